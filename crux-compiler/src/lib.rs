@@ -2,4 +2,8 @@
 
 pub mod diagnostic;
 pub mod ir;
+pub mod model;
+pub mod names;
 pub mod source;
+pub mod text;
+pub mod units;

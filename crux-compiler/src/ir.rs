@@ -212,8 +212,12 @@ pub struct Trigger {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TriggerSource {
     /// `POST <path>`.
-    Http { path: String },
-    Event { name: String },
+    Http {
+        path: String,
+    },
+    Event {
+        name: String,
+    },
 }
 
 /// One step of a workflow.
@@ -240,13 +244,24 @@ pub enum Verb {
     /// One task.
     Task(Task),
     /// A task with nested steps: first the task (which has this node's path and a number of its own), then they.
-    TaskThen { task: Box<Node>, steps: Vec<Node> },
-    Group { steps: Vec<Node>, timeout_ms: Option<u64> },
+    TaskThen {
+        task: Box<Node>,
+        steps: Vec<Node>,
+    },
+    Group {
+        steps: Vec<Node>,
+        timeout_ms: Option<u64>,
+    },
     /// Branches in the order of the YAML.
-    Parallel { branches: Vec<Branch>, timeout_ms: Option<u64> },
+    Parallel {
+        branches: Vec<Branch>,
+        timeout_ms: Option<u64>,
+    },
     /// The first branch whose condition holds; conditions of an enum switch have been lowered to comparisons, in order.
     /// A last branch without condition is `else`. If none holds, the step is done.
-    Switch { branches: Vec<Case> },
+    Switch {
+        branches: Vec<Case>,
+    },
     Each {
         item: String,
         item_type: Type,
@@ -257,7 +272,13 @@ pub enum Verb {
         yields: Option<Expr>,
         timeout_ms: Option<u64>,
     },
-    Repeat { until: Expr, max: u32, every_ms: u64, steps: Vec<Node>, timeout_ms: Option<u64> },
+    Repeat {
+        until: Expr,
+        max: u32,
+        every_ms: u64,
+        steps: Vec<Node>,
+        timeout_ms: Option<u64>,
+    },
     Wait {
         event: String,
         event_type: Arc<Record>,
@@ -268,13 +289,22 @@ pub enum Verb {
         timeout_ms: Option<u64>,
     },
     Sleep(SleepUntil),
-    Emit { event: String, routing_key: String, data: Expr },
-    Fail { error: String, message: Expr },
+    Emit {
+        event: String,
+        routing_key: String,
+        data: Expr,
+    },
+    Fail {
+        error: String,
+        message: Expr,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum SleepUntil {
-    For { ms: u64 },
+    For {
+        ms: u64,
+    },
     /// Of type timestamp.
     Until(Expr),
 }
@@ -353,7 +383,9 @@ pub enum ExprKind {
     Boolean(bool),
     /// Microseconds since 1970 (a literal that the build has converted).
     Timestamp(i64),
-    Duration { ms: i64 },
+    Duration {
+        ms: i64,
+    },
     /// The absent value of an optional type.
     Null,
     /// A word of the enum that is `ty`.
@@ -363,18 +395,44 @@ pub enum ExprKind {
     Record(Vec<(String, Expr)>),
     Value(Value),
     /// `of.name`, or `of?.name` where `of` is optional (then `ty` is optional too).
-    Field { of: Box<Expr>, name: String, optional: bool },
+    Field {
+        of: Box<Expr>,
+        name: String,
+        optional: bool,
+    },
     /// `ty` is optional. Of a list (by integer) or a map (by string).
-    Index { of: Box<Expr>, index: Box<Expr> },
+    Index {
+        of: Box<Expr>,
+        index: Box<Expr>,
+    },
     Not(Box<Expr>),
     Negate(Box<Expr>),
-    Binary { op: Op, left: Box<Expr>, right: Box<Expr> },
+    Binary {
+        op: Op,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     /// `left ?? right`.
-    Coalesce { left: Box<Expr>, right: Box<Expr> },
-    If { condition: Box<Expr>, then: Box<Expr>, other: Box<Expr> },
-    Call { function: Function, args: Vec<Expr> },
+    Coalesce {
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    If {
+        condition: Box<Expr>,
+        then: Box<Expr>,
+        other: Box<Expr>,
+    },
+    Call {
+        function: Function,
+        args: Vec<Expr>,
+    },
     /// `over.map(variable, body)` and its kind, over a list.
-    Iterate { how: Iterate, over: Box<Expr>, variable: String, body: Box<Expr> },
+    Iterate {
+        how: Iterate,
+        over: Box<Expr>,
+        variable: String,
+        body: Box<Expr>,
+    },
     /// `text ${value} text`, each part of a type that has a text.
     Interpolate(Vec<Expr>),
     /// `inner`, which fits `ty` without being it: `T` into `T?`, integer into number, one record into another of the same shape.

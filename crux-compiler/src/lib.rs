@@ -1,6 +1,8 @@
 //! The Crux compiler: pipelines in, Rust source and diagnostics out.
 
+pub mod codes;
 pub mod diagnostic;
+pub mod expr;
 pub mod ir;
 pub mod model;
 pub mod names;

@@ -1,0 +1,93 @@
+//! The table of all diagnostic codes: number, the constant by which stages name it, and a title. Each has a page in `docs/errors` and
+//! an example among the tests. Numbers are never used again: 0001–0199 shape, 02xx routing keys, 03xx names and types, 04xx cases and
+//! dead code, 05xx times, 06xx effects, 07xx children, 08xx what is not supported yet.
+
+use crate::diagnostic::Code;
+
+macro_rules! codes {
+    ($($name:ident = $number:literal, $title:literal;)*) => {
+        $(#[doc = $title] pub const $name: Code = Code($number);)*
+
+        /// Every code with its title, in ascending order.
+        pub const ALL: &[(Code, &str)] = &[$(($name, $title)),*];
+    };
+}
+
+codes! {
+    // 02xx: routing keys, events and routes
+    ROUTING_KEY_SYNTAX = 200, "a routing key that AMQP does not accept";
+    ROUTING_KEY_RESERVED = 201, "a routing key that Crux keeps for itself";
+    ROUTING_KEY_TAKEN = 202, "two step types under one routing key";
+    ROUTE_TAKEN = 203, "one HTTP route claimed twice";
+    ROUTE_RESERVED = 204, "an HTTP route that is built in";
+    ROUTING_KEY_UNHEARD = 205, "a routing key that nothing receives";
+    PATTERN_SYNTAX = 206, "a pattern of routing keys that AMQP does not accept";
+    ROUTE_SYNTAX = 207, "a path that is no HTTP route";
+
+    // 03xx: names and types
+    EXPRESSION_SYNTAX = 300, "a text that is not an expression";
+    EXPRESSION_LIMIT = 301, "an expression that is too long or too deep";
+    PLACEHOLDER_IN_EXPRESSION = 302, "`${}` where a bare expression stands";
+    UNKNOWN_NAME = 303, "a name that nothing has here";
+    UNKNOWN_FIELD = 304, "a field that the type does not have";
+    UNKNOWN_STEP = 305, "a step that the workflow does not have";
+    STEP_LATER = 306, "the result of a step that has not run yet";
+    STEP_ELSEWHERE = 307, "the result of a step that stands in another branch";
+    STEP_WITHOUT_RESULT = 308, "the result of a step that has none";
+    MAY_BE_ABSENT = 309, "a value that may be absent, used as if it were there";
+    NEVER_ABSENT = 310, "`?.`, `??` or `has` on what is never absent";
+    TYPE_MISMATCH = 311, "a value of another type than the place takes";
+    OPERAND_TYPE = 312, "an operator on types that it does not know";
+    UNKNOWN_FUNCTION = 313, "a function that does not exist, or stands at the wrong side of its value";
+    FUNCTION_ARGUMENTS = 314, "wrong arguments of a function";
+    UNKNOWN_WORD = 315, "a word that the enum does not have";
+    LITERAL = 316, "a literal that does not fit its type";
+    NO_TEXT = 317, "a value without a text inside a text";
+    FIELD_MISSING = 318, "a required field that got no value";
+    TYPE_UNKNOWABLE = 319, "a value whose type cannot be inferred";
+    NAME_TAKEN = 320, "a name that means something already";
+    UNKNOWN_TYPE = 321, "a type that nobody defines";
+    TYPE_TWICE = 322, "a type that is defined twice";
+    TYPE_RECURSIVE = 323, "a type that contains itself";
+    TYPE_PLACE = 324, "a type that cannot stand in its place";
+    RUST_COLLISION = 325, "two names that fall together in Rust";
+    CONTRACT_TWICE = 326, "a step type with more than one contract";
+    CONTRACT_ELSEWHERE = 327, "a contract stated in place and under `step_types`";
+    STEP_TYPE_TWICE = 328, "a step type that is defined twice";
+    STEP_ID_TWICE = 329, "two steps with one id";
+    UNKNOWN_ERROR = 330, "an error that nothing raises";
+    ERROR_RESERVED = 331, "an error name that Crux keeps for itself";
+    EVENT_TWICE = 332, "an event that is declared twice";
+    UNKNOWN_EVENT = 333, "an event without a type";
+    EVENT_TYPE = 334, "an event whose type does not fit";
+    WHERE_CORRELATES = 335, "a wait whose `where` names no value to find it by";
+    EVENT_CORRELATED_TWICE = 336, "waits that find one event by different fields";
+    UNUSED = 337, "something that is defined and never used";
+    TOO_MANY_STEPS = 338, "a workflow with too many steps";
+
+    // 04xx: cases and dead code
+    CASE_MISSING = 400, "a `switch` that leaves a value out";
+    CASE_TWICE = 401, "a value with two cases";
+    ELSE_MISSING = 402, "a `switch` over text or integer without `else`";
+    ELSE_NEVER = 403, "an `else` that never holds";
+    CONDITION_LITERAL = 404, "a condition that never changes";
+    NEVER_RUNS = 405, "a step that never runs";
+    CATCH_NEVER = 406, "a `catch` of what nothing inside raises";
+
+    // 05xx: times
+    TIMES_EXCEED_TOTAL = 500, "attempts and back-offs that exceed `total`";
+    TIMES_EXCEED_DEADLINE = 501, "steps that may take longer than `deadline`";
+    TIMEOUT_NEEDS_START = 502, "a time-out that needs a worker which reports its start";
+    TIMEOUT_ORDER = 503, "times that contradict each other";
+
+    // 06xx: effects
+    RETRY_OF_ONCE = 600, "`retry` of a `once` step without `key`";
+    ONCE_WITHOUT_UNDO = 601, "a `once` step before one that can fail, without `undo`";
+
+    // 08xx: not supported yet
+    CHILD_UNSUPPORTED = 800, "`child` is not supported yet";
+    CRON_UNSUPPORTED = 801, "`cron` triggers are not supported yet";
+    KAFKA_UNSUPPORTED = 802, "`kafka` triggers are not supported yet";
+    RETIRED_UNSUPPORTED = 803, "older versions (`NAME@N.yaml`) are not supported yet";
+    WEBHOOK_UNSUPPORTED = 804, "`webhook:` hooks are not supported yet";
+}

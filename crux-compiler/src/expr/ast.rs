@@ -1,0 +1,109 @@
+//! The syntax tree of an expression: what was written, with the place of every part. Nothing here is checked; names and types are
+//! the business of `typing`.
+
+use crate::source::{Span, Spanned};
+
+/// One node and its place in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ast {
+    pub kind: Kind,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    Text(String),
+    Integer(i64),
+    Number(f64),
+    Boolean(bool),
+    Null,
+    /// A name on its own: `input`, `steps`, an item.
+    Name(String),
+    List(Vec<Ast>),
+    /// `of.name` or, if `optional`, `of?.name`; `dot` is the place of the operator.
+    Field {
+        of: Box<Ast>,
+        name: Spanned<String>,
+        optional: bool,
+        dot: Span,
+    },
+    Index {
+        of: Box<Ast>,
+        index: Box<Ast>,
+    },
+    /// `function(args)` or `receiver.function(args)`.
+    Call {
+        receiver: Option<Box<Ast>>,
+        function: Spanned<String>,
+        args: Vec<Ast>,
+    },
+    Not(Box<Ast>),
+    Negate(Box<Ast>),
+    Binary {
+        op: Spanned<Binary>,
+        left: Box<Ast>,
+        right: Box<Ast>,
+    },
+    /// `left ?? right`; `op` is the place of the operator.
+    Coalesce {
+        left: Box<Ast>,
+        right: Box<Ast>,
+        op: Span,
+    },
+    If {
+        condition: Box<Ast>,
+        then: Box<Ast>,
+        other: Box<Ast>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    And,
+    Or,
+    In,
+}
+
+impl Binary {
+    /// As written.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::Divide => "/",
+            Self::Remainder => "%",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterEqual => ">=",
+            Self::And => "&&",
+            Self::Or => "||",
+            Self::In => "in",
+        }
+    }
+}
+
+impl Ast {
+    /// Whether this is a literal, also a negative one or a list of literals: something whose value is known while reading.
+    pub fn is_literal(&self) -> bool {
+        match &self.kind {
+            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null => true,
+            Kind::List(items) => items.iter().all(Ast::is_literal),
+            _ => false,
+        }
+    }
+}

@@ -22,7 +22,6 @@ codes! {
     ROUTE_RESERVED = 204, "an HTTP route that is built in";
     ROUTING_KEY_UNHEARD = 205, "a routing key that nothing receives";
     PATTERN_SYNTAX = 206, "a pattern of routing keys that AMQP does not accept";
-    ROUTE_SYNTAX = 207, "a path that is no HTTP route";
 
     // 03xx: names and types
     EXPRESSION_SYNTAX = 300, "a text that is not an expression";
@@ -40,7 +39,7 @@ codes! {
     OPERAND_TYPE = 312, "an operator on types that it does not know";
     UNKNOWN_FUNCTION = 313, "a function that does not exist, or stands at the wrong side of its value";
     FUNCTION_ARGUMENTS = 314, "wrong arguments of a function";
-    UNKNOWN_WORD = 315, "a word that the enum does not have";
+    ENUM_WORD = 315, "a word that the enum does not have";
     LITERAL = 316, "a literal that does not fit its type";
     NO_TEXT = 317, "a value without a text inside a text";
     FIELD_MISSING = 318, "a required field that got no value";

@@ -435,7 +435,9 @@ pub enum ExprKind {
     },
     /// `text ${value} text`, each part of a type that has a text.
     Interpolate(Vec<Expr>),
-    /// `inner`, which fits `ty` without being it: `T` into `T?`, integer into number, one record into another of the same shape.
+    /// `inner`, which fits `ty` without being it: `T` into `T?`, integer into number, anything present into json, an enum into one that
+    /// has all its words, a record into one all of whose fields it has with types that fit (fields that are optional there or have a
+    /// default may be missing; what the other does not know is left out); also inside lists, maps and optionals.
     Coerce(Box<Expr>),
 }
 
@@ -459,11 +461,14 @@ pub enum Value {
     Now,
 }
 
-/// Both sides have the same type by now (see [`ExprKind::Coerce`]), except for timestamp and duration arithmetic and `In`.
+/// Both sides have the same type by now (see [`ExprKind::Coerce`]), except for timestamp and duration arithmetic and `In`. `Equal` and
+/// `NotEqual` are there for every type, optionals included (absent equals absent); the order only for integer, number, string,
+/// timestamp and duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// On integers these four fail with `ExpressionError` on overflow or division by zero; `Add` also joins texts and lists, adds
-    /// duration to timestamp or duration; `Subtract` also gives timestamp − timestamp = duration, timestamp − duration.
+    /// duration to timestamp or duration; `Subtract` also gives timestamp − timestamp = duration, timestamp − duration,
+    /// duration − duration.
     Add,
     Subtract,
     Multiply,
@@ -498,7 +503,7 @@ pub enum Function {
     Join,
     /// Of integers or numbers; integer sums fail on overflow.
     Sum,
-    /// Optional: absent for an empty list.
+    /// Of integers, numbers, timestamps or durations. Optional: absent for an empty list.
     Min,
     Max,
     /// Conversions; from text the result is optional.

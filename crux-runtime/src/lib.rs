@@ -1,1 +1,9 @@
+//! The Crux runtime: what runs compiled workflows.
 
+pub mod app;
+pub mod machine;
+pub mod worker;
+
+pub use app::App;
+pub use crux_macros::workflow;
+pub use worker::step::{Contract, Error, Input, Output, Step, StepContext, StepError, StepResult};

@@ -1,0 +1,300 @@
+//! The static tables that generated code brings along: what the machine and everything around it know about a workflow without
+//! knowing its types. All of it is `const` data.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::path::{Indices, Path};
+
+/// One version of one workflow.
+#[derive(Debug)]
+pub struct Definition {
+    pub workflow: &'static str,
+    pub version: u32,
+    /// An older version, kept for instances that still run: it starts nothing.
+    pub retired: bool,
+    /// Hex SHA-256 of what replay depends on; an instance runs only under the hash that it started with.
+    pub hash: &'static str,
+    /// Hex SHA-256 of what may change while instances run.
+    pub policy_hash: &'static str,
+    /// The file, as the user would write it.
+    pub source: &'static str,
+    pub description: &'static str,
+    /// By number; the children of a node follow it.
+    pub nodes: &'static [Node],
+    pub triggers: &'static [Trigger],
+    pub hooks: Hooks,
+    pub deadline_ms: Option<u64>,
+    pub on_exhausted: OnExhausted,
+    pub retain_ms: u64,
+    /// Configuration values that its expressions read; journalled at the start.
+    pub config: &'static [&'static str],
+    /// JSON: `{"hooks": {…}, "steps": [{"id", "type", "class", "steps": […]}, …]}` in the order of the YAML; the status document's
+    /// `definition`.
+    pub document: &'static str,
+    /// JSON Schemas.
+    pub input_schema: &'static str,
+    pub output_schema: &'static str,
+}
+
+#[derive(Debug)]
+pub struct Node {
+    pub id: &'static str,
+    /// Without elements and rounds: `look_closer/seo`.
+    pub path: &'static str,
+    /// `pipelines/booking.yaml:24`.
+    pub place: &'static str,
+    /// The node around this one; `None` at the top.
+    pub parent: Option<u16>,
+    pub kind: Kind,
+    /// Which failures some `catch` around this node takes.
+    pub caught: Caught,
+}
+
+#[derive(Debug)]
+pub enum Kind {
+    Task(Task),
+    /// The undo of the task in its parent node.
+    Undo(Task),
+    Group,
+    Parallel,
+    Switch,
+    Each,
+    Repeat,
+    Wait {
+        event: &'static str,
+    },
+    Sleep,
+    Emit,
+    Fail,
+}
+
+#[derive(Debug)]
+pub struct Task {
+    pub contract: &'static Contract,
+    pub policy: Policy,
+    /// Whether the step has an idempotency key of its own (`key`).
+    pub keyed: bool,
+    /// The node of its undo.
+    pub undo: Option<u16>,
+}
+
+/// Failures that do not reach the top.
+#[derive(Debug)]
+pub enum Caught {
+    Names(&'static [&'static str]),
+    Any,
+}
+
+impl Caught {
+    pub fn takes(&self, name: &str) -> bool {
+        match self {
+            Caught::Any => true,
+            Caught::Names(names) => names.contains(&name),
+        }
+    }
+}
+
+/// One step type.
+#[derive(Debug)]
+pub struct Contract {
+    pub step_type: &'static str,
+    pub runs: Runs,
+    pub effect: EffectKind,
+    /// Whether its worker says when it starts an attempt.
+    pub reports_started: bool,
+    /// Whether its tasks carry the instance's input as `payload`.
+    pub payload: bool,
+    pub raises: &'static [&'static str],
+    /// Whether a JSON value is of the contract's input or result type; the error names the path of the field.
+    pub check_input: fn(&RawValue) -> Result<(), String>,
+    pub check_result: fn(&RawValue) -> Result<(), String>,
+    /// JSON Schemas.
+    pub input_schema: &'static str,
+    pub output_schema: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// The step struct's name.
+    Class(&'static str),
+    Service {
+        routing_key: &'static str,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EffectKind {
+    None,
+    Idempotent,
+    Once,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExhausted {
+    Undo,
+    Park,
+}
+
+/// Retry and time-outs. Only ever read for decisions that are then journalled, so it may differ between builds.
+#[derive(Debug)]
+pub struct Policy {
+    pub attempts: u32,
+    pub backoff_ms: u64,
+    /// Growth in thousandths.
+    pub factor_milli: u32,
+    pub max_backoff_ms: Option<u64>,
+    pub jitter: bool,
+    /// If not empty: only these are retried.
+    pub only: &'static [&'static str],
+    pub never: &'static [&'static str],
+    pub queue_ms: Option<u64>,
+    pub run_ms: Option<u64>,
+    pub heartbeat_ms: Option<u64>,
+    pub total_ms: Option<u64>,
+}
+
+impl Policy {
+    /// One attempt, no time-outs; the base of generated tables.
+    pub const ONCE: Policy = Policy {
+        attempts: 1,
+        backoff_ms: 0,
+        factor_milli: 2000,
+        max_backoff_ms: None,
+        jitter: true,
+        only: &[],
+        never: &[],
+        queue_ms: None,
+        run_ms: None,
+        heartbeat_ms: None,
+        total_ms: None,
+    };
+}
+
+/// Routing keys told of an instance's life; `None`: nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct Hooks {
+    pub on_start: Option<&'static str>,
+    pub on_complete: Option<&'static str>,
+    pub on_failure: Option<&'static str>,
+}
+
+/// What starts an instance.
+#[derive(Debug)]
+pub struct Trigger {
+    pub source: TriggerSource,
+    /// From what arrived to the workflow's input; checks it on the way. The error names the path of the field.
+    pub input: fn(&RawValue) -> Result<Arrived, Refusal>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriggerSource {
+    /// `POST` this path.
+    Http {
+        path: &'static str,
+    },
+    Event {
+        name: &'static str,
+    },
+}
+
+/// What a trigger makes of what arrived.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The workflow's input, as it is recorded: fields that the type does not know are kept.
+    pub input: Box<RawValue>,
+    /// The trigger's `key`.
+    pub key: Option<String>,
+}
+
+/// Why a trigger starts nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// `when` does not hold.
+    NotWanted,
+    /// The value is not of the type; the text names the field's path.
+    Invalid(String),
+}
+
+/// One event name of the folder.
+#[derive(Debug)]
+pub struct EventType {
+    pub name: &'static str,
+    /// The field by which waits correlate.
+    pub correlate: Option<&'static str>,
+    pub check: fn(&RawValue) -> Result<(), String>,
+    pub schema: &'static str,
+}
+
+impl Definition {
+    pub fn node(&self, number: u16) -> Option<&'static Node> {
+        self.nodes.get(usize::from(number))
+    }
+
+    /// The task of a task or undo node.
+    pub fn task(&self, number: u16) -> Option<&'static Task> {
+        match &self.node(number)?.kind {
+            Kind::Task(task) | Kind::Undo(task) => Some(task),
+            _ => None,
+        }
+    }
+
+    /// The loops around a node, outermost first.
+    fn loops(&self, number: u16) -> Vec<u16> {
+        let mut around = Vec::new();
+        let mut next = self.node(number).and_then(|node| node.parent);
+        while let Some(number) = next {
+            let Some(node) = self.node(number) else { break };
+            if matches!(node.kind, Kind::Each | Kind::Repeat) {
+                around.push(number);
+            }
+            next = node.parent;
+        }
+        around.reverse();
+        around
+    }
+
+    /// `ship[3]/label`, `poll#2/ask`. Static where no loop is around the step, which is most often the case.
+    pub fn path_text(&self, path: &Path) -> Cow<'static, str> {
+        let Some(node) = self.node(path.node) else { return Cow::Borrowed("") };
+        if path.at.is_empty() {
+            return Cow::Borrowed(node.path);
+        }
+        let mut text = String::with_capacity(node.path.len() + 8);
+        let mut written = 0;
+        for (number, index) in self.loops(path.node).into_iter().zip(path.at.as_slice()) {
+            let Some(around) = self.node(number) else { continue };
+            text.push_str(&around.path[written..]);
+            written = around.path.len();
+            match around.kind {
+                Kind::Repeat => text.push_str(&format!("#{index}")),
+                _ => text.push_str(&format!("[{index}]")),
+            }
+        }
+        text.push_str(&node.path[written..]);
+        Cow::Owned(text)
+    }
+
+    /// The reverse of [`Self::path_text`]; `None` if no step of this definition has that path.
+    pub fn parse_path(&self, text: &str) -> Option<Path> {
+        let mut bare = String::with_capacity(text.len());
+        let mut at = Indices::default();
+        let mut rest = text;
+        while let Some(open) = rest.find(['[', '#']) {
+            bare.push_str(&rest[..open]);
+            let digits = &rest[open + 1..];
+            let len = digits.bytes().take_while(u8::is_ascii_digit).count();
+            at = at.pushed(digits[..len].parse().ok()?)?;
+            rest = &digits[len..];
+            if text.as_bytes().get(text.len() - digits.len() - 1) == Some(&b'[') {
+                rest = rest.strip_prefix(']')?;
+            }
+        }
+        bare.push_str(rest);
+        // A task with nested steps has the path of the group around it; the task comes second and is the one that events address.
+        let node = self.nodes.iter().rposition(|node| node.path == bare)?;
+        let path = Path { node: u16::try_from(node).ok()?, at };
+        (self.loops(path.node).len() == at.len()).then_some(path)
+    }
+}

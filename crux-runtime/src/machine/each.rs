@@ -1,0 +1,127 @@
+//! Once per element, at most `at_once` at a time; the results stand in the order of the elements.
+
+use std::sync::Arc;
+
+use super::Failure;
+use super::event::StepEvent;
+use super::flow::{Applied, Flow, Refused, Why};
+use super::fx::Fx;
+use super::part::{Open, Part};
+use super::undo::Undo;
+use super::within::Inside;
+
+/// The elements `I`, and for each the state `S` of its scope or its result `T`.
+#[derive(Debug)]
+pub struct Each<I, S, T> {
+    elements: Arc<Vec<I>>,
+    slots: Vec<Slot<S, T>>,
+    at_once: usize,
+    /// The first element that has not begun.
+    next: usize,
+    open: usize,
+}
+
+#[derive(Debug)]
+enum Slot<S, T> {
+    Waiting,
+    Open(Box<S>),
+    Done(T),
+}
+
+impl<I, S: Part, T> Each<I, S, T> {
+    /// Begins with the first `at_once` elements.
+    pub fn start<U: Undo>(
+        elements: Result<Vec<I>, Failure>,
+        at_once: usize,
+        fx: &mut Fx<'_, U>,
+        mut enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
+    ) -> Inside<Self, Vec<T>> {
+        let elements = match elements {
+            Ok(elements) if elements.len() > MAX_ELEMENTS => {
+                let text = format!("the list has {} elements, the limit is {MAX_ELEMENTS}", elements.len());
+                return Inside::Failed(Failure::expression(text));
+            }
+            Ok(elements) => Arc::new(elements),
+            Err(failure) => return Inside::Failed(failure),
+        };
+        let slots = elements.iter().map(|_| Slot::Waiting).collect();
+        Self { elements, slots, at_once: at_once.max(1), next: 0, open: 0 }.fill(fx, &mut enter)
+    }
+
+    fn fill<U: Undo>(mut self, fx: &mut Fx<'_, U>, enter: &mut impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>) -> Inside<Self, Vec<T>> {
+        while self.open < self.at_once
+            && let Some(element) = self.elements.get(self.next)
+        {
+            let index = self.next;
+            self.next += 1;
+            let number = u32::try_from(index).unwrap_or(u32::MAX);
+            self.slots[index] = match fx.inside(number, |fx| enter(element, fx)) {
+                Flow::Stay(state) => {
+                    self.open += 1;
+                    Slot::Open(Box::new(state))
+                }
+                Flow::Done(result) => Slot::Done(result),
+                Flow::Failed(failure) => return Inside::Broken(self, failure),
+            };
+        }
+        if self.open > 0 || self.next < self.slots.len() {
+            return Inside::Stay(self);
+        }
+        let results = self.slots.into_iter().filter_map(|slot| if let Slot::Done(result) = slot { Some(result) } else { None });
+        Inside::Done(results.collect())
+    }
+
+    /// Offers an event to the element that it is for.
+    pub fn apply<U: Undo>(
+        mut self,
+        event: &StepEvent,
+        fx: &mut Fx<'_, U>,
+        apply: impl FnOnce(&I, S, &mut Fx<'_, U>) -> Applied<S, T>,
+        mut enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
+    ) -> Result<Inside<Self, Vec<T>>, Refused<Self>> {
+        let Some(number) = event.path.index(fx.depth()) else { return Err(Refused(self, Why::NotOpen)) };
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        let (Some(slot), Some(element)) = (self.slots.get_mut(index), self.elements.get(index)) else {
+            return Err(Refused(self, Why::NotOpen));
+        };
+        let state = match std::mem::replace(slot, Slot::Waiting) {
+            Slot::Open(state) => state,
+            closed => {
+                *slot = closed;
+                return Err(Refused(self, Why::NotOpen));
+            }
+        };
+        match fx.inside(number, |fx| apply(element, *state, fx)) {
+            Err(Refused(state, why)) => {
+                *slot = Slot::Open(Box::new(state));
+                Err(Refused(self, why))
+            }
+            Ok(Flow::Stay(state)) => {
+                *slot = Slot::Open(Box::new(state));
+                Ok(Inside::Stay(self))
+            }
+            Ok(Flow::Done(result)) => {
+                *slot = Slot::Done(result);
+                self.open -= 1;
+                Ok(self.fill(fx, &mut enter))
+            }
+            Ok(Flow::Failed(failure)) => {
+                self.open -= 1;
+                Ok(Inside::Broken(self, failure))
+            }
+        }
+    }
+}
+
+/// A list with more elements is the failure `ExpressionError` of the step.
+pub const MAX_ELEMENTS: usize = 10_000;
+
+impl<I, S: Part, T> Part for Each<I, S, T> {
+    fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
+        for slot in &self.slots {
+            if let Slot::Open(state) = slot {
+                state.open(visit);
+            }
+        }
+    }
+}

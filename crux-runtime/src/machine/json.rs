@@ -1,0 +1,39 @@
+//! Between typed values and the JSON that is recorded and sent. Errors of decoding name the path of the field.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::Failure;
+
+/// To be recorded or sent. Types that the compiler generates always encode; a number that JSON cannot hold is the step's failure.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, Failure> {
+    serde_json::value::to_raw_value(value).map_err(|error| Failure::expression(format!("cannot be written as JSON: {error}")))
+}
+
+pub(super) fn encode_shared<T: Serialize + ?Sized>(value: &T) -> Result<Arc<RawValue>, Failure> {
+    encode(value).map(Arc::from)
+}
+
+/// From outside or from the journal.
+pub fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
+    serde_json::from_str(raw.get()).map_err(|error| describe::<T>(raw, &error))
+}
+
+/// The slow way, only after the fast one has failed: find out where. serde_json knows line and column; the path is what people need.
+fn describe<T: DeserializeOwned>(raw: &RawValue, error: &serde_json::Error) -> String {
+    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Ok(_) => error.to_string(),
+        Err(traced) => {
+            let path = traced.path().to_string();
+            let inner = traced.into_inner();
+            let text = inner.to_string();
+            // "missing field `x` at line 1 column 9": the place in one line of JSON says nothing.
+            let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head);
+            if path == "." { text.to_owned() } else { format!("{path}: {text}") }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The words of generated code: how an instance's state changes by events, and what that asks the world to do.
+//!
+//! Everything in here is pure. No clock, no randomness, no file, no socket, no task: time is the event's, ids and jitter are hashes, maps
+//! are ordered; the same journal gives the same state for ever. An event that is not taken leaves state and effects as they were.
+//!
+//! Where to start reading: [`Machine`] is what the compiler generates for a workflow, [`Run`] the life around it, [`Instance`] what the
+//! engine sees. The parts of generated states are [`Leaf`], [`Within`], [`Branch`], [`Each`], [`Repeat`], [`Wait`] and [`Sleep`];
+//! [`Flow`] and [`Then`] connect them.
+
+mod definition;
+mod drain;
+mod each;
+mod effect;
+mod event;
+mod failure;
+mod flow;
+mod fx;
+mod instance;
+pub mod json;
+mod parallel;
+mod part;
+mod path;
+mod repeat;
+mod run;
+mod task;
+mod time;
+mod undo;
+mod wait;
+mod within;
+
+pub use definition::{
+    Arrived, Caught, Contract, Definition, EffectKind, EventType, Hooks, Kind, Node, OnExhausted, Policy, Refusal, Runs, Task, Trigger,
+    TriggerSource,
+};
+pub use each::{Each, MAX_ELEMENTS};
+pub use effect::{Effect, Effects, Ended, Hook, Note, Waiting};
+pub use event::{Cause, Event, Outcome, Started, StepEvent, StepHappened, Timer};
+pub use failure::Failure;
+pub use flow::{Applied, Flow, Refused, Then, Why};
+pub use fx::{Env, Fx};
+pub use instance::{Instance, Phase};
+pub use parallel::{Branch, Join, advanced, joined};
+pub use part::{Never, Open, Part};
+pub use path::{Indices, MAX_LOOPS, Path};
+pub use repeat::{Repeat, Rounds};
+pub use run::{Machine, Run};
+pub use task::{Attempt, AttemptFailed, FREE_RESENDS, Leaf, Raised, StepType, TaskState};
+pub use time::Time;
+pub use undo::{NoUndo, Undo};
+pub use wait::{Sleep, Wait};
+pub use within::{Inside, Within, sequence};
+
+/// A 64-bit FNV-1a hash with a final mix: for jitter, never for identity.
+pub(crate) fn hash(parts: &[&[u8]]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in parts.iter().flat_map(|part| part.iter()) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}

@@ -1,0 +1,39 @@
+//! What is open in a state. Every scope and every part can be asked; recovery, the status document, "why does it wait" and the next
+//! wake-up come from the answers alone.
+
+use super::event::Timer;
+use super::task::TaskState;
+use super::{Path, Time};
+
+/// Something that an instance waits for.
+#[derive(Debug)]
+pub enum Open<'a> {
+    /// A task: under way, backing off, or exhausted.
+    Task(&'a TaskState),
+    /// An event; `due`: its time-out.
+    Wait { path: Path, event: &'static str, value: Option<&'a str>, due: Option<Time> },
+    /// A sleep, a pause between rounds, or the time-out of a composite step.
+    Timer { path: Path, timer: Timer, due: Time },
+}
+
+/// A scope or a part of one.
+pub trait Part {
+    /// Calls `visit` for everything that is open, in the order of the definition.
+    fn open(&self, visit: &mut dyn FnMut(Open<'_>));
+}
+
+/// The scope of an empty branch: it has no states.
+#[derive(Debug)]
+pub enum Never {}
+
+impl Part for Never {
+    fn open(&self, _: &mut dyn FnMut(Open<'_>)) {
+        match *self {}
+    }
+}
+
+impl<P: Part + ?Sized> Part for Box<P> {
+    fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
+        (**self).open(visit);
+    }
+}

@@ -1,0 +1,385 @@
+//! One step being worked on: its attempts, time-outs and retries. [`TaskState`] does the work and knows no types; [`Leaf`] adds the
+//! contract's.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::definition::{Contract, EffectKind, Task};
+use super::effect::{Effect, Note};
+use super::event::{Outcome, StepEvent, StepHappened, Timer};
+use super::flow::{Applied, Flow, Refused, Why};
+use super::fx::{Exhausted, Fx};
+use super::part::{Open, Part};
+use super::undo::Undo;
+use super::{Failure, Path, Time, json};
+
+/// How often a task whose worker died goes out again without using up an attempt.
+pub const FREE_RESENDS: u32 = 3;
+
+/// A step type in Rust: the generated marker `steps::<type>::Type`.
+pub trait StepType: 'static {
+    const CONTRACT: &'static Contract;
+    type Input: Serialize + DeserializeOwned + Send + 'static;
+    type Output: Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// The errors that it `raises`, as an enum; without any, an enum that cannot be made.
+    type Error: Raised;
+}
+
+/// The generated enum of the errors that a step type raises.
+pub trait Raised: Send + 'static {
+    /// By the name that `catch` and `retry` know, with the text that the step gave.
+    fn into_failure(self) -> Failure;
+}
+
+/// Where a task's current attempt stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attempt {
+    /// Handed out, or on its way.
+    Sent,
+    BackingOff {
+        until: Time,
+    },
+    /// Used up, and no `catch` takes it: waits for a person.
+    Exhausted(Failure),
+}
+
+/// The untyped state of one task.
+#[derive(Debug, Clone)]
+pub struct TaskState {
+    pub path: Path,
+    /// As it is sent; `None` if computing it failed (then [`Attempt::Exhausted`]).
+    pub input: Option<Arc<RawValue>>,
+    pub key: Option<Arc<str>>,
+    /// The current attempt, from 1.
+    pub number: u32,
+    pub attempt: Attempt,
+    /// How many attempts had been made when a person said `retry`; the policy counts from there.
+    pub before_retry: u32,
+    /// How often workers died with it.
+    pub lost: u32,
+    /// When the first attempt went out; `total` counts from here.
+    pub first_at: Time,
+    /// When the current attempt went out.
+    pub sent_at: Time,
+    /// When its worker reported that it began.
+    pub started_at: Option<Time>,
+}
+
+/// What offering an event to a task gives.
+#[derive(Debug)]
+pub(super) enum TaskFlow {
+    Open,
+    Completed,
+    Failed(Failure),
+}
+
+impl TaskState {
+    pub(super) fn start<U: Undo>(path: Path, input: Arc<RawValue>, key: Option<Arc<str>>, fx: &mut Fx<'_, U>) -> Self {
+        let now = fx.now;
+        let task = Self {
+            path,
+            input: Some(input),
+            key,
+            number: 1,
+            attempt: Attempt::Sent,
+            before_retry: 0,
+            lost: 0,
+            first_at: now,
+            sent_at: now,
+            started_at: None,
+        };
+        task.dispatch(fx);
+        task
+    }
+
+    /// A task that failed before it had an input, and that no `catch` takes.
+    pub(super) fn stillborn<U: Undo>(path: Path, failure: Failure, fx: &mut Fx<'_, U>) -> Self {
+        *fx.exhausted = Some(Exhausted { path, failure: failure.clone() });
+        fx.out.notes.push(Note::StepFailed { path, failure: failure.clone() });
+        let now = fx.now;
+        Self {
+            path,
+            input: None,
+            key: None,
+            number: 1,
+            attempt: Attempt::Exhausted(failure),
+            before_retry: 0,
+            lost: 0,
+            first_at: now,
+            sent_at: now,
+            started_at: None,
+        }
+    }
+
+    fn dispatch<U: Undo>(&self, fx: &mut Fx<'_, U>) {
+        if let Some(input) = &self.input {
+            fx.out.all.push(Effect::Dispatch { path: self.path, attempt: self.number, input: input.clone(), key: self.key.clone() });
+            fx.out.notes.push(Note::StepStarted { path: self.path, attempt: self.number });
+        }
+    }
+
+    fn send_again<U: Undo>(&mut self, fx: &mut Fx<'_, U>) {
+        self.attempt = Attempt::Sent;
+        self.sent_at = fx.now;
+        self.started_at = None;
+        self.dispatch(fx);
+    }
+
+    /// Whether `event` is one that this task would take, without taking it.
+    pub(super) fn accepts(&self, event: &StepHappened, task: &Task) -> Result<(), Why> {
+        match event {
+            StepHappened::Completed { attempt, result } => {
+                if attempt.is_some_and(|attempt| attempt > self.number || attempt == 0) {
+                    return Err(Why::NotOpen);
+                }
+                (task.contract.check_result)(result).map_err(Why::Invalid)
+            }
+            StepHappened::Failed { attempt, .. } | StepHappened::Lost { attempt, .. } => {
+                if *attempt < self.number {
+                    Err(Why::Superseded)
+                } else if *attempt > self.number || self.attempt != Attempt::Sent {
+                    Err(Why::NotOpen)
+                } else {
+                    Ok(())
+                }
+            }
+            StepHappened::Started { attempt } => {
+                if *attempt == self.number && self.attempt == Attempt::Sent && self.started_at.is_none() {
+                    Ok(())
+                } else {
+                    Err(Why::NotOpen)
+                }
+            }
+            StepHappened::TimerFired { timer: Timer::Retry } if matches!(self.attempt, Attempt::BackingOff { .. }) => Ok(()),
+            StepHappened::Retry { input } => match (&self.attempt, input, &self.input) {
+                (Attempt::Exhausted(_), Some(input), _) => (task.contract.check_input)(input).map_err(Why::Invalid),
+                (Attempt::Exhausted(_), None, Some(_)) => Ok(()),
+                (Attempt::Exhausted(_), None, None) => Err(Why::NotNow("the step never had an input: retry it with one")),
+                _ => Err(Why::NotNow("the step has not failed")),
+            },
+            StepHappened::TimerFired { .. } | StepHappened::Received { .. } => Err(Why::NotOpen),
+        }
+    }
+
+    /// Takes an event that [`Self::accepts`] would accept.
+    pub(super) fn apply<U: Undo>(&mut self, event: &StepHappened, fx: &mut Fx<'_, U>) -> TaskFlow {
+        match event {
+            StepHappened::Completed { result, .. } => {
+                fx.undo.completed(&self.path, result);
+                return TaskFlow::Completed;
+            }
+            StepHappened::Failed { outcome, failure, next, .. } => {
+                if *outcome == Outcome::Unknown {
+                    fx.undo.unknown(&self.path);
+                }
+                match next {
+                    Some(next) => {
+                        self.number += 1;
+                        self.started_at = None;
+                        self.attempt = Attempt::BackingOff { until: *next };
+                        if *next <= fx.now {
+                            self.send_again(fx);
+                        }
+                    }
+                    None => return self.exhaust(failure.clone(), fx),
+                }
+            }
+            StepHappened::Lost { next, .. } => {
+                fx.undo.unknown(&self.path);
+                self.lost += 1;
+                self.attempt = Attempt::BackingOff { until: *next };
+                if *next <= fx.now {
+                    self.send_again(fx);
+                }
+            }
+            StepHappened::Started { .. } => self.started_at = Some(fx.now),
+            StepHappened::TimerFired { .. } => self.send_again(fx),
+            StepHappened::Retry { input } => {
+                // Attempt numbers are never used twice, except that a task without an input never sent its first.
+                if self.input.is_some() {
+                    self.number += 1;
+                }
+                if let Some(input) = input {
+                    self.input = Some(Arc::from(input.clone()));
+                }
+                self.before_retry = self.number - 1;
+                self.lost = 0;
+                self.first_at = fx.now;
+                self.send_again(fx);
+            }
+            StepHappened::Received { .. } => {}
+        }
+        TaskFlow::Open
+    }
+
+    fn exhaust<U: Undo>(&mut self, failure: Failure, fx: &mut Fx<'_, U>) -> TaskFlow {
+        let caught = fx.definition.node(self.path.node).is_some_and(|node| node.caught.takes(&failure.name));
+        if caught {
+            return TaskFlow::Failed(failure);
+        }
+        *fx.exhausted = Some(Exhausted { path: self.path, failure: failure.clone() });
+        self.attempt = Attempt::Exhausted(failure);
+        TaskFlow::Open
+    }
+
+    /// When something must be done about this task if nothing happens until then, and what: the earliest of its timers.
+    /// `heard_at`: the last heartbeat, which lives in memory only.
+    pub fn next_timer(&self, task: &Task, heard_at: Option<Time>) -> Option<(Time, Timer)> {
+        match self.attempt {
+            Attempt::Exhausted(_) => None,
+            Attempt::BackingOff { until } => Some((until, Timer::Retry)),
+            Attempt::Sent => {
+                let policy = &task.policy;
+                let reports = task.contract.reports_started;
+                let began = if reports { self.started_at } else { Some(self.sent_at) };
+                let queue = policy.queue_ms.filter(|_| reports && began.is_none()).map(|ms| (self.sent_at.plus_ms(ms), Timer::Queue));
+                let run = policy.run_ms.and_then(|ms| began.map(|began| (began.plus_ms(ms), Timer::Run)));
+                let heard = heard_at.max(began);
+                let heartbeat =
+                    policy.heartbeat_ms.filter(|_| reports).and_then(|ms| heard.map(|heard| (heard.plus_ms(ms), Timer::Heartbeat)));
+                let total = policy.total_ms.map(|ms| (self.first_at.plus_ms(ms), Timer::Total));
+                [queue, run, heartbeat, total].into_iter().flatten().min_by_key(|(due, _)| *due)
+            }
+        }
+    }
+
+    /// What becomes of an attempt that ended in `failure`: the event to journal. `retry` and `after_ms` are the worker's own wish.
+    /// `stopping`: nothing new may start.
+    pub fn decide(&self, task: &Task, failed: AttemptFailed, stopping: bool, now: Time, instance: &str) -> StepEvent {
+        let once = task.contract.effect == EffectKind::Once && !task.keyed;
+        let AttemptFailed { outcome, mut failure, retry, after_ms } = failed;
+        if failure.name == Failure::WORKER_LOST && outcome == Outcome::Unknown && !once && !stopping && self.lost < FREE_RESENDS {
+            return StepEvent { path: self.path, what: StepHappened::Lost { attempt: self.number, next: now } };
+        }
+        if once && outcome == Outcome::Unknown {
+            failure = Failure::new(Failure::OUTCOME_UNKNOWN, failure.to_string());
+        }
+        let next = if stopping || retry == Some(false) || failure.name == Failure::OUTCOME_UNKNOWN {
+            None
+        } else {
+            self.next_attempt(task, &failure, after_ms, now, instance)
+        };
+        StepEvent { path: self.path, what: StepHappened::Failed { attempt: self.number, outcome, failure, next } }
+    }
+
+    fn next_attempt(&self, task: &Task, failure: &Failure, after_ms: Option<u64>, now: Time, instance: &str) -> Option<Time> {
+        let policy = &task.policy;
+        let name = failure.name.as_ref();
+        let wanted = if policy.never.contains(&name) {
+            false
+        } else if policy.only.is_empty() {
+            ![Failure::INVALID_INPUT, Failure::INVALID_RESULT, Failure::EXPRESSION_ERROR, Failure::OUTCOME_UNKNOWN].contains(&name)
+        } else {
+            policy.only.contains(&name)
+        };
+        if !wanted || self.number - self.before_retry >= policy.attempts {
+            return None;
+        }
+        let next = now.plus_ms(after_ms.unwrap_or_else(|| self.backoff_ms(task, instance)));
+        let too_late = policy.total_ms.is_some_and(|total| next >= self.first_at.plus_ms(total));
+        (!too_late).then_some(next)
+    }
+
+    /// Exponential, at most `max`; jitter takes away up to half, so that the sum of back-offs has a known bound.
+    fn backoff_ms(&self, task: &Task, instance: &str) -> u64 {
+        let policy = &task.policy;
+        let limit = policy.max_backoff_ms.unwrap_or(u64::MAX);
+        let mut backoff = policy.backoff_ms;
+        for _ in 1..self.number - self.before_retry {
+            if backoff >= limit {
+                break;
+            }
+            backoff = u64::try_from(u128::from(backoff) * u128::from(policy.factor_milli) / 1000).unwrap_or(u64::MAX);
+        }
+        let backoff = backoff.min(limit);
+        if !policy.jitter {
+            return backoff;
+        }
+        let hash = super::hash(&[instance.as_bytes(), &self.path.node.to_le_bytes(), &self.number.to_le_bytes()]);
+        backoff - u64::try_from(u128::from(backoff / 2) * u128::from(hash >> 32) >> 32).unwrap_or(0)
+    }
+}
+
+/// How an attempt ended that did not succeed.
+#[derive(Debug, Clone)]
+pub struct AttemptFailed {
+    pub outcome: Outcome,
+    pub failure: Failure,
+    /// The worker's own word on whether to try again; `Some(true)` does not override the policy.
+    pub retry: Option<bool>,
+    /// The worker's own wish when.
+    pub after_ms: Option<u64>,
+}
+
+impl Part for TaskState {
+    fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
+        visit(Open::Task(self));
+    }
+}
+
+/// A task of a known contract.
+#[derive(Debug)]
+pub struct Leaf<C: StepType> {
+    task: Box<TaskState>,
+    contract: PhantomData<fn() -> C>,
+}
+
+impl<C: StepType> Leaf<C> {
+    /// Dispatches the first attempt. An input that could not be computed is the step's failure: caught, or kept for a person.
+    pub fn start<U: Undo, T>(node: u16, input: Result<C::Input, Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, T> {
+        Self::start_keyed(node, input.map(|input| (input, None)), fx)
+    }
+
+    /// As [`Self::start`], with an idempotency key of the step's own.
+    pub fn start_keyed<U: Undo, T>(node: u16, input: Result<(C::Input, Option<String>), Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, T> {
+        let path = fx.path(node);
+        let encoded = input.and_then(|(input, key)| Ok((json::encode_shared(&input)?, key.map(Arc::from))));
+        let task = match encoded {
+            Ok((input, key)) => TaskState::start(path, input, key, fx),
+            Err(failure) if fx.definition.node(node).is_some_and(|node| node.caught.takes(&failure.name)) => {
+                fx.out.notes.push(Note::StepFailed { path, failure: failure.clone() });
+                return Flow::Failed(failure);
+            }
+            Err(failure) => TaskState::stillborn(path, failure, fx),
+        };
+        Flow::Stay(Self { task: Box::new(task), contract: PhantomData })
+    }
+
+    /// Offers an event; done with the step's result.
+    pub fn apply<U: Undo>(mut self, event: &StepEvent, fx: &mut Fx<'_, U>) -> Applied<Self, Arc<C::Output>> {
+        if event.path != self.task.path {
+            return Err(Refused(self, Why::NotOpen));
+        }
+        let Some(task) = fx.definition.task(event.path.node) else { return Err(Refused(self, Why::NotOpen)) };
+        // A success is decoded once, here: asking `accepts` first would decode it twice.
+        if let StepHappened::Completed { attempt, result } = &event.what {
+            if attempt.is_some_and(|attempt| attempt > self.task.number || attempt == 0) {
+                return Err(Refused(self, Why::NotOpen));
+            }
+            return match json::decode::<C::Output>(result) {
+                Ok(output) => {
+                    fx.undo.completed(&self.task.path, result);
+                    Ok(Flow::Done(Arc::new(output)))
+                }
+                Err(text) => Err(Refused(self, Why::Invalid(text))),
+            };
+        }
+        if let Err(why) = self.task.accepts(&event.what, task) {
+            return Err(Refused(self, why));
+        }
+        Ok(match self.task.apply(&event.what, fx) {
+            TaskFlow::Failed(failure) => Flow::Failed(failure),
+            TaskFlow::Open | TaskFlow::Completed => Flow::Stay(self),
+        })
+    }
+}
+
+impl<C: StepType> Part for Leaf<C> {
+    fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
+        self.task.open(visit);
+    }
+}

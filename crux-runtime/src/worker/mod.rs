@@ -1,0 +1,3 @@
+//! Workers: step structs and what runs them.
+
+pub mod step;

@@ -1,7 +1,10 @@
 //! The Crux runtime: what runs compiled workflows.
 
 pub mod app;
+pub mod id;
+pub mod journal;
 pub mod machine;
+pub mod store;
 pub mod worker;
 
 pub use app::App;

@@ -255,6 +255,16 @@ impl Definition {
         around
     }
 
+    /// The same step whatever the rounds of the `repeat`s around it.
+    pub(super) fn across_rounds(&self, path: &Path) -> Path {
+        let mut at = Indices::default();
+        for (number, index) in self.loops(path.node).into_iter().zip(path.at.as_slice()) {
+            let in_repeat = self.node(number).is_some_and(|node| matches!(node.kind, Kind::Repeat));
+            at = at.pushed(if in_repeat { 0 } else { *index }).unwrap_or(at);
+        }
+        Path { node: path.node, at }
+    }
+
     /// `ship[3]/label`, `poll#2/ask`. Static where no loop is around the step, which is most often the case.
     pub fn path_text(&self, path: &Path) -> Cow<'static, str> {
         let Some(node) = self.node(path.node) else { return Cow::Borrowed("") };

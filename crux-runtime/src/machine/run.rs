@@ -4,6 +4,7 @@
 //! machine's state does not move. On resume or retry what was held is applied, in order, as of that moment. So nothing that happened is
 //! lost, nothing new starts, and the machine itself never hears of any of this.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -45,6 +46,8 @@ pub struct Run<M: Machine> {
     held: Vec<StepEvent>,
     /// Tasks that wait for a person, and why.
     exhausted: Vec<Exhausted>,
+    /// Events that it has taken, by wait: each wait gets one once, also when a later round of a `repeat` waits for the same again.
+    received: BTreeSet<(Path, String)>,
 }
 
 #[derive(Debug)]
@@ -84,8 +87,16 @@ impl<M: Machine> Run<M> {
             config: started.config.clone(),
             input: Arc::from(started.input.clone()),
         };
-        let mut run =
-            Self { env, state: None, life: Life::Running, paused: false, undo: UndoStack::new(), held: Vec::new(), exhausted: Vec::new() };
+        let mut run = Self {
+            env,
+            state: None,
+            life: Life::Running,
+            paused: false,
+            undo: UndoStack::new(),
+            held: Vec::new(),
+            exhausted: Vec::new(),
+            received: BTreeSet::new(),
+        };
         if let Some(routing_key) = M::DEFINITION.hooks.on_start {
             out.all.push(Effect::Hook { kind: Hook::Start, routing_key });
         }
@@ -111,6 +122,19 @@ impl<M: Machine> Run<M> {
     }
 
     fn step(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
+        if let StepHappened::Received { event_id, .. } = &event.what {
+            let taken = (M::DEFINITION.across_rounds(&event.path), event_id.clone());
+            if self.received.contains(&taken) {
+                return Err(Why::NotNow("the step has taken that event already"));
+            }
+            self.step_any(event, now, out)?;
+            self.received.insert(taken);
+            return Ok(());
+        }
+        self.step_any(event, now, out)
+    }
+
+    fn step_any(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
         if let Life::Undoing { task, .. } = &self.life
             && task.path == event.path
         {

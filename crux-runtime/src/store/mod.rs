@@ -1,0 +1,276 @@
+//! The store: where journals live. One contract for SQLite, Redis and memory, no stronger than the weakest of them: an append is atomic
+//! for one instance and for nothing else. A store knows instances, rows, marks, subscriptions and kept events; it does not know what a
+//! workflow is, and never looks into a row.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::InstanceId;
+use crate::machine::Time;
+
+/// A boxed future of the store's.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The number of a row in its instance's journal, from 1; 0 is before the first.
+pub type Seq = u32;
+
+/// Where instances are, as users see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Pending,
+    Processing,
+    Waiting,
+    Paused,
+    Parked,
+    Undoing,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    pub const ALL: [Status; 9] = [
+        Status::Pending,
+        Status::Processing,
+        Status::Waiting,
+        Status::Paused,
+        Status::Parked,
+        Status::Undoing,
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+    ];
+
+    /// The word of documents, queries and the database.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Processing => "processing",
+            Status::Waiting => "waiting",
+            Status::Paused => "paused",
+            Status::Parked => "parked",
+            Status::Undoing => "undoing",
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn is_ended(self) -> bool {
+        matches!(self, Status::Completed | Status::Failed | Status::Cancelled)
+    }
+}
+
+/// One transition to be made durable.
+#[derive(Debug, Clone)]
+pub struct Append {
+    pub instance: InstanceId,
+    /// The row's number. The journal must hold exactly the rows before it.
+    pub seq: Seq,
+    /// Random; tells the store's own earlier success from somebody else's row when an outcome was unknown.
+    pub token: u64,
+    /// See [`crate::journal`].
+    pub row: String,
+    /// Every effect of the rows up to this number is done.
+    pub settled: Seq,
+    /// With row 1 only.
+    pub start: Option<Box<NewInstance>>,
+    /// What the instance's record changes to; `None`: nothing but its journal grows.
+    pub record: Option<RecordChange>,
+}
+
+/// The record of an instance that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewInstance {
+    pub workflow: String,
+    pub version: u32,
+    /// Hex hash of the definition.
+    pub definition: String,
+    pub owner: String,
+    pub started_at: Time,
+    pub request: Option<RequestKey>,
+}
+
+/// A request id in its scope: at most one instance is ever started for it while that instance is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// Client and workflow.
+    pub scope: String,
+    pub id: String,
+    /// SHA-256 of the input, to tell a repetition from a misuse.
+    pub input_hash: [u8; 32],
+}
+
+/// A change of an instance's record, made atomically with the row. An append makes the instance unsettled unless it says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordChange {
+    pub status: Status,
+    /// When the instance ended and how long it is kept from then on, in milliseconds.
+    pub ended: Option<(Time, u64)>,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone)]
+pub enum Appended {
+    Done,
+    /// The very same append was already there: its first answer got lost.
+    Same,
+    /// Somebody else appended first: the rows from `Append::seq` on.
+    Behind(Vec<Stored>),
+    /// The request id has been used: by this instance, with the same input or with another.
+    Used {
+        instance: InstanceId,
+        same_input: bool,
+    },
+}
+
+/// A row as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub seq: Seq,
+    pub settled: Seq,
+    pub row: String,
+}
+
+/// An instance's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub instance: InstanceId,
+    pub workflow: String,
+    pub version: u32,
+    pub definition: String,
+    pub owner: String,
+    pub status: Status,
+    pub started_at: Time,
+    pub ended_at: Option<Time>,
+}
+
+/// An instance that has nothing more to do until something comes, or time passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    pub instance: InstanceId,
+    /// The last row whose effects are done. If the journal has grown since, nothing is changed.
+    pub seq: Seq,
+    /// When it must be looked at again at the latest; may be early, never late. `None`: not before something comes for it.
+    pub wake_at: Option<Time>,
+}
+
+/// A step that waits for an event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subscription {
+    pub event: String,
+    /// What the event's correlating field must equal; `None`: any event of that name.
+    pub value: Option<String>,
+    pub instance: InstanceId,
+    /// The step's path as text.
+    pub path: String,
+}
+
+/// An event that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptEvent {
+    pub name: String,
+    /// The value of its correlating field, if the event has one.
+    pub value: Option<String>,
+    /// Unique per name: an event is kept once.
+    pub id: String,
+    pub data: String,
+    pub at: Time,
+    /// Until when waits may still find it.
+    pub keep_until: Time,
+}
+
+/// Which instances to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub workflow: Option<String>,
+    pub status: Option<Status>,
+    pub owner: Option<String>,
+    /// Only instances older than this one: the last of the page before.
+    pub after: Option<InstanceId>,
+    pub limit: usize,
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Nothing was written; it may work again when there is room.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// The outcome is unknown to the store; the same append may be tried again with the same token.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// A bug, or a damaged store.
+    #[error("the store failed: {0}")]
+    Broken(String),
+    #[error("{path} is in use by another process: stop it, or set another `store.path`")]
+    InUse { path: String },
+    #[error("{path} was written by a newer version of Crux (format {found}, this binary reads up to {known})")]
+    Newer { path: String, found: u32, known: u32 },
+}
+
+/// The contract. Every method may be called from any task; answers come in the order of the questions.
+pub trait Store: Send + Sync + 'static {
+    /// Appends rows of any instances, each for itself; at most one per instance in a batch. Durable when answered.
+    fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>>;
+
+    /// Clears marks; may be done lazily, and lost: then more is looked at after a restart than needed.
+    fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>>;
+
+    fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>>;
+
+    /// Rows with a number greater than `after`, at most `limit`, in order.
+    fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>>;
+
+    fn list(&self, filter: Filter) -> Pending<Result<Vec<Record>, Error>>;
+
+    /// Instances with the unsettled mark, by id, greater than `after`.
+    fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>>;
+
+    /// Settled instances whose `wake_at` is at or before `until`, earliest first, and the next `wake_at` beyond those, if any.
+    fn due(&self, until: Time, limit: usize) -> Pending<Result<(Vec<(InstanceId, Time)>, Option<Time>), Error>>;
+
+    /// Idempotent.
+    fn subscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>>;
+
+    /// Idempotent.
+    fn unsubscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>>;
+
+    /// Who waits for that event with that value or for any value, in a stable order, after `after`.
+    fn subscribers(
+        &self,
+        event: String,
+        value: Option<String>,
+        after: Option<Subscription>,
+        limit: usize,
+    ) -> Pending<Result<Vec<Subscription>, Error>>;
+
+    /// Keeps events, undelivered at first; for each whether it is new (`false`: one of that name and id is there). Durable when answered.
+    fn keep(&self, batch: Vec<KeptEvent>) -> Pending<Result<Vec<bool>, Error>>;
+
+    /// Events that a wait for that name and value (`None`: any) may still take, oldest first.
+    fn kept(&self, event: String, value: Option<String>, now: Time) -> Pending<Result<Vec<KeptEvent>, Error>>;
+
+    /// These have reached everybody that waited and started everything that they start. Lazy.
+    fn delivered(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>>;
+
+    /// Events that may not have reached everybody, oldest first.
+    fn undelivered(&self, limit: usize) -> Pending<Result<Vec<KeptEvent>, Error>>;
+
+    /// The definition's document (JSON), kept so that instances can be shown by binaries that do not have it. Idempotent.
+    fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>>;
+
+    fn definition(&self, hash: String) -> Pending<Result<Option<String>, Error>>;
+
+    /// Removes instances whose time of keeping is over, and events past theirs; at most `limit` of each. How many instances went.
+    fn expire(&self, now: Time, limit: usize) -> Pending<Result<usize, Error>>;
+
+    /// Bytes free where the store grows; `None`: not known.
+    fn free_bytes(&self) -> Option<u64>;
+
+    /// Writes what is lazy and closes; later calls answer [`Error::Unavailable`].
+    fn close(&self) -> Pending<Result<(), Error>>;
+}

@@ -1,8 +1,11 @@
 //! The Crux runtime: what runs compiled workflows.
 
 pub mod app;
+pub mod bus;
+pub mod engine;
 pub mod id;
 pub mod journal;
+pub mod live;
 pub mod machine;
 pub mod store;
 pub mod worker;

@@ -1,0 +1,158 @@
+//! What ingress, workers and the command line ask of the engine, and its answers. Answers are values: how they look on a wire is
+//! ingress's business.
+
+use serde_json::value::RawValue;
+
+use crate::id::{InstanceId, StepId};
+use crate::machine::{AttemptFailed, Failure};
+use crate::store;
+
+/// A wish to start an instance.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub workflow: String,
+    /// Of the workflow's input type; checked by the engine.
+    pub input: Box<RawValue>,
+    /// Given by the client, or made from what triggered it; the same id with the same input gets the first answer again.
+    pub request_id: Option<String>,
+    /// Who: the scope of request ids, and the instance's owner. Empty without authentication.
+    pub owner: String,
+    /// What started it, for the journal: `http POST /api/v1/workflow/order`.
+    pub trigger: String,
+    /// W3C trace context; may be empty.
+    pub traceparent: String,
+}
+
+/// An instance that has been started, now or by an earlier request of the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    pub instance: InstanceId,
+    /// Whether an earlier request had started it.
+    pub replayed: bool,
+}
+
+/// Which step a message is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepRef {
+    Id(StepId),
+    /// `ship[3]/label`.
+    Path(String),
+}
+
+/// A result or a failure of an attempt, reported from outside.
+#[derive(Debug)]
+pub struct Completion {
+    pub instance: InstanceId,
+    pub step: StepRef,
+    /// If given, it must be the step's type.
+    pub step_type: Option<String>,
+    pub attempt: Option<u32>,
+    pub outcome: Result<Box<RawValue>, AttemptFailed>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completed {
+    Accepted,
+    /// The same result had been reported before.
+    Duplicate,
+    /// A failure of an attempt that is not the current one: nothing changes.
+    Superseded,
+}
+
+/// A sign of life of an attempt.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    pub instance: InstanceId,
+    pub step: StepRef,
+    pub attempt: Option<u32>,
+    pub what: ProgressKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressKind {
+    Began,
+    Heartbeat,
+}
+
+/// What a person may tell an instance.
+#[derive(Debug, Clone)]
+pub enum Command {
+    Cancel {
+        reason: String,
+    },
+    Pause,
+    Resume,
+    /// All failed steps, or one; with a corrected input for it.
+    Retry {
+        step: Option<StepRef>,
+        input: Option<Box<RawValue>>,
+    },
+    Undo,
+    Fail {
+        reason: String,
+    },
+}
+
+/// An event from outside.
+#[derive(Debug, Clone)]
+pub struct IncomingEvent {
+    pub name: String,
+    /// Unique per name; without one the event is taken as new.
+    pub id: Option<String>,
+    pub data: Box<RawValue>,
+    pub owner: String,
+    pub traceparent: String,
+}
+
+/// An event that has been stored. What it starts and whom it reaches follows from that, also after a crash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventTaken {
+    pub id: String,
+    /// Whether an event of that name and id had been taken before; then this one changed nothing.
+    pub duplicate: bool,
+}
+
+/// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an unknown outcome.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("there is no workflow `{name}`{}", hint(.known))]
+    UnknownWorkflow { name: String, known: Option<String> },
+    #[error("there is no event `{name}`{}", hint(.known))]
+    UnknownEvent { name: String, known: Option<String> },
+    #[error("there is no instance {0}; ended ones are removed after their time of keeping")]
+    UnknownInstance(InstanceId),
+    #[error("the instance has no step {0}")]
+    UnknownStep(String),
+    #[error("the step is of type `{is}`, not `{said}`")]
+    WrongStepType { is: String, said: String },
+    /// The text names the path of the field.
+    #[error("{0}")]
+    Invalid(String),
+    /// The same request id or the same step, but something else was said before.
+    #[error("{0}")]
+    Conflict(String),
+    /// The instance's or the step's state does not allow it; the text says what does.
+    #[error("{0}")]
+    NotNow(String),
+    /// This binary does not have the instance's definition.
+    #[error(
+        "the instance runs definition {definition} of `{workflow}` version {version}, which this binary does not have: deploy one that does"
+    )]
+    NoDefinition { workflow: String, version: u32, definition: String },
+    /// The door is closed for a while: too much is under way, or the disk is nearly full.
+    #[error("{reason}; try again in {retry_after_s} s")]
+    Overloaded { reason: String, retry_after_s: u32 },
+    #[error("a limit was passed: {0}")]
+    Limit(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A bug; the journal has the details.
+    #[error("the instance is broken: {0}")]
+    Broken(Failure),
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+}
+
+fn hint(known: &Option<String>) -> String {
+    known.as_ref().map_or(String::new(), |known| format!("; did you mean `{known}`?"))
+}

@@ -1,0 +1,85 @@
+//! One attempt's work order, as the engine hands it to the worker manager or the bus, and what they report back.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::id::{InstanceId, StepId};
+use crate::machine::{AttemptFailed, Contract, Path};
+
+/// One attempt of one step.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub instance: InstanceId,
+    pub path: Path,
+    /// `ship[3]/label`.
+    pub path_text: Cow<'static, str>,
+    /// From 1.
+    pub attempt: u32,
+    pub contract: &'static Contract,
+    pub input: Arc<RawValue>,
+    /// The step's own idempotency key; without one see [`Self::key`].
+    pub own_key: Option<Arc<str>>,
+    pub origin: Arc<Origin>,
+    /// Becomes true when nobody waits for this attempt any more.
+    pub cancelled: watch::Receiver<bool>,
+}
+
+/// What all tasks of an instance share.
+#[derive(Debug)]
+pub struct Origin {
+    pub workflow: &'static str,
+    pub workflow_id: String,
+    pub request_id: String,
+    pub traceparent: String,
+    /// The instance's input as it was recorded.
+    pub payload: Arc<RawValue>,
+}
+
+impl Task {
+    pub fn step_id(&self) -> StepId {
+        self.instance.step(&self.path_text)
+    }
+
+    /// The idempotency key: the same for every attempt.
+    pub fn key(&self) -> String {
+        match &self.own_key {
+            Some(key) => key.to_string(),
+            None => format!("{}/{}", self.origin.workflow_id, self.path_text),
+        }
+    }
+
+    /// Unique per attempt, the same if it is sent twice: the message id.
+    pub fn task_id(&self) -> String {
+        format!("{}/{}/{}", self.origin.workflow_id, self.path_text, self.attempt)
+    }
+}
+
+/// What happened to an attempt, told to the engine.
+#[derive(Debug)]
+pub struct Report {
+    pub instance: InstanceId,
+    pub path: Path,
+    pub attempt: u32,
+    pub what: Reported,
+}
+
+#[derive(Debug)]
+pub enum Reported {
+    /// A service has taken the task; its result comes later, by another way.
+    Delivered,
+    /// The task did not reach anybody; no attempt is used up, and it is offered again.
+    Undelivered {
+        reason: String,
+    },
+    /// The worker began to run it.
+    Began,
+    /// The worker is alive and at it.
+    Heartbeat,
+    Completed {
+        result: Box<RawValue>,
+    },
+    Failed(AttemptFailed),
+}

@@ -7,5 +7,8 @@ pub mod ir;
 pub mod model;
 pub mod names;
 pub mod source;
+pub mod suggest;
 pub mod text;
+pub mod types;
+pub mod typing;
 pub mod units;

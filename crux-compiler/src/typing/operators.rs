@@ -1,0 +1,291 @@
+//! Operators: which types they take and what they give. Integers and numbers do not mix, times have an arithmetic of their own, and
+//! nothing that may be absent is computed with; absent values are only compared, defaulted and passed on.
+
+use super::{Checker, article};
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::expr::{Ast, Binary, Kind};
+use crate::ir::{Expr, ExprKind, Op, Type};
+use crate::source::{Span, Spanned};
+use crate::types::{common, fits, same, show};
+
+impl Checker<'_> {
+    pub(super) fn binary(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
+        match op.value {
+            Binary::And | Binary::Or => {
+                let (left, right) = (self.condition_of(left), self.condition_of(right));
+                Some(binary(if op.value == Binary::And { Op::And } else { Op::Or }, left?, right?, Type::Boolean))
+            }
+            Binary::Equal | Binary::NotEqual => self.equality(op, left, right),
+            Binary::Less | Binary::LessEqual | Binary::Greater | Binary::GreaterEqual => self.order(op, left, right),
+            Binary::In => self.membership(op.span, left, right),
+            Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::Remainder => self.arithmetic(op, left, right),
+        }
+    }
+
+    fn equality(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
+        self.refuse_two_literals(op, left, right)?;
+        let (left_expr, right_expr) = self.both(left, right)?;
+        let ir_op = if op.value == Binary::Equal { Op::Equal } else { Op::NotEqual };
+        if let Some((null, other)) = null_and_other(left, right, &left_expr, &right_expr)
+            && !other.ty.is_optional()
+        {
+            self.error(
+                codes::NEVER_ABSENT,
+                null,
+                format!("this is never absent: it is {}", show(&other.ty)),
+                Some("leave out the comparison with `null`".into()),
+            );
+            return None;
+        }
+        let ty = if mixes_numbers(&left_expr.ty, &right_expr.ty) { None } else { common(&left_expr.ty, &right_expr.ty) };
+        let Some(ty) = ty else {
+            self.operands(op, (left, &left_expr), (right, &right_expr));
+            return None;
+        };
+        let left = self.coerce(left_expr, left.span, &ty);
+        let right = self.coerce(right_expr, right.span, &ty);
+        Some(binary(ir_op, left?, right?, Type::Boolean))
+    }
+
+    fn order(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
+        self.refuse_two_literals(op, left, right)?;
+        let (left_expr, right_expr) = self.present_both(op, left, right)?;
+        let ordered = matches!(left_expr.ty, Type::Integer | Type::Number | Type::String | Type::Timestamp | Type::Duration);
+        if !ordered || !same(&left_expr.ty, &right_expr.ty) {
+            self.operands(op, (left, &left_expr), (right, &right_expr));
+            return None;
+        }
+        let ir_op = match op.value {
+            Binary::Less => Op::Less,
+            Binary::LessEqual => Op::LessEqual,
+            Binary::Greater => Op::Greater,
+            _ => Op::GreaterEqual,
+        };
+        Some(binary(ir_op, left_expr, right_expr, Type::Boolean))
+    }
+
+    fn arithmetic(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
+        let (left_expr, right_expr) = self.present_both(op, left, right)?;
+        use Type::{Duration, Integer, List, Number, String, Timestamp};
+        let ty = match (op.value, &left_expr.ty, &right_expr.ty) {
+            (_, Integer, Integer) => Some(Integer),
+            (_, Number, Number) => Some(Number),
+            (Binary::Add, String, String) => Some(String),
+            (Binary::Add, List(_), List(_)) if same(&left_expr.ty, &right_expr.ty) => Some(left_expr.ty.clone()),
+            (Binary::Add | Binary::Subtract, Timestamp, Duration) => Some(Timestamp),
+            (Binary::Add | Binary::Subtract, Duration, Duration) => Some(Duration),
+            (Binary::Subtract, Timestamp, Timestamp) => Some(Duration),
+            _ => None,
+        };
+        let Some(ty) = ty else {
+            self.operands(op, (left, &left_expr), (right, &right_expr));
+            return None;
+        };
+        if matches!(op.value, Binary::Divide | Binary::Remainder) && right.kind == Kind::Integer(0) {
+            self.error(codes::LITERAL, right.span, "a division by zero always fails", None);
+            return None;
+        }
+        let ir_op = match op.value {
+            Binary::Add => Op::Add,
+            Binary::Subtract => Op::Subtract,
+            Binary::Multiply => Op::Multiply,
+            Binary::Divide => Op::Divide,
+            _ => Op::Remainder,
+        };
+        Some(binary(ir_op, left_expr, right_expr, ty))
+    }
+
+    fn membership(&mut self, op: Span, left: &Ast, right: &Ast) -> Option<Expr> {
+        // The side that is no literal says what the other's words and elements are.
+        let (element, among) = if right.is_literal() {
+            let element = self.infer(left, None)?;
+            let hint = Type::List(Box::new(element.ty.present().clone()));
+            (element, self.infer(right, Some(&hint))?)
+        } else {
+            let among = self.infer(right, None)?;
+            let hint = match among.ty.present() {
+                Type::List(of) => Some((**of).clone()),
+                _ => None,
+            };
+            (self.infer(left, hint.as_ref())?, among)
+        };
+        let wanted = match &among.ty {
+            Type::List(of) => (**of).clone(),
+            Type::Map(_) => Type::String,
+            Type::Optional(_) => {
+                self.absent(&among, right.span, "`in` looks into what is there", "give it a default: `x in (xs ?? [])`");
+                return None;
+            }
+            other => {
+                let diagnostic = Diagnostic::error(
+                    codes::OPERAND_TYPE,
+                    op,
+                    format!("`in` looks into a list or a map, not into {}", article(&show(other))),
+                )
+                .other(right.span, format!("this is {}", show(other)));
+                let help = matches!(other, Type::String).then(|| "write `text.contains(part)`".to_owned());
+                self.sink.push(help.into_iter().fold(diagnostic, Diagnostic::help));
+                return None;
+            }
+        };
+        if element.ty.is_optional() && !wanted.is_optional() {
+            self.absent(&element, left.span, "`in` looks for what is there", "give it a default: `(x ?? default) in xs`");
+            return None;
+        }
+        if mixes_numbers(&element.ty, &wanted) {
+            self.operands(Spanned::new(Binary::In, op), (left, &element), (right, &among));
+            return None;
+        }
+        let element = self.coerce(element, left.span, &wanted)?;
+        Some(binary(Op::In, element, among, Type::Boolean))
+    }
+
+    pub(super) fn negate(&mut self, of: &Ast) -> Option<Expr> {
+        let value = self.infer(of, None)?;
+        if value.ty.is_optional() {
+            self.absent(&value, of.span, "`-` takes what is there", "give it a default: `-(x ?? 0)`");
+            return None;
+        }
+        if !matches!(value.ty, Type::Integer | Type::Number) {
+            self.error(codes::OPERAND_TYPE, of.span, format!("`-` takes an integer or a number, not {}", article(&show(&value.ty))), None);
+            return None;
+        }
+        Some(Expr { ty: value.ty.clone(), kind: ExprKind::Negate(Box::new(value)) })
+    }
+
+    pub(super) fn coalesce(&mut self, left: &Ast, right: &Ast, op: Span, hint: Option<&Type>) -> Option<Expr> {
+        let left_expr = self.infer(left, hint)?;
+        let Type::Optional(inner) = &left_expr.ty else {
+            let message = format!("`??` after what is never absent: this is {}", show(&left_expr.ty));
+            let diagnostic = Diagnostic::error(codes::NEVER_ABSENT, op, message).other(left.span, "always there");
+            self.sink.push(diagnostic.help("leave out `??` and what follows it"));
+            return None;
+        };
+        let inner = (**inner).clone();
+        let right_expr = self.infer(right, Some(&inner))?;
+        let Some(present) = common(&inner, right_expr.ty.present()) else {
+            // Says how the default misses the type of what it stands in for.
+            self.coerce(right_expr, right.span, &inner);
+            return None;
+        };
+        let ty = if right_expr.ty.is_optional() { present.clone().optional() } else { present.clone() };
+        let left_expr = self.coerce(left_expr, left.span, &present.optional())?;
+        let right_expr = self.coerce(right_expr, right.span, &ty)?;
+        Some(Expr { ty, kind: ExprKind::Coalesce { left: Box::new(left_expr), right: Box::new(right_expr) } })
+    }
+
+    pub(super) fn choice(&mut self, condition: &Ast, then: &Ast, other: &Ast, hint: Option<&Type>) -> Option<Expr> {
+        let condition = self.condition_of(condition);
+        let (then_expr, other_expr) = match hint {
+            Some(hint) => (self.infer(then, Some(hint)), self.infer(other, Some(hint))),
+            None => self.both(then, other).map_or((None, None), |(then, other)| (Some(then), Some(other))),
+        };
+        let (condition, then_expr, other_expr) = (condition?, then_expr?, other_expr?);
+        let Some(ty) = common(&then_expr.ty, &other_expr.ty) else {
+            let message = format!("one branch is {}, the other {}", show(&then_expr.ty), show(&other_expr.ty));
+            let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, other.span, message);
+            self.sink.push(diagnostic.label(show(&other_expr.ty)).other(then.span, show(&then_expr.ty)));
+            return None;
+        };
+        let then = Box::new(self.coerce(then_expr, then.span, &ty)?);
+        let other = Box::new(self.coerce(other_expr, other.span, &ty)?);
+        Some(Expr { ty, kind: ExprKind::If { condition: Box::new(condition), then, other } })
+    }
+
+    /// Two values that should be of one type; the one that is no literal says what the other's literals mean.
+    fn both(&mut self, left: &Ast, right: &Ast) -> Option<(Expr, Expr)> {
+        if left.is_literal() && !right.is_literal() {
+            let right = self.infer(right, None)?;
+            let left = self.infer(left, Some(&right.ty))?;
+            return Some((left, right));
+        }
+        let left_expr = self.infer(left, None);
+        let right_expr = self.infer(right, left_expr.as_ref().map(|left| &left.ty));
+        Some((left_expr?, right_expr?))
+    }
+
+    fn present_both(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<(Expr, Expr)> {
+        let (left_expr, right_expr) = self.both(left, right)?;
+        let mut present = true;
+        for (ast, found) in [(left, &left_expr), (right, &right_expr)] {
+            if found.ty.is_optional() {
+                present = false;
+                let symbol = op.value.symbol();
+                self.absent(
+                    found,
+                    ast.span,
+                    &format!("`{symbol}` takes what is there"),
+                    &format!("give it a default: `(… ?? default) {symbol} …`"),
+                );
+            }
+        }
+        present.then_some((left_expr, right_expr))
+    }
+
+    fn refuse_two_literals(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<()> {
+        if left.is_literal() && right.is_literal() {
+            self.error(codes::CONDITION_LITERAL, op.span, "both sides of this comparison are literals: it never changes", None);
+            return None;
+        }
+        Some(())
+    }
+
+    fn operands(&mut self, op: Spanned<Binary>, left: (&Ast, &Expr), right: (&Ast, &Expr)) {
+        let (left_type, right_type) = (show(&left.1.ty), show(&right.1.ty));
+        let symbol = op.value.symbol();
+        let message = if same(&left.1.ty, &right.1.ty) {
+            format!("`{symbol}` does not take {}", article(&left_type))
+        } else {
+            format!("`{symbol}` does not take {} and {}", article(&left_type), article(&right_type))
+        };
+        let diagnostic =
+            Diagnostic::error(codes::OPERAND_TYPE, op.span, message).other(left.0.span, left_type).other(right.0.span, right_type);
+        let help = operand_help(op.value, left, right);
+        self.sink.push(help.into_iter().fold(diagnostic, Diagnostic::help));
+    }
+}
+
+fn binary(op: Op, left: Expr, right: Expr, ty: Type) -> Expr {
+    Expr { ty, kind: ExprKind::Binary { op, left: Box::new(left), right: Box::new(right) } }
+}
+
+/// Integer and number mix only through `number()`.
+fn mixes_numbers(left: &Type, right: &Type) -> bool {
+    matches!((left.present(), right.present()), (Type::Integer, Type::Number) | (Type::Number, Type::Integer))
+}
+
+fn null_and_other<'e>(left: &Ast, right: &Ast, left_expr: &'e Expr, right_expr: &'e Expr) -> Option<(Span, &'e Expr)> {
+    match (&left.kind, &right.kind) {
+        (Kind::Null, _) => Some((left.span, right_expr)),
+        (_, Kind::Null) => Some((right.span, left_expr)),
+        _ => None,
+    }
+}
+
+fn operand_help(op: Binary, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option<String> {
+    let types = (left.1.ty.present(), right.1.ty.present());
+    for ((ast, expr), other) in [(left, types.1), (right, types.0)] {
+        match (&ast.kind, expr.ty.present(), other) {
+            (Kind::Integer(value), _, Type::Number) => return Some(format!("write `{value}.0`")),
+            (Kind::Text(value), _, Type::Timestamp | Type::Duration) => return Some(format!("write `{}(\"{value}\")`", show(other))),
+            (_, Type::Integer, Type::Number) => return Some("integer and number mix only through `number(…)`".into()),
+            (_, Type::Json, _) => return Some("json is opaque: declare its type where it comes from, or read it in a step".into()),
+            _ => {}
+        }
+    }
+    match (op, types) {
+        (Binary::Add, (Type::String, other) | (other, Type::String)) if crate::types::has_text(other) => {
+            Some("join texts with `string(…)`, or write a text with `${…}` in it".into())
+        }
+        (Binary::Add, (Type::Duration, Type::Timestamp)) => Some("write the timestamp first".into()),
+        (Binary::Multiply | Binary::Divide, (Type::Duration, _) | (_, Type::Duration)) => {
+            Some("durations are added and subtracted only".into())
+        }
+        (_, (Type::Enum(words), Type::String) | (Type::String, Type::Enum(words))) => {
+            Some(format!("an enum compares with its own words only: {}", words.words.join(", ")))
+        }
+        (_, (Type::Enum(_), Type::Enum(_))) if fits(types.0, types.1).is_err() => Some("they are different enums".into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,119 @@
+//! What an expression can read where it stands: the roots (`input`, `event`, `error`, …), items, and for each step whether its result
+//! is there. The walk over the steps keeps it up to date; the checker only asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ir::{Type, Value};
+use crate::source::Span;
+
+/// What stands for a value at the root of an expression besides steps and items.
+pub const ROOTS: [&str; 6] = ["input", "steps", "event", "error", "instance", "config"];
+
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// `None` where the input is not to be read.
+    pub input: Option<Type>,
+    /// Every step of the workflow, by id. `None` where no step is to be read (triggers).
+    pub steps: Option<BTreeMap<String, Known>>,
+    /// Element variables, outermost first.
+    pub items: Vec<(String, Type)>,
+    pub event: Option<EventRoot>,
+    /// Inside a `catch`.
+    pub error: bool,
+    /// Whether `instance` and `config` can be read.
+    pub instance: bool,
+    /// The names of `config` that were read.
+    pub config: BTreeSet<String>,
+}
+
+/// What `event` means.
+#[derive(Debug, Clone)]
+pub struct EventRoot {
+    pub value: Value,
+    pub ty: Type,
+}
+
+/// A step as its readers see it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Where it stands: its id, or the key of its verb.
+    pub place: Span,
+    pub result: StepResult,
+    pub standing: Standing,
+}
+
+#[derive(Debug, Clone)]
+pub enum StepResult {
+    Type(Type),
+    /// None of its own; why, as in "a `sleep` has no result".
+    None(String),
+    /// It had an error of its own, which is reported; reading it says nothing more.
+    Broken,
+}
+
+/// Whether a step's result is there for a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    Certain,
+    /// It may not have run; why.
+    Maybe(String),
+    Later,
+    /// The reader stands in the step itself, or in its `when`.
+    Itself,
+    /// In another branch of the step of this id, which never or not surely ran before.
+    OtherBranch(String),
+    /// In the body of the `each` of this id.
+    InEach(String),
+    /// The reader handles its failure.
+    Failed,
+}
+
+impl Scope {
+    /// Of a workflow's steps.
+    pub fn steps(input: Type) -> Self {
+        Self { input: Some(input), steps: Some(BTreeMap::new()), instance: true, ..Self::nothing() }
+    }
+
+    /// Of a trigger's `with`.
+    pub fn trigger_with(event: Type) -> Self {
+        Self { event: Some(EventRoot { value: Value::TriggerEvent, ty: event }), ..Self::nothing() }
+    }
+
+    /// Of a trigger's `when` and `key`.
+    pub fn trigger(input: Type) -> Self {
+        Self { input: Some(input), ..Self::nothing() }
+    }
+
+    fn nothing() -> Self {
+        Self { input: None, steps: None, items: Vec::new(), event: None, error: false, instance: false, config: BTreeSet::new() }
+    }
+
+    /// The innermost item of this name.
+    pub fn item(&self, name: &str) -> Option<&Type> {
+        self.items.iter().rev().find(|(item, _)| item == name).map(|(_, ty)| ty)
+    }
+
+    pub fn standing(&self, id: &str) -> Option<&Standing> {
+        self.steps.as_ref()?.get(id).map(|known| &known.standing)
+    }
+
+    pub fn set_standing(&mut self, id: &str, standing: Standing) {
+        if let Some(known) = self.steps.as_mut().and_then(|steps| steps.get_mut(id)) {
+            known.standing = standing;
+        }
+    }
+
+    /// The names that an expression can begin with here.
+    pub fn names(&self) -> Vec<&str> {
+        let there = |name: &&str| match *name {
+            "input" => self.input.is_some(),
+            "steps" => self.steps.is_some(),
+            "event" => self.event.is_some(),
+            "error" => self.error,
+            _ => self.instance,
+        };
+        let mut names: Vec<&str> = ROOTS.into_iter().filter(there).collect();
+        names.extend(self.items.iter().map(|(name, _)| name.as_str()));
+        names
+    }
+}

@@ -1,0 +1,283 @@
+//! Values of YAML as they stand in `with`, `data`, `output` and `$default`: scalars, texts with `${…}`, lists and records, checked
+//! against the type of their place, or with a type inferred from them where nobody declares one.
+
+use std::sync::Arc;
+
+use super::{Checker, article, literals};
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::expr::template::{Part, Template, split};
+use crate::ir::{Expr, ExprKind, Field, Place, Record, Shape, Type, TypeDef, TypeName};
+use crate::model::{Entry, Value};
+use crate::names;
+use crate::source::{Files, Span, Spanned};
+use crate::text::Text;
+use crate::types::{common, has_text, may_be_left_out, show};
+
+/// Where inferred records get their names, and where they go.
+pub struct NewTypes<'a> {
+    pub files: &'a Files,
+    /// The module of the new types.
+    pub module: String,
+    pub types: &'a mut Vec<TypeDef>,
+}
+
+impl Checker<'_> {
+    /// A value that must fit `wanted`.
+    pub fn value(&mut self, value: &Spanned<Value>, wanted: &Type) -> Option<Expr> {
+        let of = |ty, kind| Expr { ty, kind };
+        let found = match &value.value {
+            Value::Null => return self.yaml_null(value.span, wanted),
+            Value::Boolean(boolean) => of(Type::Boolean, ExprKind::Boolean(*boolean)),
+            Value::Integer(integer) => of(Type::Integer, ExprKind::Integer(*integer)),
+            Value::Number(number) => of(Type::Number, ExprKind::Number(*number)),
+            Value::Text(text) => return self.template(text, wanted),
+            Value::List(items) => return self.yaml_list(items, value.span, wanted),
+            Value::Record(entries) => match wanted.present() {
+                Type::Record(record) => {
+                    let built = self.record(entries, value.span, record, &show(wanted))?;
+                    return self.coerce(built, value.span, wanted);
+                }
+                Type::Map(element) => {
+                    let element = (**element).clone();
+                    return self.map(entries, value.span, &element, wanted);
+                }
+                Type::Json => return self.map(entries, value.span, &Type::Json, wanted),
+                _ => {
+                    self.error(codes::TYPE_MISMATCH, value.span, format!("a record where {} is wanted", article(&show(wanted))), None);
+                    return None;
+                }
+            },
+        };
+        if matches!(wanted.present(), Type::String | Type::Enum(_)) {
+            let message = format!("{} where {} is wanted", article(&show(&found.ty)), article(&show(wanted)));
+            self.error(codes::TYPE_MISMATCH, value.span, message, Some("put the text in quotes".into()));
+            return None;
+        }
+        self.coerce(found, value.span, wanted)
+    }
+
+    /// The entries of a record of a known type. `owner` says what the record is, as in "`pack` takes".
+    pub fn record(&mut self, entries: &[Entry], span: Span, record: &Arc<Record>, owner: &str) -> Option<Expr> {
+        let mut complete = true;
+        let mut values: Vec<(usize, Expr)> = Vec::new();
+        for entry in entries {
+            let position = record.fields.iter().position(|field| field.name == entry.name.value);
+            let Some((position, field)) = position.and_then(|at| record.fields.get(at).map(|field| (at, field))) else {
+                self.unknown_field(record, &entry.name, owner);
+                complete = false;
+                continue;
+            };
+            let wanted = &field.ty;
+            match self.value(&entry.value, wanted) {
+                Some(value) => {
+                    if let Some(reason) = literals::out_of_range(&value, field) {
+                        self.error(codes::LITERAL, entry.value.span, reason, None);
+                        complete = false;
+                    }
+                    values.push((position, value));
+                }
+                None => complete = false,
+            }
+        }
+        let given = |field: &Field| entries.iter().any(|entry| entry.name.value == field.name);
+        let missing: Vec<&Field> = record.fields.iter().filter(|field| !may_be_left_out(field) && !given(field)).collect();
+        if let Some(first) = missing.first() {
+            let names = missing.iter().map(|field| format!("`{}`", field.name)).collect::<Vec<_>>().join(", ");
+            let noun = if missing.len() == 1 { "field" } else { "fields" };
+            let help = format!("add `{}: …`, of type {}", first.name, show(&first.ty));
+            self.error(codes::FIELD_MISSING, span, format!("{owner} needs the {noun} {names}"), Some(help));
+            complete = false;
+        }
+        if !complete {
+            return None;
+        }
+        let fields = record.fields.iter().enumerate().map(|(at, field)| {
+            let value = values.iter().find(|(position, _)| *position == at).map(|(_, value)| value.clone());
+            let absent = || field.default.clone().unwrap_or(Expr { ty: field.ty.clone(), kind: ExprKind::Null });
+            (field.name.clone(), value.unwrap_or_else(absent))
+        });
+        Some(Expr { ty: Type::Record(record.clone()), kind: ExprKind::Record(fields.collect()) })
+    }
+
+    fn map(&mut self, entries: &[Entry], span: Span, element: &Type, wanted: &Type) -> Option<Expr> {
+        let fields: Vec<Option<(String, Expr)>> =
+            entries.iter().map(|entry| Some((entry.name.value.clone(), self.value(&entry.value, element)?))).collect();
+        let kind = ExprKind::Record(fields.into_iter().collect::<Option<_>>()?);
+        self.coerce(Expr { ty: Type::Map(Box::new(element.clone())), kind }, span, wanted)
+    }
+
+    fn yaml_null(&mut self, span: Span, wanted: &Type) -> Option<Expr> {
+        self.coerce(Expr { ty: wanted.clone().optional(), kind: ExprKind::Null }, span, wanted)
+    }
+
+    fn yaml_list(&mut self, items: &[Spanned<Value>], span: Span, wanted: &Type) -> Option<Expr> {
+        let element = match wanted.present() {
+            Type::List(element) => (**element).clone(),
+            Type::Json => Type::Json,
+            _ => {
+                self.error(codes::TYPE_MISMATCH, span, format!("a list where {} is wanted", article(&show(wanted))), None);
+                return None;
+            }
+        };
+        let items: Vec<Option<Expr>> = items.iter().map(|item| self.value(item, &element)).collect();
+        let list = Expr { ty: Type::List(Box::new(element)), kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?) };
+        self.coerce(list, span, wanted)
+    }
+
+    /// A text that may hold `${…}` and must fit `wanted`.
+    pub fn template(&mut self, text: &Text, wanted: &Type) -> Option<Expr> {
+        match self.split(text)? {
+            Template::Whole(ast) => self.check(&ast, wanted),
+            Template::Mixed(parts) => {
+                let joined = self.interpolate(text, &parts);
+                if !matches!(wanted.present(), Type::String | Type::Json) {
+                    let message = format!("a text where {} is wanted", article(&show(wanted)));
+                    let help = "a value that is one `${…}` and nothing else keeps its type";
+                    self.error(codes::TYPE_MISMATCH, text.span, message, Some(help.into()));
+                    return None;
+                }
+                self.coerce(joined?, text.span, wanted)
+            }
+            Template::Text(plain) => {
+                let to = wanted.present();
+                if matches!(to, Type::Timestamp | Type::Duration) {
+                    return match literals::convert(&plain, to) {
+                        Ok(kind) => self.coerce(Expr { ty: to.clone(), kind }, text.span, wanted),
+                        Err(why) => {
+                            self.error(codes::LITERAL, text.span, format!("`{plain}` is not {}: {why}", article(&show(to))), None);
+                            None
+                        }
+                    };
+                }
+                if matches!(to, Type::Integer | Type::Number | Type::Boolean) {
+                    let message = format!("a text where {} is wanted", article(&show(wanted)));
+                    let is_literal = literals::convert(&plain, to).is_ok() || matches!(plain.as_str(), "true" | "false");
+                    let help = if is_literal { "leave out the quotes" } else { "write `${…}` for an expression" };
+                    self.error(codes::TYPE_MISMATCH, text.span, message, Some(help.into()));
+                    return None;
+                }
+                let found = self.text(&plain, text.span, Some(wanted))?;
+                self.coerce(found, text.span, wanted)
+            }
+        }
+    }
+
+    fn split(&mut self, text: &Text) -> Option<Template> {
+        split(text).map_err(|errors| errors.into_iter().for_each(|error| self.sink.push(error))).ok()
+    }
+
+    fn interpolate(&mut self, text: &Text, parts: &[Part]) -> Option<Expr> {
+        let parts: Vec<Option<Expr>> = parts
+            .iter()
+            .map(|part| {
+                let ast = match part {
+                    Part::Text(plain) => return Some(Expr { ty: Type::String, kind: ExprKind::Text(plain.clone()) }),
+                    Part::Value(ast) => ast,
+                };
+                let value = self.infer(ast, None)?;
+                if value.ty.is_optional() {
+                    self.absent(&value, ast.span, "a text holds what is there", "give it a default: `${… ?? \"none\"}`");
+                    return None;
+                }
+                if !has_text(&value.ty) {
+                    let help = match &value.ty {
+                        Type::List(of) if **of == Type::String => "write `xs.join(\", \")`",
+                        Type::List(_) => "write `xs.map(x, string(x)).join(\", \")`",
+                        Type::Record(_) | Type::Error => "name one of its fields",
+                        _ => "pass it on as a value of its own",
+                    };
+                    let message = format!("{} has no text", article(&show(&value.ty)));
+                    self.sink.push(Diagnostic::error(codes::NO_TEXT, ast.span, message).other(text.span, "inside this text").help(help));
+                    return None;
+                }
+                Some(value)
+            })
+            .collect();
+        Some(Expr { ty: Type::String, kind: ExprKind::Interpolate(parts.into_iter().collect::<Option<_>>()?) })
+    }
+
+    /// A value of whatever type it has. Records in it become types called `name` and longer.
+    pub fn value_of_any_type(&mut self, value: &Spanned<Value>, name: &str, new: &mut NewTypes<'_>) -> Option<Expr> {
+        let of = |ty, kind| Some(Expr { ty, kind });
+        match &value.value {
+            Value::Null => self.null(value.span, None),
+            Value::Boolean(boolean) => of(Type::Boolean, ExprKind::Boolean(*boolean)),
+            Value::Integer(integer) => of(Type::Integer, ExprKind::Integer(*integer)),
+            Value::Number(number) => of(Type::Number, ExprKind::Number(*number)),
+            Value::Text(text) => match self.split(text)? {
+                Template::Text(plain) => of(Type::String, ExprKind::Text(plain)),
+                Template::Whole(ast) => self.infer(&ast, None),
+                Template::Mixed(parts) => self.interpolate(text, &parts),
+            },
+            Value::List(items) => self.list_of_any_type(items, value.span, name, new),
+            Value::Record(entries) => self.record_of_any_type(entries, value.span, name, new),
+        }
+    }
+
+    /// A record whose fields have the types of their values.
+    pub fn record_of_any_type(&mut self, entries: &[Entry], span: Span, name: &str, new: &mut NewTypes<'_>) -> Option<Expr> {
+        let entries: Vec<Option<(String, Expr)>> = entries
+            .iter()
+            .map(|entry| {
+                let inner = format!("{name}{}", names::type_name(&entry.name.value));
+                Some((entry.name.value.clone(), self.value_of_any_type(&entry.value, &inner, new)?))
+            })
+            .collect();
+        let values = entries.into_iter().collect::<Option<Vec<_>>>()?;
+        let field = |(name, value): &(String, Expr)| plain_field(name, value.ty.clone());
+        let record =
+            Record { name: TypeName { module: new.module.clone(), name: name.to_owned() }, fields: values.iter().map(field).collect() };
+        let record = new.define(record, span);
+        Some(Expr { ty: Type::Record(record), kind: ExprKind::Record(values) })
+    }
+
+    fn list_of_any_type(&mut self, items: &[Spanned<Value>], span: Span, name: &str, new: &mut NewTypes<'_>) -> Option<Expr> {
+        let mut found: Vec<(Option<Expr>, Span)> = Vec::new();
+        let mut element: Option<Type> = None;
+        for item in items {
+            let value = match (&element, &item.value) {
+                // The first record says what the others are.
+                (Some(element), Value::Record(_) | Value::Null) => self.value(item, element),
+                _ => self.value_of_any_type(item, &format!("{name}Item"), new),
+            };
+            if let Some(value) = &value {
+                element = Some(match element {
+                    None => value.ty.clone(),
+                    Some(before) => common(&before, &value.ty).unwrap_or(before),
+                });
+            }
+            found.push((value, item.span));
+        }
+        let Some(element) = element else {
+            if items.is_empty() {
+                let help = Some("declare the type with `takes`".into());
+                self.error(codes::TYPE_UNKNOWABLE, span, "nothing says what the elements of `[]` are", help);
+            }
+            return None;
+        };
+        let items: Vec<Option<Expr>> = found.into_iter().map(|(value, span)| self.coerce(value?, span, &element)).collect();
+        Some(Expr { ty: Type::List(Box::new(element)), kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?) })
+    }
+}
+
+impl NewTypes<'_> {
+    /// Adds a record to the types of the folder.
+    pub fn define(&mut self, record: Record, span: Span) -> Arc<Record> {
+        let (line, column) = self.files.position(span);
+        let file = self.files.get(span.file).map(|file| file.path.clone()).unwrap_or_default();
+        let record = Arc::new(record);
+        self.types.push(TypeDef {
+            name: record.name.clone(),
+            description: None,
+            place: Place { file, line, column },
+            shape: Shape::Record(record.clone()),
+        });
+        record
+    }
+}
+
+/// A field without details.
+pub(crate) fn plain_field(name: &str, ty: Type) -> Field {
+    Field { name: name.to_owned(), ty, default: None, min: None, max: None, pattern: None, secret: false, description: None }
+}

@@ -4,6 +4,11 @@
 
 use crate::diagnostic::Code;
 
+/// Whether the JSON Schema refuses it too: kinds of values, known keys, patterns. It cannot see YAML itself, nor compare two places.
+pub fn in_schema(code: Code) -> bool {
+    matches!(code.0, 20..=39)
+}
+
 macro_rules! codes {
     ($($name:ident = $number:literal, $title:literal;)*) => {
         $(#[doc = $title] pub const $name: Code = Code($number);)*
@@ -14,6 +19,44 @@ macro_rules! codes {
 }
 
 codes! {
+    // 0001–0019: YAML and files
+    SYNTAX = 1, "not YAML";
+    TAG = 2, "a YAML tag";
+    ANCHOR = 3, "a YAML anchor or alias";
+    MERGE_KEY = 4, "a YAML merge key";
+    KEY_TWICE = 5, "a key that is written twice";
+    KEY_NOT_TEXT = 6, "a key that is not text";
+    SWALLOWED = 7, "a comment that swallows the end of a text";
+    DOCUMENTS = 8, "more than one document in a file";
+    LIMIT = 9, "a file beyond the limits of the compiler";
+    FILE = 10, "a file that cannot be read";
+    FILE_NAME = 11, "a file name that is no name of a pipeline";
+    NAME_DIFFERS = 12, "a workflow named otherwise than its file";
+
+    // 0020–0039: shape, as the JSON Schema sees it too
+    UNKNOWN_KEY = 20, "an unknown key";
+    MISSING_KEY = 21, "a missing key";
+    MISPLACED_KEY = 22, "a key in the wrong place";
+    WRONG_KIND = 23, "a value of the wrong kind";
+    BAD_NAME = 24, "a name with characters that are not allowed";
+    UNKNOWN_WORD = 25, "an unknown word";
+    BAD_DURATION = 26, "a text that is not a duration";
+    OUT_OF_RANGE = 27, "a number out of range";
+    NO_VERB = 28, "a step that does nothing";
+    TWO_VERBS = 29, "a step that does two things";
+    BAD_TYPE = 30, "a text that is not a type";
+    BAD_FIELD = 31, "details that do not belong to a field";
+    EMPTY = 32, "a list or mapping that must not be empty";
+    BAD_ELSE = 33, "an `else` that is not the last branch";
+    BAD_HTTP = 34, "an HTTP trigger that is not `POST /path`";
+    TRIGGER_SOURCE = 35, "a trigger without a source, or with two";
+
+    // 0040–0099: shape, where two places must be compared
+    WORD_TWICE = 40, "a word that an enum has twice";
+    LIMITS_CROSSED = 41, "a maximum below its minimum";
+    INTEGER_TOO_LARGE = 42, "an integer beyond 64 bits";
+    SCHEMA_DISAGREES = 99, "a file that the compiler accepts and the schema refuses";
+
     // 02xx: routing keys, events and routes
     ROUTING_KEY_SYNTAX = 200, "a routing key that AMQP does not accept";
     ROUTING_KEY_RESERVED = 201, "a routing key that Crux keeps for itself";

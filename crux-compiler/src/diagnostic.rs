@@ -80,6 +80,10 @@ impl Sink {
         self.all.push(diagnostic);
     }
 
+    pub fn append(&mut self, mut other: Sink) {
+        self.all.append(&mut other.all);
+    }
+
     pub fn has_errors(&self) -> bool {
         self.all.iter().any(|d| d.severity == Severity::Error)
     }

@@ -1,0 +1,239 @@
+//! The verbs that steer: groups, branches, loops, waits, sleeps, `emit` and `fail`.
+
+use super::mapping::{Elsewhere, Mapping, Shape, list, nowhere, wrong_kind};
+use super::scalar::{self, Zero};
+use super::step::{self, elsewhere};
+use super::tree::{BROKEN_KEY, Kind, Node, Pair};
+use super::value;
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::model::{Branch, Each, MatchCase, Otherwise, Repeat, Sleep, SwitchCase, Verb};
+use crate::names;
+use crate::source::Spanned;
+
+pub const GROUP: Shape = Shape { what: "a group", schema: "GroupStep", keys: &["id", "description", "steps", "when", "timeout", "catch"] };
+pub const PARALLEL: Shape =
+    Shape { what: "a `parallel` step", schema: "ParallelStep", keys: &["id", "description", "parallel", "when", "timeout", "catch"] };
+pub const SWITCH: Shape = Shape { what: "a `switch` step", schema: "SwitchStep", keys: &["id", "description", "switch", "when", "catch"] };
+pub const EACH: Shape =
+    Shape { what: "an `each` step", schema: "EachStep", keys: &["id", "description", "each", "when", "timeout", "catch"] };
+pub const REPEAT: Shape =
+    Shape { what: "a `repeat` step", schema: "RepeatStep", keys: &["id", "description", "repeat", "when", "timeout", "catch"] };
+pub const WAIT: Shape =
+    Shape { what: "a `wait` step", schema: "WaitStep", keys: &["id", "description", "wait", "when", "timeout", "catch"] };
+pub const SLEEP: Shape = Shape { what: "a `sleep` step", schema: "SleepStep", keys: &["id", "description", "sleep", "when", "catch"] };
+pub const EMIT: Shape = Shape { what: "an `emit` step", schema: "EmitStep", keys: &["id", "description", "emit", "when", "catch"] };
+pub const FAIL: Shape = Shape { what: "a `fail` step", schema: "FailStep", keys: &["id", "description", "fail", "when", "catch"] };
+
+pub const CASE: Shape = Shape { what: "a branch of `switch`", schema: "Case", keys: &["when", "steps"] };
+pub const ELSE: Shape = Shape { what: "the `else` of `switch`", schema: "Else", keys: &["else"] };
+pub const MATCH: Shape = Shape { what: "`switch`", schema: "Match", keys: &["value", "cases", "else"] };
+pub const EACH_BODY: Shape = Shape { what: "`each`", schema: "Each", keys: &["item", "in", "at_once", "steps", "yield"] };
+pub const REPEAT_BODY: Shape = Shape { what: "`repeat`", schema: "Repeat", keys: &["until", "max", "every", "steps"] };
+pub const WAIT_BODY: Shape = Shape { what: "`wait`", schema: "Wait", keys: &["event", "where"] };
+pub const SLEEP_BODY: Shape = Shape { what: "`sleep`", schema: "SleepUntil", keys: &["until"] };
+pub const EMIT_BODY: Shape = Shape { what: "`emit`", schema: "Emit", keys: &["event", "data"] };
+pub const FAIL_BODY: Shape = Shape { what: "`fail`", schema: "Fail", keys: &["error", "message"] };
+
+/// `key` is the verb's key in `mapping`.
+pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
+    let timeout_ms = if matches!(key, "steps" | "parallel" | "each" | "repeat" | "wait") { timeout(mapping, sink) } else { None };
+    let pair = mapping.get(key)?;
+    match key {
+        "steps" => Some(Verb::Group { steps: step::some_steps(pair, sink)?, timeout_ms }),
+        "parallel" => Some(Verb::Parallel { branches: branches(pair, sink)?, timeout_ms }),
+        "switch" => switch(pair, sink),
+        "each" => each(pair, timeout_ms, sink).map(|each| Verb::Each(Box::new(each))),
+        "repeat" => repeat(pair, timeout_ms, sink).map(|repeat| Verb::Repeat(Box::new(repeat))),
+        "wait" => {
+            let body = body(pair, &WAIT_BODY, &format!("{{ event: {} }}", shown(pair, "order.paid")), sink)?;
+            let event = body.need("event", "event: order.paid", sink).and_then(|pair| scalar::filled(pair, sink));
+            let condition = body.get("where").and_then(|pair| scalar::expression(pair, sink));
+            Some(Verb::Wait { event: event?, condition, timeout_ms })
+        }
+        "sleep" => sleep(pair, sink).map(Verb::Sleep),
+        "emit" => {
+            let body = body(pair, &EMIT_BODY, &format!("{{ event: {} }}", shown(pair, "order.paid")), sink)?;
+            let event = body.need("event", "event: order.paid", sink).and_then(|pair| scalar::filled(pair, sink));
+            let data = body.get("data").and_then(|pair| value::entries(pair, sink));
+            Some(Verb::Emit { event: event?, data })
+        }
+        _ => {
+            let body = body(pair, &FAIL_BODY, &format!("{{ error: {} }}", shown(pair, "OutOfStock")), sink)?;
+            let error = body.need("error", "error: OutOfStock", sink);
+            let error = error.and_then(|pair| scalar::name(&pair.value, names::Kind::Type, "the name of an error", sink));
+            let message = body.get("message").and_then(|pair| scalar::text(pair, sink));
+            Some(Verb::Fail { error: error?, message })
+        }
+    }
+}
+
+/// The time-out of everything but work.
+pub fn timeout(mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Spanned<u64>> {
+    let pair = mapping.get("timeout")?;
+    if matches!(pair.value.kind, Kind::Mapping(_)) {
+        sink.push(
+            Diagnostic::error(codes::WRONG_KIND, pair.value.span, "this `timeout` must be one duration, not a mapping")
+                .label("this is a mapping")
+                .help("write `timeout: 10m`; only work has `queue`, `run`, `heartbeat` and `total`"),
+        );
+        return None;
+    }
+    scalar::duration(pair, Zero::Refused, sink)
+}
+
+/// The mapping of a verb; of a text that should be one, the mend is shown.
+fn body<'a>(pair: &'a Pair, shape: &'static Shape, example: &str, sink: &mut Sink) -> Option<Mapping<'a>> {
+    if let Kind::Text(_) = &pair.value.kind {
+        sink.push(
+            Diagnostic::error(codes::WRONG_KIND, pair.value.span, format!("`{}` must be a mapping, not a text", pair.key.value))
+                .label("this is a text")
+                .help(format!("write `{}: {example}`", pair.key.value)),
+        );
+        return None;
+    }
+    let beside: Elsewhere = |key| {
+        matches!(key, "id" | "when" | "timeout" | "retry" | "catch" | "description" | "undo" | "with")
+            .then(|| elsewhere(key).unwrap_or_else(|| format!("`{key}` belongs to the step itself, one level up")))
+    };
+    Mapping::under(pair, shape, beside, sink)
+}
+
+fn shown<'a>(pair: &'a Pair, example: &'a str) -> &'a str {
+    match &pair.value.kind {
+        Kind::Text(text) => &text.value,
+        _ => example,
+    }
+}
+
+fn branches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Branch>> {
+    let Kind::Mapping(pairs) = &pair.value.kind else {
+        wrong_kind("`parallel`", &pair.value, "a mapping of names to branches, `{ left: [...], right: [...] }`", sink);
+        return None;
+    };
+    if pairs.is_empty() {
+        scalar::empty(pair, sink);
+        return None;
+    }
+    let branch = |pair: &Pair, sink: &mut Sink| {
+        let name = scalar::check_name(pair.key.clone(), names::Kind::Id, "the name of a branch", sink);
+        let steps = branch_steps(pair, sink);
+        Some(Branch { name: name?, steps: steps? })
+    };
+    Some(pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY).filter_map(|pair| branch(pair, sink)).collect())
+}
+
+/// The steps under a key that is a name, not one of a shape's.
+fn branch_steps(pair: &Pair, sink: &mut Sink) -> Option<Vec<crate::model::Step>> {
+    if matches!(pair.value.kind, Kind::Null) {
+        super::mapping::no_value(pair, sink);
+        return None;
+    }
+    step::steps(pair, sink)
+}
+
+fn switch(pair: &Pair, sink: &mut Sink) -> Option<Verb> {
+    match &pair.value.kind {
+        Kind::List(nodes) => switch_list(pair, nodes, sink),
+        Kind::Mapping(_) => switch_value(pair, sink),
+        _ => {
+            wrong_kind("`switch`", &pair.value, "a list of branches or a mapping with `value` and `cases`", sink);
+            None
+        }
+    }
+}
+
+fn switch_list(pair: &Pair, nodes: &[Node], sink: &mut Sink) -> Option<Verb> {
+    if nodes.is_empty() {
+        scalar::empty(pair, sink);
+        return None;
+    }
+    let mut cases = Vec::new();
+    let mut otherwise = None;
+    for (index, node) in nodes.iter().enumerate() {
+        let is_else = matches!(&node.kind, Kind::Mapping(pairs) if pairs.iter().any(|pair| pair.key.value == "else"));
+        if !is_else {
+            cases.extend(case(node, sink));
+            continue;
+        }
+        let Some(mapping) = Mapping::open(node, &ELSE, else_elsewhere, sink) else { continue };
+        let Some(pair) = mapping.get("else") else { continue };
+        if index + 1 < nodes.len() {
+            sink.push(
+                Diagnostic::error(codes::BAD_ELSE, pair.key.span, "`else` must be the last branch")
+                    .label("branches follow it")
+                    .help("move it to the end"),
+            );
+        }
+        otherwise = step::steps(pair, sink).map(|steps| Otherwise { key: pair.key.span, steps });
+    }
+    Some(Verb::Switch { cases, otherwise })
+}
+
+fn else_elsewhere(key: &str) -> Option<String> {
+    matches!(key, "when" | "steps").then(|| "`else` has its steps directly: `else: [...]`, and no condition".into())
+}
+
+fn case(node: &Node, sink: &mut Sink) -> Option<SwitchCase> {
+    let mapping = Mapping::open(node, &CASE, nowhere, sink)?;
+    let when = mapping.need("when", "when: steps.score.value > 0.8", sink).and_then(|pair| scalar::expression(pair, sink));
+    let steps = mapping.need("steps", "steps: []", sink).and_then(|pair| step::steps(pair, sink));
+    Some(SwitchCase { when: when?, steps: steps? })
+}
+
+fn switch_value(pair: &Pair, sink: &mut Sink) -> Option<Verb> {
+    let mapping = Mapping::under(pair, &MATCH, match_elsewhere, sink)?;
+    let value = mapping.need("value", "value: input.channel", sink).and_then(|pair| scalar::expression(pair, sink));
+    let cases = mapping.need("cases", "cases: { email: [], sms: [] }", sink).and_then(|pair| match_cases(pair, sink));
+    let otherwise = mapping.get("else").and_then(|pair| Some(Otherwise { key: pair.key.span, steps: step::steps(pair, sink)? }));
+    Some(Verb::Match { value: value?, cases: cases?, otherwise })
+}
+
+fn match_elsewhere(key: &str) -> Option<String> {
+    matches!(key, "when" | "steps").then(|| {
+        let forms = list(["value", "cases"]);
+        format!("a `switch` over conditions is a list, `- when: …`; this form has {forms}")
+    })
+}
+
+fn match_cases(pair: &Pair, sink: &mut Sink) -> Option<Vec<MatchCase>> {
+    let Kind::Mapping(pairs) = &pair.value.kind else {
+        wrong_kind("`cases`", &pair.value, "a mapping of values to branches", sink);
+        return None;
+    };
+    if pairs.is_empty() {
+        scalar::empty(pair, sink);
+        return None;
+    }
+    let case = |pair: &Pair, sink: &mut Sink| Some(MatchCase { value: pair.key.clone(), steps: branch_steps(pair, sink)? });
+    Some(pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY).filter_map(|pair| case(pair, sink)).collect())
+}
+
+fn each(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Option<Each> {
+    let body = body(pair, &EACH_BODY, "{ item: line, in: input.lines, steps: [...] }", sink)?;
+    let item = body.need("item", "item: line", sink);
+    let item = item.and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the name of an item", sink));
+    let list = body.need("in", "in: input.lines", sink).and_then(|pair| scalar::expression(pair, sink));
+    let at_once = body.get("at_once").and_then(|pair| scalar::integer(pair, 1..=10_000, sink));
+    let steps = body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
+    let yields = body.get("yield").and_then(|pair| scalar::expression(pair, sink));
+    Some(Each { item: item?, list: list?, at_once, steps: steps?, yields, timeout_ms })
+}
+
+fn repeat(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Option<Repeat> {
+    let body = body(pair, &REPEAT_BODY, "{ until: steps.poll.done, max: 10, steps: [...] }", sink)?;
+    let until = body.need("until", "until: steps.poll.done", sink).and_then(|pair| scalar::expression(pair, sink));
+    let max = body.need("max", "max: 10", sink).and_then(|pair| scalar::integer(pair, 1..=10_000, sink));
+    let every_ms = body.get("every").and_then(|pair| scalar::duration(pair, Zero::Allowed, sink));
+    let steps = body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
+    Some(Repeat { until: until?, max: max?, every_ms, steps: steps?, timeout_ms })
+}
+
+fn sleep(pair: &Pair, sink: &mut Sink) -> Option<Sleep> {
+    if !matches!(pair.value.kind, Kind::Mapping(_)) {
+        return Some(Sleep::For { ms: scalar::duration(pair, Zero::Refused, sink)? });
+    }
+    let body = body(pair, &SLEEP_BODY, "{ until: input.bookingTime }", sink)?;
+    let until = body.need("until", "until: input.bookingTime", sink)?;
+    scalar::expression(until, sink).map(Sleep::Until)
+}

@@ -1,0 +1,139 @@
+//! Mappings with a known set of keys. Opening one reports every key that does not belong there, with the nearest that does, and every
+//! key without a value; what is asked for afterwards is there or has been reported.
+
+use super::tree::{BROKEN_KEY, Kind, Node, Pair};
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::source::Span;
+use crate::suggest;
+
+/// What a mapping is and which keys it may have.
+#[derive(Debug)]
+pub struct Shape {
+    /// With its article: "a `wait` step".
+    pub what: &'static str,
+    /// The name of its definition in the JSON Schema.
+    pub schema: &'static str,
+    pub keys: &'static [&'static str],
+}
+
+/// Says why a key that is known elsewhere has no place in this shape, and where it has one.
+pub type Elsewhere = fn(key: &str) -> Option<String>;
+
+/// A mapping whose keys have been checked.
+pub struct Mapping<'a> {
+    pub span: Span,
+    shape: &'static Shape,
+    pairs: &'a [Pair],
+}
+
+impl<'a> Mapping<'a> {
+    /// The mapping that `pair` leads to; something else is reported.
+    pub fn under(pair: &'a Pair, shape: &'static Shape, elsewhere: Elsewhere, sink: &mut Sink) -> Option<Self> {
+        if !matches!(pair.value.kind, Kind::Mapping(_)) {
+            wrong_kind(&format!("`{}`", pair.key.value), &pair.value, &format!("{}, a mapping", shape.what), sink);
+            return None;
+        }
+        Self::open(&pair.value, shape, elsewhere, sink)
+    }
+
+    /// The mapping that `node` is; something else is reported.
+    pub fn open(node: &'a Node, shape: &'static Shape, elsewhere: Elsewhere, sink: &mut Sink) -> Option<Self> {
+        let Kind::Mapping(pairs) = &node.kind else {
+            wrong_kind(shape.what, node, "a mapping", sink);
+            return None;
+        };
+        let mapping = Self { span: node.span, shape, pairs };
+        for pair in pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY) {
+            if !shape.keys.contains(&pair.key.value.as_str()) {
+                mapping.report_unknown(pair, elsewhere, sink);
+            } else if matches!(pair.value.kind, Kind::Null) {
+                no_value(pair, sink);
+            }
+        }
+        Some(mapping)
+    }
+
+    /// The key and value, unless it is absent or has been reported as empty.
+    pub fn get(&self, key: &str) -> Option<&'a Pair> {
+        debug_assert!(self.shape.keys.contains(&key), "{key} is no key of {}", self.shape.what);
+        self.pairs.iter().find(|pair| pair.key.value == key && !matches!(pair.value.kind, Kind::Null | Kind::Broken))
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.pairs.iter().any(|pair| pair.key.value == key)
+    }
+
+    /// Like [`Self::get`], and an absent key is reported. `example` is what to write.
+    pub fn need(&self, key: &str, example: &str, sink: &mut Sink) -> Option<&'a Pair> {
+        if !self.has(key) {
+            let misspelt = self
+                .pairs
+                .iter()
+                .any(|pair| !self.shape.keys.contains(&pair.key.value.as_str()) && suggest::nearest(&pair.key.value, [key]).is_some());
+            // A misspelt key has been reported with the right one beside it.
+            if !misspelt {
+                let span = self.pairs.first().map_or(self.span, |pair| pair.key.span);
+                sink.push(
+                    Diagnostic::error(codes::MISSING_KEY, span, format!("{} needs `{key}`", self.shape.what))
+                        .label(format!("without `{key}`"))
+                        .help(format!("write `{example}`")),
+                );
+            }
+        }
+        self.get(key)
+    }
+
+    fn report_unknown(&self, pair: &Pair, elsewhere: Elsewhere, sink: &mut Sink) {
+        let key = pair.key.value.as_str();
+        if let Some(place) = elsewhere(key) {
+            sink.push(
+                Diagnostic::error(codes::MISPLACED_KEY, pair.key.span, format!("`{key}` does not belong in {}", self.shape.what))
+                    .label("not here")
+                    .help(place),
+            );
+            return;
+        }
+        let free = self.shape.keys.iter().copied().filter(|known| !self.has(known));
+        let diagnostic =
+            Diagnostic::error(codes::UNKNOWN_KEY, pair.key.span, format!("{} has no key `{key}`", self.shape.what)).label("unknown key");
+        sink.push(match suggest::nearest(key, free) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+            None => diagnostic.note(format!("the keys here are {}", list(self.shape.keys.iter().copied()))),
+        });
+    }
+}
+
+/// For shapes none of whose keys is at home elsewhere.
+pub fn nowhere(_: &str) -> Option<String> {
+    None
+}
+
+/// `a`, `b` and `c`.
+pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// Reports a value of the wrong kind. `what` is what it should have been part of, `wanted` what belongs there.
+pub fn wrong_kind(what: &str, node: &Node, wanted: &str, sink: &mut Sink) {
+    if matches!(node.kind, Kind::Broken) {
+        return;
+    }
+    let diagnostic = Diagnostic::error(codes::WRONG_KIND, node.span, format!("{what} must be {wanted}, not {}", node.describe()));
+    sink.push(diagnostic.label(format!("this is {}", node.describe())));
+}
+
+/// Reports a key behind whose colon nothing stands.
+pub fn no_value(pair: &Pair, sink: &mut Sink) {
+    let key = &pair.key.value;
+    sink.push(
+        Diagnostic::error(codes::WRONG_KIND, pair.key.span, format!("`{key}` has no value"))
+            .label("nothing stands behind it")
+            .help("give it a value or leave the key out; an empty list is `[]`, an empty mapping `{}`"),
+    );
+}

@@ -1,0 +1,233 @@
+//! What YAML trips over, in the words of a pipeline's author: which rule of YAML was hit on this line, and the line as it should be.
+//! Looks at the source around the place that the parser names; never at more than the lines concerned.
+
+use crate::codes;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::source::{FileId, Span};
+
+/// A byte range as a span.
+pub fn span(file: FileId, start: usize, end: usize) -> Span {
+    let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    Span { file, start: offset(start), end: offset(end.max(start)) }
+}
+
+/// The end of the line that `at` is on, its break excluded.
+pub fn line_end(source: &str, at: usize) -> usize {
+    source.get(at..).and_then(|rest| rest.find(['\n', '\r'])).map_or(source.len(), |len| at + len)
+}
+
+fn line_start(source: &str, at: usize) -> usize {
+    source.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1)
+}
+
+/// A line `key: value` or `- value` of block style.
+struct Line<'a> {
+    /// Indentation, dashes, key and colon, up to the value.
+    head: &'a str,
+    /// Without a comment and blanks at its end; may be empty.
+    value: &'a str,
+    value_start: usize,
+}
+
+impl<'a> Line<'a> {
+    fn at(source: &'a str, at: usize) -> Self {
+        let start = line_start(source, at);
+        let line = source.get(start..line_end(source, start)).unwrap_or_default();
+        let mut value_at = line.len() - line.trim_start().len();
+        while let Some(rest) = line.get(value_at..).filter(|rest| rest.starts_with("- ")) {
+            value_at += rest.len() - rest[1..].trim_start().len();
+        }
+        let key = line.get(value_at..).unwrap_or_default();
+        if let Some(colon) = key.find(": ").filter(|colon| key[..*colon].chars().all(|c| c.is_alphanumeric() || "_.$-".contains(c))) {
+            value_at += key.len() - key[colon + 1..].trim_start().len();
+        }
+        let value = line.get(value_at..).unwrap_or_default();
+        Self { head: &line[..value_at], value: value.trim_end(), value_start: start + value_at }
+    }
+
+    /// The line with its value in quotes.
+    fn mended(&self) -> String {
+        format!("{}{}", self.head.trim_start(), quoted(without_comment(self.value)))
+    }
+}
+
+/// A text in the quotes that need the fewest escapes.
+fn quoted(text: &str) -> String {
+    if !text.contains('"') && !text.contains('\\') { format!("\"{text}\"") } else { format!("'{}'", text.replace('\'', "''")) }
+}
+
+/// Cuts off a comment that is meant as one: blank, `#`, blank.
+fn without_comment(value: &str) -> &str {
+    value.find(" # ").map_or(value, |at| value[..at].trim_end())
+}
+
+/// A tag, anchor or alias at `start..end`.
+pub fn refused(file: FileId, source: &str, start: usize, end: usize, code: Code, what: &str) -> Diagnostic {
+    let token = source.get(start..end).unwrap_or_default();
+    let line = Line::at(source, start);
+    let shown = if token.is_empty() { "it" } else { token };
+    let diagnostic = Diagnostic::error(code, span(file, start, end), format!("`{shown}` is {what} to YAML, and pipelines have none"))
+        .label(format!("{what} begins with `{}`", token.chars().next().unwrap_or(' ')));
+    let text_follows = line.value_start == start && line.value.len() > token.len();
+    if text_follows {
+        diagnostic.help(format!("if it is text or an expression, put it in quotes: `{}`", line.mended()))
+    } else if code == codes::TAG {
+        diagnostic.help("leave the tag out; types are declared, not tagged")
+    } else {
+        diagnostic.help("write the value out where it is needed, or in quotes if it is text; a contract used by several steps belongs under `step_types`")
+    }
+}
+
+/// Whether the comment behind the plain scalar at `start..end` was meant as a part of it.
+pub fn swallowed(file: FileId, source: &str, value: &str, start: usize, end: usize) -> Option<Diagnostic> {
+    let rest = source.get(end..line_end(source, end))?;
+    let comment = rest.trim_start_matches([' ', '\t']);
+    if comment.len() == rest.len() || !comment.starts_with('#') {
+        return None;
+    }
+    let glued = comment[1..].starts_with(|c: char| c.is_alphanumeric() || c == '$');
+    let open = value.matches('"').count() % 2 == 1 || value.matches("${").count() > value.matches('}').count();
+    if !glued && !open {
+        return None;
+    }
+    let at = line_end(source, end) - comment.len();
+    let whole = source.get(start..line_end(source, end)).unwrap_or_default().trim_end();
+    let head = Line::at(source, start);
+    let head = if head.value_start == start { head.head.trim_start() } else { "" };
+    let diagnostic = Diagnostic::error(codes::SWALLOWED, span(file, at, line_end(source, end)), "a comment swallows the end of this text")
+        .label("to YAML, a comment begins at ` #`")
+        .other(span(file, start, end), "so the text is only this")
+        .help(format!("put the text in quotes: `{head}{}`", quoted(whole)));
+    Some(if open { diagnostic } else { diagnostic.help("if it is a comment, write a blank after the `#`") })
+}
+
+/// A syntax error at `at`; `last_end` is where the last understood part ended, `info` the parser's own words.
+pub fn explain(file: FileId, source: &str, at: usize, last_end: usize, info: &str) -> Diagnostic {
+    let line = Line::at(source, at);
+    let error = |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, end), message);
+    let value_end = line.value_start + line.value.len();
+    let quote = |diagnostic: Diagnostic| diagnostic.help(format!("put the whole text in quotes: `{}`", line.mended()));
+    let in_value = at >= line.value_start && !line.value.is_empty();
+    let first = line.value.chars().next().filter(|_| in_value);
+
+    if info.contains("tab")
+        || source.get(line_start(source, at)..at).is_some_and(|before| before.contains('\t') && before.trim().is_empty())
+    {
+        return error(at, at + 1, "YAML does not allow a tab here").label("a tab").help("indent with blanks");
+    }
+    if info.contains("quoted scalar") && !info.contains("escape") && !info.contains("hexadecimal") {
+        return error(at, at + 1, "a quote is opened and not closed")
+            .label("opened here")
+            .help("close it on the same line; a quote inside double quotes is `\\\"`, inside single quotes `''`");
+    }
+    if info.contains("escape") || info.contains("hexadecimal") {
+        let diagnostic = error(at, value_end.max(at + 1), "an unknown escape in double quotes").label("in this text");
+        return diagnostic.help("a backslash itself is written `\\\\`, or use single quotes, in which nothing is escaped");
+    }
+    if info.contains("comment intercepting") {
+        let diagnostic = error(at, line_end(source, at), "a comment ends a text without quotes, but the text goes on in the next line");
+        return diagnostic.label("the comment").help("put the text in quotes, or the comment on a line of its own");
+    }
+    if let Some(open) = open_flow(source, last_end.max(line_start(source, at)).min(at), at) {
+        return flow(file, source, at, open, &line);
+    }
+    match first {
+        Some(c @ ('"' | '\'')) => {
+            let diagnostic = error(line.value_start, value_end, "a text that begins with a quote ends at its closing quote")
+                .label(format!("more stands behind the closing {c}"));
+            return quote(diagnostic);
+        }
+        Some('[' | '{') => {
+            let diagnostic = error(
+                line.value_start,
+                value_end,
+                "a value that begins with a bracket is a list or mapping and ends at its closing bracket",
+            );
+            return quote(diagnostic.label("something stands behind the closing bracket"));
+        }
+        Some(c @ ('!' | '&' | '*' | '@' | '`' | '%' | '|' | '>')) => {
+            let diagnostic = error(line.value_start, value_end, &format!("a text without quotes cannot begin with `{c}`"));
+            return quote(diagnostic.label(format!("`{c}` has a meaning of its own in YAML")));
+        }
+        Some('-') if info.contains("block sequence") => {
+            return error(at, at + 1, "a list begins on a line of its own")
+                .label("this `-`")
+                .help("break the line before `-`, or write `[a, b]`");
+        }
+        _ => {}
+    }
+    if info.contains("mapping values are not allowed") || info.contains("illegal placement of ':'") {
+        // The colon of a second pair in the value of this line, or of a line that continues the value of the one above.
+        let value_before = source.get(line.value_start..at).unwrap_or_default();
+        if in_value
+            && !value_before.is_empty()
+            && !line.head.trim().is_empty()
+            && line.head.trim_end().ends_with([':', '-'])
+            && last_end >= line.value_start
+        {
+            return quote(error(at, at + 1, "`: ` in a text without quotes begins a mapping").label("this colon"));
+        }
+        let diagnostic = error(at, at + 1, "a key stands where the value above goes on").label("this colon");
+        return diagnostic.help("line it up with the keys it belongs to, or leave the value above empty");
+    }
+    if info.contains("expected key")
+        || info.contains("'-' indicator")
+        || info.contains("indentation")
+        || info.contains("<document start>")
+        || info.contains("simple key")
+    {
+        let end = line_end(source, at);
+        let diagnostic = error(at, end.max(at), "this line does not fit the lines above");
+        return diagnostic
+            .label("neither a key nor an element at this depth")
+            .help("check the indentation, the `-` and the `:` of this line and of the one above");
+    }
+    error(at, (at + 1).min(source.len().max(at)), &format!("YAML does not allow this: {info}"))
+        .label("here")
+        .help("if it is text, put it in quotes")
+}
+
+/// The last `[` or `{` between two places of one line that has not been closed; a `${` counts.
+fn open_flow(source: &str, from: usize, at: usize) -> Option<usize> {
+    let start = line_start(source, from);
+    let mut open = Vec::new();
+    let mut quote = None;
+    for (offset, c) in source.get(start..at)?.char_indices() {
+        match (quote, c) {
+            (Some(q), c) if q == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => open.push(start + offset),
+            (None, ']' | '}') => {
+                open.pop();
+            }
+            _ => {}
+        }
+    }
+    open.first().copied()
+}
+
+/// An error inside `[…]` or `{…}`.
+fn flow(file: FileId, source: &str, at: usize, open: usize, line: &Line<'_>) -> Diagnostic {
+    let rest = source.get(open..line_end(source, at)).unwrap_or_default();
+    let error = |message: &str| Diagnostic::error(codes::SYNTAX, span(file, at, (at + 1).min(source.len())), message);
+    let around = source.get(open + 1..line_end(source, at)).unwrap_or_default();
+    if open + 1 < at && around.contains("${") {
+        return error("inside `{ }` and `[ ]`, the brace of `${…}` is a brace of YAML")
+            .label("YAML reads this as a bracket of its own")
+            .help("put `${…}` in quotes, or write one key per line");
+    }
+    if rest.starts_with('[') || rest.starts_with('{') {
+        let unclosed = rest.matches(['[', '{']).count() > rest.matches([']', '}']).count();
+        if unclosed {
+            return Diagnostic::error(codes::SYNTAX, span(file, open, open + 1), "a bracket is opened and not closed")
+                .label("opened here")
+                .other(span(file, at, at), "YAML gives up here")
+                .help("close it, or write one entry per line");
+        }
+    }
+    let _ = line;
+    error("inside `{ }` and `[ ]`, brackets, commas and `: ` belong to YAML")
+        .label("YAML expects `,` or the closing bracket here")
+        .help("put the text in quotes, or write one entry per line")
+}

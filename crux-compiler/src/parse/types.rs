@@ -1,0 +1,347 @@
+//! Types as they are written: texts like `list<string>?` and `email | sms`, records as mappings, fields with `$` details.
+
+use super::mapping::{Mapping, Shape, list, nowhere, wrong_kind};
+use super::scalar;
+use super::tree::{BROKEN_KEY, Kind, Node, Pair};
+use super::value;
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::model::{EventDecl, Field, Name, TypeDecl, TypeExpr, TypeShape};
+use crate::names;
+use crate::source::Span;
+use crate::suggest;
+use crate::text::Text;
+
+pub const FIELD: Shape = Shape {
+    what: "a field with details",
+    schema: "Field",
+    keys: &["$type", "$default", "$min", "$max", "$pattern", "$secret", "$description"],
+};
+
+/// Deepest `list<list<…>>`.
+const NESTING_MAX: usize = 16;
+
+const BASES: &[(&str, TypeShape)] = &[
+    ("string", TypeShape::String),
+    ("integer", TypeShape::Integer),
+    ("number", TypeShape::Number),
+    ("boolean", TypeShape::Boolean),
+    ("timestamp", TypeShape::Timestamp),
+    ("duration", TypeShape::Duration),
+    ("json", TypeShape::Json),
+];
+
+/// What other languages call these types.
+const FOREIGN: &[(&str, &str)] = &[
+    ("str", "string"),
+    ("text", "string"),
+    ("uuid", "string"),
+    ("int", "integer"),
+    ("long", "integer"),
+    ("i64", "integer"),
+    ("float", "number"),
+    ("double", "number"),
+    ("decimal", "number"),
+    ("f64", "number"),
+    ("bool", "boolean"),
+    ("date", "timestamp"),
+    ("datetime", "timestamp"),
+    ("time", "timestamp"),
+    ("any", "json"),
+    ("object", "json"),
+    ("array", "list<…>"),
+    ("list", "list<…>"),
+    ("dict", "map<…>"),
+    ("map", "map<…>"),
+];
+
+/// The entries of `types`.
+pub fn declarations(pair: &Pair, sink: &mut Sink) -> Vec<TypeDecl> {
+    let mut all = Vec::new();
+    for pair in pairs(pair, sink) {
+        let name = scalar::check_name(pair.key.clone(), names::Kind::Type, "the name of a type", sink);
+        let Some(details) = details(pair, sink) else { continue };
+        for (key, span) in details.limits {
+            sink.push(
+                Diagnostic::error(codes::BAD_FIELD, span, format!("`{key}` belongs to a field, not to a type"))
+                    .label("not on a named type")
+                    .help("write it on the fields of this type"),
+            );
+        }
+        let (Some(name), Some(field)) = (name, details.field) else { continue };
+        all.push(TypeDecl { name, description: field.description, ty: field.ty });
+    }
+    all
+}
+
+/// The entries of `events`. The syntax of event names is that of routing keys and is checked with them.
+pub fn events(pair: &Pair, sink: &mut Sink) -> Vec<EventDecl> {
+    let declare = |pair: &Pair, sink: &mut Sink| Some(EventDecl { name: pair.key.clone(), ty: record(pair, sink)? });
+    pairs(pair, sink).iter().filter_map(|pair| declare(pair, sink)).collect()
+}
+
+/// The pairs of a mapping with free keys; those already refused are left out by the caller's checks.
+fn pairs<'a>(pair: &'a Pair, sink: &mut Sink) -> &'a [Pair] {
+    match &pair.value.kind {
+        Kind::Mapping(pairs) => pairs,
+        _ => {
+            wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a mapping", sink);
+            &[]
+        }
+    }
+}
+
+/// A record in place, or the name of one: `input`, `takes`, `returns`, an event.
+pub fn record(pair: &Pair, sink: &mut Sink) -> Option<TypeExpr> {
+    let ty = node(&pair.value, &format!("`{}`", pair.key.value), sink)?;
+    if matches!(ty.shape, TypeShape::Record(_) | TypeShape::Named(_)) {
+        return Some(ty);
+    }
+    sink.push(
+        Diagnostic::error(codes::BAD_TYPE, ty.span, format!("`{}` must be a record", pair.key.value))
+            .label("this type has no fields")
+            .help(format!("write names and types: `{}: {{ name: string }}`, or the name of a record under `types`", pair.key.value)),
+    );
+    None
+}
+
+/// A type: a text, or a mapping that is a record. `what` is for messages.
+fn node(node: &Node, what: &str, sink: &mut Sink) -> Option<TypeExpr> {
+    match &node.kind {
+        Kind::Text(text) => parse_text(text, sink),
+        Kind::Mapping(pairs) => {
+            if let Some(dollar) = pairs.iter().find(|pair| pair.key.value.starts_with('$')) {
+                sink.push(
+                    Diagnostic::error(codes::BAD_FIELD, dollar.key.span, format!("`{}` belongs to a field", dollar.key.value))
+                        .label("not to a record")
+                        .help("fields are named first: `name: { $type: string }`"),
+                );
+                return None;
+            }
+            Some(TypeExpr { shape: TypeShape::Record(fields(pairs, sink)), span: node.span })
+        }
+        Kind::List(elements) => {
+            let element = match elements.first().map(|element| &element.kind) {
+                Some(Kind::Text(text)) => text.value.as_str(),
+                _ => "string",
+            };
+            sink.push(
+                Diagnostic::error(codes::BAD_TYPE, node.span, format!("{what} must be a type, not a list"))
+                    .label("to YAML this is a list")
+                    .help(format!("a list type is written `list<{element}>`")),
+            );
+            None
+        }
+        Kind::Null | Kind::Boolean(..) | Kind::Integer(..) | Kind::Number(..) => {
+            wrong_kind(what, node, "a type", sink);
+            None
+        }
+        Kind::Broken => None,
+    }
+}
+
+fn fields(pairs: &[Pair], sink: &mut Sink) -> Vec<Field> {
+    let mut fields = Vec::new();
+    for pair in pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY) {
+        let name = scalar::check_name(pair.key.clone(), names::Kind::Field, "the name of a field", sink);
+        let field = details(pair, sink).and_then(|details| details.field);
+        if let (Some(_), Some(field)) = (name, field) {
+            fields.push(field);
+        }
+    }
+    fields
+}
+
+/// A field, and which limits it sets.
+struct Details {
+    field: Option<Field>,
+    limits: Vec<(&'static str, Span)>,
+}
+
+/// A type, or a mapping of `$` details around one.
+fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
+    let what = format!("`{}`", pair.key.value);
+    let with_details = matches!(&pair.value.kind, Kind::Mapping(pairs) if pairs.iter().any(|pair| pair.key.value.starts_with('$')));
+    if matches!(pair.value.kind, Kind::Null) {
+        sink.push(
+            Diagnostic::error(codes::WRONG_KIND, pair.key.span, format!("{what} has no type"))
+                .label("nothing stands behind it")
+                .help(format!("write `{}: string`", pair.key.value)),
+        );
+        return None;
+    }
+    if !with_details {
+        let ty = node(&pair.value, &what, sink)?;
+        let field =
+            Field { name: pair.key.clone(), ty, default: None, min: None, max: None, pattern: None, secret: false, description: None };
+        return Some(Details { field: Some(field), limits: Vec::new() });
+    }
+    let mapping = Mapping::open(&pair.value, &FIELD, nowhere, sink)?;
+    let ty = mapping.need("$type", "$type: string", sink).and_then(|pair| node(&pair.value, "`$type`", sink));
+    let default = mapping.get("$default").and_then(|pair| value::value(&pair.value, sink));
+    let min = mapping.get("$min").and_then(|pair| scalar::number(pair, sink));
+    let max = mapping.get("$max").and_then(|pair| scalar::number(pair, sink));
+    let pattern = mapping.get("$pattern").and_then(|pair| scalar::text(pair, sink));
+    let secret = mapping.get("$secret").and_then(|pair| scalar::boolean(pair, sink)).is_some_and(|secret| secret.value);
+    let description = mapping.get("$description").and_then(|pair| scalar::text(pair, sink));
+    if let (Some(min), Some(max)) = (&min, &max)
+        && min.value > max.value
+    {
+        sink.push(
+            Diagnostic::error(codes::LIMITS_CROSSED, max.span, "`$max` is below `$min`")
+                .label("no value can be both")
+                .other(min.span, "`$min` is here"),
+        );
+    }
+    let limits = ["$default", "$min", "$max", "$pattern", "$secret"];
+    let limits = limits.into_iter().filter_map(|key| mapping.get(key).map(|pair| (key, pair.key.span))).collect();
+    let field = ty.map(|ty| Field { name: pair.key.clone(), ty, default, min, max, pattern, secret, description });
+    Some(Details { field, limits })
+}
+
+/// A type in a text.
+fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
+    let value = text.value.as_str();
+    if value.contains('|') && !value.contains('<') {
+        return words(text, sink);
+    }
+    let mut parser = Parser { text, rest: value.trim_start(), depth: 0 };
+    let result = parser.ty().and_then(|ty| match parser.rest.trim().is_empty() {
+        true => Ok(ty),
+        false => Err(parser.wrong(parser.rest.trim_end().len(), "a type ends before this")),
+    });
+    result.map_err(|diagnostic| sink.push(*diagnostic)).ok()
+}
+
+/// `email | sms`: an enum.
+fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
+    let mut words: Vec<Name> = Vec::new();
+    let mut complete = true;
+    let mut at = 0;
+    let parts: Vec<&str> = text.value.split('|').collect();
+    for (index, part) in parts.iter().enumerate() {
+        let word = part.trim();
+        let start = at + part.len() - part.trim_start().len();
+        at += part.len() + 1;
+        let span = text.at(start..start + word.len());
+        if let Some(bare) = word.strip_suffix('?').filter(|_| index + 1 == parts.len()) {
+            sink.push(Diagnostic::error(codes::BAD_TYPE, span, "an enum in place cannot be optional").label("this `?`").help(format!(
+                "name the enum under `types`, for instance `Name: {} | {bare}`, and write `Name?`",
+                parts[..index].join("|").trim()
+            )));
+            complete = false;
+        } else if let Some(earlier) = words.iter().find(|earlier| earlier.value == word) {
+            sink.push(
+                Diagnostic::error(codes::WORD_TWICE, span, format!("the word `{word}` is written twice"))
+                    .label("here again")
+                    .other(earlier.span, "first here"),
+            );
+            complete = false;
+        } else if word.is_empty() {
+            sink.push(
+                Diagnostic::error(codes::BAD_TYPE, text.span, "a word is missing beside `|`").label("an enum is written `email | sms`"),
+            );
+            return None;
+        } else {
+            match scalar::check_name(Name::new(word.to_owned(), span), names::Kind::Word, "a word of an enum", sink) {
+                Some(word) => words.push(word),
+                None => complete = false,
+            }
+        }
+    }
+    complete.then(|| TypeExpr { shape: TypeShape::Enum(words), span: text.span })
+}
+
+struct Parser<'a> {
+    text: &'a Text,
+    rest: &'a str,
+    depth: usize,
+}
+
+type Parsed<T> = Result<T, Box<Diagnostic>>;
+
+impl Parser<'_> {
+    fn ty(&mut self) -> Parsed<TypeExpr> {
+        self.depth += 1;
+        if self.depth > NESTING_MAX {
+            return Err(self.wrong(self.rest.len(), "lists and maps are nested too deeply"));
+        }
+        let start = self.offset();
+        let base = self.base()?;
+        let ty = TypeExpr { shape: base, span: self.text.at(start..self.offset()) };
+        self.depth -= 1;
+        if !self.eat('?') {
+            return Ok(ty);
+        }
+        if self.rest.starts_with('?') {
+            return Err(self.wrong(1, "one `?` is enough"));
+        }
+        Ok(TypeExpr { shape: TypeShape::Optional(Box::new(ty)), span: self.text.at(start..self.offset()) })
+    }
+
+    fn base(&mut self) -> Parsed<TypeShape> {
+        let len = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(self.rest.len());
+        let (name, after) = self.rest.split_at(len);
+        if name.is_empty() {
+            let len = self.rest.chars().next().map_or(0, char::len_utf8);
+            return Err(self.wrong(len, "a type is missing here"));
+        }
+        if matches!(name, "list" | "map") && after.trim_start().starts_with('<') {
+            self.rest = after.trim_start().get(1..).unwrap_or_default().trim_start();
+            let inner = Box::new(self.ty()?);
+            self.rest = self.rest.trim_start();
+            if !self.eat('>') {
+                return Err(self.wrong(self.rest.chars().next().map_or(0, char::len_utf8), "the closing `>` is missing here"));
+            }
+            return Ok(if name == "list" { TypeShape::List(inner) } else { TypeShape::Map(inner) });
+        }
+        if let Some((_, shape)) = BASES.iter().find(|(base, _)| *base == name) {
+            self.rest = after;
+            return Ok(shape.clone());
+        }
+        if names::Kind::Type.accepts(name) {
+            self.rest = after;
+            return Ok(TypeShape::Named(name.to_owned()));
+        }
+        Err(self.unknown(name, after))
+    }
+
+    fn unknown(&self, name: &str, after: &str) -> Box<Diagnostic> {
+        let start = self.offset();
+        let span = self.text.at(start..start + name.len());
+        let diagnostic = Diagnostic::error(codes::BAD_TYPE, span, format!("there is no type `{name}`")).label("unknown type");
+        let foreign = FOREIGN.iter().find(|(foreign, _)| foreign.eq_ignore_ascii_case(name)).map(|(_, ours)| *ours);
+        let near = || suggest::nearest(name, BASES.iter().map(|(base, _)| *base).chain(["list", "map"]));
+        Box::new(if after.starts_with("[]") {
+            diagnostic.help(format!("a list type is written `list<{name}>`"))
+        } else if let Some(ours) = foreign {
+            diagnostic.help(format!("it is called `{ours}` here"))
+        } else if let Some(near) = near() {
+            diagnostic.help(format!("did you mean `{near}`?"))
+        } else {
+            let bases = list(BASES.iter().map(|(base, _)| *base).chain(["list<…>", "map<…>"]));
+            diagnostic.note(format!("the types are {bases}; your own begin with a capital letter"))
+        })
+    }
+
+    fn eat(&mut self, c: char) -> bool {
+        match self.rest.strip_prefix(c) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn offset(&self) -> usize {
+        self.text.value.len() - self.rest.len()
+    }
+
+    fn wrong(&self, len: usize, why: &str) -> Box<Diagnostic> {
+        let start = self.offset();
+        Box::new(
+            Diagnostic::error(codes::BAD_TYPE, self.text.at(start..start + len), format!("`{}` is not a type", self.text.value)).label(why),
+        )
+    }
+}

@@ -1,0 +1,68 @@
+//! Values of `with`, `data`, `output` and `$default`: what the author hands on, with `${…}` still as text.
+
+use super::mapping::wrong_kind;
+use super::scalar;
+use super::tree::{BROKEN_KEY, Kind, Node, Pair};
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Sink};
+use crate::model::{Entry, Value, With};
+use crate::names;
+use crate::source::Spanned;
+
+pub fn with(pair: &Pair, sink: &mut Sink) -> Option<With> {
+    Some(With { key: pair.key.span, entries: entries(pair, sink)? })
+}
+
+/// A mapping from names of fields to values.
+pub fn entries(pair: &Pair, sink: &mut Sink) -> Option<Vec<Entry>> {
+    let Kind::Mapping(pairs) = &pair.value.kind else {
+        wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a mapping of names to values", sink);
+        return None;
+    };
+    let mut entries = Vec::new();
+    for pair in pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY) {
+        if !pair.key.value.contains("${") {
+            scalar::check_name(pair.key.clone(), names::Kind::Field, "the name of a field", sink);
+        }
+        entries.extend(entry(pair, sink));
+    }
+    Some(entries)
+}
+
+fn entry(pair: &Pair, sink: &mut Sink) -> Option<Entry> {
+    if pair.key.value.contains("${") {
+        sink.push(
+            Diagnostic::error(codes::BAD_NAME, pair.key.span, "a name cannot be computed")
+                .label("`${…}` stands for a value, and this is a name")
+                .help("if a comma in `{ }` has cut a text in two, put the text in quotes"),
+        );
+        return None;
+    }
+    Some(Entry { name: pair.key.clone(), value: value(&pair.value, sink)? })
+}
+
+/// Any value.
+pub fn value(node: &Node, sink: &mut Sink) -> Option<Spanned<Value>> {
+    let value = match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Boolean(value, _) => Value::Boolean(*value),
+        Kind::Integer(value, _) => Value::Integer(*value),
+        Kind::Number(_, text) if text.value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+')) => {
+            sink.push(
+                Diagnostic::error(codes::INTEGER_TOO_LARGE, node.span, "this integer does not fit into 64 bits")
+                    .label("too large")
+                    .help("write it as a text in quotes, or as a number with a point"),
+            );
+            return None;
+        }
+        Kind::Number(value, _) => Value::Number(*value),
+        Kind::Text(text) => Value::Text(text.clone()),
+        Kind::List(nodes) => Value::List(nodes.iter().filter_map(|node| value(node, sink)).collect()),
+        Kind::Mapping(pairs) => {
+            let pairs = pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY);
+            Value::Record(pairs.filter_map(|pair| entry(pair, sink)).collect())
+        }
+        Kind::Broken => return None,
+    };
+    Some(Spanned::new(value, node.span))
+}

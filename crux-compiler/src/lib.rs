@@ -18,3 +18,26 @@ pub mod text;
 pub mod types;
 pub mod typing;
 pub mod units;
+
+use diagnostic::{Diagnostic, Sink};
+use source::Files;
+
+/// What the stages have found and made of a folder of pipelines.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Errors and warnings, in the order of files and places.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Outcome {
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == diagnostic::Severity::Error)
+    }
+}
+
+/// Everything that can be known of pipelines before Rust is made of them.
+pub fn check(files: &Files) -> Outcome {
+    let mut sink = Sink::default();
+    parse::parse(files, &mut sink);
+    Outcome { diagnostics: sink.into_sorted() }
+}

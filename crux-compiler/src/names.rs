@@ -62,6 +62,9 @@ impl Kind {
 
     /// The nearest identifier of this kind to what was written, if anything is left of it.
     pub fn mend(self, name: &str) -> Option<String> {
+        if name.starts_with(|c: char| c.is_ascii_digit()) {
+            return None;
+        }
         let mended = match self {
             Kind::Id => words(name).join("_"),
             Kind::Type => camel(name),
@@ -69,7 +72,7 @@ impl Kind {
                 name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect::<Vec<_>>().join("_")
             }
         };
-        let mended = mended.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_').to_owned();
+        let mended = mended.trim_start_matches('_').to_owned();
         (self.accepts(&mended) && mended != name).then_some(mended)
     }
 }

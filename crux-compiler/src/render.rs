@@ -58,7 +58,11 @@ pub fn summary(diagnostics: &[Diagnostic]) -> Option<String> {
     let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
     let warnings = diagnostics.len() - errors;
     let count = |number: usize, word: &str| (number > 0).then(|| format!("{number} {word}{}", if number == 1 { "" } else { "s" }));
-    let hidden = diagnostics.len().checked_sub(SHOWN_MAX).and_then(|hidden| count(hidden, "more diagnostic")).map(|more| format!("{more} not shown"));
+    let hidden = diagnostics
+        .len()
+        .checked_sub(SHOWN_MAX)
+        .and_then(|hidden| count(hidden, "more diagnostic"))
+        .map(|more| format!("{more} not shown"));
     let parts: Vec<String> = [count(errors, "error"), count(warnings, "warning"), hidden].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
@@ -77,7 +81,8 @@ fn snippets<'a>(files: &'a Files, diagnostic: &'a Diagnostic) -> Vec<Element<'a>
 fn snippet<'a>(files: &'a Files, diagnostic: &'a Diagnostic, id: FileId) -> Option<Element<'a>> {
     let file = files.get(id)?;
     let primary = (diagnostic.span.file == id).then_some((diagnostic.span, diagnostic.label.as_str(), AnnotationKind::Primary));
-    let others = diagnostic.others.iter().filter(|(span, _)| span.file == id).map(|(span, label)| (*span, label.as_str(), AnnotationKind::Context));
+    let others =
+        diagnostic.others.iter().filter(|(span, _)| span.file == id).map(|(span, label)| (*span, label.as_str(), AnnotationKind::Context));
     let places: Vec<(Span, &str, AnnotationKind)> = primary.into_iter().chain(others).collect();
     if file.text.is_empty() || places.iter().all(|(span, ..)| span.end == 0) {
         // About the file as a whole: there is no line to show.

@@ -3,14 +3,18 @@
 /// Longer names are not compared; the work is the product of both lengths.
 const COMPARED_MAX: usize = 64;
 
-/// The candidate that a misspelt name most probably meant: at most a third of its letters differ (a swap of neighbours counts once).
+/// The candidate that a misspelt name most probably meant: at most three of its letters differ, of a short name fewer (a swap of neighbours counts once).
 /// Of equally near ones, the first.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let chars: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
     if chars.is_empty() || chars.len() > COMPARED_MAX {
         return None;
     }
-    let allowed = (chars.len() / 3).clamp(1, 4);
+    let allowed = match chars.len() {
+        0..=3 => 1,
+        4..=7 => 2,
+        _ => 3,
+    };
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
         let other: Vec<char> = candidate.chars().flat_map(char::to_lowercase).collect();
@@ -50,8 +54,9 @@ mod tests {
     #[test]
     fn the_nearest_name_is_found_and_a_far_one_is_not() {
         let keys = ["retry", "timeout", "returns", "with", "when"];
-        assert_eq!(nearest("retires", keys), None);
+        assert_eq!(nearest("retires", keys), Some("returns"));
         assert_eq!(nearest("rerty", keys), Some("retry"));
+        assert_eq!(nearest("whit", keys), Some("with"));
         assert_eq!(nearest("return", keys), Some("returns"));
         assert_eq!(nearest("time_out", keys), Some("timeout"));
         assert_eq!(nearest("Timeout", keys), Some("timeout"));

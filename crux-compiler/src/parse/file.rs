@@ -86,7 +86,7 @@ pub fn file_name(id: FileId, path: &str, sink: &mut Sink) -> Option<FileName> {
 /// The model of a file.
 pub fn file(id: FileId, name: FileName, root: Option<&Node>, sink: &mut Sink) -> Option<File> {
     let FileName { stem, retired_version } = name;
-    let Some(root) = root.filter(|root| !matches!(root.kind, Kind::Null)) else {
+    let Some(root) = root.filter(|root| !matches!(root.kind, Kind::Null | Kind::Absent)) else {
         sink.push(
             Diagnostic::error(codes::WRONG_KIND, Span { file: id, start: 0, end: 0 }, "the file is empty")
                 .label("nothing in it")

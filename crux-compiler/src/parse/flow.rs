@@ -92,9 +92,9 @@ fn body<'a>(pair: &'a Pair, shape: &'static Shape, example: &str, sink: &mut Sin
         );
         return None;
     }
-    let beside: Elsewhere = |key| {
-        matches!(key, "id" | "when" | "timeout" | "retry" | "catch" | "description" | "undo" | "with")
-            .then(|| elsewhere(key).unwrap_or_else(|| format!("`{key}` belongs to the step itself, one level up")))
+    let beside: Elsewhere = |key| match key {
+        "id" | "when" | "timeout" | "catch" | "description" => Some(format!("`{key}` belongs to the step itself, one level up")),
+        _ => elsewhere(key),
     };
     Mapping::under(pair, shape, beside, sink)
 }
@@ -125,7 +125,7 @@ fn branches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Branch>> {
 
 /// The steps under a key that is a name, not one of a shape's.
 fn branch_steps(pair: &Pair, sink: &mut Sink) -> Option<Vec<crate::model::Step>> {
-    if matches!(pair.value.kind, Kind::Null) {
+    if matches!(pair.value.kind, Kind::Null | Kind::Absent) {
         super::mapping::no_value(pair, sink);
         return None;
     }

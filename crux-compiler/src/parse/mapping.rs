@@ -31,7 +31,10 @@ impl<'a> Mapping<'a> {
     /// The mapping that `pair` leads to; something else is reported.
     pub fn under(pair: &'a Pair, shape: &'static Shape, elsewhere: Elsewhere, sink: &mut Sink) -> Option<Self> {
         if !matches!(pair.value.kind, Kind::Mapping(_)) {
-            wrong_kind(&format!("`{}`", pair.key.value), &pair.value, &format!("{}, a mapping", shape.what), sink);
+            if !matches!(pair.value.kind, Kind::Broken) {
+                let keys = list(shape.keys.iter().copied());
+                sink.push(wrong(&format!("`{}`", pair.key.value), &pair.value, "a mapping").help(format!("its keys are {keys}")));
+            }
             return None;
         }
         Self::open(&pair.value, shape, elsewhere, sink)
@@ -47,7 +50,7 @@ impl<'a> Mapping<'a> {
         for pair in pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY) {
             if !shape.keys.contains(&pair.key.value.as_str()) {
                 mapping.report_unknown(pair, elsewhere, sink);
-            } else if matches!(pair.value.kind, Kind::Null) {
+            } else if matches!(pair.value.kind, Kind::Null | Kind::Absent) {
                 no_value(pair, sink);
             }
         }
@@ -57,7 +60,7 @@ impl<'a> Mapping<'a> {
     /// The key and value, unless it is absent or has been reported as empty.
     pub fn get(&self, key: &str) -> Option<&'a Pair> {
         debug_assert!(self.shape.keys.contains(&key), "{key} is no key of {}", self.shape.what);
-        self.pairs.iter().find(|pair| pair.key.value == key && !matches!(pair.value.kind, Kind::Null | Kind::Broken))
+        self.pairs.iter().find(|pair| pair.key.value == key && !matches!(pair.value.kind, Kind::Null | Kind::Absent | Kind::Broken))
     }
 
     pub fn has(&self, key: &str) -> bool {
@@ -124,8 +127,12 @@ pub fn wrong_kind(what: &str, node: &Node, wanted: &str, sink: &mut Sink) {
     if matches!(node.kind, Kind::Broken) {
         return;
     }
-    let diagnostic = Diagnostic::error(codes::WRONG_KIND, node.span, format!("{what} must be {wanted}, not {}", node.describe()));
-    sink.push(diagnostic.label(format!("this is {}", node.describe())));
+    sink.push(wrong(what, node, wanted));
+}
+
+fn wrong(what: &str, node: &Node, wanted: &str) -> Diagnostic {
+    Diagnostic::error(codes::WRONG_KIND, node.span, format!("{what} must be {wanted}, not {}", node.describe()))
+        .label(format!("this is {}", node.describe()))
 }
 
 /// Reports a key behind whose colon nothing stands.

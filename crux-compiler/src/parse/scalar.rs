@@ -90,7 +90,7 @@ pub fn expression(pair: &Pair, sink: &mut Sink) -> Option<Expression> {
             );
             None
         }
-        Kind::Null | Kind::Broken => None,
+        Kind::Absent | Kind::Null | Kind::Broken => None,
     }
 }
 

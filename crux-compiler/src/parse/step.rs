@@ -151,7 +151,7 @@ fn no_verb(pairs: &[Pair], node: &Node) -> Diagnostic {
         }
     }
     let span = pairs.first().map_or(node.span, |pair| pair.key.span);
-    Diagnostic::error(codes::NO_VERB, span, "this step says not what it does")
+    Diagnostic::error(codes::NO_VERB, span, "this step does not say what it does")
         .label("no verb in this step")
         .help(format!("write one of {}", list(verbs()).replace(" and ", " or ")))
 }

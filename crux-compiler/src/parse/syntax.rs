@@ -68,7 +68,8 @@ pub fn refused(file: FileId, source: &str, start: usize, end: usize, code: Code,
     let shown = if token.is_empty() { "it" } else { token };
     let diagnostic = Diagnostic::error(code, span(file, start, end), format!("`{shown}` is {what} to YAML, and pipelines have none"))
         .label(format!("{what} begins with `{}`", token.chars().next().unwrap_or(' ')));
-    let text_follows = line.value_start == start && line.value.len() > token.len();
+    let after = line.value.get(token.len()..).unwrap_or_default().trim_start();
+    let text_follows = line.value_start == start && !after.is_empty() && !after.starts_with(['{', '[', '#']);
     if text_follows {
         diagnostic.help(format!("if it is text or an expression, put it in quotes: `{}`", line.mended()))
     } else if code == codes::TAG {
@@ -101,49 +102,75 @@ pub fn swallowed(file: FileId, source: &str, value: &str, start: usize, end: usi
     Some(if open { diagnostic } else { diagnostic.help("if it is a comment, write a blank after the `#`") })
 }
 
-/// A syntax error at `at`; `last_end` is where the last understood part ended, `info` the parser's own words.
-pub fn explain(file: FileId, source: &str, at: usize, last_end: usize, info: &str) -> Diagnostic {
-    let line = Line::at(source, at);
-    let error = |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, end), message);
-    let value_end = line.value_start + line.value.len();
-    let quote = |diagnostic: Diagnostic| diagnostic.help(format!("put the whole text in quotes: `{}`", line.mended()));
-    let in_value = at >= line.value_start && !line.value.is_empty();
-    let first = line.value.chars().next().filter(|_| in_value);
+/// Where a syntax error is and what was open there.
+pub struct Stop<'a> {
+    pub at: usize,
+    /// Where the last understood part ended.
+    pub last_end: usize,
+    /// The outermost `[` or `{` of YAML that is still open.
+    pub open_bracket: Option<usize>,
+    /// The parser's own words.
+    pub info: &'a str,
+}
 
-    if info.contains("tab")
-        || source.get(line_start(source, at)..at).is_some_and(|before| before.contains('\t') && before.trim().is_empty())
-    {
-        return error(at, at + 1, "YAML does not allow a tab here").label("a tab").help("indent with blanks");
+/// A syntax error in the words of the language.
+pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
+    let Stop { at, info, .. } = *stop;
+    let error =
+        |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, end.min(source.len())), message);
+    if info.contains("tab") {
+        let tab = indenting_tab(source, at);
+        return error(tab, tab + 1, "YAML does not allow a tab here").label("a tab").help("indent with blanks");
     }
-    if info.contains("quoted scalar") && !info.contains("escape") && !info.contains("hexadecimal") {
+    if info.contains("escape") || info.contains("hexadecimal") {
+        let diagnostic = error(at, line_end(source, at), "an unknown escape in double quotes").label("in this text");
+        return diagnostic.help("a backslash itself is written `\\\\`; in single quotes nothing is escaped");
+    }
+    if info.contains("quoted scalar") && !info.contains("trailing") {
         return error(at, at + 1, "a quote is opened and not closed")
             .label("opened here")
             .help("close it on the same line; a quote inside double quotes is `\\\"`, inside single quotes `''`");
-    }
-    if info.contains("escape") || info.contains("hexadecimal") {
-        let diagnostic = error(at, value_end.max(at + 1), "an unknown escape in double quotes").label("in this text");
-        return diagnostic.help("a backslash itself is written `\\\\`, or use single quotes, in which nothing is escaped");
     }
     if info.contains("comment intercepting") {
         let diagnostic = error(at, line_end(source, at), "a comment ends a text without quotes, but the text goes on in the next line");
         return diagnostic.label("the comment").help("put the text in quotes, or the comment on a line of its own");
     }
-    if let Some(open) = open_flow(source, last_end.max(line_start(source, at)).min(at), at) {
-        return flow(file, source, at, open, &line);
+    if let Some(open) = stop.open_bracket {
+        return in_brackets(file, source, at, open);
     }
-    match first {
+    in_block(file, source, stop)
+}
+
+/// The first tab that indents a line, from the line of `at` on.
+fn indenting_tab(source: &str, at: usize) -> usize {
+    let mut start = line_start(source, at);
+    for line in source.get(start..).unwrap_or_default().split_inclusive('\n') {
+        let indentation = &line[..line.len() - line.trim_start().len()];
+        if let Some(tab) = indentation.find('\t') {
+            return start + tab;
+        }
+        start += line.len();
+    }
+    at
+}
+
+/// An error outside of brackets: something in the value of this line, or the line itself in the wrong place.
+fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
+    let Stop { at, info, .. } = *stop;
+    let error =
+        |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, end.min(source.len())), message);
+    let line = Line::at(source, at);
+    let value_end = line.value_start + line.value.len();
+    let in_value = at >= line.value_start && !line.value.is_empty();
+    let quote = |diagnostic: Diagnostic| diagnostic.help(format!("put the whole text in quotes: `{}`", line.mended()));
+    match line.value.chars().next().filter(|_| in_value) {
         Some(c @ ('"' | '\'')) => {
-            let diagnostic = error(line.value_start, value_end, "a text that begins with a quote ends at its closing quote")
-                .label(format!("more stands behind the closing {c}"));
-            return quote(diagnostic);
+            let diagnostic = error(line.value_start, value_end, "a text that begins with a quote ends at its closing quote");
+            return quote(diagnostic.label(format!("more stands behind the closing {c}")));
         }
         Some('[' | '{') => {
-            let diagnostic = error(
-                line.value_start,
-                value_end,
-                "a value that begins with a bracket is a list or mapping and ends at its closing bracket",
-            );
-            return quote(diagnostic.label("something stands behind the closing bracket"));
+            let message = "a value that begins with a bracket is a list or mapping and ends at its closing bracket";
+            return quote(error(line.value_start, value_end, message).label("something stands behind the closing bracket"));
         }
         Some(c @ ('!' | '&' | '*' | '@' | '`' | '%' | '|' | '>')) => {
             let diagnostic = error(line.value_start, value_end, &format!("a text without quotes cannot begin with `{c}`"));
@@ -158,75 +185,37 @@ pub fn explain(file: FileId, source: &str, at: usize, last_end: usize, info: &st
     }
     if info.contains("mapping values are not allowed") || info.contains("illegal placement of ':'") {
         // The colon of a second pair in the value of this line, or of a line that continues the value of the one above.
-        let value_before = source.get(line.value_start..at).unwrap_or_default();
-        if in_value
-            && !value_before.is_empty()
-            && !line.head.trim().is_empty()
-            && line.head.trim_end().ends_with([':', '-'])
-            && last_end >= line.value_start
-        {
+        if in_value && at > line.value_start && stop.last_end >= line.value_start && line.head.trim_end().ends_with([':', '-']) {
             return quote(error(at, at + 1, "`: ` in a text without quotes begins a mapping").label("this colon"));
         }
         let diagnostic = error(at, at + 1, "a key stands where the value above goes on").label("this colon");
         return diagnostic.help("line it up with the keys it belongs to, or leave the value above empty");
     }
-    if info.contains("expected key")
-        || info.contains("'-' indicator")
-        || info.contains("indentation")
-        || info.contains("<document start>")
-        || info.contains("simple key")
-    {
-        let end = line_end(source, at);
-        let diagnostic = error(at, end.max(at), "this line does not fit the lines above");
+    if ["expected key", "'-' indicator", "indentation", "<document start>", "simple key"].iter().any(|words| info.contains(words)) {
+        let diagnostic = error(at, line_end(source, at).max(at), "this line does not fit the lines above");
         return diagnostic
             .label("neither a key nor an element at this depth")
             .help("check the indentation, the `-` and the `:` of this line and of the one above");
     }
-    error(at, (at + 1).min(source.len().max(at)), &format!("YAML does not allow this: {info}"))
-        .label("here")
-        .help("if it is text, put it in quotes")
+    error(at, at + 1, &format!("YAML does not allow this: {info}")).label("here").help("if it is text, put it in quotes")
 }
 
-/// The last `[` or `{` between two places of one line that has not been closed; a `${` counts.
-fn open_flow(source: &str, from: usize, at: usize) -> Option<usize> {
-    let start = line_start(source, from);
-    let mut open = Vec::new();
-    let mut quote = None;
-    for (offset, c) in source.get(start..at)?.char_indices() {
-        match (quote, c) {
-            (Some(q), c) if q == c => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '[' | '{') => open.push(start + offset),
-            (None, ']' | '}') => {
-                open.pop();
-            }
-            _ => {}
-        }
-    }
-    open.first().copied()
-}
-
-/// An error inside `[…]` or `{…}`.
-fn flow(file: FileId, source: &str, at: usize, open: usize, line: &Line<'_>) -> Diagnostic {
-    let rest = source.get(open..line_end(source, at)).unwrap_or_default();
+/// An error inside `[…]` or `{…}` that was opened at `open`.
+fn in_brackets(file: FileId, source: &str, at: usize, open: usize) -> Diagnostic {
+    let end = line_end(source, at);
+    let inside = source.get(open + 1..end).unwrap_or_default();
     let error = |message: &str| Diagnostic::error(codes::SYNTAX, span(file, at, (at + 1).min(source.len())), message);
-    let around = source.get(open + 1..line_end(source, at)).unwrap_or_default();
-    if open + 1 < at && around.contains("${") {
+    if source.get(open + 1..at).is_some_and(|before| before.trim_end().ends_with('$')) {
         return error("inside `{ }` and `[ ]`, the brace of `${…}` is a brace of YAML")
             .label("YAML reads this as a bracket of its own")
             .help("put `${…}` in quotes, or write one key per line");
     }
-    if rest.starts_with('[') || rest.starts_with('{') {
-        let unclosed = rest.matches(['[', '{']).count() > rest.matches([']', '}']).count();
-        if unclosed {
-            return Diagnostic::error(codes::SYNTAX, span(file, open, open + 1), "a bracket is opened and not closed")
-                .label("opened here")
-                .other(span(file, at, at), "YAML gives up here")
-                .help("close it, or write one entry per line");
-        }
+    if 1 + inside.matches(['[', '{']).count() > inside.matches([']', '}']).count() {
+        return Diagnostic::error(codes::SYNTAX, span(file, open, open + 1), "a bracket is opened and not closed")
+            .label("opened here")
+            .other(span(file, at, at), "YAML gives up here")
+            .help("close it, or write one entry per line");
     }
-    let _ = line;
     error("inside `{ }` and `[ ]`, brackets, commas and `: ` belong to YAML")
         .label("YAML expects `,` or the closing bracket here")
         .help("put the text in quotes, or write one entry per line")

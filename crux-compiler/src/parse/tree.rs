@@ -27,7 +27,8 @@ pub struct Node {
 
 #[derive(Debug)]
 pub enum Kind {
-    /// Nothing was written, or `null`.
+    /// Nothing was written.
+    Absent,
     Null,
     /// A plain scalar that YAML reads as something else than text; the text is as written.
     Boolean(bool, Text),
@@ -52,7 +53,8 @@ impl Node {
     /// What it is, with its article, for messages.
     pub fn describe(&self) -> &'static str {
         match &self.kind {
-            Kind::Null => "nothing",
+            Kind::Absent => "nothing",
+            Kind::Null => "null",
             Kind::Boolean(..) => "a boolean",
             Kind::Integer(..) => "an integer",
             Kind::Number(..) => "a number",
@@ -89,7 +91,10 @@ pub fn read(file: FileId, source: &str, sink: &mut Sink) -> Option<Node> {
             }
             Err(error) => {
                 let at = reader.bytes.at(error.marker().index());
-                let diagnostic = syntax::explain(file, source, at, reader.last_end, error.info());
+                let flow = |open: &&Open| source.get(open.start..).is_some_and(|rest| rest.starts_with(['{', '[']));
+                let open_bracket = reader.open.iter().find(flow).map(|open| open.start);
+                let stop = syntax::Stop { at, last_end: reader.last_end, open_bracket, info: error.info() };
+                let diagnostic = syntax::explain(file, source, &stop);
                 // A tag or an anchor on the same line has led to it and has been explained.
                 if at >= reader.refused_to {
                     reader.sink.push(diagnostic);
@@ -228,7 +233,7 @@ impl Reader<'_> {
         // A scalar that is not there has the place of what precedes it.
         if style == ScalarStyle::Plain && value.is_empty() {
             let at = self.last_end.min(start);
-            return Node { kind: if refused { Kind::Broken } else { Kind::Null }, span: self.span(at, at) };
+            return Node { kind: if refused { Kind::Broken } else { Kind::Absent }, span: self.span(at, at) };
         }
         if refused {
             return Node { kind: Kind::Broken, span };
@@ -289,7 +294,7 @@ fn key_of(node: Node, sink: &mut Sink) -> Name {
         }
         Kind::Text(text) | Kind::Boolean(_, text) | Kind::Integer(_, text) | Kind::Number(_, text) => Name::new(text.value, span),
         Kind::Broken => Name::new(BROKEN_KEY.into(), span),
-        Kind::Null | Kind::List(_) | Kind::Mapping(_) => {
+        Kind::Absent | Kind::Null | Kind::List(_) | Kind::Mapping(_) => {
             sink.push(
                 Diagnostic::error(codes::KEY_NOT_TEXT, span, format!("a key is a text, this one is {}", node_word(&node.kind)))
                     .label("stands where a key belongs")

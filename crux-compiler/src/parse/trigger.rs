@@ -25,7 +25,7 @@ fn trigger(node: &Node, sink: &mut Sink) -> Option<Trigger> {
     let mapping = Mapping::open(node, &TRIGGER, nowhere, sink)?;
     let given: Vec<&str> = SOURCES.into_iter().filter(|source| mapping.has(source)).collect();
     if given.len() != 1 {
-        let message = if given.is_empty() { "this trigger says not what starts an instance" } else { "a trigger has one source" };
+        let message = if given.is_empty() { "this trigger does not say what starts an instance" } else { "a trigger has one source" };
         sink.push(
             Diagnostic::error(codes::TRIGGER_SOURCE, mapping.span, message)
                 .label(if given.is_empty() { "no source" } else { "two sources" })

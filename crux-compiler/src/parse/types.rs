@@ -132,7 +132,7 @@ fn node(node: &Node, what: &str, sink: &mut Sink) -> Option<TypeExpr> {
             );
             None
         }
-        Kind::Null | Kind::Boolean(..) | Kind::Integer(..) | Kind::Number(..) => {
+        Kind::Absent | Kind::Null | Kind::Boolean(..) | Kind::Integer(..) | Kind::Number(..) => {
             wrong_kind(what, node, "a type", sink);
             None
         }
@@ -162,7 +162,7 @@ struct Details {
 fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
     let what = format!("`{}`", pair.key.value);
     let with_details = matches!(&pair.value.kind, Kind::Mapping(pairs) if pairs.iter().any(|pair| pair.key.value.starts_with('$')));
-    if matches!(pair.value.kind, Kind::Null) {
+    if matches!(pair.value.kind, Kind::Absent) {
         sink.push(
             Diagnostic::error(codes::WRONG_KIND, pair.key.span, format!("{what} has no type"))
                 .label("nothing stands behind it")
@@ -175,6 +175,10 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
         let field =
             Field { name: pair.key.clone(), ty, default: None, min: None, max: None, pattern: None, secret: false, description: None };
         return Some(Details { field: Some(field), limits: Vec::new() });
+    }
+    if let Some(diagnostic) = mixed(pair) {
+        sink.push(diagnostic);
+        return None;
     }
     let mapping = Mapping::open(&pair.value, &FIELD, nowhere, sink)?;
     let ty = mapping.need("$type", "$type: string", sink).and_then(|pair| node(&pair.value, "`$type`", sink));
@@ -199,6 +203,22 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
     Some(Details { field, limits })
 }
 
+/// Details and fields in one mapping.
+fn mixed(pair: &Pair) -> Option<Diagnostic> {
+    let Kind::Mapping(pairs) = &pair.value.kind else { return None };
+    let detail = pairs.iter().find(|pair| pair.key.value.starts_with('$'))?;
+    let field = pairs.iter().find(|pair| !pair.key.value.starts_with('$') && pair.key.value != BROKEN_KEY)?;
+    let message = format!("`{}` and `{}` cannot stand together", detail.key.value, field.key.value);
+    let diagnostic = Diagnostic::error(codes::BAD_FIELD, detail.key.span, message)
+        .label("a detail of the field")
+        .other(field.key.span, "a field of a record");
+    let name = &pair.key.value;
+    Some(
+        diagnostic
+            .help(format!("details stand around the type: `{name}: {{ $type: {{ {}: … }}, {}: … }}`", field.key.value, detail.key.value)),
+    )
+}
+
 /// A type in a text.
 fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
     let value = text.value.as_str();
@@ -208,7 +228,7 @@ fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
     let mut parser = Parser { text, rest: value.trim_start(), depth: 0 };
     let result = parser.ty().and_then(|ty| match parser.rest.trim().is_empty() {
         true => Ok(ty),
-        false => Err(parser.wrong(parser.rest.trim_end().len(), "a type ends before this")),
+        false => Err(parser.trailing()),
     });
     result.map_err(|diagnostic| sink.push(*diagnostic)).ok()
 }
@@ -336,6 +356,13 @@ impl Parser<'_> {
 
     fn offset(&self) -> usize {
         self.text.value.len() - self.rest.len()
+    }
+
+    /// Something stands behind the type.
+    fn trailing(&self) -> Box<Diagnostic> {
+        let diagnostic = self.wrong(self.rest.trim_end().len(), "a type ends before this");
+        let before = &self.text.value[..self.offset()];
+        if self.rest.starts_with("[]") { Box::new(diagnostic.help(format!("a list type is written `list<{before}>`"))) } else { diagnostic }
     }
 
     fn wrong(&self, len: usize, why: &str) -> Box<Diagnostic> {

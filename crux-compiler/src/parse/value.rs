@@ -38,12 +38,25 @@ fn entry(pair: &Pair, sink: &mut Sink) -> Option<Entry> {
         );
         return None;
     }
+    if matches!(pair.value.kind, Kind::Absent) {
+        sink.push(
+            Diagnostic::error(codes::WRONG_KIND, pair.key.span, format!("`{}` has no value", pair.key.value))
+                .label("nothing stands behind it")
+                .help("write `null` for an absent value; in `{ }` a comma ends a text, so a text with a comma needs quotes"),
+        );
+        return None;
+    }
     Some(Entry { name: pair.key.clone(), value: value(&pair.value, sink)? })
 }
 
 /// Any value.
 pub fn value(node: &Node, sink: &mut Sink) -> Option<Spanned<Value>> {
     let value = match &node.kind {
+        Kind::Absent => {
+            let diagnostic = Diagnostic::error(codes::WRONG_KIND, node.span, "an element of this list is empty");
+            sink.push(diagnostic.label("nothing stands here").help("write `null` for an absent value"));
+            return None;
+        }
         Kind::Null => Value::Null,
         Kind::Boolean(value, _) => Value::Boolean(*value),
         Kind::Integer(value, _) => Value::Integer(*value),

@@ -1,0 +1,104 @@
+//! Every `tests/diagnostics/NAME.yaml`, or every folder there with several files, is compiled; what a user would see must equal
+//! `NAME.stderr` beside it. `CRUX_BLESS=1 cargo test -p crux-compiler --test diagnostics` writes the expected texts anew: read the
+//! difference before committing it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crux_compiler::source::{File, Files};
+use crux_compiler::{codes, render};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics")
+}
+
+/// Name and files of each fixture.
+fn fixtures() -> Vec<(String, Files)> {
+    let mut all = Vec::new();
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(root()).expect("the folder of fixtures").map(|entry| entry.expect("an entry").path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        if path.is_dir() {
+            let files = fs::read_dir(&path).expect("a folder").map(|entry| file(&entry.expect("an entry").path())).collect();
+            all.push((name, Files::new(files)));
+        } else if path.extension().is_some_and(|extension| extension != "stderr") {
+            all.push((name, Files::new(vec![file(&path)])));
+        }
+    }
+    all
+}
+
+fn file(path: &Path) -> File {
+    let name = path.file_name().expect("a name").to_string_lossy();
+    File { path: format!("pipelines/{name}"), text: fs::read_to_string(path).expect("a readable fixture") }
+}
+
+#[test]
+fn the_diagnostics_of_every_fixture_are_as_expected() {
+    let bless = std::env::var_os("CRUX_BLESS").is_some();
+    let mut wrong = Vec::new();
+    for (name, files) in fixtures() {
+        let outcome = crux_compiler::check(&files);
+        let text = render::human(&files, &outcome.diagnostics, render::Style::Plain);
+        let expected_path = root().join(format!("{name}.stderr"));
+        if bless {
+            fs::write(&expected_path, &text).expect("a writable folder");
+        } else if fs::read_to_string(&expected_path).unwrap_or_default() != text {
+            wrong.push(format!("---- {name} ----\n{text}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} fixtures differ (CRUX_BLESS=1 rewrites them):\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_expected_text_has_its_fixture() {
+    let names: BTreeSet<String> = fixtures().into_iter().map(|(name, _)| name).collect();
+    for entry in fs::read_dir(root()).expect("the folder of fixtures") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "stderr") {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            assert!(names.contains(&name), "{} has no fixture", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_messages_of_every_fixture_are_in_house_style() {
+    for (name, files) in fixtures() {
+        for diagnostic in crux_compiler::check(&files).diagnostics {
+            let texts = [&diagnostic.message, &diagnostic.label].into_iter().chain(&diagnostic.notes).chain(&diagnostic.helps);
+            for text in texts {
+                assert!(!text.ends_with('.'), "{name}: no full stop at the end: {text}");
+                let first = text.chars().next();
+                assert!(
+                    first.is_none_or(|c| !c.is_uppercase() || text.starts_with("YAML") || text.starts_with("HTTP")),
+                    "{name}: lower case first: {text}"
+                );
+            }
+            let place = files.get(diagnostic.span.file).expect("a file of the set");
+            assert!(diagnostic.span.end as usize <= place.text.len(), "{name}: the place is in the file");
+            assert!(
+                !diagnostic.helps.is_empty() || !diagnostic.notes.is_empty() || !diagnostic.label.is_empty(),
+                "{name}: says why or how to mend it"
+            );
+        }
+    }
+}
+
+/// Codes that no text of YAML can bring about; their own tests do.
+const WITHOUT_FIXTURE: &[codes::Code] = &[codes::FILE, codes::SCHEMA_DISAGREES];
+
+#[test]
+fn every_code_has_a_fixture_and_a_page() {
+    let seen: BTreeSet<_> =
+        fixtures().iter().flat_map(|(_, files)| crux_compiler::check(files).diagnostics).map(|diagnostic| diagnostic.code).collect();
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors");
+    for (code, title) in codes::ALL.iter().filter(|(code, _)| code.0 < 200) {
+        assert!(seen.contains(code) || WITHOUT_FIXTURE.contains(code), "{code} ({title}) has no fixture");
+        let page = fs::read_to_string(pages.join(format!("{code}.md"))).unwrap_or_default();
+        assert!(page.starts_with(&format!("# {code}: {title}\n")), "docs/errors/{code}.md begins with `# {code}: {title}`");
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::machine::{Contract, Definition, Effects, EventType, Instance, Started, Time};
+use crate::machine::{Contract, Definition, Effects, EventType, Instance, Machine, Run, Started, Time};
 use crate::worker::step::AnyStep;
 
 /// A compiled folder of pipelines; made by the generated `pipelines::app`.
@@ -27,6 +27,13 @@ pub struct Workflow {
     /// Makes an instance by its first event: the id as text, the event, its time. The error: the input is not of the workflow's type,
     /// with the path of the field.
     pub start: fn(&str, &Started, Time, &mut Effects) -> Result<Box<dyn Instance>, String>,
+}
+
+impl Workflow {
+    /// Of the generated machine `M`.
+    pub const fn of<M: Machine>() -> Self {
+        Self { definition: M::DEFINITION, start: |id, started, now, out| Ok(Box::new(Run::<M>::start(id, started, now, out)?)) }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

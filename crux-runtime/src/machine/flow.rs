@@ -1,7 +1,7 @@
 //! How control flows between scopes: a step entered or advanced stays open, is done with its result, or has failed; an event that is
 //! not for it is refused and gives the state back.
 
-use super::Failure;
+use super::{Failure, Fx};
 
 /// What entering or advancing a scope of state `S` with result `T` gives.
 #[derive(Debug)]
@@ -46,29 +46,68 @@ impl std::fmt::Display for Why {
 /// The outcome of offering an event to a scope of state `S` with result `T`.
 pub type Applied<S, T> = Result<Flow<S, T>, Refused<S>>;
 
-/// The arms of generated `apply` functions.
+/// How generated code goes on: the arms of its `apply` functions, and the ends of its `enter` functions. `at` are the live values beside
+/// the part `P`, `stay` the variant that holds both while the part is open, `next` what comes after it, `catch` what takes its failure.
+/// `fx` is an argument of the last two, so that both may use it.
 pub trait Then<P, T>: Sized {
-    /// What the part's outcome means for the scope around it: still open → put it back beside the live values `at`; done or failed →
-    /// `next`; refused → put it back and refuse.
-    fn then<A, S, O>(self, at: A, stay: impl FnOnce(A, P) -> S, next: impl FnOnce(A, Result<T, Failure>) -> Flow<S, O>) -> Applied<S, O>;
+    /// A [`Flow`] or [`Applied`] of the scope around the part.
+    type Around<S, O>;
+
+    /// A failure is the scope's own.
+    fn then<A, S, O, U>(
+        self,
+        at: A,
+        stay: impl FnOnce(A, P) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, T, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O> {
+        self.then_or(at, stay, fx, next, |_, failure, _| Flow::Failed(failure))
+    }
+
+    /// As [`Self::then`], for a step with `catch`.
+    fn then_or<A, S, O, U>(
+        self,
+        at: A,
+        stay: impl FnOnce(A, P) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, T, &mut Fx<'_, U>) -> Flow<S, O>,
+        catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O>;
 }
 
-impl<P, T> Then<P, T> for Applied<P, T> {
-    fn then<A, S, O>(self, at: A, stay: impl FnOnce(A, P) -> S, next: impl FnOnce(A, Result<T, Failure>) -> Flow<S, O>) -> Applied<S, O> {
+impl<P, T> Then<P, T> for Flow<P, T> {
+    type Around<S, O> = Flow<S, O>;
+
+    fn then_or<A, S, O, U>(
+        self,
+        at: A,
+        stay: impl FnOnce(A, P) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, T, &mut Fx<'_, U>) -> Flow<S, O>,
+        catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Flow<S, O> {
         match self {
-            Ok(flow) => Ok(flow.then(at, stay, next)),
-            Err(Refused(part, why)) => Err(Refused(stay(at, part), why)),
+            Flow::Stay(part) => Flow::Stay(stay(at, part)),
+            Flow::Done(result) => next(at, result, fx),
+            Flow::Failed(failure) => catch(at, failure, fx),
         }
     }
 }
 
-impl<P, T> Flow<P, T> {
-    /// As [`Then::then`], for a part that has just been entered.
-    pub fn then<A, S, O>(self, at: A, stay: impl FnOnce(A, P) -> S, next: impl FnOnce(A, Result<T, Failure>) -> Flow<S, O>) -> Flow<S, O> {
+impl<P, T> Then<P, T> for Applied<P, T> {
+    type Around<S, O> = Applied<S, O>;
+
+    fn then_or<A, S, O, U>(
+        self,
+        at: A,
+        stay: impl FnOnce(A, P) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, T, &mut Fx<'_, U>) -> Flow<S, O>,
+        catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Applied<S, O> {
         match self {
-            Flow::Stay(part) => Flow::Stay(stay(at, part)),
-            Flow::Done(result) => next(at, Ok(result)),
-            Flow::Failed(failure) => next(at, Err(failure)),
+            Ok(flow) => Ok(flow.then_or(at, stay, fx, next, catch)),
+            Err(Refused(part, why)) => Err(Refused(stay(at, part), why)),
         }
     }
 }

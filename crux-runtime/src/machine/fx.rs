@@ -96,6 +96,13 @@ impl<'a, U: Undo> Fx<'a, U> {
         self.out.notes.push(Note::StepCompleted { path });
     }
 
+    /// A step that failed before anything of it was open; gives the failure back.
+    pub fn failed(&mut self, node: u16, failure: Failure) -> Failure {
+        let path = self.path(node);
+        self.out.notes.push(Note::StepFailed { path, failure: failure.clone() });
+        failure
+    }
+
     /// An `emit`: publish, and done.
     pub fn emit<D: serde::Serialize>(
         &mut self,

@@ -13,13 +13,24 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, Failure
     serde_json::value::to_raw_value(value).map_err(|error| Failure::expression(format!("cannot be written as JSON: {error}")))
 }
 
-pub(super) fn encode_shared<T: Serialize + ?Sized>(value: &T) -> Result<Arc<RawValue>, Failure> {
+/// As [`encode`], for what is kept as well as sent.
+pub fn encode_shared<T: Serialize + ?Sized>(value: &T) -> Result<Arc<RawValue>, Failure> {
     encode(value).map(Arc::from)
 }
 
 /// From outside or from the journal.
 pub fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
     serde_json::from_str(raw.get()).map_err(|error| describe::<T>(raw, &error))
+}
+
+/// Whether `raw` is a `T`; for contracts and events.
+pub fn check<T: DeserializeOwned>(raw: &RawValue) -> Result<(), String> {
+    decode::<T>(raw).map(drop)
+}
+
+/// The check of results that nobody reads.
+pub fn check_nothing(_: &RawValue) -> Result<(), String> {
+    Ok(())
 }
 
 /// The slow way, only after the fast one has failed: find out where. serde_json knows line and column; the path is what people need.

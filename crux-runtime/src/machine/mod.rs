@@ -15,6 +15,7 @@ mod event;
 mod failure;
 mod flow;
 mod fx;
+mod handler;
 mod instance;
 pub mod json;
 mod parallel;
@@ -38,6 +39,7 @@ pub use event::{Cause, Event, Outcome, Started, StepEvent, StepHappened, Timer};
 pub use failure::Failure;
 pub use flow::{Applied, Flow, Refused, Then, Why};
 pub use fx::{Env, Fx};
+pub use handler::Handler;
 pub use instance::{Instance, Phase};
 pub use parallel::{Branch, Join, advanced, joined};
 pub use part::{Never, Open, Part};
@@ -48,7 +50,7 @@ pub use task::{Attempt, AttemptFailed, FREE_RESENDS, Leaf, Raised, StepType, Tas
 pub use time::Time;
 pub use undo::{NoUndo, Undo};
 pub use wait::{Sleep, Wait};
-pub use within::{Inside, Within, sequence};
+pub use within::{Inside, Within};
 
 /// A 64-bit FNV-1a hash with a final mix: for jitter, never for identity.
 pub(crate) fn hash(parts: &[&[u8]]) -> u64 {

@@ -27,6 +27,11 @@ pub trait StepType: 'static {
     type Output: Serialize + DeserializeOwned + Send + Sync + 'static;
     /// The errors that it `raises`, as an enum; without any, an enum that cannot be made.
     type Error: Raised;
+
+    /// The result as it was reported. Step types without a result take whatever comes.
+    fn decode_result(result: &RawValue) -> Result<Self::Output, String> {
+        json::decode(result)
+    }
 }
 
 /// The generated enum of the errors that a step type raises.
@@ -330,15 +335,27 @@ pub struct Leaf<C: StepType> {
 
 impl<C: StepType> Leaf<C> {
     /// Dispatches the first attempt. An input that could not be computed is the step's failure: caught, or kept for a person.
-    pub fn start<U: Undo, T>(node: u16, input: Result<C::Input, Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, T> {
-        Self::start_keyed(node, input.map(|input| (input, None)), fx)
+    pub fn start<U: Undo>(node: u16, input: Result<C::Input, Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, Arc<C::Output>> {
+        Self::enter(node, input.and_then(|input| Ok((json::encode_shared(&input)?, None))), fx)
     }
 
     /// As [`Self::start`], with an idempotency key of the step's own.
-    pub fn start_keyed<U: Undo, T>(node: u16, input: Result<(C::Input, Option<String>), Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, T> {
+    pub fn start_keyed<U: Undo>(
+        node: u16,
+        input: Result<C::Input, Failure>,
+        key: Result<String, Failure>,
+        fx: &mut Fx<'_, U>,
+    ) -> Flow<Self, Arc<C::Output>> {
+        Self::enter(node, input.and_then(|input| Ok((json::encode_shared(&input)?, Some(Arc::from(key?))))), fx)
+    }
+
+    fn enter<U: Undo>(
+        node: u16,
+        input: Result<(Arc<RawValue>, Option<Arc<str>>), Failure>,
+        fx: &mut Fx<'_, U>,
+    ) -> Flow<Self, Arc<C::Output>> {
         let path = fx.path(node);
-        let encoded = input.and_then(|(input, key)| Ok((json::encode_shared(&input)?, key.map(Arc::from))));
-        let task = match encoded {
+        let task = match input {
             Ok((input, key)) => TaskState::start(path, input, key, fx),
             Err(failure) if fx.definition.node(node).is_some_and(|node| node.caught.takes(&failure.name)) => {
                 fx.out.notes.push(Note::StepFailed { path, failure: failure.clone() });
@@ -360,7 +377,7 @@ impl<C: StepType> Leaf<C> {
             if attempt.is_some_and(|attempt| attempt > self.task.number || attempt == 0) {
                 return Err(Refused(self, Why::NotOpen));
             }
-            return match json::decode::<C::Output>(result) {
+            return match C::decode_result(result) {
                 Ok(output) => {
                     fx.undo.completed(&self.task.path, result);
                     Ok(Flow::Done(Arc::new(output)))

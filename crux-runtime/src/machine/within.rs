@@ -25,24 +25,24 @@ enum Body<B> {
 
 impl<B: Part> Within<B> {
     /// Enters the step: `enter` starts what is inside.
-    pub fn start<U: Undo, T>(
+    pub fn start<U: Undo, T, I: Into<Inside<B, T>>>(
         node: u16,
         timeout_ms: Option<u64>,
         fx: &mut Fx<'_, U>,
-        enter: impl FnOnce(&mut Fx<'_, U>) -> Inside<B, T>,
+        enter: impl FnOnce(&mut Fx<'_, U>) -> I,
     ) -> Flow<Self, T> {
         let path = fx.path(node);
         let due = timeout_ms.map(|ms| fx.now.plus_ms(ms));
-        let inside = enter(fx);
+        let inside = enter(fx).into();
         Self::settle(path, due, inside, fx)
     }
 
     /// Offers an event to what is inside.
-    pub fn apply<U: Undo, T>(
+    pub fn apply<U: Undo, T, I: Into<Inside<B, T>>>(
         self,
         event: &StepEvent,
         fx: &mut Fx<'_, U>,
-        inside: impl FnOnce(B, &mut Fx<'_, U>) -> Result<Inside<B, T>, Refused<B>>,
+        inside: impl FnOnce(B, &mut Fx<'_, U>) -> Result<I, Refused<B>>,
     ) -> Applied<Self, T> {
         let Self { path, due, body } = self;
         match body {
@@ -58,7 +58,7 @@ impl<B: Part> Within<B> {
                 Ok(Self::settle(path, due, Inside::Broken(*body, failure), fx))
             }
             Body::Open(body) => match inside(*body, fx) {
-                Ok(inside) => Ok(Self::settle(path, due, inside, fx)),
+                Ok(inside) => Ok(Self::settle(path, due, inside.into(), fx)),
                 Err(Refused(body, why)) => Err(Refused(Self { path, due, body: Body::Open(Box::new(body)) }, why)),
             },
         }
@@ -102,6 +102,7 @@ pub enum Inside<B, T> {
     Broken(B, Failure),
 }
 
+/// A sequence: at most one thing is open in it, so that its failure leaves nothing behind.
 impl<B, T> From<Flow<B, T>> for Inside<B, T> {
     fn from(flow: Flow<B, T>) -> Self {
         match flow {
@@ -110,11 +111,6 @@ impl<B, T> From<Flow<B, T>> for Inside<B, T> {
             Flow::Failed(failure) => Inside::Failed(failure),
         }
     }
-}
-
-/// A sequence inside a composite step: at most one thing is open in it, so that its failure leaves nothing behind.
-pub fn sequence<B, T>(applied: Applied<B, T>) -> Result<Inside<B, T>, Refused<B>> {
-    applied.map(Inside::from)
 }
 
 impl<B: Part> Part for Within<B> {

@@ -8,10 +8,12 @@ pub mod codes;
 pub mod diagnostic;
 pub mod expr;
 pub mod ir;
+pub mod lower;
 pub mod model;
 pub mod names;
 pub mod parse;
 pub mod render;
+pub mod resolve;
 pub mod source;
 pub mod suggest;
 pub mod text;
@@ -25,6 +27,8 @@ use source::Files;
 /// What the stages have found and made of a folder of pipelines.
 #[derive(Debug)]
 pub struct Outcome {
+    /// `None` if there are errors.
+    pub program: Option<ir::Program>,
     /// Errors and warnings, in the order of files and places.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -38,6 +42,15 @@ impl Outcome {
 /// Everything that can be known of pipelines before Rust is made of them.
 pub fn check(files: &Files) -> Outcome {
     let mut sink = Sink::default();
-    parse::parse(files, &mut sink);
-    Outcome { diagnostics: sink.into_sorted() }
+    let program = program(files, &mut sink);
+    Outcome { program, diagnostics: sink.into_sorted() }
+}
+
+fn program(files: &Files, sink: &mut Sink) -> Option<ir::Program> {
+    let sources = parse::parse(files, sink);
+    if sink.has_errors() {
+        return None;
+    }
+    let mut folder = resolve::resolve(files, &sources, sink);
+    lower::lower(&mut folder, sink)
 }

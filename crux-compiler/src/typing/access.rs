@@ -136,7 +136,7 @@ impl Checker<'_> {
     }
 
     /// Reports a field that a record does not have.
-    pub(super) fn unknown_field(&mut self, record: &Record, name: &Spanned<String>, owner: &str) {
+    pub(crate) fn unknown_field(&mut self, record: &Record, name: &Spanned<String>, owner: &str) {
         let names = || record.fields.iter().map(|field| field.name.as_str());
         let help = match nearest(&name.value, names()) {
             Some(near) => format!("did you mean `{near}`?"),

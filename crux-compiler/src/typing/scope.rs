@@ -84,7 +84,8 @@ impl Scope {
         Self { input: Some(input), ..Self::nothing() }
     }
 
-    fn nothing() -> Self {
+    /// Nothing at all: of literals.
+    pub fn nothing() -> Self {
         Self { input: None, steps: None, items: Vec::new(), event: None, error: false, instance: false, config: BTreeSet::new() }
     }
 

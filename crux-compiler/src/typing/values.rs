@@ -7,19 +7,20 @@ use super::{Checker, article, literals};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::expr::template::{Part, Template, split};
-use crate::ir::{Expr, ExprKind, Field, Place, Record, Shape, Type, TypeDef, TypeName};
+use crate::ir::{Expr, ExprKind, Field, Record, Type, TypeName};
 use crate::model::{Entry, Value};
 use crate::names;
-use crate::source::{Files, Span, Spanned};
+use crate::source::{Span, Spanned};
 use crate::text::Text;
 use crate::types::{common, has_text, may_be_left_out, show};
 
-/// Where inferred records get their names, and where they go.
-pub struct NewTypes<'a> {
-    pub files: &'a Files,
+/// Records that are inferred from values: where they belong, and those made so far.
+#[derive(Debug, Default)]
+pub struct NewTypes {
     /// The module of the new types.
     pub module: String,
-    pub types: &'a mut Vec<TypeDef>,
+    /// Each with the place of the value that it was made of.
+    pub made: Vec<(Arc<Record>, Span)>,
 }
 
 impl Checker<'_> {
@@ -198,7 +199,7 @@ impl Checker<'_> {
     }
 
     /// A value of whatever type it has. Records in it become types called `name` and longer.
-    pub fn value_of_any_type(&mut self, value: &Spanned<Value>, name: &str, new: &mut NewTypes<'_>) -> Option<Expr> {
+    pub fn value_of_any_type(&mut self, value: &Spanned<Value>, name: &str, new: &mut NewTypes) -> Option<Expr> {
         let of = |ty, kind| Some(Expr { ty, kind });
         match &value.value {
             Value::Null => self.null(value.span, None),
@@ -216,7 +217,7 @@ impl Checker<'_> {
     }
 
     /// A record whose fields have the types of their values.
-    pub fn record_of_any_type(&mut self, entries: &[Entry], span: Span, name: &str, new: &mut NewTypes<'_>) -> Option<Expr> {
+    pub fn record_of_any_type(&mut self, entries: &[Entry], span: Span, name: &str, new: &mut NewTypes) -> Option<Expr> {
         let entries: Vec<Option<(String, Expr)>> = entries
             .iter()
             .map(|entry| {
@@ -226,13 +227,13 @@ impl Checker<'_> {
             .collect();
         let values = entries.into_iter().collect::<Option<Vec<_>>>()?;
         let field = |(name, value): &(String, Expr)| plain_field(name, value.ty.clone());
-        let record =
-            Record { name: TypeName { module: new.module.clone(), name: name.to_owned() }, fields: values.iter().map(field).collect() };
-        let record = new.define(record, span);
+        let fields = values.iter().map(field).collect();
+        let record = Arc::new(Record { name: TypeName { module: new.module.clone(), name: name.to_owned() }, fields });
+        new.made.push((record.clone(), span));
         Some(Expr { ty: Type::Record(record), kind: ExprKind::Record(values) })
     }
 
-    fn list_of_any_type(&mut self, items: &[Spanned<Value>], span: Span, name: &str, new: &mut NewTypes<'_>) -> Option<Expr> {
+    fn list_of_any_type(&mut self, items: &[Spanned<Value>], span: Span, name: &str, new: &mut NewTypes) -> Option<Expr> {
         let mut found: Vec<(Option<Expr>, Span)> = Vec::new();
         let mut element: Option<Type> = None;
         for item in items {
@@ -258,22 +259,6 @@ impl Checker<'_> {
         };
         let items: Vec<Option<Expr>> = found.into_iter().map(|(value, span)| self.coerce(value?, span, &element)).collect();
         Some(Expr { ty: Type::List(Box::new(element)), kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?) })
-    }
-}
-
-impl NewTypes<'_> {
-    /// Adds a record to the types of the folder.
-    pub fn define(&mut self, record: Record, span: Span) -> Arc<Record> {
-        let (line, column) = self.files.position(span);
-        let file = self.files.get(span.file).map(|file| file.path.clone()).unwrap_or_default();
-        let record = Arc::new(record);
-        self.types.push(TypeDef {
-            name: record.name.clone(),
-            description: None,
-            place: Place { file, line, column },
-            shape: Shape::Record(record.clone()),
-        });
-        record
     }
 }
 

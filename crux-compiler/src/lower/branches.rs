@@ -1,0 +1,175 @@
+//! Groups, parallel branches and switches. Branches do not see each other; what is certain behind them differs by verb.
+
+use super::walk::{Here, Lowered, Walk};
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::ir::{Branch, Case, Expr, ExprKind, Node, Op, Type, Verb};
+use crate::model::{self, Expression, MatchCase, Otherwise, Step, SwitchCase};
+use crate::source::Span;
+use crate::suggest::nearest;
+use crate::types::show;
+use crate::typing::{Standing, StepResult};
+
+fn no_result(verb: &str) -> StepResult {
+    StepResult::None(format!("a {verb} has none of its own; read the steps inside"))
+}
+
+impl<'a> Walk<'_, 'a> {
+    pub(super) fn group(&mut self, steps: &'a [Step], timeout_ms: Option<u64>, here: &Here<'_>) -> Lowered {
+        let steps = self.steps(steps, here.path);
+        Lowered { verb: steps.map(|steps| Verb::Group { steps, timeout_ms }), result: no_result("group") }
+    }
+
+    /// Lists of steps of which none can read another.
+    pub(super) fn side_by_side(&mut self, lists: &[&'a [Step]], here: &Here<'_>) -> Vec<Option<Vec<Node>>> {
+        let ids: Vec<Vec<String>> = lists.iter().map(|list| self.ids_in(list)).collect();
+        let mut lowered = Vec::new();
+        for (at, list) in lists.iter().enumerate() {
+            let others: Vec<String> = ids.iter().enumerate().filter(|(other, _)| *other != at).flat_map(|(_, ids)| ids.clone()).collect();
+            let before = self.set_all(&others, &Standing::OtherBranch(here.id.to_owned()));
+            lowered.push(self.steps(list, here.path));
+            self.restore(before);
+        }
+        lowered
+    }
+
+    pub(super) fn parallel(&mut self, branches: &'a [model::Branch], timeout_ms: Option<u64>, here: &Here<'_>) -> Lowered {
+        let lists: Vec<&'a [Step]> = branches.iter().map(|branch| branch.steps.as_slice()).collect();
+        let lowered = self.side_by_side(&lists, here);
+        let branches = branches.iter().zip(lowered).map(|(branch, steps)| Some(Branch { name: branch.name.value.clone(), steps: steps? }));
+        let branches: Option<Vec<Branch>> = branches.collect();
+        Lowered { verb: branches.map(|branches| Verb::Parallel { branches, timeout_ms }), result: no_result("`parallel`") }
+    }
+
+    pub(super) fn switch(&mut self, cases: &'a [SwitchCase], otherwise: Option<&'a Otherwise>, here: &Here<'_>) -> Lowered {
+        // Before any branch: no condition sees into one.
+        let conditions: Vec<Option<Expr>> = cases.iter().map(|case| self.checker().condition(&case.when)).collect();
+        let lists = cases.iter().map(|case| case.steps.as_slice()).collect();
+        self.cases(conditions, lists, otherwise, here)
+    }
+
+    fn cases(
+        &mut self,
+        conditions: Vec<Option<Expr>>,
+        mut lists: Vec<&'a [Step]>,
+        otherwise: Option<&'a Otherwise>,
+        here: &Here<'_>,
+    ) -> Lowered {
+        lists.extend(otherwise.map(|otherwise| otherwise.steps.as_slice()));
+        let lowered = self.side_by_side(&lists, here);
+        for list in &lists {
+            let ids = self.ids_in(list);
+            self.perhaps(&ids, |inner| format!("`{inner}` stands in a branch of `{}`, which may not be taken", here.id));
+        }
+        let conditions = conditions.into_iter().map(|condition| condition.map(Some)).chain(otherwise.map(|_| Some(None)));
+        let branches: Option<Vec<Case>> = conditions.zip(lowered).map(|(when, steps)| Some(Case { when: when?, steps: steps? })).collect();
+        Lowered { verb: branches.map(|branches| Verb::Switch { branches }), result: no_result("`switch`") }
+    }
+
+    pub(super) fn switch_by_value(
+        &mut self,
+        value: &'a Expression,
+        cases: &'a [MatchCase],
+        otherwise: Option<&'a Otherwise>,
+        key: Span,
+        here: &Here<'_>,
+    ) -> Lowered {
+        let compared = self.compared(value);
+        self.refuse_twice(cases);
+        let conditions: Vec<Option<Expr>> = match &compared {
+            Some(compared) => {
+                let conditions = cases.iter().map(|case| self.equals(compared, case)).collect();
+                self.cover(&compared.ty, cases, otherwise, key);
+                conditions
+            }
+            None => cases.iter().map(|_| None).collect(),
+        };
+        let lists = cases.iter().map(|case| case.steps.as_slice()).collect();
+        self.cases(conditions, lists, otherwise, here)
+    }
+
+    /// The value that a switch looks at.
+    fn compared(&mut self, value: &Expression) -> Option<Expr> {
+        let mut checker = self.checker();
+        let (found, ast) = checker.expression_of_any_type(value)?;
+        if ast.is_literal() {
+            checker.error(codes::CONDITION_LITERAL, ast.span, "this value is a literal: it never changes", None);
+            return None;
+        }
+        if found.ty.is_optional() {
+            checker.absent(&found, ast.span, "`switch` looks at what is there", "give it a default: `value: … ?? default`");
+            return None;
+        }
+        if !matches!(found.ty, Type::Enum(_) | Type::String | Type::Integer) {
+            let message = format!("`switch` by value takes an enum, a text or an integer, not {}", show(&found.ty));
+            checker.error(codes::OPERAND_TYPE, ast.span, message, Some("write `switch` as a list of `when` and `steps`".into()));
+            return None;
+        }
+        Some(found)
+    }
+
+    fn equals(&mut self, value: &Expr, case: &MatchCase) -> Option<Expr> {
+        let written = &case.value.value;
+        let kind = match &value.ty {
+            Type::Enum(words) => {
+                if !words.words.contains(written) {
+                    let help = match nearest(written, words.words.iter().map(String::as_str)) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("its words are {}", words.words.join(", ")),
+                    };
+                    let message = format!("`{written}` is no word of {}", show(&value.ty));
+                    self.sink.push(Diagnostic::error(codes::ENUM_WORD, case.value.span, message).help(help));
+                    return None;
+                }
+                ExprKind::Word(written.clone())
+            }
+            Type::Integer => match written.parse() {
+                Ok(integer) => ExprKind::Integer(integer),
+                Err(_) => {
+                    let message = format!("`{written}` is no integer, and the value is one");
+                    self.sink.push(Diagnostic::error(codes::TYPE_MISMATCH, case.value.span, message));
+                    return None;
+                }
+            },
+            _ => ExprKind::Text(written.clone()),
+        };
+        let literal = Expr { ty: value.ty.clone(), kind };
+        let kind = ExprKind::Binary { op: Op::Equal, left: Box::new(value.clone()), right: Box::new(literal) };
+        Some(Expr { ty: Type::Boolean, kind })
+    }
+
+    fn refuse_twice(&mut self, cases: &[MatchCase]) {
+        for (at, case) in cases.iter().enumerate() {
+            if let Some(first) = cases.iter().take(at).find(|before| before.value.value == case.value.value) {
+                let message = format!("`{}` has two cases", case.value.value);
+                let diagnostic = Diagnostic::error(codes::CASE_TWICE, case.value.span, message).other(first.value.span, "first here");
+                self.sink.push(diagnostic.help("the first one is taken: put the steps together"));
+            }
+        }
+    }
+
+    fn cover(&mut self, ty: &Type, cases: &[MatchCase], otherwise: Option<&Otherwise>, key: Span) {
+        let Type::Enum(words) = ty else {
+            if otherwise.is_none() {
+                let message = format!("a `switch` over {} needs an `else`: its values cannot all be named", show(ty));
+                self.sink.push(Diagnostic::error(codes::ELSE_MISSING, key, message).help("add `else: [...]`, which may be empty"));
+            }
+            return;
+        };
+        let left: Vec<&str> =
+            words.words.iter().map(String::as_str).filter(|word| !cases.iter().any(|case| case.value.value == *word)).collect();
+        match otherwise {
+            None if !left.is_empty() => {
+                let named = left.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+                let message = format!("no case for {named}");
+                let help = format!("add `{}: [...]`, which may be empty, or an `else`", left.first().copied().unwrap_or_default());
+                self.sink.push(Diagnostic::error(codes::CASE_MISSING, key, message).label(format!("looks at {}", show(ty))).help(help));
+            }
+            Some(otherwise) if left.is_empty() => {
+                let diagnostic = Diagnostic::error(codes::ELSE_NEVER, otherwise.key, "this `else` never holds: every word has a case");
+                self.sink.push(diagnostic.help("leave it out; a word that is added later is then an error here"));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `each` and `repeat`: bodies that run more than once.
+
+use super::walk::{Here, Lowered, Walk};
+use crate::codes;
+use crate::ir::{Type, Verb};
+use crate::model::{Each, Repeat};
+use crate::types::show;
+use crate::typing::{Standing, StepResult};
+
+impl<'a> Walk<'_, 'a> {
+    pub(super) fn each(&mut self, each: &'a Each, here: &Here<'_>) -> Lowered {
+        let mut checker = self.checker();
+        let fresh = checker.fresh_name(&each.item.value, each.item.span);
+        let list = checker.expression_of_any_type(&each.list).and_then(|(list, ast)| match &list.ty {
+            Type::List(element) => Some(((**element).clone(), list)),
+            Type::Optional(_) => {
+                checker.absent(&list, ast.span, "`each` goes over what is there", "give it a default: `in: xs ?? []`");
+                None
+            }
+            other => {
+                let help = matches!(other, Type::Map(_)).then(|| "a map has no order of work: return a list".to_owned());
+                checker.error(codes::TYPE_MISMATCH, ast.span, format!("`each` goes over a list, not over {}", show(other)), help);
+                None
+            }
+        });
+        let ids = self.ids_in(&each.steps);
+        let (item_type, list) = match list {
+            Some((item_type, list)) if fresh.is_some() => (item_type, list),
+            // Without the element's type every reader of it would be an error: the body waits until this one is mended.
+            _ => {
+                self.set_all(&ids, &Standing::InEach(here.id.to_owned()));
+                return Lowered { verb: None, result: StepResult::Broken };
+            }
+        };
+        self.scope.items.push((each.item.value.clone(), item_type.clone()));
+        let steps = self.steps(&each.steps, here.path);
+        let yields = each.yields.as_ref().map(|yields| self.checker().expression_of_any_type(yields));
+        self.scope.items.pop();
+        self.set_all(&ids, &Standing::InEach(here.id.to_owned()));
+        let (yields, result) = match yields {
+            None => (Some(None), StepResult::None("an `each` without `yield` has none".into())),
+            Some(Some((element, _))) => {
+                let result = StepResult::Type(Type::List(Box::new(element.ty.clone())));
+                (Some(Some(element)), result)
+            }
+            Some(None) => (None, StepResult::Broken),
+        };
+        let verb = || {
+            Some(Verb::Each {
+                item: each.item.value.clone(),
+                item_type,
+                list,
+                at_once: each.at_once.map_or(1, |at_once| at_once.value),
+                steps: steps?,
+                yields: yields?,
+                timeout_ms: each.timeout_ms.map(|timeout| timeout.value),
+            })
+        };
+        Lowered { verb: verb(), result }
+    }
+
+    pub(super) fn repeat(&mut self, repeat: &'a Repeat, here: &Here<'_>) -> Lowered {
+        let steps = self.steps(&repeat.steps, here.path);
+        let until = self.checker().condition(&repeat.until);
+        let verb = || {
+            Some(Verb::Repeat {
+                until: until?,
+                max: repeat.max.value,
+                every_ms: repeat.every_ms.map_or(0, |every| every.value),
+                steps: steps?,
+                timeout_ms: repeat.timeout_ms.map(|timeout| timeout.value),
+            })
+        };
+        Lowered { verb: verb(), result: StepResult::None("a `repeat` has none of its own; read the steps inside".into()) }
+    }
+}

@@ -1,0 +1,51 @@
+//! Triggers: where an instance comes from, and how what arrives becomes its input.
+
+use std::sync::Arc;
+
+use crate::diagnostic::Sink;
+use crate::ir::{Record, Trigger, TriggerSource, Type};
+use crate::model;
+use crate::resolve::Folder;
+use crate::typing::{Checker, Scope};
+
+pub(super) fn triggers(
+    folder: &Folder<'_>,
+    workflow: &model::Workflow,
+    input: Option<&Arc<Record>>,
+    sink: &mut Sink,
+) -> Option<Vec<Trigger>> {
+    let triggers: Vec<Option<Trigger>> =
+        workflow.triggers.iter().map(|trigger| lower(folder, &workflow.name.value, trigger, input?, sink)).collect();
+    triggers.into_iter().collect()
+}
+
+fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: &Arc<Record>, sink: &mut Sink) -> Option<Trigger> {
+    let (source, event) = match &trigger.source {
+        model::TriggerSource::Http(path) => (TriggerSource::Http { path: path.value.clone() }, Some(Type::Json)),
+        model::TriggerSource::Event(name) => {
+            let ty = folder.events.get(&name.value).and_then(|event| event.ty.clone());
+            (TriggerSource::Event { name: name.value.clone() }, ty.map(Type::Record))
+        }
+        // Refused by name, before anything is lowered.
+        model::TriggerSource::Kafka(_) | model::TriggerSource::Cron(_) => return None,
+    };
+    let with = match &trigger.with {
+        None => Some(None),
+        Some(with) => event.and_then(|event| {
+            let mut scope = Scope::trigger_with(event);
+            let owner = format!("the input of `{workflow}`");
+            Checker { scope: &mut scope, sink }.record(&with.entries, with.key, input, &owner).map(Some)
+        }),
+    };
+    let mut scope = Scope::trigger(Type::Record(input.clone()));
+    let mut checker = Checker { scope: &mut scope, sink };
+    let when = match &trigger.when {
+        None => Some(None),
+        Some(when) => checker.condition(when).map(Some),
+    };
+    let key = match &trigger.key {
+        None => Some(None),
+        Some(key) => checker.expression(key, &Type::String).map(Some),
+    };
+    Some(Trigger { place: folder.types.place(trigger.span), source, with: with?, when: when?, key: key? })
+}

@@ -1,0 +1,151 @@
+//! `wait`: the event, the value by which the router finds the waiting instance, and what else must hold.
+
+use super::walk::{Here, Lowered, Walk};
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::expr::{Ast, Binary, Kind};
+use crate::ir::{Expr, ExprKind, Op, Type, Value, Verb};
+use crate::model::{Expression, Name};
+use crate::source::Spanned;
+use crate::suggest::nearest;
+use crate::types::{field, show};
+use crate::typing::StepResult;
+use crate::typing::scope::EventRoot;
+
+impl Walk<'_, '_> {
+    pub(super) fn wait(&mut self, name: &Name, condition: Option<&Expression>, timeout_ms: Option<u64>, _here: &Here<'_>) -> Lowered {
+        let broken = Lowered { verb: None, result: StepResult::Broken };
+        let Some(event) = self.folder.events.get_mut(&name.value) else {
+            let help = match nearest(&name.value, self.folder.events.keys().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("declare it: `events: {{ {}: {{ … }} }}`", name.value),
+            };
+            let message = format!("nothing says what the event `{}` holds", name.value);
+            self.sink.push(Diagnostic::error(codes::UNKNOWN_EVENT, name.span, message).help(help));
+            return broken;
+        };
+        event.used = true;
+        let Some(event_type) = event.ty.clone() else { return broken };
+        let result = StepResult::Type(Type::Record(event_type.clone()));
+        let root = EventRoot { value: Value::Event, ty: Type::Record(event_type.clone()) };
+        self.scope.event = Some(root);
+        let checked = match condition {
+            None => Some((None, None)),
+            Some(condition) => self.where_(name, condition),
+        };
+        self.scope.event = None;
+        let verb =
+            checked.map(|(correlate, condition)| Verb::Wait { event: name.value.clone(), event_type, correlate, condition, timeout_ms });
+        Lowered { verb, result }
+    }
+
+    /// The correlating value, and the rest of the condition.
+    fn where_(&mut self, event: &Name, condition: &Expression) -> Option<(Option<Expr>, Option<Expr>)> {
+        let ast = self.checker().parse(condition)?;
+        let mut parts = Vec::new();
+        conjuncts(&ast, &mut parts);
+        let found = parts.iter().enumerate().find_map(|(at, part)| correlation(part).map(|(field, known)| (at, field, known)));
+        let Some((at, event_field, known)) = found else {
+            // The types first: a wrong condition is a plainer error than a missing one.
+            self.checker().condition_of(&ast)?;
+            let message = "this `where` compares no field of `event` with a value known here";
+            let diagnostic = Diagnostic::error(codes::WHERE_CORRELATES, ast.span, message)
+                .note("an event finds the instances that wait for it by one value")
+                .help("begin with an equality, as in `event.orderId == input.orderId && …`");
+            self.sink.push(diagnostic);
+            return None;
+        };
+        let correlate = self.correlate(event, event_field, known);
+        let mut rest: Option<Expr> = None;
+        let mut complete = true;
+        for (_, part) in parts.iter().enumerate().filter(|(other, _)| *other != at) {
+            let Some(part) = self.checker().condition_of(part) else {
+                complete = false;
+                continue;
+            };
+            rest = Some(match rest {
+                None => part,
+                Some(before) => {
+                    let kind = ExprKind::Binary { op: Op::And, left: Box::new(before), right: Box::new(part) };
+                    Expr { ty: Type::Boolean, kind }
+                }
+            });
+        }
+        let correlate = correlate?;
+        complete.then_some((Some(correlate), rest))
+    }
+
+    fn correlate(&mut self, event: &Name, event_field: &Spanned<String>, known: &Ast) -> Option<Expr> {
+        let declared = self.folder.events.get_mut(&event.value)?;
+        let record = declared.ty.clone()?;
+        let Some(found) = field(&record, &event_field.value) else {
+            let owner = format!("the event `{}`", event.value);
+            self.checker().unknown_field(&record, event_field, &owner);
+            return None;
+        };
+        match &declared.correlate {
+            Some((other, first)) if *other != event_field.value => {
+                let message = format!("waits for `{}` find it by two fields, `{other}` and `{}`", event.value, event_field.value);
+                let diagnostic = Diagnostic::error(codes::EVENT_CORRELATED_TWICE, event_field.span, message)
+                    .other(*first, format!("by `{other}` here"))
+                    .note("events are kept and found by one value, the same for all waits");
+                self.sink.push(diagnostic.help(format!("begin `where` with `event.{other} == …`; other comparisons may follow")));
+                return None;
+            }
+            Some(_) => {}
+            None => declared.correlate = Some((event_field.value.clone(), event_field.span)),
+        }
+        if !matches!(found.ty, Type::String | Type::Integer | Type::Enum(_)) {
+            let message = format!("`event.{}` is {}: an event is found by a text, an integer or a word", found.name, show(&found.ty));
+            let diagnostic = Diagnostic::error(codes::WHERE_CORRELATES, event_field.span, message);
+            let help = if found.ty.is_optional() {
+                "make the field required, or compare another one first"
+            } else {
+                "compare another field first"
+            };
+            self.sink.push(diagnostic.help(help));
+            return None;
+        }
+        self.checker().check(known, &found.ty)
+    }
+}
+
+/// What `&&` joins at the top.
+fn conjuncts<'e>(ast: &'e Ast, parts: &mut Vec<&'e Ast>) {
+    match &ast.kind {
+        Kind::Binary { op, left, right } if op.value == Binary::And => {
+            conjuncts(left, parts);
+            conjuncts(right, parts);
+        }
+        _ => parts.push(ast),
+    }
+}
+
+/// `event.field == known` in either order, where `known` does not read the event.
+fn correlation(ast: &Ast) -> Option<(&Spanned<String>, &Ast)> {
+    let Kind::Binary { op, left, right } = &ast.kind else { return None };
+    if op.value != Binary::Equal {
+        return None;
+    }
+    [(left, right), (right, left)].into_iter().find_map(|(field, known)| match &field.kind {
+        Kind::Field { of, name, optional: false, .. } if is_event(of) && !reads_event(known) => Some((name, &**known)),
+        _ => None,
+    })
+}
+
+fn is_event(ast: &Ast) -> bool {
+    matches!(&ast.kind, Kind::Name(name) if name == "event")
+}
+
+fn reads_event(ast: &Ast) -> bool {
+    is_event(ast)
+        || match &ast.kind {
+            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null | Kind::Name(_) => false,
+            Kind::List(items) => items.iter().any(reads_event),
+            Kind::Field { of, .. } | Kind::Not(of) | Kind::Negate(of) => reads_event(of),
+            Kind::Index { of, index } => reads_event(of) || reads_event(index),
+            Kind::Call { receiver, args, .. } => receiver.as_deref().is_some_and(reads_event) || args.iter().any(reads_event),
+            Kind::Binary { left, right, .. } | Kind::Coalesce { left, right, .. } => reads_event(left) || reads_event(right),
+            Kind::If { condition, then, other } => reads_event(condition) || reads_event(then) || reads_event(other),
+        }
+}

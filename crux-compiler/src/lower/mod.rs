@@ -11,6 +11,9 @@ mod wait;
 mod walk;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use crate::diagnostic::Sink;
 use crate::ir::{EventDecl, Hooks, OnExhausted, Program, Shape, Type, TypeName, Workflow};
 use crate::model;

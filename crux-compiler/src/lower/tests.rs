@@ -1,0 +1,157 @@
+//! Whole workflows, from YAML to the intermediate representation.
+
+use crate::ir::{Node, Program, Verb, by_id};
+use crate::render;
+use crate::source::{File, Files};
+use crate::types::show;
+
+/// The program of one file; its diagnostics are a failure.
+fn program(text: &str) -> Program {
+    let name = text.lines().find_map(|line| line.strip_prefix("workflow: ")).unwrap_or("library");
+    let files = Files::new(vec![File { path: format!("pipelines/{name}.yaml"), text: text.into() }]);
+    let outcome = crate::check(&files);
+    let said = render::human(&files, &outcome.diagnostics, render::Style::Plain);
+    assert!(!outcome.has_errors(), "{said}");
+    outcome.program.expect("no errors, so a program")
+}
+
+const BOOKING: &str = r#"
+workflow: booking
+version: 1
+description: Confirm a booking and tell the customer.
+
+input:
+  orderId: string
+  customerId: string
+  bookingTime: timestamp
+  channel: Channel?
+
+types:
+  Channel: email | sms | push        # an enum
+
+events:
+  booking.reviewed: { orderId: string, approved: boolean }
+
+triggers:
+  - event: booking.created
+  - http: POST /api/v1/workflow/booking
+
+hooks:
+  on_start: workflow.start           # routing keys
+  on_complete: workflow.completed
+  on_failure: workflow.failed
+
+steps:
+  - id: notify
+    type: send_notification
+    class: NotificationStep          # runs in a Rust step struct
+    with:
+      customer: ${input.customerId}
+      text: "Your booking ${input.orderId} is set for ${input.bookingTime}."
+    returns: { message_id: string }
+    retry: { attempts: 5, backoff: 200ms, max: 10s }
+    timeout: 5s
+
+  - id: look_closer
+    parallel:
+      seo:
+        - id: seo
+          type: seo_generation       # no class: a service, routing key step.seo_generation
+          with:
+            order: ${input.orderId}
+          returns: { title: string, keywords: list<string> }
+      fraud:
+        - id: score
+          routing_key: risk.score    # a service under a key of its own; its type is its id
+          with:
+            customer: ${input.customerId}
+          returns: { value: number }
+
+  - id: review
+    switch:
+      - when: steps.score.value > 0.8
+        steps:
+          - id: approval
+            wait:
+              event: booking.reviewed
+              where: event.orderId == input.orderId
+            timeout: 2d
+      - else: []
+
+  - id: finalize
+    type: finalize_order
+    class: FinalizeOrderStep
+    when: "steps.approval?.approved ?? true"      # approval may not have run: its value is optional
+    with:
+      order: ${input.orderId}
+    returns: { finalized_at: timestamp }
+    undo:
+      type: cancel_order
+      with:
+        order: ${input.orderId}
+
+step_types:
+  cancel_order:
+    routing_key: step.cancel_order
+    takes: { order: string }
+
+output:
+  finalized_at: ${steps.finalize?.finalized_at}
+  keywords: ${steps.seo.keywords}
+"#;
+
+#[test]
+fn the_booking_is_lowered_whole() {
+    let program = program(BOOKING);
+    let [workflow] = program.workflows.as_slice() else { panic!("one workflow") };
+    let shown = |node: &Node| format!("{} {}..{} {}", node.path, node.no, node.end, node.result.as_ref().map_or("-".into(), show));
+    let mut nodes: Vec<&Node> = by_id(&workflow.steps).into_values().collect();
+    nodes.sort_by_key(|node| node.no);
+    assert_eq!(
+        nodes.into_iter().map(shown).collect::<Vec<_>>(),
+        [
+            "notify 0..1 { message_id: string }",
+            "look_closer 1..4 -",
+            "look_closer/seo 2..3 { title: string, keywords: list<string> }",
+            "look_closer/score 3..4 { value: number }",
+            "review 4..6 -",
+            "review/approval 5..6 { orderId: string, approved: boolean }",
+            "finalize 6..8 { finalized_at: timestamp }",
+        ]
+    );
+    assert_eq!(workflow.nodes, 8);
+    let output = workflow.output.as_ref().expect("an output");
+    assert_eq!(show(&output.ty), "{ finalized_at: timestamp?, keywords: list<string> }");
+    let Verb::Task(task) = &by_id(&workflow.steps)["notify"].verb else { panic!("a task") };
+    assert_eq!(
+        (task.policy.attempts, task.policy.backoff_ms, task.policy.max_backoff_ms, task.policy.run_ms),
+        (5, 200, Some(10_000), Some(5_000))
+    );
+    let takes = program.contracts.iter().map(|contract| format!("{} {}", contract.name, crate::types::show_record(&contract.takes)));
+    assert_eq!(
+        takes.collect::<Vec<_>>(),
+        [
+            "cancel_order { order: string }",
+            "finalize_order { order: string }",
+            "score { customer: string }",
+            "send_notification { customer: string, text: string }",
+            "seo_generation { order: string }",
+        ]
+    );
+    let events = program.events.iter().map(|event| (event.name.as_str(), event.correlate.as_deref())).collect::<Vec<_>>();
+    assert_eq!(events, [("booking.created", None), ("booking.reviewed", Some("orderId"))]);
+    let keys = program.routes.iter().map(|route| format!("{}: {}", route.key, route.meaning)).collect::<Vec<_>>();
+    assert_eq!(
+        keys,
+        [
+            "booking.created: starts booking",
+            "booking.reviewed: awaited by booking",
+            "risk.score: task of score",
+            "step.cancel_order: task of cancel_order",
+            "step.seo_generation: task of seo_generation",
+            "workflow.completed: hook of booking",
+            "workflow.failed: hook of booking",
+            "workflow.start: hook of booking",
+        ]
+    );
+}

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::id::{InstanceId, StepId};
-use crate::machine::{AttemptFailed, Contract, Path};
+use crate::machine::{AttemptFailed, Contract, Path, Policy};
 
 /// One attempt of one step.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct Task {
     /// From 1.
     pub attempt: u32,
     pub contract: &'static Contract,
+    /// Time-outs are the engine's; workers read how often to give a sign of life, and what bounds a call.
+    pub policy: &'static Policy,
     pub input: Arc<RawValue>,
     /// The step's own idempotency key; without one see [`Self::key`].
     pub own_key: Option<Arc<str>>,

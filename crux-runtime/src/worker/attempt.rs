@@ -1,0 +1,161 @@
+//! One attempt of a step struct: its context, its panics, its signs of life, and what is reported of it.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tracing::warn;
+
+use super::lane::{Job, Turn, Work};
+use super::step::{AnyStep, Running, StepContext};
+use super::task::{Reported, Task};
+use crate::machine::{AttemptFailed, Failure, Outcome};
+
+/// A step that is not `blocking` and keeps its thread for longer than this in one go is worth a warning.
+const SLOW: Duration = Duration::from_millis(100);
+/// Heartbeats come this many times as often as the engine needs them: two may be late.
+const BEATS_PER_TIMEOUT: u64 = 3;
+
+/// Runs the attempts of a step struct that is not blocking.
+pub(super) struct StepWork {
+    step: Arc<dyn AnyStep>,
+    slowness_said: AtomicBool,
+}
+
+impl StepWork {
+    pub(super) fn new(step: Arc<dyn AnyStep>) -> Self {
+        Self { step, slowness_said: AtomicBool::new(false) }
+    }
+
+    fn look_at_the_clock(&self, began: Instant) {
+        let took = began.elapsed();
+        if took >= SLOW && !self.slowness_said.swap(true, Ordering::Relaxed) {
+            warn!(
+                step_type = self.step.step_type(),
+                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "the step struct keeps its thread from everybody else: make it `#[workflow(step = …, blocking)]`"
+            );
+        }
+    }
+}
+
+impl Work for StepWork {
+    async fn run(&self, job: &Job, turn: Turn<'_, Self>) -> Reported {
+        if let Some(reported) = not_begun(&job.task) {
+            return reported;
+        }
+        let context = context(&job.task);
+        let mut running = Attempt(self.step.run(&job.task.input, &context));
+        let began = Instant::now();
+        let first = poll_fn(|cx| Poll::Ready(running.poll(cx))).await;
+        self.look_at_the_clock(began);
+        let outcome = match first {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                turn.give_up();
+                let _beats = began_to_run(job).await;
+                poll_fn(|cx| running.poll(cx)).await
+            }
+        };
+        reported(outcome)
+    }
+}
+
+/// Runs an attempt of a blocking step struct on this thread.
+pub(super) async fn run_blocking(step: &dyn AnyStep, job: &Job) -> Reported {
+    if let Some(reported) = not_begun(&job.task) {
+        return reported;
+    }
+    let context = context(&job.task);
+    let mut running = Attempt(step.run(&job.task.input, &context));
+    let _beats = began_to_run(job).await;
+    reported(poll_fn(|cx| running.poll(cx)).await)
+}
+
+/// What is to be reported of an attempt that nobody waits for any more before it has begun: it surely did not happen.
+fn not_begun(task: &Task) -> Option<Reported> {
+    task.cancelled.borrow().then(|| {
+        let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
+        Reported::Failed(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None })
+    })
+}
+
+fn context(task: &Task) -> StepContext {
+    StepContext {
+        workflow_id: task.origin.workflow_id.clone(),
+        workflow: task.origin.workflow,
+        step_type: task.contract.step_type,
+        path: task.path_text.clone().into_owned(),
+        attempt: task.attempt,
+        key: task.key(),
+        request_id: task.origin.request_id.clone(),
+        traceparent: task.origin.traceparent.clone(),
+        payload: task.contract.payload.then(|| task.origin.payload.clone()),
+        cancelled: task.cancelled.clone(),
+    }
+}
+
+/// A step's future that turns a panic into the outcome of the attempt.
+struct Attempt<'a>(Running<'a>);
+
+impl Attempt<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<RawValue>, AttemptFailed>> {
+        // After a panic the future is not polled again, so that whatever it left half done is seen by nobody; what the step struct
+        // itself shares between attempts is behind the locks of its author, which are poisoned.
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(payload) => Poll::Ready(Err(panicked(&*payload))),
+        }
+    }
+}
+
+fn panicked(payload: &(dyn Any + Send)) -> AttemptFailed {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.map_or_else(|| "the step struct panicked".to_owned(), |text| format!("the step struct panicked: {text}"));
+    AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(Failure::PANIC, message), retry: None, after_ms: None }
+}
+
+fn reported(outcome: Result<Box<RawValue>, AttemptFailed>) -> Reported {
+    match outcome {
+        Ok(result) => Reported::Completed { result },
+        Err(failed) => Reported::Failed(failed),
+    }
+}
+
+/// Tells that an attempt began, and goes on giving signs of life until the guard is dropped. An attempt that ends at once is not told
+/// of: its result says it all.
+async fn began_to_run(job: &Job) -> Option<Beats> {
+    if !job.task.contract.reports_started {
+        return None;
+    }
+    job.report(Reported::Began).await;
+    let every = Duration::from_millis((job.task.policy.heartbeat_ms? / BEATS_PER_TIMEOUT).max(1));
+    let reports = job.reports.clone();
+    let (instance, path, attempt) = (job.task.instance, job.task.path, job.task.attempt);
+    let beats = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(every).await;
+            let report = super::task::Report { instance, path, attempt, what: Reported::Heartbeat };
+            // A full queue loses a beat, not the next one.
+            if let Err(mpsc::error::TrySendError::Closed(_)) = reports.try_send(report) {
+                return;
+            }
+        }
+    });
+    Some(Beats(beats.abort_handle()))
+}
+
+struct Beats(AbortHandle);
+
+impl Drop for Beats {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

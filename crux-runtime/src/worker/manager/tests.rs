@@ -1,0 +1,342 @@
+//! The worker manager from outside: tasks in, reports out.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use super::*;
+use crate::id::InstanceId;
+use crate::machine::{Contract, EffectKind, Failure, Outcome, Path, Policy, Runs};
+use crate::worker::step::{Running, StepContext};
+use crate::worker::task::Origin;
+
+/// What a test step does with its input.
+type Body = for<'a> fn(&'a Probe, &'a RawValue, &'a StepContext) -> Running<'a>;
+
+struct Probe {
+    step_type: &'static str,
+    blocking: bool,
+    now: AtomicUsize,
+    most: AtomicUsize,
+    body: Body,
+}
+
+impl AnyStep for Probe {
+    fn step_type(&self) -> &'static str {
+        self.step_type
+    }
+
+    fn is_blocking(&self) -> bool {
+        self.blocking
+    }
+
+    fn run<'a>(&'a self, input: &'a RawValue, cx: &'a StepContext) -> Running<'a> {
+        Box::pin(async move {
+            self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let outcome = (self.body)(self, input, cx).await;
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            outcome
+        })
+    }
+}
+
+fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap()
+}
+
+fn probe(step_type: &'static str, body: Body) -> Arc<Probe> {
+    Arc::new(Probe { step_type, blocking: false, now: AtomicUsize::new(0), most: AtomicUsize::new(0), body })
+}
+
+fn blocking(step_type: &'static str, body: Body) -> Arc<Probe> {
+    Arc::new(Probe { step_type, blocking: true, now: AtomicUsize::new(0), most: AtomicUsize::new(0), body })
+}
+
+fn echo() -> Arc<Probe> {
+    probe("echo", |_, input, _| Box::pin(async move { Ok(input.to_owned()) }))
+}
+
+fn nap() -> Arc<Probe> {
+    probe("nap", |_, input, _| {
+        Box::pin(async move {
+            let ms = input.get().parse().unwrap();
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Ok(raw("{}"))
+        })
+    })
+}
+
+fn blocking_nap() -> Arc<Probe> {
+    blocking("nap", |_, input, _| {
+        Box::pin(async move {
+            std::thread::sleep(Duration::from_millis(input.get().parse().unwrap()));
+            Ok(raw("{}"))
+        })
+    })
+}
+
+/// Ends when it is cancelled, and says so.
+fn patient() -> Arc<Probe> {
+    probe("patient", |_, _, cx| {
+        Box::pin(async move {
+            cx.cancelled().await;
+            Ok(raw(r#""was cancelled""#))
+        })
+    })
+}
+
+fn contract(step_type: &'static str) -> &'static Contract {
+    Box::leak(Box::new(Contract {
+        step_type,
+        runs: Runs::Class("Probe"),
+        effect: EffectKind::Idempotent,
+        reports_started: true,
+        payload: false,
+        raises: &[],
+        check_input: |_| Ok(()),
+        check_result: |_| Ok(()),
+        input_schema: "{}",
+        output_schema: "{}",
+    }))
+}
+
+static POLICY: Policy = Policy::ONCE;
+
+fn task(step_type: &'static str, input: &str) -> (Task, watch::Sender<bool>) {
+    let (cancel, cancelled) = watch::channel(false);
+    let origin = Origin {
+        workflow: "test",
+        workflow_id: "w".to_owned(),
+        request_id: String::new(),
+        traceparent: String::new(),
+        payload: Arc::from(raw("{}")),
+    };
+    let task = Task {
+        instance: InstanceId([0; 16]),
+        path: Path::new(7),
+        path_text: Cow::Borrowed("a/b"),
+        attempt: 3,
+        contract: contract(step_type),
+        policy: &POLICY,
+        input: Arc::from(raw(input)),
+        own_key: None,
+        origin: Arc::new(origin),
+        cancelled,
+    };
+    (task, cancel)
+}
+
+fn manager(step: &Arc<Probe>, limits: Limits) -> WorkerManager {
+    let options = Options { tasks: limits, threads: limits, ..Options::default() };
+    WorkerManager::new(&[step.clone() as Arc<dyn AnyStep>], &options).unwrap()
+}
+
+fn limits(maximum: usize) -> Limits {
+    Limits { minimum: 0, maximum, queue: 10_000 }
+}
+
+/// The next report that ends an attempt; those before it are only counted.
+async fn ended(reports: &mut mpsc::Receiver<Report>) -> Result<String, AttemptEnded> {
+    loop {
+        let report = tokio::time::timeout(Duration::from_secs(20), reports.recv()).await.expect("a report within 20 s").unwrap();
+        assert_eq!((report.path, report.attempt), (Path::new(7), 3));
+        match report.what {
+            Reported::Completed { result } => return Ok(result.get().to_owned()),
+            Reported::Failed(failed) => {
+                return Err((failed.failure.name.into_owned(), failed.failure.message, failed.outcome, failed.retry));
+            }
+            Reported::Undelivered { reason } => return Err(("undelivered".to_owned(), reason, Outcome::Failed, None)),
+            Reported::Delivered | Reported::Began | Reported::Heartbeat => {}
+        }
+    }
+}
+
+type AttemptEnded = (String, String, Outcome, Option<bool>);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_task_is_run_once_and_reported() {
+    let step = echo();
+    let manager = manager(&step, limits(1024));
+    let (sender, mut reports) = mpsc::channel(64);
+    let mut expected = Vec::new();
+    for n in 0..5_000 {
+        let (task, _) = task("echo", &n.to_string());
+        manager.submit(task, &sender).unwrap();
+        expected.push(n);
+    }
+    let mut got = Vec::new();
+    for _ in 0..5_000 {
+        got.push(ended(&mut reports).await.unwrap().parse::<i32>().unwrap());
+    }
+    got.sort_unstable();
+    assert_eq!(got, expected);
+    assert_eq!(manager.drain(Duration::from_secs(5)).await, 0);
+    let listing = manager.list().remove(0);
+    assert_eq!((listing.completed, listing.running, listing.queued), (5_000, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_attempts_run_side_by_side_up_to_the_maximum() {
+    for (step, maximum) in [(nap(), 8), (blocking_nap(), 8)] {
+        let manager = manager(&step, limits(maximum));
+        let (sender, mut reports) = mpsc::channel(64);
+        for _ in 0..24 {
+            manager.submit(task("nap", "50").0, &sender).unwrap();
+        }
+        for _ in 0..24 {
+            ended(&mut reports).await.unwrap();
+        }
+        assert_eq!(step.most.load(Ordering::SeqCst), maximum, "blocking: {}", step.blocking);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waiting_attempt_does_not_hold_up_the_ones_behind_it() {
+    let step = nap();
+    let manager = manager(&step, limits(16));
+    let (sender, mut reports) = mpsc::channel(64);
+    manager.submit(task("nap", "60000").0, &sender).unwrap();
+    manager.submit(task("nap", "1").0, &sender).unwrap();
+    assert_eq!(ended(&mut reports).await.unwrap(), "{}");
+}
+
+#[tokio::test]
+async fn a_blocking_attempt_does_not_hold_up_the_runtime() {
+    let step = blocking_nap();
+    let manager = manager(&step, limits(2));
+    let (sender, mut reports) = mpsc::channel(64);
+    manager.submit(task("nap", "400").0, &sender).unwrap();
+    let before = Instant::now();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(before.elapsed() < Duration::from_millis(300));
+    ended(&mut reports).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_queue_gives_the_task_back() {
+    let step = patient();
+    let manager = manager(&step, Limits { minimum: 0, maximum: 1, queue: 2 });
+    let (sender, _reports) = mpsc::channel(64);
+    let mut cancels = Vec::new();
+    let mut submit = || {
+        let (task, cancel) = task("patient", "1");
+        cancels.push(cancel);
+        manager.submit(task, &sender).is_ok()
+    };
+    assert!(submit());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(submit());
+    assert!(submit());
+    assert!(!submit(), "one runs, two wait: the fourth has no room");
+    assert!(manager.submit(task("other", "1").0, &sender).is_err(), "no such step struct here");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_is_a_failure_of_its_attempt_alone() {
+    let body: Body = |_, input, _| {
+        Box::pin(async move {
+            match input.get() {
+                "1" => panic!("no {}", "oranges"),
+                "2" => {
+                    tokio::task::yield_now().await;
+                    std::panic::panic_any(5)
+                }
+                _ => Ok(raw("{}")),
+            }
+        })
+    };
+    for step in [probe("moody", body), blocking("moody", body)] {
+        let manager = manager(&step, limits(1));
+        let (sender, mut reports) = mpsc::channel(64);
+        for input in ["1", "2", "3"] {
+            manager.submit(task("moody", input).0, &sender).unwrap();
+        }
+        let failed = |text: &str| Err((Failure::PANIC.to_owned(), text.to_owned(), Outcome::Failed, None));
+        assert_eq!(ended(&mut reports).await, failed("the step struct panicked: no oranges"));
+        assert_eq!(ended(&mut reports).await, failed("the step struct panicked"));
+        assert_eq!(ended(&mut reports).await, Ok("{}".to_owned()));
+        assert_eq!(manager.list().remove(0).failed, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_running_attempt_hears_of_its_cancellation_and_one_that_has_not_begun_does_not_begin() {
+    let step = patient();
+    let manager = manager(&step, limits(1));
+    let (sender, mut reports) = mpsc::channel(64);
+    let (first, cancel_first) = task("patient", "1");
+    let (second, cancel_second) = task("patient", "2");
+    manager.submit(first, &sender).unwrap();
+    manager.submit(second, &sender).unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    cancel_second.send(true).unwrap();
+    cancel_first.send(true).unwrap();
+    assert_eq!(ended(&mut reports).await.unwrap(), r#""was cancelled""#);
+    let (name, message, outcome, retry) = ended(&mut reports).await.unwrap_err();
+    assert_eq!((name.as_str(), message.as_str()), (Failure::CANCELLED, "cancelled before it began"));
+    assert_eq!((outcome, retry), (Outcome::Failed, Some(false)));
+    assert_eq!(step.most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_attempt_that_lasts_is_told_to_have_begun_and_gives_signs_of_life() {
+    static POLICY: Policy = Policy { heartbeat_ms: Some(60), ..Policy::ONCE };
+    for step in [nap(), blocking_nap()] {
+        let manager = manager(&step, limits(4));
+        let (sender, mut reports) = mpsc::channel(64);
+        let (task, _cancel) = task("nap", "300");
+        manager.submit(Task { policy: &POLICY, ..task }, &sender).unwrap();
+        let mut what = Vec::new();
+        while let Some(report) = reports.recv().await {
+            let last = matches!(report.what, Reported::Completed { .. });
+            what.push(report.what);
+            if last {
+                break;
+            }
+        }
+        assert!(matches!(what.first(), Some(Reported::Began)), "{what:?}");
+        let beats = what.iter().filter(|what| matches!(what, Reported::Heartbeat)).count();
+        assert!(beats >= 5, "{what:?}");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(reports.try_recv().is_err(), "no sign of life after the end");
+    }
+}
+
+#[tokio::test]
+async fn draining_gives_back_what_has_not_begun_and_waits_for_what_runs() {
+    for step in [nap(), blocking_nap()] {
+        let manager = manager(&step, limits(1));
+        let (sender, mut reports) = mpsc::channel(64);
+        manager.submit(task("nap", "100").0, &sender).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        manager.submit(task("nap", "100").0, &sender).unwrap();
+        assert_eq!(manager.drain(Duration::from_millis(1)).await, 1);
+        assert!(manager.submit(task("nap", "1").0, &sender).is_err());
+        assert_eq!(manager.drain(Duration::from_secs(5)).await, 0);
+        let (name, reason, ..) = ended(&mut reports).await.unwrap_err();
+        assert_eq!((name.as_str(), reason.as_str()), ("undelivered", "this process is shutting down"));
+        assert_eq!(ended(&mut reports).await.unwrap(), "{}");
+    }
+}
+
+#[tokio::test]
+async fn limits_that_make_no_sense_are_refused_with_their_place() {
+    let new = |step: Arc<Probe>, name: &str, limits: Limits| {
+        let options = Options { by_type: [(name.to_owned(), limits)].into(), ..Options::default() };
+        WorkerManager::new(&[step as Arc<dyn AnyStep>], &options).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let limits = Limits { minimum: 2, maximum: 1, queue: 1 };
+    assert_eq!(new(echo(), "ecko", limits), "workers.steps.ecko: no step struct of this binary has that step type; there are: echo");
+    assert_eq!(new(blocking_nap(), "nap", limits), "workers.steps.nap: `minimum` (2) is more than `maximum` (1)");
+    assert_eq!(
+        new(nap(), "nap", Limits { minimum: 1, ..limits }),
+        "workers.steps.nap: `minimum` counts threads, and the step struct is not `blocking`: leave it out"
+    );
+    assert_eq!(
+        new(nap(), "nap", Limits { maximum: 0, minimum: 0, queue: 1 }),
+        "workers.steps.nap: `maximum` and `queue` must be at least 1"
+    );
+}

@@ -2,11 +2,13 @@
 
 pub mod app;
 pub mod bus;
+mod clock;
 pub mod engine;
 pub mod id;
 pub mod journal;
 pub mod live;
 pub mod machine;
+mod router;
 pub mod store;
 pub mod worker;
 

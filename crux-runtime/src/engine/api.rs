@@ -31,6 +31,15 @@ pub struct Started {
     pub replayed: bool,
 }
 
+impl std::fmt::Display for StepRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StepRef::Id(id) => id.fmt(f),
+            StepRef::Path(path) => f.write_str(path),
+        }
+    }
+}
+
 /// Which step a message is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepRef {
@@ -125,6 +134,12 @@ pub enum Error {
     UnknownStep(String),
     #[error("the step is of type `{is}`, not `{said}`")]
     WrongStepType { is: String, said: String },
+    /// The step is not open: it has not begun, or it has ended. The handle looks into the journal and says which.
+    #[error("the step is not open")]
+    NotOpen,
+    /// Not an error to callers of the handle: the request id has started this instance before.
+    #[error("the request id was used for {0}")]
+    Replayed(InstanceId),
     /// The text names the path of the field.
     #[error("{0}")]
     Invalid(String),
@@ -151,6 +166,13 @@ pub enum Error {
     Broken(Failure),
     #[error("the engine is shutting down")]
     ShuttingDown,
+}
+
+impl Error {
+    /// Whether the same may work in a moment.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Error::Overloaded { .. } | Error::Store(store::Error::Full(_) | store::Error::Unavailable(_)))
+    }
 }
 
 fn hint(known: &Option<String>) -> String {

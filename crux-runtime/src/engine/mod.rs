@@ -1,141 +1,209 @@
 //! The engine: the life of instances. Load, apply, append, then effects; never an effect before the append.
+//!
+//! [`Engine`] is the handle that ingress and the command line use. Behind it instances are spread by hash over shards (`shard`), one task
+//! each, which own the instances' states (`entry`): what comes is turned into events (`feed`), rows go to the store in batches, effects
+//! follow (`effects`). `load` replays journals, `recovery` finds what a restart left behind and what time has come for.
 
+mod answers;
 pub mod api;
+mod core;
+mod effects;
+pub(crate) mod entry;
+mod feed;
+mod load;
+mod options;
+mod recovery;
+mod shard;
+mod stats;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
 
 use api::{Command, Completed, Completion, Error, EventTaken, IncomingEvent, Progress, Start, Started};
 
 use crate::app::App;
+use crate::bus::Bus;
 use crate::id::InstanceId;
 use crate::live::Hub;
-use crate::store::Store;
+use crate::store::{RequestKey, Store};
+use crate::worker::WorkerManager;
 
-/// Limits and sizes; the configuration fills it.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Engine tasks; instances are spread over them by hash.
-    pub shards: usize,
-    /// Instances with effects under way, in all: beyond it starts are refused ([`Error::Overloaded`]).
-    pub max_unsettled: usize,
-    /// Starts are refused while less than this is free where the store grows.
-    pub min_free_bytes: u64,
-    pub max_result_bytes: usize,
-    pub max_journal_rows: u32,
-    pub max_journal_bytes: usize,
-    /// How long events are kept for waits that come later, in milliseconds.
-    pub keep_events_ms: u64,
-    /// How many waiting instances stay in memory.
-    pub cached_instances: usize,
-    /// Values of `config.NAME`.
-    pub values: std::collections::BTreeMap<String, String>,
-}
+pub(crate) use self::core::Core;
+use self::entry::Input;
+use self::shard::{Message, Shard};
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            shards: std::thread::available_parallelism().map_or(1, usize::from),
-            max_unsettled: 100_000,
-            min_free_bytes: 64 << 20,
-            max_result_bytes: 256 << 10,
-            max_journal_rows: 10_000,
-            max_journal_bytes: 16 << 20,
-            keep_events_ms: 24 * 3600 * 1000,
-            cached_instances: 10_000,
-            values: Default::default(),
-        }
-    }
-}
+pub use options::Options;
+pub use stats::Stats;
 
-/// Counters that anybody may read at any time.
-#[derive(Debug, Default)]
-pub struct Stats {
-    pub started: std::sync::atomic::AtomicU64,
-    pub completed: std::sync::atomic::AtomicU64,
-    pub failed: std::sync::atomic::AtomicU64,
-    pub cancelled: std::sync::atomic::AtomicU64,
-    pub parked: std::sync::atomic::AtomicU64,
-    /// Rows made durable.
-    pub transitions: std::sync::atomic::AtomicU64,
-    /// Attempts handed out.
-    pub dispatched: std::sync::atomic::AtomicU64,
-    pub steps_completed: std::sync::atomic::AtomicU64,
-    pub attempts_failed: std::sync::atomic::AtomicU64,
-    /// Instances with effects under way now.
-    pub unsettled: std::sync::atomic::AtomicU64,
-    /// Instances in memory now.
-    pub cached: std::sync::atomic::AtomicU64,
-    /// Starts refused because too much was under way.
-    pub overloaded: std::sync::atomic::AtomicU64,
-    /// Messages (results, events, commands) that were refused.
-    pub refused: std::sync::atomic::AtomicU64,
-}
+/// Messages that wait for a shard; whoever sends more waits.
+const INBOX: usize = 4096;
 
 /// The engine's handle; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    core: Arc<Core>,
 }
 
-struct Inner {
-    app: Arc<App>,
-    store: Arc<dyn Store>,
-    hub: Hub,
-    stats: Arc<Stats>,
-    options: Options,
+/// Why an engine cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("workflow `{workflow}` reads `config.{name}`, which is not configured: set `values.{name}`")]
+    MissingValue { workflow: &'static str, name: &'static str },
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    #[error("no randomness from the system: {0}")]
+    Random(String),
 }
 
 impl Engine {
+    /// Begins: accepts at once, and takes up in the background what an earlier process left.
+    pub async fn open(
+        app: Arc<App>,
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        workers: WorkerManager,
+        hub: Hub,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        for workflow in app.workflows {
+            for name in workflow.definition.config {
+                if !options.values.contains_key(*name) {
+                    return Err(OpenError::MissingValue { workflow: workflow.definition.workflow, name });
+                }
+            }
+            store.define(workflow.definition.hash.to_owned(), workflow.definition.document.to_owned()).await?;
+        }
+        let mut inboxes = Vec::new();
+        let mut channels = Vec::new();
+        for _ in 0..options.shards.max(1) {
+            let (messages, inbox) = mpsc::channel(INBOX);
+            // Reports are bounded by the attempts under way; whoever finds no room waits.
+            let (reports, reported) = mpsc::channel(INBOX);
+            inboxes.push(messages.clone());
+            channels.push((messages, inbox, reports, reported));
+        }
+        let core = Arc::new(Core::new(app, store, bus, workers, hub, options, inboxes));
+        for (messages, inbox, reports, reported) in channels {
+            let seed = core::random_u64().map_err(OpenError::Random)?;
+            tokio::spawn(Shard::new(core.clone(), messages, reports, seed).run(inbox, reported));
+        }
+        recovery::begin(&core);
+        Ok(Self { core })
+    }
+
     pub fn app(&self) -> &Arc<App> {
-        &self.inner.app
+        &self.core.app
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.inner.store
+        &self.core.store
     }
 
     pub fn hub(&self) -> &Hub {
-        &self.inner.hub
+        &self.core.hub
     }
 
     pub fn stats(&self) -> &Arc<Stats> {
-        &self.inner.stats
+        &self.core.stats
     }
 
     pub fn options(&self) -> &Options {
-        &self.inner.options
+        &self.core.options
+    }
+
+    pub fn workers(&self) -> &WorkerManager {
+        &self.core.workers
+    }
+
+    pub fn bus(&self) -> &Arc<dyn Bus> {
+        &self.core.bus
+    }
+
+    /// Whether what an earlier process left has been taken up.
+    pub fn has_recovered(&self) -> bool {
+        self.core.has_recovered()
     }
 
     /// Starts an instance; durable when answered.
-    pub async fn start(&self, _start: Start) -> Result<Started, Error> {
-        Err(Error::ShuttingDown)
+    pub async fn start(&self, start: Start) -> Result<Started, Error> {
+        self.core.start(start).await
     }
 
     /// Takes a result or a failure; durable when answered.
-    pub async fn complete(&self, _completion: Completion) -> Result<Completed, Error> {
-        Err(Error::ShuttingDown)
+    pub async fn complete(&self, completion: Completion) -> Result<Completed, Error> {
+        let (instance, step) = (completion.instance, completion.step.clone());
+        let said = answers::Said::of(&completion);
+        let (reply, answer) = oneshot::channel();
+        match self.core.ask(instance, Input::Complete { completion, reply }, answer).await {
+            // Not open any more, or never was: the journal knows.
+            Err(Error::NotOpen | Error::NotNow(_) | Error::UnknownInstance(_)) => {
+                answers::look_back(&self.core, instance, &step, said).await
+            }
+            answer => answer,
+        }
     }
 
     /// Takes a sign of life.
-    pub async fn progress(&self, _progress: Progress) -> Result<(), Error> {
-        Err(Error::ShuttingDown)
+    pub async fn progress(&self, progress: Progress) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.core.ask(progress.instance, Input::Progress { progress, reply }, answer).await
     }
 
     /// Carries out a command; durable when answered.
-    pub async fn command(&self, _instance: InstanceId, _command: Command) -> Result<(), Error> {
-        Err(Error::ShuttingDown)
+    pub async fn command(&self, instance: InstanceId, command: Command) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.core.ask(instance, Input::Command { command, reply }, answer).await
     }
 
     /// Takes events; each is durable when answered, in the order given.
-    pub async fn take_events(&self, _events: Vec<IncomingEvent>) -> Vec<Result<EventTaken, Error>> {
-        Vec::new()
+    pub async fn take_events(&self, events: Vec<IncomingEvent>) -> Vec<Result<EventTaken, Error>> {
+        self.core.router.take(&self.core, events).await
     }
 
-    /// Why an open instance's tasks are not delivered, by the step's path (`no service listens on step.x`); empty if nothing is stuck.
-    pub async fn stuck(&self, _instance: InstanceId) -> Vec<(String, String)> {
-        Vec::new()
+    /// Why an open instance's tasks are not delivered, by the step's path (`no service listens on step.x`); empty if nothing is stuck or
+    /// the instance is not in memory, for then nothing of it is under way.
+    pub async fn stuck(&self, instance: InstanceId) -> Vec<(String, String)> {
+        let (reply, answer) = oneshot::channel();
+        if self.core.inbox(instance).send(Message::For(instance, Input::Stuck { reply })).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
     }
 
-    /// Takes nothing new, waits for what is under way until `limit`, releases the rest, and closes the store.
-    pub async fn shutdown(&self, _limit: std::time::Duration) {}
+    /// Takes nothing new, waits for what is under way until `limit`, and closes the store. What is still under way then is taken up by
+    /// the next process.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.core.close();
+        let begun = tokio::time::Instant::now();
+        for inbox in &self.core.inboxes {
+            // A shard that is gone is drained.
+            let _ = inbox.send(Message::Drain).await;
+        }
+        while begun.elapsed() < limit && self.core.busy().await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for inbox in &self.core.inboxes {
+            let (done, flushed) = oneshot::channel();
+            if inbox.send(Message::Flush(done)).await.is_ok() {
+                let _ = flushed.await;
+            }
+        }
+        if let Err(error) = self.core.store.close().await {
+            tracing::warn!(%error, "the store did not close in order; nothing acknowledged is lost");
+        }
+    }
+}
+
+/// An id for what came without one.
+pub(crate) fn fresh_id(now: crate::machine::Time) -> Result<String, Error> {
+    let random = core::random_u64().map_err(|text| Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))?;
+    Ok(format!("{:012x}{random:016x}", now.0))
+}
+
+/// The key under which a request id is used once: per owner and workflow.
+fn request_key(start: &Start) -> Option<RequestKey> {
+    let id = start.request_id.clone()?;
+    Some(RequestKey { scope: format!("{}/{}", start.owner, start.workflow), id, input_hash: core::canonical_hash(&start.input) })
 }

@@ -231,21 +231,20 @@ impl TaskState {
         TaskFlow::Open
     }
 
-    /// When something must be done about this task if nothing happens until then, and what: the earliest of its timers.
-    /// `heard_at`: the last heartbeat, which lives in memory only.
-    pub fn next_timer(&self, task: &Task, heard_at: Option<Time>) -> Option<(Time, Timer)> {
+    /// When something must be done about this task if nothing happens until then, and what: the earliest of its timers. `began_at` and
+    /// `heard_at` are signs of life that live in memory only. A `run` time-out of an attempt that has not begun is looked at again.
+    pub fn next_timer(&self, task: &Task, began_at: Option<Time>, heard_at: Option<Time>, now: Time) -> Option<(Time, Timer)> {
         match self.attempt {
             Attempt::Exhausted(_) => None,
             Attempt::BackingOff { until } => Some((until, Timer::Retry)),
             Attempt::Sent => {
                 let policy = &task.policy;
                 let reports = task.contract.reports_started;
-                let began = if reports { self.started_at } else { Some(self.sent_at) };
-                let queue = policy.queue_ms.filter(|_| reports && began.is_none()).map(|ms| (self.sent_at.plus_ms(ms), Timer::Queue));
-                let run = policy.run_ms.and_then(|ms| began.map(|began| (began.plus_ms(ms), Timer::Run)));
+                let began = if reports { self.started_at.or(began_at) } else { Some(self.sent_at) };
+                let queue = policy.queue_ms.filter(|_| began.is_none()).map(|ms| (self.sent_at.plus_ms(ms), Timer::Queue));
+                let run = policy.run_ms.map(|ms| (began.unwrap_or(now).plus_ms(ms), Timer::Run));
                 let heard = heard_at.max(began);
-                let heartbeat =
-                    policy.heartbeat_ms.filter(|_| reports).and_then(|ms| heard.map(|heard| (heard.plus_ms(ms), Timer::Heartbeat)));
+                let heartbeat = policy.heartbeat_ms.filter(|_| reports).map(|ms| (heard.unwrap_or(now).plus_ms(ms), Timer::Heartbeat));
                 let total = policy.total_ms.map(|ms| (self.first_at.plus_ms(ms), Timer::Total));
                 [queue, run, heartbeat, total].into_iter().flatten().min_by_key(|(due, _)| *due)
             }
@@ -305,7 +304,7 @@ impl TaskState {
             return backoff;
         }
         let hash = super::hash(&[instance.as_bytes(), &self.path.node.to_le_bytes(), &self.number.to_le_bytes()]);
-        backoff - u64::try_from(u128::from(backoff / 2) * u128::from(hash >> 32) >> 32).unwrap_or(0)
+        backoff - u64::try_from((u128::from(backoff / 2) * u128::from(hash >> 32)) >> 32).unwrap_or(0)
     }
 }
 

@@ -74,7 +74,8 @@ pub struct Append {
     pub token: u64,
     /// See [`crate::journal`].
     pub row: String,
-    /// Every effect of the rows up to this number is done.
+    /// Every effect of the rows up to this number is done. If it is `seq` itself the instance is settled by this very append, without a
+    /// `wake_at` (an instance that ended and told nobody); otherwise the append leaves it unsettled.
     pub settled: Seq,
     /// With row 1 only.
     pub start: Option<Box<NewInstance>>,
@@ -104,7 +105,7 @@ pub struct RequestKey {
     pub input_hash: [u8; 32],
 }
 
-/// A change of an instance's record, made atomically with the row. An append makes the instance unsettled unless it says otherwise.
+/// A change of an instance's record, made atomically with the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordChange {
     pub status: Status,
@@ -230,8 +231,8 @@ pub trait Store: Send + Sync + 'static {
     /// Instances with the unsettled mark, by id, greater than `after`.
     fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>>;
 
-    /// Settled instances whose `wake_at` is at or before `until`, earliest first, and the next `wake_at` beyond those, if any.
-    fn due(&self, until: Time, limit: usize) -> Pending<Result<(Vec<(InstanceId, Time)>, Option<Time>), Error>>;
+    /// Settled instances whose `wake_at` is at or before `until`, by time and id, after `after` (the last of the page before).
+    fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>>;
 
     /// Idempotent.
     fn subscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>>;

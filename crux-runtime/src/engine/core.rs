@@ -1,0 +1,230 @@
+//! What all shards share, and the way to them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::{self, Error, Start};
+use super::entry::Input;
+use super::shard::Message;
+use super::{Options, Stats, request_key};
+use crate::app::App;
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::id::InstanceId;
+use crate::live::Hub;
+use crate::machine;
+use crate::router::Router;
+use crate::store::{self, Status, Store, Subscription};
+use crate::worker::WorkerManager;
+
+pub(crate) struct Core {
+    pub(crate) app: Arc<App>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) workers: WorkerManager,
+    pub(crate) hub: Hub,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) options: Options,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) router: Router,
+    pub(super) inboxes: Vec<mpsc::Sender<Message>>,
+    closing: AtomicBool,
+    pub(super) recovered: AtomicBool,
+    /// Less is free than `min_free_bytes`.
+    pub(super) disk_low: AtomicBool,
+    pub(super) unsubscribed: std::sync::Mutex<Vec<Subscription>>,
+}
+
+impl Core {
+    pub(super) fn new(
+        app: Arc<App>,
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        workers: WorkerManager,
+        hub: Hub,
+        options: Options,
+        inboxes: Vec<mpsc::Sender<Message>>,
+    ) -> Self {
+        let router = Router::new(&app);
+        Self {
+            app,
+            store,
+            bus,
+            workers,
+            hub,
+            stats: Arc::default(),
+            options,
+            clock: Arc::new(Clock::new()),
+            router,
+            inboxes,
+            closing: AtomicBool::new(false),
+            recovered: AtomicBool::new(false),
+            disk_low: AtomicBool::new(false),
+            unsubscribed: std::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    pub(super) fn inbox(&self, id: InstanceId) -> &mpsc::Sender<Message> {
+        let hash = machine::hash(&[&id.0]);
+        let shard = usize::try_from(hash % self.inboxes.len() as u64).unwrap_or(0);
+        &self.inboxes[shard]
+    }
+
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_recovered(&self) -> bool {
+        self.recovered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_status(&self, status: Status) {
+        let counter = match status {
+            Status::Completed => &self.stats.completed,
+            Status::Failed => &self.stats.failed,
+            Status::Cancelled => &self.stats.cancelled,
+            Status::Parked => &self.stats.parked,
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A step waits no more. Removed in batches by [`super::recovery`].
+    pub(crate) fn unsubscribe(&self, subscription: Subscription) {
+        if let Ok(mut waiting) = self.unsubscribed.lock() {
+            waiting.push(subscription);
+        }
+    }
+
+    /// Sends an input to an instance and waits for its answer.
+    pub(crate) async fn ask<T>(&self, id: InstanceId, input: Input, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+        if self.is_closing() {
+            return Err(Error::ShuttingDown);
+        }
+        self.inbox(id).send(Message::For(id, input)).await.map_err(|_| Error::ShuttingDown)?;
+        answer.await.map_err(|_| Error::ShuttingDown)?
+    }
+
+    /// How many instances have something under way.
+    pub(super) async fn busy(&self) -> usize {
+        let mut busy = 0;
+        for inbox in &self.inboxes {
+            let (reply, answer) = oneshot::channel();
+            if inbox.send(Message::Busy(reply)).await.is_ok() {
+                busy += answer.await.unwrap_or(0);
+            }
+        }
+        busy
+    }
+
+    pub(crate) async fn start(&self, start: Start) -> Result<api::Started, Error> {
+        let Some(workflow) = self.app.current(&start.workflow) else {
+            let names = self.app.workflows.iter().map(|workflow| workflow.definition.workflow);
+            return Err(Error::UnknownWorkflow { known: crate::router::nearest(&start.workflow, names), name: start.workflow });
+        };
+        self.admit()?;
+        let request = request_key(&start);
+        let random = random().map_err(|text| Error::Broken(machine::Failure::new(machine::Failure::ERROR, text)))?;
+        let id = InstanceId::new(self.clock.now(), random, start.request_id.as_deref());
+        let definition = workflow.definition;
+        let config = definition.config.iter().filter_map(|name| Some(((*name).to_owned(), self.options.values.get(*name)?.clone())));
+        let started = machine::Started {
+            workflow: definition.workflow.to_owned(),
+            version: definition.version,
+            definition: definition.hash.to_owned(),
+            input: start.input,
+            request_id: start.request_id.unwrap_or_default(),
+            config: config.collect(),
+            owner: start.owner,
+            trigger: start.trigger,
+            traceparent: start.traceparent,
+        };
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Start { id, workflow, started: Box::new(started), request, reply };
+        self.inbox(id).send(message).await.map_err(|_| Error::ShuttingDown)?;
+        match answer.await.map_err(|_| Error::ShuttingDown)? {
+            Ok(started) => {
+                self.stats.started.fetch_add(1, Ordering::Relaxed);
+                Ok(started)
+            }
+            Err(Error::Replayed(instance)) => Ok(api::Started { instance, replayed: true }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the door is open for starts.
+    fn admit(&self) -> Result<(), Error> {
+        if self.is_closing() {
+            return Err(Error::ShuttingDown);
+        }
+        let under_way = self.stats.unsettled.load(Ordering::Relaxed);
+        if under_way >= u64::try_from(self.options.max_unsettled).unwrap_or(u64::MAX) {
+            self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Overloaded { reason: format!("{under_way} instances have work under way"), retry_after_s: 1 });
+        }
+        if self.disk_low.load(Ordering::Relaxed) {
+            self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
+            let text = format!("less than {} MiB are free where the store is", self.options.min_free_bytes >> 20);
+            return Err(Error::Store(store::Error::Full(text)));
+        }
+        Ok(())
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness from the system: {error}"))?;
+    Ok(bytes)
+}
+
+pub(super) fn random_u64() -> Result<u64, String> {
+    random().map(u64::from_le_bytes)
+}
+
+/// SHA-256 of a JSON value, the same whatever its white space and the order of its keys.
+pub(super) fn canonical_hash(raw: &RawValue) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    match serde_json::from_str::<serde_json::Value>(raw.get()) {
+        Ok(value) => canonical(&value, &mut hash),
+        Err(_) => hash.update(raw.get()),
+    }
+    hash.finalize().into()
+}
+
+fn canonical(value: &serde_json::Value, hash: &mut Sha256) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort();
+            hash.update(b"{");
+            for key in keys {
+                hash.update((key.len() as u64).to_le_bytes());
+                hash.update(key);
+                canonical(&fields[key], hash);
+            }
+            hash.update(b"}");
+        }
+        serde_json::Value::Array(elements) => {
+            hash.update(b"[");
+            elements.iter().for_each(|element| canonical(element, hash));
+            hash.update(b"]");
+        }
+        scalar => {
+            let text = scalar.to_string();
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+    }
+}

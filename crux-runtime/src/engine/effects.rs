@@ -1,0 +1,422 @@
+//! Carrying out effects, after their row is durable; and repeating, after a restart, those that were not settled.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::entry::{Delivery, Entry, Input, Outstanding, Pending, Running, Stuck};
+use super::shard::{Message, Shard, Slot};
+use crate::bus::{self, Published};
+use crate::id::InstanceId;
+use crate::machine::{Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time};
+use crate::store::{Seq, Subscription};
+use crate::worker::task::{Report, Reported, Task};
+
+impl Shard {
+    /// The effects of a row that has just become durable.
+    pub(super) fn carry_out(&mut self, id: InstanceId, seq: Seq, effects: Vec<Effect>, now: Time) {
+        for (n, effect) in (0..).zip(effects) {
+            self.effect(id, seq, n, effect, now);
+        }
+    }
+
+    fn effect(&mut self, id: InstanceId, seq: Seq, n: u32, effect: Effect, _now: Time) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        match effect {
+            Effect::Dispatch { path, attempt, input, key } => {
+                let Some(meta) = entry.meta(&path) else { return };
+                let (cancel, cancelled) = watch::channel(false);
+                let task = Task {
+                    instance: id,
+                    path,
+                    path_text: entry.instance.definition().path_text(&path),
+                    attempt,
+                    contract: meta.contract,
+                    policy: &meta.policy,
+                    input,
+                    own_key: key,
+                    origin: entry.origin.clone(),
+                    cancelled,
+                };
+                entry.outstanding.push(Outstanding { seq, n, what: Pending::Task { path, attempt, stuck: None } });
+                entry.running.retain(|running| running.path != path);
+                entry.running.push(Running { path, attempt, cancel, began_at: None, heard_at: None });
+                self.core.stats.dispatched.fetch_add(1, Ordering::Relaxed);
+                if let Err(task) = self.offer(task) {
+                    self.blocked.push_back((id, seq, n, task));
+                }
+            }
+            Effect::Cancel { path } => {
+                for running in entry.running.iter().filter(|running| running.path == path) {
+                    running.cancel.send_replace(true);
+                }
+            }
+            Effect::Hook { kind, routing_key } => {
+                entry.outstanding.push(Outstanding { seq, n, what: Pending::Other });
+                let body = hook_body(entry, kind);
+                self.publish(id, seq, n, routing_key, body);
+            }
+            Effect::Emit { event, routing_key, data, .. } => {
+                entry.outstanding.push(Outstanding { seq, n, what: Pending::Other });
+                self.emit(id, seq, n, event, routing_key, data);
+            }
+            Effect::Subscribe { path, event, value } => {
+                entry.outstanding.push(Outstanding { seq, n, what: Pending::Other });
+                let path = entry.instance.definition().path_text(&path).into_owned();
+                self.subscribe(seq, n, Subscription { event: event.to_owned(), value, instance: id, path });
+            }
+            Effect::Unsubscribe { path, event, value } => {
+                // Lazy: a subscription that stays behind finds no open wait and is removed when that shows.
+                let path = entry.instance.definition().path_text(&path).into_owned();
+                self.core.unsubscribe(Subscription { event: event.to_owned(), value, instance: id, path });
+            }
+        }
+    }
+
+    /// Tasks that could not be delivered are offered again when their pause is over.
+    pub(super) fn resend(&mut self, id: InstanceId, now: Time) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        let mut again = Vec::new();
+        for outstanding in &entry.outstanding {
+            if let Pending::Task { path, attempt, stuck: Some(stuck) } = &outstanding.what
+                && stuck.again_at <= now
+                && let Some(task) = entry.task(id, *path, *attempt)
+            {
+                again.push((outstanding.seq, outstanding.n, task));
+            }
+        }
+        // Until the next answer it is on its way; it keeps its count of tries.
+        again.iter().for_each(|(seq, n, _)| entry.put_off(*seq, *n, now));
+        for (seq, n, task) in again {
+            if let Err(task) = self.offer(task) {
+                self.blocked.push_back((id, seq, n, task));
+            }
+        }
+    }
+
+    /// Hands a task to whoever runs it, or gives it back when there is no room.
+    fn offer(&self, task: Task) -> Result<(), Task> {
+        match task.contract.runs {
+            Runs::Class(_) => self.core.workers.submit(task, &self.reports),
+            Runs::Service { .. } => self.core.bus.dispatch(task, &self.reports),
+        }
+    }
+
+    /// Tasks that found no room, oldest first, until one finds none again.
+    pub(super) fn offer_blocked(&mut self) {
+        if self.draining {
+            return;
+        }
+        for _ in 0..self.blocked.len() {
+            let Some((id, seq, n, task)) = self.blocked.pop_front() else { return };
+            let wanted = matches!(self.slots.get(&id), Some(Slot::Ready(entry))
+                if entry.outstanding.iter().any(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)));
+            if !wanted {
+                continue;
+            }
+            if let Err(task) = self.offer(task) {
+                // Other types may have room: the queue goes round once, in order.
+                self.blocked.push_back((id, seq, n, task));
+            }
+        }
+    }
+
+    fn publish(&self, id: InstanceId, seq: Seq, n: u32, routing_key: &'static str, body: Box<RawValue>) {
+        let Some(Slot::Ready(entry)) = self.slots.get(&id) else { return };
+        let message = bus::Message {
+            routing_key,
+            id: format!("{id}/{seq}/{n}"),
+            correlation_id: entry.origin.request_id.clone(),
+            traceparent: entry.origin.traceparent.clone(),
+            body,
+        };
+        publish(self.core.clone(), self.messages.clone(), id, seq, n, message, 0);
+    }
+
+    /// An emitted event goes out under its routing key, and to this app's own triggers and waits.
+    fn emit(&self, id: InstanceId, seq: Seq, n: u32, event: &'static str, routing_key: &'static str, data: Box<RawValue>) {
+        let Some(Slot::Ready(entry)) = self.slots.get(&id) else { return };
+        if self.core.app.event(event).is_none() {
+            return self.publish(id, seq, n, routing_key, data);
+        }
+        let incoming = super::api::IncomingEvent {
+            name: event.to_owned(),
+            id: Some(format!("{id}/{seq}/{n}")),
+            data: data.clone(),
+            owner: String::new(),
+            traceparent: entry.origin.traceparent.clone(),
+        };
+        let message = bus::Message {
+            routing_key,
+            id: format!("{id}/{seq}/{n}"),
+            correlation_id: entry.origin.request_id.clone(),
+            traceparent: entry.origin.traceparent.clone(),
+            body: data,
+        };
+        let (core, messages) = (self.core.clone(), self.messages.clone());
+        tokio::spawn(async move {
+            let mut pause = Duration::from_millis(100);
+            loop {
+                match core.router.take(&core, vec![incoming.clone()]).await.pop() {
+                    Some(Err(error)) if error.is_passing() => {
+                        warn!(instance = %id, %error, "an emitted event has to be taken again");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(Duration::from_secs(60));
+                    }
+                    Some(Err(error)) => {
+                        warn!(instance = %id, %error, "an emitted event fits no declared type and reaches nobody here");
+                        break;
+                    }
+                    _ => break,
+                }
+            }
+            publish(core, messages, id, seq, n, message, 0);
+        });
+    }
+
+    /// First the subscription, then a look at the events that came before it: an event sees the one or the other.
+    fn subscribe(&self, seq: Seq, n: u32, subscription: Subscription) {
+        let (core, messages) = (self.core.clone(), self.messages.clone());
+        let id = subscription.instance;
+        tokio::spawn(async move {
+            let mut pause = Duration::from_millis(50);
+            let kept = loop {
+                let attempt = async {
+                    core.store.subscribe(vec![subscription.clone()]).await?;
+                    core.store.kept(subscription.event.clone(), subscription.value.clone(), core.clock.now()).await
+                };
+                match attempt.await {
+                    Ok(kept) => break kept,
+                    Err(error) => {
+                        warn!(instance = %id, %error, "a wait could not be made known; trying again");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(Duration::from_secs(10));
+                    }
+                }
+            };
+            for event in kept {
+                let (reply, taken) = tokio::sync::oneshot::channel();
+                let delivery = Delivery { path: subscription.path.clone(), event_id: event.id, data: event.data.into() };
+                let input = Input::Deliver { delivery, reply };
+                if messages.send(Message::For(id, input)).await.is_err() || matches!(taken.await, Ok(Ok(true))) {
+                    break;
+                }
+            }
+            // The shard is gone only when the process ends.
+            let _ = messages.send(Message::Done { instance: id, seq, n }).await;
+        });
+    }
+
+    /// After a restart: the effects of rows that were not settled, under the same ids. Attempts that ran in the dead process are lost.
+    pub(super) fn recover(&mut self, id: InstanceId, unsettled: Vec<(Seq, u32, Effect)>, now: Time) {
+        for (seq, n, effect) in unsettled {
+            let Effect::Dispatch { path, attempt, .. } = &effect else {
+                if !matches!(effect, Effect::Cancel { .. }) {
+                    self.effect(id, seq, n, effect, now);
+                }
+                continue;
+            };
+            let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+            if !entry.is_open(path, *attempt) {
+                continue;
+            }
+            let in_process = entry.meta(path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)));
+            if in_process {
+                let failure = Failure::new(Failure::WORKER_LOST, "the process that ran the attempt has died");
+                let failed = AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None };
+                entry.queue.push_back(Input::Report(Report {
+                    instance: id,
+                    path: *path,
+                    attempt: *attempt,
+                    what: Reported::Failed(failed),
+                }));
+            } else {
+                self.effect(id, seq, n, effect, now);
+            }
+        }
+    }
+}
+
+/// Publishes until it is out; only then is the effect done.
+fn publish(
+    core: Arc<super::Core>,
+    messages: tokio::sync::mpsc::Sender<Message>,
+    id: InstanceId,
+    seq: Seq,
+    n: u32,
+    message: bus::Message,
+    tries: u32,
+) {
+    let again = bus::Message {
+        routing_key: message.routing_key,
+        id: message.id.clone(),
+        correlation_id: message.correlation_id.clone(),
+        traceparent: message.traceparent.clone(),
+        body: message.body.clone(),
+    };
+    let handle = tokio::runtime::Handle::current();
+    let retry = {
+        let (core, messages) = (core.clone(), messages.clone());
+        move |reason: String| {
+            warn!(instance = %id, routing_key = again.routing_key, reason, "a message is not out; trying again");
+            tokio::spawn(async move {
+                tokio::time::sleep(backoff(tries)).await;
+                publish(core, messages, id, seq, n, again, tries.saturating_add(1));
+            });
+        }
+    };
+    let retry = Arc::new(std::sync::Mutex::new(Some(retry)));
+    let from_done = retry.clone();
+    let take = move |slot: &std::sync::Mutex<Option<_>>| slot.lock().ok().and_then(|mut slot| slot.take());
+    let done = Box::new(move |published| {
+        let _on = handle.enter();
+        match published {
+            Published::Done => {
+                tokio::spawn(async move {
+                    let _ = messages.send(Message::Done { instance: id, seq, n }).await;
+                });
+            }
+            Published::Failed(reason) => {
+                if let Some(retry) = take(&from_done) {
+                    retry(reason);
+                }
+            }
+        }
+    });
+    if core.bus.publish(message, done).is_err()
+        && let Some(retry) = retry.lock().ok().and_then(|mut slot| slot.take())
+    {
+        retry("the bus has no room".to_owned());
+    }
+}
+
+/// 1 s doubling to 60 s.
+fn backoff(tries: u32) -> Duration {
+    Duration::from_secs(1 << tries.min(6)).min(Duration::from_secs(60))
+}
+
+fn hook_body(entry: &Entry, kind: Hook) -> Box<RawValue> {
+    #[derive(serde::Serialize)]
+    struct Body<'a> {
+        workflow_id: &'a str,
+        workflow: &'a str,
+        request_id: &'a str,
+        status: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        error: String,
+        payload: &'a RawValue,
+    }
+    let status = match kind {
+        Hook::Start => "processing",
+        Hook::Complete => "completed",
+        Hook::Failure if entry.instance.phase() == crate::machine::Phase::Cancelled => "cancelled",
+        Hook::Failure => "failed",
+    };
+    let body = Body {
+        workflow_id: &entry.origin.workflow_id,
+        workflow: entry.origin.workflow,
+        request_id: &entry.origin.request_id,
+        status,
+        error: entry.instance.failure().filter(|_| kind == Hook::Failure).map_or(String::new(), ToString::to_string),
+        payload: &entry.origin.payload,
+    };
+    // Texts and a value that was JSON before always encode.
+    crate::machine::json::encode(&body).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+impl Entry {
+    pub(super) fn is_open(&self, path: &Path, attempt: u32) -> bool {
+        let mut open = false;
+        self.instance.open(&mut |item| {
+            if let Open::Task(task) = item {
+                open |= task.path == *path && task.number == attempt && task.attempt == Attempt::Sent;
+            }
+        });
+        open
+    }
+
+    /// The work order of an attempt that is open already, to be handed out once more.
+    fn task(&self, id: InstanceId, path: Path, attempt: u32) -> Option<Task> {
+        let meta = self.meta(&path)?;
+        let running = self.running.iter().find(|running| (running.path, running.attempt) == (path, attempt))?;
+        let mut task = None;
+        self.instance.open(&mut |item| {
+            if let Open::Task(state) = item
+                && state.path == path
+                && let Some(input) = &state.input
+            {
+                task = Some(Task {
+                    instance: id,
+                    path,
+                    path_text: self.instance.definition().path_text(&path),
+                    attempt,
+                    contract: meta.contract,
+                    policy: &meta.policy,
+                    input: input.clone(),
+                    own_key: state.key.clone(),
+                    origin: self.origin.clone(),
+                    cancelled: running.cancel.subscribe(),
+                });
+            }
+        });
+        task
+    }
+
+    /// The task is being offered again: not before the next answer, or a minute.
+    fn put_off(&mut self, seq: Seq, n: u32, now: Time) {
+        for outstanding in self.outstanding.iter_mut().filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)) {
+            if let Pending::Task { stuck: Some(stuck), .. } = &mut outstanding.what {
+                stuck.again_at = now.plus_ms(60_000);
+            }
+        }
+    }
+
+    /// An event that ends an attempt settles its dispatch.
+    pub(super) fn close_task(&mut self, event: &Event) {
+        let Event::Step(event) = event else { return };
+        if matches!(event.what, StepHappened::Completed { .. } | StepHappened::Failed { .. } | StepHappened::Lost { .. }) {
+            let closed = |what: &Pending| matches!(what, Pending::Task { path, .. } if *path == event.path);
+            self.outstanding.retain(|outstanding| !closed(&outstanding.what));
+            if matches!(event.what, StepHappened::Completed { .. }) {
+                // Another attempt may still run; its result changes nothing any more.
+                for running in self.running.iter().filter(|running| running.path == event.path) {
+                    running.cancel.send_replace(true);
+                }
+                self.running.retain(|running| running.path != event.path);
+            }
+        }
+    }
+
+    pub(super) fn delivered(&mut self, path: Path, attempt: u32) {
+        let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
+        self.outstanding.retain(|outstanding| !this(&outstanding.what));
+    }
+
+    pub(super) fn undelivered(&mut self, path: Path, attempt: u32, reason: String, now: Time) {
+        for outstanding in &mut self.outstanding {
+            if let Pending::Task { path: p, attempt: a, stuck } = &mut outstanding.what
+                && (*p, *a) == (path, attempt)
+            {
+                let tries = stuck.as_ref().map_or(0, |stuck| stuck.tries.saturating_add(1));
+                let pause = u64::try_from(backoff(tries).as_millis()).unwrap_or(u64::MAX);
+                *stuck = Some(Stuck { reason: reason.clone(), again_at: now.plus_ms(pause), tries });
+            }
+        }
+    }
+
+    pub(super) fn begin(&mut self, path: Path, attempt: u32, now: Time) {
+        for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+            running.began_at = Some(now);
+        }
+    }
+
+    pub(super) fn hear(&mut self, path: Path, attempt: u32, now: Time) {
+        for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+            running.heard_at = Some(now);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! One instance in memory: its state, what is on its way to the store, and what is not yet done of its effects.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::api::{Command, Completed, Completion, Error, Progress};
+use crate::machine::{Effect, Failure, Instance, Open, Path, Task, Time, Timer};
+use crate::store::{NewInstance, Seq, Status, Stored};
+use crate::worker::task::{Origin, Report};
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Something that came for an instance.
+pub(crate) enum Input {
+    Complete {
+        completion: Completion,
+        reply: Reply<Completed>,
+    },
+    Progress {
+        progress: Progress,
+        reply: Reply<()>,
+    },
+    Command {
+        command: Command,
+        reply: Reply<()>,
+    },
+    /// An event for a wait; the answer: whether it was taken.
+    Deliver {
+        delivery: Delivery,
+        reply: Reply<bool>,
+    },
+    Report(Report),
+    /// A timer may be due, or a restart left something; `done` hears when it has been looked at.
+    Wake {
+        done: Option<oneshot::Sender<()>>,
+    },
+    /// Why an open task is not delivered.
+    Stuck {
+        reply: oneshot::Sender<Vec<(String, String)>>,
+    },
+    /// The engine itself gives up on going on.
+    Park(Failure),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) path: String,
+    pub(crate) event_id: String,
+    pub(crate) data: Arc<str>,
+}
+
+/// See the module's text.
+pub(crate) struct Entry {
+    pub(crate) instance: Box<dyn Instance>,
+    pub(crate) origin: Arc<Origin>,
+    /// The last durable row.
+    pub(crate) seq: Seq,
+    /// The time of the last row: the next is never earlier.
+    pub(crate) last_at: Time,
+    pub(crate) journal_bytes: usize,
+    pub(crate) status: Option<Status>,
+    /// The append under way; there is one at most.
+    pub(crate) appending: Option<Appending>,
+    /// What came while an append was under way.
+    pub(crate) queue: VecDeque<Input>,
+    pub(crate) outstanding: Vec<Outstanding>,
+    pub(crate) running: Vec<Running>,
+    /// The earliest entry of the shard's timer heap for this instance.
+    pub(crate) timer: Option<Time>,
+    /// Counted in `Stats::unsettled`.
+    pub(crate) counted: bool,
+    /// The store has been told that everything up to here is settled.
+    pub(crate) settled_told: Seq,
+}
+
+/// A row on its way to the store.
+pub(crate) struct Appending {
+    pub(crate) stored: Arc<Stored>,
+    pub(crate) token: u64,
+    pub(crate) at: Time,
+    /// For the retry of an append whose outcome is not known.
+    pub(crate) start: Option<Box<NewInstance>>,
+    pub(crate) status: Option<Status>,
+    /// Attempts of this append so far.
+    pub(crate) tries: u32,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) answers: Vec<Answer>,
+}
+
+/// Told when the row is durable, or with the error if it never will be.
+pub(crate) type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// An effect that is not done.
+#[derive(Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) seq: Seq,
+    /// Its number in the row.
+    pub(crate) n: u32,
+    pub(crate) what: Pending,
+}
+
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// A task that runs in this process, until its outcome is appended; or that is on its way to a service, until it is delivered.
+    Task {
+        path: Path,
+        attempt: u32,
+        stuck: Option<Stuck>,
+    },
+    Other,
+}
+
+/// A task that could not be delivered.
+#[derive(Debug, Clone)]
+pub(crate) struct Stuck {
+    pub(crate) reason: String,
+    pub(crate) again_at: Time,
+    pub(crate) tries: u32,
+}
+
+/// An attempt that somebody works on, with its cancellation token and its signs of life.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) path: Path,
+    pub(crate) attempt: u32,
+    pub(crate) cancel: watch::Sender<bool>,
+    pub(crate) began_at: Option<Time>,
+    pub(crate) heard_at: Option<Time>,
+}
+
+impl Entry {
+    /// Up to which row everything is done.
+    pub(crate) fn settled(&self) -> Seq {
+        self.outstanding.iter().map(|outstanding| outstanding.seq - 1).min().unwrap_or(self.seq)
+    }
+
+    /// Nothing is on its way and nothing is left to do: whatever comes next comes from outside, or in time.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.appending.is_none() && self.queue.is_empty() && self.outstanding.is_empty()
+    }
+
+    /// When something must be done if nothing comes until then.
+    pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
+        let mut due: Option<Time> = None;
+        let mut consider = |at: Time| due = Some(due.map_or(at, |due| due.min(at)));
+        self.instance.open(&mut |open| {
+            if let Some((at, _)) = self.timer_of(&open, now) {
+                consider(at);
+            }
+        });
+        for outstanding in &self.outstanding {
+            if let Pending::Task { stuck: Some(stuck), .. } = &outstanding.what {
+                consider(stuck.again_at);
+            }
+        }
+        due
+    }
+
+    fn timer_of(&self, open: &Open<'_>, now: Time) -> Option<(Time, Timer)> {
+        match open {
+            Open::Task(task) => {
+                let meta = self.meta(&task.path)?;
+                let running = self.running.iter().find(|running| (running.path, running.attempt) == (task.path, task.number));
+                let began_at = running.and_then(|running| running.began_at);
+                let heard_at = running.and_then(|running| running.heard_at);
+                task.next_timer(meta, began_at, heard_at, now)
+            }
+            Open::Wait { due, .. } => due.map(|due| (due, Timer::Timeout)),
+            Open::Timer { due, timer, .. } => Some((*due, *timer)),
+        }
+    }
+
+    /// Timers that are due, in the order of the definition: the step, its attempt if it is a task, and which timer.
+    pub(crate) fn due(&self, now: Time) -> Vec<(Path, u32, Timer)> {
+        let mut due = Vec::new();
+        self.instance.open(&mut |open| {
+            if let Some((at, timer)) = self.timer_of(&open, now)
+                && at <= now
+            {
+                let (path, attempt) = match open {
+                    Open::Task(task) => (task.path, task.number),
+                    Open::Wait { path, .. } | Open::Timer { path, .. } => (path, 0),
+                };
+                due.push((path, attempt, timer));
+            }
+        });
+        due
+    }
+
+    pub(crate) fn meta(&self, path: &Path) -> Option<&'static Task> {
+        self.instance.definition().task(path.node)
+    }
+
+    /// Where users see it.
+    pub(crate) fn compute_status(&self) -> Status {
+        use crate::machine::{Attempt, Phase};
+        match self.instance.phase() {
+            Phase::Completed => Status::Completed,
+            Phase::Failed => Status::Failed,
+            Phase::Cancelled => Status::Cancelled,
+            Phase::Parked => Status::Parked,
+            Phase::Undoing => Status::Undoing,
+            Phase::Stopping => Status::Processing,
+            Phase::Running if self.instance.is_paused() => Status::Paused,
+            Phase::Running => {
+                let (mut working, mut waiting) = (false, false);
+                self.instance.open(&mut |open| match open {
+                    Open::Task(task) => working |= !matches!(task.attempt, Attempt::Exhausted(_)),
+                    Open::Wait { .. } => waiting = true,
+                    Open::Timer { timer: Timer::Sleep, .. } => waiting = true,
+                    Open::Timer { .. } => {}
+                });
+                if waiting && !working { Status::Waiting } else { Status::Processing }
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! From what came for an instance to the events of its next row. An input is taken, and then answered when the row is durable, or it is
+//! refused at once; a refused one leaves no trace.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::value::RawValue;
+
+use super::Core;
+use super::api::{Command, Completed, Completion, Error, Progress, ProgressKind, StepRef};
+use super::entry::{Answer, Delivery, Entry, Input, Pending, Reply};
+use super::shard::answer;
+use crate::machine::{
+    AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, StepEvent, StepHappened, TaskState, Time, Timer, Why,
+};
+use crate::worker::task::{Report, Reported};
+
+/// Where the consequences of one row gather.
+struct Feed<'a> {
+    entry: &'a mut Entry,
+    now: Time,
+    core: &'a Core,
+    events: &'a mut Vec<Event>,
+    out: &'a mut Effects,
+    answers: &'a mut Vec<Answer>,
+}
+
+pub(super) fn feed(
+    entry: &mut Entry,
+    input: Input,
+    now: Time,
+    core: &Core,
+    events: &mut Vec<Event>,
+    out: &mut Effects,
+    answers: &mut Vec<Answer>,
+) {
+    let mut feed = Feed { entry, now, core, events, out, answers };
+    match input {
+        Input::Report(report) => feed.report(report),
+        Input::Wake { done } => {
+            feed.wake();
+            looked_at(done);
+        }
+        Input::Complete { completion, reply } => feed.complete(completion, reply),
+        Input::Progress { progress, reply } => feed.progress(progress, reply),
+        Input::Command { command, reply } => feed.command(command, reply),
+        Input::Deliver { delivery, reply } => feed.deliver(delivery, reply),
+        Input::Stuck { reply } => {
+            // Whoever asked has gone away: nobody needs the list.
+            let _ = reply.send(feed.stuck());
+        }
+        Input::Park(failure) => {
+            if let Err(why) = feed.apply(Event::ParkRequested { failure }) {
+                tracing::debug!(%why, "an instance that is not running was not parked");
+            }
+        }
+    }
+}
+
+/// The input will never be applied: says so to whoever sent it.
+pub(super) fn refuse(input: Input, error: Error) {
+    match input {
+        Input::Complete { reply, .. } => answer(reply, Err(error)),
+        Input::Progress { reply, .. } | Input::Command { reply, .. } => answer(reply, Err(error)),
+        Input::Deliver { reply, .. } => answer(reply, Err(error)),
+        Input::Stuck { reply } => {
+            let _ = reply.send(Vec::new());
+        }
+        Input::Wake { done } => looked_at(done),
+        Input::Report(_) | Input::Park(_) => {}
+    }
+}
+
+fn looked_at(done: Option<tokio::sync::oneshot::Sender<()>>) {
+    if let Some(done) = done {
+        // Whoever asked may have gone away.
+        let _ = done.send(());
+    }
+}
+
+impl Feed<'_> {
+    fn apply(&mut self, event: Event) -> Result<(), Why> {
+        let limit = &self.core.options;
+        if !matches!(event, Event::ParkRequested { .. })
+            && (self.entry.seq >= limit.max_journal_rows || self.entry.journal_bytes >= limit.max_journal_bytes)
+            && self.entry.instance.phase() == crate::machine::Phase::Running
+        {
+            let text = format!("the journal has reached its limit ({} rows, {} bytes)", self.entry.seq, self.entry.journal_bytes);
+            self.entry.instance.apply(&Event::ParkRequested { failure: Failure::new("JournalFull", text.clone()) }, self.now, self.out)?;
+            self.events.push(Event::ParkRequested { failure: Failure::new("JournalFull", text) });
+        }
+        match self.entry.instance.apply(&event, self.now, self.out) {
+            Ok(()) => {
+                self.events.push(event);
+                Ok(())
+            }
+            Err(why) => {
+                self.core.stats.refused.fetch_add(1, Ordering::Relaxed);
+                Err(why)
+            }
+        }
+    }
+
+    fn step(&mut self, path: Path, what: StepHappened) -> Result<(), Why> {
+        self.apply(Event::Step(StepEvent { path, what }))
+    }
+
+    /// Answers when the row is durable.
+    fn later<T: Send + 'static>(&mut self, reply: Reply<T>, value: T) {
+        self.answers.push(Box::new(move |result| answer(reply, result.map(|()| value))));
+    }
+
+    fn report(&mut self, report: Report) {
+        let Report { path, attempt, what, .. } = report;
+        match what {
+            Reported::Completed { result } => {
+                self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
+                if result.get().len() > self.core.options.max_result_bytes {
+                    let failure = Failure::new(Failure::INVALID_RESULT, too_big(&result, self.core.options.max_result_bytes));
+                    return self.fail(path, attempt, AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
+                }
+                match self.step(path, StepHappened::Completed { attempt: Some(attempt), result }) {
+                    Ok(()) => _ = self.core.stats.steps_completed.fetch_add(1, Ordering::Relaxed),
+                    Err(Why::Invalid(text)) => {
+                        let failure = Failure::new(Failure::INVALID_RESULT, text);
+                        self.fail(path, attempt, AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
+                    }
+                    Err(why) => tracing::debug!(%why, "a late result changes nothing"),
+                }
+            }
+            Reported::Failed(failed) => {
+                self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
+                self.fail(path, attempt, failed);
+            }
+            Reported::Delivered => self.entry.delivered(path, attempt),
+            Reported::Undelivered { reason } => self.entry.undelivered(path, attempt, reason, self.now),
+            // The attempt dies with this process, and so may the knowledge that it began: not worth a row.
+            Reported::Began => self.entry.begin(path, attempt, self.now),
+            Reported::Heartbeat => self.entry.hear(path, attempt, self.now),
+        }
+    }
+
+    /// An attempt did not succeed: decide what becomes of it, and journal the decision.
+    fn fail(&mut self, path: Path, attempt: u32, failed: AttemptFailed) {
+        match self.entry.instance.decide(&path, attempt, failed, self.now) {
+            Ok(event) => {
+                self.core.stats.attempts_failed.fetch_add(1, Ordering::Relaxed);
+                if let Err(why) = self.apply(Event::Step(event)) {
+                    tracing::error!(%why, "the machine refuses its own decision");
+                }
+            }
+            Err(why) => tracing::debug!(%why, "a late failure changes nothing"),
+        }
+    }
+
+    fn wake(&mut self) {
+        for (path, attempt, timer) in self.entry.due(self.now) {
+            match timer {
+                Timer::Queue | Timer::Run | Timer::Heartbeat | Timer::Total => self.time_out(path, attempt, timer),
+                Timer::Deadline => {
+                    let reason = "the workflow's deadline passed".to_owned();
+                    self.apply_due(Event::StopRequested { cause: Cause::Deadline, reason });
+                }
+                Timer::Retry | Timer::Sleep | Timer::Timeout => {
+                    self.apply_due(Event::Step(StepEvent { path, what: StepHappened::TimerFired { timer } }));
+                }
+            }
+        }
+    }
+
+    /// A timer was due a moment ago; one that fired before it may have made it void.
+    fn apply_due(&mut self, event: Event) {
+        if let Err(why) = self.apply(event) {
+            tracing::debug!(%why, "a timer became void");
+        }
+    }
+
+    fn time_out(&mut self, path: Path, attempt: u32, timer: Timer) {
+        let (name, text) = match timer {
+            Timer::Queue => (Failure::NO_WORKER, "nobody began with the task within its `queue` time-out"),
+            Timer::Heartbeat => (Failure::WORKER_LOST, "the worker fell silent for longer than its `heartbeat` time-out"),
+            Timer::Total => (Failure::TIMEOUT, "all attempts together took longer than the `total` time-out"),
+            _ => (Failure::TIMEOUT, "the attempt ran longer than its time-out"),
+        };
+        // The attempt goes on if it does not listen, and its result still counts; it only is no longer waited for.
+        for running in &self.entry.running {
+            if (running.path, running.attempt) == (path, attempt) {
+                running.cancel.send_replace(true);
+            }
+        }
+        let retry = (timer == Timer::Total).then_some(false);
+        self.fail(path, attempt, AttemptFailed { outcome: Outcome::Unknown, failure: Failure::new(name, text), retry, after_ms: None });
+    }
+
+    /// The open task that a message is about.
+    fn find(&self, step: &StepRef) -> Option<(Path, u32)> {
+        let definition = self.entry.instance.definition();
+        let workflow_id: crate::id::InstanceId = self.entry.origin.workflow_id.parse().ok()?;
+        let wanted = match step {
+            StepRef::Path(text) => Some(definition.parse_path(text)?),
+            StepRef::Id(_) => None,
+        };
+        let mut found = None;
+        self.entry.instance.open(&mut |open| {
+            if let Open::Task(TaskState { path, number, .. }) = open {
+                let matches = match (step, wanted) {
+                    (_, Some(wanted)) => *path == wanted,
+                    (StepRef::Id(id), None) => workflow_id.step(&definition.path_text(path)) == *id,
+                    (StepRef::Path(_), None) => false,
+                };
+                if matches {
+                    found = Some((*path, *number));
+                }
+            }
+        });
+        found
+    }
+
+    fn complete(&mut self, completion: Completion, reply: Reply<Completed>) {
+        let Some((path, current)) = self.find(&completion.step) else { return answer(reply, Err(Error::NotOpen)) };
+        if let (Some(said), Some(meta)) = (&completion.step_type, self.entry.meta(&path))
+            && meta.contract.step_type != said
+        {
+            return answer(reply, Err(Error::WrongStepType { is: meta.contract.step_type.to_owned(), said: said.clone() }));
+        }
+        match completion.outcome {
+            Ok(result) => {
+                let limit = self.core.options.max_result_bytes;
+                if result.get().len() > limit {
+                    return answer(reply, Err(Error::Limit(too_big(&result, limit))));
+                }
+                match self.step(path, StepHappened::Completed { attempt: completion.attempt, result }) {
+                    Ok(()) => {
+                        self.core.stats.steps_completed.fetch_add(1, Ordering::Relaxed);
+                        self.later(reply, Completed::Accepted);
+                    }
+                    Err(why) => answer(reply, Err(refusal(why))),
+                }
+            }
+            Err(failed) => {
+                let attempt = completion.attempt.unwrap_or(current);
+                let decided = self.entry.instance.decide(&path, attempt, failed, self.now);
+                match decided.and_then(|event| self.apply(Event::Step(event))) {
+                    Ok(()) => {
+                        self.core.stats.attempts_failed.fetch_add(1, Ordering::Relaxed);
+                        self.later(reply, Completed::Accepted);
+                    }
+                    Err(Why::Superseded) => answer(reply, Ok(Completed::Superseded)),
+                    Err(why) => answer(reply, Err(refusal(why))),
+                }
+            }
+        }
+    }
+
+    fn progress(&mut self, progress: Progress, reply: Reply<()>) {
+        let Some((path, current)) = self.find(&progress.step) else { return answer(reply, Err(Error::NotOpen)) };
+        let attempt = progress.attempt.unwrap_or(current);
+        if attempt != current {
+            return answer(reply, Err(Error::NotNow("a later attempt is under way".to_owned())));
+        }
+        self.entry.hear(path, attempt, self.now);
+        match progress.what {
+            ProgressKind::Heartbeat => answer(reply, Ok(())),
+            ProgressKind::Began => match self.step(path, StepHappened::Started { attempt }) {
+                Ok(()) => self.later(reply, ()),
+                // Said before: nothing to add.
+                Err(_) => answer(reply, Ok(())),
+            },
+        }
+    }
+
+    fn command(&mut self, command: Command, reply: Reply<()>) {
+        let event = match command {
+            Command::Cancel { reason } => Event::StopRequested { cause: Cause::Cancelled, reason },
+            Command::Pause => Event::PauseRequested,
+            Command::Resume => Event::ResumeRequested,
+            Command::Undo => Event::UndoRequested,
+            Command::Fail { reason } => Event::FailRequested { reason },
+            Command::Retry { step, input } => {
+                let step = match step {
+                    None => None,
+                    Some(step) => match self.find_any(&step) {
+                        Some(path) => Some(path),
+                        None => return answer(reply, Err(Error::UnknownStep(format!("{step}")))),
+                    },
+                };
+                Event::RetryRequested { step, input }
+            }
+        };
+        match self.apply(event) {
+            Ok(()) => self.later(reply, ()),
+            Err(why) => answer(reply, Err(refusal(why))),
+        }
+    }
+
+    /// As [`Self::find`], also for steps of an instance that has ended: those are named by path, or found among the definition's tasks.
+    fn find_any(&self, step: &StepRef) -> Option<Path> {
+        if let Some((path, _)) = self.find(step) {
+            return Some(path);
+        }
+        let definition = self.entry.instance.definition();
+        match step {
+            StepRef::Path(text) => definition.parse_path(text),
+            StepRef::Id(id) => {
+                let workflow_id: crate::id::InstanceId = self.entry.origin.workflow_id.parse().ok()?;
+                (0..u16::try_from(definition.nodes.len()).ok()?)
+                    .map(Path::new)
+                    .find(|path| workflow_id.step(&definition.path_text(path)) == *id && definition.task(path.node).is_some())
+            }
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery, reply: Reply<bool>) {
+        let Some(path) = self.entry.instance.definition().parse_path(&delivery.path) else { return answer(reply, Ok(false)) };
+        let data: Box<RawValue> = match RawValue::from_string(delivery.data.to_string()) {
+            Ok(data) => data,
+            Err(error) => return answer(reply, Err(Error::Invalid(error.to_string()))),
+        };
+        match self.step(path, StepHappened::Received { event_id: delivery.event_id, data }) {
+            Ok(()) => self.later(reply, true),
+            Err(_) => answer(reply, Ok(false)),
+        }
+    }
+
+    fn stuck(&self) -> Vec<(String, String)> {
+        let definition = self.entry.instance.definition();
+        let stuck = self.entry.outstanding.iter().filter_map(|outstanding| match &outstanding.what {
+            Pending::Task { path, stuck: Some(stuck), .. } => Some((definition.path_text(path).into_owned(), stuck.reason.clone())),
+            _ => None,
+        });
+        stuck.collect()
+    }
+}
+
+fn too_big(result: &RawValue, limit: usize) -> String {
+    format!("the result has {} bytes, the limit is {limit}: keep big data elsewhere and pass its address", result.get().len())
+}
+
+fn refusal(why: Why) -> Error {
+    match why {
+        Why::Invalid(text) => Error::Invalid(text),
+        Why::NotOpen => Error::NotOpen,
+        Why::Superseded | Why::NoMatch => Error::NotNow(why.to_string()),
+        Why::NotNow(text) => Error::NotNow(text.to_owned()),
+    }
+}

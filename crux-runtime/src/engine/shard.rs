@@ -1,0 +1,668 @@
+//! One shard: the task that owns a part of the instances. It takes what has come, applies it, sends the rows to the store in one batch,
+//! and carries out effects when rows are durable. It never waits for the store, a worker or the bus: whatever takes time comes back as a
+//! message.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error, warn};
+
+use super::Core;
+use super::api::{self, Error};
+use super::entry::{Answer, Appending, Entry, Input, Reply};
+use super::load::{Replayed, replay};
+use crate::id::InstanceId;
+use crate::machine::{Effects, Event, Failure, Started, Time};
+use crate::store::{self, Append, Appended, NewInstance, Record, RecordChange, RequestKey, Seq, Settled, Stored};
+use crate::worker::task::{Origin, Report};
+
+/// What a shard is told.
+pub(super) enum Message {
+    Start {
+        id: InstanceId,
+        workflow: &'static crate::app::Workflow,
+        started: Box<Started>,
+        request: Option<RequestKey>,
+        reply: Reply<api::Started>,
+    },
+    For(InstanceId, Input),
+    Appended(Vec<(InstanceId, Result<Appended, store::Error>)>),
+    /// Try an append again whose outcome is not known.
+    Again(InstanceId),
+    Loaded(InstanceId, Box<Result<Option<(Record, Vec<Stored>)>, store::Error>>),
+    /// An effect is done.
+    Done {
+        instance: InstanceId,
+        seq: Seq,
+        n: u32,
+    },
+    /// An instance is due then; it need not be in memory.
+    Timer(InstanceId, Time),
+    /// Finish: no new work is offered to workers.
+    Drain,
+    /// Tell the store what is settled.
+    Flush(oneshot::Sender<()>),
+    /// How much is on its way.
+    Busy(oneshot::Sender<usize>),
+}
+
+/// An instance as the shard has it.
+pub(super) enum Slot {
+    Loading(VecDeque<Input>),
+    Ready(Box<Entry>),
+}
+
+pub(super) struct Shard {
+    pub(super) core: Arc<Core>,
+    pub(super) messages: mpsc::Sender<Message>,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) slots: HashMap<InstanceId, Slot>,
+    /// May hold entries that are void: an instance's own `timer` says which one counts.
+    pub(super) timers: BinaryHeap<Reverse<(Time, InstanceId)>>,
+    /// Rows to send at the end of the round.
+    batch: Vec<Append>,
+    settled: Vec<Settled>,
+    scratch: Effects,
+    /// Idle instances, oldest first; void entries are skipped.
+    idle: VecDeque<InstanceId>,
+    tokens: u64,
+    pub(super) draining: bool,
+    /// Tasks that found no room at a worker or the bus, in order of age.
+    pub(super) blocked: VecDeque<(InstanceId, Seq, u32, crate::worker::task::Task)>,
+}
+
+/// How many messages are taken in one round.
+const ROUND: usize = 512;
+/// How far ahead timers of settled instances are kept in memory; the waker looks into the store more often than that.
+pub(super) const HORIZON_MS: u64 = 60_000;
+/// Marks are cleared in batches of this size, or when this time has passed.
+const SETTLE_BATCH: usize = 256;
+const SETTLE_EVERY: Duration = Duration::from_millis(50);
+
+impl Shard {
+    pub(super) fn new(core: Arc<Core>, messages: mpsc::Sender<Message>, reports: mpsc::Sender<Report>, seed: u64) -> Self {
+        Self {
+            core,
+            messages,
+            reports,
+            slots: HashMap::new(),
+            timers: BinaryHeap::new(),
+            batch: Vec::new(),
+            settled: Vec::new(),
+            scratch: Effects::default(),
+            idle: VecDeque::new(),
+            tokens: seed,
+            draining: false,
+            blocked: VecDeque::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>) {
+        let mut inbox = Vec::with_capacity(ROUND);
+        let mut reported = Vec::with_capacity(ROUND);
+        let mut settle = tokio::time::interval(SETTLE_EVERY);
+        settle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let sleep = self.until_next_timer();
+            tokio::select! {
+                biased;
+                n = reports.recv_many(&mut reported, ROUND) => if n == 0 { break },
+                n = messages.recv_many(&mut inbox, ROUND) => if n == 0 { break },
+                () = tokio::time::sleep(sleep.unwrap_or(Duration::from_secs(3600))), if sleep.is_some() => {}
+                _ = settle.tick(), if !self.settled.is_empty() || !self.blocked.is_empty() => self.flush_settled(),
+            }
+            // Both queues are looked at in every round, so that a flood of one does not starve the other.
+            while inbox.len() < ROUND
+                && let Ok(message) = messages.try_recv()
+            {
+                inbox.push(message);
+            }
+            while reported.len() < ROUND
+                && let Ok(report) = reports.try_recv()
+            {
+                reported.push(report);
+            }
+            let now = self.core.clock.now();
+            for report in reported.drain(..) {
+                self.input(report.instance, Input::Report(report), now);
+            }
+            for message in inbox.drain(..) {
+                self.message(message, now);
+            }
+            self.fire_timers(now);
+            self.offer_blocked();
+            self.send_batch();
+            if self.settled.len() >= SETTLE_BATCH {
+                self.flush_settled();
+            }
+        }
+    }
+
+    fn message(&mut self, message: Message, now: Time) {
+        match message {
+            Message::Start { id, workflow, started, request, reply } => self.start(id, workflow, *started, request, reply, now),
+            Message::For(id, input) => self.input(id, input, now),
+            Message::Appended(results) => {
+                for (id, result) in results {
+                    self.appended(id, result, now);
+                }
+            }
+            Message::Again(id) => self.append_again(id),
+            Message::Loaded(id, result) => self.loaded(id, *result, now),
+            Message::Done { instance, seq, n } => {
+                if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
+                    entry.outstanding.retain(|outstanding| (outstanding.seq, outstanding.n) != (seq, n));
+                }
+                self.rest(instance);
+            }
+            Message::Timer(id, due) => {
+                let known = matches!(self.slots.get(&id), Some(Slot::Ready(entry)) if entry.timer.is_some_and(|timer| timer <= due));
+                if !known {
+                    if let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) {
+                        entry.timer = Some(due);
+                    }
+                    self.timers.push(Reverse((due, id)));
+                }
+            }
+            Message::Drain => self.draining = true,
+            Message::Flush(done) => {
+                let settling = self.core.store.settle(std::mem::take(&mut self.settled));
+                tokio::spawn(async move {
+                    if let Err(error) = settling.await {
+                        warn!(%error, "marks could not be cleared");
+                    }
+                    let _ = done.send(());
+                });
+            }
+            Message::Busy(reply) => {
+                let busy = self
+                    .slots
+                    .values()
+                    .filter(|slot| !matches!(slot, Slot::Ready(entry) if entry.appending.is_none() && entry.running.is_empty()));
+                // Whoever asked has gone away: nobody is interested in the number.
+                let _ = reply.send(busy.count());
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        id: InstanceId,
+        workflow: &'static crate::app::Workflow,
+        started: Started,
+        request: Option<RequestKey>,
+        reply: Reply<api::Started>,
+        now: Time,
+    ) {
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let workflow_id = id.to_string();
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (workflow.start)(&workflow_id, &started, now, &mut out)));
+        let instance = match made {
+            Ok(Ok(instance)) => instance,
+            Ok(Err(text)) => {
+                self.scratch = out;
+                return answer(reply, Err(Error::Invalid(text)));
+            }
+            Err(_) => {
+                self.scratch = out;
+                let text = "the workflow's own code panicked on this input";
+                return answer(reply, Err(Error::Broken(Failure::new(Failure::PANIC, text))));
+            }
+        };
+        let origin = Arc::new(Origin {
+            workflow: workflow.definition.workflow,
+            workflow_id,
+            request_id: started.request_id.clone(),
+            traceparent: started.traceparent.clone(),
+            payload: instance.env().input.clone(),
+        });
+        let new = NewInstance {
+            workflow: started.workflow.clone(),
+            version: started.version,
+            definition: started.definition.clone(),
+            owner: started.owner.clone(),
+            started_at: now,
+            request,
+        };
+        let entry = Entry {
+            instance,
+            origin,
+            seq: 0,
+            last_at: now,
+            journal_bytes: 0,
+            status: None,
+            appending: None,
+            queue: VecDeque::new(),
+            outstanding: Vec::new(),
+            running: Vec::new(),
+            timer: None,
+            counted: false,
+            settled_told: 0,
+        };
+        let reply: Answer = Box::new(move |result| answer(reply, result.map(|()| api::Started { instance: id, replayed: false })));
+        self.slots.insert(id, Slot::Ready(Box::new(entry)));
+        self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
+        self.count(id, true);
+        self.append(id, vec![Event::Started(started)], out, vec![reply], Some(Box::new(new)), now);
+    }
+
+    /// Something came for an instance: apply it, or keep it until it can be applied.
+    pub(super) fn input(&mut self, id: InstanceId, input: Input, now: Time) {
+        match self.slots.get_mut(&id) {
+            None => {
+                if matches!(input, Input::Report(_)) {
+                    // The instance has ended or never knew of it: a straggler.
+                    self.core.stats.refused.fetch_add(1, Ordering::Relaxed);
+                    debug!(instance = %id, "report for an instance that does not wait for it");
+                    return;
+                }
+                self.slots.insert(id, Slot::Loading(VecDeque::from([input])));
+                self.load(id);
+            }
+            Some(Slot::Loading(queue)) => queue.push_back(input),
+            Some(Slot::Ready(entry)) if entry.appending.is_some() => entry.queue.push_back(input),
+            Some(Slot::Ready(entry)) => {
+                entry.queue.push_back(input);
+                self.work(id, now);
+            }
+        }
+    }
+
+    /// Applies what has come for an instance and makes one row of it.
+    pub(super) fn work(&mut self, id: InstanceId, now: Time) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        if entry.appending.is_some() {
+            return;
+        }
+        let now = now.max(entry.last_at);
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let mut events = Vec::new();
+        let mut answers: Vec<Answer> = Vec::new();
+        while let Some(input) = entry.queue.pop_front() {
+            let fed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                super::feed::feed(entry, input, now, &self.core, &mut events, &mut out, &mut answers)
+            }));
+            if fed.is_err() {
+                // The state may be half changed: throw it away, replay what is durable, and let a person look.
+                error!(instance = %id, "applying an event panicked; the instance is parked");
+                for answer in answers {
+                    answer(Err(Error::Broken(Failure::new(Failure::PANIC, "applying the event panicked"))));
+                }
+                let mut queue = std::mem::take(&mut entry.queue);
+                queue.push_front(Input::Park(Failure::new(Failure::PANIC, "applying an event panicked")));
+                self.forget(id);
+                self.slots.insert(id, Slot::Loading(queue));
+                self.load(id);
+                return;
+            }
+        }
+        if events.is_empty() {
+            self.scratch = out;
+            for answer in answers {
+                answer(Ok(()));
+            }
+            return self.rest(id);
+        }
+        self.append(id, events, out, answers, None, now);
+    }
+
+    fn append(
+        &mut self,
+        id: InstanceId,
+        events: Vec<Event>,
+        mut out: Effects,
+        answers: Vec<Answer>,
+        start: Option<Box<NewInstance>>,
+        now: Time,
+    ) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        let definition = entry.instance.definition();
+        let row = crate::journal::row(definition, now, &events, &out.notes);
+        let effects = std::mem::take(&mut out.all);
+        self.scratch = out;
+        for event in &events {
+            entry.close_task(event);
+        }
+        let status = entry.compute_status();
+        let changed = (entry.status != Some(status)).then_some(status);
+        let seq = entry.seq + 1;
+        // With nothing left to do for this row and the ones before, the append itself clears the mark.
+        let settled = if effects.is_empty() && entry.outstanding.is_empty() && status.is_ended() { seq } else { entry.settled() };
+        self.tokens = self.tokens.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let stored = Arc::new(Stored { seq, settled, row });
+        entry.appending =
+            Some(Appending { stored: stored.clone(), token: self.tokens, at: now, start, status: changed, tries: 0, effects, answers });
+        self.batch.push(append_of(id, entry, definition.retain_ms));
+        self.count(id, true);
+    }
+
+    /// One batch per round: the store's group grows with the load by itself.
+    fn send_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let ids: Vec<InstanceId> = batch.iter().map(|append| append.instance).collect();
+        let appending = self.core.store.append(batch);
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let results = appending.await;
+            // The shard is gone only when the process ends.
+            let _ = messages.send(Message::Appended(ids.into_iter().zip(results).collect())).await;
+        });
+    }
+
+    fn appended(&mut self, id: InstanceId, result: Result<Appended, store::Error>, now: Time) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        let Some(mut appending) = entry.appending.take() else { return };
+        match result {
+            Ok(Appended::Done | Appended::Same) => {
+                entry.seq = appending.stored.seq;
+                entry.last_at = appending.at;
+                entry.journal_bytes += appending.stored.row.len();
+                entry.settled_told = entry.settled_told.max(appending.stored.settled);
+                if let Some(status) = appending.status {
+                    entry.status = Some(status);
+                    self.core.count_status(status);
+                }
+                self.core.stats.transitions.fetch_add(1, Ordering::Relaxed);
+                self.core.hub.announce(id, &appending.stored);
+                for answer in appending.answers {
+                    answer(Ok(()));
+                }
+                self.carry_out(id, appending.stored.seq, appending.effects, now);
+                if let Some(Slot::Ready(entry)) = self.slots.get(&id) {
+                    if entry.queue.is_empty() { self.rest(id) } else { self.work(id, now) }
+                }
+            }
+            Ok(Appended::Used { instance, same_input }) => {
+                self.forget(id);
+                let result = if same_input {
+                    Err(Error::Replayed(instance))
+                } else {
+                    Err(Error::Conflict(format!("the request id was used for {instance} with another input")))
+                };
+                for answer in appending.answers {
+                    answer(result.clone());
+                }
+            }
+            Ok(Appended::Behind(rows)) => {
+                warn!(instance = %id, rows = rows.len(), "somebody else appended first; loading again");
+                for answer in appending.answers {
+                    answer(Err(Error::NotNow("the instance moved meanwhile: try again".to_owned())));
+                }
+                self.reload(id);
+            }
+            // Nothing depends on a start that was not acknowledged: it is refused, not tried again behind the caller's back.
+            Err(store::Error::Full(text)) if appending.start.is_some() => {
+                self.forget(id);
+                for answer in appending.answers {
+                    answer(Err(Error::Store(store::Error::Full(text.clone()))));
+                }
+            }
+            Err(error @ (store::Error::Full(_) | store::Error::Unavailable(_))) => {
+                appending.tries += 1;
+                if appending.tries == 1 {
+                    warn!(instance = %id, %error, "an append has to be tried again");
+                }
+                let pause = Duration::from_millis(50 << appending.tries.min(6));
+                entry.appending = Some(appending);
+                let messages = self.messages.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    let _ = messages.send(Message::Again(id)).await;
+                });
+            }
+            Err(error) => {
+                error!(instance = %id, %error, "the store failed; the instance is loaded again when something comes for it");
+                self.forget(id);
+                for answer in appending.answers {
+                    answer(Err(Error::Store(error.clone())));
+                }
+            }
+        }
+    }
+
+    fn append_again(&mut self, id: InstanceId) {
+        if let Some(Slot::Ready(entry)) = self.slots.get(&id)
+            && entry.appending.is_some()
+        {
+            let retain_ms = entry.instance.definition().retain_ms;
+            self.batch.push(append_of(id, entry, retain_ms));
+        }
+    }
+
+    /// Throws the state away and replays the journal; what has come in the meantime is applied then.
+    fn reload(&mut self, id: InstanceId) {
+        let queue = match self.slots.get_mut(&id) {
+            Some(Slot::Ready(entry)) => std::mem::take(&mut entry.queue),
+            _ => return,
+        };
+        self.forget(id);
+        self.slots.insert(id, Slot::Loading(queue));
+        self.load(id);
+    }
+
+    fn load(&self, id: InstanceId) {
+        let store = self.core.store.clone();
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let result = read_all(&*store, id).await;
+            let _ = messages.send(Message::Loaded(id, Box::new(result))).await;
+        });
+    }
+
+    fn loaded(&mut self, id: InstanceId, result: Result<Option<(Record, Vec<Stored>)>, store::Error>, now: Time) {
+        let Some(Slot::Loading(queue)) = self.slots.remove(&id) else { return };
+        let refuse = |queue: VecDeque<Input>, error: &Error| queue.into_iter().for_each(|input| super::feed::refuse(input, error.clone()));
+        let (record, rows) = match result {
+            Ok(Some(found)) => found,
+            Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
+            Err(error) => return refuse(queue, &Error::Store(error)),
+        };
+        // An ended instance is not replayed for questions that its journal answers; only a retry may bring it back.
+        let revives = queue.iter().any(|input| matches!(input, Input::Command { command: api::Command::Retry { .. }, .. }));
+        let settled = rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
+        if record.status.is_ended() && !revives && (settled || !queue.iter().any(|input| matches!(input, Input::Wake { .. }))) {
+            return refuse(queue, &Error::NotNow("the instance has ended".to_owned()));
+        }
+        let core = self.core.clone();
+        let replayed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replay(&core.app, id, &record, &rows)));
+        let replayed = match replayed {
+            Ok(Ok(replayed)) => replayed,
+            Ok(Err(error)) => {
+                if !matches!(error, Error::NoDefinition { .. }) {
+                    error!(instance = %id, %error, "the journal cannot be replayed");
+                }
+                return refuse(queue, &error);
+            }
+            Err(_) => {
+                error!(instance = %id, "replaying the journal panicked");
+                return refuse(queue, &Error::Broken(Failure::new(Failure::PANIC, "replaying the journal panicked")));
+            }
+        };
+        self.adopt(id, record, replayed, queue, now);
+    }
+
+    fn adopt(&mut self, id: InstanceId, record: Record, replayed: Replayed, queue: VecDeque<Input>, now: Time) {
+        let Replayed { instance, traceparent, seq, last_at, journal_bytes, unsettled } = replayed;
+        let origin = Arc::new(Origin {
+            workflow: instance.definition().workflow,
+            workflow_id: id.to_string(),
+            request_id: instance.env().request_id.clone(),
+            traceparent,
+            payload: instance.env().input.clone(),
+        });
+        let entry = Entry {
+            instance,
+            origin,
+            seq,
+            last_at,
+            journal_bytes,
+            status: Some(record.status),
+            appending: None,
+            queue,
+            outstanding: Vec::new(),
+            running: Vec::new(),
+            timer: None,
+            counted: false,
+            settled_told: if unsettled.is_empty() { seq } else { 0 },
+        };
+        self.slots.insert(id, Slot::Ready(Box::new(entry)));
+        self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
+        if !unsettled.is_empty() {
+            self.count(id, true);
+            self.recover(id, unsettled, now);
+        }
+        self.work(id, now);
+    }
+
+    /// Nothing is under way: clear the mark, set the timer, and leave memory if the instance has ended or others need the place.
+    pub(super) fn rest(&mut self, id: InstanceId) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        if entry.appending.is_some() {
+            return;
+        }
+        let due = entry.next_due(self.core.clock.now());
+        if entry.is_idle() {
+            if entry.settled_told < entry.seq {
+                entry.settled_told = entry.seq;
+                self.settled.push(Settled { instance: id, seq: entry.seq, wake_at: due });
+            }
+            let ended = entry.status.is_some_and(store::Status::is_ended);
+            self.count(id, false);
+            if ended {
+                return self.forget(id);
+            }
+            self.idle.push_back(id);
+        }
+        self.set_timer(id, due);
+        self.evict();
+    }
+
+    fn set_timer(&mut self, id: InstanceId, due: Option<Time>) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        let horizon = self.core.clock.now().plus_ms(HORIZON_MS);
+        if let Some(due) = due
+            && entry.timer.is_none_or(|timer| due < timer)
+            // Whatever is settled and due later is found by its `wake_at`: a million sleepers cost no memory.
+            && (due <= horizon || !entry.is_idle())
+        {
+            entry.timer = Some(due);
+            self.timers.push(Reverse((due, id)));
+        }
+    }
+
+    /// Keeps the number of idle instances within its limit; whoever leaves is woken by the store's `wake_at`, or by what comes for it.
+    fn evict(&mut self) {
+        let limit = (self.core.options.cached_instances / self.core.shards()).max(1);
+        while self.idle.len() > limit {
+            let Some(id) = self.idle.pop_front() else { break };
+            if let Some(Slot::Ready(entry)) = self.slots.get(&id)
+                && entry.is_idle()
+            {
+                self.forget(id);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: InstanceId) {
+        self.count(id, false);
+        if let Some(Slot::Ready(_)) = self.slots.remove(&id) {
+            self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps `Stats::unsettled`, by which starts are admitted.
+    fn count(&mut self, id: InstanceId, unsettled: bool) {
+        if let Some(Slot::Ready(entry)) = self.slots.get_mut(&id)
+            && entry.counted != unsettled
+        {
+            entry.counted = unsettled;
+            if unsettled {
+                self.core.stats.unsettled.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.core.stats.unsettled.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn until_next_timer(&self) -> Option<Duration> {
+        let Reverse((due, _)) = self.timers.peek()?;
+        Some(Duration::from_millis(due.since_ms(self.core.clock.now())))
+    }
+
+    fn fire_timers(&mut self, now: Time) {
+        while let Some(Reverse((due, id))) = self.timers.peek().copied()
+            && due <= now
+        {
+            self.timers.pop();
+            let Some(slot) = self.slots.get_mut(&id) else {
+                // It left memory after the entry was made: load it.
+                self.input(id, Input::Wake { done: None }, now);
+                continue;
+            };
+            if let Slot::Ready(entry) = slot {
+                if entry.timer != Some(due) {
+                    continue;
+                }
+                entry.timer = None;
+            }
+            self.resend(id, now);
+            self.input(id, Input::Wake { done: None }, now);
+        }
+    }
+
+    fn flush_settled(&mut self) {
+        if self.settled.is_empty() {
+            return;
+        }
+        let settling = self.core.store.settle(std::mem::take(&mut self.settled));
+        tokio::spawn(async move {
+            if let Err(error) = settling.await {
+                // Lost marks cost a look after a restart, nothing else.
+                warn!(%error, "marks could not be cleared");
+            }
+        });
+    }
+}
+
+fn append_of(id: InstanceId, entry: &Entry, retain_ms: u64) -> Append {
+    // Callers have just put it there.
+    let Some(appending) = &entry.appending else { unreachable!("an append without a row") };
+    let record = appending.status.map(|status| RecordChange { status, ended: status.is_ended().then_some((appending.at, retain_ms)) });
+    Append {
+        instance: id,
+        seq: appending.stored.seq,
+        token: appending.token,
+        row: appending.stored.row.clone(),
+        settled: appending.stored.settled,
+        start: appending.start.clone(),
+        record,
+    }
+}
+
+async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<(Record, Vec<Stored>)>, store::Error> {
+    const PAGE: usize = 1024;
+    let Some(record) = store.record(id).await? else { return Ok(None) };
+    let mut rows: Vec<Stored> = Vec::new();
+    loop {
+        let page = store.rows(id, rows.last().map_or(0, |row| row.seq), PAGE).await?;
+        let more = page.len() == PAGE;
+        rows.extend(page);
+        if !more {
+            return Ok(Some((record, rows)));
+        }
+    }
+}
+
+pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
+    // A caller that has gone away needs no answer; what was done is in the journal.
+    let _ = reply.send(result);
+}

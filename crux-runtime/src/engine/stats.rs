@@ -1,0 +1,27 @@
+//! What the engine counts.
+
+use std::sync::atomic::AtomicU64;
+
+/// Counters that anybody may read at any time.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub started: AtomicU64,
+    pub completed: AtomicU64,
+    pub failed: AtomicU64,
+    pub cancelled: AtomicU64,
+    pub parked: AtomicU64,
+    /// Rows made durable.
+    pub transitions: AtomicU64,
+    /// Attempts handed out.
+    pub dispatched: AtomicU64,
+    pub steps_completed: AtomicU64,
+    pub attempts_failed: AtomicU64,
+    /// Instances with effects under way now.
+    pub unsettled: AtomicU64,
+    /// Instances in memory now.
+    pub cached: AtomicU64,
+    /// Starts refused because too much was under way.
+    pub overloaded: AtomicU64,
+    /// Messages (results, events, commands) that were refused.
+    pub refused: AtomicU64,
+}

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod bus;
 mod clock;
+pub mod config;
 pub mod engine;
 pub mod id;
 pub mod journal;

@@ -49,7 +49,7 @@ pub struct Engine {
 /// Why an engine cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("workflow `{workflow}` reads `config.{name}`, which is not configured: set `values.{name}`")]
+    #[error("workflow `{workflow}` reads `config.{name}`, which is not set: add `{name}` under `config` in the configuration")]
     MissingValue { workflow: &'static str, name: &'static str },
     #[error(transparent)]
     Store(#[from] crate::store::Error),

@@ -1,0 +1,282 @@
+//! The configuration: what a person may set, with its defaults, as one typed value. [`load`] reads it from a file, the environment and
+//! flags; this file only says what there is. Nothing in here acts: `server` turns it into options of the parts.
+
+mod load;
+mod show;
+pub mod units;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{Error, Sources, load};
+pub use units::{Size, Span};
+
+/// Everything that can be set. An unknown key anywhere stops the start.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub store: Store,
+    /// Services by name. One with `steps` gets its tasks by HTTP.
+    pub services: BTreeMap<String, Service>,
+    pub workers: Workers,
+    pub limits: Limits,
+    pub log: Log,
+    /// Texts that expressions read as `config.NAME`.
+    pub config: BTreeMap<String, String>,
+    /// Read so that files of gateways which publish to RabbitMQ load unchanged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<Rabbitmq>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// An address of this machine's loopback interface.
+    pub host: String,
+    /// 0: one that is free; the log says which.
+    pub port: u16,
+    /// Any word; shown in `/health`.
+    pub environment: String,
+    /// Names that the `Host` header may have beside those of the loopback interface.
+    pub hosts: Vec<String>,
+    /// Origins of browser pages, beside the server's own, that may talk to it: `http://localhost:5173`.
+    pub origins: Vec<String>,
+    pub max_connections: usize,
+    /// The longest time for which `?wait=` holds a request.
+    pub max_wait: Span,
+    /// How long a shutdown may take.
+    pub shutdown: Span,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 8080,
+            environment: "development".to_owned(),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            max_connections: 20_000,
+            max_wait: Span(std::time::Duration::from_secs(300)),
+            shutdown: Span(std::time::Duration::from_secs(20)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    pub kind: StoreKind,
+    /// The SQLite file.
+    pub path: PathBuf,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { kind: StoreKind::Sqlite, path: PathBuf::from("crux.db") }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreKind {
+    Sqlite,
+    /// Gone when the process ends.
+    Memory,
+}
+
+/// A service: somebody that works on tasks, or that Crux asks something.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Service {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Instead of `host` and `port`: where its tasks are posted to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The step types whose tasks it gets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
+    /// How many tasks it is sent at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<usize>,
+}
+
+/// How many attempts of step structs run side by side.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workers {
+    /// Of each step struct that does not block.
+    pub tasks: Share,
+    /// Of each step struct that blocks its thread.
+    pub threads: Share,
+    /// By step type, instead of the two above.
+    pub steps: BTreeMap<String, Share>,
+}
+
+/// What is not said is the worker manager's default.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Share {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<usize>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Of a request's body and of a WebSocket message.
+    pub body: Size,
+    /// Of a step's result.
+    pub result: Size,
+    pub journal_events: u32,
+    pub journal_size: Size,
+    /// Instances with work under way; beyond it starts are refused.
+    pub unsettled: u64,
+    /// Starts are refused while less than this is free on the store's disk.
+    pub free_disk: Size,
+    /// How long events are kept for waits that come later.
+    pub keep_events: Span,
+    /// Waiting instances that stay in memory.
+    pub cached_instances: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let engine = crate::engine::Options::default();
+        let size = |bytes: usize| Size(u64::try_from(bytes).unwrap_or(u64::MAX));
+        Self {
+            body: Size(1 << 20),
+            result: size(engine.max_result_bytes),
+            journal_events: engine.max_journal_rows,
+            journal_size: size(engine.max_journal_bytes),
+            unsettled: u64::try_from(engine.max_unsettled).unwrap_or(u64::MAX),
+            free_disk: Size(engine.min_free_bytes),
+            keep_events: Span(std::time::Duration::from_millis(engine.keep_events_ms)),
+            cached_instances: engine.cached_instances,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `info`, or by module: `info,crux_runtime::engine=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rabbitmq {
+    pub url: String,
+    pub exchange: String,
+    pub max_retries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_delay: Option<Span>,
+}
+
+impl Config {
+    /// What no type can say: values that fit by themselves and not together.
+    pub(crate) fn check(&self) -> Result<(), Problem> {
+        let host = self.server.host.as_str();
+        let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if !is_loopback {
+            let text = format!("`{host}` is reachable from other machines, and nothing here asks who calls: use 127.0.0.1, ::1 or localhost");
+            return Err(Problem::new("server.host", text));
+        }
+        if self.server.max_connections == 0 {
+            return Err(Problem::new("server.max_connections", "must be at least 1"));
+        }
+        for origin in &self.server.origins {
+            if !is_origin(origin) {
+                return Err(Problem::new("server.origins", format!("`{origin}` is not an origin: write scheme, host and port, like `http://localhost:5173`")));
+            }
+        }
+        for (name, service) in &self.services {
+            service.check().map_err(|text| Problem::new(format!("services.{name}"), text))?;
+        }
+        self.one_service_per_step()
+    }
+
+    fn one_service_per_step(&self) -> Result<(), Problem> {
+        let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, service) in &self.services {
+            for step in &service.steps {
+                if let Some(other) = owners.insert(step, name) {
+                    let text = format!("`{step}` is already given to services.{other}: a step type has one service");
+                    return Err(Problem::new(format!("services.{name}.steps"), text));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    fn check(&self) -> Result<(), String> {
+        match (&self.url, &self.host, self.port) {
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => Err("has both `url` and `host` or `port`: keep one".to_owned()),
+            (Some(url), None, None) if !url.starts_with("http://") => {
+                Err(format!("`{url}` is not an address that tasks can be posted to: it begins with http://"))
+            }
+            (None, None, _) if !self.steps.is_empty() => Err("has `steps` and no address: add `url`, or `host` and `port`".to_owned()),
+            (None, Some(_), None) if !self.steps.is_empty() => Err("has `host` and no `port`".to_owned()),
+            _ if self.at_once == Some(0) => Err("`at_once` must be at least 1".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where tasks are posted to; `None`: it has no address.
+    pub fn address(&self) -> Option<String> {
+        match (&self.url, &self.host, self.port) {
+            (Some(url), ..) => Some(url.clone()),
+            (None, Some(host), Some(port)) => Some(format!("http://{host}:{port}/")),
+            _ => None,
+        }
+    }
+}
+
+/// `null` is what pages from files send.
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    text == "null" || rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '*', ' ']))
+}
+
+/// A value that makes no sense, by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) key: String,
+    pub(crate) text: String,
+}
+
+impl Problem {
+    pub(crate) fn new(key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { key: key.into(), text: text.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

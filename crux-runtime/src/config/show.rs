@@ -1,0 +1,66 @@
+//! The configuration in force, as people may see it: secrets masked.
+
+use serde_json::Value;
+
+use super::Config;
+
+const MASK: &str = "***";
+
+impl Config {
+    /// As JSON with the shape of the file. Passwords inside addresses, and texts of `config` whose name speaks of a secret, are masked.
+    pub fn masked(&self) -> Value {
+        let mut value = serde_json::to_value(self).unwrap_or(Value::Null);
+        mask_addresses(&mut value);
+        if let Some(texts) = value.get_mut("config").and_then(Value::as_object_mut) {
+            for (_, text) in texts.iter_mut().filter(|(name, _)| is_secret(name)) {
+                *text = Value::from(MASK);
+            }
+        }
+        value
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["secret", "password", "token", "key", "credential"].iter().any(|word| name.contains(word))
+}
+
+/// `amqp://user:password@host` wherever it stands.
+fn mask_addresses(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some(masked) = mask_address(text) {
+                *text = masked;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask_addresses),
+        Value::Object(fields) => fields.values_mut().for_each(mask_addresses),
+        _ => {}
+    }
+}
+
+fn mask_address(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let (login, host) = authority.rsplit_once('@')?;
+    let user = login.split(':').next()?;
+    let tail = rest.get(authority.len()..)?;
+    Some(format!("{scheme}://{user}:{MASK}@{host}{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked() {
+        let mut config = Config::default();
+        config.config.insert("STRIPE_KEY".to_owned(), "sk_live_1".to_owned());
+        config.config.insert("CITY".to_owned(), "Ghent".to_owned());
+        config.rabbitmq =
+            Some(super::super::Rabbitmq { url: "amqp://guest:hunter2@localhost:5672/vhost".to_owned(), ..Default::default() });
+        let shown = config.masked().to_string();
+        assert!(!shown.contains("sk_live_1") && !shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("amqp://guest:***@localhost:5672/vhost") && shown.contains("Ghent"), "{shown}");
+    }
+}

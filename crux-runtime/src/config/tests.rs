@@ -1,0 +1,159 @@
+//! The configuration from files, variables and flags, and what it says about mistakes.
+
+use std::time::Duration;
+
+use super::*;
+
+fn sources(file: &str) -> (tempfile::TempDir, Sources) {
+    let directory = tempfile::tempdir().unwrap();
+    if !file.is_empty() {
+        std::fs::write(directory.path().join("crux.yaml"), file).unwrap();
+    }
+    let sources = Sources { directory: directory.path().to_owned(), ..Default::default() };
+    (directory, sources)
+}
+
+fn read(file: &str) -> Result<Config, String> {
+    let (directory, sources) = sources(file);
+    load(&sources).map_err(|error| error.to_string().replace(&format!("{}/", directory.path().display()), ""))
+}
+
+fn read_env(file: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let (_directory, mut sources) = sources(file);
+    sources.environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    load(&sources).map_err(|error| error.to_string())
+}
+
+/// The example file of the gateway whose interfaces this project keeps, as it stands there.
+const GATEWAY: &str = "
+server:
+  port: 8080
+  environment: development
+
+rabbitmq:
+  url: amqp://guest:guest@localhost:5672/
+  exchange: workflow_exchange
+  max_retries: 3
+  retry_delay: 5s
+
+services:
+  auth:
+    host: localhost
+    port: 50051
+  image:
+    host: localhost
+    port: 8000
+  # ... other services
+";
+
+#[test]
+fn the_gateways_file_loads_unchanged() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("config.yaml"), GATEWAY).unwrap();
+    let config = load(&Sources { directory: directory.path().to_owned(), ..Default::default() }).unwrap();
+    assert_eq!(config.server.port, 8080);
+    assert_eq!(config.services["image"].address().as_deref(), Some("http://localhost:8000/"));
+    let rabbitmq = config.rabbitmq.unwrap();
+    assert_eq!((rabbitmq.max_retries, rabbitmq.retry_delay), (3, Some(Span(Duration::from_secs(5)))));
+}
+
+#[test]
+fn without_a_file_everything_has_a_default() {
+    let config = read("").unwrap();
+    assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 8080));
+    assert_eq!(config.limits.body, Size(1 << 20));
+}
+
+#[test]
+fn crux_yaml_comes_before_config_yaml() {
+    let (directory, sources) = sources("server: { port: 1 }");
+    std::fs::write(directory.path().join("config.yaml"), "server: { port: 2 }").unwrap();
+    assert_eq!(load(&sources).unwrap().server.port, 1);
+}
+
+#[test]
+fn a_misspelt_key_stops_the_start_and_is_named() {
+    let error = read("server:\n  port: 1\n  environmnt: x\n").unwrap_err();
+    assert_eq!(error, "crux.yaml:3:3: server.environmnt: there is no such setting; did you mean `environment`?");
+    let error = read("sever:\n  port: 1\n").unwrap_err();
+    assert_eq!(error, "crux.yaml:1:1: sever: there is no such setting; did you mean `server`?");
+    let error = read("services:\n  image:\n    steps: [a]\n    adress: here\n").unwrap_err();
+    assert!(error.starts_with("crux.yaml:4:5: services.image.adress: there is no such setting; here are `host`, `port`"), "{error}");
+}
+
+#[test]
+fn impossible_values_are_named_with_their_place() {
+    let error = read("server:\n  port: 99999\n").unwrap_err();
+    assert!(error.starts_with("crux.yaml:2:9: server.port: invalid value: integer `99999`"), "{error}");
+    let error = read("server:\n  shutdown: 5\n").unwrap_err();
+    assert!(error.contains("server.shutdown: `5` is not a duration"), "{error}");
+    let error = read("server:\n  host: 0.0.0.0\n").unwrap_err();
+    assert!(error.contains("server.host: `0.0.0.0` is reachable from other machines"), "{error}");
+    let error = read("services:\n  a: { url: 'http://x/', steps: [s] }\n  b: { url: 'http://y/', steps: [s] }\n").unwrap_err();
+    assert!(error.contains("services.b.steps: `s` is already given to services.a"), "{error}");
+    let error = read("services:\n  a: { steps: [s] }\n").unwrap_err();
+    assert!(error.contains("services.a: has `steps` and no address"), "{error}");
+    let error = read("server: { origins: ['localhost:1'] }").unwrap_err();
+    assert!(error.contains("`localhost:1` is not an origin"), "{error}");
+}
+
+#[test]
+fn a_syntax_error_shows_its_line() {
+    let error = read("server:\n  port: [1\n").unwrap_err();
+    assert!(error.starts_with("crux.yaml: ") && error.contains("line"), "{error}");
+    let error = read("server: { port: 1 }\nserver: { port: 2 }\n").unwrap_err();
+    assert!(error.contains("duplicate"), "{error}");
+    assert_eq!(read("- a\n").unwrap_err(), "crux.yaml: expected keys and values, like `server:`");
+}
+
+#[test]
+fn an_empty_section_is_no_section() {
+    assert!(read("services:\nrabbitmq:\nserver:\n  port: 5\n").unwrap().services.is_empty());
+    assert_eq!(read("# nothing\n").unwrap().server.port, 8080);
+}
+
+#[test]
+fn variables_overlay_the_file() {
+    let file = "server: { port: 1 }\nservices: { image: { host: a, port: 1 } }\n";
+    let config = read_env(
+        file,
+        &[
+            ("CRUX_SERVER__PORT", "9090"),
+            ("CRUX_SERVICES__IMAGE__HOST", "12345"),
+            ("CRUX_SERVER__ORIGINS", "['http://localhost:5173']"),
+            ("CRUX_CONFIG__Rate", "1.50"),
+            ("CRUX_URL", "not a setting"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.server.port, 9090);
+    assert_eq!(config.services["image"].host.as_deref(), Some("12345"), "a text stays a text");
+    assert_eq!(config.server.origins, ["http://localhost:5173"]);
+    assert_eq!(config.config["Rate"], "1.50");
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let error = read_env("", &[("CRUX_SERVER__PROT", "1")]).unwrap_err();
+    assert_eq!(error, "CRUX_SERVER__PROT: server.prot: there is no such setting; did you mean `port`?");
+    let error = read_env("", &[("CRUX_SERVER__PORT", "many")]).unwrap_err();
+    assert_eq!(error, "CRUX_SERVER__PORT: server.port: invalid type: string \"many\", expected u16");
+    let error = read_env("server: { port: 1 }", &[("CRUX_SERVER__PORT__X", "1")]).unwrap_err();
+    assert_eq!(error, "CRUX_SERVER__PORT__X: server.port.x: is inside a setting that is a single value");
+}
+
+#[test]
+fn flags_come_last() {
+    let (_directory, mut sources) = sources("server: { port: 1 }");
+    sources.environment = vec![("CRUX_SERVER__PORT".to_owned(), "2".to_owned())];
+    sources.flags = vec![("--port", "server.port", "3".to_owned())];
+    assert_eq!(load(&sources).unwrap().server.port, 3);
+}
+
+#[test]
+fn a_named_file_must_be_there() {
+    let (_directory, mut sources) = sources("");
+    sources.file = Some("nowhere/crux.yaml".into());
+    assert!(load(&sources).unwrap_err().to_string().starts_with("nowhere/crux.yaml: cannot be read: "));
+}

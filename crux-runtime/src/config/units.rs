@@ -1,0 +1,163 @@
+//! Durations and sizes as people write them in the configuration: with a unit, always. A bare number is refused, because nobody
+//! remembers whether it means seconds or milliseconds.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// `500ms`, `20s`, `5m`, `1h30m`, `2d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// `64KiB`, `1MiB`, `512B`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// A text that is no duration or size; says what one looks like.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a {what}: write a number and a unit, like {examples}")]
+pub struct Error {
+    text: String,
+    what: &'static str,
+    examples: &'static str,
+}
+
+const SPANS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl FromStr for Span {
+    type Err = Error;
+
+    /// Units from large to small, each at most once.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let error = || Error { text: text.chars().take(80).collect(), what: "duration", examples: "`500ms`, `20s`, `5m` or `1h30m`" };
+        let mut total_ms: u64 = 0;
+        let mut rest = text;
+        let mut smaller_than = SPANS.len() + 1;
+        while !rest.is_empty() {
+            let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?);
+            let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+            let index = SPANS.iter().position(|(name, _)| *name == unit).ok_or_else(error)?;
+            // `1m1h` and `5s5s` are slips of the hand.
+            if smaller_than <= SPANS.len() && index <= smaller_than {
+                return Err(error());
+            }
+            smaller_than = index;
+            let number: u64 = number.parse().map_err(|_| error())?;
+            let ms = SPANS.get(index).and_then(|(_, ms)| number.checked_mul(*ms)).ok_or_else(error)?;
+            total_ms = total_ms.checked_add(ms).ok_or_else(error)?;
+            rest = tail;
+        }
+        if text.is_empty() { Err(error()) } else { Ok(Self(Duration::from_millis(total_ms))) }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (unit, ms) in SPANS {
+            if rest >= ms {
+                write!(f, "{}{unit}", rest / ms)?;
+                rest %= ms;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Size {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let error = || Error { text: text.chars().take(80).collect(), what: "size", examples: "`64KiB` or `1MiB`" };
+        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?);
+        let bytes = SIZES.iter().find(|(name, _)| *name == unit).ok_or_else(error)?.1;
+        number.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes)).map(Self).ok_or_else(error)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, bytes) = SIZES.into_iter().find(|(_, bytes)| self.0 >= *bytes && self.0 % bytes == 0).unwrap_or(("B", 1));
+        write!(f, "{}{unit}", self.0 / bytes)
+    }
+}
+
+macro_rules! by_text {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a number with its unit")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+
+                    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<$name, E> {
+                        number.to_string().parse().map_err(E::custom)
+                    }
+
+                    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<$name, E> {
+                        number.to_string().parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_any(Text)
+            }
+        }
+    };
+}
+
+by_text!(Span);
+by_text!(Size);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_written_with_their_units() {
+        for (text, ms) in [("500ms", 500), ("20s", 20_000), ("1h30m", 5_400_000), ("2d", 172_800_000), ("0s", 0)] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!(span.0.as_millis(), ms, "{text}");
+            assert_eq!(span.to_string(), text);
+        }
+        for text in ["", "5", "s", "5 s", "1m1h", "5s5s", "-1s", "99999999999999999999s", "1.5s", "5y"] {
+            assert!(text.parse::<Span>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_and_written_with_their_units() {
+        for (text, bytes) in [("64KiB", 65_536), ("1MiB", 1 << 20), ("512B", 512), ("2GiB", 2 << 30)] {
+            let size: Size = text.parse().unwrap();
+            assert_eq!(size.0, bytes, "{text}");
+            assert_eq!(size.to_string(), text);
+        }
+        for text in ["", "1024", "MiB", "1MB", "1.5MiB", "99999999999GiB"] {
+            assert!(text.parse::<Size>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_bare_number_is_refused_with_the_mend() {
+        let error = serde_json::from_str::<Span>("5").unwrap_err().to_string();
+        assert!(error.starts_with("`5` is not a duration: write a number and a unit, like `500ms`"), "{error}");
+    }
+}

@@ -65,6 +65,7 @@ codes! {
     ROUTE_RESERVED = 204, "an HTTP route that is built in";
     ROUTING_KEY_UNHEARD = 205, "a routing key that nothing receives";
     PATTERN_SYNTAX = 206, "a pattern of routing keys that AMQP does not accept";
+    CLASS_TAKEN = 207, "two step types in one step struct";
 
     // 03xx: names and types
     EXPRESSION_SYNTAX = 300, "a text that is not an expression";

@@ -4,6 +4,7 @@
 //! stand in [`compile`], each with all its diagnostics before the next one begins. Start reading there, then `model` and `ir`, the
 //! two shapes that a pipeline has between its text and its Rust.
 
+pub mod check;
 pub mod codes;
 pub mod diagnostic;
 pub mod expr;
@@ -47,10 +48,14 @@ pub fn check(files: &Files) -> Outcome {
 }
 
 fn program(files: &Files, sink: &mut Sink) -> Option<ir::Program> {
-    let sources = parse::parse(files, sink);
+    let mut sources = parse::parse(files, sink);
     if sink.has_errors() {
         return None;
     }
+    check::support(&mut sources, sink);
     let mut folder = resolve::resolve(files, &sources, sink);
-    lower::lower(&mut folder, sink)
+    check::names(&folder, sink);
+    let program = lower::lower(&mut folder, sink);
+    check::lowered(&folder, program.as_ref(), sink);
+    program.filter(|_| !sink.has_errors())
 }

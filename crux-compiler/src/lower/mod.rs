@@ -2,6 +2,7 @@
 //! stands, numbers the nodes and fills in defaults. Errors leave holes, never wrong nodes; with any error there is no program.
 
 mod branches;
+mod hash;
 mod loops;
 mod routes;
 mod simple;
@@ -39,6 +40,9 @@ pub fn lower(folder: &mut Folder<'_>, sink: &mut Sink) -> Option<Program> {
     let mut workflows = workflows.into_iter().collect::<Option<Vec<_>>>()?;
     workflows.sort_by(|a, b| a.name.cmp(&b.name).then(b.version.cmp(&a.version)));
     let contracts = folder.contracts.iter().map(|(name, contract)| contract.finished(name, &folder.types)).collect::<Option<Vec<_>>>()?;
+    for workflow in &mut workflows {
+        hash::hash(workflow, &contracts);
+    }
     let mut types: Vec<_> = folder.types.defs.iter().map(|(def, _)| def.clone()).collect();
     types.sort_by(|a, b| a.name.cmp(&b.name));
     let event = |(name, event): (&String, &crate::resolve::Event)| {
@@ -78,6 +82,7 @@ fn workflow<'a>(folder: &mut Folder<'a>, file: &'a model::File, written: &'a mod
         retired: file.retired_version.is_some(),
         place,
         description: written.description.as_ref().map(|text| text.value.clone()),
+        // Taken once the whole program is known.
         replay_hash: String::new(),
         policy_hash: String::new(),
         input: input?,

@@ -155,3 +155,67 @@ fn the_booking_is_lowered_whole() {
         ]
     );
 }
+
+/// The hashes of the booking with one text replaced.
+fn hashes(from: &str, to: &str) -> (String, String) {
+    assert!(BOOKING.contains(from), "{from}");
+    let program = program(&BOOKING.replace(from, to));
+    (program.workflows[0].replay_hash.clone(), program.workflows[0].policy_hash.clone())
+}
+
+#[test]
+fn formatting_changes_no_hash() {
+    let before = hashes("workflow", "workflow");
+    assert_eq!((before.0.len(), before.1.len()), (64, 64));
+    for (from, to) in [
+        ("# routing keys", "# other words"),
+        ("    returns: { message_id: string }\n", "    returns:\n      message_id: string\n"),
+        ("\"steps.approval?.approved ?? true\"", "'steps.approval?.approved   ?? (true)'"),
+        ("      where: event.orderId == input.orderId", "      where: input.orderId == event.orderId"),
+        (
+            "retry: { attempts: 5, backoff: 200ms, max: 10s }\n    timeout: 5s",
+            "timeout: 5s\n    retry: { max: 10s, attempts: 5, backoff: 200ms }",
+        ),
+        ("    timeout: 5s", "    timeout: { run: 5000ms }"),
+    ] {
+        assert_eq!(hashes(from, to), before, "{from}");
+    }
+    // The name of a type is no part of its meaning.
+    let renamed = program(&BOOKING.replace("Channel", "Medium"));
+    assert_eq!(renamed.workflows[0].replay_hash, before.0);
+}
+
+#[test]
+fn what_replay_depends_on_changes_its_hash_and_policy_changes_the_other() {
+    let before = hashes("workflow", "workflow");
+    for (from, to) in [
+        ("order: ${input.orderId}\n          returns", "order: ${input.customerId}\n          returns"),
+        ("returns: { value: number }", "returns: { value: number, more: string? }"),
+        ("steps.score.value > 0.8", "steps.score.value > 0.9"),
+        ("type: send_notification", "type: send_message"),
+        ("- id: notify", "- id: tell"),
+        ("approved: boolean }", "approved: boolean, by: string? }"),
+        ("  channel: Channel?", "  channel: Channel"),
+        ("email | sms | push", "email | push | sms"),
+        (
+            "      type: cancel_order\n      with:\n        order: ${input.orderId}",
+            "      type: cancel_order\n      with:\n        order: ${input.customerId}",
+        ),
+    ] {
+        let after = hashes(from, to);
+        assert_ne!(after.0, before.0, "{from}");
+    }
+    for (from, to) in [
+        ("attempts: 5", "attempts: 6"),
+        ("timeout: 5s", "timeout: 6s"),
+        ("timeout: 2d", "timeout: 3d"),
+        ("tell the customer.", "tell them."),
+        ("on_complete: workflow.completed", "on_complete: workflow.done"),
+        ("routing_key: risk.score", "routing_key: risk.rating"),
+        ("version: 1", "version: 1\non_exhausted: park"),
+    ] {
+        let after = hashes(from, to);
+        assert_eq!(after.0, before.0, "{from}");
+        assert_ne!(after.1, before.1, "{from}");
+    }
+}

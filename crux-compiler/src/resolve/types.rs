@@ -60,7 +60,6 @@ impl<'a> Types<'a> {
         for decl in all {
             types.named(&decl.name.value, sink);
         }
-        types.used.clear();
         types
     }
 

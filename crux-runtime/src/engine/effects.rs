@@ -44,7 +44,12 @@ impl Shard {
                 };
                 entry.outstanding.push(Outstanding { seq, n, what: Pending::Task { path, attempt, stuck: None } });
                 entry.running.retain(|running| running.path != path);
-                entry.running.push(Running { path, attempt, cancel, began_at: None, heard_at: None });
+                if self.draining {
+                    // The next process hands it out.
+                    return;
+                }
+                let in_process = matches!(meta.contract.runs, Runs::Class(_));
+                entry.running.push(Running { path, attempt, cancel, in_process, began_at: None, heard_at: None });
                 self.core.stats.dispatched.fetch_add(1, Ordering::Relaxed);
                 if let Err(task) = self.offer(task) {
                     self.blocked.push_back((id, seq, n, task));

@@ -126,6 +126,8 @@ pub(crate) struct Running {
     pub(crate) path: Path,
     pub(crate) attempt: u32,
     pub(crate) cancel: watch::Sender<bool>,
+    /// It dies with this process.
+    pub(crate) in_process: bool,
     pub(crate) began_at: Option<Time>,
     pub(crate) heard_at: Option<Time>,
 }

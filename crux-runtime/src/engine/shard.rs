@@ -179,10 +179,10 @@ impl Shard {
                 });
             }
             Message::Busy(reply) => {
-                let busy = self
-                    .slots
-                    .values()
-                    .filter(|slot| !matches!(slot, Slot::Ready(entry) if entry.appending.is_none() && entry.running.is_empty()));
+                let busy = self.slots.values().filter(|slot| match slot {
+                    Slot::Loading(_) => true,
+                    Slot::Ready(entry) => entry.appending.is_some() || entry.running.iter().any(|running| running.in_process),
+                });
                 // Whoever asked has gone away: nobody is interested in the number.
                 let _ = reply.send(busy.count());
             }

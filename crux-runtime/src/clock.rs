@@ -1,8 +1,10 @@
 //! The clock of engine and workers: wall time that never goes back while the process lives. When the system's clock is set back, time goes on from
-//! where it was; when it is set forward, time follows.
+//! where it was; when it is set forward, time follows. Tokio's clock measures what has passed, so that tests can let it run faster.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use crate::machine::Time;
 

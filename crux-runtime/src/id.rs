@@ -2,7 +2,9 @@
 //! the step's path, so that it needs no table. Both are shown bare, or with the prefixes `workflow_instance:` and `step_instance:`; both
 //! forms are read everywhere.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -72,6 +74,26 @@ impl StepId {
     /// `step_instance:…`.
     pub fn prefixed(&self) -> String {
         format!("step_instance:{self}")
+    }
+}
+
+/// A map by instance. Ids are made here and random already, so hashing them well would be work for nothing.
+pub type InstanceMap<V> = HashMap<InstanceId, V, BuildHasherDefault<RandomIdHasher>>;
+
+/// See [`InstanceMap`].
+#[derive(Debug, Default)]
+pub struct RandomIdHasher(u64);
+
+impl Hasher for RandomIdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk::<8>() {
+            self.0 ^= u64::from_le_bytes(*last);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        // The map takes its groups from the top bits and its slots from the bottom ones; the partition sits in some of them.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 

@@ -3,7 +3,7 @@
 //! message.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::Core;
 use super::api::{self, Error};
 use super::entry::{Answer, Appending, Entry, Input, Reply};
 use super::load::{Replayed, replay};
-use crate::id::InstanceId;
+use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Started, Time};
 use crate::store::{self, Append, Appended, NewInstance, Record, RecordChange, RequestKey, Seq, Settled, Stored};
 use crate::worker::task::{Origin, Report};
@@ -60,7 +60,7 @@ pub(super) struct Shard {
     pub(super) core: Arc<Core>,
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) reports: mpsc::Sender<Report>,
-    pub(super) slots: HashMap<InstanceId, Slot>,
+    pub(super) slots: InstanceMap<Slot>,
     /// May hold entries that are void: an instance's own `timer` says which one counts.
     pub(super) timers: BinaryHeap<Reverse<(Time, InstanceId)>>,
     /// Rows to send at the end of the round.
@@ -89,7 +89,7 @@ impl Shard {
             core,
             messages,
             reports,
-            slots: HashMap::new(),
+            slots: InstanceMap::default(),
             timers: BinaryHeap::new(),
             batch: Vec::new(),
             settled: Vec::new(),

@@ -1,4 +1,11 @@
 //! The bus: how tasks reach services and how hooks and emitted events leave. It knows tasks and messages, not the engine.
+//!
+//! [`local`] needs no broker: services attach by HTTP push (`push`), and what they answer is read by `answer`.
+
+mod answer;
+mod body;
+pub mod local;
+mod push;
 
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;

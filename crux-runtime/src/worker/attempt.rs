@@ -48,7 +48,7 @@ impl StepWork {
 
 impl Work for StepWork {
     async fn run(&self, job: &Job, turn: Turn<'_, Self>) -> Reported {
-        if let Some(reported) = not_begun(&job.task) {
+        if let Some(reported) = job.not_begun() {
             return reported;
         }
         let context = context(&job.task);
@@ -70,21 +70,13 @@ impl Work for StepWork {
 
 /// Runs an attempt of a blocking step struct on this thread.
 pub(super) async fn run_blocking(step: &dyn AnyStep, job: &Job) -> Reported {
-    if let Some(reported) = not_begun(&job.task) {
+    if let Some(reported) = job.not_begun() {
         return reported;
     }
     let context = context(&job.task);
     let mut running = Attempt(step.run(&job.task.input, &context));
     let _beats = began_to_run(job).await;
     reported(poll_fn(|cx| running.poll(cx)).await)
-}
-
-/// What is to be reported of an attempt that nobody waits for any more before it has begun: it surely did not happen.
-fn not_begun(task: &Task) -> Option<Reported> {
-    task.cancelled.borrow().then(|| {
-        let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
-        Reported::Failed(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None })
-    })
 }
 
 fn context(task: &Task) -> StepContext {

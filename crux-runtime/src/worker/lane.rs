@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::limits::Limits;
 use super::task::{Report, Reported, Task};
+use crate::machine::{AttemptFailed, Failure, Outcome};
 
 /// An attempt and where its reports go.
 #[derive(Debug)]
@@ -29,6 +30,14 @@ impl Job {
             // The engine is gone only when the process ends; then nobody needs the report, and the attempt is repeated after the start.
             let _ = self.reports.send(report).await;
         }
+    }
+
+    /// What is to be reported if nobody waits for the attempt any more before it has begun: it surely did not happen.
+    pub(crate) fn not_begun(&self) -> Option<Reported> {
+        self.task.cancelled.borrow().then(|| {
+            let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
+            Reported::Failed(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None })
+        })
     }
 
     pub(crate) fn report_of(&self, what: Reported) -> Report {

@@ -6,7 +6,7 @@
 
 mod attempt;
 pub(crate) mod lane;
-mod limits;
+pub(crate) mod limits;
 mod manager;
 pub mod step;
 pub mod task;

@@ -1,0 +1,263 @@
+//! What a service said: from an HTTP status and a body to a [`Reported`]. Knows no sockets.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::machine::{AttemptFailed, Contract, Failure, Outcome};
+use crate::worker::task::Reported;
+
+/// Texts of failures are cut here: they are kept in the journal for ever.
+const MAX_TEXT: usize = 4096;
+/// How much of an answer that is not understood is shown.
+const SHOWN: usize = 200;
+/// A service that wants more rest than this is asked again all the same.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
+
+/// `{success, result | error}`.
+#[derive(Deserialize)]
+struct Answer {
+    success: bool,
+    result: Option<Box<RawValue>>,
+    error: Option<ErrorBody>,
+}
+
+/// A failed answer may say less.
+#[derive(Deserialize)]
+struct Complaint {
+    error: ErrorBody,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ErrorBody {
+    Text(String),
+    Named {
+        name: Option<String>,
+        message: String,
+        retry: Option<bool>,
+        /// A duration's text: `30s`.
+        after: Option<String>,
+    },
+}
+
+/// A response, but for its head's other parts.
+pub(super) struct Response<'a> {
+    /// The service's name in the configuration.
+    pub(super) service: &'a str,
+    pub(super) status: StatusCode,
+    pub(super) body: &'a [u8],
+}
+
+impl Response<'_> {
+    /// What the response means for an attempt. Not for statuses that [`means_later`].
+    pub(super) fn reported(&self, contract: &Contract) -> Reported {
+        match self.status {
+            StatusCode::OK => self.completion(contract),
+            StatusCode::NO_CONTENT => self.completed(None, contract),
+            StatusCode::ACCEPTED => Reported::Delivered,
+            // Said by what stands before the service; whether it got the task is not known.
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                let failure = Failure::new(Failure::UNAVAILABLE, self.told());
+                failed(AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None })
+            }
+            status if status.is_server_error() => failed(self.complaint(Failure::ERROR, None)),
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+                failed(AttemptFailed { retry: Some(false), ..self.complaint(Failure::INVALID_INPUT, Some(false)) })
+            }
+            status if status.is_client_error() => {
+                failed(AttemptFailed { retry: Some(false), ..self.complaint(Failure::ERROR, Some(false)) })
+            }
+            status if status.is_redirection() => {
+                let text =
+                    format!("{}: redirects are not followed; configure the final address as services.{}.url", self.told(), self.service);
+                failed(AttemptFailed { retry: Some(false), ..plain(Failure::ERROR, text) })
+            }
+            _ => self.invalid("the status is neither 200 (done) nor 202 (accepted, the result comes later)"),
+        }
+    }
+
+    fn completion(&self, contract: &Contract) -> Reported {
+        match serde_json::from_slice::<Answer>(self.body) {
+            Ok(Answer { success: true, result, .. }) => self.completed(result, contract),
+            Ok(Answer { success: false, error: Some(error), .. }) => match self.attempt_failed(error) {
+                Ok(told) => failed(told),
+                Err(text) => self.invalid(&text),
+            },
+            Ok(Answer { success: false, error: None, .. }) => {
+                failed(plain(Failure::ERROR, format!("service `{}` gave no reason", self.service)))
+            }
+            Err(error) => self.invalid(&format!("not {{success, result | error}}: {error}: `{}`", self.shown())),
+        }
+    }
+
+    fn completed(&self, result: Option<Box<RawValue>>, contract: &Contract) -> Reported {
+        // A step type without `returns` may leave the result out.
+        let result = result.map_or_else(|| RawValue::from_string("{}".to_owned()), Ok);
+        match result {
+            Ok(result) => match (contract.check_result)(&result) {
+                Ok(()) => Reported::Completed { result },
+                Err(text) => self.invalid(&format!("result.{text}")),
+            },
+            Err(error) => self.invalid(&error.to_string()),
+        }
+    }
+
+    /// The error of a status that says failed; its body may say more.
+    fn complaint(&self, name: &'static str, retry: Option<bool>) -> AttemptFailed {
+        let told = serde_json::from_slice::<Complaint>(self.body).ok().and_then(|complaint| self.attempt_failed(complaint.error).ok());
+        let mut told = told.unwrap_or_else(|| plain(name, self.told()));
+        if told.failure.name == Failure::ERROR {
+            told.failure.name = name.into();
+        }
+        told.retry = retry.or(told.retry);
+        told
+    }
+
+    fn attempt_failed(&self, error: ErrorBody) -> Result<AttemptFailed, String> {
+        match error {
+            ErrorBody::Text(text) => Ok(plain(Failure::ERROR, text)),
+            ErrorBody::Named { name, message, retry, after } => {
+                let name = name.unwrap_or_else(|| Failure::ERROR.to_owned());
+                if !is_error_name(&name) {
+                    return Err(format!("error.name: `{}` is not a name: write it like `OutOfStock`", cut(&name, SHOWN)));
+                }
+                let after_ms = after.map(|after| duration_ms(&after)).transpose()?;
+                let failure = Failure::new(name, cut(&message, MAX_TEXT));
+                Ok(AttemptFailed { outcome: Outcome::Failed, failure, retry, after_ms })
+            }
+        }
+    }
+
+    fn invalid(&self, text: &str) -> Reported {
+        failed(plain(Failure::INVALID_RESULT, format!("service `{}` answered {}: {text}", self.service, self.status.as_u16())))
+    }
+
+    fn told(&self) -> String {
+        let shown = self.shown();
+        let text = if shown.is_empty() { String::new() } else { format!(": {shown}") };
+        format!("service `{}` answered {}{text}", self.service, self.status)
+    }
+
+    /// The body's beginning, for people.
+    fn shown(&self) -> String {
+        cut(String::from_utf8_lossy(self.body).trim(), SHOWN)
+    }
+}
+
+/// Whether a status says that the task was not taken and should come again.
+pub(super) fn means_later(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
+}
+
+/// `Retry-After`: seconds or a date. `None`: not said, or not understood.
+pub(super) fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
+    let pause = match header.trim().parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = rfc2822::DateTimeParser::new().parse_timestamp(header.trim()).ok()?;
+            Duration::try_from(until.duration_since(now)).unwrap_or_default()
+        }
+    };
+    Some(pause.min(MAX_PAUSE))
+}
+
+fn failed(failed: AttemptFailed) -> Reported {
+    Reported::Failed(failed)
+}
+
+fn plain(name: &'static str, text: String) -> AttemptFailed {
+    AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(name, cut(&text, MAX_TEXT)), retry: None, after_ms: None }
+}
+
+fn is_error_name(name: &str) -> bool {
+    name.len() <= 255 && name.starts_with(|c: char| c.is_ascii_uppercase()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn duration_ms(text: &str) -> Result<u64, String> {
+    let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| u64::try_from(span.as_millis()).ok());
+    span.ok_or_else(|| format!("error.after: `{}` is not a duration: write it like `30s`", cut(text, SHOWN)))
+}
+
+fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed_of(status: u16, body: &str) -> AttemptFailed {
+        let response = Response { service: "image", status: StatusCode::from_u16(status).unwrap(), body: body.as_bytes() };
+        match response.reported(&crate::bus::local::tests::CONTRACT) {
+            Reported::Failed(failed) => failed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_named_error_keeps_its_name_and_its_wishes() {
+        let failed =
+            failed_of(200, r#"{"success":false,"error":{"name":"OutOfStock","message":"none left","retry":true,"after":"1m30s"}}"#);
+        assert_eq!(failed.failure, Failure::new("OutOfStock", "none left"));
+        assert_eq!((failed.retry, failed.after_ms), (Some(true), Some(90_000)));
+    }
+
+    #[test]
+    fn a_text_is_the_plain_error() {
+        assert_eq!(failed_of(200, r#"{"success":false,"error":"no"}"#).failure, Failure::new("Error", "no"));
+        assert_eq!(failed_of(500, r#"{"error":"no"}"#).failure, Failure::new("Error", "no"));
+    }
+
+    #[test]
+    fn a_client_error_is_terminal_whatever_its_body_wishes() {
+        let failed = failed_of(422, r#"{"error":{"message":"no width","retry":true}}"#);
+        assert_eq!(failed.failure, Failure::new("InvalidInput", "no width"));
+        assert_eq!(failed.retry, Some(false));
+        assert_eq!(failed_of(404, "nothing here").failure.message, "service `image` answered 404 Not Found: nothing here");
+    }
+
+    #[test]
+    fn garbage_is_an_invalid_result_and_says_what_is_wrong() {
+        for (body, text) in [
+            ("<html>", "service `image` answered 200: not {success, result | error}: expected value at line 1 column 1: `<html>`"),
+            ("", "service `image` answered 200: not {success, result | error}: EOF while parsing a value at line 1 column 0: ``"),
+            (r#"{"success":true,"result":{"width":"wide"}}"#, "service `image` answered 200: result.width: not a number"),
+            (
+                r#"{"success":false,"error":{"name":"out of stock","message":""}}"#,
+                "service `image` answered 200: error.name: `out of stock` is not a name: write it like `OutOfStock`",
+            ),
+            (
+                r#"{"success":false,"error":{"message":"","after":"soon"}}"#,
+                "service `image` answered 200: error.after: `soon` is not a duration: write it like `30s`",
+            ),
+        ] {
+            assert_eq!(failed_of(200, body).failure, Failure::new("InvalidResult", text), "{body}");
+        }
+        assert_eq!(failed_of(201, "{}").failure.name, "InvalidResult");
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let failed = failed_of(200, &format!(r#"{{"success":false,"error":"{}"}}"#, "ä".repeat(5000)));
+        assert_eq!(failed.failure.message.chars().count(), 2049);
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        let now: Timestamp = "2026-11-22T07:00:00Z".parse().unwrap();
+        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Sun, 22 Nov 2026 07:00:30 GMT", now), Some(Duration::from_secs(30)));
+        assert_eq!(retry_after("Sun, 22 Nov 2026 06:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("999999999", now), Some(MAX_PAUSE));
+        assert_eq!(retry_after("soon", now), None);
+    }
+}

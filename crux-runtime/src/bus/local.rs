@@ -1,0 +1,218 @@
+//! The bus without a broker: services attach by HTTP push, each under its step types. Hooks and emitted events leave for nowhere: what
+//! this app itself waits for is the router's business, and nobody else listens.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hyper::Uri;
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+
+use super::push::Push;
+use super::{Bus, Message, Published};
+use crate::app::App;
+use crate::machine::Runs;
+use crate::worker::lane::{Job, Lane, Load};
+use crate::worker::limits::Limits;
+use crate::worker::task::{Report, Reported, Task};
+
+/// How many tasks a service gets at a time, if it is not said.
+pub const DEFAULT_AT_ONCE: usize = 64;
+/// Tasks that wait for their turn at a service; beyond it they are given back to the engine.
+const QUEUE: usize = 8192;
+
+/// A service that gets tasks by HTTP push.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where its tasks are posted to: `http://localhost:8000/`.
+    pub url: String,
+    /// The step types whose tasks it gets.
+    pub steps: Vec<String>,
+    /// How many tasks it is sent at a time.
+    pub at_once: usize,
+}
+
+/// A service that cannot be as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("services.{service}.url: `{url}` is not an address that tasks can be posted to: {reason}")]
+    Address { service: String, url: String, reason: String },
+    #[error("services.{service}.steps: there is no step type `{step_type}` that a service runs; there are: {known}")]
+    UnknownStepType { service: String, step_type: String, known: String },
+    #[error("services.{service}.steps: `{step_type}` runs in the step struct `{class}`, not in a service: leave it out here")]
+    Class { service: String, step_type: String, class: &'static str },
+    #[error("services.{service}.steps: `{step_type}` is already given to services.{other}: a step type has one service")]
+    Twice { service: String, step_type: String, other: String },
+    #[error("services.{service}.at_once: must be at least 1")]
+    Nothing { service: String },
+    #[error("services are called from a tokio runtime, and there is none here")]
+    NoRuntime,
+}
+
+/// A service, as `GET /api/v1/workers` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    pub service: String,
+    pub url: String,
+    pub steps: Vec<String>,
+    /// Calls side by side at most.
+    pub at_once: usize,
+    /// Calls under way.
+    pub running: usize,
+    /// Tasks that wait for their turn.
+    pub queued: usize,
+    /// Since the start of the process, of those that the service answered at once.
+    pub completed: u64,
+    pub failed: u64,
+    /// Why the last task did not reach it; `None`: it did.
+    pub problem: Option<String>,
+}
+
+/// The bus without a broker.
+pub struct Local {
+    services: Vec<Attached>,
+    /// From a step type to the number of its service.
+    by_type: HashMap<String, usize>,
+}
+
+struct Attached {
+    steps: Vec<String>,
+    lane: Arc<Lane<Arc<Push>>>,
+}
+
+impl Local {
+    /// For the step types of this app, on the tokio runtime of the caller. `max_result_bytes`: longer results are refused.
+    pub fn new(app: &App, services: Vec<Service>, max_result_bytes: usize) -> Result<Self, Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let mut this = Self { services: Vec::with_capacity(services.len()), by_type: HashMap::new() };
+        for service in services {
+            this.attach(app, service, max_result_bytes, &runtime)?;
+        }
+        let is_unserved = |contract: &&&crate::machine::Contract| {
+            matches!(contract.runs, Runs::Service { .. }) && !this.by_type.contains_key(contract.step_type)
+        };
+        for contract in app.contracts.iter().filter(is_unserved) {
+            tracing::warn!(step_type = contract.step_type, "no service is configured for the step type: its tasks wait for one");
+        }
+        Ok(this)
+    }
+
+    fn attach(&mut self, app: &App, service: Service, max_result_bytes: usize, runtime: &Handle) -> Result<(), Error> {
+        let Service { name, url, steps, at_once } = service;
+        let uri = address(&url).map_err(|reason| Error::Address { service: name.clone(), url: shown(&url), reason })?;
+        if at_once == 0 {
+            return Err(Error::Nothing { service: name });
+        }
+        let number = self.services.len();
+        for step_type in &steps {
+            match app.contract(step_type).map(|contract| contract.runs) {
+                Some(Runs::Service { .. }) => {}
+                Some(Runs::Class(class)) => return Err(Error::Class { service: name, step_type: step_type.clone(), class }),
+                None => return Err(Error::UnknownStepType { service: name, step_type: step_type.clone(), known: known(app) }),
+            }
+            if let Some(other) = self.by_type.insert(step_type.clone(), number) {
+                let other = self.services.get(other).map_or_else(|| name.clone(), |other| other.lane.work.name.clone());
+                return Err(Error::Twice { service: name, step_type: step_type.clone(), other });
+            }
+        }
+        let limits = Limits { minimum: 0, maximum: at_once, queue: QUEUE };
+        let push = Arc::new(Push::new(name, uri, max_result_bytes));
+        let lane = Lane::new(push, limits, runtime.clone(), Arc::new(Notify::new()));
+        self.services.push(Attached { steps, lane });
+        Ok(())
+    }
+
+    /// In the order of the configuration.
+    pub fn list(&self) -> Vec<Listing> {
+        let listing = |Attached { steps, lane }: &Attached| {
+            let Load { running, queued, completed, failed } = lane.load();
+            Listing {
+                service: lane.work.name.clone(),
+                url: lane.work.url.to_string(),
+                steps: steps.clone(),
+                at_once: lane.limits.maximum,
+                running,
+                queued,
+                completed,
+                failed,
+                problem: lane.work.problem(),
+            }
+        };
+        self.services.iter().map(listing).collect()
+    }
+
+    fn service(&self, step_type: &str) -> Option<&Attached> {
+        self.services.get(*self.by_type.get(step_type)?)
+    }
+}
+
+impl Bus for Local {
+    fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
+        let job = Job { task, reports: reports.clone() };
+        let reason = match self.service(job.task.contract.step_type) {
+            None => no_service(&job.task),
+            Some(Attached { lane, .. }) => match lane.work.rests() {
+                None => return lane.submit(job).map_err(|job| job.task),
+                Some(reason) => reason,
+            },
+        };
+        let report = job.report_of(Reported::Undelivered { reason });
+        // No room for the answer: as if there had been none for the task.
+        job.reports.try_send(report).map_err(|_| job.task)
+    }
+
+    fn publish(&self, _: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
+        done(Published::Done);
+        Ok(())
+    }
+
+    fn health(&self) -> Result<(), String> {
+        let problems: Vec<String> = self.services.iter().filter_map(|service| service.lane.work.problem()).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+}
+
+fn no_service(task: &Task) -> String {
+    match task.contract.runs {
+        Runs::Service { routing_key } => {
+            let step_type = task.contract.step_type;
+            format!("no service listens on {routing_key}: name `{step_type}` under `steps` of one of the `services` in the configuration")
+        }
+        Runs::Class(class) => format!("no worker here has the step struct `{class}`"),
+    }
+}
+
+fn address(url: &str) -> Result<Uri, String> {
+    let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err("https is not supported: put a proxy on this machine in between".to_owned()),
+        _ => return Err("it has to begin with `http://`".to_owned()),
+    }
+    match uri.authority() {
+        Some(authority) if authority.as_str().contains('@') => Err("it must not hold a user name or password".to_owned()),
+        Some(authority) if !authority.host().is_empty() => Ok(uri),
+        _ => Err("it names no host".to_owned()),
+    }
+}
+
+/// Without what may be a password.
+fn shown(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}…{}", url.get(..scheme + 3).unwrap_or_default(), url.get(at..).unwrap_or_default())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+fn known(app: &App) -> String {
+    let services = app.contracts.iter().filter(|contract| matches!(contract.runs, Runs::Service { .. }));
+    services.map(|contract| contract.step_type).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,3 @@
+mod services;
+mod text;
+fn main() {}

@@ -47,14 +47,15 @@ codes! {
     BAD_TYPE = 30, "a text that is not a type";
     BAD_FIELD = 31, "details that do not belong to a field";
     EMPTY = 32, "a list or mapping that must not be empty";
-    BAD_ELSE = 33, "an `else` that is not the last branch";
-    BAD_HTTP = 34, "an HTTP trigger that is not `POST /path`";
-    TRIGGER_SOURCE = 35, "a trigger without a source, or with two";
+    BAD_HTTP = 33, "an HTTP trigger that is not `POST /path`";
+    TRIGGER_SOURCE = 34, "a trigger without a source, or with two";
 
     // 0040–0099: shape, where two places must be compared
     WORD_TWICE = 40, "a word that an enum has twice";
     LIMITS_CROSSED = 41, "a maximum below its minimum";
     INTEGER_TOO_LARGE = 42, "an integer beyond 64 bits";
+    VALUE_MISSING = 43, "a name or an element without a value";
+    BAD_ELSE = 44, "an `else` that is not the last branch";
     SCHEMA_DISAGREES = 99, "a file that the compiler accepts and the schema refuses";
 
     // 02xx: routing keys, events and routes

@@ -88,6 +88,11 @@ impl Sink {
         self.all.iter().any(|d| d.severity == Severity::Error)
     }
 
+    /// How many errors there are so far.
+    pub fn errors(&self) -> usize {
+        self.all.iter().filter(|d| d.severity == Severity::Error).count()
+    }
+
     /// In the order of files and places.
     pub fn into_sorted(mut self) -> Vec<Diagnostic> {
         self.all.sort_by(|a, b| (a.span, a.code, &a.message).cmp(&(b.span, b.code, &b.message)));

@@ -15,6 +15,7 @@ pub mod names;
 pub mod parse;
 pub mod render;
 pub mod resolve;
+pub mod schema;
 pub mod source;
 pub mod suggest;
 pub mod text;

@@ -2,38 +2,17 @@
 //! `NAME.stderr` beside it. `CRUX_BLESS=1 cargo test -p crux-compiler --test diagnostics` writes the expected texts anew: read the
 //! difference before committing it.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crux_compiler::source::{File, Files};
+use crux_compiler::source::Files;
 use crux_compiler::{codes, render};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics")
-}
-
-/// Name and files of each fixture.
 fn fixtures() -> Vec<(String, Files)> {
-    let mut all = Vec::new();
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(root()).expect("the folder of fixtures").map(|entry| entry.expect("an entry").path()).collect();
-    entries.sort();
-    for path in entries {
-        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        if path.is_dir() {
-            let files = fs::read_dir(&path).expect("a folder").map(|entry| file(&entry.expect("an entry").path())).collect();
-            all.push((name, Files::new(files)));
-        } else if path.extension().is_some_and(|extension| extension != "stderr") {
-            all.push((name, Files::new(vec![file(&path)])));
-        }
-    }
-    all
-}
-
-fn file(path: &Path) -> File {
-    let name = path.file_name().expect("a name").to_string_lossy();
-    File { path: format!("pipelines/{name}"), text: fs::read_to_string(path).expect("a readable fixture") }
+    common::fixtures("diagnostics")
 }
 
 #[test]
@@ -43,7 +22,7 @@ fn the_diagnostics_of_every_fixture_are_as_expected() {
     for (name, files) in fixtures() {
         let outcome = crux_compiler::check(&files);
         let text = render::human(&files, &outcome.diagnostics, render::Style::Plain);
-        let expected_path = root().join(format!("{name}.stderr"));
+        let expected_path = common::folder("diagnostics").join(format!("{name}.stderr"));
         if bless {
             fs::write(&expected_path, &text).expect("a writable folder");
         } else if fs::read_to_string(&expected_path).unwrap_or_default() != text {
@@ -56,8 +35,7 @@ fn the_diagnostics_of_every_fixture_are_as_expected() {
 #[test]
 fn every_expected_text_has_its_fixture() {
     let names: BTreeSet<String> = fixtures().into_iter().map(|(name, _)| name).collect();
-    for entry in fs::read_dir(root()).expect("the folder of fixtures") {
-        let path = entry.expect("an entry").path();
+    for path in common::entries(&common::folder("diagnostics")) {
         if path.extension().is_some_and(|extension| extension == "stderr") {
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
             assert!(names.contains(&name), "{} has no fixture", path.display());

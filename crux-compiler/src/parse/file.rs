@@ -14,7 +14,7 @@ use crate::model::{File, Name, OnExhausted, Output, Workflow};
 use crate::names;
 use crate::source::{FileId, Span};
 
-pub const WORKFLOW: Shape = Shape {
+pub static WORKFLOW: Shape = Shape {
     what: "a pipeline",
     schema: "Workflow",
     keys: &[
@@ -36,7 +36,7 @@ pub const WORKFLOW: Shape = Shape {
     ],
 };
 
-pub const LIBRARY: Shape = Shape { what: "a library", schema: "Library", keys: &["types", "events", "step_types", "external"] };
+pub static LIBRARY: Shape = Shape { what: "a library", schema: "Library", keys: &["types", "events", "step_types", "external"] };
 
 const ON_EXHAUSTED: &[(&str, OnExhausted)] = &[("undo", OnExhausted::Undo), ("park", OnExhausted::Park)];
 

@@ -1,6 +1,7 @@
 //! The verbs that steer: groups, branches, loops, waits, sleeps, `emit` and `fail`.
 
 use super::mapping::{Elsewhere, Mapping, Shape, list, nowhere, wrong_kind};
+use super::patterns;
 use super::scalar::{self, Zero};
 use super::step::{self, elsewhere};
 use super::tree::{BROKEN_KEY, Kind, Node, Pair};
@@ -11,29 +12,29 @@ use crate::model::{Branch, Each, MatchCase, Otherwise, Repeat, Sleep, SwitchCase
 use crate::names;
 use crate::source::Spanned;
 
-pub const GROUP: Shape = Shape { what: "a group", schema: "GroupStep", keys: &["id", "description", "steps", "when", "timeout", "catch"] };
-pub const PARALLEL: Shape =
+pub static GROUP: Shape = Shape { what: "a group", schema: "GroupStep", keys: &["id", "description", "steps", "when", "timeout", "catch"] };
+pub static PARALLEL: Shape =
     Shape { what: "a `parallel` step", schema: "ParallelStep", keys: &["id", "description", "parallel", "when", "timeout", "catch"] };
-pub const SWITCH: Shape = Shape { what: "a `switch` step", schema: "SwitchStep", keys: &["id", "description", "switch", "when", "catch"] };
-pub const EACH: Shape =
+pub static SWITCH: Shape = Shape { what: "a `switch` step", schema: "SwitchStep", keys: &["id", "description", "switch", "when", "catch"] };
+pub static EACH: Shape =
     Shape { what: "an `each` step", schema: "EachStep", keys: &["id", "description", "each", "when", "timeout", "catch"] };
-pub const REPEAT: Shape =
+pub static REPEAT: Shape =
     Shape { what: "a `repeat` step", schema: "RepeatStep", keys: &["id", "description", "repeat", "when", "timeout", "catch"] };
-pub const WAIT: Shape =
+pub static WAIT: Shape =
     Shape { what: "a `wait` step", schema: "WaitStep", keys: &["id", "description", "wait", "when", "timeout", "catch"] };
-pub const SLEEP: Shape = Shape { what: "a `sleep` step", schema: "SleepStep", keys: &["id", "description", "sleep", "when", "catch"] };
-pub const EMIT: Shape = Shape { what: "an `emit` step", schema: "EmitStep", keys: &["id", "description", "emit", "when", "catch"] };
-pub const FAIL: Shape = Shape { what: "a `fail` step", schema: "FailStep", keys: &["id", "description", "fail", "when", "catch"] };
+pub static SLEEP: Shape = Shape { what: "a `sleep` step", schema: "SleepStep", keys: &["id", "description", "sleep", "when", "catch"] };
+pub static EMIT: Shape = Shape { what: "an `emit` step", schema: "EmitStep", keys: &["id", "description", "emit", "when", "catch"] };
+pub static FAIL: Shape = Shape { what: "a `fail` step", schema: "FailStep", keys: &["id", "description", "fail", "when", "catch"] };
 
-pub const CASE: Shape = Shape { what: "a branch of `switch`", schema: "Case", keys: &["when", "steps"] };
-pub const ELSE: Shape = Shape { what: "the `else` of `switch`", schema: "Else", keys: &["else"] };
-pub const MATCH: Shape = Shape { what: "`switch`", schema: "Match", keys: &["value", "cases", "else"] };
-pub const EACH_BODY: Shape = Shape { what: "`each`", schema: "Each", keys: &["item", "in", "at_once", "steps", "yield"] };
-pub const REPEAT_BODY: Shape = Shape { what: "`repeat`", schema: "Repeat", keys: &["until", "max", "every", "steps"] };
-pub const WAIT_BODY: Shape = Shape { what: "`wait`", schema: "Wait", keys: &["event", "where"] };
-pub const SLEEP_BODY: Shape = Shape { what: "`sleep`", schema: "SleepUntil", keys: &["until"] };
-pub const EMIT_BODY: Shape = Shape { what: "`emit`", schema: "Emit", keys: &["event", "data"] };
-pub const FAIL_BODY: Shape = Shape { what: "`fail`", schema: "Fail", keys: &["error", "message"] };
+pub static CASE: Shape = Shape { what: "a branch of `switch`", schema: "Case", keys: &["when", "steps"] };
+pub static ELSE: Shape = Shape { what: "the `else` of `switch`", schema: "Else", keys: &["else"] };
+pub static MATCH: Shape = Shape { what: "`switch`", schema: "Match", keys: &["value", "cases", "else"] };
+pub static EACH_BODY: Shape = Shape { what: "`each`", schema: "Each", keys: &["item", "in", "at_once", "steps", "yield"] };
+pub static REPEAT_BODY: Shape = Shape { what: "`repeat`", schema: "Repeat", keys: &["until", "max", "every", "steps"] };
+pub static WAIT_BODY: Shape = Shape { what: "`wait`", schema: "Wait", keys: &["event", "where"] };
+pub static SLEEP_BODY: Shape = Shape { what: "`sleep`", schema: "SleepUntil", keys: &["until"] };
+pub static EMIT_BODY: Shape = Shape { what: "`emit`", schema: "Emit", keys: &["event", "data"] };
+pub static FAIL_BODY: Shape = Shape { what: "`fail`", schema: "Fail", keys: &["error", "message"] };
 
 /// `key` is the verb's key in `mapping`.
 pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
@@ -214,7 +215,7 @@ fn each(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Optio
     let item = body.need("item", "item: line", sink);
     let item = item.and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the name of an item", sink));
     let list = body.need("in", "in: input.lines", sink).and_then(|pair| scalar::expression(pair, sink));
-    let at_once = body.get("at_once").and_then(|pair| scalar::integer(pair, 1..=10_000, sink));
+    let at_once = body.get("at_once").and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
     let steps = body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
     let yields = body.get("yield").and_then(|pair| scalar::expression(pair, sink));
     Some(Each { item: item?, list: list?, at_once, steps: steps?, yields, timeout_ms })
@@ -223,7 +224,7 @@ fn each(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Optio
 fn repeat(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Option<Repeat> {
     let body = body(pair, &REPEAT_BODY, "{ until: steps.poll.done, max: 10, steps: [...] }", sink)?;
     let until = body.need("until", "until: steps.poll.done", sink).and_then(|pair| scalar::expression(pair, sink));
-    let max = body.need("max", "max: 10", sink).and_then(|pair| scalar::integer(pair, 1..=10_000, sink));
+    let max = body.need("max", "max: 10", sink).and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
     let every_ms = body.get("every").and_then(|pair| scalar::duration(pair, Zero::Allowed, sink));
     let steps = body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
     Some(Repeat { until: until?, max: max?, every_ms, steps: steps?, timeout_ms })

@@ -4,6 +4,7 @@
 mod file;
 mod flow;
 mod mapping;
+pub(crate) mod patterns;
 mod policy;
 mod scalar;
 mod step;
@@ -16,6 +17,7 @@ mod value;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::model;
+use crate::schema;
 use crate::source::{FileId, Files, Span};
 
 /// Largest file, in bytes.
@@ -39,9 +41,68 @@ fn parse_file(id: FileId, path: &str, source: &str, sink: &mut Sink) -> Option<m
         );
         return None;
     }
+    let errors_before = sink.errors();
     let mut inner = Sink::default();
     let root = tree::read(id, source, &mut inner);
     let unreadable = root.is_none() && inner.has_errors();
     sink.append(inner);
-    if unreadable { None } else { file::file(id, name, root.as_ref(), sink) }
+    if unreadable {
+        return None;
+    }
+    let model = file::file(id, name, root.as_ref(), sink);
+    if let Some(root) = root.filter(|_| sink.errors() == errors_before) {
+        cross_check(id, &root, sink);
+    }
+    model
 }
+
+/// The JSON Schema must accept what the parser accepts, or editors would show errors in pipelines that are right.
+fn cross_check(id: FileId, root: &tree::Node, sink: &mut Sink) {
+    if let Some(disagreement) = schema::refusal(&root.to_json()) {
+        let span = root.find(&disagreement.path).unwrap_or(Span { file: id, start: 0, end: 0 });
+        sink.push(
+            Diagnostic::error(
+                codes::SCHEMA_DISAGREES,
+                span,
+                format!("the JSON Schema refuses what the compiler accepts: {}", disagreement.message),
+            )
+            .label("here")
+            .help("this is a fault of Crux; please report it with this pipeline"),
+        );
+    }
+}
+
+/// Every mapping of the language with its keys, for the test that the schema has the same.
+#[cfg(test)]
+pub(crate) const SHAPES: &[&mapping::Shape] = &[
+    &file::WORKFLOW,
+    &file::LIBRARY,
+    &types::FIELD,
+    &policy::STEP_TYPE,
+    &policy::RETRY,
+    &policy::TIMEOUT,
+    &trigger::TRIGGER,
+    &trigger::HOOKS,
+    &step::WORK,
+    &step::CHILD,
+    &step::UNDO,
+    &step::CATCH,
+    &flow::GROUP,
+    &flow::PARALLEL,
+    &flow::SWITCH,
+    &flow::EACH,
+    &flow::REPEAT,
+    &flow::WAIT,
+    &flow::SLEEP,
+    &flow::EMIT,
+    &flow::FAIL,
+    &flow::CASE,
+    &flow::ELSE,
+    &flow::MATCH,
+    &flow::EACH_BODY,
+    &flow::REPEAT_BODY,
+    &flow::WAIT_BODY,
+    &flow::SLEEP_BODY,
+    &flow::EMIT_BODY,
+    &flow::FAIL_BODY,
+];

@@ -1,6 +1,7 @@
 //! `retry`, `timeout` and the keys of a contract, wherever they stand.
 
 use super::mapping::{Mapping, Shape, nowhere};
+use super::patterns;
 use super::scalar::{self, Zero};
 use super::tree::{Kind, Pair};
 use super::types;
@@ -10,12 +11,12 @@ use crate::model::{Contract, Effect, Name, Retry, StepType, Timeout};
 use crate::names;
 use crate::source::Spanned;
 
-pub const RETRY: Shape =
+pub static RETRY: Shape =
     Shape { what: "`retry`", schema: "Retry", keys: &["attempts", "backoff", "factor", "max", "jitter", "only", "never"] };
 
-pub const TIMEOUT: Shape = Shape { what: "`timeout`", schema: "TimeoutParts", keys: &["queue", "run", "heartbeat", "total"] };
+pub static TIMEOUT: Shape = Shape { what: "`timeout`", schema: "TimeoutParts", keys: &["queue", "run", "heartbeat", "total"] };
 
-pub const STEP_TYPE: Shape = Shape {
+pub static STEP_TYPE: Shape = Shape {
     what: "a step type",
     schema: "StepType",
     keys: &["description", "class", "routing_key", "takes", "returns", "raises", "effect", "reports", "payload", "retry", "timeout"],
@@ -43,13 +44,10 @@ pub fn retry(pair: &Pair, sink: &mut Sink) -> Option<Retry> {
     Some(Retry { span: mapping.span, attempts: attempts?, backoff_ms, factor, max_ms, jitter, only, never })
 }
 
-/// Beyond it the first back-off already is the last.
-const FACTOR_MAX: f64 = 1000.0;
-
 fn factor(pair: &Pair, sink: &mut Sink) -> Option<Spanned<f64>> {
     let factor = scalar::number(pair, sink)?;
-    if !(1.0..=FACTOR_MAX).contains(&factor.value) {
-        scalar::out_of_range(pair, &format!("from 1 to {FACTOR_MAX}"), sink);
+    if !(1.0..=patterns::FACTOR_MAX).contains(&factor.value) {
+        scalar::out_of_range(pair, &format!("from 1 to {}", patterns::FACTOR_MAX), sink);
         return None;
     }
     Some(factor)

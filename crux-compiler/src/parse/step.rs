@@ -13,7 +13,7 @@ use crate::names;
 use crate::source::Spanned;
 use crate::suggest;
 
-pub const WORK: Shape = Shape {
+pub static WORK: Shape = Shape {
     what: "a `type` step",
     schema: "WorkStep",
     keys: &[
@@ -39,22 +39,22 @@ pub const WORK: Shape = Shape {
     ],
 };
 
-pub const CHILD: Shape = Shape {
+pub static CHILD: Shape = Shape {
     what: "a `child` step",
     schema: "ChildStep",
     keys: &["id", "description", "child", "with", "when", "retry", "timeout", "catch", "undo"],
 };
 
-pub const UNDO: Shape = Shape {
+pub static UNDO: Shape = Shape {
     what: "`undo`",
     schema: "UndoWork",
     keys: &["type", "class", "routing_key", "takes", "returns", "raises", "effect", "reports", "payload", "with", "retry", "timeout"],
 };
 
-pub const CATCH: Shape = Shape { what: "an element of `catch`", schema: "Catch", keys: &["error", "steps"] };
+pub static CATCH: Shape = Shape { what: "an element of `catch`", schema: "Catch", keys: &["error", "steps"] };
 
 /// Each verb's key and the shape of its step. `class` and `routing_key` alone are work too, `steps` alone is a group.
-const VERBS: &[(&str, &Shape)] = &[
+static VERBS: &[(&str, &Shape)] = &[
     ("type", &WORK),
     ("parallel", &flow::PARALLEL),
     ("switch", &flow::SWITCH),

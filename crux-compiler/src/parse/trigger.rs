@@ -8,14 +8,11 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::model::{Hooks, Name, Trigger, TriggerSource};
 
-pub const TRIGGER: Shape = Shape { what: "a trigger", schema: "Trigger", keys: &["http", "event", "kafka", "cron", "with", "when", "key"] };
+pub static TRIGGER: Shape = Shape { what: "a trigger", schema: "Trigger", keys: &["http", "event", "kafka", "cron", "with", "when", "key"] };
 
-pub const HOOKS: Shape = Shape { what: "`hooks`", schema: "Hooks", keys: &["on_start", "on_complete", "on_failure"] };
+pub static HOOKS: Shape = Shape { what: "`hooks`", schema: "Hooks", keys: &["on_start", "on_complete", "on_failure"] };
 
 const SOURCES: [&str; 4] = ["http", "event", "kafka", "cron"];
-
-/// The pattern of an HTTP trigger, for the schema: a path of words, without parameters.
-pub const HTTP_PATTERN: &str = "^POST (/[A-Za-z0-9._~-]+)+$";
 
 pub fn triggers(pair: &Pair, sink: &mut Sink) -> Vec<Trigger> {
     scalar::elements(pair, sink).unwrap_or_default().iter().filter_map(|node| trigger(node, sink)).collect()

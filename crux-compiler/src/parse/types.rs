@@ -12,16 +12,16 @@ use crate::source::Span;
 use crate::suggest;
 use crate::text::Text;
 
-pub const FIELD: Shape = Shape {
+pub static FIELD: Shape = Shape {
     what: "a field with details",
     schema: "Field",
     keys: &["$type", "$default", "$min", "$max", "$pattern", "$secret", "$description"],
 };
 
 /// Deepest `list<list<…>>`.
-const NESTING_MAX: usize = 16;
+pub const NESTING_MAX: usize = 8;
 
-const BASES: &[(&str, TypeShape)] = &[
+pub const BASES: &[(&str, TypeShape)] = &[
     ("string", TypeShape::String),
     ("integer", TypeShape::Integer),
     ("number", TypeShape::Number),

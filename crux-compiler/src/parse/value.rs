@@ -40,7 +40,7 @@ fn entry(pair: &Pair, sink: &mut Sink) -> Option<Entry> {
     }
     if matches!(pair.value.kind, Kind::Absent) {
         sink.push(
-            Diagnostic::error(codes::WRONG_KIND, pair.key.span, format!("`{}` has no value", pair.key.value))
+            Diagnostic::error(codes::VALUE_MISSING, pair.key.span, format!("`{}` has no value", pair.key.value))
                 .label("nothing stands behind it")
                 .help("write `null` for an absent value; in `{ }` a comma ends a text, so a text with a comma needs quotes"),
         );
@@ -53,7 +53,7 @@ fn entry(pair: &Pair, sink: &mut Sink) -> Option<Entry> {
 pub fn value(node: &Node, sink: &mut Sink) -> Option<Spanned<Value>> {
     let value = match &node.kind {
         Kind::Absent => {
-            let diagnostic = Diagnostic::error(codes::WRONG_KIND, node.span, "an element of this list is empty");
+            let diagnostic = Diagnostic::error(codes::VALUE_MISSING, node.span, "an element of this list is empty");
             sink.push(diagnostic.label("nothing stands here").help("write `null` for an absent value"));
             return None;
         }

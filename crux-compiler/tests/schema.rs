@@ -35,7 +35,8 @@ fn the_schema_refuses_what_the_compiler_refuses_for_its_shape() {
 #[test]
 fn both_accept_what_is_right() {
     let validator = validator();
-    for (name, files) in common::fixtures("accepted") {
+    let shipped = [("the shipped pipelines".to_owned(), common::shipped())];
+    for (name, files) in common::fixtures("accepted").into_iter().chain(shipped) {
         let outcome = crux_compiler::check(&files);
         let text = crux_compiler::render::human(&files, &outcome.diagnostics, crux_compiler::render::Style::Plain);
         assert!(!outcome.has_errors(), "{name}:\n{text}");

@@ -8,7 +8,8 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::model::{Hooks, Name, Trigger, TriggerSource};
 
-pub static TRIGGER: Shape = Shape { what: "a trigger", schema: "Trigger", keys: &["http", "event", "kafka", "cron", "with", "when", "key"] };
+pub static TRIGGER: Shape =
+    Shape { what: "a trigger", schema: "Trigger", keys: &["http", "event", "kafka", "cron", "with", "when", "key"] };
 
 pub static HOOKS: Shape = Shape { what: "`hooks`", schema: "Hooks", keys: &["on_start", "on_complete", "on_failure"] };
 

@@ -25,6 +25,18 @@ pub fn fixtures(name: &str) -> Vec<(String, Files)> {
     all
 }
 
+/// The pipelines that ship with the project, as one folder.
+#[allow(dead_code, reason = "not every test crate reads them")]
+pub fn shipped() -> Files {
+    Files::new(
+        entries(&folder("../../pipelines"))
+            .iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+            .map(|path| file(path))
+            .collect(),
+    )
+}
+
 pub fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();

@@ -4,10 +4,12 @@
 //! stand in [`compile`], each with all its diagnostics before the next one begins. Start reading there, then `model` and `ir`, the
 //! two shapes that a pipeline has between its text and its Rust.
 
+pub mod cargo;
 pub mod check;
 pub mod codes;
 pub mod diagnostic;
 pub mod expr;
+pub mod folder;
 pub mod ir;
 pub mod lower;
 pub mod model;
@@ -19,6 +21,7 @@ pub mod schema;
 pub mod source;
 pub mod suggest;
 pub mod text;
+pub mod tools;
 pub mod types;
 pub mod typing;
 pub mod units;
@@ -31,11 +34,18 @@ use source::Files;
 pub struct Outcome {
     /// `None` if there are errors.
     pub program: Option<ir::Program>,
+    /// The generated file; `None` if there are errors or nobody has asked for it.
+    pub rust: Option<String>,
     /// Errors and warnings, in the order of files and places.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Outcome {
+    /// Nothing could be made because of these.
+    pub fn failed(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { program: None, rust: None, diagnostics }
+    }
+
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == diagnostic::Severity::Error)
     }
@@ -45,7 +55,17 @@ impl Outcome {
 pub fn check(files: &Files) -> Outcome {
     let mut sink = Sink::default();
     let program = program(files, &mut sink);
-    Outcome { program, diagnostics: sink.into_sorted() }
+    Outcome { program, rust: None, diagnostics: sink.into_sorted() }
+}
+
+/// The same, and the Rust that is made of them.
+pub fn compile(files: &Files) -> Outcome {
+    check(files)
+}
+
+/// What stands in for the generated file as long as there has never been a good one.
+pub(crate) fn skeleton() -> String {
+    "// The pipelines have errors; `cargo build` shows them.\n".into()
 }
 
 fn program(files: &Files, sink: &mut Sink) -> Option<ir::Program> {

@@ -115,9 +115,9 @@ fn short(path: &Path) -> PathBuf {
 /// `services:` with nothing below it is as if it were not there.
 fn without_nulls(value: Value) -> Value {
     match value {
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, without_nulls(value))).collect())
-        }
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, without_nulls(value))).collect(),
+        ),
         other => other,
     }
 }
@@ -131,11 +131,8 @@ struct Overlay {
 }
 
 fn overlays(sources: &Sources) -> Vec<Overlay> {
-    let mut variables: Vec<&(String, String)> = sources
-        .environment
-        .iter()
-        .filter(|(name, _)| name.starts_with(PREFIX) && !NOT_SETTINGS.contains(&name.as_str()))
-        .collect();
+    let mut variables: Vec<&(String, String)> =
+        sources.environment.iter().filter(|(name, _)| name.starts_with(PREFIX) && !NOT_SETTINGS.contains(&name.as_str())).collect();
     variables.sort();
     let variables = variables.into_iter().map(|(name, value)| {
         let words = name.trim_start_matches(PREFIX).split("__").collect::<Vec<_>>();

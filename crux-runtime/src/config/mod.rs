@@ -204,7 +204,8 @@ impl Config {
         let host = self.server.host.as_str();
         let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
         if !is_loopback {
-            let text = format!("`{host}` is reachable from other machines, and nothing here asks who calls: use 127.0.0.1, ::1 or localhost");
+            let text =
+                format!("`{host}` is reachable from other machines, and nothing here asks who calls: use 127.0.0.1, ::1 or localhost");
             return Err(Problem::new("server.host", text));
         }
         if self.server.max_connections == 0 {
@@ -212,7 +213,10 @@ impl Config {
         }
         for origin in &self.server.origins {
             if !is_origin(origin) {
-                return Err(Problem::new("server.origins", format!("`{origin}` is not an origin: write scheme, host and port, like `http://localhost:5173`")));
+                return Err(Problem::new(
+                    "server.origins",
+                    format!("`{origin}` is not an origin: write scheme, host and port, like `http://localhost:5173`"),
+                ));
             }
         }
         for (name, service) in &self.services {

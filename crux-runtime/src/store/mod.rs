@@ -2,6 +2,8 @@
 //! for one instance and for nothing else. A store knows instances, rows, marks, subscriptions and kept events; it does not know what a
 //! workflow is, and never looks into a row.
 
+pub mod sqlite;
+
 use std::future::Future;
 use std::pin::Pin;
 
@@ -207,15 +209,21 @@ pub enum Error {
     /// A bug, or a damaged store.
     #[error("the store failed: {0}")]
     Broken(String),
-    #[error("{path} is in use by another process: stop it, or set another `store.path`")]
-    InUse { path: String },
+    #[error("{path} is in use by another process{}: stop it, or set another `store.path`", number(.pid))]
+    InUse { path: String, pid: Option<u32> },
     #[error("{path} was written by a newer version of Crux (format {found}, this binary reads up to {known})")]
     Newer { path: String, found: u32, known: u32 },
 }
 
-/// The contract. Every method may be called from any task; answers come in the order of the questions.
+fn number(pid: &Option<u32>) -> String {
+    pid.map_or(String::new(), |pid| format!(" (number {pid})"))
+}
+
+/// The contract. Every method may be called from any task; an answer knows all that was answered before its question was asked. What is
+/// asked for is done also if the caller drops the future.
 pub trait Store: Send + Sync + 'static {
-    /// Appends rows of any instances, each for itself; at most one per instance in a batch. Durable when answered.
+    /// Appends rows of any instances, each for itself; at most one per instance in a batch. Durable when answered. One that leaves a gap
+    /// is [`Error::Broken`].
     fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>>;
 
     /// Clears marks; may be done lazily, and lost: then more is looked at after a restart than needed.
@@ -240,7 +248,7 @@ pub trait Store: Send + Sync + 'static {
     /// Idempotent.
     fn unsubscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>>;
 
-    /// Who waits for that event with that value or for any value, in a stable order, after `after`.
+    /// Who waits for that event with that value or for any value (`None`: only the latter), in a stable order, after `after`.
     fn subscribers(
         &self,
         event: String,

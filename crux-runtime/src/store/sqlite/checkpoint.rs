@@ -1,0 +1,145 @@
+//! Moves what is committed from the log into the database, on a connection and a thread of its own, so that no commit has to.
+//!
+//! While commits go on, a checkpoint never quite reaches the log's end, and only a log that has been copied to its end can begin anew. So
+//! when the log is long, the committer is held at a gate for the last few pages.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, MAIN_DB};
+
+use super::OnFatal;
+use super::error::{broken, is_fatal};
+use crate::store::Error;
+
+/// A checkpoint begins every so many pages.
+const STEP_PAGES: i32 = 2_000;
+
+/// From this length on the log is made to begin anew.
+const LONG_PAGES: i32 = 16_000;
+
+/// The committer is held when only so many pages are left, or after [`TRIES`] rounds.
+const REST_PAGES: i32 = 100;
+
+const TRIES: usize = 5;
+
+/// Either the committer is inside, or the checkpointer has closed it.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inside: bool,
+    closed: bool,
+}
+
+/// In the gate, or holding it closed.
+pub(super) struct Passage<'g> {
+    gate: &'g Gate,
+    closes: bool,
+}
+
+impl Gate {
+    pub fn enter(&self) -> Passage<'_> {
+        let mut state = self.wait_while(|state| state.closed);
+        state.inside = true;
+        Passage { gate: self, closes: false }
+    }
+
+    fn close(&self) -> Passage<'_> {
+        self.lock().closed = true;
+        drop(self.wait_while(|state| state.inside));
+        Passage { gate: self, closes: true }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_while(&self, condition: impl Fn(&mut State) -> bool) -> MutexGuard<'_, State> {
+        self.changed.wait_while(self.lock(), condition).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        if self.closes {
+            state.closed = false;
+        } else {
+            state.inside = false;
+        }
+        drop(state);
+        self.gate.changed.notify_one();
+    }
+}
+
+/// The committer's end: tells how long the log is.
+pub(super) struct Nudge {
+    seen_pages: AtomicI32,
+    wake: SyncSender<()>,
+}
+
+impl Nudge {
+    /// Called after each commit.
+    pub fn log_has(&self, pages: i32) {
+        let seen = self.seen_pages.load(Ordering::Relaxed);
+        // A log that is shorter than before has begun anew.
+        if pages < seen || pages - seen >= STEP_PAGES {
+            self.seen_pages.store(pages, Ordering::Relaxed);
+            if pages >= STEP_PAGES {
+                // Full: it has been told and has not come to it.
+                let _ = self.wake.try_send(());
+            }
+        }
+    }
+}
+
+/// Runs until the [`Nudge`] is dropped.
+pub(super) fn start(conn: Connection, gate: Arc<Gate>, on_fatal: OnFatal) -> Result<(Nudge, JoinHandle<()>), Error> {
+    let (wake, woken) = sync_channel(1);
+    let run = move || run(&conn, &gate, &woken, &on_fatal);
+    let thread = thread::Builder::new()
+        .name("crux-checkpoint".to_owned())
+        .spawn(run)
+        .map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?;
+    Ok((Nudge { seen_pages: AtomicI32::new(0), wake }, thread))
+}
+
+fn run(conn: &Connection, gate: &Gate, woken: &Receiver<()>, on_fatal: &OnFatal) {
+    while woken.recv().is_ok() {
+        match checkpoint(conn, gate) {
+            Ok(()) => {}
+            Err(error) if is_fatal(&error) => {
+                on_fatal(&broken("a checkpoint could not be written", &error));
+                return;
+            }
+            // The log grows meanwhile; the next nudge tries again.
+            Err(error) => tracing::warn!(%error, "a checkpoint has to be tried again"),
+        }
+    }
+}
+
+fn checkpoint(conn: &Connection, gate: &Gate) -> rusqlite::Result<()> {
+    let passive = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::PASSIVE);
+    let (mut log, mut copied) = passive()?;
+    if log < LONG_PAGES {
+        return Ok(());
+    }
+    for _ in 0..TRIES {
+        if log - copied <= REST_PAGES {
+            break;
+        }
+        (log, copied) = passive()?;
+    }
+    let closed = gate.close();
+    passive()?;
+    drop(closed);
+    Ok(())
+}

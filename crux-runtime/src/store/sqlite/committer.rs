@@ -1,0 +1,314 @@
+//! The thread that writes. It takes what is there, never waits for company, and commits it as one group; answers come after the commit.
+//! Nothing else writes to the database.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, MAIN_DB};
+
+use super::append::Appender;
+use super::checkpoint::Gate;
+use super::error::{before_commit, broken, closed, is_fatal, is_full};
+use super::heads::{Head, Heads, Mark};
+use super::lock::Lock;
+use super::queue::{Job, Reply};
+use super::space::Space;
+use super::tail::{Lazy, Tail};
+use super::{OnFatal, checkpoint, restart, schema};
+use crate::store::{Error, Settled};
+
+/// A group has at most about so many rows, so that the last of a crowd does not pay for all.
+const GROUP_ROWS: usize = 1_024;
+
+/// What the thread owns.
+pub(super) struct Committer {
+    pub conn: Connection,
+    pub lock: Lock,
+    pub heads: Arc<Heads>,
+    pub space: Space,
+    pub on_fatal: OnFatal,
+}
+
+impl Committer {
+    /// Reads the tail, then works until it is told to close or all callers are gone.
+    pub fn run(self, jobs: &Receiver<Job>, ready: &SyncSender<Result<(), Error>>) {
+        let Self { mut conn, lock, heads, space, on_fatal } = self;
+        let gate = Arc::new(Gate::default());
+        let checkpoints = match start_checkpoints(&mut conn, &gate, &on_fatal) {
+            Ok(thread) => thread,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let restarted = restart::read_tail(&conn, &heads);
+        let last = match restarted.and_then(|(tail, next_row)| Ok((tail, Appender::new(&conn, next_row)?))) {
+            Err(error) => return drop(ready.send(Err(before_commit(&error)))),
+            Ok((tail, appender)) => {
+                // Whoever opens the store waits for this; if he has gone, the queue is closed as well.
+                let _ = ready.send(Ok(()));
+                let mut groups = Groups { conn: &conn, appender, tail, heads, space, on_fatal, gate: &gate, broken: None };
+                groups.run(jobs)
+            }
+        };
+        let (readers, reply, written) = last;
+        for reader in readers {
+            // A reader that panicked has lost its own question only.
+            let _ = reader.join();
+        }
+        // Dropping the hook ends the checkpointer.
+        let unhooked = conn.wal_hook(None::<fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>>);
+        if unhooked.is_ok() {
+            let _ = checkpoints.join();
+        }
+        let closed = written.and_then(|()| {
+            conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE).map(|_| ()).map_err(|error| before_commit(&error))
+        });
+        drop(conn);
+        drop(lock);
+        if let Some(reply) = reply {
+            let _ = reply.send(closed);
+        }
+    }
+}
+
+fn start_checkpoints(conn: &mut Connection, gate: &Arc<Gate>, on_fatal: &OnFatal) -> Result<JoinHandle<()>, Error> {
+    let path = conn.path().unwrap_or_default().to_owned();
+    let own = schema::open_checkpointer(path.as_ref())?;
+    let (nudge, thread) = checkpoint::start(own, gate.clone(), on_fatal.clone())?;
+    let hook = move |_: &mut rusqlite::hooks::Wal, pages| {
+        nudge.log_has(pages);
+        Ok(())
+    };
+    conn.wal_hook(Some(hook)).map_err(|error| broken("cannot watch the log", &error))?;
+    Ok(thread)
+}
+
+type Last = (Vec<JoinHandle<()>>, Option<Reply<()>>, Result<(), Error>);
+
+struct Groups<'c> {
+    conn: &'c Connection,
+    appender: Appender<'c>,
+    tail: Tail,
+    heads: Arc<Heads>,
+    space: Space,
+    on_fatal: OnFatal,
+    gate: &'c Gate,
+    /// After an error that leaves the disk unknown nothing is written any more.
+    broken: Option<Error>,
+}
+
+impl Groups<'_> {
+    fn run(&mut self, jobs: &Receiver<Job>) -> Last {
+        let mut group = Vec::new();
+        loop {
+            match self.wait(jobs) {
+                Ok(job) => group.push(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return (Vec::new(), None, self.flush()),
+            }
+            let mut rows = group.first().map_or(0, rows_of);
+            while rows < GROUP_ROWS
+                && let Ok(job) = jobs.try_recv()
+            {
+                rows += rows_of(&job);
+                group.push(job);
+            }
+            let close = group.iter().position(|job| matches!(job, Job::Close { .. }));
+            let last = close.map(|at| group.swap_remove(at));
+            self.commit(&mut group);
+            if let Some(Job::Close { readers, reply }) = last {
+                return (readers, reply, self.flush());
+            }
+        }
+    }
+
+    fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        match self.tail.next().filter(|_| self.broken.is_none()) {
+            Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Does all of `group`, in one transaction, and answers.
+    fn commit(&mut self, group: &mut Vec<Job>) {
+        if let Some(error) = &self.broken {
+            return group.drain(..).for_each(|job| answer(job, Err(error.clone())));
+        }
+        let now = Instant::now();
+        for job in group.iter() {
+            if let Job::Settle { batch, .. } = job {
+                batch.iter().for_each(|settled| self.settle(now, *settled));
+            }
+        }
+        let grows = group.iter().any(grows);
+        let refusal = if grows { self.space.refusal() } else { None };
+        let mut done = self.transaction(group, now, refusal.as_deref());
+        if let Err(Error::Full(text)) = &done
+            && grows
+            && refusal.is_none()
+        {
+            // What has begun goes first.
+            done = self.transaction(group, now, Some(&text.clone()));
+        }
+        group.drain(..).for_each(|job| answer(job, done.clone()));
+    }
+
+    fn transaction(&mut self, group: &mut [Job], now: Instant, refusal: Option<&str>) -> Result<(), Error> {
+        let writes = group.iter().any(|job| !matches!(job, Job::Settle { .. }));
+        if !writes && self.tail.due(now, &self.heads, |_| false).is_empty() {
+            return Ok(());
+        }
+        let _passage = self.gate.enter();
+        let lazy = match self.fill(group, now, refusal) {
+            Ok(lazy) => lazy,
+            Err(error) => {
+                self.roll_back();
+                return Err(before_commit(&error));
+            }
+        };
+        self.finish(&lazy, now)
+    }
+
+    /// Everything up to the commit.
+    fn fill(&mut self, group: &mut [Job], now: Instant, refusal: Option<&str>) -> rusqlite::Result<Lazy> {
+        self.appender.clear();
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        for job in group {
+            match job {
+                Job::Append(appending) => {
+                    appending.results.clear();
+                    for append in &appending.batch {
+                        appending.results.push(self.appender.append(&self.heads, append, refusal)?);
+                    }
+                }
+                Job::Write(write) => match refusal {
+                    Some(refusal) if write.grows() => write.refuse(Error::Full(refusal.to_owned())),
+                    _ => write.run(self.conn)?,
+                },
+                Job::Settle { .. } | Job::Close { .. } => {}
+            }
+        }
+        let staged = &self.appender.staged.heads;
+        let lazy = self.tail.due(now, &self.heads, |instance| staged.contains_key(&instance));
+        self.write_lazy(&lazy)?;
+        Ok(lazy)
+    }
+
+    fn write_lazy(&mut self, lazy: &Lazy) -> rusqlite::Result<()> {
+        self.appender.write_heads(&lazy.heads)?;
+        if let Some(mark) = lazy.mark {
+            self.conn.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'mark'")?.execute([mark])?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, lazy: &Lazy, now: Instant) -> Result<(), Error> {
+        if let Err(error) = self.conn.execute_batch("COMMIT") {
+            if is_fatal(&error) {
+                let error = broken("a commit failed and what is on the disk is not known", &error);
+                self.broken = Some(error.clone());
+                (self.on_fatal)(&error);
+                return Err(error);
+            }
+            self.roll_back();
+            return Err(if is_full(&error) { before_commit(&error) } else { Error::Unavailable(error.to_string()) });
+        }
+        self.tail.written(lazy);
+        for (row, instance) in &self.appender.staged.rows {
+            self.tail.appended(*row, *instance);
+        }
+        for (instance, head) in &self.appender.staged.heads {
+            if let Some(Head { seq, mark: Mark::Settled(_), .. }) = head {
+                self.tail.settled(now, *instance, *seq);
+            }
+        }
+        self.heads.change(self.appender.staged.heads.drain());
+        self.appender.committed();
+        Ok(())
+    }
+
+    fn roll_back(&mut self) {
+        self.appender.rolled_back();
+        // SQLite has rolled back by itself after some errors.
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            let error = broken("a transaction can neither be ended nor undone", &error);
+            self.broken = Some(error.clone());
+            (self.on_fatal)(&error);
+        }
+    }
+
+    /// In memory at once, on disk when the instance stays as it is for a while.
+    fn settle(&mut self, now: Instant, settled: Settled) {
+        self.appender.clear();
+        let head = match self.appender.head(&self.heads, settled.instance) {
+            Ok(head) => head,
+            Err(error) => {
+                // The mark stays: more is looked at after a restart than needed.
+                tracing::warn!(instance = %settled.instance, %error, "cannot clear the mark");
+                return;
+            }
+        };
+        if let Some(head) = head.filter(|head| head.seq == settled.seq) {
+            let head = Head { mark: Mark::Settled(settled.wake_at), ..head };
+            self.heads.change(std::iter::once((settled.instance, Some(head))));
+            self.tail.settled(now, settled.instance, settled.seq);
+        }
+    }
+
+    /// Writes what is lazy.
+    fn flush(&mut self) -> Result<(), Error> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        let lazy = self.tail.all(&self.heads);
+        if lazy.is_empty() {
+            return Ok(());
+        }
+        self.appender.clear();
+        let written = self.conn.execute_batch("BEGIN IMMEDIATE").and_then(|()| self.write_lazy(&lazy));
+        if let Err(error) = written {
+            self.roll_back();
+            return Err(before_commit(&error));
+        }
+        self.finish(&lazy, Instant::now())
+    }
+}
+
+fn rows_of(job: &Job) -> usize {
+    match job {
+        Job::Append(appending) => appending.batch.len(),
+        Job::Settle { .. } | Job::Write(_) | Job::Close { .. } => 1,
+    }
+}
+
+fn grows(job: &Job) -> bool {
+    match job {
+        Job::Append(appending) => appending.batch.iter().any(|append| append.start.is_some()),
+        Job::Write(write) => write.grows(),
+        Job::Settle { .. } | Job::Close { .. } => false,
+    }
+}
+
+/// Whoever asked may have gone away: then nobody needs the answer.
+fn answer(job: Job, done: Result<(), Error>) {
+    match job {
+        Job::Append(appending) => {
+            let results = match done {
+                Ok(()) => appending.results,
+                Err(error) => vec![Err(error); appending.batch.len()],
+            };
+            let _ = appending.reply.send(Ok(results));
+            drop(appending.room);
+        }
+        Job::Settle { reply, room, .. } => {
+            let _ = reply.send(done);
+            drop(room);
+        }
+        Job::Write(write) => write.answer(done),
+        Job::Close { reply: Some(reply), .. } => drop(reply.send(Err(closed()))),
+        Job::Close { reply: None, .. } => {}
+    }
+}

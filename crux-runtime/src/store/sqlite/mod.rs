@@ -1,0 +1,221 @@
+//! The store in one SQLite file, for one process. One thread writes ([`committer`]), a few read ([`readers`]), one moves the log into the
+//! database ([`checkpoint`]); callers only wait for answers. An answered append is on the disk: the loss window is 0.
+//!
+//! Start reading at [`schema`], then [`append`]. No SQL is written outside this folder.
+
+mod append;
+mod chain;
+mod checkpoint;
+mod committer;
+mod error;
+mod heads;
+mod lock;
+mod queue;
+mod read;
+mod readers;
+mod restart;
+mod schema;
+mod space;
+mod tail;
+mod write;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use self::committer::Committer;
+use self::error::closed;
+use self::heads::Heads;
+use self::lock::Lock;
+use self::queue::Queue;
+use self::readers::Readers;
+use self::space::Space;
+use super::{Append, Appended, Error, Filter, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription};
+use crate::id::InstanceId;
+use crate::machine::Time;
+
+/// What to do when it is not known any more what is on the disk. The default logs and ends the process; a restart then finds out.
+pub type OnFatal = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// Where the store is, and its sizes.
+#[derive(Clone)]
+pub struct Options {
+    /// The database; its log, its index and its lock file are beside it.
+    pub path: PathBuf,
+    /// Threads that read.
+    pub readers: usize,
+    /// Starts and events are refused ([`Error::Full`]) while less than this is free, so that what has begun can go on.
+    pub reserve_bytes: u64,
+    pub on_fatal: OnFatal,
+}
+
+impl Options {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), readers: 2, reserve_bytes: 64 << 20, on_fatal: Arc::new(abort) }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, readers, reserve_bytes, on_fatal: _ } = self;
+        f.debug_struct("Options")
+            .field("path", path)
+            .field("readers", readers)
+            .field("reserve_bytes", reserve_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+fn abort(error: &Error) {
+    tracing::error!(%error, "the process ends, because it cannot know what is on the disk; a restart reads it again");
+    std::process::abort();
+}
+
+/// See the module.
+pub struct Sqlite {
+    queue: Queue,
+    readers: Readers,
+    heads: Arc<Heads>,
+    space: Space,
+    committer: Option<thread::JoinHandle<()>>,
+}
+
+impl Sqlite {
+    /// Opens the store, or makes it; waits for the disk. It must be the only one on that path.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let Options { path, readers, reserve_bytes, on_fatal } = options;
+        let lock = Lock::take(&path)?;
+        let conn = schema::open_writer(&path)?;
+        let heads = Arc::new(Heads::default());
+        let space = Space::of(&path, reserve_bytes);
+        let (queue, jobs) = Queue::new();
+        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+        let committer = Committer { conn, lock, heads: heads.clone(), space: space.clone(), on_fatal };
+        let thread = thread::Builder::new()
+            .name("crux-commit".to_owned())
+            .spawn(move || committer.run(&jobs, &ready))
+            .map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?;
+        is_ready.recv().map_err(|_| closed())??;
+        let readers = Readers::start(&path, readers)?;
+        Ok(Self { queue, readers, heads, space, committer: Some(thread) })
+    }
+}
+
+impl Drop for Sqlite {
+    /// As [`Store::close`], without an answer.
+    fn drop(&mut self) {
+        let closing = self.queue.close(self.readers.close());
+        drop(closing);
+        if let Some(committer) = self.committer.take() {
+            // A committer that panicked has answered nobody.
+            let _ = committer.join();
+        }
+    }
+}
+
+impl Store for Sqlite {
+    fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>> {
+        self.queue.append(batch)
+    }
+
+    fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>> {
+        self.queue.settle(batch)
+    }
+
+    fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
+        self.readers.ask(move |conn| read::record(conn, instance))
+    }
+
+    fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>> {
+        let heads = self.heads.clone();
+        self.readers.ask(move |conn| read::rows(conn, &heads, instance, after, limit))
+    }
+
+    fn list(&self, filter: Filter) -> Pending<Result<Vec<Record>, Error>> {
+        self.readers.ask(move |conn| read::list(conn, &filter))
+    }
+
+    fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>> {
+        let heads = self.heads.clone();
+        self.readers.ask(move |conn| read::unsettled(conn, &heads, after, limit))
+    }
+
+    fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
+        let heads = self.heads.clone();
+        self.readers.ask(move |conn| read::due(conn, &heads, after, until, limit))
+    }
+
+    fn subscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>> {
+        self.queue.write(batch.len(), false, move |conn| write::subscribe(conn, &batch))
+    }
+
+    fn unsubscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>> {
+        self.queue.write(batch.len(), false, move |conn| write::unsubscribe(conn, &batch))
+    }
+
+    fn subscribers(
+        &self,
+        event: String,
+        value: Option<String>,
+        after: Option<Subscription>,
+        limit: usize,
+    ) -> Pending<Result<Vec<Subscription>, Error>> {
+        self.readers.ask(move |conn| read::subscribers(conn, &event, value.as_deref(), after.as_ref(), limit))
+    }
+
+    fn keep(&self, batch: Vec<KeptEvent>) -> Pending<Result<Vec<bool>, Error>> {
+        self.queue.write(batch.len(), true, move |conn| write::keep(conn, &batch))
+    }
+
+    fn kept(&self, event: String, value: Option<String>, now: Time) -> Pending<Result<Vec<KeptEvent>, Error>> {
+        self.readers.ask(move |conn| read::kept(conn, &event, value.as_deref(), now))
+    }
+
+    fn delivered(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>> {
+        self.queue.write(batch.len(), false, move |conn| write::delivered(conn, &batch))
+    }
+
+    fn undelivered(&self, limit: usize) -> Pending<Result<Vec<KeptEvent>, Error>> {
+        self.readers.ask(move |conn| read::undelivered(conn, limit))
+    }
+
+    fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {
+        self.queue.write(1, false, move |conn| write::define(conn, &hash, &document))
+    }
+
+    fn definition(&self, hash: String) -> Pending<Result<Option<String>, Error>> {
+        self.readers.ask(move |conn| read::definition(conn, &hash))
+    }
+
+    fn expire(&self, now: Time, limit: usize) -> Pending<Result<usize, Error>> {
+        let expired = self.readers.ask(move |conn| read::expired(conn, now, limit));
+        let events = self.queue.write(1, false, move |conn| write::forget_events(conn, now, limit));
+        let (queue, heads) = (self.queue.clone(), self.heads.clone());
+        Box::pin(async move {
+            events.await?;
+            let mut rest = expired.await?;
+            let mut count = 0;
+            loop {
+                let (batch, heads) = (rest.clone(), heads.clone());
+                let removed = queue.write(1, false, move |conn| write::remove(conn, &heads, &batch, now)).await?;
+                count += removed.instances;
+                rest.drain(..removed.seen);
+                if rest.is_empty() && !removed.rows_left {
+                    return Ok(count);
+                }
+            }
+        })
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.space.free_bytes()
+    }
+
+    fn close(&self) -> Pending<Result<(), Error>> {
+        match self.queue.close(self.readers.close()) {
+            Some(answer) => Box::pin(async move { answer.await.map_err(|_| closed())? }),
+            None => Box::pin(async { Err(closed()) }),
+        }
+    }
+}

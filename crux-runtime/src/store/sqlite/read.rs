@@ -1,0 +1,261 @@
+//! Questions about instances, events and definitions. What memory knows of heads and marks wins over the records; it is asked first where
+//! an instance could otherwise be missed while it moves from memory to its record.
+
+use std::collections::BinaryHeap;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::chain;
+use super::error::before_commit;
+use super::heads::Heads;
+use crate::id::InstanceId;
+use crate::machine::Time;
+use crate::store::{Error, Filter, KeptEvent, Record, Seq, Status, Stored, Subscription};
+
+const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at
+    FROM instance i JOIN kind k ON k.kind = i.kind";
+
+pub(super) fn record(conn: &Connection, instance: InstanceId) -> Result<Option<Record>, Error> {
+    let read = || conn.prepare_cached(&format!("{RECORD} WHERE i.id = ?1"))?.query_row([instance.0], to_record).optional();
+    read().map_err(|error| before_commit(&error))
+}
+
+pub(super) fn rows(conn: &Connection, heads: &Heads, instance: InstanceId, after: Seq, limit: usize) -> Result<Vec<Stored>, Error> {
+    // Before the snapshot is taken: what was in memory then is in the snapshot.
+    let active = heads.get(instance);
+    let snapshot = conn.unchecked_transaction().map_err(|error| before_commit(&error))?;
+    let head = match active {
+        Some(head) => Some((head.row, head.seq)),
+        None => snapshot
+            .prepare_cached("SELECT head, seq FROM instance WHERE id = ?1")
+            .and_then(|mut read| read.query_row([instance.0], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+            .map_err(|error| before_commit(&error))?,
+    };
+    let Some((row, seq)) = head else { return Ok(Vec::new()) };
+    Ok(chain::rows(&snapshot, row, seq, after, limit)?)
+}
+
+/// Bounded work: with workflow or status given, one index range per workflow version and status is open, and the newest of their heads is
+/// taken until there are enough.
+pub(super) fn list(conn: &Connection, filter: &Filter) -> Result<Vec<Record>, Error> {
+    let ids = match filter {
+        Filter { workflow: None, status: None, owner: None, .. } => list_all(conn, filter),
+        // What has completed is most of all: there the owner says more.
+        Filter { owner: Some(owner), status: None | Some(Status::Completed), .. } if !owner.is_empty() => {
+            return list_owned(conn, filter, owner).map_err(|error| before_commit(&error));
+        }
+        _ => return list_merged(conn, filter).map_err(|error| before_commit(&error)),
+    };
+    ids.map_err(|error| before_commit(&error))
+}
+
+fn list_all(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
+    let mut read = conn.prepare_cached(&format!("{RECORD} WHERE i.id < ?1 ORDER BY i.id DESC LIMIT ?2"))?;
+    read.query_map(params![before(filter), limit(filter.limit)], to_record)?.collect()
+}
+
+fn list_owned(conn: &Connection, filter: &Filter, owner: &str) -> rusqlite::Result<Vec<Record>> {
+    let mut read = conn.prepare_cached(&format!(
+        "{RECORD} WHERE i.owner = ?1 AND i.owner <> '' AND i.id < ?2 AND (?3 IS NULL OR k.workflow = ?3) AND (?4 IS NULL OR i.status = ?4)
+         ORDER BY i.id DESC LIMIT ?5"
+    ))?;
+    let status = filter.status.map(Status::word);
+    read.query_map(params![owner, before(filter), filter.workflow, status, limit(filter.limit)], to_record)?.collect()
+}
+
+fn list_merged(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
+    let snapshot = conn.unchecked_transaction()?;
+    let kinds: Vec<i64> = snapshot
+        .prepare_cached("SELECT kind FROM kind WHERE ?1 IS NULL OR workflow = ?1")?
+        .query_map([&filter.workflow], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut next =
+        snapshot.prepare_cached("SELECT id FROM instance WHERE kind = ?1 AND status = ?2 AND id < ?3 ORDER BY id DESC LIMIT 1")?;
+    let mut older = |kind: i64, status: Status, than: &[u8]| -> rusqlite::Result<Option<([u8; 16], i64, Status)>> {
+        next.query_row(params![kind, status.word(), than], |row| Ok((row.get(0)?, kind, status))).optional()
+    };
+    let mut newest = BinaryHeap::new();
+    for kind in kinds {
+        for status in Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|wanted| wanted == *status)) {
+            newest.extend(older(kind, status, before(filter))?);
+        }
+    }
+    let mut read = snapshot.prepare_cached(&format!("{RECORD} WHERE i.id = ?1"))?;
+    let mut found = Vec::new();
+    while found.len() < filter.limit
+        && let Some((id, kind, status)) = newest.pop()
+    {
+        newest.extend(older(kind, status, &id)?);
+        let record = read.query_row([id], to_record)?;
+        if filter.owner.as_ref().is_none_or(|owner| *owner == record.owner) {
+            found.push(record);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn unsettled(conn: &Connection, heads: &Heads, after: Option<InstanceId>, limit: usize) -> Result<Vec<InstanceId>, Error> {
+    let mut found = heads.unsettled(after, limit);
+    let stored = || -> rusqlite::Result<Vec<InstanceId>> {
+        let mut read = conn.prepare_cached("SELECT id FROM instance WHERE unsettled = 1 AND id > ?1 ORDER BY id")?;
+        let mut rows = read.query([after.as_ref().map_or(&[][..], |after| &after.0[..])])?;
+        let mut stored = Vec::new();
+        while stored.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let id = InstanceId(row.get(0)?);
+            // Of those in memory it is known better.
+            if !heads.contains(id) {
+                stored.push(id);
+            }
+        }
+        Ok(stored)
+    };
+    found.extend(stored().map_err(|error| before_commit(&error))?);
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(limit);
+    Ok(found)
+}
+
+pub(super) fn due(
+    conn: &Connection,
+    heads: &Heads,
+    after: Option<(Time, InstanceId)>,
+    until: Time,
+    limit: usize,
+) -> Result<Vec<(Time, InstanceId)>, Error> {
+    let mut found = heads.due(after, until, limit);
+    let stored = || -> rusqlite::Result<Vec<(Time, InstanceId)>> {
+        let mut read = conn.prepare_cached(
+            "SELECT wake_at, id FROM instance
+             WHERE wake_at IS NOT NULL AND (wake_at, id) > (?1, ?2) AND wake_at <= ?3 ORDER BY wake_at, id",
+        )?;
+        let (at, id) = after.as_ref().map_or((i64::MIN, &[][..]), |(at, id)| (at.0, &id.0));
+        let mut rows = read.query(params![at, id, until.0])?;
+        let mut stored = Vec::new();
+        while stored.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let (at, id) = (Time(row.get(0)?), InstanceId(row.get(1)?));
+            if !heads.contains(id) {
+                stored.push((at, id));
+            }
+        }
+        Ok(stored)
+    };
+    found.extend(stored().map_err(|error| before_commit(&error))?);
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(limit);
+    Ok(found)
+}
+
+pub(super) fn subscribers(
+    conn: &Connection,
+    event: &str,
+    value: Option<&str>,
+    after: Option<&Subscription>,
+    limit: usize,
+) -> Result<Vec<Subscription>, Error> {
+    let read = || -> rusqlite::Result<Vec<Subscription>> {
+        let mut read = conn.prepare_cached(
+            "SELECT any_value, value, instance, path FROM subscription
+             WHERE event = ?1 AND any_value = ?2 AND value = ?3 AND (instance, path) > (?4, ?5) ORDER BY instance, path LIMIT ?6",
+        )?;
+        let mut found: Vec<Subscription> = Vec::new();
+        // Those that wait for the value come first, then those that wait for any.
+        for any in [false, true] {
+            let wanted = match value {
+                Some(value) if !any => value,
+                None if !any => continue,
+                _ => "",
+            };
+            let start = match after {
+                Some(after) if after.value.is_none() && !any => continue,
+                Some(after) if after.value.is_none() == any => (&after.instance.0[..], after.path.as_str()),
+                _ => (&[][..], ""),
+            };
+            let rows = read.query_map(params![event, any, wanted, start.0, start.1, self::limit(limit - found.len())], |row| {
+                let value = if row.get(0)? { None } else { Some(row.get(1)?) };
+                Ok(Subscription { event: event.to_owned(), value, instance: InstanceId(row.get(2)?), path: row.get(3)? })
+            })?;
+            for subscription in rows {
+                found.push(subscription?);
+            }
+        }
+        Ok(found)
+    };
+    read().map_err(|error| before_commit(&error))
+}
+
+const EVENT: &str = "SELECT name, value, id, data, at, keep_until FROM event";
+
+pub(super) fn kept(conn: &Connection, event: &str, value: Option<&str>, now: Time) -> Result<Vec<KeptEvent>, Error> {
+    let read = || -> rusqlite::Result<Vec<KeptEvent>> {
+        let of_value = if value.is_some() { "AND value = ?3" } else { "AND ?3 IS NULL" };
+        let mut read = conn.prepare_cached(&format!("{EVENT} WHERE name = ?1 AND keep_until > ?2 {of_value} ORDER BY row"))?;
+        read.query_map(params![event, now.0, value], to_event)?.collect()
+    };
+    read().map_err(|error| before_commit(&error))
+}
+
+pub(super) fn undelivered(conn: &Connection, limit: usize) -> Result<Vec<KeptEvent>, Error> {
+    let read = || -> rusqlite::Result<Vec<KeptEvent>> {
+        let mut read = conn.prepare_cached(&format!("{EVENT} WHERE delivered = 0 ORDER BY row LIMIT ?1"))?;
+        read.query_map([self::limit(limit)], to_event)?.collect()
+    };
+    read().map_err(|error| before_commit(&error))
+}
+
+pub(super) fn definition(conn: &Connection, hash: &str) -> Result<Option<String>, Error> {
+    let read = || conn.prepare_cached("SELECT document FROM definition WHERE hash = ?1")?.query_row([hash], |row| row.get(0)).optional();
+    read().map_err(|error| before_commit(&error))
+}
+
+/// Instances whose time of keeping is over, the longest first.
+pub(super) fn expired(conn: &Connection, now: Time, limit: usize) -> Result<Vec<InstanceId>, Error> {
+    let read = || -> rusqlite::Result<Vec<InstanceId>> {
+        let mut read = conn.prepare_cached(
+            "SELECT id FROM instance WHERE expires_at IS NOT NULL AND expires_at <= ?1 AND unsettled = 0 ORDER BY expires_at LIMIT ?2",
+        )?;
+        read.query_map(params![now.0, self::limit(limit)], |row| Ok(InstanceId(row.get(0)?)))?.collect()
+    };
+    read().map_err(|error| before_commit(&error))
+}
+
+fn limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Ids less than this one; longer than any id where all are wanted.
+fn before(filter: &Filter) -> &[u8] {
+    filter.after.as_ref().map_or(&[0xff; 17], |after| &after.0)
+}
+
+fn to_record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    let word: String = row.get(5)?;
+    let unknown = || rusqlite::Error::InvalidColumnType(5, format!("status `{word}`"), rusqlite::types::Type::Text);
+    let status = Status::ALL.into_iter().find(|status| status.word() == word).ok_or_else(unknown)?;
+    Ok(Record {
+        instance: InstanceId(row.get(0)?),
+        workflow: row.get(1)?,
+        version: row.get(2)?,
+        definition: row.get(3)?,
+        owner: row.get(4)?,
+        status,
+        started_at: Time(row.get(6)?),
+        ended_at: row.get::<_, Option<i64>>(7)?.map(Time),
+    })
+}
+
+fn to_event(row: &Row<'_>) -> rusqlite::Result<KeptEvent> {
+    Ok(KeptEvent {
+        name: row.get(0)?,
+        value: row.get(1)?,
+        id: row.get(2)?,
+        data: row.get(3)?,
+        at: Time(row.get(4)?),
+        keep_until: Time(row.get(5)?),
+    })
+}

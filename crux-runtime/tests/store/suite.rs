@@ -1,0 +1,463 @@
+//! What every store must do, told by what its callers notice.
+
+use crux_runtime::id::InstanceId;
+use crux_runtime::machine::Time;
+use crux_runtime::store::{Append, Appended, Error, Filter, RecordChange, Settled, Status};
+
+use crate::bed::{Bed, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request, start, subscription, text};
+
+/// Makes a test of each function here for one kind of store.
+#[macro_export]
+macro_rules! suite {
+    ($bed:expr => $($test:ident)*) => {
+        $(#[tokio::test]
+        async fn $test() {
+            $crate::suite::$test(&$bed).await;
+        })*
+    };
+    ($bed:expr) => {
+        $crate::suite! { $bed =>
+            a_journal_grows_row_by_row
+            a_row_that_comes_too_late_gets_what_came_before
+            the_same_append_again_is_told_apart_from_a_foreign_one
+            a_conflict_in_a_batch_stays_alone
+            an_append_that_cannot_follow_is_refused
+            a_request_id_starts_one_instance
+            rows_come_in_pages
+            a_record_follows_its_instance
+            lists_are_newest_first_filtered_and_in_pages
+            settling_clears_the_mark_unless_the_journal_has_grown
+            unsettled_instances_come_in_pages_by_id
+            due_instances_come_in_pages_earliest_first
+            an_append_with_nothing_to_do_is_settled_at_once
+            subscribers_are_found_by_value_and_by_any
+            events_are_kept_once_until_their_time_and_until_delivered
+            definitions_are_kept_once
+            what_is_old_goes_and_its_request_id_with_it
+            everything_is_there_after_a_restart
+            a_closed_store_says_so
+        }
+    };
+}
+
+pub async fn a_journal_grows_row_by_row(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, vec![start(id(1)), start(id(2))]).await;
+    done(&*store, vec![next(id(1), 2)]).await;
+    done(&*store, vec![next(id(1), 3), next(id(2), 2)]).await;
+    assert_rows(&*store, id(1), 3).await;
+    assert_rows(&*store, id(2), 2).await;
+    assert_eq!(all_rows(&*store, id(3)).await, []);
+}
+
+pub async fn a_row_that_comes_too_late_gets_what_came_before(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, vec![start(id(1))]).await;
+    done(&*store, vec![next(id(1), 2)]).await;
+    done(&*store, vec![next(id(1), 3)]).await;
+    let Ok(Appended::Behind(rows)) = one(&*store, next(id(1), 2)).await else { panic!("it was not behind") };
+    assert_eq!(rows.iter().map(|row| (row.seq, row.row.clone())).collect::<Vec<_>>(), [(2, text(id(1), 2)), (3, text(id(1), 3))]);
+    let Ok(Appended::Behind(rows)) = one(&*store, start(id(1))).await else { panic!("it was not behind") };
+    assert_eq!(rows.len(), 3);
+    assert_rows(&*store, id(1), 3).await;
+}
+
+pub async fn the_same_append_again_is_told_apart_from_a_foreign_one(bed: &Bed) {
+    let store = (bed.open)();
+    let first = Append { start: Some(with_request("r", 1)), ..start(id(1)) };
+    let second = next(id(1), 2);
+    done(&*store, vec![first.clone()]).await;
+    assert!(matches!(one(&*store, first.clone()).await, Ok(Appended::Same)));
+    done(&*store, vec![second.clone()]).await;
+    assert!(matches!(one(&*store, second.clone()).await, Ok(Appended::Same)));
+    done(&*store, vec![next(id(1), 3)]).await;
+    assert!(matches!(one(&*store, second).await, Ok(Appended::Same)));
+    assert!(matches!(one(&*store, first).await, Ok(Appended::Same)));
+    assert_rows(&*store, id(1), 3).await;
+}
+
+pub async fn a_conflict_in_a_batch_stays_alone(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, vec![start(id(1)), start(id(2)), start(id(3))]).await;
+    done(&*store, vec![next(id(2), 2)]).await;
+    let results = store.append(vec![next(id(1), 2), next(id(2), 2), next(id(9), 2), next(id(3), 2)]).await;
+    assert!(
+        matches!(&results[..], [Ok(Appended::Done), Ok(Appended::Behind(_)), Err(Error::Broken(_)), Ok(Appended::Done)]),
+        "{results:?}"
+    );
+    for n in 1..=3 {
+        assert_rows(&*store, id(n), 2).await;
+    }
+}
+
+pub async fn an_append_that_cannot_follow_is_refused(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, vec![start(id(1))]).await;
+    assert!(matches!(one(&*store, next(id(1), 3)).await, Err(Error::Broken(_))));
+    assert!(matches!(one(&*store, next(id(2), 1)).await, Err(Error::Broken(_))));
+    assert!(matches!(one(&*store, next(id(1), 0)).await, Err(Error::Broken(_))));
+    assert_rows(&*store, id(1), 1).await;
+    assert!(store.record(id(2)).await.unwrap().is_none());
+}
+
+fn with_request(request_id: &str, input: u8) -> Box<crux_runtime::store::NewInstance> {
+    let mut new = new_instance("order");
+    new.request = Some(request(request_id, input));
+    new
+}
+
+pub async fn a_request_id_starts_one_instance(bed: &Bed) {
+    let store = (bed.open)();
+    let with = |n, request_id: &str, input| Append { start: Some(with_request(request_id, input)), ..start(id(n)) };
+    // Both at once: one of them is first.
+    let results = store.append(vec![with(1, "r", 1), with(2, "r", 1), with(3, "other", 1)]).await;
+    assert!(
+        matches!(results[..], [Ok(Appended::Done), Ok(Appended::Used { instance, same_input: true }), Ok(Appended::Done)] if instance == id(1)),
+        "{results:?}"
+    );
+    assert!(matches!(one(&*store, with(4, "r", 2)).await, Ok(Appended::Used { instance, same_input: false }) if instance == id(1)));
+    for n in [2, 4] {
+        assert!(store.record(id(n)).await.unwrap().is_none());
+        assert_eq!(all_rows(&*store, id(n)).await, []);
+    }
+    // Another client's or workflow's id is another.
+    let mut new = with_request("r", 1);
+    new.request.as_mut().unwrap().scope = "client/other".to_owned();
+    done(&*store, vec![Append { start: Some(new), ..start(id(5)) }]).await;
+}
+
+pub async fn rows_come_in_pages(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, vec![start(id(1))]).await;
+    for seq in 2..=25 {
+        done(&*store, vec![Append { settled: seq - 2, ..next(id(1), seq) }]).await;
+    }
+    let mut seen = Vec::new();
+    loop {
+        let page = store.rows(id(1), seen.last().copied().unwrap_or(0), 10).await.unwrap();
+        assert!(page.iter().all(|row| row.settled == row.seq.saturating_sub(2)));
+        seen.extend(page.iter().map(|row| row.seq));
+        if page.len() < 10 {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=25).collect::<Vec<_>>());
+    assert_eq!(store.rows(id(1), 25, 10).await.unwrap(), []);
+    assert_eq!(store.rows(id(1), 90, 10).await.unwrap(), []);
+    assert_eq!(store.rows(id(1), 3, 0).await.unwrap(), []);
+}
+
+pub async fn a_record_follows_its_instance(bed: &Bed) {
+    let store = (bed.open)();
+    let mut new = new_instance("order");
+    new.owner = "ann".to_owned();
+    done(&*store, vec![Append { start: Some(new), ..start(id(1)) }]).await;
+    let record = store.record(id(1)).await.unwrap().unwrap();
+    assert_eq!((record.instance, record.workflow.as_str(), record.version), (id(1), "order", 1));
+    assert_eq!((record.definition.as_str(), record.owner.as_str()), ("hash of order", "ann"));
+    assert_eq!((record.status, record.started_at, record.ended_at), (Status::Processing, T0, None));
+
+    done(&*store, vec![next(id(1), 2)]).await;
+    assert_eq!(store.record(id(1)).await.unwrap().unwrap().status, Status::Processing);
+    done(&*store, vec![end(id(1), 3, Status::Failed, Time(T0.0 + 5), 1_000)]).await;
+    let record = store.record(id(1)).await.unwrap().unwrap();
+    assert_eq!((record.status, record.ended_at), (Status::Failed, Some(Time(T0.0 + 5))));
+
+    // A failed one can be retried.
+    let again = RecordChange { status: Status::Processing, ended: None };
+    done(&*store, vec![Append { record: Some(again), ..next(id(1), 4) }]).await;
+    let record = store.record(id(1)).await.unwrap().unwrap();
+    assert_eq!((record.status, record.ended_at), (Status::Processing, None));
+    assert_eq!(store.expire(Time(T0.0 + 1_000_000), 10).await.unwrap(), 0);
+    assert_rows(&*store, id(1), 4).await;
+}
+
+pub async fn lists_are_newest_first_filtered_and_in_pages(bed: &Bed) {
+    let store = (bed.open)();
+    // 1..=60: workflows a, b, c in turn; every fifth is ann's; every fourth has completed, every tenth failed.
+    for n in 1..=60 {
+        let mut new = new_instance(["a", "b", "c"][(n % 3) as usize]);
+        new.version = 1 + u32::try_from(n % 2).unwrap();
+        if n % 5 == 0 {
+            new.owner = "ann".to_owned();
+        }
+        done(&*store, vec![Append { start: Some(new), ..start(id(n)) }]).await;
+        let status = if n % 10 == 0 { Status::Failed } else { Status::Completed };
+        if n % 4 == 0 || n % 10 == 0 {
+            done(&*store, vec![end(id(n), 2, status, T0, 1)]).await;
+        }
+    }
+    let status_of = |n: u64| match n {
+        _ if n.is_multiple_of(10) => Status::Failed,
+        _ if n.is_multiple_of(4) => Status::Completed,
+        _ => Status::Processing,
+    };
+    for workflow in [None, Some("a"), Some("c"), Some("none")] {
+        for status in [None, Some(Status::Completed), Some(Status::Failed), Some(Status::Processing), Some(Status::Parked)] {
+            for owner in [None, Some("ann"), Some(""), Some("bob")] {
+                let expected: Vec<InstanceId> = (1..=60)
+                    .rev()
+                    .filter(|n| workflow.is_none_or(|workflow| workflow == ["a", "b", "c"][(n % 3) as usize]))
+                    .filter(|n| status.is_none_or(|status| status == status_of(*n)))
+                    .filter(|n| owner.is_none_or(|owner| owner == if n % 5 == 0 { "ann" } else { "" }))
+                    .map(id)
+                    .collect();
+                let mut listed = Vec::new();
+                loop {
+                    let after = listed.last().copied();
+                    let (workflow, owner) = (workflow.map(str::to_owned), owner.map(str::to_owned));
+                    let page = store.list(Filter { workflow, status, owner, after, limit: 7 }).await.unwrap();
+                    listed.extend(page.iter().map(|record| record.instance));
+                    if page.len() < 7 {
+                        break;
+                    }
+                }
+                assert_eq!(listed, expected, "{workflow:?} {status:?} {owner:?}");
+            }
+        }
+    }
+    assert_eq!(store.list(Filter::default()).await.unwrap(), []);
+}
+
+pub async fn settling_clears_the_mark_unless_the_journal_has_grown(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, vec![start(id(1)), start(id(2))]).await;
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(1), id(2)]);
+    done(&*store, vec![next(id(2), 2)]).await;
+    let settled = |n, seq| Settled { instance: id(n), seq, wake_at: None };
+    store.settle(vec![settled(1, 1), settled(2, 1), settled(3, 1)]).await.unwrap();
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(2)]);
+    store.settle(vec![settled(2, 2)]).await.unwrap();
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), []);
+    // The next append sets it again.
+    done(&*store, vec![next(id(1), 2)]).await;
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(1)]);
+    assert_rows(&*store, id(1), 2).await;
+}
+
+pub async fn unsettled_instances_come_in_pages_by_id(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, (1..=25).map(|n| start(id(n))).collect()).await;
+    store.settle(vec![Settled { instance: id(13), seq: 1, wake_at: None }]).await.unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let page = store.unsettled(seen.last().copied(), 10).await.unwrap();
+        seen.extend(&page);
+        if page.len() < 10 {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=25).filter(|n| *n != 13).map(id).collect::<Vec<_>>());
+}
+
+pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, (1..=6).map(|n| start(id(n))).collect()).await;
+    let settled = |n, at| Settled { instance: id(n), seq: 1, wake_at: Some(Time(at)) };
+    store.settle(vec![settled(1, 400), settled(2, 300), settled(3, 100), settled(4, 200), settled(5, 900), settled(6, 300)]).await.unwrap();
+    let due = async |until, limit| {
+        let mut found: Vec<(Time, InstanceId)> = Vec::new();
+        loop {
+            let page = store.due(found.last().copied(), Time(until), limit).await.unwrap();
+            found.extend(&page);
+            if page.len() < limit {
+                return found;
+            }
+        }
+    };
+    let all = [(100, 3), (200, 4), (300, 2), (300, 6), (400, 1), (900, 5)].map(|(at, n)| (Time(at), id(n)));
+    for limit in [1, 2, 10] {
+        assert_eq!(due(99, limit).await, []);
+        assert_eq!(due(100, limit).await, all[..1]);
+        assert_eq!(due(300, limit).await, all[..4]);
+        assert_eq!(due(1_000, limit).await, all);
+    }
+    // One that goes on is not due any more, one that is settled again is so anew.
+    done(&*store, vec![next(id(3), 2), next(id(4), 2)]).await;
+    store.settle(vec![Settled { instance: id(4), seq: 2, wake_at: Some(Time(350)) }]).await.unwrap();
+    store.settle(vec![Settled { instance: id(2), seq: 1, wake_at: None }]).await.unwrap();
+    assert_eq!(due(360, 10).await, [(Time(300), id(6)), (Time(350), id(4))]);
+}
+
+pub async fn an_append_with_nothing_to_do_is_settled_at_once(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, vec![start(id(1)), start(id(2))]).await;
+    done(&*store, vec![Append { settled: 2, ..end(id(1), 2, Status::Completed, T0, 1_000) }]).await;
+    done(&*store, vec![Append { settled: 1, ..end(id(2), 2, Status::Completed, T0, 1_000) }]).await;
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(2)]);
+    assert_rows(&*store, id(1), 2).await;
+    // It need not be an end.
+    done(&*store, vec![start(id(4))]).await;
+    store.settle(vec![Settled { instance: id(4), seq: 1, wake_at: Some(Time(9)) }]).await.unwrap();
+    done(&*store, vec![Append { settled: 2, ..next(id(4), 2) }]).await;
+    assert_eq!(store.due(None, Time(9), 10).await.unwrap(), []);
+    // One row can be a whole life.
+    let ended = RecordChange { status: Status::Failed, ended: Some((T0, 1_000)) };
+    done(&*store, vec![Append { settled: 1, record: Some(ended), ..start(id(3)) }]).await;
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(2)]);
+    assert_rows(&*store, id(3), 1).await;
+    assert_eq!(store.record(id(3)).await.unwrap().unwrap().status, Status::Failed);
+}
+
+pub async fn subscribers_are_found_by_value_and_by_any(bed: &Bed) {
+    let store = (bed.open)();
+    let valued: Vec<_> = (1..=7).map(|n| subscription("paid", Some("o-1"), id(n), "wait")).collect();
+    let any: Vec<_> = (3..=5).map(|n| subscription("paid", None, id(n), "other")).collect();
+    let empty = subscription("paid", Some(""), id(9), "empty");
+    let two = subscription("paid", Some("o-1"), id(7), "wait2");
+    store.subscribe([&valued[..], &any[..], std::slice::from_ref(&empty)].concat()).await.unwrap();
+    store.subscribe(vec![valued[0].clone(), two.clone(), subscription("sent", Some("o-1"), id(1), "wait")]).await.unwrap();
+    let find = async |value: Option<&str>, limit| {
+        let mut found = Vec::new();
+        loop {
+            let value = value.map(str::to_owned);
+            let page = store.subscribers("paid".to_owned(), value, found.last().cloned(), limit).await.unwrap();
+            found.extend(page.iter().cloned());
+            if page.len() < limit {
+                return found;
+            }
+        }
+    };
+    for limit in [1, 2, 3, 100] {
+        let mut found = find(Some("o-1"), limit).await;
+        assert_eq!(found.len(), 11, "{found:?}");
+        found.sort_by_key(|one| (one.value.is_none(), one.instance, one.path.clone()));
+        assert_eq!(found, [&valued[..], std::slice::from_ref(&two), &any[..]].concat());
+        assert_eq!(find(Some("o-2"), limit).await.len(), 3);
+        assert_eq!(find(Some(""), limit).await.len(), 4);
+        assert_eq!(find(None, limit).await.len(), 3);
+    }
+    store.unsubscribe(vec![valued[2].clone(), any[0].clone(), subscription("paid", None, id(1), "wait")]).await.unwrap();
+    store.unsubscribe(vec![valued[2].clone()]).await.unwrap();
+    assert_eq!(find(Some("o-1"), 100).await.len(), 9);
+    assert_eq!(find(None, 100).await, any[1..]);
+}
+
+pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed) {
+    let store = (bed.open)();
+    let first = event("paid", Some("o-1"), "e-1", 10, 100);
+    let second = event("paid", Some("o-2"), "e-2", 11, 100);
+    let third = event("paid", Some("o-1"), "e-3", 12, 50);
+    let other = event("sent", None, "e-1", 13, 100);
+    let kept = store.keep(vec![first.clone(), second.clone(), first.clone()]).await.unwrap();
+    assert_eq!(kept, [true, true, false]);
+    let changed = event("paid", Some("o-9"), "e-1", 99, 999);
+    assert_eq!(store.keep(vec![changed, third.clone(), other.clone()]).await.unwrap(), [false, true, true]);
+    let find = |name: &str, value: Option<&str>, now| store.kept(name.to_owned(), value.map(str::to_owned), Time(now));
+    assert_eq!(find("paid", Some("o-1"), 20).await.unwrap(), [first.clone(), third.clone()]);
+    assert_eq!(find("paid", Some("o-1"), 50).await.unwrap(), [first.clone()]);
+    assert_eq!(find("paid", None, 20).await.unwrap(), [first.clone(), second.clone(), third.clone()]);
+    assert_eq!(find("sent", None, 20).await.unwrap(), [other.clone()]);
+    assert_eq!(find("sent", Some("o-1"), 20).await.unwrap(), []);
+
+    assert_eq!(store.undelivered(2).await.unwrap(), [first.clone(), second.clone()]);
+    store.delivered(vec![("paid".to_owned(), "e-1".to_owned()), ("sent".to_owned(), "e-1".to_owned())]).await.unwrap();
+    assert_eq!(store.undelivered(10).await.unwrap(), [second.clone(), third.clone()]);
+    // Delivered ones are still found by waits that come later.
+    assert_eq!(find("paid", Some("o-1"), 20).await.unwrap(), [first.clone(), third.clone()]);
+
+    // What is delivered and past its time goes; what nobody has got yet stays.
+    store.delivered(vec![("paid".to_owned(), "e-3".to_owned())]).await.unwrap();
+    store.expire(Time(60), 10).await.unwrap();
+    assert_eq!(find("paid", Some("o-1"), 0).await.unwrap(), [first]);
+    store.expire(Time(100), 10).await.unwrap();
+    assert_eq!(find("paid", None, 0).await.unwrap(), [second.clone()]);
+    assert_eq!(store.undelivered(10).await.unwrap(), [second]);
+    assert_eq!(store.keep(vec![third]).await.unwrap(), [true]);
+}
+
+pub async fn definitions_are_kept_once(bed: &Bed) {
+    let store = (bed.open)();
+    assert_eq!(store.definition("h".to_owned()).await.unwrap(), None);
+    store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
+    store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
+    assert_eq!(store.definition("h".to_owned()).await.unwrap().as_deref(), Some("{}"));
+}
+
+pub async fn what_is_old_goes_and_its_request_id_with_it(bed: &Bed) {
+    let store = (bed.open)();
+    let at = |ms: i64| Time(T0.0 + ms);
+    let settled = |n, seq| Settled { instance: id(n), seq, wake_at: None };
+    for n in 1..=6 {
+        done(&*store, vec![Append { start: Some(with_request(&format!("r{n}"), 1)), ..start(id(n)) }]).await;
+    }
+    // 1 and 2 are over at 100, 3 at 200, 4 has not ended, 5 still has effects to be done, 6 is settled with its last row.
+    let ends = [(1, 100), (2, 100), (3, 200), (5, 100)].map(|(n, keep_ms)| end(id(n), 2, Status::Completed, at(0), keep_ms));
+    done(&*store, ends.to_vec()).await;
+    done(&*store, vec![Append { settled: 2, ..end(id(6), 2, Status::Completed, at(0), 100) }]).await;
+    store.settle(vec![settled(1, 2), settled(2, 2), settled(3, 2), settled(4, 1)]).await.unwrap();
+    let there = async |wanted: &[u64]| {
+        for n in 1..=6 {
+            let is = store.record(id(n)).await.unwrap().is_some();
+            assert_eq!(is, wanted.contains(&n), "instance {n}");
+            assert_eq!(all_rows(&*store, id(n)).await.is_empty(), !is, "rows of {n}");
+        }
+        assert_eq!(store.list(Filter { limit: 10, ..Filter::default() }).await.unwrap().len(), wanted.len());
+    };
+    assert_eq!(store.expire(at(99), 10).await.unwrap(), 0);
+    there(&[1, 2, 3, 4, 5, 6]).await;
+    // At most so many at a time; clearing marks is lazy, so that it may take a while until they may go.
+    let mut gone = 0;
+    for _ in 0..100 {
+        let count = store.expire(at(150), 2).await.unwrap();
+        assert!(count <= 2);
+        gone += count;
+        if gone == 3 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(gone, 3);
+    there(&[3, 4, 5]).await;
+    let again = |n, request_id: &str| Append { start: Some(with_request(request_id, 1)), ..start(id(n)) };
+    done(&*store, vec![again(11, "r1")]).await;
+    assert!(matches!(one(&*store, again(13, "r3")).await, Ok(Appended::Used { instance, .. }) if instance == id(3)));
+}
+
+pub async fn everything_is_there_after_a_restart(bed: &Bed) {
+    let store = (bed.open)();
+    for n in 1..=5 {
+        done(&*store, vec![Append { start: Some(with_request(&format!("r{n}"), 1)), ..start(id(n)) }]).await;
+        done(&*store, vec![next(id(n), 2)]).await;
+    }
+    let settled = |n, wake_at| Settled { instance: id(n), seq: 2, wake_at };
+    store.settle(vec![settled(1, None), settled(2, Some(Time(70)))]).await.unwrap();
+    done(&*store, vec![end(id(3), 3, Status::Completed, T0, 1_000), next(id(4), 3)]).await;
+    store.subscribe(vec![subscription("paid", None, id(1), "wait")]).await.unwrap();
+    store.keep(vec![event("paid", None, "e", 1, 100)]).await.unwrap();
+    store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+
+    let store = (bed.open)();
+    for (n, rows) in [(1, 2), (2, 2), (3, 3), (4, 3), (5, 2)] {
+        assert_rows(&*store, id(n), rows).await;
+    }
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(3), id(4), id(5)]);
+    assert_eq!(store.due(None, Time(70), 10).await.unwrap(), [(Time(70), id(2))]);
+    assert_eq!(store.record(id(3)).await.unwrap().unwrap().status, Status::Completed);
+    assert_eq!(store.subscribers("paid".to_owned(), None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.undelivered(10).await.unwrap().len(), 1);
+    assert_eq!(store.definition("h".to_owned()).await.unwrap().as_deref(), Some("{}"));
+    done(&*store, vec![next(id(1), 3), next(id(4), 4), next(id(5), 3)]).await;
+    assert!(matches!(one(&*store, next(id(2), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1));
+    let used = one(&*store, Append { start: Some(with_request("r3", 1)), ..start(id(6)) }).await;
+    assert!(matches!(used, Ok(Appended::Used { instance, same_input: true }) if instance == id(3)));
+    store.close().await.unwrap();
+    drop(store);
+
+    let store = (bed.open)();
+    for (n, rows) in [(1, 3), (2, 2), (3, 3), (4, 4), (5, 3)] {
+        assert_rows(&*store, id(n), rows).await;
+    }
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(1), id(3), id(4), id(5)]);
+}
+
+pub async fn a_closed_store_says_so(bed: &Bed) {
+    let store = (bed.open)();
+    done(&*store, vec![start(id(1))]).await;
+    store.close().await.unwrap();
+    assert!(matches!(one(&*store, next(id(1), 2)).await, Err(Error::Unavailable(_))));
+    assert!(matches!(store.record(id(1)).await, Err(Error::Unavailable(_))));
+    assert!(matches!(store.close().await, Err(Error::Unavailable(_))));
+}

@@ -50,7 +50,12 @@ impl Services {
             return Err(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None });
         }
         if self.random.chance(self.trouble / 3) {
-            return Err(AttemptFailed { outcome: Outcome::Failed, failure: Failure::new("Hiccup", "simulated"), retry: None, after_ms: None });
+            return Err(AttemptFailed {
+                outcome: Outcome::Failed,
+                failure: Failure::new("Hiccup", "simulated"),
+                retry: None,
+                after_ms: None,
+            });
         }
         ledger.successes.push((task.instance, task.path_text.to_string()));
         let result = match task.contract.step_type {

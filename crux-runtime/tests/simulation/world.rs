@@ -78,7 +78,16 @@ async fn live(store: Faulty, services: Services, random: &Arc<Random>, acknowled
     let options = Options { shards: 2, cached_instances: 4, ..Options::default() };
     let below = store.below.clone();
     let engine = loop {
-        match Engine::open(app.clone(), Arc::new(store.clone()), Arc::new(services.clone()), workers.clone(), Hub::default(), options.clone()).await {
+        match Engine::open(
+            app.clone(),
+            Arc::new(store.clone()),
+            Arc::new(services.clone()),
+            workers.clone(),
+            Hub::default(),
+            options.clone(),
+        )
+        .await
+        {
             Ok(engine) => break engine,
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -144,7 +153,11 @@ async fn finish(engine: &Engine, below: &Memory, acknowledged: &Acknowledged) ->
             && !record.status.is_ended()
         {
             let rows = below.rows(*instance, 0, 1000).await.unwrap_or_default();
-            stuck.push(format!("{instance} {:?}:\n{}", record.status, rows.iter().map(|row| row.row.as_str()).collect::<Vec<_>>().join("\n")));
+            stuck.push(format!(
+                "{instance} {:?}:\n{}",
+                record.status,
+                rows.iter().map(|row| row.row.as_str()).collect::<Vec<_>>().join("\n")
+            ));
         }
     }
     Err(format!("still open after two hours:\n{}", stuck.join("\n\n")))

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::machine::Runs;
 use crate::worker::lane::{Job, Lane, Load};
 use crate::worker::limits::Limits;
-use crate::worker::task::{Report, Reported, Task};
+use crate::worker::task::{Report, Task};
 
 /// How many tasks a service gets at a time, if it is not said.
 pub const DEFAULT_AT_ONCE: usize = 64;
@@ -159,9 +159,7 @@ impl Bus for Local {
                 Some(reason) => reason,
             },
         };
-        let report = job.report_of(Reported::Undelivered { reason });
-        // No room for the answer: as if there had been none for the task.
-        job.reports.try_send(report).map_err(|_| job.task)
+        job.refuse(reason)
     }
 
     fn publish(&self, _: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {

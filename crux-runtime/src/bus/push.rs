@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::answer::{self, Response};
 use super::body;
 use crate::machine::{AttemptFailed, EffectKind, Failure, Outcome};
-use crate::worker::lane::{Job, Turn, Work};
+use crate::worker::lane::{self, ReplyTo, Turn, Work};
 use crate::worker::task::{Reported, Task};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -172,8 +172,8 @@ impl Push {
 }
 
 impl Work for Arc<Push> {
-    async fn run(&self, job: &Job, turn: Turn<'_, Self>) -> Reported {
-        if let Some(reported) = job.not_begun() {
+    async fn run(&self, task: Task, _: &ReplyTo, turn: Turn<'_, Self>) -> Reported {
+        if let Some(reported) = lane::not_begun(&task) {
             return reported;
         }
         if let Some(reason) = self.rests() {
@@ -181,8 +181,8 @@ impl Work for Arc<Push> {
         }
         turn.give_up();
         let called = tokio::select! {
-            called = self.call(&job.task) => called,
-            text = too_long(&job.task) => {
+            called = self.call(&task) => called,
+            text = too_long(&task) => {
                 Called::Reported(failed(Outcome::Unknown, Failure::TIMEOUT, format!("service `{}` did not answer: {text}", self.name)))
             }
         };
@@ -208,10 +208,7 @@ async fn too_long(task: &Task) -> String {
         }
     };
     let cancelled = async {
-        let mut cancelled = task.cancelled.clone();
-        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        task.cancelled().await;
         tokio::time::sleep(CANCEL_GRACE).await;
     };
     tokio::select! {

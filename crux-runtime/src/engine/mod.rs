@@ -6,15 +6,13 @@
 
 mod answers;
 pub mod api;
-mod append;
 mod core;
 mod effects;
 pub(crate) mod entry;
 mod feed;
-mod loading;
+mod load;
 mod options;
 mod recovery;
-mod replay;
 mod shard;
 mod stats;
 

@@ -9,11 +9,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-use super::lane::{Job, Turn, Work};
+use super::lane::{self, ReplyTo, Turn, Work};
 use super::step::{AnyStep, Running, StepContext};
 use super::task::{Reported, Task};
 use crate::machine::{AttemptFailed, Failure, Outcome};
@@ -47,12 +46,12 @@ impl StepWork {
 }
 
 impl Work for StepWork {
-    async fn run(&self, job: &Job, turn: Turn<'_, Self>) -> Reported {
-        if let Some(reported) = job.not_begun() {
+    async fn run(&self, task: Task, reply: &ReplyTo, turn: Turn<'_, Self>) -> Reported {
+        if let Some(reported) = lane::not_begun(&task) {
             return reported;
         }
-        let context = context(&job.task);
-        let mut running = Attempt(self.step.run(&job.task.input, &context));
+        let context = StepContext { task };
+        let mut running = Attempt(self.step.run(&context));
         let began = Instant::now();
         let first = poll_fn(|cx| Poll::Ready(running.poll(cx))).await;
         self.look_at_the_clock(began);
@@ -60,7 +59,7 @@ impl Work for StepWork {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 turn.give_up();
-                let _beats = began_to_run(job).await;
+                let _beats = began_to_run(&context.task, reply).await;
                 poll_fn(|cx| running.poll(cx)).await
             }
         };
@@ -69,29 +68,14 @@ impl Work for StepWork {
 }
 
 /// Runs an attempt of a blocking step struct on this thread.
-pub(super) async fn run_blocking(step: &dyn AnyStep, job: &Job) -> Reported {
-    if let Some(reported) = job.not_begun() {
+pub(super) async fn run_blocking(step: &dyn AnyStep, task: Task, reply: &ReplyTo) -> Reported {
+    if let Some(reported) = lane::not_begun(&task) {
         return reported;
     }
-    let context = context(&job.task);
-    let mut running = Attempt(step.run(&job.task.input, &context));
-    let _beats = began_to_run(job).await;
+    let context = StepContext { task };
+    let mut running = Attempt(step.run(&context));
+    let _beats = began_to_run(&context.task, reply).await;
     reported(poll_fn(|cx| running.poll(cx)).await)
-}
-
-fn context(task: &Task) -> StepContext {
-    StepContext {
-        workflow_id: task.origin.workflow_id.clone(),
-        workflow: task.origin.workflow,
-        step_type: task.contract.step_type,
-        path: task.path_text.clone().into_owned(),
-        attempt: task.attempt,
-        key: task.key(),
-        request_id: task.origin.request_id.clone(),
-        traceparent: task.origin.traceparent.clone(),
-        payload: task.contract.payload.then(|| task.origin.payload.clone()),
-        cancelled: task.cancelled.clone(),
-    }
 }
 
 /// A step's future that turns a panic into the outcome of the attempt.
@@ -123,20 +107,18 @@ fn reported(outcome: Result<Box<RawValue>, AttemptFailed>) -> Reported {
 
 /// Tells that an attempt began, and goes on giving signs of life until the guard is dropped. An attempt that ends at once is not told
 /// of: its result says it all.
-async fn began_to_run(job: &Job) -> Option<Beats> {
-    if !job.task.contract.reports_started {
+async fn began_to_run(task: &Task, reply: &ReplyTo) -> Option<Beats> {
+    if !task.contract.reports_started {
         return None;
     }
-    job.report(Reported::Began).await;
-    let every = Duration::from_millis((job.task.policy.heartbeat_ms? / BEATS_PER_TIMEOUT).max(1));
-    let reports = job.reports.clone();
-    let (instance, path, attempt) = (job.task.instance, job.task.path, job.task.attempt);
+    reply.send(Reported::Began).await;
+    let every = Duration::from_millis((task.policy.heartbeat_ms? / BEATS_PER_TIMEOUT).max(1));
+    let reply = reply.clone();
     let beats = tokio::spawn(async move {
         loop {
             tokio::time::sleep(every).await;
-            let report = super::task::Report { instance, path, attempt, what: Reported::Heartbeat };
             // A full queue loses a beat, not the next one.
-            if let Err(mpsc::error::TrySendError::Closed(_)) = reports.try_send(report) {
+            if !reply.offer(Reported::Heartbeat) {
                 return;
             }
         }

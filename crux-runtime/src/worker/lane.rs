@@ -13,7 +13,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::limits::Limits;
 use super::task::{Report, Reported, Task};
-use crate::machine::{AttemptFailed, Failure, Outcome};
+use crate::id::InstanceId;
+use crate::machine::{AttemptFailed, Failure, Outcome, Path};
 
 /// An attempt and where its reports go.
 #[derive(Debug)]
@@ -22,33 +23,59 @@ pub(crate) struct Job {
     pub(crate) reports: mpsc::Sender<Report>,
 }
 
+/// Whom to tell of an attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplyTo {
+    instance: InstanceId,
+    path: Path,
+    attempt: u32,
+    reports: mpsc::Sender<Report>,
+}
+
 impl Job {
+    pub(crate) fn split(self) -> (Task, ReplyTo) {
+        let Task { instance, path, attempt, .. } = self.task;
+        (self.task, ReplyTo { instance, path, attempt, reports: self.reports })
+    }
+
+    /// Tells the engine that the task reached nobody; gives it back if the engine has no room to hear it.
+    pub(crate) fn refuse(self, reason: String) -> Result<(), Task> {
+        let (task, reply) = self.split();
+        reply.reports.try_send(reply.report(Reported::Undelivered { reason })).map_err(|_| task)
+    }
+}
+
+impl ReplyTo {
     /// Tells the engine; waits while its queue is full.
-    pub(crate) async fn report(&self, what: Reported) {
-        let report = self.report_of(what);
-        if let Err(mpsc::error::TrySendError::Full(report)) = self.reports.try_send(report) {
+    pub(crate) async fn send(&self, what: Reported) {
+        if let Err(mpsc::error::TrySendError::Full(report)) = self.reports.try_send(self.report(what)) {
             // The engine is gone only when the process ends; then nobody needs the report, and the attempt is repeated after the start.
             let _ = self.reports.send(report).await;
         }
     }
 
-    /// What is to be reported if nobody waits for the attempt any more before it has begun: it surely did not happen.
-    pub(crate) fn not_begun(&self) -> Option<Reported> {
-        self.task.cancelled.borrow().then(|| {
-            let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
-            Reported::Failed(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None })
-        })
+    /// Tells the engine if it has room. Whether there still is an engine.
+    pub(crate) fn offer(&self, what: Reported) -> bool {
+        !matches!(self.reports.try_send(self.report(what)), Err(mpsc::error::TrySendError::Closed(_)))
     }
 
-    pub(crate) fn report_of(&self, what: Reported) -> Report {
-        Report { instance: self.task.instance, path: self.task.path, attempt: self.task.attempt, what }
+    fn report(&self, what: Reported) -> Report {
+        Report { instance: self.instance, path: self.path, attempt: self.attempt, what }
     }
+}
+
+/// What is to be reported of an attempt if nobody waits for it any more before it has begun: it surely did not happen.
+pub(crate) fn not_begun(task: &Task) -> Option<Reported> {
+    task.cancelled.borrow().then(|| {
+        let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
+        Reported::Failed(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None })
+    })
 }
 
 /// What a lane does with an attempt.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
-    /// Runs it to its end. Calls [`Turn::give_up`] before it waits for anything. Must not panic.
-    fn run(&self, job: &Job, turn: Turn<'_, Self>) -> impl Future<Output = Reported> + Send;
+    /// Runs it to its end; what it returns is reported. Calls [`Turn::give_up`] before it waits for anything. Must not panic.
+    fn run(&self, task: Task, reply: &ReplyTo, turn: Turn<'_, Self>) -> impl Future<Output = Reported> + Send;
 }
 
 /// Counts of what a lane has done and does.
@@ -137,8 +164,9 @@ impl<W: Work> Lane<W> {
     async fn run(self: Arc<Self>) {
         let mut job = self.first();
         while let Some(current) = job {
+            let (task, reply) = current.split();
             let mut waits = false;
-            let what = self.work.run(&current, Turn { lane: &self, waits: &mut waits }).await;
+            let what = self.work.run(task, &reply, Turn { lane: &self, waits: &mut waits }).await;
             job = {
                 let mut state = self.lock();
                 let mut load = Load::default();
@@ -147,7 +175,7 @@ impl<W: Work> Lane<W> {
                 state.failed += load.failed;
                 self.next(state, waits)
             };
-            current.report(what).await;
+            reply.send(what).await;
             // A runner that never waits would keep its thread from everybody else.
             tokio::task::consume_budget().await;
         }

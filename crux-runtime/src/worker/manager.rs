@@ -98,13 +98,16 @@ impl WorkerManager {
         self.worker(step_type).is_some()
     }
 
-    /// Takes a task without waiting, or gives it back: its queue is full, this process does not have the step struct
-    /// ([`Self::runs`]), or it is draining. What becomes of it goes to `reports`.
+    /// Takes a task without waiting, or gives it back: its queue is full, or it is draining. What becomes of it goes to `reports`; a
+    /// task whose step struct this process does not have ([`Self::runs`]) is [`Reported::Undelivered`].
     ///
     /// [`Reported::Began`] is told of attempts that do not end at once and whose contract asks for it.
     pub fn submit(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
-        let Some(worker) = self.worker(task.contract.step_type) else { return Err(task) };
         let job = Job { task, reports: reports.clone() };
+        let Some(worker) = self.worker(job.task.contract.step_type) else {
+            let reason = format!("this process runs no step struct for `{}`", job.task.contract.step_type);
+            return job.refuse(reason);
+        };
         let submitted = match &worker.place {
             Place::Lane(lane) => lane.submit(job),
             Place::Threads(threads) => threads.submit(job),
@@ -122,7 +125,8 @@ impl WorkerManager {
     pub async fn drain(&self, limit: Duration) -> usize {
         for worker in &self.inner.workers {
             for job in worker.close() {
-                job.report(Reported::Undelivered { reason: "this process is shutting down".to_owned() }).await;
+                let (_, reply) = job.split();
+                reply.send(Reported::Undelivered { reason: "this process is shutting down".to_owned() }).await;
             }
         }
         let running = || self.inner.workers.iter().map(|worker| worker.load().running).sum();

@@ -1,6 +1,7 @@
 //! What the author of a step struct writes against: [`Step`], its context and its errors; and the face without types that the worker
 //! manager runs.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::machine::{AttemptFailed, Failure, Outcome, Raised, StepType, json};
+use super::task::{Origin, Task};
+use crate::id::InstanceId;
+use crate::machine::{AttemptFailed, Failure, Outcome, Path, Policy, Raised, StepType, json};
 
 /// Ties a step struct to its step type; written by `#[workflow(step = …)]`.
 #[diagnostic::on_unimplemented(
@@ -46,40 +49,98 @@ pub trait Step: Contract + Send + Sync + Sized + 'static {
 pub type StepResult<S> = Result<Output<S>, StepError<Error<S>>>;
 
 /// One attempt's surroundings.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StepContext {
-    /// The instance's id, without prefix.
-    pub workflow_id: String,
-    pub workflow: &'static str,
-    pub step_type: &'static str,
-    /// The step's path in the instance: `ship[3]/label`.
-    pub path: String,
-    /// From 1.
-    pub attempt: u32,
-    /// Idempotency key: the same for every attempt of the step.
-    pub key: String,
-    /// The instance's request id.
-    pub request_id: String,
-    /// W3C trace context of the start; may be empty.
-    pub traceparent: String,
-    /// The instance's input as it was recorded, where the contract asks for it.
-    pub payload: Option<Arc<RawValue>>,
-    pub(crate) cancelled: watch::Receiver<bool>,
+    /// Whole and untouched, so that an attempt that asks for nothing pays for nothing.
+    pub(super) task: Task,
 }
 
 impl StepContext {
+    /// The instance's id, without prefix.
+    pub fn workflow_id(&self) -> &str {
+        &self.task.origin.workflow_id
+    }
+
+    pub fn workflow(&self) -> &'static str {
+        self.task.origin.workflow
+    }
+
+    pub fn step_type(&self) -> &'static str {
+        self.task.contract.step_type
+    }
+
+    /// The step's path in the instance: `ship[3]/label`.
+    pub fn path(&self) -> &str {
+        &self.task.path_text
+    }
+
+    /// From 1.
+    pub fn attempt(&self) -> u32 {
+        self.task.attempt
+    }
+
+    /// Idempotency key: the same for every attempt of the step.
+    pub fn key(&self) -> String {
+        self.task.key()
+    }
+
+    /// The instance's request id; may be empty.
+    pub fn request_id(&self) -> &str {
+        &self.task.origin.request_id
+    }
+
+    /// W3C trace context of the start; may be empty.
+    pub fn traceparent(&self) -> &str {
+        &self.task.origin.traceparent
+    }
+
+    /// The instance's input as it was recorded, where the contract asks for it.
+    pub fn payload(&self) -> Option<&RawValue> {
+        self.task.contract.payload.then_some(&*self.task.origin.payload)
+    }
+
     /// Whether nobody waits for this attempt any more (cancelled, timed out, shutting down). Long steps should look from time to time.
     pub fn is_cancelled(&self) -> bool {
-        *self.cancelled.borrow()
+        *self.task.cancelled.borrow()
     }
 
     /// Ends when [`Self::is_cancelled`] becomes true.
     pub async fn cancelled(&self) {
-        let mut cancelled = self.cancelled.clone();
-        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-            // The engine has let go of the attempt without a word; it will never be cancelled.
-            std::future::pending().await
-        }
+        self.task.cancelled().await;
+    }
+
+    /// For tests of the step struct `S` that run it without an engine: the first attempt of a step `test` of an instance of its own,
+    /// which is never cancelled.
+    pub fn for_test<S: Contract>() -> Self {
+        let (_, cancelled) = watch::channel(false);
+        let instance = InstanceId([0; 16]);
+        let origin = Origin {
+            workflow: "test",
+            workflow_id: instance.to_string(),
+            request_id: String::new(),
+            traceparent: String::new(),
+            payload: Arc::from(RawValue::NULL.to_owned()),
+        };
+        let task = Task {
+            instance,
+            path: Path::new(0),
+            path_text: Cow::Borrowed("test"),
+            attempt: 1,
+            contract: <S::Type as StepType>::CONTRACT,
+            policy: const { &Policy::ONCE },
+            input: Arc::from(RawValue::NULL.to_owned()),
+            own_key: None,
+            origin: Arc::new(origin),
+            cancelled,
+        };
+        Self { task }
+    }
+}
+
+/// Says which attempt it is, and nothing of what it carries: inputs may hold what does not belong into logs.
+impl fmt::Debug for StepContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StepContext({})", self.task.task_id())
     }
 }
 
@@ -162,8 +223,8 @@ pub trait AnyStep: Send + Sync {
 
     fn is_blocking(&self) -> bool;
 
-    /// One attempt: from the input's JSON to the result's.
-    fn run<'a>(&'a self, input: &'a RawValue, cx: &'a StepContext) -> Running<'a>;
+    /// One attempt: from the JSON of its task's input to the result's.
+    fn run<'a>(&'a self, cx: &'a StepContext) -> Running<'a>;
 }
 
 struct Typed<S>(S);
@@ -177,11 +238,11 @@ impl<S: Step> AnyStep for Typed<S> {
         S::BLOCKING
     }
 
-    fn run<'a>(&'a self, input: &'a RawValue, cx: &'a StepContext) -> Running<'a> {
+    fn run<'a>(&'a self, cx: &'a StepContext) -> Running<'a> {
         Box::pin(async move {
             let failed =
                 |name, text| AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(name, text), retry: None, after_ms: None };
-            let input = json::decode(input).map_err(|text| failed(Failure::INVALID_INPUT, text))?;
+            let input = json::decode(&cx.task.input).map_err(|text| failed(Failure::INVALID_INPUT, text))?;
             let output = self.0.run(input, cx).await.map_err(StepError::into_failed)?;
             json::encode(&output).map_err(|failure| failed(Failure::INVALID_RESULT, failure.message))
         })

@@ -53,6 +53,15 @@ impl Task {
         }
     }
 
+    /// Ends when nobody waits for this attempt any more.
+    pub async fn cancelled(&self) {
+        let mut cancelled = self.cancelled.clone();
+        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+            // The engine has let go of the attempt without a word; it will never be cancelled.
+            std::future::pending().await
+        }
+    }
+
     /// Unique per attempt, the same if it is sent twice: the message id.
     pub fn task_id(&self) -> String {
         format!("{}/{}/{}", self.origin.workflow_id, self.path_text, self.attempt)

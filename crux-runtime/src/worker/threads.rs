@@ -88,8 +88,9 @@ impl Threads {
 
     fn run(&self) {
         while let Some(job) = self.next() {
+            let (task, reply) = job.split();
             self.runtime.block_on(async {
-                let what = attempt::run_blocking(&*self.step, &job).await;
+                let what = attempt::run_blocking(&*self.step, task, &reply).await;
                 let mut load = Load::default();
                 load.count(&what);
                 {
@@ -97,7 +98,7 @@ impl Threads {
                     state.completed += load.completed;
                     state.failed += load.failed;
                 }
-                job.report(what).await;
+                reply.send(what).await;
             });
         }
         let mut state = self.lock();

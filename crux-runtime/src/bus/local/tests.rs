@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::id::InstanceId;
 use crate::machine::{AttemptFailed, Contract, EffectKind, Failure, Outcome, Path, Policy};
-use crate::worker::task::Origin;
+use crate::worker::task::{Origin, Reported};
 
 pub(crate) static CONTRACT: Contract = contract("resize", EffectKind::Idempotent);
 static ONCE: Contract = contract("charge", EffectKind::Once);

@@ -14,7 +14,7 @@ use crate::worker::step::{Running, StepContext};
 use crate::worker::task::Origin;
 
 /// What a test step does with its input.
-type Body = for<'a> fn(&'a Probe, &'a RawValue, &'a StepContext) -> Running<'a>;
+type Body = for<'a> fn(&'a RawValue, &'a StepContext) -> Running<'a>;
 
 struct Probe {
     step_type: &'static str,
@@ -33,10 +33,10 @@ impl AnyStep for Probe {
         self.blocking
     }
 
-    fn run<'a>(&'a self, input: &'a RawValue, cx: &'a StepContext) -> Running<'a> {
+    fn run<'a>(&'a self, cx: &'a StepContext) -> Running<'a> {
         Box::pin(async move {
             self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            let outcome = (self.body)(self, input, cx).await;
+            let outcome = (self.body)(&cx.task.input, cx).await;
             self.now.fetch_sub(1, Ordering::SeqCst);
             outcome
         })
@@ -56,11 +56,11 @@ fn blocking(step_type: &'static str, body: Body) -> Arc<Probe> {
 }
 
 fn echo() -> Arc<Probe> {
-    probe("echo", |_, input, _| Box::pin(async move { Ok(input.to_owned()) }))
+    probe("echo", |input, _| Box::pin(async move { Ok(input.to_owned()) }))
 }
 
 fn nap() -> Arc<Probe> {
-    probe("nap", |_, input, _| {
+    probe("nap", |input, _| {
         Box::pin(async move {
             let ms = input.get().parse().unwrap();
             tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -70,7 +70,7 @@ fn nap() -> Arc<Probe> {
 }
 
 fn blocking_nap() -> Arc<Probe> {
-    blocking("nap", |_, input, _| {
+    blocking("nap", |input, _| {
         Box::pin(async move {
             std::thread::sleep(Duration::from_millis(input.get().parse().unwrap()));
             Ok(raw("{}"))
@@ -80,7 +80,7 @@ fn blocking_nap() -> Arc<Probe> {
 
 /// Ends when it is cancelled, and says so.
 fn patient() -> Arc<Probe> {
-    probe("patient", |_, _, cx| {
+    probe("patient", |_, cx| {
         Box::pin(async move {
             cx.cancelled().await;
             Ok(raw(r#""was cancelled""#))
@@ -231,12 +231,20 @@ async fn a_full_queue_gives_the_task_back() {
     assert!(submit());
     assert!(submit());
     assert!(!submit(), "one runs, two wait: the fourth has no room");
-    assert!(manager.submit(task("other", "1").0, &sender).is_err(), "no such step struct here");
+}
+
+#[tokio::test]
+async fn a_task_without_step_struct_reaches_nobody() {
+    let manager = manager(&echo(), limits(1));
+    let (sender, mut reports) = mpsc::channel(64);
+    manager.submit(task("other", "1").0, &sender).unwrap();
+    let (name, reason, ..) = ended(&mut reports).await.unwrap_err();
+    assert_eq!((name.as_str(), reason.as_str()), ("undelivered", "this process runs no step struct for `other`"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_is_a_failure_of_its_attempt_alone() {
-    let body: Body = |_, input, _| {
+    let body: Body = |input, _| {
         Box::pin(async move {
             match input.get() {
                 "1" => panic!("no {}", "oranges"),

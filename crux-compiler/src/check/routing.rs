@@ -95,9 +95,12 @@ fn step_types(folder: &Folder<'_>, sink: &mut Sink) {
                 (routing_key.as_str(), codes::ROUTING_KEY_TAKEN, "routing key")
             }
         };
-        if let Some((other, first)) = taken.get(key_or_class) {
+        if let Some(known) = taken.get(key_or_class) {
+            let own = (*name, contract.runs_span);
+            // What stands first in the files has it; the other one is the mistake.
+            let ((other, first), (name, place)) = if known.1 < own.1 { (*known, own) } else { (own, *known) };
             let message = format!("two step types, `{other}` and `{name}`, with the {what} `{key_or_class}`");
-            let diagnostic = Diagnostic::error(code, contract.runs_span, message).other(*first, format!("`{other}` has it"));
+            let diagnostic = Diagnostic::error(code, place, message).other(first, format!("`{other}` has it"));
             sink.push(diagnostic.help(match &contract.runs {
                 Runs::Class(_) => "a step struct has one contract: write a second struct, or use one step type for both",
                 Runs::Service { .. } => "give one of them another `routing_key`, or use one step type for both",

@@ -87,6 +87,7 @@ fn of_policy(contract: &Contract<'_>, retry: Option<&Retry>, timeout: Option<&Ti
     if let (Some(total), Some(needed)) = (policy.total_ms, attempts(&policy))
         && needed > total
         && policy.attempts > 1
+        && policy.run_ms <= Some(total)
     {
         let (attempts, needed, total) = (policy.attempts, format_duration(needed), format_duration(total));
         let message = format!("{attempts} attempts can take {needed}, and `total` is {total}: the last ones may never be made");

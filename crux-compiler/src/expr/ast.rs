@@ -98,6 +98,30 @@ impl Binary {
 }
 
 impl Ast {
+    /// Whether its evaluation can be the failure `ExpressionError`: arithmetic can overflow or divide by zero. Without types, so a text
+    /// that is joined with `+` counts too.
+    pub fn may_fail(&self) -> bool {
+        match &self.kind {
+            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null | Kind::Name(_) => false,
+            Kind::Negate(_) => true,
+            Kind::List(items) => items.iter().any(Ast::may_fail),
+            Kind::Field { of, .. } | Kind::Not(of) => of.may_fail(),
+            Kind::Index { of, index } => of.may_fail() || index.may_fail(),
+            Kind::Call { receiver, function, args } => {
+                matches!(function.value.as_str(), "sum" | "integer")
+                    || receiver.as_deref().is_some_and(Ast::may_fail)
+                    || args.iter().any(Ast::may_fail)
+            }
+            Kind::Binary { op, left, right } => {
+                matches!(op.value, Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::Remainder)
+                    || left.may_fail()
+                    || right.may_fail()
+            }
+            Kind::Coalesce { left, right, .. } => left.may_fail() || right.may_fail(),
+            Kind::If { condition, then, other } => condition.may_fail() || then.may_fail() || other.may_fail(),
+        }
+    }
+
     /// Whether this is a literal, also a negative one or a list of literals: something whose value is known while reading.
     pub fn is_literal(&self) -> bool {
         match &self.kind {

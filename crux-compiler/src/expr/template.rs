@@ -88,6 +88,8 @@ fn end(inner: &str) -> Option<usize> {
             Some(_) => {}
             None if c == '"' || c == '\'' => quote = Some(c),
             None if c == '}' => return Some(at),
+            // The next expression: the one at hand has no end.
+            None if c == '{' && inner.get(..at).is_some_and(|before| before.ends_with('$')) => return None,
             None => {}
         }
     }

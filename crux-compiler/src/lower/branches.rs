@@ -75,7 +75,7 @@ impl<'a> Walk<'_, 'a> {
         here: &Here<'_>,
     ) -> Lowered {
         let compared = self.compared(value);
-        self.refuse_twice(cases);
+        self.refuse_twice(cases, compared.as_ref().map(|compared| &compared.ty));
         let conditions: Vec<Option<Expr>> = match &compared {
             Some(compared) => {
                 let conditions = cases.iter().map(|case| self.equals(compared, case)).collect();
@@ -93,7 +93,8 @@ impl<'a> Walk<'_, 'a> {
         let mut checker = self.checker();
         let (found, ast) = checker.expression_of_any_type(value)?;
         if ast.is_literal() {
-            checker.error(codes::CONDITION_LITERAL, ast.span, "this value is a literal: it never changes", None);
+            let help = Some("look at `input` or at the result of a step".into());
+            checker.error(codes::CONDITION_LITERAL, ast.span, "this value is a literal: it never changes", help);
             return None;
         }
         if found.ty.is_optional() {
@@ -127,7 +128,7 @@ impl<'a> Walk<'_, 'a> {
                 Ok(integer) => ExprKind::Integer(integer),
                 Err(_) => {
                     let message = format!("`{written}` is no integer, and the value is one");
-                    self.sink.push(Diagnostic::error(codes::TYPE_MISMATCH, case.value.span, message));
+                    self.sink.push(Diagnostic::error(codes::TYPE_MISMATCH, case.value.span, message).label("not an integer"));
                     return None;
                 }
             },
@@ -138,9 +139,11 @@ impl<'a> Walk<'_, 'a> {
         Some(Expr { ty: Type::Boolean, kind })
     }
 
-    fn refuse_twice(&mut self, cases: &[MatchCase]) {
+    fn refuse_twice(&mut self, cases: &[MatchCase], ty: Option<&Type>) {
+        // Of integers `1` and `01` are one value.
+        let same = |a: &str, b: &str| a == b || (ty == Some(&Type::Integer) && a.parse::<i64>().is_ok_and(|a| b.parse() == Ok(a)));
         for (at, case) in cases.iter().enumerate() {
-            if let Some(first) = cases.iter().take(at).find(|before| before.value.value == case.value.value) {
+            if let Some(first) = cases.iter().take(at).find(|before| same(&before.value.value, &case.value.value)) {
                 let message = format!("`{}` has two cases", case.value.value);
                 let diagnostic = Diagnostic::error(codes::CASE_TWICE, case.value.span, message).other(first.value.span, "first here");
                 self.sink.push(diagnostic.help("the first one is taken: put the steps together"));

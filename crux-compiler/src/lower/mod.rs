@@ -62,11 +62,7 @@ fn workflow<'a>(folder: &mut Folder<'a>, file: &'a model::File, written: &'a mod
     let name = &written.name.value;
     let input = folder.inputs.get(name.as_str()).cloned().flatten();
     let triggers = triggers::triggers(folder, written, input.as_ref(), sink);
-    // Without an input the steps are still looked at: whatever does not read it has errors of its own.
-    let scope = match &input {
-        Some(input) => Scope::steps(Type::Record(input.clone())),
-        None => Scope { steps: Some(Default::default()), instance: true, ..Scope::nothing() },
-    };
+    let scope = Scope::steps(input.clone().map(Type::Record));
     let mut walk = Walk::new(folder, sink, scope, written)?;
     let steps = walk.steps(&written.steps, "");
     let output = match &written.output {

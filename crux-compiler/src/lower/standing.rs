@@ -45,9 +45,10 @@ impl<'a> Walk<'_, 'a> {
         for list in branches(&step.verb) {
             for inner in self.ids_in(list) {
                 if let Some(Standing::Certain) = self.scope.standing(&inner) {
-                    before.extend(
-                        self.set_all(&[inner.clone()], &Standing::Maybe(format!("`{id}` has failed here: `{inner}` may not have run"))),
-                    );
+                    before.extend(self.set_all(
+                        std::slice::from_ref(&inner),
+                        &Standing::Maybe(format!("`{id}` has failed here: `{inner}` may not have run")),
+                    ));
                 }
             }
         }

@@ -15,11 +15,11 @@ pub(super) fn triggers(
     sink: &mut Sink,
 ) -> Option<Vec<Trigger>> {
     let triggers: Vec<Option<Trigger>> =
-        workflow.triggers.iter().map(|trigger| lower(folder, &workflow.name.value, trigger, input?, sink)).collect();
+        workflow.triggers.iter().map(|trigger| lower(folder, &workflow.name.value, trigger, input, sink)).collect();
     triggers.into_iter().collect()
 }
 
-fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: &Arc<Record>, sink: &mut Sink) -> Option<Trigger> {
+fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: Option<&Arc<Record>>, sink: &mut Sink) -> Option<Trigger> {
     let (source, event) = match &trigger.source {
         model::TriggerSource::Http(path) => (TriggerSource::Http { path: path.value.clone() }, Some(Type::Json)),
         model::TriggerSource::Event(name) => {
@@ -31,13 +31,13 @@ fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: &
     };
     let with = match &trigger.with {
         None => Some(None),
-        Some(with) => event.and_then(|event| {
+        Some(with) => input.and_then(|input| {
             let mut scope = Scope::trigger_with(event);
             let owner = format!("the input of `{workflow}`");
             Checker { scope: &mut scope, sink }.record(&with.entries, with.key, input, &owner).map(Some)
         }),
     };
-    let mut scope = Scope::trigger(Type::Record(input.clone()));
+    let mut scope = Scope::trigger(input.cloned().map(Type::Record));
     let mut checker = Checker { scope: &mut scope, sink };
     let when = match &trigger.when {
         None => Some(None),

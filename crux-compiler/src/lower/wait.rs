@@ -1,19 +1,18 @@
 //! `wait`: the event, the value by which the router finds the waiting instance, and what else must hold.
 
-use super::walk::{Here, Lowered, Walk};
+use super::walk::{Lowered, Walk};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::expr::{Ast, Binary, Kind};
-use crate::ir::{Expr, ExprKind, Op, Type, Value, Verb};
+use crate::ir::{Expr, ExprKind, Op, Type, Verb};
 use crate::model::{Expression, Name};
 use crate::source::Spanned;
 use crate::suggest::nearest;
 use crate::types::{field, show};
-use crate::typing::StepResult;
-use crate::typing::scope::EventRoot;
+use crate::typing::{Root, StepResult};
 
 impl Walk<'_, '_> {
-    pub(super) fn wait(&mut self, name: &Name, condition: Option<&Expression>, timeout_ms: Option<u64>, _here: &Here<'_>) -> Lowered {
+    pub(super) fn wait(&mut self, name: &Name, condition: Option<&Expression>, timeout_ms: Option<u64>) -> Lowered {
         let broken = Lowered { verb: None, result: StepResult::Broken };
         let Some(event) = self.folder.events.get_mut(&name.value) else {
             let help = match nearest(&name.value, self.folder.events.keys().map(String::as_str)) {
@@ -27,13 +26,12 @@ impl Walk<'_, '_> {
         event.used = true;
         let Some(event_type) = event.ty.clone() else { return broken };
         let result = StepResult::Type(Type::Record(event_type.clone()));
-        let root = EventRoot { value: Value::Event, ty: Type::Record(event_type.clone()) };
-        self.scope.event = Some(root);
+        self.scope.event = Root::Known(Type::Record(event_type.clone()));
         let checked = match condition {
             None => Some((None, None)),
             Some(condition) => self.where_(name, condition),
         };
-        self.scope.event = None;
+        self.scope.event = Root::Missing;
         let verb =
             checked.map(|(correlate, condition)| Verb::Wait { event: name.value.clone(), event_type, correlate, condition, timeout_ms });
         Lowered { verb, result }

@@ -177,7 +177,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             model::Verb::Each(each) => self.each(each, here),
             model::Verb::Repeat(repeat) => self.repeat(repeat, here),
             model::Verb::Wait { event, condition, timeout_ms } => {
-                self.wait(event, condition.as_ref(), timeout_ms.map(|timeout| timeout.value), here)
+                self.wait(event, condition.as_ref(), timeout_ms.map(|timeout| timeout.value))
             }
             model::Verb::Sleep(sleep) => self.sleep(sleep),
             model::Verb::Emit { event, data } => self.emit(event, data.as_deref()),

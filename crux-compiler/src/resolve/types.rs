@@ -174,7 +174,7 @@ impl<'a> Types<'a> {
         }
         if self.open.len() > MAX_NESTING {
             let message = format!("types refer to each other over more than {MAX_NESTING} levels");
-            sink.push(Diagnostic::error(codes::TYPE_PLACE, span, message));
+            sink.push(Diagnostic::error(codes::TYPE_PLACE, span, message).label("too deep"));
             return None;
         }
         let Some((declared, _)) = self.declared.get_key_value(name) else {
@@ -250,7 +250,7 @@ fn default_of(written: &Spanned<model::Value>, field: &Field, sink: &mut Sink) -
     let mut scope = Scope::nothing();
     let value = Checker { scope: &mut scope, sink }.value(written, &field.ty)?;
     if let Some(reason) = out_of_range(&value, field) {
-        sink.push(Diagnostic::error(codes::LITERAL, written.span, reason));
+        sink.push(Diagnostic::error(codes::LITERAL, written.span, reason).label("out of range"));
         return None;
     }
     Some(value)

@@ -1,5 +1,6 @@
 //! Reading: names, fields, elements and results of steps. Here is decided what a reader may see and what may be absent for it.
 
+use super::scope::Root;
 use super::{Checker, Standing, StepResult, article};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -15,14 +16,13 @@ impl Checker<'_> {
             return Some(Expr { ty: ty.clone(), kind: ExprKind::Value(Value::Item(name.to_owned())) });
         }
         match name {
-            "input" => {
-                if let Some(ty) = self.scope.input.clone() {
-                    return Some(Expr { ty, kind: ExprKind::Value(Value::Input) });
-                }
-            }
-            "event" => {
-                if let Some(event) = self.scope.event.clone() {
-                    return Some(Expr { ty: event.ty, kind: ExprKind::Value(event.value) });
+            "input" | "event" => {
+                let input = name == "input";
+                let value = if input { Value::Input } else { self.scope.event_value.clone() };
+                match if input { &self.scope.input } else { &self.scope.event } {
+                    Root::Known(ty) => return Some(Expr { ty: ty.clone(), kind: ExprKind::Value(value) }),
+                    Root::Broken => return None,
+                    Root::Missing => {}
                 }
             }
             "error" if self.scope.error => return Some(Expr { ty: Type::Error, kind: ExprKind::Value(Value::Error) }),
@@ -52,7 +52,7 @@ impl Checker<'_> {
             }
             _ => None,
         };
-        let field = self.scope.input.as_ref().and_then(as_record).and_then(|input| types::field(input, name));
+        let field = as_record(&self.scope.input).and_then(|input| types::field(input, name));
         let step = self.scope.steps.as_ref().is_some_and(|steps| steps.contains_key(name));
         let help = if let Some(reason) = out_of_place {
             reason.to_owned()
@@ -97,13 +97,13 @@ impl Checker<'_> {
             }
             return None;
         }
-        let ty = self.field_type(of_expr.ty.present(), of.span, name)?;
+        let ty = self.field_type(&of_expr, of.span, name)?;
         let ty = if optional { ty.optional() } else { ty };
         Some(Expr { ty, kind: ExprKind::Field { of: Box::new(of_expr), name: name.value.clone(), optional } })
     }
 
-    fn field_type(&mut self, of: &Type, span: Span, name: &Spanned<String>) -> Option<Type> {
-        let record = match of {
+    fn field_type(&mut self, of: &Expr, span: Span, name: &Spanned<String>) -> Option<Type> {
+        let record = match of.ty.present() {
             Type::Record(record) => record,
             Type::Error => {
                 if matches!(name.value.as_str(), "name" | "message") {
@@ -115,7 +115,7 @@ impl Checker<'_> {
             }
             other => {
                 let help = match other {
-                    Type::Json => "json is opaque: declare its type where it comes from, or read it in a step".to_owned(),
+                    Type::Json => super::JSON_IS_OPAQUE.to_owned(),
                     Type::Map(_) => format!("write `[\"{}\"]`", name.value),
                     Type::List(_) => format!("write `[0]?.{0}` for one element, `.map(x, x.{0})` for all", name.value),
                     _ if is_method(&name.value) => format!("write `.{}()`", name.value),
@@ -131,7 +131,7 @@ impl Checker<'_> {
         if let Some(field) = types::field(record, &name.value) {
             return Some(field.ty.clone());
         }
-        self.unknown_field(record, name, &show(of));
+        self.unknown_field(record, name, &owner(of));
         None
     }
 
@@ -209,8 +209,9 @@ impl Checker<'_> {
         let ty = match &known.result {
             StepResult::Broken => return None,
             StepResult::None(why) => {
-                let message = format!("`{step}` has no result: {why}");
-                self.sink.push(Diagnostic::error(codes::STEP_WITHOUT_RESULT, id.span, message).other(place, format!("`{step}` is here")));
+                let diagnostic = Diagnostic::error(codes::STEP_WITHOUT_RESULT, id.span, format!("`{step}` has no result"));
+                let diagnostic = diagnostic.other(place, format!("`{step}` is here")).note(why.clone());
+                self.sink.push(diagnostic);
                 return None;
             }
             StepResult::Type(ty) => ty.clone(),
@@ -231,7 +232,7 @@ impl Checker<'_> {
             other => {
                 let help = match other {
                     Type::Record(_) => Some("write `.name`".to_owned()),
-                    Type::Json => Some("json is opaque: declare its type where it comes from, or read it in a step".to_owned()),
+                    Type::Json => Some(super::JSON_IS_OPAQUE.to_owned()),
                     _ => None,
                 };
                 self.error(codes::OPERAND_TYPE, of.span, format!("{} has no elements", article(&show(other))), help);
@@ -243,8 +244,18 @@ impl Checker<'_> {
     }
 }
 
-fn as_record(ty: &Type) -> Option<&Record> {
-    if let Type::Record(record) = ty { Some(record) } else { None }
+fn as_record(root: &Root) -> Option<&Record> {
+    if let Root::Known(Type::Record(record)) = root { Some(record) } else { None }
+}
+
+/// What a record is to the reader: what the step `pay` returns, rather than a list of fields.
+fn owner(of: &Expr) -> String {
+    match &of.kind {
+        ExprKind::Value(Value::Input) => "the input".into(),
+        ExprKind::Value(Value::Event | Value::TriggerEvent) => "the event".into(),
+        ExprKind::Value(Value::Step(id)) => format!("the result of `{id}`"),
+        _ => show(of.ty.present()),
+    }
 }
 
 fn is_method(name: &str) -> bool {

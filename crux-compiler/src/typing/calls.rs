@@ -103,7 +103,7 @@ impl Checker<'_> {
             return match literals::convert(value, &ty) {
                 Ok(kind) => Some(Expr { ty, kind }),
                 Err(why) => {
-                    self.error(codes::LITERAL, of.span, format!("`{value}` is not {}: {why}", article(&show(&ty))), None);
+                    self.not_convertible(of.span, value, &ty, &why);
                     None
                 }
             };
@@ -281,7 +281,8 @@ impl Checker<'_> {
     }
 
     fn wrong_argument(&mut self, span: Span, function: &str, takes: &str, found: &Expr) {
-        self.error(codes::FUNCTION_ARGUMENTS, span, format!("`{function}` takes {takes}, not {}", article(&show(&found.ty))), None);
+        let message = format!("`{function}` takes {takes}, not {}", article(&show(&found.ty)));
+        self.sink.push(Diagnostic::error(codes::FUNCTION_ARGUMENTS, span, message).label(format!("this is {}", show(&found.ty))));
     }
 }
 

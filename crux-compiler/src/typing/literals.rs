@@ -2,6 +2,7 @@
 
 use super::Checker;
 use crate::codes;
+use crate::diagnostic::Diagnostic;
 use crate::expr::Ast;
 use crate::ir::{Expr, ExprKind, Field, Type};
 use crate::source::Span;
@@ -19,7 +20,7 @@ pub fn convert(text: &str, to: &Type) -> Result<ExprKind, String> {
         },
         Type::Timestamp => match text.parse::<jiff::Timestamp>() {
             Ok(value) => Ok(ExprKind::Timestamp(value.as_microsecond())),
-            Err(_) => Err("write it as in `2026-08-21T14:25:36Z`".into()),
+            Err(_) => Err("times are written as in `2026-08-21T14:25:36Z`".into()),
         },
         Type::Duration => {
             let ms = units::parse_duration(text).map_err(|error| error.to_string())?;
@@ -62,6 +63,11 @@ impl Checker<'_> {
         };
         self.error(codes::ENUM_WORD, span, format!("`{value}` is no word of {}", show(&Type::Enum(words.clone()))), Some(help));
         None
+    }
+
+    pub(super) fn not_convertible(&mut self, span: Span, text: &str, to: &Type, why: &str) {
+        let message = format!("`{text}` is no {}", show(to));
+        self.sink.push(Diagnostic::error(codes::LITERAL, span, message).label(why.to_owned()));
     }
 
     pub(super) fn null(&mut self, span: Span, hint: Option<&Type>) -> Option<Expr> {

@@ -20,7 +20,7 @@ use crate::text::Text;
 use crate::types::{self, Misfit, fits, same, show};
 
 pub use literals::out_of_range;
-pub use scope::{Known, Scope, Standing, StepResult};
+pub use scope::{Known, Root, Scope, Standing, StepResult};
 pub use values::NewTypes;
 
 /// Checks the expressions of one place.
@@ -175,11 +175,13 @@ impl Checker<'_> {
     }
 }
 
+const JSON_IS_OPAQUE: &str = "json is opaque: declare its type where it comes from, or read it in a step";
+
 /// `an integer`, `a list<string>`; records and enums without a name stay as they are.
 fn article(shown: &str) -> String {
     match shown.chars().next() {
         Some('{' | '(') => shown.to_owned(),
-        _ if shown.contains(" | ") => shown.to_owned(),
+        _ if shown.contains(" | ") || shown.starts_with("json") => shown.to_owned(),
         Some('a' | 'e' | 'i' | 'o' | 'A' | 'E' | 'I' | 'O') => format!("an {shown}"),
         _ => format!("a {shown}"),
     }
@@ -191,7 +193,7 @@ fn conversion(found: &Expr, wanted: &Type) -> Option<String> {
         (Type::String, to @ (Type::Timestamp | Type::Duration)) if matches!(found.kind, ExprKind::Text(_)) => {
             format!("write `{}(\"…\")`", show(to))
         }
-        (Type::Json, _) => "json is opaque: declare the type where the value comes from, or read it in a step".into(),
+        (Type::Json, _) => JSON_IS_OPAQUE.into(),
         (Type::Number, Type::Integer) => "write `integer(…)`, which truncates".into(),
         (Type::String, to @ (Type::Integer | Type::Number | Type::Timestamp | Type::Duration)) => {
             format!("write `{}(…) ?? default`: not every text can be converted", show(to))

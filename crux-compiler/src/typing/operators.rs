@@ -83,7 +83,7 @@ impl Checker<'_> {
             return None;
         };
         if matches!(op.value, Binary::Divide | Binary::Remainder) && right.kind == Kind::Integer(0) {
-            self.error(codes::LITERAL, right.span, "a division by zero always fails", None);
+            self.error(codes::LITERAL, right.span, "a division by zero always fails", Some("divide by something else".into()));
             return None;
         }
         let ir_op = match op.value {
@@ -148,7 +148,8 @@ impl Checker<'_> {
             return None;
         }
         if !matches!(value.ty, Type::Integer | Type::Number) {
-            self.error(codes::OPERAND_TYPE, of.span, format!("`-` takes an integer or a number, not {}", article(&show(&value.ty))), None);
+            let message = format!("`-` takes an integer or a number, not {}", article(&show(&value.ty)));
+            self.sink.push(Diagnostic::error(codes::OPERAND_TYPE, of.span, message).label(format!("this is {}", show(&value.ty))));
             return None;
         }
         Some(Expr { ty: value.ty.clone(), kind: ExprKind::Negate(Box::new(value)) })
@@ -225,7 +226,8 @@ impl Checker<'_> {
 
     fn refuse_two_literals(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<()> {
         if left.is_literal() && right.is_literal() {
-            self.error(codes::CONDITION_LITERAL, op.span, "both sides of this comparison are literals: it never changes", None);
+            let message = "both sides of this comparison are literals: it never changes";
+            self.error(codes::CONDITION_LITERAL, op.span, message, Some("compare with `input` or with the result of a step".into()));
             return None;
         }
         Some(())
@@ -270,7 +272,7 @@ fn operand_help(op: Binary, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option
             (Kind::Integer(value), _, Type::Number) => return Some(format!("write `{value}.0`")),
             (Kind::Text(value), _, Type::Timestamp | Type::Duration) => return Some(format!("write `{}(\"{value}\")`", show(other))),
             (_, Type::Integer, Type::Number) => return Some("integer and number mix only through `number(…)`".into()),
-            (_, Type::Json, _) => return Some("json is opaque: declare its type where it comes from, or read it in a step".into()),
+            (_, Type::Json, _) => return Some(super::JSON_IS_OPAQUE.into()),
             _ => {}
         }
     }

@@ -11,13 +11,14 @@ pub const ROOTS: [&str; 6] = ["input", "steps", "event", "error", "instance", "c
 
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// `None` where the input is not to be read.
-    pub input: Option<Type>,
+    pub input: Root,
     /// Every step of the workflow, by id. `None` where no step is to be read (triggers).
     pub steps: Option<BTreeMap<String, Known>>,
     /// Element variables, outermost first.
     pub items: Vec<(String, Type)>,
-    pub event: Option<EventRoot>,
+    /// What `event` means, and of which type it is.
+    pub event: Root,
+    pub event_value: Value,
     /// Inside a `catch`.
     pub error: bool,
     /// Whether `instance` and `config` can be read.
@@ -26,11 +27,25 @@ pub struct Scope {
     pub config: BTreeSet<String>,
 }
 
-/// What `event` means.
+/// A value at the root of an expression.
 #[derive(Debug, Clone)]
-pub struct EventRoot {
-    pub value: Value,
-    pub ty: Type,
+pub enum Root {
+    /// It cannot be read here.
+    Missing,
+    /// Its type had an error of its own, which is reported; reading it says nothing more.
+    Broken,
+    Known(Type),
+}
+
+impl Root {
+    /// Of a type that may be broken.
+    pub fn of(ty: Option<Type>) -> Self {
+        ty.map_or(Self::Broken, Self::Known)
+    }
+
+    fn is_there(&self) -> bool {
+        !matches!(self, Self::Missing)
+    }
 }
 
 /// A step as its readers see it.
@@ -70,23 +85,32 @@ pub enum Standing {
 
 impl Scope {
     /// Of a workflow's steps.
-    pub fn steps(input: Type) -> Self {
-        Self { input: Some(input), steps: Some(BTreeMap::new()), instance: true, ..Self::nothing() }
+    pub fn steps(input: Option<Type>) -> Self {
+        Self { input: Root::of(input), steps: Some(BTreeMap::new()), instance: true, ..Self::nothing() }
     }
 
     /// Of a trigger's `with`.
-    pub fn trigger_with(event: Type) -> Self {
-        Self { event: Some(EventRoot { value: Value::TriggerEvent, ty: event }), ..Self::nothing() }
+    pub fn trigger_with(event: Option<Type>) -> Self {
+        Self { event: Root::of(event), event_value: Value::TriggerEvent, ..Self::nothing() }
     }
 
     /// Of a trigger's `when` and `key`.
-    pub fn trigger(input: Type) -> Self {
-        Self { input: Some(input), ..Self::nothing() }
+    pub fn trigger(input: Option<Type>) -> Self {
+        Self { input: Root::of(input), ..Self::nothing() }
     }
 
     /// Nothing at all: of literals.
     pub fn nothing() -> Self {
-        Self { input: None, steps: None, items: Vec::new(), event: None, error: false, instance: false, config: BTreeSet::new() }
+        Self {
+            input: Root::Missing,
+            steps: None,
+            items: Vec::new(),
+            event: Root::Missing,
+            event_value: Value::Event,
+            error: false,
+            instance: false,
+            config: BTreeSet::new(),
+        }
     }
 
     /// The innermost item of this name.
@@ -107,9 +131,9 @@ impl Scope {
     /// The names that an expression can begin with here.
     pub fn names(&self) -> Vec<&str> {
         let there = |name: &&str| match *name {
-            "input" => self.input.is_some(),
+            "input" => self.input.is_there(),
             "steps" => self.steps.is_some(),
-            "event" => self.event.is_some(),
+            "event" => self.event.is_there(),
             "error" => self.error,
             _ => self.instance,
         };

@@ -45,7 +45,8 @@ impl Checker<'_> {
                 }
                 Type::Json => return self.map(entries, value.span, &Type::Json, wanted),
                 _ => {
-                    self.error(codes::TYPE_MISMATCH, value.span, format!("a record where {} is wanted", article(&show(wanted))), None);
+                    let message = format!("a record where {} is wanted", article(&show(wanted)));
+                    self.sink.push(Diagnostic::error(codes::TYPE_MISMATCH, value.span, message).label("this is a record"));
                     return None;
                 }
             },
@@ -73,7 +74,7 @@ impl Checker<'_> {
             match self.value(&entry.value, wanted) {
                 Some(value) => {
                     if let Some(reason) = literals::out_of_range(&value, field) {
-                        self.error(codes::LITERAL, entry.value.span, reason, None);
+                        self.sink.push(Diagnostic::error(codes::LITERAL, entry.value.span, reason).label("out of range"));
                         complete = false;
                     }
                     values.push((position, value));
@@ -117,7 +118,8 @@ impl Checker<'_> {
             Type::List(element) => (**element).clone(),
             Type::Json => Type::Json,
             _ => {
-                self.error(codes::TYPE_MISMATCH, span, format!("a list where {} is wanted", article(&show(wanted))), None);
+                let message = format!("a list where {} is wanted", article(&show(wanted)));
+                self.sink.push(Diagnostic::error(codes::TYPE_MISMATCH, span, message).label("this is a list"));
                 return None;
             }
         };
@@ -146,7 +148,7 @@ impl Checker<'_> {
                     return match literals::convert(&plain, to) {
                         Ok(kind) => self.coerce(Expr { ty: to.clone(), kind }, text.span, wanted),
                         Err(why) => {
-                            self.error(codes::LITERAL, text.span, format!("`{plain}` is not {}: {why}", article(&show(to))), None);
+                            self.not_convertible(text.span, &plain, to, &why);
                             None
                         }
                     };
@@ -154,7 +156,11 @@ impl Checker<'_> {
                 if matches!(to, Type::Integer | Type::Number | Type::Boolean) {
                     let message = format!("a text where {} is wanted", article(&show(wanted)));
                     let is_literal = literals::convert(&plain, to).is_ok() || matches!(plain.as_str(), "true" | "false");
-                    let help = if is_literal { "leave out the quotes" } else { "write `${…}` for an expression" };
+                    let help = match to {
+                        _ if is_literal => "leave out the quotes",
+                        Type::Boolean => "write `true` or `false`, without quotes",
+                        _ => "write `${…}` for an expression",
+                    };
                     self.error(codes::TYPE_MISMATCH, text.span, message, Some(help.into()));
                     return None;
                 }

@@ -10,6 +10,7 @@ pub mod codes;
 pub mod diagnostic;
 pub mod expr;
 pub mod folder;
+pub mod graph;
 pub mod ir;
 pub mod lower;
 pub mod model;

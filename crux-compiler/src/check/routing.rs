@@ -143,7 +143,7 @@ fn key(key: &Name, what: &str, sink: &mut Sink) {
     }
     let reserved = HOOKS_ONLY.contains(&key.value.as_str()) || RESERVED.iter().any(|pattern| matches(pattern, &key.value));
     if reserved {
-        let message = format!("Crux keeps the routing key `{}` for itself, so {what} cannot have it", key.value);
+        let message = format!("the routing key `{}` is reserved: {what} cannot have it", key.value);
         let diagnostic = Diagnostic::error(codes::ROUTING_KEY_RESERVED, key.span, message);
         let kept = if HOOKS_ONLY.contains(&key.value.as_str()) {
             "hooks publish under it"

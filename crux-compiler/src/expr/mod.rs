@@ -50,6 +50,9 @@ pub fn parse_part(text: &Text, range: Range<usize>) -> Result<Ast, Box<Diagnosti
     parser::parse(part, &locate).map_err(|failure| {
         let code = if failure.limit { codes::EXPRESSION_LIMIT } else { codes::EXPRESSION_SYNTAX };
         let mut diagnostic = Diagnostic::error(code, locate(failure.at), failure.message);
+        if failure.help.is_none() {
+            diagnostic.label = "no expression from here on".into();
+        }
         diagnostic.helps.extend(failure.help);
         Box::new(diagnostic)
     })

@@ -219,3 +219,49 @@ fn what_replay_depends_on_changes_its_hash_and_policy_changes_the_other() {
         assert_ne!(after.1, before.1, "{from}");
     }
 }
+
+#[test]
+fn too_many_steps_are_refused() {
+    let step = |number: usize| format!("  - {{ id: s{number}, sleep: 1m }}\n");
+    let of = |count: usize| format!("workflow: long\nversion: 1\nsteps:\n{}", (0..count).map(step).collect::<String>());
+    assert_eq!(program(&of(1_000)).workflows[0].nodes, 1_000);
+    let files = Files::new(vec![File { path: "pipelines/long.yaml".into(), text: of(1_001) }]);
+    let outcome = crate::check(&files);
+    let said: Vec<_> = outcome.diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+    assert_eq!(said, [crate::codes::TOO_MANY_STEPS]);
+}
+
+#[test]
+fn a_workflow_is_drawn() {
+    let program = program(BOOKING);
+    let drawn = crate::graph::mermaid(&program.workflows[0]);
+    assert_eq!(
+        drawn,
+        r##"flowchart TD
+  start(["booking 1"])
+  n0["notify<br/>send_notification<br/>5 attempts, 5s each"]
+  start --> n0
+  n1[/"look_closer: side by side"\]
+  n0 --> n1
+  n2["seo<br/>seo_generation"]
+  n1 -->|"seo"| n2
+  n3["score"]
+  n1 -->|"fraud"| n3
+  n4{"review"}
+  n2 --> n4
+  n3 --> n4
+  n5{{"approval<br/>waits for booking.reviewed, within 2d"}}
+  n4 -->|"steps.score.value #gt; 0.8"| n5
+  n6when{"steps.approval?.approved ?? true?"}
+  n5 --> n6when
+  n4 -->|"else"| n6when
+  n6["finalize<br/>finalize_order"]
+  n6when -->|"yes"| n6
+  u7["cancel_order"]
+  n6 -.->|"undo"| u7
+  done(["completed<br/>unbounded because `look_closer/seo` has no `timeout`"])
+  n6 --> done
+  n6when -.->|"no"| done
+"##
+    );
+}

@@ -167,7 +167,7 @@ impl<'a> Types<'a> {
             let circle = self.open.get(start..).unwrap_or_default().join(" → ");
             sink.push(
                 Diagnostic::error(codes::TYPE_RECURSIVE, span, format!("the type `{name}` contains itself"))
-                    .note(format!("{circle} → {name}"))
+                    .note(format!("the circle is {circle} → {name}"))
                     .help("types are finite: pass what is inside as `json`, or refer to it by an id"),
             );
             return None;

@@ -140,10 +140,12 @@ impl<M: Machine> Run<M> {
         {
             return self.step_undo(event, now, out);
         }
-        if self.is_frozen() {
-            return self.hold(event, now, out);
+        match self.life {
+            // A failed instance keeps its state for a retry; until then it has ended like any other.
+            Life::Completed | Life::Failed { .. } | Life::Cancelled { .. } => Err(Why::NotNow("the instance has ended")),
+            _ if self.is_frozen() => self.hold(event, now, out),
+            _ => self.advance(event, now, out),
         }
-        self.advance(event, now, out)
     }
 
     /// Moves the machine's state.

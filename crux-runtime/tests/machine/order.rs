@@ -525,6 +525,8 @@ const fn task(contract: &'static Contract, policy: Policy, undo: Option<u16>) ->
 
 const TWICE: Policy = Policy { attempts: 2, backoff_ms: 100, run_ms: Some(5_000), ..Policy::ONCE };
 
+const UNDO: Policy = Policy { run_ms: Some(5_000), ..Policy::ONCE };
+
 const fn node(id: &'static str, path: &'static str, parent: Option<u16>, kind: Kind, caught: Caught) -> Node {
     Node { id, path, place: "pipelines/order.yaml:1", parent, kind, caught }
 }
@@ -535,7 +537,7 @@ static NODES: &[Node] = &[
         "reserve",
         "reserve/undo",
         Some(0),
-        Kind::Undo(Task { contract: &steps::release::CONTRACT, policy: Policy::ONCE, keyed: false, undo: None }),
+        Kind::Undo(Task { contract: &steps::release::CONTRACT, policy: UNDO, keyed: false, undo: None }),
         Caught::Names(&[]),
     ),
     node("look", "look", None, Kind::Parallel, Caught::Any),

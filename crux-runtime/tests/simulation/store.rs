@@ -1,0 +1,112 @@
+//! A store that fails: before its work, after it, and not at all once its process has crashed. What is underneath survives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crux_runtime::id::InstanceId;
+use crux_runtime::machine::Time;
+use crux_runtime::store::{
+    Append, Appended, Error, Filter, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, memory::Memory,
+};
+
+use super::random::Random;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// Percent of calls that fail before they do anything.
+    pub before: u64,
+    /// Percent of appends that are done and then reported as failed.
+    pub after: u64,
+    /// A planted bug: appends are acknowledged and sometimes not done.
+    pub forgets: bool,
+}
+
+#[derive(Clone)]
+pub struct Faulty {
+    pub below: Arc<Memory>,
+    pub faults: Faults,
+    pub random: Arc<Random>,
+    pub crashed: Arc<AtomicBool>,
+}
+
+impl Faulty {
+    /// Takes its time, and may fail.
+    async fn pass(&self) -> Result<(), Error> {
+        tokio::time::sleep(Duration::from_micros(self.random.below(3_000))).await;
+        self.alive()?;
+        if self.random.chance(self.faults.before) { Err(Error::Unavailable("simulated: before".into())) } else { Ok(()) }
+    }
+
+    fn alive(&self) -> Result<(), Error> {
+        if self.crashed.load(Ordering::SeqCst) { Err(Error::Unavailable("simulated: crashed".into())) } else { Ok(()) }
+    }
+}
+
+macro_rules! pass_through {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($arg: $type),*) -> Pending<Result<$answer, Error>> {
+            let store = self.clone();
+            Box::pin(async move {
+                store.pass().await?;
+                store.below.$name($($arg),*).await
+            })
+        })*
+    };
+}
+
+impl Store for Faulty {
+    fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>> {
+        let store = self.clone();
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(batch.len());
+            tokio::time::sleep(Duration::from_micros(store.random.below(3_000))).await;
+            for append in batch {
+                if let Err(error) = store.alive() {
+                    answers.push(Err(error));
+                } else if store.random.chance(store.faults.before) {
+                    answers.push(Err(Error::Unavailable("simulated: before".into())));
+                } else if store.faults.forgets && append.seq > 1 && store.random.chance(3) {
+                    answers.push(Ok(Appended::Done));
+                } else {
+                    let done = store.below.append(vec![append]).await.pop().expect("one answer per append");
+                    let lost = store.random.chance(store.faults.after);
+                    answers.push(if lost { Err(Error::Unavailable("simulated: after".into())) } else { done });
+                }
+            }
+            tokio::time::sleep(Duration::from_micros(store.random.below(1_000))).await;
+            answers
+        })
+    }
+
+    pass_through! {
+        settle(batch: Vec<Settled>) -> ();
+        record(instance: InstanceId) -> Option<Record>;
+        rows(instance: InstanceId, after: Seq, limit: usize) -> Vec<Stored>;
+        list(filter: Filter) -> Vec<Record>;
+        unsettled(after: Option<InstanceId>, limit: usize) -> Vec<InstanceId>;
+        due(after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Vec<(Time, InstanceId)>;
+        subscribe(batch: Vec<Subscription>) -> ();
+        unsubscribe(batch: Vec<Subscription>) -> ();
+        subscribers(event: String, value: Option<String>, after: Option<Subscription>, limit: usize) -> Vec<Subscription>;
+        keep(batch: Vec<KeptEvent>) -> Vec<bool>;
+        kept(event: String, value: Option<String>, now: Time) -> Vec<KeptEvent>;
+        delivered(batch: Vec<(String, String)>) -> ();
+        undelivered(limit: usize) -> Vec<KeptEvent>;
+        define(hash: String, document: String) -> ();
+        definition(hash: String) -> Option<String>;
+    }
+
+    /// Journals are wanted for the audit, so nothing goes.
+    fn expire(&self, _: Time, _: usize) -> Pending<Result<usize, Error>> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn close(&self) -> Pending<Result<(), Error>> {
+        Box::pin(async { Ok(()) })
+    }
+}

@@ -16,3 +16,7 @@ pub mod worker;
 pub use app::App;
 pub use crux_macros::workflow;
 pub use worker::step::{Contract, Error, Input, Output, Step, StepContext, StepError, StepResult};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

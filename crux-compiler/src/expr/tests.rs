@@ -161,7 +161,58 @@ fn a_placeholder_in_a_bare_expression_is_mended() {
     assert_eq!(error.helps, ["write `input.a`"]);
 }
 
+/// Binary operators with their binding strength, from loose to tight.
+const OPERATORS: [(&str, u8); 15] = [
+    ("??", 2),
+    ("||", 3),
+    ("&&", 4),
+    ("==", 5),
+    ("!=", 5),
+    ("<", 5),
+    ("<=", 5),
+    (">", 5),
+    ("in", 5),
+    ("+", 6),
+    ("-", 6),
+    ("*", 7),
+    ("/", 7),
+    ("%", 7),
+    (">=", 5),
+];
+
+/// A second opinion about precedence: splits at the last of the loosest operators, again and again. `None` where comparisons chain.
+fn split_at_loosest(operands: &[String], operators: &[usize]) -> Option<String> {
+    let power = |operator: &usize| OPERATORS[*operator].1;
+    let Some(loosest) = operators.iter().map(power).min() else { return Some(operands[0].clone()) };
+    let at = operators.iter().rposition(|operator| power(operator) == loosest)?;
+    if loosest == 5 && operators.iter().filter(|operator| power(operator) == 5).count() > 1 {
+        return None;
+    }
+    let left = split_at_loosest(&operands[..=at], &operators[..at])?;
+    let right = split_at_loosest(&operands[at + 1..], &operators[at + 1..])?;
+    Some(format!("({} {left} {right})", OPERATORS[operators[at]].0))
+}
+
 proptest::proptest! {
+    #[test]
+    fn any_chain_of_operators_is_grouped_as_the_precedence_says(
+        operators in proptest::collection::vec(0..OPERATORS.len(), 0..8),
+        negated in proptest::collection::vec(0..3usize, 8),
+    ) {
+        let operands: Vec<(String, String)> = negated.iter().zip('a'..).take(operators.len() + 1).map(|(negated, name)| match negated {
+            0 => (name.to_string(), name.to_string()),
+            1 => (format!("!{name}.x"), format!("(! {name}.x)")),
+            _ => (format!("-{name}"), format!("(- {name})")),
+        }).collect();
+        let written = operands.iter().enumerate().map(|(at, (operand, _))| match at.checked_sub(1) {
+            None => operand.clone(),
+            Some(before) => format!(" {} {operand}", OPERATORS[operators[before]].0),
+        }).collect::<String>();
+        let trees: Vec<String> = operands.into_iter().map(|(_, tree)| tree).collect();
+        let expected = split_at_loosest(&trees, &operators);
+        proptest::prop_assert_eq!(parse(&text(&written)).ok().map(|ast| shown(&ast)), expected, "{}", written);
+    }
+
     #[test]
     fn no_text_makes_the_parser_panic(written in "\\PC{0,80}") {
         let _ = parse(&text(&written));

@@ -92,6 +92,10 @@ pub fn collect<'a>(files: &'a Files, sources: &'a [model::File], types: &mut Typ
         }
         if let Some(first) = first_uses.get(name) {
             sink.push(used_twice(files, first, &found));
+            // Neither place is right about the other one.
+            if let Some(contract) = contracts.get_mut(name) {
+                (contract.takes, contract.returns) = (Takes::Broken, Returns::Broken);
+            }
             continue;
         }
         let mut contract = contract(found.name, found.contract, types, sink);

@@ -36,6 +36,7 @@ pub fn out_of_range(value: &Expr, field: &Field) -> Option<String> {
         ExprKind::Coerce(inner) => return out_of_range(inner, field),
         ExprKind::Integer(value) => (*value as f64, "its value"),
         ExprKind::Number(value) => (*value, "its value"),
+        ExprKind::Duration { ms } => (*ms as f64 / 1000.0, "its length in seconds"),
         ExprKind::Text(text) => (text.chars().count() as f64, "its length"),
         ExprKind::List(items) => (items.len() as f64, "its length"),
         _ => return None,

@@ -157,7 +157,12 @@ fn every_expression_has_a_type() {
         ("input.id < 'm'", "boolean"),
     ] {
         match checked(written, None) {
-            Ok(found) => assert_eq!(show(&found.ty), expected, "{written}"),
+            Ok(found) => {
+                assert_eq!(show(&found.ty), expected, "{written}");
+                // Written back and read again it is the same expression.
+                let again = crate::graph::expression(&found);
+                assert_eq!(checked(&again, None).as_ref(), Ok(&found), "{written} became {again}");
+            }
             Err(error) => panic!("{written}: {error:#?}"),
         }
     }

@@ -356,6 +356,7 @@ impl<M: Machine> Run<M> {
                 let before = self.exhausted.len();
                 self.exhausted.retain(|waiting| waiting.path != event.path);
                 if before > 0 && self.exhausted.is_empty() {
+                    out.notes.push(Note::Resumed);
                     self.thaw(now, out);
                 }
             }

@@ -72,9 +72,11 @@ impl<E: DeserializeOwned> Wait<E> {
             _ => return Err(Refused(self, Why::NotOpen)),
         };
         fx.out.all.push(Effect::Unsubscribe { path: self.path, event: self.event, value: self.value });
-        if let Flow::Failed(failure) = &outcome {
-            fx.out.notes.push(Note::StepFailed { path: self.path, failure: failure.clone() });
-        }
+        fx.out.notes.push(match &outcome {
+            Flow::Failed(failure) => Note::StepFailed { path: self.path, failure: failure.clone() },
+            // Said apart from the event: one that came while nothing might move is taken later, or never.
+            _ => Note::StepCompleted { path: self.path },
+        });
         Ok(outcome)
     }
 }
@@ -112,8 +114,9 @@ impl Sleep {
         }
     }
 
-    pub fn apply<U: Undo>(self, event: &StepEvent, _: &mut Fx<'_, U>) -> Applied<Self, ()> {
+    pub fn apply<U: Undo>(self, event: &StepEvent, fx: &mut Fx<'_, U>) -> Applied<Self, ()> {
         if event.path == self.path && matches!(event.what, StepHappened::TimerFired { timer: Timer::Sleep }) {
+            fx.out.notes.push(Note::StepCompleted { path: self.path });
             Ok(Flow::Done(()))
         } else {
             Err(Refused(self, Why::NotOpen))

@@ -2,6 +2,7 @@
 //! `{type, workflow_id, seq, n, last, time, data}`; `seq` is the row's number, `n` the message's place in it from 0, `last` whether it is
 //! the row's last one. A client that has seen `last` of a row can resume after it and misses nothing.
 
+use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +15,7 @@ use crate::store::{Seq, Stored};
 /// A row's messages, encoded.
 #[derive(Debug)]
 pub struct Encoded {
-    pub messages: Vec<String>,
+    pub messages: Vec<Utf8Bytes>,
     /// What the row says of the instance's life: it ended, it goes on after an end, or nothing of either.
     pub turn: Turn,
 }
@@ -109,7 +110,7 @@ pub fn encode(instance: InstanceId, shape: &Shape, stored: &Stored) -> Result<En
             time: time.clone(),
             data: data_of(instance, shape, entry),
         };
-        messages.push(serde_json::to_string(&message)?);
+        messages.push(serde_json::to_string(&message)?.into());
     }
     Ok(Encoded { messages, turn })
 }
@@ -187,7 +188,7 @@ mod tests {
 
     fn read(row: &Stored) -> (Vec<serde_json::Value>, Turn) {
         let encoded = encode(instance(), &shape(), row).unwrap();
-        (encoded.messages.iter().map(|text| serde_json::from_str(text).unwrap()).collect(), encoded.turn)
+        (encoded.messages.iter().map(|text| serde_json::from_str(text.as_str()).unwrap()).collect(), encoded.turn)
     }
 
     #[test]

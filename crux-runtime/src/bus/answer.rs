@@ -32,9 +32,10 @@ struct Complaint {
     error: ErrorBody,
 }
 
+/// What a service says of a failure, in its answer or in a completion.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum ErrorBody {
+#[serde(untagged, expecting = "expected a text or `{name, message, retry?, after?}`")]
+pub(crate) enum ErrorBody {
     Text(String),
     Named {
         name: Option<String>,
@@ -84,7 +85,7 @@ impl Response<'_> {
     fn completion(&self, contract: &Contract) -> Reported {
         match serde_json::from_slice::<Answer>(self.body) {
             Ok(Answer { success: true, result, .. }) => self.completed(result, contract),
-            Ok(Answer { success: false, error: Some(error), .. }) => match self.attempt_failed(error) {
+            Ok(Answer { success: false, error: Some(error), .. }) => match error.into_failed() {
                 Ok(told) => failed(told),
                 Err(text) => self.invalid(&text),
             },
@@ -109,28 +110,13 @@ impl Response<'_> {
 
     /// The error of a status that says failed; its body may say more.
     fn complaint(&self, name: &'static str, retry: Option<bool>) -> AttemptFailed {
-        let told = serde_json::from_slice::<Complaint>(self.body).ok().and_then(|complaint| self.attempt_failed(complaint.error).ok());
+        let told = serde_json::from_slice::<Complaint>(self.body).ok().and_then(|complaint| complaint.error.into_failed().ok());
         let mut told = told.unwrap_or_else(|| plain(name, self.told()));
         if told.failure.name == Failure::ERROR {
             told.failure.name = name.into();
         }
         told.retry = retry.or(told.retry);
         told
-    }
-
-    fn attempt_failed(&self, error: ErrorBody) -> Result<AttemptFailed, String> {
-        match error {
-            ErrorBody::Text(text) => Ok(plain(Failure::ERROR, text)),
-            ErrorBody::Named { name, message, retry, after } => {
-                let name = name.unwrap_or_else(|| Failure::ERROR.to_owned());
-                if !is_error_name(&name) {
-                    return Err(format!("error.name: `{}` is not a name: write it like `OutOfStock`", cut(&name, SHOWN)));
-                }
-                let after_ms = after.map(|after| duration_ms(&after)).transpose()?;
-                let failure = Failure::new(name, cut(&message, MAX_TEXT));
-                Ok(AttemptFailed { outcome: Outcome::Failed, failure, retry, after_ms })
-            }
-        }
     }
 
     fn invalid(&self, text: &str) -> Reported {
@@ -146,6 +132,24 @@ impl Response<'_> {
     /// The body's beginning, for people.
     fn shown(&self) -> String {
         cut(String::from_utf8_lossy(self.body).trim(), SHOWN)
+    }
+}
+
+impl ErrorBody {
+    /// The error: a part of it is not what it should be; the text names its path.
+    pub(crate) fn into_failed(self) -> Result<AttemptFailed, String> {
+        match self {
+            ErrorBody::Text(text) => Ok(plain(Failure::ERROR, text)),
+            ErrorBody::Named { name, message, retry, after } => {
+                let name = name.unwrap_or_else(|| Failure::ERROR.to_owned());
+                if !is_error_name(&name) {
+                    return Err(format!("error.name: `{}` is not a name: write it like `OutOfStock`", cut(&name, SHOWN)));
+                }
+                let after_ms = after.map(|after| duration_ms(&after)).transpose()?;
+                let failure = Failure::new(name, cut(&message, MAX_TEXT));
+                Ok(AttemptFailed { outcome: Outcome::Failed, failure, retry, after_ms })
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`local`] needs no broker: services attach by HTTP push (`push`), and what they answer is read by `answer`.
 
-mod answer;
+pub(crate) mod answer;
 mod body;
 pub mod local;
 mod push;

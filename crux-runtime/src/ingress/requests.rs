@@ -1,0 +1,213 @@
+//! What clients ask, whichever door they come by: bodies of completions, events, starts and commands, and their translation for the
+//! engine. The same names and the same rules for REST and WebSocket.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::problem::{Kind, Problem};
+use crate::bus::answer::ErrorBody;
+use crate::config::Span;
+use crate::engine::api::{Command, Completed, Completion, IncomingEvent, Progress, ProgressKind, StepRef};
+use crate::id::InstanceId;
+use crate::machine::{AttemptFailed, Failure, Outcome};
+
+/// Of ids, keys and names from outside.
+pub(crate) const MAX_ID_BYTES: usize = 255;
+/// Events in one request.
+pub(crate) const MAX_EVENTS: usize = 1000;
+
+/// `{workflow_id, step_id, step_type?, attempt?, success, result | error}`.
+#[derive(Deserialize)]
+pub(crate) struct CompletionBody {
+    workflow_id: String,
+    step_id: String,
+    step_type: Option<String>,
+    attempt: Option<u32>,
+    success: bool,
+    result: Option<Box<RawValue>>,
+    error: Option<ErrorBody>,
+}
+
+impl CompletionBody {
+    pub(crate) fn into_completion(self) -> Result<Completion, Problem> {
+        let outcome = if self.success {
+            // A step type without `returns` may leave the result out.
+            Ok(match self.result {
+                Some(result) => result,
+                None => super::json::raw(b"{}")?,
+            })
+        } else {
+            Err(match self.error {
+                Some(error) => {
+                    error.into_failed().map_err(|text| Problem { kind: Kind::InvalidRequest, ..Problem::invalid(&text, "") })?
+                }
+                None => AttemptFailed {
+                    outcome: Outcome::Failed,
+                    failure: Failure::new(Failure::ERROR, "the service gave no reason"),
+                    retry: None,
+                    after_ms: None,
+                },
+            })
+        };
+        Ok(Completion {
+            instance: instance_id(&self.workflow_id)?,
+            step: step_ref(&self.step_id)?,
+            step_type: self.step_type.filter(|step_type| !step_type.is_empty()),
+            attempt: self.attempt,
+            outcome,
+        })
+    }
+}
+
+/// The word for what became of a completion.
+pub(crate) fn word(completed: Completed) -> &'static str {
+    match completed {
+        Completed::Accepted => "accepted",
+        Completed::Duplicate => "duplicate",
+        Completed::Superseded => "superseded",
+    }
+}
+
+/// `{workflow_id, step_id, attempt?}`.
+#[derive(Deserialize)]
+pub(crate) struct ProgressBody {
+    workflow_id: String,
+    step_id: String,
+    attempt: Option<u32>,
+}
+
+impl ProgressBody {
+    pub(crate) fn into_progress(self, what: ProgressKind) -> Result<Progress, Problem> {
+        Ok(Progress { instance: instance_id(&self.workflow_id)?, step: step_ref(&self.step_id)?, attempt: self.attempt, what })
+    }
+}
+
+/// `{type, id?, data}`.
+#[derive(Deserialize)]
+pub(crate) struct EventBody {
+    r#type: String,
+    id: Option<String>,
+    data: Option<Box<RawValue>>,
+}
+
+impl EventBody {
+    pub(crate) fn into_event(self, traceparent: &str) -> Result<IncomingEvent, Problem> {
+        let data = match self.data {
+            Some(data) => data,
+            None => super::json::raw(b"{}")?,
+        };
+        Ok(IncomingEvent { name: self.r#type, id: self.id, data, owner: String::new(), traceparent: traceparent.to_owned() })
+    }
+}
+
+/// `{reason?}`, for commands that end something.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReasonBody {
+    #[serde(default)]
+    pub(crate) reason: String,
+}
+
+/// `{step_id?, input?}`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RetryBody {
+    step_id: Option<String>,
+    input: Option<Box<RawValue>>,
+}
+
+impl RetryBody {
+    pub(crate) fn into_command(self) -> Result<Command, Problem> {
+        Ok(Command::Retry { step: self.step_id.as_deref().map(step_ref).transpose()?, input: self.input })
+    }
+}
+
+/// An instance's id, bare or with its prefix.
+pub(crate) fn instance_id(text: &str) -> Result<InstanceId, Problem> {
+    text.parse().map_err(|error: crate::id::Error| Problem::new(Kind::InvalidRequest, error.to_string()).at("workflow_id"))
+}
+
+/// A step by its id, bare or with its prefix, or by its path.
+pub(crate) fn step_ref(text: &str) -> Result<StepRef, Problem> {
+    if let Ok(id) = text.parse() {
+        return Ok(StepRef::Id(id));
+    }
+    let is_path = !text.is_empty()
+        && text.len() <= 1024
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'/' | b'[' | b']' | b'#'));
+    if is_path {
+        return Ok(StepRef::Path(text.to_owned()));
+    }
+    let shown: String = text.chars().take(80).collect();
+    Err(Problem::new(Kind::InvalidRequest, format!("`{shown}` is neither a step's id nor its path")).at("step_id"))
+}
+
+/// A request id of the client's.
+pub(crate) fn request_id(text: &str, field: &str) -> Result<String, Problem> {
+    if text.is_empty() || text.len() > MAX_ID_BYTES {
+        let text = format!("a request id has 1 to {MAX_ID_BYTES} bytes, this one {}", text.len());
+        return Err(Problem::new(Kind::InvalidRequest, text).at(field));
+    }
+    Ok(text.to_owned())
+}
+
+/// `30s`, at most `longest`.
+pub(crate) fn wait(text: &str, longest: Duration) -> Result<Duration, Problem> {
+    let span: Span = text
+        .parse()
+        .map_err(|error: crate::config::units::Error| Problem::new(Kind::InvalidRequest, error.to_string()).at("wait"))?;
+    if span.0 > longest {
+        let text = format!("`{text}` is longer than this server holds a request: at most {}", Span(longest));
+        return Err(Problem::new(Kind::InvalidRequest, text).at("wait"));
+    }
+    Ok(span.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completion(json: &str) -> Result<Completion, Problem> {
+        super::super::json::parse::<CompletionBody>(json.as_bytes())?.into_completion()
+    }
+
+    const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    #[test]
+    fn both_forms_of_ids_are_read_and_a_path_too() {
+        let said = |workflow: &str, step: &str| {
+            completion(&format!(r#"{{"workflow_id":"{workflow}","step_id":"{step}","step_type":"x","success":true,"result":{{}}}}"#))
+        };
+        let bare = said(ID, ID).unwrap();
+        let prefixed = said(&format!("workflow_instance:{ID}"), &format!("step_instance:{ID}")).unwrap();
+        assert_eq!((bare.instance, &bare.step), (prefixed.instance, &prefixed.step));
+        assert_eq!(said(ID, "ship[3]/label").unwrap().step, StepRef::Path("ship[3]/label".to_owned()));
+        assert_eq!(said("uuid-here", ID).unwrap_err().field.as_deref(), Some("workflow_id"));
+        assert_eq!(said(ID, "Step UUID").unwrap_err().field.as_deref(), Some("step_id"));
+    }
+
+    #[test]
+    fn an_error_is_a_text_or_a_record() {
+        let failed = |error: &str| {
+            completion(&format!(r#"{{"workflow_id":"{ID}","step_id":"{ID}","success":false{error}}}"#)).map(|it| it.outcome.unwrap_err())
+        };
+        assert_eq!(failed(r#","error":"no disk""#).unwrap().failure, Failure::new("Error", "no disk"));
+        let named = failed(r#","error":{"name":"OutOfStock","message":"none","retry":false,"after":"30s"}"#).unwrap();
+        assert_eq!((named.failure.name.as_ref(), named.retry, named.after_ms), ("OutOfStock", Some(false), Some(30_000)));
+        assert_eq!(failed("").unwrap().failure.message, "the service gave no reason");
+        let wrong = failed(r#","error":{"name":"out of stock","message":"none"}"#).unwrap_err();
+        assert_eq!((wrong.kind, wrong.field.as_deref()), (Kind::InvalidRequest, Some("error.name")));
+        let wrong = failed(r#","error":7"#).unwrap_err();
+        assert!(wrong.detail.contains("expected a text or `{name, message"), "{}", wrong.detail);
+    }
+
+    #[test]
+    fn a_wait_has_a_unit_and_a_limit() {
+        let longest = Duration::from_secs(60);
+        assert_eq!(wait("30s", longest).unwrap(), Duration::from_secs(30));
+        assert!(wait("30", longest).unwrap_err().detail.contains("is not a duration"));
+        assert!(wait("2m", longest).unwrap_err().detail.contains("at most 1m"));
+    }
+}

@@ -1,0 +1,62 @@
+//! Health, for people and for whatever restarts or routes around a process.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::super::Shared;
+use crate::store::Filter;
+
+/// Everything at a glance; 503 if it cannot work.
+pub(super) async fn health(State(ingress): State<Shared>) -> Response {
+    let store = store(&ingress).await;
+    let bus = ingress.engine.bus().health();
+    let is_stopping = ingress.is_stopping();
+    let word = match (&store, &bus, is_stopping) {
+        (Err(_), ..) => "failing",
+        (Ok(()), _, true) => "stopping",
+        (Ok(()), Err(_), _) => "degraded",
+        (Ok(()), Ok(()), false) => "ok",
+    };
+    let said = |result: &Result<(), String>| match result {
+        Ok(()) => json!({"status": "ok", "problem": ""}),
+        Err(problem) => json!({"status": "failing", "problem": problem}),
+    };
+    let body = json!({
+        "status": word,
+        "version": env!("CARGO_PKG_VERSION"),
+        "environment": ingress.settings.environment,
+        "uptime_s": ingress.began.elapsed().as_secs(),
+        "has_recovered": ingress.engine.has_recovered(),
+        "store": said(&store),
+        "bus": said(&bus),
+    });
+    let status = if store.is_err() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, Json(body)).into_response()
+}
+
+/// The process answers; nothing more is asked.
+pub(super) async fn live() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+/// Whether to send requests here.
+pub(super) async fn ready(State(ingress): State<Shared>) -> Response {
+    let problem = if ingress.is_stopping() { Err("the server is shutting down".to_owned()) } else { store(&ingress).await };
+    match problem {
+        Ok(()) => Json(json!({"status": "ok"})).into_response(),
+        Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "problem": problem}))).into_response(),
+    }
+}
+
+/// The cheapest question that reaches it.
+async fn store(ingress: &Shared) -> Result<(), String> {
+    let asked = ingress.engine.store().list(Filter { limit: 1, ..Filter::default() });
+    match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the store has not answered for 5 s".to_owned()),
+    }
+}

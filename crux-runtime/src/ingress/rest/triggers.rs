@@ -1,0 +1,172 @@
+//! The HTTP triggers of pipelines: `POST` their path, with the workflow's input as body. Answers 202 as soon as the instance is durable, or
+//! with `?wait=30s` the whole document when it ends in time.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::problem::{Kind, Problem};
+use super::super::{Shared, follow, requests};
+use super::body::JsonBody;
+use super::{Query, door, status};
+use crate::engine::api::{Start, Started};
+use crate::machine::{Definition, Refusal, Trigger, TriggerSource};
+
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitQuery {
+    wait: Option<String>,
+}
+
+/// The answer to a start.
+#[derive(Debug, Serialize)]
+pub(super) struct StartedBody {
+    pub(super) workflow_id: String,
+    pub(super) status: &'static str,
+    pub(super) message: &'static str,
+}
+
+/// One HTTP trigger of a current workflow.
+#[derive(Clone, Copy)]
+struct Http {
+    definition: &'static Definition,
+    trigger: &'static Trigger,
+    path: &'static str,
+    /// The input has a field `request_id` of its own, which is then not ours.
+    owns_request_id: bool,
+}
+
+fn all(ingress: &Shared) -> Vec<Http> {
+    let mut all = Vec::new();
+    for definition in ingress.engine.app().workflows.iter().map(|workflow| workflow.definition).filter(|definition| !definition.retired) {
+        for trigger in definition.triggers {
+            if let TriggerSource::Http { path } = trigger.source {
+                all.push(Http { definition, trigger, path, owns_request_id: has_field(definition.input_schema, "request_id") });
+            }
+        }
+    }
+    all
+}
+
+pub(super) fn paths(ingress: &Shared) -> impl Iterator<Item = &'static str> {
+    all(ingress).into_iter().map(|http| http.path)
+}
+
+pub(super) fn router(ingress: &Shared) -> Router<Shared> {
+    all(ingress).into_iter().fold(Router::new(), |router, http| {
+        let handler = move |State(ingress): State<Shared>, headers: HeaderMap, Query(query): Query<WaitQuery>, body: JsonBody| async move {
+            start(&ingress, http, &headers, query, &body).await
+        };
+        router.route(http.path, post(handler))
+    })
+}
+
+fn has_field(schema: &str, field: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(schema).is_ok_and(|schema| schema["properties"].get(field).is_some())
+}
+
+async fn start(ingress: &Shared, http: Http, headers: &HeaderMap, query: WaitQuery, body: &JsonBody) -> Result<Response, Problem> {
+    let wait = query.wait.as_deref().map(|text| requests::wait(text, ingress.settings.max_wait)).transpose()?;
+    ingress.check_open()?;
+    let raw = body.raw()?;
+    let arrived = match (http.trigger.input)(&raw) {
+        Ok(arrived) => arrived,
+        Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "")),
+        Err(Refusal::NotWanted) => {
+            let message = "The trigger's condition does not hold: nothing was started";
+            return Ok(axum::Json(StartedBody { workflow_id: String::new(), status: "ignored", message }).into_response());
+        }
+    };
+    let request_id = match request_id(headers, (!http.owns_request_id).then_some(&*raw))? {
+        Some(request_id) => Some(request_id),
+        None => arrived.key.map(|key| requests::request_id(&key, "key")).transpose()?,
+    };
+    let start = Start {
+        workflow: http.definition.workflow.to_owned(),
+        input: arrived.input,
+        request_id,
+        owner: String::new(),
+        trigger: format!("http POST {}", http.path),
+        traceparent: door::traceparent(headers),
+    };
+    let started = ingress.engine.start(start).await?;
+    match wait {
+        Some(limit) => {
+            let (shape, fold) = follow::until_ended(ingress, started.instance, limit).await?;
+            if fold.has_ended() {
+                let document = status::json(ingress, started.instance, &shape, &fold).await?;
+                return Ok(with_headers(document, &started));
+            }
+            Ok(accepted(&started))
+        }
+        None => Ok(accepted(&started)),
+    }
+}
+
+/// 202, as clients know it.
+pub(super) fn accepted(started: &Started) -> Response {
+    let body = StartedBody {
+        workflow_id: started.instance.to_string(),
+        status: "processing",
+        message: "Workflow started successfully",
+    };
+    with_headers((StatusCode::ACCEPTED, axum::Json(body)).into_response(), started)
+}
+
+fn with_headers(mut response: Response, started: &Started) -> Response {
+    if started.replayed {
+        response.headers_mut().insert(REPLAY, HeaderValue::from_static("true"));
+    }
+    let location = format!("/api/v1/workflow/status?workflow_id={}", started.instance);
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// The header, else the body's field.
+pub(super) fn request_id(headers: &HeaderMap, body: Option<&RawValue>) -> Result<Option<String>, Problem> {
+    #[derive(Deserialize)]
+    struct Said {
+        request_id: Option<String>,
+    }
+    if let Some(value) = headers.get(IDEMPOTENCY_KEY) {
+        let text = value.to_str().map_err(|_| Problem::new(Kind::InvalidRequest, "the header Idempotency-Key is not plain text"))?;
+        return requests::request_id(text, "Idempotency-Key").map(Some);
+    }
+    let Some(body) = body.filter(|body| body.get().contains("\"request_id\"")) else { return Ok(None) };
+    // Of another type it is a field like any other, which nobody reads.
+    let said = serde_json::from_str::<Said>(body.get()).ok().and_then(|said| said.request_id);
+    said.map(|text| requests::request_id(&text, "request_id")).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_comes_from_the_header_and_then_from_the_body() {
+        let body = RawValue::from_string(r#"{"request_id":"b","x":1}"#.to_owned()).unwrap();
+        let mut headers = HeaderMap::new();
+        assert_eq!(request_id(&headers, Some(&body)).unwrap().as_deref(), Some("b"));
+        assert_eq!(request_id(&headers, None).unwrap(), None);
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("h"));
+        assert_eq!(request_id(&headers, Some(&body)).unwrap().as_deref(), Some("h"));
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&"x".repeat(256)).unwrap());
+        assert_eq!(request_id(&headers, None).unwrap_err().field.as_deref(), Some("Idempotency-Key"));
+    }
+
+    #[test]
+    fn a_field_of_the_input_is_found_in_its_schema() {
+        assert!(has_field(r#"{"properties":{"request_id":{"type":"string"}}}"#, "request_id"));
+        assert!(!has_field(r#"{"properties":{"order":{"properties":{"request_id":{}}}}}"#, "request_id"));
+        assert!(!has_field("", "request_id"));
+    }
+}

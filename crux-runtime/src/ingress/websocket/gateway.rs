@@ -1,0 +1,285 @@
+//! The gateway: one socket over which a client starts instances, sends events, completes steps and follows as many instances as it likes.
+//! Each request may carry an `id`, which its answer repeats. Requests of one socket are worked on side by side, within a limit; beyond it
+//! the socket is not read.
+
+use std::collections::HashMap;
+
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, interval_at};
+use tracing::{debug, warn};
+
+use super::{Gone, PING_EVERY, SILENT, close, code, send};
+use crate::engine::api::Start;
+use crate::id::InstanceId;
+use crate::ingress::follow::{Follow, until_ended};
+use crate::ingress::problem::{Kind, Problem};
+use crate::ingress::requests::{self, CompletionBody, EventBody};
+use crate::ingress::{Shared, json as parse};
+use crate::store::Seq;
+
+/// Requests under way.
+const AT_ONCE: usize = 64;
+/// Instances that one socket follows.
+const MAX_SUBSCRIPTIONS: usize = 1000;
+/// Messages that wait to be written.
+const QUEUE: usize = 64;
+
+const TYPES: [&str; 5] = ["subscribe", "unsubscribe", "event", "start", "complete_step"];
+
+#[derive(Deserialize)]
+struct Envelope {
+    r#type: String,
+    #[serde(default)]
+    id: Value,
+}
+
+#[derive(Deserialize)]
+struct Subscribe {
+    workflow_id: String,
+    #[serde(default)]
+    after: Seq,
+}
+
+#[derive(Deserialize)]
+struct Unsubscribe {
+    workflow_id: String,
+}
+
+#[derive(Deserialize)]
+struct SendEvent {
+    event: EventBody,
+}
+
+#[derive(Deserialize)]
+struct StartBody {
+    workflow: String,
+    input: Option<Box<RawValue>>,
+    request_id: Option<String>,
+    /// As `?wait=`: the answer comes when the instance has ended, with its document.
+    wait: Option<String>,
+}
+
+pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: String) {
+    debug!(correlation_id, "a client of the gateway");
+    let _open = ingress.metrics.socket();
+    let (out, mut waiting) = mpsc::channel(QUEUE);
+    let mut gateway = Gateway {
+        ingress: ingress.clone(),
+        out,
+        correlation_id,
+        requests: JoinSet::new(),
+        followers: JoinSet::new(),
+        subscriptions: HashMap::new(),
+    };
+    let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    let mut heard = Instant::now();
+    let (code, reason) = loop {
+        tokio::select! {
+            Some(message) = waiting.recv() => {
+                let mut messages = vec![message];
+                while let Ok(message) = waiting.try_recv() {
+                    messages.push(message);
+                }
+                let count = messages.len();
+                match send(&mut socket, messages.into_iter()).await {
+                    Ok(()) => ingress.metrics.sent(count),
+                    Err(Gone::Closed) => return,
+                    Err(Gone::TooSlow) => {
+                        ingress.metrics.told_to_resync();
+                        warn!(correlation_id = gateway.correlation_id, "a client does not read and is cut off");
+                        break (code::TRY_AGAIN, "too slow: come back and subscribe after the last row that you have");
+                    }
+                }
+            },
+            message = socket.recv(), if gateway.requests.len() < AT_ONCE => match message {
+                Some(Ok(Message::Text(text))) => {
+                    heard = Instant::now();
+                    gateway.take(text.as_str()).await;
+                }
+                Some(Ok(Message::Binary(_))) => break (code::NOT_TEXT, "messages are JSON texts"),
+                Some(Ok(Message::Close(_))) | Some(Err(_)) | None => return,
+                Some(Ok(_)) => heard = Instant::now(),
+            },
+            Some(_) = gateway.requests.join_next() => {},
+            Some(_) = gateway.followers.join_next() => {},
+            _ = pings.tick() => {
+                if heard.elapsed() > SILENT || socket.send(Message::Ping(Default::default())).await.is_err() {
+                    return;
+                }
+            },
+            () = ingress.stopping() => break (code::GOING_AWAY, "the server is shutting down"),
+        }
+    };
+    drop(gateway);
+    close(socket, code, reason).await;
+}
+
+struct Gateway {
+    ingress: Shared,
+    out: mpsc::Sender<Utf8Bytes>,
+    correlation_id: String,
+    requests: JoinSet<()>,
+    followers: JoinSet<()>,
+    subscriptions: HashMap<InstanceId, AbortHandle>,
+}
+
+impl Gateway {
+    /// One request. Whatever takes time goes into a task of its own, whose answer comes by `out`.
+    async fn take(&mut self, text: &str) {
+        let envelope = match parse::parse::<Envelope>(text.as_bytes()) {
+            Ok(envelope) => envelope,
+            Err(problem) => return self.answer_in_task(Value::Null, async { Err(problem) }),
+        };
+        let ingress = self.ingress.clone();
+        let id = envelope.id;
+        match envelope.r#type.as_str() {
+            "subscribe" => {
+                // Not in a task: an `unsubscribe` that follows must find it.
+                let answer = self.subscribe(text).await;
+                self.answer_in_task(id, async { answer });
+            }
+            "unsubscribe" => {
+                let answer = self.unsubscribe(text);
+                self.answer_in_task(id, async { answer });
+            }
+            "event" => self.with(id, text, move |SendEvent { event }| event_taken(ingress, event)),
+            "start" => self.with(id, text, move |body| started(ingress, body)),
+            "complete_step" => self.with(id, text, move |body| completed(ingress, body)),
+            other => {
+                let shown: String = other.chars().take(80).collect();
+                let text = match crate::router::nearest(other, TYPES.into_iter()) {
+                    Some(meant) => format!("there is no request `{shown}`; did you mean `{meant}`?"),
+                    None => format!("there is no request `{shown}`; there are {}", TYPES.join(", ")),
+                };
+                self.answer_in_task(id, async { Err(Problem::new(Kind::InvalidRequest, text).at("type")) });
+            }
+        }
+    }
+
+    fn with<T, F>(&mut self, id: Value, text: &str, work: impl FnOnce(T) -> F)
+    where
+        T: serde::de::DeserializeOwned,
+        F: Future<Output = Result<Value, Problem>> + Send + 'static,
+    {
+        match parse::parse::<T>(text.as_bytes()) {
+            Ok(body) => {
+                let work = work(body);
+                self.answer_in_task(id, work);
+            }
+            Err(problem) => self.answer_in_task(id, async { Err(problem) }),
+        }
+    }
+
+    fn answer_in_task(&mut self, id: Value, work: impl Future<Output = Result<Value, Problem>> + Send + 'static) {
+        let (out, correlation_id) = (self.out.clone(), self.correlation_id.clone());
+        self.requests.spawn(async move {
+            let answer = match work.await {
+                Ok(data) => json!({"type": "answer", "id": id, "ok": true, "data": data}),
+                Err(problem) => json!({"type": "answer", "id": id, "ok": false, "error": problem.document(&correlation_id)}),
+            };
+            // The socket is gone: nobody waits for the answer.
+            let _ = out.send(answer.to_string().into()).await;
+        });
+    }
+
+    async fn subscribe(&mut self, text: &str) -> Result<Value, Problem> {
+        let Subscribe { workflow_id, after } = parse::parse(text.as_bytes())?;
+        let instance = requests::instance_id(&workflow_id)?;
+        self.subscriptions.retain(|_, follower| !follower.is_finished());
+        if self.subscriptions.len() >= MAX_SUBSCRIPTIONS && !self.subscriptions.contains_key(&instance) {
+            let text = format!("one socket follows {MAX_SUBSCRIPTIONS} instances at most: unsubscribe from others, or open another socket");
+            return Err(Problem::new(Kind::Limit, text));
+        }
+        let follow = Follow::open(&self.ingress, instance, after).await?;
+        let follower = self.followers.spawn(follower(self.ingress.clone(), instance, follow, self.out.clone()));
+        // Subscribed once more: from the row that is said now.
+        if let Some(former) = self.subscriptions.insert(instance, follower) {
+            former.abort();
+        }
+        Ok(json!({"workflow_id": instance.to_string(), "after": after}))
+    }
+
+    fn unsubscribe(&mut self, text: &str) -> Result<Value, Problem> {
+        let Unsubscribe { workflow_id } = parse::parse(text.as_bytes())?;
+        let instance = requests::instance_id(&workflow_id)?;
+        let was_subscribed = self.subscriptions.remove(&instance).inspect(AbortHandle::abort).is_some();
+        Ok(json!({"workflow_id": instance.to_string(), "was_subscribed": was_subscribed}))
+    }
+}
+
+/// Everything that one subscription gets, and at its end a word of that.
+async fn follower(ingress: Shared, instance: InstanceId, mut follow: Follow, out: mpsc::Sender<Utf8Bytes>) {
+    let reason = loop {
+        match follow.next().await {
+            Ok(Some(row)) => {
+                let Ok(encoded) = row.encoded(instance, follow.shape()) else { break "failed" };
+                for message in &encoded.messages {
+                    if out.send(message.clone()).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Ok(None) => break "ended",
+            Err(problem) => {
+                warn!(%instance, detail = problem.detail, "following has failed");
+                break "failed";
+            }
+        }
+        if ingress.is_stopping() {
+            return;
+        }
+    };
+    let last = json!({"type": "unsubscribed", "workflow_id": instance.to_string(), "seq": follow.seq(), "data": {"reason": reason}});
+    // The socket is gone: nobody needs the word.
+    let _ = out.send(last.to_string().into()).await;
+}
+
+async fn event_taken(ingress: Shared, event: EventBody) -> Result<Value, Problem> {
+    let event = event.into_event("")?;
+    let taken = ingress.engine.take_events(vec![event]).await.pop();
+    let taken = taken.ok_or_else(|| Problem::new(Kind::Internal, "the engine did not answer"))??;
+    Ok(json!({"id": taken.id, "duplicate": taken.duplicate}))
+}
+
+async fn completed(ingress: Shared, body: CompletionBody) -> Result<Value, Problem> {
+    let completion = body.into_completion()?;
+    let workflow_id = completion.instance.to_string();
+    let completed = ingress.engine.complete(completion).await?;
+    Ok(json!({"status": requests::word(completed), "workflow_id": workflow_id}))
+}
+
+async fn started(ingress: Shared, body: StartBody) -> Result<Value, Problem> {
+    let wait = body.wait.as_deref().map(|text| requests::wait(text, ingress.settings.max_wait)).transpose()?;
+    let input = match body.input {
+        Some(input) => input,
+        None => parse::raw(b"{}")?,
+    };
+    let start = Start {
+        workflow: body.workflow,
+        input,
+        request_id: body.request_id.map(|text| requests::request_id(&text, "request_id")).transpose()?,
+        owner: String::new(),
+        trigger: "websocket".to_owned(),
+        traceparent: String::new(),
+    };
+    let started = ingress.engine.start(start).await.map_err(|error| match error {
+        crate::engine::api::Error::Invalid(text) => Problem::invalid(&text, "input"),
+        error => error.into(),
+    })?;
+    let mut answer = json!({"workflow_id": started.instance.to_string(), "status": "processing", "replayed": started.replayed});
+    if let Some(limit) = wait {
+        let (shape, fold) = until_ended(&ingress, started.instance, limit).await?;
+        if fold.has_ended() {
+            answer["status"] = Value::from(fold.status().word());
+            let document = crate::document::document(started.instance, &shape, &fold, &[]);
+            answer["document"] = serde_json::to_value(document)
+                .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;
+        }
+    }
+    Ok(answer)
+}

@@ -1,0 +1,163 @@
+//! Figures for Prometheus: of the engine (its own counters, read when asked), of requests and of sockets. One registry per server, no
+//! globals, so that tests can run several.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::engine::{Engine, Stats};
+
+/// Seconds: from a start on a quiet machine to a `?wait=`.
+const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    latency: Family<Route, Histogram, fn() -> Histogram>,
+    refused: Counter,
+    sockets: Gauge,
+    sent: Counter,
+    resyncs: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    method: String,
+    route: String,
+}
+
+impl Metrics {
+    pub(crate) fn new(engine: &Engine) -> Self {
+        let mut registry = Registry::with_prefix("crux");
+        let requests = Family::default();
+        let latency = Family::<Route, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let (refused, sent, resyncs) = (Counter::default(), Counter::default(), Counter::default());
+        let sockets = Gauge::default();
+        registry.register("http_requests", "Requests answered, by route and status", requests.clone());
+        registry.register("http_request_duration_seconds", "How long requests took", latency.clone());
+        registry.register("http_refused_at_the_door", "Requests refused for their Host, Origin or forwarding headers", refused.clone());
+        registry.register("websocket_connections", "Sockets that are open", sockets.clone());
+        registry.register("websocket_messages_sent", "Messages sent to sockets", sent.clone());
+        registry.register("websocket_resyncs", "Clients that did not read and were cut off", resyncs.clone());
+        registry.register_collector(Box::new(EngineFigures { engine: engine.clone() }));
+        Self { registry, requests, latency, refused, sockets, sent, resyncs }
+    }
+
+    pub(crate) fn refused_at_the_door(&self) {
+        self.refused.inc();
+    }
+
+    /// `route` is a pattern, never a path: paths hold ids.
+    pub(crate) fn answered(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
+        let method = method_word(method);
+        let request = Request { method: method.to_owned(), route: route.to_owned(), status: status.as_u16() };
+        self.requests.get_or_create(&request).inc();
+        self.latency.get_or_create(&Route { method: request.method, route: request.route }).observe(took.as_secs_f64());
+    }
+
+    /// Counted as open until it is dropped.
+    pub(crate) fn socket(self: &Arc<Self>) -> OpenSocket {
+        self.sockets.inc();
+        OpenSocket(self.clone())
+    }
+
+    pub(crate) fn sent(&self, messages: usize) {
+        self.sent.inc_by(u64::try_from(messages).unwrap_or(0));
+    }
+
+    pub(crate) fn told_to_resync(&self) {
+        self.resyncs.inc();
+    }
+
+    /// OpenMetrics text.
+    pub(crate) fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Clients can invent methods; figures must not grow with that.
+fn method_word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenSocket(Arc<Metrics>);
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.0.sockets.dec();
+    }
+}
+
+struct EngineFigures {
+    engine: Engine,
+}
+
+impl std::fmt::Debug for EngineFigures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EngineFigures")
+    }
+}
+
+type Read = fn(&Stats) -> &AtomicU64;
+
+const COUNTERS: [(&str, &str, Read); 11] = [
+    ("instances_started", "Instances started", |stats| &stats.started),
+    ("instances_completed", "Instances that completed", |stats| &stats.completed),
+    ("instances_failed", "Instances that failed", |stats| &stats.failed),
+    ("instances_cancelled", "Instances that were cancelled", |stats| &stats.cancelled),
+    ("instances_parked", "Instances that were parked for a person", |stats| &stats.parked),
+    ("transitions", "Journal rows made durable", |stats| &stats.transitions),
+    ("attempts_dispatched", "Attempts handed out", |stats| &stats.dispatched),
+    ("steps_completed", "Steps that completed", |stats| &stats.steps_completed),
+    ("attempts_failed", "Attempts that failed", |stats| &stats.attempts_failed),
+    ("starts_overloaded", "Starts refused because too much was under way", |stats| &stats.overloaded),
+    ("messages_refused", "Results, events and commands that were refused", |stats| &stats.refused),
+];
+
+const GAUGES: [(&str, &str, Read); 2] = [
+    ("instances_unsettled", "Instances with effects under way", |stats| &stats.unsettled),
+    ("instances_cached", "Instances in memory", |stats| &stats.cached),
+];
+
+impl Collector for EngineFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let stats = self.engine.stats();
+        for (name, help, read) in COUNTERS {
+            let counter = ConstCounter::new(read(stats).load(Ordering::Relaxed));
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let followers = u64::try_from(self.engine.hub().followers()).unwrap_or(u64::MAX);
+        let own = GAUGES.map(|(name, help, read)| (name, help, read(stats).load(Ordering::Relaxed)));
+        for (name, help, value) in own.into_iter().chain([("followers", "Followers of instances", followers)]) {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

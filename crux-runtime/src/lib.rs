@@ -2,20 +2,25 @@
 
 pub mod app;
 pub mod bus;
+pub mod cli;
 mod clock;
 pub mod config;
 pub mod document;
 pub mod engine;
 pub mod id;
+mod ingress;
 pub mod journal;
 pub mod live;
 pub mod machine;
 pub mod messages;
 mod router;
+pub mod server;
 pub mod store;
+mod telemetry;
 pub mod worker;
 
 pub use app::App;
+pub use cli::{Tool, main, main_with};
 pub use crux_macros::workflow;
 pub use worker::step::{Contract, Error, Input, Output, Step, StepContext, StepError, StepResult};
 

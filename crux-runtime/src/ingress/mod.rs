@@ -7,7 +7,7 @@ pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod requests;
 pub(crate) mod rest;
-mod shapes;
+pub(crate) mod shapes;
 mod websocket;
 
 use std::sync::Arc;
@@ -50,6 +50,11 @@ impl Ingress {
         let mut stopping = self.stopping.clone();
         // Whoever could have said it is gone: then it stops too.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Nothing new is taken while the server stops.
+    pub(crate) fn check_open(&self) -> Result<(), problem::Problem> {
+        if self.is_stopping() { Err(crate::engine::api::Error::ShuttingDown.into()) } else { Ok(()) }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::problem::{Kind, Problem};
-use super::{Ingress, Shared, websocket};
+use super::{Shared, websocket};
 
 /// What somebody must be allowed to do for a route. All are allowed everything while the server answers on loopback only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub(crate) enum Role {
 pub(crate) struct Route {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "on loopback everybody may do everything; what each would need is said and tested now"))]
     pub(crate) role: Role,
     handler: MethodRouter<Shared>,
 }
@@ -105,8 +106,11 @@ async fn no_route(axum::extract::State(ingress): axum::extract::State<Shared>, u
 }
 
 async fn no_method(method: axum::http::Method, uri: Uri) -> Problem {
-    let shown: String = uri.path().chars().take(200).collect();
-    Problem::new(Kind::MethodNotAllowed, format!("`{shown}` does not take {method}"))
+    let path = uri.path();
+    let shown: String = path.chars().take(200).collect();
+    // Triggers are posted to; the rest is in the table.
+    let takes = table().iter().find(|route| route.path == path).map_or("POST", |route| route.method);
+    Problem::new(Kind::MethodNotAllowed, format!("`{shown}` does not take {method}: use {takes}"))
 }
 
 /// A bug of ours is an answer like any other, with its correlation id; the panic itself is in the log by the panic hook.
@@ -140,13 +144,6 @@ pub(crate) fn random_id() -> String {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     static COUNT: AtomicU64 = AtomicU64::new(1);
     format!("{:012x}-{:x}", *PROCESS >> 16, COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-impl Ingress {
-    /// Nothing new is taken while the server stops.
-    fn check_open(&self) -> Result<(), Problem> {
-        if self.is_stopping() { Err(crate::engine::api::Error::ShuttingDown.into()) } else { Ok(()) }
-    }
 }
 
 #[cfg(test)]

@@ -140,8 +140,9 @@ impl Gateway {
         match envelope.r#type.as_str() {
             "subscribe" => {
                 // Not in a task: an `unsubscribe` that follows must find it.
-                let answer = self.subscribe(text).await;
-                self.answer_in_task(id, async { answer });
+                if let Err(problem) = self.subscribe(&id, text).await {
+                    self.answer_in_task(id, async { Err(problem) });
+                }
             }
             "unsubscribe" => {
                 let answer = self.unsubscribe(text);
@@ -179,15 +180,18 @@ impl Gateway {
         let (out, correlation_id) = (self.out.clone(), self.correlation_id.clone());
         self.requests.spawn(async move {
             let answer = match work.await {
-                Ok(data) => json!({"type": "answer", "id": id, "ok": true, "data": data}),
-                Err(problem) => json!({"type": "answer", "id": id, "ok": false, "error": problem.document(&correlation_id)}),
+                Ok(data) => answer(&id, &data),
+                Err(problem) => {
+                    json!({"type": "answer", "id": id, "ok": false, "error": problem.document(&correlation_id)}).to_string().into()
+                }
             };
             // The socket is gone: nobody waits for the answer.
-            let _ = out.send(answer.to_string().into()).await;
+            let _ = out.send(answer).await;
         });
     }
 
-    async fn subscribe(&mut self, text: &str) -> Result<Value, Problem> {
+    /// The answer is the first thing that the follower sends.
+    async fn subscribe(&mut self, id: &Value, text: &str) -> Result<(), Problem> {
         let Subscribe { workflow_id, after } = parse::parse(text.as_bytes())?;
         let instance = requests::instance_id(&workflow_id)?;
         self.subscriptions.retain(|_, follower| !follower.is_finished());
@@ -196,12 +200,13 @@ impl Gateway {
             return Err(Problem::new(Kind::Limit, text));
         }
         let follow = Follow::open(&self.ingress, instance, after).await?;
-        let follower = self.followers.spawn(follower(self.ingress.clone(), instance, follow, self.out.clone()));
+        let answer = answer(id, &json!({"workflow_id": instance.to_string(), "after": after}));
+        let follower = self.followers.spawn(follower(self.ingress.clone(), instance, follow, answer, self.out.clone()));
         // Subscribed once more: from the row that is said now.
         if let Some(former) = self.subscriptions.insert(instance, follower) {
             former.abort();
         }
-        Ok(json!({"workflow_id": instance.to_string(), "after": after}))
+        Ok(())
     }
 
     fn unsubscribe(&mut self, text: &str) -> Result<Value, Problem> {
@@ -212,8 +217,15 @@ impl Gateway {
     }
 }
 
-/// Everything that one subscription gets, and at its end a word of that.
-async fn follower(ingress: Shared, instance: InstanceId, mut follow: Follow, out: mpsc::Sender<Utf8Bytes>) {
+fn answer(id: &Value, data: &Value) -> Utf8Bytes {
+    json!({"type": "answer", "id": id, "ok": true, "data": data}).to_string().into()
+}
+
+/// Everything that one subscription gets, from the answer to its request to a word of its end.
+async fn follower(ingress: Shared, instance: InstanceId, mut follow: Follow, answer: Utf8Bytes, out: mpsc::Sender<Utf8Bytes>) {
+    if out.send(answer).await.is_err() {
+        return;
+    }
     let reason = loop {
         match follow.next().await {
             Ok(Some(row)) => {

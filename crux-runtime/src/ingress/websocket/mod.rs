@@ -19,6 +19,7 @@ use super::problem::{Kind, Problem};
 use super::rest::door::CorrelationId;
 use super::rest::query;
 use super::{Shared, requests};
+use crate::server::Place;
 use crate::store::Seq;
 
 /// Small, because there may be tens of thousands: a reader of the defaults would cost 128 KiB.
@@ -50,6 +51,7 @@ struct WsQuery {
 pub(super) async fn connect(
     State(ingress): State<Shared>,
     Extension(CorrelationId(correlation_id)): Extension<CorrelationId>,
+    Extension(place): Extension<Place>,
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
@@ -69,10 +71,16 @@ pub(super) async fn connect(
             let instance = requests::instance_id(&workflow_id)?;
             // Before the upgrade, so that an unknown instance is an answer that HTTP knows.
             let follow = Follow::open(&ingress, instance, after.unwrap_or(0)).await?;
-            upgrade.on_upgrade(move |socket| follower::run(socket, ingress, instance, follow, correlation_id))
+            upgrade.on_upgrade(move |socket| async move {
+                let _place = place;
+                follower::run(socket, ingress, instance, follow, correlation_id).await;
+            })
         }
         (None, Some(_)) => return Err(Problem::new(Kind::InvalidRequest, "`after` needs a `workflow_id`").at("after")),
-        (None, None) => upgrade.on_upgrade(move |socket| gateway::run(socket, ingress, correlation_id)),
+        (None, None) => upgrade.on_upgrade(move |socket| async move {
+            let _place = place;
+            gateway::run(socket, ingress, correlation_id).await;
+        }),
     };
     Ok(response.into_response())
 }

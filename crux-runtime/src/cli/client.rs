@@ -1,0 +1,77 @@
+//! The client's side: one request to a running server, and its answer or why there is none.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use super::{Common, Failure};
+
+/// Runs a command's work.
+pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::refused(format!("cannot begin: {error}")))?;
+    runtime.block_on(work)
+}
+
+pub(super) async fn get(common: &Common, path: &str) -> Result<Value, Failure> {
+    ask(common, Method::GET, path, None).await
+}
+
+pub(super) async fn post(common: &Common, path: &str, body: &Value) -> Result<Value, Failure> {
+    ask(common, Method::POST, path, Some(body)).await
+}
+
+async fn ask(common: &Common, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    let url = common.url()?;
+    let mut request = Request::builder().method(method).uri(format!("{url}{path}"));
+    if body.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+    let request = request.body(Full::new(body)).map_err(|error| Failure::usage(format!("`{url}{path}` is no address: {error}")))?;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let unreachable = |error: &dyn std::fmt::Display| Failure::unreachable(format!("no server answers at {url}: {error}; start one with `crux serve`"));
+    let response = client.request(request).await.map_err(|error| unreachable(&innermost(&error)))?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
+    answer(status, &body)
+}
+
+/// The JSON of a good answer; of another, what its problem document says.
+fn answer(status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
+    let value: Option<Value> = serde_json::from_slice(body).ok();
+    match value {
+        Some(value) if status.is_success() => Ok(value),
+        Some(problem) if problem["detail"].is_string() => Err(Failure::refused(problem_text(&problem))),
+        _ => Err(Failure::refused(format!("the server answered {status}: {}", String::from_utf8_lossy(body.get(..200).unwrap_or(body))))),
+    }
+}
+
+/// `detail (field; correlation id)`.
+pub(super) fn problem_text(problem: &Value) -> String {
+    let text = |name: &str| problem[name].as_str().unwrap_or_default();
+    let detail = text("detail");
+    match text("correlation_id") {
+        "" => detail.to_owned(),
+        correlation_id => format!("{detail} (correlation id {correlation_id})"),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// The WebSocket address of the same server.
+pub(super) fn socket_url(common: &Common, query: &str) -> Result<String, Failure> {
+    let url = common.url()?;
+    Ok(format!("ws://{}/ws{query}", url.trim_start_matches("http://")))
+}

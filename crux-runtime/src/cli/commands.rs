@@ -1,0 +1,238 @@
+//! The commands that ask a server one thing.
+
+use std::io::Read;
+
+use clap::Args;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{Common, Failure, client, show};
+
+/// Start an instance of a workflow
+///
+/// Prints its id; with --wait, once it has ended, its document, and then the exit code says whether it completed.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux start order --input '{\"orderId\": \"ORD-1\", \"customerId\": \"CUST-1\", \"bookingTime\": \"2025-08-21T14:25:36Z\"}'
+  crux start order --input @examples/order.json --wait 30s")]
+pub(super) struct Start {
+    /// The workflow's name
+    workflow: String,
+    /// The input: JSON, @FILE, or - for standard input
+    #[arg(long, default_value = "{}")]
+    input: String,
+    /// The same id with the same input gets the first instance again, and starts no other
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// Wait until it has ended, at most so long
+    #[arg(long, value_name = "DURATION")]
+    wait: Option<String>,
+}
+
+impl Start {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let input = read_json(&self.input, "--input")?;
+        let mut request = json!({"type": "start", "id": 1, "workflow": self.workflow, "input": input});
+        for (name, value) in [("request_id", self.request_id), ("wait", self.wait.clone())] {
+            if let Some(value) = value {
+                request[name] = Value::from(value);
+            }
+        }
+        let answer = ask_gateway(common, &request).await?;
+        if common.json {
+            println!("{answer}");
+        } else if let Some(document) = answer.get("document") {
+            print!("{}", show::status(document));
+        } else {
+            println!("{}", answer["workflow_id"].as_str().unwrap_or_default());
+        }
+        match (self.wait, answer["status"].as_str()) {
+            (None, _) | (Some(_), Some("completed")) => Ok(()),
+            (Some(wait), Some("processing")) => Err(Failure::refused(format!("it has not ended within {wait}"))),
+            (Some(_), status) => Err(Failure::refused(format!("the workflow has {}", status.unwrap_or("not ended")))),
+        }
+    }
+}
+
+/// Starting by a workflow's name is the gateway's; HTTP knows triggers only.
+async fn ask_gateway(common: &Common, request: &Value) -> Result<Value, Failure> {
+    let url = client::socket_url(common, "")?;
+    let unreachable = |error: tokio_tungstenite::tungstenite::Error| {
+        Failure::unreachable(format!("no server answers at {url}: {error}; start one with `crux serve`"))
+    };
+    let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.map_err(unreachable)?;
+    socket.send(Message::text(request.to_string())).await.map_err(unreachable)?;
+    while let Some(message) = socket.next().await {
+        let Message::Text(text) = message.map_err(unreachable)? else { continue };
+        let answer: Value = serde_json::from_str(&text).map_err(|error| Failure::refused(format!("the answer is not JSON: {error}")))?;
+        return match answer["ok"].as_bool() {
+            Some(true) => Ok(answer["data"].clone()),
+            _ => Err(Failure::refused(client::problem_text(&answer["error"]))),
+        };
+    }
+    Err(Failure::unreachable("the server has closed the connection"))
+}
+
+/// Show where an instance is, and why it waits
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux status $ID\n  crux status $ID --json")]
+pub(super) struct Status {
+    /// The instance's id
+    id: String,
+}
+
+impl Status {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let document = client::get(common, &format!("/api/v1/workflow/status?workflow_id={}", encoded(&self.id))).await?;
+        if common.json {
+            println!("{document}");
+        } else {
+            print!("{}", show::status(&document));
+        }
+        Ok(())
+    }
+}
+
+/// List instances, newest first
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux list --workflow order --status completed --limit 10")]
+pub(super) struct List {
+    /// Only of this workflow
+    #[arg(long)]
+    workflow: Option<String>,
+    /// Only in this status: processing, waiting, paused, parked, undoing, completed, failed, cancelled
+    #[arg(long)]
+    status: Option<String>,
+    /// Only older than this instance: the last of the page before
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+}
+
+impl List {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let mut path = format!("/api/v1/workflow/list?limit={}", self.limit);
+        for (name, value) in [("workflow", &self.workflow), ("status", &self.status), ("after", &self.after)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        let page = client::get(common, &path).await?;
+        if common.json {
+            println!("{page}");
+        } else {
+            print!("{}", show::list(&page));
+        }
+        Ok(())
+    }
+}
+
+/// Cancel an instance: what was done is undone, then it ends
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux cancel $ID --reason 'ordered twice'")]
+pub(super) struct Cancel {
+    /// The instance's id
+    id: String,
+    /// Kept in its history
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+impl Cancel {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        tell(common, &self.id, "cancel", &json!({"reason": self.reason})).await
+    }
+}
+
+/// Try again what has failed, in a parked or failed instance
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux retry $ID\n  crux retry $ID --step send_notification --input '{\"customer\": \"CUST-2\"}'")]
+pub(super) struct Retry {
+    /// The instance's id
+    id: String,
+    /// Only this step: its path or its id
+    #[arg(long)]
+    step: Option<String>,
+    /// A corrected input for it: JSON, @FILE, or - for standard input
+    #[arg(long)]
+    input: Option<String>,
+}
+
+impl Retry {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let mut body = json!({});
+        if let Some(step) = self.step {
+            body["step_id"] = Value::from(step);
+        }
+        if let Some(input) = self.input {
+            body["input"] = read_json(&input, "--input")?;
+        }
+        tell(common, &self.id, "retry", &body).await
+    }
+}
+
+async fn tell(common: &Common, id: &str, command: &str, body: &Value) -> Result<(), Failure> {
+    let answer = client::post(common, &format!("/api/v1/workflow/{}/{command}", encoded(id)), body).await?;
+    if common.json {
+        println!("{answer}");
+    } else {
+        println!("{}", answer["status"].as_str().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Print the configuration in force, secrets masked
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux config\n  CRUX_SERVER__PORT=9090 crux config --json")]
+pub(super) struct ShowConfig {}
+
+impl ShowConfig {
+    pub(super) fn run(self, common: &Common) -> Result<(), Failure> {
+        let config = common.load(Vec::new())?.masked();
+        if common.json { println!("{config}") } else { print!("{}", show::config(&config)) }
+        Ok(())
+    }
+}
+
+/// Print a shell's completions for this command line
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux completions bash > crux.bash")]
+pub(super) struct Completions {
+    shell: clap_complete::Shell,
+}
+
+impl Completions {
+    pub(super) fn run(self, mut whole: clap::Command) -> Result<(), Failure> {
+        let name = whole.get_name().to_owned();
+        clap_complete::generate(self.shell, &mut whole, name, &mut std::io::stdout());
+        Ok(())
+    }
+}
+
+/// JSON from where an argument says.
+fn read_json(argument: &str, flag: &str) -> Result<Value, Failure> {
+    let text = match (argument, argument.strip_prefix('@')) {
+        ("-", _) => {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map(|_| text).map_err(|error| Failure::usage(format!("{flag}: standard input cannot be read: {error}")))?
+        }
+        (_, Some(path)) => std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{flag}: {path} cannot be read: {error}")))?,
+        (text, None) => text.to_owned(),
+    };
+    serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{flag}: not JSON: {error}")))
+}
+
+/// For a path or a query.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}

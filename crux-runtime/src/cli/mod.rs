@@ -1,0 +1,181 @@
+//! The command line. `serve` is the server; the other commands talk to one that runs, by HTTP and WebSocket, like any other client. Tools
+//! that know YAML are not here: whoever builds the binary brings them along as [`Tool`]s.
+//!
+//! Exit codes: 0 done; 1 the answer was no, or the workflow did not complete; 2 wrong usage or configuration; 3 no server answers.
+
+mod client;
+mod commands;
+mod serve;
+mod show;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::app::App;
+use crate::config::{Config, Sources};
+
+/// A subcommand that the binary adds.
+pub struct Tool {
+    pub command: fn() -> clap::Command,
+    pub run: fn(&clap::ArgMatches) -> ExitCode,
+}
+
+/// What a command could not do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) text: String,
+}
+
+impl Failure {
+    /// The answer was no.
+    pub(crate) fn refused(text: impl Into<String>) -> Self {
+        Self { code: 1, text: text.into() }
+    }
+
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self { code: 2, text: text.into() }
+    }
+
+    pub(crate) fn unreachable(text: impl Into<String>) -> Self {
+        Self { code: 3, text: text.into() }
+    }
+}
+
+#[derive(Parser)]
+#[command(version, about = "Runs compiled workflows", after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "Without a command: serve.
+
+Exit codes: 0 done; 1 the answer was no, or the workflow did not complete; 2 wrong usage or configuration; 3 no server answers.
+
+Examples:
+  crux --help
+  crux list";
+
+#[derive(Args)]
+pub(crate) struct Common {
+    /// The configuration file [default: crux.yaml, else config.yaml, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "CRUX_CONFIG")]
+    config: Option<PathBuf>,
+    /// The server to talk to [default: http:// with server.host and server.port of the configuration]
+    #[arg(long, global = true, value_name = "URL", env = "CRUX_URL")]
+    server: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Start(commands::Start),
+    Status(commands::Status),
+    List(commands::List),
+    Watch(watch::Watch),
+    Cancel(commands::Cancel),
+    Retry(commands::Retry),
+    Config(commands::ShowConfig),
+    Completions(commands::Completions),
+}
+
+/// The whole program: reads the command line and does what it says.
+pub fn main(app: App) -> ExitCode {
+    main_with(app, &[])
+}
+
+/// As [`main`], with more subcommands.
+pub fn main_with(app: App, tools: &[Tool]) -> ExitCode {
+    let command = tools.iter().fold(Cli::command(), |command, tool| command.subcommand((tool.command)()));
+    let matches = command.clone().get_matches();
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(tool) = tools.iter().find(|tool| (tool.command)().get_name() == name)
+    {
+        return (tool.run)(matches);
+    }
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match run(cli, app, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, text }) => {
+            if !text.is_empty() {
+                eprintln!("error: {text}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(cli: Cli, app: App, whole: clap::Command) -> Result<(), Failure> {
+    let common = cli.common;
+    match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::default())) {
+        Command::Serve(serve) => serve.run(app, &common),
+        Command::Completions(completions) => completions.run(whole),
+        Command::Config(show) => show.run(&common),
+        Command::Start(start) => client::block_on(start.run(&common)),
+        Command::Status(status) => client::block_on(status.run(&common)),
+        Command::List(list) => client::block_on(list.run(&common)),
+        Command::Watch(watch) => client::block_on(watch.run(&common)),
+        Command::Cancel(cancel) => client::block_on(cancel.run(&common)),
+        Command::Retry(retry) => client::block_on(retry.run(&common)),
+    }
+}
+
+impl Common {
+    /// The configuration, overlaid with flags.
+    fn load(&self, flags: Vec<(&'static str, &'static str, String)>) -> Result<Config, Failure> {
+        let sources =
+            Sources { file: self.config.clone(), directory: PathBuf::from("."), environment: std::env::vars_os().filter_map(text).collect(), flags };
+        crate::config::load(&sources).map_err(|error| Failure::usage(error.to_string()))
+    }
+
+    /// Where the server is.
+    fn url(&self) -> Result<String, Failure> {
+        if let Some(url) = &self.server {
+            let url = url.trim_end_matches('/');
+            return if url.starts_with("http://") {
+                Ok(url.to_owned())
+            } else {
+                Err(Failure::usage(format!("--server: `{url}` is not an address that begins with http://")))
+            };
+        }
+        let config = self.load(Vec::new())?;
+        let host = &config.server.host;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        Ok(format!("http://{host}:{}", config.server.port))
+    }
+}
+
+/// Variables that are not text are none of ours.
+fn text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_page_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("  crux {}", command.get_name())), "`{}` has no example", command.get_name());
+        }
+    }
+}

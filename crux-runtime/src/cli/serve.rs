@@ -1,0 +1,57 @@
+//! `crux serve`: the server.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Common, Failure};
+use crate::app::App;
+use crate::server::Server;
+use crate::telemetry;
+
+/// Answer requests and run workflows until told to end
+///
+/// Settings come from the configuration file, the environment (CRUX_SERVER__PORT=9090) and the flags here, the later ones winning.
+#[derive(Args, Default)]
+#[command(after_help = "Examples:\n  crux serve --port 8080 --store ./crux.db")]
+pub(super) struct Serve {
+    /// The port to listen on; 0 takes one that is free
+    #[arg(long)]
+    port: Option<u16>,
+    /// The SQLite file
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, or by module
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(self, app: App, common: &Common) -> Result<(), Failure> {
+        let mut flags = Vec::new();
+        if let Some(port) = self.port {
+            flags.push(("--port", "server.port", port.to_string()));
+        }
+        if let Some(store) = &self.store {
+            flags.push(("--store", "store.path", store.display().to_string()));
+        }
+        if let Some(log) = self.log {
+            flags.push(("--log", "log.level", log));
+        }
+        let config = common.load(flags)?;
+        telemetry::begin(&config.log).map_err(Failure::usage)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::refused(format!("threads cannot be started: {error}")))?;
+        let served = runtime.block_on(async {
+            let server = Server::open(app, &config).await?;
+            // For whoever started it with port 0, and for people.
+            println!("listening on http://{}", server.address());
+            server.run().await
+        });
+        // Whatever still blocks a thread then is taken up by the next process.
+        runtime.shutdown_background();
+        served.map_err(|error| Failure::refused(error.to_string()))
+    }
+}

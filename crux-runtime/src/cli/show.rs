@@ -1,0 +1,124 @@
+//! Answers for people: text from the JSON that the server sends.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// A status document at a glance.
+pub(super) fn status(document: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{name:<10} {value}");
+        }
+    };
+    line("workflow", &format!("{} version {}", text(&document["workflow"]), document["version"]));
+    line("id", &text(&document["workflow_id"]));
+    line("status", &text(&document["metadata"]["status"]));
+    line("started", &text(&document["metadata"]["start_time"]));
+    line("ended", &text(&document["metadata"]["end_time"]));
+    line("error", &text(&document["error"]));
+    if !document["output"].is_string() {
+        line("output", &document["output"].to_string());
+    }
+    let _ = writeln!(out, "steps");
+    steps(&mut out, &document["definition"]["steps"], 1);
+    for undo in document["undo"].as_array().into_iter().flatten() {
+        step_line(&mut out, undo, text(&undo["path"]), 1);
+    }
+    for current in document["current_steps"].as_array().into_iter().flatten() {
+        let _ = writeln!(out, "waits      {}: {}", text(&current["path"]), text(&current["waits_for"]));
+    }
+    out
+}
+
+fn steps(out: &mut String, list: &Value, depth: usize) {
+    for step in list.as_array().into_iter().flatten() {
+        let name = step["id"].as_str().unwrap_or_default().to_owned();
+        step_line(out, step, name, depth);
+        for instance in step["instances"].as_array().into_iter().flatten() {
+            step_line(out, instance, instance["path"].as_str().unwrap_or_default().to_owned(), depth + 1);
+        }
+        steps(out, &step["definition"]["steps"], depth + 1);
+    }
+}
+
+fn step_line(out: &mut String, step: &Value, name: String, depth: usize) {
+    let name = format!("{}{name}", "  ".repeat(depth));
+    let state = step["state"].as_str().unwrap_or_default();
+    let attempts = match step["attempts"].as_u64() {
+        Some(attempts) if attempts > 1 => format!("  {attempts} attempts"),
+        _ => String::new(),
+    };
+    let error = match step["error"].as_str() {
+        Some(error) if !error.is_empty() => format!("  {error}"),
+        _ => String::new(),
+    };
+    let _ = writeln!(out, "{name:<34} {state}{attempts}{error}");
+}
+
+/// A page of the list.
+pub(super) fn list(page: &Value) -> String {
+    let mut out = String::new();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for row in page["workflows"].as_array().into_iter().flatten() {
+        let id = text(&row["workflow_id"]);
+        let _ = writeln!(out, "{id}  {:<11} {:<24} {}", text(&row["status"]), text(&row["workflow"]), text(&row["start_time"]));
+    }
+    if let Some(next) = page["next"].as_str().filter(|next| !next.is_empty()) {
+        let _ = writeln!(out, "more: --after {next}");
+    }
+    out
+}
+
+/// The configuration in the shape of its file; JSON's texts are YAML's.
+pub(super) fn config(config: &Value) -> String {
+    let mut out = String::new();
+    mapping(&mut out, config, 0);
+    out
+}
+
+fn mapping(out: &mut String, value: &Value, depth: usize) {
+    let indent = "  ".repeat(depth);
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(fields) if !fields.is_empty() => {
+                let _ = writeln!(out, "{indent}{name}:");
+                mapping(out, value, depth + 1);
+            }
+            Value::String(text) if is_plain(text) => {
+                let _ = writeln!(out, "{indent}{name}: {text}");
+            }
+            _ => {
+                let _ = writeln!(out, "{indent}{name}: {value}");
+            }
+        }
+    }
+}
+
+/// Whether YAML reads the text as it is, without quotes.
+fn is_plain(text: &str) -> bool {
+    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./+".contains(&byte));
+    is_word && !["true", "false", "null", "yes", "no", "on", "off"].contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// One live message as a line.
+pub(super) fn message(message: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let data = &message["data"];
+    // The date is the same on most lines; the time of day is what one looks for.
+    let time = text(&message["time"]);
+    let time = time.split_once('T').map_or(time.as_str(), |(_, time)| time.trim_end_matches('Z')).to_owned();
+    let mut line = format!("{time:<16} {:<20} {}", text(&message["type"]), text(&data["path"]));
+    if let Some(attempt) = data["attempt"].as_u64().filter(|attempt| *attempt > 1) {
+        let _ = write!(line, "  attempt {attempt}");
+    }
+    for (label, name) in [("", "error"), ("next attempt at ", "next_attempt_at"), ("event ", "event"), ("until ", "until"), ("", "reason")] {
+        if let Some(value) = data[name].as_str().filter(|value| !value.is_empty()) {
+            let _ = write!(line, "  {label}{value}");
+        }
+    }
+    line
+}

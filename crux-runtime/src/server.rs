@@ -1,0 +1,231 @@
+//! The server: the parts put together, and taken apart again in order. Everything that can be wrong with the surroundings (port, file,
+//! services, values) is an error before the first request is taken.
+
+mod listen;
+
+pub(crate) use listen::Place;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::app::App;
+use crate::bus::local::{self, Local};
+use crate::config::{Config, Share, StoreKind};
+use crate::engine::{self, Engine};
+use crate::ingress::{Ingress, Settings, rest, shapes};
+use crate::live::Hub;
+use crate::store::sqlite::{self, Sqlite};
+use crate::store::{self, Store};
+use crate::telemetry::metrics::Metrics;
+use crate::worker::{self, WorkerManager};
+
+/// How long the rest may take once the time for finishing is over.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Why the server does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("server.host: `{host}` is no address of this machine: {error}")]
+    Address { host: String, error: std::io::Error },
+    #[error("port {port} of {host} is in use: stop what listens there, or choose another with --port or `server.port` (0 takes one that is free)")]
+    PortInUse { host: String, port: u16 },
+    #[error("cannot listen on {host}:{port}: {error}")]
+    Listen { host: String, port: u16, error: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Workers(#[from] worker::Error),
+    #[error(transparent)]
+    Services(#[from] local::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::OpenError),
+    #[error("signals cannot be heard: {0}")]
+    Signals(std::io::Error),
+}
+
+/// A server that listens and does not yet answer.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    ingress: Arc<Ingress>,
+    stop: watch::Sender<bool>,
+    max_connections: usize,
+    /// How long a shutdown may take.
+    limit: Duration,
+}
+
+impl Server {
+    /// Puts everything together: port, store, workers, services, engine.
+    pub async fn open(app: App, config: &Config) -> Result<Self, Error> {
+        let app = Arc::new(app);
+        let listener = bind(&config.server.host, config.server.port).await?;
+        let address = listener.local_addr().map_err(|error| Error::Address { host: config.server.host.clone(), error })?;
+        let workers = WorkerManager::new(&app.steps, &worker_options(config))?;
+        let options = engine_options(config);
+        let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
+        let store = open_store(config).await?;
+        let shapes = shapes::Shapes::new(&app);
+        let engine = Engine::open(app, store, services.clone(), workers, Hub::default(), options).await?;
+        if config.rabbitmq.is_some() {
+            warn!("`rabbitmq` is set, and this version gives tasks to services by HTTP (`services.<name>.steps`): it is not used");
+        }
+        let (stop, stopping) = watch::channel(false);
+        let ingress = Ingress {
+            metrics: Arc::new(Metrics::new(&engine)),
+            engine,
+            services,
+            settings: settings(config),
+            shapes,
+            began: Instant::now(),
+            stopping,
+        };
+        let max_connections = config.server.max_connections;
+        Ok(Self { listener, address, ingress: Arc::new(ingress), stop, max_connections, limit: config.server.shutdown.0 })
+    }
+
+    /// Where it listens, with the port that was chosen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order: takes nothing new, lets what is under way
+    /// finish, and releases the rest for the next process. A second signal ends it at once; nothing acknowledged is lost by that.
+    pub async fn run(self) -> Result<(), Error> {
+        let mut signals = Signals::new()?;
+        let Self { listener, address, ingress, stop, max_connections, limit } = self;
+        info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
+        let router = rest::router(ingress.clone());
+        let listening = tokio::spawn(listen::listen(listener, router, max_connections, stop.subscribe()));
+        let signal = signals.next().await;
+        info!(signal, limit_s = limit.as_secs(), "shutting down: nothing new is taken");
+        // Everybody who listens to it has heard, or is gone.
+        let _ = stop.send(true);
+        let ending = async {
+            tokio::join!(ingress.engine.workers().drain(limit), ingress.engine.shutdown(limit));
+            // Answers to what was taken before go out before the process ends.
+            let _ = listening.await;
+        };
+        tokio::select! {
+            ended = tokio::time::timeout(limit + LAST_WORDS, ending) => match ended {
+                Ok(()) => info!("ended in order"),
+                Err(_) => warn!("not everything ended in time; the next process takes it up"),
+            },
+            again = signals.next() => warn!(signal = again, "told again: ending at once; the next process takes up what is left"),
+        }
+        Ok(())
+    }
+}
+
+async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
+    TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Error::PortInUse { host: host.to_owned(), port },
+        std::io::ErrorKind::AddrNotAvailable => Error::Address { host: host.to_owned(), error },
+        _ => Error::Listen { host: host.to_owned(), port, error },
+    })
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+    match config.store.kind {
+        StoreKind::Sqlite => {
+            let options = sqlite::Options { reserve_bytes: config.limits.free_disk.0, ..sqlite::Options::new(&config.store.path) };
+            // Opening may have to read a log that a crash left behind.
+            let opening = tokio::task::spawn_blocking(move || Sqlite::open(options)).await;
+            let opened = opening.map_err(|error| store::Error::Broken(format!("opening the store panicked: {error}")))?;
+            Ok(Arc::new(opened?))
+        }
+    }
+}
+
+fn engine_options(config: &Config) -> engine::Options {
+    let limits = &config.limits;
+    let fit = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    engine::Options {
+        max_unsettled: fit(limits.unsettled),
+        min_free_bytes: limits.free_disk.0,
+        max_result_bytes: fit(limits.result.0),
+        max_journal_rows: limits.journal_events,
+        max_journal_bytes: fit(limits.journal_size.0),
+        keep_events_ms: u64::try_from(limits.keep_events.0.as_millis()).unwrap_or(u64::MAX),
+        cached_instances: limits.cached_instances,
+        values: config.config.clone(),
+        ..engine::Options::default()
+    }
+}
+
+fn worker_options(config: &Config) -> worker::Options {
+    let default = worker::Options::default();
+    let limits = |share: &Share, base: worker::Limits| worker::Limits {
+        minimum: share.minimum.unwrap_or(base.minimum),
+        maximum: share.maximum.unwrap_or(base.maximum),
+        queue: share.queue.unwrap_or(base.queue),
+    };
+    let (tasks, threads) = (limits(&config.workers.tasks, default.tasks), limits(&config.workers.threads, default.threads));
+    // Whether a step struct blocks is not known here; what is not said of it is as for those that do, who have fewer.
+    let by_type = config.workers.steps.iter().map(|(name, share)| (name.clone(), limits(share, threads)));
+    worker::Options { tasks, threads, by_type: by_type.collect() }
+}
+
+fn services(config: &Config) -> Vec<local::Service> {
+    let served = config.services.iter().filter(|(_, service)| !service.steps.is_empty());
+    let service = |(name, service): (&String, &crate::config::Service)| local::Service {
+        name: name.clone(),
+        url: service.address().unwrap_or_default(),
+        steps: service.steps.clone(),
+        at_once: service.at_once.unwrap_or(local::DEFAULT_AT_ONCE),
+    };
+    served.map(service).collect()
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        environment: config.server.environment.clone(),
+        hosts: config.server.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        origins: config.server.origins.clone(),
+        max_body_bytes: usize::try_from(config.limits.body.0).unwrap_or(usize::MAX),
+        max_wait: config.server.max_wait.0,
+    }
+}
+
+/// The signals that end the process.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> Result<Self, Error> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Result<Self, Error> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> &'static str {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        "Ctrl-C"
+    }
+}

@@ -6,13 +6,15 @@
 
 mod answers;
 pub mod api;
+mod append;
 mod core;
 mod effects;
 pub(crate) mod entry;
 mod feed;
-mod load;
+mod loading;
 mod options;
 mod recovery;
+mod replay;
 mod shard;
 mod stats;
 

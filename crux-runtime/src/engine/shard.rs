@@ -13,11 +13,10 @@ use tracing::{debug, error, warn};
 
 use super::Core;
 use super::api::{self, Error};
-use super::entry::{Answer, Appending, Entry, Input, Reply};
-use super::load::{Replayed, replay};
+use super::entry::{Answer, Entry, Input, Reply};
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Started, Time};
-use crate::store::{self, Append, Appended, NewInstance, Record, RecordChange, RequestKey, Seq, Settled, Stored};
+use crate::store::{self, Append, Appended, NewInstance, Record, RequestKey, Seq, Settled, Stored};
 use crate::worker::task::{Origin, Report};
 
 /// What a shard is told.
@@ -64,12 +63,12 @@ pub(super) struct Shard {
     /// May hold entries that are void: an instance's own `timer` says which one counts.
     pub(super) timers: BinaryHeap<Reverse<(Time, InstanceId)>>,
     /// Rows to send at the end of the round.
-    batch: Vec<Append>,
-    settled: Vec<Settled>,
-    scratch: Effects,
+    pub(super) batch: Vec<Append>,
+    pub(super) settled: Vec<Settled>,
+    pub(super) scratch: Effects,
     /// Idle instances, oldest first; void entries are skipped.
-    idle: VecDeque<InstanceId>,
-    tokens: u64,
+    pub(super) idle: VecDeque<InstanceId>,
+    pub(super) tokens: u64,
     pub(super) draining: bool,
     /// Tasks that found no room at a worker or the bus, in order of age.
     pub(super) blocked: VecDeque<(InstanceId, Seq, u32, crate::worker::task::Task)>,
@@ -312,217 +311,6 @@ impl Shard {
         self.append(id, events, out, answers, None, now);
     }
 
-    fn append(
-        &mut self,
-        id: InstanceId,
-        events: Vec<Event>,
-        mut out: Effects,
-        answers: Vec<Answer>,
-        start: Option<Box<NewInstance>>,
-        now: Time,
-    ) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        let definition = entry.instance.definition();
-        let row = crate::journal::row(definition, now, &events, &out.notes);
-        let effects = std::mem::take(&mut out.all);
-        self.scratch = out;
-        for event in &events {
-            entry.close_task(event);
-        }
-        let status = entry.compute_status();
-        let changed = (entry.status != Some(status)).then_some(status);
-        let seq = entry.seq + 1;
-        // With nothing left to do for this row and the ones before, the append itself clears the mark.
-        let settled = if effects.is_empty() && entry.outstanding.is_empty() && status.is_ended() { seq } else { entry.settled() };
-        self.tokens = self.tokens.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let stored = Arc::new(Stored { seq, settled, row });
-        entry.appending =
-            Some(Appending { stored: stored.clone(), token: self.tokens, at: now, start, status: changed, tries: 0, effects, answers });
-        self.batch.push(append_of(id, entry, definition.retain_ms));
-        self.count(id, true);
-    }
-
-    /// One batch per round: the store's group grows with the load by itself.
-    fn send_batch(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
-        let batch = std::mem::take(&mut self.batch);
-        let ids: Vec<InstanceId> = batch.iter().map(|append| append.instance).collect();
-        let appending = self.core.store.append(batch);
-        let messages = self.messages.clone();
-        tokio::spawn(async move {
-            let results = appending.await;
-            // The shard is gone only when the process ends.
-            let _ = messages.send(Message::Appended(ids.into_iter().zip(results).collect())).await;
-        });
-    }
-
-    fn appended(&mut self, id: InstanceId, result: Result<Appended, store::Error>, now: Time) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        let Some(mut appending) = entry.appending.take() else { return };
-        match result {
-            Ok(Appended::Done | Appended::Same) => {
-                entry.seq = appending.stored.seq;
-                entry.last_at = appending.at;
-                entry.journal_bytes += appending.stored.row.len();
-                entry.settled_told = entry.settled_told.max(appending.stored.settled);
-                if let Some(status) = appending.status {
-                    entry.status = Some(status);
-                    self.core.count_status(status);
-                }
-                self.core.stats.transitions.fetch_add(1, Ordering::Relaxed);
-                self.core.hub.announce(id, &appending.stored);
-                for answer in appending.answers {
-                    answer(Ok(()));
-                }
-                self.carry_out(id, appending.stored.seq, appending.effects, now);
-                if let Some(Slot::Ready(entry)) = self.slots.get(&id) {
-                    if entry.queue.is_empty() { self.rest(id) } else { self.work(id, now) }
-                }
-            }
-            Ok(Appended::Used { instance, same_input }) => {
-                self.forget(id);
-                let result = if same_input {
-                    Err(Error::Replayed(instance))
-                } else {
-                    Err(Error::Conflict(format!("the request id was used for {instance} with another input")))
-                };
-                for answer in appending.answers {
-                    answer(result.clone());
-                }
-            }
-            Ok(Appended::Behind(rows)) => {
-                warn!(instance = %id, rows = rows.len(), "somebody else appended first; loading again");
-                for answer in appending.answers {
-                    answer(Err(Error::NotNow("the instance moved meanwhile: try again".to_owned())));
-                }
-                self.reload(id);
-            }
-            // Nothing depends on a start that was not acknowledged: it is refused, not tried again behind the caller's back.
-            Err(store::Error::Full(text)) if appending.start.is_some() => {
-                self.forget(id);
-                for answer in appending.answers {
-                    answer(Err(Error::Store(store::Error::Full(text.clone()))));
-                }
-            }
-            Err(error @ (store::Error::Full(_) | store::Error::Unavailable(_))) => {
-                appending.tries += 1;
-                if appending.tries == 1 {
-                    warn!(instance = %id, %error, "an append has to be tried again");
-                }
-                let pause = Duration::from_millis(50 << appending.tries.min(6));
-                entry.appending = Some(appending);
-                let messages = self.messages.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(pause).await;
-                    let _ = messages.send(Message::Again(id)).await;
-                });
-            }
-            Err(error) => {
-                error!(instance = %id, %error, "the store failed; the instance is loaded again when something comes for it");
-                self.forget(id);
-                for answer in appending.answers {
-                    answer(Err(Error::Store(error.clone())));
-                }
-            }
-        }
-    }
-
-    fn append_again(&mut self, id: InstanceId) {
-        if let Some(Slot::Ready(entry)) = self.slots.get(&id)
-            && entry.appending.is_some()
-        {
-            let retain_ms = entry.instance.definition().retain_ms;
-            self.batch.push(append_of(id, entry, retain_ms));
-        }
-    }
-
-    /// Throws the state away and replays the journal; what has come in the meantime is applied then.
-    fn reload(&mut self, id: InstanceId) {
-        let queue = match self.slots.get_mut(&id) {
-            Some(Slot::Ready(entry)) => std::mem::take(&mut entry.queue),
-            _ => return,
-        };
-        self.forget(id);
-        self.slots.insert(id, Slot::Loading(queue));
-        self.load(id);
-    }
-
-    fn load(&self, id: InstanceId) {
-        let store = self.core.store.clone();
-        let messages = self.messages.clone();
-        tokio::spawn(async move {
-            let result = read_all(&*store, id).await;
-            let _ = messages.send(Message::Loaded(id, Box::new(result))).await;
-        });
-    }
-
-    fn loaded(&mut self, id: InstanceId, result: Result<Option<(Record, Vec<Stored>)>, store::Error>, now: Time) {
-        let Some(Slot::Loading(queue)) = self.slots.remove(&id) else { return };
-        let refuse = |queue: VecDeque<Input>, error: &Error| queue.into_iter().for_each(|input| super::feed::refuse(input, error.clone()));
-        let (record, rows) = match result {
-            Ok(Some(found)) => found,
-            Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
-            Err(error) => return refuse(queue, &Error::Store(error)),
-        };
-        // An ended instance is not replayed for questions that its journal answers; only a retry may bring it back.
-        let revives = queue.iter().any(|input| matches!(input, Input::Command { command: api::Command::Retry { .. }, .. }));
-        let settled = rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
-        if record.status.is_ended() && !revives && (settled || !queue.iter().any(|input| matches!(input, Input::Wake { .. }))) {
-            return refuse(queue, &Error::NotNow("the instance has ended".to_owned()));
-        }
-        let core = self.core.clone();
-        let replayed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replay(&core.app, id, &record, &rows)));
-        let replayed = match replayed {
-            Ok(Ok(replayed)) => replayed,
-            Ok(Err(error)) => {
-                if !matches!(error, Error::NoDefinition { .. }) {
-                    error!(instance = %id, %error, "the journal cannot be replayed");
-                }
-                return refuse(queue, &error);
-            }
-            Err(_) => {
-                error!(instance = %id, "replaying the journal panicked");
-                return refuse(queue, &Error::Broken(Failure::new(Failure::PANIC, "replaying the journal panicked")));
-            }
-        };
-        self.adopt(id, record, replayed, queue, now);
-    }
-
-    fn adopt(&mut self, id: InstanceId, record: Record, replayed: Replayed, queue: VecDeque<Input>, now: Time) {
-        let Replayed { instance, traceparent, seq, last_at, journal_bytes, unsettled } = replayed;
-        let origin = Arc::new(Origin {
-            workflow: instance.definition().workflow,
-            workflow_id: id.to_string(),
-            request_id: instance.env().request_id.clone(),
-            traceparent,
-            payload: instance.env().input.clone(),
-        });
-        let entry = Entry {
-            instance,
-            origin,
-            seq,
-            last_at,
-            journal_bytes,
-            status: Some(record.status),
-            appending: None,
-            queue,
-            outstanding: Vec::new(),
-            running: Vec::new(),
-            timer: None,
-            counted: false,
-            settled_told: if unsettled.is_empty() { seq } else { 0 },
-        };
-        self.slots.insert(id, Slot::Ready(Box::new(entry)));
-        self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
-        if !unsettled.is_empty() {
-            self.count(id, true);
-            self.recover(id, unsettled, now);
-        }
-        self.work(id, now);
-    }
-
     /// Nothing is under way: clear the mark, set the timer, and leave memory if the instance has ended or others need the place.
     pub(super) fn rest(&mut self, id: InstanceId) {
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
@@ -572,7 +360,7 @@ impl Shard {
         }
     }
 
-    fn forget(&mut self, id: InstanceId) {
+    pub(super) fn forget(&mut self, id: InstanceId) {
         self.count(id, false);
         if let Some(Slot::Ready(_)) = self.slots.remove(&id) {
             self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
@@ -580,7 +368,7 @@ impl Shard {
     }
 
     /// Keeps `Stats::unsettled`, by which starts are admitted.
-    fn count(&mut self, id: InstanceId, unsettled: bool) {
+    pub(super) fn count(&mut self, id: InstanceId, unsettled: bool) {
         if let Some(Slot::Ready(entry)) = self.slots.get_mut(&id)
             && entry.counted != unsettled
         {
@@ -630,35 +418,6 @@ impl Shard {
                 warn!(%error, "marks could not be cleared");
             }
         });
-    }
-}
-
-fn append_of(id: InstanceId, entry: &Entry, retain_ms: u64) -> Append {
-    // Callers have just put it there.
-    let Some(appending) = &entry.appending else { unreachable!("an append without a row") };
-    let record = appending.status.map(|status| RecordChange { status, ended: status.is_ended().then_some((appending.at, retain_ms)) });
-    Append {
-        instance: id,
-        seq: appending.stored.seq,
-        token: appending.token,
-        row: appending.stored.row.clone(),
-        settled: appending.stored.settled,
-        start: appending.start.clone(),
-        record,
-    }
-}
-
-async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<(Record, Vec<Stored>)>, store::Error> {
-    const PAGE: usize = 1024;
-    let Some(record) = store.record(id).await? else { return Ok(None) };
-    let mut rows: Vec<Stored> = Vec::new();
-    loop {
-        let page = store.rows(id, rows.last().map_or(0, |row| row.seq), PAGE).await?;
-        let more = page.len() == PAGE;
-        rows.extend(page);
-        if !more {
-            return Ok(Some((record, rows)));
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! for one instance and for nothing else. A store knows instances, rows, marks, subscriptions and kept events; it does not know what a
 //! workflow is, and never looks into a row.
 
+pub mod memory;
 pub mod sqlite;
 
 use std::future::Future;

@@ -1,21 +1,7 @@
 //! The stores: one suite for all of them, and what only one kind has to do.
+#![allow(clippy::unwrap_used, reason = "what a test does not expect has to end it")]
 
 mod bed;
+mod memory;
+mod sqlite;
 mod suite;
-
-mod sqlite {
-    use std::sync::Arc;
-
-    use crux_runtime::store::Store;
-    use crux_runtime::store::sqlite::{Options, Sqlite};
-
-    use crate::bed::Bed;
-
-    /// The folder lives as long as the bed.
-    fn bed() -> Bed {
-        let folder = tempfile::tempdir().unwrap();
-        Bed { open: Box::new(move || -> Arc<dyn Store> { Arc::new(Sqlite::open(Options::new(folder.path().join("crux.db"))).unwrap()) }) }
-    }
-
-    crate::suite! { bed() }
-}

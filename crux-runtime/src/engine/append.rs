@@ -1,0 +1,157 @@
+//! Rows on their way to the store: one batch per round, at most one row of an instance at a time, and what becomes of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use super::api::Error;
+use super::entry::{Answer, Appending, Entry};
+use super::shard::{Message, Shard, Slot};
+use crate::id::InstanceId;
+use crate::machine::{Effects, Event, Time};
+use crate::store::{self, Append, Appended, NewInstance, RecordChange, Stored};
+
+impl Shard {
+    pub(super) fn append(
+        &mut self,
+        id: InstanceId,
+        events: Vec<Event>,
+        mut out: Effects,
+        answers: Vec<Answer>,
+        start: Option<Box<NewInstance>>,
+        now: Time,
+    ) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        let definition = entry.instance.definition();
+        let row = crate::journal::row(definition, now, &events, &out.notes);
+        let effects = std::mem::take(&mut out.all);
+        self.scratch = out;
+        for event in &events {
+            entry.close_task(event);
+        }
+        let status = entry.compute_status();
+        let changed = (entry.status != Some(status)).then_some(status);
+        let seq = entry.seq + 1;
+        // With nothing left to do for this row and the ones before, the append itself clears the mark.
+        let settled = if effects.is_empty() && entry.outstanding.is_empty() && status.is_ended() { seq } else { entry.settled() };
+        self.tokens = self.tokens.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let stored = Arc::new(Stored { seq, settled, row });
+        entry.appending =
+            Some(Appending { stored: stored.clone(), token: self.tokens, at: now, start, status: changed, tries: 0, effects, answers });
+        self.batch.push(append_of(id, entry, definition.retain_ms));
+        self.count(id, true);
+    }
+
+    /// One batch per round: the store's group grows with the load by itself.
+    pub(super) fn send_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let ids: Vec<InstanceId> = batch.iter().map(|append| append.instance).collect();
+        let appending = self.core.store.append(batch);
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let results = appending.await;
+            // The shard is gone only when the process ends.
+            let _ = messages.send(Message::Appended(ids.into_iter().zip(results).collect())).await;
+        });
+    }
+
+    pub(super) fn appended(&mut self, id: InstanceId, result: Result<Appended, store::Error>, now: Time) {
+        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        let Some(mut appending) = entry.appending.take() else { return };
+        match result {
+            Ok(Appended::Done | Appended::Same) => {
+                entry.seq = appending.stored.seq;
+                entry.last_at = appending.at;
+                entry.journal_bytes += appending.stored.row.len();
+                entry.settled_told = entry.settled_told.max(appending.stored.settled);
+                if let Some(status) = appending.status {
+                    entry.status = Some(status);
+                    self.core.count_status(status);
+                }
+                self.core.stats.transitions.fetch_add(1, Ordering::Relaxed);
+                self.core.hub.announce(id, &appending.stored);
+                for answer in appending.answers {
+                    answer(Ok(()));
+                }
+                self.carry_out(id, appending.stored.seq, appending.effects, now);
+                if let Some(Slot::Ready(entry)) = self.slots.get(&id) {
+                    if entry.queue.is_empty() { self.rest(id) } else { self.work(id, now) }
+                }
+            }
+            Ok(Appended::Used { instance, same_input }) => {
+                self.forget(id);
+                let result = if same_input {
+                    Err(Error::Replayed(instance))
+                } else {
+                    Err(Error::Conflict(format!("the request id was used for {instance} with another input")))
+                };
+                for answer in appending.answers {
+                    answer(result.clone());
+                }
+            }
+            Ok(Appended::Behind(rows)) => {
+                warn!(instance = %id, rows = rows.len(), "somebody else appended first; loading again");
+                for answer in appending.answers {
+                    answer(Err(Error::NotNow("the instance moved meanwhile: try again".to_owned())));
+                }
+                self.reload(id);
+            }
+            // Nothing depends on a start that was not acknowledged: it is refused, not tried again behind the caller's back.
+            Err(store::Error::Full(text)) if appending.start.is_some() => {
+                self.forget(id);
+                for answer in appending.answers {
+                    answer(Err(Error::Store(store::Error::Full(text.clone()))));
+                }
+            }
+            Err(error @ (store::Error::Full(_) | store::Error::Unavailable(_))) => {
+                appending.tries += 1;
+                if appending.tries == 1 {
+                    warn!(instance = %id, %error, "an append has to be tried again");
+                }
+                let pause = Duration::from_millis(50 << appending.tries.min(6));
+                entry.appending = Some(appending);
+                let messages = self.messages.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    let _ = messages.send(Message::Again(id)).await;
+                });
+            }
+            Err(error) => {
+                error!(instance = %id, %error, "the store failed; the instance is loaded again when something comes for it");
+                self.forget(id);
+                for answer in appending.answers {
+                    answer(Err(Error::Store(error.clone())));
+                }
+            }
+        }
+    }
+
+    pub(super) fn append_again(&mut self, id: InstanceId) {
+        if let Some(Slot::Ready(entry)) = self.slots.get(&id)
+            && entry.appending.is_some()
+        {
+            let retain_ms = entry.instance.definition().retain_ms;
+            self.batch.push(append_of(id, entry, retain_ms));
+        }
+    }
+}
+
+fn append_of(id: InstanceId, entry: &Entry, retain_ms: u64) -> Append {
+    // Callers have just put it there.
+    let Some(appending) = &entry.appending else { unreachable!("an append without a row") };
+    let record = appending.status.map(|status| RecordChange { status, ended: status.is_ended().then_some((appending.at, retain_ms)) });
+    Append {
+        instance: id,
+        seq: appending.stored.seq,
+        token: appending.token,
+        row: appending.stored.row.clone(),
+        settled: appending.stored.settled,
+        start: appending.start.clone(),
+        record,
+    }
+}

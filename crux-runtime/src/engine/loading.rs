@@ -1,0 +1,117 @@
+//! Bringing an instance into memory: read, replay, and what was left to do.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tracing::error;
+
+use super::api::{self, Error};
+use super::entry::{Entry, Input};
+use super::replay::{Replayed, replay};
+use super::shard::{Message, Shard, Slot};
+use crate::id::InstanceId;
+use crate::machine::{Failure, Time};
+use crate::store::{self, Record, Stored};
+use crate::worker::task::Origin;
+
+impl Shard {
+    /// Throws the state away and replays the journal; what has come in the meantime is applied then.
+    pub(super) fn reload(&mut self, id: InstanceId) {
+        let queue = match self.slots.get_mut(&id) {
+            Some(Slot::Ready(entry)) => std::mem::take(&mut entry.queue),
+            _ => return,
+        };
+        self.forget(id);
+        self.slots.insert(id, Slot::Loading(queue));
+        self.load(id);
+    }
+
+    pub(super) fn load(&self, id: InstanceId) {
+        let store = self.core.store.clone();
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let result = read_all(&*store, id).await;
+            let _ = messages.send(Message::Loaded(id, Box::new(result))).await;
+        });
+    }
+
+    pub(super) fn loaded(&mut self, id: InstanceId, result: Result<Option<(Record, Vec<Stored>)>, store::Error>, now: Time) {
+        let Some(Slot::Loading(queue)) = self.slots.remove(&id) else { return };
+        let refuse = |queue: VecDeque<Input>, error: &Error| queue.into_iter().for_each(|input| super::feed::refuse(input, error.clone()));
+        let (record, rows) = match result {
+            Ok(Some(found)) => found,
+            Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
+            Err(error) => return refuse(queue, &Error::Store(error)),
+        };
+        // An ended instance is not replayed for questions that its journal answers; only a retry may bring it back.
+        let revives = queue.iter().any(|input| matches!(input, Input::Command { command: api::Command::Retry { .. }, .. }));
+        let settled = rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
+        if record.status.is_ended() && !revives && (settled || !queue.iter().any(|input| matches!(input, Input::Wake { .. }))) {
+            return refuse(queue, &Error::NotNow("the instance has ended".to_owned()));
+        }
+        let core = self.core.clone();
+        let replayed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replay(&core.app, id, &record, &rows)));
+        let replayed = match replayed {
+            Ok(Ok(replayed)) => replayed,
+            Ok(Err(error)) => {
+                if !matches!(error, Error::NoDefinition { .. }) {
+                    error!(instance = %id, %error, "the journal cannot be replayed");
+                }
+                return refuse(queue, &error);
+            }
+            Err(_) => {
+                error!(instance = %id, "replaying the journal panicked");
+                return refuse(queue, &Error::Broken(Failure::new(Failure::PANIC, "replaying the journal panicked")));
+            }
+        };
+        self.adopt(id, record, replayed, queue, now);
+    }
+
+    fn adopt(&mut self, id: InstanceId, record: Record, replayed: Replayed, queue: VecDeque<Input>, now: Time) {
+        let Replayed { instance, traceparent, seq, last_at, journal_bytes, unsettled } = replayed;
+        let origin = Arc::new(Origin {
+            workflow: instance.definition().workflow,
+            workflow_id: id.to_string(),
+            request_id: instance.env().request_id.clone(),
+            traceparent,
+            payload: instance.env().input.clone(),
+        });
+        let entry = Entry {
+            instance,
+            origin,
+            seq,
+            last_at,
+            journal_bytes,
+            status: Some(record.status),
+            appending: None,
+            queue,
+            outstanding: Vec::new(),
+            running: Vec::new(),
+            timer: None,
+            counted: false,
+            settled_told: if unsettled.is_empty() { seq } else { 0 },
+        };
+        self.slots.insert(id, Slot::Ready(Box::new(entry)));
+        self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
+        if !unsettled.is_empty() {
+            self.count(id, true);
+            self.recover(id, unsettled, now);
+        }
+        self.work(id, now);
+    }
+}
+
+async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<(Record, Vec<Stored>)>, store::Error> {
+    const PAGE: usize = 1024;
+    let Some(record) = store.record(id).await? else { return Ok(None) };
+    let mut rows: Vec<Stored> = Vec::new();
+    loop {
+        let page = store.rows(id, rows.last().map_or(0, |row| row.seq), PAGE).await?;
+        let more = page.len() == PAGE;
+        rows.extend(page);
+        if !more {
+            return Ok(Some((record, rows)));
+        }
+    }
+}

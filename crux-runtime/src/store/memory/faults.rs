@@ -1,0 +1,43 @@
+//! What can go wrong with a store, for tests and the simulator to choose.
+
+/// What is asked of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// One row of a batch.
+    Append,
+    Settle,
+    /// Any other change.
+    Write,
+    Read,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Done and answered.
+    Done,
+    /// Done, but answered as [`super::super::Error::Unavailable`]: the answer got lost.
+    Unanswered,
+    /// Not done, and answered as [`super::super::Error::Unavailable`].
+    Lost,
+    /// Not done, and answered as [`super::super::Error::Full`]. Reads are never full: they are [`Fate::Lost`] then.
+    Full,
+}
+
+/// Chooses. Asked once per call, and for appends once per row.
+pub trait Faults: Send + Sync {
+    fn fate(&self, _call: Call) -> Fate {
+        Fate::Done
+    }
+
+    /// How long it takes until it is done, and then until it is answered, in milliseconds of tokio's clock. For appends asked per batch.
+    fn delay_ms(&self, _call: Call) -> (u64, u64) {
+        (0, 0)
+    }
+}
+
+/// Nothing goes wrong.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFaults;
+
+impl Faults for NoFaults {}

@@ -213,7 +213,10 @@ mod tests {
 
     #[test]
     fn a_failed_workflow_has_its_error_as_text() {
-        let row = stored(3, r#"{"v":1,"at":1,"events":[],"out":[{"type":"workflow_failed","error":{"name":"OutOfStock","message":"none left"}}]}"#);
+        let row = stored(
+            3,
+            r#"{"v":1,"at":1,"events":[],"out":[{"type":"workflow_failed","error":{"name":"OutOfStock","message":"none left"}}]}"#,
+        );
         let (messages, turn) = read(&row);
         assert_eq!(turn, Turn::Ended);
         assert_eq!(messages[0]["data"], serde_json::json!({"error": "OutOfStock: none left", "error_name": "OutOfStock"}));

@@ -19,6 +19,7 @@ use crate::config::{Config, Share, StoreKind};
 use crate::engine::{self, Engine};
 use crate::ingress::{Ingress, Settings, rest, shapes};
 use crate::live::Hub;
+use crate::store::memory::{Memory, NoFaults};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
@@ -32,7 +33,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub enum Error {
     #[error("server.host: `{host}` is no address of this machine: {error}")]
     Address { host: String, error: std::io::Error },
-    #[error("port {port} of {host} is in use: stop what listens there, or choose another with --port or `server.port` (0 takes one that is free)")]
+    #[error(
+        "port {port} of {host} is in use: stop what listens there, or choose another with --port or `server.port` (0 takes one that is free)"
+    )]
     PortInUse { host: String, port: u16 },
     #[error("cannot listen on {host}:{port}: {error}")]
     Listen { host: String, port: u16, error: std::io::Error },
@@ -131,6 +134,7 @@ async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
     match config.store.kind {
+        StoreKind::Memory => Ok(Arc::new(Memory::new(Arc::new(NoFaults)))),
         StoreKind::Sqlite => {
             let options = sqlite::Options { reserve_bytes: config.limits.free_disk.0, ..sqlite::Options::new(&config.store.path) };
             // Opening may have to read a log that a crash left behind.

@@ -35,7 +35,8 @@ async fn ask(common: &Common, method: Method, path: &str, body: Option<&Value>) 
     let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
     let request = request.body(Full::new(body)).map_err(|error| Failure::usage(format!("`{url}{path}` is no address: {error}")))?;
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let unreachable = |error: &dyn std::fmt::Display| Failure::unreachable(format!("no server answers at {url}: {error}; start one with `crux serve`"));
+    let unreachable =
+        |error: &dyn std::fmt::Display| Failure::unreachable(format!("no server answers at {url}: {error}; start one with `crux serve`"));
     let response = client.request(request).await.map_err(|error| unreachable(&innermost(&error)))?;
     let status = response.status();
     let body = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();

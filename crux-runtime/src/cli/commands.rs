@@ -13,8 +13,10 @@ use super::{Common, Failure, client, show};
 ///
 /// Prints its id; with --wait, once it has ended, its document, and then the exit code says whether it completed.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  crux start order --input '{\"orderId\": \"ORD-1\", \"customerId\": \"CUST-1\", \"bookingTime\": \"2025-08-21T14:25:36Z\"}'
-  crux start order --input @examples/order.json --wait 30s")]
+#[command(
+    after_help = "Examples:\n  crux start order --input '{\"orderId\": \"ORD-1\", \"customerId\": \"CUST-1\", \"bookingTime\": \"2025-08-21T14:25:36Z\"}'
+  crux start order --input @examples/order.json --wait 30s"
+)]
 pub(super) struct Start {
     /// The workflow's name
     workflow: String,
@@ -190,7 +192,11 @@ pub(super) struct ShowConfig {}
 impl ShowConfig {
     pub(super) fn run(self, common: &Common) -> Result<(), Failure> {
         let config = common.load(Vec::new())?.masked();
-        if common.json { println!("{config}") } else { print!("{}", show::config(&config)) }
+        if common.json {
+            println!("{config}")
+        } else {
+            print!("{}", show::config(&config))
+        }
         Ok(())
     }
 }
@@ -218,7 +224,9 @@ fn read_json(argument: &str, flag: &str) -> Result<Value, Failure> {
             let read = std::io::stdin().read_to_string(&mut text);
             read.map(|_| text).map_err(|error| Failure::usage(format!("{flag}: standard input cannot be read: {error}")))?
         }
-        (_, Some(path)) => std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{flag}: {path} cannot be read: {error}")))?,
+        (_, Some(path)) => {
+            std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{flag}: {path} cannot be read: {error}")))?
+        }
         (text, None) => text.to_owned(),
     };
     serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{flag}: not JSON: {error}")))

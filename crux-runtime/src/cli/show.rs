@@ -100,7 +100,8 @@ fn mapping(out: &mut String, value: &Value, depth: usize) {
 
 /// Whether YAML reads the text as it is, without quotes.
 fn is_plain(text: &str) -> bool {
-    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./+".contains(&byte));
+    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./+".contains(&byte));
     is_word && !["true", "false", "null", "yes", "no", "on", "off"].contains(&text.to_ascii_lowercase().as_str())
 }
 
@@ -115,7 +116,8 @@ pub(super) fn message(message: &Value) -> String {
     if let Some(attempt) = data["attempt"].as_u64().filter(|attempt| *attempt > 1) {
         let _ = write!(line, "  attempt {attempt}");
     }
-    for (label, name) in [("", "error"), ("next attempt at ", "next_attempt_at"), ("event ", "event"), ("until ", "until"), ("", "reason")] {
+    for (label, name) in [("", "error"), ("next attempt at ", "next_attempt_at"), ("event ", "event"), ("until ", "until"), ("", "reason")]
+    {
         if let Some(value) = data[name].as_str().filter(|value| !value.is_empty()) {
             let _ = write!(line, "  {label}{value}");
         }

@@ -73,7 +73,11 @@ impl Watch {
                 Some(Ok(Message::Text(text))) => {
                     let message: Value =
                         serde_json::from_str(&text).map_err(|error| Failure::refused(format!("a message is not JSON: {error}")))?;
-                    if common.json { println!("{text}") } else { println!("{}", show::message(&message)) }
+                    if common.json {
+                        println!("{text}")
+                    } else {
+                        println!("{}", show::message(&message))
+                    }
                     if message["last"] == Value::Bool(true) {
                         self.after = message["seq"].as_u64().unwrap_or(self.after);
                     }

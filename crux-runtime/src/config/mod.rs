@@ -84,6 +84,8 @@ impl Default for Store {
 #[serde(rename_all = "snake_case")]
 pub enum StoreKind {
     Sqlite,
+    /// Gone when the process ends.
+    Memory,
 }
 
 /// A service: somebody that works on tasks, or that Crux asks something.

@@ -237,8 +237,7 @@ impl<'a> View<'a, '_> {
             listed.insert(step.path.as_str());
             rest.extend(&step.steps);
         }
-        let unlisted: Vec<&StepInstance> =
-            fold.steps().iter().filter(|step| !listed.contains(static_path(&step.path).as_str())).collect();
+        let unlisted: Vec<&StepInstance> = fold.steps().iter().filter(|step| !listed.contains(static_path(&step.path).as_str())).collect();
         unlisted.iter().for_each(|step| self.note_current(step));
         unlisted.into_iter().map(|step| self.instance_part(step)).collect()
     }

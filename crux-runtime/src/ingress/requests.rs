@@ -40,9 +40,7 @@ impl CompletionBody {
             })
         } else {
             Err(match self.error {
-                Some(error) => {
-                    error.into_failed().map_err(|text| Problem { kind: Kind::InvalidRequest, ..Problem::invalid(&text, "") })?
-                }
+                Some(error) => error.into_failed().map_err(|text| Problem { kind: Kind::InvalidRequest, ..Problem::invalid(&text, "") })?,
                 None => AttemptFailed {
                     outcome: Outcome::Failed,
                     failure: Failure::new(Failure::ERROR, "the service gave no reason"),
@@ -155,9 +153,8 @@ pub(crate) fn request_id(text: &str, field: &str) -> Result<String, Problem> {
 
 /// `30s`, at most `longest`.
 pub(crate) fn wait(text: &str, longest: Duration) -> Result<Duration, Problem> {
-    let span: Span = text
-        .parse()
-        .map_err(|error: crate::config::units::Error| Problem::new(Kind::InvalidRequest, error.to_string()).at("wait"))?;
+    let span: Span =
+        text.parse().map_err(|error: crate::config::units::Error| Problem::new(Kind::InvalidRequest, error.to_string()).at("wait"))?;
     if span.0 > longest {
         let text = format!("`{text}` is longer than this server holds a request: at most {}", Span(longest));
         return Err(Problem::new(Kind::InvalidRequest, text).at("wait"));

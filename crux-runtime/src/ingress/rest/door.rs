@@ -93,10 +93,12 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> String {
 /// Whether the request may come in; the origin, if it is a page of another origin that may.
 pub(crate) fn check(settings: &Settings, headers: &HeaderMap, uri: &Uri) -> Result<Option<HeaderValue>, Problem> {
     if let Some(name) = FORWARDED.iter().find(|name| headers.contains_key(**name)) {
-        let text = format!("the header `{name}` says that a proxy stands before this server, which asks nobody who they are: call it directly");
+        let text =
+            format!("the header `{name}` says that a proxy stands before this server, which asks nobody who they are: call it directly");
         return Err(Problem::new(Kind::ForwardedRefused, text));
     }
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).or_else(|| uri.authority().map(|authority| authority.as_str()));
+    let host =
+        headers.get(header::HOST).and_then(|value| value.to_str().ok()).or_else(|| uri.authority().map(|authority| authority.as_str()));
     let Some(host) = host else { return Err(Problem::new(Kind::HostRefused, "the request has no Host header")) };
     let name = host_name(host).to_ascii_lowercase();
     if !is_loopback(&name) && !settings.hosts.contains(&name) {

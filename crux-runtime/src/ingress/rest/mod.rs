@@ -45,7 +45,10 @@ pub(crate) enum Role {
 pub(crate) struct Route {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "on loopback everybody may do everything; what each would need is said and tested now"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "on loopback everybody may do everything; what each would need is said and tested now")
+    )]
     pub(crate) role: Role,
     handler: MethodRouter<Shared>,
 }
@@ -115,7 +118,10 @@ async fn no_method(method: axum::http::Method, uri: Uri) -> Problem {
 
 /// A bug of ours is an answer like any other, with its correlation id; the panic itself is in the log by the panic hook.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    axum::response::IntoResponse::into_response(Problem::new(Kind::Internal, "the server has a bug; the log knows it by the correlation id"))
+    axum::response::IntoResponse::into_response(Problem::new(
+        Kind::Internal,
+        "the server has a bug; the log knows it by the correlation id",
+    ))
 }
 
 /// The query, of a type that refuses names which it does not know.

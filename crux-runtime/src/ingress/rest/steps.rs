@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
+use super::super::Shared;
 use super::super::problem::Problem;
 use super::super::requests::{CompletionBody, ProgressBody, word};
-use super::super::Shared;
 use super::body::JsonBody;
 use crate::engine::api::ProgressKind;
 

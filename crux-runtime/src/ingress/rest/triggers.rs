@@ -112,11 +112,7 @@ async fn start(ingress: &Shared, http: Http, headers: &HeaderMap, query: WaitQue
 
 /// 202, as clients know it.
 pub(super) fn accepted(started: &Started) -> Response {
-    let body = StartedBody {
-        workflow_id: started.instance.to_string(),
-        status: "processing",
-        message: "Workflow started successfully",
-    };
+    let body = StartedBody { workflow_id: started.instance.to_string(), status: "processing", message: "Workflow started successfully" };
     with_headers((StatusCode::ACCEPTED, axum::Json(body)).into_response(), started)
 }
 

@@ -56,9 +56,8 @@ pub(super) async fn connect(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let WsQuery { workflow_id, after } = query(&uri)?;
-    let upgrade = upgrade.map_err(|rejection| {
-        Problem::new(Kind::InvalidRequest, format!("this route speaks WebSocket: {}", rejection.body_text()))
-    })?;
+    let upgrade = upgrade
+        .map_err(|rejection| Problem::new(Kind::InvalidRequest, format!("this route speaks WebSocket: {}", rejection.body_text())))?;
     ingress.check_open()?;
     let upgrade = upgrade
         .read_buffer_size(READ_BUFFER)

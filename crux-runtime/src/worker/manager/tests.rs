@@ -193,7 +193,7 @@ async fn waiting_attempts_run_side_by_side_up_to_the_maximum() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_waiting_attempt_does_not_hold_up_the_ones_behind_it() {
     let step = nap();
     let manager = manager(&step, limits(16));

@@ -152,14 +152,13 @@ impl Local {
 impl Bus for Local {
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         let job = Job { task, reports: reports.clone() };
-        let reason = match self.service(job.task.contract.step_type) {
-            None => no_service(&job.task),
-            Some(Attached { lane, .. }) => match lane.work.rests() {
-                None => return lane.submit(job).map_err(|job| job.task),
-                Some(reason) => reason,
-            },
-        };
-        job.refuse(reason)
+        match self.service(job.task.contract.step_type) {
+            Some(service) => service.lane.submit(job).map_err(|job| job.task),
+            None => {
+                let reason = no_service(&job.task);
+                job.refuse(reason)
+            }
+        }
     }
 
     fn publish(&self, _: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {

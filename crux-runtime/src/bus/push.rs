@@ -80,7 +80,7 @@ impl Push {
     }
 
     /// Why tasks should not be sent to it now.
-    pub(super) fn rests(&self) -> Option<String> {
+    fn rests(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let left = state.rests_until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
         let problem = state.problem.as_deref().unwrap_or_default();

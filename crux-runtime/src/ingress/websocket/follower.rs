@@ -5,7 +5,7 @@ use axum::extract::ws::{Message, WebSocket};
 use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
-use super::{Gone, PING_EVERY, SILENT, close, code, send};
+use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send};
 use crate::id::InstanceId;
 use crate::ingress::Shared;
 use crate::ingress::follow::Follow;
@@ -38,7 +38,8 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, instance: Instan
                 }
             },
             message = socket.recv() => match message {
-                Some(Ok(Message::Close(_))) | Some(Err(_)) | None => return debug!(%instance, correlation_id, "the client has gone"),
+                Some(Ok(Message::Close(_))) => return answer_close(socket).await,
+                Some(Err(_)) | None => return debug!(%instance, correlation_id, "the client has gone"),
                 // A follower has nothing to say; that it says something shows that it lives.
                 Some(Ok(_)) => heard = Instant::now(),
             },

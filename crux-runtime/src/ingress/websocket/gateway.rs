@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
-use super::{Gone, PING_EVERY, SILENT, close, code, send};
+use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send};
 use crate::engine::api::Start;
 use crate::id::InstanceId;
 use crate::ingress::follow::{Follow, until_ended};
@@ -102,7 +102,8 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: 
                     gateway.take(text.as_str()).await;
                 }
                 Some(Ok(Message::Binary(_))) => break (code::NOT_TEXT, "messages are JSON texts"),
-                Some(Ok(Message::Close(_))) | Some(Err(_)) | None => return,
+                Some(Ok(Message::Close(_))) => return answer_close(socket).await,
+                Some(Err(_)) | None => return,
                 Some(Ok(_)) => heard = Instant::now(),
             },
             Some(_) = gateway.requests.join_next() => {},

@@ -122,3 +122,9 @@ async fn close(mut socket: WebSocket, code: u16, reason: &str) {
     // A peer that does not answer has been told all the same.
     let _ = tokio::time::timeout(Duration::from_secs(2), farewell).await;
 }
+
+/// The other side has said goodbye: the answer to that is ready and only has to go out.
+async fn answer_close(mut socket: WebSocket) {
+    // Whoever does not take it has gone without waiting for it.
+    let _ = tokio::time::timeout(Duration::from_secs(2), socket.flush()).await;
+}

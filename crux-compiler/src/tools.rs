@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use crate::render::{self, Style};
-use crate::{Outcome, folder, schema};
+use crate::source::Files;
+use crate::suggest::nearest;
+use crate::{Outcome, folder, graph, schema};
 
 /// What `crux check` has to say.
 #[derive(Debug)]
@@ -48,6 +50,55 @@ pub fn check(directory: &Path, format: Format) -> Check {
     Check { ok, text }
 }
 
+/// The Rust of a workflow's module, or of the whole folder. The error: what is wrong with the pipelines, for people.
+pub fn expand(directory: &Path, workflow: Option<&str>, style: Style) -> Result<String, String> {
+    let (outcome, shown) = compiled(directory, style, crate::compile);
+    let (Some(rust), Some(program)) = (outcome.rust, outcome.program) else { return Err(shown) };
+    let Some(name) = workflow else { return Ok(rust) };
+    let names: Vec<&str> = program.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
+    let module = names.contains(&name).then(|| module(&rust, &crate::names::module(name))).flatten();
+    module.ok_or_else(|| unknown(name, &names))
+}
+
+/// A workflow as a Mermaid flowchart, or all of them, one after the other. The error as for [`expand`].
+pub fn graph(directory: &Path, workflow: Option<&str>, style: Style) -> Result<String, String> {
+    let (outcome, shown) = compiled(directory, style, crate::check);
+    let Some(program) = outcome.program else { return Err(shown) };
+    let wanted = || program.workflows.iter().filter(|candidate| workflow.is_none_or(|name| candidate.name == name));
+    if let (Some(name), None) = (workflow, wanted().next()) {
+        let names: Vec<&str> = program.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
+        return Err(unknown(name, &names));
+    }
+    Ok(wanted().map(graph::mermaid).collect::<Vec<_>>().join("\n"))
+}
+
+/// What a stage makes of a folder, and its diagnostics as people read them.
+fn compiled(directory: &Path, style: Style, stage: fn(&Files) -> Outcome) -> (Outcome, String) {
+    let shown = directory.to_string_lossy();
+    let read = folder::read(directory, shown.trim_end_matches(['/', '\\']));
+    let outcome = if read.problems.is_empty() { stage(&read.files) } else { Outcome::failed(read.problems) };
+    let text = render::human(&read.files, &outcome.diagnostics, style);
+    (outcome, text)
+}
+
+/// A top-level module of formatted source, with the comments above it: it ends at the first brace that is not indented.
+fn module(rust: &str, name: &str) -> Option<String> {
+    let lines: Vec<&str> = rust.lines().collect();
+    let head = format!("pub mod {name} {{");
+    let begins = lines.iter().position(|line| *line == head)?;
+    let above = lines.get(..begins)?.iter().rev().take_while(|line| line.starts_with("//") || line.starts_with("#[")).count();
+    let length = lines.get(begins..)?.iter().position(|line| *line == "}")?;
+    Some(lines.get(begins - above..=begins + length)?.join("\n") + "\n")
+}
+
+fn unknown(name: &str, known: &[&str]) -> String {
+    let mend = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", known.join(", ")),
+    };
+    format!("error: there is no workflow `{name}`; {mend}\n")
+}
+
 /// The JSON Schema of pipelines.
 pub fn schema() -> String {
     schema::text()
@@ -56,6 +107,36 @@ pub fn schema() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn order(text: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("order.yaml"), text).expect("a file");
+        folder
+    }
+
+    #[test]
+    fn graph_draws_one_workflow_and_knows_the_others_by_name() {
+        let folder = order("workflow: order\nversion: 1\nsteps:\n  - type: pay\n");
+        let drawn = graph(folder.path(), Some("order"), Style::Plain).expect("a graph");
+        assert!(drawn.starts_with("flowchart TD\n"), "{drawn}");
+        let error = graph(folder.path(), Some("ordre"), Style::Plain).expect_err("no such workflow");
+        assert_eq!(error, "error: there is no workflow `ordre`; did you mean `order`?\n");
+    }
+
+    #[test]
+    fn graph_and_expand_show_what_is_wrong_with_the_pipelines() {
+        let folder = order("workflow: order\nversion: 1\n");
+        for error in [graph(folder.path(), None, Style::Plain), expand(folder.path(), None, Style::Plain)] {
+            assert!(error.expect_err("broken").contains("error[CRUX0021]"));
+        }
+    }
+
+    #[test]
+    fn a_module_is_cut_out_with_the_comments_above_it() {
+        let rust = "mod a {\n}\n\n/// Orders.\npub mod order {\n    fn f() {\n    }\n}\npub mod order_v1 {\n}\n";
+        assert_eq!(module(rust, "order").as_deref(), Some("/// Orders.\npub mod order {\n    fn f() {\n    }\n}\n"));
+        assert_eq!(module(rust, "refund"), None);
+    }
 
     #[test]
     fn check_speaks_to_people_and_to_tools() {

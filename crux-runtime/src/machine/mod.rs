@@ -12,6 +12,7 @@ mod drain;
 mod each;
 mod effect;
 mod event;
+pub mod expr;
 mod failure;
 mod flow;
 mod fx;
@@ -26,6 +27,7 @@ mod run;
 mod task;
 mod time;
 mod undo;
+mod value;
 mod wait;
 mod within;
 
@@ -49,6 +51,7 @@ pub use run::{Machine, Run};
 pub use task::{Attempt, AttemptFailed, FREE_RESENDS, Leaf, Raised, StepType, TaskState};
 pub use time::Time;
 pub use undo::{NoUndo, Undo};
+pub use value::{Duration, Json, NotADuration, Timestamp};
 pub use wait::{Sleep, Wait};
 pub use within::{Inside, Within};
 

@@ -8,6 +8,7 @@ pub mod cargo;
 pub mod check;
 pub mod codes;
 pub mod diagnostic;
+pub mod emit;
 pub mod expr;
 pub mod folder;
 pub mod graph;

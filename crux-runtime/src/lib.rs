@@ -19,6 +19,9 @@ pub mod store;
 mod telemetry;
 pub mod worker;
 
+#[doc(hidden)]
+pub use serde;
+
 pub use app::App;
 pub use cli::{Tool, main, main_with};
 pub use crux_macros::workflow;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::Failure;
 use super::path::{Indices, Path};
 
 /// One version of one workflow.
@@ -215,6 +216,13 @@ pub enum Refusal {
     NotWanted,
     /// The value is not of the type; the text names the field's path.
     Invalid(String),
+}
+
+/// An expression of the trigger failed.
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Invalid(failure.to_string())
+    }
 }
 
 /// One event name of the folder.

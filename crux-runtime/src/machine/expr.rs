@@ -90,6 +90,11 @@ pub fn truncate(value: f64) -> Result<i64, Failure> {
     if (-BOUND..BOUND).contains(&value) { Ok(value as i64) } else { Err(impossible(&format!("integer({})", number(value)))) }
 }
 
+/// `number(integer)`, and an integer where a number is wanted: the nearest.
+pub fn to_number(value: i64) -> f64 {
+    value as f64
+}
+
 /// A number's text: no decimals that are not there, no exponent below 10^21.
 pub fn number(value: f64) -> impl Display {
     struct Number(f64);

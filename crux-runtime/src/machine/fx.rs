@@ -109,10 +109,13 @@ impl<'a, U: Undo> Fx<'a, U> {
         node: u16,
         event: &'static str,
         routing_key: &'static str,
-        data: &D,
+        data: Result<D, Failure>,
     ) -> Result<(), Failure> {
-        let data = super::json::encode(data)?;
         let path = self.path(node);
+        let data = match data.and_then(|data| super::json::encode(&data)) {
+            Ok(data) => data,
+            Err(failure) => return Err(self.failed(node, failure)),
+        };
         self.out.all.push(Effect::Emit { path, event, routing_key, data });
         self.out.notes.push(Note::StepCompleted { path });
         Ok(())

@@ -23,6 +23,11 @@ pub fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
     serde_json::from_str(raw.get()).map_err(|error| describe::<T>(raw, &error))
 }
 
+/// What has reached a trigger.
+pub fn arrived<T: DeserializeOwned>(raw: &RawValue) -> Result<T, super::Refusal> {
+    decode(raw).map_err(super::Refusal::Invalid)
+}
+
 /// Whether `raw` is a `T`; for contracts and events.
 pub fn check<T: DeserializeOwned>(raw: &RawValue) -> Result<(), String> {
     decode::<T>(raw).map(drop)

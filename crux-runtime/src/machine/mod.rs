@@ -23,6 +23,7 @@ mod parallel;
 mod part;
 mod path;
 mod repeat;
+mod rules;
 mod run;
 mod task;
 mod time;
@@ -30,6 +31,9 @@ mod undo;
 mod value;
 mod wait;
 mod within;
+
+pub use serde::Deserializer;
+pub use serde_json::value::RawValue;
 
 pub use definition::{
     Arrived, Caught, Contract, Definition, EffectKind, EventType, Hooks, Kind, Node, OnExhausted, Policy, Refusal, Runs, Task, Trigger,
@@ -47,6 +51,7 @@ pub use parallel::{Branch, Join, advanced, joined};
 pub use part::{Never, Open, Part};
 pub use path::{Indices, MAX_LOOPS, Path};
 pub use repeat::{Repeat, Rounds};
+pub use rules::{Pattern, Ruled, Rules, or_default};
 pub use run::{Machine, Run};
 pub use task::{Attempt, AttemptFailed, FREE_RESENDS, Leaf, Raised, StepType, TaskState};
 pub use time::Time;

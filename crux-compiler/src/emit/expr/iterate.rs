@@ -1,0 +1,53 @@
+//! `map`, `filter`, `all` and `exists`: iterators, or where the body can fail their counterparts that stop at the first failure.
+
+use proc_macro2::Ident;
+use quote::quote;
+
+use super::code::{Code, is_copy};
+use super::{Writer, variable};
+use crate::emit::names::{bare, ident, is_variable};
+use crate::ir::{Expr, Iterate, Type};
+
+impl Writer<'_> {
+    pub(super) fn iterate(&mut self, how: Iterate, over: &Expr, variable: &str, body: &Expr) -> Code {
+        let element = match &over.ty {
+            Type::List(element) => (**element).clone(),
+            _ => Type::Json,
+        };
+        let copy = is_copy(&element);
+        let list = self.code(over).tight();
+        let name = self.bind(variable);
+        let (body, fails) = self.attempt(|writer| writer.code(body).into_owned(&body.ty));
+        let read = self.bound.pop().is_some_and(|(.., read)| read);
+        let name = if read { quote!(#name) } else { quote!(_) };
+        // What the closures of std get: `&T`, or with `copied` a `T`.
+        let by_reference = if copy && read { quote!(&#name) } else { name.clone() };
+        let tokens = body.tokens;
+        if fails {
+            return match how {
+                Iterate::Map => Code::value(quote!(#list.iter().map(|#by_reference| Ok(#tokens)).collect::<Result<Vec<_>, Failure>>()?)),
+                Iterate::Filter => Code::value(quote!(machine::expr::try_filter(&#list, |#by_reference| Ok(#tokens))?)),
+                Iterate::All => Code::value(quote!(machine::expr::try_all(&#list, |#by_reference| Ok(#tokens))?)),
+                Iterate::Exists => Code::value(quote!(machine::expr::try_exists(&#list, |#by_reference| Ok(#tokens))?)),
+            };
+        }
+        match how {
+            Iterate::Map => Code::value(quote!(#list.iter().map(|#by_reference| #tokens).collect::<Vec<_>>())),
+            Iterate::Filter if copy => Code::value(quote!(#list.iter().copied().filter(|#by_reference| #tokens).collect::<Vec<_>>())),
+            Iterate::Filter => {
+                let by_reference = if read { quote!(&#name) } else { name };
+                Code::value(quote!(#list.iter().filter(|#by_reference| #tokens).cloned().collect::<Vec<_>>()))
+            }
+            Iterate::All => Code::value(quote!(#list.iter().all(|#by_reference| #tokens))),
+            Iterate::Exists => Code::value(quote!(#list.iter().any(|#by_reference| #tokens))),
+        }
+    }
+
+    /// A variable of that name that hides no other.
+    fn bind(&mut self, yaml: &str) -> Ident {
+        let name = variable(yaml);
+        let name = if is_variable(&name.to_string()) { ident(&format!("each_{}", bare(&name.to_string()))) } else { name };
+        self.bound.push((yaml.to_owned(), name.clone(), false));
+        name
+    }
+}

@@ -1,0 +1,256 @@
+//! From checked expressions to Rust. An expression becomes [`Code`]: tokens, and what they are — a place, something borrowed, a value —
+//! so that nothing is cloned before somebody needs it as their own. What can fail ends in `?`; [`Writer::fallible`] says so afterwards.
+
+mod call;
+mod code;
+mod coerce;
+mod iterate;
+mod operator;
+
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+
+use super::names::{type_name, variable};
+use super::paths::Module;
+use crate::ir::{Expr, ExprKind, Type, Value};
+
+use code::int;
+pub(super) use code::{Code, Form, count, is_copy, number};
+
+/// Where the values of the state are found.
+pub(super) type Find<'f> = dyn Fn(&Value) -> Option<Code> + 'f;
+
+/// Writes the expressions of one function.
+pub(super) struct Writer<'w> {
+    module: Module<'w>,
+    find: &'w Find<'w>,
+    /// Variables of `map`, `filter` and so on: YAML name, Rust name, whether it is read.
+    bound: Vec<(String, Ident, bool)>,
+    pub(super) uses: Uses,
+    pub(super) fallible: bool,
+}
+
+/// What an expression reads besides the values of the state.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Uses {
+    pub(super) env: bool,
+    pub(super) now: bool,
+    pub(super) event: bool,
+}
+
+impl<'w> Writer<'w> {
+    pub(super) fn new(module: Module<'w>, find: &'w Find<'w>) -> Self {
+        Self { module, find, bound: Vec::new(), uses: Uses::default(), fallible: false }
+    }
+
+    /// The value as one's own.
+    pub(super) fn owned(&mut self, expr: &Expr) -> TokenStream {
+        self.code(expr).owned(&expr.ty)
+    }
+
+    /// Its text, of a type that has one.
+    pub(super) fn text(&mut self, expr: &Expr) -> TokenStream {
+        if expr.ty == Type::String { self.owned(expr) } else { self.interpolate(std::iter::once(expr)).owned(&Type::String) }
+    }
+
+    /// `!condition`.
+    pub(super) fn negated(&mut self, condition: &Expr) -> TokenStream {
+        self.not(condition).tokens
+    }
+
+    /// The same where it must bind as tightly as a call.
+    fn owned_tight(&mut self, expr: &Expr) -> TokenStream {
+        let code = self.code(expr);
+        code.into_owned(&expr.ty).tight()
+    }
+
+    /// `&T`, of a text `&str`.
+    fn borrowed(&mut self, expr: &Expr) -> TokenStream {
+        self.code(expr).borrowed()
+    }
+
+    pub(super) fn condition(&mut self, expr: &Expr) -> TokenStream {
+        self.owned(expr)
+    }
+
+    fn code(&mut self, expr: &Expr) -> Code {
+        match &expr.kind {
+            ExprKind::Text(text) => Code::borrowed_text(quote!(#text)),
+            ExprKind::Integer(value) => Code::value(int(*value)).signed(*value < 0),
+            ExprKind::Number(value) => Code::value(number(*value)).signed(*value < 0.0),
+            ExprKind::Boolean(value) => Code::value(quote!(#value)),
+            ExprKind::Timestamp(microseconds) => {
+                let microseconds = int(*microseconds);
+                Code::value(quote!(machine::expr::timestamp(#microseconds)))
+            }
+            ExprKind::Duration { ms } => {
+                let ms = int(*ms);
+                Code::value(quote!(Duration::from_ms(#ms)))
+            }
+            ExprKind::Null => Code::value(quote!(None)),
+            ExprKind::Word(word) => {
+                let ty = self.module.ty(expr.ty.present());
+                let word = super::names::ident(&type_name(word));
+                Code::value(quote!(#ty::#word))
+            }
+            ExprKind::List(items) => self.list(items),
+            ExprKind::Record(fields) => self.record(fields, &expr.ty),
+            ExprKind::Value(value) => self.value(value, &expr.ty),
+            ExprKind::Field { of, name, optional } => self.field(of, name, *optional, &expr.ty),
+            ExprKind::Index { of, index } => self.index(of, index, expr.ty.present()),
+            ExprKind::Not(of) => self.not(of),
+            ExprKind::Negate(of) => self.negate(of),
+            ExprKind::Binary { op, left, right } => self.binary(*op, left, right, &expr.ty),
+            ExprKind::Coalesce { left, right } => self.coalesce(left, right, &expr.ty),
+            ExprKind::If { condition, then, other } => {
+                let (condition, then, other) = (self.condition(condition), self.owned(then), self.owned(other));
+                Code::value(quote!(if #condition { #then } else { #other })).loose()
+            }
+            ExprKind::Call { function, args } => self.call(*function, args),
+            ExprKind::Iterate { how, over, variable, body } => self.iterate(*how, over, variable, body),
+            ExprKind::Interpolate(parts) => self.interpolate(parts.iter()),
+            ExprKind::Coerce(inner) => self.coerce(inner, &expr.ty),
+        }
+    }
+
+    fn list(&mut self, items: &[Expr]) -> Code {
+        if items.is_empty() {
+            return Code::value(quote!(Vec::new()));
+        }
+        let items: Vec<_> = items.iter().map(|item| self.suffixed(item)).collect();
+        Code::value(quote!(vec![#(#items),*]))
+    }
+
+    /// As one's own; an integer that is written out says its type, because nothing around it may.
+    fn suffixed(&mut self, expr: &Expr) -> TokenStream {
+        if let ExprKind::Integer(value) = &expr.kind {
+            let literal = syn::LitInt::new(&format!("{}_i64", value.unsigned_abs()), proc_macro2::Span::call_site());
+            return if *value < 0 { quote!(-#literal) } else { quote!(#literal) };
+        }
+        self.owned(expr)
+    }
+
+    fn record(&mut self, fields: &[(String, Expr)], ty: &Type) -> Code {
+        if let Type::Record(record) = ty.present() {
+            let path = self.module.path(&record.name);
+            let fields = fields.iter().map(|(name, value)| {
+                let value = self.owned(value);
+                field_value(&variable(name), value)
+            });
+            let fields: Vec<_> = fields.collect();
+            return Code::value(quote!(#path { #(#fields),* })).loose();
+        }
+        if fields.is_empty() {
+            return Code::value(quote!(BTreeMap::new()));
+        }
+        let entries: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| {
+                let value = self.suffixed(value);
+                quote!((#name.to_owned(), #value))
+            })
+            .collect();
+        Code::value(quote!(BTreeMap::from([#(#entries),*])))
+    }
+
+    fn value(&mut self, value: &Value, ty: &Type) -> Code {
+        match value {
+            Value::Item(name) => {
+                if let Some((_, variable, read)) = self.bound.iter_mut().rev().find(|(bound, ..)| bound == name) {
+                    *read = true;
+                    let tokens = quote!(#variable);
+                    return if is_copy(ty) { Code::value(tokens) } else { Code::reference(tokens) };
+                }
+            }
+            Value::Event | Value::TriggerEvent => {
+                self.uses.event = true;
+                return Code::reference(quote!(event));
+            }
+            Value::InstanceId => return self.env(quote!(env.id)),
+            Value::RequestId => return self.env(quote!(env.request_id)),
+            Value::StartedAt => return self.env(quote!(env.started_at.timestamp())),
+            Value::Config(name) => {
+                self.uses.env = true;
+                return Code::borrowed_text(quote!(env.config(#name)));
+            }
+            Value::Now => {
+                self.uses.now = true;
+                return Code::value(quote!(now.timestamp()));
+            }
+            Value::Input | Value::Step(_) | Value::Error => {}
+        }
+        match (self.find)(value) {
+            // The reader may see something as absent that is always there: an undo's own result, for one.
+            Some(code) if ty.is_optional() && !code.optional => Code::some(code),
+            Some(code) => code,
+            // Cannot be for a checked expression; rustc points here if it is.
+            None => Code::value(quote!(compile_error!("a value that is not known here"))),
+        }
+    }
+
+    fn env(&mut self, tokens: TokenStream) -> Code {
+        self.uses.env = true;
+        Code::place(tokens)
+    }
+
+    fn field(&mut self, of: &Expr, name: &str, optional: bool, ty: &Type) -> Code {
+        let source = self.code(of);
+        let field = variable(name);
+        if *of.ty.present() == Type::Error && !optional {
+            let of = source.tight();
+            return if name == "name" { Code::borrowed_text(quote!(&*#of.name)).unary() } else { Code::place(quote!(#of.message)) };
+        }
+        if !optional {
+            let of = source.tight();
+            let code = Code::place(quote!(#of.#field));
+            return if ty.is_optional() { code.optional() } else { code };
+        }
+        let inner = ty.present();
+        let is_field_optional = field_of(&of.ty, name).is_some_and(Type::is_optional);
+        let of = source.option_ref(of.ty.present());
+        let copy = is_copy(inner);
+        let text = *inner == Type::String;
+        let (method, body) = match (is_field_optional, copy) {
+            (false, true) => (quote!(map), quote!(value.#field)),
+            (false, false) if text => (quote!(map), quote!(value.#field.as_str())),
+            (false, false) => (quote!(map), quote!(&value.#field)),
+            (true, true) => (quote!(and_then), quote!(value.#field)),
+            (true, false) if text => (quote!(and_then), quote!(value.#field.as_deref())),
+            (true, false) => (quote!(and_then), quote!(value.#field.as_ref())),
+        };
+        let tokens = quote!(#of.#method(|value| #body));
+        if copy { Code::value(tokens).optional() } else { Code::option_of_refs(tokens) }
+    }
+
+    fn index(&mut self, of: &Expr, index: &Expr, element: &Type) -> Code {
+        let tokens = if let Type::Map(_) = of.ty {
+            let (map, key) = (self.code(of).tight(), self.borrowed(index));
+            quote!(#map.get(#key))
+        } else {
+            let (list, index) = (self.borrowed(of), self.owned(index));
+            quote!(machine::expr::at(#list, #index))
+        };
+        // Elements that may be absent themselves: absent either way.
+        let holds_options = matches!(&of.ty, Type::List(of) | Type::Map(of) if of.is_optional());
+        match (is_copy(element), holds_options) {
+            (true, false) => Code::value(quote!(#tokens.copied())).optional(),
+            (true, true) => Code::value(quote!(#tokens.copied().flatten())).optional(),
+            (false, true) => Code::option_of_refs(quote!(#tokens.and_then(Option::as_ref))),
+            (false, false) if *element == Type::String => Code::option_of_refs(quote!(#tokens.map(String::as_str))),
+            (false, false) => Code::option_of_refs(tokens),
+        }
+    }
+}
+
+/// `name: value`, or just `name`.
+pub(super) fn field_value(name: &Ident, value: TokenStream) -> TokenStream {
+    if value.to_string() == name.to_string() { quote!(#name) } else { quote!(#name: #value) }
+}
+
+/// The type of a record's field.
+fn field_of<'t>(of: &'t Type, name: &str) -> Option<&'t Type> {
+    match of.present() {
+        Type::Record(record) => record.fields.iter().find(|field| field.name == name).map(|field| &field.ty),
+        _ => None,
+    }
+}

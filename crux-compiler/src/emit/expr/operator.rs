@@ -1,0 +1,224 @@
+//! Operators. Arithmetic is a call that may fail; comparisons are Rust's own.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::Writer;
+use super::code::{Code, Form, Level, is_copy};
+use crate::ir::{Expr, ExprKind, Op, Type};
+
+impl Writer<'_> {
+    pub(super) fn binary(&mut self, op: Op, left: &Expr, right: &Expr, ty: &Type) -> Code {
+        match op {
+            Op::And => self.logic(left, right, Level::And),
+            Op::Or => self.logic(left, right, Level::Or),
+            Op::Equal | Op::NotEqual => self.equality(op == Op::Equal, left, right),
+            Op::Less => self.order(left, right, quote!(<)),
+            Op::LessEqual => self.order(left, right, quote!(<=)),
+            Op::Greater => self.order(left, right, quote!(>)),
+            Op::GreaterEqual => self.order(left, right, quote!(>=)),
+            Op::In => self.contains(right, left),
+            Op::Add if *ty == Type::String => {
+                let mut parts = Vec::new();
+                sum(left, &mut parts);
+                sum(right, &mut parts);
+                self.interpolate(parts.into_iter())
+            }
+            Op::Add if matches!(ty, Type::List(_)) => {
+                let (left, right) = (self.borrowed(left), self.borrowed(right));
+                Code::value(quote!([#left.as_slice(), #right.as_slice()].concat()))
+            }
+            Op::Add => self.arithmetic(&quote!(add), left, right),
+            Op::Subtract => self.arithmetic(&quote!(subtract), left, right),
+            Op::Multiply => self.arithmetic(&quote!(multiply), left, right),
+            Op::Divide => self.arithmetic(&quote!(divide), left, right),
+            Op::Remainder => self.arithmetic(&quote!(remainder), left, right),
+        }
+    }
+
+    fn arithmetic(&mut self, function: &TokenStream, left: &Expr, right: &Expr) -> Code {
+        let (left, right) = (self.suffixed(left), self.suffixed(right));
+        self.fallible = true;
+        Code::value(quote!(machine::expr::#function(#left, #right)?))
+    }
+
+    fn logic(&mut self, left: &Expr, right: &Expr, level: Level) -> Code {
+        let operator = if level == Level::And { quote!(&&) } else { quote!(||) };
+        let (left, right) = (self.code(left).into_owned(&Type::Boolean), self.code(right).into_owned(&Type::Boolean));
+        let (left, right) = (left.within(level), right.within(level));
+        Code::value(quote!(#left #operator #right)).at(level)
+    }
+
+    fn equality(&mut self, equal: bool, left: &Expr, right: &Expr) -> Code {
+        if let Some(of) = [(left, right), (right, left)].into_iter().find_map(|(null, of)| (null.kind == ExprKind::Null).then_some(of)) {
+            let of = self.code(of).tight();
+            return Code::value(if equal { quote!(#of.is_none()) } else { quote!(#of.is_some()) });
+        }
+        let left_code = self.code(left).operand(&left.ty);
+        let right_code = self.code(right).operand(&right.ty);
+        let (left, right) = (left_code.within(Level::Unary), right_code.within(Level::Unary));
+        let operator = if equal { quote!(==) } else { quote!(!=) };
+        Code::value(quote!(#left #operator #right)).at(Level::Comparison)
+    }
+
+    fn order(&mut self, left: &Expr, right: &Expr, operator: TokenStream) -> Code {
+        let mut operand = |expr: &Expr| {
+            let code = self.code(expr);
+            if expr.ty == Type::String { code.text_slice() } else { code.into_owned(&expr.ty).within(Level::Unary) }
+        };
+        let (left, right) = (operand(left), operand(right));
+        Code::value(quote!(#left #operator #right)).at(Level::Comparison)
+    }
+
+    /// `part` among the elements of a list, or the keys of a map.
+    pub(super) fn contains(&mut self, among: &Expr, part: &Expr) -> Code {
+        if let (ExprKind::List(items), Some(patterns)) = (&among.kind, self.patterns(among)) {
+            let code = self.code(part);
+            let of = if part.ty == Type::String { code.text_slice() } else { code.owned(&part.ty) };
+            if items.is_empty() {
+                return Code::value(quote!(false));
+            }
+            return Code::value(quote!(matches!(#of, #(#patterns)|*)));
+        }
+        match &among.ty {
+            Type::Map(_) => {
+                let among = self.code(among).tight();
+                let key = self.borrowed(part);
+                Code::value(quote!(#among.contains_key(#key)))
+            }
+            Type::List(element) if **element == Type::String => {
+                let among = self.code(among).tight();
+                let part = self.borrowed(part);
+                Code::value(quote!(#among.iter().any(|value| value == #part)))
+            }
+            _ => {
+                let among = self.code(among).tight();
+                let code = self.code(part);
+                let part = if part.ty.is_optional() || is_copy(&part.ty) {
+                    let owned = code.into_owned(&part.ty).within(Level::Unary);
+                    quote!(&#owned)
+                } else {
+                    code.borrowed()
+                };
+                Code::value(quote!(#among.contains(#part)))
+            }
+        }
+    }
+
+    /// The elements of a literal list, where they can be patterns.
+    fn patterns(&mut self, list: &Expr) -> Option<Vec<TokenStream>> {
+        let ExprKind::List(items) = &list.kind else { return None };
+        let is_pattern =
+            |item: &Expr| matches!(item.kind, ExprKind::Text(_) | ExprKind::Word(_) | ExprKind::Integer(_)) && !item.ty.is_optional();
+        items.iter().all(is_pattern).then(|| items.iter().map(|item| self.code(item).tokens).collect())
+    }
+
+    pub(super) fn not(&mut self, of: &Expr) -> Code {
+        match &of.kind {
+            // Read better than a negated comparison, and clippy says so too.
+            ExprKind::Binary { op: Op::Equal, left, right } => return self.equality(false, left, right),
+            ExprKind::Binary { op: Op::NotEqual, left, right } => return self.equality(true, left, right),
+            ExprKind::Not(of) => return self.code(of).into_owned(&Type::Boolean),
+            ExprKind::Binary { op, left, right } if left.ty != Type::Number => {
+                let opposite = match op {
+                    Op::Less => Some(quote!(>=)),
+                    Op::LessEqual => Some(quote!(>)),
+                    Op::Greater => Some(quote!(<=)),
+                    Op::GreaterEqual => Some(quote!(<)),
+                    _ => None,
+                };
+                if let Some(opposite) = opposite {
+                    return self.order(left, right, opposite);
+                }
+            }
+            _ => {}
+        }
+        let of = self.code(of).into_owned(&Type::Boolean).within(Level::Unary);
+        Code::value(quote!(!#of)).unary()
+    }
+
+    pub(super) fn negate(&mut self, of: &Expr) -> Code {
+        if of.ty == Type::Integer {
+            let of = self.suffixed(of);
+            self.fallible = true;
+            return Code::value(quote!(machine::expr::negate(#of)?));
+        }
+        let of = self.owned_tight(of);
+        Code::value(quote!(-#of)).unary()
+    }
+
+    pub(super) fn coalesce(&mut self, left: &Expr, right: &Expr, ty: &Type) -> Code {
+        let inner = ty.present();
+        let left_code = self.code(left);
+        let (right_code, fails) = self.attempt(|writer| writer.code(right));
+        let copy = is_copy(inner);
+        let simple = is_simple(right);
+        if simple && ty.is_optional() {
+            return if copy {
+                let (left, right) = (left_code.into_owned(&left.ty).tight(), right_code.owned(&right.ty));
+                Code::value(quote!(#left.or(#right))).optional()
+            } else {
+                let (left, right) = (left_code.option_ref(inner), right_code.option_ref(inner));
+                Code::option_of_refs(quote!(#left.or(#right)))
+            };
+        }
+        if simple && copy {
+            let (left, right) = (left_code.into_owned(&left.ty).tight(), right_code.owned(&right.ty));
+            return Code::value(quote!(#left.unwrap_or(#right)));
+        }
+        if simple && right_code.form != Form::Value {
+            let (left, right) = (left_code.option_ref(inner), right_code.borrowed());
+            return Code::borrowed_text(quote!(#left.unwrap_or(#right)));
+        }
+        let is_empty = matches!(&right.kind, ExprKind::List(items) if items.is_empty());
+        let left = left_code.into_owned(&left.ty).tight();
+        if is_empty {
+            return Code::value(quote!(#left.unwrap_or_default()));
+        }
+        let right = right_code.owned(&right.ty);
+        let code = match (fails, ty.is_optional()) {
+            (false, false) => return Code::value(quote!(#left.unwrap_or_else(|| #right))),
+            (false, true) => return Code::value(quote!(#left.or_else(|| #right))).optional(),
+            (true, false) => Code::value(quote!(match #left { Some(value) => value, None => #right })),
+            (true, true) => Code::value(quote!(match #left { Some(value) => Some(value), None => #right })).optional(),
+        };
+        code.loose()
+    }
+
+    /// Writes a part, and says whether it can fail.
+    pub(super) fn attempt<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = std::mem::take(&mut self.fallible);
+        let written = write(self);
+        let fails = std::mem::replace(&mut self.fallible, before);
+        self.fallible |= fails;
+        (written, fails)
+    }
+}
+
+/// Whether it costs nothing to have it ready although it may not be needed.
+fn is_simple(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Text(_)
+        | ExprKind::Integer(_)
+        | ExprKind::Number(_)
+        | ExprKind::Boolean(_)
+        | ExprKind::Duration { .. }
+        | ExprKind::Null
+        | ExprKind::Word(_)
+        | ExprKind::Value(_) => true,
+        ExprKind::Field { of, .. } => is_simple(of),
+        _ => false,
+    }
+}
+
+/// The parts of `a + b + c`.
+fn sum<'e>(expr: &'e Expr, parts: &mut Vec<&'e Expr>) {
+    match &expr.kind {
+        ExprKind::Binary { op: Op::Add, left, right } if expr.ty == Type::String => {
+            sum(left, parts);
+            sum(right, parts);
+        }
+        ExprKind::Interpolate(inner) => parts.extend(inner),
+        _ => parts.push(expr),
+    }
+}

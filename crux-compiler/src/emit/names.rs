@@ -1,0 +1,145 @@
+//! The names of generated items, each used once per module.
+
+use std::collections::BTreeSet;
+
+use proc_macro2::Ident;
+
+use crate::names;
+
+/// What generated modules import by name; nothing in them may be called so.
+pub(super) const IMPORTED: &[&str] = &[
+    "Applied",
+    "Arc",
+    "Arrived",
+    "BTreeMap",
+    "Branch",
+    "Caught",
+    "Contract",
+    "Definition",
+    "Deserialize",
+    "Duration",
+    "Each",
+    "EffectKind",
+    "Env",
+    "EventType",
+    "Failure",
+    "Flow",
+    "Fx",
+    "Handler",
+    "Hooks",
+    "Inside",
+    "Join",
+    "Json",
+    "Kind",
+    "Leaf",
+    "Machine",
+    "NoUndo",
+    "Node",
+    "OnExhausted",
+    "Open",
+    "Part",
+    "Policy",
+    "RawValue",
+    "Refusal",
+    "Refused",
+    "Repeat",
+    "Rounds",
+    "Runs",
+    "Serialize",
+    "Sleep",
+    "StepEvent",
+    "StepType",
+    "Task",
+    "Then",
+    "Time",
+    "Timestamp",
+    "Trigger",
+    "TriggerSource",
+    "Wait",
+    "Why",
+    "Within",
+];
+
+/// Names of Rust's prelude that generated code writes; and those that the generator itself gives.
+const PRELUDE: &[&str] =
+    &["Box", "Clone", "Copy", "Debug", "Err", "None", "Ok", "Option", "PartialEq", "Result", "Self", "Some", "String", "Vec"];
+
+/// Local variables and fields of generated functions.
+const VARIABLES: &[&str] = &[
+    "at", "data", "each", "env", "error", "event", "failure", "fx", "input", "inside", "now", "part", "raw", "state", "up", "value",
+    "visit",
+];
+
+/// The names that a module has used.
+#[derive(Debug)]
+pub(super) struct Names {
+    types: BTreeSet<String>,
+    steps: BTreeSet<String>,
+    scopes: BTreeSet<String>,
+}
+
+impl Names {
+    /// For a module in which the types `taken` stand.
+    pub(super) fn new<'a>(taken: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut types: BTreeSet<String> = IMPORTED.iter().chain(PRELUDE).map(|name| (*name).to_owned()).collect();
+        types.extend(taken.into_iter().map(type_name));
+        Self { types, steps: VARIABLES.iter().map(|name| (*name).to_owned()).collect(), scopes: BTreeSet::new() }
+    }
+
+    /// A type of that name, or with a number after it.
+    pub(super) fn take_type(&mut self, wanted: &str) -> String {
+        take(&mut self.types, wanted, "")
+    }
+
+    /// What a step's functions and its variant are called.
+    pub(super) fn take_step(&mut self, id: &str) -> (String, String) {
+        let snake = take(&mut self.steps, bare(&names::module(id)), "_");
+        let camel = names::type_name(&snake);
+        let camel = if is_reserved(&camel) { format!("{}Step", camel.trim_end_matches('_')) } else { camel };
+        (snake, camel)
+    }
+
+    /// What a scope's functions are called.
+    pub(super) fn take_scope(&mut self, wanted: &str) -> String {
+        take(&mut self.scopes, wanted, "_")
+    }
+}
+
+fn take(taken: &mut BTreeSet<String>, wanted: &str, between: &str) -> String {
+    let mut name = wanted.to_owned();
+    let mut number = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{wanted}{between}{number}");
+        number += 1;
+    }
+    name
+}
+
+fn is_reserved(name: &str) -> bool {
+    IMPORTED.contains(&name) || PRELUDE.contains(&name) || name == "Self_"
+}
+
+/// The Rust name of a declared type: as it is called in YAML, but for the few names that generated code needs for itself.
+pub(super) fn type_name(name: &str) -> String {
+    let rust = names::type_name(name);
+    if is_reserved(&rust) { format!("{}Type", rust.trim_end_matches('_')) } else { rust }
+}
+
+/// Without `r#`, to be part of a longer name.
+pub(super) fn bare(name: &str) -> &str {
+    name.strip_prefix("r#").unwrap_or(name)
+}
+
+/// A field or variable of that name, also where it is a keyword.
+pub(super) fn variable(snake: &str) -> Ident {
+    names::ident(&names::module(snake))
+}
+
+/// Whether generated functions call a variable of their own so.
+pub(super) fn is_variable(name: &str) -> bool {
+    VARIABLES.contains(&name)
+}
+
+pub(super) fn ident(name: &str) -> Ident {
+    names::ident(name)
+}

@@ -1,0 +1,144 @@
+//! How generated code names types, as seen from one of its modules; and what a module imports for that.
+
+use std::collections::BTreeSet;
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::quote;
+
+use super::names::{IMPORTED, ident, type_name};
+use crate::ir::{Type, TypeName};
+use crate::names;
+
+/// A module of the generated file: `types`, `events`, `steps::<step type>`, a workflow's, or the root (empty).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Module<'a>(pub(super) &'a str);
+
+impl Module<'_> {
+    /// `super`, or `super::super`, or nothing.
+    fn root(self) -> TokenStream {
+        match (self.0, self.0.contains("::")) {
+            ("", _) => quote!(),
+            (_, false) => quote!(super::),
+            (_, true) => quote!(super::super::),
+        }
+    }
+
+    pub(super) fn path(self, name: &TypeName) -> TokenStream {
+        let own = ident(&type_name(&name.name));
+        if name.module == self.0 {
+            return quote!(#own);
+        }
+        let module = module_path(&name.module);
+        match (self.0.split_once("::"), name.module.split_once("::")) {
+            // Another step type's, seen from a step type.
+            (Some(_), Some((_, step))) => {
+                let step = ident(&names::module(step));
+                quote!(super::#step::#own)
+            }
+            _ if is_imported(&name.module) => quote!(#module::#own),
+            _ => {
+                let root = self.root();
+                quote!(#root #module::#own)
+            }
+        }
+    }
+
+    pub(super) fn ty(self, ty: &Type) -> TokenStream {
+        match ty {
+            Type::String => quote!(String),
+            Type::Integer => quote!(i64),
+            Type::Number => quote!(f64),
+            Type::Boolean => quote!(bool),
+            Type::Timestamp => quote!(Timestamp),
+            Type::Duration => quote!(Duration),
+            Type::Json => quote!(Json),
+            Type::List(of) => {
+                let of = self.ty(of);
+                quote!(Vec<#of>)
+            }
+            Type::Map(of) => {
+                let of = self.ty(of);
+                quote!(BTreeMap<String, #of>)
+            }
+            Type::Optional(of) => {
+                let of = self.ty(of);
+                quote!(Option<#of>)
+            }
+            Type::Record(record) => self.path(&record.name),
+            Type::Enum(of) => self.path(&of.name),
+            Type::Error => quote!(Failure),
+        }
+    }
+
+    /// The paths that `tokens`, being the module's items, need to import.
+    pub(super) fn imports(self, tokens: TokenStream) -> Vec<TokenStream> {
+        let mut used = BTreeSet::new();
+        let mut prefixes = BTreeSet::new();
+        scan(tokens, &mut used, &mut prefixes);
+        let mut paths = Vec::new();
+        for (name, path) in [("BTreeMap", quote!(::std::collections::BTreeMap)), ("Arc", quote!(::std::sync::Arc))] {
+            if used.contains(name) {
+                paths.push(path);
+            }
+        }
+        let machine: Vec<_> =
+            IMPORTED.iter().filter(|name| used.contains(**name) && !OTHERS.contains(name)).map(|name| ident(name)).collect();
+        let itself = prefixes.contains("machine").then(|| quote!(self,));
+        match (itself, machine.as_slice()) {
+            (None, []) => {}
+            (None, [only]) => paths.push(quote!(::crux_runtime::machine::#only)),
+            (Some(_), []) => paths.push(quote!(::crux_runtime::machine)),
+            (itself, all) => paths.push(quote!(::crux_runtime::machine::{#itself #(#all),*})),
+        }
+        let serde: Vec<_> = ["Deserialize", "Serialize"].into_iter().filter(|name| used.contains(*name)).map(ident).collect();
+        if !serde.is_empty() {
+            paths.push(quote!(::crux_runtime::serde::{#(#serde),*}));
+        }
+        let siblings: Vec<_> = ["events", "routes", "steps", "types"]
+            .into_iter()
+            .filter(|name| prefixes.contains(*name) && *name != self.0)
+            .map(ident)
+            .collect();
+        let root = self.root();
+        match (root.is_empty(), siblings.as_slice()) {
+            (true, _) | (_, []) => {}
+            (_, [only]) => paths.push(quote!(#root #only)),
+            (_, all) => paths.push(quote!(#root {#(#all),*})),
+        }
+        paths
+    }
+}
+
+/// Imported from elsewhere than the machine, or never.
+const OTHERS: &[&str] = &["Arc", "BTreeMap", "Deserialize", "Serialize", "Fx"];
+
+fn is_imported(module: &str) -> bool {
+    matches!(module, "types" | "events") || module.starts_with("steps::")
+}
+
+/// `steps::order` as a path.
+pub(super) fn module_path(module: &str) -> TokenStream {
+    let parts = module.split("::").map(|part| ident(&names::module(part)));
+    quote!(#(#parts)::*)
+}
+
+/// Which of the importable names stand alone, and which names stand before `::`.
+fn scan(tokens: TokenStream, used: &mut BTreeSet<String>, prefixes: &mut BTreeSet<String>) {
+    let trees: Vec<TokenTree> = tokens.into_iter().collect();
+    let is_colon = |tree: Option<&TokenTree>| matches!(tree, Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
+    let mut path_before = false;
+    for (at, tree) in trees.iter().enumerate() {
+        match tree {
+            TokenTree::Group(group) => scan(group.stream(), used, prefixes),
+            TokenTree::Ident(name) if !path_before => {
+                let name = name.to_string();
+                if is_colon(trees.get(at + 1)) && is_colon(trees.get(at + 2)) {
+                    prefixes.insert(name.clone());
+                }
+                used.insert(name);
+            }
+            _ => {}
+        }
+        path_before = is_colon(Some(tree)) && at > 0 && is_colon(trees.get(at - 1));
+    }
+}

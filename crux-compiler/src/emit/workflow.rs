@@ -1,0 +1,167 @@
+//! The module of one version of a workflow, from top to bottom: its types, the machine, the root scope with its steps, undo, triggers,
+//! tables.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::function::Site;
+use super::names::{Names, ident};
+use super::paths::{Module, module_path};
+use super::plan::{Key, Plan, Step};
+use super::step::Variant;
+use super::text::Items;
+use super::{table, trigger, types};
+use crate::ir::{Program, Undo, Workflow};
+
+/// What writes a workflow.
+pub(super) struct Generator<'g, 'a> {
+    pub(super) plan: &'g Plan<'a>,
+    pub(super) module: Module<'g>,
+}
+
+/// The items of a workflow's module, its imports first.
+pub(super) fn items(workflow: &Workflow, program: &Program) -> Items {
+    let path = module_name(workflow);
+    let module = Module(&path);
+    let own: Vec<_> = program.types.iter().filter(|def| def.name.module == path).collect();
+    let fixed = ["Workflow", "Fx", "Undo"];
+    let mut names = Names::new(own.iter().map(|def| def.name.name.as_str()).chain(fixed));
+    let plan = Plan::new(workflow, &mut names);
+    let generator = Generator { plan: &plan, module };
+    let mut items = Items::new();
+    for def in own {
+        items.push(types::item(def, module));
+    }
+    generator.scope(0, &mut items);
+    items.push(generator.undo());
+    items.append(trigger::items(workflow, program, module));
+    items.append(table::items(workflow, program, module));
+    let mut with_imports = Items::new();
+    with_imports.uses(module.imports(items.tokens()));
+    with_imports.append(items);
+    with_imports
+}
+
+/// The module is called as that of the workflow's input: `order`, `order_v1`.
+pub(super) fn module_name(workflow: &Workflow) -> String {
+    workflow.input.name.module.clone()
+}
+
+impl<'a> Generator<'_, 'a> {
+    /// The path of a step type's module.
+    pub(super) fn contract(&self, name: &str) -> TokenStream {
+        module_path(&format!("steps::{name}"))
+    }
+
+    fn undo_steps(&self) -> impl Iterator<Item = (&Step<'a>, &'a Undo)> {
+        self.plan.steps.iter().filter_map(|step| Some((step, super::plan::task(step.node)?.undo.as_ref()?)))
+    }
+
+    pub(super) fn machine(&self, variants: &[Variant]) -> TokenStream {
+        let root = self.plan.root();
+        let (state, out) = (ident(&root.name), self.out(0));
+        let arms = self.arms(&state, variants);
+        let undo = if self.undo_steps().next().is_some() { quote!(Undo) } else { quote!(NoUndo) };
+        let output = self.plan.workflow.output.is_none().then(|| {
+            quote!(
+                /// It has no output.
+                pub type Output = ();
+            )
+        });
+        let input = self.module.path(&self.plan.workflow.input.name);
+        let first = root.sequences.first().and_then(|steps| steps.first()).map(|first| &self.plan.steps[*first]);
+        let has_input = first.map_or(&root.end, |first| &first.live).contains(&Key::Input);
+        let at = |name: &str| {
+            let at = ident(name);
+            if has_input { quote!(#at { input: Arc::new(input) }) } else { quote!(#at) }
+        };
+        let start = match first {
+            Some(first) => {
+                let (enter, at) = (quote::format_ident!("enter_{}", first.snake), at(&first.at_name));
+                quote!(#enter(#at, fx))
+            }
+            None if self.has_end(root) => {
+                let at = at(&root.end_name);
+                quote!(end_state(#at, fx))
+            }
+            None => quote!(Flow::Done(())),
+        };
+        let (input_param, start_fx) = (super::scope::param("input", &start), super::scope::param("fx", &start));
+        let (event, fx) = (super::scope::param("event", &arms), super::scope::param("fx", &arms));
+        quote! {
+            #output
+
+            type Fx<'a> = machine::Fx<'a, #undo>;
+
+            /// The machine of this workflow.
+            pub enum Workflow {}
+
+            impl Machine for Workflow {
+                const DEFINITION: &'static Definition = &DEFINITION;
+                type Input = #input;
+                type State = #state;
+                type Output = Output;
+                type Undo = #undo;
+
+                fn start(#input_param: #input, #start_fx: &mut Fx<'_>) -> Flow<#state, #out> {
+                    #start
+                }
+
+                fn apply(state: #state, #event: &StepEvent, #fx: &mut Fx<'_>) -> Applied<#state, #out> {
+                    #arms
+                }
+            }
+        }
+    }
+
+    /// `fx.push_undo(…);`
+    pub(super) fn push_undo(&self, step: &Step<'a>, undo: &'a Undo, site: &Site<'_, 'a>) -> TokenStream {
+        let number = super::expr::count(step.node.no.into());
+        let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
+        let captured = super::undo::captured(self, step, undo, site);
+        let fields: Vec<_> = captured.iter().map(|captured| super::expr::field_value(&captured.field, captured.value.clone())).collect();
+        let value = if fields.is_empty() { quote!(#name) } else { quote!(#name { #(#fields),* }) };
+        quote!(fx.push_undo(#number, Undo::#variant(#value));)
+    }
+
+    /// The enum of undo values, and what each is made of.
+    fn undo(&self) -> TokenStream {
+        let steps: Vec<_> = self.undo_steps().collect();
+        if steps.is_empty() {
+            return TokenStream::new();
+        }
+        let (mut variants, mut completed, mut inputs, mut items) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (step, undo) in steps {
+            let written = super::undo::items(self, step, undo);
+            variants.push(written.variant);
+            completed.extend(written.completed);
+            inputs.push(written.input);
+            items.push(written.items);
+        }
+        let uses = |tokens: &[TokenStream], name: &str| {
+            let all: TokenStream = tokens.iter().cloned().collect();
+            super::scope::param(name, &all)
+        };
+        let (env, now, raw) = (uses(&inputs, "env"), uses(&inputs, "now"), uses(&completed, "result"));
+        let other = (completed.len() < variants.len() && !completed.is_empty()).then(|| quote!(_ => {}));
+        let completed = if completed.is_empty() { quote!() } else { quote!(match self { #(#completed,)* #other }) };
+        quote! {
+            /// What undoes the steps that have been done, newest first.
+            pub enum Undo {
+                #(#variants),*
+            }
+
+            impl machine::Undo for Undo {
+                fn completed(&mut self, #raw: &RawValue) {
+                    #completed
+                }
+
+                fn input(&self, #env: &Env, #now: Time) -> (u16, Result<Arc<RawValue>, Failure>) {
+                    match self { #(#inputs),* }
+                }
+            }
+
+            #(#items)*
+        }
+    }
+}

@@ -62,7 +62,9 @@ pub fn check(files: &Files) -> Outcome {
 
 /// The same, and the Rust that is made of them.
 pub fn compile(files: &Files) -> Outcome {
-    check(files)
+    let checked = check(files);
+    let rust = checked.program.as_ref().map(emit::rust);
+    Outcome { rust, ..checked }
 }
 
 /// What stands in for the generated file as long as there has never been a good one.

@@ -7,7 +7,7 @@ use quote::quote;
 use super::expr::Writer;
 use super::names::{bare, ident, type_name, variable};
 use super::paths::Module;
-use crate::ir::{Enum, Field, Place, Record, Shape, Type, TypeDef};
+use crate::ir::{Enum, Field, Place, Record, Shape, TypeDef};
 use crate::names;
 
 /// The items of one declared type.

@@ -1,9 +1,34 @@
-//! `#[workflow]`, which ties a step struct to its step type.
+//! `#[workflow]`, which ties a step struct to its step type; and the derives of generated code.
+//!
+//! Everything here sees Rust tokens only and opens no file: what stands in YAML meets what stands in Rust in rustc's type checker.
+
+mod open;
+mod workflow;
 
 use proc_macro::TokenStream;
 
-/// `#[workflow(step = send_notification)]` on a step struct.
+/// `#[workflow(step = send_notification)]` on a step struct makes it the struct of that step type: `Input<Self>`, `Output<Self>` and
+/// `Error<Self>` are then known, and `impl Step` says what it does.
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `step = NAME` | the `type` in pipelines/*.yaml |
+/// | `blocking` | `run` blocks its thread; it gets one of its own |
+/// | `routing_key = "a.b"` | a literal, or a constant of `pipelines::routes`: checked against the contract's |
+/// | `crate = path` | where the generated module is, if not `crate::pipelines` |
 #[proc_macro_attribute]
-pub fn workflow(_: TokenStream, item: TokenStream) -> TokenStream {
-    item
+pub fn workflow(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    workflow::expand(arguments.into(), item.into()).into()
+}
+
+/// Of the enum of a scope, and of the struct of the branches of a `parallel`: asks the part of the variant that it is, or of each branch.
+#[proc_macro_derive(Part)]
+pub fn part(item: TokenStream) -> TokenStream {
+    open::part(item.into()).into()
+}
+
+/// Of the struct of the branches of a `parallel`: done when all are.
+#[proc_macro_derive(Join)]
+pub fn join(item: TokenStream) -> TokenStream {
+    open::join(item.into()).into()
 }

@@ -90,7 +90,7 @@ fn event(event: &EventDecl) -> TokenStream {
         Some(field) => quote!(Some(#field)),
         None => quote!(None),
     };
-    let schema = super::schema::text(&super::schema::record(&event.ty));
+    let schema = super::schema::raw(&super::schema::record(&event.ty));
     quote! {
         ::crux_runtime::machine::EventType {
             name: #name,

@@ -72,8 +72,8 @@ fn items(contract: &Contract, program: &Program, module: Module<'_>) -> TokenStr
     let (reports_started, payload, raises) = (contract.reports_started, contract.payload, &contract.raises);
     let check_result =
         if contract.returns.is_some() { quote!(machine::json::check::<Output>) } else { quote!(machine::json::check_nothing) };
-    let input_schema = schema::text(&schema::record(&contract.takes));
-    let output_schema = schema::text(&contract.returns.as_ref().map_or_else(schema::anything, |record| schema::record(record)));
+    let input_schema = schema::raw(&schema::record(&contract.takes));
+    let output_schema = schema::raw(&contract.returns.as_ref().map_or_else(schema::anything, |record| schema::record(record)));
     let type_doc = format!(" The step type `{name}`, for `#[workflow(step = {name})]`.");
     quote! {
         #input_alias

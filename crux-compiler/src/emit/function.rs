@@ -176,11 +176,13 @@ pub(super) fn mentions(tokens: &TokenStream, name: &str) -> bool {
     let is = |tree: Option<&TokenTree>, wanted: char| matches!(tree, Some(TokenTree::Punct(punct)) if punct.as_char() == wanted);
     trees.iter().enumerate().any(|(at, tree)| match tree {
         TokenTree::Group(group) => mentions(&group.stream(), name),
-        TokenTree::Ident(ident) => {
-            let before = at.checked_sub(1).and_then(|before| trees.get(before));
-            *ident == name && !is(before, '.') && !is(before, ':') && !is(trees.get(at + 1), ':')
-                // `0..at` is no field.
-                || *ident == name && is(before, '.') && at >= 2 && is(trees.get(at - 2), '.')
+        TokenTree::Ident(ident) if *ident == name => {
+            let before = |distance: usize| at.checked_sub(distance).and_then(|before| trees.get(before));
+            // `0..at` is no field, and `x: at` is no path.
+            let is_field = is(before(1), '.') && !is(before(2), '.');
+            let is_path = is(before(1), ':') && is(before(2), ':');
+            let is_name = is(trees.get(at + 1), ':') && !is(trees.get(at + 2), ':');
+            !is_field && !is_path && !is_name
         }
         _ => false,
     })

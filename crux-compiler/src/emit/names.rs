@@ -33,6 +33,7 @@ pub(super) const IMPORTED: &[&str] = &[
     "Kind",
     "Leaf",
     "Machine",
+    "Never",
     "NoUndo",
     "Node",
     "OnExhausted",
@@ -66,8 +67,8 @@ const PRELUDE: &[&str] =
 
 /// Local variables and fields of generated functions.
 const VARIABLES: &[&str] = &[
-    "at", "data", "each", "env", "error", "event", "failure", "fx", "input", "inside", "now", "part", "raw", "state", "up", "value",
-    "visit",
+    "at", "data", "each", "env", "error", "event", "failure", "fx", "input", "inside", "now", "part", "repeat", "branches", "applied",
+    "failed", "view", "raw", "state", "up", "value", "visit",
 ];
 
 /// The names that a module has used.

@@ -81,6 +81,9 @@ impl Module<'_> {
                 paths.push(path);
             }
         }
+        if used.contains("then") || used.contains("then_or") {
+            used.insert("Then".into());
+        }
         let machine: Vec<_> =
             IMPORTED.iter().filter(|name| used.contains(**name) && !OTHERS.contains(name)).map(|name| ident(name)).collect();
         let itself = prefixes.contains("machine").then(|| quote!(self,));

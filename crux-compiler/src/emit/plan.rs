@@ -60,6 +60,10 @@ pub(super) struct Scope<'a> {
     pub(super) view_name: String,
     /// Of the struct that holds [`Self::end`].
     pub(super) end_name: String,
+    /// Whether nothing in it ever stays open: then it has no enum.
+    pub(super) is_instant: bool,
+    /// Of the type of what entering a step gives.
+    pub(super) flow_name: String,
     /// Of the tuple of [`Self::exports`], where there are several.
     pub(super) out_name: String,
 }
@@ -187,7 +191,7 @@ impl<'a> Plan<'a> {
             _ if has_end => names.take_type(&format!("At{name}End")),
             _ => String::new(),
         };
-        let out_name = String::new();
+        let flow_name = if kind == ScopeKind::Root { String::new() } else { names.take_type(&format!("{name}Flow")) };
         self.scopes.push(Scope {
             name,
             snake,
@@ -199,7 +203,9 @@ impl<'a> Plan<'a> {
             view: BTreeSet::new(),
             view_name,
             end_name,
-            out_name,
+            is_instant: false,
+            flow_name,
+            out_name: String::new(),
         });
         let is_root = kind == ScopeKind::Root;
         let mut exports = BTreeSet::new();
@@ -216,6 +222,8 @@ impl<'a> Plan<'a> {
             self.scopes[id].end.extend(read_at_end);
         }
         self.scopes[id].exports = exports.into_iter().collect();
+        let steps = self.scopes[id].sequences.iter().flatten();
+        self.scopes[id].is_instant = !is_root && steps.map(|step| &self.steps[*step]).all(|step| self.is_instant(step));
         if self.scopes[id].exports.len() > 1 {
             self.scopes[id].out_name = names.take_type(&format!("{}Out", self.scopes[id].name));
         }
@@ -319,12 +327,17 @@ impl<'a> Plan<'a> {
             let scope = (!catch.steps.is_empty()).then(|| self.scope(ScopeKind::Catch(index), around, steps, &nothing, &wanted, names));
             catches.push(scope);
         }
-        if matches!(node.verb, Verb::Parallel { .. }) && self.joined(&inside).len() > 1 {
+        if matches!(node.verb, Verb::Parallel { .. }) && inside.len() > 1 {
             self.steps[id].join_out_name = names.take_type(&format!("{}Out", self.steps[id].join_name));
         }
         self.steps[id].inside = inside;
         self.steps[id].catches = catches;
         id
+    }
+
+    fn is_instant(&self, step: &Step<'a>) -> bool {
+        let catches = step.catches.iter().flatten().all(|scope| self.scopes[*scope].is_instant);
+        matches!(step.node.verb, Verb::Emit { .. } | Verb::Fail { .. }) && catches
     }
 
     fn scope_name(&self, kind: ScopeKind<'a>, around: Option<StepId>, names: &mut Names) -> (String, String) {
@@ -343,11 +356,6 @@ impl<'a> Plan<'a> {
             _ => (step.camel.clone(), step.snake.clone()),
         };
         (names.take_type(&camel), names.take_scope(&snake))
-    }
-
-    /// What several scopes side by side give, with the scope that gives it.
-    pub(super) fn joined(&self, scopes: &[ScopeId]) -> Vec<(Key<'a>, ScopeId)> {
-        scopes.iter().flat_map(|scope| self.scopes[*scope].exports.iter().map(move |key| (*key, *scope))).collect()
     }
 
     /// Whether the result may be absent for those who stand in `scope`, after its step.

@@ -1,12 +1,20 @@
 //! JSON Schemas of what comes in and goes out, from the same types as the Rust structs.
 
+use proc_macro2::TokenStream;
+use quote::quote;
 use serde_json::{Map, Value, json};
 
 use crate::ir::{Enum, ExprKind, Field, Record, Type};
 
-/// Compact, for a constant.
-pub(super) fn text(schema: &Value) -> String {
-    schema.to_string()
+/// JSON as a literal that people can read.
+pub(super) fn raw(json: &Value) -> TokenStream {
+    let text = json.to_string();
+    let mut fence = "#".to_owned();
+    while text.contains(&format!("\"{fence}")) {
+        fence.push('#');
+    }
+    // A raw literal can be parsed by construction; if not, a plain one says the same.
+    format!("r{fence}\"{text}\"{fence}").parse().unwrap_or_else(|_| quote!(#text))
 }
 
 /// Whatever it is.

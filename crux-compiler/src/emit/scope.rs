@@ -25,14 +25,24 @@ impl<'a> Generator<'_, 'a> {
             steps.push((*step, written.items));
         }
         let name = ident(&scope.name);
-        items.push(self.scope_enum(&name, &variants));
         if id == 0 {
+            items.push(self.scope_enum(&name, &variants));
             items.push(self.machine(&variants));
         } else {
-            items.push(self.apply_function(id, &variants));
+            if !scope.is_instant {
+                items.push(self.scope_enum(&name, &variants));
+                items.push(self.apply_function(id, &variants));
+            }
             items.push(self.view_struct(id));
+            let is_used = !steps.is_empty() || self.has_end(scope) || scope.kind == ScopeKind::Switch;
+            if !is_used {
+                return;
+            }
+            let (flow_name, out) = (ident(&scope.flow_name), self.out(id));
+            let state = self.state(id);
+            items.push(quote!(type #flow_name = Flow<#state, #out>;));
         }
-        items.push(self.out_alias(&scope.out_name, scope.exports.iter().map(|key| (*key, id)).collect()));
+        items.push(self.out_alias(id));
         for (step, tokens) in steps {
             let step = &self.plan.steps[step];
             items.heading(&format!("`{}`, {}", step.node.path, super::types::place(&step.node.place)));
@@ -50,23 +60,19 @@ impl<'a> Generator<'_, 'a> {
             let doc = variant.place.as_ref().map(|place| format!(" `{place}`")).into_iter();
             quote!(#(#[doc = #doc])* #variant_name(#at, #part))
         });
-        let arms = variants.iter().map(|variant| {
-            let variant_name = &variant.name;
-            quote!(#name::#variant_name(_, part) => part.open(visit))
-        });
-        let (visit, body) =
-            if variants.is_empty() { (quote!(_), quote!(match *self {})) } else { (quote!(visit), quote!(match self { #(#arms),* })) };
         quote! {
+            #[derive(Part)]
             pub enum #name {
                 #(#declared),*
             }
-
-            impl Part for #name {
-                fn open(&self, #visit: &mut dyn FnMut(Open<'_>)) {
-                    #body
-                }
-            }
         }
+    }
+
+    /// The enum of a scope.
+    pub(super) fn state(&self, id: ScopeId) -> TokenStream {
+        let scope = &self.plan.scopes[id];
+        let name = ident(if scope.is_instant { "Never" } else { &scope.name });
+        quote!(#name)
     }
 
     pub(super) fn arms(&self, name: &Ident, variants: &[Variant]) -> TokenStream {
@@ -122,7 +128,11 @@ impl<'a> Generator<'_, 'a> {
     }
 
     /// The view of a scope, made in the scope around it beside the live values `at` (a reference) of the step around it.
-    pub(super) fn view_value(&self, id: ScopeId, at: &TokenStream) -> TokenStream {
+    fn view_value(&self, id: ScopeId, at: &TokenStream) -> TokenStream {
+        self.view_with(id, at, &quote!(error))
+    }
+
+    fn view_with(&self, id: ScopeId, at: &TokenStream, error: &TokenStream) -> TokenStream {
         let scope = &self.plan.scopes[id];
         let name = ident(&scope.view_name);
         let fields = scope.view.iter().map(|outer| {
@@ -134,7 +144,7 @@ impl<'a> Generator<'_, 'a> {
                     let item = self.item_name(id);
                     quote!(#item)
                 }
-                Outer::Error => quote!(error),
+                Outer::Error => error.clone(),
             };
             field_value(&field, value)
         });
@@ -150,12 +160,30 @@ impl<'a> Generator<'_, 'a> {
         }
     }
 
-    /// `InShip { … },`, or nothing where the scope's steps see nothing around them.
-    pub(super) fn view_arg(&self, id: ScopeId, at: &TokenStream) -> Option<TokenStream> {
+    /// `let view = InShip { … };`, or nothing where the scope's steps see nothing around them.
+    pub(super) fn let_view(&self, id: ScopeId, at: &TokenStream) -> Option<TokenStream> {
         (!self.plan.scopes[id].view.is_empty()).then(|| {
             let view = self.view_value(id, at);
+            quote!(let view = #view;)
+        })
+    }
+
+    /// The view itself and a comma, likewise.
+    pub(super) fn view_inline(&self, id: ScopeId, at: &TokenStream) -> Option<TokenStream> {
+        self.view_inline_with(id, at, &quote!(error))
+    }
+
+    /// The same where the failure that it may hold is `error`.
+    pub(super) fn view_inline_with(&self, id: ScopeId, at: &TokenStream, error: &TokenStream) -> Option<TokenStream> {
+        (!self.plan.scopes[id].view.is_empty()).then(|| {
+            let view = self.view_with(id, at, error);
             quote!(#view,)
         })
+    }
+
+    /// `view,`, likewise.
+    pub(super) fn view_arg(&self, id: ScopeId) -> Option<TokenStream> {
+        (!self.plan.scopes[id].view.is_empty()).then(|| quote!(view,))
     }
 
     /// `up,` for the functions of a scope that sees something around it.
@@ -191,15 +219,24 @@ impl<'a> Generator<'_, 'a> {
     }
 
     pub(super) fn flow(&self, id: ScopeId) -> TokenStream {
-        let (name, out) = (ident(&self.plan.scopes[id].name), self.out(id));
-        quote!(Flow<#name, #out>)
+        match self.plan.scopes[id].flow_name.as_str() {
+            "" => {
+                let (name, out) = (self.state(id), self.out(id));
+                quote!(Flow<#name, #out>)
+            }
+            name => {
+                let name = ident(name);
+                quote!(#name)
+            }
+        }
     }
 
-    fn out_alias(&self, name: &str, exports: Vec<(Key<'a>, ScopeId)>) -> TokenStream {
-        if name.is_empty() {
+    fn out_alias(&self, id: ScopeId) -> TokenStream {
+        let scope = &self.plan.scopes[id];
+        if scope.out_name.is_empty() {
             return TokenStream::new();
         }
-        let (name, types) = (ident(name), exports.into_iter().map(|(key, scope)| self.export_type(key, scope)));
+        let (name, types) = (ident(&scope.out_name), scope.exports.iter().map(|key| self.export_type(*key, id)));
         quote!(type #name = (#(#types),*);)
     }
 
@@ -263,40 +300,37 @@ impl<'a> Generator<'_, 'a> {
         let step = &self.plan.steps[id];
         let name = ident(&step.join_name);
         let Verb::Parallel { branches, .. } = &step.node.verb else { return Default::default() };
-        let out = match step.join_out_name.as_str() {
-            "" => tuple(self.plan.joined(&step.inside).into_iter().map(|(key, scope)| self.export_type(key, scope)).collect()),
+        let outs: Vec<_> = step.inside.iter().map(|scope| self.out(*scope)).collect();
+        let (alias, out) = match step.join_out_name.as_str() {
+            "" => (None, tuple(outs.clone())),
             alias => {
                 let alias = ident(alias);
-                quote!(#alias)
+                (Some(quote!(type #alias = (#(#outs),*);)), quote!(#alias))
             }
         };
-        let alias = self.out_alias(&step.join_out_name, self.plan.joined(&step.inside));
-        let fields: Vec<Ident> = branches.iter().map(|branch| variable(&branch.name)).collect();
-        let types = step.inside.iter().map(|scope| {
-            let (scope_name, out) = (ident(&self.plan.scopes[*scope].name), self.out(*scope));
-            quote!(Branch<#scope_name, #out>)
-        });
-        let (mut patterns, mut results) = (Vec::new(), Vec::new());
-        for (scope, field) in step.inside.iter().zip(&fields) {
-            let given: Vec<TokenStream> =
-                self.plan.scopes[*scope].exports.iter().map(|key| self.plan.field(*key)).map(|name| quote!(#name)).collect();
-            let pattern = tuple(given.clone());
-            patterns.push(quote!(#field: Branch::Done(#pattern)));
-            results.extend(given);
-        }
-        let results = tuple(results);
+        let fields: Vec<Ident> = branches.iter().map(|branch| self.branch_name(&branch.name)).collect();
+        let states = step.inside.iter().map(|scope| self.state(*scope));
+        let views =
+            step.inside.iter().zip(&fields).filter(|(scope, _)| !self.plan.scopes[**scope].view.is_empty()).map(|(scope, field)| {
+                let view = self.view_value(*scope, &quote!(at));
+                quote!(let #field = #view;)
+            });
         let starts = step.inside.iter().zip(&fields).map(|(scope, field)| {
-            let enter = self.enter_scope(*scope, 0, &quote!(at));
-            let fx = super::step::used(&enter, &format_ident!("fx"));
+            let view = (!self.plan.scopes[*scope].view.is_empty()).then(|| quote!(#field,));
+            let enter = self.enter_scope(*scope, 0, view);
+            let fx = super::step::used_fx(&enter);
             quote!(#field: Branch::start(&mut failed, fx, |#fx| #enter))
         });
         let applies = step.inside.iter().zip(&fields).zip(branches).map(|((scope, field), branch)| {
-            let apply = self.apply_scope(*scope, &quote!(at));
+            let apply = self.apply_scope(*scope, self.view_arg(*scope));
+            let view = self.let_view(*scope, &quote!(at)).filter(|_| mentions(&apply, "view"));
             let range = range(branch.steps.iter().map(|node| (node.no, node.end)));
-            quote!(#range => branches.#field.apply(&mut failed, |inside| #apply))
+            let apply = quote!(branches.#field.apply(&mut failed, |inside| #apply));
+            if view.is_some() { quote!(#range => { #view #apply }) } else { quote!(#range => #apply) }
         });
         let start_body = quote! {
             let mut failed = None;
+            #(#views)*
             let branches = #name { #(#starts),* };
             machine::joined(branches, failed)
         };
@@ -314,39 +348,30 @@ impl<'a> Generator<'_, 'a> {
         let (advance_up, advance_at) = (self.up_param(step.scope, &advance_body), param("at", &advance_body));
         let advance_fx = param("fx", &advance_body);
         let items = quote! {
+            #[derive(Part, Join)]
             pub struct #name {
-                #(#fields: #types),*
+                #(#fields: Branch<#states, #outs>),*
             }
 
             #alias
-
-            impl Join for #name {
-                type Out = #out;
-
-                fn join(self) -> Result<Self::Out, Self> {
-                    match self {
-                        #name { #(#patterns),* } => Ok(#results),
-                        open => Err(open),
-                    }
-                }
-            }
-
-            impl Part for #name {
-                fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
-                    #(self.#fields.open(visit);)*
-                }
-            }
 
             fn #start(#start_up #start_at: &#at, fx: &mut Fx<'_>) -> Inside<#name, #out> {
                 #start_body
             }
 
-            fn #advance(#advance_up #advance_at: &#at, mut branches: #name, event: &StepEvent, #advance_fx: &mut Fx<'_>) -> Result<Inside<#name, #out>, Refused<#name>> {
+            fn #advance(
+                #advance_up #advance_at: &#at, mut branches: #name, event: &StepEvent, #advance_fx: &mut Fx<'_>
+            ) -> Result<Inside<#name, #out>, Refused<#name>> {
                 #advance_body
             }
         };
         let up = self.up_arg(step.scope);
         (quote!(#start(#up &at, fx)), quote!(#advance(#up &at, inside, event, fx)), items)
+    }
+
+    /// The field of a branch, which is a variable too where the parallel is started.
+    fn branch_name(&self, name: &str) -> Ident {
+        if is_variable(name) { format_ident!("branch_{name}") } else { variable(name) }
     }
 
     /// A function of a step: `up`, `params`, `fx`; what the body does not read is called `_`.

@@ -8,7 +8,7 @@ use super::function::{Function, Site, live_type, mentions};
 use super::names::ident;
 use super::plan::{Key, Scope, ScopeId, ScopeKind, Step, StepId};
 use super::workflow::Generator;
-use crate::ir::{SleepUntil, Task, Verb};
+use crate::ir::{Case, SleepUntil, Task, Verb};
 
 /// Everything that is generated for a step, but for its scope's enum and `apply`.
 pub(super) struct Written {
@@ -126,110 +126,87 @@ impl<'a> Generator<'_, 'a> {
             Verb::TaskThen { .. } | Verb::Group { .. } => {
                 let scope = step.inside[0];
                 let timeout = if let Verb::Group { timeout_ms, .. } = step.node.verb { option(timeout_ms) } else { quote!(None) };
-                let enter = self.enter_scope(scope, 0, &quote!(&at));
-                let apply = self.apply_scope(scope, &quote!(&at));
-                let name = ident(&self.plan.scopes[scope].name);
-                variants.push(self.variant(id, quote!(Within<#name>), quote!(part.apply(event, fx, |inside, fx| #apply) #go_on)));
-                self.within(step, &timeout, &enter, &go_on)
+                let enter = self.enter_scope(scope, 0, self.view_arg(scope));
+                let apply = self.apply_scope(scope, self.view_arg(scope));
+                let view = self.let_view(scope, &quote!(&at));
+                let state = self.state(scope);
+                variants.push(self.composite(id, &quote!(#state), &view, &apply, &go_on));
+                self.within(step, &view, &timeout, &enter, &go_on)
             }
             Verb::Switch { branches } => {
                 let scope = step.inside[0];
-                let (name, out) = (ident(&self.plan.scopes[scope].name), self.out(scope));
-                let mut choices = Vec::new();
-                let mut has_else = false;
-                for (index, case) in branches.iter().enumerate() {
-                    let enter = self.enter_scope(scope, index, &quote!(at));
-                    let Some(when) = &case.when else {
-                        choices.push(enter);
-                        has_else = true;
-                        break;
-                    };
-                    let function = site.value("case", &format!("{}_{}", step.snake, index + 1), when);
-                    let call = function.call(&quote!(up), &quote!(at));
-                    choices.push(if function.fallible {
-                        quote! {
-                            match #call {
-                                Ok(true) => return #enter,
-                                Ok(false) => {}
-                                Err(failure) => return Flow::Failed(failure),
-                            }
-                        }
-                    } else {
-                        quote!(if #call { return #enter; })
-                    });
-                    functions.push(function);
-                }
-                if !has_else {
-                    let nothing = tuple(self.plan.scopes[scope].exports.iter().map(|_| quote!(None)).collect());
-                    choices.push(quote!(Flow::Done(#nothing)));
-                }
-                let body = quote!(#(#choices)*);
-                let choose_name = format_ident!("choose_{}", step.snake);
-                let choose = self.step_function(step, &choose_name, &[("at", self.at_ref(step))], quote!(Flow<#name, #out>), body);
+                let choose = self.choose(step, branches, &site, &mut functions);
                 items.extend(choose);
-                let up = self.up_arg(step.scope);
-                let call = quote!(#choose_name(#up &at, fx));
-                let apply = self.apply_scope(scope, &quote!(&at));
-                variants.push(self.variant(id, quote!(Within<#name>), quote!(part.apply(event, fx, |inside, fx| #apply) #go_on)));
-                self.within(step, &quote!(None), &call, &go_on)
+                let (choose, up) = (format_ident!("choose_{}", step.snake), self.up_arg(step.scope));
+                let apply = self.apply_scope(scope, self.view_arg(scope));
+                let view = self.let_view(scope, &quote!(&at));
+                let state = self.state(scope);
+                variants.push(self.composite(id, &quote!(#state), &view, &apply, &go_on));
+                self.within(step, &None, &quote!(None), &quote!(#choose(#up &at, fx)), &go_on)
             }
             Verb::Parallel { timeout_ms, .. } => {
                 let (start, advance, parts) = self.parallel(id);
                 items.extend(parts);
                 let name = ident(&step.join_name);
-                variants.push(self.variant(id, quote!(Within<#name>), quote!(part.apply(event, fx, |inside, fx| #advance) #go_on)));
-                self.within(step, &option(*timeout_ms), &start, &go_on)
+                variants.push(self.composite(id, &quote!(#name), &None, &advance, &go_on));
+                self.within(step, &None, &option(*timeout_ms), &start, &go_on)
             }
             Verb::Each { item_type, list, at_once, timeout_ms, yields, .. } => {
                 let scope = step.inside[0];
                 let function = site.value("list", &step.snake, list);
                 let list = function.result(&quote!(up), &quote!(&at));
                 functions.push(function);
-                let enter = self.enter_scope(scope, 0, &quote!(&at));
-                let apply = self.apply_scope(scope, &quote!(&at));
+                let view = self.view_inline(scope, &quote!(&at));
+                let (enter, apply) = (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
                 let item = self.item_name(scope);
                 let (enter_item, apply_item) = (used(&enter, &item), used(&apply, &item));
-                let fx = used(&enter, &format_ident!("fx"));
-                let at_once = count((*at_once).into());
-                let start = quote!(Each::start(#list, #at_once, fx, |#enter_item, #fx| #enter));
-                let (name, ty) = (ident(&self.plan.scopes[scope].name), self.module.ty(item_type));
-                let result = yields.as_ref().map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty));
-                let part = quote!(Within<Each<#ty, #name, #result>>);
-                let arm = quote! {
-                    part.apply(event, fx, |each, fx| {
-                        each.apply(event, fx, |#apply_item, inside, fx| #apply, |#enter_item, #fx| #enter)
-                    }) #go_on
+                let enter = {
+                    let fx = used_fx(&enter);
+                    quote!(|#enter_item, #fx| #enter)
                 };
-                variants.push(self.variant(id, part, arm));
-                self.within(step, &option(*timeout_ms), &start, &go_on)
+                let apply = {
+                    let fx = used_fx(&apply);
+                    quote!(|#apply_item, inside, #fx| #apply)
+                };
+                let at_once = count((*at_once).into());
+                let start = quote!(Each::start(#list, #at_once, fx, #enter));
+                let (state, ty) = (self.state(scope), self.module.ty(item_type));
+                let result = yields.as_ref().map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty));
+                let advance = quote!(inside.apply(event, fx, #apply, #enter));
+                variants.push(self.composite(id, &quote!(Each<#ty, #state, #result>), &None, &advance, &go_on));
+                self.within(step, &None, &option(*timeout_ms), &start, &go_on)
             }
             Verb::Repeat { until, max, every_ms, timeout_ms, .. } => {
                 let scope = step.inside[0];
                 let inner = &self.plan.scopes[scope];
                 let inner_site = Site { scope, live: &inner.exports, at: "", ..site };
                 let function = inner_site.value("until", &step.snake, until);
-                let view = self.view_value(scope, &quote!(&at));
                 let round = round_pattern(self, inner, &function);
-                let call = function.result(&view, &quote!(at));
-                let call = pass_round(self, scope, &function, call);
-                let until_fx = used(&call, &format_ident!("fx"));
+                let call = pass_round(self, scope, &function, function.result(&quote!(view), &quote!(at)));
                 functions.push(function);
-                let until = quote!(|#round, #until_fx| #call);
-                let enter = self.enter_scope(scope, 0, &quote!(&at));
-                let enter_fx = used(&enter, &format_ident!("fx"));
-                let apply = self.apply_scope(scope, &quote!(&at));
+                let until = {
+                    let fx = used_fx(&call);
+                    quote!(|#round, #fx| #call)
+                };
+                let enter = self.enter_scope(scope, 0, self.view_arg(scope));
+                let enter = {
+                    let fx = used_fx(&enter);
+                    quote!(|#fx| #enter)
+                };
+                let apply = self.apply_scope(scope, self.view_arg(scope));
+                let apply = {
+                    let fx = used_fx(&apply);
+                    quote!(|inside, #fx| #apply)
+                };
+                let view = self.let_view(scope, &quote!(&at));
                 let rounds = format_ident!("ROUNDS_{}", step.snake.to_uppercase());
                 let (number, max, every) = (number(step), count((*max).into()), count(*every_ms));
                 items.extend(quote!(const #rounds: Rounds = Rounds { node: #number, max: #max, every_ms: #every };));
-                let start = quote!(Repeat::start(#rounds, fx, |#enter_fx| #enter, #until));
-                let name = ident(&inner.name);
-                let arm = quote! {
-                    part.apply(event, fx, |repeat, fx| {
-                        repeat.apply(#rounds, event, fx, |inside, fx| #apply, |#enter_fx| #enter, #until)
-                    }) #go_on
-                };
-                variants.push(self.variant(id, quote!(Within<Repeat<#name>>), arm));
-                self.within(step, &option(*timeout_ms), &start, &go_on)
+                let start = quote!(Repeat::start(#rounds, fx, #enter, #until));
+                let advance = quote!(inside.apply(#rounds, event, fx, #apply, #enter, #until));
+                let state = self.state(scope);
+                variants.push(self.composite(id, &quote!(Repeat<#state>), &view, &advance, &go_on));
+                self.within(step, &view, &option(*timeout_ms), &start, &go_on)
             }
         };
         let when = self.when(id, &site, &mut functions);
@@ -265,10 +242,61 @@ impl<'a> Generator<'_, 'a> {
         (quote!(#push #start), quote!(part.apply(event, fx)))
     }
 
-    fn within(&self, step: &Step<'a>, timeout: &TokenStream, start: &TokenStream, go_on: &TokenStream) -> TokenStream {
-        let number = number(step);
-        let fx = used(start, &format_ident!("fx"));
-        quote!(Within::start(#number, #timeout, fx, |#fx| #start) #go_on)
+    /// `Within::start(…)`, with the view of what is inside before it.
+    fn within(
+        &self,
+        step: &Step<'a>,
+        view: &Option<TokenStream>,
+        timeout: &TokenStream,
+        start: &TokenStream,
+        go_on: &TokenStream,
+    ) -> TokenStream {
+        let (number, fx) = (number(step), used_fx(start));
+        quote!(#view Within::start(#number, #timeout, fx, |#fx| #start) #go_on)
+    }
+
+    /// The variant of a composite step, with `apply` for what is inside.
+    fn composite(&self, id: StepId, inside: &TokenStream, view: &Option<TokenStream>, apply: &TokenStream, go_on: &TokenStream) -> Variant {
+        let fx = used_fx(apply);
+        let arm = quote!(part.apply(event, fx, |inside, #fx| #apply) #go_on);
+        let arm = if view.is_some() { quote!({ #view #arm }) } else { arm };
+        self.variant(id, quote!(Within<#inside>), arm)
+    }
+
+    /// `choose_<step>`: the first case that holds.
+    fn choose(&self, step: &Step<'a>, cases: &'a [Case], site: &Site<'_, 'a>, functions: &mut Vec<Function>) -> TokenStream {
+        let scope = step.inside[0];
+        let mut choices = TokenStream::new();
+        let mut has_else = false;
+        for (index, case) in cases.iter().enumerate() {
+            let enter = self.enter_scope(scope, index, self.view_arg(scope));
+            let Some(when) = &case.when else {
+                choices.extend(enter);
+                has_else = true;
+                break;
+            };
+            let function = site.value("case", &format!("{}_{}", step.snake, index + 1), when);
+            let call = function.call(&quote!(up), &quote!(at));
+            choices.extend(if function.fallible {
+                quote! {
+                    match #call {
+                        Ok(true) => return #enter,
+                        Ok(false) => {}
+                        Err(failure) => return Flow::Failed(failure),
+                    }
+                }
+            } else {
+                quote!(if #call { return #enter; })
+            });
+            functions.push(function);
+        }
+        if !has_else {
+            let nothing = tuple(self.plan.scopes[scope].exports.iter().map(|_| quote!(None)).collect());
+            choices.extend(quote!(Flow::Done(#nothing)));
+        }
+        let view = mentions(&choices, "view").then(|| self.let_view(scope, &quote!(at))).flatten();
+        let name = format_ident!("choose_{}", step.snake);
+        self.step_function(step, &name, &[("at", self.at_ref(step))], self.flow(scope), quote!(#view #choices))
     }
 
     fn variant(&self, id: StepId, part: TokenStream, arm: TokenStream) -> Variant {
@@ -373,24 +401,24 @@ impl<'a> Generator<'_, 'a> {
         self.plan.owner_id(key) == Some(id)
     }
 
-    /// The pattern of what `scopes` give to `step`, and the values for the keys that it passes on.
+    /// The pattern of what `scopes` give to `step` (a tuple of tuples), and the values for the keys that it passes on.
     fn exported(&self, scopes: &[ScopeId], step: &Step<'a>) -> (TokenStream, Vec<(Key<'a>, TokenStream)>) {
-        let mut names = Vec::new();
         let mut found = Vec::new();
-        for (key, scope) in self.plan.joined(scopes) {
-            let name = self.plan.field(key);
-            if step.gives.contains(&key) {
-                let wrap = self.plan.is_optional(key, step.scope) && !self.plan.is_export_optional(key, scope);
-                found.push((key, if wrap { quote!(Some(#name)) } else { quote!(#name) }));
-                names.push(quote!(#name));
-            } else {
-                names.push(quote!(_));
-            }
+        let mut patterns = Vec::new();
+        for scope in scopes {
+            let names = self.plan.scopes[*scope].exports.iter().map(|key| {
+                let name = self.plan.field(*key);
+                if !step.gives.contains(key) {
+                    return quote!(_);
+                }
+                let wrap = self.plan.is_optional(*key, step.scope) && !self.plan.is_export_optional(*key, *scope);
+                found.push((*key, if wrap { quote!(Some(#name)) } else { quote!(#name) }));
+                quote!(#name)
+            });
+            let names: Vec<_> = names.collect();
+            patterns.push(if names.is_empty() { quote!(()) } else { tuple(names) });
         }
-        if found.is_empty() {
-            return (quote!(_), found);
-        }
-        (tuple(names), found)
+        if found.is_empty() { (quote!(_), found) } else { (tuple(patterns), found) }
     }
 
     /// Going on after the step with what it gives, `at` being its live values.
@@ -475,22 +503,23 @@ impl<'a> Generator<'_, 'a> {
         Some(self.step_function(step, &after, &params, self.flow(step.scope), body))
     }
 
-    /// The type of what a step gives; where that is several, by the name of the scope's tuple if it is the same.
+    /// The type of what a step gives; where that is several, by the name of the tuple of what is inside it, if it is the same.
     fn gives_type(&self, step: &Step<'a>, types: Vec<TokenStream>) -> TokenStream {
-        let named =
-            [step.join_out_name.as_str()].into_iter().chain(step.inside.iter().map(|scope| self.plan.scopes[*scope].out_name.as_str()));
-        let scopes: Vec<ScopeId> = step.inside.clone();
-        let exported = self.plan.joined(&scopes);
-        let is_same = exported.len() == step.gives.len()
-            && exported.iter().all(|(key, scope)| {
-                step.gives.contains(key) && self.plan.is_export_optional(*key, *scope) == self.plan.is_optional(*key, step.scope)
-            });
-        match named.into_iter().find(|name| !name.is_empty()) {
-            Some(name) if is_same && types.len() > 1 => {
-                let name = ident(name);
-                quote!(#name)
-            }
-            _ => tuple(types),
+        let alias = match step.inside.as_slice() {
+            [inside] => self.plan.scopes[*inside].out_name.as_str(),
+            _ => step.join_out_name.as_str(),
+        };
+        let exported: Vec<(Key<'a>, ScopeId)> =
+            step.inside.iter().flat_map(|scope| self.plan.scopes[*scope].exports.iter().map(|key| (*key, *scope))).collect();
+        let is_flat = step.inside.len() == 1 || step.inside.iter().all(|scope| self.plan.scopes[*scope].exports.len() == 1);
+        let is_same = is_flat
+            && exported.iter().map(|(key, _)| *key).eq(step.gives.iter().copied())
+            && exported.iter().all(|(key, scope)| self.plan.is_export_optional(*key, *scope) == self.plan.is_optional(*key, step.scope));
+        if is_same && types.len() > 1 && !alias.is_empty() {
+            let alias = ident(alias);
+            quote!(#alias)
+        } else {
+            tuple(types)
         }
     }
 
@@ -499,28 +528,12 @@ impl<'a> Generator<'_, 'a> {
         if step.node.catch.is_empty() {
             return None;
         }
-        let state = ident(&self.plan.scopes[step.scope].name);
         let mut arms = Vec::new();
         let mut any = None;
         for (catch, scope) in step.node.catch.iter().zip(&step.catches) {
             let body = match scope {
                 None => self.after(id, &quote!(at), step.gives.iter().map(|_| quote!(None)).collect()),
-                Some(scope) => {
-                    let (enter, apply) = (self.enter_scope(*scope, 0, &quote!(&at)), self.apply_scope(*scope, &quote!(&at)));
-                    let next = self.next(id, Some(*scope));
-                    let name = ident(&self.plan.scopes[*scope].name);
-                    let error = format_ident!("error");
-                    let (enter_error, apply_error) = (used(&enter, &error), used(&apply, &error));
-                    let enter_fx = used(&enter, &format_ident!("fx"));
-                    variants.push(Variant {
-                        name: name.clone(),
-                        at: step.at_name.clone(),
-                        part: quote!(Handler<#name>),
-                        arm: quote!(part.apply(fx, |#apply_error, inside, fx| #apply).then(at, #state::#name, fx, #next)),
-                        place: None,
-                    });
-                    quote!(Handler::start(failure, fx, |#enter_error, #enter_fx| #enter).then(at, #state::#name, fx, #next))
-                }
+                Some(scope) => self.handler(id, *scope, variants),
             };
             match &catch.error {
                 Some(error) => arms.push(quote!(#error => #body)),
@@ -537,18 +550,41 @@ impl<'a> Generator<'_, 'a> {
         Some(self.step_function(step, &catch, &params, self.flow(step.scope), body))
     }
 
-    /// Entering the first step of a sequence of a scope; `at`: a reference to the live values of the step around it.
-    pub(super) fn enter_scope(&self, scope: ScopeId, sequence: usize, at: &TokenStream) -> TokenStream {
+    /// Entering the steps of a catch, and going on after them.
+    fn handler(&self, id: StepId, scope: ScopeId, variants: &mut Vec<Variant>) -> TokenStream {
+        let step = &self.plan.steps[id];
+        let next = self.next(id, Some(scope));
+        if self.plan.scopes[scope].is_instant {
+            let view = self.view_inline_with(scope, &quote!(&at), &quote!(&failure));
+            let enter = self.enter_scope(scope, 0, view);
+            return quote!(#enter.then(at, machine::never_stays, fx, #next));
+        }
+        let (around, name) = (self.state(step.scope), ident(&self.plan.scopes[scope].name));
+        let view = self.view_inline(scope, &quote!(&at));
+        let (enter, apply) = (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
+        let error = format_ident!("error");
+        let (enter_error, apply_error, enter_fx) = (used(&enter, &error), used(&apply, &error), used_fx(&enter));
+        variants.push(Variant {
+            name: name.clone(),
+            at: step.at_name.clone(),
+            part: quote!(Handler<#name>),
+            arm: quote!(part.apply(fx, |#apply_error, inside, fx| #apply).then(at, #around::#name, fx, #next)),
+            place: None,
+        });
+        quote!(Handler::start(failure, fx, |#enter_error, #enter_fx| #enter).then(at, #around::#name, fx, #next))
+    }
+
+    /// Entering the first step of a sequence of a scope; `view`: what its steps see of what is around them, with a comma.
+    pub(super) fn enter_scope(&self, scope: ScopeId, sequence: usize, view: Option<TokenStream>) -> TokenStream {
         let inner = &self.plan.scopes[scope];
         match inner.sequences.get(sequence).and_then(|steps| steps.first()) {
             Some(first) => {
                 let first = &self.plan.steps[*first];
                 let (enter, first_at) = (format_ident!("enter_{}", first.snake), ident(&first.at_name));
-                let view = self.view_arg(scope, at);
                 quote!(#enter(#view #first_at, fx))
             }
             None if self.has_end(inner) => {
-                let (end, view, end_at) = (format_ident!("end_{}", inner.snake), self.view_arg(scope, at), ident(&inner.end_name));
+                let (end, end_at) = (format_ident!("end_{}", inner.snake), ident(&inner.end_name));
                 quote!(#end(#view #end_at, fx))
             }
             None => {
@@ -558,9 +594,14 @@ impl<'a> Generator<'_, 'a> {
         }
     }
 
-    /// `apply_ship(InShip { … }, inside, event, fx)`.
-    pub(super) fn apply_scope(&self, scope: ScopeId, at: &TokenStream) -> TokenStream {
-        let (apply, view) = (format_ident!("apply_{}", self.plan.scopes[scope].snake), self.view_arg(scope, at));
+    /// `apply_ship(view, inside, event, fx)`.
+    pub(super) fn apply_scope(&self, scope: ScopeId, view: Option<TokenStream>) -> TokenStream {
+        let inner = &self.plan.scopes[scope];
+        if inner.is_instant {
+            let out = self.out(scope);
+            return quote!(machine::never::<#out>(inside));
+        }
+        let apply = format_ident!("apply_{}", inner.snake);
         quote!(#apply(#view inside, event, fx))
     }
 
@@ -625,6 +666,10 @@ fn tuple_or_any(parts: Vec<TokenStream>) -> TokenStream {
 /// `name` if the tokens read a variable of that name, else `_`.
 pub(super) fn used(tokens: &TokenStream, name: &Ident) -> TokenStream {
     if mentions(tokens, &name.to_string()) { quote!(#name) } else { quote!(_) }
+}
+
+pub(super) fn used_fx(tokens: &TokenStream) -> TokenStream {
+    used(tokens, &format_ident!("fx"))
 }
 
 fn number(step: &Step<'_>) -> TokenStream {

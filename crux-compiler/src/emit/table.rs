@@ -44,9 +44,9 @@ pub(super) fn items(workflow: &Workflow, program: &Program, _: Module<'_>) -> It
         OnExhausted::Park => quote!(OnExhausted::Park),
     };
     let retain = count(workflow.retain_ms);
-    let document = document(workflow, program).to_string();
-    let input_schema = schema::text(&schema::record(&workflow.input));
-    let output_schema = schema::text(&workflow.output.as_ref().map_or_else(schema::anything, |output| schema::ty(&output.ty)));
+    let document = schema::raw(&document(workflow, program));
+    let input_schema = schema::raw(&schema::record(&workflow.input));
+    let output_schema = schema::raw(&workflow.output.as_ref().map_or_else(schema::anything, |output| schema::ty(&output.ty)));
     items.push(quote! {
         pub static DEFINITION: Definition = Definition {
             workflow: #name,
@@ -93,9 +93,13 @@ impl Catching {
         all
     }
 
-    fn tokens(&self) -> TokenStream {
+    fn tokens(&self) -> Option<TokenStream> {
         let names = &self.names;
-        if self.any { quote!(Caught::Any) } else { quote!(Caught::Names(&[#(#names),*])) }
+        if self.any {
+            Some(quote!(.caught(Caught::Any)))
+        } else {
+            (!names.is_empty()).then(|| quote!(.caught(Caught::Names(&[#(#names),*]))))
+        }
     }
 }
 
@@ -107,21 +111,19 @@ fn node(node: &Node, parent: Option<u16>, around: &Catching, rows: &mut Vec<(u16
             if let Some(undo) = &task.undo {
                 let contract = module_path(&format!("steps::{}", undo.contract));
                 let policy = policy(&undo.policy);
-                let kind = quote!(Kind::Undo(Task { contract: &#contract::CONTRACT, policy: #policy, keyed: false, undo: None }));
+                let kind = quote!(Kind::Undo(Task::new(&#contract::CONTRACT, #policy)));
                 let path = format!("{}/undo", node.path);
                 // Nothing catches what an undo raises: it parks the instance.
                 rows.push((undo.no, row(&node.id, &path, node, Some(node.no), &kind, &Catching::default())));
             }
             let contract = module_path(&format!("steps::{}", task.contract));
-            let (policy, keyed) = (policy(&task.policy), task.key.is_some());
-            let undo = match &task.undo {
-                Some(undo) => {
-                    let number = count(undo.no.into());
-                    quote!(Some(#number))
-                }
-                None => quote!(None),
-            };
-            quote!(Kind::Task(Task { contract: &#contract::CONTRACT, policy: #policy, keyed: #keyed, undo: #undo }))
+            let policy = policy(&task.policy);
+            let keyed = task.key.is_some().then(|| quote!(.keyed()));
+            let undo = task.undo.as_ref().map(|undo| {
+                let number = count(undo.no.into());
+                quote!(.undone_by(#number))
+            });
+            quote!(Kind::Task(Task::new(&#contract::CONTRACT, #policy)#keyed #undo))
         }
         Verb::TaskThen { task, steps } => {
             self::node(task, Some(node.no), &inside, rows);
@@ -167,40 +169,28 @@ fn nodes(steps: &[Node], parent: &Node, around: &Catching, rows: &mut Vec<(u16, 
 
 fn row(id: &str, path: &str, node: &Node, parent: Option<u16>, kind: &TokenStream, catching: &Catching) -> TokenStream {
     let place = types::place(&node.place);
-    let parent = match parent {
-        Some(number) => {
-            let number = count(number.into());
-            quote!(Some(#number))
-        }
-        None => quote!(None),
-    };
+    let parent = parent.map(|number| {
+        let number = count(number.into());
+        quote!(.inside(#number))
+    });
     let caught = catching.tokens();
-    quote!(Node { id: #id, path: #path, place: #place, parent: #parent, kind: #kind, caught: #caught })
+    quote!(Node::new(#id, #path, #place, #kind)#parent #caught)
 }
 
 /// Only what differs from one attempt without time-outs.
 fn policy(policy: &Policy) -> TokenStream {
-    let mut fields = Vec::new();
+    let mut tokens = quote!(Policy::ONCE);
     if policy.attempts != 1 {
         let attempts = count(policy.attempts.into());
-        fields.push(quote!(attempts: #attempts));
+        tokens.extend(quote!(.attempts(#attempts)));
     }
     if policy.backoff_ms != 0 {
         let backoff = count(policy.backoff_ms);
-        fields.push(quote!(backoff_ms: #backoff));
+        tokens.extend(quote!(.backoff_ms(#backoff)));
     }
     if policy.factor_milli != 2000 {
         let factor = count(policy.factor_milli.into());
-        fields.push(quote!(factor_milli: #factor));
-    }
-    if !policy.jitter {
-        fields.push(quote!(jitter: false));
-    }
-    for (name, names) in [("only", &policy.only), ("never", &policy.never)] {
-        if !names.is_empty() {
-            let name = super::names::ident(name);
-            fields.push(quote!(#name: &[#(#names),*]));
-        }
+        tokens.extend(quote!(.factor_milli(#factor)));
     }
     let times = [
         ("max_backoff_ms", policy.max_backoff_ms),
@@ -212,10 +202,19 @@ fn policy(policy: &Policy) -> TokenStream {
     for (name, ms) in times {
         if let Some(ms) = ms {
             let (name, ms) = (super::names::ident(name), count(ms));
-            fields.push(quote!(#name: Some(#ms)));
+            tokens.extend(quote!(.#name(#ms)));
         }
     }
-    if fields.is_empty() { quote!(Policy::ONCE) } else { quote!(Policy { #(#fields,)* ..Policy::ONCE }) }
+    if !policy.jitter {
+        tokens.extend(quote!(.without_jitter()));
+    }
+    for (name, names) in [("only", &policy.only), ("never", &policy.never)] {
+        if !names.is_empty() {
+            let name = super::names::ident(name);
+            tokens.extend(quote!(.#name(&[#(#names),*])));
+        }
+    }
+    tokens
 }
 
 fn option(ms: Option<u64>) -> TokenStream {

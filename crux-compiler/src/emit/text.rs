@@ -100,14 +100,15 @@ impl Items {
 /// A blank line between the functions of an `impl`.
 fn spaced(item: &str) -> String {
     let mut text = String::with_capacity(item.len());
-    let mut after_function = false;
+    let mut before = "";
     for line in item.lines() {
-        if after_function && line != "}" {
+        let is_member = item.starts_with("impl") && (line.starts_with("    fn ") || line.starts_with("    ///"));
+        if is_member && !before.ends_with('{') && !before.starts_with("    ///") {
             text.push('\n');
         }
         text.push_str(line);
         text.push('\n');
-        after_function = item.starts_with("impl") && line == "    }";
+        before = line;
     }
     text
 }

@@ -53,6 +53,21 @@ pub struct Node {
     pub caught: Caught,
 }
 
+/// How generated tables write a node.
+impl Node {
+    pub const fn new(id: &'static str, path: &'static str, place: &'static str, kind: Kind) -> Self {
+        Self { id, path, place, parent: None, kind, caught: Caught::Names(&[]) }
+    }
+
+    pub const fn inside(self, parent: u16) -> Self {
+        Self { parent: Some(parent), ..self }
+    }
+
+    pub const fn caught(self, caught: Caught) -> Self {
+        Self { caught, ..self }
+    }
+}
+
 #[derive(Debug)]
 pub enum Kind {
     Task(Task),
@@ -79,6 +94,21 @@ pub struct Task {
     pub keyed: bool,
     /// The node of its undo.
     pub undo: Option<u16>,
+}
+
+/// How generated tables write a task.
+impl Task {
+    pub const fn new(contract: &'static Contract, policy: Policy) -> Self {
+        Self { contract, policy, keyed: false, undo: None }
+    }
+
+    pub const fn keyed(self) -> Self {
+        Self { keyed: true, ..self }
+    }
+
+    pub const fn undone_by(self, undo: u16) -> Self {
+        Self { undo: Some(undo), ..self }
+    }
 }
 
 /// Failures that do not reach the top.
@@ -114,6 +144,38 @@ pub struct Contract {
     /// JSON Schemas.
     pub input_schema: &'static str,
     pub output_schema: &'static str,
+}
+
+impl Contract {
+    /// Whether its tasks go out under that routing key: a service's own, or `step.<type>` for a step struct.
+    pub const fn has_routing_key(&self, key: &str) -> bool {
+        match self.runs {
+            Runs::Service { routing_key } => is_same(key.as_bytes(), 0, routing_key.as_bytes()),
+            Runs::Class(_) => {
+                const PREFIX: &[u8] = b"step.";
+                is_prefix(key.as_bytes(), PREFIX) && is_same(key.as_bytes(), PREFIX.len(), self.step_type.as_bytes())
+            }
+        }
+    }
+}
+
+/// Whether `whole` from `start` on is `part`. (`==` on texts is not for constants yet.)
+const fn is_same(whole: &[u8], start: usize, part: &[u8]) -> bool {
+    if whole.len() != start + part.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < part.len() {
+        if whole[start + at] != part[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+const fn is_prefix(whole: &[u8], prefix: &[u8]) -> bool {
+    whole.len() >= prefix.len() && is_same(whole.split_at(prefix.len()).0, 0, prefix)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +233,50 @@ impl Policy {
         heartbeat_ms: None,
         total_ms: None,
     };
+
+    pub const fn attempts(self, attempts: u32) -> Self {
+        Self { attempts, ..self }
+    }
+
+    pub const fn backoff_ms(self, backoff_ms: u64) -> Self {
+        Self { backoff_ms, ..self }
+    }
+
+    pub const fn max_backoff_ms(self, max: u64) -> Self {
+        Self { max_backoff_ms: Some(max), ..self }
+    }
+
+    pub const fn factor_milli(self, factor_milli: u32) -> Self {
+        Self { factor_milli, ..self }
+    }
+
+    pub const fn without_jitter(self) -> Self {
+        Self { jitter: false, ..self }
+    }
+
+    pub const fn only(self, only: &'static [&'static str]) -> Self {
+        Self { only, ..self }
+    }
+
+    pub const fn never(self, never: &'static [&'static str]) -> Self {
+        Self { never, ..self }
+    }
+
+    pub const fn queue_ms(self, ms: u64) -> Self {
+        Self { queue_ms: Some(ms), ..self }
+    }
+
+    pub const fn run_ms(self, ms: u64) -> Self {
+        Self { run_ms: Some(ms), ..self }
+    }
+
+    pub const fn heartbeat_ms(self, ms: u64) -> Self {
+        Self { heartbeat_ms: Some(ms), ..self }
+    }
+
+    pub const fn total_ms(self, ms: u64) -> Self {
+        Self { total_ms: Some(ms), ..self }
+    }
 }
 
 /// Routing keys told of an instance's life; `None`: nobody.

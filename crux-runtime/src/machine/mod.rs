@@ -32,6 +32,7 @@ mod value;
 mod wait;
 mod within;
 
+pub use crux_macros::{Join, Part};
 pub use serde::Deserializer;
 pub use serde_json::value::RawValue;
 
@@ -48,7 +49,7 @@ pub use fx::{Env, Fx};
 pub use handler::Handler;
 pub use instance::{Instance, Phase};
 pub use parallel::{Branch, Join, advanced, joined};
-pub use part::{Never, Open, Part};
+pub use part::{Never, Open, Part, never, never_stays};
 pub use path::{Indices, MAX_LOOPS, Path};
 pub use repeat::{Repeat, Rounds};
 pub use rules::{Pattern, Ruled, Rules, or_default};

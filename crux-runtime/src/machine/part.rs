@@ -2,6 +2,7 @@
 //! wake-up come from the answers alone.
 
 use super::event::Timer;
+use super::flow::Applied;
 use super::task::TaskState;
 use super::{Path, Time};
 
@@ -25,6 +26,16 @@ pub trait Part {
 /// The scope of an empty branch: it has no states.
 #[derive(Debug)]
 pub enum Never {}
+
+/// Offering an event to a scope that has no states.
+pub fn never<T>(never: Never) -> Applied<Never, T> {
+    match never {}
+}
+
+/// The variant in which a scope without states would stay.
+pub fn never_stays<A, S>(_: A, never: Never) -> S {
+    match never {}
+}
 
 impl Part for Never {
     fn open(&self, _: &mut dyn FnMut(Open<'_>)) {

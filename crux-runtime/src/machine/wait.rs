@@ -26,13 +26,13 @@ pub struct Wait<E> {
 
 impl<E: DeserializeOwned> Wait<E> {
     /// Subscribes. A correlation value that could not be computed is the step's failure.
-    pub fn start<U: Undo, T>(
+    pub fn start<U: Undo>(
         node: u16,
         event: &'static str,
         value: Result<Option<String>, Failure>,
         timeout_ms: Option<u64>,
         fx: &mut Fx<'_, U>,
-    ) -> Flow<Self, T> {
+    ) -> Flow<Self, Arc<E>> {
         let path = fx.path(node);
         let value = match value {
             Ok(value) => value,

@@ -1,0 +1,3 @@
+//! What the compiler makes of `pipelines/`.
+
+include!(concat!(env!("OUT_DIR"), "/pipelines.rs"));

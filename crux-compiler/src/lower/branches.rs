@@ -22,13 +22,22 @@ impl<'a> Walk<'_, 'a> {
 
     /// Lists of steps of which none can read another.
     pub(super) fn side_by_side(&mut self, lists: &[&'a [Step]], here: &Here<'_>) -> Vec<Option<Vec<Node>>> {
-        let ids: Vec<Vec<String>> = lists.iter().map(|list| self.ids_in(list)).collect();
+        let elsewhere = Standing::OtherBranch(here.id.to_owned());
+        // All are out of reach but for the one at hand, so that the work grows with the steps and not with their square.
+        let mut aside = Vec::new();
+        for list in lists {
+            let ids = self.ids_in(list);
+            aside.push(self.set_all(&ids, &elsewhere));
+        }
         let mut lowered = Vec::new();
-        for (at, list) in lists.iter().enumerate() {
-            let others: Vec<String> = ids.iter().enumerate().filter(|(other, _)| *other != at).flat_map(|(_, ids)| ids.clone()).collect();
-            let before = self.set_all(&others, &Standing::OtherBranch(here.id.to_owned()));
+        for (list, own) in lists.iter().zip(&mut aside) {
+            let ids: Vec<String> = own.iter().map(|(id, _)| id.clone()).collect();
+            self.restore(std::mem::take(own));
             lowered.push(self.steps(list, here.path));
-            self.restore(before);
+            *own = self.set_all(&ids, &elsewhere);
+        }
+        for own in aside {
+            self.restore(own);
         }
         lowered
     }

@@ -1,5 +1,6 @@
 //! Whole workflows, from YAML to the intermediate representation.
 
+use crate::graph::expression;
 use crate::ir::{Node, Program, Verb, by_id};
 use crate::render;
 use crate::source::{File, Files};
@@ -264,4 +265,178 @@ fn a_workflow_is_drawn() {
   n6when -.->|"no"| done
 "##
     );
+}
+
+/// One line per node, in the order of their numbers: path, range, verb with its expressions, result.
+fn outline(steps: &[Node]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for node in steps {
+        let mut line = format!("{} {}..{}", node.path, node.no, node.end);
+        if let Some(when) = &node.when {
+            line += &format!(" when {}", expression(when));
+        }
+        line += &match &node.verb {
+            Verb::Task(task) => {
+                let undo = task.undo.as_ref().map(|undo| format!(" undo {} {} {}", undo.no, undo.contract, expression(&undo.with)));
+                format!(" task {} {}{}", task.contract, expression(&task.with), undo.unwrap_or_default())
+            }
+            Verb::TaskThen { .. } => " task, then".into(),
+            Verb::Group { .. } => " group".into(),
+            Verb::Parallel { .. } => " parallel".into(),
+            Verb::Switch { branches } => {
+                let cases = branches.iter().map(|case| case.when.as_ref().map_or("else".into(), expression));
+                format!(" switch {}", cases.collect::<Vec<_>>().join(" | "))
+            }
+            Verb::Each { item, item_type, list, yields, .. } => {
+                let yields = yields.as_ref().map(|yields| format!(" yield {}", expression(yields)));
+                format!(" each {item}: {} of {}{}", show(item_type), expression(list), yields.unwrap_or_default())
+            }
+            Verb::Repeat { until, max, every_ms, .. } => format!(" repeat until {} max {max} every {every_ms}", expression(until)),
+            Verb::Wait { event, correlate, condition, .. } => {
+                let part = |name: &str, part: &Option<crate::ir::Expr>| part.as_ref().map(|part| format!(" {name} {}", expression(part)));
+                format!(" wait {event}{}{}", part("=", correlate).unwrap_or_default(), part("and", condition).unwrap_or_default())
+            }
+            Verb::Sleep(_) => " sleep".into(),
+            Verb::Emit { event, data, .. } => format!(" emit {event} {}", expression(data)),
+            Verb::Fail { error, message } => format!(" fail {error} {}", expression(message)),
+        };
+        if let Some(result) = &node.result {
+            line += &format!(" -> {}", show(result));
+        }
+        lines.push(line);
+        if let Verb::TaskThen { task, .. } = &node.verb {
+            lines.extend(outline(std::slice::from_ref(task)));
+        }
+        let handlers = node.catch.iter().map(|catch| catch.steps.len()).sum::<usize>();
+        let children = node.children();
+        let (own, caught) = children.split_at(children.len() - handlers);
+        for child in own {
+            lines.extend(outline(std::slice::from_ref(child)));
+        }
+        for child in caught {
+            lines.extend(outline(std::slice::from_ref(child)).into_iter().map(|line| format!("caught: {line}")));
+        }
+    }
+    lines
+}
+
+#[test]
+fn every_verb_is_lowered() {
+    let program = program(
+        r#"
+workflow: all
+version: 1
+input: { id: string, names: list<string>, kind: small | large, count: integer, note: string? }
+events:
+  all.done: { id: string, by: string, count: integer }
+types:
+  Label: { text: string, copies: { $type: integer, $default: 1 }, note: string? }
+step_types:
+  take_back:
+    takes: { id: string, label: string? }
+    effect: none
+  print:
+    takes: { label: Label, size: number }
+    returns: { pages: integer }
+    retry: { attempts: 3, backoff: 1s, max: 5s, never: [Timeout] }
+    timeout: 10s
+external: [all.started, all.kind]
+steps:
+  - emit: { event: all.started, data: { id: "${input.id}", region: "${config.region}" } }
+  - type: first
+    with: { id: "${input.id}", place: { town: "${config.town}", floors: [1, 2] } }
+    returns: { text: string, copies: integer }
+    undo:
+      type: take_back
+      with: { id: "${input.id}", label: "${steps.first?.text}" }
+    steps:
+      - id: nested
+        type: print
+        with: { label: "${steps.first}", size: "${input.count}" }
+        retry: { attempts: 5 }
+    catch:
+      - error: Timeout
+        steps:
+          - sleep: 1m
+  - id: by_kind
+    switch:
+      value: input.kind
+      cases:
+        small: []
+        large:
+          - id: big
+            type: print
+            with: { label: { text: big }, size: 2 }
+  - id: letters
+    each:
+      item: name
+      in: input.names
+      steps:
+        - type: write
+          with: { name: "Dear ${name}, ${input.count}" }
+          returns: { letter: string }
+      yield: steps.write.letter
+  - id: poll
+    repeat:
+      until: steps.ask.ready && now() > instance.started_at + duration("1m")
+      max: 5
+      every: 1s
+      steps:
+        - type: ask
+          returns: { ready: boolean }
+  - id: done
+    wait:
+      event: all.done
+      where: event.count > 0 && input.id == event.id && event.by != "robot"
+    timeout: 1h
+    catch:
+      - error: any
+        steps:
+          - fail: { error: NotDone, message: "after ${error.name}" }
+  - emit: { event: all.kind, data: { kind: "${input.kind}", by: "${steps.done?.by}" } }
+output:
+  letters: ${steps.letters}
+  pages: ${(steps.nested?.pages ?? 0) + (steps.big?.pages ?? 0)}
+"#,
+    );
+    let workflow = &program.workflows[0];
+    let lines = outline(&workflow.steps);
+    let expected = [
+        r#"emit_1 0..1 emit all.started { id: input.id, region: config.region }"#,
+        r#"first 1..6 task, then -> { text: string, copies: integer }"#,
+        r#"first 2..4 task first { id: input.id, place: { town: config.town, floors: [1, 2] } } undo 3 take_back { id: input.id, label: steps.first?.text } -> { text: string, copies: integer }"#,
+        r#"first/nested 4..5 task print { label: steps.first, size: input.count } -> { pages: integer }"#,
+        r#"caught: first/sleep_1 5..6 sleep"#,
+        r#"by_kind 6..8 switch input.kind == "small" | input.kind == "large""#,
+        r#"by_kind/big 7..8 task print { label: { text: "big", copies: 1, note: null }, size: 2 } -> { pages: integer }"#,
+        r#"letters 8..10 each name: string of input.names yield steps.write.letter -> list<string>"#,
+        r#"letters/write 9..10 task write { name: "Dear ${name}, ${input.count}" } -> { letter: string }"#,
+        r#"poll 10..12 repeat until steps.ask.ready && now() > instance.started_at + duration("1m") max 5 every 1000"#,
+        r#"poll/ask 11..12 task ask {  } -> { ready: boolean }"#,
+        r#"done 12..14 wait all.done = input.id and event.count > 0 && event.by != "robot" -> { id: string, by: string, count: integer }"#,
+        r#"caught: done/fail_1 13..14 fail NotDone "after ${error.name}""#,
+        r#"emit_2 14..15 emit all.kind { kind: input.kind, by: steps.done?.by }"#,
+    ];
+    for (line, expected) in lines.iter().zip(expected) {
+        assert_eq!(line, expected);
+    }
+    assert_eq!((lines.len(), workflow.nodes), (expected.len(), 15));
+    assert_eq!(workflow.config, ["region", "town"]);
+    assert_eq!(workflow.output.as_ref().map(|output| show(&output.ty)).as_deref(), Some("{ letters: list<string>, pages: integer }"));
+    // The contract's defaults and the step's own, key by key.
+    let Verb::Task(nested) = &by_id(&workflow.steps)["nested"].verb else { panic!("a task") };
+    let policy = &nested.policy;
+    assert_eq!((policy.attempts, policy.backoff_ms, policy.max_backoff_ms, policy.run_ms), (5, 1_000, Some(5_000), Some(10_000)));
+    assert_eq!(policy.never, ["Timeout"]);
+    // What is inferred has types of its own.
+    let names: Vec<String> = program.types.iter().map(|def| format!("{}::{}", def.name.module, def.name.name)).collect();
+    for wanted in ["steps::first::Input", "steps::first::InputPlace", "events::AllStarted", "all::InputKind", "all::Output", "types::Label"]
+    {
+        assert!(names.iter().any(|name| name == wanted), "{wanted} in {names:?}");
+    }
+}
+
+#[test]
+fn the_same_text_gives_the_same_program() {
+    assert_eq!(format!("{:?}", program(BOOKING)), format!("{:?}", program(BOOKING)));
 }

@@ -240,6 +240,7 @@ pub struct Node {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "most nodes are tasks, so that a box would save nothing")]
 pub enum Verb {
     /// One task.
     Task(Task),

@@ -35,32 +35,38 @@ pub struct File {
 
 /// All input files, in the order of their paths.
 #[derive(Debug, Clone, Default)]
-pub struct Files(Vec<File>);
+pub struct Files {
+    files: Vec<File>,
+    /// Of each file, where its lines begin: positions are asked for every type and step.
+    lines: Vec<Vec<usize>>,
+}
 
 impl Files {
     pub fn new(mut files: Vec<File>) -> Self {
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Self(files)
+        let starts = |file: &File| std::iter::once(0).chain(file.text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let lines = files.iter().map(starts).collect();
+        Self { files, lines }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (FileId, &File)> {
-        (0..).map(FileId).zip(&self.0)
+        (0..).map(FileId).zip(&self.files)
     }
 
     /// The file of a span of this set.
     pub fn get(&self, id: FileId) -> Option<&File> {
-        self.0.get(id.0 as usize)
+        self.files.get(id.0 as usize)
     }
 
     /// Line and column of a span's start, both from 1, the column in characters.
     pub fn position(&self, span: Span) -> (usize, usize) {
-        let Some(file) = self.get(span.file) else { return (1, 1) };
+        let (Some(file), Some(lines)) = (self.get(span.file), self.lines.get(span.file.0 as usize)) else { return (1, 1) };
         let mut end = (span.start as usize).min(file.text.len());
         while !file.text.is_char_boundary(end) {
             end -= 1;
         }
-        let before = &file.text[..end];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let line = lines.partition_point(|start| *start <= end);
+        let line_start = line.checked_sub(1).and_then(|line| lines.get(line)).copied().unwrap_or(0);
+        (line.max(1), file.text[line_start..end].chars().count() + 1)
     }
 }

@@ -54,10 +54,13 @@ impl Fit {
             (_, Type::Json) | (Type::Integer, Type::Number) => Ok(()),
             (Type::List(from), Type::List(to)) | (Type::Map(from), Type::Map(to)) => self.fits(from, to),
             (Type::Record(from), Type::Record(to)) => self.record(from, to),
-            (Type::Enum(from), Type::Enum(to)) if from.name != to.name => match from.words.iter().find(|word| !to.words.contains(word)) {
-                Some(word) => Err(Misfit::Word(word.clone())),
-                None => Ok(()),
-            },
+            (Type::Enum(from), Type::Enum(to)) if from.name != to.name => {
+                let known: HashSet<&String> = to.words.iter().collect();
+                match from.words.iter().find(|word| !known.contains(word)) {
+                    Some(word) => Err(Misfit::Word(word.clone())),
+                    None => Ok(()),
+                }
+            }
             _ if same(from, to) => Ok(()),
             _ => Err(Misfit::Other),
         }

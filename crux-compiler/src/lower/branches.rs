@@ -1,5 +1,7 @@
 //! Groups, parallel branches and switches. Branches do not see each other; what is certain behind them differs by verb.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::walk::{Here, Lowered, Walk};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -149,14 +151,17 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn refuse_twice(&mut self, cases: &[MatchCase], ty: Option<&Type>) {
-        // Of integers `1` and `01` are one value.
-        let same = |a: &str, b: &str| a == b || (ty == Some(&Type::Integer) && a.parse::<i64>().is_ok_and(|a| b.parse() == Ok(a)));
-        for (at, case) in cases.iter().enumerate() {
-            if let Some(first) = cases.iter().take(at).find(|before| same(&before.value.value, &case.value.value)) {
+        let mut first: BTreeMap<String, Span> = BTreeMap::new();
+        for case in cases {
+            // Of integers `1` and `01` are one value.
+            let integer = (ty == Some(&Type::Integer)).then(|| case.value.value.parse::<i64>().ok()).flatten();
+            let value = integer.map_or_else(|| case.value.value.clone(), |integer| integer.to_string());
+            if let Some(first) = first.get(&value) {
                 let message = format!("`{}` has two cases", case.value.value);
-                let diagnostic = Diagnostic::error(codes::CASE_TWICE, case.value.span, message).other(first.value.span, "first here");
+                let diagnostic = Diagnostic::error(codes::CASE_TWICE, case.value.span, message).other(*first, "first here");
                 self.sink.push(diagnostic.help("the first one is taken: put the steps together"));
             }
+            first.entry(value).or_insert(case.value.span);
         }
     }
 
@@ -168,8 +173,8 @@ impl<'a> Walk<'_, 'a> {
             }
             return;
         };
-        let left: Vec<&str> =
-            words.words.iter().map(String::as_str).filter(|word| !cases.iter().any(|case| case.value.value == *word)).collect();
+        let named: BTreeSet<&str> = cases.iter().map(|case| case.value.value.as_str()).collect();
+        let left: Vec<&str> = words.words.iter().map(String::as_str).filter(|word| !named.contains(word)).collect();
         match otherwise {
             None if !left.is_empty() => {
                 let named = left.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");

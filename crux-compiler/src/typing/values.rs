@@ -1,6 +1,7 @@
 //! Values of YAML as they stand in `with`, `data`, `output` and `$default`: scalars, texts with `${…}`, lists and records, checked
 //! against the type of their place, or with a type inferred from them where nobody declares one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Checker, article, literals};
@@ -62,27 +63,23 @@ impl Checker<'_> {
     /// The entries of a record of a known type. `owner` says what the record is, as in "`pack` takes".
     pub fn record(&mut self, entries: &[Entry], span: Span, record: &Arc<Record>, owner: &str) -> Option<Expr> {
         let mut complete = true;
-        let mut values: Vec<(usize, Expr)> = Vec::new();
+        let fields: HashMap<&str, &Field> = record.fields.iter().map(|field| (field.name.as_str(), field)).collect();
+        let mut values: HashMap<&str, Option<Expr>> = HashMap::new();
         for entry in entries {
-            let position = record.fields.iter().position(|field| field.name == entry.name.value);
-            let Some((position, field)) = position.and_then(|at| record.fields.get(at).map(|field| (at, field))) else {
+            let Some(field) = fields.get(entry.name.value.as_str()) else {
                 self.unknown_field(record, &entry.name, owner);
                 complete = false;
                 continue;
             };
-            let wanted = &field.ty;
-            match self.value(&entry.value, wanted) {
-                Some(value) => {
-                    if let Some(reason) = literals::out_of_range(&value, field) {
-                        self.sink.push(Diagnostic::error(codes::LITERAL, entry.value.span, reason).label("out of range"));
-                        complete = false;
-                    }
-                    values.push((position, value));
-                }
-                None => complete = false,
+            let value = self.value(&entry.value, &field.ty);
+            if let Some(reason) = value.as_ref().and_then(|value| literals::out_of_range(value, field)) {
+                self.sink.push(Diagnostic::error(codes::LITERAL, entry.value.span, reason).label("out of range"));
+                complete = false;
             }
+            complete &= value.is_some();
+            values.insert(&field.name, value);
         }
-        let given = |field: &Field| entries.iter().any(|entry| entry.name.value == field.name);
+        let given = |field: &Field| values.contains_key(field.name.as_str());
         let missing: Vec<&Field> = record.fields.iter().filter(|field| !may_be_left_out(field) && !given(field)).collect();
         if let Some(first) = missing.first() {
             let names = missing.iter().map(|field| format!("`{}`", field.name)).collect::<Vec<_>>().join(", ");
@@ -94,8 +91,8 @@ impl Checker<'_> {
         if !complete {
             return None;
         }
-        let fields = record.fields.iter().enumerate().map(|(at, field)| {
-            let value = values.iter().find(|(position, _)| *position == at).map(|(_, value)| value.clone());
+        let fields = record.fields.iter().map(|field| {
+            let value = values.remove(field.name.as_str()).flatten();
             let absent = || field.default.clone().unwrap_or(Expr { ty: field.ty.clone(), kind: ExprKind::Null });
             (field.name.clone(), value.unwrap_or_else(absent))
         });

@@ -1,0 +1,5 @@
+//! Compiles the pipelines of the workloads.
+
+fn main() {
+    crux_compiler::cargo::compile("pipelines");
+}

@@ -1,0 +1,5 @@
+//! Floors: the least that a workload's promise costs on this machine, measured in the same run. They make the same rows of the same
+//! bytes durable, and leave out everything else.
+
+pub mod rows;
+pub mod sketch;

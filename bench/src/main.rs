@@ -1,0 +1,89 @@
+//! Workloads beside their floors, printed as one table. Run it on a release build: `cargo run --release -p crux-bench`.
+//!
+//! `workload` holds what is measured, `floor` what it is held against, `crux` the engine under measurement.
+
+mod crux;
+mod floor;
+mod measure;
+mod report;
+mod watch;
+mod workload;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use workload::{ALL, Setting, Workload};
+
+/// What can go wrong in a bench is shown as it is and ends it.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Measures Crux beside its floors.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Which workloads; all without a name. `--list` shows them.
+    names: Vec<String>,
+    /// Short runs, one each: does everything work?
+    #[arg(long)]
+    quick: bool,
+    /// Leaves the floors out, for profiles.
+    #[arg(long)]
+    no_floors: bool,
+    /// Of workloads that come with several numbers of instances or clients, only this one.
+    #[arg(long)]
+    only: Option<usize>,
+    /// Runs per figure; their median counts.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Where databases are made: on the disk that is to be measured. Beside the executable if it is not said.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Shows the workloads.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> Outcome<()> {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        ALL.iter().for_each(|workload| println!("{:10} {}", workload.name, workload.about));
+        return Ok(());
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("this is not a release build: its figures say nothing");
+    }
+    let workloads = chosen(&arguments.names)?;
+    let directory = match arguments.directory {
+        Some(directory) => directory,
+        None => std::env::current_exe()?.parent().ok_or("the executable is in no directory")?.to_owned(),
+    };
+    let setting = Setting {
+        runs: if arguments.quick { 1 } else { arguments.runs.max(1) },
+        quick: arguments.quick,
+        floors: !arguments.no_floors,
+        only: arguments.only,
+        directory,
+    };
+    let mut rows = Vec::new();
+    for workload in workloads {
+        eprintln!("{}: {} …", workload.name, workload.about);
+        let measured = (workload.run)(&setting)?;
+        eprintln!("{}", report::table(&measured));
+        rows.extend(measured);
+    }
+    println!("{}", report::table(&rows));
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Outcome<Vec<&'static Workload>> {
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    let known = || ALL.iter().map(|workload| workload.name).collect::<Vec<_>>().join(", ");
+    let find = |name: &String| {
+        ALL.iter()
+            .find(|workload| workload.name == name)
+            .ok_or_else(|| format!("there is no workload `{name}`; there are {}", known()).into())
+    };
+    names.iter().map(find).collect()
+}

@@ -83,7 +83,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, bytes) = SIZES.into_iter().find(|(_, bytes)| self.0 >= *bytes && self.0 % bytes == 0).unwrap_or(("B", 1));
+        let (unit, bytes) = SIZES.into_iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes)).unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / bytes)
     }
 }

@@ -1,0 +1,85 @@
+//! What arrives while an instance may not move, and how it runs on.
+
+use super::super::Time;
+use super::super::effect::{Effects, Note};
+use super::super::event::{Outcome, StepEvent, StepHappened};
+use super::super::flow::{Flow, Refused, Why};
+use super::super::part::{Open, Part};
+use super::{Life, Machine, Run, is_held};
+
+impl<M: Machine> Run<M> {
+    /// Records what arrives while nothing may move.
+    pub(super) fn hold(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
+        let stopping = matches!(self.life, Life::Stopping { .. });
+        let mut answer = Err(Why::NotOpen);
+        if let Some(state) = &self.state {
+            state.open(&mut |open| match open {
+                Open::Task(task) if task.path == event.path && !is_held(&self.held, &event.path) => {
+                    answer = match (&event.what, M::DEFINITION.task(event.path.node)) {
+                        (StepHappened::TimerFired { .. } | StepHappened::Retry { .. }, _) | (_, None) => Err(Why::NotOpen),
+                        (what, Some(meta)) => task.accepts(what, meta),
+                    };
+                }
+                // Whether it fulfils the wait's condition is seen when the instance goes on; so several may be held for one wait.
+                Open::Wait { path, .. } if path == event.path && !stopping && matches!(event.what, StepHappened::Received { .. }) => {
+                    answer = Ok(());
+                }
+                _ => {}
+            });
+        }
+        answer?;
+        match &event.what {
+            StepHappened::Started { .. } => {
+                // Only moves the task's time-outs; nothing can come of it.
+                return self.advance_quietly(event, now, out);
+            }
+            StepHappened::Completed { result, .. } => self.undo.completed(&event.path, result),
+            StepHappened::Failed { outcome: Outcome::Unknown, .. } | StepHappened::Lost { .. } => self.undo.unknown(&event.path),
+            _ => {}
+        }
+        self.held.push(event.clone());
+        match &self.life {
+            Life::Stopping { .. } => self.stop_further(now, out),
+            // A person, or a late worker, gave the result of the step that waited for one.
+            Life::Parked { undoing: None, .. } if matches!(event.what, StepHappened::Completed { .. }) => {
+                let before = self.exhausted.len();
+                self.exhausted.retain(|waiting| waiting.path != event.path);
+                if before > 0 && self.exhausted.is_empty() {
+                    out.notes.push(Note::Resumed);
+                    self.thaw(now, out);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn advance_quietly(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
+        let mut exhausted = None;
+        let (slot, mut fx) = self.fx(now, out, &mut exhausted);
+        let Some(state) = slot.take() else { return Err(Why::NotOpen) };
+        let (state, answer) = match M::apply(state, event, &mut fx) {
+            Ok(Flow::Stay(state)) => (Some(state), Ok(())),
+            Ok(Flow::Done(_) | Flow::Failed(_)) => (None, Ok(())),
+            Err(Refused(state, why)) => (Some(state), Err(why)),
+        };
+        *slot = state;
+        answer
+    }
+
+    /// Runs on: what was held while frozen is applied now.
+    pub(super) fn thaw(&mut self, now: Time, out: &mut Effects) {
+        self.life = Life::Running;
+        let mut held = std::mem::take(&mut self.held).into_iter();
+        while let Some(event) = held.next() {
+            if self.is_frozen() {
+                // One of them failed the instance again; the rest stays held.
+                self.held.push(event);
+                self.held.extend(held);
+                return;
+            }
+            // Held events were accepted; one that an earlier one has made void (its group was stopped) is passed over.
+            let _void = self.advance(&event, now, out);
+        }
+    }
+}

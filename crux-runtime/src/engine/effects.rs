@@ -396,12 +396,20 @@ impl Entry {
         }
     }
 
-    pub(super) fn delivered(&mut self, path: Path, attempt: u32) {
+    pub(super) fn delivered(&mut self, path: Path, attempt: u32, now: Time) {
+        if self.meta(&path).is_some_and(|meta| !meta.contract.reports_started) {
+            for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+                running.began_at = running.began_at.or(Some(now));
+            }
+        }
         let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
         self.outstanding.retain(|outstanding| !this(&outstanding.what));
     }
 
     pub(super) fn undelivered(&mut self, path: Path, attempt: u32, reason: String, now: Time) {
+        for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+            running.began_at = None;
+        }
         for outstanding in &mut self.outstanding {
             if let Pending::Task { path: p, attempt: a, stuck } = &mut outstanding.what
                 && (*p, *a) == (path, attempt)

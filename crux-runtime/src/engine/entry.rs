@@ -165,13 +165,21 @@ impl Entry {
             Open::Task(task) => {
                 let meta = self.meta(&task.path)?;
                 let running = self.running.iter().find(|running| (running.path, running.attempt) == (task.path, task.number));
-                let began_at = running.and_then(|running| running.began_at);
+                // A task that reached nobody yet does not run, however long its service is down.
+                let sent_at = || (!meta.contract.reports_started && !self.is_under_way(task.path, task.number)).then_some(task.sent_at);
+                let began_at = running.and_then(|running| running.began_at).or_else(sent_at);
                 let heard_at = running.and_then(|running| running.heard_at);
                 task.next_timer(meta, began_at, heard_at, now)
             }
             Open::Wait { due, .. } => due.map(|due| (due, Timer::Timeout)),
             Open::Timer { due, timer, .. } => Some((*due, *timer)),
         }
+    }
+
+    /// Whether a task is still on its way to whoever works on it, or runs in this process.
+    fn is_under_way(&self, path: Path, attempt: u32) -> bool {
+        let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
+        self.outstanding.iter().any(|outstanding| this(&outstanding.what))
     }
 
     /// Timers that are due, in the order of the definition: the step, its attempt if it is a task, and which timer.

@@ -47,7 +47,19 @@ pub(super) async fn look_back(core: &Core, instance: InstanceId, step: &StepRef,
             Err(Error::NotNow(format!("the instance has {}; the step {step} was not completed in time", record.status.word())))
         }
         (None, _, true) => Err(Error::NotNow(format!("the step {step} is not under way"))),
+        (None, _, false) if is_defined(core, &record.definition, instance, step) => {
+            Err(Error::NotNow(format!("the step {step} has not begun")))
+        }
         (None, _, false) => Err(Error::UnknownStep(step.to_string())),
+    }
+}
+
+/// Whether the definition has the step, though the journal does not name it yet. Of steps in loops only their paths can tell.
+fn is_defined(core: &Core, definition: &str, instance: InstanceId, step: &StepRef) -> bool {
+    let Some(workflow) = core.app.by_hash(definition) else { return false };
+    match step {
+        StepRef::Path(path) => workflow.definition.parse_path(path).is_some(),
+        StepRef::Id(id) => workflow.definition.nodes.iter().any(|node| instance.step(node.path) == *id),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What arrives while an instance may not move, and how it runs on.
 
-use super::super::Time;
 use super::super::effect::{Effects, Note};
 use super::super::event::{Outcome, StepEvent, StepHappened};
 use super::super::flow::{Flow, Refused, Why};
 use super::super::part::{Open, Part};
+use super::super::{Definition, Failure, Path, Time};
 use super::{Life, Machine, Run, is_held};
 
 impl<M: Machine> Run<M> {
@@ -31,6 +31,10 @@ impl<M: Machine> Run<M> {
         match &event.what {
             StepHappened::Started { .. } => {
                 // Only moves the task's time-outs; nothing can come of it.
+                return self.advance_quietly(event, now, out);
+            }
+            // It waits for a person, like the one for which the instance was parked, and can be retried like that one.
+            StepHappened::Failed { next: None, failure, .. } if self.is_parked() && !is_caught(M::DEFINITION, &event.path, failure) => {
                 return self.advance_quietly(event, now, out);
             }
             StepHappened::Completed { result, .. } => self.undo.completed(&event.path, result),
@@ -64,7 +68,12 @@ impl<M: Machine> Run<M> {
             Err(Refused(state, why)) => (Some(state), Err(why)),
         };
         *slot = state;
+        self.exhausted.extend(exhausted);
         answer
+    }
+
+    fn is_parked(&self) -> bool {
+        matches!(self.life, Life::Parked { undoing: None, .. })
     }
 
     /// Runs on: what was held while frozen is applied now.
@@ -82,4 +91,9 @@ impl<M: Machine> Run<M> {
             let _void = self.advance(&event, now, out);
         }
     }
+}
+
+/// Whether some `catch` takes the failure; the same question as when an attempt's failure is applied.
+fn is_caught(definition: &Definition, path: &Path, failure: &Failure) -> bool {
+    definition.node(path.node).is_some_and(|node| node.caught.takes(&failure.name))
 }

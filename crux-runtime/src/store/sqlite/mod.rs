@@ -124,8 +124,7 @@ impl Store for Sqlite {
     }
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
-        let heads = self.heads.clone();
-        self.readers.ask(move |conn| read::record(conn, &heads, instance))
+        self.readers.ask(move |conn| read::record(conn, instance))
     }
 
     fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>> {

@@ -1,0 +1,202 @@
+//! The life of an instance: forward, retry, catch, stop, undo, park and pause.
+
+use crux_runtime::machine::{Event, Outcome, Phase, Timer, Why};
+
+use crate::driver::Driver;
+use crate::order::{Order, Parking};
+
+const BIG: &str = r#"{"order":"7","big":true}"#;
+const SMALL: &str = r#"{"order":"7","big":false}"#;
+const LINES: &str = r#"{"lines":["a","b","c"]}"#;
+
+fn reserved(input: &str) -> Driver {
+    let mut run = Driver::start::<Order>(input);
+    run.complete("reserve", LINES).unwrap();
+    run
+}
+
+#[test]
+fn a_whole_instance_runs_in_the_order_of_its_definition() {
+    let mut run = Driver::start::<Order>(BIG);
+    assert_eq!(run.effects(), ["hook workflow.start", r#"dispatch reserve #1 {"order":"7"}"#]);
+
+    run.complete("reserve", LINES).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch look/seo #1 {"order":"7"}"#, r#"dispatch look/score #1 {"order":"7"}"#]);
+    assert_eq!(run.open(), ["look Timeout at 61000", "look/seo #1", "look/score #1"]);
+
+    run.complete("look/score", r#"{"value":0.5}"#).unwrap();
+    assert_eq!(run.effects().len(), 0);
+    run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
+    assert_eq!(run.effects().len(), 2, "two elements at once: {:?}", run.effects());
+    assert_eq!(run.open(), ["ship[0]/label #1", "ship[1]/label #1"]);
+
+    run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch ship[2]/label #1 {"line":"c","order":""}"#]);
+    run.complete("ship[2]/label", r#"{"code":"C"}"#).unwrap();
+    run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"],"score":0.5,"ticket":null}"#]);
+
+    run.complete("close", r#"{"at":"noon"}"#).unwrap();
+    assert_eq!(run.effects(), ["hook workflow.completed"]);
+    assert_eq!(run.output().as_deref(), Some(r#"{"codes":["A","B","C"],"closed":"noon"}"#));
+    assert_eq!(run.phase(), Phase::Completed);
+    assert!(run.open().is_empty());
+}
+
+#[test]
+fn a_skipped_step_has_no_task_and_no_result() {
+    let mut run = reserved(SMALL);
+    assert_eq!(run.open(), ["look Timeout at 61000", "look/seo #1"]);
+    run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
+    for line in ["ship[0]/label", "ship[1]/label", "ship[2]/label"] {
+        run.complete(line, r#"{"code":"X"}"#).unwrap();
+    }
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["X","X","X"],"score":null,"ticket":null}"#]);
+}
+
+#[test]
+fn what_is_not_open_or_not_of_the_type_is_refused_and_changes_nothing() {
+    let mut run = reserved(BIG);
+    let before = run.open();
+    assert_eq!(run.complete("reserve", LINES), Err(Why::NotOpen));
+    assert_eq!(run.complete("close", r#"{"at":"noon"}"#), Err(Why::NotOpen));
+    assert_eq!(run.complete("ship[0]/label", r#"{"code":"A"}"#), Err(Why::NotOpen));
+    assert_eq!(
+        run.complete("look/score", r#"{"value":"high"}"#),
+        Err(Why::Invalid("value: invalid type: string \"high\", expected f64".into()))
+    );
+    assert_eq!(run.fire("look", Timer::Sleep), Err(Why::NotOpen));
+    assert_eq!(run.open(), before);
+    assert!(run.effects().is_empty());
+}
+
+#[test]
+fn a_failed_attempt_is_made_again_after_its_back_off() {
+    let mut run = reserved(BIG);
+    run.fail("look/seo", 1, "Unavailable").unwrap();
+    assert!(run.effects().is_empty());
+    assert_eq!(run.fail("look/seo", 1, "Unavailable"), Err(Why::Superseded));
+    run.now.0 += 100;
+    run.fire("look/seo", Timer::Retry).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch look/seo #2 {"order":"7"}"#]);
+    // A success counts from any attempt.
+    run.step(
+        "look/seo",
+        crux_runtime::machine::StepHappened::Completed { attempt: Some(1), result: crate::driver::raw(r#"{"title":"t"}"#) },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_caught_failure_in_a_branch_stops_the_others_and_then_runs_the_catch() {
+    let mut run = reserved(BIG);
+    run.fail("look/seo", 1, "InvalidInput").unwrap();
+    assert_eq!(run.effects(), ["cancel look/score"]);
+    assert_eq!(run.open(), ["look/score #1"], "its attempt runs to its end");
+    run.complete("look/score", r#"{"value":0.5}"#).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch look/apologise #1 {"why":"InvalidInput: it did not work"}"#]);
+    run.complete("look/apologise", r#"{"ticket":9}"#).unwrap();
+    for line in ["ship[0]/label", "ship[1]/label", "ship[2]/label"] {
+        run.complete(line, r#"{"code":"X"}"#).unwrap();
+    }
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["X","X","X"],"score":null,"ticket":9}"#]);
+    // An empty catch, by name.
+    run.fail("close", 1, "Refused").unwrap();
+    run.now.0 += 100;
+    run.fire("close", Timer::Retry).unwrap();
+    run.fail("close", 2, "Refused").unwrap();
+    assert_eq!(run.output().as_deref(), Some(r#"{"codes":["X","X","X"],"closed":null}"#));
+}
+
+#[test]
+fn a_group_that_times_out_fails_as_a_whole() {
+    let mut run = reserved(BIG);
+    run.now.0 += 60_000;
+    run.fire("look", Timer::Timeout).unwrap();
+    assert_eq!(run.effects(), ["cancel look/seo", "cancel look/score"]);
+    run.fail("look/seo", 1, "Unavailable").unwrap();
+    assert!(run.effects().is_empty(), "no retry while stopping: {:?}", run.effects());
+    run.end_attempt("look/score", 1, Outcome::Unknown, "Timeout").unwrap();
+    assert_eq!(run.effects(), [r#"dispatch look/apologise #1 {"why":"Timeout: the step's time-out passed"}"#]);
+}
+
+#[test]
+fn an_uncaught_failure_undoes_what_was_done_newest_first() {
+    let mut run = reserved(SMALL);
+    run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
+    run.fail("ship[0]/label", 1, "InvalidInput").unwrap();
+    assert_eq!(run.effects(), ["cancel ship[1]/label"]);
+    assert_eq!(run.phase(), Phase::Stopping);
+    run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch reserve/undo #1 {"order":"7","lines":3}"#]);
+    assert_eq!(run.phase(), Phase::Undoing);
+    assert_eq!(run.cancel(), Err(Why::NotNow("the instance is already stopping")));
+    run.complete("reserve/undo", "{}").unwrap();
+    assert_eq!(run.effects(), ["hook workflow.failed"]);
+    assert_eq!(run.phase(), Phase::Failed);
+    assert_eq!(run.failure(), "InvalidInput: it did not work");
+}
+
+#[test]
+fn a_step_whose_outcome_is_unknown_is_undone_and_one_that_surely_failed_is_not() {
+    let mut run = Driver::start::<Order>(BIG);
+    run.end_attempt("reserve", 1, Outcome::Unknown, "Timeout").unwrap();
+    assert_eq!(run.effects(), [r#"dispatch reserve/undo #1 {"order":"7","lines":0}"#]);
+    assert!(run.failure().starts_with("OutcomeUnknown"), "{}", run.failure());
+
+    let mut run = Driver::start::<Order>(BIG);
+    run.fail("reserve", 1, "InvalidInput").unwrap();
+    assert_eq!(run.effects(), ["hook workflow.failed"]);
+}
+
+#[test]
+fn cancel_lets_attempts_end_and_then_undoes() {
+    let mut run = reserved(BIG);
+    run.cancel().unwrap();
+    assert_eq!(run.effects(), ["cancel look/seo", "cancel look/score"]);
+    run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
+    run.fail("look/score", 1, "Unavailable").unwrap();
+    assert_eq!(run.effects(), [r#"dispatch reserve/undo #1 {"order":"7","lines":3}"#]);
+    run.fail("reserve/undo", 1, "Unavailable").unwrap();
+    assert_eq!(run.phase(), Phase::Parked);
+    run.apply(Event::RetryRequested { step: None, input: None }).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch reserve/undo #2 {"order":"7","lines":3}"#]);
+    run.complete("reserve/undo", "{}").unwrap();
+    assert_eq!(run.phase(), Phase::Cancelled);
+}
+
+#[test]
+fn a_parked_instance_goes_on_by_retry_with_another_input() {
+    let mut run = Driver::start::<Parking>(BIG);
+    run.complete("reserve", LINES).unwrap();
+    run.complete("look/score", r#"{"value":0.5}"#).unwrap();
+    run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
+    run.fail("ship[0]/label", 1, "InvalidInput").unwrap();
+    assert_eq!(run.phase(), Phase::Parked);
+    assert!(run.effects().is_empty());
+    // What arrives meanwhile is kept and counts later.
+    run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
+    let step = Some(run.path("ship[0]/label"));
+    let wrong = run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":1,"order":""}"#)) });
+    assert_eq!(wrong, Err(Why::Invalid("line: invalid type: integer `1`, expected a string".into())));
+    run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":"z","order":""}"#)) }).unwrap();
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch ship[0]/label #2 {"line":"z","order":""}"#, r#"dispatch ship[2]/label #1 {"line":"c","order":""}"#]
+    );
+    run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
+    run.complete("ship[2]/label", r#"{"code":"C"}"#).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"],"score":0.5,"ticket":null}"#]);
+}
+
+#[test]
+fn while_paused_results_are_recorded_and_nothing_starts() {
+    let mut run = reserved(SMALL);
+    run.apply(Event::PauseRequested).unwrap();
+    run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
+    assert!(run.effects().is_empty());
+    assert!(run.open().is_empty(), "{:?}", run.open());
+    assert_eq!(run.fire("look", Timer::Timeout), Err(Why::NotOpen));
+    run.apply(Event::ResumeRequested).unwrap();
+    assert_eq!(run.open(), ["ship[0]/label #1", "ship[1]/label #1"]);
+}

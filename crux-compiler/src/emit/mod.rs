@@ -5,7 +5,6 @@
 //! stands around them.
 
 mod app;
-mod choose;
 mod contracts;
 mod expr;
 mod function;

@@ -1,7 +1,0 @@
-//! The deployed binary.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    crux::main()
-}

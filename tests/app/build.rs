@@ -1,0 +1,5 @@
+//! Compiles the pipelines of these tests.
+
+fn main() {
+    crux_compiler::cargo::compile("pipelines");
+}

@@ -1,0 +1,3 @@
+//! What `build.rs` has made of `pipelines/*.yaml`.
+
+include!(concat!(env!("OUT_DIR"), "/pipelines.rs"));

@@ -1,0 +1,195 @@
+//! The process: how it begins, what stops it from beginning, how it ends, and what the next one finds.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::kit::{Reply, Server, Service, Socket, eventually};
+use crate::server;
+
+/// Runs `serve` and expects it to end by itself; what it says, and with which code.
+fn refused(server: &Server, arguments: &[&str], environment: &[(&str, &str)]) -> (String, Option<i32>) {
+    let output = server.command().arg("serve").args(arguments).envs(environment.iter().copied()).output().unwrap();
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_with_the_mend() {
+    let server = server("");
+    let port = server.port().to_string();
+    let (text, code) = refused(&server, &["--store", "other.db"], &[("CRUX_SERVER__PORT", &port)]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains(&format!("port {port} of 127.0.0.1 is in use")) && text.contains("--port"), "{text}");
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_file_is_refused_by_name() {
+    let server = server("");
+    let (text, code) = refused(&server, &[], &[]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("crux.db is in use by another process"), "{text}");
+    assert_eq!(server.client().get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_misspelt_key_stops_the_start() {
+    let mut server = server("");
+    server.kill();
+    std::fs::write(server.folder().join("crux.yaml"), "server:\n  shutdwon: 5s\n").unwrap();
+    let (text, code) = refused(&server, &[], &[]);
+    assert_eq!(
+        (text.as_str(), code),
+        ("error: crux.yaml:2:3: server.shutdwon: there is no such setting; did you mean `shutdown`?\n", Some(2))
+    );
+    let (text, code) = refused(&server, &[], &[("CRUX_SERVER__POTR", "1")]);
+    assert!(text.contains("did you mean") && code == Some(2), "{text}");
+}
+
+#[tokio::test]
+async fn an_address_that_others_can_reach_stops_the_start() {
+    let mut server = server("");
+    server.kill();
+    let (text, code) = refused(&server, &[], &[("CRUX_SERVER__HOST", "0.0.0.0")]);
+    assert!(text.contains("server.host: `0.0.0.0` is reachable from other machines") && code == Some(2), "{text}");
+}
+
+#[tokio::test]
+async fn a_value_that_a_workflow_reads_and_nobody_has_set_stops_the_start() {
+    let mut server = server("");
+    server.kill();
+    std::fs::write(server.folder().join("crux.yaml"), "").unwrap();
+    let (text, code) = refused(&server, &[], &[]);
+    assert!(text.contains("`trip` reads `config.HOME`, which is not set") && code == Some(1), "{text}");
+}
+
+#[tokio::test]
+async fn a_service_of_an_unknown_step_type_stops_the_start() {
+    let mut server = server("");
+    server.kill();
+    let config = "services: { a: { url: 'http://localhost:1/', steps: [prepaer] } }\nconfig: { HOME: Ghent }\n";
+    std::fs::write(server.folder().join("crux.yaml"), config).unwrap();
+    let (text, code) = refused(&server, &[], &[]);
+    assert!(text.contains("services.a.steps") && text.contains("prepaer") && code == Some(1), "{text}");
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_refused() {
+    let mut server = server("");
+    server.kill();
+    let file = rusqlite::Connection::open(server.folder().join("crux.db")).unwrap();
+    file.pragma_update(None, "user_version", 99).unwrap();
+    drop(file);
+    let (text, code) = refused(&server, &[], &[]);
+    assert!(text.contains("newer version of Crux (format 99") && code == Some(1), "{text}");
+}
+
+#[tokio::test]
+async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_moved() {
+    let mut server = server("");
+    let id = server.client().start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
+    server.client().until(&id, "waiting").await;
+    server.tell_to_end();
+    assert!(server.ended().success());
+    // As if another build had started it.
+    let file = rusqlite::Connection::open(server.folder().join("crux.db")).unwrap();
+    assert!(file.execute("UPDATE kind SET definition = 'feed'", []).unwrap() > 0);
+    drop(file);
+    server.restart();
+    let client = server.client();
+    let document = client.status(&id).await;
+    assert_eq!((&document["workflow"], &document["metadata"]["status"]), (&json!("nap"), &json!("waiting")));
+    let answer = client.tell(&id, "cancel", &json!({})).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "no-definition"));
+    // Others are not disturbed.
+    let answer = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await;
+    assert_eq!(answer.json()["metadata"]["status"], "completed");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill_and_goes_on() {
+    let service = Service::start(|_| Reply::Later).await;
+    let mut server = server(&service.config(&["prepare", "finish"]));
+    let id = server.client().start("/api/v1/workflow/work", &json!({"item": "cup"})).await;
+    service.task("prepare", 1).await;
+    assert_eq!(server.client().complete(&id, "prepare", &json!({"size": 5})).await.text("status"), "accepted");
+    server.kill();
+    server.restart();
+    let client = server.client();
+    assert_eq!(service.task("finish", 1).await["input"], json!({"size": 5}));
+    assert_eq!(client.complete(&id, "prepare", &json!({"size": 5})).await.text("status"), "duplicate");
+    client.complete(&id, "finish", &json!({"label": "L"})).await;
+    client.until(&id, "completed").await;
+}
+
+#[tokio::test]
+async fn a_timer_that_came_due_while_nothing_ran_fires_at_once() {
+    let mut server = server("");
+    let id = server.client().start("/api/v1/workflow/nap", &json!({"nap": "500ms"})).await;
+    server.kill();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    server.restart();
+    server.client().until(&id, "completed").await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_end_finishes_what_runs_and_refuses_what_is_new() {
+    let service = Service::start(|task| {
+        let done = Reply::Done(if task["step_type"] == "prepare" { json!({"size": 1}) } else { json!({"label": "L"}) });
+        Reply::After(Duration::from_millis(500), Box::new(done))
+    })
+    .await;
+    let mut server = server(&service.config(&["prepare", "finish"]));
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/work", &json!({"item": "cup"})).await;
+    let mut socket = Socket::follow(&server, &id).await;
+    let mut gateway = Socket::open(&server, "").await;
+    service.task("prepare", 1).await;
+    let told = Instant::now();
+    server.tell_to_end();
+    assert_eq!(gateway.next().await, None);
+    assert_eq!(gateway.closed, Some(1001));
+    socket.rest().await;
+    assert_eq!(socket.closed, Some(1001));
+    assert!(server.ended().success());
+    assert!(told.elapsed() < Duration::from_secs(20), "it took {:?}", told.elapsed());
+    server.restart();
+    // Whatever was not finished goes on.
+    server.client().until(&id, "completed").await;
+}
+
+#[tokio::test]
+async fn a_server_whose_work_does_not_end_ends_all_the_same() {
+    let service = Service::start(|_| Reply::After(Duration::from_secs(3600), Box::new(Reply::Later))).await;
+    let mut server = server(&format!("{}server: {{ shutdown: 1s }}\n", service.config(&["prepare", "finish"])));
+    server.client().start("/api/v1/workflow/work", &json!({"item": "cup"})).await;
+    service.task("prepare", 1).await;
+    let told = Instant::now();
+    server.tell_to_end();
+    assert!(server.ended().success());
+    assert!(told.elapsed() < Duration::from_secs(5), "it took {:?}", told.elapsed());
+}
+
+#[tokio::test]
+async fn health_and_figures() {
+    let server = server("server: { environment: test }");
+    let client = server.client();
+    let health = client.get("/health").await;
+    assert_eq!((health.status, health.json()["status"].as_str(), health.json()["environment"].as_str()), (200, Some("ok"), Some("test")));
+    assert_eq!((client.get("/health/live").await.status, client.get("/health/ready").await.status), (200, 200));
+    client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await;
+    client.post("/api/v1/workflow/double", &json!({})).await;
+    let figures = eventually("the figures", || async {
+        let text = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
+        text.contains("crux_instances_completed_total 1").then_some(text)
+    })
+    .await;
+    for line in [
+        "crux_instances_started_total 1",
+        "crux_transitions_total 3",
+        "crux_steps_completed_total 2",
+        r#"crux_http_requests_total{method="POST",route="/api/v1/workflow/double",status="422"} 1"#,
+    ] {
+        assert!(figures.lines().any(|found| found == line), "no `{line}` in:\n{figures}");
+    }
+    assert!(figures.ends_with("# EOF\n"));
+}

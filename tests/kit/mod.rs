@@ -1,0 +1,35 @@
+//! The test kit: the built binary as a process that can be killed, services that do as they are told, and clients that others wrote.
+//! Shared by the test files of several packages, so that not everything is used everywhere.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod http;
+pub mod server;
+pub mod service;
+pub mod socket;
+
+use std::time::{Duration, Instant};
+
+pub use http::{Answer, Client};
+pub use server::Server;
+pub use service::{Reply, Service};
+pub use socket::Socket;
+
+/// How long anything may take that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until there is an answer.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The input of the order workflow.
+pub fn order(id: &str) -> serde_json::Value {
+    serde_json::json!({"orderId": id, "customerId": "CUST-89101", "bookingTime": "2025-08-21T14:25:36Z"})
+}

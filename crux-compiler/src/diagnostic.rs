@@ -48,6 +48,18 @@ impl Diagnostic {
         Self { code, severity, message, span, label: String::new(), others: Vec::new(), notes: Vec::new(), helps: Vec::new() }
     }
 
+    /// Texts may quote what the user wrote, which may be of any length.
+    fn bounded(mut self) -> Self {
+        let texts = [&mut self.message, &mut self.label].into_iter().chain(self.others.iter_mut().map(|(_, label)| label));
+        for text in texts.chain(&mut self.notes).chain(&mut self.helps) {
+            if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        self
+    }
+
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
@@ -69,28 +81,45 @@ impl Diagnostic {
     }
 }
 
+/// Most diagnostics that one sink keeps. Whoever has more reads the first ones, mends them and comes back.
+pub const KEPT_MAX: usize = 1000;
+
+/// Longest text of a diagnostic, in characters.
+const TEXT_CHARS_MAX: usize = 600;
+
 /// Collects diagnostics.
 #[derive(Debug, Default)]
 pub struct Sink {
     all: Vec<Diagnostic>,
+    errors: usize,
 }
 
 impl Sink {
+    /// Beyond [`KEPT_MAX`] they are counted only.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.all.push(diagnostic);
+        self.errors += usize::from(diagnostic.severity == Severity::Error);
+        if !self.is_full() {
+            self.all.push(diagnostic.bounded());
+        }
     }
 
     pub fn append(&mut self, mut other: Sink) {
+        self.errors += other.errors;
         self.all.append(&mut other.all);
     }
 
     pub fn has_errors(&self) -> bool {
-        self.all.iter().any(|d| d.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// How many errors there are so far.
     pub fn errors(&self) -> usize {
-        self.all.iter().filter(|d| d.severity == Severity::Error).count()
+        self.errors
+    }
+
+    /// Whether the work for one more diagnostic is in vain.
+    pub fn is_full(&self) -> bool {
+        self.all.len() >= KEPT_MAX
     }
 
     /// In the order of files and places.

@@ -10,6 +10,9 @@ use crate::source::{FileId, Files, Span};
 /// More are counted, not shown: a file of another format would scroll everything else away.
 const SHOWN_MAX: usize = 100;
 
+/// Of longer lines only the place is shown: no screen holds them, and to lay one out takes its time.
+const LINE_BYTES_MAX: usize = 2000;
+
 /// Whether to use terminal colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -94,6 +97,10 @@ fn snippet<'a>(files: &'a Files, diagnostic: &'a Diagnostic, id: FileId) -> Opti
     let (first, last) = (floor(&file.text, first), floor(&file.text, last));
     let from = file.text[..first].rfind('\n').map_or(0, |at| at + 1);
     let to = file.text[last..].find('\n').map_or(file.text.len(), |at| last + at);
+    if file.text[from..to].lines().any(|line| line.len() > LINE_BYTES_MAX) {
+        let (line, column) = files.position(places.first().map_or(diagnostic.span, |(span, ..)| *span));
+        return Some(Origin::path(&file.path).line(line).char_column(column).into());
+    }
     let line_number = file.text[..from].matches('\n').count() + 1;
     let annotations = places.into_iter().map(|(span, label, kind)| annotate(&file.text, span, label, kind, from));
     let snippet: Snippet<'a, Annotation<'a>> = Snippet::source(&file.text[from..to]).path(&file.path).line_start(line_number).fold(true);

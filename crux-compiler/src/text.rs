@@ -65,60 +65,136 @@ impl Text {
 fn align(value: &str, source: &str, base: u32) -> Places {
     let at = |offset: usize| base.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
     let quote = source.chars().next().filter(|c| matches!(c, '"' | '\''));
-    let mut next = if quote.is_some() { 1 } else { 0 };
-    if quote.is_none() && source.starts_with(['|', '>']) {
-        // The header of a block scalar is no part of its value.
-        next = source.find('\n').map_or(source.len(), |end| end + 1);
+    let inside = usize::from(quote.is_some());
+    if source.get(inside..source.len().saturating_sub(inside)) == Some(value) {
+        return Places::Exact(at(inside));
     }
+    let mut search = Search { source, next: inside, quote, blanks_end: 0, last_break: 0 };
     let mut runs: Vec<(u32, u32)> = Vec::new();
     let mut expected = usize::MAX;
     for (value_at, c) in value.char_indices() {
-        let (start, end) = find(c, source, next, quote);
+        let start = search.find(c);
         if start != expected {
             runs.push((u32::try_from(value_at).unwrap_or(u32::MAX), at(start)));
         }
         // After an escape the source has advanced further than the value, so what follows is a run of its own.
-        expected = if end - start == c.len_utf8() { end } else { usize::MAX };
-        next = end;
+        expected = if search.next - start == c.len_utf8() { search.next } else { usize::MAX };
     }
-    match runs[..] {
-        [] => Places::Exact(at(next)),
-        [(0, start)] => Places::Exact(start),
-        _ => Places::Runs(runs.into()),
-    }
+    Places::Runs(runs.into())
 }
 
-/// Where in `source`, from `next` on, the character `c` of the value stands: start and end.
-fn find(c: char, source: &str, next: usize, quote: Option<char>) -> (usize, usize) {
-    let rest = &source[next..];
-    match (quote, rest.as_bytes()) {
-        (Some('"'), [b'\\', b'\n' | b'\r', ..]) => {
-            // An escaped line break, and the indentation after it, stand for nothing.
-            let after = rest[1..].trim_start();
-            return find(c, source, source.len() - after.len(), None.or(quote));
+/// What YAML folds; other white space is text like any other.
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// Goes through the source of a scalar, always forward.
+struct Search<'a> {
+    source: &'a str,
+    next: usize,
+    quote: Option<char>,
+    /// Of the run of blanks and line breaks that was looked at last: its end, and the end of its last line break.
+    blanks_end: usize,
+    last_break: usize,
+}
+
+impl Search<'_> {
+    /// Where the character `c` of the value stands; the search goes on behind it.
+    fn find(&mut self, c: char) -> usize {
+        if self.quote == Some('"') && self.rest().starts_with('\\') {
+            return self.escape();
         }
-        (Some('"'), [b'\\', kind, ..]) => {
-            let len = match kind {
-                b'x' => 4,
-                b'u' => 6,
-                b'U' => 10,
-                _ => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-            };
-            return (next, ceil_boundary(source, next + len));
+        let start = self.next;
+        if self.quote == Some('\'') && self.rest().starts_with("''") {
+            self.next += 2;
+            return start;
         }
-        (Some('\''), [b'\'', b'\'', ..]) => return (next, next + 2),
-        _ => {}
-    }
-    let blank = rest.len() - rest.trim_start().len();
-    if c.is_whitespace() {
+        let (blanks_end, breaks) = self.blanks();
+        if !BLANKS.contains(&c) {
+            self.next = blanks_end;
+            return self.step();
+        }
         // A single blank in the line is itself; a break with the blanks around it is whatever the fold has made of it.
-        let folded = rest[..blank].contains('\n') && c == ' ' || !rest.starts_with(c);
-        return (next, if folded { next + blank } else { next + c.len_utf8() });
+        if c == ' ' && breaks || !self.rest().starts_with(c) {
+            self.next = blanks_end;
+            return start;
+        }
+        self.step()
     }
-    let start = next + blank;
-    (start, ceil_boundary(source, start + source[start..].chars().next().map_or(0, char::len_utf8)))
+
+    /// Takes one character.
+    fn step(&mut self) -> usize {
+        let start = self.next;
+        self.next += self.rest().chars().next().map_or(0, char::len_utf8);
+        start
+    }
+
+    /// Takes an escape, and before it any escaped line break, which stands for nothing.
+    fn escape(&mut self) -> usize {
+        while self.rest().starts_with("\\\n") || self.rest().starts_with("\\\r") {
+            self.next += 1;
+            self.next = self.blanks().0;
+            if !self.rest().starts_with('\\') {
+                return self.step();
+            }
+        }
+        let start = self.next;
+        self.next += 1;
+        let hex = match self.rest().chars().next() {
+            Some('x') => 2,
+            Some('u') => 4,
+            Some('U') => 8,
+            _ => 0,
+        };
+        for _ in 0..=hex {
+            self.step();
+        }
+        start
+    }
+
+    /// Where the blanks and breaks from here on end, and whether there is a break among them. Looks at each character once.
+    fn blanks(&mut self) -> (usize, bool) {
+        if self.next >= self.blanks_end {
+            let rest = self.rest();
+            let blanks = &rest[..rest.len() - rest.trim_start_matches(BLANKS).len()];
+            let (len, last_break) = (blanks.len(), blanks.rfind('\n'));
+            self.last_break = last_break.map_or(0, |at| self.next + at + 1);
+            self.blanks_end = self.next + len;
+        }
+        (self.blanks_end, self.last_break > self.next)
+    }
+
+    fn rest(&self) -> &str {
+        self.source.get(self.next..).unwrap_or_default()
+    }
 }
 
-fn ceil_boundary(source: &str, at: usize) -> usize {
-    (at..=source.len()).find(|at| source.is_char_boundary(*at)).unwrap_or(source.len())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::FileId;
+
+    /// The source of each part of the value, by its first occurrence.
+    fn sources<'a>(value: &str, source: &'a str, parts: &[&str]) -> Vec<&'a str> {
+        let span = Span { file: FileId(0), start: 0, end: u32::try_from(source.len()).expect("a short source") };
+        let text = Text::aligned(value, span, source);
+        let source_of = |part: &&str| {
+            let at = value.find(part).expect("a part of the value");
+            let span = text.at(at..at + part.len());
+            &source[span.start as usize..span.end as usize]
+        };
+        parts.iter().map(source_of).collect()
+    }
+
+    #[test]
+    fn parts_of_a_value_are_found_in_their_source() {
+        assert_eq!(sources("a.b > c", "a.b > c", &["a.b", "c"]), ["a.b", "c"]);
+        assert_eq!(sources("a == 'b'", "'a == ''b'''", &["a", "b"]), ["a", "b"]);
+        assert_eq!(sources("say \"x\" é \u{e9} end", r#""say \"x\" é \u00e9 end""#, &["say", "x", "end"]), ["say", "x", "end"]);
+        assert_eq!(
+            sources("one two\nthree  four", "one\n    two\n\n   three  four", &["one", "two", "three", "four"]),
+            ["one", "two", "three", "four"]
+        );
+        assert_eq!(sources("one\n  two\nthree\n", "one\n      two\n    three\n", &["one", "two", "three"]), ["one", "two", "three"]);
+        assert_eq!(sources("onetwo x", "\"one\\\n   two x\"", &["one", "two", "x"]), ["one", "two", "x"]);
+        assert_eq!(sources("", "\"\"", &[""]), [""]);
+    }
 }

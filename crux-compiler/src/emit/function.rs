@@ -90,7 +90,7 @@ impl<'a> Site<'_, 'a> {
     /// The function `<prefix>_<snake>` that gives the value of `expr`.
     pub(super) fn value(&self, prefix: &str, snake: &str, expr: &Expr) -> Function {
         let ty = self.module.ty(&expr.ty);
-        self.function(prefix, snake, None, ty, |writer| writer.owned(expr))
+        self.function(prefix, snake, None, ty, |writer| writer.owned_code(expr))
     }
 
     /// The same for whatever `body` writes, which is of the type `ty`. `event`: the type of what is called so.
@@ -100,7 +100,7 @@ impl<'a> Site<'_, 'a> {
         snake: &str,
         event: Option<TokenStream>,
         ty: TokenStream,
-        body: impl FnOnce(&mut Writer<'_>) -> TokenStream,
+        body: impl FnOnce(&mut Writer<'_>) -> Code,
     ) -> Function {
         let find = |value: &Value| self.code(value);
         let mut writer = Writer::new(self.module, &find);
@@ -127,16 +127,12 @@ fn ident_or_none(name: &str) -> Option<Ident> {
 }
 
 /// A function whose parameters are those of `known` that `body` names, and of the surroundings.
-pub(super) fn build(
-    name: &str,
-    body: TokenStream,
-    fallible: bool,
-    ty: TokenStream,
-    mut known: Vec<(String, Option<TokenStream>)>,
-) -> Function {
+pub(super) fn build(name: &str, body: Code, fallible: bool, ty: TokenStream, mut known: Vec<(String, Option<TokenStream>)>) -> Function {
     known.extend([("env".to_owned(), Some(quote!(&Env))), ("now".to_owned(), Some(quote!(Time)))]);
     let mut params = Vec::new();
     let mut declared = Vec::new();
+    // An owned value is what it is, whatever its type.
+    let body = if fallible { body.in_ok(&Type::Json) } else { body.tokens };
     for (param, ty) in known {
         if let Some(ty) = ty
             && mentions(&body, &param)
@@ -147,7 +143,7 @@ pub(super) fn build(
         }
     }
     let name = ident(name);
-    let (ty, body) = if fallible { (quote!(Result<#ty, Failure>), quote!(Ok(#body))) } else { (ty, body) };
+    let ty = if fallible { quote!(Result<#ty, Failure>) } else { ty };
     // A person would not do that; but then, they would not read eight results at once.
     let many =
         (params.len() > 7).then(|| quote!(#[allow(clippy::too_many_arguments, reason = "one for each value that the expression reads")]));

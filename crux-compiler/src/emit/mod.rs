@@ -5,6 +5,7 @@
 //! stands around them.
 
 mod app;
+mod choose;
 mod contracts;
 mod expr;
 mod function;

@@ -325,7 +325,11 @@ impl<'a> Generator<'_, 'a> {
             let apply = self.apply_scope(*scope, self.view_arg(*scope));
             let view = self.let_view(*scope, &quote!(at)).filter(|_| mentions(&apply, "view"));
             let range = range(branch.steps.iter().map(|node| (node.no, node.end)));
-            let apply = quote!(branches.#field.apply(&mut failed, |inside| #apply));
+            let apply = if self.plan.scopes[*scope].is_instant {
+                quote!(branches.#field.apply(&mut failed, machine::never))
+            } else {
+                quote!(branches.#field.apply(&mut failed, |inside| #apply))
+            };
             if view.is_some() { quote!(#range => { #view #apply }) } else { quote!(#range => #apply) }
         });
         let start_body = quote! {

@@ -8,7 +8,7 @@ use super::function::{Function, Site, live_type, mentions};
 use super::names::ident;
 use super::plan::{Key, Scope, ScopeId, ScopeKind, Step, StepId};
 use super::workflow::Generator;
-use crate::ir::{Case, SleepUntil, Task, Verb};
+use crate::ir::{SleepUntil, Task, Verb};
 
 /// Everything that is generated for a step, but for its scope's enum and `apply`.
 pub(super) struct Written {
@@ -37,6 +37,7 @@ impl<'a> Generator<'_, 'a> {
         let mut variants = Vec::new();
         let site = self.site(step);
         let mut functions: Vec<Function> = Vec::new();
+        let mut helpers = TokenStream::new();
         let go_on = self.go_on(id);
         let body = match &step.node.verb {
             Verb::Task(task) => {
@@ -62,7 +63,7 @@ impl<'a> Generator<'_, 'a> {
                 let condition = match condition {
                     Some(condition) => {
                         let function =
-                            site.function("where", &step.snake, Some(quote!(&#ty)), quote!(bool), |writer| writer.owned(condition));
+                            site.function("where", &step.snake, Some(quote!(&#ty)), quote!(bool), |writer| writer.owned_code(condition));
                         let call = function.result(&quote!(up), &quote!(&at));
                         functions.push(function);
                         let fx = if mentions(&call, "fx") { quote!(fx) } else { quote!(_) };
@@ -136,7 +137,7 @@ impl<'a> Generator<'_, 'a> {
             Verb::Switch { branches } => {
                 let scope = step.inside[0];
                 let choose = self.choose(step, branches, &site, &mut functions);
-                items.extend(choose);
+                helpers.extend(choose);
                 let (choose, up) = (format_ident!("choose_{}", step.snake), self.up_arg(step.scope));
                 let apply = self.apply_scope(scope, self.view_arg(scope));
                 let view = self.let_view(scope, &quote!(&at));
@@ -146,7 +147,7 @@ impl<'a> Generator<'_, 'a> {
             }
             Verb::Parallel { timeout_ms, .. } => {
                 let (start, advance, parts) = self.parallel(id);
-                items.extend(parts);
+                helpers.extend(parts);
                 let name = ident(&step.join_name);
                 variants.push(self.composite(id, &quote!(#name), &None, &advance, &go_on));
                 self.within(step, &None, &option(*timeout_ms), &start, &go_on)
@@ -215,6 +216,7 @@ impl<'a> Generator<'_, 'a> {
         items.extend(enter);
         items.extend(self.after_function(id));
         items.extend(self.catch_function(id, &mut variants));
+        items.extend(helpers);
         items.extend(functions.into_iter().map(|function| function.item));
         Written { items, variants }
     }
@@ -261,42 +263,6 @@ impl<'a> Generator<'_, 'a> {
         let arm = quote!(part.apply(event, fx, |inside, #fx| #apply) #go_on);
         let arm = if view.is_some() { quote!({ #view #arm }) } else { arm };
         self.variant(id, quote!(Within<#inside>), arm)
-    }
-
-    /// `choose_<step>`: the first case that holds.
-    fn choose(&self, step: &Step<'a>, cases: &'a [Case], site: &Site<'_, 'a>, functions: &mut Vec<Function>) -> TokenStream {
-        let scope = step.inside[0];
-        let mut choices = TokenStream::new();
-        let mut has_else = false;
-        for (index, case) in cases.iter().enumerate() {
-            let enter = self.enter_scope(scope, index, self.view_arg(scope));
-            let Some(when) = &case.when else {
-                choices.extend(enter);
-                has_else = true;
-                break;
-            };
-            let function = site.value("case", &format!("{}_{}", step.snake, index + 1), when);
-            let call = function.call(&quote!(up), &quote!(at));
-            choices.extend(if function.fallible {
-                quote! {
-                    match #call {
-                        Ok(true) => return #enter,
-                        Ok(false) => {}
-                        Err(failure) => return Flow::Failed(failure),
-                    }
-                }
-            } else {
-                quote!(if #call { return #enter; })
-            });
-            functions.push(function);
-        }
-        if !has_else {
-            let nothing = tuple(self.plan.scopes[scope].exports.iter().map(|_| quote!(None)).collect());
-            choices.extend(quote!(Flow::Done(#nothing)));
-        }
-        let view = mentions(&choices, "view").then(|| self.let_view(scope, &quote!(at))).flatten();
-        let name = format_ident!("choose_{}", step.snake);
-        self.step_function(step, &name, &[("at", self.at_ref(step))], self.flow(scope), quote!(#view #choices))
     }
 
     fn variant(&self, id: StepId, part: TokenStream, arm: TokenStream) -> Variant {

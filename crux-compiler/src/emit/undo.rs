@@ -103,7 +103,7 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
         captured.iter().find(|captured| captured.field == field).map(|captured| captured.code.clone())
     };
     let mut writer = super::expr::Writer::new(generator.module, &find);
-    let body = writer.owned(&undo.with);
+    let body = writer.owned_code(&undo.with);
     let ty = generator.module.ty(&undo.with.ty);
     let function = build(&format!("undo_{}", step.snake), body, writer.fallible, ty, vec![("at".into(), Some(quote!(&#name)))]);
     let call = function.direct(&quote!(at));

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use crate::ir::{
-    Catch, Contract, Expr, ExprKind, Function, Iterate, Node, OnExhausted, Op, Policy, Record, Runs, SleepUntil, TriggerSource, Type,
-    TypeName, Undo, Value, Verb, Workflow,
+    Catch, Contract, Expr, ExprKind, Field, Function, Iterate, Node, OnExhausted, Op, Policy, Record, Runs, SleepUntil, TriggerSource,
+    Type, TypeName, Undo, Value, Verb, Workflow,
 };
 
 /// Fills in both hashes.
@@ -105,7 +105,10 @@ impl Canon {
         }
         self.types.insert(record.name.clone(), self.types.len() as u64);
         self.text("record");
-        self.list(&record.fields, |canon, field| {
+        // Fields have no order: that of the YAML is a matter of taste.
+        let mut fields: Vec<&Field> = record.fields.iter().collect();
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
+        self.list(&fields, |canon, field| {
             canon.text(&field.name);
             canon.ty(&field.ty);
             canon.option(field.default.as_ref(), Self::expr);
@@ -250,7 +253,9 @@ impl Canon {
             }
             ExprKind::Record(fields) => {
                 self.text("record");
-                self.list(fields, |canon, (name, value)| {
+                let mut fields: Vec<&(String, Expr)> = fields.iter().collect();
+                fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+                self.list(&fields, |canon, (name, value)| {
                     canon.text(name);
                     canon.expr(value);
                 });

@@ -178,6 +178,11 @@ fn formatting_changes_no_hash() {
             "timeout: 5s\n    retry: { max: 10s, attempts: 5, backoff: 200ms }",
         ),
         ("    timeout: 5s", "    timeout: { run: 5000ms }"),
+        ("  orderId: string\n  customerId: string\n", "  customerId: string\n  orderId: string\n"),
+        (
+            "      customer: ${input.customerId}\n      text: \"Your booking ${input.orderId} is set for ${input.bookingTime}.\"\n",
+            "      text: \"Your booking ${input.orderId} is set for ${input.bookingTime}.\"\n      customer: ${input.customerId}\n",
+        ),
     ] {
         assert_eq!(hashes(from, to), before, "{from}");
     }

@@ -116,12 +116,27 @@ fn branches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Branch>> {
         scalar::empty(pair, sink);
         return None;
     }
+    if too_many(pair, pairs.len(), sink) {
+        return None;
+    }
     let branch = |pair: &Pair, sink: &mut Sink| {
         let name = scalar::check_name(pair.key.clone(), names::Kind::Id, "the name of a branch", sink);
         let steps = branch_steps(pair, sink);
         Some(Branch { name: name?, steps: steps? })
     };
     Some(pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY).filter_map(|pair| branch(pair, sink)).collect())
+}
+
+/// Most branches of one step. A workflow has no more steps than that either.
+const BRANCHES_MAX: usize = 1000;
+
+fn too_many(pair: &Pair, branches: usize, sink: &mut Sink) -> bool {
+    if branches > BRANCHES_MAX {
+        let message = format!("`{}` has {branches} branches, more than {BRANCHES_MAX}", pair.key.value);
+        let diagnostic = Diagnostic::error(codes::LIMIT, pair.key.span, message).label("too many branches");
+        sink.push(diagnostic.help("a list of things is done by `each`; what depends on a value of many belongs in a step"));
+    }
+    branches > BRANCHES_MAX
 }
 
 /// The steps under a key that is a name, not one of a shape's.
@@ -147,6 +162,9 @@ fn switch(pair: &Pair, sink: &mut Sink) -> Option<Verb> {
 fn switch_list(pair: &Pair, nodes: &[Node], sink: &mut Sink) -> Option<Verb> {
     if nodes.is_empty() {
         scalar::empty(pair, sink);
+        return None;
+    }
+    if too_many(pair, nodes.len(), sink) {
         return None;
     }
     let mut cases = Vec::new();
@@ -204,6 +222,9 @@ fn match_cases(pair: &Pair, sink: &mut Sink) -> Option<Vec<MatchCase>> {
     };
     if pairs.is_empty() {
         scalar::empty(pair, sink);
+        return None;
+    }
+    if too_many(pair, pairs.len(), sink) {
         return None;
     }
     let case = |pair: &Pair, sink: &mut Sink| Some(MatchCase { value: pair.key.clone(), steps: branch_steps(pair, sink)? });

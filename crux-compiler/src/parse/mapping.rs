@@ -89,6 +89,9 @@ impl<'a> Mapping<'a> {
     }
 
     fn report_unknown(&self, pair: &Pair, elsewhere: Elsewhere, sink: &mut Sink) {
+        if sink.is_full() {
+            return;
+        }
         let key = pair.key.value.as_str();
         if let Some(place) = elsewhere(key) {
             sink.push(

@@ -25,7 +25,14 @@ pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// The models of all files. Files with errors may be missing; the errors are in the sink.
 pub fn parse(files: &Files, sink: &mut Sink) -> Vec<model::File> {
-    files.iter().filter_map(|(id, file)| parse_file(id, &file.path, &file.text, sink)).collect()
+    let mut models = Vec::new();
+    for (id, file) in files.iter() {
+        // A sink for each file, so that one with very many errors leaves room for the others.
+        let mut of_file = Sink::default();
+        models.extend(parse_file(id, &file.path, &file.text, &mut of_file));
+        sink.append(of_file);
+    }
+    models
 }
 
 fn parse_file(id: FileId, path: &str, source: &str, sink: &mut Sink) -> Option<model::File> {
@@ -41,16 +48,12 @@ fn parse_file(id: FileId, path: &str, source: &str, sink: &mut Sink) -> Option<m
         );
         return None;
     }
-    let errors_before = sink.errors();
-    let mut inner = Sink::default();
-    let root = tree::read(id, source, &mut inner);
-    let unreadable = root.is_none() && inner.has_errors();
-    sink.append(inner);
-    if unreadable {
+    let root = tree::read(id, source, sink);
+    if root.is_none() && sink.has_errors() {
         return None;
     }
     let model = file::file(id, name, root.as_ref(), sink);
-    if let Some(root) = root.filter(|_| sink.errors() == errors_before) {
+    if let Some(root) = root.filter(|_| !sink.has_errors()) {
         cross_check(id, &root, sink);
     }
     model

@@ -13,12 +13,22 @@ pub fn span(file: FileId, start: usize, end: usize) -> Span {
 
 /// The end of the line that `at` is on, its break excluded.
 pub fn line_end(source: &str, at: usize) -> usize {
-    source.get(at..).and_then(|rest| rest.find(['\n', '\r'])).map_or(source.len(), |len| at + len)
+    let rest = source.get(at..).unwrap_or_default();
+    let line = rest.find('\n').map_or(rest, |len| &rest[..len]);
+    at + line.strip_suffix('\r').unwrap_or(line).len()
+}
+
+/// The end of the character that `at` is in, so that a place never cuts one in two.
+fn boundary(source: &str, at: usize) -> usize {
+    (at..source.len()).find(|at| source.is_char_boundary(*at)).unwrap_or(source.len())
 }
 
 fn line_start(source: &str, at: usize) -> usize {
     source.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1)
 }
+
+/// Longer lines are not quoted in a mend.
+const LINE_BYTES_MAX: usize = 500;
 
 /// A line `key: value` or `- value` of block style.
 struct Line<'a> {
@@ -32,7 +42,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn at(source: &'a str, at: usize) -> Self {
         let start = line_start(source, at);
-        let line = source.get(start..line_end(source, start)).unwrap_or_default();
+        let line = source.get(start..line_end(source, start)).filter(|line| line.len() <= LINE_BYTES_MAX).unwrap_or_default();
         let mut value_at = line.len() - line.trim_start().len();
         while let Some(rest) = line.get(value_at..).filter(|rest| rest.starts_with("- ")) {
             value_at += rest.len() - rest[1..].trim_start().len();
@@ -47,6 +57,9 @@ impl<'a> Line<'a> {
 
     /// The line with its value in quotes.
     fn mended(&self) -> String {
+        if self.value.is_empty() {
+            return "\"…\"".into();
+        }
         format!("{}{}", self.head.trim_start(), quoted(without_comment(self.value)))
     }
 }
@@ -81,20 +94,21 @@ pub fn refused(file: FileId, source: &str, start: usize, end: usize, code: Code,
 
 /// Whether the comment behind the plain scalar at `start..end` was meant as a part of it.
 pub fn swallowed(file: FileId, source: &str, value: &str, start: usize, end: usize) -> Option<Diagnostic> {
-    let rest = source.get(end..line_end(source, end))?;
+    let rest = source.get(end..)?;
     let comment = rest.trim_start_matches([' ', '\t']);
     if comment.len() == rest.len() || !comment.starts_with('#') {
         return None;
     }
+    let comment = source.get(source.len() - comment.len()..line_end(source, end))?;
     let glued = comment[1..].starts_with(|c: char| c.is_alphanumeric() || c == '$');
     let open = value.matches('"').count() % 2 == 1 || value.matches("${").count() > value.matches('}').count();
     if !glued && !open {
         return None;
     }
     let at = line_end(source, end) - comment.len();
-    let whole = source.get(start..line_end(source, end)).unwrap_or_default().trim_end();
-    let head = Line::at(source, start);
-    let head = if head.value_start == start { head.head.trim_start() } else { "" };
+    let line = Line::at(source, start);
+    let head = if line.value_start == start { line.head.trim_start() } else { "" };
+    let whole = source.get(start..line_end(source, end)).filter(|whole| whole.len() <= LINE_BYTES_MAX).unwrap_or("…").trim_end();
     let diagnostic = Diagnostic::error(codes::SWALLOWED, span(file, at, line_end(source, end)), "a comment swallows the end of this text")
         .label("to YAML, a comment begins at ` #`")
         .other(span(file, start, end), "so the text is only this")
@@ -117,7 +131,7 @@ pub struct Stop<'a> {
 pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     let Stop { at, info, .. } = *stop;
     let error =
-        |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, end.min(source.len())), message);
+        |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, boundary(source, end)), message);
     if info.contains("tab") {
         let tab = indenting_tab(source, at);
         return error(tab, tab + 1, "YAML does not allow a tab here").label("a tab").help("indent with blanks");
@@ -158,7 +172,7 @@ fn indenting_tab(source: &str, at: usize) -> usize {
 fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     let Stop { at, info, .. } = *stop;
     let error =
-        |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, end.min(source.len())), message);
+        |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, boundary(source, end)), message);
     let line = Line::at(source, at);
     let value_end = line.value_start + line.value.len();
     let in_value = at >= line.value_start && !line.value.is_empty();
@@ -204,7 +218,7 @@ fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
 fn in_brackets(file: FileId, source: &str, at: usize, open: usize) -> Diagnostic {
     let end = line_end(source, at);
     let inside = source.get(open + 1..end).unwrap_or_default();
-    let error = |message: &str| Diagnostic::error(codes::SYNTAX, span(file, at, (at + 1).min(source.len())), message);
+    let error = |message: &str| Diagnostic::error(codes::SYNTAX, span(file, at, boundary(source, at + 1)), message);
     if source.get(open + 1..at).is_some_and(|before| before.trim_end().ends_with('$')) {
         return error("inside `{ }` and `[ ]`, the brace of `${…}` is a brace of YAML")
             .label("YAML reads this as a bracket of its own")

@@ -161,6 +161,9 @@ enum Items {
 impl Reader<'_> {
     /// `None` stops the reading: a limit is exceeded, or a second document begins.
     fn event(&mut self, event: Event<'_>, start: usize, end: usize) -> Option<()> {
+        if self.sink.is_full() {
+            return None;
+        }
         match event {
             Event::Scalar(value, style, anchor, tag) => {
                 let refused = self.refuse_properties(anchor > 0, tag.is_some(), start);

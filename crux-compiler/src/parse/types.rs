@@ -1,5 +1,7 @@
 //! Types as they are written: texts like `list<string>?` and `email | sms`, records as mappings, fields with `$` details.
 
+use std::collections::HashMap;
+
 use super::mapping::{Mapping, Shape, list, nowhere, wrong_kind};
 use super::scalar;
 use super::tree::{BROKEN_KEY, Kind, Node, Pair};
@@ -20,6 +22,9 @@ pub static FIELD: Shape = Shape {
 
 /// Deepest `list<list<…>>`.
 pub const NESTING_MAX: usize = 8;
+
+/// Most words of an enum.
+const WORDS_MAX: usize = 1000;
 
 pub const BASES: &[(&str, TypeShape)] = &[
     ("string", TypeShape::String),
@@ -236,9 +241,18 @@ fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
 /// `email | sms`: an enum.
 fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
     let mut words: Vec<Name> = Vec::new();
+    let mut known: HashMap<&str, Span> = HashMap::new();
     let mut complete = true;
     let mut at = 0;
     let parts: Vec<&str> = text.value.split('|').collect();
+    if parts.len() > WORDS_MAX {
+        sink.push(
+            Diagnostic::error(codes::LIMIT, text.span, format!("an enum of more than {WORDS_MAX} words"))
+                .label("too many words")
+                .help("use `string`"),
+        );
+        return None;
+    }
     for (index, part) in parts.iter().enumerate() {
         let word = part.trim();
         let start = at + part.len() - part.trim_start().len();
@@ -250,11 +264,11 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
                 parts[..index].join("|").trim()
             )));
             complete = false;
-        } else if let Some(earlier) = words.iter().find(|earlier| earlier.value == word) {
+        } else if let Some(earlier) = known.get(word) {
             sink.push(
                 Diagnostic::error(codes::WORD_TWICE, span, format!("the word `{word}` is written twice"))
                     .label("here again")
-                    .other(earlier.span, "first here"),
+                    .other(*earlier, "first here"),
             );
             complete = false;
         } else if word.is_empty() {
@@ -264,7 +278,10 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
             return None;
         } else {
             match scalar::check_name(Name::new(word.to_owned(), span), names::Kind::Word, "a word of an enum", sink) {
-                Some(word) => words.push(word),
+                Some(name) => {
+                    known.insert(word, span);
+                    words.push(name);
+                }
                 None => complete = false,
             }
         }

@@ -12,7 +12,7 @@ use crate::names;
 use crate::source::{Files, Span, Spanned};
 use crate::suggest::nearest;
 use crate::types::{NAMED, show};
-use crate::typing::{Checker, Scope, out_of_range};
+use crate::typing::{Checker, Scope, broken_rule};
 
 /// Deepest nesting of types; generated code and its derives nest as deep.
 pub const MAX_NESTING: usize = 32;
@@ -238,6 +238,15 @@ fn field_of(written: &model::Field, ty: Type, sink: &mut Sink) -> Option<Field> 
         secret: written.secret,
         description: written.description.as_ref().map(|text| text.value.clone()),
     };
+    if let Some(pattern) = &written.pattern
+        && let Err(error) = regex::Regex::new(&pattern.value)
+    {
+        let message = format!("`{}` is no regular expression", pattern.value);
+        // The last line says what is wrong; those before it draw the place, which is the whole text here.
+        let reason = error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        sink.push(Diagnostic::error(codes::LITERAL, pattern.span, message).label(reason));
+        return None;
+    }
     if let Some(default) = &written.default {
         // With a default it is never absent, whatever its type says.
         field.ty = field.ty.present().clone();
@@ -249,8 +258,8 @@ fn field_of(written: &model::Field, ty: Type, sink: &mut Sink) -> Option<Field> 
 fn default_of(written: &Spanned<model::Value>, field: &Field, sink: &mut Sink) -> Option<Expr> {
     let mut scope = Scope::nothing();
     let value = Checker { scope: &mut scope, sink }.value(written, &field.ty)?;
-    if let Some(reason) = out_of_range(&value, field) {
-        sink.push(Diagnostic::error(codes::LITERAL, written.span, reason).label("out of range"));
+    if let Some(reason) = broken_rule(&value, field) {
+        sink.push(Diagnostic::error(codes::LITERAL, written.span, reason).label("breaks a rule of its field"));
         return None;
     }
     Some(value)

@@ -5,6 +5,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::expr::{Ast, Kind};
 use crate::ir::{Expr, ExprKind, Function, Iterate, Type, Value};
+use crate::names;
 use crate::source::{Span, Spanned};
 use crate::suggest::nearest;
 use crate::types::{has_text, same, show};
@@ -239,8 +240,9 @@ impl Checker<'_> {
     pub(crate) fn fresh_name(&mut self, name: &str, span: Span) -> Option<()> {
         let taken = if super::scope::ROOTS.contains(&name) {
             format!("`{name}` means something in every expression")
-        } else if self.scope.item(name).is_some() {
-            format!("`{name}` is an element already")
+        } else if let Some((item, _)) = self.scope.items.iter().find(|(item, _)| names::field(item) == names::field(name)) {
+            // Also if only their Rust names are one: the inner would hide the outer in silence.
+            format!("`{item}` is an element already")
         } else {
             return Some(());
         };

@@ -30,10 +30,15 @@ pub fn convert(text: &str, to: &Type) -> Result<ExprKind, String> {
     }
 }
 
-/// Why a literal breaks `$min` or `$max` of its field; `None` if it does not, or is no literal.
-pub fn out_of_range(value: &Expr, field: &Field) -> Option<String> {
+/// Why a literal breaks `$min`, `$max` or `$pattern` of its field; `None` if it does not, or is no literal.
+pub fn broken_rule(value: &Expr, field: &Field) -> Option<String> {
+    if let (ExprKind::Text(text), Some(pattern)) = (&value.kind, &field.pattern)
+        && regex::Regex::new(pattern).is_ok_and(|pattern| !pattern.is_match(text))
+    {
+        return Some(format!("`{text}` does not match `$pattern: {pattern}` of `{}`", field.name));
+    }
     let (size, what) = match &value.kind {
-        ExprKind::Coerce(inner) => return out_of_range(inner, field),
+        ExprKind::Coerce(inner) => return broken_rule(inner, field),
         ExprKind::Integer(value) => (*value as f64, "its value"),
         ExprKind::Number(value) => (*value, "its value"),
         ExprKind::Duration { ms } => (*ms as f64 / 1000.0, "its length in seconds"),

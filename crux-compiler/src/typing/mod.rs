@@ -19,7 +19,7 @@ use crate::source::Span;
 use crate::text::Text;
 use crate::types::{self, Misfit, fits, same, show};
 
-pub use literals::out_of_range;
+pub use literals::broken_rule;
 pub use scope::{Known, Root, Scope, Standing, StepResult};
 pub use values::NewTypes;
 

@@ -72,8 +72,8 @@ impl Checker<'_> {
                 continue;
             };
             let value = self.value(&entry.value, &field.ty);
-            if let Some(reason) = value.as_ref().and_then(|value| literals::out_of_range(value, field)) {
-                self.sink.push(Diagnostic::error(codes::LITERAL, entry.value.span, reason).label("out of range"));
+            if let Some(reason) = value.as_ref().and_then(|value| literals::broken_rule(value, field)) {
+                self.sink.push(Diagnostic::error(codes::LITERAL, entry.value.span, reason).label("breaks a rule of its field"));
                 complete = false;
             }
             complete &= value.is_some();

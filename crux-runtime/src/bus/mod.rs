@@ -36,7 +36,8 @@ pub enum Published {
 /// A way to services.
 pub trait Bus: Send + Sync + 'static {
     /// Takes a task for its service without waiting, or gives it back when there is no room. The answer comes as [`Report`]s with
-    /// the task's path and attempt.
+    /// the task's path and attempt: at least one that says that it was delivered or not, or how it ended, for until then the
+    /// attempt's time does not count.
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task>;
 
     /// Takes a message without waiting, or gives it back. `done` hears what became of it.

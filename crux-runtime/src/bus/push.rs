@@ -172,7 +172,7 @@ impl Push {
 }
 
 impl Work for Arc<Push> {
-    async fn run(&self, task: Task, _: &ReplyTo, turn: Turn<'_, Self>) -> Reported {
+    async fn run(&self, task: Task, reply: &ReplyTo, turn: Turn<'_, Self>) -> Reported {
         if let Some(reported) = lane::not_begun(&task) {
             return reported;
         }
@@ -180,6 +180,10 @@ impl Work for Arc<Push> {
             return Reported::Undelivered { reason };
         }
         turn.give_up();
+        if !task.contract.reports_started {
+            // From here on its time counts; a service that reports its start does so itself.
+            reply.send(Reported::Began).await;
+        }
         let called = tokio::select! {
             called = self.call(&task) => called,
             text = too_long(&task) => {

@@ -373,17 +373,10 @@ impl Entry {
 
     /// The task is being offered again: not before the next answer, or a minute.
     fn put_off(&mut self, seq: Seq, n: u32, now: Time) {
-        let mut offered = None;
         for outstanding in self.outstanding.iter_mut().filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)) {
-            if let Pending::Task { path, attempt, stuck: Some(stuck) } = &mut outstanding.what {
+            if let Pending::Task { stuck: Some(stuck), .. } = &mut outstanding.what {
                 stuck.again_at = now.plus_ms(60_000);
-                stuck.is_offered = true;
-                offered = Some((*path, *attempt));
             }
-        }
-        // Only now can somebody begin to work on it: time-outs count from here.
-        if let Some((path, attempt)) = offered.filter(|(path, _)| self.meta(path).is_some_and(|task| !task.contract.reports_started)) {
-            self.begin(path, attempt, now);
         }
     }
 
@@ -403,19 +396,27 @@ impl Entry {
         }
     }
 
-    pub(super) fn delivered(&mut self, path: Path, attempt: u32) {
+    pub(super) fn delivered(&mut self, path: Path, attempt: u32, now: Time) {
+        if self.meta(&path).is_some_and(|meta| !meta.contract.reports_started) {
+            for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+                running.began_at = running.began_at.or(Some(now));
+            }
+        }
         let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
         self.outstanding.retain(|outstanding| !this(&outstanding.what));
     }
 
     pub(super) fn undelivered(&mut self, path: Path, attempt: u32, reason: String, now: Time) {
+        for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+            running.began_at = None;
+        }
         for outstanding in &mut self.outstanding {
             if let Pending::Task { path: p, attempt: a, stuck } = &mut outstanding.what
                 && (*p, *a) == (path, attempt)
             {
                 let tries = stuck.as_ref().map_or(0, |stuck| stuck.tries.saturating_add(1));
                 let pause = u64::try_from(backoff(tries).as_millis()).unwrap_or(u64::MAX);
-                *stuck = Some(Stuck { reason: reason.clone(), again_at: now.plus_ms(pause), tries, is_offered: false });
+                *stuck = Some(Stuck { reason: reason.clone(), again_at: now.plus_ms(pause), tries });
             }
         }
     }

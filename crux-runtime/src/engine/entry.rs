@@ -118,8 +118,6 @@ pub(crate) struct Stuck {
     pub(crate) reason: String,
     pub(crate) again_at: Time,
     pub(crate) tries: u32,
-    /// It is on its way once more.
-    pub(crate) is_offered: bool,
 }
 
 /// An attempt that somebody works on, with its cancellation token and its signs of life.
@@ -167,9 +165,9 @@ impl Entry {
             Open::Task(task) => {
                 let meta = self.meta(&task.path)?;
                 let running = self.running.iter().find(|running| (running.path, running.attempt) == (task.path, task.number));
-                // Nobody has it: the time for running it has not begun.
-                let is_undelivered = !meta.contract.reports_started && self.is_stuck(&task.path, task.number);
-                let began_at = if is_undelivered { Some(now) } else { running.and_then(|running| running.began_at) };
+                // A task that reached nobody yet does not run, however long its service is down.
+                let sent_at = || (!meta.contract.reports_started && !self.is_under_way(task.path, task.number)).then_some(task.sent_at);
+                let began_at = running.and_then(|running| running.began_at).or_else(sent_at);
                 let heard_at = running.and_then(|running| running.heard_at);
                 task.next_timer(meta, began_at, heard_at, now)
             }
@@ -178,8 +176,9 @@ impl Entry {
         }
     }
 
-    fn is_stuck(&self, path: &Path, attempt: u32) -> bool {
-        let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, stuck: Some(stuck) } if (p, *a) == (path, attempt) && !stuck.is_offered);
+    /// Whether a task is still on its way to whoever works on it, or runs in this process.
+    fn is_under_way(&self, path: Path, attempt: u32) -> bool {
+        let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
         self.outstanding.iter().any(|outstanding| this(&outstanding.what))
     }
 

@@ -131,7 +131,7 @@ impl Feed<'_> {
                 self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
                 self.fail(path, attempt, failed);
             }
-            Reported::Delivered => self.entry.delivered(path, attempt),
+            Reported::Delivered => self.entry.delivered(path, attempt, self.now),
             Reported::Undelivered { reason } => self.entry.undelivered(path, attempt, reason, self.now),
             // The attempt dies with this process, and so may the knowledge that it began: not worth a row.
             Reported::Began => self.entry.begin(path, attempt, self.now),

@@ -46,7 +46,7 @@ impl Shard {
         };
         // An ended instance is not replayed for questions that its journal answers; only a retry may bring it back.
         let revives = queue.iter().any(|input| matches!(input, Input::Command { command: api::Command::Retry { .. }, .. }));
-        let settled = rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
+        let settled = record.settled || rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
         if record.status.is_ended() && !revives && (settled || !queue.iter().any(|input| matches!(input, Input::Wake { .. }))) {
             return refuse(queue, &Error::NotNow("the instance has ended".to_owned()));
         }

@@ -28,7 +28,8 @@ pub(super) fn replay(app: &App, id: InstanceId, record: &Record, rows: &[Stored]
             definition: record.definition.chars().take(12).collect(),
         });
     };
-    let settled = rows.iter().map(|row| row.settled).max().unwrap_or(0);
+    // Rows say it as of their append; the record knows what was done since, when all is.
+    let settled = if record.settled { Seq::MAX } else { rows.iter().map(|row| row.settled).max().unwrap_or(0) };
     let mut replayed: Option<Replayed> = None;
     let mut out = Effects::default();
     for stored in rows {

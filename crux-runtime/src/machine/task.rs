@@ -232,7 +232,8 @@ impl TaskState {
     }
 
     /// When something must be done about this task if nothing happens until then, and what: the earliest of its timers. `began_at` and
-    /// `heard_at` are signs of life that live in memory only. A `run` time-out of an attempt that has not begun is looked at again.
+    /// `heard_at` are signs of life that live in memory only; an attempt whose worker does not report its start began when it was handed
+    /// over. A `run` time-out of an attempt that has not begun is looked at again.
     pub fn next_timer(&self, task: &Task, began_at: Option<Time>, heard_at: Option<Time>, now: Time) -> Option<(Time, Timer)> {
         match self.attempt {
             Attempt::Exhausted(_) => None,
@@ -240,7 +241,7 @@ impl TaskState {
             Attempt::Sent => {
                 let policy = &task.policy;
                 let reports = task.contract.reports_started;
-                let began = if reports { self.started_at.or(began_at) } else { Some(began_at.unwrap_or(self.sent_at)) };
+                let began = self.started_at.or(began_at);
                 let queue = policy.queue_ms.filter(|_| began.is_none()).map(|ms| (self.sent_at.plus_ms(ms), Timer::Queue));
                 let run = policy.run_ms.map(|ms| (began.unwrap_or(now).plus_ms(ms), Timer::Run));
                 let heard = heard_at.max(began);

@@ -150,6 +150,8 @@ pub struct Record {
     pub status: Status,
     pub started_at: Time,
     pub ended_at: Option<Time>,
+    /// Whether the effects of all its rows are done ([`Store::settle`]). Lists may be a little behind.
+    pub settled: bool,
 }
 
 /// An instance that has nothing more to do until something comes, or time passes.

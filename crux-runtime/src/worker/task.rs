@@ -85,7 +85,7 @@ pub enum Reported {
     Undelivered {
         reason: String,
     },
-    /// The worker began to run it.
+    /// The worker began to run it; from now on its `run` time-out counts.
     Began,
     /// The worker is alive and at it.
     Heartbeat,

@@ -227,8 +227,12 @@ pub async fn settling_clears_the_mark_unless_the_journal_has_grown(bed: &Bed) {
     let settled = |n, seq| Settled { instance: id(n), seq, wake_at: None };
     store.settle(vec![settled(1, 1), settled(2, 1), settled(3, 1)]).await.unwrap();
     assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(2)]);
+    for (n, settled) in [(1, true), (2, false)] {
+        assert_eq!(store.record(id(n)).await.unwrap().unwrap().settled, settled, "{n}");
+    }
     store.settle(vec![settled(2, 2)]).await.unwrap();
     assert_eq!(store.unsettled(None, 10).await.unwrap(), []);
+    assert!(store.record(id(2)).await.unwrap().unwrap().settled);
     // The next append sets it again.
     done(&*store, vec![next(id(1), 2)]).await;
     assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(1)]);

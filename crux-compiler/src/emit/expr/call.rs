@@ -41,7 +41,7 @@ impl Writer<'_> {
             (Function::Sum, [of]) => {
                 let of = self.borrowed(of);
                 self.fallible = true;
-                Code::value(quote!(machine::expr::sum(#of)?))
+                Code::tried(quote!(machine::expr::sum(#of)))
             }
             (Function::Min, [of]) => {
                 let of = self.borrowed(of);
@@ -55,7 +55,7 @@ impl Writer<'_> {
             (Function::ToInteger, [of]) if of.ty == Type::Number => {
                 let of = self.owned(of);
                 self.fallible = true;
-                Code::value(quote!(machine::expr::truncate(#of)?))
+                Code::tried(quote!(machine::expr::truncate(#of)))
             }
             (Function::ToNumber, [of]) if of.ty == Type::Integer => {
                 let of = self.suffixed(of);
@@ -95,6 +95,10 @@ impl Writer<'_> {
         let mut only_text = true;
         let mut plain = String::new();
         for part in parts {
+            let part = match &part.kind {
+                ExprKind::Call { function: Function::ToString, args } => args.first().unwrap_or(part),
+                _ => part,
+            };
             if let ExprKind::Text(text) = &part.kind {
                 plain.push_str(text);
                 format.push_str(&text.replace('{', "{{").replace('}', "}}"));

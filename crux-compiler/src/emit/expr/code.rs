@@ -43,12 +43,24 @@ pub(crate) struct Code {
     pub(crate) optional: bool,
     /// Whether it is `Some` of the tokens, which are themselves in that form.
     some: bool,
+    /// Of a field behind `?.`: what it is a field of (an `Option` of a reference), and its value of one's own by `value`.
+    pub(crate) mapped: Option<Box<Mapped>>,
+    /// Of tokens that end in `?`: without it.
+    tried: Option<TokenStream>,
     pub(crate) level: Level,
+}
+
+/// `option.map(|value| body)`, not put together yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Mapped {
+    pub(crate) option: TokenStream,
+    pub(crate) method: TokenStream,
+    pub(crate) body: TokenStream,
 }
 
 impl Code {
     fn new(tokens: TokenStream, form: Form) -> Self {
-        Self { tokens, form, optional: false, some: false, level: Level::Tight }
+        Self { tokens, form, optional: false, some: false, mapped: None, tried: None, level: Level::Tight }
     }
 
     /// `Some` of what is certainly there.
@@ -74,6 +86,19 @@ impl Code {
 
     pub(crate) fn value(tokens: TokenStream) -> Self {
         Self::new(tokens, Form::Value)
+    }
+
+    /// A value that `result` gives, or the failure.
+    pub(crate) fn tried(result: TokenStream) -> Self {
+        Self { tried: Some(result.clone()), ..Self::value(quote!(#result?)) }
+    }
+
+    /// The owned value as a `Result`.
+    pub(crate) fn in_ok(self, ty: &Type) -> TokenStream {
+        match self.into_owned(ty) {
+            Code { tried: Some(result), .. } => result,
+            Code { tokens, .. } => quote!(Ok(#tokens)),
+        }
     }
 
     pub(crate) fn option_of_refs(tokens: TokenStream) -> Self {
@@ -113,6 +138,10 @@ impl Code {
         self.within(Level::Tight)
     }
 
+    pub(crate) fn mapped(self, option: TokenStream, method: TokenStream, body: TokenStream) -> Self {
+        Self { mapped: Some(Box::new(Mapped { option, method, body })), ..self }
+    }
+
     fn unwrapped(self) -> Code {
         Self { optional: false, some: false, ..self }
     }
@@ -123,6 +152,10 @@ impl Code {
         if self.some {
             let value = self.unwrapped().owned(inner);
             return Code::value(quote!(Some(#value))).optional();
+        }
+        if let Some(mapped) = &self.mapped {
+            let Mapped { option, method, body } = &**mapped;
+            return Code::value(quote!(#option.#method(|value| #body))).optional();
         }
         let tokens = self.tight();
         if self.optional {

@@ -1,6 +1,6 @@
 //! Making a value fit a type that it fits without being of it.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
 use super::code::{Code, is_copy};
@@ -44,7 +44,7 @@ impl Writer<'_> {
             (_, Type::Json) => {
                 let value = code.borrowed();
                 self.fallible = true;
-                Code::value(quote!(Json::of(#value)?))
+                Code::tried(quote!(Json::of(#value)))
             }
             (Type::Integer, Type::Number) => {
                 let value = code.owned(from);
@@ -55,7 +55,7 @@ impl Writer<'_> {
                 let (value, fails) = self.each(from, to);
                 let by_reference = if is_copy(from) { quote!(&value) } else { quote!(value) };
                 if fails {
-                    Code::value(quote!(#list.iter().map(|#by_reference| Ok(#value)).collect::<Result<Vec<_>, Failure>>()?))
+                    Code::tried(quote!(#list.iter().map(|#by_reference| #value).collect::<Result<Vec<_>, Failure>>()))
                 } else {
                     Code::value(quote!(#list.iter().map(|#by_reference| #value).collect::<Vec<_>>()))
                 }
@@ -65,8 +65,8 @@ impl Writer<'_> {
                 let (value, fails) = self.each(from, to);
                 let by_reference = if is_copy(from) { quote!(&value) } else { quote!(value) };
                 if fails {
-                    Code::value(
-                        quote!(#map.iter().map(|(key, #by_reference)| Ok((key.clone(), #value))).collect::<Result<BTreeMap<_, _>, Failure>>()?),
+                    Code::tried(
+                        quote!(#map.iter().map(|(key, #by_reference)| #value.map(|value| (key.clone(), value))).collect::<Result<BTreeMap<_, _>, Failure>>()),
                     )
                 } else {
                     Code::value(quote!(#map.iter().map(|(key, #by_reference)| (key.clone(), #value)).collect::<BTreeMap<_, _>>()))
@@ -89,18 +89,20 @@ impl Writer<'_> {
     fn fit_option(&mut self, code: Code, from: &Type, to: &Type) -> Code {
         let option = if is_copy(from) { code.into_owned(&from.clone().optional()).tight() } else { code.option_ref(from) };
         let (value, fails) = self.each(from, to);
+        let closure = closure(&value);
         if fails {
-            Code::value(quote!(#option.map(|value| Ok::<_, Failure>(#value)).transpose()?)).optional()
+            Code::tried(quote!(#option.map(#closure).transpose())).optional()
         } else {
-            Code::value(quote!(#option.map(|value| #value))).optional()
+            Code::value(quote!(#option.map(#closure))).optional()
         }
     }
 
-    /// What becomes of a variable `value` of the type `from` (a reference, unless it is copied).
+    /// What becomes of a variable `value` of the type `from` (a reference, unless it is copied); a `Result` if that can fail.
     fn each(&mut self, from: &Type, to: &Type) -> (TokenStream, bool) {
         let code = if is_copy(from) { Code::value(quote!(value)) } else { Code::reference(quote!(value)) };
         let code = if from.is_optional() { code.optional() } else { code };
-        self.attempt(|writer| writer.fit(code, from, to).owned(to))
+        let (code, fails) = self.attempt(|writer| writer.fit(code, from, to));
+        (if fails { code.in_ok(to) } else { code.owned(to) }, fails)
     }
 
     fn fit_record(&mut self, code: Code, from: &Record, to: &Record) -> Code {
@@ -131,6 +133,22 @@ impl Writer<'_> {
         let tokens = code.tokens;
         Code::value(quote!({ let value = #tokens; #record })).loose()
     }
+}
+
+/// `|value| body`, or the function itself where the body is nothing but its call.
+fn closure(body: &TokenStream) -> TokenStream {
+    let mut trees: Vec<TokenTree> = body.clone().into_iter().collect();
+    let is_call = matches!(trees.last(), Some(TokenTree::Group(args)) if args.stream().to_string() == "value");
+    let is_path = |tree: &TokenTree| match tree {
+        TokenTree::Ident(_) => true,
+        TokenTree::Punct(punct) => punct.as_char() == ':',
+        _ => false,
+    };
+    trees.pop();
+    if is_call && !trees.is_empty() && trees.iter().all(is_path) {
+        return trees.into_iter().collect();
+    }
+    quote!(|value| #body)
 }
 
 /// Records and enums are the same type exactly if they have the same name.

@@ -17,20 +17,21 @@ impl Writer<'_> {
         let copy = is_copy(&element);
         let list = self.code(over).tight();
         let name = self.bind(variable);
-        let (body, fails) = self.attempt(|writer| writer.code(body).into_owned(&body.ty));
+        let (code, fails) = self.attempt(|writer| writer.code(body).into_owned(&body.ty));
         let read = self.bound.pop().is_some_and(|(.., read)| read);
         let name = if read { quote!(#name) } else { quote!(_) };
         // What the closures of std get: `&T`, or with `copied` a `T`.
         let by_reference = if copy && read { quote!(&#name) } else { name.clone() };
-        let tokens = body.tokens;
         if fails {
+            let result = code.in_ok(&body.ty);
             return match how {
-                Iterate::Map => Code::value(quote!(#list.iter().map(|#by_reference| Ok(#tokens)).collect::<Result<Vec<_>, Failure>>()?)),
-                Iterate::Filter => Code::value(quote!(machine::expr::try_filter(&#list, |#by_reference| Ok(#tokens))?)),
-                Iterate::All => Code::value(quote!(machine::expr::try_all(&#list, |#by_reference| Ok(#tokens))?)),
-                Iterate::Exists => Code::value(quote!(machine::expr::try_exists(&#list, |#by_reference| Ok(#tokens))?)),
+                Iterate::Map => Code::tried(quote!(#list.iter().map(|#by_reference| #result).collect::<Result<Vec<_>, Failure>>())),
+                Iterate::Filter => Code::tried(quote!(machine::expr::try_filter(&#list, |#by_reference| #result))),
+                Iterate::All => Code::tried(quote!(machine::expr::try_all(&#list, |#by_reference| #result))),
+                Iterate::Exists => Code::tried(quote!(machine::expr::try_exists(&#list, |#by_reference| #result))),
             };
         }
+        let tokens = code.tokens;
         match how {
             Iterate::Map => Code::value(quote!(#list.iter().map(|#by_reference| #tokens).collect::<Vec<_>>())),
             Iterate::Filter if copy => Code::value(quote!(#list.iter().copied().filter(|#by_reference| #tokens).collect::<Vec<_>>())),

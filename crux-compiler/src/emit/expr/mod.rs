@@ -48,9 +48,14 @@ impl<'w> Writer<'w> {
         self.code(expr).owned(&expr.ty)
     }
 
+    /// The same, as [`Code`].
+    pub(super) fn owned_code(&mut self, expr: &Expr) -> Code {
+        self.code(expr).into_owned(&expr.ty)
+    }
+
     /// Its text, of a type that has one.
-    pub(super) fn text(&mut self, expr: &Expr) -> TokenStream {
-        if expr.ty == Type::String { self.owned(expr) } else { self.interpolate(std::iter::once(expr)).owned(&Type::String) }
+    pub(super) fn text(&mut self, expr: &Expr) -> Code {
+        if expr.ty == Type::String { self.owned_code(expr) } else { self.interpolate(std::iter::once(expr)) }
     }
 
     /// `!condition`.
@@ -219,7 +224,9 @@ impl<'w> Writer<'w> {
             (true, false) => (quote!(and_then), quote!(value.#field.as_ref())),
         };
         let tokens = quote!(#of.#method(|value| #body));
-        if copy { Code::value(tokens).optional() } else { Code::option_of_refs(tokens) }
+        let code = if copy { Code::value(tokens).optional() } else { Code::option_of_refs(tokens) };
+        let own = if copy { body } else { quote!(value.#field.clone()) };
+        code.mapped(of, method, own)
     }
 
     fn index(&mut self, of: &Expr, index: &Expr, element: &Type) -> Code {
@@ -235,6 +242,7 @@ impl<'w> Writer<'w> {
         match (is_copy(element), holds_options) {
             (true, false) => Code::value(quote!(#tokens.copied())).optional(),
             (true, true) => Code::value(quote!(#tokens.copied().flatten())).optional(),
+            (false, true) if *element == Type::String => Code::option_of_refs(quote!(#tokens.and_then(Option::as_deref))),
             (false, true) => Code::option_of_refs(quote!(#tokens.and_then(Option::as_ref))),
             (false, false) if *element == Type::String => Code::option_of_refs(quote!(#tokens.map(String::as_str))),
             (false, false) => Code::option_of_refs(tokens),
@@ -244,7 +252,7 @@ impl<'w> Writer<'w> {
 
 /// `name: value`, or just `name`.
 pub(super) fn field_value(name: &Ident, value: TokenStream) -> TokenStream {
-    if value.to_string() == name.to_string() { quote!(#name) } else { quote!(#name: #value) }
+    if *name == value.to_string() { quote!(#name) } else { quote!(#name: #value) }
 }
 
 /// The type of a record's field.

@@ -25,8 +25,8 @@ impl Writer<'_> {
                 self.interpolate(parts.into_iter())
             }
             Op::Add if matches!(ty, Type::List(_)) => {
-                let (left, right) = (self.borrowed(left), self.borrowed(right));
-                Code::value(quote!([#left.as_slice(), #right.as_slice()].concat()))
+                let (left, right) = (self.slice(left), self.slice(right));
+                Code::value(quote!([#left, #right].concat()))
             }
             Op::Add => self.arithmetic(&quote!(add), left, right),
             Op::Subtract => self.arithmetic(&quote!(subtract), left, right),
@@ -36,10 +36,20 @@ impl Writer<'_> {
         }
     }
 
+    /// A list as a slice.
+    fn slice(&mut self, list: &Expr) -> TokenStream {
+        if let ExprKind::List(items) = &list.kind {
+            let items: Vec<_> = items.iter().map(|item| self.suffixed(item)).collect();
+            return quote!([#(#items),*].as_slice());
+        }
+        let list = self.code(list).tight();
+        quote!(#list.as_slice())
+    }
+
     fn arithmetic(&mut self, function: &TokenStream, left: &Expr, right: &Expr) -> Code {
         let (left, right) = (self.suffixed(left), self.suffixed(right));
         self.fallible = true;
-        Code::value(quote!(machine::expr::#function(#left, #right)?))
+        Code::tried(quote!(machine::expr::#function(#left, #right)))
     }
 
     fn logic(&mut self, left: &Expr, right: &Expr, level: Level) -> Code {
@@ -92,7 +102,13 @@ impl Writer<'_> {
                 Code::value(quote!(#among.iter().any(|value| value == #part)))
             }
             _ => {
-                let among = self.code(among).tight();
+                let among = match &among.kind {
+                    ExprKind::List(items) => {
+                        let items: Vec<_> = items.iter().map(|item| self.suffixed(item)).collect();
+                        quote!([#(#items),*])
+                    }
+                    _ => self.code(among).tight(),
+                };
                 let code = self.code(part);
                 let part = if part.ty.is_optional() || is_copy(&part.ty) {
                     let owned = code.into_owned(&part.ty).within(Level::Unary);
@@ -108,8 +124,7 @@ impl Writer<'_> {
     /// The elements of a literal list, where they can be patterns.
     fn patterns(&mut self, list: &Expr) -> Option<Vec<TokenStream>> {
         let ExprKind::List(items) = &list.kind else { return None };
-        let is_pattern =
-            |item: &Expr| matches!(item.kind, ExprKind::Text(_) | ExprKind::Word(_) | ExprKind::Integer(_)) && !item.ty.is_optional();
+        let is_pattern = |item: &Expr| matches!(item.kind, ExprKind::Text(_) | ExprKind::Word(_)) && !item.ty.is_optional();
         items.iter().all(is_pattern).then(|| items.iter().map(|item| self.code(item).tokens).collect())
     }
 
@@ -119,7 +134,8 @@ impl Writer<'_> {
             ExprKind::Binary { op: Op::Equal, left, right } => return self.equality(false, left, right),
             ExprKind::Binary { op: Op::NotEqual, left, right } => return self.equality(true, left, right),
             ExprKind::Not(of) => return self.code(of).into_owned(&Type::Boolean),
-            ExprKind::Binary { op, left, right } if left.ty != Type::Number => {
+            // There is no NaN in the language, so that the opposite of every comparison is one.
+            ExprKind::Binary { op, left, right } => {
                 let opposite = match op {
                     Op::Less => Some(quote!(>=)),
                     Op::LessEqual => Some(quote!(>)),
@@ -141,7 +157,7 @@ impl Writer<'_> {
         if of.ty == Type::Integer {
             let of = self.suffixed(of);
             self.fallible = true;
-            return Code::value(quote!(machine::expr::negate(#of)?));
+            return Code::tried(quote!(machine::expr::negate(#of)));
         }
         let of = self.owned_tight(of);
         Code::value(quote!(-#of)).unary()
@@ -161,6 +177,16 @@ impl Writer<'_> {
                 let (left, right) = (left_code.option_ref(inner), right_code.option_ref(inner));
                 Code::option_of_refs(quote!(#left.or(#right)))
             };
+        }
+        if let (true, true, Some(mapped)) = (simple, copy, &left_code.mapped)
+            && mapped.method.to_string() == "map"
+        {
+            let (option, body, right_owned) = (&mapped.option, &mapped.body, right_code.clone().owned(&right.ty));
+            return Code::value(match &right.kind {
+                ExprKind::Boolean(false) => quote!(#option.is_some_and(|value| #body)),
+                ExprKind::Boolean(true) => quote!(#option.is_none_or(|value| #body)),
+                _ => quote!(#option.map_or(#right_owned, |value| #body)),
+            });
         }
         if simple && copy {
             let (left, right) = (left_code.into_owned(&left.ty).tight(), right_code.owned(&right.ty));

@@ -97,7 +97,7 @@ impl Data {
     fn begin(&mut self, id: InstanceId, new: &NewInstance) {
         let NewInstance { workflow, version, definition, owner, started_at, request } = new.clone();
         let status = Status::Pending;
-        let record = Record { instance: id, workflow, version, definition, owner, status, started_at, ended_at: None };
+        let record = Record { instance: id, workflow, version, definition, owner, status, started_at, ended_at: None, settled: true };
         let request = request.map(|RequestKey { scope, id: request_id, input_hash }| {
             self.requests.insert((scope.clone(), request_id.clone()), (id, input_hash));
             (scope, request_id)
@@ -146,7 +146,7 @@ impl Data {
     }
 
     pub fn record(&self, id: InstanceId) -> Option<Record> {
-        self.instances.get(&id).map(|instance| instance.record.clone())
+        self.instances.get(&id).map(|instance| Record { settled: instance.mark != Mark::Unsettled, ..instance.record.clone() })
     }
 
     pub fn rows(&self, id: InstanceId, after: Seq, limit: usize) -> Vec<Stored> {

@@ -124,7 +124,8 @@ impl Store for Sqlite {
     }
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
-        self.readers.ask(move |conn| read::record(conn, instance))
+        let heads = self.heads.clone();
+        self.readers.ask(move |conn| read::record(conn, &heads, instance))
     }
 
     fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>> {

@@ -7,17 +7,20 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::chain;
 use super::error::before_commit;
-use super::heads::Heads;
+use super::heads::{Heads, Mark};
 use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::store::{Error, Filter, KeptEvent, Record, Seq, Status, Stored, Subscription};
 
-const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at
+const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at, i.unsettled
     FROM instance i JOIN kind k ON k.kind = i.kind";
 
-pub(super) fn record(conn: &Connection, instance: InstanceId) -> Result<Option<Record>, Error> {
+pub(super) fn record(conn: &Connection, heads: &Heads, instance: InstanceId) -> Result<Option<Record>, Error> {
+    // Before the record is read: marks move from memory to the record, not back.
+    let active = heads.get(instance);
     let read = || conn.prepare_cached(&format!("{RECORD} WHERE i.id = ?1"))?.query_row([instance.0], to_record).optional();
-    read().map_err(|error| before_commit(&error))
+    let record = read().map_err(|error| before_commit(&error))?;
+    Ok(record.map(|record| Record { settled: active.map_or(record.settled, |head| head.mark != Mark::Unsettled), ..record }))
 }
 
 pub(super) fn rows(conn: &Connection, heads: &Heads, instance: InstanceId, after: Seq, limit: usize) -> Result<Vec<Stored>, Error> {
@@ -246,6 +249,7 @@ fn to_record(row: &Row<'_>) -> rusqlite::Result<Record> {
         status,
         started_at: Time(row.get(6)?),
         ended_at: row.get::<_, Option<i64>>(7)?.map(Time),
+        settled: !row.get::<_, bool>(8)?,
     })
 }
 

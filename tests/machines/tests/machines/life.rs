@@ -3,7 +3,8 @@
 use crux_runtime::machine::{Event, Outcome, Phase, Timer, Why};
 
 use crate::driver::Driver;
-use crate::order::{Order, Parking};
+use crux_test_machines::pipelines::patient::Workflow as Parking;
+use crux_test_machines::pipelines::shipment::Workflow as Order;
 
 const BIG: &str = r#"{"order":"7","big":true}"#;
 const SMALL: &str = r#"{"order":"7","big":false}"#;
@@ -31,10 +32,10 @@ fn a_whole_instance_runs_in_the_order_of_its_definition() {
     assert_eq!(run.open(), ["ship[0]/label #1", "ship[1]/label #1"]);
 
     run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
-    assert_eq!(run.effects(), [r#"dispatch ship[2]/label #1 {"line":"c","order":""}"#]);
+    assert_eq!(run.effects(), [r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]);
     run.complete("ship[2]/label", r#"{"code":"C"}"#).unwrap();
     run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
-    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"],"score":0.5,"ticket":null}"#]);
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"],"risk":0.5}"#]);
 
     run.complete("close", r#"{"at":"noon"}"#).unwrap();
     assert_eq!(run.effects(), ["hook workflow.completed"]);
@@ -51,7 +52,7 @@ fn a_skipped_step_has_no_task_and_no_result() {
     for line in ["ship[0]/label", "ship[1]/label", "ship[2]/label"] {
         run.complete(line, r#"{"code":"X"}"#).unwrap();
     }
-    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["X","X","X"],"score":null,"ticket":null}"#]);
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["X","X","X"]}"#]);
 }
 
 #[test]
@@ -99,13 +100,13 @@ fn a_caught_failure_in_a_branch_stops_the_others_and_then_runs_the_catch() {
     for line in ["ship[0]/label", "ship[1]/label", "ship[2]/label"] {
         run.complete(line, r#"{"code":"X"}"#).unwrap();
     }
-    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["X","X","X"],"score":null,"ticket":9}"#]);
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["X","X","X"],"ticket":9}"#]);
     // An empty catch, by name.
     run.fail("close", 1, "Refused").unwrap();
     run.now.0 += 100;
     run.fire("close", Timer::Retry).unwrap();
     run.fail("close", 2, "Refused").unwrap();
-    assert_eq!(run.output().as_deref(), Some(r#"{"codes":["X","X","X"],"closed":null}"#));
+    assert_eq!(run.output().as_deref(), Some(r#"{"codes":["X","X","X"]}"#));
 }
 
 #[test]
@@ -179,14 +180,14 @@ fn a_parked_instance_goes_on_by_retry_with_another_input() {
     let step = Some(run.path("ship[0]/label"));
     let wrong = run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":1,"order":""}"#)) });
     assert_eq!(wrong, Err(Why::Invalid("line: invalid type: integer `1`, expected a string".into())));
-    run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":"z","order":""}"#)) }).unwrap();
+    run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":"z","order":"7"}"#)) }).unwrap();
     assert_eq!(
         run.effects(),
-        [r#"dispatch ship[0]/label #2 {"line":"z","order":""}"#, r#"dispatch ship[2]/label #1 {"line":"c","order":""}"#]
+        [r#"dispatch ship[0]/label #2 {"line":"z","order":"7"}"#, r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]
     );
     run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
     run.complete("ship[2]/label", r#"{"code":"C"}"#).unwrap();
-    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"],"score":0.5,"ticket":null}"#]);
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"],"risk":0.5}"#]);
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! The deployed binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    crux::main()
+}

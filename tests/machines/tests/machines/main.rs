@@ -1,0 +1,7 @@
+//! Generated machines, driven as the engine drives them.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails shows where")]
+
+mod driver;
+mod expressions;
+mod life;

@@ -254,12 +254,14 @@ impl<'a> Generator<'_, 'a> {
         go_on: &TokenStream,
     ) -> TokenStream {
         let (number, fx) = (number(step), used_fx(start));
+        let view = view.as_ref().filter(|_| mentions(start, "view"));
         quote!(#view Within::start(#number, #timeout, fx, |#fx| #start) #go_on)
     }
 
     /// The variant of a composite step, with `apply` for what is inside.
     fn composite(&self, id: StepId, inside: &TokenStream, view: &Option<TokenStream>, apply: &TokenStream, go_on: &TokenStream) -> Variant {
         let fx = used_fx(apply);
+        let view = view.as_ref().filter(|_| mentions(apply, "view"));
         let arm = quote!(part.apply(event, fx, |inside, #fx| #apply) #go_on);
         let arm = if view.is_some() { quote!({ #view #arm }) } else { arm };
         self.variant(id, quote!(Within<#inside>), arm)

@@ -16,6 +16,7 @@ macro_rules! step {
 }
 
 step! {
+    r#fn FnStep;
     finalize_order FinalizeOrderStep;
     issue_credit_note CreditNoteStep;
     pack PackStep;

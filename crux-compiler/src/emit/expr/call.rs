@@ -39,16 +39,16 @@ impl Writer<'_> {
                 Code::value(quote!(#of.join(#separator)))
             }
             (Function::Sum, [of]) => {
-                let of = self.borrowed(of);
+                let of = self.borrowed_list(of);
                 self.fallible = true;
                 Code::tried(quote!(machine::expr::sum(#of)))
             }
             (Function::Min, [of]) => {
-                let of = self.borrowed(of);
+                let of = self.borrowed_list(of);
                 Code::value(quote!(machine::expr::min(#of))).optional()
             }
             (Function::Max, [of]) => {
-                let of = self.borrowed(of);
+                let of = self.borrowed_list(of);
                 Code::value(quote!(machine::expr::max(#of))).optional()
             }
             (Function::ToString, [of]) => self.interpolate(std::iter::once(of)),

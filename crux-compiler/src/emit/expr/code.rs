@@ -138,6 +138,10 @@ impl Code {
         self.within(Level::Tight)
     }
 
+    pub(crate) fn as_place(self) -> Self {
+        Self { form: Form::Place, ..self }
+    }
+
     pub(crate) fn mapped(self, option: TokenStream, method: TokenStream, body: TokenStream) -> Self {
         Self { mapped: Some(Box::new(Mapped { option, method, body })), ..self }
     }

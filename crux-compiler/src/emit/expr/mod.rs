@@ -69,6 +69,12 @@ impl<'w> Writer<'w> {
         code.into_owned(&expr.ty).tight()
     }
 
+    /// A list where a slice is wanted: `&list`, also behind an `Arc`.
+    fn borrowed_list(&mut self, list: &Expr) -> TokenStream {
+        let code = self.code(list);
+        if code.form == Form::Shared { code.as_place().borrowed() } else { code.borrowed() }
+    }
+
     /// `&T`, of a text `&str`.
     fn borrowed(&mut self, expr: &Expr) -> TokenStream {
         self.code(expr).borrowed()
@@ -234,7 +240,7 @@ impl<'w> Writer<'w> {
             let (map, key) = (self.code(of).tight(), self.borrowed(index));
             quote!(#map.get(#key))
         } else {
-            let (list, index) = (self.borrowed(of), self.owned(index));
+            let (list, index) = (self.borrowed_list(of), self.owned(index));
             quote!(machine::expr::at(#list, #index))
         };
         // Elements that may be absent themselves: absent either way.

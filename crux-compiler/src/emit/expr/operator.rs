@@ -64,6 +64,11 @@ impl Writer<'_> {
             let of = self.code(of).tight();
             return Code::value(if equal { quote!(#of.is_none()) } else { quote!(#of.is_some()) });
         }
+        match (&left.kind, &right.kind) {
+            (ExprKind::Not(of), _) => return self.equality(!equal, of, right),
+            (_, ExprKind::Not(of)) => return self.equality(!equal, left, of),
+            _ => {}
+        }
         let left_code = self.code(left).operand(&left.ty);
         let right_code = self.code(right).operand(&right.ty);
         let (left, right) = (left_code.within(Level::Unary), right_code.within(Level::Unary));

@@ -111,9 +111,7 @@ pub fn read(file: FileId, source: &str, sink: &mut Sink) -> Option<Node> {
         match event {
             Ok((event, span)) => {
                 let (start, end) = (reader.bytes.at(span.start.index()), reader.bytes.at(span.end.index()));
-                if reader.event(event, start, end).is_none() {
-                    return None;
-                }
+                reader.event(event, start, end)?;
             }
             Err(error) => {
                 let at = reader.bytes.at(error.marker().index());

@@ -286,7 +286,7 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
             }
         }
     }
-    complete.then(|| TypeExpr { shape: TypeShape::Enum(words), span: text.span })
+    complete.then_some(TypeExpr { shape: TypeShape::Enum(words), span: text.span })
 }
 
 struct Parser<'a> {

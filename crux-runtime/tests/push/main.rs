@@ -1,6 +1,8 @@
 //! Services of every temper, from the start of an instance to its end: the engine on the memory store, the local bus, and little HTTP
 //! servers. What an operator would see is asserted: how the instance ended, with what, and which attempts it took.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be here is a failed test")]
+
 mod server;
 mod workflow;
 

@@ -119,10 +119,10 @@ mod tests {
 
     #[test]
     fn percentiles_take_the_nearest_value() {
-        let mut latencies: Latencies = (1..=1001).rev().map(Duration::from_millis).collect();
-        assert_eq!(latencies.ms_at(0.5), Some(501.0));
-        assert_eq!(latencies.ms_at(0.99), Some(991.0));
-        assert_eq!(latencies.ms_at(1.0), Some(1001.0));
+        let mut latencies: Latencies = (1..=1001).rev().map(Duration::from_secs).collect();
+        assert_eq!(latencies.ms_at(0.5), Some(501_000.0));
+        assert_eq!(latencies.ms_at(0.99), Some(991_000.0));
+        assert_eq!(latencies.ms_at(1.0), Some(1_001_000.0));
         assert_eq!(Latencies::default().ms_at(0.5), None);
     }
 

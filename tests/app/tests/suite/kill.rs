@@ -1,0 +1,135 @@
+//! `kill -9` under load, again and again, with a ledger outside of the process: what was acknowledged is there, ends, and is recorded
+//! once. `CRUX_KILLS=1000` makes it long.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kit::{Client, Reply, Service};
+use crate::server;
+
+/// What clients were told, by request id: the instance.
+#[derive(Default)]
+struct Ledger {
+    starts: Mutex<BTreeMap<String, (&'static str, String)>>,
+    /// Events that were taken, by the order that they are about.
+    events: Mutex<BTreeMap<String, String>>,
+}
+
+/// Where the server is at the moment; nobody there while it is dead.
+type Place = Arc<Mutex<Option<String>>>;
+
+const WORKFLOWS: [&str; 3] = ["double", "work", "approval"];
+const CLIENTS: u64 = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_or_recorded_twice_however_often_the_process_is_killed() {
+    let kills: u64 = std::env::var("CRUX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
+    let service = Service::start(|task| match task["step_type"].as_str() {
+        Some("prepare") => Reply::Done(json!({"size": 3})),
+        _ => Reply::Done(json!({"label": "L"})),
+    })
+    .await;
+    let mut server = server(&service.config(&["prepare", "finish"]));
+    let place: Place = Arc::new(Mutex::new(Some(server.url().to_owned())));
+    let ledger = Arc::new(Ledger::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let next = Arc::new(AtomicU64::new(0));
+    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(ask(place.clone(), ledger.clone(), stop.clone(), next.clone()))).collect();
+    for kill in 0..kills {
+        // Spread over start, work and rest, without two moments that are always the same.
+        tokio::time::sleep(Duration::from_millis(20 + kill * 37 % 180)).await;
+        server.kill();
+        *place.lock().unwrap() = None;
+        server = tokio::task::spawn_blocking(move || {
+            server.restart();
+            server
+        })
+        .await
+        .unwrap();
+        *place.lock().unwrap() = Some(server.url().to_owned());
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    audit(&server.client(), &ledger, kills).await;
+}
+
+/// A client: starts with request ids of its own, each until it is answered; for every approval the event that it waits for.
+async fn ask(place: Place, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: Arc<AtomicU64>) {
+    while !stop.load(Ordering::Relaxed) {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let request = format!("req-{n}");
+        let workflow = WORKFLOWS[usize::try_from(n % 3).unwrap()];
+        let input = match workflow {
+            "double" => json!({"number": 21}),
+            "work" => json!({"item": request}),
+            _ => json!({"orderId": request}),
+        };
+        let path = format!("/api/v1/workflow/{workflow}");
+        let headers = [("content-type", "application/json"), ("idempotency-key", request.as_str())];
+        let answer = insist(&place, &path, &headers, &input).await;
+        ledger.starts.lock().unwrap().insert(request.clone(), (workflow, answer["workflow_id"].as_str().unwrap().to_owned()));
+        if workflow == "approval" {
+            let event = json!({"type": "order.approved", "id": format!("event-{n}"), "data": {"orderId": request, "by": "me"}});
+            insist(&place, "/api/v1/events", &headers[..1], &event).await;
+            ledger.events.lock().unwrap().insert(request, format!("event-{n}"));
+        }
+    }
+}
+
+/// Asks until there is an answer, whoever dies.
+async fn insist(place: &Place, path: &str, headers: &[(&str, &str)], body: &Value) -> Value {
+    loop {
+        let url = place.lock().unwrap().clone();
+        if let Some(url) = url {
+            let answer = Client::new(&url).try_send(hyper::Method::POST, path, headers, body.to_string().into_bytes()).await;
+            match answer {
+                Ok(answer) if answer.status < 300 => return answer.json(),
+                Ok(answer) if answer.status < 500 && answer.status != 429 => panic!("{path}: {} {:?}", answer.status, answer.body),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn audit(client: &Client, ledger: &Ledger, kills: u64) {
+    let starts = ledger.starts.lock().unwrap().clone();
+    assert!(starts.len() as u64 > kills, "hardly anything was under way: {} starts in {kills} kills", starts.len());
+    for (request, (workflow, id)) in &starts {
+        let document = client.until(id, "completed").await;
+        assert_eq!(document["workflow"], *workflow, "{request}");
+        let expected = match *workflow {
+            "double" => json!({"number": 84}),
+            "work" => json!({"label": "L"}),
+            _ => json!({"by": "me"}),
+        };
+        assert_eq!(document["output"], expected, "{request}: {document:#}");
+        let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json();
+        let mut recorded: BTreeMap<String, u32> = BTreeMap::new();
+        let mut ends = 0;
+        for (n, row) in (1..).zip(history["rows"].as_array().unwrap()) {
+            assert_eq!(row["seq"], n, "{request}: a gap in the journal");
+            for entry in row["events"].as_array().unwrap() {
+                if ["step_completed", "event_received"].contains(&entry["type"].as_str().unwrap()) {
+                    *recorded.entry(entry["path"].as_str().unwrap().to_owned()).or_default() += 1;
+                }
+            }
+            ends += row["out"].as_array().map_or(0, |out| out.iter().filter(|entry| entry["type"] == "workflow_completed").count());
+        }
+        assert!(recorded.values().all(|times| *times == 1), "{request}: recorded more than once: {recorded:?}");
+        assert_eq!(ends, 1, "{request}: it ended {ends} times");
+        // The same request id still means the same instance.
+        if *workflow == "double" {
+            let headers = [("content-type", "application/json"), ("idempotency-key", request.as_str())];
+            let again = client.post_with("/api/v1/workflow/double", &headers[1..], &json!({"number": 21})).await;
+            assert_eq!(again.text("workflow_id"), *id, "{request}");
+        }
+    }
+    println!("{kills} kills, {} acknowledged starts, {} acknowledged events", starts.len(), ledger.events.lock().unwrap().len());
+}

@@ -22,7 +22,7 @@ pub enum Part {
 }
 
 /// Whether a text holds `${`, escaped or not. Keys and bare expressions must not.
-pub fn has_placeholder(text: &str) -> bool {
+pub fn hinto_placeholder(text: &str) -> bool {
     text.contains("${")
 }
 

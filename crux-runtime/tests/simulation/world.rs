@@ -69,7 +69,7 @@ pub fn play_with(seed: u64, faults: Faults) -> Result<(), String> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| e.to_string())?;
     let ledger = ledger.lock().map_err(|e| e.to_string())?;
-    runtime.block_on(audit(&*below, &ledger, &acknowledged))
+    runtime.block_on(audit(&below, &ledger, &acknowledged))
 }
 
 async fn live(store: Faulty, services: Services, random: &Arc<Random>, acknowledged: &mut Acknowledged, last: bool) -> Result<(), String> {
@@ -93,7 +93,7 @@ async fn live(store: Faulty, services: Services, random: &Arc<Random>, acknowled
         }
     };
     if last {
-        return finish(&engine, &*below, acknowledged).await;
+        return finish(&engine, &below, acknowledged).await;
     }
     let death = Duration::from_micros(random.below(20_000_000));
     let asked = ask(&engine, random, acknowledged);

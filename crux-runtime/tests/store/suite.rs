@@ -349,9 +349,9 @@ pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed
     assert_eq!(store.keep(vec![changed, third.clone(), other.clone()]).await.unwrap(), [false, true, true]);
     let find = |name: &str, value: Option<&str>, now| store.kept(name.to_owned(), value.map(str::to_owned), Time(now));
     assert_eq!(find("paid", Some("o-1"), 20).await.unwrap(), [first.clone(), third.clone()]);
-    assert_eq!(find("paid", Some("o-1"), 50).await.unwrap(), [first.clone()]);
+    assert_eq!(find("paid", Some("o-1"), 50).await.unwrap(), std::slice::from_ref(&first));
     assert_eq!(find("paid", None, 20).await.unwrap(), [first.clone(), second.clone(), third.clone()]);
-    assert_eq!(find("sent", None, 20).await.unwrap(), [other.clone()]);
+    assert_eq!(find("sent", None, 20).await.unwrap(), std::slice::from_ref(&other));
     assert_eq!(find("sent", Some("o-1"), 20).await.unwrap(), []);
 
     assert_eq!(store.undelivered(2).await.unwrap(), [first.clone(), second.clone()]);
@@ -365,7 +365,7 @@ pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed
     store.expire(Time(60), 10).await.unwrap();
     assert_eq!(find("paid", Some("o-1"), 0).await.unwrap(), [first]);
     store.expire(Time(100), 10).await.unwrap();
-    assert_eq!(find("paid", None, 0).await.unwrap(), [second.clone()]);
+    assert_eq!(find("paid", None, 0).await.unwrap(), std::slice::from_ref(&second));
     assert_eq!(store.undelivered(10).await.unwrap(), [second]);
     assert_eq!(store.keep(vec![third]).await.unwrap(), [true]);
 }

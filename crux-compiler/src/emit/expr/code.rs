@@ -138,7 +138,7 @@ impl Code {
         self.within(Level::Tight)
     }
 
-    pub(crate) fn as_place(self) -> Self {
+    pub(crate) fn into_place(self) -> Self {
         Self { form: Form::Place, ..self }
     }
 

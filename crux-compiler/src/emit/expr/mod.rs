@@ -72,7 +72,7 @@ impl<'w> Writer<'w> {
     /// A list where a slice is wanted: `&list`, also behind an `Arc`.
     fn borrowed_list(&mut self, list: &Expr) -> TokenStream {
         let code = self.code(list);
-        if code.form == Form::Shared { code.as_place().borrowed() } else { code.borrowed() }
+        if code.form == Form::Shared { code.into_place().borrowed() } else { code.borrowed() }
     }
 
     /// `&T`, of a text `&str`.

@@ -19,7 +19,7 @@ async fn choosy() -> (Server, Client, Service) {
     (server, client, service)
 }
 
-fn state<'a>(document: &'a Value, branch: usize) -> &'a str {
+fn state(document: &Value, branch: usize) -> &str {
     document["definition"]["steps"][0]["definition"]["steps"][branch]["state"].as_str().unwrap()
 }
 

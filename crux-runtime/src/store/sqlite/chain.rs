@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::error::before_commit;
+use super::heads::Head;
 use crate::store::{Seq, Stored};
 
 #[derive(Debug)]
@@ -27,13 +28,13 @@ impl From<Error> for crate::store::Error {
     }
 }
 
-/// The rows with a number greater than `after`, at most `limit`, in order. `row` and `seq` are the newest one's.
-pub(super) fn rows(conn: &Connection, row: i64, seq: Seq, after: Seq, limit: usize) -> Result<Vec<Stored>, Error> {
-    let last = after.saturating_add(Seq::try_from(limit).unwrap_or(Seq::MAX)).min(seq);
+/// The rows with a number greater than `after`, at most `limit`, in order.
+pub(super) fn rows(conn: &Connection, head: Head, after: Seq, limit: usize) -> Result<Vec<Stored>, Error> {
+    let last = after.saturating_add(Seq::try_from(limit).unwrap_or(Seq::MAX)).min(head.seq);
     if last <= after {
         return Ok(Vec::new());
     }
-    let mut row = locate(conn, row, seq, last)?;
+    let mut row = locate(conn, head, last)?;
     let mut found = Vec::with_capacity((last - after) as usize);
     let mut read = conn.prepare_cached("SELECT seq, settled, body, prev FROM journal WHERE row = ?1")?;
     for seq in (after + 1..=last).rev() {
@@ -53,17 +54,18 @@ pub(super) fn rows(conn: &Connection, row: i64, seq: Seq, after: Seq, limit: usi
 }
 
 /// The token of the row `wanted`.
-pub(super) fn token(conn: &Connection, row: i64, seq: Seq, wanted: Seq) -> Result<u64, Error> {
-    let row = locate(conn, row, seq, wanted)?;
+pub(super) fn token(conn: &Connection, head: Head, wanted: Seq) -> Result<u64, Error> {
+    let row = locate(conn, head, wanted)?;
     let token: Option<i64> =
         conn.prepare_cached("SELECT token FROM journal WHERE row = ?1")?.query_row([row], |columns| columns.get(0)).optional()?;
     token.map(i64::cast_unsigned).ok_or_else(|| damaged(row, wanted))
 }
 
-/// Where the row `wanted` is, going back from `row`, which is number `seq`.
-fn locate(conn: &Connection, mut row: i64, seq: Seq, wanted: Seq) -> Result<i64, Error> {
+/// Where the row `wanted` is, going back from the newest.
+fn locate(conn: &Connection, head: Head, wanted: Seq) -> Result<i64, Error> {
+    let mut row = head.row;
     let mut back = conn.prepare_cached("SELECT prev FROM journal WHERE row = ?1 AND seq = ?2")?;
-    for seq in (wanted + 1..=seq).rev() {
+    for seq in (wanted + 1..=head.seq).rev() {
         row = back.query_row((row, seq), |columns| columns.get(0)).optional()?.ok_or_else(|| damaged(row, seq))?;
     }
     Ok(row)

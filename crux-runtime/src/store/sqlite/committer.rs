@@ -12,9 +12,10 @@ use rusqlite::{Connection, MAIN_DB};
 use super::append::Appender;
 use super::checkpoint::Gate;
 use super::error::{before_commit, broken, closed, is_fatal, is_full};
-use super::heads::{Head, Heads, Mark};
+use super::heads::{Heads, Mark};
 use super::lock::Lock;
 use super::queue::{Job, Reply};
+use super::records::Records;
 use super::space::Space;
 use super::tail::{Lazy, Tail};
 use super::{OnFatal, checkpoint, restart, schema};
@@ -41,13 +42,11 @@ impl Committer {
             Ok(thread) => thread,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        let restarted = restart::read_tail(&conn, &heads);
-        let last = match restarted.and_then(|(tail, next_row)| Ok((tail, Appender::new(&conn, next_row)?))) {
-            Err(error) => return drop(ready.send(Err(before_commit(&error)))),
-            Ok((tail, appender)) => {
+        let last = match Groups::new(&conn, heads, space, on_fatal, &gate) {
+            Err(error) => return drop(ready.send(Err(error))),
+            Ok(mut groups) => {
                 // Whoever opens the store waits for this; if he has gone, the queue is closed as well.
                 let _ = ready.send(Ok(()));
-                let mut groups = Groups { conn: &conn, appender, tail, heads, space, on_fatal, gate: &gate, broken: None };
                 groups.run(jobs)
             }
         };
@@ -89,6 +88,7 @@ type Last = (Vec<JoinHandle<()>>, Option<Reply<()>>, Result<(), Error>);
 struct Groups<'c> {
     conn: &'c Connection,
     appender: Appender<'c>,
+    records: Records<'c>,
     tail: Tail,
     heads: Arc<Heads>,
     space: Space,
@@ -98,7 +98,14 @@ struct Groups<'c> {
     broken: Option<Error>,
 }
 
-impl Groups<'_> {
+impl<'c> Groups<'c> {
+    fn new(conn: &'c Connection, heads: Arc<Heads>, space: Space, on_fatal: OnFatal, gate: &'c Gate) -> Result<Self, Error> {
+        let (tail, next_row) = restart::read_tail(conn, &heads, Instant::now())?;
+        let prepared = Appender::new(conn, next_row).and_then(|appender| Ok((appender, Records::new(conn)?)));
+        let (appender, records) = prepared.map_err(|error| before_commit(&error))?;
+        Ok(Self { conn, appender, records, tail, heads, space, on_fatal, gate, broken: None })
+    }
+
     fn run(&mut self, jobs: &Receiver<Job>) -> Last {
         let mut group = Vec::new();
         loop {
@@ -156,7 +163,7 @@ impl Groups<'_> {
 
     fn transaction(&mut self, group: &mut [Job], now: Instant, refusal: Option<&str>) -> Result<(), Error> {
         let writes = group.iter().any(|job| !matches!(job, Job::Settle { .. }));
-        if !writes && self.tail.due(now, &self.heads, |_| false).is_empty() {
+        if !writes && self.tail.due(now, &self.heads).is_empty() {
             return Ok(());
         }
         let _passage = self.gate.enter();
@@ -173,7 +180,10 @@ impl Groups<'_> {
     /// Everything up to the commit.
     fn fill(&mut self, group: &mut [Job], now: Instant, refusal: Option<&str>) -> rusqlite::Result<Lazy> {
         self.appender.clear();
-        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        // First what is old, as it was when the transaction began; then instances may move.
+        let lazy = self.tail.due(now, &self.heads);
+        self.records.write(&lazy)?;
         for job in group {
             match job {
                 Job::Append(appending) => {
@@ -189,22 +199,11 @@ impl Groups<'_> {
                 Job::Settle { .. } | Job::Close { .. } => {}
             }
         }
-        let staged = &self.appender.staged.heads;
-        let lazy = self.tail.due(now, &self.heads, |instance| staged.contains_key(&instance));
-        self.write_lazy(&lazy)?;
         Ok(lazy)
     }
 
-    fn write_lazy(&mut self, lazy: &Lazy) -> rusqlite::Result<()> {
-        self.appender.write_heads(&lazy.heads)?;
-        if let Some(mark) = lazy.mark {
-            self.conn.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'mark'")?.execute([mark])?;
-        }
-        Ok(())
-    }
-
     fn finish(&mut self, lazy: &Lazy, now: Instant) -> Result<(), Error> {
-        if let Err(error) = self.conn.execute_batch("COMMIT") {
+        if let Err(error) = self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) {
             if is_fatal(&error) {
                 let error = broken("a commit failed and what is on the disk is not known", &error);
                 self.broken = Some(error.clone());
@@ -218,12 +217,12 @@ impl Groups<'_> {
         for (row, instance) in &self.appender.staged.rows {
             self.tail.appended(*row, *instance);
         }
-        for (instance, head) in &self.appender.staged.heads {
-            if let Some(Head { seq, mark: Mark::Settled(_), .. }) = head {
-                self.tail.settled(now, *instance, *seq);
+        for (instance, moved) in &self.appender.staged.moved {
+            if moved.change.is_some() || moved.mark != Mark::Unsettled {
+                self.tail.changed(now, *instance);
             }
         }
-        self.heads.change(self.appender.staged.heads.drain());
+        self.heads.committed(lazy.entries.iter().map(|(instance, _)| instance), self.appender.staged.moved.drain());
         self.appender.committed();
         Ok(())
     }
@@ -252,9 +251,8 @@ impl Groups<'_> {
             }
         };
         if let Some(head) = head.filter(|head| head.seq == settled.seq) {
-            let head = Head { mark: Mark::Settled(settled.wake_at), ..head };
-            self.heads.change(std::iter::once((settled.instance, Some(head))));
-            self.tail.settled(now, settled.instance, settled.seq);
+            self.heads.settle(settled.instance, head, settled.wake_at);
+            self.tail.changed(now, settled.instance);
         }
     }
 
@@ -268,7 +266,7 @@ impl Groups<'_> {
             return Ok(());
         }
         self.appender.clear();
-        let written = self.conn.execute_batch("BEGIN IMMEDIATE").and_then(|()| self.write_lazy(&lazy));
+        let written = self.conn.execute_batch("BEGIN IMMEDIATE").and_then(|()| self.records.write(&lazy));
         if let Err(error) = written {
             self.roll_back();
             return Err(before_commit(&error));

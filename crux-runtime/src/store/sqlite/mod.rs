@@ -5,14 +5,17 @@
 
 mod append;
 mod chain;
+mod change;
 mod checkpoint;
 mod committer;
 mod error;
 mod heads;
+mod list;
 mod lock;
 mod queue;
 mod read;
 mod readers;
+mod records;
 mod restart;
 mod schema;
 mod space;
@@ -94,7 +97,13 @@ impl Sqlite {
         let committer = Committer { conn, lock, heads: heads.clone(), space: space.clone(), on_fatal };
         let thread = thread::Builder::new()
             .name("crux-commit".to_owned())
-            .spawn(move || committer.run(&jobs, &ready))
+            .spawn(move || {
+                let on_fatal = committer.on_fatal.clone();
+                let run = std::panic::AssertUnwindSafe(move || committer.run(&jobs, &ready));
+                if std::panic::catch_unwind(run).is_err() {
+                    on_fatal(&Error::Broken("the thread that writes panicked".to_owned()));
+                }
+            })
             .map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?;
         is_ready.recv().map_err(|_| closed())??;
         let readers = Readers::start(&path, readers)?;
@@ -134,7 +143,8 @@ impl Store for Sqlite {
     }
 
     fn list(&self, filter: Filter) -> Pending<Result<Vec<Record>, Error>> {
-        self.readers.ask(move |conn| read::list(conn, &filter))
+        let heads = self.heads.clone();
+        self.readers.ask(move |conn| list::list(conn, &heads, &filter))
     }
 
     fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>> {

@@ -1,100 +1,74 @@
-//! Questions about instances, events and definitions. What memory knows of heads and marks wins over the records; it is asked first where
-//! an instance could otherwise be missed while it moves from memory to its record.
-
-use std::collections::BinaryHeap;
+//! Questions about instances, events and definitions. What memory knows wins over the records; it is asked first, because what moves from
+//! memory to its record meanwhile is then seen twice, and not missed.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::chain;
+use super::change::Change;
 use super::error::before_commit;
-use super::heads::{Heads, Mark};
+use super::heads::{Head, Heads, Mark, Unwritten};
 use crate::id::InstanceId;
 use crate::machine::Time;
-use crate::store::{Error, Filter, KeptEvent, Record, Seq, Status, Stored, Subscription};
+use crate::store::{Error, KeptEvent, Record, Seq, Status, Stored, Subscription};
 
-const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at, i.unsettled
+pub(super) const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at, i.unsettled
     FROM instance i JOIN kind k ON k.kind = i.kind";
 
 pub(super) fn record(conn: &Connection, heads: &Heads, instance: InstanceId) -> Result<Option<Record>, Error> {
-    // Before the record is read: marks move from memory to the record, not back.
-    let active = heads.get(instance);
-    let read = || conn.prepare_cached(&format!("{RECORD} WHERE i.id = ?1"))?.query_row([instance.0], to_record).optional();
-    let record = read().map_err(|error| before_commit(&error))?;
-    Ok(record.map(|record| Record { settled: active.map_or(record.settled, |head| head.mark != Mark::Unsettled), ..record }))
+    // Before the record is read: what is newer moves from memory to the record, not back.
+    let (unwritten, settled) = match heads.entry(instance) {
+        Some(entry) => (entry.record, Some(entry.mark != Mark::Unsettled)),
+        None => (Unwritten::Nothing, None),
+    };
+    let record = with_unwritten(conn, instance, &unwritten).map_err(|error| before_commit(&error))?;
+    Ok(record.map(|record| Record { settled: settled.unwrap_or(record.settled), ..record }))
+}
+
+/// The record as it is with what is not written of it; whether it is settled may be a little behind.
+pub(super) fn with_unwritten(conn: &Connection, instance: InstanceId, unwritten: &Unwritten) -> rusqlite::Result<Option<Record>> {
+    let (start, change) = match unwritten {
+        Unwritten::Nothing => return stored_record(conn, instance),
+        Unwritten::Change(change) => return Ok(stored_record(conn, instance)?.map(|record| apply(record, *change))),
+        Unwritten::All(start, change) => (start, change),
+    };
+    let mut kind = conn.prepare_cached("SELECT workflow, version, definition FROM kind WHERE kind = ?1")?;
+    let record = kind.query_row([start.kind], |row| {
+        Ok(Record {
+            instance,
+            workflow: row.get(0)?,
+            version: row.get(1)?,
+            definition: row.get(2)?,
+            owner: start.owner.clone(),
+            status: change.status,
+            started_at: start.started_at,
+            ended_at: change.ended_at,
+            settled: false,
+        })
+    })?;
+    Ok(Some(record))
+}
+
+pub(super) fn apply(record: Record, change: Change) -> Record {
+    Record { status: change.status, ended_at: change.ended_at, ..record }
+}
+
+fn stored_record(conn: &Connection, instance: InstanceId) -> rusqlite::Result<Option<Record>> {
+    conn.prepare_cached(&format!("{RECORD} WHERE i.id = ?1"))?.query_row([instance.0], to_record).optional()
 }
 
 pub(super) fn rows(conn: &Connection, heads: &Heads, instance: InstanceId, after: Seq, limit: usize) -> Result<Vec<Stored>, Error> {
     // Before the snapshot is taken: what was in memory then is in the snapshot.
-    let active = heads.get(instance);
+    let active = heads.head(instance);
     let snapshot = conn.unchecked_transaction().map_err(|error| before_commit(&error))?;
     let head = match active {
-        Some(head) => Some((head.row, head.seq)),
+        Some(head) => Some(head),
         None => snapshot
             .prepare_cached("SELECT head, seq FROM instance WHERE id = ?1")
-            .and_then(|mut read| read.query_row([instance.0], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+            .and_then(|mut read| read.query_row([instance.0], |row| Ok(Head { row: row.get(0)?, seq: row.get(1)? })).optional())
             .map_err(|error| before_commit(&error))?,
     };
-    let Some((row, seq)) = head else { return Ok(Vec::new()) };
-    Ok(chain::rows(&snapshot, row, seq, after, limit)?)
-}
-
-/// Bounded work: with workflow or status given, one index range per workflow version and status is open, and the newest of their heads is
-/// taken until there are enough.
-pub(super) fn list(conn: &Connection, filter: &Filter) -> Result<Vec<Record>, Error> {
-    let ids = match filter {
-        Filter { workflow: None, status: None, owner: None, .. } => list_all(conn, filter),
-        // What has completed is most of all: there the owner says more.
-        Filter { owner: Some(owner), status: None | Some(Status::Completed), .. } if !owner.is_empty() => {
-            return list_owned(conn, filter, owner).map_err(|error| before_commit(&error));
-        }
-        _ => return list_merged(conn, filter).map_err(|error| before_commit(&error)),
-    };
-    ids.map_err(|error| before_commit(&error))
-}
-
-fn list_all(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
-    let mut read = conn.prepare_cached(&format!("{RECORD} WHERE i.id < ?1 ORDER BY i.id DESC LIMIT ?2"))?;
-    read.query_map(params![before(filter), limit(filter.limit)], to_record)?.collect()
-}
-
-fn list_owned(conn: &Connection, filter: &Filter, owner: &str) -> rusqlite::Result<Vec<Record>> {
-    let mut read = conn.prepare_cached(&format!(
-        "{RECORD} WHERE i.owner = ?1 AND i.owner <> '' AND i.id < ?2 AND (?3 IS NULL OR k.workflow = ?3) AND (?4 IS NULL OR i.status = ?4)
-         ORDER BY i.id DESC LIMIT ?5"
-    ))?;
-    let status = filter.status.map(Status::word);
-    read.query_map(params![owner, before(filter), filter.workflow, status, limit(filter.limit)], to_record)?.collect()
-}
-
-fn list_merged(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
-    let snapshot = conn.unchecked_transaction()?;
-    let kinds: Vec<i64> = snapshot
-        .prepare_cached("SELECT kind FROM kind WHERE ?1 IS NULL OR workflow = ?1")?
-        .query_map([&filter.workflow], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let mut next =
-        snapshot.prepare_cached("SELECT id FROM instance WHERE kind = ?1 AND status = ?2 AND id < ?3 ORDER BY id DESC LIMIT 1")?;
-    let mut older = |kind: i64, status: Status, than: &[u8]| -> rusqlite::Result<Option<([u8; 16], i64, Status)>> {
-        next.query_row(params![kind, status.word(), than], |row| Ok((row.get(0)?, kind, status))).optional()
-    };
-    let mut newest = BinaryHeap::new();
-    for kind in kinds {
-        for status in Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|wanted| wanted == *status)) {
-            newest.extend(older(kind, status, before(filter))?);
-        }
-    }
-    let mut read = snapshot.prepare_cached(&format!("{RECORD} WHERE i.id = ?1"))?;
-    let mut found = Vec::new();
-    while found.len() < filter.limit
-        && let Some((id, kind, status)) = newest.pop()
-    {
-        newest.extend(older(kind, status, &id)?);
-        let record = read.query_row([id], to_record)?;
-        if filter.owner.as_ref().is_none_or(|owner| *owner == record.owner) {
-            found.push(record);
-        }
-    }
-    Ok(found)
+    let Some(head) = head else { return Ok(Vec::new()) };
+    Ok(chain::rows(&snapshot, head, after, limit)?)
 }
 
 pub(super) fn unsettled(conn: &Connection, heads: &Heads, after: Option<InstanceId>, limit: usize) -> Result<Vec<InstanceId>, Error> {
@@ -227,16 +201,11 @@ pub(super) fn expired(conn: &Connection, now: Time, limit: usize) -> Result<Vec<
     read().map_err(|error| before_commit(&error))
 }
 
-fn limit(limit: usize) -> i64 {
+pub(super) fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// Ids less than this one; longer than any id where all are wanted.
-fn before(filter: &Filter) -> &[u8] {
-    filter.after.as_ref().map_or(&[0xff; 17], |after| &after.0)
-}
-
-fn to_record(row: &Row<'_>) -> rusqlite::Result<Record> {
+pub(super) fn to_record(row: &Row<'_>) -> rusqlite::Result<Record> {
     let word: String = row.get(5)?;
     let unknown = || rusqlite::Error::InvalidColumnType(5, format!("status `{word}`"), rusqlite::types::Type::Text);
     let status = Status::ALL.into_iter().find(|status| status.word() == word).ok_or_else(unknown)?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use super::error::closed;
 use super::schema;
@@ -17,9 +17,15 @@ const ROOM: usize = 1_024;
 type Question = Box<dyn FnOnce(&Connection) + Send>;
 
 pub(super) struct Readers {
+    desk: Arc<Desk>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Where questions are handed in.
+struct Desk {
+    /// `None`: closed. Nobody else keeps a copy, so that the threads end when it is gone.
     questions: Mutex<Option<mpsc::Sender<Question>>>,
     room: Arc<Semaphore>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Readers {
@@ -40,8 +46,8 @@ impl Readers {
             let thread = thread::Builder::new().name("crux-read".to_owned()).spawn(run);
             threads.push(thread.map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?);
         }
-        let threads = Mutex::new(threads);
-        Ok(Self { questions: Mutex::new(Some(questions)), room: Arc::new(Semaphore::new(ROOM)), threads })
+        let desk = Desk { questions: Mutex::new(Some(questions)), room: Arc::new(Semaphore::new(ROOM)) };
+        Ok(Self { desk: Arc::new(desk), threads: Mutex::new(threads) })
     }
 
     pub fn ask<T, F>(&self, question: F) -> Pending<Result<T, Error>>
@@ -49,28 +55,45 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
-        let Some(questions) = self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
-            return Box::pin(async { Err(closed()) });
-        };
-        let room = self.room.clone();
-        Box::pin(async move {
-            let _room = room.acquire_owned().await.map_err(|_| closed())?;
-            let (reply, answer) = oneshot::channel();
-            let ask = move |conn: &Connection| {
+        let (reply, answer) = oneshot::channel();
+        let question = |room: OwnedSemaphorePermit| -> Question {
+            Box::new(move |conn| {
                 // Whoever asked may have gone away.
                 let _ = reply.send(question(conn));
-            };
-            questions.send(Box::new(ask)).map_err(|_| closed())?;
-            // Given back before the answer comes, so that closing does not wait for this task.
-            drop(questions);
-            answer.await.map_err(|_| closed())?
-        })
+                drop(room);
+            })
+        };
+        match self.desk.room.clone().try_acquire_owned() {
+            Ok(room) => {
+                let handed_in = self.desk.hand_in(question(room));
+                Box::pin(async move {
+                    handed_in?;
+                    answer.await.map_err(|_| closed())?
+                })
+            }
+            Err(TryAcquireError::Closed) => Box::pin(async { Err(closed()) }),
+            Err(TryAcquireError::NoPermits) => {
+                let desk = self.desk.clone();
+                Box::pin(async move {
+                    let room = desk.room.clone().acquire_owned().await.map_err(|_| closed())?;
+                    desk.hand_in(question(room))?;
+                    answer.await.map_err(|_| closed())?
+                })
+            }
+        }
     }
 
     /// Takes no more questions. The threads end when they have answered what they have.
     pub fn close(&self) -> Vec<JoinHandle<()>> {
-        self.room.close();
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.desk.room.close();
+        self.desk.questions.lock().unwrap_or_else(PoisonError::into_inner).take();
         std::mem::take(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Desk {
+    fn hand_in(&self, question: Question) -> Result<(), Error> {
+        let questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.as_ref().ok_or_else(closed)?.send(question).map_err(|_| closed())
     }
 }

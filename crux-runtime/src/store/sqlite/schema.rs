@@ -18,7 +18,8 @@ pub(super) const FORMAT: i32 = 1;
 /// The journal is a log in commit order: an index on (instance, seq) would halve the speed and double what is written. `prev` is the
 /// number of the instance's previous row, so that a journal is read backwards from its head.
 ///
-/// `head`, `seq`, `unsettled` and `wake_at` of a record are written lazily: rows after the mark (`meta.mark`) are newer than they say.
+/// A record is written a little later than the journal: it holds what was so at its `seq`. Rows after the mark (`meta.mark`) may be newer
+/// than what records say, those before it are not.
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES('mark', 0);
@@ -30,6 +31,7 @@ CREATE TABLE journal(
     prev INTEGER NOT NULL,
     settled INTEGER NOT NULL,
     token INTEGER NOT NULL,
+    record TEXT,
     body TEXT NOT NULL
 );
 
@@ -50,9 +52,9 @@ CREATE TABLE instance(
     ended_at INTEGER,
     expires_at INTEGER,
     request BLOB,
-    head INTEGER NOT NULL DEFAULT 0,
-    seq INTEGER NOT NULL DEFAULT 0,
-    unsettled INTEGER NOT NULL DEFAULT 0,
+    head INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    unsettled INTEGER NOT NULL,
     wake_at INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX instance_kind ON instance(kind, status, id);

@@ -1,43 +1,50 @@
-//! What the committer still has to write of heads and marks, and when. Rows after the mark are the journal's tail: a restart reads it to
-//! find the newest rows, so it is kept short, by writing the heads of instances that have not moved for so long. An instance that moves
-//! on, or ends, before its head comes to be written costs nothing here.
+//! What the committer still has to write into records, and when. Rows after the mark are the journal's tail: a restart reads it to find
+//! what records do not hold, so it is kept short, by writing what is unwritten of the instances at its beginning. Most of them have ended
+//! by then and are written once in their lives.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::heads::{Head, Heads, Mark};
+use super::heads::{Entry, Heads, Mark, Unwritten};
 use crate::id::InstanceId;
-use crate::store::Seq;
 
 /// Rows that a restart may have to read.
-const TAIL_ROWS: usize = 131_072;
+const TAIL_ROWS: usize = 65_536;
 
-/// Heads are written so many at a time.
+/// Written at once, in the transaction of a group.
 const CHUNK: usize = 1_024;
 
-/// An instance that goes on this soon never has its mark cleared on disk.
-const SETTLE_DELAY: Duration = Duration::from_millis(500);
+/// Changes younger than this are left alone: most of these instances will change again soon, and an instance that goes on never has its
+/// mark cleared on disk.
+const DELAY: Duration = Duration::from_millis(300);
+
+/// How far records may be behind, as a person sees them who looks into the file. Waiting a little longer than [`DELAY`] makes many changes
+/// at once, which share pages.
+const BEHIND: Duration = Duration::from_millis(600);
 
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     /// In commit order; instances are there once per row.
     rows: VecDeque<(i64, InstanceId)>,
-    settled: VecDeque<(Instant, InstanceId, Seq)>,
+    /// Settled, or with a changed record, since then.
+    changed: VecDeque<(Instant, InstanceId)>,
+    /// Whether there was more to write than one transaction should.
+    catching_up: bool,
 }
 
 /// What is to be written now.
 #[derive(Debug, Default)]
 pub(super) struct Lazy {
-    pub heads: Vec<(InstanceId, Head)>,
-    /// The heads of all instances with rows up to this one are then in their records.
+    pub entries: Vec<(InstanceId, Entry)>,
+    /// Records hold all of the rows up to this one then.
     pub mark: Option<i64>,
     rows: usize,
-    settled: usize,
+    changed: usize,
 }
 
 impl Lazy {
     pub fn is_empty(&self) -> bool {
-        self.rows == 0 && self.settled == 0
+        self.rows == 0 && self.changed == 0
     }
 }
 
@@ -46,51 +53,51 @@ impl Tail {
         self.rows.push_back((row, instance));
     }
 
-    pub fn settled(&mut self, now: Instant, instance: InstanceId, seq: Seq) {
-        self.settled.push_back((now, instance, seq));
+    pub fn changed(&mut self, now: Instant, instance: InstanceId) {
+        self.changed.push_back((now, instance));
     }
 
     /// When there will be something to write though nothing is appended.
     pub fn next(&self) -> Option<Instant> {
-        self.settled.front().map(|(at, _, _)| *at + SETTLE_DELAY)
+        self.changed.front().map(|(at, _)| *at + if self.catching_up { DELAY } else { BEHIND })
     }
 
-    /// What has to be written now, except for instances that are `moving` in the same transaction.
-    pub fn due(&self, now: Instant, heads: &Heads, moving: impl Fn(InstanceId) -> bool) -> Lazy {
-        let settled = self.settled.iter().take(CHUNK).take_while(|(at, _, _)| *at + SETTLE_DELAY <= now).count();
+    /// What has to be written now.
+    pub fn due(&self, now: Instant, heads: &Heads) -> Lazy {
+        let is_time = self.next().is_some_and(|next| next <= now);
+        let changed = if is_time { self.changed.iter().take(CHUNK).take_while(|(at, _)| *at + DELAY <= now).count() } else { 0 };
         let rows = if self.rows.len() >= TAIL_ROWS + CHUNK { CHUNK } else { 0 };
-        self.take(rows, settled, heads, moving)
+        self.take(rows, changed, heads)
     }
 
     /// Everything.
     pub fn all(&self, heads: &Heads) -> Lazy {
-        self.take(self.rows.len(), self.settled.len(), heads, |_| false)
+        self.take(self.rows.len(), self.changed.len(), heads)
     }
 
     /// Forgets what has been written.
     pub fn written(&mut self, lazy: &Lazy) {
         self.rows.drain(..lazy.rows);
-        self.settled.drain(..lazy.settled);
+        self.changed.drain(..lazy.changed);
+        self.catching_up = lazy.changed == CHUNK;
     }
 
-    fn take(&self, rows: usize, settled: usize, heads: &Heads, moving: impl Fn(InstanceId) -> bool) -> Lazy {
-        let mut found = Vec::new();
+    fn take(&self, rows: usize, changed: usize, heads: &Heads) -> Lazy {
+        let unwritten = |entry: &Entry| !matches!(entry.record, Unwritten::Nothing);
+        let mut entries = Vec::new();
         for (row, instance) in self.rows.iter().take(rows) {
-            // A head with a greater number is further back in the tail.
-            if let Some(head) = heads.get(*instance).filter(|head| head.row == *row && !moving(*instance)) {
-                found.push((*instance, head));
-            }
+            // A head with a greater number is further back in the tail; a change of the record may have been made by this very row.
+            let wanted = |entry: &Entry| !entry.written && (entry.head.row == *row || unwritten(entry));
+            entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
-        for (_, instance, seq) in self.settled.iter().take(settled) {
-            let still = |head: &Head| head.seq == *seq && head.mark != Mark::Unsettled && !moving(*instance);
-            if let Some(head) = heads.get(*instance).filter(still) {
-                found.push((*instance, head));
-            }
+        for (_, instance) in self.changed.iter().take(changed) {
+            let wanted = |entry: &Entry| !entry.written && (entry.mark != Mark::Unsettled || unwritten(entry));
+            entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
         // Neighbours share pages.
-        found.sort_unstable_by_key(|(instance, _)| *instance);
-        found.dedup_by_key(|(instance, _)| *instance);
+        entries.sort_unstable_by_key(|(instance, _)| *instance);
+        entries.dedup_by_key(|(instance, _)| *instance);
         let mark = rows.checked_sub(1).and_then(|last| self.rows.get(last)).map(|(row, _)| *row);
-        Lazy { heads: found, mark, rows, settled }
+        Lazy { entries, mark, rows, changed }
     }
 }

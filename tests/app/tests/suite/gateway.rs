@@ -51,6 +51,8 @@ async fn a_subscription_is_whole_and_ends_with_a_word() {
     socket
         .send(&json!({"type": "complete_step", "id": 3, "workflow_id": id, "step_id": "prepare", "success": true, "result": {"size": 1}}))
         .await;
+    // Requests of one socket are worked on side by side: the second is for a step that is open only after the first.
+    service.task("finish", 1).await;
     socket.send(&json!({"type": "complete_step", "id": 4, "workflow_id": id, "step_id": "finish", "success": false, "error": "no"})).await;
     let (mut messages, mut answers) = (Vec::new(), Vec::new());
     loop {

@@ -155,6 +155,8 @@ pub struct Route {
     pub key: String,
     /// What it is for, for the doc comment: `task of image_processing`, `hook of order`, `emitted by refund`.
     pub meaning: String,
+    /// Whether messages go out under it: hooks and emitted events.
+    pub is_published: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -41,6 +41,8 @@ pub struct Route {
     pub key: &'static str,
     /// `task of image_processing`, `hook of order`, `emitted by refund`.
     pub meaning: &'static str,
+    /// Whether messages go out under it: hooks and emitted events.
+    pub is_published: bool,
 }
 
 impl App {

@@ -175,11 +175,12 @@ fn worker_options(config: &Config) -> worker::Options {
 }
 
 fn services(config: &Config) -> Vec<local::Service> {
-    let served = config.services.iter().filter(|(_, service)| !service.steps.is_empty());
+    let served = config.services.iter().filter(|(_, service)| service.is_pushed_to());
     let service = |(name, service): (&String, &crate::config::Service)| local::Service {
         name: name.clone(),
         url: service.address().unwrap_or_default(),
         steps: service.steps.clone(),
+        listens_to: service.listens_to.clone(),
         at_once: service.at_once.unwrap_or(local::DEFAULT_AT_ONCE),
     };
     served.map(service).collect()

@@ -26,8 +26,8 @@ pub(super) fn items(program: &Program) -> Items {
 /// The table of all of them.
 pub(super) fn table(program: &Program) -> TokenStream {
     let rows = program.routes.iter().map(|route| {
-        let (constant, meaning) = (constant(&route.key), &route.meaning);
-        quote!(::crux_runtime::app::Route { key: routes::#constant, meaning: #meaning })
+        let (constant, meaning, is_published) = (constant(&route.key), &route.meaning, route.is_published);
+        quote!(::crux_runtime::app::Route { key: routes::#constant, meaning: #meaning, is_published: #is_published })
     });
     quote!(static ROUTES: &[::crux_runtime::app::Route] = &[#(#rows),*];)
 }

@@ -6,6 +6,7 @@ use crate::ir::{Contract, Node, Route, Runs, TriggerSource, Verb, Workflow};
 
 pub(super) fn routes(workflows: &[Workflow], contracts: &[Contract]) -> Vec<Route> {
     let mut meanings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut published: BTreeSet<String> = BTreeSet::new();
     let mut add = |key: &str, meaning: String| {
         meanings.entry(key.to_owned()).or_default().insert(meaning);
     };
@@ -17,6 +18,7 @@ pub(super) fn routes(workflows: &[Workflow], contracts: &[Contract]) -> Vec<Rout
     for workflow in workflows {
         for hook in [&workflow.hooks.on_start, &workflow.hooks.on_complete, &workflow.hooks.on_failure].into_iter().flatten() {
             add(hook, format!("hook of {}", workflow.name));
+            published.insert(hook.clone());
         }
         for trigger in &workflow.triggers {
             if let TriggerSource::Event { name } = &trigger.source {
@@ -26,7 +28,10 @@ pub(super) fn routes(workflows: &[Workflow], contracts: &[Contract]) -> Vec<Rout
         let mut todo: Vec<&Node> = workflow.steps.iter().collect();
         while let Some(node) = todo.pop() {
             match &node.verb {
-                Verb::Emit { routing_key, .. } => add(routing_key, format!("emitted by {}", workflow.name)),
+                Verb::Emit { routing_key, .. } => {
+                    add(routing_key, format!("emitted by {}", workflow.name));
+                    published.insert(routing_key.clone());
+                }
                 Verb::Wait { event, .. } => add(event, format!("awaited by {}", workflow.name)),
                 _ => {}
             }
@@ -34,5 +39,6 @@ pub(super) fn routes(workflows: &[Workflow], contracts: &[Contract]) -> Vec<Rout
         }
     }
     let joined = |meanings: BTreeSet<String>| meanings.into_iter().collect::<Vec<_>>().join(", ");
-    meanings.into_iter().map(|(key, meanings)| Route { key, meaning: joined(meanings) }).collect()
+    let route = |(key, meanings)| Route { is_published: published.contains(&key), meaning: joined(meanings), key };
+    meanings.into_iter().map(route).collect()
 }

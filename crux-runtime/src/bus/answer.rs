@@ -17,6 +17,8 @@ const MAX_TEXT: usize = 4096;
 const SHOWN: usize = 200;
 /// A service that wants more rest than this is asked again all the same.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
+/// A service that is busy and does not say for how long.
+pub(super) const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 
 /// `{success, result | error}`.
 #[derive(Deserialize)]

@@ -1,5 +1,5 @@
-//! The bus without a broker: services attach by HTTP push, each under its step types. Hooks and emitted events leave for nowhere: what
-//! this app itself waits for is the router's business, and nobody else listens.
+//! The bus without a broker: services get their tasks by HTTP push, each under its step types, and hooks and emitted events under the
+//! routing keys that it listens to. What this app itself waits for is the router's business.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,36 +9,41 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
+use super::listeners::{Listener, Listeners};
+use super::pattern::Pattern;
 use super::push::Push;
 use super::{Bus, Message, Published};
 use crate::app::App;
 use crate::machine::Runs;
+use crate::router::nearest;
 use crate::worker::lane::{Job, Lane, Load};
 use crate::worker::limits::Limits;
 use crate::worker::task::{Report, Task};
 
-/// How many tasks a service gets at a time, if it is not said.
+/// How many tasks, and how many messages, a service gets at a time if it is not said.
 pub const DEFAULT_AT_ONCE: usize = 64;
 /// Tasks that wait for their turn at a service; beyond it they are given back to the engine.
 const QUEUE: usize = 8192;
 
-/// A service that gets tasks by HTTP push.
+/// A service that gets tasks or messages by HTTP push.
 #[derive(Debug, Clone)]
 pub struct Service {
     /// Its name in the configuration.
     pub name: String,
-    /// Where its tasks are posted to: `http://localhost:8000/`.
+    /// Where they are posted to: `http://localhost:8000/`.
     pub url: String,
     /// The step types whose tasks it gets.
     pub steps: Vec<String>,
-    /// How many tasks it is sent at a time.
+    /// Routing keys of the hooks and emitted events that it gets, or patterns: `workflow.*`.
+    pub listens_to: Vec<String>,
+    /// How many tasks it is sent at a time, and how many messages.
     pub at_once: usize,
 }
 
 /// A service that cannot be as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("services.{service}.url: `{url}` is not an address that tasks can be posted to: {reason}")]
+    #[error("services.{service}.url: `{url}` is not an address that anything can be posted to: {reason}")]
     Address { service: String, url: String, reason: String },
     #[error("services.{service}.steps: there is no step type `{step_type}` that a service runs; there are: {known}")]
     UnknownStepType { service: String, step_type: String, known: String },
@@ -46,6 +51,10 @@ pub enum Error {
     Class { service: String, step_type: String, class: &'static str },
     #[error("services.{service}.steps: `{step_type}` is already given to services.{other}: a step type has one service")]
     Twice { service: String, step_type: String, other: String },
+    #[error("services.{service}.listens_to: `{pattern}` is no pattern of routing keys: {reason}")]
+    Pattern { service: String, pattern: String, reason: String },
+    #[error("services.{service}.listens_to: no workflow has a hook or an `emit` under `{pattern}`; {mend}")]
+    UnknownKey { service: String, pattern: String, mend: String },
     #[error("services.{service}.at_once: must be at least 1")]
     Nothing { service: String },
     #[error("services are called from a tokio runtime, and there is none here")]
@@ -58,16 +67,21 @@ pub struct Listing {
     pub service: String,
     pub url: String,
     pub steps: Vec<String>,
+    /// Patterns of routing keys.
+    pub listens_to: Vec<String>,
     /// Calls side by side at most.
     pub at_once: usize,
-    /// Calls under way.
+    /// Calls with tasks under way.
     pub running: usize,
     /// Tasks that wait for their turn.
     pub queued: usize,
     /// Since the start of the process, of those that the service answered at once.
     pub completed: u64,
     pub failed: u64,
-    /// Why the last task did not reach it; `None`: it did.
+    /// Whether anything was sent to it since the start of the process.
+    #[serde(skip)]
+    pub is_tried: bool,
+    /// Why the last task or message did not reach it; `None`: it did.
     pub problem: Option<String>,
 }
 
@@ -76,10 +90,12 @@ pub struct Local {
     services: Vec<Attached>,
     /// From a step type to the number of its service.
     by_type: HashMap<String, usize>,
+    listeners: Listeners,
 }
 
 struct Attached {
     steps: Vec<String>,
+    listens_to: Vec<String>,
     lane: Arc<Lane<Arc<Push>>>,
 }
 
@@ -87,7 +103,8 @@ impl Local {
     /// For the step types of this app, on the tokio runtime of the caller. `max_result_bytes`: longer results are refused.
     pub fn new(app: &App, services: Vec<Service>, max_result_bytes: usize) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        let mut this = Self { services: Vec::with_capacity(services.len()), by_type: HashMap::new() };
+        let listeners = Listeners::new(runtime.clone());
+        let mut this = Self { services: Vec::with_capacity(services.len()), by_type: HashMap::new(), listeners };
         for service in services {
             this.attach(app, service, max_result_bytes, &runtime)?;
         }
@@ -101,7 +118,7 @@ impl Local {
     }
 
     fn attach(&mut self, app: &App, service: Service, max_result_bytes: usize, runtime: &Handle) -> Result<(), Error> {
-        let Service { name, url, steps, at_once } = service;
+        let Service { name, url, steps, listens_to, at_once } = service;
         let uri = address(&url).map_err(|reason| Error::Address { service: name.clone(), url: shown(&url), reason })?;
         if at_once == 0 {
             return Err(Error::Nothing { service: name });
@@ -120,24 +137,31 @@ impl Local {
         }
         let limits = Limits { minimum: 0, maximum: at_once, queue: QUEUE };
         let push = Arc::new(Push::new(name, uri, max_result_bytes));
+        if !listens_to.is_empty() {
+            let keys = keys(app, &push.name, &listens_to)?;
+            let listener = Listener::new(push.clone(), at_once);
+            keys.into_iter().for_each(|key| self.listeners.add(key, listener.clone()));
+        }
         let lane = Lane::new(push, limits, runtime.clone(), Arc::new(Notify::new()));
-        self.services.push(Attached { steps, lane });
+        self.services.push(Attached { steps, listens_to, lane });
         Ok(())
     }
 
     /// In the order of the configuration.
     pub fn list(&self) -> Vec<Listing> {
-        let listing = |Attached { steps, lane }: &Attached| {
+        let listing = |Attached { steps, listens_to, lane }: &Attached| {
             let Load { running, queued, completed, failed } = lane.load();
             Listing {
                 service: lane.work.name.clone(),
                 url: lane.work.url.to_string(),
                 steps: steps.clone(),
+                listens_to: listens_to.clone(),
                 at_once: lane.limits.maximum,
                 running,
                 queued,
                 completed,
                 failed,
+                is_tried: lane.work.is_tried(),
                 problem: lane.work.problem(),
             }
         };
@@ -161,14 +185,51 @@ impl Bus for Local {
         }
     }
 
-    fn publish(&self, _: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
-        done(Published::Done);
-        Ok(())
+    fn wants(&self, routing_key: &str) -> bool {
+        self.listeners.wants(routing_key)
+    }
+
+    fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
+        self.listeners.publish(message, done)
     }
 
     fn health(&self) -> Result<(), String> {
         let problems: Vec<String> = self.services.iter().filter_map(|service| service.lane.work.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+}
+
+/// The routing keys that a service listens to, each once.
+fn keys(app: &App, service: &str, patterns: &[String]) -> Result<Vec<&'static str>, Error> {
+    let published = || app.routes.iter().filter(|route| route.is_published).map(|route| route.key);
+    let mut keys = Vec::new();
+    for pattern in patterns {
+        let refuse = |reason| Error::Pattern { service: service.to_owned(), pattern: pattern.clone(), reason };
+        let parsed = Pattern::parse(pattern).map_err(refuse)?;
+        let fitting = published().filter(|key| parsed.fits(key));
+        let before = keys.len();
+        keys.extend(fitting);
+        if keys.len() == before {
+            return Err(Error::UnknownKey { service: service.to_owned(), pattern: pattern.clone(), mend: mend(app, pattern) });
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
+
+/// What to write instead of a pattern that nothing fits.
+fn mend(app: &App, pattern: &str) -> String {
+    let is_task_of =
+        |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { routing_key } if routing_key == pattern);
+    if let Some(contract) = app.contracts.iter().find(is_task_of) {
+        return format!("it is the key of tasks: name `{}` under `steps`", contract.step_type);
+    }
+    let published = || app.routes.iter().filter(|route| route.is_published).map(|route| route.key);
+    match nearest(pattern, published()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if published().next().is_none() => "no workflow of this binary has any".to_owned(),
+        None => format!("there are {}", published().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
     }
 }
 

@@ -1,10 +1,13 @@
 //! The bus: how tasks reach services and how hooks and emitted events leave. It knows tasks and messages, not the engine.
 //!
-//! [`local`] needs no broker: services attach by HTTP push (`push`), and what they answer is read by `answer`.
+//! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by `answer`, and messages are posted to
+//! those that listen (`listeners`, `pattern`).
 
 pub(crate) mod answer;
 mod body;
+mod listeners;
 pub mod local;
+mod pattern;
 mod push;
 
 use serde_json::value::RawValue;
@@ -13,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::worker::task::{Report, Task};
 
 /// A hook call or an emitted event to publish under a routing key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Message {
     pub routing_key: &'static str,
     /// `<instance>/<seq>/<n>`: the same whenever it is published again.
@@ -39,6 +42,9 @@ pub trait Bus: Send + Sync + 'static {
     /// the task's path and attempt: at least one that says that it was delivered or not, or how it ended, for until then the
     /// attempt's time does not count.
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task>;
+
+    /// Whether somebody may want messages under that key; if not, none needs to be made.
+    fn wants(&self, routing_key: &str) -> bool;
 
     /// Takes a message without waiting, or gives it back. `done` hears what became of it.
     fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message>;

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::answer::{self, Response};
+use super::answer::{self, DEFAULT_PAUSE, Response};
 use super::body;
 use crate::machine::{AttemptFailed, EffectKind, Failure, Outcome};
 use crate::worker::lane::{self, ReplyTo, Turn, Work};
@@ -29,8 +29,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const RUN_SLACK: Duration = Duration::from_secs(5);
 /// How long a call may go on after nobody waits for it any more: its result would still count.
 const CANCEL_GRACE: Duration = Duration::from_secs(30);
-/// A service that is busy and does not say for how long.
-const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 /// What stands around the result in an answer, and errors.
 const ENVELOPE: usize = 16 << 10;
 
@@ -39,7 +37,7 @@ type HttpClient = Client<HttpConnector, Full<Bytes>>;
 pub(super) struct Push {
     pub(super) name: String,
     pub(super) url: Uri,
-    client: HttpClient,
+    pub(super) client: HttpClient,
     /// For tasks that must not be sent twice: a kept connection may die in the moment of its use, and then nobody knows.
     fresh: HttpClient,
     max_answer: usize,
@@ -50,8 +48,10 @@ pub(super) struct Push {
 struct State {
     /// The service asked to be left alone until then.
     rests_until: Option<Instant>,
-    /// Why the last task did not reach it.
+    /// Why the last task or message did not reach it.
     problem: Option<String>,
+    /// Whether anything was ever sent to it.
+    is_tried: bool,
 }
 
 /// What a call gave.
@@ -79,29 +79,41 @@ impl Push {
         Self { name, url, client, fresh, max_answer: max_result_bytes.saturating_add(ENVELOPE), state: Mutex::default() }
     }
 
-    /// Why tasks should not be sent to it now.
-    fn rests(&self) -> Option<String> {
+    /// Why nothing should be sent to it now.
+    pub(super) fn rests(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let left = state.rests_until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
         let problem = state.problem.as_deref().unwrap_or_default();
         Some(format!("{problem}; it is left alone for {} s", left.as_millis().div_ceil(1000)))
     }
 
-    /// Why the last task did not reach it.
+    /// Why the last task or message did not reach it.
     pub(super) fn problem(&self) -> Option<String> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
     }
 
+    /// Whether anything was sent to it since the start of the process.
+    pub(super) fn is_tried(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_tried
+    }
+
+    /// As [`Self::keep`], and says in the log what is new.
     fn note(&self, problem: Option<&str>, rest: Option<Duration>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.problem.as_deref() != problem {
+        if self.keep(problem, rest) {
             match problem {
                 Some(problem) => tracing::warn!(service = %self.name, "{problem}"),
                 None => tracing::info!(service = %self.name, "the service takes tasks again"),
             }
-            state.problem = problem.map(str::to_owned);
         }
-        state.rests_until = rest.map(|rest| Instant::now() + rest);
+    }
+
+    /// Keeps what the last call showed of the service: why it did not take what it was sent, and for how long it is to be left alone.
+    /// Whether the problem is another than before.
+    pub(super) fn keep(&self, problem: Option<&str>, rest: Option<Duration>) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = state.problem.as_deref() != problem;
+        *state = State { rests_until: rest.map(|rest| Instant::now() + rest), problem: problem.map(str::to_owned), is_tried: true };
+        is_new
     }
 
     async fn call(&self, task: &Task) -> Called {
@@ -141,24 +153,27 @@ impl Push {
     fn request(&self, task: &Task) -> Result<Request<Full<Bytes>>, String> {
         let key = task.key();
         let body = body::task_body(task, &key).map_err(|error| error.to_string())?;
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        let said = [("idempotency-key", &*key), ("x-correlation-id", &task.origin.request_id), ("traceparent", &task.origin.traceparent)];
+        Ok(self.post(Bytes::from(body), &said))
+    }
+
+    /// A request with this body. Texts that headers cannot hold are left out: they are in the body, or nobody's loss.
+    pub(super) fn post(&self, body: Bytes, said: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         let headers = request.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("crux/", env!("CARGO_PKG_VERSION"))));
-        // Texts that headers cannot hold are in the body, or nobody's loss.
-        for (name, text) in
-            [("idempotency-key", &key), ("x-correlation-id", &task.origin.request_id), ("traceparent", &task.origin.traceparent)]
-        {
+        for (name, text) in said {
             if !text.is_empty()
                 && let Ok(value) = HeaderValue::from_str(text)
             {
-                headers.insert(name, value);
+                headers.insert(*name, value);
             }
         }
-        Ok(request)
+        request
     }
 
     /// The connection broke when the service may have had the task: nobody knows what became of it.
@@ -232,7 +247,7 @@ fn never_sent(error: &Error) -> bool {
 }
 
 /// The innermost cause, which says most.
-fn root(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn root(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -19,7 +19,7 @@ pub use units::{Size, Span};
 pub struct Config {
     pub server: Server,
     pub store: Store,
-    /// Services by name. One with `steps` gets its tasks by HTTP.
+    /// Services by name. One with `steps` gets its tasks by HTTP, one with `listens_to` hooks and emitted events.
     pub services: BTreeMap<String, Service>,
     pub workers: Workers,
     pub limits: Limits,
@@ -96,13 +96,16 @@ pub struct Service {
     pub host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Instead of `host` and `port`: where its tasks are posted to.
+    /// Instead of `host` and `port`: where it gets them by POST.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The step types whose tasks it gets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
-    /// How many tasks it is sent at a time.
+    /// Routing keys of the hooks and emitted events that it gets, or patterns: `workflow.*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub listens_to: Vec<String>,
+    /// How many tasks it is sent at a time, and how many messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<usize>,
 }
@@ -244,16 +247,24 @@ impl Service {
         match (&self.url, &self.host, self.port) {
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => Err("has both `url` and `host` or `port`: keep one".to_owned()),
             (Some(url), None, None) if !url.starts_with("http://") => {
-                Err(format!("`{url}` is not an address that tasks can be posted to: it begins with http://"))
+                Err(format!("`{url}` is not an address that anything can be posted to: it begins with http://"))
             }
-            (None, None, _) if !self.steps.is_empty() => Err("has `steps` and no address: add `url`, or `host` and `port`".to_owned()),
-            (None, Some(_), None) if !self.steps.is_empty() => Err("has `host` and no `port`".to_owned()),
+            (None, None, _) if self.is_pushed_to() => {
+                let what = if self.steps.is_empty() { "listens_to" } else { "steps" };
+                Err(format!("has `{what}` and no address: add `url`, or `host` and `port`"))
+            }
+            (None, Some(_), None) if self.is_pushed_to() => Err("has `host` and no `port`: add it".to_owned()),
             _ if self.at_once == Some(0) => Err("`at_once` must be at least 1".to_owned()),
             _ => Ok(()),
         }
     }
 
-    /// Where tasks are posted to; `None`: it has no address.
+    /// Whether it gets tasks or messages.
+    pub fn is_pushed_to(&self) -> bool {
+        !self.steps.is_empty() || !self.listens_to.is_empty()
+    }
+
+    /// Where tasks and messages are posted to; `None`: it has no address.
     pub fn address(&self) -> Option<String> {
         match (&self.url, &self.host, self.port) {
             (Some(url), ..) => Some(url.clone()),

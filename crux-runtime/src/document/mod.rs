@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::engine::api::Undelivered;
 use crate::id::InstanceId;
 use crate::machine::{Failure, Time};
 
@@ -38,6 +39,8 @@ pub struct Document<'a> {
     error: String,
     error_name: &'a str,
     current_steps: Vec<Current>,
+    /// Hooks and emitted events that do not reach everybody who listens, and are sent again and again.
+    undelivered: Vec<UndeliveredPart<'a>>,
     /// Steps that the definition's list does not hold: those that undo others, in the order in which they began.
     undo: Vec<InstancePart<'a>>,
 }
@@ -115,6 +118,13 @@ struct Current {
     waits_for: String,
 }
 
+/// A message that is not out, and why.
+#[derive(Debug, Serialize)]
+struct UndeliveredPart<'a> {
+    routing_key: &'a str,
+    problem: &'a str,
+}
+
 /// What is absent is `""`.
 #[derive(Debug, Clone, Copy)]
 struct OrEmpty<T>(Option<T>);
@@ -138,9 +148,9 @@ impl Serialize for Stamp {
     }
 }
 
-/// Makes the document. `stuck`: why tasks are not delivered, by the step's path.
-pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, stuck: &[(String, String)]) -> Document<'a> {
-    let mut view = View { instance, shape, fold, stuck, looped: HashMap::new(), current: Vec::new(), seen: 0 };
+/// Makes the document.
+pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, undelivered: &'a Undelivered) -> Document<'a> {
+    let mut view = View { instance, shape, fold, stuck: &undelivered.tasks, looped: HashMap::new(), current: Vec::new(), seen: 0 };
     for step in fold.steps() {
         if step.path.contains(['[', '#']) {
             view.looped.entry(static_path(&step.path)).or_default().push(step);
@@ -175,6 +185,7 @@ pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, stuc
         error,
         error_name,
         current_steps: view.current,
+        undelivered: undelivered.messages.iter().map(|(routing_key, problem)| UndeliveredPart { routing_key, problem }).collect(),
         undo,
     }
 }

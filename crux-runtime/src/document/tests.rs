@@ -50,7 +50,7 @@ fn fold(rows: &[String]) -> Fold {
 
 fn shown(rows: &[String]) -> Value {
     let (shape, fold) = (shape(), fold(rows));
-    serde_json::to_value(document(instance(), &shape, &fold, &[])).unwrap()
+    serde_json::to_value(document(instance(), &shape, &fold, &Undelivered::default())).unwrap()
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn the_workflow_instance_has_every_field_and_absent_ones_are_empty_texts() {
 #[test]
 fn the_payload_is_shown_as_it_was_recorded() {
     let (shape, fold) = (shape(), fold(&[started()]));
-    let text = serde_json::to_string(&document(instance(), &shape, &fold, &[])).unwrap();
+    let text = serde_json::to_string(&document(instance(), &shape, &fold, &Undelivered::default())).unwrap();
     assert!(text.contains("12345678901234567890"), "a large number lost digits: {text}");
 }
 
@@ -97,8 +97,12 @@ fn a_step_shows_its_attempts_its_error_and_when_it_is_tried_again() {
 #[test]
 fn an_undelivered_task_says_why() {
     let (shape, fold) = (shape(), fold(&[started()]));
-    let stuck = [("first".to_owned(), "no service listens on step.x".to_owned())];
-    let document = serde_json::to_value(document(instance(), &shape, &fold, &stuck)).unwrap();
+    let undelivered = Undelivered {
+        tasks: vec![("first".to_owned(), "no service listens on step.x".to_owned())],
+        messages: vec![("workflow.start", "nobody there".to_owned())],
+    };
+    let document = serde_json::to_value(document(instance(), &shape, &fold, &undelivered)).unwrap();
+    assert_eq!(document["undelivered"], json!([{"routing_key": "workflow.start", "problem": "nobody there"}]));
     assert_eq!(document["current_steps"][0]["waits_for"], "its delivery: no service listens on step.x");
 }
 

@@ -121,6 +121,15 @@ pub struct EventTaken {
     pub duplicate: bool,
 }
 
+/// What does not reach whom it is for, and is offered again and again, each with the reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Undelivered {
+    /// Tasks by their step's path: `no service listens on step.x`.
+    pub tasks: Vec<(String, String)>,
+    /// Hooks and emitted events by their routing key.
+    pub messages: Vec<(&'static str, String)>,
+}
+
 /// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an unknown outcome.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {

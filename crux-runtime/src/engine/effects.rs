@@ -8,9 +8,11 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::api::{Error, IncomingEvent};
 use super::entry::{Delivery, Entry, Input, Outstanding, Pending, Running, Stuck};
+use super::publish::{Publish, backoff};
 use super::shard::{Message, Shard, Slot};
-use crate::bus::{self, Published};
+use crate::bus;
 use crate::id::InstanceId;
 use crate::machine::{Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time};
 use crate::store::{Seq, Subscription};
@@ -61,13 +63,20 @@ impl Shard {
                 }
             }
             Effect::Hook { kind, routing_key } => {
-                entry.outstanding.push(Outstanding { seq, n, what: Pending::Other });
-                let body = hook_body(entry, kind);
-                self.publish(id, seq, n, routing_key, body);
+                if self.core.bus.wants(routing_key) {
+                    entry.outstanding.push(Outstanding { seq, n, what: Pending::Message { routing_key, stuck: None } });
+                    let message = message(entry, id, seq, n, routing_key, hook_body(entry, kind));
+                    let publish = self.publishing(id, seq, n, message);
+                    tokio::spawn(async move { publish.run().await });
+                }
             }
             Effect::Emit { event, routing_key, data, .. } => {
-                entry.outstanding.push(Outstanding { seq, n, what: Pending::Other });
-                self.emit(id, seq, n, event, routing_key, data);
+                let is_ours = self.core.app.event(event).is_some();
+                if is_ours || self.core.bus.wants(routing_key) {
+                    entry.outstanding.push(Outstanding { seq, n, what: Pending::Message { routing_key, stuck: None } });
+                    let message = message(entry, id, seq, n, routing_key, data);
+                    self.emit(is_ours.then_some(event), self.publishing(id, seq, n, message));
+                }
             }
             Effect::Subscribe { path, event, value } => {
                 entry.outstanding.push(Outstanding { seq, n, what: Pending::Other });
@@ -130,56 +139,31 @@ impl Shard {
         }
     }
 
-    fn publish(&self, id: InstanceId, seq: Seq, n: u32, routing_key: &'static str, body: Box<RawValue>) {
-        let Some(Slot::Ready(entry)) = self.slots.get(&id) else { return };
-        let message = bus::Message {
-            routing_key,
-            id: format!("{id}/{seq}/{n}"),
-            correlation_id: entry.origin.request_id.clone(),
-            traceparent: entry.origin.traceparent.clone(),
-            body,
-        };
-        publish(self.core.clone(), self.messages.clone(), id, seq, n, message, 0);
+    fn publishing(&self, instance: InstanceId, seq: Seq, n: u32, message: bus::Message) -> Publish {
+        Publish { core: self.core.clone(), shard: self.messages.clone(), instance, seq, n, message }
     }
 
-    /// An emitted event goes out under its routing key, and to this app's own triggers and waits.
-    fn emit(&self, id: InstanceId, seq: Seq, n: u32, event: &'static str, routing_key: &'static str, data: Box<RawValue>) {
-        let Some(Slot::Ready(entry)) = self.slots.get(&id) else { return };
-        if self.core.app.event(event).is_none() {
-            return self.publish(id, seq, n, routing_key, data);
-        }
-        let incoming = super::api::IncomingEvent {
+    /// An emitted event goes to this app's own triggers and waits, if it is declared here, and out under its routing key.
+    fn emit(&self, event: Option<&'static str>, publish: Publish) {
+        let core = self.core.clone();
+        let incoming = event.map(|event| IncomingEvent {
             name: event.to_owned(),
-            id: Some(format!("{id}/{seq}/{n}")),
-            data: data.clone(),
+            id: Some(publish.message.id.clone()),
+            data: publish.message.body.clone(),
             owner: String::new(),
-            traceparent: entry.origin.traceparent.clone(),
-        };
-        let message = bus::Message {
-            routing_key,
-            id: format!("{id}/{seq}/{n}"),
-            correlation_id: entry.origin.request_id.clone(),
-            traceparent: entry.origin.traceparent.clone(),
-            body: data,
-        };
-        let (core, messages) = (self.core.clone(), self.messages.clone());
+            traceparent: publish.message.traceparent.clone(),
+        });
         tokio::spawn(async move {
-            let mut pause = Duration::from_millis(100);
-            loop {
-                match core.router.take(&core, vec![incoming.clone()]).await.pop() {
-                    Some(Err(error)) if error.is_passing() => {
-                        warn!(instance = %id, %error, "an emitted event has to be taken again");
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(Duration::from_secs(60));
-                    }
-                    Some(Err(error)) => {
-                        warn!(instance = %id, %error, "an emitted event fits no declared type and reaches nobody here");
-                        break;
-                    }
-                    _ => break,
-                }
+            if let Some(incoming) = incoming
+                && !take(&core, publish.instance, incoming).await
+            {
+                return;
             }
-            publish(core, messages, id, seq, n, message, 0);
+            if core.bus.wants(publish.message.routing_key) {
+                publish.run().await;
+            } else {
+                publish.done().await;
+            }
         });
     }
 
@@ -246,62 +230,34 @@ impl Shard {
     }
 }
 
-/// Publishes until it is out; only then is the effect done.
-fn publish(
-    core: Arc<super::Core>,
-    messages: tokio::sync::mpsc::Sender<Message>,
-    id: InstanceId,
-    seq: Seq,
-    n: u32,
-    message: bus::Message,
-    tries: u32,
-) {
-    let again = bus::Message {
-        routing_key: message.routing_key,
-        id: message.id.clone(),
-        correlation_id: message.correlation_id.clone(),
-        traceparent: message.traceparent.clone(),
-        body: message.body.clone(),
-    };
-    let handle = tokio::runtime::Handle::current();
-    let retry = {
-        let (core, messages) = (core.clone(), messages.clone());
-        move |reason: String| {
-            warn!(instance = %id, routing_key = again.routing_key, reason, "a message is not out; trying again");
-            tokio::spawn(async move {
-                tokio::time::sleep(backoff(tries)).await;
-                publish(core, messages, id, seq, n, again, tries.saturating_add(1));
-            });
-        }
-    };
-    let retry = Arc::new(std::sync::Mutex::new(Some(retry)));
-    let from_done = retry.clone();
-    let take = move |slot: &std::sync::Mutex<Option<_>>| slot.lock().ok().and_then(|mut slot| slot.take());
-    let done = Box::new(move |published| {
-        let _on = handle.enter();
-        match published {
-            Published::Done => {
-                tokio::spawn(async move {
-                    let _ = messages.send(Message::Done { instance: id, seq, n }).await;
-                });
+/// Gives an emitted event to the router until it is kept; `false`: the next process has to.
+async fn take(core: &Arc<super::Core>, instance: InstanceId, incoming: IncomingEvent) -> bool {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match core.router.take(core, vec![incoming.clone()]).await.pop() {
+            Some(Err(error)) if error.is_passing() => {
+                warn!(%instance, %error, "an emitted event has to be taken again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(60));
             }
-            Published::Failed(reason) => {
-                if let Some(retry) = take(&from_done) {
-                    retry(reason);
-                }
+            Some(Err(Error::ShuttingDown)) => return false,
+            Some(Err(error)) => {
+                warn!(%instance, %error, "an emitted event fits no declared type and reaches nobody here");
+                return true;
             }
+            _ => return true,
         }
-    });
-    if core.bus.publish(message, done).is_err()
-        && let Some(retry) = retry.lock().ok().and_then(|mut slot| slot.take())
-    {
-        retry("the bus has no room".to_owned());
     }
 }
 
-/// 1 s doubling to 60 s.
-fn backoff(tries: u32) -> Duration {
-    Duration::from_secs(1 << tries.min(6)).min(Duration::from_secs(60))
+fn message(entry: &Entry, id: InstanceId, seq: Seq, n: u32, routing_key: &'static str, body: Box<RawValue>) -> bus::Message {
+    bus::Message {
+        routing_key,
+        id: format!("{id}/{seq}/{n}"),
+        correlation_id: entry.origin.request_id.clone(),
+        traceparent: entry.origin.traceparent.clone(),
+        body,
+    }
 }
 
 fn hook_body(entry: &Entry, kind: Hook) -> Box<RawValue> {
@@ -417,6 +373,15 @@ impl Entry {
                 let tries = stuck.as_ref().map_or(0, |stuck| stuck.tries.saturating_add(1));
                 let pause = u64::try_from(backoff(tries).as_millis()).unwrap_or(u64::MAX);
                 *stuck = Some(Stuck { reason: reason.clone(), again_at: now.plus_ms(pause), tries });
+            }
+        }
+    }
+
+    /// Why a message is not out.
+    pub(super) fn not_out(&mut self, seq: Seq, n: u32, reason: String) {
+        for outstanding in self.outstanding.iter_mut().filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)) {
+            if let Pending::Message { stuck, .. } = &mut outstanding.what {
+                *stuck = Some(reason.clone());
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
-use super::api::{Command, Completed, Completion, Error, Progress};
+use super::api::{Command, Completed, Completion, Error, Progress, Undelivered};
 use crate::machine::{Effect, Failure, Instance, Open, Path, Task, Time, Timer};
 use crate::store::{NewInstance, Seq, Status, Stored};
 use crate::worker::task::{Origin, Report};
@@ -36,9 +36,9 @@ pub(crate) enum Input {
     Wake {
         done: Option<oneshot::Sender<()>>,
     },
-    /// Why an open task is not delivered.
-    Stuck {
-        reply: oneshot::Sender<Vec<(String, String)>>,
+    /// What is not delivered, and why.
+    Undelivered {
+        reply: oneshot::Sender<Undelivered>,
     },
     /// The engine itself gives up on going on.
     Park(Failure),
@@ -108,6 +108,11 @@ pub(crate) enum Pending {
         path: Path,
         attempt: u32,
         stuck: Option<Stuck>,
+    },
+    /// A hook or an emitted event, until it is out; and why it is not, once it was tried.
+    Message {
+        routing_key: &'static str,
+        stuck: Option<String>,
     },
     Other,
 }

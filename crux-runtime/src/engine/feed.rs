@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde_json::value::RawValue;
 
 use super::Core;
-use super::api::{Command, Completed, Completion, Error, Progress, ProgressKind, StepRef};
+use super::api::{Command, Completed, Completion, Error, Progress, ProgressKind, StepRef, Undelivered};
 use super::entry::{Answer, Delivery, Entry, Input, Pending, Reply};
 use super::shard::answer;
 use crate::machine::{
@@ -44,9 +44,9 @@ pub(super) fn feed(
         Input::Progress { progress, reply } => feed.progress(progress, reply),
         Input::Command { command, reply } => feed.command(command, reply),
         Input::Deliver { delivery, reply } => feed.deliver(delivery, reply),
-        Input::Stuck { reply } => {
+        Input::Undelivered { reply } => {
             // Whoever asked has gone away: nobody needs the list.
-            let _ = reply.send(feed.stuck());
+            let _ = reply.send(feed.undelivered());
         }
         Input::Park(failure) => {
             if let Err(why) = feed.apply(Event::ParkRequested { failure }) {
@@ -62,8 +62,8 @@ pub(super) fn refuse(input: Input, error: Error) {
         Input::Complete { reply, .. } => answer(reply, Err(error)),
         Input::Progress { reply, .. } | Input::Command { reply, .. } => answer(reply, Err(error)),
         Input::Deliver { reply, .. } => answer(reply, Err(error)),
-        Input::Stuck { reply } => {
-            let _ = reply.send(Vec::new());
+        Input::Undelivered { reply } => {
+            let _ = reply.send(Undelivered::default());
         }
         Input::Wake { done } => looked_at(done),
         Input::Report(_) | Input::Park(_) => {}
@@ -321,13 +321,19 @@ impl Feed<'_> {
         }
     }
 
-    fn stuck(&self) -> Vec<(String, String)> {
+    fn undelivered(&self) -> Undelivered {
         let definition = self.entry.instance.definition();
-        let stuck = self.entry.outstanding.iter().filter_map(|outstanding| match &outstanding.what {
-            Pending::Task { path, stuck: Some(stuck), .. } => Some((definition.path_text(path).into_owned(), stuck.reason.clone())),
-            _ => None,
-        });
-        stuck.collect()
+        let mut undelivered = Undelivered::default();
+        for outstanding in &self.entry.outstanding {
+            match &outstanding.what {
+                Pending::Task { path, stuck: Some(stuck), .. } => {
+                    undelivered.tasks.push((definition.path_text(path).into_owned(), stuck.reason.clone()));
+                }
+                Pending::Message { routing_key, stuck: Some(reason) } => undelivered.messages.push((*routing_key, reason.clone())),
+                _ => {}
+            }
+        }
+        undelivered
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod entry;
 mod feed;
 mod loading;
 mod options;
+mod publish;
 mod recovery;
 mod replay;
 mod shard;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use api::{Command, Completed, Completion, Error, EventTaken, IncomingEvent, Progress, Start, Started};
+use api::{Command, Completed, Completion, Error, EventTaken, IncomingEvent, Progress, Start, Started, Undelivered};
 
 use crate::app::App;
 use crate::bus::Bus;
@@ -164,12 +165,12 @@ impl Engine {
         self.core.router.take(&self.core, events).await
     }
 
-    /// Why an open instance's tasks are not delivered, by the step's path (`no service listens on step.x`); empty if nothing is stuck or
-    /// the instance is not in memory, for then nothing of it is under way.
-    pub async fn stuck(&self, instance: InstanceId) -> Vec<(String, String)> {
+    /// What of an instance does not reach whom it is for, and why. Empty if the instance is not in memory, for then nothing of it is under
+    /// way.
+    pub async fn undelivered(&self, instance: InstanceId) -> Undelivered {
         let (reply, answer) = oneshot::channel();
-        if self.core.inbox(instance).send(Message::For(instance, Input::Stuck { reply })).await.is_err() {
-            return Vec::new();
+        if self.core.inbox(instance).send(Message::For(instance, Input::Undelivered { reply })).await.is_err() {
+            return Undelivered::default();
         }
         answer.await.unwrap_or_default()
     }

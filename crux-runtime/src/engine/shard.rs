@@ -39,6 +39,13 @@ pub(super) enum Message {
         seq: Seq,
         n: u32,
     },
+    /// A message is not out; it is offered again.
+    NotOut {
+        instance: InstanceId,
+        seq: Seq,
+        n: u32,
+        reason: String,
+    },
     /// An instance is due then; it need not be in memory.
     Timer(InstanceId, Time),
     /// Finish: no new work is offered to workers.
@@ -158,6 +165,11 @@ impl Shard {
                 }
                 self.rest(instance);
             }
+            Message::NotOut { instance, seq, n, reason } => {
+                if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
+                    entry.not_out(seq, n, reason);
+                }
+            }
             Message::Timer(id, due) => {
                 let known = matches!(self.slots.get(&id), Some(Slot::Ready(entry)) if entry.timer.is_some_and(|timer| timer <= due));
                 if !known {
@@ -253,6 +265,8 @@ impl Shard {
     /// Something came for an instance: apply it, or keep it until it can be applied.
     pub(super) fn input(&mut self, id: InstanceId, input: Input, now: Time) {
         match self.slots.get_mut(&id) {
+            // Nothing is under way of what is not in memory.
+            None if matches!(input, Input::Undelivered { .. }) => super::feed::refuse(input, Error::NotOpen),
             None => {
                 if matches!(input, Input::Report(_)) {
                     // The instance has ended or never knew of it: a straggler.

@@ -16,6 +16,10 @@ pub struct Stats {
     pub dispatched: AtomicU64,
     pub steps_completed: AtomicU64,
     pub attempts_failed: AtomicU64,
+    /// Hooks and emitted events that went out to whoever listens.
+    pub published: AtomicU64,
+    /// Hooks and emitted events that could not go out, and are offered again and again now.
+    pub unpublished: AtomicU64,
     /// Instances with effects under way now.
     pub unsettled: AtomicU64,
     /// Instances in memory now.

@@ -126,7 +126,7 @@ impl std::fmt::Debug for EngineFigures {
 
 type Read = fn(&Stats) -> &AtomicU64;
 
-const COUNTERS: [(&str, &str, Read); 11] = [
+const COUNTERS: [(&str, &str, Read); 12] = [
     ("instances_started", "Instances started", |stats| &stats.started),
     ("instances_completed", "Instances that completed", |stats| &stats.completed),
     ("instances_failed", "Instances that failed", |stats| &stats.failed),
@@ -136,11 +136,13 @@ const COUNTERS: [(&str, &str, Read); 11] = [
     ("attempts_dispatched", "Attempts handed out", |stats| &stats.dispatched),
     ("steps_completed", "Steps that completed", |stats| &stats.steps_completed),
     ("attempts_failed", "Attempts that failed", |stats| &stats.attempts_failed),
+    ("messages_published", "Hooks and emitted events that went out to whoever listens", |stats| &stats.published),
     ("starts_overloaded", "Starts refused because too much was under way", |stats| &stats.overloaded),
     ("messages_refused", "Results, events and commands that were refused", |stats| &stats.refused),
 ];
 
-const GAUGES: [(&str, &str, Read); 2] = [
+const GAUGES: [(&str, &str, Read); 3] = [
+    ("messages_undelivered", "Hooks and emitted events that a listener has not taken yet", |stats| &stats.unpublished),
     ("instances_unsettled", "Instances with effects under way", |stats| &stats.unsettled),
     ("instances_cached", "Instances in memory", |stats| &stats.cached),
 ];

@@ -36,8 +36,8 @@ async fn a_service_that_is_down_for_longer_than_the_time_out_uses_up_no_attempt(
     let server = Server::reserve().await;
     let bed = Bed::start(&server.url()).await;
     tokio::time::sleep(workflow::RUN * 3).await;
-    let stuck = bed.engine.stuck(bed.instance).await;
-    assert_eq!(stuck, [("work".to_owned(), "service `far` cannot be reached: Connection refused (os error 111)".to_owned())]);
+    let undelivered = bed.engine.undelivered(bed.instance).await;
+    assert_eq!(undelivered.tasks, [("work".to_owned(), "service `far` cannot be reached: Connection refused (os error 111)".to_owned())]);
     let server = server.open(|_| ok(DONE)).await;
     let end = bed.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));

@@ -105,6 +105,10 @@ impl Bus for Services {
         Ok(())
     }
 
+    fn wants(&self, _: &str) -> bool {
+        true
+    }
+
     fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
         if self.random.chance(self.trouble / 5) {
             return Err(message);

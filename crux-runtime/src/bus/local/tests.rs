@@ -13,9 +13,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
+use crate::app::Route;
 use crate::id::InstanceId;
 use crate::machine::{AttemptFailed, Contract, EffectKind, Failure, Outcome, Path, Policy};
 use crate::worker::task::{Origin, Reported};
+
+mod listening;
 
 pub(crate) static CONTRACT: Contract = contract("resize", EffectKind::Idempotent);
 static ONCE: Contract = contract("charge", EffectKind::Once);
@@ -41,8 +44,15 @@ const fn contract(step_type: &'static str, effect: EffectKind) -> Contract {
 
 static APP_CONTRACTS: [&Contract; 3] = [&ONCE, &CLASS, &CONTRACT];
 
+static APP_ROUTES: [Route; 4] = [
+    Route { key: "order.shipped", meaning: "emitted by order", is_published: true },
+    Route { key: "step.resize", meaning: "task of resize", is_published: false },
+    Route { key: "workflow.completed", meaning: "hook of order", is_published: true },
+    Route { key: "workflow.failed", meaning: "hook of order", is_published: true },
+];
+
 fn app() -> App {
-    App { workflows: &[], contracts: &APP_CONTRACTS, events: &[], routes: &[], steps: Vec::new() }
+    App { workflows: &[], contracts: &APP_CONTRACTS, events: &[], routes: &APP_ROUTES, steps: Vec::new() }
 }
 
 fn raw(text: &str) -> Box<RawValue> {
@@ -162,7 +172,8 @@ async fn serve(
 }
 
 fn service(url: String, steps: &[&str], at_once: usize) -> Service {
-    Service { name: "image".to_owned(), url, steps: steps.iter().map(|step| (*step).to_owned()).collect(), at_once }
+    let steps = steps.iter().map(|step| (*step).to_owned()).collect();
+    Service { name: "image".to_owned(), url, steps, listens_to: Vec::new(), at_once }
 }
 
 fn bus(server: &Server) -> Local {
@@ -408,21 +419,6 @@ async fn a_step_type_without_service_is_said_to_have_none() {
 }
 
 #[tokio::test]
-async fn messages_without_a_consumer_are_done() {
-    let bus = Local::new(&app(), Vec::new(), 1024).unwrap();
-    let message = Message {
-        routing_key: "workflow.completed",
-        id: "i/1/0".to_owned(),
-        correlation_id: String::new(),
-        traceparent: String::new(),
-        body: raw("{}"),
-    };
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    bus.publish(message, Box::new(|published| sender.send(published).unwrap())).unwrap();
-    assert_eq!(receiver.await, Ok(Published::Done));
-}
-
-#[tokio::test]
 async fn services_that_cannot_be_are_refused_with_their_place() {
     let refused = |services: Vec<Service>| Local::new(&app(), services, 1024).err().map(|error| error.to_string()).unwrap_or_default();
     let at = |url: &str| refused(vec![service(url.to_owned(), &[], 1)]);
@@ -430,13 +426,16 @@ async fn services_that_cannot_be_are_refused_with_their_place() {
     assert_eq!(
         at("https://image/"),
         format!(
-            "{place}`https://image/` is not an address that tasks can be posted to: https is not supported: put a proxy on this machine in between"
+            "{place}`https://image/` is not an address that anything can be posted to: https is not supported: put a proxy on this machine in between"
         )
     );
-    assert_eq!(at("image:80"), format!("{place}`image:80` is not an address that tasks can be posted to: it has to begin with `http://`"));
+    assert_eq!(
+        at("image:80"),
+        format!("{place}`image:80` is not an address that anything can be posted to: it has to begin with `http://`")
+    );
     assert_eq!(
         at("http://me:secret@image/"),
-        format!("{place}`http://…@image/` is not an address that tasks can be posted to: it must not hold a user name or password")
+        format!("{place}`http://…@image/` is not an address that anything can be posted to: it must not hold a user name or password")
     );
     let url = || "http://image/".to_owned();
     assert_eq!(

@@ -4,9 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::Shared;
+use crate::bus::local::Listing;
 use crate::store::Filter;
 
 /// Everything at a glance; 503 if it cannot work.
@@ -24,6 +25,7 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
         Ok(()) => json!({"status": "ok", "problem": ""}),
         Err(problem) => json!({"status": "failing", "problem": problem}),
     };
+    let services: serde_json::Map<String, Value> = ingress.services.list().into_iter().map(service).collect();
     let body = json!({
         "status": word,
         "version": env!("CARGO_PKG_VERSION"),
@@ -32,9 +34,21 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
         "has_recovered": ingress.engine.has_recovered(),
         "store": said(&store),
         "bus": said(&bus),
+        "services": services,
     });
     let status = if store.is_err() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()
+}
+
+/// A service as its last call showed it; nobody calls one only to see whether it is there.
+fn service(listing: Listing) -> (String, Value) {
+    let word = match (&listing.problem, listing.is_tried) {
+        (Some(_), _) => "failing",
+        (None, true) => "ok",
+        (None, false) => "unused",
+    };
+    let said = json!({"status": word, "problem": listing.problem.unwrap_or_default()});
+    (listing.service, said)
 }
 
 /// The process answers; nothing more is asked.

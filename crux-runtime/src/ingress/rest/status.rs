@@ -28,8 +28,8 @@ pub(super) async fn status(State(ingress): State<Shared>, Query(query): Query<St
 
 /// 200 with the document.
 pub(super) async fn json(ingress: &Shared, instance: InstanceId, shape: &Arc<Shape>, fold: &Fold) -> Result<Response, Problem> {
-    let stuck = if fold.has_ended() { Vec::new() } else { ingress.engine.stuck(instance).await };
-    let body = serde_json::to_vec(&document(instance, shape, fold, &stuck))
+    let undelivered = ingress.engine.undelivered(instance).await;
+    let body = serde_json::to_vec(&document(instance, shape, fold, &undelivered))
         .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

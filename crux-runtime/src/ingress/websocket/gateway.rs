@@ -289,7 +289,8 @@ async fn started(ingress: Shared, body: StartBody) -> Result<Value, Problem> {
         let (shape, fold) = until_ended(&ingress, started.instance, limit).await?;
         if fold.has_ended() {
             answer["status"] = Value::from(fold.status().word());
-            let document = crate::document::document(started.instance, &shape, &fold, &[]);
+            let undelivered = ingress.engine.undelivered(started.instance).await;
+            let document = crate::document::document(started.instance, &shape, &fold, &undelivered);
             answer["document"] = serde_json::to_value(document)
                 .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;
         }

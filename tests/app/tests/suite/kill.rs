@@ -1,5 +1,5 @@
 //! `kill -9` under load, again and again, with a ledger outside of the process: what was acknowledged is there, ends, and is recorded
-//! once. `CRUX_KILLS=1000` makes it long.
+//! once, and its hooks arrive. `CRUX_KILLS=1000` makes it long.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Reply, Service};
+use crate::kit::{Client, Reply, Service, eventually};
 use crate::server;
 
 /// What clients were told, by request id: the instance.
@@ -19,10 +19,30 @@ struct Ledger {
     events: Mutex<BTreeMap<String, String>>,
 }
 
+/// What the listener was told.
+#[derive(Default)]
+struct Hooks {
+    /// How often, by instance and status, a hook was answered with 2xx.
+    taken: BTreeMap<(String, String), u32>,
+    count: u32,
+}
+
+impl Hooks {
+    fn hear(&mut self, hook: &Value) -> Reply {
+        self.count += 1;
+        if self.count.is_multiple_of(7) {
+            return Reply::Raw(500, String::new());
+        }
+        let text = |name: &str| hook[name].as_str().unwrap().to_owned();
+        *self.taken.entry((text("workflow_id"), text("status"))).or_default() += 1;
+        Reply::Raw(204, String::new())
+    }
+}
+
 /// Where the server is at the moment; nobody there while it is dead.
 type Place = Arc<Mutex<Option<String>>>;
 
-const WORKFLOWS: [&str; 3] = ["double", "work", "approval"];
+const WORKFLOWS: [&str; 4] = ["double", "work", "approval", "parcel"];
 const CLIENTS: u64 = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +53,12 @@ async fn nothing_acknowledged_is_lost_or_recorded_twice_however_often_the_proces
         _ => Reply::Done(json!({"label": "L"})),
     })
     .await;
-    let mut server = server(&service.config(&["prepare", "finish"]));
+    // Hooks go to a listener that says no now and then.
+    let hooks = Arc::new(Mutex::new(Hooks::default()));
+    let heard = hooks.clone();
+    let listener = Service::start(move |message| heard.lock().unwrap().hear(message)).await;
+    let config = format!("{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n", service.config(&["prepare", "finish"]), listener.url());
+    let mut server = server(&config);
     let place: Place = Arc::new(Mutex::new(Some(server.url().to_owned())));
     let ledger = Arc::new(Ledger::default());
     let stop = Arc::new(AtomicBool::new(false));
@@ -57,6 +82,7 @@ async fn nothing_acknowledged_is_lost_or_recorded_twice_however_often_the_proces
         client.await.unwrap();
     }
     audit(&server.client(), &ledger, kills).await;
+    audit_hooks(&ledger, &hooks).await;
 }
 
 /// A client: starts with request ids of its own, each until it is answered; for every approval the event that it waits for.
@@ -64,10 +90,11 @@ async fn ask(place: Place, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: Arc
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let request = format!("req-{n}");
-        let workflow = WORKFLOWS[usize::try_from(n % 3).unwrap()];
+        let workflow = WORKFLOWS[usize::try_from(n).unwrap() % WORKFLOWS.len()];
         let input = match workflow {
             "double" => json!({"number": 21}),
             "work" => json!({"item": request}),
+            "parcel" => json!({"parcel": request}),
             _ => json!({"orderId": request}),
         };
         let path = format!("/api/v1/workflow/{workflow}");
@@ -98,6 +125,21 @@ async fn insist(place: &Place, path: &str, headers: &[(&str, &str)], body: &Valu
     }
 }
 
+/// Every acknowledged start told of its beginning and of its end, at least once.
+async fn audit_hooks(ledger: &Ledger, hooks: &Mutex<Hooks>) {
+    let ids: Vec<String> =
+        ledger.starts.lock().unwrap().values().filter(|(workflow, _)| *workflow == "parcel").map(|(_, id)| id.clone()).collect();
+    assert!(!ids.is_empty());
+    for status in ["processing", "completed"] {
+        for id in &ids {
+            let key = (id.clone(), status.to_owned());
+            eventually(&format!("the hook of {id}, {status}"), || async { hooks.lock().unwrap().taken.get(&key).copied() }).await;
+        }
+    }
+    let hooks = hooks.lock().unwrap();
+    println!("{} instances with hooks; {} hooks sent, {} of them refused", ids.len(), hooks.count, hooks.count / 7);
+}
+
 async fn audit(client: &Client, ledger: &Ledger, kills: u64) {
     let starts = ledger.starts.lock().unwrap().clone();
     assert!(starts.len() as u64 > kills, "hardly anything was under way: {} starts in {kills} kills", starts.len());
@@ -107,6 +149,7 @@ async fn audit(client: &Client, ledger: &Ledger, kills: u64) {
         let expected = match *workflow {
             "double" => json!({"number": 84}),
             "work" => json!({"label": "L"}),
+            "parcel" => json!(""),
             _ => json!({"by": "me"}),
         };
         assert_eq!(document["output"], expected, "{request}: {document:#}");

@@ -9,6 +9,7 @@ mod door;
 mod events;
 mod following;
 mod gateway;
+mod hooks;
 mod kill;
 mod life;
 mod services;

@@ -26,6 +26,7 @@ pub use app::App;
 pub use cli::{Tool, main, main_with};
 pub use crux_macros::workflow;
 pub use worker::step::{Contract, Error, Input, Output, Step, StepContext, StepError, StepResult};
+pub use worker::testing;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

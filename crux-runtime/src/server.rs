@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::app::App;
 use crate::bus::local::{self, Local};
-use crate::config::{Config, Share, StoreKind};
+use crate::config::{Config, StoreKind};
 use crate::engine::{self, Engine};
 use crate::ingress::{Ingress, Settings, rest, shapes};
 use crate::live::Hub;
@@ -68,7 +68,7 @@ impl Server {
         let app = Arc::new(app);
         let listener = bind(&config.server.host, config.server.port).await?;
         let address = listener.local_addr().map_err(|error| Error::Address { host: config.server.host.clone(), error })?;
-        let workers = WorkerManager::new(&app.steps, &worker_options(config))?;
+        let workers = WorkerManager::new(&app.steps, &config.workers)?;
         let options = engine_options(config);
         let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
         let store = open_store(config).await?;
@@ -159,19 +159,6 @@ fn engine_options(config: &Config) -> engine::Options {
         values: config.config.clone(),
         ..engine::Options::default()
     }
-}
-
-fn worker_options(config: &Config) -> worker::Options {
-    let default = worker::Options::default();
-    let limits = |share: &Share, base: worker::Limits| worker::Limits {
-        minimum: share.minimum.unwrap_or(base.minimum),
-        maximum: share.maximum.unwrap_or(base.maximum),
-        queue: share.queue.unwrap_or(base.queue),
-    };
-    let (tasks, threads) = (limits(&config.workers.tasks, default.tasks), limits(&config.workers.threads, default.threads));
-    // Whether a step struct blocks is not known here; what is not said of it is as for those that do, who have fewer.
-    let by_type = config.workers.steps.iter().map(|(name, share)| (name.clone(), limits(share, threads)));
-    worker::Options { tasks, threads, by_type: by_type.collect() }
 }
 
 fn services(config: &Config) -> Vec<local::Service> {

@@ -15,3 +15,21 @@ impl Step for PayBackStep {
         Ok(Output::<Self> { payment_id: cx.key().replace('/', "-") })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crux_runtime::{Input, testing};
+
+    use super::PayBackStep;
+
+    fn input(customer: &str) -> Input<PayBackStep> {
+        Input::<PayBackStep> { customer: customer.to_owned(), amount_cents: 1_200, reference: "CN-1".to_owned() }
+    }
+
+    #[test]
+    fn a_closed_account_has_an_error_of_its_own() {
+        let failed = testing::run(&PayBackStep, input("closed-7")).unwrap_err();
+        assert_eq!(failed.failure.name, "AccountClosed");
+        assert!(testing::run(&PayBackStep, input("CUST-7")).is_ok());
+    }
+}

@@ -201,9 +201,13 @@ fn cut(text: &str, max: usize) -> String {
 mod tests {
     use super::*;
 
-    fn failed_of(status: u16, body: &str) -> AttemptFailed {
+    fn of(status: u16, body: &str) -> Reported {
         let response = Response { service: "image", status: StatusCode::from_u16(status).unwrap(), body: body.as_bytes() };
-        match response.reported(&crate::bus::local::tests::CONTRACT) {
+        response.reported(&crate::bus::local::tests::CONTRACT)
+    }
+
+    fn failed_of(status: u16, body: &str) -> AttemptFailed {
+        match of(status, body) {
             Reported::Failed(failed) => failed,
             other => panic!("{other:?}"),
         }
@@ -249,6 +253,23 @@ mod tests {
             assert_eq!(failed_of(200, body).failure, Failure::new("InvalidResult", text), "{body}");
         }
         assert_eq!(failed_of(201, "{}").failure.name, "InvalidResult");
+    }
+
+    #[test]
+    fn the_answers_of_the_page_are_understood() {
+        let page = include_str!("../../../docs/services.md");
+        let blocks: Vec<&str> = page.split("```json answer\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(blocks.len(), 2);
+        for body in blocks {
+            match of(200, body) {
+                Reported::Completed { result } => assert!(result.get().contains("processed_images")),
+                Reported::Failed(failed) => {
+                    assert_eq!(failed.failure, Failure::new("PictureNotFound", "chair.png is not there"));
+                    assert_eq!(failed.retry, Some(false));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -30,3 +30,31 @@ pub(super) fn task_body(task: &Task, key: &str) -> Result<Vec<u8>, serde_json::E
         payload: task.contract.payload.then_some(&*task.origin.payload),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The body is made from the ids, input and payload of the example, and must be the example again.
+    #[test]
+    fn the_task_of_the_page_is_a_task() {
+        let page = include_str!("../../../docs/services.md");
+        let example = page.split("```json task\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let example: Value = serde_json::from_str(example).unwrap();
+        let raw = |field: &str| RawValue::from_string(example[field].to_string()).unwrap();
+        let (input, payload) = (raw("input"), raw("payload"));
+        let workflow_id: InstanceId = example["workflow_id"].as_str().unwrap().parse().unwrap();
+        let body = Body {
+            workflow_id,
+            step_id: workflow_id.step("image_processing"),
+            step_type: "image_processing",
+            attempt: 1,
+            key: &format!("{workflow_id}/image_processing"),
+            input: &input,
+            payload: Some(&payload),
+        };
+        assert_eq!(serde_json::to_value(body).unwrap(), example);
+    }
+}

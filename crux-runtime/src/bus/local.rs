@@ -15,7 +15,7 @@ use super::push::Push;
 use super::{Bus, Message, Published};
 use crate::app::App;
 use crate::machine::Runs;
-use crate::router::nearest;
+use crate::router::hint;
 use crate::worker::lane::{Job, Lane, Load};
 use crate::worker::limits::Limits;
 use crate::worker::task::{Report, Task};
@@ -45,15 +45,15 @@ pub struct Service {
 pub enum Error {
     #[error("services.{service}.url: `{url}` is not an address that anything can be posted to: {reason}")]
     Address { service: String, url: String, reason: String },
-    #[error("services.{service}.steps: there is no step type `{step_type}` that a service runs; there are: {known}")]
-    UnknownStepType { service: String, step_type: String, known: String },
+    #[error("services.{service}.steps: no service runs a step type `{step_type}`{hint}")]
+    UnknownStepType { service: String, step_type: String, hint: String },
     #[error("services.{service}.steps: `{step_type}` runs in the step struct `{class}`, not in a service: leave it out here")]
     Class { service: String, step_type: String, class: &'static str },
     #[error("services.{service}.steps: `{step_type}` is already given to services.{other}: a step type has one service")]
     Twice { service: String, step_type: String, other: String },
     #[error("services.{service}.listens_to: `{pattern}` is no pattern of routing keys: {reason}")]
     Pattern { service: String, pattern: String, reason: String },
-    #[error("services.{service}.listens_to: no workflow has a hook or an `emit` under `{pattern}`; {mend}")]
+    #[error("services.{service}.listens_to: no workflow has a hook or an `emit` under `{pattern}`{mend}")]
     UnknownKey { service: String, pattern: String, mend: String },
     #[error("services.{service}.at_once: must be at least 1")]
     Nothing { service: String },
@@ -128,7 +128,11 @@ impl Local {
             match app.contract(step_type).map(|contract| contract.runs) {
                 Some(Runs::Service { .. }) => {}
                 Some(Runs::Class(class)) => return Err(Error::Class { service: name, step_type: step_type.clone(), class }),
-                None => return Err(Error::UnknownStepType { service: name, step_type: step_type.clone(), known: known(app) }),
+                None => {
+                    let services = app.contracts.iter().filter(|contract| matches!(contract.runs, Runs::Service { .. }));
+                    let hint = hint(step_type, services.map(|contract| contract.step_type));
+                    return Err(Error::UnknownStepType { service: name, step_type: step_type.clone(), hint });
+                }
             }
             if let Some(other) = self.by_type.insert(step_type.clone(), number) {
                 let other = self.services.get(other).map_or_else(|| name.clone(), |other| other.lane.work.name.clone());
@@ -223,14 +227,10 @@ fn mend(app: &App, pattern: &str) -> String {
     let is_task_of =
         |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { routing_key } if routing_key == pattern);
     if let Some(contract) = app.contracts.iter().find(is_task_of) {
-        return format!("it is the key of tasks: name `{}` under `steps`", contract.step_type);
+        return format!("; it is the key of tasks: name `{}` under `steps`", contract.step_type);
     }
     let published = || app.routes.iter().filter(|route| route.is_published).map(|route| route.key);
-    match nearest(pattern, published()) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None if published().next().is_none() => "no workflow of this binary has any".to_owned(),
-        None => format!("there are {}", published().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
-    }
+    hint(pattern, published())
 }
 
 fn no_service(task: &Task) -> String {
@@ -265,11 +265,6 @@ fn shown(url: &str) -> String {
         }
         _ => url.to_owned(),
     }
-}
-
-fn known(app: &App) -> String {
-    let services = app.contracts.iter().filter(|contract| matches!(contract.runs, Runs::Service { .. }));
-    services.map(|contract| contract.step_type).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ pub struct Config {
     pub store: Store,
     /// Services by name. One with `steps` gets its tasks by HTTP, one with `listens_to` hooks and emitted events.
     pub services: BTreeMap<String, Service>,
-    pub workers: Workers,
+    /// How many attempts of step structs run side by side.
+    pub workers: crate::worker::Options,
     pub limits: Limits,
     pub log: Log,
     /// Texts that expressions read as `config.NAME`.
@@ -108,30 +109,6 @@ pub struct Service {
     /// How many tasks it is sent at a time, and how many messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<usize>,
-}
-
-/// How many attempts of step structs run side by side.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Workers {
-    /// Of each step struct that does not block.
-    pub tasks: Share,
-    /// Of each step struct that blocks its thread.
-    pub threads: Share,
-    /// By step type, instead of the two above.
-    pub steps: BTreeMap<String, Share>,
-}
-
-/// What is not said is the worker manager's default.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Share {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub minimum: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub maximum: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue: Option<usize>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

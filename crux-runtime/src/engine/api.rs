@@ -133,10 +133,10 @@ pub struct Undelivered {
 /// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an unknown outcome.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    #[error("there is no workflow `{name}`{}", hint(.known))]
-    UnknownWorkflow { name: String, known: Option<String> },
-    #[error("there is no event `{name}`{}", hint(.known))]
-    UnknownEvent { name: String, known: Option<String> },
+    #[error("there is no workflow `{name}`{hint}")]
+    UnknownWorkflow { name: String, hint: String },
+    #[error("there is no event `{name}`{hint}")]
+    UnknownEvent { name: String, hint: String },
     #[error("there is no instance {0}; ended ones are removed after their time of keeping")]
     UnknownInstance(InstanceId),
     #[error("the instance has no step {0}")]
@@ -182,8 +182,4 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         matches!(self, Error::Overloaded { .. } | Error::Store(store::Error::Full(_) | store::Error::Unavailable(_)))
     }
-}
-
-fn hint(known: &Option<String>) -> String {
-    known.as_ref().map_or(String::new(), |known| format!("; did you mean `{known}`?"))
 }

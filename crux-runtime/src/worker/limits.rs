@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::step::AnyStep;
 
 /// Bounds of one step type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -16,23 +18,55 @@ pub struct Limits {
     pub queue: usize,
 }
 
-/// Limits of all step types.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// For step structs that are not blocking.
-    pub tasks: Limits,
-    /// For blocking step structs.
-    pub threads: Limits,
-    /// By step type, instead of the two above.
-    pub by_type: BTreeMap<String, Limits>,
+/// What is said of the limits of some step types; what is not said is as for the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Share {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<usize>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            tasks: Limits { minimum: 0, maximum: 1024, queue: 8192 },
-            threads: Limits { minimum: 0, maximum: 32, queue: 8192 },
-            by_type: BTreeMap::new(),
+/// Limits of all step types, as `workers` in the configuration says them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Of each step struct that does not block.
+    pub tasks: Share,
+    /// Of each step struct that blocks its thread.
+    pub threads: Share,
+    /// By step type, instead of the two above.
+    pub steps: BTreeMap<String, Share>,
+}
+
+const TASKS: Limits = Limits { minimum: 0, maximum: 1024, queue: 8192 };
+const THREADS: Limits = Limits { minimum: 0, maximum: 32, queue: 8192 };
+
+impl Share {
+    fn or(self, others: Limits) -> Limits {
+        Limits {
+            minimum: self.minimum.unwrap_or(others.minimum),
+            maximum: self.maximum.unwrap_or(others.maximum),
+            queue: self.queue.unwrap_or(others.queue),
+        }
+    }
+}
+
+impl Options {
+    pub(super) fn limits_of(&self, step: &dyn AnyStep) -> Limits {
+        let others = if step.is_blocking() { self.threads.or(THREADS) } else { self.tasks.or(TASKS) };
+        self.steps.get(step.step_type()).copied().unwrap_or_default().or(others)
+    }
+
+    /// The setting to blame for the limits of a step struct.
+    pub(super) fn place_of(&self, step: &dyn AnyStep) -> String {
+        match step.step_type() {
+            step_type if self.steps.contains_key(step_type) => format!("workers.steps.{step_type}"),
+            _ if step.is_blocking() => "workers.threads".to_owned(),
+            _ => "workers.tasks".to_owned(),
         }
     }
 }

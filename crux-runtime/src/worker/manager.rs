@@ -13,18 +13,19 @@ use super::limits::{Limits, Options};
 use super::step::AnyStep;
 use super::task::{Report, Reported, Task};
 use super::threads::Threads;
+use crate::router::hint;
 
 /// Limits that make no sense for the step structs of this binary.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("workers.steps.{0}: no step struct of this binary has that step type; there are: {1}")]
+    #[error("workers.steps.{0}: no step struct of this binary has that step type{1}")]
     UnknownStepType(String, String),
-    #[error("workers.steps.{0}: `maximum` and `queue` must be at least 1")]
+    #[error("{0}: `maximum` and `queue` must be at least 1")]
     Nothing(String),
-    #[error("workers.steps.{0}: `minimum` ({1}) is more than `maximum` ({2})")]
+    #[error("{0}: `minimum` ({1}) is more than `maximum` ({2})")]
     MinimumAboveMaximum(String, usize, usize),
-    #[error("workers.steps.{0}: `minimum` counts threads, and the step struct is not `blocking`: leave it out")]
-    MinimumWithoutThreads(String),
+    #[error("{0}: `minimum` counts threads, and the step struct of `{1}` is not `blocking`: leave it out")]
+    MinimumWithoutThreads(String, &'static str),
     #[error("two step structs are of step type `{0}`")]
     Twice(&'static str),
     #[error("step structs run on a tokio runtime, and there is none here")]
@@ -80,7 +81,7 @@ impl WorkerManager {
             .iter()
             .map(|step| {
                 let (step_type, step, runtime, quiet) = (step.step_type(), step.clone(), runtime.clone(), quiet.clone());
-                let limits = limits_of(&*step, options);
+                let limits = options.limits_of(&*step);
                 let place = if step.is_blocking() {
                     Place::Threads(Threads::new(step, limits, runtime, quiet))
                 } else {
@@ -179,31 +180,26 @@ impl Worker {
     }
 }
 
-fn limits_of(step: &dyn AnyStep, options: &Options) -> Limits {
-    let default = if step.is_blocking() { options.threads } else { options.tasks };
-    options.by_type.get(step.step_type()).copied().unwrap_or(default)
-}
-
 fn check(steps: &[Arc<dyn AnyStep>], options: &Options) -> Result<(), Error> {
     let mut types: Vec<&'static str> = steps.iter().map(|step| step.step_type()).collect();
     types.sort_unstable();
     if let Some(twice) = types.windows(2).find_map(|pair| (pair.first() == pair.last()).then(|| pair.first().copied()).flatten()) {
         return Err(Error::Twice(twice));
     }
-    if let Some(unknown) = options.by_type.keys().find(|name| !types.contains(&name.as_str())) {
-        return Err(Error::UnknownStepType(unknown.clone(), types.join(", ")));
+    if let Some(unknown) = options.steps.keys().find(|name| !types.contains(&name.as_str())) {
+        return Err(Error::UnknownStepType(unknown.clone(), hint(unknown, types.iter().copied())));
     }
     for step in steps {
-        let limits = limits_of(&**step, options);
-        let name = || step.step_type().to_owned();
+        let limits = options.limits_of(&**step);
+        let place = || options.place_of(&**step);
         if limits.maximum == 0 || limits.queue == 0 {
-            return Err(Error::Nothing(name()));
-        }
-        if limits.minimum > limits.maximum {
-            return Err(Error::MinimumAboveMaximum(name(), limits.minimum, limits.maximum));
+            return Err(Error::Nothing(place()));
         }
         if limits.minimum > 0 && !step.is_blocking() {
-            return Err(Error::MinimumWithoutThreads(name()));
+            return Err(Error::MinimumWithoutThreads(place(), step.step_type()));
+        }
+        if limits.minimum > limits.maximum {
+            return Err(Error::MinimumAboveMaximum(place(), limits.minimum, limits.maximum));
         }
     }
     Ok(())

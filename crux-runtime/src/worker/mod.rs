@@ -10,7 +10,8 @@ pub(crate) mod limits;
 mod manager;
 pub mod step;
 pub mod task;
+pub mod testing;
 mod threads;
 
-pub use limits::{Limits, Options};
+pub use limits::{Limits, Options, Share};
 pub use manager::{Error, Listing, WorkerManager};

@@ -1,18 +1,15 @@
 //! What the author of a step struct writes against: [`Step`], its context and its errors; and the face without types that the worker
 //! manager runs.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 
-use super::task::{Origin, Task};
-use crate::id::InstanceId;
-use crate::machine::{AttemptFailed, Failure, Outcome, Path, Policy, Raised, StepType, json};
+use super::task::Task;
+use crate::machine::{AttemptFailed, Failure, Outcome, Raised, StepType, json};
 
 /// Ties a step struct to its step type; written by `#[workflow(step = …)]`.
 #[diagnostic::on_unimplemented(
@@ -108,33 +105,6 @@ impl StepContext {
     pub async fn cancelled(&self) {
         self.task.cancelled().await;
     }
-
-    /// For tests of the step struct `S` that run it without an engine: the first attempt of a step `test` of an instance of its own,
-    /// which is never cancelled.
-    pub fn for_test<S: Contract>() -> Self {
-        let (_, cancelled) = watch::channel(false);
-        let instance = InstanceId([0; 16]);
-        let origin = Origin {
-            workflow: "test",
-            workflow_id: instance.to_string(),
-            request_id: String::new(),
-            traceparent: String::new(),
-            payload: Arc::from(RawValue::NULL.to_owned()),
-        };
-        let task = Task {
-            instance,
-            path: Path::new(0),
-            path_text: Cow::Borrowed("test"),
-            attempt: 1,
-            contract: <S::Type as StepType>::CONTRACT,
-            policy: const { &Policy::ONCE },
-            input: Arc::from(RawValue::NULL.to_owned()),
-            own_key: None,
-            origin: Arc::new(origin),
-            cancelled,
-        };
-        Self { task }
-    }
 }
 
 /// Says which attempt it is, and nothing of what it carries: inputs may hold what does not belong into logs.
@@ -203,7 +173,7 @@ impl<E, S: std::error::Error> From<S> for StepError<E> {
 }
 
 impl<E: Raised> StepError<E> {
-    fn into_failed(self) -> AttemptFailed {
+    pub(super) fn into_failed(self) -> AttemptFailed {
         let failure = match self.kind {
             Kind::Raised(error) => error.into_failure(),
             Kind::InvalidInput(message) => Failure::new(Failure::INVALID_INPUT, message),

@@ -440,7 +440,7 @@ async fn services_that_cannot_be_are_refused_with_their_place() {
     let url = || "http://image/".to_owned();
     assert_eq!(
         refused(vec![service(url(), &["resise"], 1)]),
-        "services.image.steps: there is no step type `resise` that a service runs; there are: charge, resize"
+        "services.image.steps: no service runs a step type `resise`; did you mean `resize`?"
     );
     assert_eq!(
         refused(vec![service(url(), &["notify"], 1)]),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::problem::{Kind, Problem};
 use super::super::{Shared, requests};
 use super::Query;
+use crate::router::hint;
 use crate::store::{Filter, Record, Status};
 
 const PAGE: usize = 50;
@@ -78,11 +79,7 @@ fn status(word: &str) -> Result<Status, Problem> {
     if let Some(status) = Status::ALL.into_iter().find(|status| status.word() == word) {
         return Ok(status);
     }
-    let words = Status::ALL.map(Status::word);
     let shown: String = word.chars().take(80).collect();
-    let text = match crate::router::nearest(word, words.into_iter()) {
-        Some(meant) => format!("there is no status `{shown}`; did you mean `{meant}`?"),
-        None => format!("there is no status `{shown}`; there are {}", words.join(", ")),
-    };
+    let text = format!("there is no status `{shown}`{}", hint(word, Status::ALL.map(Status::word).into_iter()));
     Err(Problem::new(Kind::InvalidRequest, text).at("status"))
 }

@@ -20,6 +20,7 @@ use crate::ingress::follow::{Follow, until_ended};
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::requests::{self, CompletionBody, EventBody};
 use crate::ingress::{Shared, json as parse};
+use crate::router::hint;
 use crate::store::Seq;
 
 /// Requests under way.
@@ -154,10 +155,7 @@ impl Gateway {
             "complete_step" => self.with(id, text, move |body| completed(ingress, body)),
             other => {
                 let shown: String = other.chars().take(80).collect();
-                let text = match crate::router::nearest(other, TYPES.into_iter()) {
-                    Some(meant) => format!("there is no request `{shown}`; did you mean `{meant}`?"),
-                    None => format!("there is no request `{shown}`; there are {}", TYPES.join(", ")),
-                };
+                let text = format!("there is no request `{shown}`{}", hint(other, TYPES.into_iter()));
                 self.answer_in_task(id, async { Err(Problem::new(Kind::InvalidRequest, text).at("type")) });
             }
         }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::id::InstanceId;
 use crate::machine::{Contract, EffectKind, Failure, Outcome, Path, Policy, Runs};
+use crate::worker::limits::Share;
 use crate::worker::step::{Running, StepContext};
 use crate::worker::task::Origin;
 
@@ -130,7 +131,8 @@ fn task(step_type: &'static str, input: &str) -> (Task, watch::Sender<bool>) {
 }
 
 fn manager(step: &Arc<Probe>, limits: Limits) -> WorkerManager {
-    let options = Options { tasks: limits, threads: limits, ..Options::default() };
+    let share = Share { minimum: Some(limits.minimum), maximum: Some(limits.maximum), queue: Some(limits.queue) };
+    let options = Options { tasks: share, threads: share, ..Options::default() };
     WorkerManager::new(&[step.clone() as Arc<dyn AnyStep>], &options).unwrap()
 }
 
@@ -334,19 +336,35 @@ async fn draining_gives_back_what_has_not_begun_and_waits_for_what_runs() {
 
 #[tokio::test]
 async fn limits_that_make_no_sense_are_refused_with_their_place() {
-    let new = |step: Arc<Probe>, name: &str, limits: Limits| {
-        let options = Options { by_type: [(name.to_owned(), limits)].into(), ..Options::default() };
+    let error = |step: Arc<Probe>, options: Options| {
         WorkerManager::new(&[step as Arc<dyn AnyStep>], &options).err().map(|error| error.to_string()).unwrap_or_default()
     };
-    let limits = Limits { minimum: 2, maximum: 1, queue: 1 };
-    assert_eq!(new(echo(), "ecko", limits), "workers.steps.ecko: no step struct of this binary has that step type; there are: echo");
-    assert_eq!(new(blocking_nap(), "nap", limits), "workers.steps.nap: `minimum` (2) is more than `maximum` (1)");
+    let of = |name: &str, share: Share| Options { steps: [(name.to_owned(), share)].into(), ..Options::default() };
+    let none = Share::default();
     assert_eq!(
-        new(nap(), "nap", Limits { minimum: 1, ..limits }),
-        "workers.steps.nap: `minimum` counts threads, and the step struct is not `blocking`: leave it out"
+        error(echo(), of("ecko", none)),
+        "workers.steps.ecko: no step struct of this binary has that step type; did you mean `echo`?"
     );
-    assert_eq!(
-        new(nap(), "nap", Limits { maximum: 0, minimum: 0, queue: 1 }),
-        "workers.steps.nap: `maximum` and `queue` must be at least 1"
-    );
+    let minimum = Share { minimum: Some(40), ..none };
+    assert_eq!(error(blocking_nap(), of("nap", minimum)), "workers.steps.nap: `minimum` (40) is more than `maximum` (32)");
+    let text = "workers.steps.nap: `minimum` counts threads, and the step struct of `nap` is not `blocking`: leave it out";
+    assert_eq!(error(nap(), of("nap", minimum)), text);
+    let nothing = Share { maximum: Some(0), ..none };
+    assert_eq!(error(nap(), of("nap", nothing)), "workers.steps.nap: `maximum` and `queue` must be at least 1");
+    assert_eq!(error(nap(), Options { tasks: nothing, ..Options::default() }), "workers.tasks: `maximum` and `queue` must be at least 1");
+    let threads = Options { threads: nothing, ..Options::default() };
+    assert_eq!(error(blocking_nap(), threads), "workers.threads: `maximum` and `queue` must be at least 1");
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_step_type_wins_and_what_is_not_said_is_as_for_the_others() {
+    let options = Options {
+        threads: Share { maximum: Some(7), queue: Some(70), ..Share::default() },
+        steps: [("nap".to_owned(), Share { minimum: Some(2), queue: Some(9), ..Share::default() })].into(),
+        ..Options::default()
+    };
+    let manager = WorkerManager::new(&[blocking_nap() as Arc<dyn AnyStep>, echo()], &options).unwrap();
+    let limits: Vec<Limits> = manager.list().iter().map(|listing| listing.limits).collect();
+    let echo = Limits { minimum: 0, maximum: 1024, queue: 8192 };
+    assert_eq!(limits, [echo, Limits { minimum: 2, maximum: 7, queue: 9 }]);
 }

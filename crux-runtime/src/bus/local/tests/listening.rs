@@ -121,6 +121,6 @@ async fn a_listener_that_cannot_be_is_refused_with_its_place() {
     let none = |pattern: &str| format!("{place}no workflow has a hook or an `emit` under `{pattern}`; ");
     assert_eq!(refused("workflow.complete"), none("workflow.complete") + "did you mean `workflow.completed`?");
     assert_eq!(refused("step.resize"), none("step.resize") + "it is the key of tasks: name `charge` under `steps`");
-    assert_eq!(refused("mail.*"), none("mail.*") + "there are `order.shipped`, `workflow.completed`, `workflow.failed`");
+    assert_eq!(refused("mail.*"), none("mail.*") + "there are `order.shipped`, `workflow.completed` and `workflow.failed`");
     assert!(refused("workflow.").starts_with(&format!("{place}`workflow.` is no pattern of routing keys: write words")));
 }

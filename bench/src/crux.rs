@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crux_bench::{pipelines, steps};
-use crux_runtime::App;
 use crux_runtime::bus::local::Local;
 use crux_runtime::engine::api::Start;
 use crux_runtime::engine::{Engine, Options};
@@ -19,9 +17,12 @@ use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 
 use crate::Outcome;
+use crate::lanes::side_by_side;
 use crate::measure::Latencies;
 use crate::watch::{Ends, Watched};
 
+/// The database in a run's directory.
+pub const DATABASE: &str = "crux.db";
 /// Time for what is under way when a run ends.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
@@ -38,13 +39,10 @@ pub fn runtime() -> Outcome<Runtime> {
 }
 
 impl Crux {
+    /// On the directory's database, which is made if there is none.
     pub async fn open(directory: &Path) -> Outcome<Self> {
-        Self::with(directory, pipelines::app(steps::steps()), Options::default()).await
-    }
-
-    pub async fn with(directory: &Path, app: App, options: Options) -> Outcome<Self> {
-        let app = Arc::new(app);
-        let (store, ends) = Watched::new(Sqlite::open(sqlite::Options::new(directory.join("crux.db")))?);
+        let (app, options) = (Arc::new(crux_bench::app()), Options::default());
+        let (store, ends) = Watched::new(Sqlite::open(sqlite::Options::new(directory.join(DATABASE)))?);
         let workers = WorkerManager::new(&app.steps, &worker::Options::default())?;
         let bus = Arc::new(Local::new(&app, Vec::new(), options.max_result_bytes)?);
         let engine = Engine::open(app, Arc::new(store), bus, workers, Hub::default(), options).await?;
@@ -63,41 +61,47 @@ impl Crux {
         Ok(self.engine.start(start).await?.instance)
     }
 
+    /// Waits until an instance's end is durable; once per instance, before or after it has ended.
+    pub async fn end(&self, instance: InstanceId) {
+        self.ends.wait(instance).await;
+    }
+
     /// Starts an instance of `ten` and waits for its end.
     pub async fn ten(&self, n: u64) -> Outcome<InstanceId> {
-        let instance = self.start("ten", input_of_ten(n)).await?;
-        self.ends.wait(instance).await;
+        let instance = self.start("ten", input(n)).await?;
+        self.end(instance).await;
         Ok(instance)
     }
 
     /// Keeps `in_flight` instances of `ten` going until `until`; how long each took.
     pub async fn ten_in_flight(&self, in_flight: usize, until: Instant) -> Outcome<Latencies> {
-        let lanes: Vec<_> = (0..in_flight as u64)
-            .map(|lane| {
-                let crux = self.clone();
-                tokio::spawn(async move {
-                    let mut latencies = Latencies::default();
-                    let mut n = lane << 32;
-                    while Instant::now() < until {
-                        let begun = Instant::now();
-                        crux.ten(n).await?;
-                        latencies.add(begun.elapsed());
-                        n += 1;
-                    }
-                    Outcome::Ok(latencies)
-                })
-            })
-            .collect();
-        let mut latencies = Latencies::default();
-        for lane in lanes {
-            latencies.extend(lane.await??);
-        }
-        Ok(latencies)
+        let lane = |lane: usize| {
+            let crux = self.clone();
+            async move {
+                let mut latencies = Latencies::default();
+                let mut n = (lane as u64) << 32;
+                while Instant::now() < until {
+                    let begun = Instant::now();
+                    crux.ten(n).await?;
+                    latencies.add(begun.elapsed());
+                    n += 1;
+                }
+                Ok(latencies)
+            }
+        };
+        Ok(Latencies::all(side_by_side(in_flight, lane).await?))
     }
 
     /// Steps that have completed so far.
     pub fn steps(&self) -> u64 {
         self.engine.stats().steps_completed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nothing is under way: what is open waits for time or for events.
+    pub async fn at_rest(&self) {
+        while self.engine.stats().unsettled.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Rows that are durable so far.
@@ -116,6 +120,7 @@ impl Crux {
     }
 }
 
-fn input_of_ten(n: u64) -> String {
+/// The input of `ten` and of `short`.
+pub fn input(n: u64) -> String {
     format!(r#"{{"order":"ORD-{n:012}","customer":"CUST-89101"}}"#)
 }

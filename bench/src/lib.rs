@@ -2,3 +2,8 @@
 
 pub mod pipelines;
 pub mod steps;
+
+/// Everything that `pipelines/` compiled to, with its step structs.
+pub fn app() -> crux_runtime::App {
+    pipelines::app(steps::steps())
+}

@@ -1,15 +1,24 @@
 //! Workloads beside their floors, printed as one table. Run it on a release build: `cargo run --release -p crux-bench`.
 //!
-//! `workload` holds what is measured, `floor` what it is held against, `crux` the engine under measurement.
+//! `workload` holds what is measured, `floor` what it is held against, `crux` the engine under measurement in this process, `server` one in
+//! a process of its own, for which the bench starts itself.
 
+mod build;
 mod crux;
+mod fill;
 mod floor;
+mod follow;
+mod http;
+mod lanes;
 mod measure;
 mod report;
+mod server;
 mod watch;
 mod workload;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -38,13 +47,31 @@ struct Arguments {
     /// Where databases are made: on the disk that is to be measured. Beside the executable if it is not said.
     #[arg(long)]
     directory: Option<PathBuf>,
+    /// The table as JSON.
+    #[arg(long)]
+    json: bool,
     /// Shows the workloads.
     #[arg(long)]
     list: bool,
 }
 
-fn main() -> Outcome<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    let ended = match std::env::args().nth(1).as_deref() {
+        // The bench as a server, started by itself: the same command line as any binary of Crux.
+        Some(server::SERVE) => return crux_runtime::main(crux_bench::app()),
+        Some(server::ECHO) => floor::echo::serve(),
+        _ => run(Arguments::parse()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Outcome<()> {
     if arguments.list {
         ALL.iter().for_each(|workload| println!("{:10} {}", workload.name, workload.about));
         return Ok(());
@@ -64,14 +91,22 @@ fn main() -> Outcome<()> {
         only: arguments.only,
         directory,
     };
+    let begun = Instant::now();
     let mut rows = Vec::new();
     for workload in workloads {
         eprintln!("{}: {} …", workload.name, workload.about);
-        let measured = (workload.run)(&setting)?;
-        eprintln!("{}", report::table(&measured));
+        let started = Instant::now();
+        let measured = (workload.run)(&setting).map_err(|error| format!("{}: {error}", workload.name))?;
+        eprintln!("{}({} s)\n", report::table(&measured), started.elapsed().as_secs());
         rows.extend(measured);
     }
-    println!("{}", report::table(&rows));
+    if arguments.json {
+        println!("{:#}", report::json(&rows));
+    } else {
+        println!("{}", report::table(&rows));
+    }
+    let (goals, met) = report::goals(&rows);
+    eprintln!("{met} of {goals} goals are met; it took {} s", begun.elapsed().as_secs());
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What is measured, apart from wall time: CPU time and written bytes of a process, read from /proc, and percentiles of latencies. Where
+//! What is measured, apart from wall time: CPU time, memory and written bytes of a process, read from /proc, and percentiles of latencies. Where
 //! there is no /proc the figures are absent, never guessed.
 
 use std::fs;
@@ -18,19 +18,41 @@ impl Process {
         Self { pid: std::process::id() }
     }
 
+    pub fn of(child: &std::process::Child) -> Self {
+        Self { pid: child.id() }
+    }
+
     fn file(self, name: &str) -> Option<String> {
         fs::read_to_string(format!("/proc/{}/{name}", self.pid)).ok()
     }
 
     /// User and system time since the process began, in steps of 10 ms.
     pub fn cpu(self) -> Option<Duration> {
+        self.times(11)
+    }
+
+    /// The same of its children that have ended and were waited for, and of theirs.
+    pub fn cpu_of_children(self) -> Option<Duration> {
+        self.times(13)
+    }
+
+    /// Two neighbouring fields of `stat`, counted from behind the command's name, as one time.
+    fn times(self, first: usize) -> Option<Duration> {
         let stat = self.file("stat")?;
         // The second field is the command's name in brackets and may hold anything.
         let (_, rest) = stat.rsplit_once(')')?;
-        let mut fields = rest.split_ascii_whitespace().skip(11);
+        let mut fields = rest.split_ascii_whitespace().skip(first);
         let user: u64 = fields.next()?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
         Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_S))
+    }
+
+    /// Memory that is its own or shared and really there, in bytes: what `ps` calls RSS.
+    pub fn resident_bytes(self) -> Option<u64> {
+        let status = self.file("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib * 1024)
     }
 
     /// Bytes that the process has caused to be written to disks.
@@ -79,9 +101,13 @@ impl Latencies {
         self.taken.push(taken);
     }
 
-    pub fn extend(&mut self, others: Latencies) {
-        self.sorted = false;
-        self.taken.extend(others.taken);
+    /// Those of several lanes as one.
+    pub fn all(lanes: Vec<Latencies>) -> Self {
+        lanes.into_iter().flat_map(|lane| lane.taken).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.taken.len()
     }
 
     /// In milliseconds; `share` 0.5 is the median, 1.0 the longest. Nothing measured is nothing known.
@@ -130,6 +156,11 @@ mod tests {
     fn an_even_number_of_runs_has_its_median_between_the_middle_two() {
         assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        assert!(Process::own().resident_bytes().is_some_and(|bytes| (1 << 20..1 << 32).contains(&bytes)));
     }
 
     #[test]

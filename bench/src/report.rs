@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use serde_json::{Value, json};
+
 use crate::measure::median;
 
 /// A measured number and what it counts.
@@ -46,6 +48,11 @@ impl Row {
         Self { what: what.into(), figure, range, floor: None, goals: Vec::new(), cpu_us: None }
     }
 
+    /// Of something that is measured once: a figure that comes out of many pieces of work already.
+    pub fn once(what: impl Into<String>, unit: &'static str, value: f64) -> Self {
+        Self::of_runs(what, unit, &[value])
+    }
+
     pub fn floor(mut self, runs: &[f64]) -> Self {
         self.floor = (!runs.is_empty()).then(|| median(runs.to_vec()));
         self
@@ -66,21 +73,36 @@ impl Row {
     }
 
     /// Every goal, and whether it is met; unknown without its floor.
+    pub fn verdicts(&self) -> impl Iterator<Item = (String, Option<bool>)> {
+        self.goals.iter().map(|goal| match *goal {
+            Goal::AtLeast(least) => (format!("≥ {}", number(least)), Some(self.figure.value >= least)),
+            Goal::AtMost(most) => (format!("≤ {}", number(most)), Some(self.figure.value <= most)),
+            Goal::FloorAtLeast(share) => (format!("≥ {share:.2} × floor"), self.ratio().map(|ratio| ratio >= share)),
+            Goal::FloorAtMost(times) => (format!("≤ {times:.2} × floor"), self.ratio().map(|ratio| ratio <= times)),
+        })
+    }
+
     fn verdict(&self) -> String {
-        let verdicts = self.goals.iter().map(|goal| {
-            let (text, met) = match *goal {
-                Goal::AtLeast(least) => (format!("≥ {}", number(least)), Some(self.figure.value >= least)),
-                Goal::AtMost(most) => (format!("≤ {}", number(most)), Some(self.figure.value <= most)),
-                Goal::FloorAtLeast(share) => (format!("≥ {share:.2} × floor"), self.ratio().map(|ratio| ratio >= share)),
-                Goal::FloorAtMost(times) => (format!("≤ {times:.2} × floor"), self.ratio().map(|ratio| ratio <= times)),
-            };
-            match met {
-                Some(true) => format!("{text} ✓"),
-                Some(false) => format!("{text} ✗"),
-                None => text,
-            }
+        let marked = self.verdicts().map(|(text, met)| match met {
+            Some(true) => format!("{text} ✓"),
+            Some(false) => format!("{text} ✗"),
+            None => text,
         });
-        verdicts.collect::<Vec<_>>().join(", ")
+        marked.collect::<Vec<_>>().join(", ")
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "workload": self.what,
+            "figure": self.figure.value,
+            "unit": self.figure.unit,
+            "lowest": self.range.map(|(lowest, _)| lowest),
+            "highest": self.range.map(|(_, highest)| highest),
+            "floor": self.floor,
+            "ratio": self.ratio(),
+            "goals": self.verdicts().map(|(goal, met)| json!({"goal": goal, "met": met})).collect::<Vec<_>>(),
+            "cpu_us": self.cpu_us,
+        })
     }
 
     fn cells(&self) -> [String; 6] {
@@ -96,23 +118,32 @@ impl Row {
     }
 }
 
+/// A number of things as people write it: `100,000`.
+pub fn count(things: usize) -> String {
+    grouped(things.to_string())
+}
+
 /// With three digits that matter, and thousands kept apart.
 fn number(value: f64) -> String {
     if value.abs() >= 100.0 {
-        let digits = format!("{:.0}", value.abs());
-        let mut text = String::from(if value < 0.0 { "-" } else { "" });
-        for (n, digit) in digits.chars().enumerate() {
-            if n > 0 && (digits.len() - n).is_multiple_of(3) {
-                text.push(',');
-            }
-            text.push(digit);
-        }
-        text
+        let sign = if value < 0.0 { "-" } else { "" };
+        format!("{sign}{}", grouped(format!("{:.0}", value.abs())))
     } else if value.abs() >= 10.0 {
         format!("{value:.1}")
     } else {
         format!("{value:.2}")
     }
+}
+
+fn grouped(digits: String) -> String {
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 const HEADINGS: [&str; 6] = ["workload", "figure (lowest–highest)", "floor", "ratio", "goal", "CPU µs"];
@@ -142,6 +173,17 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
+/// The rows for programs: an array of objects; what is not known is null.
+pub fn json(rows: &[Row]) -> Value {
+    rows.iter().map(Row::json).collect()
+}
+
+/// How many goals there are, and how many of them are met.
+pub fn goals(rows: &[Row]) -> (usize, usize) {
+    let verdicts = || rows.iter().flat_map(Row::verdicts);
+    (verdicts().count(), verdicts().filter(|(_, met)| *met == Some(true)).count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,11 +195,14 @@ mod tests {
             .goal(Goal::AtLeast(150_000.0))
             .goal(Goal::FloorAtLeast(0.8))
             .cpu(&[9.5]);
-        let table = table(&[row]);
+        let table = table(std::slice::from_ref(&row));
         let line = table.lines().nth(2).unwrap_or_default();
         assert_eq!(
             line.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>(),
             ["256 in flight", "150,000 steps/s (149,000–152,000)", "200,000", "0.75", "≥ 150,000 ✓, ≥ 0.80 × floor ✗", "9.5"]
         );
+        assert_eq!((count(20), count(1_000_000)), ("20".to_owned(), "1,000,000".to_owned()));
+        assert_eq!(goals(std::slice::from_ref(&row)), (2, 1));
+        assert_eq!(json(&[row])[0]["goals"][1], json!({"goal": "≥ 0.80 × floor", "met": false}));
     }
 }

@@ -1,6 +1,8 @@
 //! The step structs of the workloads. They do as little as a step can do that reads its input and gives a result of about 200 bytes: what
 //! is measured is everything around them.
 
+use std::time::Duration;
+
 use crux_runtime::{Input, Output, Step, StepContext, StepResult, workflow};
 
 /// How many steps an instance of `ten` has.
@@ -27,7 +29,21 @@ impl Step for Work {
     }
 }
 
+/// Outlives every run: an attempt that is under way when the process is killed.
+#[workflow(step = slow_work)]
+pub struct SlowWork;
+
+impl Step for SlowWork {
+    async fn run(&self, input: Input<Self>, cx: &StepContext) -> StepResult<Self> {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(3600)) => {}
+            () = cx.cancelled() => {}
+        }
+        Ok(Output::<Self> { receipt: input.order })
+    }
+}
+
 /// All step structs, for the generated app.
 pub fn steps() -> crate::pipelines::Steps {
-    crate::pipelines::Steps { work: Work }
+    crate::pipelines::Steps { work: Work, slow_work: SlowWork }
 }

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::document::Shape;
 use crate::id::InstanceId;
@@ -37,13 +38,21 @@ struct Inner {
 
 #[derive(Debug)]
 struct Topic {
-    rows: broadcast::Sender<Live>,
+    out: Out,
     relay: Option<Relay>,
+}
+
+/// Where a topic's followers hear.
+#[derive(Debug, Clone)]
+struct Out {
+    rows: broadcast::Sender<Live>,
+    /// For those who want to be woken by an end only; they find the rows that led to it in `rows`.
+    ended: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct Relay {
-    rows: mpsc::Sender<Arc<Stored>>,
+    rows: mpsc::Sender<(Arc<Stored>, bool)>,
     has_missed: Arc<AtomicBool>,
 }
 
@@ -82,8 +91,8 @@ impl Default for Hub {
 }
 
 impl Hub {
-    /// A row is durable. Called for every transition: nearly free when nobody follows.
-    pub fn announce(&self, instance: InstanceId, row: &Arc<Stored>) {
+    /// A row is durable, and with it the instance `has_ended` or not. Called for every transition: nearly free when nobody follows.
+    pub fn announce(&self, instance: InstanceId, row: &Arc<Stored>, has_ended: bool) {
         // A follower counts itself before it reads the store; so either this sees it, or it sees the row.
         if self.inner.topics.load(Ordering::SeqCst) == 0 {
             return;
@@ -91,12 +100,9 @@ impl Hub {
         let shard = self.inner.shard(instance);
         let Some(topic) = shard.get(&instance) else { return };
         match &topic.relay {
-            None => {
-                // Without followers it goes nowhere, which is right.
-                let _ = topic.rows.send(Live::Row(Arc::new(LiveRow::new(row.clone()))));
-            }
+            None => topic.out.send(row.clone(), has_ended),
             Some(relay) => {
-                if relay.rows.try_send(row.clone()).is_err() {
+                if relay.rows.try_send((row.clone(), has_ended)).is_err() {
                     relay.has_missed.store(true, Ordering::SeqCst);
                 }
             }
@@ -108,14 +114,14 @@ impl Hub {
         let mut shard = self.inner.shard(instance);
         let topic = shard.entry(instance).or_insert_with(|| {
             self.inner.topics.fetch_add(1, Ordering::SeqCst);
-            Topic { rows: broadcast::Sender::new(BEHIND), relay: None }
+            Topic { out: Out { rows: broadcast::Sender::new(BEHIND), ended: Arc::default() }, relay: None }
         });
-        let rows = topic.rows.subscribe();
-        if topic.relay.is_none() && topic.rows.receiver_count() > RELAY_ABOVE {
-            topic.relay = Some(Relay::begin(topic.rows.clone()));
+        let (rows, ended) = (topic.out.rows.subscribe(), topic.out.ended.clone());
+        if topic.relay.is_none() && topic.out.rows.receiver_count() > RELAY_ABOVE {
+            topic.relay = Some(Relay::begin(topic.out.clone()));
         }
         self.inner.followers.fetch_add(1, Ordering::Relaxed);
-        Follower { instance, rows: Some(rows), inner: self.inner.clone() }
+        Follower { instance, rows: Some(rows), ended, inner: self.inner.clone() }
     }
 
     pub(crate) fn followers(&self) -> usize {
@@ -131,17 +137,32 @@ impl Inner {
     }
 }
 
+impl Out {
+    fn send(&self, row: Arc<Stored>, has_ended: bool) {
+        // Without followers it goes nowhere, which is right.
+        let _ = self.rows.send(Live::Row(Arc::new(LiveRow::new(row))));
+        if has_ended {
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Rows were left out; the end may have been among them.
+    fn send_gap(&self) {
+        let _ = self.rows.send(Live::Gap);
+        self.ended.notify_waiters();
+    }
+}
+
 impl Relay {
-    fn begin(out: broadcast::Sender<Live>) -> Self {
-        let (rows, mut relayed) = mpsc::channel::<Arc<Stored>>(RELAYED);
+    fn begin(out: Out) -> Self {
+        let (rows, mut relayed) = mpsc::channel(RELAYED);
         let has_missed = Arc::new(AtomicBool::new(false));
         let missed = has_missed.clone();
         tokio::spawn(async move {
-            while let Some(stored) = relayed.recv().await {
-                // Nobody there any more: then the topic goes too.
-                let _ = out.send(Live::Row(Arc::new(LiveRow::new(stored))));
+            while let Some((stored, has_ended)) = relayed.recv().await {
+                out.send(stored, has_ended);
                 if relayed.is_empty() && missed.swap(false, Ordering::SeqCst) {
-                    let _ = out.send(Live::Gap);
+                    out.send_gap();
                 }
             }
         });
@@ -155,6 +176,7 @@ pub(crate) struct Follower {
     instance: InstanceId,
     /// `None` only while it is dropped.
     rows: Option<broadcast::Receiver<Live>>,
+    ended: Arc<Notify>,
     inner: Arc<Inner>,
 }
 
@@ -165,6 +187,21 @@ impl Follower {
         // Behind by more than is kept. The sender is never gone while somebody receives.
         rows.recv().await.unwrap_or(Live::Gap)
     }
+
+    /// What has come already, if anything has.
+    pub(crate) fn heard(&mut self) -> Option<Live> {
+        match self.rows.as_mut()?.try_recv() {
+            Ok(live) => Some(live),
+            Err(TryRecvError::Lagged(_)) => Some(Live::Gap),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+
+    /// Ends when the instance ends, or may have ended, from now on; [`Self::heard`] then says how. Whoever wants nothing but the end is
+    /// not woken by every row.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        self.ended.clone().notified_owned()
+    }
 }
 
 impl Drop for Follower {
@@ -172,7 +209,7 @@ impl Drop for Follower {
         let mut shard = self.inner.shard(self.instance);
         self.rows = None;
         self.inner.followers.fetch_sub(1, Ordering::Relaxed);
-        if shard.get(&self.instance).is_some_and(|topic| topic.rows.receiver_count() == 0) {
+        if shard.get(&self.instance).is_some_and(|topic| topic.out.rows.receiver_count() == 0) {
             shard.remove(&self.instance);
             self.inner.topics.fetch_sub(1, Ordering::SeqCst);
         }
@@ -200,19 +237,19 @@ mod tests {
     async fn a_follower_hears_of_its_instance_only_and_leaves_nothing_behind() {
         let hub = Hub::default();
         let mut follower = hub.follow(ID);
-        hub.announce(InstanceId([2; 16]), &row(1));
-        hub.announce(ID, &row(5));
+        hub.announce(InstanceId([2; 16]), &row(1), false);
+        hub.announce(ID, &row(5), false);
         assert_eq!(seq(follower.next().await), Some(5));
         drop(follower);
         assert_eq!((hub.followers(), hub.inner.topics.load(Ordering::SeqCst)), (0, 0));
-        hub.announce(ID, &row(6));
+        hub.announce(ID, &row(6), false);
     }
 
     #[tokio::test]
     async fn a_slow_follower_is_told_of_a_gap_and_nobody_waits_for_it() {
         let hub = Hub::default();
         let mut follower = hub.follow(ID);
-        (1..=1000).for_each(|seq| hub.announce(ID, &row(seq)));
+        (1..=1000).for_each(|seq| hub.announce(ID, &row(seq), false));
         assert_eq!(seq(follower.next().await), None);
         let last = seq(follower.next().await);
         assert!(last.is_some_and(|seq| seq > 900), "{last:?}");
@@ -223,7 +260,7 @@ mod tests {
         let hub = Hub::default();
         let mut followers: Vec<Follower> = (0..500).map(|_| hub.follow(ID)).collect();
         for n in 1..=20 {
-            hub.announce(ID, &row(n));
+            hub.announce(ID, &row(n), false);
         }
         for follower in &mut followers {
             for n in 1..=20 {
@@ -237,12 +274,41 @@ mod tests {
         let hub = Hub::default();
         let mut followers: Vec<Follower> = (0..20).map(|_| hub.follow(ID)).collect();
         // More than the relay holds, before it gets to run.
-        (1..=3000).for_each(|seq| hub.announce(ID, &row(seq)));
+        (1..=3000).for_each(|seq| hub.announce(ID, &row(seq), false));
         let follower = &mut followers[0];
         let mut heard_gap_last = false;
         while let Ok(live) = tokio::time::timeout(std::time::Duration::from_millis(200), follower.next()).await {
             heard_gap_last = seq(live).is_none();
         }
         assert!(heard_gap_last, "rows were lost without a word");
+    }
+
+    #[tokio::test]
+    async fn an_end_wakes_whoever_waits_for_it_after_its_row_and_nothing_else_does() {
+        // Alone, and with so many that a task of its own wakes them.
+        for others in [0, 20] {
+            let hub = Hub::default();
+            let _others: Vec<Follower> = (0..others).map(|_| hub.follow(ID)).collect();
+            let mut follower = hub.follow(ID);
+            let mut ended = Box::pin(follower.ended());
+            (1..=3).for_each(|seq| hub.announce(ID, &row(seq), false));
+            let limit = std::time::Duration::from_millis(50);
+            assert!(tokio::time::timeout(limit, &mut ended).await.is_err(), "woken by a row");
+            hub.announce(ID, &row(4), true);
+            assert!(tokio::time::timeout(limit, &mut ended).await.is_ok(), "not woken by the end");
+            let heard: Vec<Option<u32>> = std::iter::from_fn(|| follower.heard()).map(seq).collect();
+            assert_eq!(heard, [Some(1), Some(2), Some(3), Some(4)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_lost_in_a_full_relay_wakes_all_the_same() {
+        let hub = Hub::default();
+        let mut followers: Vec<Follower> = (0..20).map(|_| hub.follow(ID)).collect();
+        let ended = followers[0].ended();
+        (1..=3000).for_each(|seq| hub.announce(ID, &row(seq), seq == 3000));
+        assert!(tokio::time::timeout(std::time::Duration::from_secs(5), ended).await.is_ok(), "not woken");
+        let heard: Vec<Option<u32>> = std::iter::from_fn(|| followers[0].heard()).map(seq).collect();
+        assert!(heard.contains(&None), "rows were lost without a word: {heard:?}");
     }
 }

@@ -74,7 +74,7 @@ impl Shard {
                     self.core.count_status(status);
                 }
                 self.core.stats.transitions.fetch_add(1, Ordering::Relaxed);
-                self.core.hub.announce(id, &appending.stored);
+                self.core.hub.announce(id, &appending.stored, appending.status.is_some_and(store::Status::is_ended));
                 for answer in appending.answers {
                     answer(Ok(()));
                 }

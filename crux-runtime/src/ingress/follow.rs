@@ -115,17 +115,26 @@ pub(crate) async fn until_ended(ingress: &Shared, instance: InstanceId, limit: D
     let mut live = ingress.engine.hub().follow(instance);
     let deadline = tokio::time::Instant::now() + limit;
     let mut fold = Fold::default();
+    let mut ended = std::pin::pin!(live.ended());
     read_on(ingress, instance, &mut fold).await?;
+    // Rows are taken when the end has come: to be woken by each of them would cost more than what is done with it.
     while !fold.has_ended() {
-        let heard = tokio::select! {
-            heard = tokio::time::timeout_at(deadline, live.next()) => heard,
-            () = ingress.stopping() => break,
+        let in_time = tokio::select! {
+            () = &mut ended => true,
+            () = tokio::time::sleep_until(deadline) => false,
+            () = ingress.stopping() => false,
         };
-        match heard {
-            Err(_) => break,
-            Ok(Live::Row(row)) if row.stored.seq <= fold.seq => {}
-            Ok(Live::Row(row)) if row.stored.seq == fold.seq + 1 => take(&mut fold, &row.stored)?,
-            Ok(Live::Row(_) | Live::Gap) => read_on(ingress, instance, &mut fold).await?,
+        // Before looking: a later end is not overlooked then.
+        ended.set(live.ended());
+        while let Some(heard) = live.heard() {
+            match heard {
+                Live::Row(row) if row.stored.seq <= fold.seq => {}
+                Live::Row(row) if row.stored.seq == fold.seq + 1 => take(&mut fold, &row.stored)?,
+                Live::Row(_) | Live::Gap => read_on(ingress, instance, &mut fold).await?,
+            }
+        }
+        if !in_time {
+            break;
         }
     }
     let hash = fold.started.as_ref().map_or("", |started| &started.definition);

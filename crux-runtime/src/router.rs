@@ -2,6 +2,7 @@
 //! everything that follows from it can be repeated, because starts carry the event's id as request id and a wait takes an event once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -23,6 +24,8 @@ pub(crate) struct Router {
     room: Arc<Semaphore>,
     /// What each event name starts.
     starts: Vec<(&'static str, &'static str, &'static Trigger)>,
+    /// Whether undelivered events are going to be looked for.
+    looks: AtomicBool,
 }
 
 impl Router {
@@ -35,7 +38,7 @@ impl Router {
                 }
             }
         }
-        Self { room: Arc::new(Semaphore::new(AT_ONCE)), starts }
+        Self { room: Arc::new(Semaphore::new(AT_ONCE)), starts, looks: AtomicBool::new(false) }
     }
 
     /// Keeps events and has them delivered; the answers are in the order of the events.
@@ -48,7 +51,10 @@ impl Router {
         let kept = if good.is_empty() { Ok(Vec::new()) } else { core.store.keep(good).await };
         let mut fresh = match kept {
             Ok(fresh) => fresh.into_iter(),
-            Err(error) => return checked.into_iter().map(|checked| checked.and(Err(Error::Store(error.clone())))).collect(),
+            Err(error) => {
+                self.look_soon(core);
+                return checked.into_iter().map(|checked| checked.and(Err(Error::Store(error.clone())))).collect();
+            }
         };
         let mut answers = Vec::with_capacity(checked.len());
         for event in checked {
@@ -92,6 +98,20 @@ impl Router {
         tokio::spawn(async move {
             let _place = place;
             core.router.deliver(&core, event).await;
+        });
+    }
+
+    /// Events may have been kept although their keeping failed: whoever brings them again is told that they are known, and nobody else
+    /// delivers them.
+    fn look_soon(&self, core: &Arc<Core>) {
+        if self.looks.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let core = core.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            core.router.looks.store(false, Ordering::Relaxed);
+            core.router.take_up(&core).await;
         });
     }
 

@@ -20,6 +20,7 @@ use crate::engine::{self, Engine};
 use crate::ingress::{Ingress, Settings, rest, shapes};
 use crate::live::Hub;
 use crate::store::memory::{Memory, NoFaults};
+use crate::store::redis::{self, Redis};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
@@ -76,6 +77,9 @@ impl Server {
         let engine = Engine::open(app, store, services.clone(), workers, Hub::default(), options).await?;
         if config.rabbitmq.is_some() {
             warn!("`rabbitmq` is set, and this version gives tasks to services by HTTP (`services.<name>.steps`): it is not used");
+        }
+        if config.redis.is_some() && config.store.kind != StoreKind::Redis {
+            warn!("`redis` is set, and `store.kind` is not `redis`: it is not used");
         }
         let (stop, stopping) = watch::channel(false);
         let ingress = Ingress {
@@ -142,6 +146,23 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
             let opened = opening.map_err(|error| store::Error::Broken(format!("opening the store panicked: {error}")))?;
             Ok(Arc::new(opened?))
         }
+        StoreKind::Redis => Ok(Arc::new(Redis::open(redis_options(config)).await?)),
+    }
+}
+
+fn redis_options(config: &Config) -> redis::Options {
+    let redis = config.redis.clone().unwrap_or_default();
+    redis::Options {
+        urls: redis.urls(),
+        username: redis.username,
+        password: redis.password,
+        prefix: redis.prefix,
+        timeout: redis.timeout.0,
+        lease: redis.lease.0,
+        // Nodes do not yet tell each other what came for instances that another one carries.
+        alone: true,
+        require_durable: config.store.require_durable,
+        wait_replicas: config.store.wait_replicas,
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod http;
+pub mod redis;
 pub mod server;
 pub mod service;
 pub mod socket;
@@ -10,6 +11,7 @@ pub mod socket;
 use std::time::{Duration, Instant};
 
 pub use http::{Answer, Client};
+pub use redis::Redis;
 pub use server::Server;
 pub use service::{Reply, Service};
 pub use socket::Socket;

@@ -2,6 +2,7 @@
 //! flags; this file only says what there is. Nothing in here acts: `server` turns it into options of the parts.
 
 mod load;
+mod redis;
 mod show;
 pub mod units;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use load::{Error, Sources, load};
+pub use redis::Redis;
 pub use units::{Size, Span};
 
 /// Everything that can be set. An unknown key anywhere stops the start.
@@ -19,6 +21,9 @@ pub use units::{Size, Span};
 pub struct Config {
     pub server: Server,
     pub store: Store,
+    /// Where the store is, if its kind is `redis`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Redis>,
     /// Services by name. One with `steps` gets its tasks by HTTP, one with `listens_to` hooks and emitted events.
     pub services: BTreeMap<String, Service>,
     /// How many attempts of step structs run side by side.
@@ -73,11 +78,15 @@ pub struct Store {
     pub kind: StoreKind,
     /// The SQLite file.
     pub path: PathBuf,
+    /// No start on a store that may lose what it has confirmed beyond its mode's loss window.
+    pub require_durable: bool,
+    /// How many replicas of Redis must have a transition before it counts; 0: none.
+    pub wait_replicas: u32,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { kind: StoreKind::Sqlite, path: PathBuf::from("crux.db") }
+        Self { kind: StoreKind::Sqlite, path: PathBuf::from("crux.db"), require_durable: false, wait_replicas: 0 }
     }
 }
 
@@ -85,6 +94,8 @@ impl Default for Store {
 #[serde(rename_all = "snake_case")]
 pub enum StoreKind {
     Sqlite,
+    /// A server or a cluster, under `redis`.
+    Redis,
     /// Gone when the process ends.
     Memory,
 }
@@ -199,6 +210,10 @@ impl Config {
                 ));
             }
         }
+        self.store.check()?;
+        if let Some(redis) = &self.redis {
+            redis.check().map_err(|(key, text)| Problem::new(format!("redis.{key}"), text))?;
+        }
         for (name, service) in &self.services {
             service.check().map_err(|text| Problem::new(format!("services.{name}"), text))?;
         }
@@ -216,6 +231,20 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+impl Store {
+    fn check(&self) -> Result<(), Problem> {
+        match self.kind {
+            StoreKind::Memory if self.require_durable => {
+                Err(Problem::new("store.require_durable", "the kind `memory` keeps nothing: use `sqlite` or `redis`"))
+            }
+            StoreKind::Memory | StoreKind::Sqlite if self.wait_replicas > 0 => {
+                Err(Problem::new("store.wait_replicas", "only the kind `redis` has replicas"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

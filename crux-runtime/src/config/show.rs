@@ -7,10 +7,13 @@ use super::Config;
 const MASK: &str = "***";
 
 impl Config {
-    /// As JSON with the shape of the file. Passwords inside addresses, and texts of `config` whose name speaks of a secret, are masked.
+    /// As JSON with the shape of the file. Passwords, also inside addresses, and texts of `config` whose name speaks of a secret, are masked.
     pub fn masked(&self) -> Value {
         let mut value = serde_json::to_value(self).unwrap_or(Value::Null);
         mask_addresses(&mut value);
+        if let Some(password) = value.pointer_mut("/redis/password") {
+            *password = Value::from(MASK);
+        }
         if let Some(texts) = value.get_mut("config").and_then(Value::as_object_mut) {
             for (_, text) in texts.iter_mut().filter(|(name, _)| is_secret(name)) {
                 *text = Value::from(MASK);
@@ -59,8 +62,14 @@ mod tests {
         config.config.insert("CITY".to_owned(), "Ghent".to_owned());
         config.rabbitmq =
             Some(super::super::Rabbitmq { url: "amqp://guest:hunter2@localhost:5672/vhost".to_owned(), ..Default::default() });
+        config.redis = Some(super::super::Redis {
+            url: Some("redis://:hunter2@localhost:6379/0".to_owned()),
+            password: Some("hunter2".to_owned()),
+            ..Default::default()
+        });
         let shown = config.masked().to_string();
         assert!(!shown.contains("sk_live_1") && !shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("amqp://guest:***@localhost:5672/vhost") && shown.contains("Ghent"), "{shown}");
+        assert!(shown.contains("redis://:***@localhost:6379/0"), "{shown}");
     }
 }

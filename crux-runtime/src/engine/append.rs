@@ -101,6 +101,14 @@ impl Shard {
                 }
                 self.reload(id);
             }
+            Ok(Appended::Lost { have }) => {
+                error!(instance = %id, rows = appending.stored.seq - 1, have, "the store has lost rows that it had answered; loading again");
+                self.core.stats.lost.fetch_add(1, Ordering::Relaxed);
+                for answer in appending.answers {
+                    answer(Err(Error::NotNow("the store has lost a part of the instance: see where it is, and try again".to_owned())));
+                }
+                self.reload(id);
+            }
             // Nothing depends on a start that was not acknowledged: it is refused, not tried again behind the caller's back.
             Err(store::Error::Full(text)) if appending.start.is_some() => {
                 self.forget(id);

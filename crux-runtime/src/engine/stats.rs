@@ -12,6 +12,8 @@ pub struct Stats {
     pub parked: AtomicU64,
     /// Rows made durable.
     pub transitions: AtomicU64,
+    /// Times that the store turned out to have lost rows that it had answered.
+    pub lost: AtomicU64,
     /// Attempts handed out.
     pub dispatched: AtomicU64,
     pub steps_completed: AtomicU64,

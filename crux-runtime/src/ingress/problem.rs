@@ -220,7 +220,11 @@ impl From<store::Error> for Problem {
         let (kind, retry_after_s) = match &error {
             store::Error::Full(_) => (Kind::DiskFull, Some(10)),
             store::Error::Unavailable(_) => (Kind::StoreUnavailable, Some(1)),
-            store::Error::Broken(_) | store::Error::InUse { .. } | store::Error::Newer { .. } => (Kind::StoreFailed, None),
+            store::Error::Broken(_) => (Kind::StoreFailed, None),
+            // Said when a store is opened, before there is anybody to answer.
+            store::Error::InUse { .. } | store::Error::NotAlone { .. } | store::Error::NotDurable { .. } | store::Error::Newer { .. } => {
+                (Kind::StoreFailed, None)
+            }
         };
         Self { retry_after_s, ..Self::new(kind, error.to_string()) }
     }

@@ -3,12 +3,14 @@
 //! workflow is, and never looks into a row.
 
 pub mod memory;
+pub mod redis;
 pub mod sqlite;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::id::InstanceId;
 use crate::machine::Time;
@@ -124,6 +126,11 @@ pub enum Appended {
     Same,
     /// Somebody else appended first: the rows from `Append::seq` on.
     Behind(Vec<Stored>),
+    /// The journal is shorter than what was answered, by the rows from `have` on: the store lost them, as a server does that fails over to a
+    /// replica. What is in memory is worth nothing.
+    Lost {
+        have: Seq,
+    },
     /// The request id has been used: by this instance, with the same input or with another.
     Used {
         instance: InstanceId,
@@ -200,6 +207,22 @@ pub struct Filter {
     pub limit: usize,
 }
 
+/// This process among those that share the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Membership {
+    /// Whether what this node carries is its own. While it is not, nothing can be appended, and others may have taken it over: whatever is
+    /// under way is to be stopped. When it holds again, what is in memory may be old.
+    pub holds: bool,
+    /// Grows when nodes are known to be gone, also this one under an earlier number: what they carried can be claimed.
+    pub departures: u64,
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        Self { holds: true, departures: 0 }
+    }
+}
+
 /// Why the store could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -214,6 +237,10 @@ pub enum Error {
     Broken(String),
     #[error("{path} is in use by another process{}: stop it, or set another `store.path`", number(.pid))]
     InUse { path: String, pid: Option<u32> },
+    #[error("{other} works on the store in Redis at {place}: stop it, or set another `redis.prefix`")]
+    NotAlone { place: String, other: String },
+    #[error("Redis at {place} may lose what it has confirmed, and `store.require_durable` is set: {why}")]
+    NotDurable { place: String, why: String },
     #[error("{path} was written by a newer version of Crux (format {found}, this binary reads up to {known})")]
     Newer { path: String, found: u32, known: u32 },
 }
@@ -226,7 +253,7 @@ fn number(pid: &Option<u32>) -> String {
 /// asked for is done also if the caller drops the future.
 pub trait Store: Send + Sync + 'static {
     /// Appends rows of any instances, each for itself; at most one per instance in a batch. Durable when answered. One that leaves a gap
-    /// is [`Error::Broken`].
+    /// is [`Error::Broken`], or [`Appended::Lost`] of a store that can lose what it has answered.
     fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>>;
 
     /// Clears marks; may be done lazily, and lost: then more is looked at after a restart than needed.
@@ -244,6 +271,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Settled instances whose `wake_at` is at or before `until`, by time and id, after `after` (the last of the page before).
     fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>>;
+
+    /// Sets the mark of these for this node, unless another living node carries them; which of them are this node's now. The mark stays until
+    /// they are settled, also where the journal has not grown. A store of one process has one node, which carries everything.
+    fn claim(&self, batch: Vec<InstanceId>) -> Pending<Result<Vec<InstanceId>, Error>> {
+        Box::pin(std::future::ready(Ok(batch)))
+    }
+
+    /// Whether this node may work, and whether others have gone. A store of one process is never left.
+    fn membership(&self) -> watch::Receiver<Membership> {
+        watch::channel(Membership::default()).1
+    }
 
     /// Idempotent.
     fn subscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>>;

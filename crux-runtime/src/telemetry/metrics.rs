@@ -126,7 +126,7 @@ impl std::fmt::Debug for EngineFigures {
 
 type Read = fn(&Stats) -> &AtomicU64;
 
-const COUNTERS: [(&str, &str, Read); 12] = [
+const COUNTERS: [(&str, &str, Read); 13] = [
     ("instances_started", "Instances started", |stats| &stats.started),
     ("instances_completed", "Instances that completed", |stats| &stats.completed),
     ("instances_failed", "Instances that failed", |stats| &stats.failed),
@@ -138,6 +138,7 @@ const COUNTERS: [(&str, &str, Read); 12] = [
     ("attempts_failed", "Attempts that failed", |stats| &stats.attempts_failed),
     ("messages_published", "Hooks and emitted events that went out to whoever listens", |stats| &stats.published),
     ("starts_overloaded", "Starts refused because too much was under way", |stats| &stats.overloaded),
+    ("store_lost_writes", "Times that the store turned out to have lost what it had answered", |stats| &stats.lost),
     ("messages_refused", "Results, events and commands that were refused", |stats| &stats.refused),
 ];
 

@@ -11,16 +11,39 @@ use crux_runtime::store::{
 
 /// A place where a store is. Opening it again is what a restart does.
 pub struct Bed {
-    pub open: Box<dyn Fn() -> Arc<dyn Store>>,
+    pub open: Box<dyn Fn() -> Opening>,
+}
+
+pub type Opening = std::pin::Pin<Box<dyn Future<Output = Arc<dyn Store>>>>;
+
+impl Bed {
+    /// Of a store that opens at once.
+    pub fn new<S: Store>(open: impl Fn() -> S + 'static) -> Self {
+        Self {
+            open: Box::new(move || -> Opening {
+                let store: Arc<dyn Store> = Arc::new(open());
+                Box::pin(std::future::ready(store))
+            }),
+        }
+    }
 }
 
 pub const T0: Time = Time(1_764_000_000_000);
 
 /// Instance number `n` of a test: greater numbers are younger.
 pub fn id(n: u64) -> InstanceId {
+    instance(n, None)
+}
+
+/// As [`id`], in the partition of that request id.
+pub fn requested(n: u64, request_id: &str) -> InstanceId {
+    instance(n, Some(request_id))
+}
+
+fn instance(n: u64, request_id: Option<&str>) -> InstanceId {
     let mut random = [0; 10];
     random[2..].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    InstanceId::new(Time(T0.0 + i64::try_from(n).unwrap()), random, None)
+    InstanceId::new(Time(T0.0 + i64::try_from(n).unwrap()), random, request_id)
 }
 
 pub fn token() -> u64 {

@@ -3,5 +3,8 @@
 
 mod bed;
 mod memory;
+mod redis;
+#[path = "../../../tests/kit/redis.rs"]
+mod redis_server;
 mod sqlite;
 mod suite;

@@ -10,7 +10,7 @@ use crate::bed::{Bed, assert_rows, done, id, next, one, start};
 
 fn bed() -> Bed {
     let disk = Memory::default();
-    Bed { open: Box::new(move || -> Arc<dyn Store> { Arc::new(disk.reopen()) }) }
+    Bed::new(move || disk.reopen())
 }
 
 crate::suite! { bed() }

@@ -4,7 +4,9 @@ use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::{Append, Appended, Error, Filter, RecordChange, Settled, Status};
 
-use crate::bed::{Bed, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request, start, subscription, text};
+use crate::bed::{
+    Bed, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request, requested, start, subscription, text,
+};
 
 /// Makes a test of each function here for one kind of store.
 #[macro_export]
@@ -41,7 +43,7 @@ macro_rules! suite {
 }
 
 pub async fn a_journal_grows_row_by_row(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, vec![start(id(1)), start(id(2))]).await;
     done(&*store, vec![next(id(1), 2)]).await;
     done(&*store, vec![next(id(1), 3), next(id(2), 2)]).await;
@@ -51,7 +53,7 @@ pub async fn a_journal_grows_row_by_row(bed: &Bed) {
 }
 
 pub async fn a_row_that_comes_too_late_gets_what_came_before(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, vec![start(id(1))]).await;
     done(&*store, vec![next(id(1), 2)]).await;
     done(&*store, vec![next(id(1), 3)]).await;
@@ -63,7 +65,7 @@ pub async fn a_row_that_comes_too_late_gets_what_came_before(bed: &Bed) {
 }
 
 pub async fn the_same_append_again_is_told_apart_from_a_foreign_one(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     let first = Append { start: Some(with_request("r", 1)), ..start(id(1)) };
     let second = next(id(1), 2);
     done(&*store, vec![first.clone()]).await;
@@ -77,27 +79,29 @@ pub async fn the_same_append_again_is_told_apart_from_a_foreign_one(bed: &Bed) {
 }
 
 pub async fn a_conflict_in_a_batch_stays_alone(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, vec![start(id(1)), start(id(2)), start(id(3))]).await;
     done(&*store, vec![next(id(2), 2)]).await;
     let results = store.append(vec![next(id(1), 2), next(id(2), 2), next(id(9), 2), next(id(3), 2)]).await;
-    assert!(
-        matches!(&results[..], [Ok(Appended::Done), Ok(Appended::Behind(_)), Err(Error::Broken(_)), Ok(Appended::Done)]),
-        "{results:?}"
-    );
+    assert!(matches!(&results[..], [Ok(Appended::Done), Ok(Appended::Behind(_)), gap, Ok(Appended::Done)] if is_gap(gap)), "{results:?}");
     for n in 1..=3 {
         assert_rows(&*store, id(n), 2).await;
     }
 }
 
 pub async fn an_append_that_cannot_follow_is_refused(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, vec![start(id(1))]).await;
-    assert!(matches!(one(&*store, next(id(1), 3)).await, Err(Error::Broken(_))));
-    assert!(matches!(one(&*store, next(id(2), 1)).await, Err(Error::Broken(_))));
+    assert!(is_gap(&one(&*store, next(id(1), 3)).await));
+    assert!(is_gap(&one(&*store, next(id(2), 1)).await));
     assert!(matches!(one(&*store, next(id(1), 0)).await, Err(Error::Broken(_))));
     assert_rows(&*store, id(1), 1).await;
     assert!(store.record(id(2)).await.unwrap().is_none());
+}
+
+/// Either a bug, or a store that can lose what it has answered and says so.
+fn is_gap(answer: &Result<Appended, Error>) -> bool {
+    matches!(answer, Err(Error::Broken(_)) | Ok(Appended::Lost { .. }))
 }
 
 fn with_request(request_id: &str, input: u8) -> Box<crux_runtime::store::NewInstance> {
@@ -107,7 +111,9 @@ fn with_request(request_id: &str, input: u8) -> Box<crux_runtime::store::NewInst
 }
 
 pub async fn a_request_id_starts_one_instance(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
+    // Instances of one request id are in its partition.
+    let id = |n| if n == 3 { requested(n, "other") } else { requested(n, "r") };
     let with = |n, request_id: &str, input| Append { start: Some(with_request(request_id, input)), ..start(id(n)) };
     // Both at once: one of them is first.
     let results = store.append(vec![with(1, "r", 1), with(2, "r", 1), with(3, "other", 1)]).await;
@@ -127,7 +133,7 @@ pub async fn a_request_id_starts_one_instance(bed: &Bed) {
 }
 
 pub async fn rows_come_in_pages(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, vec![start(id(1))]).await;
     for seq in 2..=25 {
         done(&*store, vec![Append { settled: seq - 2, ..next(id(1), seq) }]).await;
@@ -148,7 +154,7 @@ pub async fn rows_come_in_pages(bed: &Bed) {
 }
 
 pub async fn a_record_follows_its_instance(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     let mut new = new_instance("order");
     new.owner = "ann".to_owned();
     done(&*store, vec![Append { start: Some(new), ..start(id(1)) }]).await;
@@ -173,7 +179,7 @@ pub async fn a_record_follows_its_instance(bed: &Bed) {
 }
 
 pub async fn lists_are_newest_first_filtered_and_in_pages(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     // 1..=60: workflows a, b, c in turn; every fifth is ann's; every fourth has completed, every tenth failed.
     for n in 1..=60 {
         let mut new = new_instance(["a", "b", "c"][(n % 3) as usize]);
@@ -220,7 +226,7 @@ pub async fn lists_are_newest_first_filtered_and_in_pages(bed: &Bed) {
 }
 
 pub async fn settling_clears_the_mark_unless_the_journal_has_grown(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, vec![start(id(1)), start(id(2))]).await;
     assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(1), id(2)]);
     done(&*store, vec![next(id(2), 2)]).await;
@@ -240,7 +246,7 @@ pub async fn settling_clears_the_mark_unless_the_journal_has_grown(bed: &Bed) {
 }
 
 pub async fn unsettled_instances_come_in_pages_by_id(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, (1..=25).map(|n| start(id(n))).collect()).await;
     store.settle(vec![Settled { instance: id(13), seq: 1, wake_at: None }]).await.unwrap();
     let mut seen = Vec::new();
@@ -255,7 +261,7 @@ pub async fn unsettled_instances_come_in_pages_by_id(bed: &Bed) {
 }
 
 pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, (1..=6).map(|n| start(id(n))).collect()).await;
     let settled = |n, at| Settled { instance: id(n), seq: 1, wake_at: Some(Time(at)) };
     store.settle(vec![settled(1, 400), settled(2, 300), settled(3, 100), settled(4, 200), settled(5, 900), settled(6, 300)]).await.unwrap();
@@ -284,7 +290,7 @@ pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {
 }
 
 pub async fn an_append_with_nothing_to_do_is_settled_at_once(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, vec![start(id(1)), start(id(2))]).await;
     done(&*store, vec![Append { settled: 2, ..end(id(1), 2, Status::Completed, T0, 1_000) }]).await;
     done(&*store, vec![Append { settled: 1, ..end(id(2), 2, Status::Completed, T0, 1_000) }]).await;
@@ -304,7 +310,7 @@ pub async fn an_append_with_nothing_to_do_is_settled_at_once(bed: &Bed) {
 }
 
 pub async fn subscribers_are_found_by_value_and_by_any(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     let valued: Vec<_> = (1..=7).map(|n| subscription("paid", Some("o-1"), id(n), "wait")).collect();
     let any: Vec<_> = (3..=5).map(|n| subscription("paid", None, id(n), "other")).collect();
     let empty = subscription("paid", Some(""), id(9), "empty");
@@ -338,7 +344,7 @@ pub async fn subscribers_are_found_by_value_and_by_any(bed: &Bed) {
 }
 
 pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     let first = event("paid", Some("o-1"), "e-1", 10, 100);
     let second = event("paid", Some("o-2"), "e-2", 11, 100);
     let third = event("paid", Some("o-1"), "e-3", 12, 50);
@@ -371,7 +377,7 @@ pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed
 }
 
 pub async fn definitions_are_kept_once(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     assert_eq!(store.definition("h".to_owned()).await.unwrap(), None);
     store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
     store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
@@ -379,7 +385,9 @@ pub async fn definitions_are_kept_once(bed: &Bed) {
 }
 
 pub async fn what_is_old_goes_and_its_request_id_with_it(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
+    // 1 and 11 are of request id r1, and so on.
+    let id = |n: u64| requested(n, &format!("r{}", n % 10));
     let at = |ms: i64| Time(T0.0 + ms);
     let settled = |n, seq| Settled { instance: id(n), seq, wake_at: None };
     for n in 1..=6 {
@@ -419,7 +427,8 @@ pub async fn what_is_old_goes_and_its_request_id_with_it(bed: &Bed) {
 }
 
 pub async fn everything_is_there_after_a_restart(bed: &Bed) {
-    let store = (bed.open)();
+    let id = |n: u64| requested(n, &format!("r{n}"));
+    let store = (bed.open)().await;
     for n in 1..=5 {
         done(&*store, vec![Append { start: Some(with_request(&format!("r{n}"), 1)), ..start(id(n)) }]).await;
         done(&*store, vec![next(id(n), 2)]).await;
@@ -433,7 +442,7 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     store.close().await.unwrap();
     drop(store);
 
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     for (n, rows) in [(1, 2), (2, 2), (3, 3), (4, 3), (5, 2)] {
         assert_rows(&*store, id(n), rows).await;
     }
@@ -445,12 +454,12 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     assert_eq!(store.definition("h".to_owned()).await.unwrap().as_deref(), Some("{}"));
     done(&*store, vec![next(id(1), 3), next(id(4), 4), next(id(5), 3)]).await;
     assert!(matches!(one(&*store, next(id(2), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1));
-    let used = one(&*store, Append { start: Some(with_request("r3", 1)), ..start(id(6)) }).await;
+    let used = one(&*store, Append { start: Some(with_request("r3", 1)), ..start(requested(6, "r3")) }).await;
     assert!(matches!(used, Ok(Appended::Used { instance, same_input: true }) if instance == id(3)));
     store.close().await.unwrap();
     drop(store);
 
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     for (n, rows) in [(1, 3), (2, 2), (3, 3), (4, 4), (5, 3)] {
         assert_rows(&*store, id(n), rows).await;
     }
@@ -458,7 +467,7 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
 }
 
 pub async fn a_closed_store_says_so(bed: &Bed) {
-    let store = (bed.open)();
+    let store = (bed.open)().await;
     done(&*store, vec![start(id(1))]).await;
     store.close().await.unwrap();
     assert!(matches!(one(&*store, next(id(1), 2)).await, Err(Error::Unavailable(_))));

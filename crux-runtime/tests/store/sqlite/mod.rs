@@ -5,9 +5,7 @@ mod files;
 mod full;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use crux_runtime::store::Store;
 use crux_runtime::store::sqlite::{Options, Sqlite};
 
 use crate::bed::Bed;
@@ -15,7 +13,7 @@ use crate::bed::Bed;
 /// The folder lives as long as the bed.
 fn bed() -> Bed {
     let folder = tempfile::tempdir().unwrap();
-    Bed { open: Box::new(move || -> Arc<dyn Store> { Arc::new(open(folder.path())) }) }
+    Bed::new(move || open(folder.path()))
 }
 
 fn open(folder: &Path) -> Sqlite {

@@ -47,7 +47,12 @@ const CLIENTS: u64 = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_recorded_twice_however_often_the_process_is_killed() {
-    let kills: u64 = std::env::var("CRUX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
+    kill_again_and_again("", 20).await;
+}
+
+/// With that store, and so many times unless `CRUX_KILLS` says another number.
+pub(crate) async fn kill_again_and_again(store: &str, kills: u64) {
+    let kills: u64 = std::env::var("CRUX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(kills);
     let service = Service::start(|task| match task["step_type"].as_str() {
         Some("prepare") => Reply::Done(json!({"size": 3})),
         _ => Reply::Done(json!({"label": "L"})),
@@ -57,7 +62,8 @@ async fn nothing_acknowledged_is_lost_or_recorded_twice_however_often_the_proces
     let hooks = Arc::new(Mutex::new(Hooks::default()));
     let heard = hooks.clone();
     let listener = Service::start(move |message| heard.lock().unwrap().hear(message)).await;
-    let config = format!("{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n", service.config(&["prepare", "finish"]), listener.url());
+    let config =
+        format!("{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n{store}", service.config(&["prepare", "finish"]), listener.url());
     let mut server = server(&config);
     let place: Place = Arc::new(Mutex::new(Some(server.url().to_owned())));
     let ledger = Arc::new(Ledger::default());

@@ -12,6 +12,7 @@ mod gateway;
 mod hooks;
 mod kill;
 mod life;
+mod redis;
 mod services;
 mod starting;
 mod telling;

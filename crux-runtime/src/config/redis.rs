@@ -1,0 +1,90 @@
+//! The section `redis`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Span;
+
+const DEFAULT_PORT: u16 = 6379;
+
+/// Where Redis is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://user:password@host:6379/0`; or `host`, `port` and `db`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub db: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Other servers of a cluster, `host:port` each, that are asked if the first is not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// What every key begins with.
+    pub prefix: String,
+    /// How long an answer may take.
+    pub timeout: Span,
+    /// How long a node that says nothing is taken for alive.
+    pub lease: Span,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            url: None,
+            host: None,
+            port: None,
+            db: None,
+            username: None,
+            password: None,
+            nodes: Vec::new(),
+            prefix: "crux".to_owned(),
+            timeout: Span(Duration::from_secs(5)),
+            lease: Span(Duration::from_secs(10)),
+        }
+    }
+}
+
+impl Redis {
+    /// Or what is wrong with which key.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        if let Some(url) = &self.url {
+            if self.host.is_some() || self.port.is_some() || self.db.is_some() {
+                return Err(("url", "stands beside `host`, `port` or `db`: keep one of the two ways".to_owned()));
+            }
+            if !url.starts_with("redis://") {
+                return Err(("url", "it begins with redis:// (this binary is built without TLS)".to_owned()));
+            }
+        }
+        if let Some(node) = self.nodes.iter().find(|node| node.contains('/') || !node.contains(':')) {
+            return Err(("nodes", format!("`{node}` is not `host:port`")));
+        }
+        if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
+            return Err(("prefix", format!("`{}` begins every key: it is not empty and has no braces", self.prefix)));
+        }
+        if self.timeout.0 < Duration::from_millis(50) {
+            return Err(("timeout", "must be at least 50ms".to_owned()));
+        }
+        if self.lease.0 < Duration::from_millis(500) {
+            return Err(("lease", "must be at least 500ms".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The addresses, the first one first.
+    pub fn urls(&self) -> Vec<String> {
+        let first = self.url.clone().unwrap_or_else(|| {
+            let host = self.host.as_deref().unwrap_or("localhost");
+            format!("redis://{host}:{}/{}", self.port.unwrap_or(DEFAULT_PORT), self.db.unwrap_or(0))
+        });
+        std::iter::once(first).chain(self.nodes.iter().map(|node| format!("redis://{node}"))).collect()
+    }
+}

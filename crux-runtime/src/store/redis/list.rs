@@ -1,0 +1,51 @@
+//! Lists of instances, newest first, from the indexes by time, status, workflow and owner that each tag has.
+
+use super::Shared;
+use super::error::unreadable;
+use super::index::{Order, Range, merge};
+use super::read::records;
+use crate::id::InstanceId;
+use crate::store::{Error, Filter, Record, Status};
+
+pub(super) async fn list(shared: &Shared, filter: &Filter) -> Result<Vec<Record>, Error> {
+    let keys = keys(shared, filter);
+    let mut page: Vec<Record> = Vec::new();
+    let mut after = filter.after;
+    while page.len() < filter.limit {
+        // Some that are read may not belong here: by the rest of the filter, or because they have moved on meanwhile.
+        let limit = (filter.limit - page.len()).clamp(32, 4096);
+        let range = Range { order: Order::Falling, after: after.map(|id| id.to_string()), below: None, limit };
+        let entries = merge(&shared.link, &keys, &range).await?;
+        let ended = entries.len() < limit;
+        let mut ids: Vec<InstanceId> =
+            entries.iter().map(|(_, entry)| entry.parse()).collect::<Result<_, _>>().map_err(|_| unreadable("an index"))?;
+        ids.dedup();
+        after = ids.last().copied();
+        page.extend(records(shared, &ids).await?.into_iter().flatten().filter(|record| matches(filter, record)));
+        if ended {
+            break;
+        }
+    }
+    page.truncate(filter.limit);
+    Ok(page)
+}
+
+/// Those that say most, in every tag.
+fn keys(shared: &Shared, filter: &Filter) -> Vec<String> {
+    let statuses = || Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|wanted| wanted == *status));
+    let indexes: Vec<String> = match filter {
+        // What has completed is most of all: there the owner says more.
+        Filter { owner: Some(owner), status: None | Some(Status::Completed), .. } if !owner.is_empty() => vec![format!("owner:{owner}")],
+        Filter { workflow: Some(workflow), .. } => statuses().map(|status| format!("workflow:{workflow}:{}", status.word())).collect(),
+        Filter { status: Some(status), .. } => vec![format!("status:{}", status.word())],
+        _ => vec!["all".to_owned()],
+    };
+    shared.keys.all().iter().flat_map(|base| indexes.iter().map(move |index| format!("{base}:{index}"))).collect()
+}
+
+fn matches(filter: &Filter, record: &Record) -> bool {
+    let Filter { workflow, status, owner, after: _, limit: _ } = filter;
+    workflow.as_ref().is_none_or(|workflow| *workflow == record.workflow)
+        && status.is_none_or(|status| status == record.status)
+        && owner.as_ref().is_none_or(|owner| *owner == record.owner)
+}

@@ -1,0 +1,324 @@
+//! The store in Redis, a single server or a cluster, shared by nodes. What belongs to an instance is under one tag and changes in one
+//! script; nothing is ever changed in two tags at once. An answered append is as durable as the server's settings make it
+//! ([`durability`]).
+//!
+//! Start reading at [`keys`], then [`append`] and `lua/append.lua`. No command of Redis is written outside this folder.
+
+mod append;
+mod durability;
+mod error;
+mod events;
+mod index;
+mod keys;
+mod link;
+mod list;
+mod marks;
+mod node;
+mod process;
+mod read;
+mod scripts;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use self::durability::Durability;
+use self::error::{closed, unreadable};
+use self::keys::Keys;
+use self::link::{Address, Link};
+use self::node::Node;
+use super::{Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription};
+use crate::id::InstanceId;
+use crate::machine::Time;
+
+/// The format that this binary reads and writes.
+const FORMAT: u32 = 1;
+
+/// How long an append waits for replicas before its outcome counts as unknown.
+const REPLICAS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where the store is, and how it is used.
+#[derive(Clone)]
+pub struct Options {
+    /// `redis://user:password@host:port/db`; of a cluster, one or several of its servers.
+    pub urls: Vec<String>,
+    /// Instead of those in the addresses.
+    pub username: Option<String>,
+    pub password: Option<String>,
+    /// Every key begins with it; stores of several installations can share a server.
+    pub prefix: String,
+    /// How long an answer may take; after that it is not known what became of the question.
+    pub timeout: Duration,
+    /// How long a node that says nothing is taken for alive.
+    pub lease: Duration,
+    /// Refuse to work beside another node.
+    pub alone: bool,
+    /// An error, not only a warning, if the server is set so that answers may be lost beyond the usual.
+    pub require_durable: bool,
+    /// How many replicas must have an append before it is answered; 0: none.
+    pub wait_replicas: u32,
+}
+
+impl Options {
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            urls: vec![url.into()],
+            username: None,
+            password: None,
+            prefix: "crux".to_owned(),
+            timeout: Duration::from_secs(5),
+            lease: Duration::from_secs(10),
+            alone: false,
+            require_durable: false,
+            wait_replicas: 0,
+        }
+    }
+}
+
+/// See the module.
+pub struct Redis {
+    shared: Arc<Shared>,
+    renewing: JoinHandle<()>,
+}
+
+struct Shared {
+    link: Link,
+    keys: Keys,
+    node: Node,
+    /// How many replicas are waited for.
+    replicas: Option<u32>,
+    /// `u64::MAX`: not known.
+    free_bytes: AtomicU64,
+}
+
+impl Redis {
+    /// Connects, checks format and settings, and joins the nodes.
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        let Options { urls, username, password, prefix, timeout, lease, alone, require_durable, wait_replicas } = options;
+        if prefix.is_empty() || prefix.contains(['{', '}']) {
+            return Err(Error::Broken(format!(
+                "`redis.prefix` is `{prefix}`: it begins every key, so that it is not empty and has no braces"
+            )));
+        }
+        let nodes = urls.iter().map(|url| address(url, username.as_deref(), password.as_deref())).collect::<Result<Vec<_>, _>>()?;
+        let place = nodes.first().map_or_else(String::new, |node| node.addr().to_string());
+        let link = Link::open(&Address { nodes, timeout }).await?;
+        let keys = Keys::new(&prefix);
+        check_format(&link, &keys, &place).await?;
+        say_durability(Durability::look(&link).await, &place, require_durable)?;
+        let node = Node::join(&link, &keys, lease, alone, &place).await?;
+        info!(place, cluster = link.is_cluster(), node = node.number()?, "the store is open");
+        let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);
+        let shared = Arc::new(Shared { link, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX) });
+        shared.measure().await;
+        let renewing = tokio::spawn(node::keep_lease(shared.clone()));
+        Ok(Self { shared, renewing })
+    }
+
+    /// A question: nobody asks it any more when its future is dropped.
+    fn read<T: Send + 'static, F>(&self, read: impl FnOnce(Arc<Shared>) -> F + Send + 'static) -> Pending<Result<T, Error>>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        Box::pin(read(self.shared.clone()))
+    }
+
+    /// A change: it is made also when its future is dropped.
+    fn write<T: Send + 'static, F>(&self, write: impl FnOnce(Arc<Shared>) -> F + Send + 'static) -> Pending<Result<T, Error>>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let writing = tokio::spawn(write(self.shared.clone()));
+        Box::pin(async move { writing.await.unwrap_or_else(|error| Err(Error::Broken(format!("a write to Redis panicked: {error}")))) })
+    }
+}
+
+impl Drop for Redis {
+    /// Without a farewell: the others notice when the lease is over.
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+impl Shared {
+    /// Waits until enough replicas have what was written in these tags.
+    async fn replicated(&self, bases: &[&str]) -> Result<(), Error> {
+        let Some(wanted) = self.replicas else { return Ok(()) };
+        let bases: &[&str] = if self.link.is_cluster() { bases } else { bases.get(..1).unwrap_or_default() };
+        let waits = bases.iter().map(|base| self.link.replicas(base, wanted, REPLICAS_PATIENCE));
+        for reached in futures_util::future::join_all(waits).await {
+            let reached = reached?;
+            if reached < wanted {
+                return Err(Error::Unavailable(format!("{reached} of {wanted} replicas have it (`store.wait_replicas`)")));
+            }
+        }
+        Ok(())
+    }
+
+    /// How much memory is left, where there is a limit.
+    async fn measure(&self) {
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        // It is asked again soon, and what is said meanwhile is what was so last.
+        let Ok(answers) = self.link.ask_masters(info).await else { return };
+        let free = |(_, info): (String, redis::Value)| {
+            let info: String = redis::from_redis_value(info).ok()?;
+            let number = |key| durability::setting(&info, key)?.parse::<u64>().ok();
+            let limit = number("maxmemory").filter(|limit| *limit > 0)?;
+            Some(limit.saturating_sub(number("used_memory")?))
+        };
+        self.free_bytes.store(answers.into_iter().filter_map(free).min().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn random(&self) -> Result<u64, Error> {
+        getrandom::u64().map_err(|error| Error::Broken(format!("no random numbers: {error}")))
+    }
+}
+
+fn address(url: &str, username: Option<&str>, password: Option<&str>) -> Result<ConnectionInfo, Error> {
+    let info = url.into_connection_info().map_err(|error| Error::Broken(format!("`redis.url`: {error}")))?;
+    match info.addr() {
+        ConnectionAddr::TcpTls { .. } => {
+            Err(Error::Broken("`redis.url`: this binary is built without TLS; put a proxy in between, or use redis://".to_owned()))
+        }
+        _ => {
+            let mut settings = info.redis_settings().clone();
+            if let Some(username) = username {
+                settings = settings.set_username(username);
+            }
+            if let Some(password) = password {
+                settings = settings.set_password(password);
+            }
+            Ok(info.set_redis_settings(settings))
+        }
+    }
+}
+
+async fn check_format(link: &Link, keys: &Keys, place: &str) -> Result<(), Error> {
+    let key = format!("{}:format", keys.registry());
+    let (mut set, mut get) = (redis::cmd("SETNX"), redis::cmd("GET"));
+    set.arg(&key).arg(FORMAT);
+    link.ask(set).await?;
+    get.arg(&key);
+    let found: u32 = redis::from_redis_value(link.ask(get).await?).map_err(|_| unreadable("the format of the store"))?;
+    if found > FORMAT {
+        return Err(Error::Newer { path: format!("the store in Redis at {place}"), found, known: FORMAT });
+    }
+    Ok(())
+}
+
+fn say_durability(durability: Durability, place: &str, required: bool) -> Result<(), Error> {
+    let Durability { loses, dangers } = durability;
+    if required && !dangers.is_empty() {
+        return Err(Error::NotDurable { place: place.to_owned(), why: dangers.join("; ") });
+    }
+    for danger in dangers {
+        warn!(place, "Redis is not set for keeping workflows: {danger}");
+    }
+    info!(place, "a crash of Redis loses {loses} of what was answered");
+    Ok(())
+}
+
+impl Store for Redis {
+    fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>> {
+        let count = batch.len();
+        let appending = self.write(move |shared| async move { Ok(append::append(&shared, batch).await) });
+        Box::pin(async move { appending.await.unwrap_or_else(|error| vec![Err(error); count]) })
+    }
+
+    fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>> {
+        self.write(move |shared| async move { marks::settle(&shared, batch).await })
+    }
+
+    fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
+        self.read(move |shared| async move { Ok(read::records(&shared, &[instance]).await?.pop().flatten()) })
+    }
+
+    fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>> {
+        self.read(move |shared| async move { read::rows(&shared, instance, after, limit).await })
+    }
+
+    fn list(&self, filter: Filter) -> Pending<Result<Vec<Record>, Error>> {
+        self.read(move |shared| async move { list::list(&shared, &filter).await })
+    }
+
+    fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>> {
+        self.read(move |shared| async move { marks::unsettled(&shared, after, limit).await })
+    }
+
+    fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
+        self.read(move |shared| async move { marks::due(&shared, after, until, limit).await })
+    }
+
+    fn claim(&self, batch: Vec<InstanceId>) -> Pending<Result<Vec<InstanceId>, Error>> {
+        self.write(move |shared| async move { marks::claim(&shared, batch).await })
+    }
+
+    fn membership(&self) -> watch::Receiver<Membership> {
+        self.shared.node.membership()
+    }
+
+    fn subscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>> {
+        self.write(move |shared| async move { events::subscriptions(&shared, batch, true).await })
+    }
+
+    fn unsubscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>> {
+        self.write(move |shared| async move { events::subscriptions(&shared, batch, false).await })
+    }
+
+    fn subscribers(
+        &self,
+        event: String,
+        value: Option<String>,
+        after: Option<Subscription>,
+        limit: usize,
+    ) -> Pending<Result<Vec<Subscription>, Error>> {
+        self.read(move |shared| async move { events::subscribers(&shared, &event, value.as_deref(), after.as_ref(), limit).await })
+    }
+
+    fn keep(&self, batch: Vec<KeptEvent>) -> Pending<Result<Vec<bool>, Error>> {
+        self.write(move |shared| async move { events::keep(&shared, batch).await })
+    }
+
+    fn kept(&self, event: String, value: Option<String>, now: Time) -> Pending<Result<Vec<KeptEvent>, Error>> {
+        self.read(move |shared| async move { events::kept(&shared, &event, value.as_deref(), now).await })
+    }
+
+    fn delivered(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>> {
+        self.write(move |shared| async move { events::delivered(&shared, batch).await })
+    }
+
+    fn undelivered(&self, limit: usize) -> Pending<Result<Vec<KeptEvent>, Error>> {
+        self.read(move |shared| async move { events::undelivered(&shared, limit).await })
+    }
+
+    fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {
+        self.write(move |shared| async move { read::define(&shared, &hash, &document).await })
+    }
+
+    fn definition(&self, hash: String) -> Pending<Result<Option<String>, Error>> {
+        self.read(move |shared| async move { read::definition(&shared, &hash).await })
+    }
+
+    fn expire(&self, now: Time, limit: usize) -> Pending<Result<usize, Error>> {
+        self.write(move |shared| async move { marks::expire(&shared, now, limit).await })
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        Some(self.shared.free_bytes.load(Ordering::Relaxed)).filter(|free| *free < u64::MAX)
+    }
+
+    fn close(&self) -> Pending<Result<(), Error>> {
+        if !self.shared.link.close() {
+            return Box::pin(async { Err(closed()) });
+        }
+        self.renewing.abort();
+        self.write(move |shared| async move { shared.node.leave(&shared.link, &shared.keys).await })
+    }
+}

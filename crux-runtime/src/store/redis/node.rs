@@ -1,0 +1,207 @@
+//! This process among the nodes that share the store: its number, and the lease on it. A lease lasts 10 s by the server's clock and is
+//! renewed every 3 s; a node that cannot renew says so while its lease still holds, so that it can stop what it does before others begin
+//! with it. A node whose lease was over never comes back under the same number: in every tag it is fenced off from writing, and only then
+//! the others are told that it is gone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::Shared;
+use super::error::unreadable;
+use super::keys::Keys;
+use super::link::{Call, Link};
+use super::process::Process;
+use super::scripts::{FENCE, LEAVE, RENEW};
+use crate::store::{Error, Membership};
+
+/// What was known of the nodes at the last renewal.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// Greater numbers may have come since, and live.
+    pub newest: u64,
+    pub live: Vec<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    number: AtomicU64,
+    known: Mutex<Known>,
+    membership: watch::Sender<Membership>,
+    lease: Duration,
+}
+
+impl Node {
+    /// Takes a number. With `alone` it waits until no other node lives, and gives up when one renews its lease.
+    pub async fn join(link: &Link, keys: &Keys, lease: Duration, alone: bool, place: &str) -> Result<Self, Error> {
+        let (membership, _) = watch::channel(Membership::default());
+        let node = Self { number: AtomicU64::new(0), known: Mutex::default(), membership, lease };
+        let first = node.renew(link, keys).await?;
+        if alone && let Err(error) = node.wait_for_others(link, keys, first, place).await {
+            node.leave(link, keys).await?;
+            return Err(error);
+        }
+        Ok(node)
+    }
+
+    /// Under which effects are carried out. An error while the lease does not hold.
+    pub fn number(&self) -> Result<u64, Error> {
+        if self.membership.borrow().holds {
+            Ok(self.number.load(Ordering::SeqCst))
+        } else {
+            Err(Error::Unavailable("this node could not renew its lease in time, so that others may have taken its place".to_owned()))
+        }
+    }
+
+    pub fn known(&self) -> Known {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn membership(&self) -> watch::Receiver<Membership> {
+        self.membership.subscribe()
+    }
+
+    /// Lets the others take over at once.
+    pub async fn leave(&self, link: &Link, keys: &Keys) -> Result<(), Error> {
+        link.call_last(leave(keys, self.number.load(Ordering::SeqCst))).await
+    }
+
+    /// One renewal, and what it shows.
+    async fn renew(&self, link: &Link, keys: &Keys) -> Result<Seen, Error> {
+        let number = self.number.load(Ordering::SeqCst);
+        let seen = match Seen::ask(link, keys, Some(number).filter(|number| *number > 0), self.lease).await? {
+            Some(seen) => seen,
+            None => {
+                warn!(node = number, "this node's lease was over and others took its place; it goes on as a new node");
+                match Seen::ask(link, keys, None, self.lease).await? {
+                    Some(seen) => seen,
+                    None => return Err(unreadable("the answer to a new node")),
+                }
+            }
+        };
+        if !seen.gone.is_empty() {
+            fence(link, keys, &seen.gone).await?;
+        }
+        self.number.store(seen.number, Ordering::SeqCst);
+        let known = Known { newest: seen.newest, live: seen.live.clone() };
+        let before = std::mem::replace(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner), known);
+        // Another node may have fenced them off already.
+        let departed = !seen.gone.is_empty() || before.live.iter().any(|number| !seen.live.contains(number));
+        self.membership.send_if_modified(|membership| {
+            let changed = departed || !membership.holds;
+            membership.departures += u64::from(departed);
+            membership.holds = true;
+            changed
+        });
+        Ok(seen)
+    }
+
+    fn lost(&self) {
+        let was_held = self.membership.send_if_modified(|membership| std::mem::take(&mut membership.holds));
+        if was_held {
+            warn!(node = self.number.load(Ordering::SeqCst), "the lease cannot be renewed: this node stops what it does before it ends");
+        }
+    }
+
+    async fn wait_for_others(&self, link: &Link, keys: &Keys, first: Seen, place: &str) -> Result<(), Error> {
+        let (me, mut seen) = (Process::this(), first);
+        let until = Instant::now() + self.lease + self.lease / 5;
+        let before: Vec<u64> = seen.others().map(|(number, _)| number).collect();
+        loop {
+            for (number, about) in seen.others() {
+                if me.knows_dead(about) {
+                    link.call(leave(keys, number)).await?;
+                }
+            }
+            seen = self.renew(link, keys).await?;
+            // One that is still there when its lease must have been over has renewed it; one that came later is itself told to go.
+            let Some((_, about)) = seen.others().find(|(number, _)| before.contains(number)) else { return Ok(()) };
+            if Instant::now() > until {
+                return Err(Error::NotAlone { other: Process::read(about).to_string(), place: place.to_owned() });
+            }
+            sleep(Duration::from_millis(100).min(self.lease / 10)).await;
+        }
+    }
+}
+
+/// Renews until the store is closed.
+pub(super) async fn keep_lease(shared: Arc<Shared>) {
+    let node = &shared.node;
+    let (pause, notice) = (node.lease.mul_f64(0.3), node.lease.mul_f64(0.7));
+    let mut held_since = Instant::now();
+    let mut has_failed = false;
+    loop {
+        sleep(pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20))).await;
+        let asked = Instant::now();
+        let limit = pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20));
+        match timeout(limit, node.renew(&shared.link, &shared.keys)).await {
+            Ok(Ok(seen)) => {
+                held_since = asked;
+                if std::mem::take(&mut has_failed) {
+                    info!(node = seen.number, "the lease is renewed again");
+                }
+            }
+            failed => {
+                if !std::mem::replace(&mut has_failed, true) {
+                    let error = match failed {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => "no answer in time".to_owned(),
+                    };
+                    warn!(error, "the lease could not be renewed; trying again");
+                }
+                if held_since.elapsed() >= notice {
+                    node.lost();
+                }
+            }
+        }
+        shared.measure().await;
+    }
+}
+
+/// What a renewal shows.
+#[derive(Debug)]
+struct Seen {
+    number: u64,
+    newest: u64,
+    live: Vec<u64>,
+    gone: Vec<u64>,
+    /// What those that live say of themselves.
+    about: Vec<String>,
+}
+
+impl Seen {
+    /// `None`: the lease was taken for over.
+    async fn ask(link: &Link, keys: &Keys, number: Option<u64>, lease: Duration) -> Result<Option<Self>, Error> {
+        let number = number.map_or_else(String::new, |number| number.to_string());
+        let args = [number, lease.as_millis().to_string(), Process::this().about()].map(String::into_bytes).into();
+        let answer = link.call(Call { script: &RENEW, base: keys.registry().to_owned(), args }).await?;
+        if matches!(&answer, Value::Array(words) if matches!(words[..], [Value::Int(0)])) {
+            return Ok(None);
+        }
+        let (number, newest, live, gone, about) = redis::from_redis_value(answer).map_err(|_| unreadable("the answer to a renewal"))?;
+        Ok(Some(Self { number, newest, live, gone, about }))
+    }
+
+    fn others(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.live.iter().copied().zip(self.about.iter().map(String::as_str)).filter(|(number, _)| *number != self.number)
+    }
+}
+
+fn leave(keys: &Keys, number: u64) -> Call {
+    Call { script: &LEAVE, base: keys.registry().to_owned(), args: vec![number.to_string().into_bytes()] }
+}
+
+/// After this, nodes that are gone write nothing more anywhere; only then they are forgotten.
+async fn fence(link: &Link, keys: &Keys, gone: &[u64]) -> Result<(), Error> {
+    let numbers: Vec<Vec<u8>> = gone.iter().map(|number| number.to_string().into_bytes()).collect();
+    let call = |base: &String| Call { script: &FENCE, base: base.clone(), args: numbers.clone() };
+    link.call_all(keys.all().iter().map(call).collect()).await.into_iter().try_for_each(|result| result.map(drop))?;
+    let mut forget = redis::cmd("SREM");
+    forget.arg(format!("{}:gone", keys.registry())).arg(&numbers);
+    link.ask(forget).await.map(drop)
+}

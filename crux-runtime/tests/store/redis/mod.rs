@@ -1,0 +1,71 @@
+//! What only the Redis store has to do, on servers that the tests start themselves.
+
+mod nodes;
+mod outages;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crux_runtime::store::Store;
+use crux_runtime::store::redis::{Options, Redis};
+
+use crate::bed::{Bed, Opening};
+use crate::redis_server;
+
+/// A store of its own on a server that tests share.
+fn options(url: String) -> Options {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let prefix = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    Options { prefix, ..Options::new(url) }
+}
+
+fn bed(url: String) -> Bed {
+    let options = options(url);
+    let open = move || -> Opening {
+        let options = options.clone();
+        Box::pin(async move {
+            let store: Arc<dyn Store> = Arc::new(open(options).await);
+            store
+        })
+    };
+    Bed { open: Box::new(open) }
+}
+
+async fn open(options: Options) -> Redis {
+    Redis::open(options).await.unwrap()
+}
+
+/// The server that tests share; it ends with the process.
+fn shared() -> String {
+    static SERVER: OnceLock<redis_server::Redis> = OnceLock::new();
+    SERVER.get_or_init(redis_server::Redis::start).url()
+}
+
+mod single {
+    crate::suite! { super::bed(super::shared()) }
+}
+
+mod cluster {
+    use std::sync::OnceLock;
+
+    use crate::redis_server::Cluster;
+
+    fn shared() -> String {
+        static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+        CLUSTER.get_or_init(Cluster::start).url()
+    }
+
+    crate::suite! { super::bed(shared()) }
+}
+
+/// Waits for what must come soon.
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    for _ in 0..1000 {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}: not within 10 s");
+}

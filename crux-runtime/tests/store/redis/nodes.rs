@@ -1,0 +1,127 @@
+//! Several nodes on one store: leases, what the dead leave behind, and what they may not do any more.
+
+use std::time::Duration;
+
+use crux_runtime::machine::Time;
+use crux_runtime::store::redis::{Options, Redis};
+use crux_runtime::store::{Append, Appended, Error, Settled, Store};
+
+use super::{eventually, open, options, shared};
+use crate::bed::{assert_rows, done, id, next, one, start};
+
+fn quick() -> Options {
+    Options { lease: Duration::from_millis(600), ..options(shared()) }
+}
+
+async fn departures(store: &Redis, more_than: u64) -> u64 {
+    let ask = async || Some(store.membership().borrow().departures).filter(|departures| *departures > more_than);
+    eventually("nobody notices that a node is gone", ask).await
+}
+
+#[tokio::test]
+async fn what_a_living_node_carries_is_nobody_elses() {
+    let options = quick();
+    let (a, b) = (open(options.clone()).await, open(options).await);
+    done(&a, vec![start(id(1)), start(id(2))]).await;
+    a.settle(vec![Settled { instance: id(2), seq: 1, wake_at: Some(Time(70)) }]).await.unwrap();
+    // For longer than a lease: it is renewed.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(b.claim(vec![id(1)]).await.unwrap(), []);
+    assert_eq!(a.claim(vec![id(1)]).await.unwrap(), [id(1)]);
+    // What is due belongs to whoever is first.
+    assert_eq!(b.claim(vec![id(2), id(3)]).await.unwrap(), [id(2)]);
+    assert_eq!(a.claim(vec![id(2)]).await.unwrap(), []);
+    assert_eq!(a.due(None, Time(70), 10).await.unwrap(), []);
+    assert_eq!(a.unsettled(None, 10).await.unwrap(), [id(1), id(2)]);
+    // Until it is settled again, without a new row.
+    b.settle(vec![Settled { instance: id(2), seq: 1, wake_at: Some(Time(80)) }]).await.unwrap();
+    assert_eq!(a.due(None, Time(80), 10).await.unwrap(), [(Time(80), id(2))]);
+    // An append makes it the appender's.
+    done(&b, vec![next(id(1), 2)]).await;
+    assert_eq!(a.claim(vec![id(1)]).await.unwrap(), []);
+    assert_eq!(b.claim(vec![id(1)]).await.unwrap(), [id(1)]);
+}
+
+#[tokio::test]
+async fn what_a_dead_node_carried_is_claimed_by_one_other() {
+    let options = quick();
+    let (a, b, c) = (open(options.clone()).await, open(options.clone()).await, open(options).await);
+    done(&a, (1..=40).map(|n| start(id(n))).collect()).await;
+    drop(a);
+    let all: Vec<_> = (1..=40).map(id).collect();
+    assert_eq!(b.claim(all.clone()).await.unwrap(), []);
+    departures(&b, 0).await;
+    departures(&c, 0).await;
+    let found = b.unsettled(None, 100).await.unwrap();
+    assert_eq!(found, all);
+    let (mut of_b, of_c) = tokio::join!(b.claim(all.clone()), c.claim(all.clone()));
+    let (of_b, of_c) = (of_b.as_mut().unwrap(), of_c.unwrap());
+    of_b.extend(of_c);
+    of_b.sort();
+    assert_eq!(*of_b, all, "each is claimed once");
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_is_replaced_at_once() {
+    let options = Options { lease: Duration::from_secs(60), ..quick() };
+    let a = open(options.clone()).await;
+    done(&a, vec![start(id(1))]).await;
+    a.close().await.unwrap();
+    let b = open(options).await;
+    assert_eq!(b.claim(vec![id(1)]).await.unwrap(), [id(1)]);
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_for_dead_writes_nothing_and_comes_back_as_another() {
+    let server = crate::redis_server::Redis::start();
+    let options = Options { lease: Duration::from_millis(600), ..options(server.url()) };
+    let (a, b) = (open(options.clone()).await, open(options.clone()).await);
+    done(&a, vec![start(id(1)), start(id(2))]).await;
+    // The others come to think that it is gone; it has not heard of that yet.
+    server.command(&["ZREM", &format!("{}:{{0}}:nodes", options.prefix), "1"]);
+    server.command(&["SADD", &format!("{}:{{0}}:gone", options.prefix), "1"]);
+    let mut membership = a.membership();
+    departures(&b, 0).await;
+    let late = next(id(1), 2);
+    let answer = one(&a, late.clone()).await;
+    if membership.borrow().departures == 0 {
+        assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+        membership.changed().await.unwrap();
+        // The same append again, as another node.
+        assert!(matches!(one(&a, late).await, Ok(Appended::Done)));
+    }
+    assert_rows(&b, id(1), 2).await;
+    // What it carried before is anybody's, also its own.
+    assert_eq!(b.claim(vec![id(1), id(2)]).await.unwrap(), [id(2)]);
+    assert_eq!(a.claim(vec![id(1), id(2)]).await.unwrap(), [id(1)]);
+}
+
+#[tokio::test]
+async fn a_node_says_that_it_cannot_renew_before_its_lease_is_over() {
+    let mut server = crate::redis_server::Redis::start();
+    let lease = Duration::from_millis(1_500);
+    let store = open(Options { lease, timeout: Duration::from_millis(300), ..options(server.url()) }).await;
+    done(&store, vec![start(id(1))]).await;
+    let mut membership = store.membership();
+    let died = std::time::Instant::now();
+    server.kill();
+    membership.wait_for(|membership| !membership.holds).await.unwrap();
+    assert!(died.elapsed() < lease, "{:?}", died.elapsed());
+    assert!(matches!(one(&store, next(id(1), 2)).await, Err(Error::Unavailable(_))));
+    server.restart();
+    membership.wait_for(|membership| membership.holds).await.unwrap();
+    done(&store, vec![next(id(1), 2)]).await;
+    assert_rows(&store, id(1), 2).await;
+}
+
+#[tokio::test]
+async fn one_that_wants_to_be_alone_is_refused_beside_a_living_one_and_not_beside_a_dead_one() {
+    let options = Options { alone: true, ..quick() };
+    let first = open(options.clone()).await;
+    let Err(Error::NotAlone { other, .. }) = Redis::open(options.clone()).await else { panic!("both are alone") };
+    assert!(other.contains(&format!("process {}", std::process::id())), "{other}");
+    done(&first, vec![Append { settled: 1, ..start(id(1)) }]).await;
+    drop(first);
+    let second = open(options).await;
+    assert_rows(&second, id(1), 1).await;
+}

@@ -1,0 +1,180 @@
+//! Answers that are lost, servers that die and come back, and settings that lose what was answered.
+
+use std::time::Duration;
+
+use crux_runtime::store::redis::{Options, Redis};
+use crux_runtime::store::{Append, Appended, Error, Store};
+
+use super::{open, options};
+use crate::bed::{assert_rows, done, event, id, new_instance, next, one, request, requested, start};
+use crate::redis_server;
+
+#[tokio::test]
+async fn an_append_that_was_done_after_the_time_out_is_told_by_its_token() {
+    let server = redis_server::Redis::start();
+    let store = open(Options { timeout: Duration::from_millis(300), ..options(server.url()) }).await;
+    // The server knows the script.
+    done(&store, vec![start(id(2))]).await;
+    let mut new = new_instance("order");
+    new.request = Some(request("r", 1));
+    let first = Append { start: Some(new), ..start(requested(1, "r")) };
+    let second = next(requested(1, "r"), 2);
+    // The server has the question, and works on it when nobody listens any more.
+    for append in [first.clone(), second.clone()] {
+        server.hang(true);
+        let answer = one(&store, append.clone()).await;
+        server.hang(false);
+        assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+        let answer = one(&store, append).await;
+        assert!(matches!(answer, Ok(Appended::Same)), "{answer:?}");
+    }
+    assert_rows(&store, requested(1, "r"), 2).await;
+    // Another's append under that number is told apart.
+    assert!(matches!(one(&store, next(requested(1, "r"), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1));
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_the_server_was_killed() {
+    let mut server = redis_server::Redis::start();
+    let store = open(Options { timeout: Duration::from_secs(1), ..options(server.url()) }).await;
+    done(&store, vec![start(id(1)), start(id(2))]).await;
+    done(&store, vec![next(id(1), 2)]).await;
+    store.keep(vec![event("paid", Some("o-1"), "e-1", 1, i64::MAX)]).await.unwrap();
+    server.kill();
+    assert!(matches!(one(&store, next(id(1), 3)).await, Err(Error::Unavailable(_))));
+    server.restart();
+    // The same opening goes on by itself; the server has lost its scripts.
+    super::eventually("the store does not come back", async || one(&store, next(id(2), 2)).await.ok()).await;
+    assert_rows(&store, id(1), 2).await;
+    assert_rows(&store, id(2), 2).await;
+    assert_eq!(store.undelivered(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_sent_again() {
+    let server = redis_server::Redis::start();
+    let store = open(options(server.url())).await;
+    done(&store, (1..=20).map(|n| start(id(n))).collect()).await;
+    server.command(&["SCRIPT", "FLUSH"]);
+    done(&store, (1..=20).map(|n| next(id(n), 2)).collect()).await;
+    server.command(&["SCRIPT", "FLUSH"]);
+    assert_eq!(store.claim(vec![id(1)]).await.unwrap(), [id(1)]);
+    assert_eq!(store.keep(vec![event("paid", None, "e-1", 1, 2)]).await.unwrap(), [true]);
+    for n in 1..=20 {
+        assert_rows(&store, id(n), 2).await;
+    }
+}
+
+#[tokio::test]
+async fn memory_that_is_used_up_is_told_and_nothing_is_half_written() {
+    let server = redis_server::Redis::start_with(&[("maxmemory", "20mb"), ("appendonly", "yes")]);
+    let store = open(options(server.url())).await;
+    assert!(store.free_bytes().is_some_and(|free| free < 20 << 20), "{:?}", store.free_bytes());
+    done(&store, vec![start(id(1))]).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "1000"]);
+    let results = store.append(vec![next(id(1), 2), start(id(2))]).await;
+    assert!(matches!(results[..], [Err(Error::Full(_)), Err(Error::Full(_))]), "{results:?}");
+    assert_rows(&store, id(1), 1).await;
+    assert!(store.record(id(2)).await.unwrap().is_none());
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    done(&store, vec![next(id(1), 2), start(id(2))]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_would_lose_answers_is_refused_where_that_matters() {
+    let server = redis_server::Redis::start_with(&[("maxmemory-policy", "allkeys-lru")]);
+    let options = options(server.url());
+    // A warning only.
+    open(options.clone()).await.close().await.unwrap();
+    let Err(error) = Redis::open(Options { require_durable: true, ..options.clone() }).await else { panic!("it was opened") };
+    let error = error.to_string();
+    for word in ["appendonly", "maxmemory-policy", "allkeys-lru", "require_durable"] {
+        assert!(error.contains(word), "{error}");
+    }
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    server.command(&["CONFIG", "SET", "appendonly", "yes"]);
+    open(Options { require_durable: true, ..options }).await;
+}
+
+#[tokio::test]
+async fn an_append_waits_for_replicas_if_told_to() {
+    let server = redis_server::Redis::start();
+    let store = open(Options { wait_replicas: 1, ..options(server.url()) }).await;
+    let first = start(id(1));
+    let answer = one(&store, first.clone()).await;
+    assert!(matches!(&answer, Err(Error::Unavailable(text)) if text.contains("wait_replicas")), "{answer:?}");
+    let port = server.port().to_string();
+    let replica = redis_server::Redis::start_with(&[("replicaof", &format!("127.0.0.1 {port}"))]);
+    super::eventually("no replica", async || server.command(&["INFO", "replication"]).contains("state=online").then_some(())).await;
+    assert!(matches!(one(&store, first).await, Ok(Appended::Same)));
+    done(&store, vec![next(id(1), 2)]).await;
+    assert!(!replica.command(&["KEYS", "*:journal:*"]).is_empty());
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_place_is_said() {
+    let error = |url: &str| {
+        let options = Options { timeout: Duration::from_millis(500), ..Options::new(url) };
+        async move { Redis::open(options).await.err().map(|error| error.to_string()).unwrap_or_default() }
+    };
+    let nobody = error("redis://127.0.0.1:1").await;
+    assert!(nobody.contains("127.0.0.1:1") && nobody.contains("cannot be reached"), "{nobody}");
+    let wrong = error("http://127.0.0.1").await;
+    assert!(wrong.contains("redis.url"), "{wrong}");
+    let server = redis_server::Redis::start_with(&[("requirepass", "secret")]);
+    let locked = error(&server.url().replace("//", "//:wrong@")).await;
+    assert!(locked.to_lowercase().contains("password") || locked.contains("WRONGPASS"), "{locked}");
+}
+
+#[tokio::test]
+async fn a_fail_over_that_loses_rows_is_told() {
+    let mut primary = redis_server::Redis::start();
+    let port = primary.port();
+    let replica = redis_server::Redis::start_with(&[("replicaof", &format!("127.0.0.1 {port}")), ("appendonly", "yes")]);
+    super::eventually("no replica", async || primary.command(&["INFO", "replication"]).contains("state=online").then_some(())).await;
+    let proxy = Proxy::start(port).await;
+    let store = open(Options { timeout: Duration::from_secs(1), ..options(format!("redis://127.0.0.1:{}", proxy.port)) }).await;
+    done(&store, vec![start(id(1))]).await;
+    super::eventually("not replicated", async || (!replica.command(&["KEYS", "*:journal:*"]).is_empty()).then_some(())).await;
+    // What comes now reaches the replica no more.
+    replica.command(&["REPLICAOF", "NO", "ONE"]);
+    done(&store, vec![next(id(1), 2), start(id(2))]).await;
+    done(&store, vec![next(id(1), 3)]).await;
+    primary.kill();
+    proxy.lead_to(replica.port());
+    let lost = super::eventually("the store does not come back", async || one(&store, next(id(1), 4)).await.ok()).await;
+    assert!(matches!(lost, Appended::Lost { have: 1 }), "{lost:?}");
+    assert!(matches!(one(&store, next(id(2), 2)).await, Ok(Appended::Lost { have: 0 })));
+    assert_rows(&store, id(1), 1).await;
+    done(&store, vec![next(id(1), 2)]).await;
+}
+
+/// Passes bytes on to a server, and from some moment on to another: what a fail-over looks like from outside.
+struct Proxy {
+    port: u16,
+    target: std::sync::Arc<std::sync::atomic::AtomicU16>,
+}
+
+impl Proxy {
+    async fn start(target: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = std::sync::Arc::new(std::sync::atomic::AtomicU16::new(target));
+        let now = target.clone();
+        tokio::spawn(async move {
+            while let Ok((mut from, _)) = listener.accept().await {
+                let target = now.load(std::sync::atomic::Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let Ok(mut to) = tokio::net::TcpStream::connect(("127.0.0.1", target)).await else { return };
+                    // Either of the two has gone.
+                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                });
+            }
+        });
+        Self { port, target }
+    }
+
+    fn lead_to(&self, target: u16) {
+        self.target.store(target, std::sync::atomic::Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,81 @@
+//! The store in Redis, as far as somebody outside notices: work goes on after either of the two has died.
+
+use serde_json::json;
+
+use crate::kit::{Redis, Reply, Service};
+use crate::{kill, server};
+
+fn store(redis: &Redis) -> String {
+    format!("store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, port: {} }}\n", redis.port())
+}
+
+#[tokio::test]
+async fn instances_end_and_are_there_when_the_process_or_the_server_has_died() {
+    let mut redis = Redis::start();
+    let service = Service::start(|task| match task["step_type"].as_str() {
+        Some("prepare") => Reply::Done(json!({"size": 3})),
+        _ => Reply::Later,
+    })
+    .await;
+    let mut server = server(&format!("{}{}", service.config(&["prepare", "finish"]), store(&redis)));
+    let ended = server.client().start("/api/v1/workflow/double", &json!({"number": 21})).await;
+    assert_eq!(server.client().until(&ended, "completed").await["output"], json!({"number": 84}));
+    let open = server.client().start("/api/v1/workflow/work", &json!({"item": "i"})).await;
+    service.task("finish", 1).await;
+
+    server.kill();
+    server.restart();
+    assert_eq!(server.client().until(&ended, "completed").await["output"], json!({"number": 84}));
+    redis.restart();
+    crate::kit::eventually("the store does not come back", async || {
+        let answer = server.client().complete(&open, "finish", &json!({"label": "L"})).await;
+        (answer.status < 300).then_some(())
+    })
+    .await;
+    assert_eq!(server.client().until(&open, "completed").await["output"], json!({"label": "L"}));
+
+    // An orderly end leaves nothing behind that the next process would have to wait for.
+    server.tell_to_end();
+    assert!(server.ended().success());
+    server.restart();
+    let list = server.client().get("/api/v1/workflow/list?status=completed").await.json();
+    assert_eq!(list["workflows"].as_array().map(Vec::len), Some(2), "{list:#}");
+}
+
+#[tokio::test]
+async fn an_event_whose_keeping_was_not_answered_reaches_whoever_waits() {
+    let redis = Redis::start();
+    let server = server(&store(&redis).replace("port:", "timeout: 300ms, port:"));
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/approval", &json!({"orderId": "o-1"})).await;
+    client.until(&id, "waiting").await;
+    let event = json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
+    redis.hang(true);
+    let answer = client.post("/api/v1/events", &event).await;
+    redis.hang(false);
+    assert_eq!(answer.status, 503, "{:?}", answer.body);
+    // It is there, as whoever asks again is told, and it is not lost on those who wait.
+    crate::kit::eventually("the store does not come back", async || {
+        (client.post("/api/v1/events", &event).await.status < 300).then_some(())
+    })
+    .await;
+    assert_eq!(client.until(&id, "completed").await["output"], json!({"by": "me"}));
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_store_is_refused() {
+    let redis = Redis::start();
+    let config = format!("{}  \n", store(&redis).replace("port:", "lease: 600ms, port:"));
+    let first = server(&config);
+    let second = first.run(&["serve"]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success(), "{said}");
+    assert!(said.contains(&format!("process {}", first.pid())) && said.contains("redis.prefix"), "{said}");
+    assert_eq!(first.client().get("/health").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_process_is_killed_beside_redis() {
+    let redis = Redis::start();
+    kill::kill_again_and_again(&store(&redis), 8).await;
+}

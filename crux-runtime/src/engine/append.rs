@@ -116,6 +116,17 @@ impl Shard {
                     answer(Err(Error::Store(store::Error::Full(text.clone()))));
                 }
             }
+            Ok(Appended::Carried) => {
+                entry.appending = Some(appending);
+                let claiming = self.core.store.claim(vec![id]);
+                let messages = self.messages.clone();
+                tokio::spawn(async move {
+                    if !claiming.await.is_ok_and(|claimed| claimed.contains(&id)) {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    let _ = messages.send(Message::Again(id)).await;
+                });
+            }
             Err(error @ (store::Error::Full(_) | store::Error::Unavailable(_))) => {
                 appending.tries += 1;
                 if appending.tries == 1 {

@@ -105,6 +105,10 @@ impl Shard {
 async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<(Record, Vec<Stored>)>, store::Error> {
     const PAGE: usize = 1024;
     let Some(record) = store.record(id).await? else { return Ok(None) };
+    // Whoever carries it repeats what is not done of its effects, and nobody else.
+    if !record.settled && store.claim(vec![id]).await?.is_empty() {
+        return Err(store::Error::Unavailable(format!("another node works on {id}")));
+    }
     let mut rows: Vec<Stored> = Vec::new();
     loop {
         let page = store.rows(id, rows.last().map_or(0, |row| row.seq), PAGE).await?;

@@ -131,6 +131,8 @@ pub enum Appended {
     Lost {
         have: Seq,
     },
+    /// Its mark is another node's: nothing was written. If that node is gone, the instance can be claimed.
+    Carried,
     /// The request id has been used: by this instance, with the same input or with another.
     Used {
         instance: InstanceId,
@@ -273,7 +275,8 @@ pub trait Store: Send + Sync + 'static {
     fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>>;
 
     /// Sets the mark of these for this node, unless another living node carries them; which of them are this node's now. The mark stays until
-    /// they are settled, also where the journal has not grown. A store of one process has one node, which carries everything.
+    /// they are settled, also where the journal has not grown, and as long as it is there nobody else appends. What an earlier process left
+    /// unsettled has to be claimed. A store of one process has one node, which carries everything.
     fn claim(&self, batch: Vec<InstanceId>) -> Pending<Result<Vec<InstanceId>, Error>> {
         Box::pin(std::future::ready(Ok(batch)))
     }

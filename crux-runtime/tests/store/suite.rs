@@ -452,6 +452,8 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     assert_eq!(store.subscribers("paid".to_owned(), None, None, 10).await.unwrap().len(), 1);
     assert_eq!(store.undelivered(10).await.unwrap().len(), 1);
     assert_eq!(store.definition("h".to_owned()).await.unwrap().as_deref(), Some("{}"));
+    // What the process before carried is this one's now.
+    assert_eq!(store.claim(vec![id(4), id(5)]).await.unwrap(), [id(4), id(5)]);
     done(&*store, vec![next(id(1), 3), next(id(4), 4), next(id(5), 3)]).await;
     assert!(matches!(one(&*store, next(id(2), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1));
     let used = one(&*store, Append { start: Some(with_request("r3", 1)), ..start(requested(6, "r3")) }).await;

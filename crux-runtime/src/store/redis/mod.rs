@@ -14,6 +14,7 @@ mod link;
 mod list;
 mod marks;
 mod node;
+mod opening;
 mod process;
 mod read;
 mod scripts;
@@ -23,22 +24,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::durability::Durability;
-use self::error::{closed, unreadable};
+use self::error::closed;
 use self::keys::Keys;
 use self::link::{Address, Link};
 use self::node::Node;
+use self::opening::{address, check_format, say_durability};
 use super::{Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription};
 use crate::id::InstanceId;
 use crate::machine::Time;
-
-/// The format that this binary reads and writes.
-const FORMAT: u32 = 1;
 
 /// How long an append waits for replicas before its outcome counts as unknown.
 const REPLICAS_PATIENCE: Duration = Duration::from_secs(1);
@@ -179,50 +177,6 @@ impl Shared {
     fn random(&self) -> Result<u64, Error> {
         getrandom::u64().map_err(|error| Error::Broken(format!("no random numbers: {error}")))
     }
-}
-
-fn address(url: &str, username: Option<&str>, password: Option<&str>) -> Result<ConnectionInfo, Error> {
-    let info = url.into_connection_info().map_err(|error| Error::Broken(format!("`redis.url`: {error}")))?;
-    match info.addr() {
-        ConnectionAddr::TcpTls { .. } => {
-            Err(Error::Broken("`redis.url`: this binary is built without TLS; put a proxy in between, or use redis://".to_owned()))
-        }
-        _ => {
-            let mut settings = info.redis_settings().clone();
-            if let Some(username) = username {
-                settings = settings.set_username(username);
-            }
-            if let Some(password) = password {
-                settings = settings.set_password(password);
-            }
-            Ok(info.set_redis_settings(settings))
-        }
-    }
-}
-
-async fn check_format(link: &Link, keys: &Keys, place: &str) -> Result<(), Error> {
-    let key = format!("{}:format", keys.registry());
-    let (mut set, mut get) = (redis::cmd("SETNX"), redis::cmd("GET"));
-    set.arg(&key).arg(FORMAT);
-    link.ask(set).await?;
-    get.arg(&key);
-    let found: u32 = redis::from_redis_value(link.ask(get).await?).map_err(|_| unreadable("the format of the store"))?;
-    if found > FORMAT {
-        return Err(Error::Newer { path: format!("the store in Redis at {place}"), found, known: FORMAT });
-    }
-    Ok(())
-}
-
-fn say_durability(durability: Durability, place: &str, required: bool) -> Result<(), Error> {
-    let Durability { loses, dangers } = durability;
-    if required && !dangers.is_empty() {
-        return Err(Error::NotDurable { place: place.to_owned(), why: dangers.join("; ") });
-    }
-    for danger in dangers {
-        warn!(place, "Redis is not set for keeping workflows: {danger}");
-    }
-    info!(place, "a crash of Redis loses {loses} of what was answered");
-    Ok(())
 }
 
 impl Store for Redis {

@@ -39,7 +39,16 @@ if redis.call('SISMEMBER', base .. ':fenced', node) == 1 then
     return { 'fenced' }
 end
 
-local marked, wake, was, old_over = false, false, false, false
+local marked, wake, old_over, was = false, false, false, false
+if have > 0 then
+    local known
+    marked, wake, old_over, was, known = unpack(redis.call('HMGET', record, 'node', 'wake', 'over', 'status', 'workflow'))
+    if marked and marked ~= node then
+        return { 'carried' }
+    end
+    workflow = known
+end
+
 if have == 0 then
     redis.call('HSET', record, 'workflow', workflow, 'version', ARGV[12], 'definition', ARGV[13], 'owner', owner, 'started_at', ARGV[15])
     redis.call('ZADD', base .. ':all', 0, id)
@@ -53,18 +62,12 @@ if have == 0 then
     if status == '' then
         status = 'pending'
     end
-elseif status == '' then
-    marked, wake, old_over = unpack(redis.call('HMGET', record, 'node', 'wake', 'over'))
-else
-    marked, wake, old_over, was, workflow = unpack(redis.call('HMGET', record, 'node', 'wake', 'over', 'status', 'workflow'))
 end
 redis.call('RPUSH', journal, settled .. ' ' .. token .. ' ' .. ARGV[4])
 
 if settled < seq then
-    if marked ~= node then
-        redis.call('HSET', record, 'node', node)
-    end
     if not marked then
+        redis.call('HSET', record, 'node', node)
         redis.call('ZADD', base .. ':unsettled', 0, id)
     end
 elseif marked then

@@ -227,7 +227,7 @@ fn option(ms: Option<u64>) -> TokenStream {
     }
 }
 
-/// The status document's `definition`.
+/// The status document's `definition`, and which case of a switch each of its steps belongs to.
 fn document(workflow: &Workflow, program: &Program) -> Value {
     let hook = |key: &Option<String>| key.clone().unwrap_or_default();
     json!({
@@ -268,6 +268,13 @@ fn step(node: &Node, program: &Program) -> Value {
         Verb::Emit { .. } => "emit",
         Verb::Fail { .. } => "fail",
     };
-    let children: Vec<Value> = node.children().into_iter().map(|child| step(child, program)).collect();
+    let mut children: Vec<Value> = node.children().into_iter().map(|child| step(child, program)).collect();
+    if let Verb::Switch { branches } = &node.verb {
+        // The steps of the cases come first among the children.
+        let cases = (0_usize..).zip(branches).flat_map(|(case, branch)| branch.steps.iter().map(move |_| case));
+        for (child, case) in children.iter_mut().zip(cases) {
+            child["case"] = json!(case);
+        }
+    }
     json!({ "id": node.id, "type": ty, "class": class, "steps": children })
 }

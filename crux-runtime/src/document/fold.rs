@@ -21,6 +21,8 @@ pub struct Fold {
     pub failure: Option<Failure>,
     life: Life,
     paused: bool,
+    /// The forward part is over: what has not begun will not.
+    stopped: bool,
     /// In the order in which they were first heard of.
     steps: Vec<StepInstance>,
     by_path: HashMap<String, usize>,
@@ -118,6 +120,11 @@ impl Fold {
         self.life == Life::Parked
     }
 
+    /// Whether the forward part is over, be it undone, parked or ended then.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped || self.has_ended()
+    }
+
     /// The same words by the same rules as the engine's.
     pub fn status(&self) -> Status {
         match self.life {
@@ -145,17 +152,26 @@ impl Fold {
 
     /// The step's state, in view of what has ended around it.
     pub fn state_of(&self, step: &StepInstance) -> StepState {
-        // The steps of a `catch` stand inside the step that failed, and begin after it.
-        let ended_around = || around(&step.path).filter_map(|path| self.step(path)).any(|outer| outer.closed > step.opened);
-        if step.state.is_open() && (self.has_ended() || ended_around()) { StepState::Cancelled } else { step.state }
+        if step.state.is_open() && (self.has_ended() || self.has_ended_around(step)) { StepState::Cancelled } else { step.state }
     }
 
-    /// Whether something of the step itself is under way, or a person is to say how it goes on.
+    /// Whether a step around it ended after it began. The steps of a `catch` stand inside the step that failed, and begin after it.
+    pub fn has_ended_around(&self, step: &StepInstance) -> bool {
+        around(&step.path).filter_map(|path| self.step(path)).any(|outer| outer.closed > step.opened)
+    }
+
+    /// Whether something of the step itself is under way.
     pub fn is_current(&self, step: &StepInstance) -> bool {
         // A loop between two rounds waits itself.
         let is_leaf = !step.is_composite || step.state == StepState::Waiting;
-        let waits_for_person = self.is_parked() && step.state == StepState::Failed && step.attempts > 0;
-        is_leaf && (self.state_of(step).is_open() || waits_for_person)
+        is_leaf && self.state_of(step).is_open()
+    }
+
+    /// Whether the step has ended, with everything that may follow inside it: its `catch`, or the steps that stand under a task.
+    pub fn is_over(&self, step: &StepInstance) -> bool {
+        let is_inside = |other: &&StepInstance| other.path.strip_prefix(&step.path).is_some_and(|rest| rest.starts_with(['/', '[', '#']));
+        let goes_on = || self.steps.iter().filter(is_inside).any(|inner| self.is_current(inner));
+        step.ended_at.is_some() && !self.is_parked() && !goes_on()
     }
 
     fn entry(&mut self, entry: Entry, at: Time) {
@@ -167,10 +183,14 @@ impl Fold {
             }
             EntryType::WorkflowStopping => {
                 self.life = Life::Stopping;
+                self.stopped = true;
                 self.failure = entry.error;
                 self.paused = false;
             }
-            EntryType::WorkflowUndoing => self.life = Life::Undoing,
+            EntryType::WorkflowUndoing => {
+                self.life = Life::Undoing;
+                self.stopped = true;
+            }
             EntryType::WorkflowParked => {
                 self.life = Life::Parked;
                 self.failure = entry.error;
@@ -178,6 +198,7 @@ impl Fold {
             EntryType::WorkflowPaused => self.paused = true,
             EntryType::WorkflowResumed => {
                 self.paused = false;
+                self.stopped = false;
                 self.life = Life::Running;
                 self.failure = None;
                 self.ended_at = None;

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::engine::api::Undelivered;
 use crate::id::InstanceId;
-use crate::machine::{Failure, Time};
+use crate::machine::{Failure, Kind, Time};
 
 pub use fold::{Fold, StepInstance, StepState, Waits};
 pub use shape::{Error as ShapeError, Hooks, Shape, Step, static_path};
@@ -156,7 +156,7 @@ pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, unde
             view.looped.entry(static_path(&step.path)).or_default().push(step);
         }
     }
-    let steps = view.steps(&shape.steps, false);
+    let steps = view.steps(&shape.steps, Place { in_loop: false, is_over: fold.has_stopped() });
     let undo = view.unlisted();
     let started = fold.started.as_ref();
     let (error, error_name) = failure_texts(fold.failure.as_ref());
@@ -194,6 +194,14 @@ fn failure_texts(failure: Option<&Failure>) -> (String, &str) {
     failure.map_or((String::new(), ""), |failure| (failure.to_string(), failure.name.as_ref()))
 }
 
+/// What is around a step.
+#[derive(Clone, Copy)]
+struct Place {
+    in_loop: bool,
+    /// Nothing begins here any more.
+    is_over: bool,
+}
+
 struct View<'a, 's> {
     instance: InstanceId,
     shape: &'a Shape,
@@ -207,25 +215,34 @@ struct View<'a, 's> {
 }
 
 impl<'a> View<'a, '_> {
-    fn steps(&mut self, steps: &'a [Step], in_loop: bool) -> Vec<StepPart<'a>> {
-        steps.iter().map(|step| self.step(step, in_loop)).collect()
+    fn steps(&mut self, steps: &'a [Step], place: Place) -> Vec<StepPart<'a>> {
+        // Of a switch: the case that was taken. Inside a loop each round takes its own.
+        let taken = steps.iter().find(|step| !place.in_loop && self.fold.step(&step.path).is_some()).and_then(|step| step.case);
+        let is_over = |step: &Step| place.is_over || (step.case.is_some() && taken.is_some() && step.case != taken);
+        steps.iter().map(|step| self.step(step, Place { is_over: is_over(step), ..place })).collect()
     }
 
-    fn step(&mut self, step: &'a Step, in_loop: bool) -> StepPart<'a> {
+    fn step(&mut self, step: &'a Step, place: Place) -> StepPart<'a> {
         let fold = self.fold;
+        let Place { in_loop, is_over } = place;
         let own = fold.step(&step.path).filter(|_| !in_loop);
         let instances = in_loop.then(|| self.looped.remove(&step.path).unwrap_or_default());
         for instance in own.into_iter().chain(instances.iter().flatten().copied()) {
             self.seen += 1;
             self.note_current(instance);
         }
-        let progress = match &instances {
+        let mut progress = match &instances {
             None => self.progress(own),
             Some(instances) => self.summary(instances),
         };
+        if is_over && progress.state == StepState::Pending.word() {
+            progress.state = StepState::Skipped.word();
+        }
         let instances = instances.map(|instances| instances.into_iter().map(|instance| self.instance_part(instance)).collect());
         let is_loop = matches!(step.kind.as_str(), "each" | "repeat");
-        let inner = self.steps(&step.steps, in_loop || is_loop);
+        let inner =
+            Place { in_loop: in_loop || is_loop, is_over: is_over || (!step.steps.is_empty() && own.is_some_and(|own| fold.is_over(own))) };
+        let inner = self.steps(&step.steps, inner);
         StepPart {
             step_instance_id: if in_loop { String::new() } else { self.instance.step(&step.path).prefixed() },
             definition: StepDefinition { class: &step.class, r#type: &step.kind, steps: inner },
@@ -295,7 +312,8 @@ impl<'a> View<'a, '_> {
     }
 
     fn note_current(&mut self, step: &StepInstance) {
-        if self.fold.is_current(step) {
+        let waits_for_person = self.waits_for_person(step);
+        if waits_for_person || self.fold.is_current(step) {
             let kind = self.shape.step_type(&step.path);
             let stuck = self.stuck.iter().find(|(path, _)| *path == step.path).map(|(_, reason)| reason.as_str());
             self.current.push(Current {
@@ -303,8 +321,25 @@ impl<'a> View<'a, '_> {
                 path: step.path.clone(),
                 r#type: kind.to_owned(),
                 state: self.fold.state_of(step).word(),
-                waits_for: waits_for(step, stuck),
+                waits_for: if waits_for_person { "a person: retry, undo or fail".to_owned() } else { waits_for(step, stuck) },
             });
+        }
+    }
+
+    /// Whether a step of a parked instance has failed and nothing took its failure.
+    fn waits_for_person(&self, step: &StepInstance) -> bool {
+        if !self.fold.is_parked() || step.state != StepState::Failed || self.fold.has_ended_around(step) {
+            return false;
+        }
+        match self.shape.node(&step.path).map(|node| (&node.kind, &node.caught)) {
+            Some((Kind::Undo(_), _)) => true,
+            Some((Kind::Task(_), caught)) => {
+                let is_caught = step.failure.as_ref().is_some_and(|failure| caught.takes(&failure.name));
+                !is_caught && !self.fold.has_stopped()
+            }
+            Some(_) => false,
+            // Without the definition nobody can say which failures it takes.
+            None => step.attempts > 0 && (!self.fold.has_stopped() || step.path.ends_with("/undo")),
         }
     }
 }
@@ -321,7 +356,6 @@ fn waits_for(step: &StepInstance, stuck: Option<&str>) -> String {
         Some(Waits::Event { name, value: Some(value) }) => format!("the event {name} with `{value}`"),
         Some(Waits::Event { name, value: None }) => format!("the event {name}"),
         Some(Waits::Until(time)) => format!("{time}"),
-        None if step.state == StepState::Failed => "a person: retry, undo or fail".to_owned(),
         None => String::new(),
     }
 }

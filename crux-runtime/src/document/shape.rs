@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::machine::{Definition, Kind};
+use crate::machine::{Definition, Kind, Node};
 
 /// The steps of one version of one workflow.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Shape {
     pub steps: Vec<Step>,
     /// Step types of paths without element and round numbers, also of what the document does not list (undo steps).
     types: HashMap<String, String>,
+    /// By path without numbers; empty if this binary does not have the definition.
+    nodes: HashMap<&'static str, &'static Node>,
 }
 
 /// Routing keys; `""` for none.
@@ -34,6 +36,8 @@ pub struct Step {
     pub kind: String,
     /// The step struct's name, or `""`.
     pub class: String,
+    /// Directly inside a switch: which of its cases it belongs to.
+    pub case: Option<u32>,
     pub steps: Vec<Step>,
 }
 
@@ -58,6 +62,8 @@ struct Written {
     #[serde(default)]
     class: String,
     #[serde(default)]
+    case: Option<u32>,
+    #[serde(default)]
     steps: Vec<Written>,
 }
 
@@ -67,13 +73,20 @@ impl Shape {
         let Document { hooks, steps } = serde_json::from_str(document)?;
         let steps = place(steps, "");
         let mut types = HashMap::new();
+        let mut nodes = HashMap::new();
         for node in definition.into_iter().flat_map(|definition| definition.nodes) {
+            nodes.insert(node.path, node);
             if let Kind::Task(task) | Kind::Undo(task) = &node.kind {
                 types.insert(node.path.to_owned(), task.contract.step_type.to_owned());
             }
         }
         note_types(&steps, &mut types);
-        Ok(Self { hooks, steps, types })
+        Ok(Self { hooks, steps, types, nodes })
+    }
+
+    /// What the definition says of the step at `path`, if this binary has it.
+    pub(super) fn node(&self, path: &str) -> Option<&'static Node> {
+        if path.contains(['[', '#']) { self.nodes.get(static_path(path).as_str()).copied() } else { self.nodes.get(path).copied() }
     }
 
     /// The step type or verb of the step at `path`, which may have element and round numbers; `""` if it is not known.
@@ -84,10 +97,10 @@ impl Shape {
 }
 
 fn place(steps: Vec<Written>, parent: &str) -> Vec<Step> {
-    let place_one = |Written { id, kind, class, steps }| {
+    let place_one = |Written { id, kind, class, case, steps }| {
         let path = if parent.is_empty() { id.clone() } else { format!("{parent}/{id}") };
         let steps = place(steps, &path);
-        Step { path, id, kind, class, steps }
+        Step { path, id, kind, class, case, steps }
     };
     steps.into_iter().map(place_one).collect()
 }

@@ -6,6 +6,8 @@ use super::*;
 use crate::journal::Row;
 use crate::store::{Status, Stored};
 
+mod skipped;
+
 pub(crate) fn instance() -> InstanceId {
     InstanceId([7; 16])
 }

@@ -1,8 +1,9 @@
 //! The doors: what comes from outside is checked, translated, and given to the engine; what the engine answers is translated back. REST
-//! and WebSocket know nothing of each other; what both need stands here and in `follow`, `problem` and `json`. Nothing in here decides
+//! and WebSocket know nothing of each other; what both need stands here and in `follow`, `identity`, `problem` and `json`. Nothing in here decides
 //! what happens to an instance.
 
 pub(crate) mod follow;
+pub(crate) mod identity;
 pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod requests;

@@ -26,20 +26,9 @@ use axum::routing::{MethodRouter, any, get, post};
 use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::identity::Role;
 use super::problem::{Kind, Problem};
 use super::{Shared, websocket};
-
-/// What somebody must be allowed to do for a route. All are allowed everything while the server answers on loopback only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Anybody may ask.
-    Anybody,
-    Start,
-    Read,
-    Complete,
-    Operate,
-    Admin,
-}
 
 /// One route.
 pub(crate) struct Route {

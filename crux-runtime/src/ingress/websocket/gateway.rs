@@ -17,6 +17,7 @@ use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send};
 use crate::engine::api::Start;
 use crate::id::InstanceId;
 use crate::ingress::follow::{Follow, until_ended};
+use crate::ingress::identity::Identity;
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::requests::{self, CompletionBody, EventBody};
 use crate::ingress::{Shared, json as parse};
@@ -30,7 +31,7 @@ const MAX_SUBSCRIPTIONS: usize = 1000;
 /// Messages that wait to be written.
 const QUEUE: usize = 64;
 
-const TYPES: [&str; 5] = ["subscribe", "unsubscribe", "event", "start", "complete_step"];
+const TYPES: [&str; 6] = ["auth", "subscribe", "unsubscribe", "event", "start", "complete_step"];
 
 #[derive(Deserialize)]
 struct Envelope {
@@ -140,6 +141,8 @@ impl Gateway {
         let ingress = self.ingress.clone();
         let id = envelope.id;
         match envelope.r#type.as_str() {
+            // With whatever it proves: clients that begin with it work, and hear what they may do.
+            "auth" => self.answer_in_task(id, async { Ok(json!(Identity::local())) }),
             "subscribe" => {
                 // Not in a task: an `unsubscribe` that follows must find it.
                 if let Err(problem) = self.subscribe(&id, text).await {

@@ -13,6 +13,7 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use futures_util::SinkExt;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::follow::Follow;
 use super::problem::{Kind, Problem};
@@ -46,6 +47,9 @@ mod code {
 struct WsQuery {
     workflow_id: Option<String>,
     after: Option<Seq>,
+    /// Sent by clients that know servers which ask for it; nobody reads it here.
+    #[serde(rename = "token")]
+    _token: Option<IgnoredAny>,
 }
 
 pub(super) async fn connect(
@@ -55,7 +59,7 @@ pub(super) async fn connect(
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let WsQuery { workflow_id, after } = query(&uri)?;
+    let WsQuery { workflow_id, after, .. } = query(&uri)?;
     let upgrade = upgrade
         .map_err(|rejection| Problem::new(Kind::InvalidRequest, format!("this route speaks WebSocket: {}", rejection.body_text())))?;
     ingress.check_open()?;

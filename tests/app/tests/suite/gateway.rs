@@ -17,6 +17,18 @@ async fn answers_repeat_the_id_of_their_request() {
     }
 }
 
+/// Clients that know servers with passwords begin like this.
+#[tokio::test]
+async fn whoever_authenticates_first_hears_who_they_are_and_goes_on() {
+    let server = server("");
+    let mut socket = Socket::open(&server, "?token=abc").await;
+    let answer = socket.ask(&json!({"type": "auth", "id": 1, "client_id": "shop", "key": "secret"})).await;
+    let roles = ["start", "read", "complete", "operate", "admin"];
+    assert_eq!(answer, json!({"type": "answer", "id": 1, "ok": true, "data": {"client_id": "", "authenticated": false, "roles": roles}}));
+    let started = socket.ask(&json!({"type": "start", "id": 2, "workflow": "double", "input": {"number": 1}, "wait": "30s"})).await;
+    assert_eq!(started["data"]["status"], "completed");
+}
+
 #[tokio::test]
 async fn wrong_requests_are_answered_and_the_socket_stays_open() {
     let server = server("");

@@ -14,10 +14,15 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
             let Verb::Work(work) = &step.verb else { return };
             if let Some(Undo::By(undo)) = &work.undo {
                 let name = undo.type_name.value.as_str();
-                retry_of_once(folder, name, undo.retry.as_ref(), undo.timeout.as_ref(), undo.type_name.span, false, sink);
+                let help = "an undo takes no `key`: leave `retry` out, so that a person decides when the outcome is unknown; or, if the \
+                            receiver knows a second attempt by the task's `key`, say `effect: idempotent` in the contract";
+                retry_of_once(folder, name, undo.retry.as_ref(), undo.timeout.as_ref(), undo.type_name.span, help, sink);
             }
-            let name = work.type_name.value.as_str();
-            retry_of_once(folder, name, work.retry.as_ref(), work.timeout.as_ref(), work.type_name.span, work.key.is_some(), sink);
+            if work.key.is_none() {
+                let name = work.type_name.value.as_str();
+                let help = "give the step a `key` by which the receiver knows the second attempt, or leave `retry` out";
+                retry_of_once(folder, name, work.retry.as_ref(), work.timeout.as_ref(), work.type_name.span, help, sink);
+            }
         });
         without_undo(&workflow.steps, false, folder, sink);
     }
@@ -29,17 +34,17 @@ fn retry_of_once(
     retry: Option<&crate::model::Retry>,
     timeout: Option<&crate::model::Timeout>,
     name: crate::source::Span,
-    keyed: bool,
+    help: &str,
     sink: &mut Sink,
 ) {
     let Some(contract) = folder.contracts.get(step_type) else { return };
-    if contract.effect != EffectKind::Once || keyed || policy::merge(contract, retry, timeout).attempts < 2 {
+    if contract.effect != EffectKind::Once || policy::merge(contract, retry, timeout).attempts < 2 {
         return;
     }
     let span = retry.map_or(name, |retry| retry.span);
     let message = format!("`{step_type}` has `effect: once` and is retried without a `key`: a second attempt may do it twice");
     let diagnostic = Diagnostic::error(codes::RETRY_OF_ONCE, span, message).other(contract.span, "its contract");
-    sink.push(diagnostic.help("give the step a `key` by which the receiver knows the second attempt, or leave `retry` out"));
+    sink.push(diagnostic.help(help));
 }
 
 /// `after` says whether something behind these steps can fail.

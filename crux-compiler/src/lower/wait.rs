@@ -104,7 +104,14 @@ impl Walk<'_, '_> {
             self.sink.push(diagnostic.help(help));
             return None;
         }
-        self.checker().check(known, &found.ty)
+        let mut checker = self.checker();
+        let value = checker.infer(known, Some(&found.ty))?;
+        if value.ty.is_optional() {
+            let help = "wait only where it is there, and give it a default that is then never used: `when: has(x)` on the `wait`, and `(x ?? \"\")` here";
+            checker.absent(&value, known.span, "an event is found by what is there", help);
+            return None;
+        }
+        checker.coerce(value, known.span, &found.ty)
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crux_runtime::machine::Time;
 use crux_runtime::store::redis::{Options, Redis};
-use crux_runtime::store::{Append, Appended, Error, Settled, Store};
+use crux_runtime::store::{Append, Appended, Error, Membership, Settled, Store};
+use tokio::sync::watch;
 
 use super::{eventually, open, options, shared};
 use crate::bed::{assert_rows, done, id, next, one, start};
@@ -16,6 +17,11 @@ fn quick() -> Options {
 async fn departures(store: &Redis, more_than: u64) -> u64 {
     let ask = async || Some(store.membership().borrow().departures).filter(|departures| *departures > more_than);
     eventually("nobody notices that a node is gone", ask).await
+}
+
+async fn holds(membership: &mut watch::Receiver<Membership>, wanted: bool) {
+    let waiting = membership.wait_for(|membership| membership.holds == wanted);
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -90,7 +96,7 @@ async fn a_node_that_was_taken_for_dead_writes_nothing_and_comes_back_as_another
     let answer = one(&a, late.clone()).await;
     if membership.borrow().departures == 0 {
         assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
-        membership.changed().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), membership.changed()).await.unwrap().unwrap();
     }
     // The same append again, as another node: what it carried before is anybody's, also its own.
     assert!(matches!(one(&a, late.clone()).await, Ok(Appended::Carried)));
@@ -110,11 +116,11 @@ async fn a_node_says_that_it_cannot_renew_before_its_lease_is_over() {
     let mut membership = store.membership();
     let died = std::time::Instant::now();
     server.kill();
-    membership.wait_for(|membership| !membership.holds).await.unwrap();
+    holds(&mut membership, false).await;
     assert!(died.elapsed() < lease, "{:?}", died.elapsed());
     assert!(matches!(one(&store, next(id(1), 2)).await, Err(Error::Unavailable(_))));
     server.restart();
-    membership.wait_for(|membership| membership.holds).await.unwrap();
+    holds(&mut membership, true).await;
     done(&store, vec![next(id(1), 2)]).await;
     assert_rows(&store, id(1), 2).await;
 }

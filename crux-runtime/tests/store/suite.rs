@@ -30,6 +30,7 @@ macro_rules! suite {
             lists_are_newest_first_filtered_and_in_pages
             settling_clears_the_mark_unless_the_journal_has_grown
             unsettled_instances_come_in_pages_by_id
+            instances_that_crowd_in_one_partition_come_in_pages_too
             due_instances_come_in_pages_earliest_first
             an_append_with_nothing_to_do_is_settled_at_once
             subscribers_are_found_by_value_and_by_any
@@ -258,6 +259,31 @@ pub async fn unsettled_instances_come_in_pages_by_id(bed: &Bed) {
         }
     }
     assert_eq!(seen, (1..=25).filter(|n| *n != 13).map(id).collect::<Vec<_>>());
+}
+
+pub async fn instances_that_crowd_in_one_partition_come_in_pages_too(bed: &Bed) {
+    let store = (bed.open)().await;
+    let id = |n: u64| if n.is_multiple_of(8) { id(n) } else { requested(n, "same") };
+    done(&*store, (1..=80).map(|n| start(id(n))).collect()).await;
+    let all: Vec<InstanceId> = (1..=80).map(id).collect();
+    for limit in [1, 9, 1000] {
+        let mut seen = Vec::new();
+        loop {
+            let page = store.unsettled(seen.last().copied(), limit).await.unwrap();
+            seen.extend(&page);
+            if page.len() < limit {
+                break;
+            }
+        }
+        assert_eq!(seen, all, "{limit} at a time");
+    }
+    let mut listed = Vec::new();
+    while listed.len() < 80 {
+        let filter = Filter { after: listed.last().copied(), limit: 10, ..Filter::default() };
+        listed.extend(store.list(filter).await.unwrap().iter().map(|record| record.instance));
+    }
+    listed.reverse();
+    assert_eq!(listed, all);
 }
 
 pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {

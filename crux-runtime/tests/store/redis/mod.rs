@@ -49,6 +49,10 @@ mod single {
 mod cluster {
     use std::sync::OnceLock;
 
+    use crux_runtime::store::Error;
+    use crux_runtime::store::redis::Options;
+
+    use crate::bed::{assert_rows, id, one, start};
     use crate::redis_server::Cluster;
 
     fn shared() -> String {
@@ -57,6 +61,16 @@ mod cluster {
     }
 
     crate::suite! { super::bed(shared()) }
+
+    #[tokio::test]
+    async fn what_is_so_on_each_master_is_known() {
+        let options = Options { require_durable: true, wait_replicas: 1, ..super::options(shared()) };
+        let store = super::open(options).await;
+        // No master has a replica.
+        let answer = one(&store, start(id(1))).await;
+        assert!(matches!(&answer, Err(Error::Unavailable(text)) if text.contains("0 of 1 replicas")), "{answer:?}");
+        assert_rows(&store, id(1), 1).await;
+    }
 }
 
 /// Waits for what must come soon.

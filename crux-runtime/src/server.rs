@@ -14,9 +14,12 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::app::App;
+use crate::bus::Bus;
 use crate::bus::local::{self, Local};
-use crate::config::{Config, StoreKind};
+use crate::bus::rabbitmq::{self, RabbitMq};
+use crate::config::{BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
+use crate::ingress::broker::BrokerDoor;
 use crate::ingress::{Ingress, Settings, rest, shapes};
 use crate::live::Hub;
 use crate::store::memory::{Memory, NoFaults};
@@ -47,6 +50,8 @@ pub enum Error {
     #[error(transparent)]
     Services(#[from] local::Error),
     #[error(transparent)]
+    Broker(#[from] rabbitmq::Problem),
+    #[error(transparent)]
     Engine(#[from] engine::OpenError),
     #[error("signals cannot be heard: {0}")]
     Signals(std::io::Error),
@@ -72,11 +77,12 @@ impl Server {
         let workers = WorkerManager::new(&app.steps, &config.workers)?;
         let options = engine_options(config);
         let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
+        let (bus, rabbitmq) = open_bus(&app, config, &services).await?;
         let store = open_store(config).await?;
         let shapes = shapes::Shapes::new(&app);
-        let engine = Engine::open(app, store, services.clone(), workers, Hub::default(), options).await?;
-        if config.rabbitmq.is_some() {
-            warn!("`rabbitmq` is set, and this version gives tasks to services by HTTP (`services.<name>.steps`): it is not used");
+        let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
+        if let Some(rabbitmq) = rabbitmq {
+            rabbitmq.consume(Arc::new(BrokerDoor::new(engine.clone())));
         }
         if config.redis.is_some() && config.store.kind != StoreKind::Redis {
             warn!("`redis` is set, and `store.kind` is not `redis`: it is not used");
@@ -114,6 +120,7 @@ impl Server {
         let _ = stop.send(true);
         let ending = async {
             tokio::join!(ingress.engine.workers().drain(limit), ingress.engine.shutdown(limit));
+            ingress.engine.bus().close().await;
             // Answers to what was taken before go out before the process ends.
             let _ = listening.await;
         };
@@ -163,6 +170,24 @@ fn redis_options(config: &Config) -> redis::Options {
         alone: true,
         require_durable: config.store.require_durable,
         wait_replicas: config.store.wait_replicas,
+    }
+}
+
+/// The bus, and the one over RabbitMQ once more if it is that: it also brings messages.
+async fn open_bus(app: &App, config: &Config, services: &Arc<Local>) -> Result<(Arc<dyn Bus>, Option<Arc<RabbitMq>>), Error> {
+    match config.bus {
+        BusKind::Local => {
+            services.warn_of_unserved(app);
+            if config.rabbitmq.is_some() {
+                warn!("`rabbitmq` is set and not used: for tasks over RabbitMQ set `bus: rabbitmq` too");
+            }
+            Ok((services.clone(), None))
+        }
+        BusKind::Rabbitmq => {
+            let options = config.rabbitmq.clone().unwrap_or_default().options();
+            let rabbitmq = Arc::new(RabbitMq::open(app, options, services.clone()).await?);
+            Ok((rabbitmq.clone(), Some(rabbitmq)))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The test kit: the built binary as a process that can be killed, services that do as they are told, and clients that others wrote.
 //! Shared by the test files of several packages, so that not everything is used everywhere.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 pub mod http;
 pub mod redis;

@@ -19,7 +19,7 @@ struct Body<'a> {
 }
 
 /// `key` is the task's [`Task::key`].
-pub(super) fn task_body(task: &Task, key: &str) -> Result<Vec<u8>, serde_json::Error> {
+pub(in crate::bus) fn task_body(task: &Task, key: &str) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&Body {
         workflow_id: task.instance,
         step_id: task.step_id(),

@@ -108,13 +108,21 @@ impl Local {
         for service in services {
             this.attach(app, service, max_result_bytes, &runtime)?;
         }
-        let is_unserved = |contract: &&&crate::machine::Contract| {
-            matches!(contract.runs, Runs::Service { .. }) && !this.by_type.contains_key(contract.step_type)
-        };
+        Ok(this)
+    }
+
+    /// Says of which step types the tasks wait for a service, if nobody else takes them.
+    pub fn warn_of_unserved(&self, app: &App) {
+        let is_unserved =
+            |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { .. }) && !self.serves(contract.step_type);
         for contract in app.contracts.iter().filter(is_unserved) {
             tracing::warn!(step_type = contract.step_type, "no service is configured for the step type: its tasks wait for one");
         }
-        Ok(this)
+    }
+
+    /// Whether a service here gets the tasks of that step type.
+    pub fn serves(&self, step_type: &str) -> bool {
+        self.by_type.contains_key(step_type)
     }
 
     fn attach(&mut self, app: &App, service: Service, max_result_bytes: usize, runtime: &Handle) -> Result<(), Error> {

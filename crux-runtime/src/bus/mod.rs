@@ -1,7 +1,7 @@
 //! The bus: how tasks reach services and how hooks and emitted events leave. It knows tasks and messages, not the engine.
 //!
 //! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by `answer`, and messages are posted to
-//! those that listen (`listeners`, `pattern`).
+//! those that listen (`listeners`, `pattern`). [`rabbitmq`] publishes to a broker and consumes what comes back.
 
 pub(crate) mod answer;
 mod body;
@@ -9,7 +9,10 @@ mod listeners;
 pub mod local;
 mod pattern;
 mod push;
+pub mod rabbitmq;
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -51,4 +54,70 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Shown in `/health`: whether it works, and if not why.
     fn health(&self) -> Result<(), String>;
+
+    /// Why what it has taken is not out yet — tasks of that step type, or hooks and events; `None`: nothing holds them up.
+    fn delay(&self, _step_type: Option<&str>) -> Option<String> {
+        None
+    }
+
+    /// Why nothing new should be started that needs the bus: what it has taken already does not get out.
+    fn congestion(&self) -> Option<String> {
+        None
+    }
+
+    /// Shown in `/metrics`.
+    fn figures(&self) -> Vec<Figure> {
+        Vec::new()
+    }
+
+    /// Takes in nothing more, and ends when what was given to it is out. What is not out when the process ends comes again.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// One figure at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figure {
+    /// `bus_published`; the same for all figures that differ in the routing key only, which stand together.
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: FigureKind,
+    pub value: u64,
+    /// What it is about, if not everything.
+    pub routing_key: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FigureKind {
+    Counter,
+    Gauge,
+}
+
+/// A message that a broker brought.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    pub routing_key: String,
+    pub message_id: Option<String>,
+    /// As it was sent; may be empty, or nonsense.
+    pub traceparent: String,
+    pub body: Bytes,
+}
+
+/// What became of a message that a broker brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is durable, or it changes nothing: the broker may forget it.
+    Done,
+    /// It will never be of use; the reason is for people.
+    Refused(String),
+    /// Not now.
+    Later(String),
+    /// The process stops: another one should have it.
+    Closing,
+}
+
+/// Where messages of a broker go.
+pub trait Door: Send + Sync + 'static {
+    fn take<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Taken>;
 }

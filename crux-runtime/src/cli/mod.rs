@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod serve;
 mod show;
+mod topology;
 mod watch;
 
 use std::path::PathBuf;
@@ -85,6 +86,7 @@ enum Command {
     Cancel(commands::Cancel),
     Retry(commands::Retry),
     Config(commands::ShowConfig),
+    Topology(topology::Topology),
     Completions(commands::Completions),
 }
 
@@ -123,6 +125,7 @@ fn run(cli: Cli, app: App, whole: clap::Command) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(app, &common),
         Command::Completions(completions) => completions.run(whole),
         Command::Config(show) => show.run(&common),
+        Command::Topology(topology) => topology.run(&app, &common),
         Command::Start(start) => client::block_on(start.run(&common)),
         Command::Status(status) => client::block_on(status.run(&common)),
         Command::List(list) => client::block_on(list.run(&common)),

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bus::rabbitmq;
+
 pub use load::{Error, Sources, load};
 pub use redis::Redis;
 pub use units::{Size, Span};
@@ -24,6 +26,7 @@ pub struct Config {
     /// Where the store is, if its kind is `redis`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
+    pub bus: BusKind,
     /// Services by name. One with `steps` gets its tasks by HTTP, one with `listens_to` hooks and emitted events.
     pub services: BTreeMap<String, Service>,
     /// How many attempts of step structs run side by side.
@@ -32,7 +35,7 @@ pub struct Config {
     pub log: Log,
     /// Texts that expressions read as `config.NAME`.
     pub config: BTreeMap<String, String>,
-    /// Read so that files of gateways which publish to RabbitMQ load unchanged.
+    /// Of `bus: rabbitmq`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<Rabbitmq>,
 }
@@ -98,6 +101,16 @@ pub enum StoreKind {
     Redis,
     /// Gone when the process ends.
     Memory,
+}
+
+/// How tasks reach services that are not attached by HTTP, and how hooks and emitted events leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BusKind {
+    /// Not at all.
+    #[default]
+    Local,
+    Rabbitmq,
 }
 
 /// A service: somebody that works on tasks, or that Crux asks something.
@@ -179,14 +192,54 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rabbitmq {
     pub url: String,
     pub exchange: String,
+    /// How often a message is published again that a queue did not take, before the instance shows it.
     pub max_retries: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_delay: Option<Span>,
+    /// Before the first of these.
+    pub retry_delay: Span,
+    /// With what the names of the queues begin that this app consumes.
+    pub prefix: String,
+    /// Messages published and not confirmed.
+    pub window: usize,
+    /// Messages that wait to be published.
+    pub queue: usize,
+    /// Deliveries taken and not acknowledged, of each queue.
+    pub prefetch: u16,
+}
+
+impl Default for Rabbitmq {
+    fn default() -> Self {
+        let rabbitmq::Options { url, exchange, prefix, max_retries, retry_delay, window, queue, prefetch } = rabbitmq::Options::default();
+        Self { url, exchange, prefix, max_retries, retry_delay: Span(retry_delay), window, queue, prefetch }
+    }
+}
+
+impl Rabbitmq {
+    pub(crate) fn options(&self) -> rabbitmq::Options {
+        let Self { url, exchange, prefix, max_retries, retry_delay, window, queue, prefetch } = self.clone();
+        rabbitmq::Options { url, exchange, prefix, max_retries, retry_delay: retry_delay.0, window, queue, prefetch }
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        rabbitmq::connection::address(&self.url).map_err(|text| Problem::new("rabbitmq.url", text))?;
+        for (key, name) in [("rabbitmq.exchange", &self.exchange), ("rabbitmq.prefix", &self.prefix)] {
+            let is_name =
+                (1..=100).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+            if !is_name {
+                return Err(Problem::new(key, format!("`{name}` is no name: use 1 to 100 letters, digits, `_`, `-` and `.`")));
+            }
+        }
+        for (key, value) in [("window", self.window), ("queue", self.queue), ("prefetch", usize::from(self.prefetch))] {
+            if value == 0 || value > 1_000_000 {
+                return Err(Problem::new(format!("rabbitmq.{key}"), "must be at least 1, and at most 1000000"));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Config {
@@ -216,6 +269,9 @@ impl Config {
         }
         for (name, service) in &self.services {
             service.check().map_err(|text| Problem::new(format!("services.{name}"), text))?;
+        }
+        if let Some(rabbitmq) = &self.rabbitmq {
+            rabbitmq.check()?;
         }
         self.one_service_per_step()
     }

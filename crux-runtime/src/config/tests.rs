@@ -54,7 +54,21 @@ fn the_gateways_file_loads_unchanged() {
     assert_eq!(config.server.port, 8080);
     assert_eq!(config.services["image"].address().as_deref(), Some("http://localhost:8000/"));
     let rabbitmq = config.rabbitmq.unwrap();
-    assert_eq!((rabbitmq.max_retries, rabbitmq.retry_delay), (3, Some(Span(Duration::from_secs(5)))));
+    assert_eq!((rabbitmq.max_retries, rabbitmq.retry_delay), (3, Span(Duration::from_secs(5))));
+    assert_eq!((rabbitmq.url.as_str(), rabbitmq.exchange.as_str()), ("amqp://guest:guest@localhost:5672/", "workflow_exchange"));
+}
+
+#[test]
+fn settings_of_the_broker_that_make_no_sense_are_named() {
+    assert_eq!(read("bus: rabbitmq").unwrap().bus, BusKind::Rabbitmq);
+    let error = read("bus: kafka").unwrap_err();
+    assert!(error.starts_with("crux.yaml:1:6: bus: unknown variant `kafka`, expected `local` or `rabbitmq`"), "{error}");
+    let error = read("rabbitmq: { url: 'http://guest:hunter2@localhost/' }").unwrap_err();
+    assert!(error.contains("rabbitmq.url: not an address like amqp://") && !error.contains("hunter2"), "{error}");
+    let error = read("rabbitmq: { exchange: '' }").unwrap_err();
+    assert!(error.contains("rabbitmq.exchange: `` is no name"), "{error}");
+    let error = read("rabbitmq: { window: 0 }").unwrap_err();
+    assert!(error.contains("rabbitmq.window: must be at least 1"), "{error}");
 }
 
 #[test]

@@ -134,7 +134,7 @@ impl Core {
             let names = self.app.workflows.iter().map(|workflow| workflow.definition.workflow);
             return Err(Error::UnknownWorkflow { hint: crate::router::hint(&start.workflow, names), name: start.workflow });
         };
-        self.admit()?;
+        self.admit(workflow.definition)?;
         let request = request_key(&start);
         let random = random().map_err(|text| Error::Broken(machine::Failure::new(machine::Failure::ERROR, text)))?;
         let id = InstanceId::new(self.clock.now(), random, start.request_id.as_deref());
@@ -165,7 +165,7 @@ impl Core {
     }
 
     /// Whether the door is open for starts.
-    fn admit(&self) -> Result<(), Error> {
+    fn admit(&self, definition: &machine::Definition) -> Result<(), Error> {
         if self.is_closing() {
             return Err(Error::ShuttingDown);
         }
@@ -173,6 +173,12 @@ impl Core {
         if under_way >= u64::try_from(self.options.max_unsettled).unwrap_or(u64::MAX) {
             self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Overloaded { reason: format!("{under_way} instances have work under way"), retry_after_s: 1 });
+        }
+        if definition.needs_bus()
+            && let Some(reason) = self.bus.congestion()
+        {
+            self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Overloaded { reason, retry_after_s: 1 });
         }
         if self.disk_low.load(Ordering::Relaxed) {
             self.stats.overloaded.fetch_add(1, Ordering::Relaxed);

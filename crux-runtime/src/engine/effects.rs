@@ -18,6 +18,9 @@ use crate::machine::{Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open,
 use crate::store::{Seq, Subscription};
 use crate::worker::task::{Report, Reported, Task};
 
+/// A task that the bus has taken is not offered to it again before it has answered; nor is it forgotten if it never does.
+const LONGEST_SILENCE_MS: u64 = 24 * 3600 * 1000;
+
 impl Shard {
     /// The effects of a row that has just become durable.
     pub(super) fn carry_out(&mut self, id: InstanceId, seq: Seq, effects: Vec<Effect>, now: Time) {
@@ -327,11 +330,11 @@ impl Entry {
         task
     }
 
-    /// The task is being offered again: not before the next answer, or a minute.
+    /// The task is being offered again: not before the next answer, which the bus owes.
     fn put_off(&mut self, seq: Seq, n: u32, now: Time) {
         for outstanding in self.outstanding.iter_mut().filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)) {
             if let Pending::Task { stuck: Some(stuck), .. } = &mut outstanding.what {
-                stuck.again_at = now.plus_ms(60_000);
+                stuck.again_at = now.plus_ms(LONGEST_SILENCE_MS);
             }
         }
     }

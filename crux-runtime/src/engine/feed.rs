@@ -10,7 +10,7 @@ use super::api::{Command, Completed, Completion, Error, Progress, ProgressKind, 
 use super::entry::{Answer, Delivery, Entry, Input, Pending, Reply};
 use super::shard::answer;
 use crate::machine::{
-    AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, StepEvent, StepHappened, TaskState, Time, Timer, Why,
+    AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, Runs, StepEvent, StepHappened, TaskState, Time, Timer, Why,
 };
 use crate::worker::task::{Report, Reported};
 
@@ -328,6 +328,14 @@ impl Feed<'_> {
             match &outstanding.what {
                 Pending::Task { path, stuck: Some(stuck), .. } => {
                     undelivered.tasks.push((definition.path_text(path).into_owned(), stuck.reason.clone()));
+                }
+                Pending::Task { path, stuck: None, .. } => {
+                    let contract = definition
+                        .task(path.node)
+                        .map(|task| task.contract)
+                        .filter(|contract| matches!(contract.runs, Runs::Service { .. }));
+                    let reason = contract.and_then(|contract| self.core.bus.delay(Some(contract.step_type)));
+                    undelivered.tasks.extend(reason.map(|reason| (definition.path_text(path).into_owned(), reason)));
                 }
                 Pending::Message { routing_key, stuck: Some(reason) } => undelivered.messages.push((*routing_key, reason.clone())),
                 _ => {}

@@ -32,7 +32,8 @@ impl Publish {
         let mut tries = 0;
         while let Err(reason) = self.offer().await {
             waiting.count();
-            if tries == 0 {
+            // What is wrong with the bus as a whole it says itself, once.
+            if tries == 0 && self.core.bus.delay(None).is_none() {
                 warn!(%instance, routing_key = self.message.routing_key, reason, "a message is not out; trying again until it is");
             }
             let not_out = Message::NotOut { instance, seq, n, reason };

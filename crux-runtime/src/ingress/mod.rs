@@ -2,6 +2,7 @@
 //! and WebSocket know nothing of each other; what both need stands here and in `follow`, `identity`, `problem` and `json`. Nothing in here decides
 //! what happens to an instance.
 
+pub(crate) mod broker;
 pub(crate) mod follow;
 pub(crate) mod identity;
 pub(crate) mod json;

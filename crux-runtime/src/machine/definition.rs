@@ -342,6 +342,17 @@ pub struct EventType {
 }
 
 impl Definition {
+    /// Whether anything of it leaves by the bus.
+    pub fn needs_bus(&self) -> bool {
+        let Hooks { on_start, on_complete, on_failure } = &self.hooks;
+        let leaves = |node: &Node| match &node.kind {
+            Kind::Task(task) | Kind::Undo(task) => matches!(task.contract.runs, Runs::Service { .. }),
+            Kind::Emit => true,
+            _ => false,
+        };
+        on_start.is_some() || on_complete.is_some() || on_failure.is_some() || self.nodes.iter().any(leaves)
+    }
+
     pub fn node(&self, number: u16) -> Option<&'static Node> {
         self.nodes.get(usize::from(number))
     }

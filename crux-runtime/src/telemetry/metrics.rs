@@ -8,12 +8,14 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::bus::FigureKind;
 use crate::engine::{Engine, Stats};
 
 /// Seconds: from a start on a quiet machine to a `?wait=`.
@@ -58,6 +60,7 @@ impl Metrics {
         registry.register("websocket_messages_sent", "Messages sent to sockets", sent.clone());
         registry.register("websocket_resyncs", "Clients that did not read and were cut off", resyncs.clone());
         registry.register_collector(Box::new(EngineFigures { engine: engine.clone() }));
+        registry.register_collector(Box::new(BusFigures { engine: engine.clone() }));
         Self { registry, requests, latency, refused, sockets, sent, resyncs }
     }
 
@@ -121,6 +124,39 @@ struct EngineFigures {
 impl std::fmt::Debug for EngineFigures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("EngineFigures")
+    }
+}
+
+struct BusFigures {
+    engine: Engine,
+}
+
+impl std::fmt::Debug for BusFigures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BusFigures")
+    }
+}
+
+impl Collector for BusFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let figures = self.engine.bus().figures();
+        for group in figures.chunk_by(|one, next| one.name == next.name) {
+            let Some(first) = group.first() else { continue };
+            let kind = match first.kind {
+                FigureKind::Counter => MetricType::Counter,
+                FigureKind::Gauge => MetricType::Gauge,
+            };
+            let mut family = encoder.encode_descriptor(first.name, first.help, None, kind)?;
+            for figure in group {
+                let labels: Vec<(&str, &str)> = figure.routing_key.map(|key| ("routing_key", key)).into_iter().collect();
+                let metric = family.encode_family(&labels)?;
+                match figure.kind {
+                    FigureKind::Counter => ConstCounter::new(figure.value).encode(metric)?,
+                    FigureKind::Gauge => ConstGauge::new(i64::try_from(figure.value).unwrap_or(i64::MAX)).encode(metric)?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 

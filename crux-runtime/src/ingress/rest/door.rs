@@ -82,7 +82,11 @@ pub(crate) fn correlation_id(headers: &HeaderMap) -> String {
 
 /// W3C trace context of the request; empty if there is none that is well-formed.
 pub(crate) fn traceparent(headers: &HeaderMap) -> String {
-    let said = headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    well_formed(headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default())
+}
+
+/// The trace context itself, or nothing.
+pub(crate) fn well_formed(said: &str) -> String {
     let is_hex = |part: &str, len: usize| part.len() == len && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let parts: Vec<&str> = said.split('-').collect();
     let is_fit = matches!(parts.as_slice(), [version, trace, span, flags]

@@ -1,0 +1,139 @@
+//! Connections to the broker: one for publishing and one for consuming, because a broker in need blocks those that publish, and results
+//! must come in all the same. Each is made anew, for ever, after a pause that doubles and is never quite the same.
+
+use std::time::Duration;
+
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Connection, ConnectionProperties, ErrorKind};
+
+use super::Options;
+
+/// How long a connection and what is declared on it may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds after which a silent peer is asked whether it lives; it is given up after twice that.
+const HEARTBEAT: u16 = 15;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Why there is no connection, or there is one no more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// What is declared there differs from what is declared here: a person has to act.
+    #[error("{0}")]
+    Conflict(String),
+    /// The broker closed the channel because of what was sent.
+    #[error("RabbitMQ refused what was sent: {0}")]
+    Refused(String),
+    /// Whatever passes by itself, or with the broker's coming back.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// The address that an URL means. The error says what is wrong with it, without repeating it: it may hold a password.
+pub(crate) fn address(url: &str) -> Result<AMQPUri, String> {
+    let mut uri: AMQPUri = url.parse().map_err(|error| format!("not an address like amqp://user:password@host:5672/vhost: {error}"))?;
+    if uri.scheme == AMQPScheme::AMQPS {
+        return Err("amqps is not supported: put a TLS proxy on this machine in between".to_owned());
+    }
+    // A path of nothing but the slash is what most clients take for the default virtual host, whose name is `/`.
+    if uri.vhost.is_empty() {
+        uri.vhost = "/".to_owned();
+    }
+    Ok(uri)
+}
+
+/// `localhost:5672`, for people.
+pub(super) fn shown(url: &str) -> String {
+    address(url).map_or_else(|_| "its address".to_owned(), |uri| format!("{}:{}", uri.authority.host, uri.authority.port))
+}
+
+/// Connects; `role` is shown in the broker's list of connections.
+pub(super) async fn connect(options: &Options, role: &str) -> Result<Connection, Problem> {
+    let mut uri = address(&options.url).map_err(|text| Problem::Conflict(format!("rabbitmq.url: {text}")))?;
+    uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT));
+    let name = format!("crux {} {role}", env!("CARGO_PKG_VERSION"));
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let unreachable = |text: &str| Problem::Lost(format!("RabbitMQ at {} cannot be reached: {text}", shown(&options.url)));
+    match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(unreachable(&text(&error))),
+        Err(_) => Err(unreachable(&format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+    }
+}
+
+/// What an error of a connection that was there means.
+pub(super) fn problem(error: &lapin::Error) -> Problem {
+    match error.kind() {
+        ErrorKind::ProtocolError(said) if *said.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+            Problem::Refused(said.get_message().to_string())
+        }
+        _ => Problem::Lost(format!("the connection to RabbitMQ is lost: {}", text(error))),
+    }
+}
+
+/// The broker's own words where it said any, else the innermost cause.
+pub(super) fn text(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(said) => said.get_message().to_string(),
+        ErrorKind::IOError(error) => error.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+/// The pauses between tries.
+pub(super) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        Self { next: FIRST_PAUSE }
+    }
+
+    /// There was a connection: the next pause is short again.
+    pub(super) fn reset(&mut self) {
+        self.next = FIRST_PAUSE;
+    }
+
+    /// Between half of the pause and all of it, so that nodes which lost the broker together do not come back together.
+    pub(super) fn pause(&mut self) -> Duration {
+        let whole = self.next;
+        self.next = (whole * 2).min(LONGEST_PAUSE);
+        let mut random = [0; 1];
+        // Without randomness the pause is the whole one.
+        let part = getrandom::fill(&mut random).map_or(u8::MAX, |()| random[0]);
+        whole / 2 + whole / 2 * u32::from(part) / 255
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_a_slash_is_the_default_virtual_host() {
+        for url in ["amqp://guest:guest@localhost:5672/", "amqp://guest:guest@localhost:5672", "amqp://localhost/%2f"] {
+            assert_eq!(address(url).unwrap().vhost, "/", "{url}");
+        }
+        assert_eq!(address("amqp://localhost:1/shop").unwrap().vhost, "shop");
+    }
+
+    #[test]
+    fn an_address_of_something_else_is_refused_and_not_repeated() {
+        for url in ["http://a:hunter2@localhost/", "hunter2", "amqps://a:hunter2@localhost/"] {
+            let error = address(url).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_limit_and_vary() {
+        let mut backoff = Backoff::new();
+        let pauses: Vec<Duration> = (0..12).map(|_| backoff.pause()).collect();
+        assert!(pauses[0] >= FIRST_PAUSE / 2 && pauses[0] <= FIRST_PAUSE, "{pauses:?}");
+        assert!(pauses[11] >= LONGEST_PAUSE / 2 && pauses[11] <= LONGEST_PAUSE, "{pauses:?}");
+        backoff.reset();
+        assert!(backoff.pause() <= FIRST_PAUSE);
+    }
+}

@@ -1,0 +1,213 @@
+//! The consumer: takes what services and others send, gives it to the door, and acknowledges what the door has taken for good. What the
+//! door refuses goes to the queue of the dead, with the reason, before it is acknowledged.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, warn};
+
+use super::acks::Acks;
+use super::connection::{self, Backoff, Problem, problem};
+use super::letter::Post;
+use super::state::{Link, State};
+use super::topology::Topology;
+use super::{Options, stopped};
+use crate::bus::{Door, Incoming, Published, Taken};
+
+/// Acknowledgements wait for company at most so long.
+const ACK_EVERY: Duration = Duration::from_millis(5);
+/// After so many of these, also those behind a gap are acknowledged.
+const SINGLE_EVERY: u32 = 40;
+/// Before a message is offered again that the door could not take.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Reasons are cut here, so that they fit into a header with everything else.
+const MAX_REASON: usize = 2048;
+
+/// See the module's text.
+#[derive(Clone)]
+pub(super) struct Consumer {
+    pub(super) options: Arc<Options>,
+    pub(super) topology: Arc<Topology>,
+    pub(super) state: Arc<State>,
+    pub(super) door: Arc<dyn Door>,
+    /// For what is refused.
+    pub(super) post: mpsc::Sender<Post>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Consumer {
+    /// Runs until told to stop.
+    pub(super) async fn run(self) {
+        let mut backoff = Backoff::new();
+        let mut stopping = self.stopping.clone();
+        loop {
+            let lost = match connection::connect(&self.options, "consumer").await {
+                Ok(connection) => match self.session(&connection, &mut backoff).await {
+                    Ok(()) => return,
+                    Err(lost) => lost,
+                },
+                Err(problem) => problem,
+            };
+            self.state.set_consuming(Link::Down(lost.to_string()));
+            tokio::select! {
+                () = tokio::time::sleep(backoff.pause()) => {}
+                () = stopped(&mut stopping) => return,
+            }
+        }
+    }
+
+    /// Consumes on this connection until it is lost, or until the process stops.
+    async fn session(&self, connection: &Connection, backoff: &mut Backoff) -> Result<(), Problem> {
+        let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
+        self.topology.declare(&channel).await?;
+        let mut queues = vec![self.subscribe(connection, self.topology.completions()).await?];
+        if let Some(events) = self.topology.events() {
+            queues.push(self.subscribe(connection, events).await?);
+        }
+        self.state.set_consuming(Link::Up);
+        backoff.reset();
+        futures_util::future::try_join_all(queues.into_iter().map(Subscription::run)).await?;
+        Ok(())
+    }
+
+    /// A queue on a channel of its own, so that its acknowledgements are its own.
+    async fn subscribe<'a>(&'a self, connection: &Connection, queue: &'a str) -> Result<Subscription<'a>, Problem> {
+        let open = async {
+            let channel = connection.create_channel().await?;
+            channel.basic_qos(self.options.prefetch, BasicQosOptions { global: false }).await?;
+            let options = BasicConsumeOptions::default();
+            let deliveries = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
+            Ok((channel, deliveries))
+        };
+        let (channel, deliveries) = open.await.map_err(|error| problem(&error))?;
+        Ok(Subscription { consumer: self, queue, channel, deliveries, acks: Acks::new() })
+    }
+
+    /// The delivery's tag once it needs no more attention; `None`: the process stops, and the broker gives it to another.
+    async fn take(&self, queue: &str, delivery: Delivery) -> Option<u64> {
+        let tag = delivery.delivery_tag;
+        self.state.consumed.fetch_add(1, Ordering::Relaxed);
+        self.state.redelivered.fetch_add(u64::from(delivery.redelivered), Ordering::Relaxed);
+        let incoming = Incoming {
+            routing_key: delivery.routing_key.to_string(),
+            message_id: delivery.properties.message_id().as_ref().map(ToString::to_string),
+            traceparent: header(&delivery.properties, "traceparent"),
+            body: delivery.data.into(),
+        };
+        let reason = loop {
+            match self.door.take(&incoming).await {
+                Taken::Done => return Some(tag),
+                Taken::Refused(reason) => break reason,
+                Taken::Closing => return None,
+                Taken::Later(reason) => {
+                    debug!(routing_key = incoming.routing_key, reason, "a message has to wait");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        };
+        warn!(queue, routing_key = incoming.routing_key, reason, "a message is refused and put aside");
+        self.bury(queue, incoming, delivery.properties, &reason).await?;
+        self.state.dead.fetch_add(1, Ordering::Relaxed);
+        Some(tag)
+    }
+
+    /// Puts a message into the queue of the dead; `None`: the process stops.
+    async fn bury(&self, queue: &str, incoming: Incoming, properties: BasicProperties, reason: &str) -> Option<()> {
+        let mut headers = properties.headers().clone().unwrap_or_default();
+        let reason = reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default();
+        for (name, text) in [("x-crux-reason", reason), ("x-crux-queue", queue), ("x-crux-routing-key", &incoming.routing_key)] {
+            headers.insert(name.into(), AMQPValue::LongString(text.into()));
+        }
+        let properties = properties.with_headers(headers);
+        loop {
+            let (told, published) = oneshot::channel();
+            let done = Box::new(move |published| {
+                // Whoever waits for it has gone only with the connection; then the broker delivers the message again.
+                let _ = told.send(published);
+            });
+            let body: Bytes = incoming.body.clone();
+            self.post.send(Post::Dead { body, properties: Box::new(properties.clone()), done }).await.ok()?;
+            match published.await.ok()? {
+                Published::Done => return Some(()),
+                Published::Failed(reason) => {
+                    warn!(queue, reason, "a refused message could not be put aside; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// One queue's deliveries.
+struct Subscription<'a> {
+    consumer: &'a Consumer,
+    queue: &'a str,
+    channel: Channel,
+    deliveries: lapin::Consumer,
+    acks: Acks,
+}
+
+impl Subscription<'_> {
+    async fn run(mut self) -> Result<(), Problem> {
+        let consumer = self.consumer;
+        let mut stopping = consumer.stopping.clone();
+        let mut in_hand = FuturesUnordered::new();
+        let mut tick = tokio::time::interval(ACK_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = 0_u32;
+        // Larger groups save little more.
+        let group = usize::from(consumer.options.prefetch / 10).max(1);
+        loop {
+            tokio::select! {
+                Some(done) = in_hand.next(), if !in_hand.is_empty() => {
+                    let Some(tag) = done else { continue };
+                    self.acks.done(tag);
+                    if self.acks.waiting() >= group {
+                        self.acknowledge(false).await?;
+                    }
+                }
+                delivery = self.deliveries.next() => match delivery {
+                    Some(Ok(delivery)) => in_hand.push(consumer.take(self.queue, delivery)),
+                    Some(Err(error)) => return Err(problem(&error)),
+                    None => return Err(Problem::Lost(format!("RabbitMQ has ended the consumption of {}: was the queue deleted?", self.queue))),
+                },
+                _ = tick.tick(), if self.acks.waiting() > 0 => {
+                    ticks = ticks.wrapping_add(1);
+                    self.acknowledge(ticks.is_multiple_of(SINGLE_EVERY)).await?;
+                }
+                () = stopped(&mut stopping) => {
+                    // What is in hand and not done goes to another node, or comes again after the start.
+                    return self.acknowledge(true).await;
+                }
+            }
+        }
+    }
+
+    /// `also_single`: those behind a gap too.
+    async fn acknowledge(&mut self, also_single: bool) -> Result<(), Problem> {
+        let together = self.acks.together().map(|tag| (tag, true));
+        let single = if also_single { self.acks.single() } else { Vec::new() };
+        for (tag, multiple) in together.into_iter().chain(single.into_iter().map(|tag| (tag, false))) {
+            self.channel.basic_ack(tag, BasicAckOptions { multiple }).await.map_err(|error| problem(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// A header's text; empty if there is none.
+fn header(properties: &BasicProperties, name: &str) -> String {
+    let value = properties.headers().as_ref().and_then(|headers| headers.inner().get(name));
+    match value {
+        Some(AMQPValue::LongString(text)) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        _ => String::new(),
+    }
+}

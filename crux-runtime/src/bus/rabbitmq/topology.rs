@@ -1,0 +1,180 @@
+//! What there is on the broker: the exchange, the queues that Crux consumes and therefore declares, and the ones that services would do
+//! well to declare.
+
+use std::collections::BTreeSet;
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+use serde::Serialize;
+
+use super::Options;
+use super::connection::{Problem, problem};
+use crate::app::App;
+use crate::machine::{Kind, Runs, TriggerSource};
+
+/// What services report, under the keys of the reference.
+pub const COMPLETED: &str = "step.completed";
+pub const STARTED: &str = "step.started";
+pub const HEARTBEAT: &str = "step.heartbeat";
+
+/// Messages that could not be understood; the oldest go when there are more.
+const MAX_DEAD: i64 = 100_000;
+/// Tasks in the queue of a service; beyond it they stay with Crux.
+const MAX_TASKS: i64 = 100_000;
+
+/// A queue with what it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    pub name: String,
+    /// The routing keys by which it is bound to the exchange.
+    pub keys: Vec<String>,
+    /// In the order in which they are shown.
+    #[serde(serialize_with = "as_map")]
+    pub arguments: Vec<(&'static str, Argument)>,
+    /// For people.
+    pub purpose: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    Text(&'static str),
+    Number(i64),
+}
+
+fn as_map<S: serde::Serializer>(arguments: &[(&'static str, Argument)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(arguments.iter().map(|(name, value)| (name, value)))
+}
+
+/// See the module's text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    pub exchange: String,
+    /// What Crux consumes; it declares them by itself.
+    pub own: Vec<Queue>,
+    /// One per step type that a service does; services declare them.
+    pub services: Vec<Queue>,
+    /// Keys that Crux publishes and nobody needs to consume, with what they mean.
+    pub notices: Vec<(String, String)>,
+}
+
+impl Topology {
+    pub fn new(app: &App, options: &Options) -> Self {
+        let quorum = || ("x-queue-type", Argument::Text("quorum"));
+        let queue = |name: &str, keys: Vec<String>, arguments, purpose: &str| Queue {
+            name: format!("{}.{name}", options.prefix),
+            keys,
+            arguments,
+            purpose: purpose.to_owned(),
+        };
+        let reports = [COMPLETED, STARTED, HEARTBEAT].map(str::to_owned).to_vec();
+        let mut own = vec![queue("completions", reports, vec![quorum()], "what services say of their steps")];
+        let events = consumed_events(app);
+        if !events.is_empty() {
+            own.push(queue("events", events.iter().map(|name| (*name).to_owned()).collect(), vec![quorum()], "events that start or wake"));
+        }
+        let dead = vec![quorum(), ("x-max-length", Argument::Number(MAX_DEAD)), ("x-overflow", Argument::Text("drop-head"))];
+        own.push(queue("dead", Vec::new(), dead, "messages that were refused, with the reason in the header x-crux-reason"));
+        let mut services = Vec::new();
+        let mut keys = BTreeSet::from([COMPLETED, STARTED, HEARTBEAT]);
+        keys.extend(&events);
+        for contract in app.contracts {
+            let Runs::Service { routing_key } = contract.runs else { continue };
+            keys.insert(routing_key);
+            services.push(Queue {
+                name: routing_key.to_owned(),
+                keys: vec![routing_key.to_owned()],
+                arguments: vec![quorum(), ("x-max-length", Argument::Number(MAX_TASKS)), ("x-overflow", Argument::Text("reject-publish"))],
+                purpose: format!("tasks of {}", contract.step_type),
+            });
+        }
+        let notices = app.routes.iter().filter(|route| route.is_published && !keys.contains(route.key));
+        let notices = notices.map(|route| (route.key.to_owned(), route.meaning.to_owned())).collect();
+        Self { exchange: options.exchange.clone(), own, services, notices }
+    }
+
+    pub(super) fn completions(&self) -> &str {
+        self.named("completions")
+    }
+
+    /// `None`: the app waits for no event.
+    pub(super) fn events(&self) -> Option<&str> {
+        Some(self.named("events")).filter(|name| !name.is_empty())
+    }
+
+    pub(super) fn dead(&self) -> &str {
+        self.named("dead")
+    }
+
+    fn named(&self, name: &str) -> &str {
+        let is_it = |queue: &&Queue| queue.name.rsplit('.').next() == Some(name);
+        self.own.iter().find(is_it).map_or("", |queue| queue.name.as_str())
+    }
+
+    /// The exchange and what Crux consumes. Harmless if it is all there already; an error if it is there and differs.
+    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), Problem> {
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let declared = channel.exchange_declare(self.exchange.as_str().into(), ExchangeKind::Topic, options, FieldTable::default()).await;
+        declared.map_err(|error| conflict(&error, &format!("exchange `{}`", self.exchange)))?;
+        for queue in &self.own {
+            self.declare_queue(channel, queue).await?;
+        }
+        Ok(())
+    }
+
+    /// The queues of services, as a help for those who begin.
+    pub(super) async fn declare_services(&self, channel: &Channel) -> Result<(), Problem> {
+        for queue in &self.services {
+            self.declare_queue(channel, queue).await?;
+        }
+        Ok(())
+    }
+
+    async fn declare_queue(&self, channel: &Channel, queue: &Queue) -> Result<(), Problem> {
+        let mut arguments = FieldTable::default();
+        for (name, value) in &queue.arguments {
+            let value = match value {
+                Argument::Text(text) => AMQPValue::LongString((*text).into()),
+                Argument::Number(number) => AMQPValue::LongLongInt(*number),
+            };
+            arguments.insert((*name).into(), value);
+        }
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        let declared = channel.queue_declare(queue.name.as_str().into(), options, arguments).await;
+        declared.map_err(|error| conflict(&error, &format!("queue `{}`", queue.name)))?;
+        for key in &queue.keys {
+            let (name, exchange) = (queue.name.as_str(), self.exchange.as_str());
+            let bound =
+                channel.queue_bind(name.into(), exchange.into(), key.as_str().into(), QueueBindOptions::default(), FieldTable::default());
+            bound.await.map_err(|error| problem(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Events that start an instance or wake one, in any version that still runs.
+fn consumed_events(app: &App) -> BTreeSet<&'static str> {
+    let mut names = BTreeSet::new();
+    for definition in app.workflows.iter().map(|workflow| workflow.definition) {
+        names.extend(definition.nodes.iter().filter_map(|node| match node.kind {
+            Kind::Wait { event } => Some(event),
+            _ => None,
+        }));
+        names.extend(definition.triggers.iter().filter_map(|trigger| match trigger.source {
+            TriggerSource::Event { name } if !definition.retired => Some(name),
+            _ => None,
+        }));
+    }
+    names
+}
+
+/// The broker's words hold the argument and both its values.
+fn conflict(error: &lapin::Error, what: &str) -> Problem {
+    match problem(error) {
+        Problem::Refused(said) => Problem::Conflict(format!(
+            "the {what} is on the broker already and is another one: {said}. Delete it there, or set another `rabbitmq.exchange` or `rabbitmq.prefix`"
+        )),
+        other => other,
+    }
+}

@@ -1,0 +1,125 @@
+//! What a broker brings: completions, starts and heartbeats of steps under the keys of the reference, and events under their own names.
+//! Translates, asks the engine, and says what is to become of the message.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::json;
+use super::problem::Problem;
+use super::requests::{CompletionBody, ProgressBody};
+use super::rest::door;
+use crate::bus::rabbitmq::topology::{COMPLETED, HEARTBEAT, STARTED};
+use crate::bus::{Door, Incoming, Taken};
+use crate::engine::Engine;
+use crate::engine::api::{Completion, Error, IncomingEvent, ProgressKind};
+use crate::machine::{AttemptFailed, Failure, Outcome};
+
+/// The door for messages of a broker. Whoever may write to its queues may come in.
+pub(crate) struct BrokerDoor {
+    engine: Engine,
+}
+
+impl BrokerDoor {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    async fn completed(&self, incoming: &Incoming) -> Result<(), Why> {
+        let completion = json::parse::<CompletionBody>(&incoming.body)?.into_completion()?;
+        let (instance, step, attempt) = (completion.instance, completion.step.clone(), completion.attempt);
+        let step_type = completion.step_type.clone();
+        let error = match self.engine.complete(completion).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if let Error::Invalid(text) | Error::Limit(text) = &error {
+            // Nobody hears an answer here: the step fails at once rather than by its time-out.
+            let failure = Failure::new(Failure::INVALID_RESULT, text.clone());
+            let outcome = Err(AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
+            match self.engine.complete(Completion { instance, step, step_type, attempt, outcome }).await {
+                Ok(_) => {}
+                Err(error) => ignore_late(error)?,
+            }
+            return Err(Why::Refused(error.to_string()));
+        }
+        ignore_late(error)
+    }
+
+    async fn progress(&self, incoming: &Incoming, what: ProgressKind) -> Result<(), Why> {
+        let progress = json::parse::<ProgressBody>(&incoming.body)?.into_progress(what)?;
+        match self.engine.progress(progress).await {
+            // Signs of life may come late, or for what is not known any more.
+            Ok(()) | Err(Error::NotOpen | Error::UnknownInstance(_)) => Ok(()),
+            Err(error) => ignore_late(error),
+        }
+    }
+
+    async fn event(&self, incoming: &Incoming) -> Result<(), Why> {
+        let event = IncomingEvent {
+            name: incoming.routing_key.clone(),
+            id: incoming.message_id.clone().filter(|id| !id.is_empty()),
+            data: json::raw(&incoming.body)?,
+            owner: String::new(),
+            traceparent: door::well_formed(&incoming.traceparent),
+        };
+        match self.engine.take_events(vec![event]).await.pop() {
+            Some(Err(error)) => Err(error.into()),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl Door for BrokerDoor {
+    fn take<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Taken> {
+        async move {
+            let taken = match incoming.routing_key.as_str() {
+                COMPLETED => self.completed(incoming).await,
+                STARTED => self.progress(incoming, ProgressKind::Began).await,
+                HEARTBEAT => self.progress(incoming, ProgressKind::Heartbeat).await,
+                _ => self.event(incoming).await,
+            };
+            match taken {
+                Ok(()) => Taken::Done,
+                Err(Why::Refused(reason)) => Taken::Refused(reason),
+                Err(Why::Later(reason)) => Taken::Later(reason),
+                Err(Why::Closing) => Taken::Closing,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Why a message was not taken.
+enum Why {
+    Refused(String),
+    Later(String),
+    Closing,
+}
+
+impl From<Problem> for Why {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(match problem.field {
+            Some(field) if !problem.detail.starts_with(&field) => format!("{field}: {}", problem.detail),
+            _ => problem.detail,
+        })
+    }
+}
+
+impl From<Error> for Why {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::ShuttingDown => Self::Closing,
+            // A node with that definition may come; the store may recover.
+            Error::NoDefinition { .. } | Error::Store(_) | Error::Overloaded { .. } => Self::Later(error.to_string()),
+            error => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// A result that comes too late changes nothing, and is no mistake of its sender.
+fn ignore_late(error: Error) -> Result<(), Why> {
+    match error {
+        Error::NotNow(_) => Ok(()),
+        error => Err(error.into()),
+    }
+}

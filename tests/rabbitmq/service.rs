@@ -1,0 +1,200 @@
+//! A service behind RabbitMQ, in some lines of lapin: it declares and binds its own queue, takes tasks, and reports by `step.completed`.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use serde_json::{Value, json};
+
+use crate::kit::{PATIENCE, eventually};
+
+pub const STEPS: [&str; 3] = ["image_processing", "ai_enhancement", "seo_generation"];
+
+/// A connection of somebody who knows the exchange.
+pub struct Line {
+    url: String,
+    pub exchange: String,
+    _connection: Connection,
+    pub channel: Channel,
+}
+
+impl Line {
+    pub async fn open(url: &str, exchange: &str) -> Self {
+        Self::try_open(url, exchange).await.expect("the broker takes connections")
+    }
+
+    async fn try_open(url: &str, exchange: &str) -> lapin::Result<Self> {
+        let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        Ok(Self { url: url.to_owned(), exchange: exchange.to_owned(), _connection: connection, channel })
+    }
+
+    /// Declares a queue and binds it.
+    pub async fn bind(&self, queue: &str, keys: &[&str]) -> lapin::Result<()> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        self.channel.queue_declare(queue.into(), options, arguments).await?;
+        for key in keys {
+            let (queue, exchange) = (queue.into(), self.exchange.as_str().into());
+            self.channel.queue_bind(queue, exchange, (*key).into(), QueueBindOptions::default(), FieldTable::default()).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn publish(&self, key: &str, id: &str, body: &[u8]) {
+        let properties = BasicProperties::default().with_message_id(id.into()).with_delivery_mode(2);
+        let exchange = self.exchange.as_str().into();
+        self.channel.basic_publish(exchange, key.into(), BasicPublishOptions::default(), body, properties).await.unwrap().await.unwrap();
+    }
+
+    pub async fn complete(&self, task: &Value, result: &Value) {
+        let body = completion(task, result).to_string();
+        self.publish("step.completed", "", body.as_bytes()).await;
+    }
+
+    /// The next message of a queue, removed from it.
+    pub async fn next(&self, queue: &str) -> Delivery {
+        eventually(&format!("a message in {queue}"), || async {
+            let got = self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap();
+            got.map(|message| message.delivery)
+        })
+        .await
+    }
+
+    /// How many messages wait in a queue; those that somebody has and did not acknowledge do not count.
+    pub async fn waiting(&self, queue: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        self.channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap().message_count()
+    }
+
+    /// The three services of a product, each with a queue of its own.
+    pub async fn services(&self, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Service {
+        let seen: Arc<Mutex<Vec<Task>>> = Arc::default();
+        let answer: Arc<Answer> = Arc::new(answer);
+        let mut working = Vec::new();
+        for step in STEPS {
+            let (url, exchange, tasks, answer) = (self.url.clone(), self.exchange.clone(), seen.clone(), answer.clone());
+            let (ready, is_ready) = tokio::sync::oneshot::channel();
+            working.push(tokio::spawn(async move {
+                let mut ready = Some(ready);
+                // As services do: the broker may go, and come back.
+                loop {
+                    if let Err(error) = work(&url, &exchange, step, &tasks, &*answer, &mut ready).await {
+                        eprintln!("service of {step}: {error}");
+                    }
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }));
+            tokio::time::timeout(PATIENCE, is_ready).await.expect("the service consumes").expect("the service lives");
+        }
+        Service { tasks: seen, working }
+    }
+}
+
+pub type Answer = dyn Fn(&Value) -> Value + Send + Sync;
+
+/// A task as the broker brought it.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub message_id: String,
+    pub correlation_id: String,
+    pub traceparent: String,
+    pub is_persistent: bool,
+    pub body: Value,
+}
+
+/// Running services; they end when this is dropped.
+pub struct Service {
+    tasks: Arc<Mutex<Vec<Task>>>,
+    working: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Service {
+    pub fn tasks(&self) -> Vec<Task> {
+        self.tasks.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.working.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// The name of the queue of a step.
+pub fn queue(exchange: &str, step: &str) -> String {
+    format!("{exchange}.step.{step}")
+}
+
+async fn work(
+    url: &str,
+    exchange: &str,
+    step: &str,
+    tasks: &Mutex<Vec<Task>>,
+    answer: &Answer,
+    ready: &mut Option<tokio::sync::oneshot::Sender<()>>,
+) -> lapin::Result<()> {
+    // A broker that is on its way up may leave a client without an answer.
+    let opened = tokio::time::timeout(Duration::from_secs(10), async {
+        let line = Line::try_open(url, exchange).await?;
+        let queue = queue(exchange, step);
+        line.bind(&queue, &[&format!("step.{step}")]).await?;
+        line.channel.basic_qos(50, BasicQosOptions::default()).await?;
+        let deliveries =
+            line.channel.basic_consume(queue.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+        let deliveries = deliveries.await?;
+        Ok::<_, lapin::Error>((line, deliveries))
+    });
+    let Ok(opened) = opened.await else { return Ok(()) };
+    let (line, mut deliveries) = opened?;
+    if let Some(ready) = ready.take() {
+        let _ = ready.send(());
+    }
+    while let Some(delivery) = deliveries.next().await {
+        let delivery = delivery?;
+        let task = task(&delivery);
+        let result = answer(&task.body);
+        tasks.lock().unwrap().push(task.clone());
+        if !result.is_null() {
+            let body = completion(&task.body, &result).to_string();
+            let key = "step.completed".into();
+            let options = BasicPublishOptions::default();
+            line.channel
+                .basic_publish(exchange.into(), key, options, body.as_bytes(), BasicProperties::default().with_delivery_mode(2))
+                .await?
+                .await?;
+        }
+        delivery.ack(BasicAckOptions::default()).await?;
+    }
+    Ok(())
+}
+
+pub fn completion(task: &Value, result: &Value) -> Value {
+    json!({"workflow_id": task["workflow_id"], "step_id": task["step_id"], "step_type": task["step_type"], "success": true, "result": result})
+}
+
+pub fn task(delivery: &Delivery) -> Task {
+    let properties = &delivery.properties;
+    let text = |text: &Option<lapin::types::ShortString>| text.as_ref().map_or_else(String::new, ToString::to_string);
+    Task {
+        message_id: text(properties.message_id()),
+        correlation_id: text(properties.correlation_id()),
+        traceparent: header(delivery, "traceparent"),
+        is_persistent: *properties.delivery_mode() == Some(2),
+        body: serde_json::from_slice(&delivery.data).unwrap(),
+    }
+}
+
+pub fn header(delivery: &Delivery, name: &str) -> String {
+    match delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get(name)) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        _ => String::new(),
+    }
+}

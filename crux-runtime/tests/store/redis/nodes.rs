@@ -11,7 +11,7 @@ use super::{eventually, open, options, shared};
 use crate::bed::{assert_rows, done, id, next, one, start};
 
 fn quick() -> Options {
-    Options { lease: Duration::from_millis(600), ..options(shared()) }
+    Options { lease: Duration::from_millis(1_500), ..options(shared()) }
 }
 
 async fn departures(store: &Redis, more_than: u64) -> u64 {
@@ -31,7 +31,7 @@ async fn what_a_living_node_carries_is_nobody_elses() {
     done(&a, vec![start(id(1)), start(id(2))]).await;
     a.settle(vec![Settled { instance: id(2), seq: 1, wake_at: Some(Time(70)) }]).await.unwrap();
     // For longer than a lease: it is renewed.
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(b.claim(vec![id(1)]).await.unwrap(), []);
     assert_eq!(a.claim(vec![id(1)]).await.unwrap(), [id(1)]);
     // What is due belongs to whoever is first.
@@ -84,7 +84,7 @@ async fn a_node_that_leaves_is_replaced_at_once() {
 #[tokio::test]
 async fn a_node_that_was_taken_for_dead_writes_nothing_and_comes_back_as_another() {
     let server = crate::redis_server::Redis::start();
-    let options = Options { lease: Duration::from_millis(600), ..options(server.url()) };
+    let options = Options { lease: Duration::from_millis(1_500), ..options(server.url()) };
     let (a, b) = (open(options.clone()).await, open(options.clone()).await);
     done(&a, vec![start(id(1)), start(id(2))]).await;
     // The others come to think that it is gone; it has not heard of that yet.

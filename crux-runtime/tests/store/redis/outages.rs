@@ -12,7 +12,7 @@ use crate::redis_server;
 #[tokio::test]
 async fn an_append_that_was_done_after_the_time_out_is_told_by_its_token() {
     let server = redis_server::Redis::start();
-    let store = open(Options { timeout: Duration::from_millis(300), ..options(server.url()) }).await;
+    let store = open(Options { timeout: Duration::from_secs(1), ..options(server.url()) }).await;
     // The server knows the script.
     done(&store, vec![start(id(2))]).await;
     let mut new = new_instance("order");

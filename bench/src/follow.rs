@@ -7,23 +7,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use futures_util::StreamExt;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::Outcome;
 
 /// Connections that are made at a time: the server's queue of new ones is shorter than the number of followers.
 const AT_ONCE: usize = 100;
-/// The defaults would take 128 KiB for each of ten thousand.
-const READ_BUFFER: usize = 4096;
-const WRITE_BUFFER: usize = 1024;
+/// Read at once.
+const BUFFER: usize = 4096;
 /// Before the number that an event carried.
-const MARK: &str = r#""mark":"#;
+const MARK: &[u8] = br#""mark":"#;
 
 /// Who has heard what.
 struct Rounds {
@@ -64,29 +62,58 @@ impl Followers {
     }
 }
 
-async fn connect(address: SocketAddr, url: String) -> Outcome<WebSocketStream<TcpStream>> {
+/// The handshake is a library's; what follows is read by [`listen`].
+async fn connect(address: SocketAddr, url: String) -> Outcome<TcpStream> {
     let stream = TcpStream::connect(address).await?;
-    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER).write_buffer_size(WRITE_BUFFER);
-    let (socket, _) = client_async_with_config(url.into_client_request()?, stream, Some(config)).await?;
-    Ok(socket)
+    let (socket, _) = client_async(url.into_client_request()?, stream).await?;
+    Ok(socket.into_inner())
 }
 
-async fn listen(mut socket: WebSocketStream<TcpStream>, rounds: Arc<Rounds>) {
-    while let Some(Ok(message)) = socket.next().await {
-        if let Message::Text(text) = message
-            && let Some(heard) = mark(Bytes::from(text).as_ref()).and_then(|mark| rounds.heard.get(mark))
-            && heard.fetch_add(1, Ordering::Relaxed) + 1 == rounds.followers
-        {
-            // Nobody waits any more when the run is over.
-            let _ = rounds.complete.send(Instant::now());
+/// Looks for marks in the bytes that come. A whole WebSocket client would cost as much as the server that is measured beside it; this
+/// one answers no pings, and the server waits longer for that than a run takes.
+async fn listen(mut stream: TcpStream, rounds: Arc<Rounds>) {
+    let mut buffer = vec![0; BUFFER];
+    // A message may come in two pieces: what a mark may have begun with is kept.
+    let mut kept = 0;
+    while let Ok(read @ 1..) = stream.read(&mut buffer[kept..]).await {
+        let filled = kept + read;
+        let (marks, rest) = marks(&buffer[..filled]);
+        for mark in marks {
+            if let Some(heard) = rounds.heard.get(mark)
+                && heard.fetch_add(1, Ordering::Relaxed) + 1 == rounds.followers
+            {
+                // Nobody waits any more when the run is over.
+                let _ = rounds.complete.send(Instant::now());
+            }
         }
+        kept = filled - rest;
+        buffer.copy_within(rest..filled, 0);
     }
 }
 
-fn mark(text: &[u8]) -> Option<usize> {
-    let at = text.windows(MARK.len()).position(|window| window == MARK.as_bytes())?;
-    let digits = text[at + MARK.len()..].iter().take_while(|byte| byte.is_ascii_digit());
-    Some(digits.fold(0, |mark, digit| mark * 10 + usize::from(digit - b'0')))
+/// The marks in `text` that are there as a whole, and from where on the rest has to be looked at again with what comes after it.
+fn marks(text: &[u8]) -> (Vec<usize>, usize) {
+    let mut marks = Vec::new();
+    let mut at = 0;
+    while let Some(found) = find(&text[at..]) {
+        let digits = &text[at + found + MARK.len()..];
+        let Some(end) = digits.iter().position(|byte| !byte.is_ascii_digit()) else { return (marks, at + found) };
+        marks.push(digits[..end].iter().fold(0, |mark, digit| mark * 10 + usize::from(digit - b'0')));
+        at += found + MARK.len() + end;
+    }
+    (marks, at.max(text.len().saturating_sub(MARK.len())))
+}
+
+fn find(text: &[u8]) -> Option<usize> {
+    // Few bytes are an `m`: that is looked for first.
+    let mut from = 1;
+    loop {
+        let at = from + text.get(from..)?.iter().position(|byte| *byte == MARK[1])?;
+        if text[at - 1..].starts_with(MARK) {
+            return Some(at - 1);
+        }
+        from = at + 1;
+    }
 }
 
 #[cfg(test)]
@@ -94,8 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mark_of_a_message_is_found() {
-        assert_eq!(mark(br#"{"data":{"event_data":{"mark":123,"last":false}}}"#), Some(123));
-        assert_eq!(mark(br#"{"data":{}}"#), None);
+    fn marks_are_found_also_when_they_come_in_pieces() {
+        let text = br#"..{"data":{"event_data":{"mark":12,"last":false}}}..{"data":{"event_data":{"mark":7}}}"#;
+        assert_eq!(marks(text).0, [12, 7]);
+        for cut in 0..text.len() {
+            let (mut found, rest) = marks(&text[..cut]);
+            found.extend(marks(&text[rest..]).0);
+            assert_eq!(found, [12, 7], "cut at {cut}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::crux::{DATABASE, runtime};
 use crate::follow::Followers;
 use crate::http::Client;
-use crate::measure::{Latencies, Meter};
+use crate::measure::{Latencies, Meter, Process};
 use crate::report::{Goal, Row, count};
 use crate::server::Server;
 
@@ -53,7 +53,7 @@ fn measure(setting: &Setting, followers: usize) -> Outcome<Vec<Row>> {
         let after = server.process().resident_bytes();
         let mut http = Client::connect(server.address).await?;
         let mut latencies = Latencies::default();
-        let meter = Meter::begin(server.process());
+        let (of_server, of_clients) = (Meter::begin(server.process()), Meter::begin(Process::own()));
         for mark in 0..rounds {
             let body = format!(r#"{{"type":"room.said","data":{{"room":"hall","mark":{mark},"last":false}}}}"#);
             let begun = Instant::now();
@@ -61,7 +61,9 @@ fn measure(setting: &Setting, followers: usize) -> Outcome<Vec<Row>> {
             latencies.add(clients.last().await?.saturating_duration_since(begun));
             tokio::time::sleep(PAUSE).await;
         }
-        let cpu: Vec<f64> = meter.cpu_us_per((rounds * followers) as u64).into_iter().collect();
+        let messages = (rounds * followers) as u64;
+        let cpu: Vec<f64> = of_server.cpu_us_per(messages).into_iter().collect();
+        let client_us = of_clients.cpu_us_per(messages);
         let most_used = server.process().resident_bytes();
         let what = format!("{} followers", count(followers));
         let each = |bytes: Option<u64>| bytes.zip(before).map(|(after, before)| after.saturating_sub(before) as f64 / followers as f64);
@@ -69,6 +71,7 @@ fn measure(setting: &Setting, followers: usize) -> Outcome<Vec<Row>> {
             Row::once(format!("{what}, the last one, p50"), "ms", latencies.ms_at(0.5).unwrap_or(0.0)).cpu(&cpu),
             Row::once(format!("{what}, the last one, p99"), "ms", latencies.ms_at(0.99).unwrap_or(0.0)),
         ];
+        rows.extend(client_us.map(|us| Row::once(format!("{what}, clients' CPU per message"), "µs", us)));
         rows.extend(
             each(after).map(|bytes| Row::once(format!("{what}, memory each, at rest"), "bytes", bytes).goal(Goal::AtMost(16_384.0))),
         );

@@ -15,6 +15,8 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, instance: Instan
     let _open = ingress.metrics.socket();
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     let mut heard = Instant::now();
+    // Made once: with ten thousand followers it is felt when each message makes it anew.
+    let mut stopping = std::pin::pin!(ingress.stopping());
     let (code, reason) = loop {
         tokio::select! {
             next = follow.next() => match next {
@@ -48,7 +50,7 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, instance: Instan
                     return debug!(%instance, correlation_id, "the client has fallen silent");
                 }
             },
-            () = ingress.stopping() => break (code::GOING_AWAY, format!("the server is shutting down: come back with after={}", follow.seq())),
+            () = &mut stopping => break (code::GOING_AWAY, format!("the server is shutting down: come back with after={}", follow.seq())),
         }
     };
     // What follows would only keep the topic alive.

@@ -1,110 +1,30 @@
 //! The shipped pipelines in the built binary, as a shop would use them: over HTTP, with a `kill -9` in between.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+mod kit;
 
+use kit::{Client, Server, eventually, order};
 use serde_json::{Value, json};
 
-/// Much longer than anything here takes, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const EVENTS: &str = "/api/v1/events";
+const ORDER: &str = "/api/v1/workflow/order";
+const REFUND: &str = "/api/v1/workflow/refund";
 
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    /// On a free port, with its database in `folder`.
-    fn start(folder: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_crux"))
-            .args(["serve"])
-            .current_dir(folder)
-            .env("CRUX_SERVER__PORT", "0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let address =
-            lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("listening on http://127.0.0.1:").map(str::to_owned));
-        // Whoever writes to a closed pipe ends.
-        std::thread::spawn(move || lines.for_each(drop));
-        let port = address.expect("it says where it listens").parse().expect("a port");
-        let server = Self { child, port };
-        server.until("ready", || server.get("/health/ready").0 == 200);
-        server
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("gone");
-    }
-
-    fn get(&self, path: &str) -> (u16, Value) {
-        self.ask("GET", path, "")
-    }
-
-    fn post(&self, path: &str, body: &Value) -> Value {
-        let (status, answer) = self.ask("POST", path, &body.to_string());
-        assert!(status < 300, "POST {path}: {status} {answer}");
-        answer
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            self.port,
-            body.len()
-        )
-        .expect("sent");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
-    }
-
-    fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let until = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < until, "not within {} s: {what}", PATIENCE.as_secs());
-            sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn start_refund(&self, input: Value) -> String {
-        let answer = self.post("/api/v1/workflow/refund", &input);
-        answer["workflow_id"].as_str().expect("an id").to_owned()
-    }
-
-    fn document(&self, workflow_id: &str) -> Value {
-        self.get(&format!("/api/v1/workflow/status?workflow_id={workflow_id}")).1
-    }
-
-    /// The document once it has that status.
-    fn document_when(&self, workflow_id: &str, status: &str) -> Value {
-        self.until(&format!("{workflow_id} {status}: {}", self.document(workflow_id)), || {
-            self.document(workflow_id)["metadata"]["status"] == status
-        });
-        self.document(workflow_id)
-    }
+fn server() -> (Server, Client) {
+    let server = Server::start(env!("CARGO_BIN_EXE_crux"), "");
+    let client = server.client();
+    (server, client)
 }
 
 fn refund(order: &str, reason: &str, cents: u32, cooling_off: &str) -> Value {
     json!({"orderId": order, "customerId": "CUST-1", "amountCents": cents, "reason": reason, "coolingOff": cooling_off})
+}
+
+fn reviewed(order: &str, approved: bool) -> Value {
+    json!({"type": "refund.reviewed", "data": {"orderId": order, "approved": approved, "reviewer": "Ann"}})
+}
+
+fn received(order: &str) -> Value {
+    json!({"type": "parcel.received", "data": {"orderId": order, "resaleable": true}})
 }
 
 /// The paths of what was undone, in the order in which it was.
@@ -112,135 +32,175 @@ fn undone(document: &Value) -> Vec<&str> {
     document["undo"].as_array().expect("a list").iter().filter_map(|undo| undo["path"].as_str()).collect()
 }
 
-#[test]
-fn an_orders_document_has_every_field_that_clients_know() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
-    let payload = json!({"orderId": "ORD-1234567", "customerId": "CUST-89101", "bookingTime": "2025-08-21T14:25:36Z"});
-    let document = server.post("/api/v1/workflow/order?wait=30s", &payload);
-    assert_eq!(document["definition"]["hooks"], json!({"on_start": "", "on_complete": "", "on_failure": ""}));
-    let definitions: Vec<&Value> =
-        document["definition"]["steps"].as_array().expect("steps").iter().map(|step| &step["definition"]).collect();
-    assert_eq!(
-        definitions,
-        [
-            &json!({"class": "NotificationStep", "type": "send_notification", "steps": []}),
-            &json!({"class": "FinalizeOrderStep", "type": "finalize_order", "steps": []}),
-        ]
-    );
-    assert!(document["definition"]["steps"][0]["step_instance_id"].as_str().expect("an id").starts_with("step_instance:"));
-    assert_eq!(document["data"]["payload"], payload);
-    assert!(document["data"]["workflow_instance_id"].as_str().expect("an id").starts_with("workflow_instance:"));
-    assert_eq!(document["metadata"]["status"], "completed");
-    assert_eq!(document["metadata"]["current_step"], "", "absent is an empty text");
-    assert_eq!(document["output"]["confirmation"], "C-ORD-1234567-29");
+/// What clients of the reference know of an instance: all that its documentation prints, found in a document of ours.
+fn assert_has_all_of(printed: &Value, ours: &Value, path: &str) {
+    match (printed, ours) {
+        (Value::Object(printed), Value::Object(ours)) => {
+            for (name, printed) in printed {
+                let path = format!("{path}.{name}");
+                assert_has_all_of(printed, ours.get(name).unwrap_or_else(|| panic!("{path} is missing")), &path);
+            }
+        }
+        (Value::Array(printed), Value::Array(ours)) => {
+            assert_eq!(ours.len(), printed.len(), "{path}");
+            for (n, (printed, ours)) in printed.iter().zip(ours).enumerate() {
+                assert_has_all_of(printed, ours, &format!("{path}[{n}]"));
+            }
+        }
+        (Value::String(printed), Value::String(ours)) => {
+            // An id keeps its prefix, and a time is a time.
+            let is_alike = match printed.split_once("_instance:") {
+                Some((kind, _)) => ours.starts_with(&format!("{kind}_instance:")) && ours.len() == kind.len() + "_instance:".len() + 36,
+                None => printed == ours || kit::console::is_alike(printed, ours),
+            };
+            assert!(is_alike, "{path}: {ours:?} is not {printed:?}");
+        }
+        _ => assert_eq!(printed, ours, "{path}"),
+    }
 }
 
-#[test]
-fn an_event_starts_an_order_as_a_request_does() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
-    server.post(
-        "/api/v1/events",
-        &json!({"type": "order.created", "data": {"orderId": "O-1", "customerId": "C", "bookingTime": "2025-08-21T14:25:36Z"}}),
-    );
-    server.until("one order completed", || {
-        let (_, list) = server.get("/api/v1/workflow/list?workflow=order&status=completed");
-        list.to_string().contains("\"completed\"")
-    });
+/// An order that is in its first step, as the reference prints one. It is there for some hundred microseconds: one of many is met in it.
+async fn order_in_its_first_step(client: &Client) -> Value {
+    for round in 0..50 {
+        let one = async |n: usize| {
+            let request = format!("req-xyz-789-{round}-{n}");
+            let answer = client.post_with(ORDER, &[("idempotency-key", &request)], &order("ORD-1234567")).await;
+            client.status(&answer.text("workflow_id")).await
+        };
+        let documents = futures_util::future::join_all((0..64).map(one)).await;
+        let in_first = |document: &Value| document["metadata"]["current_step"] == document["definition"]["steps"][0]["step_instance_id"];
+        if let Some(document) = documents.into_iter().find(in_first) {
+            return document;
+        }
+    }
+    panic!("no order was met in its first step");
 }
 
-#[test]
-fn a_refund_waits_for_parcel_and_reviewer_and_puts_the_goods_back() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orders_document_is_the_one_that_the_reference_prints_field_for_field() {
+    let (_server, client) = server();
+    let mut printed: Value = serde_json::from_str(include_str!("fixtures/crux-web-socket.json")).expect("a document");
+    let document = order_in_its_first_step(&client).await;
+    // The id of the request is the client's own, and `pending` says that it has not begun, which this one has.
+    assert!(document["data"]["request_id"].as_str().is_some_and(|id| id.starts_with("req-xyz-789-")), "{document:#}");
+    assert!(["pending", "processing"].contains(&document["metadata"]["status"].as_str().unwrap_or_default()), "{document:#}");
+    for (part, field) in [("data", "request_id"), ("metadata", "status")] {
+        printed[part][field] = document[part][field].clone();
+    }
+    assert_has_all_of(&printed, &document, "$");
+    let names = |value: &Value| value.as_object().expect("a record").keys().cloned().collect::<Vec<_>>();
+    for pointer in ["/definition", "/definition/hooks", "/definition/steps/0/definition", "/data", "/metadata"] {
+        let (printed, ours) = (printed.pointer(pointer).expect("printed"), document.pointer(pointer).expect("checked"));
+        assert_eq!(names(ours), names(printed), "{pointer}: other fields, or in another order");
+    }
+    let id = document["workflow_id"].as_str().expect("an id");
+    assert_eq!(document["data"]["workflow_instance_id"], format!("workflow_instance:{id}"));
+    // When it has ended only the moment differs.
+    let ended = client.until(id, "completed").await;
+    assert_eq!((&ended["definition"]["hooks"], &ended["data"]["payload"]), (&printed["definition"]["hooks"], &printed["data"]["payload"]));
+    assert_eq!(ended["metadata"]["current_step"], "", "absent is an empty text");
+    assert!(ended["metadata"]["end_time"].as_str() >= ended["metadata"]["start_time"].as_str());
+    assert_eq!(ended["output"]["confirmation"], "C-ORD-1234567-29");
+}
+
+#[tokio::test]
+async fn an_event_starts_an_order_as_a_request_does() {
+    let (_server, client) = server();
+    assert_eq!(client.post(EVENTS, &json!({"type": "order.created", "data": order("O-1")})).await.status, 202);
+    eventually("one order completed", || async {
+        let list = client.get("/api/v1/workflow/list?workflow=order&status=completed").await.json();
+        (list["workflows"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refund_waits_for_parcel_and_reviewer_and_puts_the_goods_back() {
+    let (_server, client) = server();
     // Both come before anybody waits for the second one.
-    let id = server.start_refund(refund("O-1", "changed_mind", 20_000, "10ms"));
-    server.post("/api/v1/events", &json!({"type": "refund.reviewed", "data": {"orderId": "O-1", "approved": true, "reviewer": "Ann"}}));
-    assert_eq!(server.document(&id)["metadata"]["status"], "waiting");
-    server.post("/api/v1/events", &json!({"type": "parcel.received", "data": {"orderId": "O-1", "resaleable": true}}));
-    let document = server.document_when(&id, "completed");
+    let id = client.start(REFUND, &refund("O-1", "changed_mind", 20_000, "10ms")).await;
+    client.post(EVENTS, &reviewed("O-1", true)).await;
+    client.until(&id, "waiting").await;
+    client.post(EVENTS, &received("O-1")).await;
+    let document = client.until(&id, "completed").await;
     assert_eq!(document["output"]["payment_id"], "refund-O-1");
     assert!(document["output"]["shelf"].is_string(), "{document}");
 }
 
-#[test]
-fn a_refund_that_is_not_approved_fails_and_pays_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
-    let id = server.start_refund(refund("O-2", "damaged", 20_000, "10ms"));
-    server.post("/api/v1/events", &json!({"type": "refund.reviewed", "data": {"orderId": "O-2", "approved": false, "reviewer": "Ann"}}));
-    let document = server.document_when(&id, "failed");
+#[tokio::test]
+async fn a_refund_that_is_not_approved_fails_and_pays_nothing() {
+    let (_server, client) = server();
+    let id = client.start(REFUND, &refund("O-2", "damaged", 20_000, "10ms")).await;
+    client.post(EVENTS, &reviewed("O-2", false)).await;
+    let document = client.until(&id, "failed").await;
     assert_eq!(document["error"], "Rejected: order O-2: the refund was not approved");
     assert!(undone(&document).is_empty(), "{document}");
 }
 
-#[test]
-fn a_refund_without_an_account_to_pay_to_is_undone_newest_first() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+#[tokio::test]
+async fn a_refund_without_an_account_to_pay_to_is_undone_newest_first() {
+    let (_server, client) = server();
     let mut input = refund("O-3", "changed_mind", 900, "10ms");
     input["customerId"] = "closed-1".into();
-    let id = server.start_refund(input);
-    server.post("/api/v1/events", &json!({"type": "parcel.received", "data": {"orderId": "O-3", "resaleable": true}}));
-    let document = server.document_when(&id, "failed");
+    let id = client.start(REFUND, &input).await;
+    client.post(EVENTS, &received("O-3")).await;
+    let document = client.until(&id, "failed").await;
     assert_eq!(document["error_name"], "AccountClosed");
     let mut undone = undone(&document);
     undone.sort_unstable();
     assert_eq!(undone, ["record/issue_credit_note/undo", "record/restock/undo"]);
 }
 
-#[test]
-fn a_refund_that_sleeps_goes_on_after_kill_9_and_can_be_cancelled_as_if_nothing_had_been() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
-    let short = server.start_refund(refund("O-4", "damaged", 900, "1500ms"));
-    let long = server.start_refund(refund("O-5", "damaged", 900, "1h"));
-    server.document_when(&long, "waiting");
+#[tokio::test]
+async fn a_refund_that_sleeps_goes_on_after_kill_9_and_can_be_cancelled_as_if_nothing_had_been() {
+    let (mut server, client) = server();
+    let short = client.start(REFUND, &refund("O-4", "damaged", 900, "1500ms")).await;
+    let long = client.start(REFUND, &refund("O-5", "damaged", 900, "1h")).await;
+    client.until(&long, "waiting").await;
     server.kill();
-    let server = Server::start(folder.path());
-    server.document_when(&short, "completed");
-    server.post(&format!("/api/v1/workflow/{long}/cancel"), &json!({"reason": "changed her mind again"}));
-    let document = server.document_when(&long, "cancelled");
+    server.restart();
+    let client = server.client();
+    client.until(&short, "completed").await;
+    assert_eq!(client.tell(&long, "cancel", &json!({"reason": "changed her mind again"})).await.status, 200);
+    let document = client.until(&long, "cancelled").await;
     assert_eq!(undone(&document), ["record/issue_credit_note/undo"]);
 }
 
-#[test]
-fn one_order_is_refunded_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+#[tokio::test]
+async fn one_order_is_refunded_once() {
+    let (_server, client) = server();
     let input = refund("O-6", "damaged", 900, "1h");
-    assert_eq!(server.start_refund(input.clone()), server.start_refund(input));
-    let (status, problem) = server.ask("POST", "/api/v1/workflow/refund", &refund("O-6", "damaged", 901, "1h").to_string());
-    assert_eq!(status, 409, "{problem}");
+    assert_eq!(client.start(REFUND, &input).await, client.start(REFUND, &input).await);
+    let answer = client.post(REFUND, &refund("O-6", "damaged", 901, "1h")).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "conflict"));
 }
 
-#[test]
-fn an_upload_is_done_when_three_services_have_said_so() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+#[tokio::test]
+async fn an_upload_is_done_when_three_services_have_said_so() {
+    let (_server, client) = server();
     let upload = json!({
         "name": "Sample Product", "description": "A test product", "images": ["image1.jpg", "image2.jpg"],
         "category": "Electronics", "price": 99.99
     });
-    let accepted = server.post("/api/v1/workflow/upload", &upload);
+    let accepted = client.post("/api/v1/workflow/upload", &upload).await.json();
     assert_eq!((&accepted["status"], &accepted["message"]), (&json!("processing"), &json!("Workflow started successfully")));
-    let id = accepted["workflow_id"].as_str().expect("an id").to_owned();
+    let id = accepted["workflow_id"].as_str().expect("an id");
     let results = [
         ("image_processing", json!({"processed_images": ["processed1.jpg", "processed2.jpg"], "processing_time": "2.5s"})),
         ("ai_enhancement", json!({"description": "A tested product."})),
         ("seo_generation", json!({"title": "Sample Product", "meta_description": "Tested.", "slug": "sample-product"})),
     ];
     for (n, (step_type, result)) in results.into_iter().enumerate() {
-        let step = |document: &Value| document["definition"]["steps"][n]["step_instance_id"].as_str().map(str::to_owned);
-        server.until(step_type, || {
-            server.document(&id)["metadata"]["current_step"].as_str().map(str::to_owned) == step(&server.document(&id))
-        });
-        let step_id = step(&server.document(&id)).expect("a step id");
+        let step_id = eventually(step_type, || async {
+            let document = client.status(id).await;
+            let step_id = document["definition"]["steps"][n]["step_instance_id"].clone();
+            (document["metadata"]["current_step"] == step_id).then_some(step_id)
+        })
+        .await;
         let body = json!({"workflow_id": id, "step_id": step_id, "step_type": step_type, "success": true, "result": result});
-        server.post("/api/v1/workflow/step-completed", &body);
+        assert_eq!(client.post("/api/v1/workflow/step-completed", &body).await.status, 200);
     }
-    let document = server.document_when(&id, "completed");
+    let document = client.until(id, "completed").await;
     assert_eq!(document["output"]["images"], json!(["processed1.jpg", "processed2.jpg"]));
     assert_eq!((&document["output"]["slug"], &document["output"]["keywords"]), (&json!("sample-product"), &json!([])));
 }

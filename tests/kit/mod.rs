@@ -2,7 +2,11 @@
 //! Shared by the test files of several packages, so that not everything is used everywhere.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+pub mod console;
+pub mod fences;
 pub mod http;
+pub mod needs;
+pub mod package;
 pub mod redis;
 pub mod server;
 pub mod service;

@@ -33,8 +33,14 @@ impl Server {
 
     /// Starts the process again in the same folder, at another port; it must not run.
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// With more arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
         self.stop_if_running();
-        let mut child = self.command().arg("serve").stdout(Stdio::piped()).stderr(self.log_file()).spawn().expect("the binary starts");
+        let mut child =
+            self.command().arg("serve").args(arguments).stdout(Stdio::piped()).stderr(self.log_file()).spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("its output is piped");
         let mut first = String::new();
         BufReader::new(stdout).read_line(&mut first).expect("its output can be read");
@@ -57,6 +63,10 @@ impl Server {
     /// Runs a command of the binary against this server.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).env("CRUX_URL", &self.url).output().expect("the binary runs")
+    }
+
+    pub fn binary(&self) -> &Path {
+        &self.binary
     }
 
     pub fn client(&self) -> Client {

@@ -149,7 +149,7 @@ impl Cancel {
 
 /// Try again what has failed, in a parked or failed instance
 #[derive(Args)]
-#[command(after_help = "Examples:\n  crux retry $ID\n  crux retry $ID --step send_notification --input '{\"customer\": \"CUST-2\"}'")]
+#[command(after_help = "Examples:\n  crux retry $ID\n  crux retry $ID --step image_processing --input '{\"images\": [\"chair.png\"]}'")]
 pub(super) struct Retry {
     /// The instance's id
     id: String,

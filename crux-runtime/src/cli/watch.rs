@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Follow an instance from its beginning until it ends
 #[derive(Args)]
-#[command(after_help = "Examples:\n  crux watch $ID\n  crux watch $ID --after 3 --json")]
+#[command(after_help = "Examples:\n  crux watch $ID\n  crux watch $ID --after 1 --json")]
 pub(super) struct Watch {
     /// The instance's id
     id: String,

@@ -28,6 +28,30 @@ impl Step for WakeUpStep {
     }
 }
 
+/// Asks somebody who takes an hour.
+#[workflow(step = ask)]
+pub struct AskStep {
+    oracle: Oracle,
+}
+
+impl Step for AskStep {
+    async fn run(&self, input: Input<Self>, cx: &StepContext) -> StepResult<Self> {
+        tokio::select! {
+            answer = self.oracle.ask(&input.question) => Ok(Output::<Self> { answer: answer? }),
+            () = cx.cancelled() => Err(StepError::failed("nobody waits for the answer any more")),
+        }
+    }
+}
+
+struct Oracle;
+
+impl Oracle {
+    async fn ask(&self, question: &str) -> std::io::Result<String> {
+        tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+        Ok(format!("{question} 42"))
+    }
+}
+
 pub fn steps() -> Steps {
-    Steps { double: DoubleStep, wake_up: WakeUpStep }
+    Steps { ask: AskStep { oracle: Oracle }, double: DoubleStep, wake_up: WakeUpStep }
 }

@@ -1,6 +1,6 @@
 //! Commands: cancel, retry, undo, fail, pause, resume, restart.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -72,6 +72,21 @@ async fn a_cancelled_instance_ends_as_cancelled() {
 }
 
 #[tokio::test]
+async fn a_step_struct_that_listens_ends_when_its_instance_is_cancelled() {
+    let server = server("");
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/question", &json!({"question": "why?"})).await;
+    assert_eq!(client.status(&id).await["metadata"]["status"], "processing");
+    let cancelled = Instant::now();
+    assert_eq!(client.tell(&id, "cancel", &json!({})).await.status, 200);
+    client.until(&id, "cancelled").await;
+    assert!(cancelled.elapsed() < Duration::from_secs(10), "it was not told: {:?}", cancelled.elapsed());
+    let workers = client.get("/api/v1/workers").await.json();
+    let ask = workers["workers"].as_array().unwrap().iter().find(|worker| worker["step_type"] == "ask").unwrap();
+    assert_eq!(ask["running"], 0, "{ask}");
+}
+
+#[tokio::test]
 async fn what_was_done_is_undone_newest_first_when_a_later_step_fails() {
     let service = Service::start(|task| match task["step_type"].as_str() {
         Some("book_room") => Reply::Done(json!({"room": "12"})),
@@ -123,7 +138,7 @@ async fn a_timer_that_comes_due_in_a_pause_fires_on_resume() {
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let document = client.until(&id, "paused").await;
     assert_eq!(document["definition"]["steps"][1]["state"], "pending", "it went on in the pause");
-    let resumed = std::time::Instant::now();
+    let resumed = Instant::now();
     assert_eq!(client.tell(&id, "resume", &json!({})).await.status, 200);
     client.until(&id, "completed").await;
     assert!(resumed.elapsed() < Duration::from_millis(500), "it slept again");

@@ -1,0 +1,92 @@
+//! A system clock that is set back: by libfaketime, in the server's process alone.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Reply, Server, Service, needs};
+
+/// The clock of one server.
+struct Clock {
+    offset: tempfile::NamedTempFile,
+    library: String,
+}
+
+impl Clock {
+    /// `None` without libfaketime.
+    fn right() -> Option<Self> {
+        let faketime: PathBuf = needs::program(&["faketime"], "faketime")?;
+        // Only it knows where its library is.
+        let shown = Command::new(faketime).args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]).output().unwrap();
+        let library = String::from_utf8(shown.stdout).unwrap().trim().to_owned();
+        assert!(library.contains("faketime"), "{library}");
+        let clock = Self { offset: tempfile::NamedTempFile::new().unwrap(), library };
+        clock.set("+0s");
+        Some(clock)
+    }
+
+    fn set(&self, offset: &str) {
+        // In one piece: the server may be reading.
+        let next = self.offset.path().with_extension("next");
+        std::fs::write(&next, format!("{offset}\n")).unwrap();
+        std::fs::rename(next, self.offset.path()).unwrap();
+    }
+
+    fn server(&self, config: &str) -> Server {
+        let environment = [
+            ("LD_PRELOAD", self.library.as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", self.offset.path().to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            // What measures how much time has passed is not set by anybody.
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            ("NO_FAKE_STAT", "1"),
+        ];
+        let config = format!("{config}\nconfig: {{ HOME: Ghent }}\n");
+        Server::start_with(env!("CARGO_BIN_EXE_crux-test-app"), &config, &environment)
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_holds_up_no_timer_and_turns_no_time_back() {
+    let Some(clock) = Clock::right() else { return };
+    let server = clock.server("");
+    let client = server.client();
+    let begun = Instant::now();
+    let nap = client.start("/api/v1/workflow/nap", &json!({"nap": "1500ms"})).await;
+    client.until(&nap, "waiting").await;
+    clock.set("-3600s");
+    let after = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.json();
+    let nap = client.until(&nap, "completed").await;
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "it woke too early: {:?}", begun.elapsed());
+    let ended = |document: &Value| document["metadata"]["end_time"].as_str().unwrap().to_owned();
+    for document in [&nap, &after] {
+        let started = document["metadata"]["start_time"].as_str().unwrap();
+        assert!(started <= ended(document).as_str(), "{document:#}");
+    }
+    assert!(ended(&nap) > ended(&after), "{nap:#} {after:#}");
+    assert!(nap["metadata"]["start_time"].as_str() <= after["metadata"]["start_time"].as_str(), "the later one starts earlier");
+}
+
+#[tokio::test]
+async fn after_a_restart_with_an_earlier_clock_work_goes_on_and_timers_wait_for_their_time() {
+    let Some(clock) = Clock::right() else { return };
+    let service = Service::start(|_| Reply::Later).await;
+    let mut server = clock.server(&service.config(&["prepare", "finish"]));
+    let work = server.client().start("/api/v1/workflow/work", &json!({"item": "cup"})).await;
+    let nap = server.client().start("/api/v1/workflow/nap", &json!({"nap": "1s"})).await;
+    service.task("prepare", 1).await;
+    server.kill();
+    clock.set("-3600s");
+    server.restart();
+    let client = server.client();
+    assert_eq!(client.complete(&work, "prepare", &json!({"size": 3})).await.text("status"), "accepted");
+    service.task("finish", 1).await;
+    client.complete(&work, "finish", &json!({"label": "L"})).await;
+    client.until(&work, "completed").await;
+    // By the clock its time has not come.
+    assert_eq!(client.status(&nap).await["metadata"]["status"], "waiting");
+    clock.set("+5s");
+    client.until(&nap, "completed").await;
+}

@@ -1,0 +1,42 @@
+//! Programs that a test needs and a machine may not have: installed as Debian's packages by whoever may, which is root.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+/// The first of these programs that there is, after an attempt to install the package if there is none. `None`: this user may not
+/// install it, and the test has nothing to stand on.
+pub fn program(names: &[&str], package: &str) -> Option<PathBuf> {
+    // Two tests that install at once would wait for each other's lock until one gives up.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _turn = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let find = || {
+        let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+        names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()))
+    };
+    find().or_else(|| {
+        if !may_install() {
+            eprintln!("skipped: there is no {names:?}, and installing the package {package} needs root on a Debian system");
+            return None;
+        }
+        let install = || {
+            let mut apt = Command::new("apt-get");
+            // Somebody else may be installing: then it waits.
+            apt.args(["-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends", package]);
+            apt.env("DEBIAN_FRONTEND", "noninteractive").output()
+        };
+        let mut installed = install().expect("apt-get runs");
+        if !installed.status.success() {
+            // Its lists may be old, or missing.
+            let _ = Command::new("apt-get").arg("update").output();
+            installed = install().expect("apt-get runs");
+        }
+        assert!(installed.status.success(), "{package} cannot be installed: {}", String::from_utf8_lossy(&installed.stderr));
+        Some(find().unwrap_or_else(|| panic!("the package {package} has none of {names:?}")))
+    })
+}
+
+fn may_install() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|id| id.stdout == b"0\n") && Command::new("apt-get").arg("--version").output().is_ok()
+}

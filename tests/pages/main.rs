@@ -1,0 +1,86 @@
+//! The documentation, tried out. Every block of every page says by its fence what becomes of it here: it is run, compared with what was
+//! run before, read as what it claims to be, or found in the file that it quotes. A block whose fence does not say so is a failure. Help
+//! pages are documentation too.
+//!
+//! | fence | what is tried |
+//! |---|---|
+//! | `bash run` | it succeeds; `localhost:8080` is a server with the shipped pipelines |
+//! | `json answer` | what was said before has this shape: the same fields, and values that differ in ids, times and `…` only |
+//! | `console run` | each command after `$ ` succeeds and says this |
+//! | `console error` | each command fails and says this on standard error |
+//! | `console serve` | the server begins with these words |
+//! | `json message` | a follower of `$ID` gets a message of this shape |
+//! | `yaml serve` | the server begins anew, with this configuration |
+//! | `yaml save NAME` | it is a file in the folder of the commands after it |
+//! | `yaml config` | the server takes it as its configuration |
+//! | `yaml settings` | also, it names every setting, with its default |
+//! | `sql run`, `text table` | the store answers it; the answer has these columns |
+//! | `text routes` | the server has each of these routes |
+//! | LANGUAGE `path/of/a/file` | it stands in this file, word by word |
+//! | `by-hand` | nothing; a page is allowed so many, and why is said here |
+//!
+//! Kinds that other tests try out, and pages that are theirs, are in [`page::ELSEWHERE`].
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod help;
+mod json;
+mod page;
+mod services;
+
+use std::collections::BTreeSet;
+
+use kit::fences;
+
+macro_rules! pages {
+    ($($test:ident $path:literal by_hand $by_hand:literal)*) => {
+        const PAGES: &[&str] = &[$($path),*];
+        $(
+            #[test]
+            fn $test() {
+                page::Page::of($path).try_out($by_hand);
+            }
+        )*
+    };
+}
+
+pages! {
+    // The demo is built for release and takes minutes; `cargo test --workspace` is what runs this.
+    the_readme "README.md" by_hand 2
+    // A drawing.
+    the_architecture "ARCHITECTURE.md" by_hand 1
+    the_changelog "CHANGELOG.md" by_hand 0
+    the_page_of_the_api "docs/api.md" by_hand 0
+    // Release builds, and figures of one machine.
+    the_page_of_benchmarks "docs/benchmarks.md" by_hand 1
+    the_page_of_the_command_line "docs/cli.md" by_hand 0
+    the_page_of_the_configuration "docs/configuration.md" by_hand 0
+    the_page_of_durability "docs/durability.md" by_hand 0
+    // Lines of a Redis with a history of its own.
+    the_page_of_the_store_in_redis "docs/redis.md" by_hand 6
+    the_page_of_services "docs/services.md" by_hand 0
+    the_page_of_step_structs "docs/steps.md" by_hand 0
+}
+
+/// Whole pages that tests of their own go through.
+const PAGES_ELSEWHERE: &[(&str, &str)] =
+    &[("docs/language.md", "crux-compiler/tests/language_page.rs"), ("docs/package.md", "tests/rebuild.rs")];
+
+#[test]
+fn no_page_is_forgotten() {
+    let project = fences::project();
+    let files = |folder: &str| {
+        let entries = std::fs::read_dir(project.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let pages = entries.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+        pages.map(|path| path.strip_prefix(&project).expect("it is inside").display().to_string()).collect::<Vec<_>>()
+    };
+    let there: BTreeSet<String> = files("").into_iter().chain(files("docs")).collect();
+    for (page, test) in PAGES_ELSEWHERE {
+        let text = std::fs::read_to_string(project.join(test)).unwrap_or_else(|error| panic!("{test}: {error}"));
+        let name = page.rsplit('/').next().expect("a name");
+        assert!(text.contains(name), "{test} does not speak of {page}");
+    }
+    let tried: BTreeSet<String> = PAGES.iter().copied().chain(PAGES_ELSEWHERE.iter().map(|(page, _)| *page)).map(str::to_owned).collect();
+    assert_eq!(there, tried);
+}

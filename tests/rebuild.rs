@@ -1,0 +1,132 @@
+//! A package of its own, as a newcomer makes it from `docs/package.md`, and what becomes of it when its pipelines change.
+
+mod kit;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kit::console::Session;
+use kit::fences::{self, Block};
+use kit::package::Package;
+use kit::{Server, fences::of_page};
+
+const PAGE: &str = "docs/package.md";
+const GREETING: &str = "pipelines/greeting.yaml";
+
+/// The files of the page and no others, built. There is one such package, and one test at a time has it.
+fn package_of_the_page() -> (Package, MutexGuard<'static, ()>) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let package = Package::in_folder("greetings");
+    package.keep_only("pipelines", &[GREETING]);
+    for block in of_page(PAGE) {
+        match block.kind.as_str() {
+            // The clone is not beside it, and a package inside of the workspace's folder has to say that it is none of its members.
+            "Cargo.toml" => {
+                let crux = fences::project().display().to_string();
+                package.write("Cargo.toml", &format!("{}\n[workspace]\n", block.text.replace("../crux", &crux)));
+            }
+            "run" | "broken" => {}
+            file => package.write(file, &block.text),
+        }
+    }
+    package.build();
+    (package, turn)
+}
+
+fn serve(package: &Package) -> Server {
+    Server::start(&package.binary(), "")
+}
+
+fn block(kind: &str) -> Block {
+    of_page(PAGE).into_iter().find(|block| block.kind == kind).expect("the page has this block")
+}
+
+/// What a workflow greets Ada with; the error's text if it does not.
+fn greeted(server: &Server, workflow: &str) -> Result<String, String> {
+    let output = server.run(&["start", workflow, "--input", r#"{"name": "Ada"}"#, "--wait", "30s", "--json"]);
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    Ok(answer["document"]["output"]["text"].as_str().expect("a text").to_owned())
+}
+
+#[test]
+fn the_package_of_the_page_runs() {
+    let (package, _turn) = package_of_the_page();
+    Session::of(&serve(&package)).run(&block("run"));
+}
+
+#[test]
+fn a_build_without_a_change_does_nothing() {
+    let (package, _turn) = package_of_the_page();
+    let said = package.build();
+    let acts = ["Compiling", "Dirty", "Running"];
+    let acted: Vec<&str> = said.lines().filter(|line| acts.iter().any(|act| line.trim_start().starts_with(act))).collect();
+    assert!(acted.is_empty(), "{acted:#?}");
+    assert!(said.contains("Fresh greetings v0.1.0"), "{said}");
+}
+
+#[test]
+fn edited_added_renamed_and_deleted_pipelines_are_in_the_next_build() {
+    let (package, _turn) = package_of_the_page();
+    package.replace(GREETING, "name: ${input.name}", "name: dear ${input.name}");
+    let said = package.build();
+    assert_eq!(said.matches("build-script-build`").count(), 1, "the build script runs once:\n{said}");
+    assert_eq!(said.matches("Compiling ").count(), 1, "of all packages only this one is compiled:\n{said}");
+    assert_eq!(greeted(&serve(&package), "greeting").as_deref(), Ok("Hello, dear Ada!"));
+
+    // A second workflow with the same step type, whose contract moves to a file of its own.
+    package.replace(GREETING, "    class: GreetStep\n", "");
+    package.replace(GREETING, "    returns: { text: string }\n", "");
+    package.write(
+        "pipelines/contracts.yaml",
+        "step_types:\n  greet:\n    class: GreetStep\n    takes: { name: string }\n    returns: { text: string }\n",
+    );
+    package.write("pipelines/farewell.yaml", &package.read(GREETING).replace("greeting", "farewell").replace("dear", "and goodbye,"));
+    package.build();
+    let server = serve(&package);
+    assert_eq!(greeted(&server, "greeting").as_deref(), Ok("Hello, dear Ada!"));
+    assert_eq!(greeted(&server, "farewell").as_deref(), Ok("Hello, and goodbye, Ada!"));
+
+    // A workflow is named as its file.
+    package.rename("pipelines/farewell.yaml", "pipelines/goodbye.yaml");
+    package.replace("pipelines/goodbye.yaml", "farewell", "goodbye");
+    package.build();
+    let server = serve(&package);
+    assert_eq!(greeted(&server, "goodbye").as_deref(), Ok("Hello, and goodbye, Ada!"));
+    assert!(greeted(&server, "farewell").is_err_and(|error| error.contains("`farewell`")), "it is still there");
+
+    package.delete("pipelines/goodbye.yaml");
+    package.build();
+    let server = serve(&package);
+    assert_eq!(greeted(&server, "greeting").as_deref(), Ok("Hello, dear Ada!"));
+    assert!(greeted(&server, "goodbye").is_err_and(|error| error.contains("`goodbye`")), "it is still there");
+}
+
+#[test]
+fn a_broken_pipeline_is_shown_where_it_is_broken_and_builds_again_when_it_is_mended() {
+    let (package, _turn) = package_of_the_page();
+    package.replace(GREETING, "input.name", "input.nmae");
+    let page = block("broken");
+    let (_, shown) = page.text.split_once('\n').expect("a command and its output");
+    // Cargo does not take the failure for done.
+    for _ in 0..2 {
+        let said = package.broken_build();
+        assert!(said.contains(shown), "{}: this was shown instead:\n{said}", page.place);
+        // No panic, nothing of Cargo's own about a script that failed, and no error that follows from the first.
+        for word in ["panicked", "--- stdout", "--- stderr", "didn't exit successfully", "cargo::", "build-script-build", "error[E"] {
+            assert!(!said.contains(word), "`{word}` in:\n{said}");
+        }
+    }
+    package
+        .write("pipelines/letter.yaml", "workflow: letter\nversion: 1\nsteps:\n  - type: post\n    with: { to: \"${input.address}\" }\n");
+    let said = package.broken_build();
+    for place in ["--> pipelines/greeting.yaml:14:21", "--> pipelines/letter.yaml:5:26"] {
+        assert!(said.contains(place), "no `{place}` in:\n{said}");
+    }
+    package.delete("pipelines/letter.yaml");
+    package.replace(GREETING, "input.nmae", "input.name");
+    package.build();
+    assert_eq!(greeted(&serve(&package), "greeting").as_deref(), Ok("Hello, Ada!"));
+}

@@ -8,13 +8,16 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Severity;
+use crate::emit::Source;
 use crate::render::{self, Style};
 use crate::{Outcome, folder};
 
-/// The file in `OUT_DIR` that the package includes.
+/// The file in `OUT_DIR` that the package includes, and the folder of its modules beside it.
 const OUTPUT: &str = "pipelines.rs";
+const MODULES: &str = "pipelines";
 
-/// Compiles a folder of pipelines, given relative to the package, into `$OUT_DIR/pipelines.rs`. To be called from a build script.
+/// Compiles a folder of pipelines, given relative to the package, into `$OUT_DIR/pipelines.rs` and the modules that this names. To be
+/// called from a build script.
 ///
 /// Prints Cargo's directives: the folder to watch, warnings and errors. Writes only what has changed; after errors the last good output
 /// stays, so that tools which read it do not drown the message in a hundred others.
@@ -52,12 +55,27 @@ fn run(package: &Path, folder: &Path, out: &Path, directives: &mut impl Write) -
             writeln!(directives, "cargo::{directive}={line}")?;
         }
     }
-    let output = out.join(OUTPUT);
     match outcome.rust {
-        Some(rust) => write_changed(&output, &rust),
-        None if output.exists() => Ok(()),
-        None => write_changed(&output, &crate::skeleton()),
+        Some(rust) => write(out, &rust),
+        None if out.join(OUTPUT).exists() => Ok(()),
+        None => write(out, &crate::skeleton()),
     }
+}
+
+/// Writes what has changed, and takes away modules of workflows that are no more.
+fn write(out: &Path, sources: &[Source]) -> io::Result<()> {
+    let modules = out.join(MODULES);
+    std::fs::create_dir_all(&modules)?;
+    for source in sources {
+        write_changed(&out.join(&source.path), &source.text)?;
+    }
+    for entry in std::fs::read_dir(&modules)? {
+        let path = entry?.path();
+        if !sources.iter().any(|source| out.join(&source.path) == path) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A file that is written again looks changed to Cargo, whatever is in it.
@@ -131,6 +149,18 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(20));
         package.build();
         assert_eq!(written(), before);
+    }
+
+    #[test]
+    fn each_workflow_is_a_module_in_a_file_of_its_own() {
+        let package = Package::new();
+        package.pipeline("order.yaml", "workflow: order\nversion: 1\nsteps:\n  - type: pay\n").build();
+        let module = package.output_folder().join(MODULES).join("order.rs");
+        assert!(module.exists() && package.output().contains("#[path = \"pipelines/order.rs\"]\npub mod order;\n"), "{}", package.output());
+
+        std::fs::remove_file(package.0.path().join("pipelines/order.yaml")).expect("a file");
+        package.pipeline("refund.yaml", "workflow: refund\nversion: 1\nsteps:\n  - type: pay\n").build();
+        assert!(!module.exists() && !package.output().contains("pub mod order;"), "{}", package.output());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod expression;
 use std::fmt::Write as _;
 
 use crate::check::bound;
-use crate::ir::{Node, Policy, SleepUntil, Task, Verb, Workflow};
+use crate::ir::{Case, Node, Policy, SleepUntil, Task, Type, Verb, Workflow, by_word};
 use crate::units::format_duration;
 
 pub use expression::expression;
@@ -130,7 +130,7 @@ impl Graph {
                     let label = case.when.as_ref().map_or("else".into(), expression);
                     exits.extend(self.steps(&case.steps, vec![Exit::labelled(name, label)]));
                 }
-                if branches.last().is_none_or(|last| last.when.is_some()) {
+                if !is_exhaustive(branches) {
                     exits.push(Exit::dotted(name, "none of them"));
                 }
                 exits
@@ -197,6 +197,16 @@ impl Graph {
 }
 
 /// Of a node in the diagram: ids of steps could be words of Mermaid.
+/// Whether some case always holds: there is an `else`, or each word of an enum has a case.
+fn is_exhaustive(branches: &[Case]) -> bool {
+    let has_else = branches.last().is_some_and(|last| last.when.is_none());
+    let has_all_words = by_word(branches).is_some_and(|(value, words)| match &value.ty {
+        Type::Enum(all) => all.words.iter().all(|word| words.contains(&word.as_str())),
+        _ => false,
+    });
+    has_else || has_all_words
+}
+
 fn name(node: &Node) -> String {
     format!("n{}", node.no)
 }

@@ -551,6 +551,24 @@ pub fn by_id(steps: &[Node]) -> BTreeMap<&str, &Node> {
     all
 }
 
+/// The value and the word of each case of a `switch`, if all of them (but for the last, an `else`) compare the same enum with a word.
+pub fn by_word(cases: &[Case]) -> Option<(&Expr, Vec<&str>)> {
+    let mut value = None;
+    let mut words = Vec::new();
+    for (index, case) in cases.iter().enumerate() {
+        let Some(when) = &case.when else { return (index + 1 == cases.len()).then_some((value?, words)) };
+        let ExprKind::Binary { op: Op::Equal, left, right } = &when.kind else { return None };
+        let ExprKind::Word(word) = &right.kind else { return None };
+        let is_same = value.is_none_or(|value: &Expr| value == &**left);
+        if !is_same || left.ty.is_optional() || words.contains(&word.as_str()) {
+            return None;
+        }
+        value = Some(&**left);
+        words.push(word);
+    }
+    Some((value?, words))
+}
+
 impl Node {
     /// The nodes directly inside this one: of its verb, then of its catches. (A `TaskThen`'s own task shares the id of the node.)
     pub fn children(&self) -> Vec<&Node> {

@@ -36,8 +36,8 @@ use source::Files;
 pub struct Outcome {
     /// `None` if there are errors.
     pub program: Option<ir::Program>,
-    /// The generated file; `None` if there are errors or nobody has asked for it.
-    pub rust: Option<String>,
+    /// The generated files; `None` if there are errors or nobody has asked for them.
+    pub rust: Option<Vec<emit::Source>>,
     /// Errors and warnings, in the order of files and places.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -67,8 +67,8 @@ pub fn compile(files: &Files) -> Outcome {
     Outcome { rust, ..checked }
 }
 
-/// What stands in for the generated file as long as there has never been a good one: that of a folder without pipelines.
-pub(crate) fn skeleton() -> String {
+/// What stands in for the generated files as long as there have never been good ones: that of a folder without pipelines.
+pub(crate) fn skeleton() -> Vec<emit::Source> {
     let nothing = ir::Program { workflows: Vec::new(), contracts: Vec::new(), types: Vec::new(), events: Vec::new(), routes: Vec::new() };
     emit::rust(&nothing)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::render::{self, Style};
 use crate::source::Files;
 use crate::suggest::nearest;
-use crate::{Outcome, folder, graph, schema};
+use crate::{Outcome, emit, folder, graph, schema};
 
 /// What `crux check` has to say.
 #[derive(Debug)]
@@ -50,14 +50,21 @@ pub fn check(directory: &Path, format: Format) -> Check {
     Check { ok, text }
 }
 
-/// The Rust of a workflow's module, or of the whole folder. The error: what is wrong with the pipelines, for people.
+/// The Rust of a workflow, exactly as it is compiled, or all generated files, one after the other under their names. The error: what is
+/// wrong with the pipelines, for people.
 pub fn expand(directory: &Path, workflow: Option<&str>, style: Style) -> Result<String, String> {
     let (outcome, shown) = compiled(directory, style, crate::compile);
     let (Some(rust), Some(program)) = (outcome.rust, outcome.program) else { return Err(shown) };
-    let Some(name) = workflow else { return Ok(rust) };
-    let names: Vec<&str> = program.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
-    let module = names.contains(&name).then(|| module(&rust, &crate::names::module(name))).flatten();
-    module.ok_or_else(|| unknown(name, &names))
+    let Some(name) = workflow else {
+        return Ok(rust.iter().map(|source| format!("// ==> {} <==\n{}", source.path, source.text)).collect::<Vec<_>>().join("\n"));
+    };
+    let files: Vec<String> = program.workflows.iter().filter(|workflow| workflow.name == name).map(emit::file).collect();
+    if files.is_empty() {
+        let names: Vec<&str> = program.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
+        return Err(unknown(name, &names));
+    }
+    let wanted = rust.into_iter().filter(|source| files.contains(&source.path));
+    Ok(wanted.map(|source| source.text).collect::<Vec<_>>().join("\n"))
 }
 
 /// A workflow as a Mermaid flowchart, or all of them, one after the other. The error as for [`expand`].
@@ -79,16 +86,6 @@ fn compiled(directory: &Path, style: Style, stage: fn(&Files) -> Outcome) -> (Ou
     let outcome = if read.problems.is_empty() { stage(&read.files) } else { Outcome::failed(read.problems) };
     let text = render::human(&read.files, &outcome.diagnostics, style);
     (outcome, text)
-}
-
-/// A top-level module of formatted source, with the comments above it: it ends at the first brace that is not indented.
-fn module(rust: &str, name: &str) -> Option<String> {
-    let lines: Vec<&str> = rust.lines().collect();
-    let head = format!("pub mod {name} {{");
-    let begins = lines.iter().position(|line| *line == head)?;
-    let above = lines.get(..begins)?.iter().rev().take_while(|line| line.starts_with("//") || line.starts_with("#[")).count();
-    let length = lines.get(begins..)?.iter().position(|line| *line == "}")?;
-    Some(lines.get(begins - above..=begins + length)?.join("\n") + "\n")
 }
 
 fn unknown(name: &str, known: &[&str]) -> String {
@@ -132,10 +129,19 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_cut_out_with_the_comments_above_it() {
-        let rust = "mod a {\n}\n\n/// Orders.\npub mod order {\n    fn f() {\n    }\n}\npub mod order_v1 {\n}\n";
-        assert_eq!(module(rust, "order").as_deref(), Some("/// Orders.\npub mod order {\n    fn f() {\n    }\n}\n"));
-        assert_eq!(module(rust, "refund"), None);
+    fn expand_shows_what_is_compiled() {
+        let folder = order("workflow: order\nversion: 1\nsteps:\n  - type: pay\n");
+        let shown = folder.path().to_string_lossy().into_owned();
+        let read = folder::read(folder.path(), &shown);
+        let compiled = crate::compile(&read.files).rust.expect("there are no errors");
+        let order = expand(folder.path(), Some("order"), Style::Plain).expect("there are no errors");
+        assert_eq!([order.as_str()], [compiled[1].text.as_str()]);
+        assert!(order.contains("\n//! ```mermaid\n//! flowchart TD\n"), "{order}");
+
+        let all = expand(folder.path(), None, Style::Plain).expect("there are no errors");
+        assert!(all.starts_with("// ==> pipelines.rs <==\n// @generated") && all.ends_with(&order), "{all}");
+        let error = expand(folder.path(), Some("ordre"), Style::Plain).expect_err("no such workflow");
+        assert_eq!(error, "error: there is no workflow `ordre`; did you mean `order`?\n");
     }
 
     #[test]

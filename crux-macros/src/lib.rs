@@ -2,6 +2,7 @@
 //!
 //! Everything here sees Rust tokens only and opens no file: what stands in YAML meets what stands in Rust in rustc's type checker.
 
+mod object;
 mod open;
 mod workflow;
 
@@ -31,4 +32,10 @@ pub fn part(item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Join)]
 pub fn join(item: TokenStream) -> TokenStream {
     open::join(item.into()).into()
+}
+
+/// Of a generated record: as serde's derives, but read from JSON objects only.
+#[proc_macro_derive(Object)]
+pub fn object(item: TokenStream) -> TokenStream {
+    object::object(item.into()).into()
 }

@@ -3,87 +3,98 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use super::function::{Function, Site, mentions};
+use super::function::{mentions, with_surroundings};
 use super::names::{ident, type_name};
 use super::plan::Step;
+use super::scope::param;
 use super::step::tuple;
+use super::view::View;
 use super::workflow::Generator;
-use crate::ir::{Case, Expr, ExprKind, Op, Type};
+use crate::ir::{Case, Expr, Type, by_word};
 
 impl<'a> Generator<'_, 'a> {
-    /// `choose_<step>`.
-    pub(super) fn choose(&self, step: &Step<'a>, cases: &'a [Case], site: &Site<'_, 'a>, functions: &mut Vec<Function>) -> TokenStream {
+    /// `choose_<step>`, and its call.
+    pub(super) fn choose(&self, step: &Step<'a>, cases: &'a [Case]) -> (TokenStream, TokenStream) {
         let scope = step.inside[0];
+        let view = self.view(scope, &quote!(at), &quote!(error));
         let choices = match by_word(cases) {
-            Some((value, words)) => self.match_words(step, cases, value, &words, site, functions),
-            None => self.conditions(step, cases, site, functions),
+            Some((value, words)) => self.match_words(step, cases, value, &words, &view),
+            None => self.conditions(step, cases, &view),
         };
-        let view = mentions(&choices, "view").then(|| self.let_view(scope, &quote!(at))).flatten();
-        let name = format_ident!("choose_{}", step.snake);
-        self.step_function(step, &name, &[("at", self.at_ref(step))], self.flow(scope), quote!(#view #choices))
+        let before = view.before.filter(|_| mentions(&choices, "view"));
+        let body = with_surroundings(quote!(#before #choices));
+        let (name, at_type, needs_view) = (format_ident!("choose_{}", step.snake), self.at_type(step), self.choose_needs_view(step));
+        let is_read = mentions(&body, "at");
+        let (at, at_arg) = (is_read.then(|| quote!(at: &#at_type,)), is_read.then(|| quote!(&at,)));
+        let (up, fx, flow) = (self.up_param(step.scope, &body, needs_view), param("fx", &body), self.flow(scope));
+        let up_arg = self.up_arg(step.scope, needs_view);
+        let item = quote! {
+            fn #name(#up #at #fx: &mut Fx<'_>) -> #flow {
+                #body
+            }
+        };
+        (item, quote!(#name(#up_arg #at_arg fx)))
     }
 
-    fn conditions(&self, step: &Step<'a>, cases: &'a [Case], site: &Site<'_, 'a>, functions: &mut Vec<Function>) -> TokenStream {
+    fn choose_needs_view(&self, step: &Step<'a>) -> bool {
+        step.reads_outside || self.plan.inside_needs_view(step)
+    }
+
+    fn conditions(&self, step: &Step<'a>, cases: &'a [Case], view: &View) -> TokenStream {
         let scope = step.inside[0];
         let mut choices = TokenStream::new();
         for (index, case) in cases.iter().enumerate() {
-            let enter = self.enter_scope(scope, index, self.view_arg(scope));
+            let enter = self.enter_scope(scope, index, view.arg.clone());
             let Some(when) = &case.when else {
                 choices.extend(enter);
                 return choices;
             };
-            let function = site.value("case", &format!("{}_{}", step.snake, index + 1), when);
-            let call = function.call(&quote!(up), &quote!(at));
-            choices.extend(if function.fallible {
+            let when = self.site(step).inline(when);
+            let holds = when.tokens();
+            choices.extend(if when.fallible {
                 quote! {
-                    match #call {
+                    match #holds {
                         Ok(true) => return #enter,
                         Ok(false) => {}
                         Err(failure) => return Flow::Failed(failure),
                     }
                 }
             } else {
-                quote!(if #call { return #enter; })
+                quote!(if #holds { return #enter; })
             });
-            functions.push(function);
         }
         choices.extend(self.none_of_them(step));
         choices
     }
 
-    fn match_words(
-        &self,
-        step: &Step<'a>,
-        cases: &'a [Case],
-        value: &'a Expr,
-        words: &[&str],
-        site: &Site<'_, 'a>,
-        functions: &mut Vec<Function>,
-    ) -> TokenStream {
+    fn match_words(&self, step: &Step<'a>, cases: &'a [Case], value: &'a Expr, words: &[&str], view: &View) -> TokenStream {
         let scope = step.inside[0];
-        let function = site.value("case", &step.snake, value);
-        let call = function.call(&quote!(up), &quote!(at));
-        let call =
-            if function.fallible { quote!(match #call { Ok(value) => value, Err(failure) => return Flow::Failed(failure) }) } else { call };
-        functions.push(function);
+        let inline = self.site(step).inline(value);
+        let tokens = inline.tokens();
         let ty = self.module.ty(&value.ty);
         let mut arms = Vec::new();
         for (index, word) in words.iter().enumerate() {
-            let (word, enter) = (ident(&type_name(word)), self.enter_scope(scope, index, self.view_arg(scope)));
+            let (word, enter) = (ident(&type_name(word)), self.enter_scope(scope, index, view.arg.clone()));
             arms.push(quote!(#ty::#word => #enter));
         }
-        let covered = matches!(&value.ty, Type::Enum(all) if all.words.iter().all(|word| words.contains(&word.as_str())));
-        if !covered {
+        let is_covered = matches!(&value.ty, Type::Enum(all) if all.words.iter().all(|word| words.contains(&word.as_str())));
+        if !is_covered {
             let other = match cases.len() > words.len() {
-                true => self.enter_scope(scope, words.len(), self.view_arg(scope)),
+                true => self.enter_scope(scope, words.len(), view.arg.clone()),
                 false => self.none_of_them(step),
             };
             arms.push(quote!(_ => #other));
         }
-        if mentions(&call, "failure") {
-            return quote!(let value = #call; match value { #(#arms),* });
+        if inline.fallible {
+            return quote! {
+                let value = match #tokens {
+                    Ok(value) => value,
+                    Err(failure) => return Flow::Failed(failure),
+                };
+                match value { #(#arms),* }
+            };
         }
-        quote!(match #call { #(#arms),* })
+        quote!(match #tokens { #(#arms),* })
     }
 
     /// The step is done if no case holds.
@@ -91,22 +102,4 @@ impl<'a> Generator<'_, 'a> {
         let nothing = tuple(self.plan.scopes[step.inside[0]].exports.iter().map(|_| quote!(None)).collect());
         quote!(Flow::Done(#nothing))
     }
-}
-
-/// The value and the word of each case, if all of them (but for the last, an `else`) compare the same enum with a word.
-fn by_word(cases: &[Case]) -> Option<(&Expr, Vec<&str>)> {
-    let mut value = None;
-    let mut words = Vec::new();
-    for (index, case) in cases.iter().enumerate() {
-        let Some(when) = &case.when else { return (index + 1 == cases.len()).then_some((value?, words)) };
-        let ExprKind::Binary { op: Op::Equal, left, right } = &when.kind else { return None };
-        let ExprKind::Word(word) = &right.kind else { return None };
-        let is_same = value.is_none_or(|value: &Expr| value == &**left);
-        if !is_same || left.ty.is_optional() || words.contains(&word.as_str()) {
-            return None;
-        }
-        value = Some(&**left);
-        words.push(word);
-    }
-    Some((value?, words))
 }

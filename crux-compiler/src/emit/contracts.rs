@@ -22,7 +22,7 @@ pub(super) fn modules(program: &Program) -> Items {
         }
         inner.push(self::items(contract, program, module));
         let mut with_imports = Items::new();
-        with_imports.uses(module.imports(inner.tokens()));
+        with_imports.uses(module.imports(inner.tokens(), &program.contracts));
         with_imports.append(inner);
         let mut before: Vec<String> =
             contract.description.iter().flat_map(|text| text.lines()).map(|line| format!("/// {line}\n///")).collect();

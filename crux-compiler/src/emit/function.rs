@@ -1,12 +1,13 @@
-//! Small pure functions of the live values: an expression each.
+//! Expressions of the live values: where they stand, or as functions where they stand in several places.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote};
+use proc_macro2::{TokenStream, TokenTree};
+use quote::quote;
 
 use super::expr::{Code, Writer};
-use super::names::{ident, variable};
+use super::names::ident;
 use super::paths::Module;
 use super::plan::{Found, Key, Outer, Plan, ScopeId, ScopeKind};
+use super::view::outer_value;
 use crate::ir::{Expr, Type, Value};
 
 /// Where an expression stands: its scope, and the values at hand there.
@@ -16,55 +17,70 @@ pub(super) struct Site<'s, 'a> {
     pub(super) module: Module<'s>,
     pub(super) scope: ScopeId,
     pub(super) live: &'s [Key<'a>],
+    /// What the step before has given: variables, each an `Arc`.
+    pub(super) given: &'s [Key<'a>],
     /// Of the struct of the live values; empty: they are variables.
     pub(super) at: &'s str,
 }
 
-/// A generated function and how it is called.
-pub(super) struct Function {
-    pub(super) item: TokenStream,
-    name: Ident,
-    params: Vec<String>,
+/// An expression where it stands, once.
+pub(super) struct Inline {
+    tokens: TokenStream,
     pub(super) fallible: bool,
 }
 
-impl Function {
-    /// As [`Self::call`], where the surroundings are variables.
-    pub(super) fn direct(&self, at: &TokenStream) -> TokenStream {
-        self.with(|param| if param == "at" { at.clone() } else { ident(param).into_token_stream() })
+impl Inline {
+    /// Of what a writer has written.
+    pub(super) fn new(body: Code, fallible: bool) -> Self {
+        if !fallible {
+            return Self { tokens: body.tokens, fallible };
+        }
+        // An owned value is what it is, whatever its type.
+        let result = body.in_ok(&Type::Json);
+        let tokens = if has_question(&result) { quote!(machine::expr::attempt(|| #result)) } else { result };
+        Self { tokens, fallible }
     }
 
-    fn with(&self, arg: impl Fn(&str) -> TokenStream) -> TokenStream {
-        let (name, args) = (&self.name, self.params.iter().map(|param| arg(param)));
-        quote!(#name(#(#args),*))
+    /// The value; where it is [`Self::fallible`] a `Result` of it.
+    pub(super) fn tokens(&self) -> &TokenStream {
+        &self.tokens
     }
 
-    /// A call, where `up` is what is around and `at` a reference to the live values. What else it takes is called as in it.
-    pub(super) fn call(&self, up: &TokenStream, at: &TokenStream) -> TokenStream {
-        self.with(|param| match param {
-            "up" => up.clone(),
-            "at" => at.clone(),
-            "env" => quote!(fx.env()),
-            "now" => quote!(fx.now()),
-            other => ident(other).into_token_stream(),
-        })
+    /// `let name = …;` and the `Result` of it.
+    pub(super) fn named(&self, name: &str) -> (TokenStream, TokenStream) {
+        let (name, tokens) = (ident(name), &self.tokens);
+        (quote!(let #name = #tokens;), if self.fallible { quote!(#name) } else { quote!(Ok(#name)) })
     }
 
-    /// Whether it has a parameter of that name.
-    pub(super) fn takes(&self, param: &str) -> bool {
-        self.params.iter().any(|name| name == param)
+    /// The `Result`.
+    pub(super) fn result(&self) -> TokenStream {
+        let tokens = &self.tokens;
+        if self.fallible { quote!(#tokens) } else { quote!(Ok(#tokens)) }
     }
+}
 
-    /// A call that gives a `Result`.
-    pub(super) fn result(&self, up: &TokenStream, at: &TokenStream) -> TokenStream {
-        let call = self.call(up, at);
-        if self.fallible { call } else { quote!(Ok(#call)) }
-    }
+fn has_question(tokens: &TokenStream) -> bool {
+    tokens.clone().into_iter().any(|tree| match tree {
+        TokenTree::Group(group) => has_question(&group.stream()),
+        TokenTree::Punct(punct) => punct.as_char() == '?',
+        _ => false,
+    })
+}
+
+/// A body, after what its expressions read of `fx`.
+pub(super) fn with_surroundings(body: TokenStream) -> TokenStream {
+    let env = mentions(&body, "env").then(|| quote!(let env = fx.env();));
+    let now = mentions(&body, "now").then(|| quote!(let now = fx.now();));
+    quote!(#env #now #body)
 }
 
 impl<'a> Site<'_, 'a> {
     /// A value of the state, as it is seen from here.
     pub(super) fn code(&self, value: &Value) -> Option<Code> {
+        if let Some(key) = self.plan.key(value).filter(|key| self.given.contains(key)) {
+            let name = self.plan.field(key);
+            return Some(shared(quote!(#name), self.plan.is_optional(key, self.scope)));
+        }
         Some(match self.plan.find(value, self.scope, self.live)? {
             Found::Here(key) if self.at.is_empty() => {
                 let name = self.plan.field(key);
@@ -76,94 +92,30 @@ impl<'a> Site<'_, 'a> {
                 shared(quote!(at.#field), self.plan.is_optional(key, self.scope))
             }
             Found::Around(step, key) => {
-                let (around, field) = (outer_field(self.plan, Outer::At(step)), self.plan.field(key));
-                shared(quote!(up.#around.#field), self.plan.is_optional(key, self.plan.steps[step].scope))
+                let (around, field) = (outer_value(self.plan, self.scope, Outer::At(step)), self.plan.field(key));
+                shared(quote!(#around.#field), self.plan.is_optional(key, self.plan.steps[step].scope))
             }
-            Found::Item(name) => {
-                let item = outer_field(self.plan, Outer::Item(name));
-                Code::reference(quote!(up.#item))
-            }
-            Found::Error => Code::reference(quote!(up.error)),
+            Found::Item(name) => Code::reference(outer_value(self.plan, self.scope, Outer::Item(name))),
+            Found::Error => Code::reference(outer_value(self.plan, self.scope, Outer::Error)),
         })
     }
 
-    /// The function `<prefix>_<snake>` that gives the value of `expr`.
-    pub(super) fn value(&self, prefix: &str, snake: &str, expr: &Expr) -> Function {
-        let ty = self.module.ty(&expr.ty);
-        self.function(prefix, snake, None, ty, |writer| writer.owned_code(expr))
+    pub(super) fn inline(&self, expr: &Expr) -> Inline {
+        self.inline_code(|writer| writer.owned_code(expr))
     }
 
-    /// The same for whatever `body` writes, which is of the type `ty`. `event`: the type of what is called so.
-    pub(super) fn function(
-        &self,
-        prefix: &str,
-        snake: &str,
-        event: Option<TokenStream>,
-        ty: TokenStream,
-        body: impl FnOnce(&mut Writer<'_>) -> Code,
-    ) -> Function {
+    /// The same for whatever `write` writes.
+    pub(super) fn inline_code(&self, write: impl FnOnce(&mut Writer<'_>) -> Code) -> Inline {
         let find = |value: &Value| self.code(value);
         let mut writer = Writer::new(self.module, &find);
-        let body = body(&mut writer);
-        let fallible = writer.fallible;
-        let up = ident_or_none(&self.plan.scopes[self.scope].view_name).map(|view| quote!(#view<'_>));
-        let mut known: Vec<(String, Option<TokenStream>)> = vec![("up".into(), up), ("event".into(), event)];
-        if self.at.is_empty() {
-            known.extend(self.live.iter().map(|key| {
-                let optional = self.plan.is_optional(*key, self.scope);
-                let ty = result_type(self.plan, self.module, *key);
-                (self.plan.field(*key).to_string(), Some(if optional { quote!(Option<&#ty>) } else { quote!(&#ty) }))
-            }));
-        } else {
-            let at = ident(self.at);
-            known.insert(1, ("at".into(), Some(quote!(&#at))));
-        }
-        build(&format!("{prefix}_{snake}"), body, fallible, ty, known)
+        let body = write(&mut writer);
+        Inline::new(body, writer.fallible)
     }
-}
-
-fn ident_or_none(name: &str) -> Option<Ident> {
-    (!name.is_empty()).then(|| ident(name))
-}
-
-/// A function whose parameters are those of `known` that `body` names, and of the surroundings.
-pub(super) fn build(name: &str, body: Code, fallible: bool, ty: TokenStream, mut known: Vec<(String, Option<TokenStream>)>) -> Function {
-    known.extend([("env".to_owned(), Some(quote!(&Env))), ("now".to_owned(), Some(quote!(Time)))]);
-    let mut params = Vec::new();
-    let mut declared = Vec::new();
-    // An owned value is what it is, whatever its type.
-    let body = if fallible { body.in_ok(&Type::Json) } else { body.tokens };
-    for (param, ty) in known {
-        if let Some(ty) = ty
-            && mentions(&body, &param)
-        {
-            let name = ident(&param);
-            declared.push(quote!(#name: #ty));
-            params.push(param);
-        }
-    }
-    let name = ident(name);
-    let ty = if fallible { quote!(Result<#ty, Failure>) } else { ty };
-    // A person would not do that; but then, they would not read eight results at once.
-    let many =
-        (params.len() > 7).then(|| quote!(#[allow(clippy::too_many_arguments, reason = "one for each value that the expression reads")]));
-    let item = quote!(#many fn #name(#(#declared),*) -> #ty { #body });
-    Function { item, name, params, fallible }
 }
 
 fn shared(tokens: TokenStream, optional: bool) -> Code {
     let code = Code::shared(tokens);
     if optional { code.optional() } else { code }
-}
-
-/// What a scope's view calls something around it.
-pub(super) fn outer_field(plan: &Plan<'_>, outer: Outer<'_>) -> Ident {
-    match outer {
-        Outer::At(step) => format_ident!("at_{}", plan.steps[step].snake),
-        Outer::Item(name) if name.starts_with("at_") => format_ident!("item_{name}"),
-        Outer::Item(name) => variable(name),
-        Outer::Error => format_ident!("error"),
-    }
 }
 
 /// Whether tokens read a variable of that name: not as a field (`x.at`), nor as the name of one (`at: x`), nor in a path.
@@ -190,7 +142,7 @@ pub(super) fn live_type(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>, optio
     if optional { quote!(Option<Arc<#ty>>) } else { quote!(Arc<#ty>) }
 }
 
-fn result_type(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>) -> TokenStream {
+pub(super) fn result_type(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>) -> TokenStream {
     match key {
         Key::Input => module.path(&plan.workflow.input.name),
         Key::Step(..) => match plan.owner(key).and_then(|step| step.node.result.as_ref()) {

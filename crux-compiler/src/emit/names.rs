@@ -17,6 +17,7 @@ pub(super) const IMPORTED: &[&str] = &[
     "Contract",
     "Definition",
     "Deserialize",
+    "Deserializer",
     "Duration",
     "Each",
     "EffectKind",
@@ -45,6 +46,7 @@ pub(super) const IMPORTED: &[&str] = &[
     "Refused",
     "Repeat",
     "Rounds",
+    "Rules",
     "Runs",
     "Serialize",
     "Sleep",
@@ -67,8 +69,8 @@ const PRELUDE: &[&str] =
 
 /// Local variables and fields of generated functions.
 const VARIABLES: &[&str] = &[
-    "at", "data", "each", "env", "error", "event", "failure", "fx", "input", "inside", "now", "part", "repeat", "branches", "applied",
-    "failed", "view", "raw", "state", "up", "value", "visit",
+    "at", "data", "each", "env", "error", "event", "failure", "fx", "input", "inside", "now", "part", "repeat", "all", "applied", "failed",
+    "view", "raw", "state", "up", "value", "visit", "key", "until", "list", "message", "undo", "result", "next", "given",
 ];
 
 /// The names that a module has used.

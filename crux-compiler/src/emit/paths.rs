@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
-use super::names::{IMPORTED, ident, type_name};
-use crate::ir::{Type, TypeName};
+use super::names::{IMPORTED, bare, ident, type_name};
+use crate::ir::{Contract, Type, TypeName};
 use crate::names;
 
 /// A module of the generated file: `types`, `events`, `steps::<step type>`, a workflow's, or the root (empty).
@@ -23,6 +23,17 @@ impl Module<'_> {
         }
     }
 
+    /// Whether it is a workflow's: those import the step types that they use.
+    fn is_workflow(self) -> bool {
+        !matches!(self.0, "" | "types" | "events") && !self.0.contains("::")
+    }
+
+    /// The path of a step type's module.
+    pub(super) fn contract(self, step_type: &str) -> TokenStream {
+        let module = ident(&names::module(step_type));
+        if self.is_workflow() && is_importable(step_type) { quote!(#module) } else { quote!(steps::#module) }
+    }
+
     pub(super) fn path(self, name: &TypeName) -> TokenStream {
         let own = ident(&type_name(&name.name));
         if name.module == self.0 {
@@ -34,6 +45,10 @@ impl Module<'_> {
             (Some(_), Some((_, step))) => {
                 let step = ident(&names::module(step));
                 quote!(super::#step::#own)
+            }
+            (None, Some((_, step))) => {
+                let step = self.contract(step);
+                quote!(#step::#own)
             }
             _ if is_imported(&name.module) => quote!(#module::#own),
             _ => {
@@ -70,8 +85,8 @@ impl Module<'_> {
         }
     }
 
-    /// The paths that `tokens`, being the module's items, need to import.
-    pub(super) fn imports(self, tokens: TokenStream) -> Vec<TokenStream> {
+    /// The paths that `tokens`, being the module's items, need to import, in a folder with these step types.
+    pub(super) fn imports(self, tokens: TokenStream, contracts: &[Contract]) -> Vec<TokenStream> {
         let mut used = BTreeSet::new();
         let mut prefixes = BTreeSet::new();
         scan(tokens, &mut used, &mut prefixes);
@@ -81,7 +96,7 @@ impl Module<'_> {
                 paths.push(path);
             }
         }
-        if used.contains("then") || used.contains("then_or") {
+        if ["then", "then_in", "then_or", "then_void", "then_void_or"].iter().any(|name| used.contains(*name)) {
             used.insert("Then".into());
         }
         let machine: Vec<_> =
@@ -103,6 +118,17 @@ impl Module<'_> {
             .map(ident)
             .collect();
         let root = self.root();
+        let steps: Vec<_> = contracts
+            .iter()
+            .map(|contract| names::module(&contract.name))
+            .filter(|module| self.is_workflow() && is_importable(module) && prefixes.contains(module))
+            .map(|module| ident(&module))
+            .collect();
+        match steps.as_slice() {
+            [] => {}
+            [only] => paths.push(quote!(#root steps::#only)),
+            all => paths.push(quote!(#root steps::{#(#all),*})),
+        }
         match (root.is_empty(), siblings.as_slice()) {
             (true, _) | (_, []) => {}
             (_, [only]) => paths.push(quote!(#root #only)),
@@ -114,6 +140,39 @@ impl Module<'_> {
 
 /// Imported from elsewhere than the machine, or never.
 const OTHERS: &[&str] = &["Arc", "BTreeMap", "Deserialize", "Serialize", "Fx"];
+
+/// Whether a step type's module can be called by its name alone: not where that is the name of another module, or a type of Rust's.
+fn is_importable(step_type: &str) -> bool {
+    const TAKEN: &[&str] = &[
+        "alloc",
+        "bool",
+        "char",
+        "core",
+        "crux_runtime",
+        "events",
+        "f32",
+        "f64",
+        "i8",
+        "i16",
+        "i32",
+        "i64",
+        "i128",
+        "isize",
+        "machine",
+        "routes",
+        "std",
+        "steps",
+        "str",
+        "types",
+        "u8",
+        "u16",
+        "u32",
+        "u64",
+        "u128",
+        "usize",
+    ];
+    !TAKEN.contains(&bare(step_type))
+}
 
 fn is_imported(module: &str) -> bool {
     matches!(module, "types" | "events") || module.starts_with("steps::")

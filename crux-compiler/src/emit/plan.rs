@@ -53,13 +53,9 @@ pub(super) struct Scope<'a> {
     pub(super) sequences: Vec<Vec<StepId>>,
     /// The results that it gives to the scope around, in the order of the steps.
     pub(super) exports: Vec<Key<'a>>,
-    /// What its last expression (`output`, `yield`) reads of its own values.
-    pub(super) end: Vec<Key<'a>>,
     pub(super) view: BTreeSet<Outer<'a>>,
-    /// Of the struct that holds [`Self::view`].
+    /// Of the struct that holds [`Self::view`], where it needs one.
     pub(super) view_name: String,
-    /// Of the struct that holds [`Self::end`].
-    pub(super) end_name: String,
     /// Whether nothing in it ever stays open: then it has no enum.
     pub(super) is_instant: bool,
     /// Of the type of what entering a step gives.
@@ -106,8 +102,13 @@ pub(super) struct Step<'a> {
     pub(super) inside: Vec<ScopeId>,
     /// One per `catch`; `None` where it has no steps.
     pub(super) catches: Vec<Option<ScopeId>>,
-    /// The step after it in its sequence.
+    /// The steps before and after it in its sequence.
+    pub(super) previous: Option<StepId>,
     pub(super) next: Option<StepId>,
+    /// Whether entering it, beyond what is inside it, reads something that is around its scope.
+    pub(super) reads_outside: bool,
+    /// Whether offering it an event does.
+    pub(super) holds_outside: bool,
 }
 
 pub(super) struct Plan<'a> {
@@ -135,6 +136,11 @@ impl<'a> Plan<'a> {
         plan.scope(ScopeKind::Root, None, vec![workflow.steps.iter().collect()], &end, &BTreeSet::new(), names);
         plan.fill_views();
         plan
+    }
+
+    /// The step that ends a scope with one sequence.
+    pub(super) fn last(&self, scope: &Scope<'a>) -> Option<&Step<'a>> {
+        scope.sequences.first()?.last().map(|last| &self.steps[*last])
     }
 
     pub(super) fn root(&self) -> &Scope<'a> {
@@ -185,13 +191,7 @@ impl<'a> Plan<'a> {
         let id = self.scopes.len();
         let (name, snake) = self.scope_name(kind, around, names);
         let view_name = if kind == ScopeKind::Root { String::new() } else { names.take_type(&format!("In{name}")) };
-        let has_end = matches!(kind, ScopeKind::Root | ScopeKind::Each { .. });
-        let end_name = match kind {
-            ScopeKind::Root => names.take_type("AtEnd"),
-            _ if has_end => names.take_type(&format!("At{name}End")),
-            _ => String::new(),
-        };
-        let flow_name = if kind == ScopeKind::Root { String::new() } else { names.take_type(&format!("{name}Flow")) };
+        let flow_name = names.take_type(&format!("{name}Flow"));
         self.scopes.push(Scope {
             name,
             snake,
@@ -199,10 +199,8 @@ impl<'a> Plan<'a> {
             kind,
             sequences: Vec::new(),
             exports: Vec::new(),
-            end: Vec::new(),
             view: BTreeSet::new(),
             view_name,
-            end_name,
             is_instant: false,
             flow_name,
             out_name: String::new(),
@@ -214,12 +212,10 @@ impl<'a> Plan<'a> {
             let mut known: BTreeSet<Key<'a>> = nodes.iter().flat_map(|node| self.inside(node)).collect();
             known.extend(is_root.then_some(Key::Input));
             let given: BTreeSet<Key<'a>> = wanted.intersection(&known).copied().collect();
-            let read_at_end: BTreeSet<Key<'a>> = end.intersection(&known).copied().collect();
-            let at_end: BTreeSet<Key<'a>> = given.union(&read_at_end).copied().collect();
+            let at_end: BTreeSet<Key<'a>> = given.iter().chain(end.intersection(&known)).copied().collect();
             exports.extend(given);
             let steps = self.sequence(id, &nodes, at_end, names);
             self.scopes[id].sequences.push(steps);
-            self.scopes[id].end.extend(read_at_end);
         }
         self.scopes[id].exports = exports.into_iter().collect();
         let steps = self.scopes[id].sequences.iter().flatten();
@@ -252,6 +248,7 @@ impl<'a> Plan<'a> {
             let id = self.step(scope, node, gives, live, names);
             if let Some(before) = ids.last() {
                 self.steps[*before].next = Some(id);
+                self.steps[id].previous = Some(*before);
             }
             ids.push(id);
         }
@@ -287,7 +284,10 @@ impl<'a> Plan<'a> {
             gives,
             inside: Vec::new(),
             catches: Vec::new(),
+            previous: None,
             next: None,
+            reads_outside: false,
+            holds_outside: false,
         });
         let around = Some(id);
         let inside = match &node.verb {
@@ -335,9 +335,14 @@ impl<'a> Plan<'a> {
         id
     }
 
-    fn is_instant(&self, step: &Step<'a>) -> bool {
+    pub(super) fn is_instant(&self, step: &Step<'a>) -> bool {
         let catches = step.catches.iter().flatten().all(|scope| self.scopes[*scope].is_instant);
-        matches!(step.node.verb, Verb::Emit { .. } | Verb::Fail { .. }) && catches
+        self.is_instant_verb(step) && catches
+    }
+
+    /// Whether the step itself never stays open.
+    pub(super) fn is_instant_verb(&self, step: &Step<'a>) -> bool {
+        matches!(step.node.verb, Verb::Emit { .. } | Verb::Fail { .. })
     }
 
     fn scope_name(&self, kind: ScopeKind<'a>, around: Option<StepId>, names: &mut Names) -> (String, String) {
@@ -388,6 +393,11 @@ impl<'a> Plan<'a> {
         variable(self.fields.get(&key).map_or("input", String::as_str))
     }
 
+    /// Whether a result is called so.
+    pub(super) fn is_field(&self, name: &proc_macro2::Ident) -> bool {
+        self.fields.values().any(|field| *name == variable(field))
+    }
+
     pub(super) fn owner_id(&self, key: Key<'a>) -> Option<StepId> {
         self.owners.get(&key).copied()
     }
@@ -419,54 +429,6 @@ impl<'a> Plan<'a> {
             next = self.scopes[self.steps[id].scope].around;
         }
         None
-    }
-
-    /// What each scope's steps read of what is around them.
-    fn fill_views(&mut self) {
-        let mut needed: Vec<(ScopeId, Outer<'a>)> = Vec::new();
-        let mut note = |plan: &Self, expr: &'a Expr, scope: ScopeId, live: &[Key<'a>]| {
-            reads::of_expr(expr, &mut |value| {
-                needed.extend(match plan.find(value, scope, live) {
-                    Some(Found::Around(step, _)) => Some((scope, Outer::At(step))),
-                    Some(Found::Item(name)) => Some((scope, Outer::Item(name))),
-                    Some(Found::Error) => Some((scope, Outer::Error)),
-                    Some(Found::Here(_)) | None => None,
-                });
-            });
-        };
-        for step in &self.steps {
-            for expr in reads::own(step.node) {
-                note(self, expr, step.scope, &step.live);
-            }
-            if let (Verb::Repeat { until, .. }, Some(inside)) = (&step.node.verb, step.inside.first()) {
-                note(self, until, *inside, &self.scopes[*inside].exports);
-            }
-        }
-        for (id, scope) in self.scopes.iter().enumerate() {
-            if let ScopeKind::Each { yields: Some(yields), .. } = scope.kind {
-                note(self, yields, id, &scope.end);
-            }
-        }
-        for (scope, outer) in needed {
-            let mut next = Some(scope);
-            while let Some(id) = next {
-                self.scopes[id].view.insert(outer);
-                if self.provides(id, outer) {
-                    break;
-                }
-                next = self.scopes[id].around.map(|step| self.steps[step].scope);
-            }
-        }
-    }
-
-    /// Whether a scope's view gets `outer` from the step around it, and not from the view of the scope around that.
-    pub(super) fn provides(&self, scope: ScopeId, outer: Outer<'a>) -> bool {
-        let scope = &self.scopes[scope];
-        match outer {
-            Outer::At(step) => scope.around == Some(step),
-            Outer::Item(name) => matches!(scope.kind, ScopeKind::Each { item, .. } if item == name),
-            Outer::Error => matches!(scope.kind, ScopeKind::Catch(_)),
-        }
     }
 }
 

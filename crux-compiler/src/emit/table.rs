@@ -5,26 +5,24 @@ use quote::quote;
 use serde_json::{Value, json};
 
 use super::expr::count;
-use super::paths::{Module, module_path};
+use super::paths::Module;
+use super::step::option;
 use super::text::Items;
-use super::{schema, trigger, types};
-use crate::ir::{Node, OnExhausted, Policy, Program, Runs, TriggerSource, Verb, Workflow};
+use super::{schema, trigger};
+use crate::ir::{Node, OnExhausted, Policy, Program, Runs, Task, TriggerSource, Verb, Workflow};
 
-pub(super) fn items(workflow: &Workflow, program: &Program, _: Module<'_>) -> Items {
+pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) -> Items {
     let mut items = Items::new();
-    let mut rows = Vec::new();
-    for node in &workflow.steps {
-        self::node(node, None, &Catching::default(), &mut rows);
-    }
-    rows.sort_by_key(|(number, _)| *number);
-    let rows = rows.into_iter().map(|(_, row)| row);
+    let mut rows = Rows { module, all: Vec::new() };
+    rows.nodes(&workflow.steps, None, &Catching::default());
+    rows.all.sort_by_key(|(number, _)| *number);
+    let rows = rows.all.into_iter().map(|(_, row)| row);
     let triggers = workflow.triggers.iter().enumerate().map(|(index, declared)| {
-        let source = match &declared.source {
-            TriggerSource::Http { path } => quote!(TriggerSource::Http { path: #path }),
-            TriggerSource::Event { name } => quote!(TriggerSource::Event { name: #name }),
-        };
-        let function = trigger::name(index);
-        quote!(Trigger { source: #source, input: #function })
+        let input = trigger::function_name(index, declared, workflow, module);
+        match &declared.source {
+            TriggerSource::Http { path } => quote!(Trigger::http(#path, #input)),
+            TriggerSource::Event { name } => quote!(Trigger::event(#name, #input)),
+        }
     });
     let hook = |key: &Option<String>| match key {
         Some(key) => {
@@ -35,6 +33,10 @@ pub(super) fn items(workflow: &Workflow, program: &Program, _: Module<'_>) -> It
     };
     let hooks = &workflow.hooks;
     let (on_start, on_complete, on_failure) = (hook(&hooks.on_start), hook(&hooks.on_complete), hook(&hooks.on_failure));
+    let hooks = match (&hooks.on_start, &hooks.on_complete, &hooks.on_failure) {
+        (None, None, None) => quote!(Hooks::NONE),
+        _ => quote!(Hooks { on_start: #on_start, on_complete: #on_complete, on_failure: #on_failure }),
+    };
     let Workflow { name, retired, replay_hash, policy_hash, config, .. } = workflow;
     let version = count(workflow.version.into());
     let (source, description) = (&workflow.place.file, workflow.description.as_deref().unwrap_or(""));
@@ -58,7 +60,7 @@ pub(super) fn items(workflow: &Workflow, program: &Program, _: Module<'_>) -> It
             description: #description,
             nodes: NODES,
             triggers: TRIGGERS,
-            hooks: Hooks { on_start: #on_start, on_complete: #on_complete, on_failure: #on_failure },
+            hooks: #hooks,
             deadline_ms: #deadline,
             on_exhausted: #on_exhausted,
             retain_ms: #retain,
@@ -95,99 +97,100 @@ impl Catching {
 
     fn tokens(&self) -> Option<TokenStream> {
         let names = &self.names;
-        if self.any {
-            Some(quote!(.caught(Caught::Any)))
-        } else {
-            (!names.is_empty()).then(|| quote!(.caught(Caught::Names(&[#(#names),*]))))
-        }
+        if self.any { Some(quote!(.caught_any())) } else { (!names.is_empty()).then(|| quote!(.caught(&[#(#names),*]))) }
     }
 }
 
-/// The rows of a node and of everything inside it. `around`: its parent, and the catches around it.
-fn node(node: &Node, parent: Option<u16>, around: &Catching, rows: &mut Vec<(u16, TokenStream)>) {
-    let inside = around.with(node);
-    let kind = match &node.verb {
-        Verb::Task(task) => {
-            if let Some(undo) = &task.undo {
-                let contract = module_path(&format!("steps::{}", undo.contract));
-                let policy = policy(&undo.policy);
-                let kind = quote!(Kind::Undo(Task::new(&#contract::CONTRACT, #policy)));
-                let path = format!("{}/undo", node.path);
-                // Nothing catches what an undo raises: it parks the instance.
-                rows.push((undo.no, row(&node.id, &path, node, Some(node.no), &kind, &Catching::default())));
+/// The rows of the table of nodes, with their numbers.
+struct Rows<'m> {
+    module: Module<'m>,
+    all: Vec<(u16, TokenStream)>,
+}
+
+impl Rows<'_> {
+    fn nodes(&mut self, steps: &[Node], parent: Option<u16>, around: &Catching) {
+        for step in steps {
+            self.node(step, parent, around);
+        }
+    }
+
+    /// The rows of a node and of everything inside it. `around`: the catches around it.
+    fn node(&mut self, node: &Node, parent: Option<u16>, around: &Catching) {
+        let inside = around.with(node);
+        let (id, path, line) = (&node.id, &node.path, count(node.place.line as u64));
+        let plain = |kind: TokenStream| quote!(Node::new(#id, #path, #line, #kind));
+        let row = match &node.verb {
+            Verb::Task(task) => self.task(node, task),
+            Verb::TaskThen { task, steps } => {
+                self.node(task, Some(node.no), &inside);
+                self.nodes(steps, Some(node.no), &inside);
+                plain(quote!(Kind::Group))
             }
-            let contract = module_path(&format!("steps::{}", task.contract));
-            let policy = policy(&task.policy);
-            let keyed = task.key.is_some().then(|| quote!(.keyed()));
-            let undo = task.undo.as_ref().map(|undo| {
-                let number = count(undo.no.into());
-                quote!(.undone_by(#number))
-            });
-            quote!(Kind::Task(Task::new(&#contract::CONTRACT, #policy)#keyed #undo))
+            Verb::Group { steps, .. } => {
+                self.nodes(steps, Some(node.no), &inside);
+                plain(quote!(Kind::Group))
+            }
+            Verb::Parallel { branches, .. } => {
+                branches.iter().for_each(|branch| self.nodes(&branch.steps, Some(node.no), &inside));
+                plain(quote!(Kind::Parallel))
+            }
+            Verb::Switch { branches } => {
+                branches.iter().for_each(|case| self.nodes(&case.steps, Some(node.no), &inside));
+                plain(quote!(Kind::Switch))
+            }
+            Verb::Each { steps, .. } => {
+                self.nodes(steps, Some(node.no), &inside);
+                plain(quote!(Kind::Each))
+            }
+            Verb::Repeat { steps, .. } => {
+                self.nodes(steps, Some(node.no), &inside);
+                plain(quote!(Kind::Repeat))
+            }
+            Verb::Wait { event, .. } => quote!(Node::wait(#id, #path, #line, #event)),
+            Verb::Sleep(_) => plain(quote!(Kind::Sleep)),
+            Verb::Emit { .. } => plain(quote!(Kind::Emit)),
+            Verb::Fail { .. } => plain(quote!(Kind::Fail)),
+        };
+        for catch in &node.catch {
+            self.nodes(&catch.steps, Some(node.no), around);
         }
-        Verb::TaskThen { task, steps } => {
-            self::node(task, Some(node.no), &inside, rows);
-            nodes(steps, node, &inside, rows);
-            quote!(Kind::Group)
-        }
-        Verb::Group { steps, .. } => {
-            nodes(steps, node, &inside, rows);
-            quote!(Kind::Group)
-        }
-        Verb::Parallel { branches, .. } => {
-            branches.iter().for_each(|branch| nodes(&branch.steps, node, &inside, rows));
-            quote!(Kind::Parallel)
-        }
-        Verb::Switch { branches } => {
-            branches.iter().for_each(|case| nodes(&case.steps, node, &inside, rows));
-            quote!(Kind::Switch)
-        }
-        Verb::Each { steps, .. } => {
-            nodes(steps, node, &inside, rows);
-            quote!(Kind::Each)
-        }
-        Verb::Repeat { steps, .. } => {
-            nodes(steps, node, &inside, rows);
-            quote!(Kind::Repeat)
-        }
-        Verb::Wait { event, .. } => quote!(Kind::Wait { event: #event }),
-        Verb::Sleep(_) => quote!(Kind::Sleep),
-        Verb::Emit { .. } => quote!(Kind::Emit),
-        Verb::Fail { .. } => quote!(Kind::Fail),
-    };
-    for catch in &node.catch {
-        nodes(&catch.steps, node, around, rows);
+        self.push(node.no, row, parent, &inside);
     }
-    rows.push((node.no, row(&node.id, &node.path, node, parent, &kind, &inside)));
+
+    fn push(&mut self, number: u16, row: TokenStream, parent: Option<u16>, catching: &Catching) {
+        let parent = parent.map(|number| {
+            let number = count(number.into());
+            quote!(.inside(#number))
+        });
+        let caught = catching.tokens();
+        self.all.push((number, quote!(#row #parent #caught)));
+    }
+
+    /// A task, and the row of its undo.
+    fn task(&mut self, node: &Node, task: &Task) -> TokenStream {
+        let (id, path, line) = (&node.id, &node.path, count(node.place.line as u64));
+        if let Some(undo) = &task.undo {
+            let (contract, policy) = (self.module.contract(&undo.contract), policy(&undo.policy));
+            let path = format!("{path}/undo");
+            let row = quote!(Node::undo(#id, #path, #line, &#contract::CONTRACT) #policy);
+            // Nothing catches what an undo raises: it parks the instance.
+            self.push(undo.no, row, Some(node.no), &Catching::default());
+        }
+        let (contract, policy) = (self.module.contract(&task.contract), policy(&task.policy));
+        let keyed = task.key.is_some().then(|| quote!(.keyed()));
+        let undo = task.undo.as_ref().map(|undo| {
+            let number = count(undo.no.into());
+            quote!(.undone_by(#number))
+        });
+        quote!(Node::task(#id, #path, #line, &#contract::CONTRACT) #policy #keyed #undo)
+    }
 }
 
-fn nodes(steps: &[Node], parent: &Node, around: &Catching, rows: &mut Vec<(u16, TokenStream)>) {
-    for step in steps {
-        node(step, Some(parent.no), around, rows);
-    }
-}
-
-fn row(id: &str, path: &str, node: &Node, parent: Option<u16>, kind: &TokenStream, catching: &Catching) -> TokenStream {
-    let place = types::place(&node.place);
-    let parent = parent.map(|number| {
-        let number = count(number.into());
-        quote!(.inside(#number))
-    });
-    let caught = catching.tokens();
-    quote!(Node::new(#id, #path, #place, #kind)#parent #caught)
-}
-
-/// Only what differs from one attempt without time-outs.
-fn policy(policy: &Policy) -> TokenStream {
-    let mut tokens = quote!(Policy::ONCE);
-    if policy.attempts != 1 {
-        let attempts = count(policy.attempts.into());
-        tokens.extend(quote!(.attempts(#attempts)));
-    }
-    if policy.backoff_ms != 0 {
-        let backoff = count(policy.backoff_ms);
-        tokens.extend(quote!(.backoff_ms(#backoff)));
-    }
+/// `.policy(…)`, with what differs from one attempt without time-outs.
+fn policy(policy: &Policy) -> Option<TokenStream> {
+    let (attempts, backoff) = (count(policy.attempts.into()), count(policy.backoff_ms));
+    let is_retried = policy.attempts != 1 || policy.backoff_ms != 1000;
+    let mut tokens = TokenStream::new();
     if policy.factor_milli != 2000 {
         let factor = count(policy.factor_milli.into());
         tokens.extend(quote!(.factor_milli(#factor)));
@@ -214,16 +217,10 @@ fn policy(policy: &Policy) -> TokenStream {
             tokens.extend(quote!(.#name(&[#(#names),*])));
         }
     }
-    tokens
-}
-
-fn option(ms: Option<u64>) -> TokenStream {
-    match ms {
-        Some(ms) => {
-            let ms = count(ms);
-            quote!(Some(#ms))
-        }
-        None => quote!(None),
+    match (is_retried, tokens.is_empty()) {
+        (true, _) => Some(quote!(.policy(Policy::retry(#attempts, #backoff) #tokens))),
+        (false, false) => Some(quote!(.policy(Policy::ONCE #tokens))),
+        (false, true) => None,
     }
 }
 

@@ -6,20 +6,35 @@ use quote::{format_ident, quote};
 use super::expr::{Code, Writer};
 use super::paths::Module;
 use super::text::Items;
-use crate::ir::{Expr, Program, Trigger, TriggerSource, Type, Value, Workflow};
+use crate::ir::{Program, Trigger, TriggerSource, Type, Value, Workflow};
 
 /// One function per trigger.
 pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) -> Items {
     let mut items = Items::new();
-    for (index, trigger) in workflow.triggers.iter().enumerate() {
+    for (index, trigger) in workflow.triggers.iter().enumerate().filter(|(_, trigger)| !is_plain(trigger)) {
         items.heading(&format!("trigger `{}`, {}", source_text(&trigger.source), super::types::place(&trigger.place)));
         items.push(function(index, trigger, workflow, program, module));
     }
     items
 }
 
-pub(super) fn name(index: usize) -> proc_macro2::Ident {
+/// Whether what arrives is the input, and nothing else is asked of it.
+fn is_plain(trigger: &Trigger) -> bool {
+    trigger.with.is_none() && trigger.when.is_none() && trigger.key.is_none()
+}
+
+fn name(index: usize) -> proc_macro2::Ident {
     format_ident!("arrived_{}", index + 1)
+}
+
+/// The function that the table names.
+pub(super) fn function_name(index: usize, trigger: &Trigger, workflow: &Workflow, module: Module<'_>) -> TokenStream {
+    if is_plain(trigger) {
+        let input = module.path(&workflow.input.name);
+        return quote!(Arrived::input::<#input>);
+    }
+    let name = name(index);
+    quote!(#name)
 }
 
 fn source_text(source: &TriggerSource) -> String {
@@ -32,7 +47,6 @@ fn source_text(source: &TriggerSource) -> String {
 fn function(index: usize, trigger: &Trigger, workflow: &Workflow, program: &Program, module: Module<'_>) -> TokenStream {
     let input = module.path(&workflow.input.name);
     let name = name(index);
-    let reads_input = trigger.when.is_some() || trigger.key.is_some();
     let find = |value: &Value| (*value == Value::Input).then(|| Code::place(quote!(input)));
     let mut writer = Writer::new(module, &find);
     let mut body = TokenStream::new();
@@ -40,7 +54,7 @@ fn function(index: usize, trigger: &Trigger, workflow: &Workflow, program: &Prog
         Some(with) => {
             let value = writer.owned(with);
             if writer.uses.event {
-                let ty = event_type(with, trigger, program, module);
+                let ty = event_type(trigger, program, module);
                 // Expressions read the event through a reference.
                 body.extend(quote!(let event = &machine::json::arrived::<#ty>(raw)?;));
             } else {
@@ -49,12 +63,8 @@ fn function(index: usize, trigger: &Trigger, workflow: &Workflow, program: &Prog
             body.extend(quote!(let input = #value;));
             quote!(machine::json::encode(&input)?)
         }
-        None if reads_input => {
-            body.extend(quote!(let input = machine::json::arrived::<#input>(raw)?;));
-            quote!(raw.to_owned())
-        }
         None => {
-            body.extend(quote!(machine::json::arrived::<#input>(raw)?;));
+            body.extend(quote!(let input = machine::json::arrived::<#input>(raw)?;));
             quote!(raw.to_owned())
         }
     };
@@ -78,8 +88,7 @@ fn function(index: usize, trigger: &Trigger, workflow: &Workflow, program: &Prog
 }
 
 /// The type of what arrives: declared with the event, or json.
-fn event_type(with: &Expr, trigger: &Trigger, program: &Program, module: Module<'_>) -> TokenStream {
-    let _ = with;
+fn event_type(trigger: &Trigger, program: &Program, module: Module<'_>) -> TokenStream {
     let declared = match &trigger.source {
         TriggerSource::Event { name } => program.events.iter().find(|event| event.name == *name),
         TriggerSource::Http { .. } => None,

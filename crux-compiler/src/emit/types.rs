@@ -73,8 +73,8 @@ pub(super) fn record(record: &Record, doc: &TokenStream, module: Module<'_>) -> 
         if record.fields.iter().any(|field| field.secret) { (Some(masked(record, &name)), None) } else { (None, Some(quote!(Debug,))) };
     quote! {
         #doc
-        #[derive(#derived Clone, PartialEq, Serialize, Deserialize)]
-        #[serde(crate = "::crux_runtime::serde")]
+        #[derive(#derived Clone, PartialEq, Serialize, Deserialize, machine::Object)]
+        #[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
         pub struct #name {
             #(#fields),*
         }
@@ -92,20 +92,21 @@ fn has_rules(field: &Field) -> bool {
 /// Reads a field that has a default or rules.
 fn reader(name: &Ident, field: &Field, module: Module<'_>) -> TokenStream {
     let ty = module.ty(&field.ty);
-    let option = |value: Option<TokenStream>| value.map_or_else(|| quote!(None), |value| quote!(Some(#value)));
-    let min = option(field.min.map(super::expr::number));
-    let max = option(field.max.map(super::expr::number));
-    let pattern = option(field.pattern.as_ref().map(|pattern| quote!(machine::Pattern::new(#pattern))));
-    let rules = if has_rules(field) {
-        quote!(static RULES: machine::Rules = machine::Rules { min: #min, max: #max, pattern: #pattern };)
-    } else {
-        quote!(
-            static RULES: machine::Rules = machine::Rules::NONE;
-        )
+    let bound = |name: &str, value: Option<f64>| {
+        value.map(super::expr::number).map(|value| {
+            let name = ident(name);
+            quote!(.#name(#value))
+        })
     };
+    let (min, max) = (bound("min", field.min), bound("max", field.max));
+    let rules = match &field.pattern {
+        Some(pattern) => quote!(Rules::pattern(#pattern)),
+        None => quote!(Rules::NONE),
+    };
+    let rules = quote!(static RULES: Rules = #rules #min #max;);
     let Some(default) = &field.default else {
         return quote! {
-            fn #name<'de, D: machine::Deserializer<'de>>(from: D) -> Result<#ty, D::Error> {
+            fn #name<'de, D: Deserializer<'de>>(from: D) -> Result<#ty, D::Error> {
                 #rules
                 RULES.read(from)
             }
@@ -122,7 +123,7 @@ fn reader(name: &Ident, field: &Field, module: Module<'_>) -> TokenStream {
             #value
         }
 
-        fn #name<'de, D: machine::Deserializer<'de>>(from: D) -> Result<#ty, D::Error> {
+        fn #name<'de, D: Deserializer<'de>>(from: D) -> Result<#ty, D::Error> {
             #read
         }
     }

@@ -4,11 +4,12 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::expr::{Code, is_copy};
-use super::function::{Site, build, live_type, outer_field};
+use super::function::{Inline, Site, live_type};
 use super::names::ident;
 use super::plan::{Found, Key, Outer, Step};
 use super::reads;
 use super::scope::param;
+use super::view::{outer_name, outer_value};
 use super::workflow::Generator;
 use crate::ir::{Undo, Value};
 
@@ -61,18 +62,19 @@ fn one<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, value: &'a Value, sit
             of_key(key, quote!(at.#field.clone()), plan.is_optional(key, site.scope))
         }
         Found::Around(around, key) => {
-            let (view, field) = (outer_field(plan, Outer::At(around)), plan.field(key));
-            of_key(key, quote!(up.#view.#field.clone()), plan.is_optional(key, plan.steps[around].scope))
+            let (view, field) = (outer_value(plan, site.scope, Outer::At(around)), plan.field(key));
+            of_key(key, quote!(#view.#field.clone()), plan.is_optional(key, plan.steps[around].scope))
         }
         Found::Item(name) => {
-            let field = outer_field(plan, Outer::Item(name));
+            let (field, item) = (outer_name(plan, Outer::Item(name)), outer_value(plan, site.scope, Outer::Item(name)));
             let ty = super::function::item_type(plan, generator.module, name, site.scope);
             let copy = super::function::item(plan, name, site.scope).is_some_and(is_copy);
-            let value = if copy { quote!(*up.#field) } else { quote!(up.#field.clone()) };
+            let value = if copy { quote!(*#item) } else { quote!(#item.clone()) };
             Captured { ty, value, code: Code::place(quote!(at.#field)), field }
         }
         Found::Error => {
-            Captured { field: ident("error"), ty: quote!(Failure), value: quote!(up.error.clone()), code: Code::place(quote!(at.error)) }
+            let error = outer_value(plan, site.scope, Outer::Error);
+            Captured { field: ident("error"), ty: quote!(Failure), value: quote!(#error.clone()), code: Code::place(quote!(at.error)) }
         }
     })
 }
@@ -83,7 +85,7 @@ fn is_own<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, key: Key<'a>) -> b
 }
 
 pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'a Undo) -> Written {
-    let site = Site { plan: generator.plan, module: generator.module, scope: step.scope, live: &step.live, at: &step.at_name };
+    let site = Site { plan: generator.plan, module: generator.module, scope: step.scope, live: &step.live, given: &[], at: &step.at_name };
     let captured = captured(generator, step, undo, &site);
     let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
     let own = generator.plan.key(&Value::Step(step.node.id.clone())).map(|key| generator.plan.field(key));
@@ -96,7 +98,7 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
             Some(field) => field,
             None => match generator.plan.find(value, site.scope, site.live)? {
                 Found::Here(key) | Found::Around(_, key) => generator.plan.field(key),
-                Found::Item(name) => outer_field(generator.plan, Outer::Item(name)),
+                Found::Item(name) => outer_name(generator.plan, Outer::Item(name)),
                 Found::Error => ident("error"),
             },
         };
@@ -104,24 +106,23 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
     };
     let mut writer = super::expr::Writer::new(generator.module, &find);
     let body = writer.owned_code(&undo.with);
-    let ty = generator.module.ty(&undo.with.ty);
-    let function = build(&format!("undo_{}", step.snake), body, writer.fallible, ty, vec![("at".into(), Some(quote!(&#name)))]);
-    let call = function.direct(&quote!(at));
-    let call = if function.fallible {
-        quote!(#call.and_then(|input| machine::json::encode_shared(&input)))
+    let input = Inline::new(body, writer.fallible);
+    let tokens = input.tokens();
+    let encoded = if input.fallible {
+        quote!(#tokens.and_then(|input| machine::json::encode_shared(&input)))
     } else {
-        quote!(machine::json::encode_shared(&#call))
+        quote!(machine::json::encode_shared(&input))
     };
+    let let_input = (!input.fallible).then(|| quote!(let input = #tokens;));
     let number = super::expr::count(undo.no.into());
-    let at = param("at", &call);
+    let at = param("at", tokens);
     let fields: Vec<_> = captured.iter().map(|captured| (&captured.field, &captured.ty)).map(|(field, ty)| quote!(#field: #ty)).collect();
     let declared = if fields.is_empty() { quote!(pub struct #name;) } else { quote!(pub struct #name { #(#fields),* }) };
-    let item = function.item;
     let doc = format!(" `{}`", super::types::place(&step.node.place));
     Written {
         variant: quote!(#[doc = #doc] #variant(#name)),
         completed,
-        input: quote!(Undo::#variant(#at) => (#number, #call)),
-        items: quote!(#declared #item),
+        input: quote!(Undo::#variant(#at) => { #let_input (#number, #encoded) }),
+        items: declared,
     }
 }

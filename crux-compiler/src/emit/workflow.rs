@@ -4,9 +4,8 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::function::Site;
 use super::names::{Names, ident};
-use super::paths::{Module, module_path};
+use super::paths::Module;
 use super::plan::{Key, Plan, Step};
 use super::step::Variant;
 use super::text::Items;
@@ -37,7 +36,7 @@ pub(super) fn items(workflow: &Workflow, program: &Program) -> Items {
     items.append(trigger::items(workflow, program, module));
     items.append(table::items(workflow, program, module));
     let mut with_imports = Items::new();
-    with_imports.uses(module.imports(items.tokens()));
+    with_imports.uses(module.imports(items.tokens(), &program.contracts));
     with_imports.append(items);
     with_imports
 }
@@ -50,7 +49,7 @@ pub(super) fn module_name(workflow: &Workflow) -> String {
 impl<'a> Generator<'_, 'a> {
     /// The path of a step type's module.
     pub(super) fn contract(&self, name: &str) -> TokenStream {
-        module_path(&format!("steps::{name}"))
+        self.module.contract(name)
     }
 
     fn undo_steps(&self) -> impl Iterator<Item = (&Step<'a>, &'a Undo)> {
@@ -61,6 +60,7 @@ impl<'a> Generator<'_, 'a> {
         let root = self.plan.root();
         let (state, out) = (ident(&root.name), self.out(0));
         let arms = self.arms(&state, variants);
+        let (flow, flow_alias) = (self.flow(0), self.flow_alias(0));
         let undo = if self.undo_steps().next().is_some() { quote!(Undo) } else { quote!(NoUndo) };
         let output = self.plan.workflow.output.is_none().then(|| {
             quote!(
@@ -69,21 +69,16 @@ impl<'a> Generator<'_, 'a> {
             )
         });
         let input = self.module.path(&self.plan.workflow.input.name);
-        let first = root.sequences.first().and_then(|steps| steps.first()).map(|first| &self.plan.steps[*first]);
-        let has_input = first.map_or(&root.end, |first| &first.live).contains(&Key::Input);
-        let at = |name: &str| {
-            let at = ident(name);
-            if has_input { quote!(#at { input: Arc::new(input) }) } else { quote!(#at) }
-        };
-        let start = match first {
+        let start = match root.sequences.first().and_then(|steps| steps.first()).map(|first| &self.plan.steps[*first]) {
             Some(first) => {
-                let (enter, at) = (quote::format_ident!("enter_{}", first.snake), at(&first.at_name));
-                quote!(#enter(#at, fx))
+                let (enter, at) = (quote::format_ident!("enter_{}", first.snake), ident(&first.at_name));
+                if first.live.contains(&Key::Input) {
+                    quote!(let input = Arc::new(input); #enter(#at { input }, fx))
+                } else {
+                    quote!(#enter(#at, fx))
+                }
             }
-            None if self.has_end(root) => {
-                let at = at(&root.end_name);
-                quote!(end_state(#at, fx))
-            }
+            // The language wants a step.
             None => quote!(Flow::Done(())),
         };
         let (input_param, start_fx) = (super::scope::param("input", &start), super::scope::param("fx", &start));
@@ -92,6 +87,7 @@ impl<'a> Generator<'_, 'a> {
             #output
 
             type Fx<'a> = machine::Fx<'a, #undo>;
+            #flow_alias
 
             /// The machine of this workflow.
             pub enum Workflow {}
@@ -103,7 +99,7 @@ impl<'a> Generator<'_, 'a> {
                 type Output = Output;
                 type Undo = #undo;
 
-                fn start(#input_param: #input, #start_fx: &mut Fx<'_>) -> Flow<#state, #out> {
+                fn start(#input_param: #input, #start_fx: &mut Fx<'_>) -> #flow {
                     #start
                 }
 
@@ -112,16 +108,6 @@ impl<'a> Generator<'_, 'a> {
                 }
             }
         }
-    }
-
-    /// `fx.push_undo(…);`
-    pub(super) fn push_undo(&self, step: &Step<'a>, undo: &'a Undo, site: &Site<'_, 'a>) -> TokenStream {
-        let number = super::expr::count(step.node.no.into());
-        let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
-        let captured = super::undo::captured(self, step, undo, site);
-        let fields: Vec<_> = captured.iter().map(|captured| super::expr::field_value(&captured.field, captured.value.clone())).collect();
-        let value = if fields.is_empty() { quote!(#name) } else { quote!(#name { #(#fields),* }) };
-        quote!(fx.push_undo(#number, Undo::#variant(#value));)
     }
 
     /// The enum of undo values, and what each is made of.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Failure;
@@ -39,13 +40,13 @@ pub struct Definition {
     pub output_schema: &'static str,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Node {
     pub id: &'static str,
     /// Without elements and rounds: `look_closer/seo`.
     pub path: &'static str,
-    /// `pipelines/booking.yaml:24`.
-    pub place: &'static str,
+    /// Of [`Definition::source`], from 1.
+    pub line: u32,
     /// The node around this one; `None` at the top.
     pub parent: Option<u16>,
     pub kind: Kind,
@@ -55,20 +56,64 @@ pub struct Node {
 
 /// How generated tables write a node.
 impl Node {
-    pub const fn new(id: &'static str, path: &'static str, place: &'static str, kind: Kind) -> Self {
-        Self { id, path, place, parent: None, kind, caught: Caught::Names(&[]) }
+    pub const fn new(id: &'static str, path: &'static str, line: u32, kind: Kind) -> Self {
+        Self { id, path, line, parent: None, kind, caught: Caught::Names(&[]) }
+    }
+
+    /// One attempt without time-outs, unless [`Self::policy`] says more.
+    pub const fn task(id: &'static str, path: &'static str, line: u32, contract: &'static Contract) -> Self {
+        Self::new(id, path, line, Kind::Task(Task::new(contract)))
+    }
+
+    /// What undoes the task in its parent node.
+    pub const fn undo(id: &'static str, path: &'static str, line: u32, contract: &'static Contract) -> Self {
+        Self::new(id, path, line, Kind::Undo(Task::new(contract)))
+    }
+
+    pub const fn wait(id: &'static str, path: &'static str, line: u32, event: &'static str) -> Self {
+        Self::new(id, path, line, Kind::Wait { event })
     }
 
     pub const fn inside(self, parent: u16) -> Self {
         Self { parent: Some(parent), ..self }
     }
 
-    pub const fn caught(self, caught: Caught) -> Self {
-        Self { caught, ..self }
+    /// Some `catch` takes failures of these names.
+    pub const fn caught(self, names: &'static [&'static str]) -> Self {
+        Self { caught: Caught::Names(names), ..self }
+    }
+
+    /// Some `catch` takes every failure.
+    pub const fn caught_any(self) -> Self {
+        Self { caught: Caught::Any, ..self }
+    }
+
+    pub const fn policy(self, policy: Policy) -> Self {
+        match self.kind {
+            Kind::Task(task) => Self { kind: Kind::Task(Task { policy, ..task }), ..self },
+            Kind::Undo(task) => Self { kind: Kind::Undo(Task { policy, ..task }), ..self },
+            _ => self,
+        }
+    }
+
+    /// It has an idempotency key of its own.
+    pub const fn keyed(self) -> Self {
+        match self.kind {
+            Kind::Task(task) => Self { kind: Kind::Task(Task { keyed: true, ..task }), ..self },
+            _ => self,
+        }
+    }
+
+    /// The node of its undo.
+    pub const fn undone_by(self, undo: u16) -> Self {
+        match self.kind {
+            Kind::Task(task) => Self { kind: Kind::Task(Task { undo: Some(undo), ..task }), ..self },
+            _ => self,
+        }
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Task(Task),
     /// The undo of the task in its parent node.
@@ -86,7 +131,7 @@ pub enum Kind {
     Fail,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Task {
     pub contract: &'static Contract,
     pub policy: Policy,
@@ -96,23 +141,14 @@ pub struct Task {
     pub undo: Option<u16>,
 }
 
-/// How generated tables write a task.
 impl Task {
-    pub const fn new(contract: &'static Contract, policy: Policy) -> Self {
-        Self { contract, policy, keyed: false, undo: None }
-    }
-
-    pub const fn keyed(self) -> Self {
-        Self { keyed: true, ..self }
-    }
-
-    pub const fn undone_by(self, undo: u16) -> Self {
-        Self { undo: Some(undo), ..self }
+    const fn new(contract: &'static Contract) -> Self {
+        Self { contract, policy: Policy::ONCE, keyed: false, undo: None }
     }
 }
 
 /// Failures that do not reach the top.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Caught {
     Names(&'static [&'static str]),
     Any,
@@ -201,7 +237,7 @@ pub enum OnExhausted {
 }
 
 /// Retry and time-outs. Only ever read for decisions that are then journalled, so it may differ between builds.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Policy {
     pub attempts: u32,
     pub backoff_ms: u64,
@@ -219,10 +255,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// One attempt, no time-outs; the base of generated tables.
+    /// One attempt, no time-outs; the base of generated tables. What is sent again without using up an attempt waits for a second.
     pub const ONCE: Policy = Policy {
         attempts: 1,
-        backoff_ms: 0,
+        backoff_ms: 1000,
         factor_milli: 2000,
         max_backoff_ms: None,
         jitter: true,
@@ -234,12 +270,9 @@ impl Policy {
         total_ms: None,
     };
 
-    pub const fn attempts(self, attempts: u32) -> Self {
-        Self { attempts, ..self }
-    }
-
-    pub const fn backoff_ms(self, backoff_ms: u64) -> Self {
-        Self { backoff_ms, ..self }
+    /// So many attempts, with so long between the first two.
+    pub const fn retry(attempts: u32, backoff_ms: u64) -> Self {
+        Self { attempts, backoff_ms, ..Self::ONCE }
     }
 
     pub const fn max_backoff_ms(self, max: u64) -> Self {
@@ -287,12 +320,28 @@ pub struct Hooks {
     pub on_failure: Option<&'static str>,
 }
 
+impl Hooks {
+    pub const NONE: Self = Self { on_start: None, on_complete: None, on_failure: None };
+}
+
 /// What starts an instance.
 #[derive(Debug)]
 pub struct Trigger {
     pub source: TriggerSource,
     /// From what arrived to the workflow's input; checks it on the way. The error names the path of the field.
     pub input: fn(&RawValue) -> Result<Arrived, Refusal>,
+}
+
+/// How generated tables write a trigger.
+impl Trigger {
+    /// `POST path`.
+    pub const fn http(path: &'static str, input: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
+        Self { source: TriggerSource::Http { path }, input }
+    }
+
+    pub const fn event(name: &'static str, input: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
+        Self { source: TriggerSource::Event { name }, input }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,6 +362,14 @@ pub struct Arrived {
     pub input: Box<RawValue>,
     /// The trigger's `key`.
     pub key: Option<String>,
+}
+
+impl Arrived {
+    /// What arrives is the input, of the type `I`.
+    pub fn input<I: DeserializeOwned>(raw: &RawValue) -> Result<Self, Refusal> {
+        super::json::arrived::<I>(raw)?;
+        Ok(Self { input: raw.to_owned(), key: None })
+    }
 }
 
 /// Why a trigger starts nothing.

@@ -8,7 +8,7 @@ use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
-use super::within::Inside;
+use super::within::{Inside, Within};
 
 /// The elements `I`, and for each the state `S` of its scope or its result `T`.
 #[derive(Debug)]
@@ -110,6 +110,32 @@ impl<I, S: Part, T> Each<I, S, T> {
                 Ok(Inside::Broken(self, failure))
             }
         }
+    }
+}
+
+/// How generated code enters an `each`, and offers it an event.
+impl<I, S: Part, T> Within<Each<I, S, T>> {
+    /// See [`Each::start`].
+    pub fn each<U: Undo>(
+        node: u16,
+        timeout_ms: Option<u64>,
+        elements: Result<Vec<I>, Failure>,
+        at_once: usize,
+        fx: &mut Fx<'_, U>,
+        enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
+    ) -> Flow<Self, Vec<T>> {
+        Self::start(node, timeout_ms, fx, |fx| Each::start(elements, at_once, fx, enter))
+    }
+
+    /// See [`Each::apply`].
+    pub fn apply_each<U: Undo>(
+        self,
+        event: &StepEvent,
+        fx: &mut Fx<'_, U>,
+        apply: impl FnOnce(&I, S, &mut Fx<'_, U>) -> Applied<S, T>,
+        enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
+    ) -> Applied<Self, Vec<T>> {
+        self.apply(event, fx, |each, fx| each.apply(event, fx, apply, enter))
     }
 }
 

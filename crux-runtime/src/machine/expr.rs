@@ -78,6 +78,11 @@ operator!(remainder, Remainder, "%", "`left % right`.", {
     (f64, f64) -> f64 = |left, right| finite(left % right);
 });
 
+/// An expression that can fail in several places: its `?` end here.
+pub fn attempt<T>(expression: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    expression()
+}
+
 /// `-value` of an integer.
 pub fn negate(value: i64) -> Result<i64, Failure> {
     value.checked_neg().ok_or_else(|| impossible(&format!("-({value})")))

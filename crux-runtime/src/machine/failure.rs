@@ -42,6 +42,10 @@ impl Failure {
         Self { name: name.into(), message: message.into() }
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A failed expression of a step.
     pub fn expression(message: impl Into<String>) -> Self {
         Self::new(Self::EXPRESSION_ERROR, message)

@@ -52,6 +52,21 @@ pub type Applied<S, T> = Result<Flow<S, T>, Refused<S>>;
 pub trait Then<P, T>: Sized {
     /// A [`Flow`] or [`Applied`] of the scope around the part.
     type Around<S, O>;
+    /// The same of the part, with another result.
+    type Giving<V>;
+
+    /// With what `make` makes of the result.
+    fn give<V>(self, make: impl FnOnce(T) -> V) -> Self::Giving<V>;
+
+    /// The result of a step that may not run at all.
+    fn some(self) -> Self::Giving<Option<T>> {
+        self.give(Some)
+    }
+
+    /// Without the result.
+    fn void(self) -> Self::Giving<()> {
+        self.give(drop)
+    }
 
     /// A failure is the scope's own.
     fn then<A, S, O, U>(
@@ -62,6 +77,41 @@ pub trait Then<P, T>: Sized {
         next: impl FnOnce(A, T, &mut Fx<'_, U>) -> Flow<S, O>,
     ) -> Self::Around<S, O> {
         self.then_or(at, stay, fx, next, |_, failure, _| Flow::Failed(failure))
+    }
+
+    /// As [`Self::then`], where what comes next reads `up`, what is around the scope.
+    fn then_in<V, A, S, O, U>(
+        self,
+        up: V,
+        at: A,
+        stay: impl FnOnce(A, P) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(V, A, T, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O> {
+        self.then(at, stay, fx, |at, result, fx| next(up, at, result, fx))
+    }
+
+    /// As [`Self::then`], for a step whose result nothing reads.
+    fn then_void<A, S, O, U>(
+        self,
+        at: A,
+        stay: impl FnOnce(A, P) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O> {
+        self.then(at, stay, fx, |at, _, fx| next(at, fx))
+    }
+
+    /// As [`Self::then_void`], for a step with `catch`.
+    fn then_void_or<A, S, O, U>(
+        self,
+        at: A,
+        stay: impl FnOnce(A, P) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, &mut Fx<'_, U>) -> Flow<S, O>,
+        catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O> {
+        self.then_or(at, stay, fx, |at, _, fx| next(at, fx), catch)
     }
 
     /// As [`Self::then`], for a step with `catch`.
@@ -75,8 +125,22 @@ pub trait Then<P, T>: Sized {
     ) -> Self::Around<S, O>;
 }
 
+/// The `next` of a step whose result is that of its scope.
+pub fn done<A, T, S, U>(_: A, result: T, _: &mut Fx<'_, U>) -> Flow<S, T> {
+    Flow::Done(result)
+}
+
 impl<P, T> Then<P, T> for Flow<P, T> {
     type Around<S, O> = Flow<S, O>;
+    type Giving<V> = Flow<P, V>;
+
+    fn give<V>(self, make: impl FnOnce(T) -> V) -> Flow<P, V> {
+        match self {
+            Flow::Stay(part) => Flow::Stay(part),
+            Flow::Done(result) => Flow::Done(make(result)),
+            Flow::Failed(failure) => Flow::Failed(failure),
+        }
+    }
 
     fn then_or<A, S, O, U>(
         self,
@@ -96,6 +160,11 @@ impl<P, T> Then<P, T> for Flow<P, T> {
 
 impl<P, T> Then<P, T> for Applied<P, T> {
     type Around<S, O> = Applied<S, O>;
+    type Giving<V> = Applied<P, V>;
+
+    fn give<V>(self, make: impl FnOnce(T) -> V) -> Applied<P, V> {
+        self.map(|flow| flow.give(make))
+    }
 
     fn then_or<A, S, O, U>(
         self,

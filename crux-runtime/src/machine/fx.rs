@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::effect::{Effect, Effects, Note, Waiting};
+use super::flow::Flow;
+use super::part::Never;
 use super::path::{Indices, Path};
 use super::undo::{Undo, UndoStack};
 use super::{Definition, Failure, Time};
@@ -84,10 +86,21 @@ impl<'a, U: Undo> Fx<'a, U> {
         self.undo.push(path, value);
     }
 
-    /// The step's `when` did not hold.
-    pub fn skipped(&mut self, node: u16) {
-        let path = self.path(node);
-        self.out.notes.push(Note::StepSkipped { path });
+    /// The step's `when`; where it does not hold, the step is skipped.
+    pub fn holds(&mut self, node: u16, when: bool) -> bool {
+        if !when {
+            let path = self.path(node);
+            self.out.notes.push(Note::StepSkipped { path });
+        }
+        when
+    }
+
+    /// As [`Self::holds`]; a `when` that could not be computed is the step's failure.
+    pub fn try_holds(&mut self, node: u16, when: Result<bool, Failure>) -> Result<bool, Failure> {
+        match when {
+            Ok(when) => Ok(self.holds(node, when)),
+            Err(failure) => Err(self.failed(node, failure)),
+        }
     }
 
     /// A step that takes no time, or a composite one, is done.
@@ -110,15 +123,20 @@ impl<'a, U: Undo> Fx<'a, U> {
         event: &'static str,
         routing_key: &'static str,
         data: Result<D, Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Flow<Never, ()> {
         let path = self.path(node);
         let data = match data.and_then(|data| super::json::encode(&data)) {
             Ok(data) => data,
-            Err(failure) => return Err(self.failed(node, failure)),
+            Err(failure) => return Flow::Failed(self.failed(node, failure)),
         };
         self.out.all.push(Effect::Emit { path, event, routing_key, data });
         self.out.notes.push(Note::StepCompleted { path });
-        Ok(())
+        Flow::Done(())
+    }
+
+    /// A `fail`, with its message.
+    pub fn fail(&mut self, node: u16, error: &'static str, message: Result<String, Failure>) -> Failure {
+        self.failed(node, message.map_or_else(|failure| failure, |message| Failure::new(error, message)))
     }
 
     pub(super) fn waiting(&mut self, path: Path, why: Waiting) {

@@ -6,7 +6,7 @@ use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
-use super::within::Inside;
+use super::within::{Inside, Within};
 use super::{Failure, Path, Time};
 
 /// How a `repeat` is written.
@@ -15,6 +15,12 @@ pub struct Rounds {
     pub node: u16,
     pub max: u32,
     pub every_ms: u64,
+}
+
+impl Rounds {
+    pub const fn new(node: u16, max: u32, every_ms: u64) -> Self {
+        Self { node, max, every_ms }
+    }
 }
 
 /// The state `S` of the round's scope, or the pause before the next. Rounds count from 1.
@@ -123,6 +129,33 @@ impl<S: Part> Repeat<S> {
                 }
             }
         }
+    }
+}
+
+/// How generated code enters a `repeat`, and offers it an event.
+impl<S: Part> Within<Repeat<S>> {
+    /// See [`Repeat::start`].
+    pub fn repeat<U: Undo, T>(
+        rounds: Rounds,
+        timeout_ms: Option<u64>,
+        fx: &mut Fx<'_, U>,
+        enter: impl FnMut(&mut Fx<'_, U>) -> Flow<S, T>,
+        until: impl FnMut(&T, &mut Fx<'_, U>) -> Result<bool, Failure>,
+    ) -> Flow<Self, T> {
+        Self::start(rounds.node, timeout_ms, fx, |fx| Repeat::start(rounds, fx, enter, until))
+    }
+
+    /// See [`Repeat::apply`].
+    pub fn apply_repeat<U: Undo, T>(
+        self,
+        rounds: Rounds,
+        event: &StepEvent,
+        fx: &mut Fx<'_, U>,
+        apply: impl FnOnce(S, &mut Fx<'_, U>) -> Applied<S, T>,
+        enter: impl FnMut(&mut Fx<'_, U>) -> Flow<S, T>,
+        until: impl FnMut(&T, &mut Fx<'_, U>) -> Result<bool, Failure>,
+    ) -> Applied<Self, T> {
+        self.apply(event, fx, |repeat, fx| repeat.apply(rounds, event, fx, apply, enter, until))
     }
 }
 

@@ -89,6 +89,23 @@ impl<T: Ruled> Ruled for Option<T> {
 }
 
 impl Rules {
+    pub const NONE: Self = Self { min: None, max: None, pattern: None };
+
+    pub const fn min(mut self, min: f64) -> Self {
+        self.min = Some(min);
+        self
+    }
+
+    pub const fn max(mut self, max: f64) -> Self {
+        self.max = Some(max);
+        self
+    }
+
+    /// Rules with this pattern alone, as the first of a chain: it is compiled when it is first needed.
+    pub const fn pattern(text: &'static str) -> Self {
+        Self { min: None, max: None, pattern: Some(Pattern::new(text)) }
+    }
+
     /// Reads a field's value.
     pub fn read<'de, T: Ruled + Deserialize<'de>, D: Deserializer<'de>>(&self, from: D) -> Result<T, D::Error> {
         let value = T::deserialize(from)?;

@@ -47,8 +47,13 @@ impl<E: DeserializeOwned> Wait<E> {
         Flow::Stay(Self { path, event, value, due, what: PhantomData })
     }
 
-    /// Offers an event; done with the event that came. `condition`: the rest of `where`.
-    pub fn apply<U: Undo>(
+    /// Offers an event; done with the event that came.
+    pub fn apply<U: Undo>(self, event: &StepEvent, fx: &mut Fx<'_, U>) -> Applied<Self, Arc<E>> {
+        self.apply_if(event, fx, |_, _| Ok(true))
+    }
+
+    /// As [`Self::apply`]; `condition`: the rest of `where`.
+    pub fn apply_if<U: Undo>(
         self,
         event: &StepEvent,
         fx: &mut Fx<'_, U>,

@@ -317,8 +317,7 @@ fn apply_look_fraud(
 pub struct AtScore;
 
 fn enter_score(up: InLook<'_>, at: AtScore, fx: &mut Fx<'_>) -> Flow<LookFraud, Option<Arc<steps::score::Output>>> {
-    if !when_score(up) {
-        fx.skipped(4);
+    if !fx.holds(4, when_score(up)) {
         return after_score(up, at, None, fx);
     }
     Leaf::start(4, Ok(steps::score::Input { order: up.at_look.input.order.clone() }), fx)
@@ -528,7 +527,7 @@ const TWICE: Policy = Policy { attempts: 2, backoff_ms: 100, run_ms: Some(5_000)
 const UNDO: Policy = Policy { run_ms: Some(5_000), ..Policy::ONCE };
 
 const fn node(id: &'static str, path: &'static str, parent: Option<u16>, kind: Kind, caught: Caught) -> Node {
-    Node { id, path, place: "pipelines/order.yaml:1", parent, kind, caught }
+    Node { id, path, line: 1, parent, kind, caught }
 }
 
 static NODES: &[Node] = &[

@@ -70,7 +70,7 @@ const fn node(run_ms: Option<u64>) -> Node {
     Node {
         id: "work",
         path: "work",
-        place: "pipelines/far.yaml:1",
+        line: 1,
         parent: None,
         kind: Kind::Task(Task {
             contract: &CONTRACT,

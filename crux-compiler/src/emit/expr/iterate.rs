@@ -47,7 +47,8 @@ impl Writer<'_> {
     /// A variable of that name that hides no other.
     fn bind(&mut self, yaml: &str) -> Ident {
         let name = variable(yaml);
-        let name = if is_variable(&name.to_string()) { ident(&format!("each_{}", bare(&name.to_string()))) } else { name };
+        let taken = is_variable(&name.to_string()) || bare(&name.to_string()).starts_with("at_");
+        let name = if taken { ident(&format!("each_{}", bare(&name.to_string()))) } else { name };
         self.bound.push((yaml.to_owned(), name.clone(), false));
         name
     }

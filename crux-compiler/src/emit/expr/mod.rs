@@ -209,7 +209,7 @@ impl<'w> Writer<'w> {
         let field = variable(name);
         if *of.ty.present() == Type::Error && !optional {
             let of = source.tight();
-            return if name == "name" { Code::borrowed_text(quote!(&*#of.name)).unary() } else { Code::place(quote!(#of.message)) };
+            return if name == "name" { Code::borrowed_text(quote!(#of.name())) } else { Code::place(quote!(#of.message)) };
         }
         if !optional {
             let of = source.tight();

@@ -1,0 +1,95 @@
+//! `catch`, and how scopes are entered and offered events.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+
+use super::names::ident;
+use super::plan::{ScopeId, StepId};
+use super::scope::param;
+use super::step::{Variant, tuple, used, used_fx};
+use super::workflow::Generator;
+
+impl Generator<'_, '_> {
+    pub(super) fn catch_function(&self, id: StepId, variants: &mut Vec<Variant>) -> Option<TokenStream> {
+        let step = &self.plan.steps[id];
+        if step.node.catch.is_empty() {
+            return None;
+        }
+        let mut arms = Vec::new();
+        let mut any = None;
+        for (catch, scope) in step.node.catch.iter().zip(&step.catches) {
+            let body = match scope {
+                None => self.after(id, &quote!(at), step.gives.iter().map(|_| quote!(None)).collect()),
+                Some(scope) => self.handler(id, *scope, variants),
+            };
+            match &catch.error {
+                Some(error) => arms.push(quote!(#error => #body)),
+                None => {
+                    any = Some(body);
+                    break;
+                }
+            }
+        }
+        let other = any.unwrap_or_else(|| quote!(Flow::Failed(failure)));
+        let body = if arms.is_empty() { other } else { quote!(match failure.name() { #(#arms,)* _ => #other }) };
+        let catch = format_ident!("catch_{}", step.snake);
+        let (at, at_type) = (param("at", &body), self.at_type(step));
+        let params = [quote!(#at: #at_type), quote!(failure: Failure)];
+        Some(self.step_function(step.scope, self.plan.catch_needs_view(step), &catch, &params, (&body, &body)))
+    }
+
+    /// Entering the steps of a catch, and going on after them.
+    fn handler(&self, id: StepId, scope: ScopeId, variants: &mut Vec<Variant>) -> TokenStream {
+        let step = &self.plan.steps[id];
+        let next = self.next(id, Some(scope));
+        if self.plan.scopes[scope].is_instant {
+            let view = self.view_inline(scope, &quote!(&at), &quote!(&failure));
+            let enter = self.enter_scope(scope, 0, view);
+            let go_on = next.then(&quote!(machine::never_stays), None);
+            return quote!(#enter #go_on);
+        }
+        let (around, name) = (self.state(step.scope), ident(&self.plan.scopes[scope].name));
+        let view = self.view_inline(scope, &quote!(&at), &quote!(error));
+        let go_on = next.then(&quote!(#around::#name), None);
+        let (enter, apply) = (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
+        let error = format_ident!("error");
+        let (enter_error, apply_error, enter_fx) = (used(&enter, &error), used(&apply, &error), used_fx(&enter));
+        variants.push(Variant {
+            name: name.clone(),
+            at: step.at_name.clone(),
+            part: quote!(Handler<#name>),
+            arm: quote!(part.apply(fx, |#apply_error, inside, fx| #apply) #go_on),
+            place: None,
+        });
+        quote!(Handler::start(failure, fx, |#enter_error, #enter_fx| #enter) #go_on)
+    }
+
+    /// Entering the first step of a sequence of a scope; `view`: what its steps see of what is around them, with a comma.
+    pub(super) fn enter_scope(&self, scope: ScopeId, sequence: usize, view: Option<TokenStream>) -> TokenStream {
+        let inner = &self.plan.scopes[scope];
+        match inner.sequences.get(sequence).and_then(|steps| steps.first()) {
+            Some(first) => {
+                let first = &self.plan.steps[*first];
+                let (enter, first_at) = (format_ident!("enter_{}", first.snake), ident(&first.at_name));
+                let view = view.filter(|_| self.plan.enter_needs_view(first));
+                quote!(#enter(#view #first_at, fx))
+            }
+            None => {
+                let nothing = tuple(inner.exports.iter().map(|_| quote!(None)).collect());
+                quote!(Flow::Done(#nothing))
+            }
+        }
+    }
+
+    /// `apply_ship(view, inside, event, fx)`.
+    pub(super) fn apply_scope(&self, scope: ScopeId, view: Option<TokenStream>) -> TokenStream {
+        let inner = &self.plan.scopes[scope];
+        if inner.is_instant {
+            let out = self.out(scope);
+            return quote!(machine::never::<#out>(inside));
+        }
+        let apply = format_ident!("apply_{}", inner.snake);
+        let view = view.filter(|_| self.plan.apply_needs_view(scope));
+        quote!(#apply(#view inside, event, fx))
+    }
+}

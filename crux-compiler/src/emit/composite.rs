@@ -1,0 +1,113 @@
+//! Steps with one scope inside: groups, `switch`, `each`, `repeat`.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+
+use super::expr::count;
+use super::function::mentions;
+use super::plan::{ScopeId, Step, StepId};
+use super::step::{Made, Part, number, option, used, used_fx};
+use super::view::View;
+use super::workflow::Generator;
+use crate::ir::{Case, Verb};
+
+impl<'a> Generator<'_, 'a> {
+    /// A group, or a task with steps.
+    pub(super) fn group(&self, id: StepId) -> Made {
+        let step = &self.plan.steps[id];
+        let scope = step.inside[0];
+        let timeout = if let Verb::Group { timeout_ms, .. } = step.node.verb { option(timeout_ms) } else { quote!(None) };
+        let view = self.view_inside(scope);
+        let enter = self.enter_scope(scope, 0, view.arg.clone());
+        let apply = self.apply_scope(scope, view.arg.clone());
+        self.made(id, self.state(scope), &view, &timeout, &enter, &apply)
+    }
+
+    pub(super) fn switch(&self, id: StepId, branches: &'a [Case]) -> Made {
+        let step = &self.plan.steps[id];
+        let scope = step.inside[0];
+        let view = self.view_inside(scope);
+        let apply = self.apply_scope(scope, view.arg.clone());
+        let (items, choose) = self.choose(step, branches);
+        Made { items, ..self.made(id, self.state(scope), &view, &quote!(None), &choose, &apply) }
+    }
+
+    pub(super) fn each(&self, id: StepId) -> Made {
+        let step = &self.plan.steps[id];
+        let Verb::Each { item_type, list, at_once, timeout_ms, yields, .. } = &step.node.verb else { return Made::nothing() };
+        let scope = step.inside[0];
+        let (let_list, list) = self.site(step).inline(list).named("list");
+        let view = self.view_inline(scope, &quote!(&at), &quote!(error));
+        let (enter, apply) = (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
+        let item = self.item_name(scope);
+        let (enter_item, apply_item) = (used(&enter, &item), used(&apply, &item));
+        let (enter_fx, apply_fx) = (used_fx(&enter), used_fx(&apply));
+        let enter = quote!(|#enter_item, #enter_fx| #enter);
+        let (at_once, timeout) = (count((*at_once).into()), option(*timeout_ms));
+        let (state, ty) = (self.state(scope), self.module.ty(item_type));
+        let result = yields.as_ref().map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty));
+        let (number, go_on) = (number(step), self.go_on(id));
+        Made {
+            enter: quote!(#let_list Within::each(#number, #timeout, #list, #at_once, fx, #enter) #go_on),
+            open: Some(Part {
+                ty: quote!(Within<Each<#ty, #state, #result>>),
+                arm: quote!(part.apply_each(event, fx, |#apply_item, inside, #apply_fx| #apply, #enter) #go_on),
+            }),
+            items: TokenStream::new(),
+        }
+    }
+
+    pub(super) fn repeat(&self, id: StepId) -> Made {
+        let step = &self.plan.steps[id];
+        let Verb::Repeat { until, max, every_ms, timeout_ms, .. } = &step.node.verb else { return Made::nothing() };
+        let scope = step.inside[0];
+        let view = self.view_inside(scope);
+        let until = self.until(id, until, view.arg.clone());
+        let (enter, apply) = (self.enter_scope(scope, 0, view.arg.clone()), self.apply_scope(scope, view.arg.clone()));
+        let (enter_fx, apply_fx) = (used_fx(&enter), used_fx(&apply));
+        let rounds = format_ident!("ROUNDS_{}", step.snake.to_uppercase());
+        let (number, max, every) = (number(step), count((*max).into()), count(*every_ms));
+        let (asked, item) = (until.closure, until.item);
+        let (state, timeout, go_on) = (self.state(scope), option(*timeout_ms), self.go_on(id));
+        let start = quote!(Within::repeat(#rounds, #timeout, fx, |#enter_fx| #enter, #asked) #go_on);
+        let arm = quote!(part.apply_repeat(#rounds, event, fx, |inside, #apply_fx| #apply, |#enter_fx| #enter, #asked) #go_on);
+        let before = |body: &TokenStream| view.before.clone().filter(|_| mentions(body, "view"));
+        let (start_view, arm_view) = (before(&start), before(&arm));
+        Made {
+            enter: quote!(#start_view #start),
+            open: Some(Part { ty: quote!(Within<Repeat<#state>>), arm: if arm_view.is_some() { quote!({ #arm_view #arm }) } else { arm } }),
+            items: quote! {
+                const #rounds: Rounds = Rounds::new(#number, #max, #every);
+
+                #item
+            },
+        }
+    }
+
+    fn view_inside(&self, scope: ScopeId) -> View {
+        self.view(scope, &quote!(&at), &quote!(error))
+    }
+
+    /// A composite step: how what is inside it is started, and how an event is offered to that.
+    pub(super) fn made(
+        &self,
+        id: StepId,
+        inside: TokenStream,
+        view: &View,
+        timeout: &TokenStream,
+        start: &TokenStream,
+        apply: &TokenStream,
+    ) -> Made {
+        let step: &Step<'a> = &self.plan.steps[id];
+        let (number, go_on) = (number(step), self.go_on(id));
+        let view_of = |body: &TokenStream| view.before.as_ref().filter(|_| mentions(body, "view"));
+        let (start_view, start_fx) = (view_of(start), used_fx(start));
+        let (apply_view, apply_fx) = (view_of(apply), used_fx(apply));
+        let arm = quote!(part.apply(event, fx, |inside, #apply_fx| #apply) #go_on);
+        Made {
+            enter: quote!(#start_view Within::start(#number, #timeout, fx, |#start_fx| #start) #go_on),
+            open: Some(Part { ty: quote!(Within<#inside>), arm: if apply_view.is_some() { quote!({ #apply_view #arm }) } else { arm } }),
+            items: TokenStream::new(),
+        }
+    }
+}

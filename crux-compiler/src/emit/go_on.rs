@@ -1,0 +1,279 @@
+//! What comes after a step: from what its part has given to the live values of the next one, or to the result of the scope.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+
+use super::expr::field_value;
+use super::function::{live_type, mentions};
+use super::names::ident;
+use super::plan::{Key, Scope, ScopeId, ScopeKind, Step, StepId};
+use super::step::{tuple, used, used_fx};
+use super::workflow::Generator;
+use crate::ir::Verb;
+
+/// The values that a step gives, each as an expression, in the order of [`Step::gives`].
+type Gives = Vec<TokenStream>;
+
+/// How a flow goes on: `.some()`, then `.then(at, …, fx, enter_finalize)`.
+pub(super) struct Next {
+    /// What is made of the result first.
+    made: TokenStream,
+    /// Whether the function takes no result.
+    is_void: bool,
+    /// What is around the scope, where the function takes it too, and in its place a closure that does not.
+    up: Option<(TokenStream, TokenStream)>,
+    function: TokenStream,
+}
+
+impl Next {
+    /// `.then(at, stay, fx, next)`, with `catch` where there is one.
+    pub(super) fn then(&self, stay: &TokenStream, catch: Option<TokenStream>) -> TokenStream {
+        let Self { made, is_void, up, function } = self;
+        if let Some((up, closure)) = up {
+            return match catch {
+                None => quote!(#made.then_in(#up at, #stay, fx, #function)),
+                Some(catch) => quote!(#made.then_or(at, #stay, fx, #closure, #catch)),
+            };
+        }
+        match (is_void, catch) {
+            (false, None) => quote!(#made.then(at, #stay, fx, #function)),
+            (true, None) => quote!(#made.then_void(at, #stay, fx, #function)),
+            (false, Some(catch)) => quote!(#made.then_or(at, #stay, fx, #function, #catch)),
+            (true, Some(catch)) => quote!(#made.then_void_or(at, #stay, fx, #function, #catch)),
+        }
+    }
+}
+
+impl<'a> Generator<'_, 'a> {
+    /// `.then(at, State::Notify, fx, enter_finalize)`.
+    pub(super) fn go_on(&self, id: StepId) -> TokenStream {
+        let step = &self.plan.steps[id];
+        let scope = &self.plan.scopes[step.scope];
+        let (state, variant) = (ident(&scope.name), ident(&step.camel));
+        let stay = if self.plan.is_instant_verb(step) { quote!(machine::never_stays) } else { quote!(#state::#variant) };
+        let catch = (!step.node.catch.is_empty()).then(|| {
+            let catch = format_ident!("catch_{}", step.snake);
+            match self.up_arg(step.scope, self.plan.catch_needs_view(step)) {
+                None => quote!(#catch),
+                Some(up) => quote!(|at, failure, fx| #catch(#up at, failure, fx)),
+            }
+        });
+        self.next(id, None).then(&stay, catch)
+    }
+
+    /// What takes what the step's part, or the steps of one of its catches, has given.
+    pub(super) fn next(&self, id: StepId, catch: Option<ScopeId>) -> Next {
+        let step = &self.plan.steps[id];
+        let has_view = self.plan.after_needs_view(step);
+        let Given { first, pattern, found, is_unit } = self.given(id, catch);
+        let gives: Gives = step
+            .gives
+            .iter()
+            .map(|key| found.iter().find(|(found, _)| found == key).map_or_else(|| quote!(None), |(_, value)| value.clone()))
+            .collect();
+        let done = self.is_done_inline(id).then(|| self.results(id, &quote!(at), &gives));
+        let value = done.clone().unwrap_or_else(|| tuple(gives.clone()));
+        // Only a closure has `up`, or `at` before it is moved.
+        let is_plain = if done.is_some() { !mentions(&value, "at") } else { !has_view };
+        if !is_plain {
+            // What is passed on as it comes needs no names.
+            let is_same = done.is_none() && first.is_empty() && !gives.is_empty() && value.to_string() == pattern.to_string();
+            if is_same {
+                let name = self.after_name(id);
+                let after = self.call_after(id, &quote!(at), Some(quote!(given)));
+                let up = self.up_arg(step.scope, true).map(|up| (up, quote!(|at, given, fx| #after)));
+                return Next { made: TokenStream::new(), is_void: false, up, function: quote!(#name) };
+            }
+            let after = match &done {
+                Some(results) => quote!(Flow::Done(#results)),
+                None => self.after(id, &quote!(at), gives.clone()),
+            };
+            let (at, fx) = (used(&after, &format_ident!("at")), used_fx(&after));
+            return match gives.is_empty() && done.is_none() {
+                true => Next { made: TokenStream::new(), is_void: true, up: None, function: quote!(|#at, #fx| #after) },
+                false => Next { made: first, is_void: false, up: None, function: quote!(|#at, #pattern, #fx| #after) },
+            };
+        }
+        let after = self.after_name(id);
+        if done.is_none() && gives.is_empty() {
+            return Next { made: TokenStream::new(), is_void: true, up: None, function: quote!(#after) };
+        }
+        let (text, given) = (value.to_string(), pattern.to_string());
+        let made = match text.as_str() {
+            "()" if is_unit => TokenStream::new(),
+            "()" => quote!(.void()),
+            same if same == given => first,
+            some if some == quote!(Some(#pattern)).to_string() => quote!(#first.some()),
+            _ => quote!(#first.give(|#pattern| #value)),
+        };
+        Next { made, is_void: false, up: None, function: if done.is_some() { quote!(machine::done) } else { quote!(#after) } }
+    }
+
+    /// What comes from the step's part or a catch.
+    fn given(&self, id: StepId, catch: Option<ScopeId>) -> Given<'a> {
+        let step = &self.plan.steps[id];
+        let is_each = matches!(step.node.verb, Verb::Each { .. });
+        let (pattern, found) = match catch {
+            Some(scope) => self.exported(&[scope], step),
+            None if step.inside.is_empty() || is_each => match step.gives.first() {
+                // Its own result is the only one that a step without exports gives (its catches give theirs on another way).
+                Some(key) if self.is_own(*key, id) => {
+                    let name = self.plan.field(*key);
+                    let value = if self.plan.is_optional(*key, step.scope) { quote!(Some(#name)) } else { quote!(#name) };
+                    let first = if is_each { quote!(.give(Arc::new)) } else { TokenStream::new() };
+                    return Given { first, pattern: quote!(#name), found: vec![(*key, value)], is_unit: false };
+                }
+                _ => (quote!(_), Vec::new()),
+            },
+            None => self.exported(&step.inside, step),
+        };
+        let is_unit = match catch {
+            Some(scope) => self.plan.scopes[scope].exports.is_empty(),
+            None if matches!(step.node.verb, Verb::Sleep(_) | Verb::Emit { .. }) => true,
+            None if is_each || step.inside.is_empty() || matches!(step.node.verb, Verb::Parallel { .. }) => false,
+            None => step.inside.iter().all(|scope| self.plan.scopes[*scope].exports.is_empty()),
+        };
+        Given { first: TokenStream::new(), pattern, found, is_unit }
+    }
+
+    /// Whether a key is the step's own result, not that of a step in one of its catches.
+    fn is_own(&self, key: Key<'a>, id: StepId) -> bool {
+        self.plan.owner_id(key) == Some(id)
+    }
+
+    /// The pattern of what `scopes` give to `step` (a tuple of tuples), and the values for the keys that it passes on.
+    fn exported(&self, scopes: &[ScopeId], step: &Step<'a>) -> (TokenStream, Vec<(Key<'a>, TokenStream)>) {
+        let mut found = Vec::new();
+        let mut patterns = Vec::new();
+        for scope in scopes {
+            let names = self.plan.scopes[*scope].exports.iter().map(|key| {
+                let name = self.plan.field(*key);
+                if !step.gives.contains(key) {
+                    return quote!(_);
+                }
+                let wrap = self.plan.is_optional(*key, step.scope) && !self.plan.is_export_optional(*key, *scope);
+                found.push((*key, if wrap { quote!(Some(#name)) } else { quote!(#name) }));
+                quote!(#name)
+            });
+            let names: Vec<_> = names.collect();
+            patterns.push(if names.is_empty() { quote!(()) } else { tuple(names) });
+        }
+        if found.is_empty() { (quote!(_), found) } else { (tuple(patterns), found) }
+    }
+
+    /// Going on after the step with what it gives, `at` being its live values.
+    pub(super) fn after(&self, id: StepId, at: &TokenStream, gives: Gives) -> TokenStream {
+        if self.is_done_inline(id) {
+            let results = self.results(id, at, &gives);
+            return quote!(Flow::Done(#results));
+        }
+        self.call_after(id, at, (!gives.is_empty()).then(|| tuple(gives)))
+    }
+
+    fn call_after(&self, id: StepId, at: &TokenStream, given: Option<TokenStream>) -> TokenStream {
+        let step = &self.plan.steps[id];
+        let (after, up) = (self.after_name(id), self.up_arg(step.scope, self.plan.after_needs_view(step)));
+        let given = given.map(|given| quote!(#given,));
+        quote!(#after(#up #at, #given fx))
+    }
+
+    /// Whether nothing comes after the step but the end of a scope that gives results of steps: no function is needed for that.
+    fn is_done_inline(&self, id: StepId) -> bool {
+        let step = &self.plan.steps[id];
+        let scope = &self.plan.scopes[step.scope];
+        step.next.is_none() && !self.has_end(scope)
+    }
+
+    /// Whether an expression ends the scope: `output` or `yield`.
+    pub(super) fn has_end(&self, scope: &Scope<'a>) -> bool {
+        match scope.kind {
+            ScopeKind::Root => self.plan.workflow.output.is_some(),
+            ScopeKind::Each { yields, .. } => yields.is_some(),
+            _ => false,
+        }
+    }
+
+    /// The end of a scope that gives results of steps.
+    fn results(&self, id: StepId, at: &TokenStream, gives: &[TokenStream]) -> TokenStream {
+        let step = &self.plan.steps[id];
+        let scope = &self.plan.scopes[step.scope];
+        let results = scope.exports.iter().map(|key| {
+            let given = step.gives.iter().position(|given| given == key).and_then(|index| gives.get(index));
+            let field = self.plan.field(*key);
+            let value = match given {
+                Some(value) => value.clone(),
+                None if step.live.contains(key) => quote!(#at.#field),
+                // Of another case of the switch.
+                None => return quote!(None),
+            };
+            let wrap = scope.kind == ScopeKind::Switch && !self.plan.is_optional(*key, step.scope);
+            if wrap { quote!(Some(#value)) } else { value }
+        });
+        tuple(results.collect())
+    }
+
+    /// What takes the live values of the step and what it gives: `enter_<next step>`, or `end_<scope>`.
+    fn after_name(&self, id: StepId) -> Ident {
+        let step = &self.plan.steps[id];
+        match step.next {
+            Some(next) => format_ident!("enter_{}", self.plan.steps[next].snake),
+            None => format_ident!("end_{}", self.plan.scopes[step.scope].snake),
+        }
+    }
+
+    /// The parameter for what a step gives; `None`: that is nothing.
+    pub(super) fn given_param(&self, step: &Step<'a>) -> Option<TokenStream> {
+        if step.gives.is_empty() {
+            return None;
+        }
+        let names = step.gives.iter().map(|key| self.plan.field(*key)).map(|name| quote!(#name));
+        let types = step.gives.iter().map(|key| live_type(self.plan, self.module, *key, self.plan.is_optional(*key, step.scope)));
+        let (pattern, ty) = (tuple(names.collect()), self.gives_type(step, types.collect()));
+        Some(quote!(#pattern: #ty))
+    }
+
+    /// The type of what a step gives; where that is several, by the name of the tuple of what is inside it, if it is the same.
+    fn gives_type(&self, step: &Step<'a>, types: Vec<TokenStream>) -> TokenStream {
+        let alias = match step.inside.as_slice() {
+            [inside] => self.plan.scopes[*inside].out_name.as_str(),
+            _ => step.join_out_name.as_str(),
+        };
+        let exported: Vec<(Key<'a>, ScopeId)> =
+            step.inside.iter().flat_map(|scope| self.plan.scopes[*scope].exports.iter().map(|key| (*key, *scope))).collect();
+        let is_flat = step.inside.len() == 1 || step.inside.iter().all(|scope| self.plan.scopes[*scope].exports.len() == 1);
+        let is_same = is_flat
+            && exported.iter().map(|(key, _)| *key).eq(step.gives.iter().copied())
+            && exported.iter().all(|(key, scope)| self.plan.is_export_optional(*key, *scope) == self.plan.is_optional(*key, step.scope));
+        if is_same && types.len() > 1 && !alias.is_empty() {
+            let alias = ident(alias);
+            quote!(#alias)
+        } else {
+            tuple(types)
+        }
+    }
+
+    /// The live values of a step, made of those of the step before it and what that gives.
+    pub(super) fn at_value(&self, step: &Step<'a>, previous: &Step<'a>) -> TokenStream {
+        let name = ident(&step.at_name);
+        if step.live.is_empty() {
+            return quote!(#name);
+        }
+        let fields = step.live.iter().map(|key| {
+            let field = self.plan.field(*key);
+            let value = if previous.gives.contains(key) { quote!(#field) } else { quote!(at.#field) };
+            field_value(&field, value)
+        });
+        quote!(#name { #(#fields),* })
+    }
+}
+
+/// What a step's part gives.
+struct Given<'a> {
+    /// What is made of it in any case.
+    first: TokenStream,
+    pattern: TokenStream,
+    /// The values in the pattern, by key.
+    found: Vec<(Key<'a>, TokenStream)>,
+    /// Whether it is `()`.
+    is_unit: bool,
+}

@@ -1,0 +1,42 @@
+//! What takes no time: `emit` and `fail`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::plan::StepId;
+use super::step::{Made, number};
+use super::workflow::Generator;
+use crate::ir::Verb;
+
+impl Made {
+    /// Of a verb that is another's; no step has it.
+    pub(super) fn nothing() -> Self {
+        Self { enter: TokenStream::new(), open: None, items: TokenStream::new() }
+    }
+}
+
+impl Generator<'_, '_> {
+    pub(super) fn instant(&self, id: StepId) -> Made {
+        let step = &self.plan.steps[id];
+        let (number, site) = (number(step), self.site(step));
+        let enter = match &step.node.verb {
+            Verb::Emit { event, routing_key, data } => {
+                let route = super::routes::constant(routing_key);
+                let (let_data, data) = site.inline(data).named("data");
+                let go_on = self.go_on(id);
+                quote!(#let_data fx.emit(#number, #event, routes::#route, #data) #go_on)
+            }
+            Verb::Fail { error, message } => {
+                let (let_message, message) = site.inline(message).named("message");
+                let failed = self.failed(id, &quote!(failure));
+                quote! {
+                    #let_message
+                    let failure = fx.fail(#number, #error, #message);
+                    #failed
+                }
+            }
+            _ => return Made::nothing(),
+        };
+        Made { enter, ..Made::nothing() }
+    }
+}

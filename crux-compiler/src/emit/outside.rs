@@ -1,0 +1,125 @@
+//! What the steps of each scope read of what is around them, and so which functions of a scope need its view.
+
+use super::plan::{Found, Key, Outer, Plan, Scope, ScopeId, ScopeKind, Step, StepId};
+use super::reads;
+use crate::ir::{Expr, Verb};
+
+impl<'a> Plan<'a> {
+    /// Fills in the views of all scopes, and what each step reads of them.
+    pub(super) fn fill_views(&mut self) {
+        let mut needed: Vec<(ScopeId, Outer<'a>)> = Vec::new();
+        let mut note = |plan: &Self, expr: &'a Expr, scope: ScopeId, live: &[Key<'a>]| {
+            let before = needed.len();
+            reads::of_expr(expr, &mut |value| {
+                needed.extend(match plan.find(value, scope, live) {
+                    Some(Found::Around(step, _)) => Some((scope, Outer::At(step))),
+                    Some(Found::Item(name)) => Some((scope, Outer::Item(name))),
+                    Some(Found::Error) => Some((scope, Outer::Error)),
+                    Some(Found::Here(_)) | None => None,
+                });
+            });
+            needed.len() > before
+        };
+        for id in 0..self.steps.len() {
+            let step = &self.steps[id];
+            let held = if let Verb::Wait { condition, .. } = &step.node.verb { condition.as_ref() } else { None };
+            let (mut reads_outside, mut holds_outside) = (false, false);
+            for expr in reads::own(step.node) {
+                let is_outside = note(self, expr, step.scope, &step.live);
+                let is_held = held.is_some_and(|held| std::ptr::eq(held, expr));
+                reads_outside |= is_outside && !is_held;
+                holds_outside |= is_outside && is_held;
+            }
+            if let (Verb::Repeat { until, .. }, Some(inside)) = (&step.node.verb, step.inside.first()) {
+                note(self, until, *inside, &self.scopes[*inside].exports);
+            }
+            (self.steps[id].reads_outside, self.steps[id].holds_outside) = (reads_outside, holds_outside);
+        }
+        for (id, scope) in self.scopes.iter().enumerate() {
+            if let (Some(yields), Some(last)) = (yields(scope), self.last(scope)) {
+                note(self, yields, id, &known_at_end(last));
+            }
+        }
+        for (scope, outer) in needed {
+            let mut next = Some(scope);
+            while let Some(id) = next {
+                self.scopes[id].view.insert(outer);
+                if self.provides(id, outer) {
+                    break;
+                }
+                next = self.around(id);
+            }
+        }
+    }
+
+    /// The scope around a scope.
+    pub(super) fn around(&self, id: ScopeId) -> Option<ScopeId> {
+        self.scopes[id].around.map(|step| self.steps[step].scope)
+    }
+
+    /// Whether a scope's view gets `outer` from the step around it, and not from the view of the scope around that.
+    pub(super) fn provides(&self, scope: ScopeId, outer: Outer<'a>) -> bool {
+        let scope = &self.scopes[scope];
+        match outer {
+            Outer::At(step) => scope.around == Some(step),
+            Outer::Item(name) => matches!(scope.kind, ScopeKind::Each { item, .. } if item == name),
+            Outer::Error => matches!(scope.kind, ScopeKind::Catch(_)),
+        }
+    }
+
+    /// Whether a scope sees more than the step around it provides.
+    fn looks_further(&self, id: ScopeId) -> bool {
+        self.scopes[id].view.iter().any(|outer| !self.provides(id, *outer))
+    }
+
+    /// Whether what is inside a step reads something that is around its scope.
+    pub(super) fn inside_needs_view(&self, step: &Step<'a>) -> bool {
+        step.inside.iter().any(|scope| self.looks_further(*scope))
+    }
+
+    /// Whether what comes after the step needs the view of its scope.
+    pub(super) fn after_needs_view(&self, step: &Step<'a>) -> bool {
+        match step.next {
+            Some(next) => self.enter_needs_view(&self.steps[next]),
+            None => self.end_needs_view(step.scope),
+        }
+    }
+
+    pub(super) fn end_needs_view(&self, id: ScopeId) -> bool {
+        let scope = &self.scopes[id];
+        let (Some(yields), Some(last)) = (yields(scope), self.last(scope)) else { return false };
+        let known = known_at_end(last);
+        let mut needs = false;
+        reads::of_expr(yields, &mut |value| needs |= !matches!(self.find(value, id, &known), Some(Found::Here(_)) | None));
+        needs
+    }
+
+    pub(super) fn catch_needs_view(&self, step: &Step<'a>) -> bool {
+        let handled = step.catches.iter().flatten().any(|scope| self.looks_further(*scope));
+        !step.node.catch.is_empty() && (handled || self.after_needs_view(step))
+    }
+
+    pub(super) fn enter_needs_view(&self, step: &Step<'a>) -> bool {
+        step.reads_outside || self.goes_on_with_view(step)
+    }
+
+    /// Whether offering an event to a scope needs its view.
+    pub(super) fn apply_needs_view(&self, id: ScopeId) -> bool {
+        let steps = self.scopes[id].sequences.iter().flatten().map(|step: &StepId| &self.steps[*step]);
+        steps.filter(|step| !self.is_instant(step)).any(|step| step.holds_outside || self.goes_on_with_view(step))
+    }
+
+    fn goes_on_with_view(&self, step: &Step<'a>) -> bool {
+        self.inside_needs_view(step) || self.after_needs_view(step) || self.catch_needs_view(step)
+    }
+}
+
+/// The `yield` of an `each`.
+fn yields<'a>(scope: &Scope<'a>) -> Option<&'a Expr> {
+    if let ScopeKind::Each { yields, .. } = scope.kind { yields } else { None }
+}
+
+/// What is at hand where the scope of the step `last` ends.
+fn known_at_end<'a>(last: &Step<'a>) -> Vec<Key<'a>> {
+    last.live.iter().chain(&last.gives).copied().collect()
+}

@@ -1,0 +1,110 @@
+//! `parallel`: a struct of its branches, how they are started, and how an event reaches the one that it is for.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+
+use super::function::mentions;
+use super::names::{ident, is_variable, variable};
+use super::plan::StepId;
+use super::scope::param;
+use super::step::{Made, option, tuple, used_fx};
+use super::view::View;
+use super::workflow::Generator;
+use crate::ir::Verb;
+
+impl Generator<'_, '_> {
+    pub(super) fn parallel(&self, id: StepId) -> Made {
+        let step = &self.plan.steps[id];
+        let Verb::Parallel { branches, timeout_ms } = &step.node.verb else { return Made::nothing() };
+        let name = ident(&step.join_name);
+        let outs: Vec<_> = step.inside.iter().map(|scope| self.out(*scope)).collect();
+        let (alias, out) = match step.join_out_name.as_str() {
+            "" => (None, tuple(outs.clone())),
+            alias => {
+                let alias = ident(alias);
+                (Some(quote!(type #alias = (#(#outs),*);)), quote!(#alias))
+            }
+        };
+        let fields: Vec<Ident> = branches.iter().map(|branch| branch_name(&branch.name)).collect();
+        let states = step.inside.iter().map(|scope| self.state(*scope));
+        let at_and_error = (quote!(at), quote!(error));
+        let starts = step.inside.iter().zip(&fields).map(|(scope, field)| {
+            let view = self.view_inline(*scope, &at_and_error.0, &at_and_error.1);
+            let enter = self.enter_scope(*scope, 0, view);
+            let fx = used_fx(&enter);
+            quote!(let #field = Branch::start(&mut failed, fx, |#fx| #enter);)
+        });
+        let applies = step.inside.iter().zip(&fields).zip(branches).map(|((scope, field), branch)| {
+            let range = range(branch.steps.iter().map(|node| (node.no, node.end)));
+            if self.plan.scopes[*scope].is_instant {
+                return quote!(#range => all.#field.apply(&mut failed, machine::never));
+            }
+            let View { before, arg } = self.view(*scope, &at_and_error.0, &at_and_error.1);
+            let apply = self.apply_scope(*scope, arg);
+            let before = before.filter(|_| mentions(&apply, "view"));
+            let apply = quote!(all.#field.apply(&mut failed, |inside| #apply));
+            if before.is_some() { quote!(#range => { #before #apply }) } else { quote!(#range => #apply) }
+        });
+        let start_body = quote! {
+            let mut failed = None;
+            #(#starts)*
+            machine::joined(#name { #(#fields),* }, failed)
+        };
+        let advance_body = quote! {
+            let mut failed = None;
+            let applied = match event.path.node {
+                #(#applies,)*
+                _ => Err(Why::NotOpen),
+            };
+            machine::advanced(all, applied, failed)
+        };
+        let (start, advance) = (format_ident!("start_{}", step.snake), format_ident!("advance_{}", step.snake));
+        let (at, needs_view) = (ident(&step.at_name), self.plan.inside_needs_view(step));
+        let at_param = |body: &TokenStream| mentions(body, "at").then(|| quote!(at: &#at,));
+        let (start_up, start_at) = (self.up_param(step.scope, &start_body, needs_view), at_param(&start_body));
+        let (advance_up, advance_at) = (self.up_param(step.scope, &advance_body, needs_view), at_param(&advance_body));
+        let advance_fx = param("fx", &advance_body);
+        let items = quote! {
+            #[derive(Part, Join)]
+            pub struct #name {
+                #(#fields: Branch<#states, #outs>),*
+            }
+
+            #alias
+
+            fn #start(#start_up #start_at fx: &mut Fx<'_>) -> Inside<#name, #out> {
+                #start_body
+            }
+
+            fn #advance(
+                #advance_up #advance_at mut all: #name, event: &StepEvent, #advance_fx: &mut Fx<'_>
+            ) -> Result<Inside<#name, #out>, Refused<#name>> {
+                #advance_body
+            }
+        };
+        let up = self.up_arg(step.scope, needs_view);
+        let at_arg = |param: &Option<TokenStream>| param.is_some().then(|| quote!(&at,));
+        let (start_at, advance_at) = (at_arg(&start_at), at_arg(&advance_at));
+        let (start, advance) = (quote!(#start(#up #start_at fx)), quote!(#advance(#up #advance_at inside, event, fx)));
+        Made { items, ..self.made(id, quote!(#name), &View::default(), &option(*timeout_ms), &start, &advance) }
+    }
+}
+
+/// The field of a branch, which is a variable too where the parallel is started.
+fn branch_name(name: &str) -> Ident {
+    if is_variable(name) { format_ident!("branch_{name}") } else { variable(name) }
+}
+
+/// The numbers of the nodes of a branch, as a pattern.
+fn range(nodes: impl Iterator<Item = (u16, u16)>) -> TokenStream {
+    let bounds = nodes.fold(None, |bounds: Option<(u16, u16)>, (no, end)| Some(bounds.map_or((no, end), |(first, _)| (first, end))));
+    match bounds {
+        Some((first, end)) if end == first + 1 => super::expr::count(first.into()),
+        Some((first, end)) => {
+            let (first, end) = (super::expr::count(first.into()), super::expr::count(end.into()));
+            quote!(#first..#end)
+        }
+        // An empty branch gets no events.
+        None => quote!(u16::MAX),
+    }
+}

@@ -1,0 +1,65 @@
+//! Waiting: for an event, and for a time.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::expr::count;
+use super::function::{mentions, with_surroundings};
+use super::plan::StepId;
+use super::step::{Made, Part, number, option};
+use super::workflow::Generator;
+use crate::ir::{SleepUntil, Verb};
+
+impl Generator<'_, '_> {
+    pub(super) fn wait(&self, id: StepId) -> Made {
+        let step = &self.plan.steps[id];
+        let Verb::Wait { event, event_type, correlate, condition, timeout_ms } = &step.node.verb else { return Made::nothing() };
+        let (number, site, go_on) = (number(step), self.site(step), self.go_on(id));
+        let (let_value, value) = match correlate {
+            None => (TokenStream::new(), quote!(Ok(None))),
+            Some(value) => {
+                let value = site.inline_code(|writer| writer.text(value));
+                let (let_value, _) = value.named("value");
+                (let_value, if value.fallible { quote!(value.map(Some)) } else { quote!(Ok(Some(value))) })
+            }
+        };
+        let timeout = option(*timeout_ms);
+        let ty = self.module.path(&event_type.name);
+        let arm = match condition {
+            None => quote!(part.apply(event, fx) #go_on),
+            Some(condition) => {
+                let holds = with_surroundings(site.inline(condition).result());
+                let fx = if mentions(&holds, "fx") { quote!(fx) } else { quote!(_) };
+                let event = if mentions(&holds, "event") { quote!(event) } else { quote!(_) };
+                let holds = if mentions(&holds, "fx") { quote!({ #holds }) } else { holds };
+                quote!(part.apply_if(event, fx, |#event, #fx| #holds) #go_on)
+            }
+        };
+        Made {
+            enter: quote!(#let_value Wait::start(#number, #event, #value, #timeout, fx) #go_on),
+            open: Some(Part { ty: quote!(Wait<#ty>), arm }),
+            items: TokenStream::new(),
+        }
+    }
+
+    pub(super) fn sleep(&self, id: StepId, until: &SleepUntil) -> Made {
+        let step = &self.plan.steps[id];
+        let (number, go_on) = (number(step), self.go_on(id));
+        let (let_until, until) = match until {
+            SleepUntil::For { ms } => {
+                let ms = count(*ms);
+                (TokenStream::new(), quote!(Ok(fx.now().plus_ms(#ms))))
+            }
+            SleepUntil::Until(until) => {
+                let until = self.site(step).inline(until);
+                let (let_until, _) = until.named("until");
+                (let_until, if until.fallible { quote!(until.map(Time::from)) } else { quote!(Ok(Time::from(until))) })
+            }
+        };
+        Made {
+            enter: quote!(#let_until Sleep::start(#number, #until, fx) #go_on),
+            open: Some(Part { ty: quote!(Sleep), arm: quote!(part.apply(event, fx) #go_on) }),
+            items: TokenStream::new(),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Work: a task that is handed out.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::names::ident;
+use super::plan::{Step, StepId};
+use super::step::{Made, Part, number};
+use super::workflow::Generator;
+use crate::ir::{Task, Undo};
+
+impl<'a> Generator<'_, 'a> {
+    pub(super) fn work(&self, id: StepId, task: &'a Task) -> Made {
+        let step = &self.plan.steps[id];
+        let (number, site, go_on) = (number(step), self.site(step), self.go_on(id));
+        let contract = self.contract(&task.contract);
+        let push = task.undo.as_ref().map(|undo| self.push_undo(step, undo));
+        let (let_input, input) = site.inline(&task.with).named("input");
+        let start = match &task.key {
+            Some(key) => {
+                let (let_key, key) = site.inline(key).named("key");
+                quote!(#let_key Leaf::start_keyed(#number, #input, #key, fx))
+            }
+            None => quote!(Leaf::start(#number, #input, fx)),
+        };
+        Made {
+            enter: quote!(#push #let_input #start #go_on),
+            open: Some(Part { ty: quote!(Leaf<#contract::Type>), arm: quote!(part.apply(event, fx) #go_on) }),
+            items: TokenStream::new(),
+        }
+    }
+
+    /// `fx.push_undo(…);`
+    fn push_undo(&self, step: &Step<'a>, undo: &'a Undo) -> TokenStream {
+        let number = number(step);
+        let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
+        let captured = super::undo::captured(self, step, undo, &self.site(step));
+        let fields: Vec<_> = captured.iter().map(|captured| super::expr::field_value(&captured.field, captured.value.clone())).collect();
+        let value = if fields.is_empty() { quote!(#name) } else { quote!(#name { #(#fields),* }) };
+        quote! {
+            let undo = #value;
+            fx.push_undo(#number, Undo::#variant(undo));
+        }
+    }
+}

@@ -121,6 +121,18 @@ mod tests {
     }
 
     #[test]
+    fn graph_draws_a_way_past_a_switch_only_where_there_is_one() {
+        let drawn = |cases: &str| {
+            let head = "workflow: order\nversion: 1\ninput: { way: air | sea }\nsteps:\n  - id: ship\n    switch:\n";
+            graph(order(&format!("{head}{cases}")).path(), None, Style::Plain).expect("a graph")
+        };
+        let by_value = drawn("      value: input.way\n      cases:\n        air: [{ type: fly }]\n        sea: [{ type: sail }]\n");
+        assert!(by_value.contains("input.way == ") && !by_value.contains("none of them"), "{by_value}");
+        let by_condition = drawn("      - when: input.way == \"air\"\n        steps: [{ type: fly }]\n");
+        assert!(by_condition.contains("none of them"), "{by_condition}");
+    }
+
+    #[test]
     fn graph_and_expand_show_what_is_wrong_with_the_pipelines() {
         let folder = order("workflow: order\nversion: 1\n");
         for error in [graph(folder.path(), None, Style::Plain), expand(folder.path(), None, Style::Plain)] {

@@ -90,14 +90,16 @@ fn monstrous(blocks: usize) -> Files {
 /// Each step reads the one before it; `kept` values from the beginning are read at the end.
 fn chain(steps: usize, kept: usize) -> Files {
     let mut text = "workflow: chain\nversion: 1\ninput: { text: string }\nstep_types:\n  work:\n    takes: { text: string }\n    returns: { text: string }\nsteps:\n".to_owned();
-    let mut before = "input".to_owned();
+    let mut before = "input.text".to_owned();
     for step in 0..steps {
-        text.push_str(&format!("  - id: s{step}\n    type: work\n    with:\n      text: ${{{before}.text}}\n"));
-        before = format!("steps.s{step}");
+        text.push_str(&format!(
+            "  - id: s{step}\n    type: work\n    with:\n      text: ${{{before}}}\n    catch:\n      - error: any\n        steps: []\n"
+        ));
+        before = format!("steps.s{step}?.text ?? \"\"");
     }
     text.push_str("output:\n");
-    (0..kept).for_each(|kept| text.push_str(&format!("  kept{kept}: ${{steps.s{kept}.text}}\n")));
-    text.push_str(&format!("  last: ${{{before}.text}}\n"));
+    (0..kept).for_each(|kept| text.push_str(&format!("  kept{kept}: ${{steps.s{kept}?.text}}\n")));
+    text.push_str(&format!("  last: ${{{before}}}\n"));
     Files::new(vec![File { path: "pipelines/chain.yaml".into(), text }])
 }
 
@@ -107,14 +109,12 @@ fn lines_of(files: &Files) -> usize {
 
 #[test]
 fn twice_the_steps_are_twice_the_lines() {
-    let grows = |of: &dyn Fn(usize) -> Files| {
-        let [short, middle, long] = [100, 200, 300].map(|size| lines_of(&of(size)));
-        assert_eq!(long - middle, middle - short, "{short}, {middle}, {long}");
-    };
-    grows(&|steps| chain(steps, 0));
-    // A hundred steps, two hundred: where numbers get longer, a line of the table may break.
+    // Where names and numbers get longer, a line may break.
+    let grows = |short: usize, long: usize| assert!(long <= 2 * short + short / 50, "{short}, {long}");
+    let [first, second, third] = [100, 200, 300].map(|steps| lines_of(&chain(steps, 0)));
+    grows(second - first, third - first);
     let [short, long] = [8, 16].map(|blocks| lines_of(&monstrous(blocks)));
-    assert!(long <= 2 * short + short / 50, "{short}, {long}");
+    grows(short, long);
 }
 
 /// What a value costs that is read much later: a field, and moving it on, in each step between.

@@ -95,8 +95,11 @@ impl<'a> Plan<'a> {
     }
 
     pub(super) fn catch_needs_view(&self, step: &Step<'a>) -> bool {
-        let handled = step.catches.iter().flatten().any(|scope| self.looks_further(*scope));
-        !step.node.catch.is_empty() && (handled || self.after_needs_view(step))
+        !step.node.catch.is_empty() && (self.handlers_need_view(step) || self.after_needs_view(step))
+    }
+
+    fn handlers_need_view(&self, step: &Step<'a>) -> bool {
+        step.catches.iter().flatten().any(|scope| self.looks_further(*scope))
     }
 
     pub(super) fn enter_needs_view(&self, step: &Step<'a>) -> bool {
@@ -110,7 +113,8 @@ impl<'a> Plan<'a> {
     }
 
     fn goes_on_with_view(&self, step: &Step<'a>) -> bool {
-        self.inside_needs_view(step) || self.after_needs_view(step) || self.catch_needs_view(step)
+        // What comes after it is asked once: it asks what comes after that.
+        self.inside_needs_view(step) || self.handlers_need_view(step) || self.after_needs_view(step)
     }
 }
 

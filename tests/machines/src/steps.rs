@@ -12,7 +12,13 @@ macro_rules! step {
                 Err(StepError::failed("nothing runs here"))
             }
         }
-    )*};
+    )*
+
+        /// All of them, as the pipelines want them.
+        pub fn all() -> crate::pipelines::Steps {
+            crate::pipelines::Steps { $($step: $name),* }
+        }
+    };
 }
 
 step! {

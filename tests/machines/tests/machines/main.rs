@@ -4,4 +4,6 @@
 
 mod driver;
 mod expressions;
+mod journals;
 mod life;
+mod schema;

@@ -112,7 +112,7 @@ impl Crux {
     /// The texts of an instance's rows, as they are stored.
     pub async fn rows(&self, instance: InstanceId) -> Outcome<Vec<String>> {
         let rows = self.engine.store().rows(instance, 0, 10_000).await?;
-        Ok(rows.into_iter().map(|stored| stored.row).collect())
+        Ok(rows.into_iter().map(|stored| stored.row.to_string()).collect())
     }
 
     pub async fn close(self) {

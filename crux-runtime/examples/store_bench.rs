@@ -106,7 +106,7 @@ fn append_of(instance: InstanceId, seq: Seq, last: bool, body: &str) -> Append {
         (_, true) => Some(RecordChange { status: Status::Completed, ended: Some((Time(1_764_000_000_000), 604_800_000)) }),
         _ => None,
     };
-    Append { instance, seq, token: u64::from(seq) << 40, row: body.to_owned(), settled: seq - 1, start, record }
+    Append { instance, seq, token: u64::from(seq) << 40, row: body.into(), settled: seq - 1, start, record }
 }
 
 fn new_id(ids: &AtomicU64) -> InstanceId {

@@ -10,11 +10,11 @@ use crux_runtime::id::InstanceId;
 use crux_runtime::machine::{Contract, EffectKind, Failure, Path, Policy, Raised, Runs, StepType, json};
 use crux_runtime::worker::step::any_step;
 use crux_runtime::worker::task::{Origin, Report, Reported, Task};
-use crux_runtime::worker::{Options, WorkerManager};
+use crux_runtime::worker::{Cancellation, Options, WorkerManager};
 use crux_runtime::{Input, Step, StepContext, StepResult};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 #[derive(Serialize, Deserialize)]
 struct Text {
@@ -81,9 +81,7 @@ async fn shard(manager: WorkerManager, in_flight: usize, done: Arc<AtomicU64>, s
         payload: Arc::from(RawValue::NULL.to_owned()),
     });
     let input: Arc<RawValue> = Arc::from(json::encode(&Text { text: "x".repeat(200) }).expect("a text encodes"));
-    let submit = |cancels: &mut Vec<watch::Sender<bool>>| {
-        let (cancel, cancelled) = watch::channel(false);
-        cancels.push(cancel);
+    let submit = || {
         let task = Task {
             instance: InstanceId([0; 16]),
             path: Path::new(1),
@@ -94,22 +92,20 @@ async fn shard(manager: WorkerManager, in_flight: usize, done: Arc<AtomicU64>, s
             input: input.clone(),
             own_key: None,
             origin: origin.clone(),
-            cancelled,
+            cancellation: Cancellation::default(),
         };
         assert!(manager.submit(task, &sender).is_ok(), "the queue has room for all that are in flight");
     };
-    let mut cancels = Vec::new();
     for _ in 0..in_flight {
-        submit(&mut cancels);
+        submit();
     }
     let mut round = Vec::with_capacity(512);
     while !stop.load(Ordering::Relaxed) {
         reports.recv_many(&mut round, 512).await;
         let ended = round.drain(..).filter(|report| matches!(report.what, Reported::Completed { .. })).count();
         done.fetch_add(u64::try_from(ended).unwrap_or(0), Ordering::Relaxed);
-        cancels.drain(..ended.min(cancels.len()));
         for _ in 0..ended {
-            submit(&mut cancels);
+            submit();
         }
     }
 }

@@ -92,7 +92,7 @@ impl Default for Hub {
 
 impl Hub {
     /// A row is durable, and with it the instance `has_ended` or not. Called for every transition: nearly free when nobody follows.
-    pub fn announce(&self, instance: InstanceId, row: &Arc<Stored>, has_ended: bool) {
+    pub fn announce(&self, instance: InstanceId, row: &Stored, has_ended: bool) {
         // A follower counts itself before it reads the store; so either this sees it, or it sees the row.
         if self.inner.topics.load(Ordering::SeqCst) == 0 {
             return;
@@ -100,9 +100,9 @@ impl Hub {
         let shard = self.inner.shard(instance);
         let Some(topic) = shard.get(&instance) else { return };
         match &topic.relay {
-            None => topic.out.send(row.clone(), has_ended),
+            None => topic.out.send(Arc::new(row.clone()), has_ended),
             Some(relay) => {
-                if relay.rows.try_send((row.clone(), has_ended)).is_err() {
+                if relay.rows.try_send((Arc::new(row.clone()), has_ended)).is_err() {
                     relay.has_missed.store(true, Ordering::SeqCst);
                 }
             }
@@ -220,8 +220,8 @@ impl Drop for Follower {
 mod tests {
     use super::*;
 
-    fn row(seq: u32) -> Arc<Stored> {
-        Arc::new(Stored { seq, settled: 0, row: String::new() })
+    fn row(seq: u32) -> Stored {
+        Stored { seq, settled: 0, row: "".into() }
     }
 
     fn seq(live: Live) -> Option<u32> {

@@ -13,7 +13,7 @@ pub(crate) fn instance() -> InstanceId {
 }
 
 pub(crate) fn stored(seq: u32, row: &str) -> Stored {
-    Stored { seq, settled: 0, row: row.to_owned() }
+    Stored { seq, settled: 0, row: row.into() }
 }
 
 /// Two steps, a loop with a step in it, and a wait.

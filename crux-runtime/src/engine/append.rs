@@ -1,9 +1,9 @@
 //! Rows on their way to the store: one batch per round, at most one row of an instance at a time, and what becomes of them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tracing::{error, warn};
 
 use super::api::Error;
@@ -17,7 +17,7 @@ impl Shard {
     pub(super) fn append(
         &mut self,
         id: InstanceId,
-        events: Vec<Event>,
+        mut events: Vec<Event>,
         mut out: Effects,
         answers: Vec<Answer>,
         start: Option<Box<NewInstance>>,
@@ -25,23 +25,24 @@ impl Shard {
     ) {
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
         let definition = entry.instance.definition();
-        let row = crate::journal::row(definition, now, &events, &out.notes);
-        let effects = std::mem::take(&mut out.all);
+        crate::journal::row(&mut self.row, definition, now, &events, &out.notes);
+        let row = Arc::from(self.row.as_str());
+        let effects = out.all.drain(..).collect::<SmallVec<_>>();
         self.scratch = out;
-        for event in &events {
-            entry.close_task(event);
+        for event in events.drain(..) {
+            entry.close_task(&event);
         }
+        self.events = events;
         let status = entry.compute_status();
         let changed = (entry.status != Some(status)).then_some(status);
         let seq = entry.seq + 1;
         // With nothing left to do for this row and the ones before, the append itself clears the mark.
         let settled = if effects.is_empty() && entry.outstanding.is_empty() && status.is_ended() { seq } else { entry.settled() };
         self.tokens = self.tokens.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let stored = Arc::new(Stored { seq, settled, row });
-        entry.appending =
-            Some(Appending { stored: stored.clone(), token: self.tokens, at: now, start, status: changed, tries: 0, effects, answers });
+        let stored = Stored { seq, settled, row };
+        entry.appending = Some(Appending { stored, token: self.tokens, at: now, start, status: changed, tries: 0, effects, answers });
         self.batch.push(append_of(id, entry, definition.retain_ms));
-        self.count(id, true);
+        entry.count(true, &self.core.stats);
     }
 
     /// One batch per round: the store's group grows with the load by itself.
@@ -50,13 +51,13 @@ impl Shard {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
-        let ids: Vec<InstanceId> = batch.iter().map(|append| append.instance).collect();
+        let instances = batch.iter().map(|append| append.instance).collect();
         let appending = self.core.store.append(batch);
         let messages = self.messages.clone();
         tokio::spawn(async move {
             let results = appending.await;
             // The shard is gone only when the process ends.
-            let _ = messages.send(Message::Appended(ids.into_iter().zip(results).collect())).await;
+            let _ = messages.send(Message::Appended { instances, results }).await;
         });
     }
 
@@ -73,14 +74,14 @@ impl Shard {
                     entry.status = Some(status);
                     self.core.count_status(status);
                 }
-                self.core.stats.transitions.fetch_add(1, Ordering::Relaxed);
+                self.tally.transitions += 1;
                 self.core.hub.announce(id, &appending.stored, appending.status.is_some_and(store::Status::is_ended));
                 for answer in appending.answers {
                     answer(Ok(()));
                 }
-                self.carry_out(id, appending.stored.seq, appending.effects, now);
+                self.carry_out(id, appending.stored.seq, appending.effects);
                 if let Some(Slot::Ready(entry)) = self.slots.get(&id) {
-                    if entry.queue.is_empty() { self.rest(id) } else { self.work(id, now) }
+                    if entry.queue.is_empty() { self.rest(id, now) } else { self.work(id, None, now) }
                 }
             }
             Ok(Appended::Used { instance, same_input }) => {

@@ -1,21 +1,24 @@
 //! Carrying out effects, after their row is durable; and repeating, after a restart, those that were not settled.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::sync::watch;
+use smallvec::SmallVec;
+use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::Core;
 use super::api::{Error, IncomingEvent};
 use super::entry::{Delivery, Entry, Input, Outstanding, Pending, Running, Stuck};
 use super::publish::{Publish, backoff};
-use super::shard::{Message, Shard, Slot};
+use super::shard::{Blocked, Message, Shard, Slot};
 use crate::bus;
 use crate::id::InstanceId;
 use crate::machine::{Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time};
 use crate::store::{Seq, Subscription};
+use crate::worker::Cancellation;
 use crate::worker::task::{Report, Reported, Task};
 
 /// A task that the bus has taken is not offered to it again before it has answered; nor is it forgotten if it never does.
@@ -23,18 +26,18 @@ const LONGEST_SILENCE_MS: u64 = 24 * 3600 * 1000;
 
 impl Shard {
     /// The effects of a row that has just become durable.
-    pub(super) fn carry_out(&mut self, id: InstanceId, seq: Seq, effects: Vec<Effect>, now: Time) {
+    pub(super) fn carry_out(&mut self, id: InstanceId, seq: Seq, effects: SmallVec<[Effect; 1]>) {
         for (n, effect) in (0..).zip(effects) {
-            self.effect(id, seq, n, effect, now);
+            self.effect(id, seq, n, effect);
         }
     }
 
-    fn effect(&mut self, id: InstanceId, seq: Seq, n: u32, effect: Effect, _now: Time) {
+    fn effect(&mut self, id: InstanceId, seq: Seq, n: u32, effect: Effect) {
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
         match effect {
             Effect::Dispatch { path, attempt, input, key } => {
                 let Some(meta) = entry.meta(&path) else { return };
-                let (cancel, cancelled) = watch::channel(false);
+                let cancellation = Cancellation::default();
                 let task = Task {
                     instance: id,
                     path,
@@ -45,7 +48,7 @@ impl Shard {
                     input,
                     own_key: key,
                     origin: entry.origin.clone(),
-                    cancelled,
+                    cancellation: cancellation.clone(),
                 };
                 entry.outstanding.push(Outstanding { seq, n, what: Pending::Task { path, attempt, stuck: None } });
                 entry.running.retain(|running| running.path != path);
@@ -54,15 +57,13 @@ impl Shard {
                     return;
                 }
                 let in_process = matches!(meta.contract.runs, Runs::Class(_));
-                entry.running.push(Running { path, attempt, cancel, in_process, began_at: None, heard_at: None });
-                self.core.stats.dispatched.fetch_add(1, Ordering::Relaxed);
-                if let Err(task) = self.offer(task) {
-                    self.blocked.push_back((id, seq, n, task));
-                }
+                entry.running.push(Running { path, attempt, cancellation, in_process, began_at: None, heard_at: None });
+                self.tally.dispatched += 1;
+                self.offer(seq, n, task);
             }
             Effect::Cancel { path } => {
                 for running in entry.running.iter().filter(|running| running.path == path) {
-                    running.cancel.send_replace(true);
+                    running.cancellation.cancel();
                 }
             }
             Effect::Hook { kind, routing_key } => {
@@ -109,37 +110,38 @@ impl Shard {
         // Until the next answer it is on its way; it keeps its count of tries.
         again.iter().for_each(|(seq, n, _)| entry.put_off(*seq, *n, now));
         for (seq, n, task) in again {
-            if let Err(task) = self.offer(task) {
-                self.blocked.push_back((id, seq, n, task));
-            }
+            self.offer(seq, n, task);
         }
     }
 
-    /// Hands a task to whoever runs it, or gives it back when there is no room.
-    fn offer(&self, task: Task) -> Result<(), Task> {
-        match task.contract.runs {
-            Runs::Class(_) => self.core.workers.submit(task, &self.reports),
-            Runs::Service { .. } => self.core.bus.dispatch(task, &self.reports),
+    /// Hands a task to whoever runs it, or keeps it until there is room, behind those that wait already.
+    fn offer(&mut self, seq: Seq, n: u32, task: Task) {
+        let step_type = task.contract.step_type;
+        if let Some(waiting) = self.blocked.get_mut(step_type) {
+            return waiting.push_back(Blocked { seq, n, task });
+        }
+        if let Err(task) = self.core.hand_over(task, &self.reports) {
+            self.blocked.insert(step_type, VecDeque::from([Blocked { seq, n, task }]));
         }
     }
 
-    /// Tasks that found no room, oldest first, until one finds none again.
+    /// Tasks that found no room: of each step type the oldest first, until one finds none again.
     pub(super) fn offer_blocked(&mut self) {
-        if self.draining {
+        if self.draining || self.blocked.is_empty() {
             return;
         }
-        for _ in 0..self.blocked.len() {
-            let Some((id, seq, n, task)) = self.blocked.pop_front() else { return };
-            let wanted = matches!(self.slots.get(&id), Some(Slot::Ready(entry))
-                if entry.outstanding.iter().any(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)));
-            if !wanted {
-                continue;
+        let (core, slots, reports) = (&self.core, &self.slots, &self.reports);
+        self.blocked.retain(|_, waiting| {
+            while let Some(Blocked { seq, n, task }) = waiting.pop_front() {
+                let wanted = matches!(slots.get(&task.instance), Some(Slot::Ready(entry))
+                    if entry.outstanding.iter().any(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)));
+                if wanted && let Err(task) = core.hand_over(task, reports) {
+                    waiting.push_front(Blocked { seq, n, task });
+                    return true;
+                }
             }
-            if let Err(task) = self.offer(task) {
-                // Other types may have room: the queue goes round once, in order.
-                self.blocked.push_back((id, seq, n, task));
-            }
-        }
+            false
+        });
     }
 
     fn publishing(&self, instance: InstanceId, seq: Seq, n: u32, message: bus::Message) -> Publish {
@@ -204,11 +206,11 @@ impl Shard {
     }
 
     /// After a restart: the effects of rows that were not settled, under the same ids. Attempts that ran in the dead process are lost.
-    pub(super) fn recover(&mut self, id: InstanceId, unsettled: Vec<(Seq, u32, Effect)>, now: Time) {
+    pub(super) fn recover(&mut self, id: InstanceId, unsettled: Vec<(Seq, u32, Effect)>) {
         for (seq, n, effect) in unsettled {
             let Effect::Dispatch { path, attempt, .. } = &effect else {
                 if !matches!(effect, Effect::Cancel { .. }) {
-                    self.effect(id, seq, n, effect, now);
+                    self.effect(id, seq, n, effect);
                 }
                 continue;
             };
@@ -227,8 +229,18 @@ impl Shard {
                     what: Reported::Failed(failed),
                 }));
             } else {
-                self.effect(id, seq, n, effect, now);
+                self.effect(id, seq, n, effect);
             }
+        }
+    }
+}
+
+impl Core {
+    /// To whoever runs the task, or back when there is no room.
+    fn hand_over(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
+        match task.contract.runs {
+            Runs::Class(_) => self.workers.submit(task, reports),
+            Runs::Service { .. } => self.bus.dispatch(task, reports),
         }
     }
 }
@@ -323,7 +335,7 @@ impl Entry {
                     input: input.clone(),
                     own_key: state.key.clone(),
                     origin: self.origin.clone(),
-                    cancelled: running.cancel.subscribe(),
+                    cancellation: running.cancellation.clone(),
                 });
             }
         });
@@ -348,7 +360,7 @@ impl Entry {
             if matches!(event.what, StepHappened::Completed { .. }) {
                 // Another attempt may still run; its result changes nothing any more.
                 for running in self.running.iter().filter(|running| running.path == event.path) {
-                    running.cancel.send_replace(true);
+                    running.cancellation.cancel();
                 }
                 self.running.retain(|running| running.path != event.path);
             }
@@ -366,6 +378,7 @@ impl Entry {
     }
 
     pub(super) fn undelivered(&mut self, path: Path, attempt: u32, reason: String, now: Time) {
+        // A call that had begun may turn out to have reached nobody.
         for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
             running.began_at = None;
         }

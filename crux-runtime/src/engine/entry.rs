@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use tokio::sync::{oneshot, watch};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
+use super::Stats;
 use super::api::{Command, Completed, Completion, Error, Progress, Undelivered};
 use crate::machine::{Effect, Failure, Instance, Open, Path, Task, Time, Timer};
 use crate::store::{NewInstance, Seq, Status, Stored};
+use crate::worker::Cancellation;
 use crate::worker::task::{Origin, Report};
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -51,7 +55,8 @@ pub(crate) struct Delivery {
     pub(crate) data: Arc<str>,
 }
 
-/// See the module's text.
+/// See the module's text. Most instances have one thing under way: it is kept in place, because thousands of instances in turn find
+/// nothing in the processor's caches that is elsewhere.
 pub(crate) struct Entry {
     pub(crate) instance: Box<dyn Instance>,
     pub(crate) origin: Arc<Origin>,
@@ -65,8 +70,8 @@ pub(crate) struct Entry {
     pub(crate) appending: Option<Appending>,
     /// What came while an append was under way.
     pub(crate) queue: VecDeque<Input>,
-    pub(crate) outstanding: Vec<Outstanding>,
-    pub(crate) running: Vec<Running>,
+    pub(crate) outstanding: SmallVec<[Outstanding; 1]>,
+    pub(crate) running: SmallVec<[Running; 1]>,
     /// The earliest entry of the shard's timer heap for this instance.
     pub(crate) timer: Option<Time>,
     /// Counted in `Stats::unsettled`.
@@ -77,7 +82,7 @@ pub(crate) struct Entry {
 
 /// A row on its way to the store.
 pub(crate) struct Appending {
-    pub(crate) stored: Arc<Stored>,
+    pub(crate) stored: Stored,
     pub(crate) token: u64,
     pub(crate) at: Time,
     /// For the retry of an append whose outcome is not known.
@@ -85,7 +90,7 @@ pub(crate) struct Appending {
     pub(crate) status: Option<Status>,
     /// Attempts of this append so far.
     pub(crate) tries: u32,
-    pub(crate) effects: Vec<Effect>,
+    pub(crate) effects: SmallVec<[Effect; 1]>,
     pub(crate) answers: Vec<Answer>,
 }
 
@@ -130,7 +135,7 @@ pub(crate) struct Stuck {
 pub(crate) struct Running {
     pub(crate) path: Path,
     pub(crate) attempt: u32,
-    pub(crate) cancel: watch::Sender<bool>,
+    pub(crate) cancellation: Cancellation,
     /// It dies with this process.
     pub(crate) in_process: bool,
     pub(crate) began_at: Option<Time>,
@@ -141,6 +146,18 @@ impl Entry {
     /// Up to which row everything is done.
     pub(crate) fn settled(&self) -> Seq {
         self.outstanding.iter().map(|outstanding| outstanding.seq - 1).min().unwrap_or(self.seq)
+    }
+
+    /// Keeps [`Stats::unsettled`], by which starts are admitted.
+    pub(crate) fn count(&mut self, unsettled: bool, stats: &Stats) {
+        if self.counted != unsettled {
+            self.counted = unsettled;
+            if unsettled {
+                stats.unsettled.fetch_add(1, Ordering::Relaxed);
+            } else {
+                stats.unsettled.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Nothing is on its way and nothing is left to do: whatever comes next comes from outside, or in time.
@@ -170,9 +187,13 @@ impl Entry {
             Open::Task(task) => {
                 let meta = self.meta(&task.path)?;
                 let running = self.running.iter().find(|running| (running.path, running.attempt) == (task.path, task.number));
-                // A task that reached nobody yet does not run, however long its service is down.
-                let sent_at = || (!meta.contract.reports_started && !self.is_under_way(task.path, task.number)).then_some(task.sent_at);
-                let began_at = running.and_then(|running| running.began_at).or_else(sent_at);
+                let began_at = match running {
+                    // A task that reached nobody yet does not run, however long its service is down.
+                    Some(running) => running.began_at,
+                    None if meta.contract.reports_started || self.is_under_way(task.path, task.number) => None,
+                    // It was delivered before the instance came into memory; of when, only this is known.
+                    None => Some(task.sent_at),
+                };
                 let heard_at = running.and_then(|running| running.heard_at);
                 task.next_timer(meta, began_at, heard_at, now)
             }
@@ -181,7 +202,7 @@ impl Entry {
         }
     }
 
-    /// Whether a task is still on its way to whoever works on it, or runs in this process.
+    /// Whether a task is still on its way to whoever works on it, runs in this process, or waits for the next one.
     fn is_under_way(&self, path: Path, attempt: u32) -> bool {
         let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
         self.outstanding.iter().any(|outstanding| this(&outstanding.what))

@@ -9,6 +9,7 @@ use super::Core;
 use super::api::{Command, Completed, Completion, Error, Progress, ProgressKind, StepRef, Undelivered};
 use super::entry::{Answer, Delivery, Entry, Input, Pending, Reply};
 use super::shard::answer;
+use super::stats::Tally;
 use crate::machine::{
     AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, Runs, StepEvent, StepHappened, TaskState, Time, Timer, Why,
 };
@@ -19,6 +20,7 @@ struct Feed<'a> {
     entry: &'a mut Entry,
     now: Time,
     core: &'a Core,
+    tally: &'a mut Tally,
     events: &'a mut Vec<Event>,
     out: &'a mut Effects,
     answers: &'a mut Vec<Answer>,
@@ -29,11 +31,12 @@ pub(super) fn feed(
     input: Input,
     now: Time,
     core: &Core,
+    tally: &mut Tally,
     events: &mut Vec<Event>,
     out: &mut Effects,
     answers: &mut Vec<Answer>,
 ) {
-    let mut feed = Feed { entry, now, core, events, out, answers };
+    let mut feed = Feed { entry, now, core, tally, events, out, answers };
     match input {
         Input::Report(report) => feed.report(report),
         Input::Wake { done } => {
@@ -119,7 +122,7 @@ impl Feed<'_> {
                     return self.fail(path, attempt, AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
                 }
                 match self.step(path, StepHappened::Completed { attempt: Some(attempt), result }) {
-                    Ok(()) => _ = self.core.stats.steps_completed.fetch_add(1, Ordering::Relaxed),
+                    Ok(()) => self.tally.steps_completed += 1,
                     Err(Why::Invalid(text)) => {
                         let failure = Failure::new(Failure::INVALID_RESULT, text);
                         self.fail(path, attempt, AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
@@ -184,7 +187,7 @@ impl Feed<'_> {
         // The attempt goes on if it does not listen, and its result still counts; it only is no longer waited for.
         for running in &self.entry.running {
             if (running.path, running.attempt) == (path, attempt) {
-                running.cancel.send_replace(true);
+                running.cancellation.cancel();
             }
         }
         let retry = (timer == Timer::Total).then_some(false);
@@ -230,7 +233,7 @@ impl Feed<'_> {
                 }
                 match self.step(path, StepHappened::Completed { attempt: completion.attempt, result }) {
                     Ok(()) => {
-                        self.core.stats.steps_completed.fetch_add(1, Ordering::Relaxed);
+                        self.tally.steps_completed += 1;
                         self.later(reply, Completed::Accepted);
                     }
                     Err(why) => answer(reply, Err(refusal(why))),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
 use tracing::error;
 
 use super::api::{self, Error};
@@ -77,7 +78,7 @@ impl Shard {
             traceparent,
             payload: instance.env().input.clone(),
         });
-        let entry = Entry {
+        let mut entry = Entry {
             instance,
             origin,
             seq,
@@ -86,19 +87,22 @@ impl Shard {
             status: Some(record.status),
             appending: None,
             queue,
-            outstanding: Vec::new(),
-            running: Vec::new(),
+            outstanding: SmallVec::new(),
+            running: SmallVec::new(),
             timer: None,
             counted: false,
             settled_told: if unsettled.is_empty() { seq } else { 0 },
         };
+        self.away.remove(&id);
+        if !unsettled.is_empty() {
+            entry.count(true, &self.core.stats);
+        }
         self.slots.insert(id, Slot::Ready(Box::new(entry)));
         self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
         if !unsettled.is_empty() {
-            self.count(id, true);
-            self.recover(id, unsettled, now);
+            self.recover(id, unsettled);
         }
-        self.work(id, now);
+        self.work(id, None, now);
     }
 }
 

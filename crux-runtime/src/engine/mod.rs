@@ -210,34 +210,3 @@ fn request_key(start: &Start) -> Option<RequestKey> {
     let id = start.request_id.clone()?;
     Some(RequestKey { scope: format!("{}/{}", start.owner, start.workflow), id, input_hash: core::canonical_hash(&start.input) })
 }
-#[cfg(test)]
-mod sizes {
-    #[test]
-    fn print() {
-        macro_rules! s { ($($t:ty),*) => { $(println!("{:5} {}", size_of::<$t>(), stringify!($t));)* } }
-        s!(
-            crate::worker::task::Task,
-            crate::worker::task::Report,
-            crate::worker::task::Reported,
-            crate::machine::Event,
-            crate::machine::StepEvent,
-            crate::machine::Effect,
-            crate::machine::Note,
-            super::Input,
-            super::Message,
-            crate::engine::entry::Entry,
-            crate::engine::entry::Appending,
-            crate::store::Append,
-            crate::store::Stored,
-            crate::machine::Path,
-            crate::machine::Failure,
-            crate::machine::Env,
-            super::api::Completion,
-            crate::machine::Started,
-            crate::StepContext,
-            crate::engine::entry::Running,
-            crate::engine::entry::Outstanding,
-            tokio::sync::watch::Receiver<bool>
-        );
-    }
-}

@@ -3,21 +3,24 @@
 //! message.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::Core;
 use super::api::{self, Error};
 use super::entry::{Answer, Entry, Input, Reply};
+use super::stats::Tally;
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Started, Time};
 use crate::store::{self, Append, Appended, NewInstance, Record, RequestKey, Seq, Settled, Stored};
-use crate::worker::task::{Origin, Report};
+use crate::worker::task::{Origin, Report, Task};
 
 /// What a shard is told.
 pub(super) enum Message {
@@ -29,7 +32,11 @@ pub(super) enum Message {
         reply: Reply<api::Started>,
     },
     For(InstanceId, Input),
-    Appended(Vec<(InstanceId, Result<Appended, store::Error>)>),
+    /// What became of a batch, in its order.
+    Appended {
+        instances: Vec<InstanceId>,
+        results: Vec<Result<Appended, store::Error>>,
+    },
     /// Try an append again whose outcome is not known.
     Again(InstanceId),
     Loaded(InstanceId, Box<Result<Option<(Record, Vec<Stored>)>, store::Error>>),
@@ -67,18 +74,31 @@ pub(super) struct Shard {
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) slots: InstanceMap<Slot>,
-    /// May hold entries that are void: an instance's own `timer` says which one counts.
+    /// May hold entries that are void: an instance's own `timer`, or `away`, says which one counts.
     pub(super) timers: BinaryHeap<Reverse<(Time, InstanceId)>>,
+    /// The timers of instances that are not in memory. Those that have ended are in neither: what they leave in `timers` is void.
+    pub(super) away: InstanceMap<Time>,
     /// Rows to send at the end of the round.
     pub(super) batch: Vec<Append>,
     pub(super) settled: Vec<Settled>,
+    /// Empty between rows, as `events` and `row`; kept for their room.
     pub(super) scratch: Effects,
+    pub(super) events: Vec<Event>,
+    pub(super) row: String,
+    pub(super) tally: Tally,
     /// Idle instances, oldest first; void entries are skipped.
     pub(super) idle: VecDeque<InstanceId>,
     pub(super) tokens: u64,
     pub(super) draining: bool,
-    /// Tasks that found no room at a worker or the bus, in order of age.
-    pub(super) blocked: VecDeque<(InstanceId, Seq, u32, crate::worker::task::Task)>,
+    /// Tasks that found no room at a worker or the bus, by step type, in order of age. No queue is empty.
+    pub(super) blocked: BTreeMap<&'static str, VecDeque<Blocked>>,
+}
+
+/// A task that found no room, and its effect's place.
+pub(super) struct Blocked {
+    pub(super) seq: Seq,
+    pub(super) n: u32,
+    pub(super) task: Task,
 }
 
 /// How many messages are taken in one round.
@@ -97,13 +117,17 @@ impl Shard {
             reports,
             slots: InstanceMap::default(),
             timers: BinaryHeap::new(),
+            away: InstanceMap::default(),
             batch: Vec::new(),
             settled: Vec::new(),
             scratch: Effects::default(),
+            events: Vec::new(),
+            row: String::new(),
+            tally: Tally::default(),
             idle: VecDeque::new(),
             tokens: seed,
             draining: false,
-            blocked: VecDeque::new(),
+            blocked: BTreeMap::new(),
         }
     }
 
@@ -112,13 +136,22 @@ impl Shard {
         let mut reported = Vec::with_capacity(ROUND);
         let mut settle = tokio::time::interval(SETTLE_EVERY);
         settle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut alarm_at = None;
         loop {
-            let sleep = self.until_next_timer();
+            let next = self.timers.peek().map(|Reverse((due, _))| *due);
+            // Setting it costs more than a round with little to do.
+            if next != alarm_at || alarm.is_elapsed() {
+                alarm_at = next;
+                if let Some(due) = next {
+                    alarm.as_mut().reset(Instant::now() + Duration::from_millis(due.since_ms(self.core.clock.now())));
+                }
+            }
             tokio::select! {
                 biased;
                 n = reports.recv_many(&mut reported, ROUND) => if n == 0 { break },
                 n = messages.recv_many(&mut inbox, ROUND) => if n == 0 { break },
-                () = tokio::time::sleep(sleep.unwrap_or(Duration::from_secs(3600))), if sleep.is_some() => {}
+                () = &mut alarm, if alarm_at.is_some() => {}
                 _ = settle.tick(), if !self.settled.is_empty() || !self.blocked.is_empty() => self.flush_settled(),
             }
             // Both queues are looked at in every round, so that a flood of one does not starve the other.
@@ -145,6 +178,7 @@ impl Shard {
             if self.settled.len() >= SETTLE_BATCH {
                 self.flush_settled();
             }
+            self.tally.add_to(&self.core.stats);
         }
     }
 
@@ -152,8 +186,8 @@ impl Shard {
         match message {
             Message::Start { id, workflow, started, request, reply } => self.start(id, workflow, *started, request, reply, now),
             Message::For(id, input) => self.input(id, input, now),
-            Message::Appended(results) => {
-                for (id, result) in results {
+            Message::Appended { instances, results } => {
+                for (id, result) in instances.into_iter().zip(results) {
                     self.appended(id, result, now);
                 }
             }
@@ -163,22 +197,14 @@ impl Shard {
                 if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
                     entry.outstanding.retain(|outstanding| (outstanding.seq, outstanding.n) != (seq, n));
                 }
-                self.rest(instance);
+                self.rest(instance, now);
             }
             Message::NotOut { instance, seq, n, reason } => {
                 if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
                     entry.not_out(seq, n, reason);
                 }
             }
-            Message::Timer(id, due) => {
-                let known = matches!(self.slots.get(&id), Some(Slot::Ready(entry)) if entry.timer.is_some_and(|timer| timer <= due));
-                if !known {
-                    if let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) {
-                        entry.timer = Some(due);
-                    }
-                    self.timers.push(Reverse((due, id)));
-                }
-            }
+            Message::Timer(id, due) => self.remember_timer(id, due),
             Message::Drain => self.draining = true,
             Message::Flush(done) => {
                 let settling = self.core.store.settle(std::mem::take(&mut self.settled));
@@ -249,8 +275,8 @@ impl Shard {
             status: None,
             appending: None,
             queue: VecDeque::new(),
-            outstanding: Vec::new(),
-            running: Vec::new(),
+            outstanding: SmallVec::new(),
+            running: SmallVec::new(),
             timer: None,
             counted: false,
             settled_told: 0,
@@ -258,8 +284,9 @@ impl Shard {
         let reply: Answer = Box::new(move |result| answer(reply, result.map(|()| api::Started { instance: id, replayed: false })));
         self.slots.insert(id, Slot::Ready(Box::new(entry)));
         self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
-        self.count(id, true);
-        self.append(id, vec![Event::Started(started)], out, vec![reply], Some(Box::new(new)), now);
+        let mut events = std::mem::take(&mut self.events);
+        events.push(Event::Started(started));
+        self.append(id, events, out, vec![reply], Some(Box::new(new)), now);
     }
 
     /// Something came for an instance: apply it, or keep it until it can be applied.
@@ -279,15 +306,12 @@ impl Shard {
             }
             Some(Slot::Loading(queue)) => queue.push_back(input),
             Some(Slot::Ready(entry)) if entry.appending.is_some() => entry.queue.push_back(input),
-            Some(Slot::Ready(entry)) => {
-                entry.queue.push_back(input);
-                self.work(id, now);
-            }
+            Some(Slot::Ready(_)) => self.work(id, Some(input), now),
         }
     }
 
-    /// Applies what has come for an instance and makes one row of it.
-    pub(super) fn work(&mut self, id: InstanceId, now: Time) {
+    /// Applies what has come for an instance, its queue and then `last`, and makes one row of it.
+    pub(super) fn work(&mut self, id: InstanceId, mut last: Option<Input>, now: Time) {
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
         if entry.appending.is_some() {
             return;
@@ -295,11 +319,11 @@ impl Shard {
         let now = now.max(entry.last_at);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
-        let mut events = Vec::new();
+        let mut events = std::mem::take(&mut self.events);
         let mut answers: Vec<Answer> = Vec::new();
-        while let Some(input) = entry.queue.pop_front() {
+        while let Some(input) = entry.queue.pop_front().or_else(|| last.take()) {
             let fed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                super::feed::feed(entry, input, now, &self.core, &mut events, &mut out, &mut answers)
+                super::feed::feed(entry, input, now, &self.core, &mut self.tally, &mut events, &mut out, &mut answers)
             }));
             if fed.is_err() {
                 // The state may be half changed: throw it away, replay what is durable, and let a person look.
@@ -308,6 +332,7 @@ impl Shard {
                     answer(Err(Error::Broken(Failure::new(Failure::PANIC, "applying the event panicked"))));
                 }
                 let mut queue = std::mem::take(&mut entry.queue);
+                queue.extend(last);
                 queue.push_front(Input::Park(Failure::new(Failure::PANIC, "applying an event panicked")));
                 self.forget(id);
                 self.slots.insert(id, Slot::Loading(queue));
@@ -316,47 +341,60 @@ impl Shard {
             }
         }
         if events.is_empty() {
-            self.scratch = out;
+            (self.scratch, self.events) = (out, events);
             for answer in answers {
                 answer(Ok(()));
             }
-            return self.rest(id);
+            return self.rest(id, now);
         }
         self.append(id, events, out, answers, None, now);
     }
 
     /// Nothing is under way: clear the mark, set the timer, and leave memory if the instance has ended or others need the place.
-    pub(super) fn rest(&mut self, id: InstanceId) {
+    pub(super) fn rest(&mut self, id: InstanceId, now: Time) {
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
         if entry.appending.is_some() {
             return;
         }
-        let due = entry.next_due(self.core.clock.now());
+        let due = entry.next_due(now);
         if entry.is_idle() {
             if entry.settled_told < entry.seq {
                 entry.settled_told = entry.seq;
                 self.settled.push(Settled { instance: id, seq: entry.seq, wake_at: due });
             }
-            let ended = entry.status.is_some_and(store::Status::is_ended);
-            self.count(id, false);
-            if ended {
+            entry.count(false, &self.core.stats);
+            if entry.status.is_some_and(store::Status::is_ended) {
                 return self.forget(id);
             }
             self.idle.push_back(id);
         }
-        self.set_timer(id, due);
-        self.evict();
-    }
-
-    fn set_timer(&mut self, id: InstanceId, due: Option<Time>) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        let horizon = self.core.clock.now().plus_ms(HORIZON_MS);
         if let Some(due) = due
             && entry.timer.is_none_or(|timer| due < timer)
             // Whatever is settled and due later is found by its `wake_at`: a million sleepers cost no memory.
-            && (due <= horizon || !entry.is_idle())
+            && (due <= now.plus_ms(HORIZON_MS) || !entry.is_idle())
         {
             entry.timer = Some(due);
+            self.timers.push(Reverse((due, id)));
+        }
+        self.evict();
+    }
+
+    /// The store says that an instance is due then.
+    fn remember_timer(&mut self, id: InstanceId, due: Time) {
+        let timer = match self.slots.get_mut(&id) {
+            Some(Slot::Ready(entry)) => &mut entry.timer,
+            // What is loaded is looked at.
+            Some(Slot::Loading(_)) => return,
+            None => {
+                if self.away.get(&id).is_none_or(|timer| due < *timer) {
+                    self.away.insert(id, due);
+                    self.timers.push(Reverse((due, id)));
+                }
+                return;
+            }
+        };
+        if timer.is_none_or(|timer| due < timer) {
+            *timer = Some(due);
             self.timers.push(Reverse((due, id)));
         }
     }
@@ -375,29 +413,15 @@ impl Shard {
     }
 
     pub(super) fn forget(&mut self, id: InstanceId) {
-        self.count(id, false);
-        if let Some(Slot::Ready(_)) = self.slots.remove(&id) {
+        if let Some(Slot::Ready(mut entry)) = self.slots.remove(&id) {
+            entry.count(false, &self.core.stats);
             self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Keeps `Stats::unsettled`, by which starts are admitted.
-    pub(super) fn count(&mut self, id: InstanceId, unsettled: bool) {
-        if let Some(Slot::Ready(entry)) = self.slots.get_mut(&id)
-            && entry.counted != unsettled
-        {
-            entry.counted = unsettled;
-            if unsettled {
-                self.core.stats.unsettled.fetch_add(1, Ordering::Relaxed);
-            } else {
-                self.core.stats.unsettled.fetch_sub(1, Ordering::Relaxed);
+            if let Some(timer) = entry.timer
+                && !entry.status.is_some_and(store::Status::is_ended)
+            {
+                self.away.insert(id, timer);
             }
         }
-    }
-
-    fn until_next_timer(&self) -> Option<Duration> {
-        let Reverse((due, _)) = self.timers.peek()?;
-        Some(Duration::from_millis(due.since_ms(self.core.clock.now())))
     }
 
     fn fire_timers(&mut self, now: Time) {
@@ -405,18 +429,19 @@ impl Shard {
             && due <= now
         {
             self.timers.pop();
-            let Some(slot) = self.slots.get_mut(&id) else {
-                // It left memory after the entry was made: load it.
-                self.input(id, Input::Wake { done: None }, now);
-                continue;
-            };
-            if let Slot::Ready(entry) = slot {
-                if entry.timer != Some(due) {
+            match self.slots.get_mut(&id) {
+                Some(Slot::Ready(entry)) if entry.timer == Some(due) => {
+                    entry.timer = None;
+                    self.resend(id, now);
+                }
+                None if self.away.get(&id) == Some(&due) => _ = self.away.remove(&id),
+                // What is loaded is looked at; if it cannot be, the store names it again.
+                Some(Slot::Loading(_)) => {
+                    self.away.remove(&id);
                     continue;
                 }
-                entry.timer = None;
+                _ => continue,
             }
-            self.resend(id, now);
             self.input(id, Input::Wake { done: None }, now);
         }
     }

@@ -1,6 +1,6 @@
 //! What the engine counts.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters that anybody may read at any time.
 #[derive(Debug, Default)]
@@ -30,4 +30,26 @@ pub struct Stats {
     pub overloaded: AtomicU64,
     /// Messages (results, events, commands) that were refused.
     pub refused: AtomicU64,
+}
+
+/// What a shard has counted in the round that it is in. Counting each step in [`Stats`] would make every core wait for the others.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) transitions: u64,
+    pub(super) dispatched: u64,
+    pub(super) steps_completed: u64,
+}
+
+impl Tally {
+    /// At the end of a round.
+    pub(super) fn add_to(&mut self, stats: &Stats) {
+        let Self { transitions, dispatched, steps_completed } = std::mem::take(self);
+        for (counter, count) in
+            [(&stats.transitions, transitions), (&stats.dispatched, dispatched), (&stats.steps_completed, steps_completed)]
+        {
+            if count > 0 {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
 }

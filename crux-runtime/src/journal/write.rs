@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::machine::{Definition, Ended, Event, Failure, Note, Outcome, Path, StepHappened, Time, Waiting};
 
-/// One row: the events of a transition and its notes.
-pub fn row(definition: &Definition, at: Time, events: &[Event], notes: &[Note]) -> String {
-    let mut out = Writer { text: String::with_capacity(512), definition };
+/// One row, in place of what `text` holds: the events of a transition and its notes.
+pub fn row(text: &mut String, definition: &Definition, at: Time, events: &[Event], notes: &[Note]) {
+    text.clear();
+    let mut out = Writer { text, definition };
     out.push("{\"v\":1,\"at\":");
     out.number(at.0);
     out.push(",\"events\":[");
@@ -24,11 +25,10 @@ pub fn row(definition: &Definition, at: Time, events: &[Event], notes: &[Note]) 
         }
     }
     out.push("]}");
-    out.text
 }
 
 struct Writer<'a> {
-    text: String,
+    text: &'a mut String,
     definition: &'a Definition,
 }
 
@@ -74,7 +74,11 @@ impl Writer<'_> {
 
     fn attempt(&mut self, attempt: u32) {
         self.push(",\"attempt\":");
-        self.number(i64::from(attempt));
+        match u8::try_from(attempt) {
+            // Nearly all of them, and formatting costs more than the rest of the note.
+            Ok(digit @ 0..=9) => self.text.push(char::from(b'0' + digit)),
+            _ => self.number(i64::from(attempt)),
+        }
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {

@@ -242,12 +242,19 @@ impl TaskState {
                 let policy = &task.policy;
                 let reports = task.contract.reports_started;
                 let began = self.started_at.or(began_at);
-                let queue = policy.queue_ms.filter(|_| began.is_none()).map(|ms| (self.sent_at.plus_ms(ms), Timer::Queue));
-                let run = policy.run_ms.map(|ms| (began.unwrap_or(now).plus_ms(ms), Timer::Run));
-                let heard = heard_at.max(began);
-                let heartbeat = policy.heartbeat_ms.filter(|_| reports).map(|ms| (heard.unwrap_or(now).plus_ms(ms), Timer::Heartbeat));
-                let total = policy.total_ms.map(|ms| (self.first_at.plus_ms(ms), Timer::Total));
-                [queue, run, heartbeat, total].into_iter().flatten().min_by_key(|(due, _)| *due)
+                let mut next: Option<(Time, Timer)> = None;
+                let mut consider = |from: Time, ms: Option<u64>, timer| {
+                    if let Some(ms) = ms
+                        && next.is_none_or(|(earliest, _)| from.plus_ms(ms) < earliest)
+                    {
+                        next = Some((from.plus_ms(ms), timer));
+                    }
+                };
+                consider(self.sent_at, policy.queue_ms.filter(|_| began.is_none()), Timer::Queue);
+                consider(began.unwrap_or(now), policy.run_ms, Timer::Run);
+                consider(heard_at.max(began).unwrap_or(now), policy.heartbeat_ms.filter(|_| reports), Timer::Heartbeat);
+                consider(self.first_at, policy.total_ms, Timer::Total);
+                next
             }
         }
     }

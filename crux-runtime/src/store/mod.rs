@@ -8,6 +8,7 @@ pub mod sqlite;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -77,8 +78,8 @@ pub struct Append {
     pub seq: Seq,
     /// Random; tells the store's own earlier success from somebody else's row when an outcome was unknown.
     pub token: u64,
-    /// See [`crate::journal`].
-    pub row: String,
+    /// See [`crate::journal`]. Shared: the engine keeps it until the answer has come.
+    pub row: Arc<str>,
     /// Every effect of the rows up to this number is done. If it is `seq` itself the instance is settled by this very append, without a
     /// `wake_at` (an instance that ended and told nobody); otherwise the append leaves it unsettled.
     pub settled: Seq,
@@ -145,7 +146,7 @@ pub enum Appended {
 pub struct Stored {
     pub seq: Seq,
     pub settled: Seq,
-    pub row: String,
+    pub row: Arc<str>,
 }
 
 /// An instance's record.

@@ -66,7 +66,7 @@ impl ReplyTo {
 
 /// What is to be reported of an attempt if nobody waits for it any more before it has begun: it surely did not happen.
 pub(crate) fn not_begun(task: &Task) -> Option<Reported> {
-    task.cancelled.borrow().then(|| {
+    task.cancellation.is_cancelled().then(|| {
         let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
         Reported::Failed(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None })
     })

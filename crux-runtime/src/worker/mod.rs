@@ -5,6 +5,7 @@
 //! a step type's limits; `attempt` runs one.
 
 mod attempt;
+mod cancel;
 pub(crate) mod lane;
 pub(crate) mod limits;
 mod manager;
@@ -13,5 +14,6 @@ pub mod task;
 pub mod testing;
 mod threads;
 
+pub use cancel::Cancellation;
 pub use limits::{Limits, Options, Share};
 pub use manager::{Error, Listing, WorkerManager};

@@ -98,7 +98,7 @@ impl StepContext {
 
     /// Whether nobody waits for this attempt any more (cancelled, timed out, shutting down). Long steps should look from time to time.
     pub fn is_cancelled(&self) -> bool {
-        *self.task.cancelled.borrow()
+        self.task.cancellation.is_cancelled()
     }
 
     /// Ends when [`Self::is_cancelled`] becomes true.

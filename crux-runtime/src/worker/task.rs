@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 
+use super::Cancellation;
 use crate::id::{InstanceId, StepId};
 use crate::machine::{AttemptFailed, Contract, Path, Policy};
 
@@ -25,8 +25,8 @@ pub struct Task {
     /// The step's own idempotency key; without one see [`Self::key`].
     pub own_key: Option<Arc<str>>,
     pub origin: Arc<Origin>,
-    /// Becomes true when nobody waits for this attempt any more.
-    pub cancelled: watch::Receiver<bool>,
+    /// Fires when nobody waits for this attempt any more.
+    pub cancellation: Cancellation,
 }
 
 /// What all tasks of an instance share.
@@ -55,11 +55,7 @@ impl Task {
 
     /// Ends when nobody waits for this attempt any more.
     pub async fn cancelled(&self) {
-        let mut cancelled = self.cancelled.clone();
-        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
-            // The engine has let go of the attempt without a word; it will never be cancelled.
-            std::future::pending().await
-        }
+        self.cancellation.cancelled().await;
     }
 
     /// Unique per attempt, the same if it is sent twice: the message id.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 
+use super::Cancellation;
 use super::step::{Contract, Input, Output, Step, StepContext};
 use super::task::{Origin, Task};
 use crate::id::InstanceId;
@@ -24,7 +24,6 @@ pub fn run<S: Step>(step: &S, input: Input<S>) -> Result<Output<S>, AttemptFaile
 
 /// The surroundings of a first attempt, of a step `test` of an instance of its own. Nobody cancels it.
 pub fn context<S: Contract>() -> StepContext {
-    let (_, cancelled) = watch::channel(false);
     let instance = InstanceId([0; 16]);
     let nothing: Arc<RawValue> = Arc::from(RawValue::NULL.to_owned());
     let origin = Origin {
@@ -44,7 +43,7 @@ pub fn context<S: Contract>() -> StepContext {
         input: nothing,
         own_key: None,
         origin: Arc::new(origin),
-        cancelled,
+        cancellation: Cancellation::default(),
     };
     StepContext { task }
 }

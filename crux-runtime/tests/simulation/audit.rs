@@ -14,7 +14,7 @@ pub async fn audit(store: &Memory, ledger: &Ledger, acknowledged: &Acknowledged)
         let record = store.record(*instance).await.map_err(|e| e.to_string())?.ok_or("an acknowledged start is gone")?;
         let rows = store.rows(*instance, 0, 10_000).await.map_err(|e| e.to_string())?;
         one(*instance, &record, &rows, ledger).map_err(|problem| {
-            let journal: Vec<&str> = rows.iter().map(|row| row.row.as_str()).collect();
+            let journal: Vec<&str> = rows.iter().map(|row| &*row.row).collect();
             format!("{request} ({instance}, {:?}): {problem}\n{}", record.status, journal.join("\n"))
         })?;
     }

@@ -153,11 +153,7 @@ async fn finish(engine: &Engine, below: &Memory, acknowledged: &Acknowledged) ->
             && !record.status.is_ended()
         {
             let rows = below.rows(*instance, 0, 1000).await.unwrap_or_default();
-            stuck.push(format!(
-                "{instance} {:?}:\n{}",
-                record.status,
-                rows.iter().map(|row| row.row.as_str()).collect::<Vec<_>>().join("\n")
-            ));
+            stuck.push(format!("{instance} {:?}:\n{}", record.status, rows.iter().map(|row| &*row.row).collect::<Vec<_>>().join("\n")));
         }
     }
     Err(format!("still open after two hours:\n{}", stuck.join("\n\n")))

@@ -75,7 +75,7 @@ pub fn start(instance: InstanceId) -> Append {
         instance,
         seq: 1,
         token: token(),
-        row: text(instance, 1),
+        row: text(instance, 1).into(),
         settled: 0,
         start: Some(new_instance("order")),
         record: Some(RecordChange { status: Status::Processing, ended: None }),
@@ -83,7 +83,7 @@ pub fn start(instance: InstanceId) -> Append {
 }
 
 pub fn next(instance: InstanceId, seq: Seq) -> Append {
-    Append { instance, seq, token: token(), row: text(instance, seq), settled: 0, start: None, record: None }
+    Append { instance, seq, token: token(), row: text(instance, seq).into(), settled: 0, start: None, record: None }
 }
 
 pub fn end(instance: InstanceId, seq: Seq, status: Status, at: Time, keep_ms: u64) -> Append {
@@ -126,5 +126,5 @@ pub async fn all_rows(store: &dyn Store, instance: InstanceId) -> Vec<Stored> {
 pub async fn assert_rows(store: &dyn Store, instance: InstanceId, count: Seq) {
     let rows = all_rows(store, instance).await;
     let expected: Vec<(Seq, String)> = (1..=count).map(|seq| (seq, text(instance, seq))).collect();
-    assert_eq!(rows.into_iter().map(|row| (row.seq, row.row)).collect::<Vec<_>>(), expected);
+    assert_eq!(rows.into_iter().map(|row| (row.seq, row.row.to_string())).collect::<Vec<_>>(), expected);
 }

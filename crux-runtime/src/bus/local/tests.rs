@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
 use crate::app::Route;
 use crate::id::InstanceId;
 use crate::machine::{AttemptFailed, Contract, EffectKind, Failure, Outcome, Path, Policy};
+use crate::worker::Cancellation;
 use crate::worker::task::{Origin, Reported};
 
 mod listening;
@@ -61,8 +61,8 @@ fn raw(text: &str) -> Box<RawValue> {
 
 static POLICY: Policy = Policy::ONCE;
 
-fn task(contract: &'static Contract) -> (Task, watch::Sender<bool>) {
-    let (cancel, cancelled) = watch::channel(false);
+fn task(contract: &'static Contract) -> (Task, Cancellation) {
+    let cancellation = Cancellation::default();
     let instance = InstanceId([1; 16]);
     let origin = Origin {
         workflow: "test",
@@ -81,9 +81,9 @@ fn task(contract: &'static Contract) -> (Task, watch::Sender<bool>) {
         input: Arc::from(raw(r#"{"image":"a.png"}"#)),
         own_key: None,
         origin: Arc::new(origin),
-        cancelled,
+        cancellation: cancellation.clone(),
     };
-    (task, cancel)
+    (task, cancellation)
 }
 
 /// What a test server does with a request.
@@ -400,7 +400,7 @@ async fn a_cancelled_call_may_still_end_and_is_given_up_later() {
         let (task, cancel) = task(&CONTRACT);
         bus.dispatch(task, &sender).unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
-        cancel.send(true).unwrap();
+        cancel.cancel();
         let reported = next(&mut reports).await;
         assert_eq!(matches!(reported, Reported::Completed { .. }), completes, "{reported:?}");
         if !completes {

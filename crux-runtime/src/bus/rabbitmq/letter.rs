@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, MAX_SHORT_STRING_LENGTH, ShortString};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::bus::body::task_body;
 use crate::bus::{Message, Published};
 use crate::machine::{AttemptFailed, Failure, Outcome, Runs};
+use crate::worker::Cancellation;
 use crate::worker::lane::{self, Job, ReplyTo};
 use crate::worker::task::{Report, Reported, Task};
 
@@ -56,7 +57,7 @@ pub(super) struct Letter {
 }
 
 enum Sender {
-    Task { reply: ReplyTo, cancelled: watch::Receiver<bool> },
+    Task { reply: ReplyTo, cancellation: Cancellation },
     Message(Done),
 }
 
@@ -95,7 +96,7 @@ impl Letter {
         };
         match body {
             Ok(body) => {
-                let sender = Sender::Task { reply, cancelled: task.cancelled.clone() };
+                let sender = Sender::Task { reply, cancellation: task.cancellation.clone() };
                 let id = message_id(&task);
                 let origin = &task.origin;
                 let letter = Self::new_to(To::Service(routing_key), id, &origin.request_id, &origin.traceparent, body.into(), sender);
@@ -135,7 +136,7 @@ impl Letter {
     /// Whether anybody waits for what it asks.
     pub(super) fn is_wanted(&self) -> bool {
         match &self.sender {
-            Sender::Task { cancelled, .. } => !*cancelled.borrow(),
+            Sender::Task { cancellation, .. } => !cancellation.is_cancelled(),
             Sender::Message(_) => true,
         }
     }

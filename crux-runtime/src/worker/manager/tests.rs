@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::value::RawValue;
-use tokio::sync::watch;
 
 use super::*;
 use crate::id::InstanceId;
 use crate::machine::{Contract, EffectKind, Failure, Outcome, Path, Policy, Runs};
+use crate::worker::Cancellation;
 use crate::worker::limits::Share;
 use crate::worker::step::{Running, StepContext};
 use crate::worker::task::Origin;
@@ -106,8 +106,8 @@ fn contract(step_type: &'static str) -> &'static Contract {
 
 static POLICY: Policy = Policy::ONCE;
 
-fn task(step_type: &'static str, input: &str) -> (Task, watch::Sender<bool>) {
-    let (cancel, cancelled) = watch::channel(false);
+fn task(step_type: &'static str, input: &str) -> (Task, Cancellation) {
+    let cancellation = Cancellation::default();
     let origin = Origin {
         workflow: "test",
         workflow_id: "w".to_owned(),
@@ -125,9 +125,9 @@ fn task(step_type: &'static str, input: &str) -> (Task, watch::Sender<bool>) {
         input: Arc::from(raw(input)),
         own_key: None,
         origin: Arc::new(origin),
-        cancelled,
+        cancellation: cancellation.clone(),
     };
-    (task, cancel)
+    (task, cancellation)
 }
 
 fn manager(step: &Arc<Probe>, limits: Limits) -> WorkerManager {
@@ -282,8 +282,8 @@ async fn a_running_attempt_hears_of_its_cancellation_and_one_that_has_not_begun_
     manager.submit(first, &sender).unwrap();
     manager.submit(second, &sender).unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
-    cancel_second.send(true).unwrap();
-    cancel_first.send(true).unwrap();
+    cancel_second.cancel();
+    cancel_first.cancel();
     assert_eq!(ended(&mut reports).await.unwrap(), r#""was cancelled""#);
     let (name, message, outcome, retry) = ended(&mut reports).await.unwrap_err();
     assert_eq!((name.as_str(), message.as_str()), (Failure::CANCELLED, "cancelled before it began"));

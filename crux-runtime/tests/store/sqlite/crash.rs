@@ -49,7 +49,7 @@ impl Ledger {
             let count = Seq::try_from(rows.len()).unwrap();
             assert!((*answered..=answered + 1).contains(&count), "instance {n}: {answered} rows were answered, {count} are there");
             for (row, seq) in rows.iter().zip(1..) {
-                assert_eq!((row.seq, &row.row), (seq, &text(id(*n), seq)));
+                assert_eq!((row.seq, &*row.row), (seq, text(id(*n), seq).as_str()));
             }
             let status = store.record(id(*n)).await.unwrap().unwrap().status;
             assert_eq!(status, if count == ROWS { Status::Completed } else { Status::Processing }, "instance {n}");

@@ -2,13 +2,15 @@
 //! the others of the group do not notice.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::chain;
 use super::change::{Change, Start, request_key, to_column};
 use super::heads::{ById, Head, Heads, Mark, Moved};
+use super::rows::{NewRow, Rows};
 use crate::id::InstanceId;
 use crate::store::{Append, Appended, Error, NewInstance, RequestKey, Status};
 
@@ -22,7 +24,7 @@ pub(super) struct Staged {
 /// Appends, in one transaction after the other.
 pub(super) struct Appender<'c> {
     conn: &'c Connection,
-    insert: Statement<'c>,
+    rows: Rows<'c>,
     /// Workflow, version and definition, by the number that stands for them.
     kinds: HashMap<(String, u32, String), i64>,
     next_row: i64,
@@ -34,14 +36,12 @@ type Result<T> = rusqlite::Result<std::result::Result<T, Error>>;
 
 impl<'c> Appender<'c> {
     pub fn new(conn: &'c Connection, next_row: i64) -> rusqlite::Result<Self> {
-        let insert = conn.prepare(
-            "INSERT INTO journal(row, instance, seq, prev, settled, token, record, body) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?;
-        Ok(Self { conn, insert, kinds: HashMap::new(), next_row, staged: Staged::default() })
+        Ok(Self { conn, rows: Rows::new(conn)?, kinds: HashMap::new(), next_row, staged: Staged::default() })
     }
 
     /// A transaction begins, or begins again.
     pub fn clear(&mut self) {
+        self.rows.clear();
         self.staged.moved.clear();
         self.staged.rows.clear();
     }
@@ -56,6 +56,11 @@ impl<'c> Appender<'c> {
     pub fn committed(&mut self) {
         self.next_row += i64::try_from(self.staged.rows.len()).unwrap_or(0);
         self.clear();
+    }
+
+    /// Before anything else reads or changes the journal, and before the commit.
+    pub fn flush(&mut self) -> rusqlite::Result<()> {
+        self.rows.flush()
     }
 
     /// `refusal`: why nothing may begin.
@@ -111,22 +116,30 @@ impl<'c> Appender<'c> {
         };
         let row = self.next_row + i64::try_from(self.staged.rows.len()).unwrap_or(0);
         let Append { instance, seq, settled, token, row: body, .. } = append;
-        self.insert.execute(params![row, instance.0, seq, prev, settled, token.cast_signed(), record, body])?;
+        let (token, body) = (token.cast_signed(), body.clone());
+        self.rows.insert(NewRow { row, instance: *instance, seq: *seq, prev, settled: *settled, token, record, body })?;
         self.staged.rows.push((row, *instance));
         let mark = if settled >= seq { Mark::Settled(None) } else { Mark::Unsettled };
-        let before = self.staged.moved.remove(instance);
-        let (start_before, change_before) = before.map_or((None, None), |moved| (moved.start, moved.change));
-        let moved = Moved { head: Head { row, seq: *seq }, mark, start: start.or(start_before), change: change.or(change_before) };
-        self.staged.moved.insert(*instance, moved);
+        let head = Head { row, seq: *seq };
+        match self.staged.moved.entry(*instance) {
+            Entry::Vacant(entry) => _ = entry.insert(Moved { head, mark, start, change }),
+            Entry::Occupied(mut entry) => {
+                let moved = entry.get_mut();
+                (moved.head, moved.mark) = (head, mark);
+                moved.start = start.or_else(|| moved.start.take());
+                moved.change = change.or(moved.change);
+            }
+        }
         Ok(Ok(Appended::Done))
     }
 
     /// The journal is not where the append expects it.
-    fn late(&self, append: &Append, head: Head) -> Result<Appended> {
+    fn late(&mut self, append: &Append, head: Head) -> Result<Appended> {
         if append.seq > head.seq || append.seq == 0 {
             let Append { instance, seq, .. } = append;
             return Ok(Err(Error::Broken(format!("row {seq} cannot follow row {} of {instance}", head.seq))));
         }
+        self.rows.flush()?;
         let found = chain::token(self.conn, head, append.seq).and_then(|token| {
             if token == append.token {
                 return Ok(Appended::Same);

@@ -1,8 +1,10 @@
 //! Moves what is committed from the log into the database, on a connection and a thread of its own, so that no commit has to.
 //!
 //! While commits go on, a checkpoint never quite reaches the log's end, and only a log that has been copied to its end can begin anew. So
-//! when the log is long, the committer is held at a gate for the last few pages.
+//! when the log is long, the committer is held at a gate for the last few pages. SQLite has the database written to the disk only then, all
+//! that was copied since the last time; so that the committer need not wait for that, it is done after each pass, before the gate is closed.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -102,9 +104,9 @@ impl Nudge {
 }
 
 /// Runs until the [`Nudge`] is dropped.
-pub(super) fn start(conn: Connection, gate: Arc<Gate>, on_fatal: OnFatal) -> Result<(Nudge, JoinHandle<()>), Error> {
+pub(super) fn start(conn: Connection, database: Arc<File>, gate: Arc<Gate>, on_fatal: OnFatal) -> Result<(Nudge, JoinHandle<()>), Error> {
     let (wake, woken) = sync_channel(1);
-    let run = move || run(&conn, &gate, &woken, &on_fatal);
+    let run = move || run(&conn, &database, &gate, &woken, &on_fatal);
     let thread = thread::Builder::new()
         .name("crux-checkpoint".to_owned())
         .spawn(run)
@@ -112,23 +114,44 @@ pub(super) fn start(conn: Connection, gate: Arc<Gate>, on_fatal: OnFatal) -> Res
     Ok((Nudge { seen_pages: AtomicI32::new(0), wake }, thread))
 }
 
-fn run(conn: &Connection, gate: &Gate, woken: &Receiver<()>, on_fatal: &OnFatal) {
+fn run(conn: &Connection, database: &File, gate: &Gate, woken: &Receiver<()>, on_fatal: &OnFatal) {
     while woken.recv().is_ok() {
-        match checkpoint(conn, gate) {
+        match checkpoint(conn, database, gate) {
             Ok(()) => {}
-            Err(error) if is_fatal(&error) => {
-                on_fatal(&broken("a checkpoint could not be written", &error));
-                return;
+            Err(Failed::Copy(error)) if !is_fatal(&error) => {
+                // The log grows meanwhile; the next nudge tries again.
+                tracing::warn!(%error, "a checkpoint has to be tried again");
             }
-            // The log grows meanwhile; the next nudge tries again.
-            Err(error) => tracing::warn!(%error, "a checkpoint has to be tried again"),
+            Err(Failed::Copy(error)) => return on_fatal(&broken("a checkpoint could not be written", &error)),
+            // What was copied may be lost, and the system says so only once.
+            Err(Failed::Write(error)) => {
+                return on_fatal(&Error::Broken(format!("a checkpoint could not be written to the disk: {error}")));
+            }
         }
     }
 }
 
-fn checkpoint(conn: &Connection, gate: &Gate) -> rusqlite::Result<()> {
-    let passive = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::PASSIVE);
-    let (mut log, mut copied) = passive()?;
+enum Failed {
+    /// From the log to the database.
+    Copy(rusqlite::Error),
+    /// From the system's memory to the disk.
+    Write(std::io::Error),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Copy(error)
+    }
+}
+
+fn checkpoint(conn: &Connection, database: &File, gate: &Gate) -> Result<(), Failed> {
+    let copy = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::PASSIVE);
+    let pass = || {
+        let reached = copy()?;
+        database.sync_data().map_err(Failed::Write)?;
+        Ok::<_, Failed>(reached)
+    };
+    let (mut log, mut copied) = pass()?;
     if log < LONG_PAGES {
         return Ok(());
     }
@@ -136,10 +159,10 @@ fn checkpoint(conn: &Connection, gate: &Gate) -> rusqlite::Result<()> {
         if log - copied <= REST_PAGES {
             break;
         }
-        (log, copied) = passive()?;
+        (log, copied) = pass()?;
     }
     let closed = gate.close();
-    passive()?;
+    copy()?;
     drop(closed);
     Ok(())
 }

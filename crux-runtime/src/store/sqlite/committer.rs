@@ -1,6 +1,7 @@
 //! The thread that writes. It takes what is there, never waits for company, and commits it as one group; answers come after the commit.
 //! Nothing else writes to the database.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
@@ -38,7 +39,11 @@ impl Committer {
     pub fn run(self, jobs: &Receiver<Job>, ready: &SyncSender<Result<(), Error>>) {
         let Self { mut conn, lock, heads, space, on_fatal } = self;
         let gate = Arc::new(Gate::default());
-        let checkpoints = match start_checkpoints(&mut conn, &gate, &on_fatal) {
+        let database = match open_database(&conn) {
+            Ok(database) => database,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let checkpoints = match start_checkpoints(&mut conn, database.clone(), &gate, &on_fatal) {
             Ok(thread) => thread,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -64,6 +69,7 @@ impl Committer {
             conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE).map(|_| ()).map_err(|error| before_commit(&error))
         });
         drop(conn);
+        drop(database);
         drop(lock);
         if let Some(reply) = reply {
             let _ = reply.send(closed);
@@ -71,10 +77,17 @@ impl Committer {
     }
 }
 
-fn start_checkpoints(conn: &mut Connection, gate: &Arc<Gate>, on_fatal: &OnFatal) -> Result<JoinHandle<()>, Error> {
+/// The database as a file, to have it written to the disk. It is closed after all connections: closing any handle of a file takes away
+/// the locks that this process has on it.
+fn open_database(conn: &Connection) -> Result<Arc<File>, Error> {
+    let path = conn.path().unwrap_or_default();
+    File::open(path).map(Arc::new).map_err(|error| Error::Broken(format!("cannot open {path}: {error}")))
+}
+
+fn start_checkpoints(conn: &mut Connection, database: Arc<File>, gate: &Arc<Gate>, on_fatal: &OnFatal) -> Result<JoinHandle<()>, Error> {
     let path = conn.path().unwrap_or_default().to_owned();
     let own = schema::open_checkpointer(path.as_ref())?;
-    let (nudge, thread) = checkpoint::start(own, gate.clone(), on_fatal.clone())?;
+    let (nudge, thread) = checkpoint::start(own, database, gate.clone(), on_fatal.clone())?;
     let hook = move |_: &mut rusqlite::hooks::Wal, pages| {
         nudge.log_has(pages);
         Ok(())
@@ -194,11 +207,15 @@ impl<'c> Groups<'c> {
                 }
                 Job::Write(write) => match refusal {
                     Some(refusal) if write.grows() => write.refuse(Error::Full(refusal.to_owned())),
-                    _ => write.run(self.conn)?,
+                    _ => {
+                        self.appender.flush()?;
+                        write.run(self.conn)?;
+                    }
                 },
                 Job::Settle { .. } | Job::Close { .. } => {}
             }
         }
+        self.appender.flush()?;
         Ok(lazy)
     }
 
@@ -218,8 +235,9 @@ impl<'c> Groups<'c> {
             self.tail.appended(*row, *instance);
         }
         for (instance, moved) in &self.appender.staged.moved {
-            if moved.change.is_some() || moved.mark != Mark::Unsettled {
-                self.tail.changed(now, *instance);
+            let rests = moved.mark != Mark::Unsettled || moved.change.is_some_and(|change| change.ended_at.is_some());
+            if rests || moved.change.is_some() {
+                self.tail.changed(now, *instance, rests);
             }
         }
         self.heads.committed(lazy.entries.iter().map(|(instance, _)| instance), self.appender.staged.moved.drain());
@@ -252,7 +270,7 @@ impl<'c> Groups<'c> {
         };
         if let Some(head) = head.filter(|head| head.seq == settled.seq) {
             self.heads.settle(settled.instance, head, settled.wake_at);
-            self.tail.changed(now, settled.instance);
+            self.tail.changed(now, settled.instance, true);
         }
     }
 

@@ -17,6 +17,7 @@ mod read;
 mod readers;
 mod records;
 mod restart;
+mod rows;
 mod schema;
 mod space;
 mod tail;

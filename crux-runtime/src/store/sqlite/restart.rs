@@ -59,7 +59,7 @@ pub(super) fn read_tail(conn: &Connection, heads: &Heads, now: Instant) -> Resul
         moved.insert(instance, Moved { head, mark, start: start.or(start_before), change: change.or(change_before) });
     }
     for instance in moved.keys() {
-        tail.changed(now, *instance);
+        tail.changed(now, *instance, true);
     }
     heads.committed([].iter(), moved.into_iter());
     Ok((tail, last + 1))

@@ -14,22 +14,65 @@ const TAIL_ROWS: usize = 65_536;
 /// Written at once, in the transaction of a group.
 const CHUNK: usize = 1_024;
 
-/// Changes younger than this are left alone: most of these instances will change again soon, and an instance that goes on never has its
-/// mark cleared on disk.
-const DELAY: Duration = Duration::from_millis(300);
+/// Of instances that have ended or come to rest. What is younger than the first is left alone, for an event may set the instance going
+/// again; the second says how far records may be behind, as a person sees them who looks into the file. Waiting a little longer makes
+/// many changes at once, which share pages.
+const RESTING: Delays = Delays { young: Duration::from_millis(300), behind: Duration::from_millis(600) };
 
-/// How far records may be behind, as a person sees them who looks into the file. Waiting a little longer than [`DELAY`] makes many changes
-/// at once, which share pages.
-const BEHIND: Duration = Duration::from_millis(600);
+/// Of instances that go on: most of them end meanwhile and are written once in their lives.
+const MOVING: Delays = Delays { young: Duration::from_millis(1_500), behind: Duration::from_millis(2_000) };
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tail {
     /// In commit order; instances are there once per row.
     rows: VecDeque<(i64, InstanceId)>,
-    /// Settled, or with a changed record, since then.
-    changed: VecDeque<(Instant, InstanceId)>,
+    resting: Behind,
+    moving: Behind,
+}
+
+#[derive(Debug)]
+struct Delays {
+    young: Duration,
+    behind: Duration,
+}
+
+/// Instances whose mark or record has changed, and since when.
+#[derive(Debug)]
+struct Behind {
+    since: VecDeque<(Instant, InstanceId)>,
+    delays: Delays,
     /// Whether there was more to write than one transaction should.
     catching_up: bool,
+}
+
+impl Behind {
+    fn new(delays: Delays) -> Self {
+        Self { since: VecDeque::new(), delays, catching_up: false }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let delay = if self.catching_up { self.delays.young } else { self.delays.behind };
+        self.since.front().map(|(at, _)| *at + delay)
+    }
+
+    /// How many are to be written now.
+    fn due(&self, now: Instant) -> usize {
+        match self.next() {
+            Some(next) if next <= now => self.since.iter().take(CHUNK).take_while(|(at, _)| *at + self.delays.young <= now).count(),
+            _ => 0,
+        }
+    }
+
+    fn written(&mut self, count: usize) {
+        self.since.drain(..count);
+        self.catching_up = count == CHUNK;
+    }
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self { rows: VecDeque::new(), resting: Behind::new(RESTING), moving: Behind::new(MOVING) }
+    }
 }
 
 /// What is to be written now.
@@ -39,12 +82,13 @@ pub(super) struct Lazy {
     /// Records hold all of the rows up to this one then.
     pub mark: Option<i64>,
     rows: usize,
-    changed: usize,
+    resting: usize,
+    moving: usize,
 }
 
 impl Lazy {
     pub fn is_empty(&self) -> bool {
-        self.rows == 0 && self.changed == 0
+        (self.rows, self.resting, self.moving) == (0, 0, 0)
     }
 }
 
@@ -53,36 +97,36 @@ impl Tail {
         self.rows.push_back((row, instance));
     }
 
-    pub fn changed(&mut self, now: Instant, instance: InstanceId) {
-        self.changed.push_back((now, instance));
+    /// Its mark or its record. `rests`: nothing more is expected soon.
+    pub fn changed(&mut self, now: Instant, instance: InstanceId, rests: bool) {
+        let behind = if rests { &mut self.resting } else { &mut self.moving };
+        behind.since.push_back((now, instance));
     }
 
     /// When there will be something to write though nothing is appended.
     pub fn next(&self) -> Option<Instant> {
-        self.changed.front().map(|(at, _)| *at + if self.catching_up { DELAY } else { BEHIND })
+        [&self.resting, &self.moving].into_iter().filter_map(Behind::next).min()
     }
 
     /// What has to be written now.
     pub fn due(&self, now: Instant, heads: &Heads) -> Lazy {
-        let is_time = self.next().is_some_and(|next| next <= now);
-        let changed = if is_time { self.changed.iter().take(CHUNK).take_while(|(at, _)| *at + DELAY <= now).count() } else { 0 };
         let rows = if self.rows.len() >= TAIL_ROWS + CHUNK { CHUNK } else { 0 };
-        self.take(rows, changed, heads)
+        self.take(rows, self.resting.due(now), self.moving.due(now), heads)
     }
 
     /// Everything.
     pub fn all(&self, heads: &Heads) -> Lazy {
-        self.take(self.rows.len(), self.changed.len(), heads)
+        self.take(self.rows.len(), self.resting.since.len(), self.moving.since.len(), heads)
     }
 
     /// Forgets what has been written.
     pub fn written(&mut self, lazy: &Lazy) {
         self.rows.drain(..lazy.rows);
-        self.changed.drain(..lazy.changed);
-        self.catching_up = lazy.changed == CHUNK;
+        self.resting.written(lazy.resting);
+        self.moving.written(lazy.moving);
     }
 
-    fn take(&self, rows: usize, changed: usize, heads: &Heads) -> Lazy {
+    fn take(&self, rows: usize, resting: usize, moving: usize, heads: &Heads) -> Lazy {
         let unwritten = |entry: &Entry| !matches!(entry.record, Unwritten::Nothing);
         let mut entries = Vec::new();
         for (row, instance) in self.rows.iter().take(rows) {
@@ -90,7 +134,7 @@ impl Tail {
             let wanted = |entry: &Entry| !entry.written && (entry.head.row == *row || unwritten(entry));
             entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
-        for (_, instance) in self.changed.iter().take(changed) {
+        for (_, instance) in self.resting.since.iter().take(resting).chain(self.moving.since.iter().take(moving)) {
             let wanted = |entry: &Entry| !entry.written && (entry.mark != Mark::Unsettled || unwritten(entry));
             entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
@@ -98,6 +142,6 @@ impl Tail {
         entries.sort_unstable_by_key(|(instance, _)| *instance);
         entries.dedup_by_key(|(instance, _)| *instance);
         let mark = rows.checked_sub(1).and_then(|last| self.rows.get(last)).map(|(row, _)| *row);
-        Lazy { entries, mark, rows, changed }
+        Lazy { entries, mark, rows, resting, moving }
     }
 }

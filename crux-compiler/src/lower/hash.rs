@@ -20,6 +20,10 @@ pub(super) fn hash(workflow: &mut Workflow, contracts: &[Contract]) {
     replay.record(&workflow.input);
     replay.nodes(&workflow.steps, contracts);
     replay.option(workflow.output.as_ref(), Canon::expr);
+    // Whether the instance parked or began to undo is in its state and not in its journal.
+    if workflow.on_exhausted == OnExhausted::Park {
+        replay.text("park");
+    }
     let mut policy = Canon::new("policy 1");
     policy.workflow(workflow);
     policy.policies(&workflow.steps, contracts);
@@ -331,7 +335,6 @@ impl Canon {
             self.option(hook.as_ref(), |canon, hook| canon.text(hook));
         }
         self.option(workflow.deadline_ms, Self::number);
-        self.flag(workflow.on_exhausted == OnExhausted::Park);
         self.number(workflow.retain_ms);
         self.list(&workflow.triggers, |canon, trigger| {
             match &trigger.source {

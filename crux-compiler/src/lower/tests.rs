@@ -203,6 +203,7 @@ fn what_replay_depends_on_changes_its_hash_and_policy_changes_the_other() {
         ("approved: boolean }", "approved: boolean, by: string? }"),
         ("  channel: Channel?", "  channel: Channel"),
         ("email | sms | push", "email | push | sms"),
+        ("version: 1", "version: 1\non_exhausted: park"),
         (
             "      type: cancel_order\n      with:\n        order: ${input.orderId}",
             "      type: cancel_order\n      with:\n        order: ${input.customerId}",
@@ -218,7 +219,6 @@ fn what_replay_depends_on_changes_its_hash_and_policy_changes_the_other() {
         ("tell the customer.", "tell them."),
         ("on_complete: workflow.completed", "on_complete: workflow.done"),
         ("routing_key: risk.score", "routing_key: risk.rating"),
-        ("version: 1", "version: 1\non_exhausted: park"),
     ] {
         let after = hashes(from, to);
         assert_eq!(after.0, before.0, "{from}");

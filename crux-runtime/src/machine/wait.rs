@@ -71,7 +71,8 @@ impl<E: DeserializeOwned> Wait<E> {
                     Err(failure) => Flow::Failed(failure),
                 },
             },
-            StepHappened::TimerFired { timer: Timer::Timeout } if self.due.is_some() => {
+            // Also without one: time-outs may change under a running instance, and its journal must go on to mean the same.
+            StepHappened::TimerFired { timer: Timer::Timeout } => {
                 Flow::Failed(Failure::new(Failure::TIMEOUT, format!("no event {} came in time", self.event)))
             }
             _ => return Err(Refused(self, Why::NotOpen)),

@@ -3,7 +3,7 @@
 use super::drain::Drain;
 use super::effect::Note;
 use super::event::{StepEvent, StepHappened, Timer};
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::{Applied, Flow, Refused};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
@@ -50,10 +50,8 @@ impl<B: Part> Within<B> {
                 Ok(flow) => Ok(Self::drained(path, due, flow)),
                 Err(Refused(drain, why)) => Err(Refused(Self { path, due, body: Body::Draining(drain) }, why)),
             },
+            // Also without a time-out: it may have been taken away since this was recorded, and the journal must go on to mean the same.
             Body::Open(body) if event.path == path && matches!(event.what, StepHappened::TimerFired { timer: Timer::Timeout }) => {
-                if due.is_none() {
-                    return Err(Refused(Self { path, due, body: Body::Open(body) }, Why::NotOpen));
-                }
                 let failure = Failure::new(Failure::TIMEOUT, "the step's time-out passed");
                 Ok(Self::settle(path, due, Inside::Broken(*body, failure), fx))
             }
@@ -123,6 +121,76 @@ impl<B: Part> Part for Within<B> {
                 }
                 body.open(visit);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::super::definition::{Definition, Hooks, OnExhausted};
+    use super::super::effect::Effects;
+    use super::super::undo::{NoUndo, UndoStack};
+    use super::super::{Env, RawValue, Wait};
+    use super::*;
+
+    static DEFINITION: Definition = Definition {
+        workflow: "test",
+        version: 1,
+        retired: false,
+        hash: "",
+        policy_hash: "",
+        source: "",
+        description: "",
+        nodes: &[],
+        triggers: &[],
+        hooks: Hooks { on_start: None, on_complete: None, on_failure: None },
+        deadline_ms: None,
+        on_exhausted: OnExhausted::Undo,
+        retain_ms: 0,
+        config: &[],
+        document: "{}",
+        input_schema: "{}",
+        output_schema: "{}",
+    };
+
+    fn within<R>(work: impl FnOnce(&mut Fx<'_, NoUndo>) -> R) -> R {
+        let input = Arc::from(RawValue::NULL.to_owned());
+        let env = Env { id: String::new(), request_id: String::new(), started_at: Time(0), config: Default::default(), input };
+        let (mut out, mut undo, mut exhausted) = (Effects::default(), UndoStack::new(), None);
+        let mut fx = Fx {
+            definition: &DEFINITION,
+            env: &env,
+            now: Time(0),
+            at: Default::default(),
+            out: &mut out,
+            undo: &mut undo,
+            exhausted: &mut exhausted,
+        };
+        work(&mut fx)
+    }
+
+    /// Time-outs are policy: a build may take one away while the journals of its instances say that it passed.
+    #[test]
+    fn a_recorded_time_out_is_replayed_though_the_step_has_none_any_more() {
+        let passed = |node| StepEvent { path: Path::new(node), what: StepHappened::TimerFired { timer: Timer::Timeout } };
+        for timeout_ms in [Some(5), None] {
+            let failed = within(|fx| {
+                let Flow::Stay(wait) = Wait::<Value>::start(0, "reviewed", Ok(None), timeout_ms, fx) else { panic!("it waits") };
+                wait.apply(&passed(0), fx, |_, _| Ok(true))
+            });
+            assert!(matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT), "{failed:?}");
+            let failed = within(|fx| {
+                let Flow::Stay(group) = Within::start(1, timeout_ms, fx, |fx| Wait::<Value>::start(2, "reviewed", Ok(None), None, fx))
+                else {
+                    panic!("it waits inside")
+                };
+                group.apply(&passed(1), fx, |wait, fx| wait.apply(&passed(2), fx, |_, _| Ok(true)))
+            });
+            assert!(matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT), "{failed:?}");
         }
     }
 }

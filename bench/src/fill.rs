@@ -100,7 +100,7 @@ fn append(instance: InstanceId, seq: Seq, row: &str, rows: usize, definition: &D
         Last::Sleeps(_) if is_last => (Some(RecordChange { status: Status::Waiting, ended: None }), 0),
         _ => (start.is_some().then_some(RecordChange { status: Status::Processing, ended: None }), 0),
     };
-    Append { instance, seq, token: u64::from(seq), row: row.to_owned(), settled, start, record }
+    Append { instance, seq, token: u64::from(seq), row: row.into(), settled, start, record }
 }
 
 /// As the engine makes them: by time, the rest random; spread over a day.

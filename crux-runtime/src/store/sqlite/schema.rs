@@ -145,8 +145,6 @@ pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, Error> {
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let at = |error| broken(&format!("cannot open {}", path.display()), &error);
     let conn = Connection::open_with_flags(path, flags).map_err(at)?;
-    // Without it a statement is compiled again for each new value.
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
     // Only a person's tool can hold the file for a moment: other processes of Crux are kept out by the lock.
     conn.busy_timeout(Duration::from_secs(10)).map_err(at)?;
     // A plan never depends on what is bound. Otherwise a `LIMIT ?` or a partial index has a statement prepared anew for every value, at

@@ -56,7 +56,7 @@ pub(super) fn stored(seq: Seq, row: Value) -> Result<Stored, Error> {
     let text: String = redis::from_redis_value(row).map_err(|_| wrong())?;
     let (settled, rest) = text.split_once(' ').ok_or_else(wrong)?;
     let (_, row) = rest.split_once(' ').ok_or_else(wrong)?;
-    Ok(Stored { seq, settled: settled.parse().map_err(|_| wrong())?, row: row.to_owned() })
+    Ok(Stored { seq, settled: settled.parse().map_err(|_| wrong())?, row: row.into() })
 }
 
 pub(super) async fn definition(shared: &Shared, hash: &str) -> Result<Option<String>, Error> {

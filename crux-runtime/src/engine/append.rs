@@ -1,6 +1,7 @@
 //! Rows on their way to the store: one batch per round, at most one row of an instance at a time, and what becomes of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;

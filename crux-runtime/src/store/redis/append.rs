@@ -47,7 +47,7 @@ fn call(shared: &Shared, base: &str, node: u64, append: Append) -> Call {
     args.push(instance.to_string().into_bytes());
     args.push(seq.to_string().into_bytes());
     args.push(token.to_string().into_bytes());
-    args.push(row.into_bytes());
+    args.push(row.as_bytes().to_owned());
     args.push(settled.to_string().into_bytes());
     args.push(node.to_string().into_bytes());
     args.push(vec![if shared.replicas.is_some() { b'1' } else { b'0' }]);

@@ -81,7 +81,8 @@ impl Committer {
 /// the locks that this process has on it.
 fn open_database(conn: &Connection) -> Result<Arc<File>, Error> {
     let path = conn.path().unwrap_or_default();
-    File::open(path).map(Arc::new).map_err(|error| Error::Broken(format!("cannot open {path}: {error}")))
+    // Some systems write only what is open for writing.
+    File::options().read(true).write(true).open(path).map(Arc::new).map_err(|error| Error::Broken(format!("cannot open {path}: {error}")))
 }
 
 fn start_checkpoints(conn: &mut Connection, database: Arc<File>, gate: &Arc<Gate>, on_fatal: &OnFatal) -> Result<JoinHandle<()>, Error> {

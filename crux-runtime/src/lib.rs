@@ -17,6 +17,7 @@ mod router;
 pub mod server;
 pub mod store;
 mod telemetry;
+mod wording;
 pub mod worker;
 
 #[doc(hidden)]

@@ -15,6 +15,7 @@ use crate::engine::api::{Error, EventTaken, IncomingEvent, Start};
 use crate::engine::entry::{Delivery, Input};
 use crate::machine::{Refusal, Trigger, TriggerSource};
 use crate::store::{KeptEvent, Subscription};
+use crate::wording::hint;
 
 /// Events that are being delivered at a time; whoever brings more waits.
 const AT_ONCE: usize = 1024;
@@ -243,44 +244,5 @@ fn text_of(data: &RawValue, field: &str) -> Option<String> {
         serde_json::Value::Null => None,
         serde_json::Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
-    }
-}
-
-/// The mend of a name that nobody knows, to stand at the end of an error: the one that was probably meant, else those that there are.
-pub(crate) fn hint<'a>(said: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    const SHOWN: usize = 12;
-    if let Some(meant) = nearest(said, known.clone()) {
-        return format!("; did you mean `{meant}`?");
-    }
-    let listed: Vec<String> = known.clone().take(SHOWN).map(|name| format!("`{name}`")).collect();
-    match known.count() {
-        0 => "; there are none".to_owned(),
-        1 => format!("; there is {}", listed.join("")),
-        all @ 2..=SHOWN => format!("; there are {} and {}", listed[..all - 1].join(", "), listed[all - 1]),
-        all => format!("; there are {} and {} more", listed.join(", "), all - SHOWN),
-    }
-}
-
-/// Of the known names the one that was probably meant.
-pub(crate) fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let limit = (said.chars().count() / 3).max(1);
-    let (distance, name) = known.map(|name| (strsim::damerau_levenshtein(said, name), name)).min()?;
-    (distance <= limit).then(|| name.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::hint;
-
-    #[test]
-    fn a_name_that_nobody_knows_gets_a_mend() {
-        let of = |said: &str, known: &[&str]| hint(said, known.iter().copied());
-        assert_eq!(of("ordr", &["order", "refund"]), "; did you mean `order`?");
-        assert_eq!(of("x", &[]), "; there are none");
-        assert_eq!(of("parcel", &["order"]), "; there is `order`");
-        assert_eq!(of("parcel", &["order", "refund", "trip"]), "; there are `order`, `refund` and `trip`");
-        let many: Vec<String> = (0..20).map(|n| format!("workflow_{n}")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(of("parcel", &many).ends_with("`workflow_11` and 8 more"), "{}", of("parcel", &many));
     }
 }

@@ -104,7 +104,7 @@ impl Response<'_> {
         match result {
             Ok(result) => match (contract.check_result)(&result) {
                 Ok(()) => Reported::Completed { result },
-                Err(text) => self.invalid(&format!("result.{text}")),
+                Err(text) => self.invalid(&within_result(&text)),
             },
             Err(error) => self.invalid(&error.to_string()),
         }
@@ -153,6 +153,13 @@ impl ErrorBody {
             }
         }
     }
+}
+
+/// The text of a wrong result begins with the path of the field, if one is to blame.
+fn within_result(text: &str) -> String {
+    let has_path = text.split_once(": ").is_some_and(|(path, _)| !path.contains([' ', '`']));
+    let separator = if has_path { "." } else { ": " };
+    format!("result{separator}{text}")
 }
 
 /// Whether a status says that the task was not taken and should come again.

@@ -15,7 +15,7 @@ use super::push::Push;
 use super::{Bus, Message, Published};
 use crate::app::App;
 use crate::machine::Runs;
-use crate::router::hint;
+use crate::wording::hint;
 use crate::worker::lane::{Job, Lane, Load};
 use crate::worker::limits::Limits;
 use crate::worker::task::{Report, Task};

@@ -1,13 +1,12 @@
 //! Where the configuration comes from: a file, overlaid by the environment (`CRUX_SERVER__PORT`), overlaid by flags. The first thing
 //! that is wrong stops the start, with where it was written, why it is wrong and what would be right.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Config, Problem};
-use crate::router::nearest;
+use super::{Config, Problem, place};
+use crate::wording::{hint, plain};
 
 /// Variables of that prefix belong to the configuration, except those below.
 const PREFIX: &str = "CRUX_";
@@ -88,7 +87,12 @@ impl File {
         let text = std::fs::read_to_string(&path).map_err(|error| Error::Unreadable { path: path.clone(), error })?;
         let tree = match serde_saphyr::from_str::<Value>(&text) {
             Ok(tree) => without_nulls(tree),
-            Err(error) => return Err(Error::Syntax { path: short(&path), text: error.render() }),
+            Err(error) => {
+                return Err(Error::Syntax {
+                    path: short(&path),
+                    text: error.render().replace("<input>", &short(&path).display().to_string()),
+                });
+            }
         };
         match tree {
             Value::Null => Ok(None),
@@ -97,10 +101,10 @@ impl File {
         }
     }
 
-    /// `crux.yaml:3:5`: the typed reader fails at the same place as the overlaid tree did, and knows where that is.
-    fn place(&self) -> String {
+    /// `crux.yaml:3:5`: the typed reader mostly fails at the same place as the overlaid tree did, and knows where that is.
+    fn place(&self, key: &str) -> String {
         let location = serde_saphyr::from_str::<Config>(&self.text).err().and_then(|error| error.location());
-        match location {
+        match location.or_else(|| place::find(&self.text, key)) {
             Some(location) => format!("{}:{}:{}", self.path.display(), location.line(), location.column()),
             None => self.path.display().to_string(),
         }
@@ -197,28 +201,13 @@ fn decode(tree: Value) -> Result<Config, Problem> {
                 let key = if parent.is_empty() || parent == "." { unknown.clone() } else { format!("{parent}.{unknown}") };
                 Problem { key, text: unknown_key(&unknown, &known) }
             }
-            None => Problem { key, text },
+            None => Problem { key, text: plain(&text) },
         }
     })
 }
 
 fn unknown_key(unknown: &str, known: &[&str]) -> String {
-    match nearest(unknown, known.iter().copied()) {
-        Some(meant) => format!("there is no such setting; did you mean `{meant}`?"),
-        None => format!("there is no such setting; here are {}", Listed(known)),
-    }
-}
-
-struct Listed<'a>(&'a [&'a str]);
-
-impl fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, word) in self.0.iter().enumerate() {
-            let separator = if n == 0 { "" } else { ", " };
-            write!(f, "{separator}`{word}`")?;
-        }
-        Ok(())
-    }
+    format!("there is no such setting{}", hint(unknown, known.iter().copied()))
 }
 
 /// With the place of what is to blame: the last overlay of that key, else the file.
@@ -227,7 +216,7 @@ fn refuse(problem: Problem, overlays: &[Overlay], file: Option<&File>) -> Error 
     let overlay = overlays.iter().rev().find(|overlay| overlay.is_about(&key));
     let place = match (overlay, file) {
         (Some(overlay), _) => overlay.source.clone(),
-        (None, Some(file)) => file.place(),
+        (None, Some(file)) => file.place(&key),
         (None, None) => "defaults".to_owned(),
     };
     Error::Setting { place, key, text }

@@ -2,6 +2,7 @@
 //! flags; this file only says what there is. Nothing in here acts: `server` turns it into options of the parts.
 
 mod load;
+mod place;
 mod redis;
 mod show;
 pub mod units;
@@ -248,8 +249,9 @@ impl Config {
         let host = self.server.host.as_str();
         let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
         if !is_loopback {
-            let text =
-                format!("`{host}` is reachable from other machines, and nothing here asks who calls: use 127.0.0.1, ::1 or localhost");
+            let text = format!(
+                "`{host}` is not on this machine's loopback interface, and nothing here asks who calls: use 127.0.0.1, ::1 or localhost"
+            );
             return Err(Problem::new("server.host", text));
         }
         if self.server.max_connections == 0 {

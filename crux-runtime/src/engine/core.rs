@@ -132,7 +132,7 @@ impl Core {
     pub(crate) async fn start(&self, start: Start) -> Result<api::Started, Error> {
         let Some(workflow) = self.app.current(&start.workflow) else {
             let names = self.app.workflows.iter().map(|workflow| workflow.definition.workflow);
-            return Err(Error::UnknownWorkflow { hint: crate::router::hint(&start.workflow, names), name: start.workflow });
+            return Err(Error::UnknownWorkflow { hint: crate::wording::hint(&start.workflow, names), name: start.workflow });
         };
         self.admit(workflow.definition)?;
         let request = request_key(&start);

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
+use crate::wording::plain;
 
 /// How deep lists and records may nest. Below what JSON readers on the way take, with room for what is put around the value.
 pub(crate) const MAX_DEPTH: usize = 100;
@@ -30,7 +31,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         }
         let text = inner.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head);
-        let text = if path == "." { text.to_owned() } else { format!("{path}: {text}") };
+        let text = plain(text);
+        let text = if path == "." { text } else { format!("{path}: {text}") };
         Problem { kind: Kind::InvalidRequest, ..Problem::invalid(&text, "") }
     })?;
     deserializer.end().map_err(|error| Problem::new(Kind::NotJson, error.to_string()))?;

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Failure;
+use crate::wording::plain;
 
 /// To be recorded or sent. Types that the compiler generates always encode; a number that JSON cannot hold is the step's failure.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, Failure> {
@@ -25,12 +26,18 @@ pub fn decode<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
 
 /// What has reached a trigger.
 pub fn arrived<T: DeserializeOwned>(raw: &RawValue) -> Result<T, super::Refusal> {
-    decode(raw).map_err(super::Refusal::Invalid)
+    check_record(raw).and_then(|()| decode(raw)).map_err(super::Refusal::Invalid)
 }
 
 /// Whether `raw` is a `T`; for contracts and events.
 pub fn check<T: DeserializeOwned>(raw: &RawValue) -> Result<(), String> {
+    check_record(raw)?;
     decode::<T>(raw).map(drop)
+}
+
+/// Serde would take a list for a record, field by field.
+fn check_record(raw: &RawValue) -> Result<(), String> {
+    if raw.get().starts_with('[') { Err("expected a record, found a list".to_owned()) } else { Ok(()) }
 }
 
 /// The check of results that nobody reads.
@@ -49,7 +56,8 @@ fn describe<T: DeserializeOwned>(raw: &RawValue, error: &serde_json::Error) -> S
             let text = inner.to_string();
             // "missing field `x` at line 1 column 9": the place in one line of JSON says nothing.
             let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(head, _)| head);
-            if path == "." { text.to_owned() } else { format!("{path}: {text}") }
+            let text = plain(text);
+            if path == "." { text } else { format!("{path}: {text}") }
         }
     }
 }

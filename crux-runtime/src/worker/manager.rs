@@ -13,7 +13,7 @@ use super::limits::{Limits, Options};
 use super::step::AnyStep;
 use super::task::{Report, Reported, Task};
 use super::threads::Threads;
-use crate::router::hint;
+use crate::wording::hint;
 
 /// Limits that make no sense for the step structs of this binary.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -92,7 +92,10 @@ async fn read(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
         }
     }
     if read > limit {
-        return Err(Problem::new(Kind::TooLarge, format!("a body has at most {limit} bytes")));
+        return Err(Problem::new(
+            Kind::TooLarge,
+            format!("a body has at most {limit} bytes (`limits.body`): keep what is big elsewhere, and send its address"),
+        ));
     }
     Ok(first.unwrap_or_else(|| all.freeze()))
 }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::super::problem::{Kind, Problem};
 use super::super::{Shared, requests};
 use super::Query;
-use crate::router::hint;
+use crate::engine::api::Error;
 use crate::store::{Filter, Record, Status};
+use crate::wording::hint;
 
 const PAGE: usize = 50;
 const LARGEST_PAGE: usize = 500;
@@ -48,8 +49,9 @@ pub(super) async fn list(State(ingress): State<Shared>, Query(query): Query<List
         return Err(Problem::new(Kind::InvalidRequest, text).at("limit"));
     }
     let after = query.after.filter(|after| !after.is_empty());
+    let workflow = query.workflow.filter(|workflow| !workflow.is_empty());
     let filter = Filter {
-        workflow: query.workflow.filter(|workflow| !workflow.is_empty()),
+        workflow: workflow.clone(),
         status: query.status.filter(|status| !status.is_empty()).as_deref().map(status).transpose()?,
         owner: None,
         after: after.as_deref().map(requests::instance_id).transpose().map_err(|problem| problem.at("after"))?,
@@ -57,10 +59,24 @@ pub(super) async fn list(State(ingress): State<Shared>, Query(query): Query<List
         limit: limit + 1,
     };
     let mut records = ingress.engine.store().list(filter).await?;
+    if records.is_empty()
+        && let Some(workflow) = workflow
+    {
+        check_known(&ingress, workflow)?;
+    }
     let has_more = records.len() > limit;
     records.truncate(limit);
     let next = records.last().filter(|_| has_more).map_or(String::new(), |record| record.instance.to_string());
     Ok(Json(Page { workflows: records.into_iter().map(row).collect(), next }))
+}
+
+/// The store may hold instances of workflows that this binary does not have; a name without either is misspelt.
+fn check_known(ingress: &Shared, name: String) -> Result<(), Problem> {
+    let names = ingress.engine.app().workflows.iter().map(|workflow| workflow.definition.workflow);
+    if names.clone().any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Problem::from(Error::UnknownWorkflow { hint: hint(&name, names), name }).at("workflow"))
 }
 
 fn row(record: Record) -> Row {

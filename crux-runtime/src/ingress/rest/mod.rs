@@ -29,6 +29,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::identity::Role;
 use super::problem::{Kind, Problem};
 use super::{Shared, websocket};
+use crate::wording::plain;
 
 /// One route.
 pub(crate) struct Route {
@@ -90,9 +91,12 @@ async fn no_route(axum::extract::State(ingress): axum::extract::State<Shared>, u
     let path = uri.path();
     let known: Vec<&str> = table().iter().map(|route| route.path).chain(triggers::paths(&ingress)).collect();
     let shown: String = path.chars().take(200).collect();
-    let text = match crate::router::nearest(path, known.into_iter()) {
+    let text = match crate::wording::nearest(path, known.into_iter()) {
         Some(meant) => format!("there is no route `{shown}`; did you mean `{meant}`?"),
-        None => format!("there is no route `{shown}`"),
+        None => match triggers::paths(&ingress).next() {
+            Some(start) => format!("there is no route `{shown}`: workflows are started by POST, for example to `{start}`"),
+            None => format!("there is no route `{shown}`"),
+        },
     };
     Problem::new(Kind::NotFound, text)
 }
@@ -129,6 +133,10 @@ pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
         Ok(axum::extract::Query(query)) => Ok(query),
         Err(rejection) => {
             let text = std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+            let text = match text.split_once(": ") {
+                Some((name, told)) => format!("{name}: {}", plain(told)),
+                None => plain(&text),
+            };
             Err(Problem { kind: Kind::InvalidRequest, ..Problem::invalid(&text, "") })
         }
     }

@@ -21,8 +21,8 @@ use crate::ingress::identity::Identity;
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::requests::{self, CompletionBody, EventBody};
 use crate::ingress::{Shared, json as parse};
-use crate::router::hint;
 use crate::store::Seq;
+use crate::wording::hint;
 
 /// Requests under way.
 const AT_ONCE: usize = 64;

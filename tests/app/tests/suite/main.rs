@@ -48,6 +48,7 @@ mod gateway;
 mod hooks;
 mod kill;
 mod life;
+mod messages;
 mod redis;
 mod services;
 mod starting;

@@ -180,7 +180,7 @@ mod tests {
         for timeout_ms in [Some(5), None] {
             let failed = within(|fx| {
                 let Flow::Stay(wait) = Wait::<Value>::start(0, "reviewed", Ok(None), timeout_ms, fx) else { panic!("it waits") };
-                wait.apply(&passed(0), fx, |_, _| Ok(true))
+                wait.apply(&passed(0), fx)
             });
             assert!(matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT), "{failed:?}");
             let failed = within(|fx| {
@@ -188,7 +188,7 @@ mod tests {
                 else {
                     panic!("it waits inside")
                 };
-                group.apply(&passed(1), fx, |wait, fx| wait.apply(&passed(2), fx, |_, _| Ok(true)))
+                group.apply(&passed(1), fx, |wait, fx| wait.apply(&passed(2), fx))
             });
             assert!(matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT), "{failed:?}");
         }

@@ -1,9 +1,7 @@
 //! What did not run: steps that were skipped, and failures that somebody took.
 
 use super::*;
-use crate::machine::{
-    Caught, Contract, Definition, EffectKind, Hooks as DefinitionHooks, Kind, Node, OnExhausted, Policy, Runs, Task as DefinedTask,
-};
+use crate::machine::{Contract, Definition, EffectKind, Hooks as DefinitionHooks, Node, OnExhausted, Runs};
 
 /// A switch of two cases, a step with a `catch` of two steps, and a last step.
 fn branched() -> Shape {
@@ -122,10 +120,7 @@ static CAREFUL: Definition = Definition {
     policy_hash: "",
     source: "",
     description: "",
-    nodes: &[
-        Node::new("first", "first", "", Kind::Task(DefinedTask::new(&CONTRACT, Policy::ONCE))).caught(Caught::Names(&["Busy"])),
-        Node::new("second", "second", "", Kind::Task(DefinedTask::new(&CONTRACT, Policy::ONCE))),
-    ],
+    nodes: &[Node::task("first", "first", 1, &CONTRACT).caught(&["Busy"]), Node::task("second", "second", 2, &CONTRACT)],
     triggers: &[],
     hooks: DefinitionHooks { on_start: None, on_complete: None, on_failure: None },
     deadline_ms: None,

@@ -227,7 +227,7 @@ mod tests {
         let attempt = r#"{"v":1,"at":1,"events":[{"type":"step_failed","path":"first","attempt":1,"error":{"name":"Error","message":"x"},"next":2000}]}"#;
         let (messages, _) = read(&stored(2, attempt));
         assert_eq!(messages[0]["type"], "attempt_failed");
-        assert_eq!(messages[0]["data"]["next_attempt_at"], "1970-01-01T00:00:02Z");
+        assert_eq!(messages[0]["data"]["next_attempt_at"], "1970-01-01T00:00:02.000Z");
         let step = r#"{"v":1,"at":1,"events":[{"type":"step_failed","path":"first","attempt":2,"error":{"name":"Error","message":"x"}}]}"#;
         assert_eq!(read(&stored(3, step)).0[0]["type"], "step_failed");
     }

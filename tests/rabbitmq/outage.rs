@@ -30,7 +30,7 @@ fn keep_starting(client: Client, stop: Arc<AtomicBool>) -> tokio::task::JoinHand
 
 /// The instance's steps, each recorded once.
 async fn audit(client: &Client, id: &str) {
-    let Ok(document) = tokio::time::timeout(Duration::from_secs(25), client.until(id, "completed")).await else {
+    let Ok(document) = tokio::time::timeout(Duration::from_secs(60), client.until(id, "completed")).await else {
         panic!("it is not done: {:#}", client.status(id).await);
     };
     let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json();

@@ -142,7 +142,7 @@ async fn work(
     ready: &mut Option<tokio::sync::oneshot::Sender<()>>,
 ) -> lapin::Result<()> {
     // A broker that is on its way up may leave a client without an answer.
-    let opened = tokio::time::timeout(Duration::from_secs(10), async {
+    let opened = tokio::time::timeout(Duration::from_secs(4), async {
         let line = Line::try_open(url, exchange).await?;
         let queue = queue(exchange, step);
         line.bind(&queue, &[&format!("step.{step}")]).await?;

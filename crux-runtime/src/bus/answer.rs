@@ -265,7 +265,9 @@ mod tests {
     #[test]
     fn the_answers_of_the_page_are_understood() {
         let page = include_str!("../../../docs/services.md");
-        let blocks: Vec<&str> = page.split("```json answer\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let blocks = page.split("```json answer\n").skip(1).filter_map(|rest| rest.split("```").next());
+        // The page also shows what Crux answers.
+        let blocks: Vec<&str> = blocks.filter(|body| body.contains(r#""success""#)).collect();
         assert_eq!(blocks.len(), 2);
         for body in blocks {
             match of(200, body) {

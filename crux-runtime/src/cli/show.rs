@@ -112,8 +112,6 @@ pub(super) fn message(message: &Value) -> String {
     // The date is the same on most lines; the time of day is what one looks for.
     let time = text(&message["time"]);
     let time = time.split_once('T').map_or(time.as_str(), |(_, time)| time.trim_end_matches('Z'));
-    let (second, decimals) = time.split_once('.').unwrap_or((time, ""));
-    let time = format!("{second}.{decimals:0<3}");
     let mut line = format!("{time:<16} {:<20} {}", text(&message["type"]), text(&data["path"]));
     if let Some(attempt) = data["attempt"].as_u64().filter(|attempt| *attempt > 1) {
         let _ = write!(line, "  attempt {attempt}");

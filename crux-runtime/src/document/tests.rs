@@ -92,7 +92,7 @@ fn a_step_shows_its_attempts_its_error_and_when_it_is_tried_again() {
     let document = shown(&[started(), failed]);
     let step = &document["definition"]["steps"][0];
     assert_eq!((&step["state"], &step["attempts"], &step["error"]), (&json!("retrying"), &json!(1), &json!("Timeout: too slow")));
-    assert_eq!(document["current_steps"][0]["waits_for"], "attempt 2 at 2025-11-24T16:00:05Z");
+    assert_eq!(document["current_steps"][0]["waits_for"], "attempt 2 at 2025-11-24T16:00:05.000Z");
     assert_eq!(document["metadata"]["status"], "processing");
 }
 

@@ -32,9 +32,9 @@ impl From<jiff::Timestamp> for Time {
     }
 }
 
-/// RFC 3339 with as many decimals as there are.
+/// RFC 3339, always with milliseconds: texts of times are in the order of the times.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.timestamp().fmt(f)
+        write!(f, "{:.3}", self.timestamp())
     }
 }

@@ -30,13 +30,14 @@ pub(crate) fn begin(log: &Log) -> Result<(), String> {
 /// A bare word that is no level would be read as a module's name, and hide everything.
 fn filter(text: &str) -> Result<EnvFilter, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    for part in text.split(',').map(str::trim) {
-        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    for part in &parts {
+        let level = part.rsplit_once('=').map_or(*part, |(_, level)| level);
         if !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
             return Err(format!("there is no level `{level}`{}", hint(level, LEVELS.into_iter())));
         }
     }
-    EnvFilter::try_new(text)
+    EnvFilter::try_new(parts.join(","))
         .map_err(|error| format!("`{text}` cannot be read: {error}: write `info`, or `info,crux_runtime::engine=debug`"))
 }
 

@@ -2,7 +2,7 @@
 //
 // source  pipelines/booking.yaml
 // replay  bff8023731c07190094b7731936f2cb36a80830159205f4a43ca76ac9ebbb7dd
-// policy  577bdcda8468b21c4bafdb8bf32216f4c982ddc04cdaefa8a3df0ffa199ef115
+// policy  9ed6ab6e691e4a023ab6895ff37309c3aa1fbbad136d1bcaa9e75e1e3873ebb3
 
 //! Confirm a booking and tell the customer.
 //!
@@ -397,7 +397,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "bff8023731c07190094b7731936f2cb36a80830159205f4a43ca76ac9ebbb7dd",
-    policy_hash: "577bdcda8468b21c4bafdb8bf32216f4c982ddc04cdaefa8a3df0ffa199ef115",
+    policy_hash: "9ed6ab6e691e4a023ab6895ff37309c3aa1fbbad136d1bcaa9e75e1e3873ebb3",
     source: "pipelines/booking.yaml",
     description: "Confirm a booking and tell the customer.",
     nodes: NODES,

@@ -2,7 +2,7 @@
 //
 // source  pipelines/certain_and_optional.yaml
 // replay  63cb9298d1c93b7090789f726f5ade0778dde750947b518c209a39932f65b849
-// policy  acb5be89c33cefc48e82527267f8a75aa2f79e1e81c6638a02c0b73613aa537d
+// policy  6ddb8f6b252bd626a04f8b548580539a075c45bdf00b5e53957ee7e336ada4bc
 
 //! `pipelines/certain_and_optional.yaml`, version 1:
 //!
@@ -641,7 +641,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "63cb9298d1c93b7090789f726f5ade0778dde750947b518c209a39932f65b849",
-    policy_hash: "acb5be89c33cefc48e82527267f8a75aa2f79e1e81c6638a02c0b73613aa537d",
+    policy_hash: "6ddb8f6b252bd626a04f8b548580539a075c45bdf00b5e53957ee7e336ada4bc",
     source: "pipelines/certain_and_optional.yaml",
     description: "",
     nodes: NODES,

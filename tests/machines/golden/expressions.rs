@@ -2,7 +2,7 @@
 //
 // source  pipelines/expressions.yaml
 // replay  ee9792e08098dce7049f02af2df807d488af55d65a34b657691ea5a348b10a85
-// policy  3f4504b8cfc084b46b02be91d4d3692b9c1027bd4b8d941c8160e50c7bd7d6ec
+// policy  30b7cc55370bf5a9c27cdeca815a600f9e878f06b0dc5cc770cab12f0d0a5529
 
 //! `pipelines/expressions.yaml`, version 1:
 //!
@@ -555,7 +555,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "ee9792e08098dce7049f02af2df807d488af55d65a34b657691ea5a348b10a85",
-    policy_hash: "3f4504b8cfc084b46b02be91d4d3692b9c1027bd4b8d941c8160e50c7bd7d6ec",
+    policy_hash: "30b7cc55370bf5a9c27cdeca815a600f9e878f06b0dc5cc770cab12f0d0a5529",
     source: "pipelines/expressions.yaml",
     description: "",
     nodes: NODES,

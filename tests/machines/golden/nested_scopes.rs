@@ -2,7 +2,7 @@
 //
 // source  pipelines/nested_scopes.yaml
 // replay  769b6baf73eb2122400aa973542700cebd12d218e58f566a3701be2ac0b83367
-// policy  39b6a41241016bb47077975db3c649608893a026560a280b54fca6e888d5da9d
+// policy  9b47b93c952eccc43ccb381fc77b59a40feb269878f22cdb90596435a91331b7
 
 //! `pipelines/nested_scopes.yaml`, version 1:
 //!
@@ -875,7 +875,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "769b6baf73eb2122400aa973542700cebd12d218e58f566a3701be2ac0b83367",
-    policy_hash: "39b6a41241016bb47077975db3c649608893a026560a280b54fca6e888d5da9d",
+    policy_hash: "9b47b93c952eccc43ccb381fc77b59a40feb269878f22cdb90596435a91331b7",
     source: "pipelines/nested_scopes.yaml",
     description: "",
     nodes: NODES,

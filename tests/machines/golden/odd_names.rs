@@ -2,7 +2,7 @@
 //
 // source  pipelines/odd_names.yaml
 // replay  0d600ae18aa684074dd1158a7274097484d8c7bdfc80eb0da5f9623b29723854
-// policy  3cddfabfe8800582088a85e8681215a5f05088bda52a247db50a5d7b8dd45260
+// policy  3b7403010a7720f80c02ed79e6500b7ab63660e1b4b64788e86a060c3cdc1804
 
 //! `pipelines/odd_names.yaml`, version 1:
 //!
@@ -483,7 +483,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "0d600ae18aa684074dd1158a7274097484d8c7bdfc80eb0da5f9623b29723854",
-    policy_hash: "3cddfabfe8800582088a85e8681215a5f05088bda52a247db50a5d7b8dd45260",
+    policy_hash: "3b7403010a7720f80c02ed79e6500b7ab63660e1b4b64788e86a060c3cdc1804",
     source: "pipelines/odd_names.yaml",
     description: "",
     nodes: NODES,

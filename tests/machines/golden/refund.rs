@@ -2,7 +2,7 @@
 //
 // source  pipelines/refund.yaml
 // replay  a767866c01c1d2e037c6638a5e912e66eae5a4ebc238e83d2deb78888939925b
-// policy  d57a9b06c1e1614eaddc4a3928e1a602676afa5e4b9d9177232f84eb211c7bf0
+// policy  86fb190c8c5cd71a28ec59d104fb53eec9220bc13dfdf81793017ff786f04173
 
 //! Takes goods back and pays for them, unless somebody objects in time.
 //!
@@ -643,7 +643,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "a767866c01c1d2e037c6638a5e912e66eae5a4ebc238e83d2deb78888939925b",
-    policy_hash: "d57a9b06c1e1614eaddc4a3928e1a602676afa5e4b9d9177232f84eb211c7bf0",
+    policy_hash: "86fb190c8c5cd71a28ec59d104fb53eec9220bc13dfdf81793017ff786f04173",
     source: "pipelines/refund.yaml",
     description: "Takes goods back and pays for them, unless somebody objects in time.",
     nodes: NODES,

@@ -2,7 +2,7 @@
 //
 // source  pipelines/shipment.yaml
 // replay  61208e4953bbf56d45ba558cd60d2c4e1888aebb2886e2850ee956f54c08a65a
-// policy  cd3c532dd6a1408113e3c569550cd93a52dbbdb6d4d49ba0007de8879cc1e9da
+// policy  fb861906429e26a179ab35eed6474f83d4066de6a445c9208a663bb52543284e
 
 //! `pipelines/shipment.yaml`, version 1:
 //!
@@ -460,7 +460,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "61208e4953bbf56d45ba558cd60d2c4e1888aebb2886e2850ee956f54c08a65a",
-    policy_hash: "cd3c532dd6a1408113e3c569550cd93a52dbbdb6d4d49ba0007de8879cc1e9da",
+    policy_hash: "fb861906429e26a179ab35eed6474f83d4066de6a445c9208a663bb52543284e",
     source: "pipelines/shipment.yaml",
     description: "",
     nodes: NODES,

@@ -50,7 +50,7 @@ async fn an_address_that_others_can_reach_stops_the_start() {
     let mut server = server("");
     server.kill();
     let (text, code) = refused(&server, &[], &[("CRUX_SERVER__HOST", "0.0.0.0")]);
-    assert!(text.contains("server.host: `0.0.0.0` is reachable from other machines") && code == Some(2), "{text}");
+    assert!(text.contains("server.host: `0.0.0.0` is not on this machine's loopback interface") && code == Some(2), "{text}");
 }
 
 #[tokio::test]

@@ -47,7 +47,11 @@ fn a_wrong_setting_is_told_with_its_line_in_plain_words() {
     ] {
         std::fs::write(folder.path().join("crux.yaml"), config).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_crux-test-app"));
-        let output = command.current_dir(folder.path()).env("CRUX_SERVER__PORT", "0").arg("serve").output().unwrap();
+        if !config.starts_with("server") {
+            // Were it to start after all, it would not be in anybody's way.
+            command.env("CRUX_SERVER__PORT", "0");
+        }
+        let output = command.current_dir(folder.path()).arg("serve").output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && said.contains(told), "{config}: {said}");
     }

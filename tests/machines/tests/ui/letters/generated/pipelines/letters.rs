@@ -2,7 +2,7 @@
 //
 // source  pipelines/letters.yaml
 // replay  3b638990b4e895333355992a3504cf6d74a2a9b5df786ef1857ed11c6753f081
-// policy  7bdf761a32b84105585ad55255601f3da921b6b910a2766fb9cf947ee63d17e0
+// policy  a5bef4b39d72369e73418ce71aec079d2662e5c916201be2488cd251553f715f
 
 //! Writes to a customer, files what was written, and archives it.
 //!
@@ -192,7 +192,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "3b638990b4e895333355992a3504cf6d74a2a9b5df786ef1857ed11c6753f081",
-    policy_hash: "7bdf761a32b84105585ad55255601f3da921b6b910a2766fb9cf947ee63d17e0",
+    policy_hash: "a5bef4b39d72369e73418ce71aec079d2662e5c916201be2488cd251553f715f",
     source: "pipelines/letters.yaml",
     description: "Writes to a customer, files what was written, and archives it.",
     nodes: NODES,

@@ -204,7 +204,7 @@ mod tests {
             messages[0],
             serde_json::json!({
                 "type": "step_completed", "workflow_id": instance().to_string(), "seq": 2, "n": 0, "last": false,
-                "time": "2025-11-24T16:00:00.25Z",
+                "time": "2025-11-24T16:00:00.250Z",
                 "data": {"step_id": id, "step_type": "send_notification", "path": "first", "attempt": 1, "result": {"a": 1}},
             })
         );

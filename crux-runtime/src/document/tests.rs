@@ -67,7 +67,7 @@ fn the_workflow_instance_has_every_field_and_absent_ones_are_empty_texts() {
     assert_eq!(steps[1]["definition"]["class"], "");
     assert_eq!(
         document["metadata"],
-        json!({"start_time": "2025-11-24T16:00:00Z", "end_time": "", "status": "processing", "current_step": id("first")})
+        json!({"start_time": "2025-11-24T16:00:00.000Z", "end_time": "", "status": "processing", "current_step": id("first")})
     );
     assert_eq!(document["data"]["workflow_instance_id"], instance().prefixed());
     assert_eq!(document["data"]["request_id"], "req-1");
@@ -129,7 +129,7 @@ fn a_wait_is_waiting_and_its_event_becomes_its_output() {
     assert_eq!(document["definition"]["steps"][3]["output"], json!({"approved": true}));
     assert_eq!(
         document["metadata"],
-        json!({"start_time": "2025-11-24T16:00:00Z", "end_time": "2025-11-24T16:00:03Z", "status": "completed", "current_step": ""})
+        json!({"start_time": "2025-11-24T16:00:00.000Z", "end_time": "2025-11-24T16:00:03.000Z", "status": "completed", "current_step": ""})
     );
     assert_eq!((&document["output"], &document["current_steps"]), (&json!({"ok": true}), &json!([])));
 }

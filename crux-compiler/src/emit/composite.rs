@@ -6,7 +6,7 @@ use quote::{format_ident, quote};
 use super::expr::count;
 use super::function::mentions;
 use super::plan::{ScopeId, Step, StepId};
-use super::step::{Made, Part, number, option, used, used_fx};
+use super::step::{Made, Part, closure, number, option, used, used_fx};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Case, Verb};
@@ -64,13 +64,13 @@ impl<'a> Generator<'_, 'a> {
         let view = self.view_inside(scope);
         let until = self.until(id, until, view.arg.clone());
         let (enter, apply) = (self.enter_scope(scope, 0, view.arg.clone()), self.apply_scope(scope, view.arg.clone()));
-        let (enter_fx, apply_fx) = (used_fx(&enter), used_fx(&apply));
+        let (enter, apply) = (closure(&["fx"], &enter), closure(&["inside", "fx"], &apply));
         let rounds = format_ident!("ROUNDS_{}", step.snake.to_uppercase());
         let (number, max, every) = (number(step), count((*max).into()), count(*every_ms));
         let (asked, item) = (until.closure, until.item);
         let (state, timeout, go_on) = (self.state(scope), option(*timeout_ms), self.go_on(id));
-        let start = quote!(Within::repeat(#rounds, #timeout, fx, |#enter_fx| #enter, #asked) #go_on);
-        let arm = quote!(part.apply_repeat(#rounds, event, fx, |inside, #apply_fx| #apply, |#enter_fx| #enter, #asked) #go_on);
+        let start = quote!(Within::repeat(#rounds, #timeout, fx, #enter, #asked) #go_on);
+        let arm = quote!(part.apply_repeat(#rounds, event, fx, #apply, #enter, #asked) #go_on);
         let before = |body: &TokenStream| view.before.clone().filter(|_| mentions(body, "view"));
         let (start_view, arm_view) = (before(&start), before(&arm));
         Made {
@@ -101,11 +101,11 @@ impl<'a> Generator<'_, 'a> {
         let step: &Step<'a> = &self.plan.steps[id];
         let (number, go_on) = (number(step), self.go_on(id));
         let view_of = |body: &TokenStream| view.before.as_ref().filter(|_| mentions(body, "view"));
-        let (start_view, start_fx) = (view_of(start), used_fx(start));
-        let (apply_view, apply_fx) = (view_of(apply), used_fx(apply));
-        let arm = quote!(part.apply(event, fx, |inside, #apply_fx| #apply) #go_on);
+        let (start_view, apply_view) = (view_of(start), view_of(apply));
+        let (start, apply) = (closure(&["fx"], start), closure(&["inside", "fx"], apply));
+        let arm = quote!(part.apply(event, fx, #apply) #go_on);
         Made {
-            enter: quote!(#start_view Within::start(#number, #timeout, fx, |#start_fx| #start) #go_on),
+            enter: quote!(#start_view Within::start(#number, #timeout, fx, #start) #go_on),
             open: Some(Part { ty: quote!(Within<#inside>), arm: if apply_view.is_some() { quote!({ #apply_view #arm }) } else { arm } }),
             items: TokenStream::new(),
         }

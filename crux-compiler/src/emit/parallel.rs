@@ -7,7 +7,7 @@ use super::function::mentions;
 use super::names::{ident, is_variable, variable};
 use super::plan::StepId;
 use super::scope::param;
-use super::step::{Made, option, tuple, used_fx};
+use super::step::{Made, closure, option, tuple};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::Verb;
@@ -30,9 +30,8 @@ impl Generator<'_, '_> {
         let at_and_error = (quote!(at), quote!(error));
         let starts = step.inside.iter().zip(&fields).map(|(scope, field)| {
             let view = self.view_inline(*scope, &at_and_error.0, &at_and_error.1);
-            let enter = self.enter_scope(*scope, 0, view);
-            let fx = used_fx(&enter);
-            quote!(let #field = Branch::start(&mut failed, fx, |#fx| #enter);)
+            let enter = closure(&["fx"], &self.enter_scope(*scope, 0, view));
+            quote!(let #field = Branch::start(&mut failed, fx, #enter);)
         });
         let applies = step.inside.iter().zip(&fields).zip(branches).map(|((scope, field), branch)| {
             let range = range(branch.steps.iter().map(|node| (node.no, node.end)));

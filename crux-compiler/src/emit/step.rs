@@ -1,7 +1,7 @@
 //! The functions of one step: entering it, going on after it, catching its failure; and its arms in the scope's `apply`. What each verb
 //! is made of stands in [`super::work`], [`super::waiting`], [`super::instant`] and [`super::composite`].
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 
 use super::expr::count;
@@ -208,6 +208,18 @@ pub(super) fn used(tokens: &TokenStream, name: &Ident) -> TokenStream {
 
 pub(super) fn used_fx(tokens: &TokenStream) -> TokenStream {
     used(tokens, &format_ident!("fx"))
+}
+
+/// A closure that names the parameters it uses; the function itself, where the closure would do nothing but call it.
+pub(super) fn closure(parameters: &[&str], body: &TokenStream) -> TokenStream {
+    let tokens: Vec<TokenTree> = body.clone().into_iter().collect();
+    if let [TokenTree::Ident(function), TokenTree::Group(arguments)] = &tokens[..]
+        && arguments.stream().to_string().replace(' ', "") == parameters.join(",")
+    {
+        return quote!(#function);
+    }
+    let parameters = parameters.iter().map(|name| used(body, &format_ident!("{name}")));
+    quote!(|#(#parameters),*| #body)
 }
 
 pub(super) fn number(step: &Step<'_>) -> TokenStream {

@@ -177,8 +177,7 @@ pub struct AtBoth {
 }
 
 fn enter_both(at: AtBoth, fx: &mut Fx<'_>) -> StateFlow {
-    Within::start(0, None, fx, |fx| start_both(fx))
-        .then(at, State::Both, fx, enter_box_up)
+    Within::start(0, None, fx, start_both).then(at, State::Both, fx, enter_box_up)
 }
 
 #[derive(Part, Join)]

@@ -62,22 +62,35 @@ fn is_runtime(path: &Path) -> bool {
     name.starts_with("libcrux_runtime-") && name.ends_with(".rlib")
 }
 
-/// Places in the runtime's own source move with every edit of it.
+/// What does not depend on where the runtime's source lies: places in it move with every edit, and rustc shows their lines, in a gutter as
+/// wide as their numbers, only if it finds the file.
 fn normal(said: &str) -> String {
-    let mut lines: Vec<String> = Vec::new();
+    let mut text = String::new();
+    let mut is_in_runtime = false;
     for line in said.lines() {
-        lines.push(match line.find("crux-runtime/src/") {
+        let (gutter, rest) = gutter(line);
+        if is_in_runtime && rest.starts_with('|') {
+            continue;
+        }
+        is_in_runtime = line.contains("crux-runtime/src/");
+        match line.find("crux-runtime/src/").filter(|_| rest.starts_with("-->") || rest.starts_with(":::")) {
             Some(at) => {
-                let arrow = line.find("--> ").or_else(|| line.find("::: ")).map_or(at, |arrow| arrow + 4);
                 let file = line[at..].split(':').next().unwrap_or_default();
-                format!("{}{file}", &line[..arrow])
+                text += &format!("{gutter}{} {file}\n", &rest[..3]);
             }
-            None => line.to_owned(),
-        });
-    }
-    let mut text = lines.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
+            None => text += &format!("{gutter}{rest}\n"),
+        }
     }
     text
+}
+
+/// The gutter of a line, with the number in it if there is one, of a width of its own; and the rest.
+fn gutter(line: &str) -> (String, &str) {
+    let rest = line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit());
+    let number = line[..line.len() - rest.len()].trim();
+    match rest {
+        _ if rest.starts_with("-->") || rest.starts_with(":::") => ("    ".to_owned(), rest),
+        _ if rest.starts_with('|') || rest.starts_with("= ") => (format!("{number:>4} "), rest),
+        _ => (String::new(), line),
+    }
 }

@@ -69,7 +69,8 @@ fn normal(said: &str) -> String {
     let mut is_in_runtime = false;
     for line in said.lines() {
         let (gutter, rest) = gutter(line);
-        if is_in_runtime && rest.starts_with('|') {
+        // A label of lines that cannot be shown becomes a note.
+        if is_in_runtime && (rest.starts_with('|') || rest.starts_with("= note: needs `")) {
             continue;
         }
         is_in_runtime = line.contains("crux-runtime/src/");

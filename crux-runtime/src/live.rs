@@ -12,7 +12,7 @@ use tokio::sync::{Notify, broadcast, mpsc};
 use crate::document::Shape;
 use crate::id::InstanceId;
 use crate::messages::{self, Encoded};
-use crate::store::Stored;
+use crate::store::{Seq, Stored};
 
 const SHARDS: usize = 64;
 /// Rows that a follower may be behind before it reads the store.
@@ -34,11 +34,15 @@ struct Inner {
     /// How many instances are followed.
     topics: AtomicUsize,
     followers: AtomicUsize,
+    /// Told when another instance is followed, or one is not followed any more.
+    changed: Notify,
 }
 
 #[derive(Debug)]
 struct Topic {
     out: Out,
+    /// The last row that was announced here.
+    seq: Seq,
     relay: Option<Relay>,
 }
 
@@ -86,7 +90,7 @@ impl LiveRow {
 impl Default for Hub {
     fn default() -> Self {
         let shards = std::iter::repeat_with(|| Mutex::new(HashMap::new())).take(SHARDS).collect();
-        Self { inner: Arc::new(Inner { shards, topics: AtomicUsize::new(0), followers: AtomicUsize::new(0) }) }
+        Self { inner: Arc::new(Inner { shards, topics: AtomicUsize::new(0), followers: AtomicUsize::new(0), changed: Notify::new() }) }
     }
 }
 
@@ -97,8 +101,9 @@ impl Hub {
         if self.inner.topics.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let shard = self.inner.shard(instance);
-        let Some(topic) = shard.get(&instance) else { return };
+        let mut shard = self.inner.shard(instance);
+        let Some(topic) = shard.get_mut(&instance) else { return };
+        topic.seq = row.seq;
         match &topic.relay {
             None => topic.out.send(Arc::new(row.clone()), has_ended),
             Some(relay) => {
@@ -114,7 +119,8 @@ impl Hub {
         let mut shard = self.inner.shard(instance);
         let topic = shard.entry(instance).or_insert_with(|| {
             self.inner.topics.fetch_add(1, Ordering::SeqCst);
-            Topic { out: Out { rows: broadcast::Sender::new(BEHIND), ended: Arc::default() }, relay: None }
+            self.inner.changed.notify_one();
+            Topic { seq: 0, out: Out { rows: broadcast::Sender::new(BEHIND), ended: Arc::default() }, relay: None }
         });
         let (rows, ended) = (topic.out.rows.subscribe(), topic.out.ended.clone());
         if topic.relay.is_none() && topic.out.rows.receiver_count() > RELAY_ABOVE {
@@ -122,6 +128,33 @@ impl Hub {
         }
         self.inner.followers.fetch_add(1, Ordering::Relaxed);
         Follower { instance, rows: Some(rows), ended, inner: self.inner.clone() }
+    }
+
+    /// Another node has appended up to that row: followers look into the store, unless they have heard of it.
+    pub(crate) fn grown(&self, instance: InstanceId, seq: Seq) {
+        if let Some(topic) = self.inner.shard(instance).get(&instance)
+            && topic.seq < seq
+        {
+            topic.out.send_gap();
+        }
+    }
+
+    /// Any instance may have grown at another node.
+    pub(crate) fn may_have_missed(&self) {
+        for shard in &self.inner.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|topic| topic.out.send_gap());
+        }
+    }
+
+    /// The instances that somebody follows.
+    pub(crate) fn followed(&self) -> Vec<InstanceId> {
+        let shards = self.inner.shards.iter();
+        shards.flat_map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect::<Vec<_>>()).collect()
+    }
+
+    /// Ends when what [`Self::followed`] gives may have changed since it last ended; for one listener.
+    pub(crate) async fn changed(&self) {
+        self.inner.changed.notified().await;
     }
 
     pub(crate) fn followers(&self) -> usize {
@@ -212,6 +245,7 @@ impl Drop for Follower {
         if shard.get(&self.instance).is_some_and(|topic| topic.out.rows.receiver_count() == 0) {
             shard.remove(&self.instance);
             self.inner.topics.fetch_sub(1, Ordering::SeqCst);
+            self.inner.changed.notify_one();
         }
     }
 }

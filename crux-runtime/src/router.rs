@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::app::App;
 use crate::engine::Core;
 use crate::engine::api::{Error, EventTaken, IncomingEvent, Start};
-use crate::engine::entry::{Delivery, Input};
+use crate::engine::elsewhere::Request;
+use crate::engine::entry::Delivery;
 use crate::machine::{Refusal, Trigger, TriggerSource};
 use crate::store::{KeptEvent, Subscription};
 use crate::wording::hint;
@@ -215,9 +216,8 @@ impl Router {
         let data: Arc<str> = Arc::from(event.data.as_str());
         let mut answers = Vec::with_capacity(page.len());
         for subscription in page {
-            let (reply, answer) = oneshot::channel();
             let delivery = Delivery { path: subscription.path.clone(), event_id: event.id.clone(), data: data.clone() };
-            answers.push((subscription.clone(), core.ask(subscription.instance, Input::Deliver { delivery, reply }, answer)));
+            answers.push((subscription.clone(), core.request(subscription.instance, Request::Deliver(delivery))));
         }
         let (subscriptions, asked): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
         for (subscription, answer) in subscriptions.into_iter().zip(futures_util::future::join_all(asked).await) {

@@ -17,12 +17,14 @@ use crate::app::App;
 use crate::bus::Bus;
 use crate::bus::local::{self, Local};
 use crate::bus::rabbitmq::{self, RabbitMq};
+use crate::clock::Clock;
 use crate::config::{BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
 use crate::ingress::broker::BrokerDoor;
 use crate::ingress::{Ingress, Settings, rest, shapes};
 use crate::live::Hub;
 use crate::store::memory::{Memory, NoFaults};
+use crate::store::peers::{About, Hosted};
 use crate::store::redis::{self, Redis};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
@@ -78,7 +80,7 @@ impl Server {
         let options = engine_options(config);
         let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
         let (bus, rabbitmq) = open_bus(&app, config, &services).await?;
-        let store = open_store(config).await?;
+        let store = open_store(config, about(&app, address)).await?;
         let shapes = shapes::Shapes::new(&app);
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
         if let Some(rabbitmq) = rabbitmq {
@@ -143,7 +145,7 @@ async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
     })
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+async fn open_store(config: &Config, about: About) -> Result<Arc<dyn Store>, Error> {
     match config.store.kind {
         StoreKind::Memory => Ok(Arc::new(Memory::new(Arc::new(NoFaults)))),
         StoreKind::Sqlite => {
@@ -153,11 +155,27 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
             let opened = opening.map_err(|error| store::Error::Broken(format!("opening the store panicked: {error}")))?;
             Ok(Arc::new(opened?))
         }
-        StoreKind::Redis => Ok(Arc::new(Redis::open(redis_options(config)).await?)),
+        StoreKind::Redis => Ok(Arc::new(Redis::open(redis_options(config, about)).await?)),
     }
 }
 
-fn redis_options(config: &Config) -> redis::Options {
+/// What this node says of itself to others on its store.
+fn about(app: &App, address: SocketAddr) -> About {
+    let hosted = |workflow: &crate::app::Workflow| Hosted {
+        workflow: workflow.definition.workflow.to_owned(),
+        version: workflow.definition.version,
+        hash: workflow.definition.hash.to_owned(),
+    };
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: format!("http://{address}"),
+        started_at: Clock::new().now().to_string(),
+        definitions: app.workflows.iter().map(hosted).collect(),
+        dependencies: Default::default(),
+    }
+}
+
+fn redis_options(config: &Config, about: About) -> redis::Options {
     let redis = config.redis.clone().unwrap_or_default();
     redis::Options {
         urls: redis.urls(),
@@ -166,8 +184,8 @@ fn redis_options(config: &Config) -> redis::Options {
         prefix: redis.prefix,
         timeout: redis.timeout.0,
         lease: redis.lease.0,
-        // Nodes do not yet tell each other what came for instances that another one carries.
-        alone: true,
+        alone: false,
+        about,
         require_durable: config.store.require_durable,
         wait_replicas: config.store.wait_replicas,
     }

@@ -118,7 +118,16 @@ impl Server {
 
     /// SIGTERM, without waiting.
     pub fn tell_to_end(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
+        self.signal("-TERM");
+    }
+
+    /// Stands still, or goes on.
+    pub fn pause(&self, pauses: bool) {
+        self.signal(if pauses { "-STOP" } else { "-CONT" });
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status().expect("kill runs");
         assert!(status.success());
     }
 

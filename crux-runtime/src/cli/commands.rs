@@ -77,19 +77,27 @@ async fn ask_gateway(common: &Common, request: &Value) -> Result<Value, Failure>
 
 /// Show where an instance is, and why it waits
 #[derive(Args)]
-#[command(after_help = "Examples:\n  crux status $ID\n  crux status $ID --json")]
+#[command(after_help = "Examples:\n  crux status $ID\n  crux status $ID --json\n  crux status --nodes")]
 pub(super) struct Status {
     /// The instance's id
-    id: String,
+    #[arg(required_unless_present = "nodes")]
+    id: Option<String>,
+    /// Instead: the nodes that share the store, what they run, and what is wrong with what they depend on
+    #[arg(long, conflicts_with = "id")]
+    nodes: bool,
 }
 
 impl Status {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
-        let document = client::get(common, &format!("/api/v1/workflow/status?workflow_id={}", encoded(&self.id))).await?;
+        let (path, show): (_, fn(&Value) -> String) = match self.id {
+            Some(id) => (format!("/api/v1/workflow/status?workflow_id={}", encoded(&id)), show::status),
+            None => ("/health".to_owned(), show::nodes),
+        };
+        let document = client::get(common, &path).await?;
         if common.json {
-            println!("{document}");
+            println!("{}", if self.nodes { &document["nodes"] } else { &document });
         } else {
-            print!("{}", show::status(&document));
+            print!("{}", show(&document));
         }
         Ok(())
     }

@@ -59,6 +59,30 @@ fn step_line(out: &mut String, step: &Value, name: String, depth: usize) {
     let _ = writeln!(out, "{name:<34} {state}{attempts}{error}");
 }
 
+/// The nodes of `/health`.
+pub(super) fn nodes(health: &Value) -> String {
+    let Some(nodes) = health["nodes"].as_array() else {
+        return "one process, which has its store to itself\n".to_owned();
+    };
+    let mut text = String::new();
+    for node in nodes {
+        let word = |name: &str| node[name].as_str().unwrap_or_default();
+        let _ = writeln!(text, "node {}  {}  {}", node["number"], word("address"), word("process"));
+        let _ = writeln!(text, "  version    {}, since {}", word("version"), word("started_at"));
+        for (name, problem) in node["dependencies"].as_object().into_iter().flatten() {
+            let problem = problem.as_str().filter(|problem| !problem.is_empty()).unwrap_or("ok");
+            let _ = writeln!(text, "  {name:<9}  {problem}");
+        }
+        let definitions = node["definitions"].as_array().into_iter().flatten();
+        let definition = |one: &Value| {
+            let hash: String = one["hash"].as_str().unwrap_or_default().chars().take(8).collect();
+            format!("{} {} ({hash})", one["workflow"].as_str().unwrap_or_default(), one["version"])
+        };
+        let _ = writeln!(text, "  runs       {}", definitions.map(definition).collect::<Vec<_>>().join(", "));
+    }
+    text
+}
+
 /// A page of the list.
 pub(super) fn list(page: &Value) -> String {
     let mut out = String::new();

@@ -101,7 +101,7 @@ fn an_undelivered_task_says_why() {
     let (shape, fold) = (shape(), fold(&[started()]));
     let undelivered = Undelivered {
         tasks: vec![("first".to_owned(), "no service listens on step.x".to_owned())],
-        messages: vec![("workflow.start", "nobody there".to_owned())],
+        messages: vec![("workflow.start".to_owned(), "nobody there".to_owned())],
     };
     let document = serde_json::to_value(document(instance(), &shape, &fold, &undelivered)).unwrap();
     assert_eq!(document["undelivered"], json!([{"routing_key": "workflow.start", "problem": "nobody there"}]));

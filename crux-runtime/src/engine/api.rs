@@ -1,11 +1,12 @@
 //! What ingress, workers and the command line ask of the engine, and its answers. Answers are values: how they look on a wire is
 //! ingress's business.
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::{InstanceId, StepId};
 use crate::machine::{AttemptFailed, Failure};
-use crate::store;
+use crate::store::{self, NodeNumber};
 
 /// A wish to start an instance.
 #[derive(Debug, Clone)]
@@ -41,7 +42,7 @@ impl std::fmt::Display for StepRef {
 }
 
 /// Which step a message is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepRef {
     Id(StepId),
     /// `ship[3]/label`.
@@ -49,7 +50,7 @@ pub enum StepRef {
 }
 
 /// A result or a failure of an attempt, reported from outside.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Completion {
     pub instance: InstanceId,
     pub step: StepRef,
@@ -59,7 +60,7 @@ pub struct Completion {
     pub outcome: Result<Box<RawValue>, AttemptFailed>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Completed {
     Accepted,
     /// The same result had been reported before.
@@ -69,7 +70,7 @@ pub enum Completed {
 }
 
 /// A sign of life of an attempt.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Progress {
     pub instance: InstanceId,
     pub step: StepRef,
@@ -77,14 +78,14 @@ pub struct Progress {
     pub what: ProgressKind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProgressKind {
     Began,
     Heartbeat,
 }
 
 /// What a person may tell an instance.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
     Cancel {
         reason: String,
@@ -122,16 +123,16 @@ pub struct EventTaken {
 }
 
 /// What does not reach whom it is for, and is offered again and again, each with the reason.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undelivered {
     /// Tasks by their step's path: `no service listens on step.x`.
     pub tasks: Vec<(String, String)>,
     /// Hooks and emitted events by their routing key.
-    pub messages: Vec<(&'static str, String)>,
+    pub messages: Vec<(String, String)>,
 }
 
 /// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an unknown outcome.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     #[error("there is no workflow `{name}`{hint}")]
     UnknownWorkflow { name: String, hint: String },
@@ -149,6 +150,12 @@ pub enum Error {
     /// Not an error to callers of the handle: the request id has started this instance before.
     #[error("the request id was used for {0}")]
     Replayed(InstanceId),
+    /// Another node works on it, and could not be asked.
+    #[error("node {node} works on the instance and does not answer; try again in a moment")]
+    Elsewhere { node: NodeNumber },
+    /// Somebody else appended first; what was asked was not done.
+    #[error("the instance moved meanwhile; try again")]
+    Moved,
     /// The text names the path of the field.
     #[error("{0}")]
     Invalid(String),
@@ -180,6 +187,12 @@ pub enum Error {
 impl Error {
     /// Whether the same may work in a moment.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Error::Overloaded { .. } | Error::Store(store::Error::Full(_) | store::Error::Unavailable(_)))
+        matches!(
+            self,
+            Error::Overloaded { .. }
+                | Error::Elsewhere { .. }
+                | Error::Moved
+                | Error::Store(store::Error::Full(_) | store::Error::Unavailable(_))
+        )
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::api::Error;
 use super::entry::{Answer, Appending, Entry};
@@ -52,19 +52,20 @@ impl Shard {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
-        let instances = batch.iter().map(|append| append.instance).collect();
+        let rows = batch.iter().map(|append| (append.instance, append.token)).collect();
         let appending = self.core.store.append(batch);
         let messages = self.messages.clone();
         tokio::spawn(async move {
             let results = appending.await;
             // The shard is gone only when the process ends.
-            let _ = messages.send(Message::Appended { instances, results }).await;
+            let _ = messages.send(Message::Appended { rows, results }).await;
         });
     }
 
-    pub(super) fn appended(&mut self, id: InstanceId, result: Result<Appended, store::Error>, now: Time) {
+    pub(super) fn appended(&mut self, id: InstanceId, token: u64, result: Result<Appended, store::Error>, now: Time) {
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        let Some(mut appending) = entry.appending.take() else { return };
+        // The answer may be to a row of a state that was thrown away since.
+        let Some(mut appending) = entry.appending.take_if(|appending| appending.token == token) else { return };
         match result {
             Ok(Appended::Done | Appended::Same) => {
                 entry.seq = appending.stored.seq;
@@ -96,10 +97,11 @@ impl Shard {
                     answer(result.clone());
                 }
             }
-            Ok(Appended::Behind(rows)) => {
-                warn!(instance = %id, rows = rows.len(), "somebody else appended first; loading again");
+            // What is in memory is old: what was asked is asked again of what is stored.
+            Ok(moved @ (Appended::Behind(_) | Appended::Carried { .. })) => {
+                debug!(instance = %id, ?moved, "somebody else works on it; loading again");
                 for answer in appending.answers {
-                    answer(Err(Error::NotNow("the instance moved meanwhile: try again".to_owned())));
+                    answer(Err(Error::Moved));
                 }
                 self.reload(id);
             }
@@ -117,17 +119,6 @@ impl Shard {
                 for answer in appending.answers {
                     answer(Err(Error::Store(store::Error::Full(text.clone()))));
                 }
-            }
-            Ok(Appended::Carried) => {
-                entry.appending = Some(appending);
-                let claiming = self.core.store.claim(vec![id]);
-                let messages = self.messages.clone();
-                tokio::spawn(async move {
-                    if !claiming.await.is_ok_and(|claimed| claimed.contains(&id)) {
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                    let _ = messages.send(Message::Again(id)).await;
-                });
             }
             Err(error @ (store::Error::Full(_) | store::Error::Unavailable(_))) => {
                 appending.tries += 1;

@@ -8,10 +8,11 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, Error, Start};
+use super::elsewhere::Elsewhere;
 use super::entry::Input;
-use super::shard::Message;
+use super::shard::{HORIZON_MS, Message, SHARED_HORIZON_MS};
 use super::{Options, Stats, request_key};
-use crate::app::App;
+use crate::app::{App, Workflow};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::id::InstanceId;
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     pub(super) recovered: AtomicBool,
     /// Less is free than `min_free_bytes`.
     pub(super) disk_low: AtomicBool,
+    /// `None`: this process has the store to itself.
+    pub(super) elsewhere: Option<Elsewhere>,
     pub(super) unsubscribed: std::sync::Mutex<Vec<Subscription>>,
 }
 
@@ -50,6 +53,7 @@ impl Core {
         inboxes: Vec<mpsc::Sender<Message>>,
     ) -> Self {
         let router = Router::new(&app);
+        let elsewhere = store.peers().map(Elsewhere::new);
         Self {
             app,
             store,
@@ -64,6 +68,7 @@ impl Core {
             closing: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
             disk_low: AtomicBool::new(false),
+            elsewhere,
             unsubscribed: std::sync::Mutex::default(),
         }
     }
@@ -130,7 +135,7 @@ impl Core {
     }
 
     pub(crate) async fn start(&self, start: Start) -> Result<api::Started, Error> {
-        let Some(workflow) = self.app.current(&start.workflow) else {
+        let Some(workflow) = self.version_to_start(&start.workflow) else {
             let names = self.app.workflows.iter().map(|workflow| workflow.definition.workflow);
             return Err(Error::UnknownWorkflow { hint: crate::wording::hint(&start.workflow, names), name: start.workflow });
         };
@@ -162,6 +167,21 @@ impl Core {
             Err(Error::Replayed(instance)) => Ok(api::Started { instance, replayed: true }),
             Err(error) => Err(error),
         }
+    }
+
+    /// The newest version that all nodes that live have, so that any of them can go on with it; without one, this node's own.
+    fn version_to_start(&self, workflow: &str) -> Option<&'static Workflow> {
+        let own = self.app.current(workflow)?;
+        let Some(elsewhere) = &self.elsewhere else { return Some(own) };
+        let nodes = elsewhere.peers.nodes();
+        let everywhere = |version: &&Workflow| nodes.iter().all(|node| node.about.hosts(version.definition.hash));
+        let versions = self.app.workflows.iter().filter(|version| version.definition.workflow == workflow);
+        Some(versions.filter(everywhere).max_by_key(|version| version.definition.version).unwrap_or(own))
+    }
+
+    /// How far ahead wake-ups are kept in memory. Where nodes share the store, what this node has put to rest is another's to wake.
+    pub(super) fn horizon_ms(&self) -> u64 {
+        if self.elsewhere.is_some() { SHARED_HORIZON_MS } else { HORIZON_MS }
     }
 
     /// Whether the door is open for starts.

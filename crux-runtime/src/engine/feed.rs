@@ -340,7 +340,9 @@ impl Feed<'_> {
                     let reason = contract.and_then(|contract| self.core.bus.delay(Some(contract.step_type)));
                     undelivered.tasks.extend(reason.map(|reason| (definition.path_text(path).into_owned(), reason)));
                 }
-                Pending::Message { routing_key, stuck: Some(reason) } => undelivered.messages.push((*routing_key, reason.clone())),
+                Pending::Message { routing_key, stuck: Some(reason) } => {
+                    undelivered.messages.push(((*routing_key).to_owned(), reason.clone()))
+                }
                 _ => {}
             }
         }

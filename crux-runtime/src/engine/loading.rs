@@ -37,16 +37,19 @@ impl Shard {
         });
     }
 
-    pub(super) fn loaded(&mut self, id: InstanceId, result: Result<Option<(Record, Vec<Stored>)>, store::Error>, now: Time) {
+    pub(super) fn loaded(&mut self, id: InstanceId, result: Result<Option<Read>, store::Error>, now: Time) {
         let Some(Slot::Loading(queue)) = self.slots.remove(&id) else { return };
         let refuse = |queue: VecDeque<Input>, error: &Error| queue.into_iter().for_each(|input| super::feed::refuse(input, error.clone()));
-        let (record, rows) = match result {
+        let Read { record, rows, carried } = match result {
             Ok(Some(found)) => found,
             Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
             Err(error) => return refuse(queue, &Error::Store(error)),
         };
         // An ended instance is not replayed for questions that its journal answers; only a retry may bring it back.
         let revives = queue.iter().any(|input| matches!(input, Input::Command { command: api::Command::Retry { .. }, .. }));
+        if let Some(node) = record.carried_by.filter(|_| !carried) {
+            return refuse(queue, &Error::Elsewhere { node });
+        }
         let settled = record.settled || rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
         if record.status.is_ended() && !revives && (settled || !queue.iter().any(|input| matches!(input, Input::Wake { .. }))) {
             return refuse(queue, &Error::NotNow("the instance has ended".to_owned()));
@@ -91,7 +94,8 @@ impl Shard {
             running: SmallVec::new(),
             timer: None,
             counted: false,
-            settled_told: if unsettled.is_empty() { seq } else { 0 },
+            // A mark that is set has to be cleared also if nothing is left to do.
+            settled_told: if record.settled { seq } else { 0 },
         };
         self.away.remove(&id);
         if !unsettled.is_empty() {
@@ -106,12 +110,21 @@ impl Shard {
     }
 }
 
-async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<(Record, Vec<Stored>)>, store::Error> {
+/// An instance as the store has it.
+pub(super) struct Read {
+    record: Record,
+    rows: Vec<Stored>,
+    /// Whether its mark, if it has one, is this node's.
+    carried: bool,
+}
+
+async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<Read>, store::Error> {
     const PAGE: usize = 1024;
     let Some(record) = store.record(id).await? else { return Ok(None) };
     // Whoever carries it repeats what is not done of its effects, and nobody else.
-    if !record.settled && store.claim(vec![id]).await?.is_empty() {
-        return Err(store::Error::Unavailable(format!("another node works on {id}")));
+    let carried = record.settled || !store.claim(vec![id]).await?.is_empty();
+    if !carried {
+        return Ok(Some(Read { record, rows: Vec::new(), carried }));
     }
     let mut rows: Vec<Stored> = Vec::new();
     loop {
@@ -119,7 +132,7 @@ async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<(Re
         let more = page.len() == PAGE;
         rows.extend(page);
         if !more {
-            return Ok(Some((record, rows)));
+            return Ok(Some(Read { record, rows, carried }));
         }
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! [`Engine`] is the handle that ingress and the command line use. Behind it instances are spread by hash over shards (`shard`), one task
 //! each, which own the instances' states (`entry`): what comes is turned into events (`feed`), rows go to the store in batches, effects
-//! follow (`effects`). `load` replays journals, `recovery` finds what a restart left behind and what time has come for.
+//! follow (`effects`). `loading` replays journals, `recovery` finds what a restart left behind and what time has come for. Where nodes share
+//! the store, `elsewhere` asks the node that works on an instance.
 
 mod answers;
 pub mod api;
 mod append;
 mod core;
 mod effects;
+pub(crate) mod elsewhere;
 pub(crate) mod entry;
 mod feed;
 mod loading;
@@ -30,11 +32,12 @@ use crate::app::App;
 use crate::bus::Bus;
 use crate::id::InstanceId;
 use crate::live::Hub;
+use crate::store::peers::Peer;
 use crate::store::{RequestKey, Store};
 use crate::worker::WorkerManager;
 
 pub(crate) use self::core::Core;
-use self::entry::Input;
+use self::elsewhere::{Request, Response};
 use self::shard::{Message, Shard};
 
 pub use options::Options;
@@ -93,6 +96,7 @@ impl Engine {
             tokio::spawn(Shard::new(core.clone(), messages, reports, seed).run(inbox, reported));
         }
         recovery::begin(&core);
+        elsewhere::begin(&core);
         Ok(Self { core })
     }
 
@@ -124,6 +128,11 @@ impl Engine {
         &self.core.bus
     }
 
+    /// The nodes that share the store and live, this one too; `None` where nobody can share it.
+    pub fn nodes(&self) -> Option<Vec<Peer>> {
+        self.core.elsewhere.as_ref().map(|elsewhere| elsewhere.peers.nodes())
+    }
+
     /// Whether what an earlier process left has been taken up.
     pub fn has_recovered(&self) -> bool {
         self.core.has_recovered()
@@ -138,26 +147,24 @@ impl Engine {
     pub async fn complete(&self, completion: Completion) -> Result<Completed, Error> {
         let (instance, step) = (completion.instance, completion.step.clone());
         let said = answers::Said::of(&completion);
-        let (reply, answer) = oneshot::channel();
-        match self.core.ask(instance, Input::Complete { completion, reply }, answer).await {
+        match self.core.request(instance, Request::Complete(completion)).await {
+            Ok(Response::Completed(completed)) => Ok(completed),
             // Not open any more, or never was: the journal knows.
             Err(Error::NotOpen | Error::NotNow(_) | Error::UnknownInstance(_)) => {
                 answers::look_back(&self.core, instance, &step, said).await
             }
-            answer => answer,
+            answer => answer.and_then(unexpected),
         }
     }
 
     /// Takes a sign of life.
     pub async fn progress(&self, progress: Progress) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        self.core.ask(progress.instance, Input::Progress { progress, reply }, answer).await
+        self.core.request(progress.instance, Request::Progress(progress)).await.map(drop)
     }
 
     /// Carries out a command; durable when answered.
     pub async fn command(&self, instance: InstanceId, command: Command) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        self.core.ask(instance, Input::Command { command, reply }, answer).await
+        self.core.request(instance, Request::Command(command)).await.map(drop)
     }
 
     /// Takes events; each is durable when answered, in the order given.
@@ -168,11 +175,7 @@ impl Engine {
     /// What of an instance does not reach whom it is for, and why. Empty if the instance is not in memory, for then nothing of it is under
     /// way.
     pub async fn undelivered(&self, instance: InstanceId) -> Undelivered {
-        let (reply, answer) = oneshot::channel();
-        if self.core.inbox(instance).send(Message::For(instance, Input::Undelivered { reply })).await.is_err() {
-            return Undelivered::default();
-        }
-        answer.await.unwrap_or_default()
+        self.core.undelivered(instance).await
     }
 
     /// Takes nothing new, waits for what is under way until `limit`, and closes the store. What is still under way then is taken up by
@@ -197,6 +200,12 @@ impl Engine {
             tracing::warn!(%error, "the store did not close in order; nothing acknowledged is lost");
         }
     }
+}
+
+/// Another kind of answer than to what was asked.
+fn unexpected<T>(response: elsewhere::Response) -> Result<T, Error> {
+    let text = format!("an answer to another question: {response:?}");
+    Err(Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))
 }
 
 /// An id for what came without one.

@@ -12,13 +12,17 @@ use tracing::{info, warn};
 
 use super::Core;
 use super::entry::Input;
-use super::shard::{HORIZON_MS, Message};
+use super::shard::Message;
 use crate::id::InstanceId;
 use crate::machine::Time;
+use crate::store::NodeNumber;
+use crate::store::peers::Peers;
 
 /// Instances that are loaded side by side after a restart.
 const AT_ONCE: usize = 256;
 const PAGE: usize = 1000;
+/// A wake-up that its node has missed by that much is anybody's.
+const LATE_MS: u64 = 3_000;
 
 pub(super) fn begin(core: &Arc<Core>) {
     tokio::spawn(take_up(core.clone()));
@@ -26,22 +30,60 @@ pub(super) fn begin(core: &Arc<Core>) {
     tokio::spawn(keep_house(core.clone()));
 }
 
-/// Loads every unsettled instance, which repeats what is not done of its effects; then delivers events that had been taken.
+/// Takes up what an earlier process left; where nodes share the store, also what a node leaves that goes, whenever one does.
 async fn take_up(core: Arc<Core>) {
+    let mut membership = core.store.membership();
+    let mut known = *membership.borrow_and_update();
+    take_up_now(&core).await;
+    core.recovered.store(true, Ordering::Relaxed);
+    while membership.changed().await.is_ok() && !core.is_closing() {
+        let now = *membership.borrow_and_update();
+        let was_interrupted = now.number != known.number || now.holds != known.holds;
+        if was_interrupted {
+            hold(&core, now.holds).await;
+        }
+        if now.holds && (was_interrupted || now.departures != known.departures) {
+            take_up_now(&core).await;
+        }
+        known = now;
+    }
+}
+
+/// Shards forget what they have: while this node was not known to live, others may have gone on with it.
+async fn hold(core: &Core, holds: bool) {
+    for inbox in &core.inboxes {
+        // A shard is gone only when the process ends.
+        let _ = inbox.send(Message::Hold(holds)).await;
+    }
+}
+
+/// Loads every unsettled instance that no other node carries, which repeats what is not done of its effects; then delivers events that
+/// had been taken.
+async fn take_up_now(core: &Arc<Core>) {
     let mut after = None;
     let mut loading = FuturesUnordered::new();
     let mut found = 0_usize;
     loop {
-        let page = match core.store.unsettled(after, PAGE).await {
-            Ok(page) => page,
+        let claimed = async {
+            let page = core.store.unsettled(after, PAGE).await?;
+            let Some(last) = page.last().copied() else { return Ok(None) };
+            Ok::<_, crate::store::Error>(Some((last, core.store.claim(page).await?)))
+        };
+        let page = match claimed.await {
+            Ok(Some((last, page))) => {
+                after = Some(last);
+                page
+            }
+            Ok(None) => break,
             Err(error) => {
+                if core.is_closing() {
+                    return;
+                }
                 warn!(%error, "what an earlier process left cannot be read; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
         };
-        let Some(last) = page.last() else { break };
-        after = Some(*last);
         for id in page {
             found += 1;
             loading.push(look_at(core.clone(), id));
@@ -54,8 +96,7 @@ async fn take_up(core: Arc<Core>) {
     if found > 0 {
         info!(instances = found, "took up what an earlier process left");
     }
-    core.router.take_up(&core).await;
-    core.recovered.store(true, Ordering::Relaxed);
+    core.router.take_up(core).await;
 }
 
 async fn look_at(core: Arc<Core>, id: InstanceId) {
@@ -66,11 +107,14 @@ async fn look_at(core: Arc<Core>, id: InstanceId) {
     }
 }
 
-/// Tells shards of instances that are due soon.
+/// Tells shards of instances that are due soon. Where nodes share the store each partition is one node's to wake; what is late, because that
+/// node has gone, is anybody's: of those who wake the same instance, one gets its row in.
 async fn wake(core: Arc<Core>) {
-    let pause = Duration::from_millis(HORIZON_MS / 3);
+    let pause = Duration::from_millis(core.horizon_ms() / 3);
     loop {
-        let until = core.clock.now().plus_ms(HORIZON_MS);
+        let now = core.clock.now();
+        let until = now.plus_ms(core.horizon_ms());
+        let nodes = core.elsewhere.as_ref().map(|elsewhere| Nodes::of(&*elsewhere.peers));
         let mut after: Option<(Time, InstanceId)> = None;
         loop {
             let page = match core.store.due(after, until, PAGE).await {
@@ -83,6 +127,10 @@ async fn wake(core: Arc<Core>) {
             let full = page.len() == PAGE;
             after = page.last().copied();
             for (at, id) in page {
+                let is_late = at.plus_ms(LATE_MS) < now;
+                if !is_late && nodes.as_ref().is_some_and(|nodes| !nodes.wakes(id)) {
+                    continue;
+                }
                 if core.inbox(id).send(Message::Timer(id, at)).await.is_err() {
                     return;
                 }
@@ -98,6 +146,24 @@ async fn wake(core: Arc<Core>) {
     }
 }
 
+/// The nodes that share the store, and which one wakes what.
+struct Nodes {
+    me: NodeNumber,
+    all: Vec<NodeNumber>,
+}
+
+impl Nodes {
+    fn of(peers: &dyn Peers) -> Self {
+        Self { me: peers.number(), all: peers.nodes().into_iter().map(|node| node.number).collect() }
+    }
+
+    /// Whether this node is the one whose number and the partition have the greatest hash: nodes that come and go move only their own part.
+    fn wakes(&self, id: InstanceId) -> bool {
+        let weight = |node: &NodeNumber| crate::machine::hash(&[&node.to_le_bytes(), &id.partition().to_le_bytes()]);
+        self.all.iter().max_by_key(|node| weight(node)).is_none_or(|node| *node == self.me)
+    }
+}
+
 async fn keep_house(core: Arc<Core>) {
     const EXPIRE: usize = 1000;
     let mut round = 0_u64;
@@ -109,6 +175,11 @@ async fn keep_house(core: Arc<Core>) {
             } else {
                 info!("there is room on the disk again: starts are taken");
             }
+        }
+        if round.is_multiple_of(4)
+            && let Some(elsewhere) = &core.elsewhere
+        {
+            elsewhere.say_how_it_is(core.bus.health());
         }
         let waiting = core.unsubscribed.lock().map(|mut waiting| std::mem::take(&mut *waiting)).unwrap_or_default();
         if !waiting.is_empty()

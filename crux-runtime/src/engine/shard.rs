@@ -16,10 +16,11 @@ use tracing::{debug, error, warn};
 use super::Core;
 use super::api::{self, Error};
 use super::entry::{Answer, Entry, Input, Reply};
+use super::loading::Read;
 use super::stats::Tally;
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Started, Time};
-use crate::store::{self, Append, Appended, NewInstance, Record, RequestKey, Seq, Settled, Stored};
+use crate::store::{self, Append, Appended, NewInstance, RequestKey, Seq, Settled};
 use crate::worker::task::{Origin, Report, Task};
 
 /// What a shard is told.
@@ -32,14 +33,14 @@ pub(super) enum Message {
         reply: Reply<api::Started>,
     },
     For(InstanceId, Input),
-    /// What became of a batch, in its order.
+    /// What became of a batch, in its order: whose rows, and their tokens.
     Appended {
-        instances: Vec<InstanceId>,
+        rows: Vec<(InstanceId, u64)>,
         results: Vec<Result<Appended, store::Error>>,
     },
     /// Try an append again whose outcome is not known.
     Again(InstanceId),
-    Loaded(InstanceId, Box<Result<Option<(Record, Vec<Stored>)>, store::Error>>),
+    Loaded(InstanceId, Box<Result<Option<Read>, store::Error>>),
     /// An effect is done.
     Done {
         instance: InstanceId,
@@ -55,6 +56,10 @@ pub(super) enum Message {
     },
     /// An instance is due then; it need not be in memory.
     Timer(InstanceId, Time),
+    /// Drops an instance if nothing of it is under way: its journal may have grown at another node. The answer: whether it was in memory.
+    ForgetIdle(InstanceId, oneshot::Sender<bool>),
+    /// Whether this node may work; when it may again, everything in memory may be old.
+    Hold(bool),
     /// Finish: no new work is offered to workers.
     Drain,
     /// Tell the store what is settled.
@@ -90,6 +95,8 @@ pub(super) struct Shard {
     pub(super) idle: VecDeque<InstanceId>,
     pub(super) tokens: u64,
     pub(super) draining: bool,
+    /// See [`store::Membership`].
+    holds: bool,
     /// Tasks that found no room at a worker or the bus, by step type, in order of age. No queue is empty.
     pub(super) blocked: BTreeMap<&'static str, VecDeque<Blocked>>,
 }
@@ -105,6 +112,8 @@ pub(super) struct Blocked {
 const ROUND: usize = 512;
 /// How far ahead timers of settled instances are kept in memory; the waker looks into the store more often than that.
 pub(super) const HORIZON_MS: u64 = 60_000;
+/// The same where nodes share the store.
+pub(super) const SHARED_HORIZON_MS: u64 = 1_500;
 /// Marks are cleared in batches of this size, or when this time has passed.
 const SETTLE_BATCH: usize = 256;
 const SETTLE_EVERY: Duration = Duration::from_millis(50);
@@ -127,6 +136,7 @@ impl Shard {
             idle: VecDeque::new(),
             tokens: seed,
             draining: false,
+            holds: true,
             blocked: BTreeMap::new(),
         }
     }
@@ -186,9 +196,9 @@ impl Shard {
         match message {
             Message::Start { id, workflow, started, request, reply } => self.start(id, workflow, *started, request, reply, now),
             Message::For(id, input) => self.input(id, input, now),
-            Message::Appended { instances, results } => {
-                for (id, result) in instances.into_iter().zip(results) {
-                    self.appended(id, result, now);
+            Message::Appended { rows, results } => {
+                for ((id, token), result) in rows.into_iter().zip(results) {
+                    self.appended(id, token, result, now);
                 }
             }
             Message::Again(id) => self.append_again(id),
@@ -205,6 +215,15 @@ impl Shard {
                 }
             }
             Message::Timer(id, due) => self.remember_timer(id, due),
+            Message::ForgetIdle(id, reply) => {
+                let is_idle = matches!(self.slots.get(&id), Some(Slot::Ready(entry)) if entry.is_idle());
+                if is_idle {
+                    self.forget(id);
+                }
+                // Whoever asked has gone away.
+                let _ = reply.send(is_idle);
+            }
+            Message::Hold(holds) => self.hold(holds),
             Message::Drain => self.draining = true,
             Message::Flush(done) => {
                 let settling = self.core.store.settle(std::mem::take(&mut self.settled));
@@ -235,6 +254,9 @@ impl Shard {
         reply: Reply<api::Started>,
         now: Time,
     ) {
+        if !self.holds {
+            return answer(reply, Err(not_holding()));
+        }
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let workflow_id = id.to_string();
@@ -289,8 +311,37 @@ impl Shard {
         self.append(id, events, out, vec![reply], Some(Box::new(new)), now);
     }
 
+    /// Others may have taken over what this node had: stop it, and remember nothing.
+    fn hold(&mut self, holds: bool) {
+        self.holds = holds;
+        self.timers.clear();
+        self.away.clear();
+        self.idle.clear();
+        self.settled.clear();
+        self.batch.clear();
+        self.blocked.clear();
+        for (_, slot) in self.slots.drain() {
+            let inputs = match slot {
+                Slot::Loading(queue) => queue,
+                Slot::Ready(mut entry) => {
+                    entry.count(false, &self.core.stats);
+                    self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
+                    entry.running.iter().for_each(|running| running.cancellation.cancel());
+                    for answer in entry.appending.take().into_iter().flat_map(|appending| appending.answers) {
+                        answer(Err(not_holding()));
+                    }
+                    std::mem::take(&mut entry.queue)
+                }
+            };
+            inputs.into_iter().for_each(|input| super::feed::refuse(input, not_holding()));
+        }
+    }
+
     /// Something came for an instance: apply it, or keep it until it can be applied.
     pub(super) fn input(&mut self, id: InstanceId, input: Input, now: Time) {
+        if !self.holds {
+            return super::feed::refuse(input, not_holding());
+        }
         match self.slots.get_mut(&id) {
             // Nothing is under way of what is not in memory.
             None if matches!(input, Input::Undelivered { .. }) => super::feed::refuse(input, Error::NotOpen),
@@ -371,7 +422,7 @@ impl Shard {
         if let Some(due) = due
             && entry.timer.is_none_or(|timer| due < timer)
             // Whatever is settled and due later is found by its `wake_at`: a million sleepers cost no memory.
-            && (due <= now.plus_ms(HORIZON_MS) || !entry.is_idle())
+            && (due <= now.plus_ms(self.core.horizon_ms()) || !entry.is_idle())
         {
             entry.timer = Some(due);
             self.timers.push(Reverse((due, id)));
@@ -458,6 +509,10 @@ impl Shard {
             }
         });
     }
+}
+
+fn not_holding() -> Error {
+    Error::Store(store::Error::Unavailable("this node could not renew its lease in time: another may work on the instance".to_owned()))
 }
 
 pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {

@@ -206,6 +206,9 @@ impl From<api::Error> for Problem {
             api::Error::Overloaded { retry_after_s, .. } => {
                 return Self { retry_after_s: Some(*retry_after_s), ..Self::new(Kind::Overloaded, error.to_string()) };
             }
+            api::Error::Elsewhere { .. } | api::Error::Moved => {
+                return Self { retry_after_s: Some(1), ..Self::new(Kind::StoreUnavailable, error.to_string()) };
+            }
             api::Error::Limit(_) => Kind::Limit,
             api::Error::Store(error) => return error.clone().into(),
             api::Error::Broken(_) => Kind::Broken,

@@ -4,8 +4,8 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::definition::{Contract, EffectKind, Task};
@@ -317,7 +317,7 @@ impl TaskState {
 }
 
 /// How an attempt ended that did not succeed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AttemptFailed {
     pub outcome: Outcome,
     pub failure: Failure,

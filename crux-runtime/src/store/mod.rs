@@ -3,6 +3,7 @@
 //! workflow is, and never looks into a row.
 
 pub mod memory;
+pub mod peers;
 pub mod redis;
 pub mod sqlite;
 
@@ -21,6 +22,9 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The number of a row in its instance's journal, from 1; 0 is before the first.
 pub type Seq = u32;
+
+/// A node among those that share the store; never given twice.
+pub type NodeNumber = u64;
 
 /// Where instances are, as users see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -132,8 +136,10 @@ pub enum Appended {
     Lost {
         have: Seq,
     },
-    /// Its mark is another node's: nothing was written. If that node is gone, the instance can be claimed.
-    Carried,
+    /// Its mark is that node's: nothing was written. If that node is gone, the instance can be claimed.
+    Carried {
+        by: NodeNumber,
+    },
     /// The request id has been used: by this instance, with the same input or with another.
     Used {
         instance: InstanceId,
@@ -162,6 +168,8 @@ pub struct Record {
     pub ended_at: Option<Time>,
     /// Whether the effects of all its rows are done ([`Store::settle`]). Lists may be a little behind.
     pub settled: bool,
+    /// The node whose mark it has, if it is not settled and nodes share the store.
+    pub carried_by: Option<NodeNumber>,
 }
 
 /// An instance that has nothing more to do until something comes, or time passes.
@@ -213,6 +221,8 @@ pub struct Filter {
 /// This process among those that share the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
+    /// Under which this node works; it gets another one when others took its lease for over. 0 where nobody shares the store.
+    pub number: NodeNumber,
     /// Whether what this node carries is its own. While it is not, nothing can be appended, and others may have taken it over: whatever is
     /// under way is to be stopped. When it holds again, what is in memory may be old.
     pub holds: bool,
@@ -222,12 +232,12 @@ pub struct Membership {
 
 impl Default for Membership {
     fn default() -> Self {
-        Self { holds: true, departures: 0 }
+        Self { number: 0, holds: true, departures: 0 }
     }
 }
 
 /// Why the store could not do what was asked.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// Nothing was written; it may work again when there is room.
     #[error("the disk is full: {0}")]
@@ -277,9 +287,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Sets the mark of these for this node, unless another living node carries them; which of them are this node's now. The mark stays until
     /// they are settled, also where the journal has not grown, and as long as it is there nobody else appends. What an earlier process left
-    /// unsettled has to be claimed. A store of one process has one node, which carries everything.
+    /// unsettled has to be claimed. Instances of definitions that this node does not have ([`peers::About`]) are left to others. A store of
+    /// one process has one node, which carries everything.
     fn claim(&self, batch: Vec<InstanceId>) -> Pending<Result<Vec<InstanceId>, Error>> {
         Box::pin(std::future::ready(Ok(batch)))
+    }
+
+    /// The other nodes on this store, and the way to them. `None`: this process has it to itself.
+    fn peers(&self) -> Option<Arc<dyn peers::Peers>> {
+        None
     }
 
     /// Whether this node may work, and whether others have gone. A store of one process is never left.

@@ -26,7 +26,7 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
         Err(problem) => json!({"status": "failing", "problem": problem}),
     };
     let services: serde_json::Map<String, Value> = ingress.services.list().into_iter().map(service).collect();
-    let body = json!({
+    let mut body = json!({
         "status": word,
         "version": env!("CARGO_PKG_VERSION"),
         "environment": ingress.settings.environment,
@@ -36,6 +36,9 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
         "bus": said(&bus),
         "services": services,
     });
+    if let Some(nodes) = ingress.engine.nodes() {
+        body["nodes"] = nodes.iter().map(|node| json!(node)).collect();
+    }
     let status = if store.is_err() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()
 }

@@ -97,7 +97,18 @@ impl Data {
     fn begin(&mut self, id: InstanceId, new: &NewInstance) {
         let NewInstance { workflow, version, definition, owner, started_at, request } = new.clone();
         let status = Status::Pending;
-        let record = Record { instance: id, workflow, version, definition, owner, status, started_at, ended_at: None, settled: true };
+        let record = Record {
+            instance: id,
+            workflow,
+            version,
+            definition,
+            owner,
+            status,
+            started_at,
+            ended_at: None,
+            settled: true,
+            carried_by: None,
+        };
         let request = request.map(|RequestKey { scope, id: request_id, input_hash }| {
             self.requests.insert((scope.clone(), request_id.clone()), (id, input_hash));
             (scope, request_id)

@@ -90,7 +90,10 @@ fn read(instance: InstanceId, seq: Seq, request: Option<&RequestKey>, answer: Va
             Ok(Appended::Used { instance: first.parse().map_err(|_| wrong())?, same_input })
         }
         (b"lost", Some(Value::Int(have))) => Ok(Appended::Lost { have: Seq::try_from(have).map_err(|_| wrong())? }),
-        (b"carried", _) => Ok(Appended::Carried),
+        (b"carried", Some(by)) => {
+            let by: String = redis::from_redis_value(by).map_err(|_| wrong())?;
+            Ok(Appended::Carried { by: by.parse().map_err(|_| wrong())? })
+        }
         (b"zero", _) => Err(Error::Broken(format!("the rows of {instance} begin with number 1"))),
         (b"fenced", _) => Err(Error::Unavailable("this node's lease ran out, and others took over what it did".to_owned())),
         _ => Err(wrong()),

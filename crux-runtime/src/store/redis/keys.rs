@@ -15,12 +15,15 @@
 //! | `:kept:<name>:<value>`, `:kept_any:<name>`, `:undelivered`, `:past` | index | number, or time, and event |
 //! | `:definition:<hash>` | text | the document |
 //! | `:fenced` | set | nodes that write nothing more |
+//! | `:live:<id>` | channel | the number of each new row, for followers at other nodes |
+//! | `:inbox:<node>` | channel | messages of other nodes |
 //! | `:nodes`, `:about`, `:gone`, `:node`, `:format` | | in tag 0 only: the nodes and their leases, and the format of all this |
 //!
 //! Texts from outside that are not the last part of a key carry their length: `5:o'key:…`.
 
 use crate::id::{InstanceId, partition_of};
 use crate::machine::Time;
+use crate::store::NodeNumber;
 
 /// How many tags there are. Enough to spread over masters; what has to be gathered from all of them takes a command for each. Part of the
 /// format.
@@ -56,6 +59,17 @@ impl Keys {
     /// Of an event, by name: ids are unique per name, and one script sees all that belongs to it. Of a definition, by hash.
     pub fn of_text(&self, text: &str) -> &str {
         self.of_partition(partition_of(text))
+    }
+
+    /// Where a node is written to.
+    pub fn inbox(&self, node: NodeNumber) -> String {
+        let partition = u16::try_from(node % u64::from(TAGS)).unwrap_or_default();
+        format!("{}:inbox:{node}", self.of_partition(partition))
+    }
+
+    /// Where an instance's new rows are told.
+    pub fn live(&self, instance: InstanceId) -> String {
+        format!("{}:live:{instance}", self.of_instance(instance))
     }
 
     fn of_partition(&self, partition: u16) -> &str {

@@ -126,6 +126,21 @@ impl Link {
         reached.and_then(|value| Ok(redis::from_redis_value(value)?)).map_err(|error| failed(&error))
     }
 
+    /// How many hear it.
+    pub async fn tell(&self, channel: &str, message: &[u8]) -> Result<u64, Error> {
+        self.check_open()?;
+        let mut publish = redis::cmd("SPUBLISH");
+        publish.arg(channel).arg(message);
+        let heard = match &self.wire {
+            Wire::One(_) => self.send(publish).await,
+            Wire::Many(cluster) => {
+                let master = SingleNodeRoutingInfo::SpecificNode(Route::with_key(channel, SlotAddr::Master));
+                cluster.clone().route_command(publish, RoutingInfo::SingleNode(master)).await
+            }
+        };
+        heard.and_then(|value| Ok(redis::from_redis_value(value)?)).map_err(|error| failed(&error))
+    }
+
     /// The same question to the server, or to each master, by its address.
     pub async fn ask_masters(&self, command: Cmd) -> RedisResult<Vec<(String, Value)>> {
         match &self.wire {
@@ -211,7 +226,7 @@ async fn connect_one(address: &Address) -> Result<ConnectionManager, Error> {
 }
 
 /// Small packets at once; a peer that is gone without a word is noticed.
-fn tcp() -> TcpSettings {
+pub(super) fn tcp() -> TcpSettings {
     let settings = TcpSettings::default().set_nodelay(true);
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(Duration::from_secs(10));

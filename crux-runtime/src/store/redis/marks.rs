@@ -48,6 +48,9 @@ pub(super) async fn claim(shared: &Shared, batch: Vec<InstanceId>) -> Result<Vec
     let mut head: Vec<Vec<u8>> = [node, known.newest].map(|number| number.to_string().into_bytes()).into();
     head.push(known.live.len().to_string().into_bytes());
     head.extend(known.live.iter().map(|live| live.to_string().into_bytes()));
+    let definitions = shared.node.definitions();
+    head.push(definitions.len().to_string().into_bytes());
+    head.extend(definitions.into_iter().map(String::into_bytes));
     let mut by_tag: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();
     for instance in &batch {
         by_tag.entry(shared.keys.of_instance(*instance)).or_insert_with(|| head.clone()).push(instance.to_string().into_bytes());

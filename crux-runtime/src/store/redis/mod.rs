@@ -6,6 +6,7 @@
 
 mod append;
 mod durability;
+mod ear;
 mod error;
 mod events;
 mod index;
@@ -15,6 +16,7 @@ mod list;
 mod marks;
 mod node;
 mod opening;
+mod peers;
 mod process;
 mod read;
 mod scripts;
@@ -34,6 +36,8 @@ use self::keys::Keys;
 use self::link::{Address, Link};
 use self::node::Node;
 use self::opening::{address, check_format, say_durability};
+use self::peers::Neighbours;
+use super::peers::{About, Peers};
 use super::{Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription};
 use crate::id::InstanceId;
 use crate::machine::Time;
@@ -57,6 +61,8 @@ pub struct Options {
     pub lease: Duration,
     /// Refuse to work beside another node.
     pub alone: bool,
+    /// What this node says of itself to the others.
+    pub about: About,
     /// An error, not only a warning, if the server is set so that answers may be lost beyond the usual.
     pub require_durable: bool,
     /// How many replicas must have an append before it is answered; 0: none.
@@ -73,6 +79,7 @@ impl Options {
             timeout: Duration::from_secs(5),
             lease: Duration::from_secs(10),
             alone: false,
+            about: About::default(),
             require_durable: false,
             wait_replicas: 0,
         }
@@ -83,6 +90,8 @@ impl Options {
 pub struct Redis {
     shared: Arc<Shared>,
     renewing: JoinHandle<()>,
+    /// `None`: it works alone.
+    peers: Option<Arc<Neighbours>>,
 }
 
 struct Shared {
@@ -98,7 +107,7 @@ struct Shared {
 impl Redis {
     /// Connects, checks format and settings, and joins the nodes.
     pub async fn open(options: Options) -> Result<Self, Error> {
-        let Options { urls, username, password, prefix, timeout, lease, alone, require_durable, wait_replicas } = options;
+        let Options { urls, username, password, prefix, timeout, lease, alone, about, require_durable, wait_replicas } = options;
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             return Err(Error::Broken(format!(
                 "`redis.prefix` is `{prefix}`: it begins every key, so that it is not empty and has no braces"
@@ -106,17 +115,19 @@ impl Redis {
         }
         let nodes = urls.iter().map(|url| address(url, username.as_deref(), password.as_deref())).collect::<Result<Vec<_>, _>>()?;
         let place = nodes.first().map_or_else(String::new, |node| node.addr().to_string());
-        let link = Link::open(&Address { nodes, timeout }).await?;
+        let address = Address { nodes, timeout };
+        let link = Link::open(&address).await?;
         let keys = Keys::new(&prefix);
         check_format(&link, &keys, &place).await?;
         say_durability(Durability::look(&link).await, &place, require_durable)?;
-        let node = Node::join(&link, &keys, lease, alone, &place).await?;
+        let node = Node::join(&link, &keys, about, lease, alone, &place).await?;
         info!(place, cluster = link.is_cluster(), node = node.number()?, "the store is open");
         let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);
         let shared = Arc::new(Shared { link, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX) });
         shared.measure().await;
         let renewing = tokio::spawn(node::keep_lease(shared.clone()));
-        Ok(Self { shared, renewing })
+        let peers = (!alone).then(|| Neighbours::begin(shared.clone(), address));
+        Ok(Self { shared, renewing, peers })
     }
 
     /// A question: nobody asks it any more when its future is dropped.
@@ -141,6 +152,9 @@ impl Drop for Redis {
     /// Without a farewell: the others notice when the lease is over.
     fn drop(&mut self) {
         self.renewing.abort();
+        if let Some(peers) = &self.peers {
+            peers.end();
+        }
     }
 }
 
@@ -214,6 +228,10 @@ impl Store for Redis {
         self.write(move |shared| async move { marks::claim(&shared, batch).await })
     }
 
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        self.peers.clone().map(|peers| peers as Arc<dyn Peers>)
+    }
+
     fn membership(&self) -> watch::Receiver<Membership> {
         self.shared.node.membership()
     }
@@ -273,6 +291,9 @@ impl Store for Redis {
             return Box::pin(async { Err(closed()) });
         }
         self.renewing.abort();
+        if let Some(peers) = &self.peers {
+            peers.end();
+        }
         self.write(move |shared| async move { shared.node.leave(&shared.link, &shared.keys).await })
     }
 }

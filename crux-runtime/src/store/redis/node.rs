@@ -4,7 +4,7 @@
 //! the others are told that it is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
@@ -16,32 +16,39 @@ use super::Shared;
 use super::error::unreadable;
 use super::keys::Keys;
 use super::link::{Call, Link};
-use super::process::Process;
+use super::process::{Process, Said};
 use super::scripts::{FENCE, LEAVE, RENEW};
-use crate::store::{Error, Membership};
+use crate::store::peers::{About, Peer};
+use crate::store::{Error, Membership, NodeNumber};
 
 /// What was known of the nodes at the last renewal.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     /// Greater numbers may have come since, and live.
-    pub newest: u64,
-    pub live: Vec<u64>,
+    pub newest: NodeNumber,
+    pub live: Vec<NodeNumber>,
+    /// What those that live say of themselves.
+    pub said: Vec<Said>,
 }
 
 #[derive(Debug)]
 pub(super) struct Node {
     number: AtomicU64,
     known: Mutex<Known>,
+    about: Mutex<About>,
     membership: watch::Sender<Membership>,
     lease: Duration,
 }
 
 impl Node {
     /// Takes a number. With `alone` it waits until no other node lives, and gives up when one renews its lease.
-    pub async fn join(link: &Link, keys: &Keys, lease: Duration, alone: bool, place: &str) -> Result<Self, Error> {
+    pub async fn join(link: &Link, keys: &Keys, about: About, lease: Duration, alone: bool, place: &str) -> Result<Self, Error> {
         let (membership, _) = watch::channel(Membership::default());
-        let node = Self { number: AtomicU64::new(0), known: Mutex::default(), membership, lease };
+        let node = Self { number: AtomicU64::new(0), known: Mutex::default(), about: Mutex::new(about), membership, lease };
         let first = node.renew(link, keys).await?;
+        if !alone {
+            bury(link, keys, &first).await?;
+        }
         if alone && let Err(error) = node.wait_for_others(link, keys, first, place).await {
             node.leave(link, keys).await?;
             return Err(error);
@@ -62,6 +69,27 @@ impl Node {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The definitions that this node has; empty: it takes whatever there is.
+    pub fn definitions(&self) -> Vec<String> {
+        self.about().definitions.iter().map(|definition| definition.hash.clone()).collect()
+    }
+
+    pub fn say(&self, about: About) {
+        *self.about() = about;
+    }
+
+    /// Those that live, as of the last renewal.
+    pub fn nodes(&self) -> Vec<Peer> {
+        let known = self.known();
+        let peer = |(number, said): (NodeNumber, Said)| Peer { number, process: said.process.to_string(), about: said.about };
+        known.live.into_iter().zip(known.said).map(peer).collect()
+    }
+
+    fn about(&self) -> MutexGuard<'_, About> {
+        // Nothing panics under the lock.
+        self.about.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn membership(&self) -> watch::Receiver<Membership> {
         self.membership.subscribe()
     }
@@ -74,11 +102,12 @@ impl Node {
     /// One renewal, and what it shows.
     async fn renew(&self, link: &Link, keys: &Keys) -> Result<Seen, Error> {
         let number = self.number.load(Ordering::SeqCst);
-        let seen = match Seen::ask(link, keys, Some(number).filter(|number| *number > 0), self.lease).await? {
+        let said = Said { process: Process::this(), about: self.about().clone() }.text();
+        let seen = match Seen::ask(link, keys, Some(number).filter(|number| *number > 0), self.lease, &said).await? {
             Some(seen) => seen,
             None => {
                 warn!(node = number, "this node's lease was over and others took its place; it goes on as a new node");
-                match Seen::ask(link, keys, None, self.lease).await? {
+                match Seen::ask(link, keys, None, self.lease, &said).await? {
                     Some(seen) => seen,
                     None => return Err(unreadable("the answer to a new node")),
                 }
@@ -88,12 +117,14 @@ impl Node {
             fence(link, keys, &seen.gone).await?;
         }
         self.number.store(seen.number, Ordering::SeqCst);
-        let known = Known { newest: seen.newest, live: seen.live.clone() };
+        let said = seen.about.iter().map(|text| Said::read(text)).collect();
+        let known = Known { newest: seen.newest, live: seen.live.clone(), said };
         let before = std::mem::replace(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner), known);
         // Another node may have fenced them off already.
         let departed = !seen.gone.is_empty() || before.live.iter().any(|number| !seen.live.contains(number));
         self.membership.send_if_modified(|membership| {
-            let changed = departed || !membership.holds;
+            let changed = departed || !membership.holds || membership.number != seen.number;
+            membership.number = seen.number;
             membership.departures += u64::from(departed);
             membership.holds = true;
             changed
@@ -109,15 +140,11 @@ impl Node {
     }
 
     async fn wait_for_others(&self, link: &Link, keys: &Keys, first: Seen, place: &str) -> Result<(), Error> {
-        let (me, mut seen) = (Process::this(), first);
+        let mut seen = first;
         let until = Instant::now() + self.lease + self.lease / 5;
         let before: Vec<u64> = seen.others().map(|(number, _)| number).collect();
         loop {
-            for (number, about) in seen.others() {
-                if me.knows_dead(about) {
-                    link.call(leave(keys, number)).await?;
-                }
-            }
+            bury(link, keys, &seen).await?;
             seen = self.renew(link, keys).await?;
             // One that is still there when its lease must have been over has renewed it; one that came later is itself told to go.
             let Some((_, about)) = seen.others().find(|(number, _)| before.contains(number)) else { return Ok(()) };
@@ -142,6 +169,9 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
         match timeout(limit, node.renew(&shared.link, &shared.keys)).await {
             Ok(Ok(seen)) => {
                 held_since = asked;
+                if let Err(error) = bury(&shared.link, &shared.keys, &seen).await {
+                    warn!(%error, "the death of another node could not be made known; its lease will end by itself");
+                }
                 if std::mem::take(&mut has_failed) {
                     info!(node = seen.number, "the lease is renewed again");
                 }
@@ -176,9 +206,9 @@ struct Seen {
 
 impl Seen {
     /// `None`: the lease was taken for over.
-    async fn ask(link: &Link, keys: &Keys, number: Option<u64>, lease: Duration) -> Result<Option<Self>, Error> {
+    async fn ask(link: &Link, keys: &Keys, number: Option<u64>, lease: Duration, said: &str) -> Result<Option<Self>, Error> {
         let number = number.map_or_else(String::new, |number| number.to_string());
-        let args = [number, lease.as_millis().to_string(), Process::this().about()].map(String::into_bytes).into();
+        let args = [number, lease.as_millis().to_string(), said.to_owned()].map(String::into_bytes).into();
         let answer = link.call(Call { script: &RENEW, base: keys.registry().to_owned(), args }).await?;
         if matches!(&answer, Value::Array(words) if matches!(words[..], [Value::Int(0)])) {
             return Ok(None);
@@ -190,6 +220,17 @@ impl Seen {
     fn others(&self) -> impl Iterator<Item = (u64, &str)> {
         self.live.iter().copied().zip(self.about.iter().map(String::as_str)).filter(|(number, _)| *number != self.number)
     }
+}
+
+/// Nodes of this machine whose process is gone need not be waited for until their lease is over.
+async fn bury(link: &Link, keys: &Keys, seen: &Seen) -> Result<(), Error> {
+    let me = Process::this();
+    for (number, about) in seen.others() {
+        if me.knows_dead(about) {
+            link.call(leave(keys, number)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn leave(keys: &Keys, number: u64) -> Call {

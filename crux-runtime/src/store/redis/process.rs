@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::peers::About;
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Process {
     #[serde(default)]
@@ -31,14 +33,31 @@ impl Process {
         serde_json::from_str(about).unwrap_or_default()
     }
 
-    pub fn about(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
     /// Certain only among processes that see each other. A number that was given again counts as alive.
     pub fn knows_dead(&self, about: &str) -> bool {
         let other = Self::read(about);
         !self.space.is_empty() && self.space == other.space && !std::path::Path::new(&format!("/proc/{}", other.number)).exists()
+    }
+}
+
+/// All that a node says of itself, in the registry.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Said {
+    #[serde(flatten)]
+    pub process: Process,
+    #[serde(default)]
+    pub about: About,
+}
+
+impl Said {
+    /// What another version says may not be understood.
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
+    pub fn text(&self) -> String {
+        // Texts and numbers always encode.
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn with_unwritten(conn: &Connection, instance: InstanceId, unwritten:
             started_at: start.started_at,
             ended_at: change.ended_at,
             settled: false,
+            carried_by: None,
         })
     })?;
     Ok(Some(record))
@@ -219,6 +220,7 @@ pub(super) fn to_record(row: &Row<'_>) -> rusqlite::Result<Record> {
         started_at: Time(row.get(6)?),
         ended_at: row.get::<_, Option<i64>>(7)?.map(Time),
         settled: !row.get::<_, bool>(8)?,
+        carried_by: None,
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Reply, Service, eventually};
+use crate::kit::{Client, Reply, Server, Service, eventually};
 use crate::server;
 
 /// What clients were told, by request id: the instance.
@@ -39,19 +39,19 @@ impl Hooks {
     }
 }
 
-/// Where the server is at the moment; nobody there while it is dead.
-type Place = Arc<Mutex<Option<String>>>;
+/// Where the servers are that live at the moment.
+type Places = Arc<Mutex<Vec<String>>>;
 
 const WORKFLOWS: [&str; 4] = ["double", "work", "approval", "parcel"];
 const CLIENTS: u64 = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_recorded_twice_however_often_the_process_is_killed() {
-    kill_again_and_again("", 20).await;
+    kill_again_and_again("", 1, 20).await;
 }
 
-/// With that store, and so many times unless `CRUX_KILLS` says another number.
-pub(crate) async fn kill_again_and_again(store: &str, kills: u64) {
+/// With that store and so many servers on it, one after the other, so many times unless `CRUX_KILLS` says another number.
+pub(crate) async fn kill_again_and_again(store: &str, nodes: usize, kills: u64) {
     let kills: u64 = std::env::var("CRUX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(kills);
     let service = Service::start(|task| match task["step_type"].as_str() {
         Some("prepare") => Reply::Done(json!({"size": 3})),
@@ -64,35 +64,37 @@ pub(crate) async fn kill_again_and_again(store: &str, kills: u64) {
     let listener = Service::start(move |message| heard.lock().unwrap().hear(message)).await;
     let config =
         format!("{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n{store}", service.config(&["prepare", "finish"]), listener.url());
-    let mut server = server(&config);
-    let place: Place = Arc::new(Mutex::new(Some(server.url().to_owned())));
+    let mut servers: Vec<Server> = (0..nodes).map(|_| server(&config)).collect();
+    let places: Places = Arc::new(Mutex::new(servers.iter().map(|server| server.url().to_owned()).collect()));
     let ledger = Arc::new(Ledger::default());
     let stop = Arc::new(AtomicBool::new(false));
     let next = Arc::new(AtomicU64::new(0));
-    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(ask(place.clone(), ledger.clone(), stop.clone(), next.clone()))).collect();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(ask(places.clone(), ledger.clone(), stop.clone(), next.clone()))).collect();
     for kill in 0..kills {
         // Spread over start, work and rest, without two moments that are always the same.
         tokio::time::sleep(Duration::from_millis(20 + kill * 37 % 180)).await;
+        let mut server = servers.remove(0);
         server.kill();
-        *place.lock().unwrap() = None;
+        places.lock().unwrap().retain(|place| place != server.url());
         server = tokio::task::spawn_blocking(move || {
             server.restart();
             server
         })
         .await
         .unwrap();
-        *place.lock().unwrap() = Some(server.url().to_owned());
+        places.lock().unwrap().push(server.url().to_owned());
+        servers.push(server);
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap();
     }
-    audit(&server.client(), &ledger, kills).await;
+    audit(&servers[0].client(), &ledger, kills).await;
     audit_hooks(&ledger, &hooks).await;
 }
 
 /// A client: starts with request ids of its own, each until it is answered; for every approval the event that it waits for.
-async fn ask(place: Place, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: Arc<AtomicU64>) {
+async fn ask(places: Places, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: Arc<AtomicU64>) {
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let request = format!("req-{n}");
@@ -105,20 +107,23 @@ async fn ask(place: Place, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: Arc
         };
         let path = format!("/api/v1/workflow/{workflow}");
         let headers = [("content-type", "application/json"), ("idempotency-key", request.as_str())];
-        let answer = insist(&place, &path, &headers, &input).await;
+        let answer = insist(&places, &path, &headers, &input).await;
         ledger.starts.lock().unwrap().insert(request.clone(), (workflow, answer["workflow_id"].as_str().unwrap().to_owned()));
         if workflow == "approval" {
             let event = json!({"type": "order.approved", "id": format!("event-{n}"), "data": {"orderId": request, "by": "me"}});
-            insist(&place, "/api/v1/events", &headers[..1], &event).await;
+            insist(&places, "/api/v1/events", &headers[..1], &event).await;
             ledger.events.lock().unwrap().insert(request, format!("event-{n}"));
         }
     }
 }
 
 /// Asks until there is an answer, whoever dies.
-async fn insist(place: &Place, path: &str, headers: &[(&str, &str)], body: &Value) -> Value {
-    loop {
-        let url = place.lock().unwrap().clone();
+async fn insist(places: &Places, path: &str, headers: &[(&str, &str)], body: &Value) -> Value {
+    for n in body.to_string().len().. {
+        let url = {
+            let places = places.lock().unwrap();
+            places.get(n % places.len().max(1)).cloned()
+        };
         if let Some(url) = url {
             let answer = Client::new(&url).try_send(hyper::Method::POST, path, headers, body.to_string().into_bytes()).await;
             match answer {
@@ -129,6 +134,7 @@ async fn insist(place: &Place, path: &str, headers: &[(&str, &str)], body: &Valu
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    unreachable!("it asks until there is an answer")
 }
 
 /// Every acknowledged start told of its beginning and of its end, at least once.

@@ -49,6 +49,7 @@ mod hooks;
 mod kill;
 mod life;
 mod messages;
+mod nodes;
 mod redis;
 mod services;
 mod starting;

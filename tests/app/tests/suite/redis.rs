@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::kit::{Redis, Reply, Service};
 use crate::{kill, server};
 
-fn store(redis: &Redis) -> String {
+pub(crate) fn store(redis: &Redis) -> String {
     format!("store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, port: {} }}\n", redis.port())
 }
 
@@ -65,20 +65,8 @@ async fn an_event_whose_keeping_was_not_answered_reaches_whoever_waits() {
     assert_eq!(client.until(&id, "completed").await["output"], json!({"by": "me"}));
 }
 
-#[tokio::test]
-async fn a_second_process_on_the_same_store_is_refused() {
-    let redis = Redis::start();
-    let config = format!("{}  \n", store(&redis).replace("port:", "lease: 600ms, port:"));
-    let first = server(&config);
-    let second = first.run(&["serve"]);
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(!second.status.success(), "{said}");
-    assert!(said.contains(&format!("process {}", first.pid())) && said.contains("redis.prefix"), "{said}");
-    assert_eq!(first.client().get("/health").await.status, 200);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed_beside_redis() {
     let redis = Redis::start();
-    kill::kill_again_and_again(&store(&redis), 8).await;
+    kill::kill_again_and_again(&store(&redis), 1, 8).await;
 }

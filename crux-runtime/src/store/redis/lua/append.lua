@@ -44,7 +44,7 @@ if have > 0 then
     local known
     marked, wake, old_over, was, known = unpack(redis.call('HMGET', record, 'node', 'wake', 'over', 'status', 'workflow'))
     if marked and marked ~= node then
-        return { 'carried' }
+        return { 'carried', marked }
     end
     workflow = known
 end
@@ -64,6 +64,8 @@ if have == 0 then
     end
 end
 redis.call('RPUSH', journal, settled .. ' ' .. token .. ' ' .. ARGV[4])
+-- Whoever follows the instance at another node. Nearly free where nobody does.
+redis.call('SPUBLISH', base .. ':live:' .. id, seq)
 
 if settled < seq then
     if not marked then

@@ -8,11 +8,11 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local nodes, gone, about = base .. ':nodes', base .. ':gone', base .. ':about'
 if node == '' then
     node = tostring(redis.call('INCR', base .. ':node'))
-    redis.call('HSET', about, node, ARGV[3])
 elseif not redis.call('ZSCORE', nodes, node) then
     return { 0 }
 end
 redis.call('ZADD', nodes, now + lease, node)
+redis.call('HSET', about, node, ARGV[3])
 for _, over in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', '(' .. now)) do
     redis.call('ZREM', nodes, over)
     redis.call('HDEL', about, over)

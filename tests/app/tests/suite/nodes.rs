@@ -1,0 +1,146 @@
+//! Several nodes on one Redis, as clients notice them: any node answers for any instance, whoever works on it, and none is missed when it
+//! dies.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Redis, Reply, Server, Service, Socket, assert_gapless, eventually};
+use crate::redis::store;
+use crate::{kill, server};
+
+/// Leases that end soon, so that tests need not wait for them.
+fn shared(redis: &Redis) -> String {
+    store(redis).replace("port:", "lease: 1500ms, port:")
+}
+
+async fn nodes_of(node: &Server) -> Vec<Value> {
+    node.client().get("/health").await.json()["nodes"].as_array().cloned().unwrap_or_default()
+}
+
+/// Two nodes that know each other.
+async fn two(config: &str) -> (Server, Server) {
+    let (a, b) = (server(config), server(config));
+    for node in [&a, &b] {
+        eventually("the nodes do not see each other", async || (nodes_of(node).await.len() == 2).then_some(())).await;
+    }
+    (a, b)
+}
+
+#[tokio::test]
+async fn any_node_takes_what_is_about_an_instance_of_another() {
+    let redis = Redis::start();
+    let service = Service::start(|task| match task["step_type"].as_str() {
+        Some("prepare") => Reply::Done(json!({"size": 3})),
+        _ => Reply::Later,
+    })
+    .await;
+    let (a, b) = two(&format!("{}{}", service.config(&["prepare", "finish"]), shared(&redis))).await;
+    // A completion. Again it is a duplicate, at either node.
+    let work = a.client().start("/api/v1/workflow/work", &json!({"item": "i"})).await;
+    service.task("finish", 1).await;
+    assert_eq!(b.client().complete(&work, "finish", &json!({"label": "L"})).await.status, 200);
+    assert_eq!(a.client().until(&work, "completed").await["output"], json!({"label": "L"}));
+    for node in [&a, &b] {
+        let again = node.client().complete(&work, "finish", &json!({"label": "L"})).await;
+        assert_eq!((again.status, again.text("status").as_str()), (200, "duplicate"), "{:?}", again.body);
+        assert_eq!(node.client().complete(&work, "finish", &json!({"label": "M"})).await.status, 409);
+    }
+    // An event.
+    let approval = a.client().start("/api/v1/workflow/approval", &json!({"orderId": "o-1"})).await;
+    a.client().until(&approval, "waiting").await;
+    let event = json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
+    assert_eq!(b.client().post("/api/v1/events", &event).await.status, 202);
+    assert_eq!(a.client().until(&approval, "completed").await["output"], json!({"by": "me"}));
+    // A command to an instance whose step runs in the other process: it is that one that must hear of it.
+    let question = a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
+    a.client().until(&question, "processing").await;
+    let cancel = b.client().post(&format!("/api/v1/workflow/{question}/cancel"), &json!({})).await;
+    assert_eq!(cancel.status, 200, "{:?}", cancel.body);
+    assert_eq!(b.client().until(&question, "cancelled").await["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_wait_for_the_end_hears_of_it_from_the_node_that_works() {
+    let redis = Redis::start();
+    let (a, b) = two(&shared(&redis)).await;
+    let approval = a.client().start("/api/v1/workflow/approval", &json!({"orderId": "o-1"})).await;
+    a.client().until(&approval, "waiting").await;
+    let mut follower = Socket::follow(&b, &approval).await;
+    // Until it is heard of here too.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = Instant::now();
+    let event = json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
+    assert_eq!(a.client().post("/api/v1/events", &event).await.status, 202);
+    let messages = follower.rest().await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "heard after {:?}", begun.elapsed());
+    assert_gapless(&messages, 0);
+    assert_eq!(follower.closed, Some(1000));
+}
+
+#[tokio::test]
+async fn what_a_dead_node_was_to_wake_and_what_ran_in_it_goes_on_at_another() {
+    let redis = Redis::start();
+    let (mut a, b) = two(&shared(&redis)).await;
+    let mut naps = Vec::new();
+    for _ in 0..20 {
+        naps.push(a.client().start("/api/v1/workflow/nap", &json!({"nap": "2s"})).await);
+    }
+    let question = a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
+    a.client().until(&question, "processing").await;
+    a.kill();
+    for nap in &naps {
+        let document = b.client().until(nap, "completed").await;
+        assert_eq!(document["output"], json!({"said": "good morning"}));
+    }
+    // The attempt died with its process; it is tried again here.
+    eventually("the lost attempt is not made again", async || {
+        let document = b.client().status(&question).await;
+        (document["current_steps"][0]["attempt"] == 2).then_some(())
+    })
+    .await;
+    eventually("the dead node is still listed", async || (nodes_of(&b).await.len() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn nodes_are_shown_with_what_they_run() {
+    let redis = Redis::start();
+    let (a, b) = two(&shared(&redis)).await;
+    let said = a.run(&["status", "--nodes"]);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success(), "{text} {}", String::from_utf8_lossy(&said.stderr));
+    for node in [&a, &b] {
+        assert!(text.contains(node.url()) && text.contains(&format!("process {}", node.pid())), "{text}");
+    }
+    let node = &nodes_of(&b).await[0];
+    assert_eq!(node["version"], env!("CARGO_PKG_VERSION"));
+    assert!(node["definitions"].as_array().unwrap().iter().any(|definition| definition["workflow"] == "double"), "{node:#}");
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_for_longer_than_its_lease_does_no_harm() {
+    let redis = Redis::start();
+    let (a, b) = two(&shared(&redis)).await;
+    let question = a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
+    a.client().until(&question, "processing").await;
+    a.pause(true);
+    eventually("nobody takes over", async || {
+        let document = b.client().status(&question).await;
+        (document["current_steps"][0]["attempt"] == 2).then_some(())
+    })
+    .await;
+    a.pause(false);
+    eventually("the nodes do not see each other again", async || (nodes_of(&a).await.len() == 2).then_some(())).await;
+    // Both are at work, and agree.
+    let cancel = a.client().post(&format!("/api/v1/workflow/{question}/cancel"), &json!({})).await;
+    assert_eq!(cancel.status, 200, "{:?}", cancel.body);
+    assert_eq!(a.client().until(&question, "cancelled").await["status"], "cancelled");
+    let double = a.client().start("/api/v1/workflow/double", &json!({"number": 21})).await;
+    assert_eq!(b.client().until(&double, "completed").await["output"], json!({"number": 84}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_one_node_after_the_other_is_killed() {
+    let redis = Redis::start();
+    kill::kill_again_and_again(&shared(&redis), 3, 9).await;
+}

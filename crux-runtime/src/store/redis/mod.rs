@@ -35,7 +35,7 @@ use self::error::closed;
 use self::keys::Keys;
 use self::link::{Address, Link};
 use self::node::Node;
-use self::opening::{address, check_format, say_durability};
+use self::opening::{address, check_channels, check_format, say_durability};
 use self::peers::Neighbours;
 use super::peers::{About, Peers};
 use super::{Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription};
@@ -120,6 +120,9 @@ impl Redis {
         let keys = Keys::new(&prefix);
         check_format(&link, &keys, &place).await?;
         say_durability(Durability::look(&link).await, &place, require_durable)?;
+        if !alone {
+            check_channels(&link, &keys).await?;
+        }
         let node = Node::join(&link, &keys, about, lease, alone, &place).await?;
         info!(place, cluster = link.is_cluster(), node = node.number()?, "the store is open");
         let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);

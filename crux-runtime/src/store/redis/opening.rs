@@ -44,6 +44,17 @@ pub(super) async fn check_format(link: &Link, keys: &Keys, place: &str) -> Resul
     Ok(())
 }
 
+/// Whether this user may publish to the channels by which nodes hear of each other. Redis gives new users none.
+pub(super) async fn check_channels(link: &Link, keys: &Keys) -> Result<(), Error> {
+    match link.tell(&keys.inbox(0), b"").await {
+        Err(Error::Broken(text)) if text.contains("channel") => {
+            let prefix = keys.registry().trim_end_matches(":{0}");
+            Err(Error::Broken(format!("{text}: give the user the channels of this store, `ACL SETUSER … &{prefix}:*`")))
+        }
+        result => result.map(drop),
+    }
+}
+
 pub(super) fn say_durability(durability: Durability, place: &str, required: bool) -> Result<(), Error> {
     let Durability { loses, dangers } = durability;
     if required && !dangers.is_empty() {

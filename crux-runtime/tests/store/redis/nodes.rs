@@ -136,3 +136,23 @@ async fn one_that_wants_to_be_alone_is_refused_beside_a_living_one_and_not_besid
     let second = open(options).await;
     assert_rows(&second, id(1), 1).await;
 }
+
+#[tokio::test]
+async fn a_user_without_the_channels_is_told_which_it_needs() {
+    let redis = crate::redis_server::Redis::start();
+    // As docs/redis.md says, but for the channels.
+    let rules = "on >secret ~mine:* +@all -@admin -@dangerous +info +config|get";
+    let set_user = |more: &[&str]| {
+        let words: Vec<&str> = ["ACL", "SETUSER", "crux"].into_iter().chain(rules.split(' ')).chain(more.iter().copied()).collect();
+        assert_eq!(redis.command(&words), "OK");
+    };
+    let user = Some("crux".to_owned());
+    let options = Options { prefix: "mine".to_owned(), username: user, password: Some("secret".to_owned()), ..Options::new(redis.url()) };
+    set_user(&[]);
+    let refused = Redis::open(options.clone()).await.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("&mine:*"), "{refused}");
+    set_user(&["&mine:*"]);
+    let store = open(options).await;
+    done(&store, vec![start(id(1))]).await;
+    assert_rows(&store, id(1), 1).await;
+}

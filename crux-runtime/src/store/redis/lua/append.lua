@@ -64,8 +64,6 @@ if have == 0 then
     end
 end
 redis.call('RPUSH', journal, settled .. ' ' .. token .. ' ' .. ARGV[4])
--- Whoever follows the instance at another node. Nearly free where nobody does.
-redis.call('SPUBLISH', base .. ':live:' .. id, seq)
 
 if settled < seq then
     if not marked then
@@ -105,4 +103,6 @@ end
 if over ~= '' and settled >= seq then
     redis.call('ZADD', base .. ':over', 0, over)
 end
+-- Whoever follows the instance at another node. Nearly free where nobody does; and no reason to fail, for the row is written.
+redis.pcall('SPUBLISH', base .. ':live:' .. id, seq)
 return { 'done' }

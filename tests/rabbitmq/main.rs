@@ -8,6 +8,7 @@ mod kit;
 mod rabbit;
 
 mod events;
+mod nodes;
 mod outage;
 mod queues;
 mod refused;

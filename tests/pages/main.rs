@@ -58,7 +58,8 @@ pages! {
     the_page_of_the_configuration "docs/configuration.md" by_hand 0
     the_page_of_durability "docs/durability.md" by_hand 0
     // Lines of a Redis with a history of its own.
-    the_page_of_the_store_in_redis "docs/redis.md" by_hand 6
+    the_page_of_the_store_in_redis "docs/redis.md" by_hand 7
+    the_page_of_production "docs/production.md" by_hand 0
     the_page_of_services "docs/services.md" by_hand 0
     the_page_of_step_structs "docs/steps.md" by_hand 0
 }

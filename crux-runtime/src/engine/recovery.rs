@@ -30,21 +30,33 @@ pub(super) fn begin(core: &Arc<Core>) {
     tokio::spawn(keep_house(core.clone()));
 }
 
-/// Takes up what an earlier process left; where nodes share the store, also what a node leaves that goes, whenever one does.
+/// Takes up what an earlier process left; where nodes share the store, also what a node leaves that goes, whenever one does. Taking up waits
+/// for a store that is away, and a lease may be lost meanwhile: then shards have to hear of it at once, and it begins again.
 async fn take_up(core: Arc<Core>) {
     let mut membership = core.store.membership();
     let mut known = *membership.borrow_and_update();
-    take_up_now(&core).await;
-    core.recovered.store(true, Ordering::Relaxed);
-    while membership.changed().await.is_ok() && !core.is_closing() {
+    // A store of one process has nobody who would tell.
+    let mut may_change = membership.has_changed().is_ok();
+    let mut is_owed = true;
+    loop {
+        tokio::select! {
+            biased;
+            changed = membership.changed(), if may_change => may_change = changed.is_ok(),
+            () = take_up_now(&core), if is_owed && known.holds => {
+                is_owed = false;
+                core.recovered.store(true, Ordering::Relaxed);
+            }
+            else => return,
+        }
+        if core.is_closing() {
+            return;
+        }
         let now = *membership.borrow_and_update();
         let was_interrupted = now.number != known.number || now.holds != known.holds;
         if was_interrupted {
             hold(&core, now.holds).await;
         }
-        if now.holds && (was_interrupted || now.departures != known.departures) {
-            take_up_now(&core).await;
-        }
+        is_owed |= was_interrupted || now.departures != known.departures;
         known = now;
     }
 }

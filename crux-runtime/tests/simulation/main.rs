@@ -8,6 +8,7 @@
 mod order;
 
 mod audit;
+mod lease;
 mod random;
 mod services;
 mod store;

@@ -7,8 +7,10 @@ use std::time::Duration;
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::{
-    Append, Appended, Error, Filter, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, memory::Memory,
+    Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription, memory::Memory,
 };
+
+use tokio::sync::watch;
 
 use super::random::Random;
 
@@ -28,12 +30,18 @@ pub struct Faulty {
     pub faults: Faults,
     pub random: Arc<Random>,
     pub crashed: Arc<AtomicBool>,
+    /// Questions are not answered while this is set.
+    pub hangs: Arc<AtomicBool>,
+    pub membership: watch::Sender<Membership>,
 }
 
 impl Faulty {
     /// Takes its time, and may fail.
     async fn pass(&self) -> Result<(), Error> {
         tokio::time::sleep(Duration::from_micros(self.random.below(3_000))).await;
+        while self.hangs.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         self.alive()?;
         if self.random.chance(self.faults.before) { Err(Error::Unavailable("simulated: before".into())) } else { Ok(()) }
     }
@@ -95,6 +103,10 @@ impl Store for Faulty {
         undelivered(limit: usize) -> Vec<KeptEvent>;
         define(hash: String, document: String) -> ();
         definition(hash: String) -> Option<String>;
+    }
+
+    fn membership(&self) -> watch::Receiver<Membership> {
+        self.membership.subscribe()
     }
 
     /// Journals are wanted for the audit, so nothing goes.

@@ -22,7 +22,7 @@ use super::random::Random;
 use super::services::{Ledger, Services};
 use super::store::{Faults, Faulty};
 
-static WORKFLOWS: &[Workflow] = &[Workflow {
+pub static WORKFLOWS: &[Workflow] = &[Workflow {
     definition: &order::DEFINITION,
     start: |id, started, now, out| Run::<Order>::start(id, started, now, out).map(|run| Box::new(run) as Box<dyn Instance>),
 }];
@@ -54,6 +54,8 @@ pub fn play_with(seed: u64, faults: Faults) -> Result<(), String> {
             faults: if last { Faults { forgets: faults.forgets, ..Faults::default() } } else { faults },
             random: Arc::new(Random::new(seed, &format!("store {life}"))),
             crashed: crashed.clone(),
+            hangs: Arc::default(),
+            membership: tokio::sync::watch::Sender::default(),
         };
         let services = Services {
             ledger: ledger.clone(),

@@ -1,0 +1,71 @@
+//! The log's file is written ahead of the log. A commit that makes a file longer has the file system write its own journal, too, which
+//! takes several times as long as overwriting what is there. So zeros are put where the log will go, a piece at a time: SQLite takes what
+//! is not sealed with the log's own salt for its end. Once the log has begun anew all of it is overwritten anyway.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rusqlite::Connection;
+
+/// Pages for which there is always room: most groups have fewer.
+const ROOM_PAGES: u64 = 64;
+
+/// Pages for which room is made at a time, so that no commit waits long for it.
+const STEP_PAGES: u64 = 128;
+
+/// Of the file, and of each page in it; see "WAL File Format" in SQLite's documentation.
+const HEADER: u64 = 32;
+const PAGE_HEADER: u64 = 24;
+
+/// The committer's view of the log's file.
+pub(super) struct Ahead {
+    /// `None`: it cannot be written ahead, and commits take longer.
+    file: Option<File>,
+    page_bytes: u64,
+    /// Where it ends, at least.
+    length: u64,
+    /// How long the log is; told by SQLite after each commit.
+    pages: Arc<AtomicI32>,
+}
+
+impl Ahead {
+    /// Of a database that has been read from, so that its log is there.
+    pub fn of(conn: &Connection, pages: Arc<AtomicI32>) -> Self {
+        let opened = || {
+            let page_bytes: u32 = conn.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(io::Error::other)?;
+            let path = format!("{}-wal", conn.path().unwrap_or_default());
+            Ok::<_, io::Error>((File::options().write(true).open(path)?, u64::from(page_bytes) + PAGE_HEADER))
+        };
+        match opened() {
+            Ok((file, page_bytes)) => Self { file: Some(file), page_bytes, length: 0, pages },
+            Err(error) => {
+                tracing::debug!(%error, "the log cannot be written ahead");
+                Self { file: None, page_bytes: 0, length: 0, pages }
+            }
+        }
+    }
+
+    /// Called within a transaction that writes: nobody else, not even a person's tool, makes the log longer meanwhile.
+    pub fn make_room(&mut self) {
+        let used = HEADER + u64::from(self.pages.load(Ordering::Relaxed).unsigned_abs()) * self.page_bytes;
+        if used + ROOM_PAGES * self.page_bytes <= self.length {
+            return;
+        }
+        let Some(file) = &self.file else { return };
+        let grown = || {
+            let length = file.metadata()?.len();
+            let wanted = used + STEP_PAGES * self.page_bytes;
+            let Ok(missing @ 1..) = usize::try_from(wanted.saturating_sub(length)) else { return Ok(length) };
+            file.write_all_at(&vec![0; missing], length)?;
+            Ok::<_, io::Error>(wanted)
+        };
+        match grown() {
+            Ok(length) => self.length = length,
+            // The disk is full: the commit itself finds out whether there is room for it.
+            Err(error) => tracing::debug!(%error, "the log could not be written ahead"),
+        }
+    }
+}

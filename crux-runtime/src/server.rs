@@ -184,7 +184,6 @@ fn redis_options(config: &Config, about: About) -> redis::Options {
         prefix: redis.prefix,
         timeout: redis.timeout.0,
         lease: redis.lease.0,
-        alone: false,
         about,
         require_durable: config.store.require_durable,
         wait_replicas: config.store.wait_replicas,

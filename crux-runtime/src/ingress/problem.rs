@@ -225,9 +225,7 @@ impl From<store::Error> for Problem {
             store::Error::Unavailable(_) => (Kind::StoreUnavailable, Some(1)),
             store::Error::Broken(_) => (Kind::StoreFailed, None),
             // Said when a store is opened, before there is anybody to answer.
-            store::Error::InUse { .. } | store::Error::NotAlone { .. } | store::Error::NotDurable { .. } | store::Error::Newer { .. } => {
-                (Kind::StoreFailed, None)
-            }
+            store::Error::InUse { .. } | store::Error::NotDurable { .. } | store::Error::Newer { .. } => (Kind::StoreFailed, None),
         };
         Self { retry_after_s, ..Self::new(kind, error.to_string()) }
     }

@@ -59,8 +59,6 @@ pub struct Options {
     pub timeout: Duration,
     /// How long a node that says nothing is taken for alive.
     pub lease: Duration,
-    /// Refuse to work beside another node.
-    pub alone: bool,
     /// What this node says of itself to the others.
     pub about: About,
     /// An error, not only a warning, if the server is set so that answers may be lost beyond the usual.
@@ -78,7 +76,6 @@ impl Options {
             prefix: "crux".to_owned(),
             timeout: Duration::from_secs(5),
             lease: Duration::from_secs(10),
-            alone: false,
             about: About::default(),
             require_durable: false,
             wait_replicas: 0,
@@ -90,8 +87,7 @@ impl Options {
 pub struct Redis {
     shared: Arc<Shared>,
     renewing: JoinHandle<()>,
-    /// `None`: it works alone.
-    peers: Option<Arc<Neighbours>>,
+    peers: Arc<Neighbours>,
 }
 
 struct Shared {
@@ -107,7 +103,7 @@ struct Shared {
 impl Redis {
     /// Connects, checks format and settings, and joins the nodes.
     pub async fn open(options: Options) -> Result<Self, Error> {
-        let Options { urls, username, password, prefix, timeout, lease, alone, about, require_durable, wait_replicas } = options;
+        let Options { urls, username, password, prefix, timeout, lease, about, require_durable, wait_replicas } = options;
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             return Err(Error::Broken(format!(
                 "`redis.prefix` is `{prefix}`: it begins every key, so that it is not empty and has no braces"
@@ -120,16 +116,14 @@ impl Redis {
         let keys = Keys::new(&prefix);
         check_format(&link, &keys, &place).await?;
         say_durability(Durability::look(&link).await, &place, require_durable)?;
-        if !alone {
-            check_channels(&link, &keys).await?;
-        }
-        let node = Node::join(&link, &keys, about, lease, alone, &place).await?;
+        check_channels(&link, &keys).await?;
+        let node = Node::join(&link, &keys, about, lease).await?;
         info!(place, cluster = link.is_cluster(), node = node.number()?, "the store is open");
         let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);
         let shared = Arc::new(Shared { link, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX) });
         shared.measure().await;
         let renewing = tokio::spawn(node::keep_lease(shared.clone()));
-        let peers = (!alone).then(|| Neighbours::begin(shared.clone(), address));
+        let peers = Neighbours::begin(shared.clone(), address);
         Ok(Self { shared, renewing, peers })
     }
 
@@ -155,9 +149,7 @@ impl Drop for Redis {
     /// Without a farewell: the others notice when the lease is over.
     fn drop(&mut self) {
         self.renewing.abort();
-        if let Some(peers) = &self.peers {
-            peers.end();
-        }
+        self.peers.end();
     }
 }
 
@@ -232,7 +224,7 @@ impl Store for Redis {
     }
 
     fn peers(&self) -> Option<Arc<dyn Peers>> {
-        self.peers.clone().map(|peers| peers as Arc<dyn Peers>)
+        Some(self.peers.clone())
     }
 
     fn membership(&self) -> watch::Receiver<Membership> {
@@ -294,9 +286,7 @@ impl Store for Redis {
             return Box::pin(async { Err(closed()) });
         }
         self.renewing.abort();
-        if let Some(peers) = &self.peers {
-            peers.end();
-        }
+        self.peers.end();
         self.write(move |shared| async move { shared.node.leave(&shared.link, &shared.keys).await })
     }
 }

@@ -41,18 +41,12 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Takes a number. With `alone` it waits until no other node lives, and gives up when one renews its lease.
-    pub async fn join(link: &Link, keys: &Keys, about: About, lease: Duration, alone: bool, place: &str) -> Result<Self, Error> {
+    /// Takes a number.
+    pub async fn join(link: &Link, keys: &Keys, about: About, lease: Duration) -> Result<Self, Error> {
         let (membership, _) = watch::channel(Membership::default());
         let node = Self { number: AtomicU64::new(0), known: Mutex::default(), about: Mutex::new(about), membership, lease };
         let first = node.renew(link, keys).await?;
-        if !alone {
-            bury(link, keys, &first).await?;
-        }
-        if alone && let Err(error) = node.wait_for_others(link, keys, first, place).await {
-            node.leave(link, keys).await?;
-            return Err(error);
-        }
+        bury(link, keys, &first).await?;
         Ok(node)
     }
 
@@ -136,22 +130,6 @@ impl Node {
         let was_held = self.membership.send_if_modified(|membership| std::mem::take(&mut membership.holds));
         if was_held {
             warn!(node = self.number.load(Ordering::SeqCst), "the lease cannot be renewed: this node stops what it does before it ends");
-        }
-    }
-
-    async fn wait_for_others(&self, link: &Link, keys: &Keys, first: Seen, place: &str) -> Result<(), Error> {
-        let mut seen = first;
-        let until = Instant::now() + self.lease + self.lease / 5;
-        let before: Vec<u64> = seen.others().map(|(number, _)| number).collect();
-        loop {
-            bury(link, keys, &seen).await?;
-            seen = self.renew(link, keys).await?;
-            // One that is still there when its lease must have been over has renewed it; one that came later is itself told to go.
-            let Some((_, about)) = seen.others().find(|(number, _)| before.contains(number)) else { return Ok(()) };
-            if Instant::now() > until {
-                return Err(Error::NotAlone { other: Process::read(about).to_string(), place: place.to_owned() });
-            }
-            sleep(Duration::from_millis(100).min(self.lease / 10)).await;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crux_runtime::machine::Time;
 use crux_runtime::store::redis::{Options, Redis};
-use crux_runtime::store::{Append, Appended, Error, Membership, Settled, Store};
+use crux_runtime::store::{Appended, Error, Membership, Settled, Store};
 use tokio::sync::watch;
 
 use super::{eventually, open, options, shared};
@@ -123,18 +123,6 @@ async fn a_node_says_that_it_cannot_renew_before_its_lease_is_over() {
     holds(&mut membership, true).await;
     done(&store, vec![next(id(1), 2)]).await;
     assert_rows(&store, id(1), 2).await;
-}
-
-#[tokio::test]
-async fn one_that_wants_to_be_alone_is_refused_beside_a_living_one_and_not_beside_a_dead_one() {
-    let options = Options { alone: true, ..quick() };
-    let first = open(options.clone()).await;
-    let Err(Error::NotAlone { other, .. }) = Redis::open(options.clone()).await else { panic!("both are alone") };
-    assert!(other.contains(&format!("process {}", std::process::id())), "{other}");
-    done(&first, vec![Append { settled: 1, ..start(id(1)) }]).await;
-    drop(first);
-    let second = open(options).await;
-    assert_rows(&second, id(1), 1).await;
 }
 
 #[tokio::test]

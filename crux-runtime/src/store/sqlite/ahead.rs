@@ -69,3 +69,38 @@ impl Ahead {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    #[test]
+    fn what_a_crash_leaves_of_a_log_that_was_written_ahead_is_read_in_full() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, left) = (folder.path().join("crux.db"), folder.path().join("left.db"));
+        let wal = |path: &std::path::Path| format!("{}-wal", path.display());
+        let conn = schema::open_writer(&path).expect("a database");
+        let pages = Arc::new(AtomicI32::new(0));
+        let mut ahead = Ahead::of(&conn, pages.clone());
+        let hook = move |_: &mut rusqlite::hooks::Wal, count| {
+            pages.store(count, Ordering::Relaxed);
+            Ok(())
+        };
+        conn.wal_hook(Some(hook)).expect("watched");
+        for n in 0..300_i32 {
+            conn.execute_batch("BEGIN IMMEDIATE").expect("begun");
+            conn.execute("INSERT INTO definition VALUES(?1, ?2)", (n.to_string(), "x".repeat(3_000))).expect("a row");
+            ahead.make_room();
+            let length = std::fs::metadata(wal(&path)).expect("the log").len();
+            conn.execute_batch("COMMIT").expect("committed");
+            assert_eq!(std::fs::metadata(wal(&path)).expect("the log").len(), length, "commit {n} made the log's file longer");
+        }
+        std::fs::copy(&path, &left).expect("the database as a crash leaves it");
+        std::fs::copy(wal(&path), wal(&left)).expect("its log");
+        let conn = schema::open_writer(&left).expect("what was left");
+        let count: i32 = conn.query_row("SELECT count(*) FROM definition", [], |row| row.get(0)).expect("an answer");
+        let whole: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("an answer");
+        assert_eq!((count, whole.as_str()), (300, "ok"));
+    }
+}

@@ -17,8 +17,8 @@ use super::OnFatal;
 use super::error::{broken, is_fatal};
 use crate::store::Error;
 
-/// A checkpoint begins every so many pages.
-const STEP_PAGES: i32 = 2_000;
+/// A checkpoint begins every so many pages: few, because copying takes a core and the disk from what waits for a commit.
+const STEP_PAGES: i32 = 500;
 
 /// From this length on the log is made to begin anew.
 const LONG_PAGES: i32 = 16_000;
@@ -84,6 +84,9 @@ impl Drop for Passage<'_> {
 
 /// The committer's end: tells how long the log is.
 pub(super) struct Nudge {
+    /// How long the log is.
+    pages: Arc<AtomicI32>,
+    /// When the checkpointer was last told.
     seen_pages: AtomicI32,
     wake: SyncSender<()>,
 }
@@ -91,6 +94,7 @@ pub(super) struct Nudge {
 impl Nudge {
     /// Called after each commit.
     pub fn log_has(&self, pages: i32) {
+        self.pages.store(pages, Ordering::Relaxed);
         let seen = self.seen_pages.load(Ordering::Relaxed);
         // A log that is shorter than before has begun anew.
         if pages < seen || pages - seen >= STEP_PAGES {
@@ -104,14 +108,20 @@ impl Nudge {
 }
 
 /// Runs until the [`Nudge`] is dropped.
-pub(super) fn start(conn: Connection, database: Arc<File>, gate: Arc<Gate>, on_fatal: OnFatal) -> Result<(Nudge, JoinHandle<()>), Error> {
+pub(super) fn start(
+    conn: Connection,
+    database: Arc<File>,
+    gate: Arc<Gate>,
+    pages: Arc<AtomicI32>,
+    on_fatal: OnFatal,
+) -> Result<(Nudge, JoinHandle<()>), Error> {
     let (wake, woken) = sync_channel(1);
     let run = move || run(&conn, &database, &gate, &woken, &on_fatal);
     let thread = thread::Builder::new()
         .name("crux-checkpoint".to_owned())
         .spawn(run)
         .map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?;
-    Ok((Nudge { seen_pages: AtomicI32::new(0), wake }, thread))
+    Ok((Nudge { pages, seen_pages: AtomicI32::new(0), wake }, thread))
 }
 
 fn run(conn: &Connection, database: &File, gate: &Gate, woken: &Receiver<()>, on_fatal: &OnFatal) {

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use std::time::Instant;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, MAIN_DB};
 
+use super::ahead::Ahead;
 use super::append::Appender;
 use super::checkpoint::Gate;
 use super::error::{before_commit, broken, closed, is_fatal, is_full};
@@ -43,11 +45,12 @@ impl Committer {
             Ok(database) => database,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        let checkpoints = match start_checkpoints(&mut conn, database.clone(), &gate, &on_fatal) {
+        let pages = Arc::new(AtomicI32::new(0));
+        let checkpoints = match start_checkpoints(&mut conn, database.clone(), &gate, pages.clone(), &on_fatal) {
             Ok(thread) => thread,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        let last = match Groups::new(&conn, heads, space, on_fatal, &gate) {
+        let last = match Groups::new(&conn, heads, space, on_fatal, &gate, pages) {
             Err(error) => return drop(ready.send(Err(error))),
             Ok(mut groups) => {
                 // Whoever opens the store waits for this; if he has gone, the queue is closed as well.
@@ -85,10 +88,16 @@ fn open_database(conn: &Connection) -> Result<Arc<File>, Error> {
     File::options().read(true).write(true).open(path).map(Arc::new).map_err(|error| Error::Broken(format!("cannot open {path}: {error}")))
 }
 
-fn start_checkpoints(conn: &mut Connection, database: Arc<File>, gate: &Arc<Gate>, on_fatal: &OnFatal) -> Result<JoinHandle<()>, Error> {
+fn start_checkpoints(
+    conn: &mut Connection,
+    database: Arc<File>,
+    gate: &Arc<Gate>,
+    pages: Arc<AtomicI32>,
+    on_fatal: &OnFatal,
+) -> Result<JoinHandle<()>, Error> {
     let path = conn.path().unwrap_or_default().to_owned();
     let own = schema::open_checkpointer(path.as_ref())?;
-    let (nudge, thread) = checkpoint::start(own, database, gate.clone(), on_fatal.clone())?;
+    let (nudge, thread) = checkpoint::start(own, database, gate.clone(), pages, on_fatal.clone())?;
     let hook = move |_: &mut rusqlite::hooks::Wal, pages| {
         nudge.log_has(pages);
         Ok(())
@@ -101,6 +110,7 @@ type Last = (Vec<JoinHandle<()>>, Option<Reply<()>>, Result<(), Error>);
 
 struct Groups<'c> {
     conn: &'c Connection,
+    ahead: Ahead,
     appender: Appender<'c>,
     records: Records<'c>,
     tail: Tail,
@@ -113,11 +123,19 @@ struct Groups<'c> {
 }
 
 impl<'c> Groups<'c> {
-    fn new(conn: &'c Connection, heads: Arc<Heads>, space: Space, on_fatal: OnFatal, gate: &'c Gate) -> Result<Self, Error> {
+    fn new(
+        conn: &'c Connection,
+        heads: Arc<Heads>,
+        space: Space,
+        on_fatal: OnFatal,
+        gate: &'c Gate,
+        pages: Arc<AtomicI32>,
+    ) -> Result<Self, Error> {
         let (tail, next_row) = restart::read_tail(conn, &heads, Instant::now())?;
         let prepared = Appender::new(conn, next_row).and_then(|appender| Ok((appender, Records::new(conn)?)));
         let (appender, records) = prepared.map_err(|error| before_commit(&error))?;
-        Ok(Self { conn, appender, records, tail, heads, space, on_fatal, gate, broken: None })
+        let ahead = Ahead::of(conn, pages);
+        Ok(Self { conn, ahead, appender, records, tail, heads, space, on_fatal, gate, broken: None })
     }
 
     fn run(&mut self, jobs: &Receiver<Job>) -> Last {
@@ -217,6 +235,7 @@ impl<'c> Groups<'c> {
             }
         }
         self.appender.flush()?;
+        self.ahead.make_room();
         Ok(lazy)
     }
 

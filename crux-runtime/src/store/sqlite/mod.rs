@@ -3,6 +3,7 @@
 //!
 //! Start reading at [`schema`], then [`append`]. No SQL is written outside this folder.
 
+mod ahead;
 mod append;
 mod chain;
 mod change;

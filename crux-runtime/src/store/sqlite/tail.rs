@@ -11,8 +11,11 @@ use crate::id::InstanceId;
 /// Rows that a restart may have to read.
 const TAIL_ROWS: usize = 65_536;
 
-/// Written at once, in the transaction of a group.
-const CHUNK: usize = 1_024;
+/// Rows that leave the tail at once: more than one group adds, so that the tail does not grow under load.
+const TAIL_CHUNK: usize = 2_048;
+
+/// Instances written at once, in the transaction of a group, which waits for them.
+const CHUNK: usize = 256;
 
 /// Of instances that have ended or come to rest. What is younger than the first is left alone, for an event may set the instance going
 /// again; the second says how far records may be behind, as a person sees them who looks into the file. Waiting a little longer makes
@@ -110,7 +113,7 @@ impl Tail {
 
     /// What has to be written now.
     pub fn due(&self, now: Instant, heads: &Heads) -> Lazy {
-        let rows = if self.rows.len() >= TAIL_ROWS + CHUNK { CHUNK } else { 0 };
+        let rows = if self.rows.len() >= TAIL_ROWS + TAIL_CHUNK { TAIL_CHUNK } else { 0 };
         self.take(rows, self.resting.due(now), self.moving.due(now), heads)
     }
 

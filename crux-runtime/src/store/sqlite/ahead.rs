@@ -16,6 +16,8 @@ const ROOM_PAGES: u64 = 64;
 /// Pages for which room is made at a time, so that no commit waits long for it.
 const STEP_PAGES: u64 = 128;
 
+const PIECE: usize = 4_096;
+
 /// Of the file, and of each page in it; see "WAL File Format" in SQLite's documentation.
 const HEADER: u64 = 32;
 const PAGE_HEADER: u64 = 24;
@@ -56,11 +58,15 @@ impl Ahead {
         }
         let Some(file) = &self.file else { return };
         let grown = || {
-            let length = file.metadata()?.len();
+            let mut length = file.metadata()?.len();
             let wanted = used + STEP_PAGES * self.page_bytes;
-            let Ok(missing @ 1..) = usize::try_from(wanted.saturating_sub(length)) else { return Ok(length) };
-            file.write_all_at(&vec![0; missing], length)?;
-            Ok::<_, io::Error>(wanted)
+            // In small pieces: where the system keeps a large one together in memory, it counts all of it as written for each page of
+            // the log that comes into it.
+            while length < wanted {
+                file.write_all_at(&[0; PIECE], length)?;
+                length += PIECE as u64;
+            }
+            Ok::<_, io::Error>(length)
         };
         match grown() {
             Ok(length) => self.length = length,

@@ -15,8 +15,9 @@ use tracing::{info, warn};
 
 use crate::app::App;
 use crate::bus::Bus;
+use crate::bus::broker::Broker;
 use crate::bus::local::{self, Local};
-use crate::bus::rabbitmq::{self, RabbitMq};
+use crate::bus::rabbitmq;
 use crate::clock::Clock;
 use crate::config::{BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
@@ -79,12 +80,12 @@ impl Server {
         let workers = WorkerManager::new(&app.steps, &config.workers)?;
         let options = engine_options(config);
         let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
-        let (bus, rabbitmq) = open_bus(&app, config, &services).await?;
+        let (bus, broker) = open_bus(&app, config, &services).await?;
         let store = open_store(config, about(&app, address)).await?;
         let shapes = shapes::Shapes::new(&app);
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
-        if let Some(rabbitmq) = rabbitmq {
-            rabbitmq.consume(Arc::new(BrokerDoor::new(engine.clone())));
+        if let Some(broker) = broker {
+            broker.consume(Arc::new(BrokerDoor::new(engine.clone())));
         }
         if config.redis.is_some() && config.store.kind != StoreKind::Redis {
             warn!("`redis` is set, and `store.kind` is not `redis`: it is not used");
@@ -190,8 +191,8 @@ fn redis_options(config: &Config, about: About) -> redis::Options {
     }
 }
 
-/// The bus, and the one over RabbitMQ once more if it is that: it also brings messages.
-async fn open_bus(app: &App, config: &Config, services: &Arc<Local>) -> Result<(Arc<dyn Bus>, Option<Arc<RabbitMq>>), Error> {
+/// The bus, and once more if it is one over a broker: it also brings messages.
+async fn open_bus(app: &App, config: &Config, services: &Arc<Local>) -> Result<(Arc<dyn Bus>, Option<Arc<Broker>>), Error> {
     match config.bus {
         BusKind::Local => {
             services.warn_of_unserved(app);
@@ -202,8 +203,8 @@ async fn open_bus(app: &App, config: &Config, services: &Arc<Local>) -> Result<(
         }
         BusKind::Rabbitmq => {
             let options = config.rabbitmq.clone().unwrap_or_default().options();
-            let rabbitmq = Arc::new(RabbitMq::open(app, options, services.clone()).await?);
-            Ok((rabbitmq.clone(), Some(rabbitmq)))
+            let broker = Arc::new(rabbitmq::open(app, options, services.clone()).await?);
+            Ok((broker.clone(), Some(broker)))
         }
     }
 }

@@ -1,15 +1,21 @@
 //! The bus: how tasks reach services and how hooks and emitted events leave. It knows tasks and messages, not the engine.
 //!
 //! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by `answer`, and messages are posted to
-//! those that listen (`listeners`, `pattern`). [`rabbitmq`] publishes to a broker and consumes what comes back.
+//! those that listen (`listeners`, `pattern`). [`broker`] is what all brokers have in common, beside it `letter` (what is published),
+//! `keys`, `state` and `backoff`; [`rabbitmq`] is one of them.
 
 pub(crate) mod answer;
+mod backoff;
 mod body;
+pub mod broker;
+pub(crate) mod keys;
+mod letter;
 mod listeners;
 pub mod local;
 mod pattern;
 mod push;
 pub mod rabbitmq;
+mod state;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

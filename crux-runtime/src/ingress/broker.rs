@@ -8,7 +8,7 @@ use super::json;
 use super::problem::Problem;
 use super::requests::{CompletionBody, ProgressBody};
 use super::rest::door;
-use crate::bus::rabbitmq::topology::{COMPLETED, HEARTBEAT, STARTED};
+use crate::bus::keys::{COMPLETED, HEARTBEAT, STARTED};
 use crate::bus::{Door, Incoming, Taken};
 use crate::engine::Engine;
 use crate::engine::api::{Completion, Error, IncomingEvent, ProgressKind};

@@ -13,8 +13,6 @@ use super::Options;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds after which a silent peer is asked whether it lives; it is given up after twice that.
 const HEARTBEAT: u16 = 15;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Why there is no connection, or there is one no more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,32 +79,6 @@ pub(super) fn text(error: &lapin::Error) -> String {
     }
 }
 
-/// The pauses between tries.
-pub(super) struct Backoff {
-    next: Duration,
-}
-
-impl Backoff {
-    pub(super) fn new() -> Self {
-        Self { next: FIRST_PAUSE }
-    }
-
-    /// There was a connection: the next pause is short again.
-    pub(super) fn reset(&mut self) {
-        self.next = FIRST_PAUSE;
-    }
-
-    /// Between half of the pause and all of it, so that nodes which lost the broker together do not come back together.
-    pub(super) fn pause(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(LONGEST_PAUSE);
-        let mut random = [0; 1];
-        // Without randomness the pause is the whole one.
-        let part = getrandom::fill(&mut random).map_or(u8::MAX, |()| random[0]);
-        whole / 2 + whole / 2 * u32::from(part) / 255
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,15 +97,5 @@ mod tests {
             let error = address(url).unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
         }
-    }
-
-    #[test]
-    fn pauses_double_up_to_a_limit_and_vary() {
-        let mut backoff = Backoff::new();
-        let pauses: Vec<Duration> = (0..12).map(|_| backoff.pause()).collect();
-        assert!(pauses[0] >= FIRST_PAUSE / 2 && pauses[0] <= FIRST_PAUSE, "{pauses:?}");
-        assert!(pauses[11] >= LONGEST_PAUSE / 2 && pauses[11] <= LONGEST_PAUSE, "{pauses:?}");
-        backoff.reset();
-        assert!(backoff.pause() <= FIRST_PAUSE);
     }
 }

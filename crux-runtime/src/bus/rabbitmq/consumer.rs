@@ -7,28 +7,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, warn};
+use tracing::warn;
 
+use super::Options;
 use super::acks::Acks;
-use super::connection::{self, Backoff, Problem, problem};
-use super::letter::Post;
-use super::state::{Link, State};
+use super::connection::{self, Problem, problem};
+use super::letter::Dead;
 use super::topology::Topology;
-use super::{Options, stopped};
-use crate::bus::{Door, Incoming, Published, Taken};
+use crate::bus::backoff::Backoff;
+use crate::bus::broker::{self, Fate, PAUSE, bring, stopped};
+use crate::bus::state::{Link, State};
+use crate::bus::{Door, Incoming, Published};
 
 /// Acknowledgements wait for company at most so long.
 const ACK_EVERY: Duration = Duration::from_millis(5);
 /// After so many of these, also those behind a gap are acknowledged.
 const SINGLE_EVERY: u32 = 40;
-/// Before a message is offered again that the door could not take.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Reasons are cut here, so that they fit into a header with everything else.
 const MAX_REASON: usize = 2048;
 
@@ -38,20 +39,26 @@ pub(super) struct Consumer {
     pub(super) options: Arc<Options>,
     pub(super) topology: Arc<Topology>,
     pub(super) state: Arc<State>,
-    pub(super) door: Arc<dyn Door>,
-    /// For what is refused.
-    pub(super) post: mpsc::Sender<Post>,
+    /// For what is refused, to the publisher.
+    pub(super) refused: mpsc::Sender<Dead>,
     pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl broker::Consume for Consumer {
+    fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()> {
+        let consumer = self.clone();
+        Box::pin(async move { consumer.run(&*door).await })
+    }
 }
 
 impl Consumer {
     /// Runs until told to stop.
-    pub(super) async fn run(self) {
+    async fn run(self, door: &dyn Door) {
         let mut backoff = Backoff::new();
         let mut stopping = self.stopping.clone();
         loop {
             let lost = match connection::connect(&self.options, "consumer").await {
-                Ok(connection) => match self.session(&connection, &mut backoff).await {
+                Ok(connection) => match self.session(&connection, door, &mut backoff).await {
                     Ok(()) => return,
                     Err(lost) => lost,
                 },
@@ -66,12 +73,12 @@ impl Consumer {
     }
 
     /// Consumes on this connection until it is lost, or until the process stops.
-    async fn session(&self, connection: &Connection, backoff: &mut Backoff) -> Result<(), Problem> {
+    async fn session(&self, connection: &Connection, door: &dyn Door, backoff: &mut Backoff) -> Result<(), Problem> {
         let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
         self.topology.declare(&channel).await?;
-        let mut queues = vec![self.subscribe(connection, self.topology.completions()).await?];
+        let mut queues = vec![self.subscribe(connection, door, self.topology.completions()).await?];
         if let Some(events) = self.topology.events() {
-            queues.push(self.subscribe(connection, events).await?);
+            queues.push(self.subscribe(connection, door, events).await?);
         }
         self.state.set_consuming(Link::Up);
         backoff.reset();
@@ -80,7 +87,7 @@ impl Consumer {
     }
 
     /// A queue on a channel of its own, so that its acknowledgements are its own.
-    async fn subscribe<'a>(&'a self, connection: &Connection, queue: &'a str) -> Result<Subscription<'a>, Problem> {
+    async fn subscribe<'a>(&'a self, connection: &Connection, door: &'a dyn Door, queue: &'a str) -> Result<Subscription<'a>, Problem> {
         let open = async {
             let channel = connection.create_channel().await?;
             channel.basic_qos(self.options.prefetch, BasicQosOptions { global: false }).await?;
@@ -89,11 +96,11 @@ impl Consumer {
             Ok((channel, deliveries))
         };
         let (channel, deliveries) = open.await.map_err(|error| problem(&error))?;
-        Ok(Subscription { consumer: self, queue, channel, deliveries, acks: Acks::new() })
+        Ok(Subscription { consumer: self, door, queue, channel, deliveries, acks: Acks::new() })
     }
 
     /// The delivery's tag once it needs no more attention; `None`: the process stops, and the broker gives it to another.
-    async fn take(&self, queue: &str, delivery: Delivery) -> Option<u64> {
+    async fn take(&self, door: &dyn Door, queue: &str, delivery: Delivery) -> Option<u64> {
         let tag = delivery.delivery_tag;
         self.state.consumed.fetch_add(1, Ordering::Relaxed);
         self.state.redelivered.fetch_add(u64::from(delivery.redelivered), Ordering::Relaxed);
@@ -103,16 +110,10 @@ impl Consumer {
             traceparent: header(&delivery.properties, "traceparent"),
             body: delivery.data.into(),
         };
-        let reason = loop {
-            match self.door.take(&incoming).await {
-                Taken::Done => return Some(tag),
-                Taken::Refused(reason) => break reason,
-                Taken::Closing => return None,
-                Taken::Later(reason) => {
-                    debug!(routing_key = incoming.routing_key, reason, "a message has to wait");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
+        let reason = match bring(door, &incoming).await {
+            Fate::Done => return Some(tag),
+            Fate::Refused(reason) => reason,
+            Fate::Closing => return None,
         };
         warn!(queue, routing_key = incoming.routing_key, reason, "a message is refused and put aside");
         self.bury(queue, incoming, delivery.properties, &reason).await?;
@@ -135,7 +136,7 @@ impl Consumer {
                 let _ = told.send(published);
             });
             let body: Bytes = incoming.body.clone();
-            self.post.send(Post::Dead { body, properties: Box::new(properties.clone()), done }).await.ok()?;
+            self.refused.send(Dead { body, properties: Box::new(properties.clone()), done }).await.ok()?;
             match published.await.ok()? {
                 Published::Done => return Some(()),
                 Published::Failed(reason) => {
@@ -150,6 +151,7 @@ impl Consumer {
 /// One queue's deliveries.
 struct Subscription<'a> {
     consumer: &'a Consumer,
+    door: &'a dyn Door,
     queue: &'a str,
     channel: Channel,
     deliveries: lapin::Consumer,
@@ -158,7 +160,7 @@ struct Subscription<'a> {
 
 impl Subscription<'_> {
     async fn run(mut self) -> Result<(), Problem> {
-        let consumer = self.consumer;
+        let (consumer, door) = (self.consumer, self.door);
         let mut stopping = consumer.stopping.clone();
         let mut in_hand = FuturesUnordered::new();
         let mut tick = tokio::time::interval(ACK_EVERY);
@@ -176,7 +178,7 @@ impl Subscription<'_> {
                     }
                 }
                 delivery = self.deliveries.next() => match delivery {
-                    Some(Ok(delivery)) => in_hand.push(consumer.take(self.queue, delivery)),
+                    Some(Ok(delivery)) => in_hand.push(consumer.take(door, self.queue, delivery)),
                     Some(Err(error)) => return Err(problem(&error)),
                     None => return Err(Problem::Lost(format!("RabbitMQ has ended the consumption of {}: was the queue deleted?", self.queue))),
                 },

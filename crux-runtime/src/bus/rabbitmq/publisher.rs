@@ -13,12 +13,15 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Connection, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connection::{self, Backoff, Problem, problem};
-use super::letter::{Letter, Post, To};
+use super::Options;
+use super::connection::{self, Problem, problem};
+use super::letter::{Dead, Letter, To};
 use super::returns::{Fate, Returns};
-use super::state::{Link, State};
 use super::topology::Topology;
-use super::{Options, stopped};
+use crate::bus::backoff::Backoff;
+use crate::bus::broker::stopped;
+use crate::bus::letter::{self, Post};
+use crate::bus::state::{Link, State};
 
 /// Bytes under way beyond which nothing more is taken.
 const MAX_BYTES: usize = 64 << 20;
@@ -30,6 +33,8 @@ pub(super) struct Publisher {
     pub(super) topology: Arc<Topology>,
     pub(super) state: Arc<State>,
     pub(super) inbox: mpsc::Receiver<Post>,
+    /// What the consumer puts aside.
+    pub(super) refused: mpsc::Receiver<Dead>,
     pub(super) stopping: watch::Receiver<bool>,
     /// Under way when a connection was lost, in their order.
     again: VecDeque<Letter>,
@@ -46,10 +51,10 @@ impl Publisher {
         options: Arc<Options>,
         topology: Arc<Topology>,
         state: Arc<State>,
-        inbox: mpsc::Receiver<Post>,
+        (inbox, refused): (mpsc::Receiver<Post>, mpsc::Receiver<Dead>),
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { options, topology, state, inbox, stopping, again: VecDeque::new(), alone: 0, resting: FuturesUnordered::new() }
+        Self { options, topology, state, inbox, refused, stopping, again: VecDeque::new(), alone: 0, resting: FuturesUnordered::new() }
     }
 
     /// Runs until told to stop; `first` hears how the first try to connect went.
@@ -131,7 +136,7 @@ impl Publisher {
     }
 
     fn is_idle(&self) -> bool {
-        self.again.is_empty() && self.resting.is_empty() && self.inbox.is_empty()
+        self.again.is_empty() && self.resting.is_empty() && self.inbox.is_empty() && self.refused.is_empty()
     }
 }
 
@@ -179,10 +184,11 @@ impl Session<'_> {
                     }
                 }
                 Some(post) = self.publisher.inbox.recv(), if has_room => {
-                    if let Some(letter) = Letter::new(post).await {
-                        self.publish(letter);
+                    if let Some(letter) = letter::Letter::new(post).await {
+                        self.publish(letter.into());
                     }
                 }
+                Some(dead) = self.publisher.refused.recv(), if has_room => self.publish(dead.into()),
                 Some(letter) = self.publisher.resting.next(), if has_room => self.publish(letter),
                 event = events.next() => self.heard(event)?,
                 () = stopped(&mut stopping), if !is_stopping => {}

@@ -11,12 +11,8 @@ use serde::Serialize;
 use super::Options;
 use super::connection::{Problem, problem};
 use crate::app::App;
-use crate::machine::{Kind, Runs, TriggerSource};
-
-/// What services report, under the keys of the reference.
-pub const COMPLETED: &str = "step.completed";
-pub const STARTED: &str = "step.started";
-pub const HEARTBEAT: &str = "step.heartbeat";
+use crate::bus::keys::{COMPLETED, HEARTBEAT, STARTED, consumed_events};
+use crate::machine::Runs;
 
 /// Messages that could not be understood; the oldest go when there are more.
 const MAX_DEAD: i64 = 100_000;
@@ -151,22 +147,6 @@ impl Topology {
         }
         Ok(())
     }
-}
-
-/// Events that start an instance or wake one, in any version that still runs.
-fn consumed_events(app: &App) -> BTreeSet<&'static str> {
-    let mut names = BTreeSet::new();
-    for definition in app.workflows.iter().map(|workflow| workflow.definition) {
-        names.extend(definition.nodes.iter().filter_map(|node| match node.kind {
-            Kind::Wait { event } => Some(event),
-            _ => None,
-        }));
-        names.extend(definition.triggers.iter().filter_map(|trigger| match trigger.source {
-            TriggerSource::Event { name } if !definition.retired => Some(name),
-            _ => None,
-        }));
-    }
-    names
 }
 
 /// The broker's words hold the argument and both its values.

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
-use crate::bus::{Figure, FigureKind};
+use super::{Figure, FigureKind};
 
 /// One of the two connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Link {
+pub(in crate::bus) enum Link {
     /// Why it is not there.
     Down(String),
     Up,
@@ -18,28 +18,32 @@ pub(super) enum Link {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(in crate::bus) struct State {
+    /// Its name, for people.
+    pub(in crate::bus) broker: &'static str,
     publishing: Mutex<Link>,
     consuming: Mutex<Link>,
     /// Published and not confirmed.
-    pub(super) unconfirmed: AtomicUsize,
-    /// Messages that some queue has.
-    pub(super) published: AtomicU64,
-    /// Messages that a queue did not take.
-    pub(super) refused: AtomicU64,
-    /// Tasks without a queue, by the routing key.
-    pub(super) no_queue: Vec<(&'static str, AtomicU64)>,
-    pub(super) connections: AtomicU64,
-    pub(super) consumed: AtomicU64,
+    pub(in crate::bus) unconfirmed: AtomicUsize,
+    /// Messages that the broker has for somebody.
+    pub(in crate::bus) published: AtomicU64,
+    /// Messages that the broker did not take.
+    pub(in crate::bus) refused: AtomicU64,
+    /// Tasks for which nobody listens, by the routing key.
+    pub(in crate::bus) no_queue: Vec<(&'static str, AtomicU64)>,
+    pub(in crate::bus) connections: AtomicU64,
+    pub(in crate::bus) consumed: AtomicU64,
     /// Deliveries that the broker made before.
-    pub(super) redelivered: AtomicU64,
-    pub(super) dead: AtomicU64,
+    pub(in crate::bus) redelivered: AtomicU64,
+    pub(in crate::bus) dead: AtomicU64,
 }
 
 impl State {
-    pub(super) fn new(keys: Vec<&'static str>) -> Self {
-        let down = || Mutex::new(Link::Down("not connected to RabbitMQ yet".to_owned()));
+    /// `keys`: the routing keys of tasks for services.
+    pub(in crate::bus) fn new(broker: &'static str, keys: Vec<&'static str>) -> Self {
+        let down = || Mutex::new(Link::Down(format!("not connected to {broker} yet")));
         Self {
+            broker,
             publishing: down(),
             consuming: down(),
             unconfirmed: AtomicUsize::new(0),
@@ -53,15 +57,15 @@ impl State {
         }
     }
 
-    pub(super) fn publishing(&self) -> Link {
+    pub(in crate::bus) fn publishing(&self) -> Link {
         lock(&self.publishing).clone()
     }
 
-    pub(super) fn set_publishing(&self, link: Link) {
+    pub(in crate::bus) fn set_publishing(&self, link: Link) {
         self.set(&self.publishing, "publishing", link);
     }
 
-    pub(super) fn set_consuming(&self, link: Link) {
+    pub(in crate::bus) fn set_consuming(&self, link: Link) {
         self.set(&self.consuming, "consuming", link);
     }
 
@@ -70,34 +74,35 @@ impl State {
         if before == link {
             return;
         }
+        let broker = self.broker;
         match &link {
             Link::Up => {
                 if matches!(before, Link::Down(_)) {
                     self.connections.fetch_add(1, Ordering::Relaxed);
                 }
-                info!("RabbitMQ: {what} works");
+                info!("{broker}: {what} works");
             }
-            Link::Down(why) => warn!("RabbitMQ: {what} does not work: {why}"),
-            Link::Blocked(why) => warn!("RabbitMQ: {what} is blocked by the broker: {why}"),
+            Link::Down(why) => warn!("{broker}: {what} does not work: {why}"),
+            Link::Blocked(why) => warn!("{broker}: {what} is blocked by the broker: {why}"),
         }
     }
 
-    pub(super) fn count_no_queue(&self, routing_key: &str) {
+    pub(in crate::bus) fn count_no_queue(&self, routing_key: &str) {
         if let Some((_, count)) = self.no_queue.iter().find(|(key, _)| *key == routing_key) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Why nothing goes out at the moment.
-    pub(super) fn delay(&self) -> Option<String> {
+    pub(in crate::bus) fn delay(&self) -> Option<String> {
         match self.publishing() {
             Link::Up => None,
             Link::Down(why) => Some(why),
-            Link::Blocked(why) => Some(format!("RabbitMQ has blocked publishing: {why}")),
+            Link::Blocked(why) => Some(format!("{} has blocked publishing: {why}", self.broker)),
         }
     }
 
-    pub(super) fn health(&self) -> Result<(), String> {
+    pub(in crate::bus) fn health(&self) -> Result<(), String> {
         let consuming = match &*lock(&self.consuming) {
             Link::Up => None,
             Link::Down(why) | Link::Blocked(why) => Some(why.clone()),
@@ -107,14 +112,14 @@ impl State {
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
-    pub(super) fn figures(&self, waiting: usize) -> Vec<Figure> {
+    pub(in crate::bus) fn figures(&self, waiting: usize) -> Vec<Figure> {
         use FigureKind::{Counter, Gauge};
         let figure = |name, help, kind, value| Figure { name, help, kind, value, routing_key: None };
         let counter = |name, help, count: &AtomicU64| figure(name, help, Counter, count.load(Ordering::Relaxed));
         let gauge = |name, help, value: usize| figure(name, help, Gauge, u64::try_from(value).unwrap_or(u64::MAX));
         let mut figures = vec![
             counter("bus_published", "Messages that the broker has confirmed", &self.published),
-            counter("bus_refused", "Messages that a queue did not take", &self.refused),
+            counter("bus_refused", "Messages that the broker did not take", &self.refused),
             counter("bus_consumed", "Messages that were taken from the broker", &self.consumed),
             counter("bus_redelivered", "Of those consumed, the ones that the broker had delivered before", &self.redelivered),
             counter("bus_dead", "Messages that were refused and put aside", &self.dead),
@@ -125,7 +130,7 @@ impl State {
         ];
         figures.extend(self.no_queue.iter().map(|(key, count)| Figure {
             name: "bus_no_queue",
-            help: "Tasks that came back because no queue is bound to their routing key",
+            help: "Tasks that came back because no service listens on their routing key",
             kind: Counter,
             value: count.load(Ordering::Relaxed),
             routing_key: Some(key),

@@ -1,0 +1,201 @@
+//! What the buses over brokers have in common: the desk at which the engine hands in tasks and messages. A publisher takes them from
+//! there, a consumer gives the door what comes in; both belong to one broker and are made by its module.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::debug;
+
+use super::letter::{Done, Post};
+use super::local::Local;
+use super::state::{Link, State};
+use super::{Bus, Door, Figure, Incoming, Message, Published, Taken};
+use crate::worker::lane::Job;
+use crate::worker::task::{Report, Task};
+
+/// Before a message is offered again that the door could not take.
+pub(in crate::bus) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Takes in what a broker brings; runs until the process stops.
+pub(in crate::bus) trait Consume: Send + Sync {
+    fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()>;
+}
+
+/// The bus over a broker.
+pub struct Broker {
+    state: Arc<State>,
+    post: mpsc::Sender<Post>,
+    /// Services that are attached by HTTP get their tasks so.
+    pushed: Arc<Local>,
+    consumer: Box<dyn Consume>,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Of which a broker is made.
+pub(in crate::bus) struct Parts {
+    pub(in crate::bus) state: Arc<State>,
+    /// To the publisher.
+    pub(in crate::bus) post: mpsc::Sender<Post>,
+    pub(in crate::bus) pushed: Arc<Local>,
+    pub(in crate::bus) consumer: Box<dyn Consume>,
+    /// Publisher and consumer end when it says so.
+    pub(in crate::bus) stop: watch::Sender<bool>,
+    pub(in crate::bus) publishing: JoinHandle<()>,
+}
+
+impl Broker {
+    pub(in crate::bus) fn new(parts: Parts) -> Self {
+        let Parts { state, post, pushed, consumer, stop, publishing } = parts;
+        Self { state, post, pushed, consumer, stop, tasks: Mutex::new(vec![publishing]) }
+    }
+
+    /// Begins to consume.
+    pub fn consume(&self, door: Arc<dyn Door>) {
+        let consuming = tokio::spawn(self.consumer.run(door));
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(consuming);
+    }
+
+    /// Once the broker has it, services that listen by HTTP get it too; only then it is out.
+    fn and_pushed(&self, message: Message, done: Done) -> Done {
+        let pushed = self.pushed.clone();
+        Box::new(move |published| {
+            if published != Published::Done {
+                return done(published);
+            }
+            let (done, of_listeners) = share(done);
+            if pushed.publish(message, of_listeners).is_err() {
+                done(Published::Failed("the services that listen to it have no room".to_owned()));
+            }
+        })
+    }
+
+    /// Gives it back if there is no room.
+    fn offer(&self, post: Post) -> Option<Post> {
+        match self.post.try_send(post) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(post) | mpsc::error::TrySendError::Closed(post)) => Some(post),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.post.max_capacity() - self.post.capacity()
+    }
+}
+
+impl Bus for Broker {
+    fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
+        if self.pushed.serves(task.contract.step_type) {
+            return self.pushed.dispatch(task, reports);
+        }
+        // While there is no connection as many wait here as find room: they are the first to go out.
+        match self.offer(Post::Task { task, reports: reports.clone() }) {
+            Some(Post::Task { task, reports }) => match self.state.publishing() {
+                Link::Down(why) => Job { task, reports }.refuse(why),
+                Link::Up | Link::Blocked(_) => Err(task),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Who listens only the broker knows.
+    fn wants(&self, _routing_key: &str) -> bool {
+        true
+    }
+
+    fn publish(&self, message: Message, done: Done) -> Result<(), Message> {
+        let done = if self.pushed.wants(message.routing_key) { self.and_pushed(message.clone(), done) } else { done };
+        match self.offer(Post::Message { message, done }) {
+            Some(Post::Message { message, .. }) => Err(message),
+            _ => Ok(()),
+        }
+    }
+
+    fn health(&self) -> Result<(), String> {
+        match (self.state.health(), self.pushed.health()) {
+            (Ok(()), health) | (health, Ok(())) => health,
+            (Err(broker), Err(services)) => Err(format!("{broker}; {services}")),
+        }
+    }
+
+    fn delay(&self, step_type: Option<&str>) -> Option<String> {
+        if step_type.is_some_and(|step_type| self.pushed.serves(step_type)) { None } else { self.state.delay() }
+    }
+
+    fn congestion(&self) -> Option<String> {
+        let waiting = self.waiting();
+        if waiting * 4 < self.post.max_capacity() * 3 {
+            return None;
+        }
+        let broker = self.state.broker;
+        match self.state.publishing() {
+            // What finds no room is kept by the engine, and how much that may be has a limit of its own.
+            Link::Down(_) => None,
+            Link::Blocked(why) => Some(format!("{waiting} messages wait to be published: {broker} has blocked publishing: {why}")),
+            Link::Up => Some(format!("{waiting} messages wait to be published: {broker} takes them more slowly than they come")),
+        }
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        self.state.figures(self.waiting())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.stop.send_replace(true);
+            let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::warn!(%error, "a part of the bus did not end in order");
+                }
+            }
+        })
+    }
+}
+
+/// Two ends of which the first that is used counts.
+fn share(done: Done) -> (Done, Done) {
+    let done = Arc::new(Mutex::new(Some(done)));
+    let end = |done: Arc<Mutex<Option<Done>>>| -> Done {
+        Box::new(move |published| {
+            let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(done) = done {
+                done(published);
+            }
+        })
+    };
+    (end(done.clone()), end(done))
+}
+
+/// Ends when the process stops.
+pub(in crate::bus) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // Whoever could have said it is gone: then it stops too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// What a message comes to.
+pub(in crate::bus) enum Fate {
+    /// The broker may forget it.
+    Done,
+    /// To be put aside, with this reason.
+    Refused(String),
+    /// The process stops: another one should have it.
+    Closing,
+}
+
+/// Offers a message to the door until that has decided.
+pub(in crate::bus) async fn bring(door: &dyn Door, incoming: &Incoming) -> Fate {
+    loop {
+        match door.take(incoming).await {
+            Taken::Done => return Fate::Done,
+            Taken::Refused(reason) => return Fate::Refused(reason),
+            Taken::Closing => return Fate::Closing,
+            Taken::Later(reason) => {
+                debug!(routing_key = incoming.routing_key, reason, "a message has to wait");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A message on its way to a broker, and whoever hears what became of it.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::body::task_body;
+use super::{Message, Published};
+use crate::machine::{AttemptFailed, Failure, Outcome, Runs};
+use crate::worker::Cancellation;
+use crate::worker::lane::{self, Job, ReplyTo};
+use crate::worker::task::{Report, Reported, Task};
+
+/// Bytes of a message id. AMQP's limit of such a text; ids are the same on every broker.
+pub(in crate::bus) const MAX_ID: usize = 255;
+
+pub(in crate::bus) type Done = Box<dyn FnOnce(Published) + Send>;
+
+/// What a publisher is given.
+pub(in crate::bus) enum Post {
+    Task { task: Task, reports: mpsc::Sender<Report> },
+    Message { message: Message, done: Done },
+}
+
+/// Who gets a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::bus) enum To {
+    /// The service under that routing key; without one it is not delivered.
+    Service(&'static str),
+    /// Whoever listens, or nobody.
+    Anybody(&'static str),
+}
+
+/// Ready to be published, as often as it takes.
+pub(in crate::bus) struct Letter {
+    pub(in crate::bus) to: To,
+    /// The same however often it is published.
+    pub(in crate::bus) id: String,
+    /// May be empty, as the next.
+    pub(in crate::bus) correlation_id: String,
+    pub(in crate::bus) traceparent: String,
+    pub(in crate::bus) body: Bytes,
+    pub(in crate::bus) sender: Sender,
+}
+
+/// Who waits to hear what became of a letter.
+pub(in crate::bus) enum Sender {
+    Task { reply: ReplyTo, cancellation: Cancellation },
+    Message(Done),
+}
+
+impl Letter {
+    /// `None`: nobody waits for it any more, or it cannot be written; whoever sent it has been told.
+    pub(in crate::bus) async fn new(post: Post) -> Option<Self> {
+        match post {
+            Post::Task { task, reports } => Self::of_task(task, reports).await,
+            Post::Message { message, done } => {
+                let Message { routing_key, id, correlation_id, traceparent, body } = message;
+                let body = Bytes::from(String::from(Box::<str>::from(body)).into_bytes());
+                Some(Self { to: To::Anybody(routing_key), id, correlation_id, traceparent, body, sender: Sender::Message(done) })
+            }
+        }
+    }
+
+    async fn of_task(task: Task, reports: mpsc::Sender<Report>) -> Option<Self> {
+        let not_begun = lane::not_begun(&task);
+        let body = task_body(&task, &task.key());
+        let (task, reply) = Job { task, reports }.split();
+        if let Some(reported) = not_begun {
+            reply.send(reported).await;
+            return None;
+        }
+        let routing_key = match task.contract.runs {
+            Runs::Service { routing_key } => routing_key,
+            Runs::Class(class) => {
+                reply.send(Reported::Undelivered { reason: format!("no worker here has the step struct `{class}`") }).await;
+                return None;
+            }
+        };
+        match body {
+            Ok(body) => Some(Self {
+                to: To::Service(routing_key),
+                id: message_id(&task),
+                correlation_id: task.origin.request_id.clone(),
+                traceparent: task.origin.traceparent.clone(),
+                body: body.into(),
+                sender: Sender::Task { reply, cancellation: task.cancellation },
+            }),
+            Err(error) => {
+                let failure = Failure::new(Failure::INVALID_INPUT, error.to_string());
+                let failed = AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None };
+                reply.send(Reported::Failed(failed)).await;
+                None
+            }
+        }
+    }
+}
+
+impl Sender {
+    /// Whether anybody waits for what the letter asks.
+    pub(in crate::bus) fn is_wanted(&self) -> bool {
+        match self {
+            Self::Task { cancellation, .. } => !cancellation.is_cancelled(),
+            Self::Message(_) => true,
+        }
+    }
+
+    /// The broker has it, for somebody.
+    pub(in crate::bus) async fn arrived(self) {
+        match self {
+            Self::Task { reply, .. } => reply.send(Reported::Delivered).await,
+            Self::Message(done) => done(Published::Done),
+        }
+    }
+
+    /// Nobody has it.
+    pub(in crate::bus) async fn failed(self, reason: String) {
+        match self {
+            Self::Task { reply, .. } => reply.send(Reported::Undelivered { reason }).await,
+            Self::Message(done) => done(Published::Failed(reason)),
+        }
+    }
+}
+
+/// The task's id, unless its path makes it longer than ids may be.
+fn message_id(task: &Task) -> String {
+    let id = task.task_id();
+    if id.len() <= MAX_ID { id } else { format!("{}/{}/{}", task.origin.workflow_id, task.step_id(), task.attempt) }
+}

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod live;
 pub mod machine;
 pub mod messages;
+mod redis;
 mod router;
 pub mod server;
 pub mod store;

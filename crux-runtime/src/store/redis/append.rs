@@ -6,10 +6,10 @@ use redis::Value;
 use super::Shared;
 use super::error::unreadable;
 use super::keys::{part, timed};
-use super::link::Call;
 use super::read::stored;
 use super::scripts::APPEND;
 use crate::id::InstanceId;
+use crate::redis::Call;
 use crate::store::{Append, Appended, Error, NewInstance, RecordChange, RequestKey, Seq};
 
 pub(super) async fn append(shared: &Shared, batch: Vec<Append>) -> Vec<Result<Appended, Error>> {

@@ -16,8 +16,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
 use super::Shared;
-use super::link::{Address, tcp};
 use crate::id::InstanceId;
+use crate::redis::link::{Address, tcp};
 use crate::store::NodeNumber;
 use crate::store::peers::Heard;
 

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 
 use super::Shared;
 use super::error::unreadable;
 use super::index::{Order, Range, merge};
 use super::keys::{part, split_event};
-use super::link::Call;
 use super::marks::everywhere;
 use super::scripts::{DELIVERED, FORGET, KEEP, KEPT};
 use crate::machine::Time;
+use crate::redis::Call;
 use crate::store::{Error, KeptEvent, Subscription};
 
 /// Adds entries (`ZADD`) or removes them (`ZREM`).
@@ -25,7 +25,7 @@ pub(super) async fn subscriptions(shared: &Shared, batch: Vec<Subscription>, add
         command.arg(member(&subscription));
         command
     };
-    shared.link.ask_all(batch.into_iter().map(command).collect()).await.map(drop)
+    Ok(shared.link.ask_all(batch.into_iter().map(command).collect()).await.map(drop)?)
 }
 
 /// First those who wait for that value, then those who wait for any; each by instance and path.
@@ -130,7 +130,7 @@ pub(super) async fn delivered(shared: &Shared, batch: Vec<(String, String)>) -> 
         args.insert(0, part(&name).into_bytes());
         Call { script: &DELIVERED, base: shared.keys.of_text(&name).to_owned(), args }
     });
-    shared.link.call_all(calls.collect()).await.into_iter().try_for_each(|result| result.map(drop))
+    Ok(shared.link.call_all(calls.collect()).await.into_iter().try_for_each(|result| result.map(drop))?)
 }
 
 pub(super) async fn undelivered(shared: &Shared, limit: usize) -> Result<Vec<KeptEvent>, Error> {
@@ -163,7 +163,7 @@ pub(super) async fn forget(shared: &Shared, events: &[(&str, &str, &str)]) -> Re
         let args = [(*entry).to_owned(), part(name), (*id).to_owned(), index].map(String::into_bytes).into();
         calls.push(Call { script: &FORGET, base: shared.keys.of_text(name).to_owned(), args });
     }
-    shared.link.call_all(calls).await.into_iter().try_for_each(|result: Result<Value, Error>| result.map(drop))
+    Ok(shared.link.call_all(calls).await.into_iter().try_for_each(|result| result.map(drop))?)
 }
 
 fn fields(shared: &Shared, name: &str, id: &str, fields: &[&str]) -> Cmd {

@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use redis::{Cmd, Value};
 
 use super::error::unreadable;
-use super::link::Link;
+use crate::redis::Link;
 use crate::store::Error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use super::error::unreadable;
 use super::events;
 use super::index::{Order, Range, merge};
 use super::keys::{digits, split_event, split_timed, timed};
-use super::link::Call;
 use super::scripts::{CLAIM, REMOVE, SETTLE};
 use crate::id::InstanceId;
 use crate::machine::Time;
+use crate::redis::Call;
 use crate::store::{Error, Settled};
 
 pub(super) async fn settle(shared: &Shared, batch: Vec<Settled>) -> Result<(), Error> {
@@ -21,7 +21,7 @@ pub(super) async fn settle(shared: &Shared, batch: Vec<Settled>) -> Result<(), E
         args.extend([instance.to_string(), seq.to_string(), wake].map(String::into_bytes));
     }
     let calls = by_tag.into_iter().map(|(base, args)| Call { script: &SETTLE, base: base.to_owned(), args });
-    shared.link.call_all(calls.collect()).await.into_iter().try_for_each(|result| result.map(drop))
+    Ok(shared.link.call_all(calls.collect()).await.into_iter().try_for_each(|result| result.map(drop))?)
 }
 
 pub(super) async fn unsettled(shared: &Shared, after: Option<InstanceId>, limit: usize) -> Result<Vec<InstanceId>, Error> {

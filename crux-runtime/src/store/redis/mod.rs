@@ -1,17 +1,15 @@
 //! The store in Redis, a single server or a cluster, shared by nodes. What belongs to an instance is under one tag and changes in one
 //! script; nothing is ever changed in two tags at once. An answered append is as durable as the server's settings make it
-//! ([`durability`]).
+//! ([`durability`](crate::redis::durability)).
 //!
 //! Start reading at [`keys`], then [`append`] and `lua/append.lua`. No command of Redis is written outside this folder.
 
 mod append;
-mod durability;
 mod ear;
 mod error;
 mod events;
 mod index;
 mod keys;
-mod link;
 mod list;
 mod marks;
 mod node;
@@ -30,17 +28,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-use self::durability::Durability;
 use self::error::closed;
 use self::keys::Keys;
-use self::link::{Address, Link};
 use self::node::Node;
-use self::opening::{address, check_channels, check_format, say_durability};
+use self::opening::{check_channels, check_format, say_durability};
 use self::peers::Neighbours;
 use super::peers::{About, Peers};
 use super::{Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription};
 use crate::id::InstanceId;
 use crate::machine::Time;
+use crate::redis::address::address;
+use crate::redis::durability::{self, Durability};
+use crate::redis::{Address, Link};
 
 /// How long an append waits for replicas before its outcome counts as unknown.
 const REPLICAS_PATIENCE: Duration = Duration::from_secs(1);

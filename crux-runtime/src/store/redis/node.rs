@@ -15,9 +15,9 @@ use tracing::{info, warn};
 use super::Shared;
 use super::error::unreadable;
 use super::keys::Keys;
-use super::link::{Call, Link};
 use super::process::{Process, Said};
 use super::scripts::{FENCE, LEAVE, RENEW};
+use crate::redis::{Call, Link};
 use crate::store::peers::{About, Peer};
 use crate::store::{Error, Membership, NodeNumber};
 
@@ -90,7 +90,7 @@ impl Node {
 
     /// Lets the others take over at once.
     pub async fn leave(&self, link: &Link, keys: &Keys) -> Result<(), Error> {
-        link.call_last(leave(keys, self.number.load(Ordering::SeqCst))).await
+        Ok(link.call_last(leave(keys, self.number.load(Ordering::SeqCst))).await?)
     }
 
     /// One renewal, and what it shows.
@@ -222,5 +222,5 @@ async fn fence(link: &Link, keys: &Keys, gone: &[u64]) -> Result<(), Error> {
     link.call_all(keys.all().iter().map(call).collect()).await.into_iter().try_for_each(|result| result.map(drop))?;
     let mut forget = redis::cmd("SREM");
     forget.arg(format!("{}:gone", keys.registry())).arg(&numbers);
-    link.ask(forget).await.map(drop)
+    Ok(link.ask(forget).await.map(drop)?)
 }

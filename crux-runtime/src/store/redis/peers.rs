@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 
 use super::Shared;
 use super::ear::Ear;
-use super::link::Address;
 use crate::id::InstanceId;
+use crate::redis::Address;
 use crate::store::peers::{About, Heard, Peer, Peers};
 use crate::store::{Error, NodeNumber, Pending};
 

@@ -70,7 +70,7 @@ pub(super) async fn definition(shared: &Shared, hash: &str) -> Result<Option<Str
 pub(super) async fn define(shared: &Shared, hash: &str, document: &str) -> Result<(), Error> {
     let mut command = redis::cmd("SETNX");
     command.arg(definition_key(shared, hash)).arg(document);
-    shared.link.ask(command).await.map(drop)
+    Ok(shared.link.ask(command).await.map(drop)?)
 }
 
 fn definition_key(shared: &Shared, hash: &str) -> String {

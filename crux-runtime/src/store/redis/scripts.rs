@@ -3,18 +3,12 @@
 
 use std::sync::LazyLock;
 
-/// A fixed script.
-pub(super) struct Script {
-    pub text: &'static str,
-    /// Hex SHA-1, by which the server knows it.
-    pub hash: String,
-}
+use crate::redis::Script;
 
 macro_rules! scripts {
     ($($name:ident $file:literal)*) => {
         $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            let text = include_str!(concat!("lua/", $file));
-            Script { text, hash: redis::Script::new(text).get_hash().to_owned() }
+            Script::new(include_str!(concat!("lua/", $file)))
         });)*
     };
 }

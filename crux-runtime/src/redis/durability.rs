@@ -2,12 +2,13 @@
 //! looked at when the store is opened, because an answer that is not kept is worth nothing.
 
 use redis::Value;
+use tracing::{info, warn};
 
 use super::link::Link;
 
 /// How durable an answer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Durability {
+pub(crate) struct Durability {
     /// What a crash of the server loses of what was answered.
     pub loses: String,
     /// What should not be so, and what to do about it.
@@ -47,6 +48,14 @@ impl Durability {
         found
     }
 
+    /// Says it in the log.
+    pub fn say(&self, place: &str) {
+        for danger in &self.dangers {
+            warn!(place, "Redis is not set for keeping workflows: {danger}");
+        }
+        info!(place, "a crash of Redis loses {} of what was answered", self.loses);
+    }
+
     fn unknown(error: &redis::RedisError) -> Self {
         Self { loses: "an unknown part".to_owned(), dangers: vec![format!("the server does not say how it is set ({error})")] }
     }
@@ -81,7 +90,7 @@ fn judge(info: impl Fn(&str) -> Option<String>, config: impl Fn(&str) -> Option<
 }
 
 /// A line of `INFO`.
-pub(super) fn setting(info: &str, key: &str) -> Option<String> {
+pub(crate) fn setting(info: &str, key: &str) -> Option<String> {
     info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(|value| value.trim().to_owned())
 }
 

@@ -13,12 +13,10 @@ use redis::cluster_routing::{MultipleNodeRoutingInfo, Route, RoutingInfo, Single
 use redis::io::tcp::TcpSettings;
 use redis::{Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
-use super::error::{closed, failed};
-use super::scripts::Script;
-use crate::store::Error;
+use super::{Error, Script};
 
 /// A call of a script.
-pub(super) struct Call {
+pub(crate) struct Call {
     pub script: &'static Script,
     pub base: String,
     pub args: Vec<Vec<u8>>,
@@ -34,7 +32,7 @@ impl Call {
 
 /// How to reach the server.
 #[derive(Clone)]
-pub(super) struct Address {
+pub(crate) struct Address {
     /// The server, or some of the cluster's.
     pub nodes: Vec<ConnectionInfo>,
     /// How long an answer may take. After that it is not known what became of the question.
@@ -42,7 +40,7 @@ pub(super) struct Address {
 }
 
 #[derive(Clone)]
-pub(super) struct Link {
+pub(crate) struct Link {
     wire: Wire,
     is_closed: Arc<AtomicBool>,
 }
@@ -59,7 +57,7 @@ impl Link {
         let one = connect_one(address).await?;
         let link = |wire| Self { wire, is_closed: Arc::new(AtomicBool::new(false)) };
         let info: String =
-            one.clone().send_packed_command(redis::cmd("INFO").arg("cluster")).await.and_then(text).map_err(|error| failed(&error))?;
+            one.clone().send_packed_command(redis::cmd("INFO").arg("cluster")).await.and_then(text).map_err(|error| Error::of(&error))?;
         if !info.contains("cluster_enabled:1") {
             return Ok(link(Wire::One(one)));
         }
@@ -70,8 +68,8 @@ impl Link {
             // The engine asks again itself, under the same token.
             .retries(4)
             .build()
-            .map_err(|error| failed(&error))?;
-        Ok(link(Wire::Many(client.get_async_connection().await.map_err(|error| failed(&error))?)))
+            .map_err(|error| Error::of(&error))?;
+        Ok(link(Wire::Many(client.get_async_connection().await.map_err(|error| Error::of(&error))?)))
     }
 
     pub fn is_cluster(&self) -> bool {
@@ -85,17 +83,17 @@ impl Link {
 
     pub async fn ask(&self, command: Cmd) -> Result<Value, Error> {
         self.check_open()?;
-        self.send(command).await.map_err(|error| failed(&error))
+        self.send(command).await.map_err(|error| Error::of(&error))
     }
 
     /// Commands of any tags, all at once; an error of one is the error of all.
     pub async fn ask_all(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, Error> {
         self.check_open()?;
-        self.send_all(commands).await.into_iter().map(|result| result.map_err(|error| failed(&error))).collect()
+        self.send_all(commands).await.into_iter().map(|result| result.map_err(|error| Error::of(&error))).collect()
     }
 
     pub async fn call(&self, call: Call) -> Result<Value, Error> {
-        self.call_all(vec![call]).await.pop().unwrap_or_else(|| Err(closed()))
+        self.call_all(vec![call]).await.pop().unwrap_or_else(|| Err(Error::closed()))
     }
 
     /// Scripts, all at once, each for itself.
@@ -103,13 +101,13 @@ impl Link {
         if let Err(error) = self.check_open() {
             return calls.iter().map(|_| Err(error.clone())).collect();
         }
-        self.run_all(&calls).await.into_iter().map(|result| result.map_err(|error| failed(&error))).collect()
+        self.run_all(&calls).await.into_iter().map(|result| result.map_err(|error| Error::of(&error))).collect()
     }
 
     /// As [`Self::call`], also when the store is closed.
     pub async fn call_last(&self, call: Call) -> Result<(), Error> {
         let results = self.run_all(&[call]).await;
-        results.into_iter().try_for_each(|result| result.map(drop).map_err(|error| failed(&error)))
+        results.into_iter().try_for_each(|result| result.map(drop).map_err(|error| Error::of(&error)))
     }
 
     /// How many replicas have got everything that was written so far for that tag, after `timeout` at the latest.
@@ -123,7 +121,7 @@ impl Link {
                 cluster.clone().route_command(wait, RoutingInfo::SingleNode(master)).await
             }
         };
-        reached.and_then(|value| Ok(redis::from_redis_value(value)?)).map_err(|error| failed(&error))
+        reached.and_then(|value| Ok(redis::from_redis_value(value)?)).map_err(|error| Error::of(&error))
     }
 
     /// How many hear it.
@@ -138,7 +136,7 @@ impl Link {
                 cluster.clone().route_command(publish, RoutingInfo::SingleNode(master)).await
             }
         };
-        heard.and_then(|value| Ok(redis::from_redis_value(value)?)).map_err(|error| failed(&error))
+        heard.and_then(|value| Ok(redis::from_redis_value(value)?)).map_err(|error| Error::of(&error))
     }
 
     /// The same question to the server, or to each master, by its address.
@@ -153,7 +151,7 @@ impl Link {
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        if self.is_closed.load(Ordering::SeqCst) { Err(closed()) } else { Ok(()) }
+        if self.is_closed.load(Ordering::SeqCst) { Err(Error::closed()) } else { Ok(()) }
     }
 
     async fn run_all(&self, calls: &[Call]) -> Vec<RedisResult<Value>> {
@@ -216,7 +214,7 @@ async fn connect_one(address: &Address) -> Result<ConnectionManager, Error> {
     let mut last = Error::Broken("no address of Redis is known: set `redis.url`".to_owned());
     for node in &address.nodes {
         let place = node.addr().to_string();
-        let client = redis::Client::open(node.clone().set_tcp_settings(tcp())).map_err(|error| failed(&error))?;
+        let client = redis::Client::open(node.clone().set_tcp_settings(tcp())).map_err(|error| Error::of(&error))?;
         match ConnectionManager::new_with_config(client, config.clone()).await {
             Ok(connection) => return Ok(connection),
             Err(error) => last = Error::Unavailable(format!("Redis at {place} cannot be reached: {error}")),
@@ -226,7 +224,7 @@ async fn connect_one(address: &Address) -> Result<ConnectionManager, Error> {
 }
 
 /// Small packets at once; a peer that is gone without a word is noticed.
-pub(super) fn tcp() -> TcpSettings {
+pub(crate) fn tcp() -> TcpSettings {
     let settings = TcpSettings::default().set_nodelay(true);
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(Duration::from_secs(10));

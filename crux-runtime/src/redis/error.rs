@@ -1,0 +1,37 @@
+//! What Redis says, for those who have to decide what to do then.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// A command that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// Refused before anything was written; it may work again when there is room.
+    #[error("{0}")]
+    Full(String),
+    /// It passes by itself; whether the command was done is not known.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A person has to act.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Error {
+    /// Of a command. Whether it was done is known only where the server refused it.
+    pub(super) fn of(error: &RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Extension if error.code() == Some("OOM") => Self::Full("the memory of Redis (`maxmemory`) is used up".to_owned()),
+            ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::CrossSlot | ServerErrorKind::NoPerm)
+            | ErrorKind::AuthenticationFailed
+            | ErrorKind::InvalidClientConfig
+            | ErrorKind::UnexpectedReturnType
+            | ErrorKind::Parse => Self::Broken(format!("Redis: {error}")),
+            // Connections, time-outs, and states of the server that pass: loading, fail-over, no replicas, a log that cannot be written.
+            _ => Self::Unavailable(format!("Redis: {error}")),
+        }
+    }
+
+    pub(super) fn closed() -> Self {
+        Self::Unavailable("it is closed".to_owned())
+    }
+}

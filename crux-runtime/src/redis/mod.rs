@@ -1,0 +1,12 @@
+//! Redis, for whoever keeps something there: the store and the bus. How a server or a cluster is reached ([`link`], [`address`]), what its
+//! errors mean, and what it keeps when it dies ([`durability`]).
+
+pub(crate) mod address;
+pub(crate) mod durability;
+mod error;
+pub(crate) mod link;
+mod script;
+
+pub(crate) use error::Error;
+pub(crate) use link::{Address, Call, Link};
+pub(crate) use script::Script;

@@ -18,6 +18,7 @@ use crate::bus::Bus;
 use crate::bus::broker::Broker;
 use crate::bus::local::{self, Local};
 use crate::bus::rabbitmq;
+use crate::bus::redis as streams;
 use crate::clock::Clock;
 use crate::config::{BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
@@ -55,6 +56,8 @@ pub enum Error {
     #[error(transparent)]
     Broker(#[from] rabbitmq::Problem),
     #[error(transparent)]
+    Streams(#[from] streams::Problem),
+    #[error(transparent)]
     Engine(#[from] engine::OpenError),
     #[error("signals cannot be heard: {0}")]
     Signals(std::io::Error),
@@ -87,8 +90,8 @@ impl Server {
         if let Some(broker) = broker {
             broker.consume(Arc::new(BrokerDoor::new(engine.clone())));
         }
-        if config.redis.is_some() && config.store.kind != StoreKind::Redis {
-            warn!("`redis` is set, and `store.kind` is not `redis`: it is not used");
+        if config.redis.is_some() && config.store.kind != StoreKind::Redis && config.bus != BusKind::Redis {
+            warn!("`redis` is set, and neither `store.kind` nor `bus` is `redis`: it is not used");
         }
         let (stop, stopping) = watch::channel(false);
         let ingress = Ingress {
@@ -193,13 +196,18 @@ fn redis_options(config: &Config, about: About) -> redis::Options {
 
 /// The bus, and once more if it is one over a broker: it also brings messages.
 async fn open_bus(app: &App, config: &Config, services: &Arc<Local>) -> Result<(Arc<dyn Bus>, Option<Arc<Broker>>), Error> {
+    if config.rabbitmq.is_some() && config.bus != BusKind::Rabbitmq {
+        warn!("`rabbitmq` is set and not used: for tasks over RabbitMQ set `bus: rabbitmq` too");
+    }
     match config.bus {
         BusKind::Local => {
             services.warn_of_unserved(app);
-            if config.rabbitmq.is_some() {
-                warn!("`rabbitmq` is set and not used: for tasks over RabbitMQ set `bus: rabbitmq` too");
-            }
             Ok((services.clone(), None))
+        }
+        BusKind::Redis => {
+            let options = config.redis.clone().unwrap_or_default().streams(config.store.kind != StoreKind::Redis);
+            let broker = Arc::new(streams::open(app, options, services.clone()).await?);
+            Ok((broker.clone(), Some(broker)))
         }
         BusKind::Rabbitmq => {
             let options = config.rabbitmq.clone().unwrap_or_default().options();

@@ -2,7 +2,7 @@
 //!
 //! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by `answer`, and messages are posted to
 //! those that listen (`listeners`, `pattern`). [`broker`] is what all brokers have in common, beside it `letter` (what is published),
-//! `keys`, `state` and `backoff`; [`rabbitmq`] is one of them.
+//! `keys`, `state` and `backoff`; [`rabbitmq`] and [`redis`] (its streams) are brokers.
 
 pub(crate) mod answer;
 mod backoff;
@@ -15,6 +15,7 @@ pub mod local;
 mod pattern;
 mod push;
 pub mod rabbitmq;
+pub mod redis;
 mod state;
 
 use bytes::Bytes;

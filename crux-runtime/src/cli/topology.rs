@@ -1,16 +1,19 @@
 //! `crux topology`: what there is on the broker, and what services would do well to declare.
 
 use clap::Args;
+use serde::Serialize;
 
 use super::{Common, Failure, client};
 use crate::app::App;
-use crate::bus::rabbitmq;
 use crate::bus::rabbitmq::topology::{Argument, Queue};
+use crate::bus::redis::topology::Stream;
+use crate::bus::{rabbitmq, redis};
+use crate::config::BusKind;
 
-/// Show the exchange and the queues of RabbitMQ, or declare them
+/// Show the exchange and the queues of RabbitMQ, or the streams of Redis, or declare them
 ///
 /// Crux declares what it consumes by itself, whenever it connects; the queues of tasks belong to the services. --declare makes all of them
-/// as they are shown, for those who begin.
+/// as they are shown, for those who begin. With `bus: redis` these are streams and their groups of consumers.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux topology\n  crux topology --declare")]
 pub(super) struct Topology {
@@ -21,26 +24,66 @@ pub(super) struct Topology {
 
 impl Topology {
     pub(super) fn run(self, app: &App, common: &Common) -> Result<(), Failure> {
-        let options = common.load(Vec::new())?.rabbitmq.unwrap_or_default().options();
-        let topology = rabbitmq::Topology::new(app, &options);
-        if common.json {
-            let json = serde_json::to_string(&topology).map_err(|error| Failure::refused(error.to_string()))?;
-            println!("{json}");
-        } else {
-            print!("{}", shown(&topology));
+        let config = common.load(Vec::new())?;
+        if config.bus == BusKind::Redis {
+            let options = config.redis.unwrap_or_default().streams(false);
+            print(common, &redis::Topology::new(app, &options.prefix), streams)?;
+            return self.declare(async {
+                redis::declare(app, &options).await.map_err(|problem| match problem {
+                    redis::Problem::Lost(text) => Failure::unreachable(text),
+                    problem => Failure::refused(problem.to_string()),
+                })
+            });
         }
+        let options = config.rabbitmq.unwrap_or_default().options();
+        print(common, &rabbitmq::Topology::new(app, &options), shown)?;
+        self.declare(async {
+            rabbitmq::declare(app, &options).await.map_err(|problem| match problem {
+                rabbitmq::Problem::Lost(text) => Failure::unreachable(text),
+                problem => Failure::refused(problem.to_string()),
+            })
+        })
+    }
+
+    fn declare<T>(&self, declaring: impl Future<Output = Result<T, Failure>>) -> Result<(), Failure> {
         if !self.declare {
             return Ok(());
         }
         client::block_on(async {
-            rabbitmq::declare(app, &options).await.map_err(|problem| match problem {
-                rabbitmq::Problem::Lost(text) => Failure::unreachable(text),
-                problem => Failure::refused(problem.to_string()),
-            })?;
+            declaring.await?;
             eprintln!("declared");
             Ok(())
         })
     }
+}
+
+fn print<T: Serialize>(common: &Common, topology: &T, shown: impl Fn(&T) -> String) -> Result<(), Failure> {
+    if common.json {
+        let json = serde_json::to_string(topology).map_err(|error| Failure::refused(error.to_string()))?;
+        println!("{json}");
+    } else {
+        print!("{}", shown(topology));
+    }
+    Ok(())
+}
+
+fn streams(topology: &redis::Topology) -> String {
+    let mut out = String::new();
+    let parts = [
+        ("streams that Crux reads", &topology.own),
+        ("streams of tasks, in which services create a group", &topology.services),
+        ("published for whoever creates a group", &topology.notices),
+    ];
+    for (title, streams) in parts.into_iter().filter(|(_, streams)| !streams.is_empty()) {
+        out.push_str(&format!("{title}\n"));
+        for Stream { key, group, purpose, .. } in streams {
+            let group = group.map_or(String::new(), |group| format!("group {group}"));
+            out.push_str(&format!("  {key:<40} {group:<14} {purpose}\n"));
+        }
+        out.push('\n');
+    }
+    out.push_str(&format!("messages that were refused\n  {}\n", topology.dead));
+    out
 }
 
 fn shown(topology: &rabbitmq::Topology) -> String {

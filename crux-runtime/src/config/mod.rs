@@ -24,7 +24,7 @@ pub use units::{Size, Span};
 pub struct Config {
     pub server: Server,
     pub store: Store,
-    /// Where the store is, if its kind is `redis`.
+    /// Where the store is, if its kind is `redis`, and the bus, if it is that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
     pub bus: BusKind,
@@ -112,6 +112,8 @@ pub enum BusKind {
     #[default]
     Local,
     Rabbitmq,
+    /// Streams on the server under `redis`.
+    Redis,
 }
 
 /// A service: somebody that works on tasks, or that Crux asks something.

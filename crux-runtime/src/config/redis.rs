@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Span;
+use crate::bus::redis as streams;
 
 const DEFAULT_PORT: u16 = 6379;
 
@@ -34,10 +35,19 @@ pub struct Redis {
     pub timeout: Span,
     /// How long a node that says nothing is taken for alive.
     pub lease: Span,
+    /// Of `bus: redis`, as what follows: entries of a stream, at most.
+    pub stream_length: usize,
+    /// Messages added and not confirmed.
+    pub window: usize,
+    /// Messages that wait to be added.
+    pub queue: usize,
+    /// Entries read and not acknowledged, of each stream.
+    pub prefetch: usize,
 }
 
 impl Default for Redis {
     fn default() -> Self {
+        let streams::Options { max_length, window, queue, prefetch, .. } = streams::Options::new("");
         Self {
             url: None,
             host: None,
@@ -49,6 +59,10 @@ impl Default for Redis {
             prefix: "crux".to_owned(),
             timeout: Span(Duration::from_secs(5)),
             lease: Span(Duration::from_secs(10)),
+            stream_length: max_length,
+            window,
+            queue,
+            prefetch,
         }
     }
 }
@@ -76,7 +90,30 @@ impl Redis {
         if self.lease.0 < Duration::from_millis(500) {
             return Err(("lease", "must be at least 500ms".to_owned()));
         }
+        let counts = [("stream_length", self.stream_length, 100_000_000), ("window", self.window, 1_000_000)];
+        for (key, value, most) in counts.into_iter().chain([("queue", self.queue, 1_000_000), ("prefetch", self.prefetch, 10_000)]) {
+            if value == 0 || value > most {
+                return Err((key, format!("must be at least 1, and at most {most}")));
+            }
+        }
         Ok(())
+    }
+
+    /// Of the bus; `says_durability` if nobody else looks at what the server keeps.
+    pub(crate) fn streams(&self, says_durability: bool) -> streams::Options {
+        streams::Options {
+            urls: self.urls(),
+            username: self.username.clone(),
+            password: self.password.clone(),
+            prefix: self.prefix.clone(),
+            timeout: self.timeout.0,
+            lease: self.lease.0,
+            max_length: self.stream_length,
+            window: self.window,
+            queue: self.queue,
+            prefetch: self.prefetch,
+            says_durability,
+        }
     }
 
     /// The addresses, the first one first.

@@ -1,0 +1,137 @@
+//! The consumer: reads what services and others add, all nodes together as one group. Each stream has a reader; when one of them loses its
+//! connection all begin again, with what they had and did not acknowledge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, try_join_all};
+use tokio::sync::watch;
+use tracing::debug;
+
+use super::reader::{BLOCK, Reader};
+use super::scripts::TIDY;
+use super::topology::{Stream, Topology};
+use super::{Options, say_durability};
+use crate::bus::Door;
+use crate::bus::backoff::Backoff;
+use crate::bus::broker::{Consume, stopped};
+use crate::bus::state::{Link as Condition, State};
+use crate::redis::{Address, Call, Error, Link};
+
+/// How often what all groups have acknowledged is removed where it was not at once.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+
+/// See the module's text.
+#[derive(Clone)]
+pub(super) struct Consumer {
+    pub(super) options: Arc<Options>,
+    address: Address,
+    topology: Arc<Topology>,
+    pub(super) state: Arc<State>,
+    /// This process in the groups.
+    pub(super) name: Arc<str>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Consume for Consumer {
+    fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()> {
+        let consumer = self.clone();
+        Box::pin(async move { consumer.run(&*door).await })
+    }
+}
+
+impl Consumer {
+    pub(super) fn new(
+        options: Arc<Options>,
+        address: Address,
+        topology: Arc<Topology>,
+        state: Arc<State>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { options, address, topology, state, name: name().into(), stopping }
+    }
+
+    /// Runs until told to stop.
+    async fn run(self, door: &dyn Door) {
+        let mut backoff = Backoff::new();
+        let mut stopping = self.stopping.clone();
+        let mut says_durability = self.options.says_durability;
+        loop {
+            let lost = match Link::open(&self.address).await {
+                Ok(link) => {
+                    if std::mem::take(&mut says_durability) {
+                        say_durability(&link, &self.address).await;
+                    }
+                    match self.session(&link, door, &mut backoff).await {
+                        Ok(()) => return,
+                        Err(lost) => lost,
+                    }
+                }
+                Err(error) => error,
+            };
+            self.state.set_consuming(Condition::Down(lost.to_string()));
+            tokio::select! {
+                () = tokio::time::sleep(backoff.pause()) => {}
+                () = stopped(&mut stopping) => return,
+            }
+        }
+    }
+
+    /// Reads until a connection is lost, or until the process stops. `link`: for everything that does not block.
+    async fn session(&self, link: &Link, door: &dyn Door, backoff: &mut Backoff) -> Result<(), Error> {
+        let readers = try_join_all(self.topology.own.iter().map(|stream| self.reader(link, door, stream))).await?;
+        self.state.set_consuming(Condition::Up);
+        backoff.reset();
+        let reading = async { try_join_all(readers.into_iter().map(Reader::run)).await.map(drop) };
+        let mut stopping = self.stopping.clone();
+        let tidying = async {
+            tokio::select! {
+                result = self.tidy(link) => result,
+                () = stopped(&mut stopping) => Ok(()),
+            }
+        };
+        tokio::try_join!(reading, tidying).map(drop)
+    }
+
+    async fn reader<'a>(&'a self, link: &'a Link, door: &'a dyn Door, stream: &'a Stream) -> Result<Reader<'a>, Error> {
+        create_group(link, &stream.key, super::topology::GROUP).await?;
+        // Who waits for an entry keeps the connection from everybody else, and gets no answer for so long.
+        let patient = Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() };
+        let wire = Link::open(&patient).await?;
+        Ok(Reader::new(self, door, stream, &self.topology.dead, link, wire))
+    }
+
+    /// What services acknowledge and do not delete goes when all groups have.
+    async fn tidy(&self, link: &Link) -> Result<(), Error> {
+        loop {
+            tokio::time::sleep(TIDY_EVERY).await;
+            let calls = self.topology.keys().map(|key| Call { script: &TIDY, base: key.to_owned(), args: Vec::new() });
+            for result in link.call_all(calls.collect()).await {
+                match result {
+                    Err(Error::Broken(why)) => debug!(why, "a stream cannot be tidied up"),
+                    result => drop(result?),
+                }
+            }
+        }
+    }
+}
+
+/// A group that begins with the stream's first entry; the stream too, if there is none.
+pub(super) async fn create_group(link: &Link, key: &str, group: &str) -> Result<(), Error> {
+    let mut create = redis::cmd("XGROUP");
+    create.arg("CREATE").arg(key).arg(group).arg("0").arg("MKSTREAM");
+    match link.ask(create).await {
+        Err(error) if error.to_string().contains("BUSYGROUP") => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// Unlike that of any other process, also of one that had this number before.
+fn name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let mut random = [0; 4];
+    // Without randomness two processes of one number and host may share a name, and what the older one held is taken up at once.
+    let _ = getrandom::fill(&mut random);
+    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{random}", host.trim(), std::process::id())
+}

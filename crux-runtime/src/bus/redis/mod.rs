@@ -1,0 +1,148 @@
+//! The bus over Redis Streams: a stream for each routing key. Tasks, hooks and emitted events are added by a script that sees whether a
+//! group of consumers is there and whether there is room; results and events are read by all nodes as one group.
+//!
+//! [`publisher`] adds and keeps what the server has not confirmed; [`consumer`] reads, each stream by a [`reader`] with a connection of its
+//! own, and acknowledges when it is durable. [`topology`] is what there is on the server, [`entry`] how a message is written in a stream.
+
+mod consumer;
+mod entry;
+mod publisher;
+mod reader;
+mod scripts;
+pub mod topology;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use topology::Topology;
+
+use self::consumer::{Consumer, create_group};
+use self::publisher::Publisher;
+use super::broker::{Broker, Parts};
+use super::keys::task_keys;
+use super::local::Local;
+use super::state::State;
+use crate::app::App;
+use crate::redis::address::address;
+use crate::redis::durability::Durability;
+use crate::redis::{Address, Error, Link};
+
+/// How long the start waits for the server before it goes on without.
+const FIRST_TRY: Duration = Duration::from_secs(2);
+
+/// What can be set.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `redis://user:password@host:port/db`; of a cluster, one or several of its servers.
+    pub urls: Vec<String>,
+    /// Instead of those in the addresses.
+    pub username: Option<String>,
+    pub password: Option<String>,
+    /// Every key begins with it.
+    pub prefix: String,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// What a node has and does not acknowledge for so long, another one takes.
+    pub lease: Duration,
+    /// Entries of a stream, at most; what does not fit stays with Crux.
+    pub max_length: usize,
+    /// Messages added and not confirmed, at most.
+    pub window: usize,
+    /// Messages that wait to be added, at most.
+    pub queue: usize,
+    /// Entries read and not acknowledged, at most, of each stream.
+    pub prefetch: usize,
+    /// Say in the log what the server keeps when it dies; not needed if the store is there too.
+    pub says_durability: bool,
+}
+
+impl Options {
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            urls: vec![url.into()],
+            username: None,
+            password: None,
+            prefix: "crux".to_owned(),
+            timeout: Duration::from_secs(5),
+            lease: Duration::from_secs(10),
+            max_length: 100_000,
+            window: 1024,
+            queue: 8192,
+            prefetch: 512,
+            says_durability: false,
+        }
+    }
+
+    fn address(&self) -> Result<Address, Error> {
+        let of = |url: &String| address(url, self.username.as_deref(), self.password.as_deref());
+        Ok(Address { nodes: self.urls.iter().map(of).collect::<Result<_, _>>()?, timeout: self.timeout })
+    }
+}
+
+/// Why there is no bus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A person has to act.
+    #[error("{0}")]
+    Wrong(String),
+    /// Passes by itself, or with the server's coming back.
+    #[error("{0}")]
+    Lost(String),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Broken(text) => Self::Wrong(text),
+            Error::Full(text) | Error::Unavailable(text) => Self::Lost(text),
+        }
+    }
+}
+
+/// Begins to publish, on the tokio runtime of the caller. A server that is not there is no error: what is to be published waits for it.
+/// The error: the server refuses this user, or the address is none. Services in `pushed` get their tasks by HTTP.
+pub async fn open(app: &App, options: Options, pushed: Arc<Local>) -> Result<Broker, Problem> {
+    let (address, topology) = (options.address()?, Arc::new(Topology::new(app, &options.prefix)));
+    let options = Arc::new(options);
+    let state = Arc::new(State::new("Redis", task_keys(app)));
+    let (stop, stopping) = watch::channel(false);
+    let (post, inbox) = mpsc::channel(options.queue);
+    let (first, tried) = oneshot::channel();
+    let publisher = Publisher {
+        options: options.clone(),
+        address: address.clone(),
+        state: state.clone(),
+        inbox,
+        stopping: stopping.clone(),
+        again: VecDeque::new(),
+    };
+    let publishing = tokio::spawn(publisher.run(first));
+    // Not connected yet: the publisher says why, and tries again.
+    if let Ok(Ok(Err(wrong @ Problem::Wrong(_)))) = tokio::time::timeout(FIRST_TRY, tried).await {
+        publishing.abort();
+        return Err(wrong);
+    }
+    let consumer = Box::new(Consumer::new(options, address, topology, state.clone(), stopping));
+    Ok(Broker::new(Parts { state, post, pushed, consumer, stop, publishing }))
+}
+
+/// Creates all groups, those of services too, and says how it went.
+pub async fn declare(app: &App, options: &Options) -> Result<Topology, Problem> {
+    let topology = Topology::new(app, &options.prefix);
+    let link = Link::open(&options.address()?).await?;
+    for stream in topology.own.iter().chain(&topology.services) {
+        if let Some(group) = stream.group {
+            create_group(&link, &stream.key, group).await?;
+        }
+    }
+    Ok(topology)
+}
+
+/// Says in the log what the server keeps when it dies.
+async fn say_durability(link: &Link, address: &Address) {
+    let place = address.nodes.first().map_or_else(String::new, |node| node.addr().to_string());
+    Durability::look(link).await.say(&place);
+}

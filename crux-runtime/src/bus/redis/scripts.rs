@@ -1,0 +1,18 @@
+//! The scripts, each in a file of its own under `lua/`. Each touches one stream.
+
+use std::sync::LazyLock;
+
+use crate::redis::Script;
+
+/// Adds an entry, if a group is there and there is room.
+pub(super) static PUBLISH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("lua/trim.lua"), include_str!("lua/publish.lua"))));
+/// Removes what all groups have acknowledged.
+pub(super) static TIDY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("lua/trim.lua"), include_str!("lua/tidy.lua"))));
+/// Acknowledges.
+pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
+/// A consumer goes.
+pub(super) static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/leave.lua")));
+/// Consumers that are gone are forgotten.
+pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/sweep.lua")));

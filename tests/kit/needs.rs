@@ -7,16 +7,31 @@ use std::sync::Mutex;
 /// The first of these programs that there is, after an attempt to install the package if there is none. `None`: this user may not
 /// install it, and the test has nothing to stand on.
 pub fn program(names: &[&str], package: &str) -> Option<PathBuf> {
+    or_install(&format!("{names:?}"), package, || {
+        let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+        names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()))
+    })
+}
+
+/// As [`program`]: a Python that has this module.
+pub fn python_with(module: &str, package: &str) -> Option<PathBuf> {
+    or_install(&format!("Python module {module}"), package, || {
+        let has_it = |python: &PathBuf| {
+            let imported = Command::new(python).args(["-c", &format!("import {module}")]).output();
+            imported.is_ok_and(|imported| imported.status.success())
+        };
+        // Debian's packages are for Debian's own, which need not be the first in the path.
+        ["python3", "/usr/bin/python3"].map(PathBuf::from).into_iter().find(has_it)
+    })
+}
+
+fn or_install(what: &str, package: &str, find: impl Fn() -> Option<PathBuf>) -> Option<PathBuf> {
     // Two tests that install at once would wait for each other's lock until one gives up.
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _turn = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let find = || {
-        let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
-        names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()))
-    };
     find().or_else(|| {
         if !may_install() {
-            eprintln!("skipped: there is no {names:?}, and installing the package {package} needs root on a Debian system");
+            eprintln!("skipped: there is no {what}, and installing the package {package} needs root on a Debian system");
             return None;
         }
         let install = || {
@@ -32,7 +47,7 @@ pub fn program(names: &[&str], package: &str) -> Option<PathBuf> {
             installed = install().expect("apt-get runs");
         }
         assert!(installed.status.success(), "{package} cannot be installed: {}", String::from_utf8_lossy(&installed.stderr));
-        Some(find().unwrap_or_else(|| panic!("the package {package} has none of {names:?}")))
+        Some(find().unwrap_or_else(|| panic!("the package {package} does not bring {what}")))
     })
 }
 

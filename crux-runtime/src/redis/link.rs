@@ -217,7 +217,10 @@ async fn connect_one(address: &Address) -> Result<ConnectionManager, Error> {
         let client = redis::Client::open(node.clone().set_tcp_settings(tcp())).map_err(|error| Error::of(&error))?;
         match ConnectionManager::new_with_config(client, config.clone()).await {
             Ok(connection) => return Ok(connection),
-            Err(error) => last = Error::Unavailable(format!("Redis at {place} cannot be reached: {error}")),
+            Err(error) => {
+                let text = format!("Redis at {place} cannot be reached: {error}");
+                last = if matches!(Error::of(&error), Error::Broken(_)) { Error::Broken(text) } else { Error::Unavailable(text) };
+            }
         }
     }
     Err(last)

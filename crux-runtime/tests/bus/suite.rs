@@ -1,0 +1,199 @@
+//! The contract of buses as tests. The first part holds for all of them, the second for those over a broker.
+
+use std::time::Duration;
+
+use crux_runtime::bus::{Published, Taken};
+use crux_runtime::machine::Outcome;
+use crux_runtime::worker::task::Reported;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::bed::{COMPLETED, Doorman, NEWS, Open, TRACE, WORK, message, publish, reported, soon, task};
+
+/// Makes a test of each function here for one kind of bus.
+#[macro_export]
+macro_rules! suite {
+    ($open:expr => $($test:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            $crate::suite::$test(&$open).await;
+        })*
+    };
+    (all $open:expr) => {
+        $crate::suite! { $open =>
+            a_task_comes_as_it_was_sent
+            a_task_without_a_service_says_under_which_key_nobody_listens
+            a_task_that_nobody_waits_for_is_not_sent
+            each_listener_gets_a_message_once
+            a_message_that_nobody_wants_is_done
+            many_tasks_are_delivered_each_once
+            what_was_handed_in_before_the_end_is_out_at_the_end
+        }
+    };
+    (broker $open:expr) => {
+        $crate::suite! { all $open }
+        $crate::suite! { $open =>
+            what_comes_goes_to_the_door_once
+            what_is_refused_is_put_aside_with_its_reason
+            what_has_to_wait_is_offered_again
+        }
+    };
+}
+
+pub async fn a_task_comes_as_it_was_sent(open: &Open) {
+    let bed = open(&[(WORK, "one")]).await;
+    let (reports, mut told) = mpsc::channel(8);
+    let (task, _cancellation) = task(1);
+    let (id, step) = (task.instance.to_string(), task.step_id().to_string());
+    assert!(bed.bus.dispatch(task, &reports).is_ok());
+    assert!(matches!(reported(&mut told).await, Reported::Delivered));
+    let got = soon(bed.far.next(WORK, "one")).await;
+    assert_eq!((got.correlation_id.as_str(), got.traceparent.as_str()), ("req-1", TRACE));
+    let expected = json!({
+        "workflow_id": id, "step_id": step, "step_type": "work", "attempt": 2, "key": format!("{id}/look/work"),
+        "input": {"image": "a.png"}, "payload": {"name": "chair"},
+    });
+    assert_eq!(got.body, expected);
+    if let Some(broker) = &bed.broker {
+        broker.consume(Doorman::answering(&[]));
+    }
+    let healthy = async {
+        while bed.bus.health().is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(healthy).await;
+    assert_eq!(bed.bus.delay(Some("work")), None);
+}
+
+pub async fn a_task_without_a_service_says_under_which_key_nobody_listens(open: &Open) {
+    let bed = open(&[]).await;
+    let (reports, mut told) = mpsc::channel(8);
+    assert!(bed.bus.dispatch(task(1).0, &reports).is_ok());
+    let Reported::Undelivered { reason } = reported(&mut told).await else { panic!("nobody can have it") };
+    assert!(reason.contains("no service listens on step.work"), "{reason}");
+}
+
+pub async fn a_task_that_nobody_waits_for_is_not_sent(open: &Open) {
+    let bed = open(&[(WORK, "one")]).await;
+    let (reports, mut told) = mpsc::channel(8);
+    let (cancelled, cancellation) = task(1);
+    cancellation.cancel();
+    assert!(bed.bus.dispatch(cancelled, &reports).is_ok());
+    let Reported::Failed(failed) = reported(&mut told).await else { panic!("it did not begin") };
+    assert_eq!((failed.outcome, failed.failure.name.as_ref()), (Outcome::Failed, "Cancelled"));
+    assert!(bed.bus.dispatch(task(2).0, &reports).is_ok());
+    assert_eq!(soon(bed.far.next(WORK, "one")).await.correlation_id, "req-2");
+}
+
+pub async fn each_listener_gets_a_message_once(open: &Open) {
+    let bed = open(&[(NEWS, "mail"), (NEWS, "audit")]).await;
+    assert!(bed.bus.wants(NEWS));
+    for id in ["m-1", "m-2"] {
+        assert_eq!(publish(&*bed.bus, message(id)).await, Published::Done);
+    }
+    for listener in ["mail", "audit"] {
+        let mut got = Vec::new();
+        for _ in 0..2 {
+            let message = soon(bed.far.next(NEWS, listener)).await;
+            assert_eq!((message.correlation_id.as_str(), message.traceparent.as_str()), ("req-1", TRACE));
+            got.push(message.body["id"].as_str().unwrap().to_owned());
+        }
+        got.sort();
+        assert_eq!(got, ["m-1", "m-2"], "{listener}");
+    }
+}
+
+pub async fn a_message_that_nobody_wants_is_done(open: &Open) {
+    let bed = open(&[]).await;
+    // A bus that knows it says so; whoever publishes all the same is not kept.
+    if bed.bus.wants(NEWS) {
+        assert_eq!(publish(&*bed.bus, message("m-1")).await, Published::Done);
+    }
+}
+
+pub async fn many_tasks_are_delivered_each_once(open: &Open) {
+    let bed = open(&[(WORK, "one")]).await;
+    let (reports, mut told) = mpsc::channel(8);
+    let telling = async {
+        for _ in 0..200 {
+            assert!(matches!(reported(&mut told).await, Reported::Delivered));
+        }
+    };
+    let sending = async {
+        for n in 0..200 {
+            let mut next = task(n).0;
+            while let Err(back) = bed.bus.dispatch(next, &reports) {
+                next = back;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    let taking = async {
+        let mut got = Vec::new();
+        for _ in 0..200 {
+            got.push(soon(bed.far.next(WORK, "one")).await.body["workflow_id"].to_string());
+        }
+        got.sort();
+        got.dedup();
+        got.len()
+    };
+    let ((), (), count) = tokio::join!(telling, sending, taking);
+    assert_eq!(count, 200);
+}
+
+pub async fn what_was_handed_in_before_the_end_is_out_at_the_end(open: &Open) {
+    let bed = open(&[(WORK, "one")]).await;
+    let (reports, mut told) = mpsc::channel(64);
+    for n in 0..20 {
+        assert!(bed.bus.dispatch(task(n).0, &reports).is_ok());
+    }
+    // Only then a broker's publisher has seen them all, or they are on their way.
+    soon(bed.bus.close()).await;
+    for _ in 0..20 {
+        assert!(matches!(reported(&mut told).await, Reported::Delivered));
+        soon(bed.far.next(WORK, "one")).await;
+    }
+}
+
+pub async fn what_comes_goes_to_the_door_once(open: &Open) {
+    let bed = open(&[]).await;
+    let door = Doorman::answering(&[]);
+    bed.broker.as_ref().unwrap().consume(door.clone());
+    for n in 0..100 {
+        bed.far.send(COMPLETED, &format!("m-{n}"), &n.to_string()).await;
+    }
+    let mut bodies: Vec<u32> = door.bodies(100).await.iter().map(|body| body.parse().unwrap()).collect();
+    bodies.sort_unstable();
+    assert_eq!(bodies, (0..100).collect::<Vec<u32>>());
+    let first = door.came.lock().unwrap().iter().find(|incoming| &*incoming.body == b"0").unwrap().clone();
+    assert_eq!((first.routing_key.as_str(), first.message_id.as_deref()), (COMPLETED, Some("m-0")));
+    // What was acknowledged does not come again, to nobody.
+    soon(bed.bus.close()).await;
+    assert_eq!(door.came.lock().unwrap().len(), 100);
+}
+
+pub async fn what_is_refused_is_put_aside_with_its_reason(open: &Open) {
+    let bed = open(&[]).await;
+    let door = Doorman::answering(&[Taken::Refused("no such thing".to_owned())]);
+    bed.broker.as_ref().unwrap().consume(door.clone());
+    bed.far.send(COMPLETED, "m-1", "nonsense").await;
+    assert_eq!(soon(bed.far.dead()).await, ("nonsense".to_owned(), "no such thing".to_owned()));
+    bed.far.send(COMPLETED, "m-2", "sense").await;
+    assert_eq!(door.bodies(2).await, ["nonsense", "sense"]);
+    let dead = bed.bus.figures().into_iter().find(|figure| figure.name == "bus_dead").unwrap();
+    assert_eq!(dead.value, 1);
+}
+
+pub async fn what_has_to_wait_is_offered_again(open: &Open) {
+    let bed = open(&[]).await;
+    let door = Doorman::answering(&[Taken::Later("not now".to_owned()), Taken::Done, Taken::Done]);
+    bed.broker.as_ref().unwrap().consume(door.clone());
+    bed.far.send(COMPLETED, "m-1", "patient").await;
+    door.bodies(1).await;
+    // It holds up nobody else.
+    bed.far.send(COMPLETED, "m-2", "other").await;
+    let mut bodies = door.bodies(3).await;
+    bodies.sort();
+    assert_eq!(bodies, ["other", "patient", "patient"]);
+}

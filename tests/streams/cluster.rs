@@ -1,0 +1,32 @@
+//! A cluster of three masters: each stream is in one place, different streams in different ones.
+
+use crate::kit::Server;
+use crate::kit::redis::Cluster;
+use crate::nodes::assert_recorded_once;
+use crate::service::{Line, STEPS};
+use crate::{BINARY, config, product, result};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn products_are_made_over_a_cluster() {
+    let cluster = tokio::task::block_in_place(Cluster::start);
+    let config = config(&cluster.url(), "crux", "");
+    let mut nodes: Vec<Server> = (0..2).map(|_| Server::start(BINARY, &config)).collect();
+    let line = Line::to_cluster(&cluster.url(), "crux").await;
+    let _services = line.services(result).await;
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        ids.push(nodes[n % 2].client().start("/api/v1/workflow/upload", &product("Lamp")).await);
+        if n == 10 {
+            nodes[0].kill();
+            nodes[0].restart();
+        }
+    }
+    for id in &ids {
+        nodes[1].client().until(id, "completed").await;
+        assert_recorded_once(&nodes[1], id).await;
+    }
+    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()]) {
+        line.is_empty(&key).await;
+    }
+    assert_eq!(line.length("dead").await, 0);
+}

@@ -1,0 +1,165 @@
+//! The server dies and comes back with its log, is not there at the start, or has no memory left.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kit::{Client, Redis, Server, eventually};
+use crate::service::{Line, STEPS};
+use crate::{BINARY, bus_only, config, product, result};
+
+/// Starts uploads one after the other until told to stop; the ids of those that were acknowledged.
+fn keep_starting(client: Client, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<String>> {
+    tokio::spawn(async move {
+        let mut ids = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let answer = client.post("/api/v1/workflow/upload", &product("Lamp")).await;
+            match answer.status {
+                202 => ids.push(answer.text("workflow_id")),
+                // The store is away too.
+                503 => assert!(answer.header("retry-after").is_some()),
+                _ => panic!("{answer:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        ids
+    })
+}
+
+/// The instance's steps, each recorded once.
+async fn audit(client: &Client, id: &str) {
+    let Ok(document) = tokio::time::timeout(Duration::from_secs(60), client.until(id, "completed")).await else {
+        panic!("it is not done: {:#}", client.status(id).await);
+    };
+    let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json();
+    let rows = history["rows"].as_array().unwrap();
+    let completed: Vec<&Value> =
+        rows.iter().flat_map(|row| row["events"].as_array().unwrap()).filter(|event| event["type"] == "step_completed").collect();
+    let paths: BTreeSet<&str> = completed.iter().map(|event| event["path"].as_str().unwrap()).collect();
+    assert_eq!((completed.len(), paths), (3, BTreeSet::from(STEPS)), "{document:#}");
+}
+
+async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool) {
+    let mut redis = Redis::start();
+    let server = Server::start(BINARY, &config(&redis.url()));
+    let line = Line::open(&redis.url(), "crux").await;
+    let services = line.services(result).await;
+    let client = server.client();
+    let stop = Arc::new(AtomicBool::new(false));
+    let starting = keep_starting(client.clone(), stop.clone());
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+
+    tokio::task::block_in_place(|| redis.kill());
+    let health = eventually("health tells", || async {
+        let health = client.get("/health").await.json();
+        (health["bus"]["status"] == "failing").then_some(health)
+    })
+    .await;
+    assert!(health["bus"]["problem"].as_str().unwrap().contains("Redis"), "{health:#}");
+    if keeps_taking {
+        // Starts are taken all the same, and say what they wait for.
+        let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
+        eventually("the reason is shown", || async {
+            let why = client.status(&id).await["current_steps"][0]["waits_for"].as_str().unwrap_or_default().to_owned();
+            why.contains("Redis").then_some(())
+        })
+        .await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::task::block_in_place(|| redis.restart());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.store(true, Ordering::Relaxed);
+    let ids = starting.await.unwrap();
+    for id in &ids {
+        audit(&client, id).await;
+    }
+    assert!(ids.len() >= 10 && services.tasks().len() >= 3 * ids.len());
+    let line = Line::open(&redis.url(), "crux").await;
+    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()]) {
+        line.is_empty(&key).await;
+    }
+    assert_eq!(line.length("dead").await, 0);
+    let health = client.get("/health").await.json();
+    assert_eq!(health["status"], "ok", "{health:#}");
+    println!("{} uploads over a Redis that died", ids.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_dies_in_the_middle_costs_nothing_but_time() {
+    dies_in_the_middle(|url| bus_only(url, "crux", ""), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_dies_in_the_middle_with_the_store_costs_nothing_but_time() {
+    dies_in_the_middle(|url| config(url, "crux", ""), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
+    let mut redis = Redis::start();
+    tokio::task::block_in_place(|| redis.kill());
+    let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/upload", &product("Late")).await;
+    assert_eq!(client.get("/health/ready").await.status, 200);
+    assert_eq!(client.get("/health").await.json()["status"], "degraded");
+    tokio::task::block_in_place(|| redis.restart());
+    let line = Line::open(&redis.url(), "crux").await;
+    let _services = line.services(result).await;
+    audit(&client, &id).await;
+}
+
+/// All that is in a Redis which keeps nothing is gone with it: groups are made anew, tasks come again when their time is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_has_forgotten_its_groups_gets_them_again() {
+    let mut redis = Redis::start_with(&[("appendonly", "no")]);
+    let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
+    eventually("the danger is said", || async { server.log().contains("`appendonly` is `no`").then_some(()) }).await;
+    tokio::task::block_in_place(|| redis.restart());
+    let line = Line::open(&redis.url(), "crux").await;
+    let _services = line.services(result).await;
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
+    audit(&client, &id).await;
+    redis.command(&["FLUSHALL"]);
+    eventually("the group is there again", || async { (redis.command(&["EXISTS", &line.stream("step.completed")]) == "1").then_some(()) })
+        .await;
+    let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
+    audit(&client, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_without_memory_closes_the_door_and_opens_it_again() {
+    let redis = Redis::start();
+    let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ", window: 10, queue: 40"));
+    let line = Line::open(&redis.url(), "crux").await;
+    let services = line.services(result).await;
+    let client = server.client();
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let mut taken = Vec::new();
+    let refused = loop {
+        let answer = client.post("/api/v1/workflow/upload", &product("Lamp")).await;
+        match answer.status {
+            202 => taken.push(answer.text("workflow_id")),
+            _ => break answer,
+        }
+        assert!(taken.len() < 500, "starts are never refused");
+    };
+    assert_eq!((refused.status, refused.problem().as_str()), (429, "overloaded"));
+    assert!(refused.text("detail").contains("Redis has blocked publishing: the memory of Redis"), "{:?}", refused.body);
+    // Each start publishes a hook and a task.
+    assert!(taken.len() <= 60, "{} starts were taken", taken.len());
+    assert_eq!(client.get("/health").await.json()["bus"]["status"], "failing");
+    assert!(server.log().contains("publishing is blocked by the broker: the memory of Redis"), "{}", server.log());
+
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    for id in &taken {
+        audit(&client, id).await;
+    }
+    assert_eq!(services.tasks().len(), 3 * taken.len());
+    let answer = client.post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;
+    assert_eq!(answer.json()["metadata"]["status"], "completed", "{:?}", answer.body);
+}

@@ -1,0 +1,91 @@
+//! The product upload of the reference, with its three services behind streams.
+
+use serde_json::json;
+
+use crate::kit::{Reply, Server, Service, eventually};
+use crate::service::{Line, STEPS};
+use crate::{BINARY, bus_only, fresh_name, product, result, server, shared};
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+#[tokio::test]
+async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
+    let (server, line) = server().await;
+    let services = line.services(result).await;
+    let client = server.client();
+    let headers = [("traceparent", TRACE), ("idempotency-key", "req-1")];
+    let answer = client.post_with("/api/v1/workflow/upload?wait=30s", &headers, &product("Lamp")).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let document = answer.json();
+    assert_eq!(document["metadata"]["status"], "completed", "{document:#}");
+    assert_eq!(document["output"]["slug"], "slug-Lamp");
+
+    let id = document["workflow_id"].as_str().unwrap();
+    let tasks = services.tasks();
+    assert_eq!(tasks.iter().map(|task| task.body()["step_type"].as_str().unwrap().to_owned()).collect::<Vec<_>>(), STEPS);
+    for task in &tasks {
+        let body = task.body();
+        let step = body["step_type"].as_str().unwrap();
+        assert_eq!(task.text("message_id"), format!("{id}/{step}/1"));
+        assert_eq!(task.text("routing_key"), format!("step.{step}"));
+        assert_eq!((task.text("correlation_id"), task.text("traceparent")), ("req-1", TRACE));
+        assert_eq!((&body["workflow_id"], &body["attempt"]), (&json!(id), &json!(1)));
+        assert_eq!(body["key"], format!("{id}/{step}"));
+        assert_eq!(body["payload"], product("Lamp"));
+    }
+    assert_eq!(tasks[0].body()["input"], json!({"images": ["image1.jpg", "image2.jpg"]}));
+
+    let health = client.get("/health").await.json();
+    assert_eq!((&health["status"], &health["bus"]["status"]), (&json!("ok"), &json!("ok")), "{health:#}");
+    for key in ["step.image_processing", "step.ai_enhancement", "step.seo_generation", "step.completed", "dead"] {
+        line.is_empty(key).await;
+    }
+    eventually("the list of nodes shows the bus", || async {
+        let shown = String::from_utf8(server.run(&["status", "--nodes"]).stdout).unwrap();
+        shown.contains("bus        ok").then_some(())
+    })
+    .await;
+    let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
+    for figure in ["crux_bus_published_total 3", "crux_bus_consumed_total 3", "crux_bus_working 1"] {
+        assert!(metrics.contains(figure), "{figure}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn the_store_may_be_a_file_and_a_service_may_have_an_address() {
+    let (name, url) = (fresh_name(), shared().url());
+    let pushed = Service::start(|task| Reply::Done(result(task))).await;
+    let server = Server::start(BINARY, &format!("{}{}", bus_only(&url, &name, ""), pushed.config(&["ai_enhancement"])));
+    let line = Line::open(&url, &name).await;
+    let services = line.services(result).await;
+    let answer = server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;
+    assert_eq!(answer.json()["metadata"]["status"], "completed", "{:?}", answer.body);
+    assert_eq!((pushed.tasks().len(), services.tasks().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_server_that_ends_in_order_is_forgotten_by_the_group() {
+    let (mut server, line) = server().await;
+    let _services = line.services(result).await;
+    let answer = server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    assert_eq!(line.held("step.completed").await.len(), 1);
+    server.tell_to_end();
+    assert!(server.ended().success());
+    assert_eq!(line.held("step.completed").await.len(), 0);
+    assert_eq!(line.length("step.completed").await, 0);
+}
+
+#[test]
+fn a_server_that_does_not_let_this_user_in_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = shared().url().replace("redis://", "redis://nobody:wrong@");
+    std::fs::write(folder.path().join("crux.yaml"), bus_only(&url, "refused", "")).unwrap();
+    let output = std::process::Command::new(BINARY).args(["serve", "--port", "0"]).current_dir(folder.path()).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("error: ") && !error.contains("wrong@"), "{error}");
+    // The configuration by itself is well-formed.
+    let shown = std::process::Command::new(BINARY).arg("config").current_dir(folder.path()).output().unwrap();
+    assert!(shown.status.success(), "{shown:?}");
+}

@@ -4,7 +4,7 @@ use crate::kit::Server;
 use crate::kit::redis::Cluster;
 use crate::nodes::assert_recorded_once;
 use crate::service::{Line, STEPS};
-use crate::{BINARY, config, product, result};
+use crate::{BINARY, config, result, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn products_are_made_over_a_cluster() {
@@ -15,7 +15,7 @@ async fn products_are_made_over_a_cluster() {
     let _services = line.services(result).await;
     let mut ids = Vec::new();
     for n in 0..20 {
-        ids.push(nodes[n % 2].client().start("/api/v1/workflow/upload", &product("Lamp")).await);
+        ids.push(start(&nodes[n % 2], "Lamp").await);
         if n == 10 {
             nodes[0].kill();
             nodes[0].restart();

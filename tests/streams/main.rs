@@ -25,8 +25,8 @@ use kit::{Redis, Server};
 use service::Line;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crux");
-/// Of nodes and what they hold: short, so that the dead are noticed soon.
-const LEASE_MS: u64 = 1000;
+/// Of nodes and what they hold: short, so that the dead are noticed soon, and long enough for a busy machine.
+const LEASE_MS: u64 = 2000;
 
 /// The server that tests share; it ends with the process.
 fn shared() -> &'static Redis {
@@ -55,6 +55,19 @@ async fn server() -> (Server, Line) {
     let (name, url) = (fresh_name(), shared().url());
     let server = Server::start(BINARY, &config(&url, &name, ""));
     (server, Line::open(&url, &name).await)
+}
+
+/// Starts an upload; asks again while the node cannot say yes, because the machine is busy or another has just died.
+async fn start(node: &Server, name: &str) -> String {
+    kit::eventually("a start is taken", || async {
+        let answer = node.client().post("/api/v1/workflow/upload", &product(name)).await;
+        match answer.status {
+            202 => Some(answer.text("workflow_id")),
+            503 => None,
+            _ => panic!("{answer:?}"),
+        }
+    })
+    .await
 }
 
 fn product(name: &str) -> Value {

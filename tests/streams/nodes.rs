@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::kit::Server;
 use crate::service::{Line, STEPS};
-use crate::{BINARY, config, fresh_name, product, result, shared};
+use crate::{BINARY, config, fresh_name, result, shared, start};
 
 const PRODUCTS: usize = 60;
 
@@ -41,7 +41,7 @@ async fn products_are_made_whichever_node_dies() {
     let mut ledger: Vec<(String, String)> = Vec::new();
     for n in 0..PRODUCTS {
         let product_name = format!("Lamp{n}");
-        let id = nodes[n % 3].client().start("/api/v1/workflow/upload", &product(&product_name)).await;
+        let id = start(&nodes[n % 3], &product_name).await;
         ledger.push((id, product_name));
         // While tasks are on their way to services, and results on their way back.
         if n % 20 == 10 {

@@ -122,7 +122,8 @@ impl Session<'_> {
                 let letters = self.publisher.again.drain(..several).collect();
                 self.send(letters);
             }
-            let is_stopping = *stopping.borrow();
+            // Also if whoever could say it is gone.
+            let is_stopping = *stopping.borrow() || stopping.has_changed().is_err();
             if is_stopping && self.flying.is_empty() && self.publisher.again.is_empty() && self.publisher.inbox.is_empty() {
                 return Ok(());
             }
@@ -130,7 +131,7 @@ impl Session<'_> {
             let rests_until = self.rests_until;
             tokio::select! {
                 Some((n, answers)) = self.flying.next() => self.landed(n, answers).await?,
-                _ = self.publisher.inbox.recv_many(&mut posts, room), if room > 0 && !self.publisher.inbox.is_closed() => {
+                _ = self.publisher.inbox.recv_many(&mut posts, room), if room > 0 => {
                     let mut letters = Vec::with_capacity(posts.len());
                     for post in posts.drain(..) {
                         letters.extend(Letter::new(post).await);

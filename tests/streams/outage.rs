@@ -97,6 +97,40 @@ async fn a_redis_that_dies_in_the_middle_with_the_store_costs_nothing_but_time()
     dies_in_the_middle(|url| config(url, "crux", ""), false).await;
 }
 
+/// What was sent and not answered: it is not known whether it is there, and it is sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_redis_had_not_confirmed_when_it_died_is_sent_again() {
+    let mut redis = Redis::start();
+    let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
+    let line = Line::open(&redis.url(), "crux").await;
+    line.group("step.image_processing", "workers").await.unwrap();
+    let client = server.client();
+    redis.hang(true);
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(client.start("/api/v1/workflow/upload", &product("Lamp")).await);
+    }
+    eventually("tasks are on their way", || async {
+        let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
+        metrics.lines().any(|line| line.starts_with("crux_bus_unconfirmed") && !line.ends_with(" 0")).then_some(())
+    })
+    .await;
+    tokio::task::block_in_place(|| {
+        redis.kill();
+        redis.restart();
+    });
+    let line = Line::open(&redis.url(), "crux").await;
+    let services = line.services(result).await;
+    for id in &ids {
+        audit(&client, id).await;
+    }
+    let mut first: Vec<String> = services.tasks().iter().map(|task| task.text("message_id").to_owned()).collect();
+    first.retain(|id| id.ends_with("/image_processing/1"));
+    first.sort();
+    first.dedup();
+    assert_eq!(first.len(), ids.len(), "the same message ids");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
     let mut redis = Redis::start();

@@ -97,6 +97,31 @@ async fn a_redis_that_dies_in_the_middle_with_the_store_costs_nothing_but_time()
     dies_in_the_middle(|url| config(url, "crux", ""), false).await;
 }
 
+/// Longer than any time-out: who reads, who acknowledges and who publishes gives up, and does it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_hangs_is_given_up_and_found_again() {
+    let redis = Redis::start();
+    let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
+    let line = Line::open(&redis.url(), "crux").await;
+    let _services = line.services(result).await;
+    let client = server.client();
+    let stop = Arc::new(AtomicBool::new(false));
+    let starting = keep_starting(client.clone(), stop.clone());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    redis.hang(true);
+    eventually("health tells", || async { (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(()) }).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    redis.hang(false);
+    stop.store(true, Ordering::Relaxed);
+    let ids = starting.await.unwrap();
+    for id in &ids {
+        audit(&client, id).await;
+    }
+    line.is_empty("step.completed").await;
+    assert_eq!(line.length("dead").await, 0);
+    eventually("health tells", || async { (client.get("/health").await.json()["status"] == "ok").then_some(()) }).await;
+}
+
 /// What was sent and not answered: it is not known whether it is there, and it is sent again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_redis_had_not_confirmed_when_it_died_is_sent_again() {

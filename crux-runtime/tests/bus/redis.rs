@@ -14,6 +14,9 @@ use redis::{Cmd, Value, cmd, from_redis_value};
 
 use crate::bed::{Bed, Far, Got, app, fresh_name};
 
+/// An id, and its fields.
+type Entry = (String, BTreeMap<String, String>);
+
 #[derive(Clone)]
 enum Wire {
     One(MultiplexedConnection),
@@ -49,7 +52,7 @@ impl Line {
         loop {
             let mut read = cmd("XREADGROUP");
             read.arg("GROUP").arg(group).arg("test").arg("COUNT").arg(1).arg("NOACK").arg("STREAMS").arg(self.stream(key)).arg(">");
-            let read: Option<Vec<(String, Vec<(String, BTreeMap<String, String>)>)>> = from_redis_value(self.ask(read).await).unwrap();
+            let read: Option<Vec<(String, Vec<Entry>)>> = from_redis_value(self.ask(read).await).unwrap();
             if let Some((_, fields)) = read.and_then(|mut streams| streams.pop()).and_then(|(_, mut entries)| entries.pop()) {
                 return fields;
             }

@@ -62,7 +62,7 @@ fn the_gateways_file_loads_unchanged() {
 fn settings_of_the_broker_that_make_no_sense_are_named() {
     assert_eq!(read("bus: rabbitmq").unwrap().bus, BusKind::Rabbitmq);
     let error = read("bus: kafka").unwrap_err();
-    assert!(error.starts_with("crux.yaml:1:6: bus: there is no `kafka`; there are `local` and `rabbitmq`"), "{error}");
+    assert!(error.starts_with("crux.yaml:1:6: bus: there is no `kafka`; there are `local`, `rabbitmq` and `redis`"), "{error}");
     let error = read("rabbitmq: { url: 'http://guest:hunter2@localhost/' }").unwrap_err();
     assert!(error.contains("rabbitmq.url: not an address like amqp://") && !error.contains("hunter2"), "{error}");
     let error = read("rabbitmq: { exchange: '' }").unwrap_err();

@@ -74,7 +74,7 @@ static POLICY: Policy = Policy::ONCE;
 async fn shard(manager: WorkerManager, in_flight: usize, done: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     let (sender, mut reports) = mpsc::channel::<Report>(8192);
     let origin = Arc::new(Origin {
-        workflow: "bench",
+        workflow: "bench".into(),
         workflow_id: "019aaaaa-aaaa-7aaa-8aaa-aaaaaaaaaaaa".to_owned(),
         request_id: "req-1".to_owned(),
         traceparent: String::new(),
@@ -91,6 +91,7 @@ async fn shard(manager: WorkerManager, in_flight: usize, done: Arc<AtomicU64>, s
             policy: &POLICY,
             input: input.clone(),
             own_key: None,
+            heartbeat_ms: None,
             origin: origin.clone(),
             cancellation: Cancellation::default(),
         };

@@ -16,6 +16,7 @@ pub mod messages;
 mod redis;
 mod router;
 pub mod server;
+pub mod station;
 pub mod store;
 mod telemetry;
 mod wording;

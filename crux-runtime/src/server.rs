@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::app::App;
 use crate::bus::Bus;
 use crate::bus::broker::Broker;
+use crate::bus::keys::class_types;
 use crate::bus::local::{self, Local};
 use crate::bus::rabbitmq;
 use crate::bus::redis as streams;
@@ -25,6 +26,7 @@ use crate::engine::{self, Engine};
 use crate::ingress::broker::BrokerDoor;
 use crate::ingress::{Ingress, Settings, rest, shapes};
 use crate::live::Hub;
+use crate::machine::Kind;
 use crate::store::memory::{Memory, NoFaults};
 use crate::store::peers::{About, Hosted};
 use crate::store::redis::{self, Redis};
@@ -55,6 +57,11 @@ pub enum Error {
     Services(#[from] local::Error),
     #[error(transparent)]
     Broker(#[from] rabbitmq::Problem),
+    #[error(
+        "server.steps leaves out `{step_type}`, which workflow `{workflow}` needs, and this `bus` carries no tasks to workers: name it there \
+         or in --steps, or set `bus: rabbitmq` and start `crux worker --steps {step_type}`"
+    )]
+    Nobody { workflow: &'static str, step_type: &'static str },
     #[error(transparent)]
     Streams(#[from] streams::Problem),
     #[error(transparent)]
@@ -80,10 +87,14 @@ impl Server {
         let app = Arc::new(app);
         let listener = bind(&config.server.host, config.server.port).await?;
         let address = listener.local_addr().map_err(|error| Error::Address { host: config.server.host.clone(), error })?;
-        let workers = WorkerManager::new(&app.steps, &config.workers)?;
+        let workers = WorkerManager::of(&app.steps, &config.server.steps, &config.workers)?;
+        let work: Vec<&'static str> = class_types(&app).into_iter().filter(|step_type| !workers.runs(step_type)).collect();
         let options = engine_options(config);
         let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
-        let (bus, broker) = open_bus(&app, config, &services).await?;
+        let (bus, broker) = open_bus(&app, config, &services, &work).await?;
+        if bus.roster().is_none() {
+            check_workers(&app, &work)?;
+        }
         let store = open_store(config, about(&app, address)).await?;
         let shapes = shapes::Shapes::new(&app);
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
@@ -194,8 +205,26 @@ fn redis_options(config: &Config, about: About) -> redis::Options {
     }
 }
 
+/// No step that a workflow has may be left to workers that get nothing.
+fn check_workers(app: &App, work: &[&'static str]) -> Result<(), Error> {
+    let nodes = app.workflows.iter().flat_map(|workflow| workflow.definition.nodes.iter().map(move |node| (workflow, node)));
+    let used = nodes.filter_map(|(workflow, node)| match &node.kind {
+        Kind::Task(task) | Kind::Undo(task) => Some((workflow.definition.workflow, task.contract.step_type)),
+        _ => None,
+    });
+    match used.into_iter().find(|(_, step_type)| work.contains(step_type)) {
+        Some((workflow, step_type)) => Err(Error::Nobody { workflow, step_type }),
+        None => Ok(()),
+    }
+}
+
 /// The bus, and once more if it is one over a broker: it also brings messages.
-async fn open_bus(app: &App, config: &Config, services: &Arc<Local>) -> Result<(Arc<dyn Bus>, Option<Arc<Broker>>), Error> {
+async fn open_bus(
+    app: &App,
+    config: &Config,
+    services: &Arc<Local>,
+    work: &[&'static str],
+) -> Result<(Arc<dyn Bus>, Option<Arc<Broker>>), Error> {
     if config.rabbitmq.is_some() && config.bus != BusKind::Rabbitmq {
         warn!("`rabbitmq` is set and not used: for tasks over RabbitMQ set `bus: rabbitmq` too");
     }
@@ -211,7 +240,7 @@ async fn open_bus(app: &App, config: &Config, services: &Arc<Local>) -> Result<(
         }
         BusKind::Rabbitmq => {
             let options = config.rabbitmq.clone().unwrap_or_default().options();
-            let broker = Arc::new(rabbitmq::open(app, options, services.clone()).await?);
+            let broker = Arc::new(rabbitmq::open(app, options, services.clone(), work).await?);
             Ok((broker.clone(), Some(broker)))
         }
     }
@@ -228,6 +257,7 @@ fn engine_options(config: &Config) -> engine::Options {
         max_journal_bytes: fit(limits.journal_size.0),
         keep_events_ms: u64::try_from(limits.keep_events.0.as_millis()).unwrap_or(u64::MAX),
         cached_instances: limits.cached_instances,
+        lost_after_ms: u64::try_from(config.workers.lost_after.0.as_millis()).unwrap_or(u64::MAX),
         values: config.config.clone(),
         ..engine::Options::default()
     }
@@ -256,7 +286,7 @@ fn settings(config: &Config) -> Settings {
 }
 
 /// The signals that end the process.
-struct Signals {
+pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -265,7 +295,7 @@ struct Signals {
 
 impl Signals {
     #[cfg(unix)]
-    fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         use tokio::signal::unix::{SignalKind, signal};
         let terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
         let interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
@@ -273,7 +303,7 @@ impl Signals {
     }
 
     #[cfg(unix)]
-    async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -281,12 +311,12 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         Ok(Self {})
     }
 
     #[cfg(not(unix))]
-    async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

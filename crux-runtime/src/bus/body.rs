@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::id::{InstanceId, StepId};
+use crate::machine::Runs;
 use crate::worker::task::Task;
 
 #[derive(Serialize)]
@@ -16,6 +17,20 @@ struct Body<'a> {
     input: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
+    /// Only in tasks of step structs.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    work: Option<Work<'a>>,
+}
+
+/// What a worker in another process needs beside what services get; it reads all of it as [`super::work::Order`].
+#[derive(Serialize)]
+struct Work<'a> {
+    workflow: &'a str,
+    path: &'a str,
+    request_id: &'a str,
+    traceparent: &'a str,
+    heartbeat_ms: Option<u64>,
+    once: bool,
 }
 
 /// `key` is the task's [`Task::key`].
@@ -28,6 +43,14 @@ pub(in crate::bus) fn task_body(task: &Task, key: &str) -> Result<Vec<u8>, serde
         key,
         input: &task.input,
         payload: task.contract.payload.then_some(&*task.origin.payload),
+        work: matches!(task.contract.runs, Runs::Class(_)).then(|| Work {
+            workflow: &task.origin.workflow,
+            path: &task.path_text,
+            request_id: &task.origin.request_id,
+            traceparent: &task.origin.traceparent,
+            heartbeat_ms: task.heartbeat_ms,
+            once: task.is_once(),
+        }),
     })
 }
 
@@ -54,6 +77,7 @@ mod tests {
             key: &format!("{workflow_id}/image_processing"),
             input: &input,
             payload: Some(&payload),
+            work: None,
         };
         assert_eq!(serde_json::to_value(body).unwrap(), example);
     }

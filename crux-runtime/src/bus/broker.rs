@@ -10,8 +10,11 @@ use tracing::debug;
 
 use super::letter::{Done, Post};
 use super::local::Local;
+use super::roster::Roster;
 use super::state::{Link, State};
+use super::work::Hands;
 use super::{Bus, Door, Figure, Incoming, Message, Published, Taken};
+use crate::machine::Runs;
 use crate::worker::lane::Job;
 use crate::worker::task::{Report, Task};
 
@@ -21,6 +24,16 @@ pub(in crate::bus) const PAUSE: std::time::Duration = std::time::Duration::from_
 /// Takes in what a broker brings; runs until the process stops.
 pub(in crate::bus) trait Consume: Send + Sync {
     fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()>;
+
+    /// Instead of [`Self::run`], at a worker in a process of its own: fetches tasks of step structs for `hands`.
+    fn fetch(&self, _hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// What it hears of workers; `None`: this broker does not carry tasks of step structs.
+    fn roster(&self) -> Option<&Arc<Roster>> {
+        None
+    }
 }
 
 /// The bus over a broker.
@@ -54,8 +67,24 @@ impl Broker {
 
     /// Begins to consume.
     pub fn consume(&self, door: Arc<dyn Door>) {
-        let consuming = tokio::spawn(self.consumer.run(door));
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(consuming);
+        self.keep(tokio::spawn(self.consumer.run(door)));
+    }
+
+    /// As [`Bus::publish`], but it is not published again if it is not known what became of it: then it has failed.
+    pub(crate) fn publish_once(&self, message: Message, done: Done) -> Result<(), Message> {
+        match self.offer(Post::Once { message, done }) {
+            Some(Post::Once { message, .. }) => Err(message),
+            _ => Ok(()),
+        }
+    }
+
+    pub(in crate::bus) fn consumer(&self) -> &dyn Consume {
+        &*self.consumer
+    }
+
+    /// Waits for its end when the bus is closed.
+    pub(in crate::bus) fn keep(&self, task: JoinHandle<()>) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
     /// Once the broker has it, services that listen by HTTP get it too; only then it is out.
@@ -89,6 +118,9 @@ impl Bus for Broker {
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         if self.pushed.serves(task.contract.step_type) {
             return self.pushed.dispatch(task, reports);
+        }
+        if let (Runs::Class(_), Some(roster)) = (task.contract.runs, self.consumer.roster()) {
+            roster.sent(task.contract.step_type);
         }
         // While there is no connection as many wait here as find room: they are the first to go out.
         match self.offer(Post::Task { task, reports: reports.clone() }) {
@@ -136,6 +168,10 @@ impl Bus for Broker {
             Link::Blocked(why) => Some(format!("{waiting} messages wait to be published: {broker} has blocked publishing: {why}")),
             Link::Up => Some(format!("{waiting} messages wait to be published: {broker} takes them more slowly than they come")),
         }
+    }
+
+    fn roster(&self) -> Option<&Roster> {
+        self.consumer.roster().map(|roster| &**roster)
     }
 
     fn figures(&self) -> Vec<Figure> {

@@ -1,6 +1,7 @@
-//! Routing keys of what comes in, on whichever broker.
+//! Routing keys that are not in the pipelines, on whichever broker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use crate::app::App;
 use crate::machine::{Contract, Kind, Runs, TriggerSource};
@@ -9,6 +10,16 @@ use crate::machine::{Contract, Kind, Runs, TriggerSource};
 pub const COMPLETED: &str = "step.completed";
 pub const STARTED: &str = "step.started";
 pub const HEARTBEAT: &str = "step.heartbeat";
+/// Signs of life of workers in processes of their own, for every node.
+pub const WORKERS: &str = "crux.workers";
+
+/// Of the tasks of a step struct that runs in another process: `crux.work.<type>`.
+pub(in crate::bus) fn work_key(step_type: &'static str) -> &'static str {
+    // Keys live as long as the process, as those that are in the generated code: there is one for each step type.
+    static KEYS: Mutex<BTreeMap<&'static str, &'static str>> = Mutex::new(BTreeMap::new());
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    keys.entry(step_type).or_insert_with(|| Box::leak(format!("crux.work.{step_type}").into_boxed_str()))
+}
 
 /// Events that start an instance or wake one, in any version that still runs.
 pub(in crate::bus) fn consumed_events(app: &App) -> BTreeSet<&'static str> {
@@ -24,6 +35,11 @@ pub(in crate::bus) fn consumed_events(app: &App) -> BTreeSet<&'static str> {
         }));
     }
     names
+}
+
+/// The step types that are done by step structs.
+pub(crate) fn class_types(app: &App) -> Vec<&'static str> {
+    app.contracts.iter().filter(|contract| matches!(contract.runs, Runs::Class(_))).map(|contract| contract.step_type).collect()
 }
 
 /// Of the tasks for services.

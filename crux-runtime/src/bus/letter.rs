@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::body::task_body;
+use super::keys::work_key;
 use super::{Message, Published};
 use crate::machine::{AttemptFailed, Failure, Outcome, Runs};
 use crate::worker::Cancellation;
@@ -17,14 +18,25 @@ pub(in crate::bus) type Done = Box<dyn FnOnce(Published) + Send>;
 
 /// What a publisher is given.
 pub(in crate::bus) enum Post {
-    Task { task: Task, reports: mpsc::Sender<Report> },
-    Message { message: Message, done: Done },
+    Task {
+        task: Task,
+        reports: mpsc::Sender<Report>,
+    },
+    Message {
+        message: Message,
+        done: Done,
+    },
+    /// As a message, and is not published again if it is not known what became of it.
+    Once {
+        message: Message,
+        done: Done,
+    },
 }
 
 /// Who gets a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::bus) enum To {
-    /// The service under that routing key; without one it is not delivered.
+    /// The service, or the workers, under that routing key; without one it is not delivered.
     Service(&'static str),
     /// Whoever listens, or nobody.
     Anybody(&'static str),
@@ -44,8 +56,15 @@ pub(in crate::bus) struct Letter {
 
 /// Who waits to hear what became of a letter.
 pub(in crate::bus) enum Sender {
-    Task { reply: ReplyTo, cancellation: Cancellation },
+    Task {
+        reply: ReplyTo,
+        cancellation: Cancellation,
+        /// It must not be published again when it is not known whether the broker has it.
+        at_most_once: bool,
+    },
     Message(Done),
+    /// As the flag of a task.
+    Once(Done),
 }
 
 impl Letter {
@@ -53,12 +72,15 @@ impl Letter {
     pub(in crate::bus) async fn new(post: Post) -> Option<Self> {
         match post {
             Post::Task { task, reports } => Self::of_task(task, reports).await,
-            Post::Message { message, done } => {
-                let Message { routing_key, id, correlation_id, traceparent, body } = message;
-                let body = Bytes::from(String::from(Box::<str>::from(body)).into_bytes());
-                Some(Self { to: To::Anybody(routing_key), id, correlation_id, traceparent, body, sender: Sender::Message(done) })
-            }
+            Post::Message { message, done } => Some(Self::of_message(message, Sender::Message(done))),
+            Post::Once { message, done } => Some(Self::of_message(message, Sender::Once(done))),
         }
+    }
+
+    fn of_message(message: Message, sender: Sender) -> Self {
+        let Message { routing_key, id, correlation_id, traceparent, body } = message;
+        let body = Bytes::from(String::from(Box::<str>::from(body)).into_bytes());
+        Self { to: To::Anybody(routing_key), id, correlation_id, traceparent, body, sender }
     }
 
     async fn of_task(task: Task, reports: mpsc::Sender<Report>) -> Option<Self> {
@@ -69,12 +91,10 @@ impl Letter {
             reply.send(reported).await;
             return None;
         }
-        let routing_key = match task.contract.runs {
-            Runs::Service { routing_key } => routing_key,
-            Runs::Class(class) => {
-                reply.send(Reported::Undelivered { reason: format!("no worker here has the step struct `{class}`") }).await;
-                return None;
-            }
+        let (routing_key, at_most_once) = match task.contract.runs {
+            // Services know a task that they had before by its id.
+            Runs::Service { routing_key } => (routing_key, false),
+            Runs::Class(_) => (work_key(task.contract.step_type), task.is_once()),
         };
         match body {
             Ok(body) => Some(Self {
@@ -83,7 +103,7 @@ impl Letter {
                 correlation_id: task.origin.request_id.clone(),
                 traceparent: task.origin.traceparent.clone(),
                 body: body.into(),
-                sender: Sender::Task { reply, cancellation: task.cancellation },
+                sender: Sender::Task { reply, cancellation: task.cancellation, at_most_once },
             }),
             Err(error) => {
                 let failure = Failure::new(Failure::INVALID_INPUT, error.to_string());
@@ -100,7 +120,7 @@ impl Sender {
     pub(in crate::bus) fn is_wanted(&self) -> bool {
         match self {
             Self::Task { cancellation, .. } => !cancellation.is_cancelled(),
-            Self::Message(_) => true,
+            Self::Message(_) | Self::Once(_) => true,
         }
     }
 
@@ -108,7 +128,7 @@ impl Sender {
     pub(in crate::bus) async fn arrived(self) {
         match self {
             Self::Task { reply, .. } => reply.send(Reported::Delivered).await,
-            Self::Message(done) => done(Published::Done),
+            Self::Message(done) | Self::Once(done) => done(Published::Done),
         }
     }
 
@@ -116,7 +136,23 @@ impl Sender {
     pub(in crate::bus) async fn failed(self, reason: String) {
         match self {
             Self::Task { reply, .. } => reply.send(Reported::Undelivered { reason }).await,
-            Self::Message(done) => done(Published::Failed(reason)),
+            Self::Message(done) | Self::Once(done) => done(Published::Failed(reason)),
+        }
+    }
+
+    /// Whether the letter may be published again if it is not known whether the broker has it.
+    pub(in crate::bus) fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::Task { at_most_once: true, .. } | Self::Once(_))
+    }
+
+    /// Nobody knows whether the broker has it, and it is not published again.
+    pub(in crate::bus) async fn lost(self, reason: String) {
+        match self {
+            Self::Task { reply, .. } => {
+                let failure = Failure::new(Failure::WORKER_LOST, reason);
+                reply.send(Reported::Failed(AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None })).await;
+            }
+            Self::Message(done) | Self::Once(done) => done(Published::Failed(reason)),
         }
     }
 }

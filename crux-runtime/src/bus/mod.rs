@@ -2,7 +2,8 @@
 //!
 //! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by `answer`, and messages are posted to
 //! those that listen (`listeners`, `pattern`). [`broker`] is what all brokers have in common, beside it `letter` (what is published),
-//! `keys`, `state` and `backoff`; [`rabbitmq`] and [`redis`] (its streams) are brokers.
+//! `keys`, `state` and `backoff`; [`rabbitmq`] and [`redis`] (its streams) are brokers. Brokers can also carry tasks of step structs to
+//! workers in other processes: [`work`] is those tasks at the worker, [`roster`] what nodes know of the workers.
 
 pub(crate) mod answer;
 mod backoff;
@@ -16,12 +17,17 @@ mod pattern;
 mod push;
 pub mod rabbitmq;
 pub mod redis;
+pub mod roster;
 mod state;
+pub mod work;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+
+use broker::Broker;
+use roster::Roster;
 
 use crate::worker::task::{Report, Task};
 
@@ -69,6 +75,11 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Why nothing new should be started that needs the bus: what it has taken already does not get out.
     fn congestion(&self) -> Option<String> {
+        None
+    }
+
+    /// Who works in processes of their own; `None`: nobody can, for tasks of step structs do not leave by this bus.
+    fn roster(&self) -> Option<&Roster> {
         None
     }
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, DEFAULT_PAUSE, Response};
 use super::body;
-use crate::machine::{AttemptFailed, EffectKind, Failure, Outcome};
+use crate::machine::{AttemptFailed, Failure, Outcome};
 use crate::worker::lane::{self, ReplyTo, Turn, Work};
 use crate::worker::task::{Reported, Task};
 
@@ -121,8 +121,7 @@ impl Push {
             Ok(request) => request,
             Err(text) => return Called::Reported(failed(Outcome::Failed, Failure::INVALID_INPUT, text)),
         };
-        let once = task.contract.effect == EffectKind::Once && task.own_key.is_none();
-        let client = if once { &self.fresh } else { &self.client };
+        let client = if task.is_once() { &self.fresh } else { &self.client };
         let response = match client.request(request).await {
             Ok(response) => response,
             Err(error) if never_sent(&error) => {

@@ -9,6 +9,7 @@ mod serve;
 mod show;
 mod topology;
 mod watch;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +80,7 @@ pub(crate) struct Common {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Worker(worker::Worker),
     Start(commands::Start),
     Status(commands::Status),
     List(commands::List),
@@ -123,6 +125,7 @@ fn run(cli: Cli, app: App, whole: clap::Command) -> Result<(), Failure> {
     let common = cli.common;
     match cli.command.unwrap_or_else(|| Command::Serve(serve::Serve::default())) {
         Command::Serve(serve) => serve.run(app, &common),
+        Command::Worker(worker) => worker.run(app, &common),
         Command::Completions(completions) => completions.run(whole),
         Command::Config(show) => show.run(&common),
         Command::Topology(topology) => topology.run(&app, &common),

@@ -13,7 +13,7 @@ use crate::telemetry;
 ///
 /// Settings come from the configuration file, the environment (CRUX_SERVER__PORT=9090) and the flags here, the later ones winning.
 #[derive(Args, Default)]
-#[command(after_help = "Examples:\n  crux serve --port 8080 --store ./crux.db")]
+#[command(after_help = "Examples:\n  crux serve --port 8080 --store ./crux.db\n  crux serve --steps none")]
 pub(super) struct Serve {
     /// The port to listen on; 0 takes one that is free
     #[arg(long)]
@@ -21,6 +21,9 @@ pub(super) struct Serve {
     /// The SQLite file
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
+    /// The step structs that run in this process: all, none, or step types; the others run in `crux worker`
+    #[arg(long, value_name = "all|none|A,B")]
+    steps: Option<String>,
     /// What to log: error, warn, info, debug, or by module
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -34,6 +37,9 @@ impl Serve {
         }
         if let Some(store) = &self.store {
             flags.push(("--store", "store.path", store.display().to_string()));
+        }
+        if let Some(steps) = self.steps {
+            flags.push(("--steps", "server.steps", steps));
         }
         if let Some(log) = self.log {
             flags.push(("--log", "log.level", log));

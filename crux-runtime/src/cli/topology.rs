@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Common, Failure, client};
 use crate::app::App;
+use crate::bus::keys::class_types;
 use crate::bus::rabbitmq::topology::{Argument, Queue};
 use crate::bus::redis::topology::Stream;
 use crate::bus::{rabbitmq, redis};
@@ -36,7 +37,7 @@ impl Topology {
             });
         }
         let options = config.rabbitmq.unwrap_or_default().options();
-        print(common, &rabbitmq::Topology::new(app, &options), shown)?;
+        print(common, &rabbitmq::Topology::new(app, &options, &class_types(app)), shown)?;
         self.declare(async {
             rabbitmq::declare(app, &options).await.map_err(|problem| match problem {
                 rabbitmq::Problem::Lost(text) => Failure::unreachable(text),
@@ -88,7 +89,12 @@ fn streams(topology: &redis::Topology) -> String {
 
 fn shown(topology: &rabbitmq::Topology) -> String {
     let mut out = format!("exchange   {}  topic, durable\n", topology.exchange);
-    for (title, queues) in [("declared by Crux", &topology.own), ("to be declared by services", &topology.services)] {
+    let groups = [
+        ("declared by Crux", &topology.own),
+        ("declared by Crux for step structs that run in `crux worker`", &topology.work),
+        ("to be declared by services", &topology.services),
+    ];
+    for (title, queues) in groups {
         if !queues.is_empty() {
             out.push_str(&format!("\nqueues {title}\n"));
         }

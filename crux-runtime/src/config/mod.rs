@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::rabbitmq;
+use crate::worker::Choice;
 
 pub use load::{Error, Sources, load};
 pub use redis::Redis;
@@ -59,6 +60,8 @@ pub struct Server {
     pub max_wait: Span,
     /// How long a shutdown may take.
     pub shutdown: Span,
+    /// The step structs that run in this process; the others run in workers.
+    pub steps: Choice,
 }
 
 impl Default for Server {
@@ -72,6 +75,7 @@ impl Default for Server {
             max_connections: 20_000,
             max_wait: Span(std::time::Duration::from_secs(300)),
             shutdown: Span(std::time::Duration::from_secs(20)),
+            steps: Choice::All,
         }
     }
 }
@@ -266,6 +270,9 @@ impl Config {
                     format!("`{origin}` is not an origin: write scheme, host and port, like `http://localhost:5173`"),
                 ));
             }
+        }
+        if self.workers.lost_after.0 < std::time::Duration::from_millis(100) {
+            return Err(Problem::new("workers.lost_after", "must be at least 100ms"));
         }
         self.store.check()?;
         if let Some(redis) = &self.redis {

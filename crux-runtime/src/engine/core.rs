@@ -14,10 +14,11 @@ use super::shard::{HORIZON_MS, Message, SHARED_HORIZON_MS};
 use super::{Options, Stats, request_key};
 use crate::app::{App, Workflow};
 use crate::bus::Bus;
+use crate::bus::roster::Working;
 use crate::clock::Clock;
 use crate::id::InstanceId;
 use crate::live::Hub;
-use crate::machine;
+use crate::machine::{self, Contract, Policy, Runs, Time};
 use crate::router::Router;
 use crate::store::{self, Status, Store, Subscription};
 use crate::worker::WorkerManager;
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     /// `None`: this process has the store to itself.
     pub(super) elsewhere: Option<Elsewhere>,
     pub(super) unsubscribed: std::sync::Mutex<Vec<Subscription>>,
+    began_at: Time,
 }
 
 impl Core {
@@ -54,6 +56,7 @@ impl Core {
     ) -> Self {
         let router = Router::new(&app);
         let elsewhere = store.peers().map(Elsewhere::new);
+        let clock = Arc::new(Clock::new());
         Self {
             app,
             store,
@@ -62,7 +65,8 @@ impl Core {
             hub,
             stats: Arc::default(),
             options,
-            clock: Arc::new(Clock::new()),
+            began_at: clock.now(),
+            clock,
             router,
             inboxes,
             closing: AtomicBool::new(false),
@@ -179,6 +183,25 @@ impl Core {
         Some(versions.filter(everywhere).max_by_key(|version| version.definition.version).unwrap_or(own))
     }
 
+    /// Whether attempts of that step type run in this process, and end with it.
+    pub(super) fn runs_here(&self, contract: &Contract) -> bool {
+        matches!(contract.runs, Runs::Class(_)) && self.workers.runs(contract.step_type)
+    }
+
+    /// Of a step struct in another process: how long its worker may be silent.
+    pub(super) fn heartbeat_ms(&self, policy: &Policy) -> u64 {
+        policy.heartbeat_ms.unwrap_or(self.options.lost_after_ms)
+    }
+
+    /// From when on it counts that nothing was heard of an attempt in another process. What was said while this process did not listen
+    /// is not known to it.
+    pub(super) fn silent_since(&self, working: &Working, now: Time) -> Time {
+        match self.bus.roster() {
+            Some(roster) => roster.silent_since(working, now),
+            None => self.began_at,
+        }
+    }
+
     /// How far ahead wake-ups are kept in memory. Where nodes share the store, what this node has put to rest is another's to wake.
     pub(super) fn horizon_ms(&self) -> u64 {
         if self.elsewhere.is_some() { SHARED_HORIZON_MS } else { HORIZON_MS }
@@ -194,7 +217,7 @@ impl Core {
             self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Overloaded { reason: format!("{under_way} instances have work under way"), retry_after_s: 1 });
         }
-        if definition.needs_bus()
+        if definition.needs_bus(|step_type| self.workers.runs(step_type))
             && let Some(reason) = self.bus.congestion()
         {
             self.stats.overloaded.fetch_add(1, Ordering::Relaxed);

@@ -16,7 +16,9 @@ use super::publish::{Publish, backoff};
 use super::shard::{Blocked, Message, Shard, Slot};
 use crate::bus;
 use crate::id::InstanceId;
-use crate::machine::{Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time};
+use crate::machine::{
+    self, Attempt, AttemptFailed, Effect, EffectKind, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time,
+};
 use crate::store::{Seq, Subscription};
 use crate::worker::Cancellation;
 use crate::worker::task::{Report, Reported, Task};
@@ -37,6 +39,7 @@ impl Shard {
         match effect {
             Effect::Dispatch { path, attempt, input, key } => {
                 let Some(meta) = entry.meta(&path) else { return };
+                let in_process = self.core.runs_here(meta.contract);
                 let cancellation = Cancellation::default();
                 let task = Task {
                     instance: id,
@@ -47,6 +50,7 @@ impl Shard {
                     policy: &meta.policy,
                     input,
                     own_key: key,
+                    heartbeat_ms: self.core.remote_heartbeat_ms(meta),
                     origin: entry.origin.clone(),
                     cancellation: cancellation.clone(),
                 };
@@ -56,7 +60,6 @@ impl Shard {
                     // The next process hands it out.
                     return;
                 }
-                let in_process = matches!(meta.contract.runs, Runs::Class(_));
                 entry.running.push(Running { path, attempt, cancellation, in_process, began_at: None, heard_at: None });
                 self.tally.dispatched += 1;
                 self.offer(seq, n, task);
@@ -102,7 +105,7 @@ impl Shard {
         for outstanding in &entry.outstanding {
             if let Pending::Task { path, attempt, stuck: Some(stuck) } = &outstanding.what
                 && stuck.again_at <= now
-                && let Some(task) = entry.task(id, *path, *attempt)
+                && let Some(task) = entry.task(id, *path, *attempt, &self.core)
             {
                 again.push((outstanding.seq, outstanding.n, task));
             }
@@ -218,9 +221,15 @@ impl Shard {
             if !entry.is_open(path, *attempt) {
                 continue;
             }
-            let in_process = entry.meta(path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)));
-            if in_process {
-                let failure = Failure::new(Failure::WORKER_LOST, "the process that ran the attempt has died");
+            // Of a step struct's attempt it is not known where it ran: which ones run here may have been another choice then. One that
+            // must not begin twice counts as begun.
+            let may_have_run = entry.meta(path).is_some_and(|meta| {
+                let once = meta.contract.effect == EffectKind::Once && !meta.keyed;
+                self.core.runs_here(meta.contract) || once && matches!(meta.contract.runs, Runs::Class(_))
+            });
+            if may_have_run {
+                let failure =
+                    Failure::new(Failure::WORKER_LOST, "the process that ran the attempt, or was to send it to a worker, has died");
                 let failed = AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None };
                 entry.queue.push_back(Input::Report(Report {
                     instance: id,
@@ -238,10 +247,13 @@ impl Shard {
 impl Core {
     /// To whoever runs the task, or back when there is no room.
     fn hand_over(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
-        match task.contract.runs {
-            Runs::Class(_) => self.workers.submit(task, reports),
-            Runs::Service { .. } => self.bus.dispatch(task, reports),
-        }
+        if self.runs_here(task.contract) { self.workers.submit(task, reports) } else { self.bus.dispatch(task, reports) }
+    }
+
+    /// What a task says of signs of life, if it leaves for a worker in another process.
+    fn remote_heartbeat_ms(&self, meta: &machine::Task) -> Option<u64> {
+        let leaves = matches!(meta.contract.runs, Runs::Class(_)) && !self.runs_here(meta.contract);
+        leaves.then(|| self.heartbeat_ms(&meta.policy))
     }
 }
 
@@ -294,7 +306,7 @@ fn hook_body(entry: &Entry, kind: Hook) -> Box<RawValue> {
     };
     let body = Body {
         workflow_id: &entry.origin.workflow_id,
-        workflow: entry.origin.workflow,
+        workflow: &entry.origin.workflow,
         request_id: &entry.origin.request_id,
         status,
         error: entry.instance.failure().filter(|_| kind == Hook::Failure).map_or(String::new(), ToString::to_string),
@@ -316,7 +328,7 @@ impl Entry {
     }
 
     /// The work order of an attempt that is open already, to be handed out once more.
-    fn task(&self, id: InstanceId, path: Path, attempt: u32) -> Option<Task> {
+    fn task(&self, id: InstanceId, path: Path, attempt: u32, core: &Core) -> Option<Task> {
         let meta = self.meta(&path)?;
         let running = self.running.iter().find(|running| (running.path, running.attempt) == (path, attempt))?;
         let mut task = None;
@@ -334,6 +346,7 @@ impl Entry {
                     policy: &meta.policy,
                     input: input.clone(),
                     own_key: state.key.clone(),
+                    heartbeat_ms: core.remote_heartbeat_ms(meta),
                     origin: self.origin.clone(),
                     cancellation: running.cancellation.clone(),
                 });

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::Stats;
 use super::api::{Command, Completed, Completion, Error, Progress, Undelivered};
-use crate::machine::{Effect, Failure, Instance, Open, Path, Task, Time, Timer};
+use super::{Core, Stats};
+use crate::bus::roster::Working;
+use crate::id::InstanceId;
+use crate::machine::{self, Contract, Effect, Failure, Instance, Open, Path, Policy, Runs, Task, TaskState, Time, Timer};
 use crate::store::{NewInstance, Seq, Status, Stored};
 use crate::worker::Cancellation;
 use crate::worker::task::{Origin, Report};
@@ -79,6 +81,8 @@ pub(crate) struct Entry {
     pub(crate) counted: bool,
     /// The store has been told that everything up to here is settled.
     pub(crate) settled_told: Seq,
+    /// When the store will name it as due, if it does.
+    pub(crate) wake_told: Option<Time>,
 }
 
 /// A row on its way to the store.
@@ -167,11 +171,11 @@ impl Entry {
     }
 
     /// When something must be done if nothing comes until then.
-    pub(crate) fn next_due(&self, now: Time) -> Option<Time> {
+    pub(crate) fn next_due(&self, now: Time, core: &Core) -> Option<Time> {
         let mut due: Option<Time> = None;
         let mut consider = |at: Time| due = Some(due.map_or(at, |due| due.min(at)));
         self.instance.open(&mut |open| {
-            if let Some((at, _)) = self.timer_of(&open, now) {
+            if let Some((at, _)) = self.timer_of(&open, now, core) {
                 consider(at);
             }
         });
@@ -183,7 +187,7 @@ impl Entry {
         due
     }
 
-    fn timer_of(&self, open: &Open<'_>, now: Time) -> Option<(Time, Timer)> {
+    fn timer_of(&self, open: &Open<'_>, now: Time, core: &Core) -> Option<(Time, Timer)> {
         match open {
             Open::Task(task) => {
                 let meta = self.meta(&task.path)?;
@@ -196,11 +200,36 @@ impl Entry {
                     None => Some(task.sent_at),
                 };
                 let heard_at = running.and_then(|running| running.heard_at);
-                task.next_timer(meta, began_at, heard_at, now)
+                if !self.is_remote(task, meta.contract, running) {
+                    return task.next_timer(meta, began_at, heard_at, now);
+                }
+                // Its worker said that it begins before it did; from then on it says to all nodes what it is at.
+                let begun = task.started_at.and_then(|_| self.working(task));
+                let heard_at = begun.map(|working| core.silent_since(&working, now)).max(heard_at);
+                let heartbeat_ms = begun.map(|_| core.heartbeat_ms(&meta.policy));
+                let meta = machine::Task { policy: Policy { heartbeat_ms, ..meta.policy }, ..*meta };
+                task.next_timer(&meta, began_at, heard_at, now)
             }
             Open::Wait { due, .. } => due.map(|due| (due, Timer::Timeout)),
             Open::Timer { due, timer, .. } => Some((*due, *timer)),
         }
+    }
+
+    /// Whether a step struct in another process is to do an attempt. What runs in this one is kept until it has ended; which step structs
+    /// those are may differ between nodes, and from what it was before.
+    pub(crate) fn is_remote(&self, task: &TaskState, contract: &Contract, running: Option<&Running>) -> bool {
+        matches!(contract.runs, Runs::Class(_))
+            && match running {
+                Some(running) => !running.in_process,
+                None => !self.is_under_way(task.path, task.number),
+            }
+    }
+
+    /// As workers name it.
+    fn working(&self, task: &TaskState) -> Option<Working> {
+        let instance: InstanceId = self.origin.workflow_id.parse().ok()?;
+        let step = instance.step(&self.instance.definition().path_text(&task.path));
+        Some(Working(instance, step, task.number))
     }
 
     /// Whether a task is still on its way to whoever works on it, runs in this process, or waits for the next one.
@@ -210,10 +239,10 @@ impl Entry {
     }
 
     /// Timers that are due, in the order of the definition: the step, its attempt if it is a task, and which timer.
-    pub(crate) fn due(&self, now: Time) -> Vec<(Path, u32, Timer)> {
+    pub(crate) fn due(&self, now: Time, core: &Core) -> Vec<(Path, u32, Timer)> {
         let mut due = Vec::new();
         self.instance.open(&mut |open| {
-            if let Some((at, timer)) = self.timer_of(&open, now)
+            if let Some((at, timer)) = self.timer_of(&open, now, core)
                 && at <= now
             {
                 let (path, attempt) = match open {

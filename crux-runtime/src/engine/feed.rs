@@ -11,7 +11,7 @@ use super::entry::{Answer, Delivery, Entry, Input, Pending, Reply};
 use super::shard::answer;
 use super::stats::Tally;
 use crate::machine::{
-    AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, Runs, StepEvent, StepHappened, TaskState, Time, Timer, Why,
+    Attempt, AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, StepEvent, StepHappened, TaskState, Time, Timer, Why,
 };
 use crate::worker::task::{Report, Reported};
 
@@ -156,7 +156,7 @@ impl Feed<'_> {
     }
 
     fn wake(&mut self) {
-        for (path, attempt, timer) in self.entry.due(self.now) {
+        for (path, attempt, timer) in self.entry.due(self.now, self.core) {
             match timer {
                 Timer::Queue | Timer::Run | Timer::Heartbeat | Timer::Total => self.time_out(path, attempt, timer),
                 Timer::Deadline => {
@@ -333,10 +333,7 @@ impl Feed<'_> {
                     undelivered.tasks.push((definition.path_text(path).into_owned(), stuck.reason.clone()));
                 }
                 Pending::Task { path, stuck: None, .. } => {
-                    let contract = definition
-                        .task(path.node)
-                        .map(|task| task.contract)
-                        .filter(|contract| matches!(contract.runs, Runs::Service { .. }));
+                    let contract = definition.task(path.node).map(|task| task.contract).filter(|contract| !self.core.runs_here(contract));
                     let reason = contract.and_then(|contract| self.core.bus.delay(Some(contract.step_type)));
                     undelivered.tasks.extend(reason.map(|reason| (definition.path_text(path).into_owned(), reason)));
                 }
@@ -346,7 +343,29 @@ impl Feed<'_> {
                 _ => {}
             }
         }
+        undelivered.tasks.extend(self.without_worker());
         undelivered
+    }
+
+    /// Tasks that wait in the queue of workers, and nobody is there.
+    fn without_worker(&self) -> Vec<(String, String)> {
+        let Some(roster) = self.core.bus.roster() else { return Vec::new() };
+        let mut waiting = Vec::new();
+        self.entry.instance.open(&mut |open| {
+            if let Open::Task(task) = open
+                && task.attempt == Attempt::Sent
+                && task.started_at.is_none()
+                && let Some(meta) = self.entry.meta(&task.path)
+                && let running = self.entry.running.iter().find(|running| (running.path, running.attempt) == (task.path, task.number))
+                && self.entry.is_remote(task, meta.contract, running)
+                && !roster.runs(meta.contract.step_type)
+            {
+                let step_type = meta.contract.step_type;
+                let reason = format!("no worker that lives takes tasks of `{step_type}`: start one with `crux worker --steps {step_type}`");
+                waiting.push((self.entry.instance.definition().path_text(&task.path).into_owned(), reason));
+            }
+        });
+        waiting
     }
 }
 

@@ -75,7 +75,7 @@ impl Shard {
     fn adopt(&mut self, id: InstanceId, record: Record, replayed: Replayed, queue: VecDeque<Input>, now: Time) {
         let Replayed { instance, traceparent, seq, last_at, journal_bytes, unsettled } = replayed;
         let origin = Arc::new(Origin {
-            workflow: instance.definition().workflow,
+            workflow: instance.definition().workflow.into(),
             workflow_id: id.to_string(),
             request_id: instance.env().request_id.clone(),
             traceparent,
@@ -96,6 +96,8 @@ impl Shard {
             counted: false,
             // A mark that is set has to be cleared also if nothing is left to do.
             settled_told: if record.settled { seq } else { 0 },
+            // It may be that it was loaded because of that.
+            wake_told: Some(last_at),
         };
         self.away.remove(&id);
         if !unsettled.is_empty() {

@@ -18,6 +18,8 @@ pub struct Options {
     pub keep_events_ms: u64,
     /// How many waiting instances stay in memory.
     pub cached_instances: usize,
+    /// How long a worker in another process may be silent if the step has no `heartbeat` time-out.
+    pub lost_after_ms: u64,
     /// Values of `config.NAME`.
     pub values: BTreeMap<String, String>,
 }
@@ -33,6 +35,7 @@ impl Default for Options {
             max_journal_bytes: 16 << 20,
             keep_events_ms: 24 * 3600 * 1000,
             cached_instances: 10_000,
+            lost_after_ms: 30_000,
             values: Default::default(),
         }
     }

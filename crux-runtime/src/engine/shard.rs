@@ -274,7 +274,7 @@ impl Shard {
             }
         };
         let origin = Arc::new(Origin {
-            workflow: workflow.definition.workflow,
+            workflow: workflow.definition.workflow.into(),
             workflow_id,
             request_id: started.request_id.clone(),
             traceparent: started.traceparent.clone(),
@@ -302,6 +302,7 @@ impl Shard {
             timer: None,
             counted: false,
             settled_told: 0,
+            wake_told: None,
         };
         let reply: Answer = Box::new(move |result| answer(reply, result.map(|()| api::Started { instance: id, replayed: false })));
         self.slots.insert(id, Slot::Ready(Box::new(entry)));
@@ -407,10 +408,13 @@ impl Shard {
         if entry.appending.is_some() {
             return;
         }
-        let due = entry.next_due(now);
+        let due = entry.next_due(now, &self.core);
         if entry.is_idle() {
-            if entry.settled_told < entry.seq {
+            // Signs of life put a time-out off: the store must not name it as due over and over.
+            let is_put_off = entry.wake_told.is_some_and(|told| told <= now) && due.is_some_and(|due| due > now);
+            if entry.settled_told < entry.seq || is_put_off {
                 entry.settled_told = entry.seq;
+                entry.wake_told = due;
                 self.settled.push(Settled { instance: id, seq: entry.seq, wake_at: due });
             }
             entry.count(false, &self.core.stats);

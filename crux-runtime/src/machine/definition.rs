@@ -399,11 +399,14 @@ pub struct EventType {
 }
 
 impl Definition {
-    /// Whether anything of it leaves by the bus.
-    pub fn needs_bus(&self) -> bool {
+    /// Whether anything of it leaves by the bus; `runs_here` says which step types have a step struct in this process.
+    pub fn needs_bus(&self, runs_here: impl Fn(&str) -> bool) -> bool {
         let Hooks { on_start, on_complete, on_failure } = &self.hooks;
         let leaves = |node: &Node| match &node.kind {
-            Kind::Task(task) | Kind::Undo(task) => matches!(task.contract.runs, Runs::Service { .. }),
+            Kind::Task(Task { contract, .. }) | Kind::Undo(Task { contract, .. }) => match contract.runs {
+                Runs::Service { .. } => true,
+                Runs::Class(_) => !runs_here(contract.step_type),
+            },
             Kind::Emit => true,
             _ => false,
         };

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::step::AnyStep;
+use crate::config::Span;
 
 /// Bounds of one step type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,7 +32,7 @@ pub struct Share {
 }
 
 /// Limits of all step types, as `workers` in the configuration says them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Of each step struct that does not block.
@@ -40,6 +41,15 @@ pub struct Options {
     pub threads: Share,
     /// By step type, instead of the two above.
     pub steps: BTreeMap<String, Share>,
+    /// How long a worker in another process may be silent, if a step has no `heartbeat` time-out.
+    pub lost_after: Span,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let lost_after = Span(std::time::Duration::from_secs(30));
+        Self { tasks: Share::default(), threads: Share::default(), steps: BTreeMap::new(), lost_after }
+    }
 }
 
 const TASKS: Limits = Limits { minimum: 0, maximum: 1024, queue: 8192 };

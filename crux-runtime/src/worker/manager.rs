@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use super::attempt::StepWork;
+use super::choice::Choice;
 use super::lane::{Job, Lane, Load};
 use super::limits::{Limits, Options};
 use super::step::AnyStep;
@@ -20,6 +21,8 @@ use crate::wording::hint;
 pub enum Error {
     #[error("workers.steps.{0}: no step struct of this binary has that step type{1}")]
     UnknownStepType(String, String),
+    #[error("steps: no step struct of this binary has the step type `{0}`{1}")]
+    NotChosen(String, String),
     #[error("{0}: `maximum` and `queue` must be at least 1")]
     Nothing(String),
     #[error("{0}: `minimum` ({1}) is more than `maximum` ({2})")]
@@ -74,11 +77,18 @@ enum Place {
 impl WorkerManager {
     /// For these step structs, on the tokio runtime of the caller.
     pub fn new(steps: &[Arc<dyn AnyStep>], options: &Options) -> Result<Self, Error> {
+        Self::of(steps, &Choice::All, options)
+    }
+
+    /// For some of these step structs.
+    pub fn of(steps: &[Arc<dyn AnyStep>], choice: &Choice, options: &Options) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         check(steps, options)?;
+        choice.check(steps.iter().map(|step| step.step_type()))?;
         let quiet = Arc::new(Notify::new());
         let mut workers: Vec<Worker> = steps
             .iter()
+            .filter(|step| choice.takes(step.step_type()))
             .map(|step| {
                 let (step_type, step, runtime, quiet) = (step.step_type(), step.clone(), runtime.clone(), quiet.clone());
                 let limits = options.limits_of(&*step);

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod cancel;
+mod choice;
 pub(crate) mod lane;
 pub(crate) mod limits;
 mod manager;
@@ -15,5 +16,6 @@ pub mod testing;
 mod threads;
 
 pub use cancel::Cancellation;
+pub use choice::Choice;
 pub use limits::{Limits, Options, Share};
 pub use manager::{Error, Listing, WorkerManager};

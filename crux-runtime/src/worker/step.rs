@@ -58,8 +58,8 @@ impl StepContext {
         &self.task.origin.workflow_id
     }
 
-    pub fn workflow(&self) -> &'static str {
-        self.task.origin.workflow
+    pub fn workflow(&self) -> &str {
+        &self.task.origin.workflow
     }
 
     pub fn step_type(&self) -> &'static str {

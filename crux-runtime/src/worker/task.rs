@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::Cancellation;
 use crate::id::{InstanceId, StepId};
-use crate::machine::{AttemptFailed, Contract, Path, Policy};
+use crate::machine::{AttemptFailed, Contract, EffectKind, Path, Policy};
 
 /// One attempt of one step.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Task {
     pub input: Arc<RawValue>,
     /// The step's own idempotency key; without one see [`Self::key`].
     pub own_key: Option<Arc<str>>,
+    /// If the attempt runs in another process: after how long without a sign of life its worker counts as dead.
+    pub heartbeat_ms: Option<u64>,
     pub origin: Arc<Origin>,
     /// Fires when nobody waits for this attempt any more.
     pub cancellation: Cancellation,
@@ -32,7 +34,7 @@ pub struct Task {
 /// What all tasks of an instance share.
 #[derive(Debug)]
 pub struct Origin {
-    pub workflow: &'static str,
+    pub workflow: Cow<'static, str>,
     pub workflow_id: String,
     pub request_id: String,
     pub traceparent: String,
@@ -51,6 +53,11 @@ impl Task {
             Some(key) => key.to_string(),
             None => format!("{}/{}", self.origin.workflow_id, self.path_text),
         }
+    }
+
+    /// Whether an attempt of unknown outcome forbids another one.
+    pub fn is_once(&self) -> bool {
+        self.contract.effect == EffectKind::Once && self.own_key.is_none()
     }
 
     /// Ends when nobody waits for this attempt any more.

@@ -27,7 +27,7 @@ pub fn context<S: Contract>() -> StepContext {
     let instance = InstanceId([0; 16]);
     let nothing: Arc<RawValue> = Arc::from(RawValue::NULL.to_owned());
     let origin = Origin {
-        workflow: "test",
+        workflow: Cow::Borrowed("test"),
         workflow_id: instance.to_string(),
         request_id: String::new(),
         traceparent: String::new(),
@@ -42,6 +42,7 @@ pub fn context<S: Contract>() -> StepContext {
         policy: const { &Policy::ONCE },
         input: nothing,
         own_key: None,
+        heartbeat_ms: None,
         origin: Arc::new(origin),
         cancellation: Cancellation::default(),
     };

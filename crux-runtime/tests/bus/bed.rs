@@ -94,7 +94,7 @@ pub fn task(n: u8) -> (Task, Cancellation) {
     let cancellation = Cancellation::default();
     let instance = InstanceId::new(Time(1_764_000_000_000), [n; 10], None);
     let origin = Origin {
-        workflow: "test",
+        workflow: "test".into(),
         workflow_id: instance.to_string(),
         request_id: format!("req-{n}"),
         traceparent: TRACE.to_owned(),
@@ -109,6 +109,7 @@ pub fn task(n: u8) -> (Task, Cancellation) {
         policy: &POLICY,
         input: Arc::from(raw(r#"{"image":"a.png"}"#)),
         own_key: None,
+        heartbeat_ms: None,
         origin: Arc::new(origin),
         cancellation: cancellation.clone(),
     };

@@ -95,7 +95,7 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
             bind.await.unwrap();
         }
         let pushed = Arc::new(Local::new(&app(), Vec::new(), 1 << 20).unwrap());
-        let broker = Arc::new(rabbitmq::open(&app(), options, pushed).await.unwrap());
+        let broker = Arc::new(rabbitmq::open(&app(), options, pushed, &[]).await.unwrap());
         Bed { bus: broker.clone(), broker: Some(broker), far: Box::new(Line { exchange: name, _connection: connection, channel }) }
     })
 }

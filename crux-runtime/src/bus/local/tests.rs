@@ -65,7 +65,7 @@ fn task(contract: &'static Contract) -> (Task, Cancellation) {
     let cancellation = Cancellation::default();
     let instance = InstanceId([1; 16]);
     let origin = Origin {
-        workflow: "test",
+        workflow: "test".into(),
         workflow_id: instance.to_string(),
         request_id: "req-1".to_owned(),
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
@@ -80,6 +80,7 @@ fn task(contract: &'static Contract) -> (Task, Cancellation) {
         policy: &POLICY,
         input: Arc::from(raw(r#"{"image":"a.png"}"#)),
         own_key: None,
+        heartbeat_ms: None,
         origin: Arc::new(origin),
         cancellation: cancellation.clone(),
     };

@@ -23,7 +23,9 @@ use super::letter::Dead;
 use super::topology::Topology;
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::{self, Fate, PAUSE, bring, stopped};
+use crate::bus::roster::Roster;
 use crate::bus::state::{Link, State};
+use crate::bus::work::Hands;
 use crate::bus::{Door, Incoming, Published};
 
 /// Acknowledgements wait for company at most so long.
@@ -41,6 +43,7 @@ pub(super) struct Consumer {
     pub(super) state: Arc<State>,
     /// For what is refused, to the publisher.
     pub(super) refused: mpsc::Sender<Dead>,
+    pub(super) roster: Arc<Roster>,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -48,6 +51,15 @@ impl broker::Consume for Consumer {
     fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()> {
         let consumer = self.clone();
         Box::pin(async move { consumer.run(&*door).await })
+    }
+
+    fn fetch(&self, hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
+        let consumer = self.clone();
+        Box::pin(async move { consumer.fetch_all(hands).await })
+    }
+
+    fn roster(&self) -> Option<&Arc<Roster>> {
+        Some(&self.roster)
     }
 }
 
@@ -80,10 +92,14 @@ impl Consumer {
         if let Some(events) = self.topology.events() {
             queues.push(self.subscribe(connection, door, events).await?);
         }
+        let beats = self.hear_beats(connection).await?;
         self.state.set_consuming(Link::Up);
         backoff.reset();
-        futures_util::future::try_join_all(queues.into_iter().map(Subscription::run)).await?;
-        Ok(())
+        // Whoever ends first ends all: with an error, or because the process stops.
+        tokio::select! {
+            ended = futures_util::future::try_join_all(queues.into_iter().map(Subscription::run)) => ended.map(drop),
+            lost = beats => Err(lost),
+        }
     }
 
     /// A queue on a channel of its own, so that its acknowledgements are its own.
@@ -122,7 +138,7 @@ impl Consumer {
     }
 
     /// Puts a message into the queue of the dead; `None`: the process stops.
-    async fn bury(&self, queue: &str, incoming: Incoming, properties: BasicProperties, reason: &str) -> Option<()> {
+    pub(super) async fn bury(&self, queue: &str, incoming: Incoming, properties: BasicProperties, reason: &str) -> Option<()> {
         let mut headers = properties.headers().clone().unwrap_or_default();
         let reason = reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default();
         for (name, text) in [("x-crux-reason", reason), ("x-crux-queue", queue), ("x-crux-routing-key", &incoming.routing_key)] {

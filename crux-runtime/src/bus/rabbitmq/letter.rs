@@ -85,6 +85,16 @@ impl Letter {
         self.sender.arrived().await;
     }
 
+    /// Whether it may be published again if it is not known whether the broker has it.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.sender.is_repeatable()
+    }
+
+    /// Nobody knows whether some queue has it, and it is not published again.
+    pub(super) async fn lost(self, reason: String) {
+        self.sender.lost(reason).await;
+    }
+
     /// No queue has it.
     pub(super) async fn failed(self, reason: String) {
         self.sender.failed(reason).await;

@@ -1,12 +1,15 @@
 //! The bus over RabbitMQ: tasks, hooks and emitted events leave by a topic exchange, results and events come in by queues.
 //!
 //! [`publisher`] owns the channel on which everything leaves and keeps what the broker has not confirmed; [`returns`] tells arrivals from
-//! returns; [`consumer`] takes what comes in and acknowledges it when it is durable ([`acks`]). [`topology`] is what is declared,
+//! returns; [`consumer`] takes what comes in and acknowledges it when it is durable ([`acks`]); [`beats`] hears of workers, and [`fetch`] is
+//! how such a worker gets its tasks. [`topology`] is what is declared,
 //! [`connection`] how a connection is made and lost, [`letter`] what AMQP adds to a message.
 
 mod acks;
+mod beats;
 pub(crate) mod connection;
 mod consumer;
+mod fetch;
 mod letter;
 mod publisher;
 mod returns;
@@ -23,7 +26,7 @@ pub use topology::Topology;
 use self::consumer::Consumer;
 use self::publisher::Publisher;
 use super::broker::{Broker, Parts};
-use super::keys::task_keys;
+use super::keys::{class_types, task_keys, work_key};
 use super::local::Local;
 use super::state::State;
 use crate::app::App;
@@ -71,9 +74,11 @@ impl Default for Options {
 
 /// Begins to publish, on the tokio runtime of the caller. A broker that is not there is no error: what is to be published waits for it.
 /// The error: what is declared there contradicts what is declared here. Services in `pushed` get their tasks by HTTP.
-pub async fn open(app: &App, options: Options, pushed: Arc<Local>) -> Result<Broker, Problem> {
-    let (options, topology) = (Arc::new(options.clone()), Arc::new(Topology::new(app, &options)));
-    let state = Arc::new(State::new("RabbitMQ", task_keys(app)));
+/// `work`: the step types of step structs whose tasks leave for workers in other processes, or, at such a worker, come to it.
+pub async fn open(app: &App, options: Options, pushed: Arc<Local>, work: &[&'static str]) -> Result<Broker, Problem> {
+    let (options, topology) = (Arc::new(options.clone()), Arc::new(Topology::new(app, &options, work)));
+    let keys = task_keys(app).into_iter().chain(work.iter().map(|step_type| work_key(step_type)));
+    let state = Arc::new(State::new("RabbitMQ", keys.collect()));
     let (stop, stopping) = watch::channel(false);
     let (post, inbox) = mpsc::channel(options.queue);
     let (refuse, refused) = mpsc::channel(REFUSED);
@@ -85,13 +90,13 @@ pub async fn open(app: &App, options: Options, pushed: Arc<Local>) -> Result<Bro
         publishing.abort();
         return Err(conflict);
     }
-    let consumer = Box::new(Consumer { options, topology, state: state.clone(), refused: refuse, stopping });
+    let consumer = Box::new(Consumer { options, topology, state: state.clone(), refused: refuse, roster: Arc::default(), stopping });
     Ok(Broker::new(Parts { state, post, pushed, consumer, stop, publishing }))
 }
 
 /// Declares everything, the queues of services too, and says how it went.
 pub async fn declare(app: &App, options: &Options) -> Result<Topology, Problem> {
-    let topology = Topology::new(app, options);
+    let topology = Topology::new(app, options, &class_types(app));
     let connection = connection::connect(options, "topology").await?;
     let channel = connection.create_channel().await.map_err(|error| connection::problem(&error))?;
     topology.declare(&channel).await?;

@@ -131,7 +131,14 @@ impl Publisher {
             (_, letter) => held.extend(letter),
         }
         for letter in held.into_iter().rev() {
-            self.again.push_front(letter);
+            if letter.is_repeatable() {
+                self.again.push_front(letter);
+            } else {
+                self.alone = self.alone.saturating_sub(1);
+                letter
+                    .lost(format!("the connection was lost before the broker had confirmed the task, which must not be sent twice: {lost}"))
+                    .await;
+            }
         }
     }
 

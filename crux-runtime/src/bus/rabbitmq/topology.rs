@@ -11,13 +11,15 @@ use serde::Serialize;
 use super::Options;
 use super::connection::{Problem, problem};
 use crate::app::App;
-use crate::bus::keys::{COMPLETED, HEARTBEAT, STARTED, consumed_events};
+use crate::bus::keys::{COMPLETED, HEARTBEAT, STARTED, consumed_events, work_key};
 use crate::machine::Runs;
 
 /// Messages that could not be understood; the oldest go when there are more.
 const MAX_DEAD: i64 = 100_000;
-/// Tasks in the queue of a service; beyond it they stay with Crux.
+/// Tasks in the queue of a step type; beyond it they stay with Crux.
 const MAX_TASKS: i64 = 100_000;
+/// How often a task may be given back: without this, brokers from 4.0 on drop it after 20 times, and older ones put it at the end.
+const MAX_DELIVERIES: i64 = 1_000_000;
 
 /// A queue with what it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,14 +51,19 @@ pub struct Topology {
     pub exchange: String,
     /// What Crux consumes; it declares them by itself.
     pub own: Vec<Queue>,
+    /// Tasks of step structs that run in processes of their own, one queue per step type; Crux declares them, too.
+    pub work: Vec<Queue>,
     /// One per step type that a service does; services declare them.
     pub services: Vec<Queue>,
     /// Keys that Crux publishes and nobody needs to consume, with what they mean.
     pub notices: Vec<(String, String)>,
+    #[serde(skip)]
+    prefix: String,
 }
 
 impl Topology {
-    pub fn new(app: &App, options: &Options) -> Self {
+    /// `work`: step types of step structs that run in processes of their own.
+    pub fn new(app: &App, options: &Options, work: &[&'static str]) -> Self {
         let quorum = || ("x-queue-type", Argument::Text("quorum"));
         let queue = |name: &str, keys: Vec<String>, arguments, purpose: &str| Queue {
             name: format!("{}.{name}", options.prefix),
@@ -72,6 +79,14 @@ impl Topology {
         }
         let dead = vec![quorum(), ("x-max-length", Argument::Number(MAX_DEAD)), ("x-overflow", Argument::Text("drop-head"))];
         own.push(queue("dead", Vec::new(), dead, "messages that were refused, with the reason in the header x-crux-reason"));
+        let limit = [("x-max-length", Argument::Number(MAX_TASKS)), ("x-overflow", Argument::Text("reject-publish"))];
+        let tasks = |step_type: &&'static str| {
+            // A worker that has no room after all gives a task back; that must never be the end of it.
+            let arguments = [quorum()].into_iter().chain(limit.clone()).chain([("x-delivery-limit", Argument::Number(MAX_DELIVERIES))]);
+            let keys = vec![work_key(step_type).to_owned()];
+            queue(&format!("work.{step_type}"), keys, arguments.collect(), &format!("tasks of {step_type}, for workers"))
+        };
+        let work = work.iter().map(tasks).collect();
         let mut services = Vec::new();
         let mut keys = BTreeSet::from([COMPLETED, STARTED, HEARTBEAT]);
         keys.extend(&events);
@@ -81,13 +96,13 @@ impl Topology {
             services.push(Queue {
                 name: routing_key.to_owned(),
                 keys: vec![routing_key.to_owned()],
-                arguments: vec![quorum(), ("x-max-length", Argument::Number(MAX_TASKS)), ("x-overflow", Argument::Text("reject-publish"))],
+                arguments: [quorum()].into_iter().chain(limit.clone()).collect(),
                 purpose: format!("tasks of {}", contract.step_type),
             });
         }
         let notices = app.routes.iter().filter(|route| route.is_published && !keys.contains(route.key));
         let notices = notices.map(|route| (route.key.to_owned(), route.meaning.to_owned())).collect();
-        Self { exchange: options.exchange.clone(), own, services, notices }
+        Self { exchange: options.exchange.clone(), own, work, services, notices, prefix: options.prefix.clone() }
     }
 
     pub(super) fn completions(&self) -> &str {
@@ -104,8 +119,20 @@ impl Topology {
     }
 
     fn named(&self, name: &str) -> &str {
-        let is_it = |queue: &&Queue| queue.name.rsplit('.').next() == Some(name);
+        let is_it = |queue: &&Queue| queue.name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.')) == Some(name);
         self.own.iter().find(is_it).map_or("", |queue| queue.name.as_str())
+    }
+
+    /// The queue of a step type's tasks for workers.
+    pub(super) fn work_of(&self, step_type: &'static str) -> &str {
+        let key = work_key(step_type);
+        let is_it = |queue: &&Queue| queue.keys.iter().any(|bound| bound == key);
+        self.work.iter().find(is_it).map_or("", |queue| queue.name.as_str())
+    }
+
+    /// A queue for one node's hearing of workers; it is gone with its connection.
+    pub(super) fn beats(&self, node: &str) -> String {
+        format!("{}.workers.{node}", self.prefix)
     }
 
     /// The exchange and what Crux consumes. Harmless if it is all there already; an error if it is there and differs.
@@ -113,7 +140,7 @@ impl Topology {
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
         let declared = channel.exchange_declare(self.exchange.as_str().into(), ExchangeKind::Topic, options, FieldTable::default()).await;
         declared.map_err(|error| conflict(&error, &format!("exchange `{}`", self.exchange)))?;
-        for queue in &self.own {
+        for queue in self.own.iter().chain(&self.work) {
             self.declare_queue(channel, queue).await?;
         }
         Ok(())

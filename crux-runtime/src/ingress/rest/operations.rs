@@ -4,11 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::super::Shared;
 use super::super::problem::{Kind, Problem};
-use crate::bus::local;
+use crate::bus::keys::class_types;
+use crate::bus::{local, roster};
 use crate::worker;
 
 #[derive(Serialize)]
@@ -17,10 +19,21 @@ pub(super) struct Workers {
     workers: Vec<worker::Listing>,
     /// Services that get their tasks from this process.
     services: Vec<local::Listing>,
+    /// Workers in processes of their own, as far as this node hears them.
+    remote: Vec<roster::Listing>,
+    /// Step types whose tasks nobody takes: neither this process nor a worker that lives.
+    unserved: Vec<&'static str>,
 }
 
 pub(super) async fn workers(State(ingress): State<Shared>) -> Json<Workers> {
-    Json(Workers { workers: ingress.engine.workers().list(), services: ingress.services.list() })
+    let (engine, roster) = (&ingress.engine, ingress.engine.bus().roster());
+    let is_unserved = |step_type: &&'static str| !engine.workers().runs(step_type) && !roster.is_some_and(|roster| roster.runs(step_type));
+    Json(Workers {
+        workers: engine.workers().list(),
+        services: ingress.services.list(),
+        remote: roster.map_or_else(Vec::new, |roster| roster.list(Timestamp::now().into())),
+        unserved: class_types(engine.app()).into_iter().filter(is_unserved).collect(),
+    })
 }
 
 pub(super) async fn metrics(State(ingress): State<Shared>) -> Result<Response, Problem> {

@@ -109,7 +109,7 @@ static POLICY: Policy = Policy::ONCE;
 fn task(step_type: &'static str, input: &str) -> (Task, Cancellation) {
     let cancellation = Cancellation::default();
     let origin = Origin {
-        workflow: "test",
+        workflow: "test".into(),
         workflow_id: "w".to_owned(),
         request_id: String::new(),
         traceparent: String::new(),
@@ -124,6 +124,7 @@ fn task(step_type: &'static str, input: &str) -> (Task, Cancellation) {
         policy: &POLICY,
         input: Arc::from(raw(input)),
         own_key: None,
+        heartbeat_ms: None,
         origin: Arc::new(origin),
         cancellation: cancellation.clone(),
     };

@@ -1,0 +1,48 @@
+//! `crux worker`: a process that only works.
+
+use clap::Args;
+
+use super::{Common, Failure};
+use crate::app::App;
+use crate::station::Station;
+use crate::telemetry;
+use crate::worker::Choice;
+
+/// Run step structs for servers that leave them to workers (`crux serve --steps`), until told to end
+///
+/// It takes tasks over the broker of the configuration and needs nothing else: no store, no port. Start as many as there is work for, on
+/// any machine. Told to end, it takes nothing new and lets what runs finish, for as long as `server.shutdown` says.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux worker --steps send_notification,restock --concurrency 8")]
+pub(super) struct Worker {
+    /// The step types whose tasks it takes: all, or some
+    #[arg(long, value_name = "all|A,B", default_value = "all")]
+    steps: String,
+    /// Attempts side by side, of all step types together
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    concurrency: usize,
+    /// What to log: error, warn, info, debug, or by module
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+impl Worker {
+    pub(super) fn run(self, app: App, common: &Common) -> Result<(), Failure> {
+        let flags = self.log.map(|log| ("--log", "log.level", log)).into_iter().collect();
+        let choice: Choice = self.steps.parse().map_err(|text| Failure::usage(format!("--steps: {text}")))?;
+        let config = common.load(flags)?;
+        telemetry::begin(&config.log).map_err(Failure::usage)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::refused(format!("threads cannot be started: {error}")))?;
+        let worked = runtime.block_on(async {
+            let station = Station::open(app, &config, &choice, self.concurrency).await?;
+            println!("{}", station.about());
+            station.run().await
+        });
+        // Whatever still blocks a thread then is known to be lost.
+        runtime.shutdown_background();
+        worked.map_err(|error| Failure::refused(error.to_string()))
+    }
+}

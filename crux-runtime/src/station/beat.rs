@@ -1,0 +1,52 @@
+//! Signs of life: who this worker is and what it is at, for every node, again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::crew::Crew;
+use crate::bus::keys::WORKERS;
+use crate::bus::{Bus, Message, Published};
+
+/// How long the last one may take to get out.
+const LAST: Duration = Duration::from_millis(500);
+
+/// For ever. While the broker is away there is one that waits to get out, not many.
+pub(super) async fn beat(crew: Arc<Crew>) {
+    loop {
+        let beat = crew.beat(false);
+        let every = Duration::from_millis(beat.every_ms);
+        let is_out = say(&crew, crate::machine::json::encode(&beat).unwrap_or_else(|_| RawValue::NULL.to_owned()));
+        if let Some(out) = is_out {
+            // If it failed, the next one says the same.
+            let _ = out.await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = crew.hurry.notified() => {}
+        }
+    }
+}
+
+/// This worker ends.
+pub(super) async fn last(crew: &Arc<Crew>) {
+    let beat = crate::machine::json::encode(&crew.beat(true)).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    if let Some(out) = say(crew, beat)
+        && tokio::time::timeout(LAST, out).await.is_err()
+    {
+        tracing::debug!("the broker does not hear the last word");
+    }
+}
+
+/// `None`: the bus has no room.
+fn say(crew: &Crew, body: Box<RawValue>) -> Option<oneshot::Receiver<Published>> {
+    let (told, published) = oneshot::channel();
+    let done = Box::new(move |published| {
+        // Whoever waited may have waited long enough.
+        let _ = told.send(published);
+    });
+    let message = Message { routing_key: WORKERS, id: String::new(), correlation_id: String::new(), traceparent: String::new(), body };
+    crew.bus.publish(message, done).ok().map(|()| published)
+}

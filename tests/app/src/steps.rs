@@ -1,5 +1,7 @@
 //! The step structs of these tests.
 
+use std::io::Write;
+
 use crux_runtime::{Input, Output, Step, StepContext, StepError, StepResult, workflow};
 
 use crate::pipelines::Steps;
@@ -52,6 +54,39 @@ impl Oracle {
     }
 }
 
+/// Writes down that it begins, takes its time, and writes down that it ends.
+#[workflow(step = toil)]
+pub struct ToilStep;
+
+impl Step for ToilStep {
+    async fn run(&self, input: Input<Self>, cx: &StepContext) -> StepResult<Self> {
+        Ok(Output::<Self> { pid: toil(&input.ledger, input.ms, cx).await? })
+    }
+}
+
+/// The same, for what must not begin twice.
+#[workflow(step = vow)]
+pub struct VowStep;
+
+impl Step for VowStep {
+    async fn run(&self, input: Input<Self>, cx: &StepContext) -> StepResult<Self> {
+        Ok(Output::<Self> { pid: toil(&input.ledger, input.ms, cx).await? })
+    }
+}
+
+/// A line is `begin` or `end`, the process, and the step's key.
+async fn toil(ledger: &str, ms: i64, cx: &StepContext) -> std::io::Result<i64> {
+    let pid = std::process::id();
+    let write = |what: &str| {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(ledger)?;
+        file.write_all(format!("{what} {pid} {}\n", cx.key()).as_bytes())
+    };
+    write("begin")?;
+    tokio::time::sleep(std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0))).await;
+    write("end")?;
+    Ok(i64::from(pid))
+}
+
 pub fn steps() -> Steps {
-    Steps { ask: AskStep { oracle: Oracle }, double: DoubleStep, wake_up: WakeUpStep }
+    Steps { ask: AskStep { oracle: Oracle }, double: DoubleStep, toil: ToilStep, vow: VowStep, wake_up: WakeUpStep }
 }

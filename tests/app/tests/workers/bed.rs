@@ -1,0 +1,173 @@
+//! A server, its workers, and what the steps have written down.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::kit::{PATIENCE, Server, eventually};
+use crate::rabbit::Broker;
+use crate::{BINARY, broker};
+
+/// See the module's text.
+pub struct Bed {
+    pub server: Server,
+    name: String,
+}
+
+impl Bed {
+    /// A server that runs no step structs, and takes a worker for dead after a second.
+    pub fn new() -> Self {
+        Self::with(broker(), &["--steps", "none"])
+    }
+
+    pub fn with(broker: &Broker, arguments: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("workers{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut server = Server::start(BINARY, &config(broker, &name));
+        server.restart_with(arguments);
+        Self { server, name }
+    }
+
+    /// A worker of the same configuration.
+    pub fn worker(&self, arguments: &[&str]) -> Worker {
+        Worker::start(self, &[], arguments)
+    }
+
+    /// With environment variables.
+    pub fn worker_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Worker {
+        Worker::start(self, environment, arguments)
+    }
+
+    /// Starts an instance of `toil` or `vow`.
+    pub async fn start(&self, workflow: &str, ms: u64) -> String {
+        let input = json!({"ledger": self.path("ledger"), "ms": ms});
+        self.server.client().start(&format!("/api/v1/workflow/{workflow}"), &input).await
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.server.folder().join(name)
+    }
+
+    /// What the steps have written down of an instance, in order: `begin` or `end`, and the process.
+    pub fn ledger(&self, id: &str) -> Vec<(String, u32)> {
+        self.whole_ledger().into_iter().filter(|line| line.2 == id).map(|(what, pid, _)| (what, pid)).collect()
+    }
+
+    /// Of all instances.
+    pub fn whole_ledger(&self) -> Vec<(String, u32, String)> {
+        let text = std::fs::read_to_string(self.path("ledger")).unwrap_or_default();
+        let line = |line: &str| {
+            let mut words = line.split([' ', '/']).map(str::to_owned);
+            (words.next().unwrap(), words.next().unwrap().parse().unwrap(), words.next().unwrap())
+        };
+        text.lines().map(line).collect()
+    }
+
+    /// Waits until the step of an instance has begun so many times.
+    pub async fn begun(&self, id: &str, times: usize) {
+        eventually(&format!("{times} begins of {id}"), async || {
+            (self.ledger(id).iter().filter(|(what, _)| what == "begin").count() >= times).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn workers(&self) -> Value {
+        self.server.client().get("/api/v1/workers").await.json()
+    }
+
+    /// Waits until the server sees these workers, by their processes, alive, and no others.
+    pub async fn sees(&self, workers: &[&Worker]) {
+        let mut expected: Vec<u32> = workers.iter().map(|worker| worker.pid()).collect();
+        expected.sort_unstable();
+        eventually(&format!("the server sees {expected:?}"), async || {
+            let seen = self.workers().await;
+            let alive = seen["remote"].as_array().unwrap().iter().filter(|worker| worker["is_alive"] == true);
+            let mut pids: Vec<u32> = alive.map(|worker| u32::try_from(worker["pid"].as_u64().unwrap()).unwrap()).collect();
+            pids.sort_unstable();
+            (pids == expected).then_some(())
+        })
+        .await;
+    }
+
+    /// Types of the events in an instance's journal.
+    pub async fn events(&self, id: &str) -> Vec<String> {
+        let history = self.server.client().get(&format!("/api/v1/workflow/{id}/history")).await.json();
+        let events = |row: &Value| row["events"].as_array().cloned().unwrap_or_default();
+        history["rows"].as_array().unwrap().iter().flat_map(events).map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+pub fn config(broker: &Broker, name: &str) -> String {
+    format!(
+        "bus: rabbitmq\nrabbitmq: {{ url: '{}', exchange: {name}, prefix: {name} }}\nworkers: {{ lost_after: 1s }}\nconfig: {{ HOME: Ghent }}\n",
+        broker.url()
+    )
+}
+
+/// A worker's process. Dropped: killed.
+pub struct Worker {
+    child: Child,
+    log: PathBuf,
+    pub said: String,
+}
+
+impl Worker {
+    fn start(bed: &Bed, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let log = bed.path(&format!("worker{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let mut command = bed.server.command();
+        command.envs(environment.iter().copied());
+        command.arg("worker").args(arguments).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+        let mut child = command.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let worker = Self { child, log, said };
+        assert!(worker.said.starts_with("worker "), "it does not begin in {}: {}", bed.name, worker.log());
+        worker
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// As a power cut does, as far as the process is concerned.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn tell_to_end(&self) {
+        let told = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
+    pub async fn ended(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the worker does not end; its log:\n{}", self.log());
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of a worker ---\n{}", self.log());
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Workers and servers die, or lose the broker, with work in their hands.
+
+use std::time::Duration;
+
+use crate::bed::Bed;
+use crate::kit::eventually;
+use crate::rabbit::Broker;
+
+#[tokio::test]
+async fn what_a_dead_worker_ran_is_lost_and_done_by_another() {
+    let bed = Bed::new();
+    let mut first = bed.worker(&[]);
+    let id = bed.start("toil", 1500).await;
+    bed.begun(&id, 1).await;
+    // The server has to know that it began.
+    eventually("the start is recorded", async || bed.events(&id).await.contains(&"step_began".to_owned()).then_some(())).await;
+    let second = bed.worker(&[]);
+    first.kill();
+    let document = bed.server.client().until(&id, "completed").await;
+    assert_eq!(document["output"]["pid"], second.pid());
+    let (first, second) = (first.pid(), second.pid());
+    assert_eq!(bed.ledger(&id), [("begin".to_owned(), first), ("begin".to_owned(), second), ("end".to_owned(), second)]);
+    assert_eq!(bed.events(&id).await, ["started", "step_began", "task_lost", "step_began", "step_completed"]);
+}
+
+#[tokio::test]
+async fn what_must_not_begin_twice_does_not_and_its_outcome_is_unknown() {
+    let bed = Bed::new();
+    let mut first = bed.worker(&[]);
+    let id = bed.start("vow", 60_000).await;
+    bed.begun(&id, 1).await;
+    first.kill();
+    let _second = bed.worker(&[]);
+    let document = bed.server.client().until(&id, "parked").await;
+    assert!(document.to_string().contains("OutcomeUnknown"), "{document:#}");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(bed.ledger(&id), [("begin".to_owned(), first.pid())]);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_alive_keeps_its_attempt_while_the_server_is_away() {
+    let mut bed = Bed::new();
+    let worker = bed.worker(&[]);
+    let mut ids = vec![bed.start("toil", 5000).await, bed.start("vow", 5000).await];
+    for id in &ids {
+        bed.begun(id, 1).await;
+    }
+    // One of which the result is there before the server is.
+    ids.push(bed.start("vow", 500).await);
+    bed.begun(&ids[2], 1).await;
+    bed.server.kill();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    bed.server.restart_with(&["--steps", "none"]);
+    for id in &ids {
+        assert_eq!(bed.server.client().until(id, "completed").await["output"]["pid"], worker.pid());
+        assert_eq!(bed.ledger(id).len(), 2, "it was begun once");
+        assert!(!bed.events(id).await.contains(&"task_lost".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_ran_in_a_dead_server_is_not_sent_to_a_worker_if_it_must_not_begin_twice() {
+    let mut bed = Bed::with(crate::broker(), &["--steps", "all"]);
+    let (vow, toil) = (bed.start("vow", 60_000).await, bed.start("toil", 700).await);
+    bed.begun(&vow, 1).await;
+    bed.begun(&toil, 1).await;
+    let server = bed.server.pid();
+    bed.server.kill();
+    bed.server.restart_with(&["--steps", "none"]);
+    let worker = bed.worker(&[]);
+    let client = bed.server.client();
+    assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));
+    assert_eq!(client.until(&toil, "completed").await["output"]["pid"], worker.pid());
+    assert_eq!(bed.ledger(&vow), [("begin".to_owned(), server)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
+    let mut broker = Broker::start();
+    let bed = Bed::with(&broker, &["--steps", "none"]);
+    let worker = bed.worker(&["--concurrency", "4"]);
+    let client = bed.server.client();
+    // A quorum queue that is not a second old when its broker is killed may hang for ever afterwards (seen with RabbitMQ 3.10).
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let ids = [bed.start("toil", 2000).await, bed.start("vow", 2000).await];
+    for id in &ids {
+        bed.begun(id, 1).await;
+        eventually("the start is recorded", async || bed.events(id).await.contains(&"step_began".to_owned()).then_some(())).await;
+    }
+    tokio::task::block_in_place(|| broker.kill());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Longer than a silence that means death; but nobody could be heard.
+    for id in &ids {
+        assert_eq!(bed.ledger(id).len(), 2, "it went on");
+        assert!(!bed.events(id).await.contains(&"task_lost".to_owned()), "nobody can be heard");
+    }
+    tokio::task::block_in_place(|| broker.begin());
+    for id in &ids {
+        assert_eq!(client.until(id, "completed").await["output"]["pid"], worker.pid());
+    }
+    assert_eq!(bed.ledger(&ids[1]).len(), 2, "it was begun once");
+    // And it works on.
+    let id = bed.start("vow", 0).await;
+    client.until(&id, "completed").await;
+}

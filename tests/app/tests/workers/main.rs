@@ -1,0 +1,27 @@
+//! Step structs in processes of their own: a server that leaves them to workers, a real RabbitMQ between them, and a ledger that the steps
+//! themselves write. One broker for all tests; each has its own exchange and queues.
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
+
+#[path = "../../../kit/mod.rs"]
+mod kit;
+#[allow(dead_code, reason = "other tests use the rest of it")]
+#[path = "../../../kit/rabbit.rs"]
+mod rabbit;
+
+mod bed;
+mod death;
+mod ending;
+mod refused;
+mod sharing;
+
+use std::sync::OnceLock;
+
+use rabbit::Broker;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_crux-test-app");
+
+/// The broker, which no test here stops.
+fn broker() -> &'static Broker {
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    BROKER.get_or_init(Broker::start)
+}

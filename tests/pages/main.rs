@@ -63,6 +63,8 @@ pages! {
     // Of a Redis with users.
     the_page_of_services "docs/services.md" by_hand 1
     the_page_of_step_structs "docs/steps.md" by_hand 0
+    // Several processes and a broker; `tests/app/tests/workers` has them.
+    the_page_of_workers "docs/workers.md" by_hand 2
 }
 
 /// Whole pages that tests of their own go through.

@@ -6,9 +6,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use lapin::options::BasicGetOptions;
+use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
-use crate::kit::{PATIENCE, Server, eventually};
+use crate::kit::{PATIENCE, Redis, Server, eventually};
 use crate::rabbit::Broker;
 use crate::{BINARY, broker};
 
@@ -16,6 +18,25 @@ use crate::{BINARY, broker};
 pub struct Bed {
     pub server: Server,
     name: String,
+    config: String,
+    ledger: PathBuf,
+}
+
+/// Takes tasks and says nothing; dropped, its connection is gone.
+pub struct Thief {
+    channel: Channel,
+    _connection: Connection,
+    name: String,
+}
+
+impl Thief {
+    pub async fn take(&self, step_type: &str) {
+        let queue = format!("{}.work.{step_type}", self.name);
+        eventually(&format!("a task in {queue}"), async || {
+            self.channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: false }).await.unwrap().map(drop)
+        })
+        .await;
+    }
 }
 
 impl Bed {
@@ -27,9 +48,35 @@ impl Bed {
     pub fn with(broker: &Broker, arguments: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("workers{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut server = Server::start(BINARY, &config(broker, &name));
+        let config = config(broker, &name);
+        Self::of(config, name, arguments)
+    }
+
+    fn of(config: String, name: String, arguments: &[&str]) -> Self {
+        let mut server = Server::start(BINARY, &config);
         server.restart_with(arguments);
-        Self { server, name }
+        let ledger = server.folder().join("ledger");
+        Self { server, name, config, ledger }
+    }
+
+    /// With its state in Redis, to be shared.
+    pub fn new_on(redis: &Redis) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("nodes{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let store = format!("store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n", redis.port());
+        Self::of(format!("{}{store}", config(broker(), &name)), name, &["--steps", "none"])
+    }
+
+    /// Another server of the same configuration, whose steps write into the same ledger.
+    pub fn another(&self, arguments: &[&str]) -> Self {
+        Self { ledger: self.ledger.clone(), ..Self::of(self.config.clone(), self.name.clone(), arguments) }
+    }
+
+    /// Somebody who takes tasks from the queues of workers.
+    pub async fn thief(&self) -> Thief {
+        let url = self.config.split('\'').nth(1).unwrap();
+        let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await.unwrap();
+        Thief { channel: connection.create_channel().await.unwrap(), _connection: connection, name: self.name.clone() }
     }
 
     /// A worker of the same configuration.
@@ -44,7 +91,7 @@ impl Bed {
 
     /// Starts an instance of `toil` or `vow`.
     pub async fn start(&self, workflow: &str, ms: u64) -> String {
-        let input = json!({"ledger": self.path("ledger"), "ms": ms});
+        let input = json!({"ledger": self.ledger, "ms": ms});
         self.server.client().start(&format!("/api/v1/workflow/{workflow}"), &input).await
     }
 
@@ -59,7 +106,7 @@ impl Bed {
 
     /// Of all instances.
     pub fn whole_ledger(&self) -> Vec<(String, u32, String)> {
-        let text = std::fs::read_to_string(self.path("ledger")).unwrap_or_default();
+        let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
         let line = |line: &str| {
             let mut words = line.split([' ', '/']).map(str::to_owned);
             (words.next().unwrap(), words.next().unwrap().parse().unwrap(), words.next().unwrap())

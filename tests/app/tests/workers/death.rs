@@ -103,3 +103,59 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
     let id = bed.start("vow", 0).await;
     client.until(&id, "completed").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent_twice() {
+    let mut broker = Broker::start();
+    let bed = Bed::with(&broker, &["--steps", "none"]);
+    let worker = bed.worker(&[]);
+    let client = bed.server.client();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let ids = [bed.start("toil", 3000).await, bed.start("vow", 3000).await];
+    for id in &ids {
+        bed.begun(id, 1).await;
+        eventually("the start is recorded", async || bed.events(id).await.contains(&"step_began".to_owned()).then_some(())).await;
+    }
+    tokio::task::block_in_place(|| broker.short_of_memory(true));
+    // Several times as long as a silence that means death.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // On their way when the broker dies.
+    let (toil, vow) = (bed.start("toil", 0).await, bed.start("vow", 0).await);
+    eventually("it is seen that the broker blocks", async || (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(()))
+        .await;
+    tokio::task::block_in_place(|| broker.short_of_memory(false));
+    for id in &ids {
+        assert_eq!(client.until(id, "completed").await["output"]["pid"], worker.pid());
+        assert_eq!(bed.ledger(id).len(), 2, "it was begun once");
+        assert!(!bed.events(id).await.contains(&"task_lost".to_owned()), "nobody could speak");
+    }
+    for id in [&toil, &vow] {
+        client.until(id, "completed").await;
+    }
+    // Once more, and this time nobody will ever know.
+    tokio::task::block_in_place(|| broker.short_of_memory(true));
+    let (toil, vow) = (bed.start("toil", 0).await, bed.start("vow", 0).await);
+    eventually("it is seen that the broker blocks", async || (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(()))
+        .await;
+    tokio::task::block_in_place(|| broker.kill());
+    tokio::task::block_in_place(|| broker.begin());
+    assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));
+    client.until(&toil, "completed").await;
+    assert_eq!(bed.ledger(&vow), []);
+}
+
+#[tokio::test]
+async fn a_task_that_the_broker_delivers_again_is_not_begun_if_somebody_may_have_begun_it() {
+    let bed = Bed::new();
+    let thief = bed.thief().await;
+    let (vow, toil) = (bed.start("vow", 0).await, bed.start("toil", 0).await);
+    for step_type in ["vow", "toil"] {
+        thief.take(step_type).await;
+    }
+    drop(thief);
+    let worker = bed.worker(&[]);
+    let client = bed.server.client();
+    assert_eq!(client.until(&toil, "completed").await["output"]["pid"], worker.pid());
+    assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));
+    assert_eq!(bed.ledger(&vow), []);
+}

@@ -11,6 +11,7 @@ mod rabbit;
 mod bed;
 mod death;
 mod ending;
+mod nodes;
 mod refused;
 mod sharing;
 

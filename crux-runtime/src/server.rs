@@ -26,7 +26,7 @@ use crate::engine::{self, Engine};
 use crate::ingress::broker::BrokerDoor;
 use crate::ingress::{Ingress, Settings, rest, shapes};
 use crate::live::Hub;
-use crate::machine::Kind;
+use crate::machine::{Kind, Runs};
 use crate::store::memory::{Memory, NoFaults};
 use crate::store::peers::{About, Hosted};
 use crate::store::redis::{self, Redis};
@@ -64,6 +64,8 @@ pub enum Error {
     Nobody { workflow: &'static str, step_type: &'static str },
     #[error(transparent)]
     Streams(#[from] streams::Problem),
+    #[error("{0}")]
+    Name(String),
     #[error(transparent)]
     Engine(#[from] engine::OpenError),
     #[error("signals cannot be heard: {0}")]
@@ -99,6 +101,8 @@ impl Server {
         let shapes = shapes::Shapes::new(&app);
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
         if let Some(broker) = broker {
+            let name = engine::fresh_id(Clock::new().now()).map_err(|error| Error::Name(error.to_string()))?;
+            broker.speak(name, speaks_every(engine.app(), config));
             broker.consume(Arc::new(BrokerDoor::new(engine.clone())));
         }
         if config.redis.is_some() && config.store.kind != StoreKind::Redis && config.bus != BusKind::Redis {
@@ -203,6 +207,17 @@ fn redis_options(config: &Config, about: About) -> redis::Options {
         require_durable: config.store.require_durable,
         wait_replicas: config.store.wait_replicas,
     }
+}
+
+/// How often a node says something to hear it itself: it has to find out that it hears nobody before it takes anybody for dead, who may
+/// have said his last word a third of his time before.
+fn speaks_every(app: &App, config: &Config) -> Duration {
+    let tasks = app.workflows.iter().flat_map(|workflow| workflow.definition.nodes).filter_map(|node| match &node.kind {
+        Kind::Task(task) | Kind::Undo(task) if matches!(task.contract.runs, Runs::Class(_)) => task.policy.heartbeat_ms,
+        _ => None,
+    });
+    let shortest = tasks.map(Duration::from_millis).min().unwrap_or(config.workers.lost_after.0).min(config.workers.lost_after.0);
+    (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
 }
 
 /// No step that a workflow has may be left to workers that get nothing.

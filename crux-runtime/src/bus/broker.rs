@@ -2,15 +2,18 @@
 //! there, a consumer gives the door what comes in; both belong to one broker and are made by its module.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use super::keys::WORKERS;
 use super::letter::{Done, Post};
 use super::local::Local;
-use super::roster::Roster;
+use super::roster::{Roster, Said};
 use super::state::{Link, State};
 use super::work::Hands;
 use super::{Bus, Door, Figure, Incoming, Message, Published, Taken};
@@ -76,6 +79,41 @@ impl Broker {
             Some(Post::Once { message, .. }) => Err(message),
             _ => Ok(()),
         }
+    }
+
+    /// Says something so often, to hear it itself: see [`super::roster`].
+    pub(crate) fn speak(&self, node: String, every: Duration) {
+        let Some(roster) = self.consumer.roster() else { return };
+        roster.speak(node.clone(), every);
+        let body = crate::machine::json::encode(&Said::Node { node }).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let (post, mut stopping) = (self.post.clone(), self.stop.subscribe());
+        self.keep(tokio::spawn(async move {
+            let speaking = async {
+                loop {
+                    let (told, published) = oneshot::channel();
+                    let done: Done = Box::new(move |published| {
+                        // Whoever waits for it ends only with the bus.
+                        let _ = told.send(published);
+                    });
+                    let message = Message {
+                        routing_key: WORKERS,
+                        id: String::new(),
+                        correlation_id: String::new(),
+                        traceparent: String::new(),
+                        body: body.clone(),
+                    };
+                    // One that does not get out is followed by the next when it is out: there is never more than one.
+                    if post.send(Post::Message { message, done }).await.is_err() || published.await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(every).await;
+                }
+            };
+            tokio::select! {
+                () = speaking => {}
+                () = stopped(&mut stopping) => {}
+            }
+        }));
     }
 
     pub(in crate::bus) fn consumer(&self) -> &dyn Consume {

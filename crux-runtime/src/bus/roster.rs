@@ -1,5 +1,8 @@
 //! Who works in processes of their own: every worker says again and again what it runs and what it is at, and every node hears it. By that
 //! a node knows who lives, and which attempts have somebody who works on them.
+//!
+//! A node also says something, and hears itself. While it does not — the broker is away, or takes nothing from anybody — the silence of
+//! others means nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +47,17 @@ pub struct Beat {
     pub is_last: bool,
 }
 
+/// What is said under [`super::keys::WORKERS`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Said {
+    Worker(Beat),
+    /// A node, to itself.
+    Node {
+        node: String,
+    },
+}
+
 /// A worker, as `GET /api/v1/workers` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listing {
@@ -68,8 +82,12 @@ pub struct Roster {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when beats are heard; `None`: they are not, and silence means nothing.
-    since: Option<Instant>,
+    /// What this node calls itself.
+    node: String,
+    /// Not having heard itself for longer than this, it hears nobody.
+    gap: Duration,
+    /// When it heard itself last, and since when without a gap.
+    heard: Option<(Instant, Instant)>,
     workers: BTreeMap<String, Known>,
     /// Step types that had tasks while nobody was there, and whether that was said.
     unserved: BTreeSet<&'static str>,
@@ -80,6 +98,29 @@ struct Known {
     beat: Beat,
     working: HashSet<Working>,
     at: Instant,
+}
+
+impl State {
+    /// Since when beats are heard; `None`: they are not, and silence means nothing.
+    fn hears_since(&self) -> Option<Instant> {
+        self.heard.filter(|(last, _)| last.elapsed() <= self.gap).map(|(_, since)| since)
+    }
+
+    fn hear_worker(&mut self, mut beat: Beat) {
+        self.workers.retain(|_, known| known.at.elapsed() < if known.working.is_empty() { LISTED } else { REMEMBERED });
+        if beat.is_last {
+            if self.workers.remove(&beat.worker).is_some() {
+                info!(worker = beat.worker, "a worker has ended in order");
+            }
+            return;
+        }
+        if !self.workers.contains_key(&beat.worker) {
+            info!(worker = beat.worker, host = beat.host, pid = beat.pid, steps = beat.steps.join(","), "a worker has come");
+        }
+        self.unserved.retain(|step_type| !beat.steps.iter().any(|step| step == step_type));
+        let working = std::mem::take(&mut beat.working).into_iter().collect();
+        self.workers.insert(beat.worker.clone(), Known { beat, working, at: Instant::now() });
+    }
 }
 
 impl Known {
@@ -93,32 +134,29 @@ impl Known {
 }
 
 impl Roster {
-    /// Beats are heard from now on, or no more.
-    pub fn listen(&self, listens: bool) {
-        self.lock().since = listens.then(Instant::now);
+    /// Under this name this node speaks to itself, so often.
+    pub fn speak(&self, node: String, every: Duration) {
+        let mut state = self.lock();
+        state.node = node;
+        state.gap = every * 2;
     }
 
-    pub fn hear(&self, mut beat: Beat) {
+    pub fn hear(&self, said: Said) {
         let mut state = self.lock();
-        state.workers.retain(|_, known| known.at.elapsed() < if known.working.is_empty() { LISTED } else { REMEMBERED });
-        if beat.is_last {
-            if state.workers.remove(&beat.worker).is_some() {
-                info!(worker = beat.worker, "a worker has ended in order");
+        match said {
+            Said::Worker(beat) => state.hear_worker(beat),
+            Said::Node { node } if node == state.node => {
+                let now = Instant::now();
+                state.heard = Some((now, state.hears_since().unwrap_or(now)));
             }
-            return;
+            Said::Node { .. } => {}
         }
-        if !state.workers.contains_key(&beat.worker) {
-            info!(worker = beat.worker, host = beat.host, pid = beat.pid, steps = beat.steps.join(","), "a worker has come");
-        }
-        state.unserved.retain(|step_type| !beat.steps.iter().any(|step| step == step_type));
-        let working = std::mem::take(&mut beat.working).into_iter().collect();
-        state.workers.insert(beat.worker.clone(), Known { beat, working, at: Instant::now() });
     }
 
     /// From when on it counts that nothing was heard of an attempt; `now` while nothing can be heard.
     pub fn silent_since(&self, working: &Working, now: Time) -> Time {
         let state = self.lock();
-        let Some(since) = state.since else { return now };
+        let Some(since) = state.hears_since() else { return now };
         let heard = state.workers.values().filter(|known| known.working.contains(working)).map(|known| known.at).max();
         let ago = heard.map_or(since, |heard| heard.max(since)).elapsed();
         Time(now.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
@@ -127,7 +165,7 @@ impl Roster {
     /// Whether a worker that lives takes tasks of that step type. While nobody can be heard, somebody may be there.
     pub fn runs(&self, step_type: &str) -> bool {
         let state = self.lock();
-        state.since.is_none() || state.workers.values().any(|known| known.runs(step_type))
+        state.hears_since().is_none() || state.workers.values().any(|known| known.runs(step_type))
     }
 
     /// A task of that step type is on its way to whoever is there.
@@ -180,7 +218,27 @@ mod tests {
 
     const AN_ATTEMPT: Working = Working(InstanceId([1; 16]), StepId([2; 16]), 1);
 
-    fn beat(worker: &str, working: &[Working]) -> Beat {
+    /// A node that hears itself.
+    async fn hearing() -> Roster {
+        let roster = Roster::default();
+        roster.speak("me".to_owned(), Duration::from_secs(1));
+        roster.hear(Said::Node { node: "me".to_owned() });
+        roster
+    }
+
+    async fn pass(roster: &Roster, seconds: u32) {
+        for _ in 0..seconds {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            roster.hear(Said::Node { node: "another".to_owned() });
+            roster.hear(Said::Node { node: "me".to_owned() });
+        }
+    }
+
+    fn beat(worker: &str, working: &[Working]) -> Said {
+        Said::Worker(last_beat(worker, working, false))
+    }
+
+    fn last_beat(worker: &str, working: &[Working], is_last: bool) -> Beat {
         Beat {
             worker: worker.to_owned(),
             host: "here".to_owned(),
@@ -190,46 +248,42 @@ mod tests {
             concurrency: 2,
             working: working.to_vec(),
             every_ms: 1000,
-            is_last: false,
+            is_last,
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_counts_from_the_last_beat_that_names_the_attempt_and_not_while_nothing_is_heard() {
-        let (roster, now) = (Roster::default(), Time(1_000_000));
-        assert_eq!(roster.silent_since(&AN_ATTEMPT, now), now);
-        roster.listen(true);
-        tokio::time::advance(Duration::from_secs(10)).await;
+        let (roster, now) = (hearing().await, Time(1_000_000));
+        pass(&roster, 10).await;
         roster.hear(beat("a", &[AN_ATTEMPT]));
         roster.hear(beat("b", &[]));
-        tokio::time::advance(Duration::from_secs(2)).await;
+        pass(&roster, 2).await;
         roster.hear(beat("b", &[]));
         assert_eq!(roster.silent_since(&AN_ATTEMPT, now), Time(998_000));
         assert_eq!(roster.silent_since(&Working(InstanceId([9; 16]), StepId([2; 16]), 1), now), Time(988_000));
-        roster.listen(false);
-        assert_eq!(roster.silent_since(&AN_ATTEMPT, now), now);
         tokio::time::advance(Duration::from_secs(30)).await;
-        roster.listen(true);
-        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(roster.silent_since(&AN_ATTEMPT, now), now);
+        pass(&roster, 1).await;
+        pass(&roster, 1).await;
         assert_eq!(roster.silent_since(&AN_ATTEMPT, now), Time(999_000), "what could not be heard is not held against it");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_that_is_silent_runs_nothing_and_one_that_ends_is_gone() {
-        let (roster, now) = (Roster::default(), Time(1_000_000));
-        assert!(roster.runs("double"), "nobody can be heard yet");
-        roster.listen(true);
+        assert!(Roster::default().runs("double"), "nobody can be heard yet");
+        let (roster, now) = (hearing().await, Time(1_000_000));
         assert!(!roster.runs("double"));
         roster.hear(beat("a", &[AN_ATTEMPT]));
         assert!(roster.runs("double") && !roster.runs("halve"));
         let listed = roster.list(now);
         assert_eq!((listed[0].running, listed[0].is_alive, listed[0].last_seen.as_str()), (1, true, "1970-01-01T00:16:40.000Z"));
-        tokio::time::advance(Duration::from_secs(5)).await;
+        pass(&roster, 5).await;
         assert!(!roster.runs("double"));
         assert!(!roster.list(now)[0].is_alive);
         roster.hear(beat("a", &[]));
         assert!(roster.runs("double"));
-        roster.hear(Beat { is_last: true, ..beat("a", &[]) });
+        roster.hear(Said::Worker(last_beat("a", &[], true)));
         assert!(!roster.runs("double") && roster.list(now).is_empty());
     }
 }

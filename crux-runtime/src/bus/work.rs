@@ -58,8 +58,8 @@ pub trait Hands: Send + Sync + 'static {
     /// The step types whose tasks it takes.
     fn step_types(&self) -> Vec<&'static str>;
 
-    /// Nothing is to be fetched while there is no room, so that it stays where other workers find it.
-    fn room(&self) -> watch::Receiver<Room>;
+    /// For tasks of that type. Nothing is to be fetched while there is no room, so that it stays where other workers find it.
+    fn room(&self, step_type: &'static str) -> watch::Receiver<Room>;
 
     fn take(self: Arc<Self>, delivery: Delivery) -> Taken;
 }

@@ -33,10 +33,35 @@ pub(super) struct Crew {
     pub(super) max_result_bytes: usize,
     /// How often it gives a sign of life if no task needs more.
     every: Duration,
-    room: watch::Sender<Room>,
+    seats: Mutex<Seats>,
+    /// Of all types together, how many more attempts may begin.
+    free: watch::Sender<usize>,
     working: Mutex<HashMap<Working, UnderWay>>,
     /// A task came that needs signs of life sooner.
     pub(super) hurry: Notify,
+}
+
+struct Seats {
+    is_closed: bool,
+    free: usize,
+    /// As `Crew::contracts`.
+    of_types: Vec<Seat>,
+}
+
+/// Of one step type.
+struct Seat {
+    free: usize,
+    room: watch::Sender<Room>,
+}
+
+impl Seats {
+    /// Tells whoever fetches tasks.
+    fn tell(&self) {
+        for seat in &self.of_types {
+            let now = Room { free: seat.free.min(self.free), is_closed: self.is_closed };
+            seat.room.send_if_modified(|room| std::mem::replace(room, now) != now);
+        }
+    }
 }
 
 struct UnderWay {
@@ -54,6 +79,13 @@ impl Crew {
         max_result_bytes: usize,
         lost_after: Duration,
     ) -> Result<Arc<Self>, Error> {
+        let listings = manager.list();
+        let seat = |contract: &&'static Contract| {
+            let listing = listings.iter().find(|listing| listing.step_type == contract.step_type);
+            let free = listing.map_or(concurrency, |listing| listing.limits.maximum.min(concurrency));
+            Seat { free, room: watch::Sender::new(Room { free, is_closed: false }) }
+        };
+        let seats = Seats { is_closed: false, free: concurrency, of_types: contracts.iter().map(seat).collect() };
         let mut random = [0; 6];
         getrandom::fill(&mut random).map_err(|error| Error::Random(error.to_string()))?;
         Ok(Arc::new(Self {
@@ -65,7 +97,8 @@ impl Crew {
             concurrency,
             max_result_bytes,
             every: (lost_after / BEATS_PER_TIMEOUT).min(LONGEST_PAUSE),
-            room: watch::Sender::new(Room { free: concurrency, is_closed: false }),
+            seats: Mutex::new(seats),
+            free: watch::Sender::new(concurrency),
             working: Mutex::default(),
             hurry: Notify::new(),
         }))
@@ -77,7 +110,9 @@ impl Crew {
 
     /// Takes nothing any more.
     pub(super) fn close(&self) {
-        self.room.send_modify(|room| room.is_closed = true);
+        let mut seats = self.seats();
+        seats.is_closed = true;
+        seats.tell();
     }
 
     /// Gives back what has not begun, and waits for what runs.
@@ -87,9 +122,9 @@ impl Crew {
 
     /// Ends when nothing is under way and all results are out.
     pub(super) async fn quiet(&self) {
-        let mut room = self.room.subscribe();
+        let mut free = self.free.subscribe();
         // The sender is here.
-        let _ = room.wait_for(|room| room.free == self.concurrency).await;
+        let _ = free.wait_for(|free| *free == self.concurrency).await;
     }
 
     /// How many attempts are under way.
@@ -118,14 +153,27 @@ impl Crew {
         }
     }
 
-    /// A place for an attempt, if there is one.
-    fn place(self: &Arc<Self>) -> Option<Place> {
-        let took = self.room.send_if_modified(|room| {
-            let has_room = room.free > 0 && !room.is_closed;
-            room.free -= usize::from(has_room);
-            has_room
-        });
-        took.then(|| Place { crew: self.clone(), working: None })
+    /// A place for an attempt of that type, by its number, if there is one.
+    fn place(self: &Arc<Self>, number: usize) -> Option<Place> {
+        let mut seats = self.seats();
+        let has_room = !seats.is_closed && seats.free > 0;
+        let seat = seats.of_types.get_mut(number).filter(|seat| has_room && seat.free > 0)?;
+        seat.free -= 1;
+        seats.free -= 1;
+        seats.tell();
+        self.free.send_replace(seats.free);
+        drop(seats);
+        Some(Place { crew: self.clone(), number, working: None })
+    }
+
+    fn leave(&self, number: usize) {
+        let mut seats = self.seats();
+        if let Some(seat) = seats.of_types.get_mut(number) {
+            seat.free += 1;
+        }
+        seats.free += 1;
+        seats.tell();
+        self.free.send_replace(seats.free);
     }
 
     /// Publishes until the broker has it, however long that takes.
@@ -169,6 +217,11 @@ impl Crew {
         });
     }
 
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        // Nothing panics under the lock.
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Working, UnderWay>> {
         // Nothing panics under the lock.
         self.working.lock().unwrap_or_else(PoisonError::into_inner)
@@ -180,8 +233,12 @@ impl Hands for Crew {
         self.names()
     }
 
-    fn room(&self) -> watch::Receiver<Room> {
-        self.room.subscribe()
+    fn room(&self, step_type: &'static str) -> watch::Receiver<Room> {
+        let number = self.contracts.iter().position(|contract| contract.step_type == step_type);
+        match number.and_then(|number| self.seats().of_types.get(number).map(|seat| seat.room.subscribe())) {
+            Some(room) => room,
+            None => watch::Sender::new(Room { free: 0, is_closed: true }).subscribe(),
+        }
     }
 
     fn take(self: Arc<Self>, delivery: Delivery) -> Taken {
@@ -189,11 +246,12 @@ impl Hands for Crew {
             Ok(order) => order,
             Err(reason) => return Taken::Refused(delivery, reason),
         };
-        let Some(contract) = self.contracts.iter().copied().find(|contract| contract.step_type == order.step_type) else {
+        let known = (0..).zip(self.contracts.iter().copied()).find(|(_, contract)| contract.step_type == order.step_type);
+        let Some((number, contract)) = known else {
             let reason = format!("this worker has no step struct for `{}`", order.step_type);
             return Taken::Refused(delivery, reason);
         };
-        let Some(place) = self.place() else {
+        let Some(place) = self.place(number) else {
             if order.once && !delivery.is_again {
                 self.put_back(contract, &order, delivery);
                 return Taken::Done;
@@ -208,6 +266,8 @@ impl Hands for Crew {
 /// The place of one attempt among those that may run side by side; dropped, it is free.
 pub(super) struct Place {
     pub(super) crew: Arc<Crew>,
+    /// Of its step type.
+    number: usize,
     working: Option<Working>,
 }
 
@@ -237,7 +297,7 @@ impl Drop for Place {
         if let Some(working) = self.working {
             self.crew.lock().remove(&working);
         }
-        self.crew.room.send_modify(|room| room.free += 1);
+        self.crew.leave(self.number);
     }
 }
 

@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use super::connection::{Problem, problem};
 use super::consumer::Consumer;
 use crate::bus::keys::WORKERS;
-use crate::bus::roster::{Beat, Roster};
+use crate::bus::roster::Said;
 
 /// Beats that a node has not looked at yet; the oldest go when there are more.
 const MAX_BEATS: i64 = 10_000;
@@ -37,11 +37,10 @@ impl Consumer {
         Ok(async move {
             // It lives as long as this.
             let _channel = channel;
-            let _listening = Listening::begin(&roster);
             loop {
                 match beats.next().await {
-                    Some(Ok(beat)) => match serde_json::from_slice::<Beat>(&beat.data) {
-                        Ok(beat) => roster.hear(beat),
+                    Some(Ok(beat)) => match serde_json::from_slice::<Said>(&beat.data) {
+                        Ok(said) => roster.hear(said),
                         Err(error) => tracing::debug!(%error, "a worker's sign of life cannot be understood"),
                     },
                     Some(Err(error)) => return problem(&error),
@@ -49,21 +48,5 @@ impl Consumer {
                 }
             }
         })
-    }
-}
-
-/// While it is there, silence means something.
-struct Listening<'a>(&'a Roster);
-
-impl<'a> Listening<'a> {
-    fn begin(roster: &'a Roster) -> Self {
-        roster.listen(true);
-        Self(roster)
-    }
-}
-
-impl Drop for Listening<'_> {
-    fn drop(&mut self) {
-        self.0.listen(false);
     }
 }

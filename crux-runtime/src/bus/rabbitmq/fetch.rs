@@ -51,7 +51,7 @@ impl Consumer {
         let mut queues = Vec::new();
         for step_type in hands.step_types() {
             let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
-            queues.push(Fetching { consumer: self, hands, queue: self.topology.work_of(step_type), channel });
+            queues.push(Fetching { consumer: self, hands, step_type, queue: self.topology.work_of(step_type), channel });
         }
         self.state.set_consuming(Link::Up);
         backoff.reset();
@@ -64,6 +64,7 @@ impl Consumer {
 struct Fetching<'a> {
     consumer: &'a Consumer,
     hands: &'a Arc<dyn Hands>,
+    step_type: &'static str,
     queue: &'a str,
     channel: Channel,
 }
@@ -71,7 +72,7 @@ struct Fetching<'a> {
 impl Fetching<'_> {
     async fn run(self) -> Result<(), Problem> {
         let mut stopping = self.consumer.stopping.clone();
-        let mut room = self.hands.room();
+        let mut room = self.hands.room(self.step_type);
         loop {
             let now = tokio::select! {
                 now = wait_for(&mut room, |room| room.free > 0) => now,
@@ -98,7 +99,7 @@ impl Fetching<'_> {
         };
         let mut deliveries = begin.await.map_err(|error| problem(&error))?;
         let mut stopping = self.consumer.stopping.clone();
-        let mut room = self.hands.room();
+        let mut room = self.hands.room(self.step_type);
         loop {
             tokio::select! {
                 biased;

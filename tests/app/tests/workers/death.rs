@@ -121,8 +121,10 @@ async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent
     tokio::time::sleep(Duration::from_secs(4)).await;
     // On their way when the broker dies.
     let (toil, vow) = (bed.start("toil", 0).await, bed.start("vow", 0).await);
-    eventually("it is seen that the broker blocks", async || (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(()))
-        .await;
+    eventually("it is seen that the broker blocks", async || {
+        (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(())
+    })
+    .await;
     tokio::task::block_in_place(|| broker.short_of_memory(false));
     for id in &ids {
         assert_eq!(client.until(id, "completed").await["output"]["pid"], worker.pid());
@@ -135,8 +137,10 @@ async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent
     // Once more, and this time nobody will ever know.
     tokio::task::block_in_place(|| broker.short_of_memory(true));
     let (toil, vow) = (bed.start("toil", 0).await, bed.start("vow", 0).await);
-    eventually("it is seen that the broker blocks", async || (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(()))
-        .await;
+    eventually("it is seen that the broker blocks", async || {
+        (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(())
+    })
+    .await;
     tokio::task::block_in_place(|| broker.kill());
     tokio::task::block_in_place(|| broker.begin());
     assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));

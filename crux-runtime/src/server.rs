@@ -59,7 +59,7 @@ pub enum Error {
     Broker(#[from] rabbitmq::Problem),
     #[error(
         "server.steps leaves out `{step_type}`, which workflow `{workflow}` needs, and this `bus` carries no tasks to workers: name it there \
-         or in --steps, or set `bus: rabbitmq` and start `crux worker --steps {step_type}`"
+         or in --steps, or set `bus: rabbitmq` or `bus: redis` and start `crux worker --steps {step_type}`"
     )]
     Nobody { workflow: &'static str, step_type: &'static str },
     #[error(transparent)]
@@ -250,7 +250,7 @@ async fn open_bus(
         }
         BusKind::Redis => {
             let options = config.redis.clone().unwrap_or_default().streams(config.store.kind != StoreKind::Redis);
-            let broker = Arc::new(streams::open(app, options, services.clone()).await?);
+            let broker = Arc::new(streams::open(app, options, services.clone(), work).await?);
             Ok((broker.clone(), Some(broker)))
         }
         BusKind::Rabbitmq => {

@@ -28,7 +28,7 @@ impl Topology {
         let config = common.load(Vec::new())?;
         if config.bus == BusKind::Redis {
             let options = config.redis.unwrap_or_default().streams(false);
-            print(common, &redis::Topology::new(app, &options.prefix), streams)?;
+            print(common, &redis::Topology::new(app, &options.prefix, &class_types(app)), streams)?;
             return self.declare(async {
                 redis::declare(app, &options).await.map_err(|problem| match problem {
                     redis::Problem::Lost(text) => Failure::unreachable(text),
@@ -72,6 +72,7 @@ fn streams(topology: &redis::Topology) -> String {
     let mut out = String::new();
     let parts = [
         ("streams that Crux reads", &topology.own),
+        ("streams of tasks for step structs that run in `crux worker`", &topology.work),
         ("streams of tasks, in which services create a group", &topology.services),
         ("published for whoever creates a group", &topology.notices),
     ];

@@ -19,7 +19,7 @@ use crate::bus::Bus;
 use crate::bus::broker::Broker;
 use crate::bus::keys::class_types;
 use crate::bus::local::{self, Local};
-use crate::bus::rabbitmq;
+use crate::bus::{rabbitmq, redis as streams};
 use crate::config::{BusKind, Config};
 use crate::server::Signals;
 use crate::worker::{self, Choice, WorkerManager};
@@ -30,7 +30,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Why a worker does not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`bus: local` carries no tasks to other processes: set `bus: rabbitmq`, here and for the server")]
+    #[error("`bus: local` carries no tasks to other processes: set `bus: rabbitmq` or `bus: redis`, here and for the server")]
     NoBroker,
     #[error("--concurrency: must be at least 1")]
     Nothing,
@@ -44,6 +44,8 @@ pub enum Error {
     Services(#[from] local::Error),
     #[error(transparent)]
     Broker(#[from] rabbitmq::Problem),
+    #[error(transparent)]
+    Streams(#[from] streams::Problem),
     #[error("no randomness from the system: {0}")]
     Random(String),
     #[error(transparent)]
@@ -76,11 +78,16 @@ impl Station {
             share.maximum = Some(share.maximum.unwrap_or(concurrency).max(concurrency));
         }
         let manager = WorkerManager::of(&app.steps, choice, &options)?;
-        let BusKind::Rabbitmq = config.bus else { return Err(Error::NoBroker) };
         let max_result_bytes = usize::try_from(config.limits.result.0).unwrap_or(usize::MAX);
         let nobody = Arc::new(Local::new(&app, Vec::new(), max_result_bytes)?);
-        let rabbitmq = config.rabbitmq.clone().unwrap_or_default().options();
-        let bus = Arc::new(rabbitmq::open(&app, rabbitmq, nobody, &chosen).await?);
+        let bus = Arc::new(match config.bus {
+            BusKind::Rabbitmq => {
+                let options = config.rabbitmq.clone().unwrap_or_default().options();
+                rabbitmq::open(&app, options, nobody, &chosen).await?
+            }
+            BusKind::Redis => streams::open(&app, config.redis.clone().unwrap_or_default().streams(false), nobody, &chosen).await?,
+            BusKind::Local => return Err(Error::NoBroker),
+        });
         let contracts = app.contracts.iter().copied().filter(|contract| chosen.contains(&contract.step_type)).collect();
         let crew = Crew::new(contracts, manager, bus.clone(), concurrency, max_result_bytes, config.workers.lost_after.0)?;
         let beating = tokio::spawn(beat::beat(crew.clone()));

@@ -15,7 +15,9 @@ use super::{Options, say_durability};
 use crate::bus::Door;
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::{Consume, stopped};
+use crate::bus::roster::Roster;
 use crate::bus::state::{Link as Condition, State};
+use crate::bus::work::Hands;
 use crate::redis::{Address, Call, Error, Link};
 
 /// How often what all groups have acknowledged is removed where it was not at once.
@@ -25,9 +27,10 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Consumer {
     pub(super) options: Arc<Options>,
-    address: Address,
-    topology: Arc<Topology>,
+    pub(super) address: Address,
+    pub(super) topology: Arc<Topology>,
     pub(super) state: Arc<State>,
+    pub(super) roster: Arc<Roster>,
     /// This process in the groups.
     pub(super) name: Arc<str>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -37,6 +40,15 @@ impl Consume for Consumer {
     fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()> {
         let consumer = self.clone();
         Box::pin(async move { consumer.run(&*door).await })
+    }
+
+    fn fetch(&self, hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
+        let consumer = self.clone();
+        Box::pin(async move { consumer.fetch_all(hands).await })
+    }
+
+    fn roster(&self) -> Option<&Arc<Roster>> {
+        Some(&self.roster)
     }
 }
 
@@ -48,7 +60,7 @@ impl Consumer {
         state: Arc<State>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { options, address, topology, state, name: name().into(), stopping }
+        Self { options, address, topology, state, roster: Arc::default(), name: name().into(), stopping }
     }
 
     /// Runs until told to stop.
@@ -79,6 +91,9 @@ impl Consumer {
 
     /// Reads until a connection is lost, or until the process stops. `link`: for everything that does not block.
     async fn session(&self, link: &Link, door: &dyn Door, backoff: &mut Backoff) -> Result<(), Error> {
+        for stream in &self.topology.work {
+            create_group(link, &stream.key, super::topology::WORKERS).await?;
+        }
         let readers = try_join_all(self.topology.own.iter().map(|stream| self.reader(link, door, stream))).await?;
         self.state.set_consuming(Condition::Up);
         backoff.reset();
@@ -90,7 +105,7 @@ impl Consumer {
                 () = stopped(&mut stopping) => Ok(()),
             }
         };
-        tokio::try_join!(reading, tidying).map(drop)
+        tokio::try_join!(reading, tidying, self.hear_beats(&self.topology.beats, &self.address)).map(drop)
     }
 
     async fn reader<'a>(&'a self, link: &'a Link, door: &'a dyn Door, stream: &'a Stream) -> Result<Reader<'a>, Error> {

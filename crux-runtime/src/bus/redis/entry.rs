@@ -61,6 +61,11 @@ pub(super) fn read(answer: Value) -> Result<Vec<Entry>, Error> {
     entries.ok_or_else(unreadable)
 }
 
+/// What `XRANGE` and `XREVRANGE` answer.
+pub(super) fn listed(answer: Value) -> Result<Vec<Entry>, Error> {
+    entries(answer).ok_or_else(unreadable)
+}
+
 /// What `XAUTOCLAIM` answers: where to go on, and the entries.
 pub(super) fn claimed(answer: Value) -> Result<(String, Vec<Entry>), Error> {
     let read = |answer| {

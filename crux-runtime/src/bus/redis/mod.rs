@@ -2,10 +2,12 @@
 //! group of consumers is there and whether there is room; results and events are read by all nodes as one group.
 //!
 //! [`publisher`] adds and keeps what the server has not confirmed; [`consumer`] reads, each stream by a [`reader`] with a connection of its
-//! own, and acknowledges when it is durable. [`topology`] is what there is on the server, [`entry`] how a message is written in a stream.
+//! own, and acknowledges when it is durable; [`beats`] hears of workers, and [`fetch`] is how such a worker gets its tasks. [`topology`] is what there is on the server, [`entry`] how a message is written in a stream.
 
+mod beats;
 mod consumer;
 mod entry;
+mod fetch;
 mod publisher;
 mod reader;
 mod scripts;
@@ -22,7 +24,7 @@ pub use topology::Topology;
 use self::consumer::{Consumer, create_group};
 use self::publisher::Publisher;
 use super::broker::{Broker, Parts};
-use super::keys::task_keys;
+use super::keys::{class_types, task_keys, work_key};
 use super::local::Local;
 use super::state::State;
 use crate::app::App;
@@ -104,10 +106,12 @@ impl From<Error> for Problem {
 
 /// Begins to publish, on the tokio runtime of the caller. A server that is not there is no error: what is to be published waits for it.
 /// The error: the server refuses this user, or the address is none. Services in `pushed` get their tasks by HTTP.
-pub async fn open(app: &App, options: Options, pushed: Arc<Local>) -> Result<Broker, Problem> {
-    let (address, topology) = (options.address()?, Arc::new(Topology::new(app, &options.prefix)));
+/// `work`: the step types of step structs whose tasks leave for workers in other processes, or, at such a worker, come to it.
+pub async fn open(app: &App, options: Options, pushed: Arc<Local>, work: &[&'static str]) -> Result<Broker, Problem> {
+    let (address, topology) = (options.address()?, Arc::new(Topology::new(app, &options.prefix, work)));
     let options = Arc::new(options);
-    let state = Arc::new(State::new("Redis", task_keys(app)));
+    let keys = task_keys(app).into_iter().chain(work.iter().map(|step_type| work_key(step_type)));
+    let state = Arc::new(State::new("Redis", keys.collect()));
     let (stop, stopping) = watch::channel(false);
     let (post, inbox) = mpsc::channel(options.queue);
     let (first, tried) = oneshot::channel();
@@ -131,9 +135,9 @@ pub async fn open(app: &App, options: Options, pushed: Arc<Local>) -> Result<Bro
 
 /// Creates all groups, those of services too, and says how it went.
 pub async fn declare(app: &App, options: &Options) -> Result<Topology, Problem> {
-    let topology = Topology::new(app, &options.prefix);
+    let topology = Topology::new(app, &options.prefix, &class_types(app));
     let link = Link::open(&options.address()?).await?;
-    for stream in topology.own.iter().chain(&topology.services) {
+    for stream in topology.own.iter().chain(&topology.work).chain(&topology.services) {
         if let Some(group) = stream.group {
             create_group(&link, &stream.key, group).await?;
         }

@@ -14,19 +14,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::entry::fields;
-use super::scripts::PUBLISH;
+use super::scripts::{BEAT, PUBLISH};
 use super::topology::{WORKERS, key};
 use super::{Options, Problem};
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::stopped;
+use crate::bus::keys;
 use crate::bus::letter::{Letter, Post, To};
 use crate::bus::state::{Link as Condition, State};
-use crate::redis::{Address, Call, Error, Link};
+use crate::redis::{Address, Call, Error, Link, Script};
 
 /// Messages that go out together.
 const BATCH: usize = 64;
 /// Bytes under way beyond which nothing more is taken.
 const MAX_BYTES: usize = 64 << 20;
+/// Signs of life that are kept.
+const MAX_BEATS: usize = 1000;
 /// While the server has no memory.
 const REST: Duration = Duration::from_millis(500);
 
@@ -90,8 +93,11 @@ impl Publisher {
         let held: Vec<Letter> = std::mem::take(&mut session.held).into_values().flatten().collect();
         drop(session);
         self.state.unconfirmed.store(0, Ordering::Relaxed);
+        let why = result.as_ref().err().map_or_else(String::new, ToString::to_string);
         for letter in held.into_iter().rev() {
-            self.again.push_front(letter);
+            if let Some(letter) = repeatable(letter, &why).await {
+                self.again.push_front(letter);
+            }
         }
         result
     }
@@ -158,9 +164,12 @@ impl Session<'_> {
         let Options { prefix, max_length, .. } = &*self.publisher.options;
         let call = |letter: &Letter| {
             let (To::Service(routing_key) | To::Anybody(routing_key)) = letter.to;
-            let mut args = vec![max_length.to_string().into_bytes()];
+            // Signs of life are for those who read now, and for all of them: they have no group.
+            let (script, most): (&'static Script, usize) =
+                if routing_key == keys::WORKERS { (&*BEAT, MAX_BEATS) } else { (&*PUBLISH, *max_length) };
+            let mut args = vec![most.to_string().into_bytes()];
             args.extend(fields(routing_key, letter));
-            Call { script: &PUBLISH, base: key(prefix, routing_key), args }
+            Call { script, base: key(prefix, routing_key), args }
         };
         let calls = letters.iter().map(call).collect();
         let n = self.next;
@@ -193,8 +202,8 @@ impl Session<'_> {
                 }
                 Err(Error::Broken(why)) => letter.sender.failed(format!("undeliverable: {why}")).await,
                 Err(error) => {
+                    kept.extend(repeatable(letter, &error.to_string()).await);
                     lost = Some(error);
-                    kept.push(letter);
                 }
             }
         }
@@ -220,6 +229,15 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// The letter, if it may be sent again though it is not known whether the server has it; if not, its sender is told.
+async fn repeatable(letter: Letter, why: &str) -> Option<Letter> {
+    if letter.sender.is_repeatable() {
+        return Some(letter);
+    }
+    letter.sender.lost(format!("Redis had not confirmed the task, which must not be sent twice: {why}")).await;
+    None
 }
 
 /// Tells its sender what became of a letter.

@@ -245,7 +245,7 @@ async fn take(consumer: &Consumer, door: &dyn Door, stream: &Stream, dead: &str,
 }
 
 /// As it came, and beside it why it is here.
-fn bury(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> redis::Cmd {
+pub(super) fn bury(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> redis::Cmd {
     let mut add = redis::cmd("XADD");
     add.arg(dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
     let reason = reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default();

@@ -12,6 +12,10 @@ pub(super) static TIDY: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/trim.lua"), include_str!("lua/tidy.lua"))));
 /// Acknowledges.
 pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
+/// Adds what is only for those who read right now.
+pub(super) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/beat.lua")));
+/// Puts an entry that nobody has begun with at the end.
+pub(super) static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/give_back.lua")));
 /// A consumer goes.
 pub(super) static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/leave.lua")));
 /// Consumers that are gone are forgotten.

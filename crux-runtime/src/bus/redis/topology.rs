@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::bus::keys::{COMPLETED, HEARTBEAT, STARTED, consumed_events};
+use crate::bus::keys::{self, COMPLETED, HEARTBEAT, STARTED, consumed_events, work_key};
 use crate::machine::Runs;
 
 /// The group by which all nodes together read what Crux consumes.
@@ -31,16 +31,21 @@ pub struct Stream {
 pub struct Topology {
     /// What Crux reads; it creates its group by itself.
     pub own: Vec<Stream>,
+    /// Tasks of step structs that run in processes of their own; Crux creates their groups, too.
+    pub work: Vec<Stream>,
     /// One per step type that a service does; services create a group.
     pub services: Vec<Stream>,
     /// What Crux publishes and nobody needs to read.
     pub notices: Vec<Stream>,
     /// Where messages go that were refused.
     pub dead: String,
+    /// Where workers say that they live. It has no group: every node reads all of it.
+    pub beats: String,
 }
 
 impl Topology {
-    pub fn new(app: &App, prefix: &str) -> Self {
+    /// `work`: step types of step structs that run in processes of their own.
+    pub fn new(app: &App, prefix: &str, work: &[&'static str]) -> Self {
         let stream = |routing_key: &str, group, purpose: &str| Stream {
             key: key(prefix, routing_key),
             routing_key: routing_key.to_owned(),
@@ -50,22 +55,29 @@ impl Topology {
         let reports = [(COMPLETED, "results of steps"), (STARTED, "steps that have begun"), (HEARTBEAT, "signs of life")];
         let mut own: Vec<Stream> = reports.into_iter().map(|(key, purpose)| stream(key, Some(GROUP), purpose)).collect();
         own.extend(consumed_events(app).into_iter().map(|event| stream(event, Some(GROUP), "an event that starts or wakes")));
-        let mut keys: BTreeSet<String> = own.iter().map(|stream| stream.routing_key.clone()).collect();
+        let mut taken: BTreeSet<String> = own.iter().map(|stream| stream.routing_key.clone()).collect();
+        let of_work = |step_type: &&'static str| stream(work_key(step_type), Some(WORKERS), &format!("tasks of {step_type}, for workers"));
+        let work = work.iter().map(of_work).collect();
         let mut services = Vec::new();
         for contract in app.contracts {
             let Runs::Service { routing_key } = contract.runs else { continue };
-            if keys.insert(routing_key.to_owned()) {
+            if taken.insert(routing_key.to_owned()) {
                 services.push(stream(routing_key, Some(WORKERS), &format!("tasks of {}", contract.step_type)));
             }
         }
-        let notices = app.routes.iter().filter(|route| route.is_published && !keys.contains(route.key));
+        let notices = app.routes.iter().filter(|route| route.is_published && !taken.contains(route.key));
         let notices = notices.map(|route| stream(route.key, None, route.meaning)).collect();
-        Self { own, services, notices, dead: key(prefix, "dead") }
+        Self { own, work, services, notices, dead: key(prefix, "dead"), beats: key(prefix, keys::WORKERS) }
+    }
+
+    /// The stream of a step type's tasks for workers.
+    pub(super) fn work_of(&self, step_type: &'static str) -> Option<&Stream> {
+        self.work.iter().find(|stream| stream.routing_key == work_key(step_type))
     }
 
     /// Of all streams from which what is acknowledged is to go.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.own.iter().chain(&self.services).chain(&self.notices).map(|stream| stream.key.as_str())
+        self.own.iter().chain(&self.work).chain(&self.services).chain(&self.notices).map(|stream| stream.key.as_str())
     }
 }
 

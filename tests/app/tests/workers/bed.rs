@@ -1,5 +1,6 @@
 //! A server, its workers, and what the steps have written down.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -67,6 +68,15 @@ impl Bed {
         Self::of(format!("{}{store}", config(broker(), &name)), name, &["--steps", "none"])
     }
 
+    /// With its state in SQLite and the bus over Redis.
+    pub fn over_streams(redis: &Redis) -> Self {
+        let config = format!(
+            "bus: redis\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\nworkers: {{ lost_after: 1s }}\nconfig: {{ HOME: Ghent }}\n",
+            redis.port()
+        );
+        Self::of(config, "streams".to_owned(), &["--steps", "none"])
+    }
+
     /// Another server of the same configuration, whose steps write into the same ledger.
     pub fn another(&self, arguments: &[&str]) -> Self {
         Self { ledger: self.ledger.clone(), ..Self::of(self.config.clone(), self.name.clone(), arguments) }
@@ -120,6 +130,20 @@ impl Bed {
             (self.ledger(id).iter().filter(|(what, _)| what == "begin").count() >= times).then_some(())
         })
         .await;
+    }
+
+    /// That no worker ever ran more than `most` at a time, and each ended `least` at least.
+    pub fn assert_shared(&self, workers: &[Worker], most: i32, least: u32) {
+        let mut running: BTreeMap<u32, i32> = BTreeMap::new();
+        let mut done: BTreeMap<u32, u32> = BTreeMap::new();
+        for (what, pid, _) in self.whole_ledger() {
+            let count = running.entry(pid).or_default();
+            *count += if what == "begin" { 1 } else { -1 };
+            assert!(*count <= most, "{pid} runs {count} at a time");
+            *done.entry(pid).or_default() += u32::from(what == "end");
+        }
+        assert_eq!(done.keys().copied().collect::<BTreeSet<_>>(), workers.iter().map(Worker::pid).collect());
+        assert!(done.values().all(|done| *done >= least), "a worker was left out: {done:?}");
     }
 
     pub async fn workers(&self) -> Value {

@@ -1,4 +1,4 @@
-//! Step structs in processes of their own: a server that leaves them to workers, a real RabbitMQ between them, and a ledger that the steps
+//! Step structs in processes of their own: a server that leaves them to workers, a real RabbitMQ or Redis between them, and a ledger that the steps
 //! themselves write. One broker for all tests; each has its own exchange and queues.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
@@ -14,6 +14,7 @@ mod ending;
 mod nodes;
 mod refused;
 mod sharing;
+mod streams;
 
 use std::sync::OnceLock;
 

@@ -35,9 +35,12 @@ fn steps_that_nobody_could_run() {
     let (code, error) = refused("config: { HOME: Ghent }", &["serve", "--steps", "ask,double,toil,vow"]);
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("server.steps leaves out `wake_up`, which workflow `nap` needs"), "{error}");
-    assert!(error.contains("name it there or in --steps, or set `bus: rabbitmq` and start `crux worker --steps wake_up`"), "{error}");
+    assert!(
+        error.contains("name it there or in --steps, or set `bus: rabbitmq` or `bus: redis` and start `crux worker --steps wake_up`"),
+        "{error}"
+    );
     let (code, error) = refused("", &["worker"]);
-    assert_eq!((code, error.contains("set `bus: rabbitmq`, here and for the server")), (1, true), "{error}");
+    assert_eq!((code, error.contains("set `bus: rabbitmq` or `bus: redis`, here and for the server")), (1, true), "{error}");
 }
 
 #[tokio::test]

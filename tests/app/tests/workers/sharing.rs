@@ -1,7 +1,5 @@
 //! Work goes to whoever is there, and the server says who that is.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde_json::json;
 
 use crate::bed::Bed;
@@ -77,14 +75,21 @@ async fn workers_share_and_none_takes_more_than_it_may() {
         bed.server.client().until(id, "completed").await;
         assert_eq!(bed.ledger(id).len(), 2, "each once");
     }
-    let mut running: BTreeMap<u32, i32> = BTreeMap::new();
-    let mut done: BTreeMap<u32, u32> = BTreeMap::new();
-    for (what, pid, _) in bed.whole_ledger() {
-        let count = running.entry(pid).or_default();
-        *count += if what == "begin" { 1 } else { -1 };
-        assert!(*count <= 2, "{pid} runs {count} at a time");
-        *done.entry(pid).or_default() += u32::from(what == "end");
+    bed.assert_shared(&workers, 2, 6);
+}
+
+#[tokio::test]
+async fn a_type_has_a_limit_of_its_own() {
+    let bed = Bed::new();
+    let limit = [("CRUX_WORKERS__STEPS__TOIL__MAXIMUM", "1")];
+    let workers = [bed.worker_with(&limit, &["--concurrency", "8"]), bed.worker_with(&limit, &["--concurrency", "8"])];
+    bed.sees(&[&workers[0], &workers[1]]).await;
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(bed.start("toil", 200).await);
     }
-    assert_eq!(done.keys().copied().collect::<BTreeSet<_>>(), workers.iter().map(|worker| worker.pid()).collect());
-    assert!(done.values().all(|done| *done >= 6), "a worker was left out: {done:?}");
+    for id in &ids {
+        bed.server.client().until(id, "completed").await;
+    }
+    bed.assert_shared(&workers, 1, 3);
 }

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
-use super::keys::WORKERS;
+use super::keys::{CANCELLED, WORKERS};
 use super::letter::{Done, Post};
 use super::local::Local;
-use super::roster::{Roster, Said};
+use super::roster::{Roster, Said, Working};
 use super::state::{Link, State};
 use super::work::Hands;
 use super::{Bus, Door, Figure, Incoming, Message, Published, Taken};
@@ -85,7 +86,7 @@ impl Broker {
     pub(crate) fn speak(&self, node: String, every: Duration) {
         let Some(roster) = self.consumer.roster() else { return };
         roster.speak(node.clone(), every);
-        let body = crate::machine::json::encode(&Said::Node { node }).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let said = Said::Node { node };
         let (post, mut stopping) = (self.post.clone(), self.stop.subscribe());
         self.keep(tokio::spawn(async move {
             let speaking = async {
@@ -95,13 +96,7 @@ impl Broker {
                         // Whoever waits for it ends only with the bus.
                         let _ = told.send(published);
                     });
-                    let message = Message {
-                        routing_key: WORKERS,
-                        id: String::new(),
-                        correlation_id: String::new(),
-                        traceparent: String::new(),
-                        body: body.clone(),
-                    };
+                    let message = to_all(WORKERS, &said);
                     // One that does not get out is followed by the next when it is out: there is never more than one.
                     if post.send(Post::Message { message, done }).await.is_err() || published.await.is_err() {
                         return;
@@ -212,6 +207,15 @@ impl Bus for Broker {
         self.consumer.roster().map(|roster| &**roster)
     }
 
+    fn cancel(&self, working: Working) {
+        if self.consumer.roster().is_none() {
+            return;
+        }
+        if self.publish(to_all(CANCELLED, &working), Box::new(|_| {})).is_err() {
+            debug!("no room to say that an attempt is cancelled: it goes on to its end");
+        }
+    }
+
     fn figures(&self) -> Vec<Figure> {
         self.state.figures(self.waiting())
     }
@@ -227,6 +231,13 @@ impl Bus for Broker {
             }
         })
     }
+}
+
+/// What everybody hears who listens now.
+pub(crate) fn to_all(routing_key: &'static str, said: &impl Serialize) -> Message {
+    // Texts and numbers always encode.
+    let body = crate::machine::json::encode(said).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    Message { routing_key, id: String::new(), correlation_id: String::new(), traceparent: String::new(), body }
 }
 
 /// Two ends of which the first that is used counts.

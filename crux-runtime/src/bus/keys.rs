@@ -12,6 +12,8 @@ pub const STARTED: &str = "step.started";
 pub const HEARTBEAT: &str = "step.heartbeat";
 /// Signs of life of workers in processes of their own, for every node.
 pub const WORKERS: &str = "crux.workers";
+/// Attempts for which nobody waits any more, for every such worker.
+pub const CANCELLED: &str = "crux.cancelled";
 
 /// Of the tasks of a step struct that runs in another process: `crux.work.<type>`.
 pub(in crate::bus) fn work_key(step_type: &'static str) -> &'static str {

@@ -27,7 +27,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use broker::Broker;
-use roster::Roster;
+use roster::{Roster, Working};
 
 use crate::worker::task::{Report, Task};
 
@@ -82,6 +82,9 @@ pub trait Bus: Send + Sync + 'static {
     fn roster(&self) -> Option<&Roster> {
         None
     }
+
+    /// Nobody waits any more for an attempt of a step struct in another process: lets its worker know, if it can.
+    fn cancel(&self, _working: Working) {}
 
     /// Shown in `/metrics`.
     fn figures(&self) -> Vec<Figure> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::id::{InstanceId, StepId};
 use crate::machine::Time;
@@ -25,7 +25,7 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// How long after the first task for which there is no worker that is said in the log: one may just be starting.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An attempt that a worker is at: the instance, the step, and which attempt.
+/// An attempt that a worker is at: the instance, the step, and which attempt; where attempts are cancelled, 0 is all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Working(pub InstanceId, pub StepId, pub u32);
 
@@ -139,6 +139,14 @@ impl Roster {
         let mut state = self.lock();
         state.node = node;
         state.gap = every * 2;
+    }
+
+    /// What came under [`super::keys::WORKERS`].
+    pub(in crate::bus) fn hear_text(&self, text: &[u8]) {
+        match serde_json::from_slice(text) {
+            Ok(said) => self.hear(said),
+            Err(error) => debug!(%error, "a worker's sign of life cannot be understood"),
+        }
     }
 
     pub fn hear(&self, said: Said) {

@@ -58,10 +58,24 @@ pub trait Hands: Send + Sync + 'static {
     /// The step types whose tasks it takes.
     fn step_types(&self) -> Vec<&'static str>;
 
+    /// Whether tasks of that type must not begin twice, so that one that is delivered again is as good as lost.
+    fn is_once(&self, step_type: &str) -> bool;
+
     /// For tasks of that type. Nothing is to be fetched while there is no room, so that it stays where other workers find it.
     fn room(&self, step_type: &'static str) -> watch::Receiver<Room>;
 
     fn take(self: Arc<Self>, delivery: Delivery) -> Taken;
+
+    /// Nobody waits for it any more.
+    fn cancel(&self, working: Working);
+}
+
+/// What came under [`super::keys::CANCELLED`].
+pub(in crate::bus) fn cancel(hands: &dyn Hands, text: &[u8]) {
+    match serde_json::from_slice(text) {
+        Ok(working) => hands.cancel(working),
+        Err(error) => tracing::debug!(%error, "a cancellation cannot be understood"),
+    }
 }
 
 /// A task, read.

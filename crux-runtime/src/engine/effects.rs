@@ -15,6 +15,7 @@ use super::entry::{Delivery, Entry, Input, Outstanding, Pending, Running, Stuck}
 use super::publish::{Publish, backoff};
 use super::shard::{Blocked, Message, Shard, Slot};
 use crate::bus;
+use crate::bus::roster::Working;
 use crate::id::InstanceId;
 use crate::machine::{
     self, Attempt, AttemptFailed, Effect, EffectKind, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time,
@@ -65,8 +66,13 @@ impl Shard {
                 self.offer(seq, n, task);
             }
             Effect::Cancel { path } => {
+                let mut is_here = false;
                 for running in entry.running.iter().filter(|running| running.path == path) {
                     running.cancellation.cancel();
+                    is_here |= running.in_process;
+                }
+                if !is_here && entry.meta(&path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_))) {
+                    self.core.bus.cancel(Working(id, id.step(&entry.instance.definition().path_text(&path)), 0));
                 }
             }
             Effect::Hook { kind, routing_key } => {

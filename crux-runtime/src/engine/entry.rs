@@ -204,7 +204,7 @@ impl Entry {
                     return task.next_timer(meta, began_at, heard_at, now);
                 }
                 // Its worker said that it begins before it did; from then on it says to all nodes what it is at.
-                let begun = task.started_at.and_then(|_| self.working(task));
+                let begun = task.started_at.and_then(|_| self.working(task.path, task.number));
                 let heard_at = begun.map(|working| core.silent_since(&working, now)).max(heard_at);
                 let heartbeat_ms = begun.map(|_| core.heartbeat_ms(&meta.policy));
                 let meta = machine::Task { policy: Policy { heartbeat_ms, ..meta.policy }, ..*meta };
@@ -226,10 +226,17 @@ impl Entry {
     }
 
     /// As workers name it.
-    fn working(&self, task: &TaskState) -> Option<Working> {
+    fn working(&self, path: Path, attempt: u32) -> Option<Working> {
         let instance: InstanceId = self.origin.workflow_id.parse().ok()?;
-        let step = instance.step(&self.instance.definition().path_text(&task.path));
-        Some(Working(instance, step, task.number))
+        let step = instance.step(&self.instance.definition().path_text(&path));
+        Some(Working(instance, step, attempt))
+    }
+
+    /// The attempt, if it is a step struct's in another process.
+    pub(crate) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<Working> {
+        let is_class = matches!(self.meta(&path)?.contract.runs, Runs::Class(_));
+        let is_here = self.running.iter().any(|running| (running.path, running.attempt) == (path, attempt) && running.in_process);
+        if is_class && !is_here { self.working(path, attempt) } else { None }
     }
 
     /// Whether a task is still on its way to whoever works on it, runs in this process, or waits for the next one.

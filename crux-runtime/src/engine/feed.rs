@@ -190,6 +190,12 @@ impl Feed<'_> {
                 running.cancellation.cancel();
             }
         }
+        // A worker of which nothing is heard has nothing to be told; and its attempt goes out again under the same number.
+        if timer != Timer::Heartbeat
+            && let Some(working) = self.entry.working_elsewhere(path, attempt)
+        {
+            self.core.bus.cancel(working);
+        }
         let retry = (timer == Timer::Total).then_some(false);
         self.fail(path, attempt, AttemptFailed { outcome: Outcome::Unknown, failure: Failure::new(name, text), retry, after_ms: None });
     }

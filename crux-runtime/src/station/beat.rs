@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::crew::Crew;
+use crate::bus::broker::to_all;
 use crate::bus::keys::WORKERS;
-use crate::bus::{Bus, Message, Published};
+use crate::bus::roster::Beat;
+use crate::bus::{Bus, Published};
 
 /// How long the last one may take to get out.
 const LAST: Duration = Duration::from_millis(500);
@@ -18,8 +19,7 @@ pub(super) async fn beat(crew: Arc<Crew>) {
     loop {
         let beat = crew.beat(false);
         let every = Duration::from_millis(beat.every_ms);
-        let is_out = say(&crew, crate::machine::json::encode(&beat).unwrap_or_else(|_| RawValue::NULL.to_owned()));
-        if let Some(out) = is_out {
+        if let Some(out) = say(&crew, &beat) {
             // If it failed, the next one says the same.
             let _ = out.await;
         }
@@ -32,8 +32,7 @@ pub(super) async fn beat(crew: Arc<Crew>) {
 
 /// This worker ends.
 pub(super) async fn last(crew: &Arc<Crew>) {
-    let beat = crate::machine::json::encode(&crew.beat(true)).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    if let Some(out) = say(crew, beat)
+    if let Some(out) = say(crew, &crew.beat(true))
         && tokio::time::timeout(LAST, out).await.is_err()
     {
         tracing::debug!("the broker does not hear the last word");
@@ -41,12 +40,11 @@ pub(super) async fn last(crew: &Arc<Crew>) {
 }
 
 /// `None`: the bus has no room.
-fn say(crew: &Crew, body: Box<RawValue>) -> Option<oneshot::Receiver<Published>> {
+fn say(crew: &Crew, beat: &Beat) -> Option<oneshot::Receiver<Published>> {
     let (told, published) = oneshot::channel();
     let done = Box::new(move |published| {
         // Whoever waited may have waited long enough.
         let _ = told.send(published);
     });
-    let message = Message { routing_key: WORKERS, id: String::new(), correlation_id: String::new(), traceparent: String::new(), body };
-    crew.bus.publish(message, done).ok().map(|()| published)
+    crew.bus.publish(to_all(WORKERS, beat), done).ok().map(|()| published)
 }

@@ -12,7 +12,7 @@ use crate::bus::broker::Broker;
 use crate::bus::roster::{Beat, Working};
 use crate::bus::work::{self, Delivery, Hands, Order, Room, Taken};
 use crate::bus::{Bus, Message, Published};
-use crate::machine::Contract;
+use crate::machine::{Contract, EffectKind};
 use crate::worker::{Cancellation, WorkerManager};
 
 /// Before a message is offered again for which the bus had no room, or that did not get out.
@@ -34,8 +34,8 @@ pub(super) struct Crew {
     /// How often it gives a sign of life if no task needs more.
     every: Duration,
     seats: Mutex<Seats>,
-    /// Of all types together, how many more attempts may begin.
-    free: watch::Sender<usize>,
+    /// Attempts under way, and tasks that are being put back.
+    busy: watch::Sender<usize>,
     working: Mutex<HashMap<Working, UnderWay>>,
     /// A task came that needs signs of life sooner.
     pub(super) hurry: Notify,
@@ -98,7 +98,7 @@ impl Crew {
             max_result_bytes,
             every: (lost_after / BEATS_PER_TIMEOUT).min(LONGEST_PAUSE),
             seats: Mutex::new(seats),
-            free: watch::Sender::new(concurrency),
+            busy: watch::Sender::new(0),
             working: Mutex::default(),
             hurry: Notify::new(),
         }))
@@ -122,9 +122,9 @@ impl Crew {
 
     /// Ends when nothing is under way and all results are out.
     pub(super) async fn quiet(&self) {
-        let mut free = self.free.subscribe();
+        let mut busy = self.busy.subscribe();
         // The sender is here.
-        let _ = free.wait_for(|free| *free == self.concurrency).await;
+        let _ = busy.wait_for(|busy| *busy == 0).await;
     }
 
     /// How many attempts are under way.
@@ -133,7 +133,7 @@ impl Crew {
     }
 
     /// Nobody will wait for what is under way.
-    pub(super) fn cancel(&self) {
+    pub(super) fn cancel_all(&self) {
         self.lock().values().for_each(|under_way| under_way.cancellation.cancel());
     }
 
@@ -161,8 +161,8 @@ impl Crew {
         seat.free -= 1;
         seats.free -= 1;
         seats.tell();
-        self.free.send_replace(seats.free);
         drop(seats);
+        self.busy.send_modify(|busy| *busy += 1);
         Some(Place { crew: self.clone(), number, working: None })
     }
 
@@ -173,7 +173,8 @@ impl Crew {
         }
         seats.free += 1;
         seats.tell();
-        self.free.send_replace(seats.free);
+        drop(seats);
+        self.busy.send_modify(|busy| *busy -= 1);
     }
 
     /// Publishes until the broker has it, however long that takes.
@@ -205,6 +206,7 @@ impl Crew {
     fn put_back(self: &Arc<Self>, contract: &'static Contract, order: &Order, delivery: Delivery) {
         let Some(message) = work::copy(contract, order, &delivery.body) else { return };
         let crew = self.clone();
+        crew.busy.send_modify(|busy| *busy += 1);
         tokio::spawn(async move {
             let (told, published) = oneshot::channel();
             let done = Box::new(move |published| {
@@ -214,6 +216,7 @@ impl Crew {
                 delivery.receipt.done().await;
             }
             // Else it comes again when this connection is gone, and counts as begun.
+            crew.busy.send_modify(|busy| *busy -= 1);
         });
     }
 
@@ -231,6 +234,10 @@ impl Crew {
 impl Hands for Crew {
     fn step_types(&self) -> Vec<&'static str> {
         self.names()
+    }
+
+    fn is_once(&self, step_type: &str) -> bool {
+        self.contracts.iter().any(|contract| contract.step_type == step_type && contract.effect == EffectKind::Once)
     }
 
     fn room(&self, step_type: &'static str) -> watch::Receiver<Room> {
@@ -260,6 +267,14 @@ impl Hands for Crew {
         };
         tokio::spawn(attempt::run(place, contract, order, delivery));
         Taken::Done
+    }
+
+    fn cancel(&self, Working(instance, step, attempt): Working) {
+        for (working, under_way) in self.lock().iter() {
+            if (working.0, working.1) == (instance, step) && (attempt == 0 || working.2 == attempt) {
+                under_way.cancellation.cancel();
+            }
+        }
     }
 }
 

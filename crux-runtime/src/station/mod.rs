@@ -121,7 +121,7 @@ impl Station {
                     attempts = crew.working(),
                     "not everything ended in time: servers take it for lost, and send it again where they may"
                 );
-                crew.cancel();
+                crew.cancel_all();
             }
             beating.abort();
             beat::last(&crew).await;

@@ -23,6 +23,7 @@ use super::letter::Dead;
 use super::topology::Topology;
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::{self, Fate, PAUSE, bring, stopped};
+use crate::bus::keys::WORKERS;
 use crate::bus::roster::Roster;
 use crate::bus::state::{Link, State};
 use crate::bus::work::Hands;
@@ -92,7 +93,8 @@ impl Consumer {
         if let Some(events) = self.topology.events() {
             queues.push(self.subscribe(connection, door, events).await?);
         }
-        let beats = self.hear_beats(connection).await?;
+        let roster = self.roster.clone();
+        let beats = self.listen(connection, WORKERS, "workers", move |said| roster.hear_text(said)).await?;
         self.state.set_consuming(Link::Up);
         backoff.reset();
         // Whoever ends first ends all: with an error, or because the process stops.

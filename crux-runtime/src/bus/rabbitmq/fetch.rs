@@ -1,6 +1,10 @@
 //! How a worker in a process of its own gets tasks: it consumes from a queue while it has room, and from none while it has not, so that
 //! what it could not begin stays where other workers find it. A consumer's prefetch cannot be changed and would not count what is
 //! acknowledged and still runs; so the consumer is cancelled when there is no room, and begins anew when there is.
+//!
+//! What is on its way to a consumer in the moment in which it is cancelled the broker takes back, and delivers it to the next one as if the
+//! first had had it. For tasks that must not begin twice that would be the end. Their consumers get one at a time and are cancelled only
+//! with that one in hand, when nothing can be on its way; it is put back as new.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,8 +22,9 @@ use super::consumer::Consumer;
 use crate::bus::Incoming;
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::stopped;
+use crate::bus::keys::CANCELLED;
 use crate::bus::state::Link;
-use crate::bus::work::{Delivery, Hands, Receipt, Room, Taken};
+use crate::bus::work::{self, Delivery, Hands, Receipt, Room, Taken};
 
 /// How many tasks of a type may be on their way here before the first of them is acknowledged. Each may come when there is no room any more.
 const MAX_PREFETCH: u16 = 32;
@@ -53,10 +58,15 @@ impl Consumer {
             let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
             queues.push(Fetching { consumer: self, hands, step_type, queue: self.topology.work_of(step_type), channel });
         }
+        let told = hands.clone();
+        let cancellations = self.listen(connection, CANCELLED, "cancelled", move |said| work::cancel(&*told, said)).await?;
         self.state.set_consuming(Link::Up);
         backoff.reset();
-        futures_util::future::try_join_all(queues.into_iter().map(Fetching::run)).await?;
-        Ok(())
+        // Whoever ends first ends all: with an error, or because the process stops.
+        tokio::select! {
+            ended = futures_util::future::try_join_all(queues.into_iter().map(Fetching::run)) => ended.map(drop),
+            lost = cancellations => Err(lost),
+        }
     }
 }
 
@@ -90,8 +100,9 @@ impl Fetching<'_> {
 
     /// Consumes as long as there is room.
     async fn fetch(&self, free: usize) -> Result<(), Problem> {
+        let is_once = self.hands.is_once(self.step_type);
         // More would come back when several step types find the last places taken.
-        let prefetch = u16::try_from(free / 8).unwrap_or(u16::MAX).clamp(1, MAX_PREFETCH);
+        let prefetch = if is_once { 1 } else { u16::try_from(free / 8).unwrap_or(u16::MAX).clamp(1, MAX_PREFETCH) };
         let begin = async {
             self.channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             let options = BasicConsumeOptions::default();
@@ -100,21 +111,29 @@ impl Fetching<'_> {
         let mut deliveries = begin.await.map_err(|error| problem(&error))?;
         let mut stopping = self.consumer.stopping.clone();
         let mut room = self.hands.room(self.step_type);
-        loop {
-            tokio::select! {
+        let in_hand = loop {
+            let delivery = tokio::select! {
                 biased;
                 // No room, or nobody who would have any.
-                _ = wait_for(&mut room, |room| room.free == 0) => break,
-                () = stopped(&mut stopping) => break,
+                _ = wait_for(&mut room, |room| room.free == 0), if !is_once => break None,
+                () = stopped(&mut stopping) => break None,
                 delivery = deliveries.next() => match delivery {
-                    Some(Ok(delivery)) => self.take(delivery).await,
+                    Some(Ok(delivery)) => delivery,
                     Some(Err(error)) => return Err(problem(&error)),
                     None => return Err(self.ended()),
                 },
+            };
+            let now = *room.borrow();
+            if is_once && (now.free == 0 || now.is_closed) {
+                break Some(delivery);
             }
-        }
+            self.take(delivery).await;
+        };
         // What is on its way comes before the answer; there may be room again by then.
         self.channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await.map_err(|error| problem(&error))?;
+        if let Some(delivery) = in_hand {
+            self.take(delivery).await;
+        }
         while let Some(delivery) = deliveries.next().await {
             self.take(delivery.map_err(|error| problem(&error))?).await;
         }

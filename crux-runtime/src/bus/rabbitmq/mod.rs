@@ -1,16 +1,16 @@
 //! The bus over RabbitMQ: tasks, hooks and emitted events leave by a topic exchange, results and events come in by queues.
 //!
 //! [`publisher`] owns the channel on which everything leaves and keeps what the broker has not confirmed; [`returns`] tells arrivals from
-//! returns; [`consumer`] takes what comes in and acknowledges it when it is durable ([`acks`]); [`beats`] hears of workers, and [`fetch`] is
-//! how such a worker gets its tasks. [`topology`] is what is declared,
+//! returns; [`consumer`] takes what comes in and acknowledges it when it is durable ([`acks`]); [`listen`] hears what is said to everybody, and [`fetch`] is
+//! how a worker in another process gets its tasks. [`topology`] is what is declared,
 //! [`connection`] how a connection is made and lost, [`letter`] what AMQP adds to a message.
 
 mod acks;
-mod beats;
 pub(crate) mod connection;
 mod consumer;
 mod fetch;
 mod letter;
+mod listen;
 mod publisher;
 mod returns;
 pub mod topology;

@@ -130,9 +130,9 @@ impl Topology {
         self.work.iter().find(is_it).map_or("", |queue| queue.name.as_str())
     }
 
-    /// A queue for one node's hearing of workers; it is gone with its connection.
-    pub(super) fn beats(&self, node: &str) -> String {
-        format!("{}.workers.{node}", self.prefix)
+    /// A queue for what one process hears; it is gone with its connection.
+    pub(super) fn hearing(&self, what: &str, number: u64) -> String {
+        format!("{}.{what}.{number:016x}", self.prefix)
     }
 
     /// The exchange and what Crux consumes. Harmless if it is all there already; an error if it is there and differs.

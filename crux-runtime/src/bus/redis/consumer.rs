@@ -105,7 +105,8 @@ impl Consumer {
                 () = stopped(&mut stopping) => Ok(()),
             }
         };
-        tokio::try_join!(reading, tidying, self.hear_beats(&self.topology.beats, &self.address)).map(drop)
+        let hearing = self.listen(&self.topology.workers, |said| self.roster.hear_text(said));
+        tokio::try_join!(reading, tidying, hearing).map(drop)
     }
 
     async fn reader<'a>(&'a self, link: &'a Link, door: &'a dyn Door, stream: &'a Stream) -> Result<Reader<'a>, Error> {

@@ -19,7 +19,7 @@ use super::topology::{Stream, WORKERS};
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::stopped;
 use crate::bus::state::Link as Condition;
-use crate::bus::work::{Delivery, Hands, Receipt, Room, Taken};
+use crate::bus::work::{self, Delivery, Hands, Receipt, Room, Taken};
 use crate::redis::{Address, Call, Error, Link};
 
 /// How many tasks of a type are read at a time, at most.
@@ -58,7 +58,9 @@ impl Consumer {
         }
         self.state.set_consuming(Condition::Up);
         backoff.reset();
-        try_join_all(streams.into_iter().map(Fetching::run)).await.map(drop)
+        let fetching = try_join_all(streams.into_iter().map(Fetching::run));
+        let hearing = self.listen(&self.topology.cancelled, |said| work::cancel(&**hands, said));
+        tokio::try_join!(fetching, hearing).map(drop)
     }
 }
 

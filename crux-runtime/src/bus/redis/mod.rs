@@ -2,12 +2,13 @@
 //! group of consumers is there and whether there is room; results and events are read by all nodes as one group.
 //!
 //! [`publisher`] adds and keeps what the server has not confirmed; [`consumer`] reads, each stream by a [`reader`] with a connection of its
-//! own, and acknowledges when it is durable; [`beats`] hears of workers, and [`fetch`] is how such a worker gets its tasks. [`topology`] is what there is on the server, [`entry`] how a message is written in a stream.
+//! own, and acknowledges when it is durable; [`listen`] hears what is said to everybody, and [`fetch`] is how a worker
+//! in another process gets its tasks. [`topology`] is what there is on the server, [`entry`] how a message is written in a stream.
 
-mod beats;
 mod consumer;
 mod entry;
 mod fetch;
+mod listen;
 mod publisher;
 mod reader;
 mod scripts;

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::entry::fields;
-use super::scripts::{BEAT, PUBLISH};
+use super::scripts::{PUBLISH, SAY};
 use super::topology::{WORKERS, key};
 use super::{Options, Problem};
 use crate::bus::backoff::Backoff;
@@ -28,8 +28,8 @@ use crate::redis::{Address, Call, Error, Link, Script};
 const BATCH: usize = 64;
 /// Bytes under way beyond which nothing more is taken.
 const MAX_BYTES: usize = 64 << 20;
-/// Signs of life that are kept.
-const MAX_BEATS: usize = 1000;
+/// Entries that are kept of what is said to everybody.
+const MAX_SAID: usize = 1000;
 /// While the server has no memory.
 const REST: Duration = Duration::from_millis(500);
 
@@ -164,9 +164,9 @@ impl Session<'_> {
         let Options { prefix, max_length, .. } = &*self.publisher.options;
         let call = |letter: &Letter| {
             let (To::Service(routing_key) | To::Anybody(routing_key)) = letter.to;
-            // Signs of life are for those who read now, and for all of them: they have no group.
+            // What is said to everybody is for those who read now: it needs no group.
             let (script, most): (&'static Script, usize) =
-                if routing_key == keys::WORKERS { (&*BEAT, MAX_BEATS) } else { (&*PUBLISH, *max_length) };
+                if [keys::WORKERS, keys::CANCELLED].contains(&routing_key) { (&*SAY, MAX_SAID) } else { (&*PUBLISH, *max_length) };
             let mut args = vec![most.to_string().into_bytes()];
             args.extend(fields(routing_key, letter));
             Call { script, base: key(prefix, routing_key), args }

@@ -13,7 +13,7 @@ pub(super) static TIDY: LazyLock<Script> =
 /// Acknowledges.
 pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
 /// Adds what is only for those who read right now.
-pub(super) static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/beat.lua")));
+pub(super) static SAY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/say.lua")));
 /// Puts an entry that nobody has begun with at the end.
 pub(super) static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/give_back.lua")));
 /// A consumer goes.

@@ -39,8 +39,10 @@ pub struct Topology {
     pub notices: Vec<Stream>,
     /// Where messages go that were refused.
     pub dead: String,
-    /// Where workers say that they live. It has no group: every node reads all of it.
-    pub beats: String,
+    /// Where workers say that they live, for every node; they have no groups.
+    pub workers: String,
+    /// Where nodes say for which attempts nobody waits any more, for every worker.
+    pub cancelled: String,
 }
 
 impl Topology {
@@ -67,7 +69,15 @@ impl Topology {
         }
         let notices = app.routes.iter().filter(|route| route.is_published && !taken.contains(route.key));
         let notices = notices.map(|route| stream(route.key, None, route.meaning)).collect();
-        Self { own, work, services, notices, dead: key(prefix, "dead"), beats: key(prefix, keys::WORKERS) }
+        Self {
+            own,
+            work,
+            services,
+            notices,
+            dead: key(prefix, "dead"),
+            workers: key(prefix, keys::WORKERS),
+            cancelled: key(prefix, keys::CANCELLED),
+        }
     }
 
     /// The stream of a step type's tasks for workers.

@@ -79,6 +79,21 @@ async fn workers_share_and_none_takes_more_than_it_may() {
 }
 
 #[tokio::test]
+async fn a_worker_is_told_that_nobody_waits_any_more() {
+    let bed = Bed::new();
+    let worker = bed.worker(&["--steps", "ask"]);
+    let running = async |expected: u64| {
+        eventually(&format!("{expected} run"), async || (bed.workers().await["remote"][0]["running"] == expected).then_some(())).await;
+    };
+    let client = bed.server.client();
+    let id = client.start("/api/v1/workflow/question", &json!({"question": "What?"})).await;
+    running(1).await;
+    assert_eq!(client.tell(&id, "cancel", &json!({})).await.status, 200);
+    running(0).await;
+    assert!(client.until(&id, "cancelled").await.is_object(), "{}", worker.log());
+}
+
+#[tokio::test]
 async fn a_type_has_a_limit_of_its_own() {
     let bed = Bed::new();
     let limit = [("CRUX_WORKERS__STEPS__TOIL__MAXIMUM", "1")];

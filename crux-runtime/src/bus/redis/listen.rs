@@ -1,4 +1,5 @@
-//! What a node hears of workers in other processes: every node reads the whole stream of what they say, from now on.
+//! What is said to everybody: workers' signs of life to nodes, and nodes' cancellations to workers. Whoever listens reads the whole stream
+//! from now on, in no group.
 
 use std::time::Duration;
 
@@ -6,7 +7,6 @@ use super::consumer::Consumer;
 use super::entry;
 use super::reader::BLOCK;
 use crate::bus::broker::stopped;
-use crate::bus::roster::Said;
 use crate::redis::{Address, Error, Link};
 
 /// Read at a time.
@@ -15,10 +15,10 @@ const COUNT: usize = 100;
 const BEFORE_ALL: &str = "0-0";
 
 impl Consumer {
-    /// Gives what is said to the roster, until the connection is lost or the process stops.
-    pub(super) async fn hear_beats(&self, key: &str, address: &Address) -> Result<(), Error> {
+    /// Gives what is said to `hear`, until the connection is lost or the process stops.
+    pub(super) async fn listen(&self, key: &str, hear: impl Fn(&[u8])) -> Result<(), Error> {
         // Who waits for an entry keeps the connection from everybody else, and gets no answer for so long.
-        let wire = Link::open(&Address { timeout: address.timeout + BLOCK, ..address.clone() }).await?;
+        let wire = Link::open(&Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() }).await?;
         let mut last = newest(&wire, key).await?;
         let mut stopping = self.stopping.clone();
         loop {
@@ -29,10 +29,9 @@ impl Consumer {
                 () = stopped(&mut stopping) => return Ok(()),
             };
             for entry in entry::read(answer)? {
-                match entry.incoming(key).map(|incoming| serde_json::from_slice::<Said>(&incoming.body)) {
-                    Ok(Ok(said)) => self.roster.hear(said),
-                    Ok(Err(error)) => tracing::debug!(%error, "a worker's sign of life cannot be understood"),
-                    Err(error) => tracing::debug!(error, "a worker's sign of life cannot be understood"),
+                match entry.incoming(key) {
+                    Ok(incoming) => hear(&incoming.body),
+                    Err(error) => tracing::debug!(key, error, "what is said to everybody cannot be understood"),
                 }
                 last = entry.id;
             }

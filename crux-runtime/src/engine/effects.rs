@@ -227,6 +227,10 @@ impl Shard {
             if !entry.is_open(path, *attempt) {
                 continue;
             }
+            // A worker said that it begins, and its signs of life say the rest; nobody else says so of a step struct.
+            if entry.has_begun_elsewhere(path, *attempt) {
+                continue;
+            }
             // Of a step struct's attempt it is not known where it ran: which ones run here may have been another choice then. One that
             // must not begin twice counts as begun.
             let may_have_run = entry.meta(path).is_some_and(|meta| {

@@ -232,6 +232,18 @@ impl Entry {
         Some(Working(instance, step, attempt))
     }
 
+    /// Whether it is recorded that a worker in another process has begun with the attempt.
+    pub(crate) fn has_begun_elsewhere(&self, path: &Path, attempt: u32) -> bool {
+        let is_class = self.meta(path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)));
+        let mut has_begun = false;
+        self.instance.open(&mut |open| {
+            if let Open::Task(task) = open {
+                has_begun |= task.path == *path && task.number == attempt && task.started_at.is_some();
+            }
+        });
+        is_class && has_begun
+    }
+
     /// The attempt, if it is a step struct's in another process.
     pub(crate) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<Working> {
         let is_class = matches!(self.meta(&path)?.contract.runs, Runs::Class(_));

@@ -158,3 +158,32 @@ impl Broker {
         self.keep(tokio::spawn(self.consumer().fetch(hands)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::body::task_body;
+    use crate::bus::local::tests::{CLASS, task};
+
+    #[test]
+    fn a_task_is_the_same_at_the_worker() {
+        let task = Task { heartbeat_ms: Some(500), path_text: Cow::Borrowed("ship[3]/label"), attempt: 2, ..task(&CLASS).0 };
+        let order = Order::parse(&task_body(&task, &task.key()).unwrap()).unwrap();
+        assert_eq!(order.working(), Working(task.instance, task.step_id(), 2));
+        assert_eq!((order.heartbeat_ms, order.once), (Some(500), false));
+        let again = order.task(&CLASS);
+        assert_eq!((again.key(), again.task_id(), again.step_id()), (task.key(), task.task_id(), task.step_id()));
+        assert_eq!((again.input.get(), again.heartbeat_ms), (task.input.get(), Some(500)));
+        let (there, here) = (&again.origin, &task.origin);
+        assert_eq!((&there.workflow, &there.request_id, &there.traceparent), (&here.workflow, &here.request_id, &here.traceparent));
+        assert_eq!(there.payload.get(), here.payload.get());
+    }
+
+    #[test]
+    fn what_is_no_task_is_refused() {
+        let (task, _) = task(&CLASS);
+        let body = String::from_utf8(task_body(&task, &task.key()).unwrap()).unwrap();
+        assert!(Order::parse(body.replace("\"once\"", "\"twice\"").as_bytes()).unwrap_err().contains("missing field `once`"));
+        assert!(Order::parse(b"{}").is_err());
+    }
+}

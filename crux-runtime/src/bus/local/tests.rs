@@ -22,7 +22,7 @@ mod listening;
 
 pub(crate) static CONTRACT: Contract = contract("resize", EffectKind::Idempotent);
 static ONCE: Contract = contract("charge", EffectKind::Once);
-static CLASS: Contract = Contract { runs: Runs::Class("NotifyStep"), ..contract("notify", EffectKind::Idempotent) };
+pub(crate) static CLASS: Contract = Contract { runs: Runs::Class("NotifyStep"), ..contract("notify", EffectKind::Idempotent) };
 
 const fn contract(step_type: &'static str, effect: EffectKind) -> Contract {
     Contract {
@@ -61,7 +61,7 @@ fn raw(text: &str) -> Box<RawValue> {
 
 static POLICY: Policy = Policy::ONCE;
 
-fn task(contract: &'static Contract) -> (Task, Cancellation) {
+pub(crate) fn task(contract: &'static Contract) -> (Task, Cancellation) {
     let cancellation = Cancellation::default();
     let instance = InstanceId([1; 16]);
     let origin = Origin {

@@ -15,6 +15,11 @@ pub const WORKERS: &str = "crux.workers";
 /// Attempts for which nobody waits any more, for every such worker.
 pub const CANCELLED: &str = "crux.cancelled";
 
+/// Whether everybody hears it who listens now, and nobody needs to: such messages are not counted.
+pub(in crate::bus) fn is_to_all(routing_key: &str) -> bool {
+    [WORKERS, CANCELLED].contains(&routing_key)
+}
+
 /// Of the tasks of a step struct that runs in another process: `crux.work.<type>`.
 pub(in crate::bus) fn work_key(step_type: &'static str) -> &'static str {
     // Keys live as long as the process, as those that are in the generated code: there is one for each step type.

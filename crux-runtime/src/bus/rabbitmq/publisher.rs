@@ -20,6 +20,7 @@ use super::returns::{Fate, Returns};
 use super::topology::Topology;
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::stopped;
+use crate::bus::keys::is_to_all;
 use crate::bus::letter::{self, Post};
 use crate::bus::state::{Link, State};
 
@@ -270,7 +271,8 @@ impl Session<'_> {
         state.unconfirmed.store(self.held.len(), Ordering::Relaxed);
         match fate {
             Fate::Arrived => {
-                state.published.fetch_add(1, Ordering::Relaxed);
+                let is_counted = !matches!(letter.to, To::Anybody(key) if is_to_all(key));
+                state.published.fetch_add(u64::from(is_counted), Ordering::Relaxed);
                 letter.arrived().await;
             }
             Fate::Returned => {

@@ -166,7 +166,7 @@ impl Session<'_> {
             let (To::Service(routing_key) | To::Anybody(routing_key)) = letter.to;
             // What is said to everybody is for those who read now: it needs no group.
             let (script, most): (&'static Script, usize) =
-                if [keys::WORKERS, keys::CANCELLED].contains(&routing_key) { (&*SAY, MAX_SAID) } else { (&*PUBLISH, *max_length) };
+                if keys::is_to_all(routing_key) { (&*SAY, MAX_SAID) } else { (&*PUBLISH, *max_length) };
             let mut args = vec![most.to_string().into_bytes()];
             args.extend(fields(routing_key, letter));
             Call { script, base: key(prefix, routing_key), args }
@@ -244,8 +244,8 @@ async fn repeatable(letter: Letter, why: &str) -> Option<Letter> {
 async fn tell(options: &Options, state: &State, letter: Letter, answer: &Value) {
     let Options { prefix, max_length, .. } = options;
     match (answer, letter.to) {
-        (Value::BulkString(word), _) if word == b"done" => {
-            state.published.fetch_add(1, Ordering::Relaxed);
+        (Value::BulkString(word), To::Service(routing_key) | To::Anybody(routing_key)) if word == b"done" => {
+            state.published.fetch_add(u64::from(!keys::is_to_all(routing_key)), Ordering::Relaxed);
             letter.sender.arrived().await;
         }
         // Nobody listens.

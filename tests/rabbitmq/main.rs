@@ -4,6 +4,8 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+#[path = "../kit/proxy.rs"]
+mod proxy;
 #[path = "../kit/rabbit.rs"]
 mod rabbit;
 

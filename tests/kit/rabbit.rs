@@ -53,6 +53,10 @@ impl Broker {
         format!("amqp://guest:guest@127.0.0.1:{}/", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut guard) = self.guard.take() {

@@ -9,11 +9,18 @@ mod proxy;
 #[path = "../kit/rabbit.rs"]
 mod rabbit;
 
+mod cuts;
+mod deployment;
 mod events;
+mod failover;
+mod gone;
+mod ledger;
+mod limits;
 mod nodes;
 mod outage;
 mod queues;
 mod refused;
+mod rivals;
 mod service;
 mod upload;
 

@@ -22,6 +22,15 @@ pub struct Line {
     pub exchange: String,
     _connection: Connection,
     pub channel: Channel,
+    pub limits: Limits,
+}
+
+/// Of the queues that a line declares, and of the services that take from them.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Beyond it a queue refuses what is published.
+    pub max_length: Option<i32>,
+    pub prefetch: u16,
 }
 
 impl Line {
@@ -32,13 +41,18 @@ impl Line {
     async fn try_open(url: &str, exchange: &str) -> lapin::Result<Self> {
         let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
-        Ok(Self { url: url.to_owned(), exchange: exchange.to_owned(), _connection: connection, channel })
+        let limits = Limits { max_length: None, prefetch: 50 };
+        Ok(Self { url: url.to_owned(), exchange: exchange.to_owned(), _connection: connection, channel, limits })
     }
 
     /// Declares a queue and binds it.
     pub async fn bind(&self, queue: &str, keys: &[&str]) -> lapin::Result<()> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        if let Some(length) = self.limits.max_length {
+            arguments.insert("x-max-length".into(), AMQPValue::LongInt(length));
+            arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        }
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         self.channel.queue_declare(queue.into(), options, arguments).await?;
         for key in keys {
@@ -81,12 +95,13 @@ impl Line {
         let mut working = Vec::new();
         for step in STEPS {
             let (url, exchange, tasks, answer) = (self.url.clone(), self.exchange.clone(), seen.clone(), answer.clone());
+            let limits = self.limits;
             let (ready, is_ready) = tokio::sync::oneshot::channel();
             working.push(tokio::spawn(async move {
                 let mut ready = Some(ready);
                 // As services do: the broker may go, and come back.
                 loop {
-                    if let Err(error) = work(&url, &exchange, step, &tasks, &*answer, &mut ready).await {
+                    if let Err(error) = work(&url, &exchange, limits, step, &tasks, &*answer, &mut ready).await {
                         eprintln!("service of {step}: {error}");
                     }
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -136,6 +151,7 @@ pub fn queue(exchange: &str, step: &str) -> String {
 async fn work(
     url: &str,
     exchange: &str,
+    limits: Limits,
     step: &str,
     tasks: &Mutex<Vec<Task>>,
     answer: &Answer,
@@ -143,10 +159,11 @@ async fn work(
 ) -> lapin::Result<()> {
     // A broker that is on its way up may leave a client without an answer.
     let opened = tokio::time::timeout(Duration::from_secs(4), async {
-        let line = Line::try_open(url, exchange).await?;
+        let mut line = Line::try_open(url, exchange).await?;
+        line.limits = limits;
         let queue = queue(exchange, step);
         line.bind(&queue, &[&format!("step.{step}")]).await?;
-        line.channel.basic_qos(50, BasicQosOptions::default()).await?;
+        line.channel.basic_qos(limits.prefetch, BasicQosOptions::default()).await?;
         let deliveries =
             line.channel.basic_consume(queue.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
         let deliveries = deliveries.await?;

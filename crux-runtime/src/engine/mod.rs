@@ -85,15 +85,13 @@ impl Engine {
         let mut channels = Vec::new();
         for _ in 0..options.shards.max(1) {
             let (messages, inbox) = mpsc::channel(INBOX);
-            // Reports are bounded by the attempts under way; whoever finds no room waits.
-            let (reports, reported) = mpsc::channel(INBOX);
             inboxes.push(messages.clone());
-            channels.push((messages, inbox, reports, reported));
+            channels.push((messages, inbox));
         }
         let core = Arc::new(Core::new(app, store, bus, workers, hub, options, inboxes));
-        for (messages, inbox, reports, reported) in channels {
+        for (messages, inbox) in channels {
             let seed = core::random_u64().map_err(OpenError::Random)?;
-            tokio::spawn(Shard::new(core.clone(), messages, reports, seed).run(inbox, reported));
+            tokio::spawn(Shard::new(core.clone(), messages, seed).run(inbox));
         }
         recovery::begin(&core);
         elsewhere::begin(&core);

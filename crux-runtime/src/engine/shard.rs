@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use super::Core;
 use super::api::{self, Error};
 use super::entry::{Answer, Entry, Input, Reply};
 use super::loading::Read;
 use super::stats::Tally;
+use super::{Core, INBOX};
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Started, Time};
 use crate::store::{self, Append, Appended, NewInstance, RequestKey, Seq, Settled};
@@ -78,6 +78,7 @@ pub(super) struct Shard {
     pub(super) core: Arc<Core>,
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) reports: mpsc::Sender<Report>,
+    reported: mpsc::Receiver<Report>,
     pub(super) slots: InstanceMap<Slot>,
     /// May hold entries that are void: an instance's own `timer`, or `away`, says which one counts.
     pub(super) timers: BinaryHeap<Reverse<(Time, InstanceId)>>,
@@ -119,11 +120,14 @@ const SETTLE_BATCH: usize = 256;
 const SETTLE_EVERY: Duration = Duration::from_millis(50);
 
 impl Shard {
-    pub(super) fn new(core: Arc<Core>, messages: mpsc::Sender<Message>, reports: mpsc::Sender<Report>, seed: u64) -> Self {
+    pub(super) fn new(core: Arc<Core>, messages: mpsc::Sender<Message>, seed: u64) -> Self {
+        // Reports are bounded by the attempts under way; whoever finds no room waits.
+        let (reports, reported) = mpsc::channel(INBOX);
         Self {
             core,
             messages,
             reports,
+            reported,
             slots: InstanceMap::default(),
             timers: BinaryHeap::new(),
             away: InstanceMap::default(),
@@ -141,7 +145,7 @@ impl Shard {
         }
     }
 
-    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>, mut reports: mpsc::Receiver<Report>) {
+    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut inbox = Vec::with_capacity(ROUND);
         let mut reported = Vec::with_capacity(ROUND);
         let mut settle = tokio::time::interval(SETTLE_EVERY);
@@ -159,7 +163,7 @@ impl Shard {
             }
             tokio::select! {
                 biased;
-                n = reports.recv_many(&mut reported, ROUND) => if n == 0 { break },
+                n = self.reported.recv_many(&mut reported, ROUND) => if n == 0 { break },
                 n = messages.recv_many(&mut inbox, ROUND) => if n == 0 { break },
                 () = &mut alarm, if alarm_at.is_some() => {}
                 _ = settle.tick(), if !self.settled.is_empty() || !self.blocked.is_empty() => self.flush_settled(),
@@ -171,7 +175,7 @@ impl Shard {
                 inbox.push(message);
             }
             while reported.len() < ROUND
-                && let Ok(report) = reports.try_recv()
+                && let Ok(report) = self.reported.try_recv()
             {
                 reported.push(report);
             }
@@ -315,6 +319,8 @@ impl Shard {
     /// Others may have taken over what this node had: stop it, and remember nothing.
     fn hold(&mut self, holds: bool) {
         self.holds = holds;
+        // What is said of attempts that are stopped here is about them alone, and must not meet the same attempts when they are made again.
+        (self.reports, self.reported) = mpsc::channel(INBOX);
         self.timers.clear();
         self.away.clear();
         self.idle.clear();

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::deployment::{Deployment, outage};
 use crate::kit::{Server, eventually};
-use crate::ledger::{Traffic, health, insist};
+use crate::ledger::{Ledger, Traffic, health, insist};
 use crate::proxy::Proxy;
 use crate::{result, shared};
 
@@ -102,4 +102,27 @@ async fn a_redis_that_is_gone_for_long_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_says_nothing_any_more_is_given_up_and_found_again() {
     without_redis(Proxy::black_hole).await;
+}
+
+/// What an attempt says that was stopped for the sake of the lease is not about the same attempt when it is made again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_is_lost_while_tasks_wait_for_the_broker_fails_no_workflow() {
+    let broker = shared().await;
+    let deployment = Deployment::start(&broker, 1, "").await;
+    let [node] = deployment.nodes.as_slice() else { panic!("one node") };
+    let _services = deployment.line.services(result).await;
+    deployment.to_broker.refuse(true);
+    deployment.until("degraded").await;
+    let mut ledger = Ledger::default();
+    for n in 0..10 {
+        let request = format!("lamp-{n}");
+        ledger.starts.insert(request.clone(), insist(&node.client(), &request).await);
+    }
+    deployment.to_redis.refuse(true);
+    eventually("the lease is lost", async || node.log().contains("this node stops what it does").then_some(())).await;
+    deployment.to_redis.refuse(false);
+    eventually("a lease again", async || node.log().contains("the lease is renewed again").then_some(())).await;
+    ledger.starts.insert("lamp-10".to_owned(), insist(&node.client(), "lamp-10").await);
+    deployment.to_broker.refuse(false);
+    ledger.audit(&deployment.all(), &deployment.line).await;
 }

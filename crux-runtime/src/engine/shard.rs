@@ -220,7 +220,9 @@ impl Shard {
             }
             Message::Timer(id, due) => self.remember_timer(id, due),
             Message::ForgetIdle(id, reply) => {
-                let is_idle = matches!(self.slots.get(&id), Some(Slot::Ready(entry)) if entry.is_idle());
+                // As long as its mark stands nobody else can have changed it, and loading it would repeat its effects.
+                let is_marked = self.settled.iter().any(|settled| settled.instance == id);
+                let is_idle = !is_marked && matches!(self.slots.get(&id), Some(Slot::Ready(entry)) if entry.is_idle());
                 if is_idle {
                     self.forget(id);
                 }

@@ -113,7 +113,8 @@ impl Broker {
     /// Runs Erlang inside of the broker: what an operator does with `rabbitmqctl eval`, which takes seconds to start.
     pub fn eval(&self, erlang: &str) {
         let mut call = Command::new("erl_call")
-            .args(["-n", "crux@localhost", "-c", COOKIE, "-e"])
+            // Under a name of its own: two calls of one name, or soon after each other, are refused.
+            .args(["-r", "-n", "crux@localhost", "-c", COOKIE, "-e"])
             .env("HOME", self.folder.path())
             .env("ERL_EPMD_PORT", self.names_port.to_string())
             .stdin(Stdio::piped())

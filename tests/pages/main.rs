@@ -24,6 +24,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod compose;
 mod help;
 mod json;
 mod page;

@@ -28,6 +28,17 @@ pub struct Ledger {
 impl Ledger {
     /// Goes through everything, at one node after the other.
     pub async fn audit(&self, nodes: &[&Server], line: &Line) {
+        let until = self.audit_instances(nodes).await;
+        let own = ["completions", "events"].map(|own| format!("{}.{own}", line.exchange));
+        for queue in STEPS.iter().map(|step| queue(&line.exchange, step)).chain(own) {
+            until_zero(&format!("messages in {queue}"), until, async || u64::from(line.waiting(&queue).await)).await;
+        }
+        assert_eq!(line.waiting(&format!("{}.dead", line.exchange)).await, 0, "something was refused");
+        println!("{} acknowledged starts; refused: {:?}", self.starts.len(), self.refused);
+    }
+
+    /// Everything but queues. Until when it may take.
+    pub async fn audit_instances(&self, nodes: &[&Server]) -> Instant {
         assert!(!self.starts.is_empty(), "nothing was started; refused: {:?}", self.refused);
         let until = Instant::now() + PATIENCE;
         for (n, (request, id)) in self.starts.iter().enumerate() {
@@ -44,7 +55,7 @@ impl Ledger {
             };
             assert_eq!(recorded(&client, id).await, expected.iter().map(|step| ((*step).to_owned(), 1)).collect(), "{request}");
         }
-        for (request, id) in self.starts.iter().take(5) {
+        for (request, id) in self.starts.iter().filter(|(request, _)| request.contains('-')).take(5) {
             assert_eq!(start(&nodes[0].client(), request).await.ok().as_ref(), Some(id), "{request} means another instance now");
         }
         for node in nodes {
@@ -53,12 +64,7 @@ impl Ledger {
             })
             .await;
         }
-        let own = ["completions", "events"].map(|own| format!("{}.{own}", line.exchange));
-        for queue in STEPS.iter().map(|step| queue(&line.exchange, step)).chain(own) {
-            until_zero(&format!("messages in {queue}"), until, async || u64::from(line.waiting(&queue).await)).await;
-        }
-        assert_eq!(line.waiting(&format!("{}.dead", line.exchange)).await, 0, "something was refused");
-        println!("{} acknowledged starts; refused: {:?}", self.starts.len(), self.refused);
+        until
     }
 }
 

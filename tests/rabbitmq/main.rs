@@ -14,6 +14,7 @@ mod deployment;
 mod events;
 mod failover;
 mod gone;
+mod languages;
 mod ledger;
 mod limits;
 mod nodes;

@@ -39,7 +39,9 @@ impl Line {
     }
 
     async fn try_open(url: &str, exchange: &str) -> lapin::Result<Self> {
-        let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await?;
+        // Without a name behind the slash it is the default virtual host.
+        let host = if url.ends_with('/') { "%2f" } else { "" };
+        let connection = Connection::connect(&format!("{url}{host}"), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         let limits = Limits { max_length: None, prefetch: 50 };
         Ok(Self { url: url.to_owned(), exchange: exchange.to_owned(), _connection: connection, channel, limits })
@@ -90,10 +92,15 @@ impl Line {
 
     /// The three services of a product, each with a queue of its own.
     pub async fn services(&self, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Service {
+        self.services_of(&STEPS, answer).await
+    }
+
+    /// Those of these steps.
+    pub async fn services_of(&self, steps: &[&'static str], answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Service {
         let seen: Arc<Mutex<Vec<Task>>> = Arc::default();
         let answer: Arc<Answer> = Arc::new(answer);
         let mut working = Vec::new();
-        for step in STEPS {
+        for step in steps.iter().copied() {
             let (url, exchange, tasks, answer) = (self.url.clone(), self.exchange.clone(), seen.clone(), answer.clone());
             let limits = self.limits;
             let (ready, is_ready) = tokio::sync::oneshot::channel();

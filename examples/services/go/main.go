@@ -17,6 +17,7 @@ import (
 var (
 	url      = cmp.Or(os.Getenv("RABBITMQ_URL"), "amqp://guest:guest@localhost:5672/")
 	exchange = cmp.Or(os.Getenv("EXCHANGE"), "workflow_exchange")
+	pictures = os.Getenv("PICTURES") // a folder in which pictures have to be; without it they are not looked for
 )
 
 const queue = "step.image_processing"
@@ -31,18 +32,40 @@ type task struct {
 	} `json:"input"`
 }
 
-func answer(body []byte) map[string]any {
-	var t task
+// No attempt will ever succeed.
+type unreadable struct{ name string }
+
+func (u unreadable) Error() string { return u.name + " is no picture" }
+
+func work(t task) (map[string]any, error) {
 	begun := time.Now()
-	if err := json.Unmarshal(body, &t); err != nil { // what comes of it, the pipeline decides
-		return map[string]any{"workflow_id": t.WorkflowID, "step_id": t.StepID, "success": false, "error": err.Error()}
-	}
 	images := []string{}
 	for _, name := range t.Input.Images {
-		images = append(images, strings.TrimSuffix(name, path.Ext(name))+".webp")
+		kind := path.Ext(name)
+		if kind != ".png" && kind != ".jpg" {
+			return nil, unreadable{name}
+		}
+		if _, err := os.Stat(path.Join(pictures, path.Base(name))); pictures != "" && err != nil {
+			return nil, fmt.Errorf("%s is not there yet", name)
+		}
+		images = append(images, strings.TrimSuffix(name, kind)+".webp")
 	}
-	result := map[string]any{"processed_images": images, "processing_time": time.Since(begun).String()}
-	return map[string]any{"workflow_id": t.WorkflowID, "step_id": t.StepID, "step_type": t.StepType, "attempt": t.Attempt, "success": true, "result": result}
+	return map[string]any{"processed_images": images, "processing_time": time.Since(begun).String()}, nil
+}
+
+func answer(t task) map[string]any {
+	said := map[string]any{"workflow_id": t.WorkflowID, "step_id": t.StepID, "step_type": t.StepType, "attempt": t.Attempt}
+	result, err := work(t)
+	said["success"] = err == nil
+	switch err := err.(type) {
+	case nil:
+		said["result"] = result
+	case unreadable: // the workflow goes on at once with its catch, or fails
+		said["error"] = map[string]any{"name": "PictureUnreadable", "message": err.Error(), "retry": false}
+	default: // this attempt went wrong: what comes of it, the pipeline decides
+		said["error"] = err.Error()
+	}
+	return said
 }
 
 func serve() error {
@@ -56,12 +79,10 @@ func serve() error {
 		return err
 	}
 	limits := amqp.Table{"x-queue-type": "quorum", "x-max-length": 100000, "x-overflow": "reject-publish"}
-	if err := channel.ExchangeDeclare(exchange, "topic", true, false, false, false, nil); err != nil {
-		return err
-	}
 	if _, err := channel.QueueDeclare(queue, true, false, false, false, limits); err != nil {
 		return err
 	}
+	// The exchange is Crux's to declare.
 	if err := channel.QueueBind(queue, "step.image_processing", exchange, false, nil); err != nil {
 		return err
 	}
@@ -77,7 +98,15 @@ func serve() error {
 	}
 	fmt.Println("ready")
 	for delivery := range deliveries {
-		body, _ := json.Marshal(answer(delivery.Body)) // texts and numbers always encode
+		var t task
+		if err := json.Unmarshal(delivery.Body, &t); err != nil || t.WorkflowID == "" {
+			fmt.Println("unreadable:", err) // not a task: nobody could be answered, and it would come again for ever
+			if err := delivery.Reject(false); err != nil {
+				return err
+			}
+			continue
+		}
+		body, _ := json.Marshal(answer(t)) // texts and numbers always encode
 		message := amqp.Publishing{ContentType: "application/json", DeliveryMode: amqp.Persistent, MessageId: delivery.MessageId, Body: body}
 		confirm, err := channel.PublishWithDeferredConfirm(exchange, "step.completed", false, false, message)
 		if err != nil {

@@ -1,0 +1,13 @@
+# The binary with the pipelines of this folder. Settings come from the environment or from /crux/crux.yaml.
+FROM rust:1.95-trixie AS build
+WORKDIR /crux
+COPY . .
+RUN cargo build --release --locked --package crux
+
+FROM debian:trixie-slim
+RUN useradd --system --create-home --home-dir /crux crux
+USER crux
+WORKDIR /crux
+COPY --from=build /crux/target/release/crux /usr/local/bin/crux
+ENTRYPOINT ["crux"]
+CMD ["serve"]

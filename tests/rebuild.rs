@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kit::console::Session;
 use kit::fences::{self, Block};
 use kit::package::Package;
-use kit::{Server, fences::of_page};
+use kit::{Redis, Server, fences::of_page};
+use serde_json::json;
 
 const PAGE: &str = "docs/package.md";
 const GREETING: &str = "pipelines/greeting.yaml";
@@ -129,4 +130,67 @@ fn a_broken_pipeline_is_shown_where_it_is_broken_and_builds_again_when_it_is_men
     package.replace(GREETING, "input.nmae", "input.name");
     package.build();
     assert_eq!(greeted(&serve(&package), "greeting").as_deref(), Ok("Hello, Ada!"));
+}
+
+/// A program of this greeting and version, apart from where the next build puts its own.
+fn program(package: &Package, version: u32, greeting: &str) -> tempfile::TempDir {
+    let page = block(GREETING).text;
+    let rests = page.replace("steps:\n", "steps:\n  - sleep: 3s\n");
+    let text = rests.replace("version: 1", &format!("version: {version}")).replace("${input.name}", greeting);
+    package.write(GREETING, &text);
+    package.build();
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::copy(package.binary(), folder.path().join("greetings")).expect("the program can be copied");
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
+    let (package, _turn) = package_of_the_page();
+    let (old, new) = (program(&package, 1, "old ${input.name}"), program(&package, 2, "new ${input.name}"));
+    let redis = Redis::start();
+    let config = format!("store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n", redis.port());
+    let node = |program: &tempfile::TempDir| Server::start(&program.path().join("greetings").display().to_string(), &config);
+    let end = |mut node: Server| {
+        node.tell_to_end();
+        assert!(node.ended().success());
+    };
+    let start = async |node: &Server| node.client().start("/api/v1/workflow/greeting", &json!({"name": "Ada"})).await;
+    let said = async |node: &Server, id: &str| {
+        let document = node.client().until(id, "completed").await;
+        (document["version"].clone(), document["output"]["text"].clone())
+    };
+    let of = |version: u32, text: &str| (json!(version), json!(text));
+
+    // Of two old nodes one makes way for a new one. What it has begun, the other goes on with; either answers for it.
+    let (a, b) = (node(&old), node(&old));
+    let first = start(&a).await;
+    end(a);
+    let a = node(&new);
+    assert_eq!(said(&a, &first).await, of(1, "Hello, old Ada!"));
+    assert_eq!(said(&b, &first).await, of(1, "Hello, old Ada!"));
+
+    // Side by side, each on its own version, and each answers for both.
+    let (second, third) = (start(&a).await, start(&b).await);
+    assert_eq!(said(&b, &second).await, of(2, "Hello, new Ada!"));
+    assert_eq!(said(&a, &third).await, of(1, "Hello, old Ada!"));
+
+    // The last old node goes with an instance of its version: it is shown, and waits for such a node.
+    let fourth = start(&b).await;
+    end(b);
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let document = a.client().status(&fourth).await;
+    assert_eq!((&document["version"], &document["metadata"]["status"]), (&json!(1), &json!("waiting")), "{document:#}");
+
+    // The new version is taken back. Its instances wait as well, until it comes again.
+    let fifth = start(&a).await;
+    end(a);
+    let b = node(&old);
+    assert_eq!(said(&b, &fourth).await, of(1, "Hello, old Ada!"));
+    assert_eq!(b.client().status(&fifth).await["metadata"]["status"], "waiting");
+    let a = node(&new);
+    assert_eq!(said(&b, &fifth).await, of(2, "Hello, new Ada!"));
+    drop((a, b));
+    // The page's own pipeline again, for whoever is next.
+    package.write(GREETING, &block(GREETING).text);
 }

@@ -139,6 +139,28 @@ async fn a_node_that_stood_still_for_longer_than_its_lease_does_no_harm() {
     assert_eq!(b.client().until(&double, "completed").await["output"], json!({"number": 84}));
 }
 
+#[tokio::test]
+async fn a_step_longer_than_a_lease_is_one_attempt() {
+    let redis = Redis::start();
+    let service = Service::start(|task| match task["step_type"].as_str() {
+        Some("prepare") => Reply::Done(json!({"size": 3})),
+        _ => Reply::After(Duration::from_secs(4), Box::new(Reply::Done(json!({"label": "L"})))),
+    })
+    .await;
+    let (a, b) = two(&format!("{}{}", service.config(&["prepare", "finish"]), shared(&redis))).await;
+    let work = a.client().start("/api/v1/workflow/work", &json!({"item": "i"})).await;
+    let question = a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
+    a.client().until(&question, "processing").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for node in [&a, &b] {
+        assert!(!has_lost_its_attempt(node, &question).await, "it was taken for lost");
+        let document = node.client().status(&question).await;
+        assert_eq!(document["definition"]["steps"][0]["attempts"], 1, "{document:#}");
+        assert_eq!(node.client().until(&work, "completed").await["output"], json!({"label": "L"}));
+    }
+    assert_eq!(service.tasks().len(), 2, "a task was sent twice");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_one_node_after_the_other_is_killed() {
     let redis = Redis::start();

@@ -52,7 +52,11 @@ impl Server {
     /// The binary, in the server's folder and surroundings.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        command.current_dir(self.folder.path()).env_remove("CRUX_URL").env_remove("CRUX_CONFIG");
+        command.current_dir(self.folder.path());
+        // What is set for the test, such as `CRUX_KILLS`, is no setting of the server.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CRUX_")) {
+            command.env_remove(name);
+        }
         if !self.environment.iter().any(|(name, _)| name == "CRUX_SERVER__PORT") {
             command.env("CRUX_SERVER__PORT", "0");
         }

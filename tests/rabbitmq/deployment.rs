@@ -54,8 +54,8 @@ impl Deployment {
     }
 }
 
-/// How long what is gone is gone: some seconds, or as long as `CRUX_OUTAGE` says, such as 60.
+/// How long what is gone is gone: some seconds, or as long as `OUTAGE_SECONDS` says, such as 60.
 pub fn outage() -> Duration {
-    let seconds = std::env::var("CRUX_OUTAGE").ok().and_then(|seconds| seconds.parse().ok());
+    let seconds = std::env::var("OUTAGE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(8))
 }

@@ -1,5 +1,5 @@
 //! The broker or Redis is gone for long, in each of the two ways: nobody answers the door, or somebody does and then says nothing.
-//! `CRUX_OUTAGE=60` makes it a minute.
+//! `OUTAGE_SECONDS=60` makes it a minute.
 
 use std::time::{Duration, Instant};
 

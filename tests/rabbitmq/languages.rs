@@ -1,6 +1,6 @@
 //! The services of `examples/services` as they are, each in its language, with the rights that `docs/services.md` gives to a service and to
 //! Crux. Their libraries come by the ordinary package managers. Where a language is missing and cannot be installed, its test says so and
-//! does nothing; `CRUX_REQUIRE_LANGUAGES` makes that a failure.
+//! does nothing; `REQUIRE_LANGUAGES` makes that a failure.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -166,7 +166,7 @@ async fn step(client: &Client, id: &str) -> Value {
 
 async fn serves(language: &'static str, prepare: Prepare) {
     let Some(program) = tokio::task::block_in_place(|| prepare(&folder(language))) else {
-        assert!(std::env::var_os("CRUX_REQUIRE_LANGUAGES").is_none(), "{language} is missing");
+        assert!(std::env::var_os("REQUIRE_LANGUAGES").is_none(), "{language} is missing");
         return;
     };
     let broker = shared().await;

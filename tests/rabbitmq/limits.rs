@@ -70,9 +70,9 @@ async fn a_message_too_big_for_the_broker_is_shown_and_stops_nobody_else() {
     small.audit(&[&server], &line).await;
 }
 
-/// How long the load lasts: some seconds, or as long as `CRUX_OVERLOAD` says, such as 120.
+/// How long the load lasts: some seconds, or as long as `OVERLOAD_SECONDS` says, such as 120.
 fn overload() -> Duration {
-    let seconds = std::env::var("CRUX_OVERLOAD").ok().and_then(|seconds| seconds.parse().ok());
+    let seconds = std::env::var("OVERLOAD_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(8))
 }
 

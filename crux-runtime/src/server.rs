@@ -14,12 +14,12 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::app::App;
-use crate::bus::Bus;
 use crate::bus::broker::Broker;
 use crate::bus::keys::class_types;
 use crate::bus::local::{self, Local};
 use crate::bus::rabbitmq;
 use crate::bus::redis as streams;
+use crate::bus::{Bus, Door};
 use crate::clock::Clock;
 use crate::config::{BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
@@ -103,7 +103,7 @@ impl Server {
         if let Some(broker) = broker {
             let name = engine::fresh_id(Clock::new().now()).map_err(|error| Error::Name(error.to_string()))?;
             broker.speak(name, speaks_every(engine.app(), config));
-            broker.consume(Arc::new(BrokerDoor::new(engine.clone())));
+            broker.consume(broker_door(engine.clone()));
         }
         if config.redis.is_some() && config.store.kind != StoreKind::Redis && config.bus != BusKind::Redis {
             warn!("`redis` is set, and neither `store.kind` nor `bus` is `redis`: it is not used");
@@ -154,6 +154,11 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// The door for what a broker brings, for programs that put the parts together themselves.
+pub fn broker_door(engine: Engine) -> Arc<dyn Door> {
+    Arc::new(BrokerDoor::new(engine))
 }
 
 async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {

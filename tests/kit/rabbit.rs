@@ -147,9 +147,13 @@ impl Drop for Broker {
     }
 }
 
+pub fn is_installed() -> bool {
+    Path::new(SERVER).exists()
+}
+
 /// Without the packages' own start of a broker.
 fn install() {
-    if Path::new(SERVER).exists() {
+    if is_installed() {
         return;
     }
     let apt = |arguments: &[&str]| {

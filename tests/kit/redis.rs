@@ -59,6 +59,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Of the running server.
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("the server runs").pid
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -87,7 +92,7 @@ impl Redis {
 
     /// SIGSTOP and SIGCONT: it hangs, and goes on.
     pub fn hang(&self, hangs: bool) {
-        let pid = self.running.as_ref().expect("the server runs").pid;
+        let pid = self.pid();
         let status = Command::new("kill").args([if hangs { "-STOP" } else { "-CONT" }, &pid.to_string()]).status().expect("kill runs");
         assert!(status.success());
     }
@@ -215,12 +220,15 @@ fn answer(from: &mut impl BufRead) -> std::io::Result<String> {
     }
 }
 
+pub fn is_installed() -> bool {
+    Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
 /// Once per process; Debian's tools keep processes apart themselves.
 fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        let is_there = || Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-        if is_there() {
+        if is_installed() {
             return;
         }
         let apt = |arguments: &[&str]| {
@@ -236,6 +244,6 @@ fn install() {
         };
         apt(&["update"]);
         apt(&["install", "-y", "--no-install-recommends", "redis-server"]);
-        assert!(is_there(), "redis-server was installed and cannot be run");
+        assert!(is_installed(), "redis-server was installed and cannot be run");
     });
 }

@@ -1,16 +1,22 @@
-//! An engine as a deployed binary has it, without a server in front: SQLite on a real disk, the step structs of this package, the local
-//! bus without services. Every run gets a directory of its own, so that no run sees what another has left.
+//! An engine as a deployed binary has it, without a server in front: the step structs of this package; SQLite on a real disk, or Redis; and
+//! the local bus without services, or RabbitMQ. Every run gets a directory or names of its own, so that no run sees what another has left.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crux_runtime::App;
+use crux_runtime::bus::Bus;
 use crux_runtime::bus::local::Local;
+use crux_runtime::bus::rabbitmq::{self, RabbitMq};
 use crux_runtime::engine::api::Start;
 use crux_runtime::engine::{Engine, Options};
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
+use crux_runtime::server;
+use crux_runtime::store::Store;
+use crux_runtime::store::redis::{self, Redis};
 use crux_runtime::store::sqlite::{self, Sqlite};
 use crux_runtime::worker::{self, WorkerManager};
 use serde_json::value::RawValue;
@@ -41,11 +47,33 @@ pub fn runtime() -> Outcome<Runtime> {
 impl Crux {
     /// On the directory's database, which is made if there is none.
     pub async fn open(directory: &Path) -> Outcome<Self> {
-        let (app, options) = (Arc::new(crux_bench::app()), Options::default());
-        let (store, ends) = Watched::new(Sqlite::open(sqlite::Options::new(directory.join(DATABASE)))?);
+        let app = Arc::new(crux_bench::app());
+        let bus = local(&app)?;
+        Self::of(app, sqlite(directory)?, bus).await
+    }
+
+    /// On a Redis server that nobody else works on.
+    pub async fn on_redis(url: String) -> Outcome<Self> {
+        let app = Arc::new(crux_bench::app());
+        let bus = local(&app)?;
+        Self::of(app, Redis::open(redis::Options::new(url)).await?, bus).await
+    }
+
+    /// On the directory's database, with tasks over RabbitMQ. `name` is the exchange's, and what the names of its queues begin with.
+    pub async fn over_rabbitmq(directory: &Path, url: &str, name: &str) -> Outcome<Self> {
+        let app = Arc::new(crux_bench::app());
+        let (exchange, prefix) = (name.to_owned(), name.to_owned());
+        let options = rabbitmq::Options { url: url.to_owned(), exchange, prefix, ..rabbitmq::Options::default() };
+        let rabbitmq = Arc::new(RabbitMq::open(&app, options, local(&app)?).await?);
+        let crux = Self::of(app, sqlite(directory)?, rabbitmq.clone()).await?;
+        rabbitmq.consume(server::broker_door(crux.engine.clone()));
+        Ok(crux)
+    }
+
+    async fn of(app: Arc<App>, store: impl Store, bus: Arc<dyn Bus>) -> Outcome<Self> {
+        let (store, ends) = Watched::new(store);
         let workers = WorkerManager::new(&app.steps, &worker::Options::default())?;
-        let bus = Arc::new(Local::new(&app, Vec::new(), options.max_result_bytes)?);
-        let engine = Engine::open(app, Arc::new(store), bus, workers, Hub::default(), options).await?;
+        let engine = Engine::open(app, Arc::new(store), bus, workers, Hub::default(), Options::default()).await?;
         Ok(Self { engine, ends })
     }
 
@@ -66,15 +94,15 @@ impl Crux {
         self.ends.wait(instance).await;
     }
 
-    /// Starts an instance of `ten` and waits for its end.
-    pub async fn ten(&self, n: u64) -> Outcome<InstanceId> {
-        let instance = self.start("ten", input(n)).await?;
+    /// Starts an instance of a workflow with the input of `ten` and waits for its end.
+    pub async fn whole(&self, workflow: &str, n: u64) -> Outcome<InstanceId> {
+        let instance = self.start(workflow, input(n)).await?;
         self.end(instance).await;
         Ok(instance)
     }
 
-    /// Keeps `in_flight` instances of `ten` going until `until`; how long each took.
-    pub async fn ten_in_flight(&self, in_flight: usize, until: Instant) -> Outcome<Latencies> {
+    /// Keeps `in_flight` instances going until `until`; how long each took.
+    pub async fn in_flight(&self, workflow: &'static str, in_flight: usize, until: Instant) -> Outcome<Latencies> {
         let lane = |lane: usize| {
             let crux = self.clone();
             async move {
@@ -82,7 +110,7 @@ impl Crux {
                 let mut n = (lane as u64) << 32;
                 while Instant::now() < until {
                     let begun = Instant::now();
-                    crux.ten(n).await?;
+                    crux.whole(workflow, n).await?;
                     latencies.add(begun.elapsed());
                     n += 1;
                 }
@@ -117,10 +145,20 @@ impl Crux {
 
     pub async fn close(self) {
         self.engine.shutdown(SHUTDOWN).await;
+        self.engine.bus().close().await;
     }
 }
 
-/// The input of `ten` and of `short`.
+fn sqlite(directory: &Path) -> Outcome<Sqlite> {
+    Ok(Sqlite::open(sqlite::Options::new(directory.join(DATABASE)))?)
+}
+
+/// Without services.
+fn local(app: &App) -> Outcome<Arc<Local>> {
+    Ok(Arc::new(Local::new(app, Vec::new(), Options::default().max_result_bytes)?))
+}
+
+/// The input of `ten`, and of all workflows that are like it.
 pub fn input(n: u64) -> String {
     format!(r#"{{"order":"ORD-{n:012}","customer":"CUST-89101"}}"#)
 }

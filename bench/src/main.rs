@@ -1,8 +1,10 @@
 //! Workloads beside their floors, printed as one table. Run it on a release build: `cargo run --release -p crux-bench`.
 //!
 //! `workload` holds what is measured, `floor` what it is held against, `crux` the engine under measurement in this process, `server` one in
-//! a process of its own, for which the bench starts itself.
+//! a process of its own, for which the bench starts itself. `servers` are brokers and stores that others wrote, and `service` does the remote
+//! steps.
 
+mod amqp;
 mod build;
 mod crux;
 mod fill;
@@ -13,6 +15,8 @@ mod lanes;
 mod measure;
 mod report;
 mod server;
+mod servers;
+mod service;
 mod watch;
 mod workload;
 
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         // The bench as a server, started by itself: the same command line as any binary of Crux.
         Some(server::SERVE) => return crux_runtime::main(crux_bench::app()),
         Some(server::ECHO) => floor::echo::serve(),
+        Some(service::SERVICE) => service::serve(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => run(Arguments::parse()),
     };
     match ended {
@@ -84,6 +89,7 @@ fn run(arguments: Arguments) -> Outcome<()> {
         Some(directory) => directory,
         None => std::env::current_exe()?.parent().ok_or("the executable is in no directory")?.to_owned(),
     };
+    servers::keep_data_in(&directory)?;
     let setting = Setting {
         runs: if arguments.quick { 1 } else { arguments.runs.max(1) },
         quick: arguments.quick,

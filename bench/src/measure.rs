@@ -22,6 +22,10 @@ impl Process {
         Self { pid: child.id() }
     }
 
+    pub fn with_id(pid: u32) -> Self {
+        Self { pid }
+    }
+
     fn file(self, name: &str) -> Option<String> {
         fs::read_to_string(format!("/proc/{}/{name}", self.pid)).ok()
     }

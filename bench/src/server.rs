@@ -14,6 +14,9 @@ use crate::measure::Process;
 pub const SERVE: &str = "serve";
 pub const ECHO: &str = "echo";
 
+/// Without the hint that nobody does the remote steps: where they matter somebody does.
+const LOG: &str = "warn,crux_runtime::bus::local=error";
+
 /// A server that does not answer by then never will.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two questions whether something has happened.
@@ -35,9 +38,18 @@ impl Server {
     /// Of another binary.
     pub fn of(binary: &Path, store: &Path) -> Outcome<Self> {
         let mut command = Command::new(binary);
-        command.args([SERVE, "--port", "0", "--log", "warn", "--store"]).arg(store);
+        command.args([SERVE, "--port", "0", "--log", LOG, "--store"]).arg(store);
         // A configuration that lies about is none of ours.
         command.current_dir(store.parent().ok_or("the database is in no directory")?);
+        Self::spawn(command)
+    }
+
+    /// The server of the bench's pipelines, with that configuration, which is written into the directory.
+    pub fn with_config(config: &str, directory: &Path) -> Outcome<Self> {
+        let file = directory.join("crux.yaml");
+        std::fs::write(&file, config)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([SERVE, "--port", "0", "--log", LOG, "--config"]).arg(file).current_dir(directory);
         Self::spawn(command)
     }
 

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
-use crux_runtime::store::{Append, Appended, Error, Filter, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription};
-use tokio::sync::oneshot;
+use crux_runtime::store::peers::Peers;
+use crux_runtime::store::{
+    Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
+};
+use tokio::sync::{oneshot, watch};
 
 /// Who waits, or which ends nobody has waited for yet.
 #[derive(Debug, Default)]
@@ -100,6 +103,18 @@ impl<S: Store> Store for Watched<S> {
 
     fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
         self.store.due(after, until, limit)
+    }
+
+    fn claim(&self, batch: Vec<InstanceId>) -> Pending<Result<Vec<InstanceId>, Error>> {
+        self.store.claim(batch)
+    }
+
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        self.store.peers()
+    }
+
+    fn membership(&self) -> watch::Receiver<Membership> {
+        self.store.membership()
     }
 
     fn subscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>> {

@@ -6,23 +6,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
 
-use super::rows::Journal;
+use super::committer::Committer;
 use crate::Outcome;
 use crate::measure::{Meter, Process};
 use crux_bench::steps::{STEPS, note, receipt};
-
-/// How many rows one commit takes at most.
-const GROUP: usize = 4096;
-
-struct Job {
-    instance: [u8; 16],
-    seq: u32,
-    prev: i64,
-    body: String,
-    done: oneshot::Sender<i64>,
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Input {
@@ -46,15 +34,13 @@ pub struct Sketched {
 
 /// Keeps `in_flight` instances going for `time`.
 pub fn run(directory: &Path, in_flight: usize, time: Duration) -> Outcome<Sketched> {
-    let journal = Journal::open(&directory.join(format!("sketch-{in_flight}.db")))?;
-    let (jobs, queue) = mpsc::channel(2 * GROUP);
-    let committer = std::thread::Builder::new().name("committer".to_owned()).spawn(move || commit(journal, queue))?;
+    let (committer, committing) = Committer::begin(&directory.join(format!("sketch-{in_flight}.db")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let meter = Meter::begin(Process::own());
     let begun = Instant::now();
     let steps = runtime.block_on(async {
-        let lanes: Vec<_> = (0..in_flight as u64).map(|lane| tokio::spawn(instances(lane, jobs.clone(), begun + time))).collect();
-        drop(jobs);
+        let lanes: Vec<_> = (0..in_flight as u64).map(|lane| tokio::spawn(instances(lane, committer.clone(), begun + time))).collect();
+        drop(committer);
         let mut steps = 0;
         for lane in lanes {
             steps += lane.await?;
@@ -67,18 +53,18 @@ pub fn run(directory: &Path, in_flight: usize, time: Duration) -> Outcome<Sketch
         cpu_us_per_step: meter.cpu_us_per(steps),
         written_per_row: meter.written_per(steps + steps / u64::from(STEPS)),
     };
-    committer.join().map_err(|_| "the sketch's committer panicked")??;
+    committing.end()?;
     Ok(sketched)
 }
 
 /// One instance after the other until the time is over; how many steps that were.
-async fn instances(lane: u64, jobs: mpsc::Sender<Job>, until: Instant) -> u64 {
+async fn instances(lane: u64, committer: Committer, until: Instant) -> u64 {
     let mut steps = 0;
     let mut n = 0;
     while Instant::now() < until {
         let instance = ((u128::from(lane) << 64) | n).to_be_bytes();
         n += 1;
-        if instance_of(instance, &jobs).await.is_none() {
+        if instance_of(instance, &committer).await.is_none() {
             break;
         }
         steps += u64::from(STEPS);
@@ -86,12 +72,12 @@ async fn instances(lane: u64, jobs: mpsc::Sender<Job>, until: Instant) -> u64 {
     steps
 }
 
-async fn instance_of(instance: [u8; 16], jobs: &mpsc::Sender<Job>) -> Option<()> {
+async fn instance_of(instance: [u8; 16], committer: &Committer) -> Option<()> {
     let order = format!("ORD-{:08}", instance[15]);
     let begin = format!(
         r#"{{"v":1,"at":1764000000000,"events":[{{"type":"started","started":{{"workflow":"ten","version":1,"input":{{"order":"{order}"}}}}}}],"out":[{{"type":"step_started","path":"s01","attempt":1}}]}}"#
     );
-    let mut prev = append(jobs, instance, 1, 0, begin).await?;
+    let mut prev = committer.append(instance, 1, 0, begin).await?;
     let mut before = String::from("none");
     for step in 1..=STEPS {
         let input = serde_json::to_string(&Input { order: order.clone(), before }).ok()?;
@@ -100,7 +86,7 @@ async fn instance_of(instance: [u8; 16], jobs: &mpsc::Sender<Job>) -> Option<()>
             r#"{{"v":1,"at":1764000000000,"events":[{{"type":"step_completed","path":"s{step:02}","attempt":1,"result":{result}}}],"out":[{{"type":"step_started","path":"s{:02}","attempt":1}}]}}"#,
             step + 1
         );
-        prev = append(jobs, instance, step + 1, prev, body).await?;
+        prev = committer.append(instance, step + 1, prev, body).await?;
         before = serde_json::from_str::<Output>(&result).ok()?.receipt;
     }
     Some(())
@@ -110,25 +96,4 @@ async fn instance_of(instance: [u8; 16], jobs: &mpsc::Sender<Job>) -> Option<()>
 fn attempt(input: &str) -> Option<String> {
     let input: Input = serde_json::from_str(input).ok()?;
     serde_json::to_string(&Output { receipt: receipt(&input.order, &input.before), note: note() }).ok()
-}
-
-async fn append(jobs: &mpsc::Sender<Job>, instance: [u8; 16], seq: u32, prev: i64, body: String) -> Option<i64> {
-    let (done, durable) = oneshot::channel();
-    jobs.send(Job { instance, seq, prev, body, done }).await.ok()?;
-    durable.await.ok()
-}
-
-/// Takes what is there, never waits for company, commits it as one group, then answers.
-fn commit(mut journal: Journal, mut queue: mpsc::Receiver<Job>) -> Outcome<()> {
-    let mut group = Vec::with_capacity(GROUP);
-    let mut numbers = Vec::with_capacity(GROUP);
-    while queue.blocking_recv_many(&mut group, GROUP) > 0 {
-        numbers.clear();
-        journal.commit(group.iter().map(|job| (&job.instance, job.seq, job.prev, job.body.as_str())), &mut numbers)?;
-        for (job, number) in group.drain(..).zip(&numbers) {
-            // Whoever waited is gone only when the run is over.
-            let _ = job.done.send(*number);
-        }
-    }
-    Ok(())
 }

@@ -41,7 +41,7 @@ fn most_per_s(setting: &Setting) -> Outcome<f64> {
     runtime()?.block_on(async {
         let crux = Crux::open(directory.path()).await?;
         let begun = Instant::now();
-        let done = crux.ten_in_flight(IN_FLIGHT, begun + setting.short_time()).await?;
+        let done = crux.in_flight("ten", IN_FLIGHT, begun + setting.short_time()).await?;
         let per_s = done.len() as f64 / begun.elapsed().as_secs_f64();
         crux.close().await;
         Ok(per_s)
@@ -62,7 +62,7 @@ fn open_loop(setting: &Setting, per_s: f64) -> Outcome<(Latencies, Option<f64>)>
         thread::sleep(at.saturating_duration_since(Instant::now()));
         let crux = crux.clone();
         instances.push(runtime.spawn(async move {
-            crux.ten(n).await?;
+            crux.whole("ten", n).await?;
             Outcome::Ok(at.elapsed())
         }));
     }

@@ -50,7 +50,7 @@ fn measure(setting: &Setting, in_flight: usize) -> Outcome<Measured> {
             let begun = Instant::now();
             // What takes longer than a step's time-out is where the goals are.
             let time = if in_flight < 256 { setting.short_time() } else { setting.time() };
-            crux.ten_in_flight(in_flight, begun + time).await?;
+            crux.in_flight("ten", in_flight, begun + time).await?;
             measured.steps_per_s.push(crux.steps() as f64 / begun.elapsed().as_secs_f64());
             measured.cpu_us.extend(meter.cpu_us_per(crux.steps()));
             measured.written.extend(meter.written_per(crux.transitions()));

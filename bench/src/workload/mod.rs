@@ -4,8 +4,12 @@ mod events;
 mod half_load;
 mod http;
 mod in_flight;
+mod latency;
+mod nodes;
 mod one_at_a_time;
+mod rabbitmq;
 mod rebuild;
+mod redis;
 mod rest;
 mod restart;
 mod stored;
@@ -76,6 +80,10 @@ pub const ALL: &[Workload] = &[
     Workload { name: "timers", about: "10,000 sleeping instances due per second, and 1,000,000 that sleep on", run: timers::run },
     Workload { name: "events", about: "events for 100,000 waiting instances", run: events::run },
     Workload { name: "websocket", about: "1,000 and 10,000 followers of one instance", run: websocket::run },
+    Workload { name: "rabbitmq", about: "256 instances of ten steps of a service behind RabbitMQ", run: rabbitmq::run },
+    Workload { name: "latency", about: "one step behind RabbitMQ at a time", run: latency::run },
+    Workload { name: "redis", about: "256 in flight on Redis, synced once a second and always", run: redis::run },
+    Workload { name: "nodes", about: "two nodes on Redis beside one, with steps of their own and behind RabbitMQ", run: nodes::run },
     Workload { name: "rest", about: "the deployed binary at rest: ready time and memory", run: rest::run },
     Workload { name: "rebuild", about: "one changed line, 100 pipelines, and `crux check` of them", run: rebuild::run },
 ];
@@ -84,7 +92,7 @@ pub const ALL: &[Workload] = &[
 pub fn bodies(directory: &Path) -> Outcome<Vec<String>> {
     crate::crux::runtime()?.block_on(async {
         let crux = crate::crux::Crux::open(directory).await?;
-        let instance = crux.ten(1).await?;
+        let instance = crux.whole("ten", 1).await?;
         let rows = crux.rows(instance).await?;
         crux.close().await;
         Ok(rows)

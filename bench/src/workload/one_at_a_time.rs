@@ -36,7 +36,7 @@ fn crux(setting: &Setting, instances: usize) -> Outcome<(Latencies, Option<f64>)
         let mut taken = Latencies::default();
         for n in 0..instances as u64 {
             let begun = std::time::Instant::now();
-            crux.ten(n).await?;
+            crux.whole("ten", n).await?;
             taken.add(begun.elapsed());
         }
         let cpu = meter.cpu_us_per(instances as u64 * u64::from(STEPS));

@@ -41,7 +41,7 @@ fn steps_per_s(setting: &Setting, directory: &Path) -> Outcome<(f64, Option<f64>
         let crux = Crux::open(directory).await?;
         let meter = Meter::begin(Process::own());
         let begun = Instant::now();
-        crux.ten_in_flight(IN_FLIGHT, begun + setting.short_time()).await?;
+        crux.in_flight("ten", IN_FLIGHT, begun + setting.short_time()).await?;
         let per_s = crux.steps() as f64 / begun.elapsed().as_secs_f64();
         let cpu = meter.cpu_us_per(crux.steps());
         crux.close().await;

@@ -1,0 +1,41 @@
+//! Servers of the bench's own, by the kit that the tests use: on free ports, with data of their own, ended with the bench. Nothing is
+//! installed for them: whoever wants the figures does that.
+
+use std::path::Path;
+
+use crate::Outcome;
+
+#[path = "../../tests/kit/rabbit.rs"]
+#[allow(dead_code, reason = "tests do more with it")]
+mod rabbit;
+#[path = "../../tests/kit/redis.rs"]
+mod redis;
+
+pub use rabbit::Broker;
+pub use redis::Redis;
+
+/// Where the servers' data is made from now on: on the disk that is to be measured.
+pub fn keep_data_in(directory: &Path) -> Outcome<()> {
+    tempfile::env::override_temp_dir(directory).map_err(|other| format!("temporary files are in {} already", other.display()).into())
+}
+
+/// Takes some seconds.
+pub fn rabbitmq() -> Outcome<Broker> {
+    if !rabbit::is_installed() {
+        return Err(missing("RabbitMQ", "rabbitmq-server"));
+    }
+    std::panic::catch_unwind(Broker::start).map_err(|_| "RabbitMQ did not start".into())
+}
+
+/// With its log on, synced as `appendfsync` says.
+pub fn redis(appendfsync: &str) -> Outcome<Redis> {
+    if !redis::is_installed() {
+        return Err(missing("Redis", "redis-server"));
+    }
+    let settings = [("appendonly", "yes"), ("appendfsync", appendfsync)];
+    std::panic::catch_unwind(|| Redis::start_with(&settings)).map_err(|_| "Redis did not start".into())
+}
+
+fn missing(server: &str, package: &str) -> Box<dyn std::error::Error + Send + Sync> {
+    format!("{server} is not installed here; on Debian, as root: apt-get install --no-install-recommends {package}").into()
+}

@@ -1,0 +1,101 @@
+//! Steps in this process, and their rows in Redis, which syncs its log once a second (`everysec`) or before each answer (`always`). The
+//! floor are the same calls of the same scripts without Crux.
+
+use std::time::Instant;
+
+use super::Setting;
+use crate::Outcome;
+use crate::crux::{Crux, runtime};
+use crate::floor::calls::{Calls, Recorder};
+use crate::measure::{Meter, Process};
+use crate::report::Row;
+use crate::servers::{self, Redis};
+
+pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
+    let in_flight = setting.only.unwrap_or(256);
+    let mut rows = Vec::new();
+    for appendfsync in ["everysec", "always"] {
+        rows.extend(measure(setting, appendfsync, in_flight)?.rows(appendfsync, in_flight));
+    }
+    Ok(rows)
+}
+
+/// One value per run.
+#[derive(Default)]
+struct Measured {
+    transitions_per_s: Vec<f64>,
+    cpu_us_per_step: Vec<f64>,
+    server_us: Vec<f64>,
+    calls_per_s: Vec<f64>,
+    cpu_us_per_call: Vec<f64>,
+    floor_server_us: Vec<f64>,
+}
+
+/// Each run on a server of its own.
+fn measure(setting: &Setting, appendfsync: &str, in_flight: usize) -> Outcome<Measured> {
+    let mut measured = Measured::default();
+    for _ in 0..setting.runs {
+        if setting.floors {
+            let redis = servers::redis(appendfsync)?;
+            runtime()?.block_on(async {
+                let calls = record(&redis).await?;
+                let of_server = Meter::begin(server(&redis));
+                let called = calls.repeat(&redis.url(), in_flight, setting.short_time()).await?;
+                measured.calls_per_s.push(called.calls_per_s);
+                measured.cpu_us_per_call.extend(called.cpu_us_per_call);
+                measured.floor_server_us.extend(of_server.cpu_us_per(called.calls));
+                Outcome::Ok(())
+            })?;
+        }
+        let redis = servers::redis(appendfsync)?;
+        runtime()?.block_on(async {
+            let crux = Crux::on_redis(redis.url()).await?;
+            let (meter, of_server) = (Meter::begin(Process::own()), Meter::begin(server(&redis)));
+            let begun = Instant::now();
+            crux.in_flight("ten", in_flight, begun + setting.time()).await?;
+            measured.transitions_per_s.push(crux.transitions() as f64 / begun.elapsed().as_secs_f64());
+            measured.cpu_us_per_step.extend(meter.cpu_us_per(crux.steps()));
+            measured.server_us.extend(of_server.cpu_us_per(crux.transitions()));
+            crux.close().await;
+            Outcome::Ok(())
+        })?;
+    }
+    Ok(measured)
+}
+
+/// What the server is asked for one instance of `ten`. Afterwards it knows the scripts, and nothing else.
+async fn record(redis: &Redis) -> Outcome<Calls> {
+    let crux = Crux::on_redis(redis.url()).await?;
+    // With the first the scripts are sent in full.
+    crux.whole("ten", 1).await?;
+    crux.at_rest().await;
+    let recorder = Recorder::begin(redis.port())?;
+    let instance = crux.whole("ten", 2).await?;
+    crux.at_rest().await;
+    let transitions = crux.rows(instance).await?.len();
+    let calls = recorder.calls_of(&instance.to_string())?;
+    crux.close().await;
+    redis.command(&["FLUSHALL"]);
+    if calls.len() < transitions {
+        return Err(format!("{} calls were seen for {transitions} transitions", calls.len()).into());
+    }
+    Ok(calls)
+}
+
+fn server(redis: &Redis) -> Process {
+    Process::with_id(redis.pid())
+}
+
+impl Measured {
+    fn rows(&self, appendfsync: &str, in_flight: usize) -> Vec<Row> {
+        let what = format!("Redis {appendfsync}, {in_flight} in flight");
+        let mut rows = vec![
+            Row::of_runs(what.clone(), "transitions/s", &self.transitions_per_s).floor(&self.calls_per_s).cpu(&self.cpu_us_per_step),
+            Row::of_runs(format!("{what}, redis-server's CPU per transition"), "µs", &self.server_us).floor(&self.floor_server_us),
+        ];
+        if !self.calls_per_s.is_empty() {
+            rows.push(Row::of_runs(format!("{what}: the floor itself"), "calls/s", &self.calls_per_s).cpu(&self.cpu_us_per_call));
+        }
+        rows
+    }
+}

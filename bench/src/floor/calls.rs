@@ -12,9 +12,6 @@ use crate::Outcome;
 use crate::lanes::side_by_side;
 use crate::measure::{Meter, Process};
 
-/// Connections among which the instances in flight are divided. A server reads 16 KiB of each and then syncs: with one, a sync covers
-/// fewer calls.
-const CONNECTIONS: usize = 8;
 /// As many as Crux has.
 const TAGS: usize = 256;
 /// Nothing more comes after so long.
@@ -49,18 +46,18 @@ impl Recorder {
         if said == b"+OK" { Ok(recorder) } else { Err(format!("MONITOR: {}", String::from_utf8_lossy(&said)).into()) }
     }
 
-    /// The scripts called for that instance.
+    /// The calls that append that instance's rows: those of the script that is called for it first.
     pub fn calls_of(mut self, instance: &str) -> Outcome<Calls> {
         self.lines.get_ref().set_read_timeout(Some(SILENCE))?;
-        let mut calls = Vec::new();
+        let (mut calls, mut script) = (Vec::new(), None);
         // Once there is silence, reading is an error.
         while let Ok(line) = self.line() {
             let words = words(&line);
-            let is_call = words.first().is_some_and(|name| name == b"EVALSHA") && words.len() > 4;
-            if is_call && words.iter().any(|word| !places(word, instance).is_empty()) {
-                let base = words[3].clone();
-                let piece = |word: Vec<u8>| if word == base { Piece::Base } else { Piece::Word(word.clone(), places(&word, instance)) };
-                calls.push(words.into_iter().map(piece).collect());
+            // EVALSHA, the script, one key, the key, and the first argument.
+            let [name, called, _, base, first, ..] = words.as_slice() else { continue };
+            if name == b"EVALSHA" && first == instance.as_bytes() && script.get_or_insert_with(|| called.clone()) == called {
+                let piece = |word: &Vec<u8>| if word == base { Piece::Base } else { Piece::Word(word.clone(), places(word, instance)) };
+                calls.push(words.iter().map(piece).collect());
             }
         }
         if calls.is_empty() { Err("the server saw no call for the instance".into()) } else { Ok(Calls { calls }) }
@@ -115,14 +112,24 @@ pub struct Called {
 }
 
 impl Calls {
-    pub fn len(&self) -> usize {
-        self.calls.len()
+    /// That of a row, the first being 0, for another instance; `tag` is any number.
+    fn command(&self, row: usize, tag: usize, id: &str) -> redis::Cmd {
+        let base = format!("crux:{{{}}}", tag % TAGS);
+        self.calls.get(row).map_or_else(redis::Cmd::new, |call| command(call, &base, id))
     }
 
-    /// The same again and again for `time`, for as many instances at a time.
-    pub async fn repeat(&self, url: &str, in_flight: usize, time: Duration) -> Outcome<Called> {
+    /// Whether it was carried out.
+    fn check(answer: &Value) -> Outcome<()> {
+        match answer {
+            Value::Array(words) if words.first() == Some(&Value::BulkString(b"done".to_vec())) => Ok(()),
+            other => Err(format!("an append was not carried out: {other:?}").into()),
+        }
+    }
+
+    /// The same again and again for `time`, for as many instances at a time, divided among `connections`.
+    pub async fn repeat(&self, url: &str, connections: usize, in_flight: usize, time: Duration) -> Outcome<Called> {
         let client = redis::Client::open(url)?;
-        let connections = CONNECTIONS.min(in_flight);
+        let connections = connections.min(in_flight);
         let meter = Meter::begin(Process::own());
         let begun = Instant::now();
         let lane = |lane: usize| {
@@ -144,18 +151,13 @@ impl Calls {
 
     /// These instances, each call of all of them together; how many calls that were.
     async fn write(&self, connection: &mut MultiplexedConnection, ids: &[String]) -> Outcome<u64> {
-        for call in &self.calls {
+        for row in 0..self.calls.len() {
             let mut pipeline = redis::Pipeline::with_capacity(ids.len());
             for (n, id) in ids.iter().enumerate() {
-                pipeline.add_command(command(call, &format!("crux:{{{}}}", n % TAGS), id));
+                pipeline.add_command(self.command(row, n, id));
             }
             for answer in connection.req_packed_commands(&pipeline, 0, ids.len()).await? {
-                let answer = answer.extract_error()?;
-                if let Value::Array(words) = &answer
-                    && words.first() != Some(&Value::BulkString(b"done".to_vec()))
-                {
-                    return Err(format!("a call was not carried out: {answer:?}").into());
-                }
+                Self::check(&answer.extract_error()?)?;
             }
         }
         Ok((self.calls.len() * ids.len()) as u64)

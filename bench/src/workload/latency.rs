@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::{Setting, rabbitmq};
 use crate::Outcome;
 use crate::crux::{Crux, runtime};
-use crate::floor::remote::{self, Load, Until};
+use crate::floor::amqp;
+use crate::floor::remote::{Load, Until};
 use crate::measure::{Latencies, Meter, Process};
 use crate::report::{Goal, Row};
 use crate::servers;
@@ -22,7 +23,7 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
             let (directory, name) = (setting.fresh()?, format!("floor{run}"));
             let _service = Service::over_rabbitmq(&broker.url(), &name)?;
             let load = Load { steps: 1, in_flight: 1, until: Until::Started(instances) };
-            let mut floored = remote::run(&broker.url(), &name, load, Some((&bodies, directory.path())))?;
+            let mut floored = amqp::run(&broker.url(), &name, load, Some((&bodies, directory.path())))?;
             floor_p50.extend(floored.latencies.ms_at(0.5));
             floor_p99.extend(floored.latencies.ms_at(0.99));
             floor_cpu.extend(floored.cpu_us_per_step);

@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::Setting;
 use crate::Outcome;
 use crate::crux::{Crux, runtime};
-use crate::floor::remote::{self, Floored, Load, Until};
+use crate::floor::amqp;
+use crate::floor::remote::{Floored, Load, Until};
 use crate::measure::{Meter, Process};
 use crate::report::{Goal, Row};
 use crate::servers::{self, Broker};
@@ -74,7 +75,7 @@ fn measure(setting: &Setting, broker: &Broker, bodies: &[String], in_flight: usi
 fn floor(broker: &Broker, name: &str, load: Load, rows: Option<(&[String], &Path)>) -> Outcome<(Floored, Option<f64>)> {
     let service = Service::over_rabbitmq(&broker.url(), name)?;
     let meter = Meter::begin(service.process());
-    let floored = remote::run(&broker.url(), name, load, rows)?;
+    let floored = amqp::run(&broker.url(), name, load, rows)?;
     let steps = floored.latencies.len() as u64 * u64::from(load.steps);
     Ok((floored, meter.cpu_us_per(steps)))
 }

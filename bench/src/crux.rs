@@ -1,5 +1,6 @@
-//! An engine as a deployed binary has it, without a server in front: the step structs of this package; SQLite on a real disk, or Redis; and
-//! the local bus without services, or RabbitMQ. Every run gets a directory or names of its own, so that no run sees what another has left.
+//! An engine as a deployed binary has it, without a server in front: the step structs of this package; SQLite on a real disk, or Redis;
+//! and the local bus without services, RabbitMQ or Redis Streams. Every run gets a directory, a server or names of its own, so that no run
+//! sees what another has left.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crux_runtime::App;
-use crux_runtime::bus::Bus;
+use crux_runtime::bus::broker::Broker;
 use crux_runtime::bus::local::Local;
-use crux_runtime::bus::rabbitmq::{self, RabbitMq};
+use crux_runtime::bus::{Bus, rabbitmq, redis as streams};
 use crux_runtime::engine::api::Start;
 use crux_runtime::engine::{Engine, Options};
 use crux_runtime::id::InstanceId;
@@ -64,9 +65,24 @@ impl Crux {
         let app = Arc::new(crux_bench::app());
         let (exchange, prefix) = (name.to_owned(), name.to_owned());
         let options = rabbitmq::Options { url: url.to_owned(), exchange, prefix, ..rabbitmq::Options::default() };
-        let rabbitmq = Arc::new(RabbitMq::open(&app, options, local(&app)?).await?);
-        let crux = Self::of(app, sqlite(directory)?, rabbitmq.clone()).await?;
-        rabbitmq.consume(server::broker_door(crux.engine.clone()));
+        let broker = rabbitmq::open(&app, options, local(&app)?).await?;
+        Self::over(app, sqlite(directory)?, broker).await
+    }
+
+    /// On a Redis server that nobody else works on, with tasks over its streams.
+    pub async fn over_streams(url: String, prefix: &str) -> Outcome<Self> {
+        let app = Arc::new(crux_bench::app());
+        let prefix = prefix.to_owned();
+        let options = streams::Options { prefix: prefix.clone(), ..streams::Options::new(url.clone()) };
+        let broker = streams::open(&app, options, local(&app)?).await?;
+        let store = Redis::open(redis::Options { prefix, ..redis::Options::new(url) }).await?;
+        Self::over(app, store, broker).await
+    }
+
+    async fn over(app: Arc<App>, store: impl Store, broker: Broker) -> Outcome<Self> {
+        let broker = Arc::new(broker);
+        let crux = Self::of(app, store, broker.clone()).await?;
+        broker.consume(server::broker_door(crux.engine.clone()));
         Ok(crux)
     }
 

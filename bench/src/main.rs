@@ -17,6 +17,7 @@ mod report;
 mod server;
 mod servers;
 mod service;
+mod streams;
 mod watch;
 mod workload;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Outcome;
 use crate::amqp::{ACK_EVERY, Acks, COMPLETIONS, Line, TASKS, properties};
 use crate::measure::Process;
+use crate::streams;
 use crux_bench::steps::{note, receipt};
 
 /// The first word of the command line by which the bench starts itself as the service.
@@ -26,6 +27,11 @@ impl Service {
     /// Over RabbitMQ, with that exchange and a queue of its own; returns when it consumes.
     pub fn over_rabbitmq(url: &str, exchange: &str) -> Outcome<Self> {
         Self::start(&["rabbitmq", url, exchange])
+    }
+
+    /// Over Redis Streams, as a group of its own.
+    pub fn over_streams(url: &str, prefix: &str) -> Outcome<Self> {
+        Self::start(&["redis", url, prefix])
     }
 
     fn start(arguments: &[&str]) -> Outcome<Self> {
@@ -60,6 +66,7 @@ pub fn serve(arguments: &[String]) -> Outcome<()> {
     let runtime = crate::crux::runtime()?;
     match arguments {
         [bus, url, exchange] if bus == "rabbitmq" => runtime.block_on(rabbitmq(url, exchange)),
+        [bus, url, prefix] if bus == "redis" => runtime.block_on(redis(url, prefix)),
         _ => Err("the service is started by the bench".into()),
     }
 }
@@ -85,6 +92,33 @@ async fn rabbitmq(url: &str, exchange: &str) -> Outcome<()> {
                 reporting.push(async move { reported.await.map(|()| tag) });
             }
             _ = tick.tick(), if !acks.is_empty() => line.acknowledge(&mut acks).await?,
+        }
+    }
+}
+
+async fn redis(url: &str, prefix: &str) -> Outcome<()> {
+    let line = streams::Line::open(url, prefix, TASKS, "workers").await?;
+    println!("{READY}");
+    let (mut reading, mut reporting) = (FuturesUnordered::new(), FuturesUnordered::new());
+    loop {
+        if reading.is_empty() {
+            reading.push(line.read());
+        }
+        tokio::select! {
+            Some(reported) = reporting.next(), if !reporting.is_empty() => { reported?; }
+            Some(tasks) = reading.next() => {
+                let tasks = tasks?;
+                let mut commands = Vec::with_capacity(tasks.len() + 2);
+                for (_, task) in &tasks {
+                    commands.push(line.add(COMPLETIONS, "", &work(task)?));
+                }
+                let ids: Vec<String> = tasks.into_iter().map(|(id, _)| id).collect();
+                if !ids.is_empty() {
+                    // Behind the reports, so that it is done when they are there.
+                    commands.extend(line.settle(&ids));
+                    reporting.push(line.send(commands));
+                }
+            }
         }
     }
 }

@@ -112,14 +112,18 @@ pub struct Called {
 }
 
 impl Calls {
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
     /// That of a row, the first being 0, for another instance; `tag` is any number.
-    fn command(&self, row: usize, tag: usize, id: &str) -> redis::Cmd {
+    pub fn command(&self, row: usize, tag: usize, id: &str) -> redis::Cmd {
         let base = format!("crux:{{{}}}", tag % TAGS);
         self.calls.get(row).map_or_else(redis::Cmd::new, |call| command(call, &base, id))
     }
 
     /// Whether it was carried out.
-    fn check(answer: &Value) -> Outcome<()> {
+    pub fn check(answer: &Value) -> Outcome<()> {
         match answer {
             Value::Array(words) if words.first() == Some(&Value::BulkString(b"done".to_vec())) => Ok(()),
             other => Err(format!("an append was not carried out: {other:?}").into()),

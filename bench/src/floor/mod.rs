@@ -8,3 +8,4 @@ pub mod echo;
 pub mod remote;
 pub mod rows;
 pub mod sketch;
+pub mod streams;

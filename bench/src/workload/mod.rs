@@ -13,6 +13,7 @@ mod redis;
 mod rest;
 mod restart;
 mod stored;
+mod streams;
 mod timers;
 mod websocket;
 
@@ -82,6 +83,7 @@ pub const ALL: &[Workload] = &[
     Workload { name: "websocket", about: "1,000 and 10,000 followers of one instance", run: websocket::run },
     Workload { name: "rabbitmq", about: "256 instances of ten steps of a service behind RabbitMQ", run: rabbitmq::run },
     Workload { name: "latency", about: "one step behind RabbitMQ at a time", run: latency::run },
+    Workload { name: "streams", about: "256 instances of ten steps of a service behind Redis Streams", run: streams::run },
     Workload { name: "redis", about: "256 in flight on Redis, synced once a second and always", run: redis::run },
     Workload { name: "nodes", about: "two nodes on Redis beside one, with steps of their own and behind RabbitMQ", run: nodes::run },
     Workload { name: "rest", about: "the deployed binary at rest: ready time and memory", run: rest::run },

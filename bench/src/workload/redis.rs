@@ -43,7 +43,9 @@ fn measure(setting: &Setting, appendfsync: &str, in_flight: usize) -> Outcome<Me
         if setting.floors {
             let redis = servers::redis(appendfsync)?;
             runtime()?.block_on(async {
-                let calls = record(&redis).await?;
+                let calls = record(&redis, Crux::on_redis(redis.url()).await?, "ten").await?;
+                // It still knows the scripts then.
+                redis.command(&["FLUSHALL"]);
                 let of_server = Meter::begin(server(&redis));
                 let called = calls.repeat(&redis.url(), CONNECTIONS, in_flight, setting.short_time()).await?;
                 measured.calls_per_s.push(called.calls_per_s);
@@ -70,22 +72,20 @@ fn measure(setting: &Setting, appendfsync: &str, in_flight: usize) -> Outcome<Me
     Ok(measured)
 }
 
-/// What the server is asked for one instance of `ten`. Afterwards it knows the scripts, and nothing else.
-async fn record(redis: &Redis) -> Outcome<Calls> {
-    let crux = Crux::on_redis(redis.url()).await?;
+/// What the server is asked to append the rows of one instance.
+pub async fn record(redis: &Redis, crux: Crux, workflow: &str) -> Outcome<Calls> {
     // With the first the scripts are sent in full.
-    crux.whole("ten", 1).await?;
+    crux.whole(workflow, 1).await?;
     crux.at_rest().await;
     let recorder = Recorder::begin(redis.port())?;
-    let instance = crux.whole("ten", 2).await?;
+    let instance = crux.whole(workflow, 2).await?;
     crux.at_rest().await;
     let calls = recorder.calls_of(&instance.to_string())?;
     crux.close().await;
-    redis.command(&["FLUSHALL"]);
     Ok(calls)
 }
 
-fn server(redis: &Redis) -> Process {
+pub fn server(redis: &Redis) -> Process {
     Process::with_id(redis.pid())
 }
 

@@ -3,6 +3,9 @@
 
 use std::path::Path;
 
+use ::redis::io::tcp::TcpSettings;
+use ::redis::{Client, IntoConnectionInfo};
+
 use crate::Outcome;
 
 #[path = "../../tests/kit/rabbit.rs"]
@@ -34,6 +37,12 @@ pub fn redis(appendfsync: &str) -> Outcome<Redis> {
     }
     let settings = [("appendonly", "yes"), ("appendfsync", appendfsync)];
     std::panic::catch_unwind(|| Redis::start_with(&settings)).map_err(|_| "Redis did not start".into())
+}
+
+/// A client that sends small packets at once: without that each waits for the answer to the one before.
+pub fn client(url: &str) -> Outcome<Client> {
+    let info = url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    Ok(Client::open(info)?)
 }
 
 fn missing(server: &str, package: &str) -> Box<dyn std::error::Error + Send + Sync> {

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, Value};
 
 use crate::Outcome;
+use crate::servers;
 
 /// Entries read at once: what Crux has if nothing is set.
 const COUNT: usize = 512;
@@ -33,7 +34,7 @@ type Read = (String, Vec<(String, Vec<Vec<u8>>)>);
 impl Line {
     /// Creates the group, and the stream if there is none.
     pub async fn open(url: &str, prefix: &str, routing_key: &str, group: &'static str) -> Outcome<Self> {
-        let client = Client::open(url)?;
+        let client = servers::client(url)?;
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
         let wire = client.get_multiplexed_async_connection_with_config(&config).await?;

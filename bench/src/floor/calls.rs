@@ -11,6 +11,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use crate::Outcome;
 use crate::lanes::side_by_side;
 use crate::measure::{Meter, Process};
+use crate::servers;
 
 /// As many as Crux has.
 const TAGS: usize = 256;
@@ -132,7 +133,7 @@ impl Calls {
 
     /// The same again and again for `time`, for as many instances at a time, divided among `connections`.
     pub async fn repeat(&self, url: &str, connections: usize, in_flight: usize, time: Duration) -> Outcome<Called> {
-        let client = redis::Client::open(url)?;
+        let client = servers::client(url)?;
         let connections = connections.min(in_flight);
         let meter = Meter::begin(Process::own());
         let begun = Instant::now();

@@ -65,7 +65,7 @@ impl Crux {
         let app = Arc::new(crux_bench::app());
         let (exchange, prefix) = (name.to_owned(), name.to_owned());
         let options = rabbitmq::Options { url: url.to_owned(), exchange, prefix, ..rabbitmq::Options::default() };
-        let broker = rabbitmq::open(&app, options, local(&app)?).await?;
+        let broker = rabbitmq::open(&app, options, local(&app)?, &[]).await?;
         Self::over(app, sqlite(directory)?, broker).await
     }
 
@@ -74,7 +74,7 @@ impl Crux {
         let app = Arc::new(crux_bench::app());
         let prefix = prefix.to_owned();
         let options = streams::Options { prefix: prefix.clone(), ..streams::Options::new(url.clone()) };
-        let broker = streams::open(&app, options, local(&app)?).await?;
+        let broker = streams::open(&app, options, local(&app)?, &[]).await?;
         let store = Redis::open(redis::Options { prefix, ..redis::Options::new(url) }).await?;
         Self::over(app, store, broker).await
     }

@@ -59,6 +59,15 @@ fn the_gateways_file_loads_unchanged() {
 }
 
 #[test]
+fn settings_of_streams_that_make_no_sense_are_named() {
+    assert_eq!(read("bus: redis").unwrap().bus, BusKind::Redis);
+    for (key, value) in [("stream_length", 0), ("window", 0), ("queue", 1_000_001), ("prefetch", 10_001)] {
+        let error = read(&format!("redis: {{ {key}: {value} }}")).unwrap_err();
+        assert!(error.contains(&format!("redis.{key}: must be at least 1, and at most")), "{error}");
+    }
+}
+
+#[test]
 fn settings_of_the_broker_that_make_no_sense_are_named() {
     assert_eq!(read("bus: rabbitmq").unwrap().bus, BusKind::Rabbitmq);
     let error = read("bus: kafka").unwrap_err();

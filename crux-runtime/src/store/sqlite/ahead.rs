@@ -86,7 +86,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, left) = (folder.path().join("crux.db"), folder.path().join("left.db"));
         let wal = |path: &std::path::Path| format!("{}-wal", path.display());
-        let conn = schema::open_writer(&path).expect("a database");
+        let mut conn = schema::open_writer(&path).expect("a database");
         let pages = Arc::new(AtomicI32::new(0));
         let mut ahead = Ahead::of(&conn, pages.clone());
         let hook = move |_: &mut rusqlite::hooks::Wal, count| {

@@ -145,6 +145,7 @@ fn program(package: &Package, version: u32, greeting: &str) -> tempfile::TempDir
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::await_holding_lock, reason = "nothing else runs on this test's threads")]
 async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
     let (package, _turn) = package_of_the_page();
     let (old, new) = (program(&package, 1, "old ${input.name}"), program(&package, 2, "new ${input.name}"));

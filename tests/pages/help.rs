@@ -9,11 +9,8 @@ use crate::kit::console::Session;
 use crate::kit::{Client, Reply, Server, Service, fences};
 
 /// RabbitMQ is not here; `tests/rabbitmq` has it.
-const NEEDS_A_BROKER: &[&str] = &[
-    "crux topology --declare",
-    "crux serve --steps none",
-    "crux worker --steps send_notification,restock --concurrency 8",
-];
+const NEEDS_A_BROKER: &[&str] =
+    &["crux topology --declare", "crux serve --steps none", "crux worker --steps send_notification,restock --concurrency 8"];
 
 /// The lines under "Examples:".
 fn examples(help: &str) -> Vec<String> {

@@ -175,7 +175,7 @@ impl Core {
         answer
     }
 
-    /// Whether the instance was in memory and idle; it is not any more.
+    /// What is in memory of the instance is not what the next one who asks is told, unless work is under way. Whether that may be something else.
     async fn forget_idle(&self, instance: InstanceId) -> bool {
         let (reply, forgotten) = oneshot::channel();
         self.inbox(instance).send(Message::ForgetIdle(instance, reply)).await.is_ok() && forgotten.await.unwrap_or(false)

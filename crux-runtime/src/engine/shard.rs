@@ -56,7 +56,8 @@ pub(super) enum Message {
     },
     /// An instance is due then; it need not be in memory.
     Timer(InstanceId, Time),
-    /// Drops an instance if nothing of it is under way: its journal may have grown at another node. The answer: whether it was in memory.
+    /// Drops an instance if nothing of it is under way: its journal may have grown at another node. The answer: whether it may say something
+    /// else when it is asked again.
     ForgetIdle(InstanceId, oneshot::Sender<bool>),
     /// Whether this node may work; when it may again, everything in memory may be old.
     Hold(bool),
@@ -219,16 +220,7 @@ impl Shard {
                 }
             }
             Message::Timer(id, due) => self.remember_timer(id, due),
-            Message::ForgetIdle(id, reply) => {
-                // As long as its mark stands nobody else can have changed it, and loading it would repeat its effects.
-                let is_marked = self.settled.iter().any(|settled| settled.instance == id);
-                let is_idle = !is_marked && matches!(self.slots.get(&id), Some(Slot::Ready(entry)) if entry.is_idle());
-                if is_idle {
-                    self.forget(id);
-                }
-                // Whoever asked has gone away.
-                let _ = reply.send(is_idle);
-            }
+            Message::ForgetIdle(id, reply) => self.forget_idle(id, reply),
             Message::Hold(holds) => self.hold(holds),
             Message::Drain => self.draining = true,
             Message::Flush(done) => {
@@ -509,17 +501,45 @@ impl Shard {
         }
     }
 
-    fn flush_settled(&mut self) {
-        if self.settled.is_empty() {
+    /// See [`Message::ForgetIdle`]. A mark that is to be cleared is cleared first: loaded with it, the instance would repeat its effects.
+    fn forget_idle(&mut self, id: InstanceId, reply: oneshot::Sender<bool>) {
+        if self.settled.iter().any(|settled| settled.instance == id) {
+            let (settling, messages) = (self.settle(), self.messages.clone());
+            tokio::spawn(async move {
+                settling.await;
+                // The shard is gone only when the process ends.
+                let _ = messages.send(Message::ForgetIdle(id, reply)).await;
+            });
             return;
         }
+        let may_differ = match self.slots.get(&id) {
+            Some(Slot::Ready(entry)) if entry.is_idle() => {
+                self.forget(id);
+                true
+            }
+            // With work under way its mark is this node's, and nobody else can have changed it; but for an append that is not answered yet.
+            Some(Slot::Ready(entry)) => entry.appending.is_some(),
+            // Somebody else who asks has had it forgotten: whoever asks now hears what is stored.
+            Some(Slot::Loading(_)) | None => true,
+        };
+        // Whoever asked may have gone away.
+        let _ = reply.send(may_differ);
+    }
+
+    fn flush_settled(&mut self) {
+        if !self.settled.is_empty() {
+            tokio::spawn(self.settle());
+        }
+    }
+
+    fn settle(&mut self) -> impl Future<Output = ()> + use<> {
         let settling = self.core.store.settle(std::mem::take(&mut self.settled));
-        tokio::spawn(async move {
+        async move {
             if let Err(error) = settling.await {
                 // Lost marks cost a look after a restart, nothing else.
                 warn!(%error, "marks could not be cleared");
             }
-        });
+        }
     }
 }
 

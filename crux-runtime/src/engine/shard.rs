@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
@@ -58,7 +58,12 @@ pub(super) enum Message {
     Timer(InstanceId, Time),
     /// Drops an instance if nothing of it is under way: its journal may have grown at another node. The answer: whether it may say something
     /// else when it is asked again.
-    ForgetIdle(InstanceId, oneshot::Sender<bool>),
+    ForgetIdle {
+        id: InstanceId,
+        /// For marks that were being cleared.
+        has_waited: bool,
+        reply: oneshot::Sender<bool>,
+    },
     /// Whether this node may work; when it may again, everything in memory may be old.
     Hold(bool),
     /// Finish: no new work is offered to workers.
@@ -88,6 +93,8 @@ pub(super) struct Shard {
     /// Rows to send at the end of the round.
     pub(super) batch: Vec<Append>,
     pub(super) settled: Vec<Settled>,
+    /// Batches of marks that the store is clearing.
+    clearing: Vec<watch::Receiver<()>>,
     /// Empty between rows, as `events` and `row`; kept for their room.
     pub(super) scratch: Effects,
     pub(super) events: Vec<Event>,
@@ -134,6 +141,7 @@ impl Shard {
             away: InstanceMap::default(),
             batch: Vec::new(),
             settled: Vec::new(),
+            clearing: Vec::new(),
             scratch: Effects::default(),
             events: Vec::new(),
             row: String::new(),
@@ -220,7 +228,7 @@ impl Shard {
                 }
             }
             Message::Timer(id, due) => self.remember_timer(id, due),
-            Message::ForgetIdle(id, reply) => self.forget_idle(id, reply),
+            Message::ForgetIdle { id, has_waited, reply } => self.forget_idle(id, has_waited, reply),
             Message::Hold(holds) => self.hold(holds),
             Message::Drain => self.draining = true,
             Message::Flush(done) => {
@@ -501,16 +509,25 @@ impl Shard {
         }
     }
 
-    /// See [`Message::ForgetIdle`]. A mark that is to be cleared is cleared first: loaded with it, the instance would repeat its effects.
-    fn forget_idle(&mut self, id: InstanceId, reply: oneshot::Sender<bool>) {
-        if self.settled.iter().any(|settled| settled.instance == id) {
-            let (settling, messages) = (self.settle(), self.messages.clone());
-            tokio::spawn(async move {
-                settling.await;
-                // The shard is gone only when the process ends.
-                let _ = messages.send(Message::ForgetIdle(id, reply)).await;
-            });
-            return;
+    /// See [`Message::ForgetIdle`]. Marks that are to be cleared are cleared first: loaded with its mark, the instance would repeat its
+    /// effects.
+    fn forget_idle(&mut self, id: InstanceId, has_waited: bool, reply: oneshot::Sender<bool>) {
+        if !has_waited {
+            if self.settled.iter().any(|settled| settled.instance == id) {
+                self.flush_settled();
+            }
+            self.clearing.retain(is_under_way);
+            if !self.clearing.is_empty() {
+                let (clearing, messages) = (self.clearing.clone(), self.messages.clone());
+                tokio::spawn(async move {
+                    for mut batch in clearing {
+                        while batch.changed().await.is_ok() {}
+                    }
+                    // The shard is gone only when the process ends.
+                    let _ = messages.send(Message::ForgetIdle { id, has_waited: true, reply }).await;
+                });
+                return;
+            }
         }
         let may_differ = match self.slots.get(&id) {
             Some(Slot::Ready(entry)) if entry.is_idle() => {
@@ -527,20 +544,26 @@ impl Shard {
     }
 
     fn flush_settled(&mut self) {
-        if !self.settled.is_empty() {
-            tokio::spawn(self.settle());
+        if self.settled.is_empty() {
+            return;
         }
-    }
-
-    fn settle(&mut self) -> impl Future<Output = ()> + use<> {
         let settling = self.core.store.settle(std::mem::take(&mut self.settled));
-        async move {
+        let (under_way, batch) = watch::channel(());
+        self.clearing.retain(is_under_way);
+        self.clearing.push(batch);
+        tokio::spawn(async move {
             if let Err(error) = settling.await {
                 // Lost marks cost a look after a restart, nothing else.
                 warn!(%error, "marks could not be cleared");
             }
-        }
+            drop(under_way);
+        });
     }
+}
+
+/// Whoever clears a batch of marks drops the other end when he is done.
+fn is_under_way(batch: &watch::Receiver<()>) -> bool {
+    batch.has_changed().is_ok()
 }
 
 fn not_holding() -> Error {

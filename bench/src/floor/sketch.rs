@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::committer::Committer;
+use super::committer::{Committer, Committing};
 use crate::Outcome;
 use crate::measure::{Meter, Process};
 use crux_bench::steps::{STEPS, note, receipt};
@@ -22,6 +22,31 @@ struct Input {
 struct Output {
     receipt: String,
     note: String,
+}
+
+/// A sketch whose instances are begun by somebody else.
+pub struct Sketch {
+    committer: Committer,
+    committing: Committing,
+}
+
+impl Sketch {
+    pub fn open(file: &Path) -> Outcome<Self> {
+        let (committer, committing) = Committer::begin(file)?;
+        Ok(Self { committer, committing })
+    }
+
+    /// The whole of one instance, until its end is durable.
+    pub fn instance(&self, n: u64) -> impl Future<Output = Outcome<()>> + Send + use<> {
+        let committer = self.committer.clone();
+        async move { instance_of(u128::from(n).to_be_bytes(), &committer).await.ok_or_else(|| "the sketch's committer has ended".into()) }
+    }
+
+    /// When all instances have ended.
+    pub fn close(self) -> Outcome<()> {
+        drop(self.committer);
+        self.committing.end()
+    }
 }
 
 /// What a run of the sketch came to.

@@ -2,8 +2,8 @@
 //!
 //! [`Engine`] is the handle that ingress and the command line use. Behind it instances are spread by hash over shards (`shard`), one task
 //! each, which own the instances' states (`entry`): what comes is turned into events (`feed`), rows go to the store in batches, effects
-//! follow (`effects`). `loading` replays journals, `recovery` finds what a restart left behind and what time has come for. Where nodes share
-//! the store, `elsewhere` asks the node that works on an instance.
+//! follow (`effects`), and what has nothing under way rests (`rest`, `marks`). `loading` replays journals, `recovery` finds what a restart
+//! left behind and what time has come for. Where nodes share the store, `elsewhere` asks the node that works on an instance.
 
 mod answers;
 pub mod api;
@@ -14,10 +14,12 @@ pub(crate) mod elsewhere;
 pub(crate) mod entry;
 mod feed;
 mod loading;
+mod marks;
 mod options;
 mod publish;
 mod recovery;
 mod replay;
+mod rest;
 mod shard;
 mod stats;
 

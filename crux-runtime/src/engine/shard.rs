@@ -9,18 +9,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::api::{self, Error};
 use super::entry::{Answer, Entry, Input, Reply};
 use super::loading::Read;
+use super::marks::Marks;
 use super::stats::Tally;
 use super::{Core, INBOX};
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Started, Time};
-use crate::store::{self, Append, Appended, NewInstance, RequestKey, Seq, Settled};
+use crate::store::{self, Append, Appended, NewInstance, RequestKey, Seq};
 use crate::worker::task::{Origin, Report, Task};
 
 /// What a shard is told.
@@ -92,9 +93,7 @@ pub(super) struct Shard {
     pub(super) away: InstanceMap<Time>,
     /// Rows to send at the end of the round.
     pub(super) batch: Vec<Append>,
-    pub(super) settled: Vec<Settled>,
-    /// Batches of marks that the store is clearing.
-    clearing: Vec<watch::Receiver<()>>,
+    pub(super) marks: Marks,
     /// Empty between rows, as `events` and `row`; kept for their room.
     pub(super) scratch: Effects,
     pub(super) events: Vec<Event>,
@@ -123,9 +122,8 @@ const ROUND: usize = 512;
 pub(super) const HORIZON_MS: u64 = 60_000;
 /// The same where nodes share the store.
 pub(super) const SHARED_HORIZON_MS: u64 = 1_500;
-/// Marks are cleared in batches of this size, or when this time has passed.
-const SETTLE_BATCH: usize = 256;
-const SETTLE_EVERY: Duration = Duration::from_millis(50);
+/// How long marks wait for company before they are cleared.
+const CLEAR_EVERY: Duration = Duration::from_millis(50);
 
 impl Shard {
     pub(super) fn new(core: Arc<Core>, messages: mpsc::Sender<Message>, seed: u64) -> Self {
@@ -140,8 +138,7 @@ impl Shard {
             timers: BinaryHeap::new(),
             away: InstanceMap::default(),
             batch: Vec::new(),
-            settled: Vec::new(),
-            clearing: Vec::new(),
+            marks: Marks::default(),
             scratch: Effects::default(),
             events: Vec::new(),
             row: String::new(),
@@ -157,8 +154,8 @@ impl Shard {
     pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         let mut inbox = Vec::with_capacity(ROUND);
         let mut reported = Vec::with_capacity(ROUND);
-        let mut settle = tokio::time::interval(SETTLE_EVERY);
-        settle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut clear = tokio::time::interval(CLEAR_EVERY);
+        clear.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut alarm_at = None;
         loop {
@@ -175,7 +172,7 @@ impl Shard {
                 n = self.reported.recv_many(&mut reported, ROUND) => if n == 0 { break },
                 n = messages.recv_many(&mut inbox, ROUND) => if n == 0 { break },
                 () = &mut alarm, if alarm_at.is_some() => {}
-                _ = settle.tick(), if !self.settled.is_empty() || !self.blocked.is_empty() => self.flush_settled(),
+                _ = clear.tick(), if !self.marks.is_empty() || !self.blocked.is_empty() => self.marks.clear(&*self.core.store),
             }
             // Both queues are looked at in every round, so that a flood of one does not starve the other.
             while inbox.len() < ROUND
@@ -198,8 +195,8 @@ impl Shard {
             self.fire_timers(now);
             self.offer_blocked();
             self.send_batch();
-            if self.settled.len() >= SETTLE_BATCH {
-                self.flush_settled();
+            if self.marks.are_many() {
+                self.marks.clear(&*self.core.store);
             }
             self.tally.add_to(&self.core.stats);
         }
@@ -232,11 +229,11 @@ impl Shard {
             Message::Hold(holds) => self.hold(holds),
             Message::Drain => self.draining = true,
             Message::Flush(done) => {
-                let settling = self.core.store.settle(std::mem::take(&mut self.settled));
+                self.marks.clear(&*self.core.store);
+                let cleared = self.marks.cleared();
                 tokio::spawn(async move {
-                    if let Err(error) = settling.await {
-                        warn!(%error, "marks could not be cleared");
-                    }
+                    cleared.await;
+                    // Whoever asked has gone away: nobody waits.
                     let _ = done.send(());
                 });
             }
@@ -326,7 +323,7 @@ impl Shard {
         self.timers.clear();
         self.away.clear();
         self.idle.clear();
-        self.settled.clear();
+        self.marks.forget();
         self.batch.clear();
         self.blocked.clear();
         for (_, slot) in self.slots.drain() {
@@ -409,161 +406,6 @@ impl Shard {
         }
         self.append(id, events, out, answers, None, now);
     }
-
-    /// Nothing is under way: clear the mark, set the timer, and leave memory if the instance has ended or others need the place.
-    pub(super) fn rest(&mut self, id: InstanceId, now: Time) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        if entry.appending.is_some() {
-            return;
-        }
-        let due = entry.next_due(now, &self.core);
-        if entry.is_idle() {
-            // Signs of life put a time-out off: the store must not name it as due over and over.
-            let is_put_off = entry.wake_told.is_some_and(|told| told <= now) && due.is_some_and(|due| due > now);
-            if entry.settled_told < entry.seq || is_put_off {
-                entry.settled_told = entry.seq;
-                entry.wake_told = due;
-                self.settled.push(Settled { instance: id, seq: entry.seq, wake_at: due });
-            }
-            entry.count(false, &self.core.stats);
-            if entry.status.is_some_and(store::Status::is_ended) {
-                return self.forget(id);
-            }
-            self.idle.push_back(id);
-        }
-        if let Some(due) = due
-            && entry.timer.is_none_or(|timer| due < timer)
-            // Whatever is settled and due later is found by its `wake_at`: a million sleepers cost no memory.
-            && (due <= now.plus_ms(self.core.horizon_ms()) || !entry.is_idle())
-        {
-            entry.timer = Some(due);
-            self.timers.push(Reverse((due, id)));
-        }
-        self.evict();
-    }
-
-    /// The store says that an instance is due then.
-    fn remember_timer(&mut self, id: InstanceId, due: Time) {
-        let timer = match self.slots.get_mut(&id) {
-            Some(Slot::Ready(entry)) => &mut entry.timer,
-            // What is loaded is looked at.
-            Some(Slot::Loading(_)) => return,
-            None => {
-                if self.away.get(&id).is_none_or(|timer| due < *timer) {
-                    self.away.insert(id, due);
-                    self.timers.push(Reverse((due, id)));
-                }
-                return;
-            }
-        };
-        if timer.is_none_or(|timer| due < timer) {
-            *timer = Some(due);
-            self.timers.push(Reverse((due, id)));
-        }
-    }
-
-    /// Keeps the number of idle instances within its limit; whoever leaves is woken by the store's `wake_at`, or by what comes for it.
-    fn evict(&mut self) {
-        let limit = (self.core.options.cached_instances / self.core.shards()).max(1);
-        while self.idle.len() > limit {
-            let Some(id) = self.idle.pop_front() else { break };
-            if let Some(Slot::Ready(entry)) = self.slots.get(&id)
-                && entry.is_idle()
-            {
-                self.forget(id);
-            }
-        }
-    }
-
-    pub(super) fn forget(&mut self, id: InstanceId) {
-        if let Some(Slot::Ready(mut entry)) = self.slots.remove(&id) {
-            entry.count(false, &self.core.stats);
-            self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
-            if let Some(timer) = entry.timer
-                && !entry.status.is_some_and(store::Status::is_ended)
-            {
-                self.away.insert(id, timer);
-            }
-        }
-    }
-
-    fn fire_timers(&mut self, now: Time) {
-        while let Some(Reverse((due, id))) = self.timers.peek().copied()
-            && due <= now
-        {
-            self.timers.pop();
-            match self.slots.get_mut(&id) {
-                Some(Slot::Ready(entry)) if entry.timer == Some(due) => {
-                    entry.timer = None;
-                    self.resend(id, now);
-                }
-                None if self.away.get(&id) == Some(&due) => _ = self.away.remove(&id),
-                // What is loaded is looked at; if it cannot be, the store names it again.
-                Some(Slot::Loading(_)) => {
-                    self.away.remove(&id);
-                    continue;
-                }
-                _ => continue,
-            }
-            self.input(id, Input::Wake { done: None }, now);
-        }
-    }
-
-    /// See [`Message::ForgetIdle`]. Marks that are to be cleared are cleared first: loaded with its mark, the instance would repeat its
-    /// effects.
-    fn forget_idle(&mut self, id: InstanceId, has_waited: bool, reply: oneshot::Sender<bool>) {
-        if !has_waited {
-            if self.settled.iter().any(|settled| settled.instance == id) {
-                self.flush_settled();
-            }
-            self.clearing.retain(is_under_way);
-            if !self.clearing.is_empty() {
-                let (clearing, messages) = (self.clearing.clone(), self.messages.clone());
-                tokio::spawn(async move {
-                    for mut batch in clearing {
-                        while batch.changed().await.is_ok() {}
-                    }
-                    // The shard is gone only when the process ends.
-                    let _ = messages.send(Message::ForgetIdle { id, has_waited: true, reply }).await;
-                });
-                return;
-            }
-        }
-        let may_differ = match self.slots.get(&id) {
-            Some(Slot::Ready(entry)) if entry.is_idle() => {
-                self.forget(id);
-                true
-            }
-            // With work under way its mark is this node's, and nobody else can have changed it; but for an append that is not answered yet.
-            Some(Slot::Ready(entry)) => entry.appending.is_some(),
-            // Somebody else who asks has had it forgotten: whoever asks now hears what is stored.
-            Some(Slot::Loading(_)) | None => true,
-        };
-        // Whoever asked may have gone away.
-        let _ = reply.send(may_differ);
-    }
-
-    fn flush_settled(&mut self) {
-        if self.settled.is_empty() {
-            return;
-        }
-        let settling = self.core.store.settle(std::mem::take(&mut self.settled));
-        let (under_way, batch) = watch::channel(());
-        self.clearing.retain(is_under_way);
-        self.clearing.push(batch);
-        tokio::spawn(async move {
-            if let Err(error) = settling.await {
-                // Lost marks cost a look after a restart, nothing else.
-                warn!(%error, "marks could not be cleared");
-            }
-            drop(under_way);
-        });
-    }
-}
-
-/// Whoever clears a batch of marks drops the other end when he is done.
-fn is_under_way(batch: &watch::Receiver<()>) -> bool {
-    batch.has_changed().is_ok()
 }
 
 fn not_holding() -> Error {

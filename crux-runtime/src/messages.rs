@@ -125,6 +125,7 @@ fn type_of(entry: &Entry) -> &'static str {
         EntryType::StepFailed if entry.next.is_some() => "attempt_failed",
         EntryType::StepFailed => "step_failed",
         EntryType::TaskLost => "attempt_lost",
+        EntryType::TaskReturned => "attempt_returned",
         EntryType::TimerFired => "timer_fired",
         EntryType::EventReceived => "event_received",
         EntryType::StopRequested => "stop_requested",

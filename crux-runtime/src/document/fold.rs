@@ -270,7 +270,7 @@ impl Fold {
                     _ => step.close(StepState::Failed, at),
                 }
             }
-            EntryType::TaskLost => {
+            EntryType::TaskLost | EntryType::TaskReturned => {
                 if let (Some(attempt), Some(next)) = (entry.attempt, entry.next) {
                     step.again(attempt, next);
                 }

@@ -58,7 +58,10 @@ impl Shard {
                 entry.outstanding.push(Outstanding { seq, n, what: Pending::Task { path, attempt, stuck: None } });
                 entry.running.retain(|running| running.path != path);
                 if self.draining {
-                    // The next process hands it out.
+                    // The next process hands it out; and is told that it may, where it would have to think that this one did.
+                    if self.core.counts_as_begun(meta) {
+                        entry.queue.push_back(Input::Report(returned(id, path, attempt)));
+                    }
                     return;
                 }
                 entry.running.push(Running { path, attempt, cancellation, in_process, began_at: None, heard_at: None });
@@ -131,6 +134,17 @@ impl Shard {
         }
         if let Err(task) = self.core.hand_over(task, &self.reports) {
             self.blocked.insert(step_type, VecDeque::from([Blocked { seq, n, task }]));
+        }
+    }
+
+    /// Begins nothing any more. What found no room so far is left to the next process.
+    pub(super) fn drain(&mut self, now: Time) {
+        self.draining = true;
+        for Blocked { task, .. } in std::mem::take(&mut self.blocked).into_values().flatten() {
+            let Some(Slot::Ready(entry)) = self.slots.get(&task.instance) else { continue };
+            if entry.meta(&task.path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
+                self.input(task.instance, Input::Report(returned(task.instance, task.path, task.attempt)), now);
+            }
         }
     }
 
@@ -231,13 +245,7 @@ impl Shard {
             if entry.has_begun_elsewhere(path, *attempt) {
                 continue;
             }
-            // Of a step struct's attempt it is not known where it ran: which ones run here may have been another choice then. One that
-            // must not begin twice counts as begun.
-            let may_have_run = entry.meta(path).is_some_and(|meta| {
-                let once = meta.contract.effect == EffectKind::Once && !meta.keyed;
-                self.core.runs_here(meta.contract) || once && matches!(meta.contract.runs, Runs::Class(_))
-            });
-            if may_have_run {
+            if entry.meta(path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
                 let failure =
                     Failure::new(Failure::WORKER_LOST, "the process that ran the attempt, or was to send it to a worker, has died");
                 let failed = AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None };
@@ -255,6 +263,13 @@ impl Shard {
 }
 
 impl Core {
+    /// Whether an attempt that was on its way when its process died has to be taken for begun. Of a step struct's attempt it is not known
+    /// where it ran: which ones run here may have been another choice then. One that must not begin twice counts as begun.
+    fn counts_as_begun(&self, meta: &machine::Task) -> bool {
+        let once = meta.contract.effect == EffectKind::Once && !meta.keyed;
+        self.runs_here(meta.contract) || once && matches!(meta.contract.runs, Runs::Class(_))
+    }
+
     /// To whoever runs the task, or back when there is no room.
     fn hand_over(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         if self.runs_here(task.contract) { self.workers.submit(task, reports) } else { self.bus.dispatch(task, reports) }
@@ -265,6 +280,10 @@ impl Core {
         let leaves = matches!(meta.contract.runs, Runs::Class(_)) && !self.runs_here(meta.contract);
         leaves.then(|| self.heartbeat_ms(&meta.policy))
     }
+}
+
+fn returned(instance: InstanceId, path: Path, attempt: u32) -> Report {
+    Report { instance, path, attempt, what: Reported::Returned }
 }
 
 /// Gives an emitted event to the router until it is kept; `false`: the next process has to.
@@ -377,7 +396,10 @@ impl Entry {
     /// An event that ends an attempt settles its dispatch.
     pub(super) fn close_task(&mut self, event: &Event) {
         let Event::Step(event) = event else { return };
-        if matches!(event.what, StepHappened::Completed { .. } | StepHappened::Failed { .. } | StepHappened::Lost { .. }) {
+        if matches!(
+            event.what,
+            StepHappened::Completed { .. } | StepHappened::Failed { .. } | StepHappened::Lost { .. } | StepHappened::Returned { .. }
+        ) {
             let closed = |what: &Pending| matches!(what, Pending::Task { path, .. } if *path == event.path);
             self.outstanding.retain(|outstanding| !closed(&outstanding.what));
             if matches!(event.what, StepHappened::Completed { .. }) {

@@ -135,6 +135,12 @@ impl Feed<'_> {
                 self.fail(path, attempt, failed);
             }
             Reported::Delivered => self.entry.delivered(path, attempt, self.now),
+            Reported::Returned => {
+                self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
+                if let Err(why) = self.step(path, StepHappened::Returned { attempt, next: self.now }) {
+                    tracing::debug!(%why, "nobody waits for what was given back");
+                }
+            }
             Reported::Undelivered { reason } => self.entry.undelivered(path, attempt, reason, self.now),
             // The attempt dies with this process, and so may the knowledge that it began: not worth a row.
             Reported::Began => self.entry.begin(path, attempt, self.now),
@@ -163,6 +169,8 @@ impl Feed<'_> {
                     let reason = "the workflow's deadline passed".to_owned();
                     self.apply_due(Event::StopRequested { cause: Cause::Deadline, reason });
                 }
+                // It would only be given back again.
+                Timer::Retry if self.core.is_closing() => {}
                 Timer::Retry | Timer::Sleep | Timer::Timeout => {
                     self.apply_due(Event::Step(StepEvent { path, what: StepHappened::TimerFired { timer } }));
                 }

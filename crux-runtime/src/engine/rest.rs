@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::entry::Input;
 use super::shard::{Message, Shard, Slot};
 use crate::id::InstanceId;
-use crate::machine::Time;
+use crate::machine::{Time, Timer};
 use crate::store::{Settled, Status};
 
 impl Shard {
@@ -98,6 +98,10 @@ impl Shard {
             match self.slots.get_mut(&id) {
                 Some(Slot::Ready(entry)) if entry.timer == Some(due) => {
                     entry.timer = None;
+                    // Attempts under way still run out of time.
+                    if self.draining && entry.due(now, &self.core).iter().all(|(_, _, timer)| *timer == Timer::Retry) {
+                        continue;
+                    }
                     self.resend(id, now);
                 }
                 None if self.away.get(&id) == Some(&due) => _ = self.away.remove(&id),

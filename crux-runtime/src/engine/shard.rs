@@ -11,7 +11,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::api::{self, Error};
 use super::entry::{Answer, Entry, Input, Reply};
@@ -227,7 +227,7 @@ impl Shard {
             Message::Timer(id, due) => self.remember_timer(id, due),
             Message::ForgetIdle { id, has_waited, reply } => self.forget_idle(id, has_waited, reply),
             Message::Hold(holds) => self.hold(holds),
-            Message::Drain => self.draining = true,
+            Message::Drain => self.drain(now),
             Message::Flush(done) => {
                 self.marks.clear(&*self.core.store);
                 let cleared = self.marks.cleared();

@@ -28,6 +28,8 @@ pub enum EntryType {
     /// As event: an attempt failed (`next`: the next one's time); in `out`: a step failed without an attempt of its own.
     StepFailed,
     TaskLost,
+    /// Given back before it began, by a process that was ending.
+    TaskReturned,
     TimerFired,
     EventReceived,
     StopRequested,
@@ -150,6 +152,7 @@ impl Entry {
                 next: self.next,
             },
             (EntryType::TaskLost, Some(attempt)) => StepHappened::Lost { attempt, next: self.next.ok_or(lacks)? },
+            (EntryType::TaskReturned, Some(attempt)) => StepHappened::Returned { attempt, next: self.next.ok_or(lacks)? },
             (EntryType::TimerFired, _) => StepHappened::TimerFired { timer: self.timer.ok_or(lacks)? },
             (EntryType::EventReceived, _) => {
                 let Some(data) = self.data else { return Err(lacks) };

@@ -164,6 +164,11 @@ impl Writer<'_> {
                 self.attempt(*attempt);
                 self.field("next", next);
             }
+            StepHappened::Returned { attempt, next } => {
+                self.step("task_returned", path);
+                self.attempt(*attempt);
+                self.field("next", next);
+            }
             StepHappened::TimerFired { timer } => {
                 self.step("timer_fired", path);
                 self.field("timer", timer);

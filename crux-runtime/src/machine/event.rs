@@ -79,6 +79,8 @@ pub enum StepHappened {
     Failed { attempt: u32, outcome: Outcome, failure: Failure, next: Option<Time> },
     /// The worker died with the attempt; it goes out again at `next` without using one up.
     Lost { attempt: u32, next: Time },
+    /// The process that was to run the attempt is ending and gave it back before it began; it goes out again at `next`, by another process.
+    Returned { attempt: u32, next: Time },
     /// A sleep, the pause between rounds, a retry's back-off or a time-out of something other than a task ended.
     TimerFired { timer: Timer },
     /// An event for which the step waits.

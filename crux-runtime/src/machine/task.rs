@@ -143,7 +143,7 @@ impl TaskState {
                 }
                 (task.contract.check_result)(result).map_err(Why::Invalid)
             }
-            StepHappened::Failed { attempt, .. } | StepHappened::Lost { attempt, .. } => {
+            StepHappened::Failed { attempt, .. } | StepHappened::Lost { attempt, .. } | StepHappened::Returned { attempt, .. } => {
                 if *attempt < self.number {
                     Err(Why::Superseded)
                 } else if *attempt > self.number || self.attempt != Attempt::Sent {
@@ -201,6 +201,8 @@ impl TaskState {
                     self.send_again(fx);
                 }
             }
+            // Not sent again here, however soon that is: whoever gave it back would only get it again.
+            StepHappened::Returned { next, .. } => self.attempt = Attempt::BackingOff { until: *next },
             StepHappened::Started { .. } => self.started_at = Some(fx.now),
             StepHappened::TimerFired { .. } => self.send_again(fx),
             StepHappened::Retry { input } => {

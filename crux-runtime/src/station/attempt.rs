@@ -120,7 +120,7 @@ pub(super) async fn run(mut place: Place, contract: &'static Contract, order: Or
                 crew.say(about.completed(&crew, Err(failed))).await;
                 break;
             }
-            Reported::Undelivered { .. } => return not_begun(&crew, &about, receipt).await,
+            Reported::Undelivered { .. } | Reported::Returned => return not_begun(&crew, &about, receipt).await,
             Reported::Delivered | Reported::Heartbeat => {}
         }
     }

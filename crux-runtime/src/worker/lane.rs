@@ -92,7 +92,7 @@ impl Load {
         match reported {
             Reported::Completed { .. } => self.completed += 1,
             Reported::Failed(_) => self.failed += 1,
-            Reported::Delivered | Reported::Undelivered { .. } | Reported::Began | Reported::Heartbeat => {}
+            Reported::Delivered | Reported::Undelivered { .. } | Reported::Returned | Reported::Began | Reported::Heartbeat => {}
         }
     }
 }

@@ -131,13 +131,13 @@ impl WorkerManager {
         self.inner.workers.iter().map(Worker::listing).collect()
     }
 
-    /// Takes nothing new, gives back what has not begun ([`Reported::Undelivered`]) and waits for what runs, `limit` at most. How many
+    /// Takes nothing new, gives back what has not begun ([`Reported::Returned`]) and waits for what runs, `limit` at most. How many
     /// attempts are left running then: whoever wants them to hurry fires their cancellation tokens.
     pub async fn drain(&self, limit: Duration) -> usize {
         for worker in &self.inner.workers {
             for job in worker.close() {
                 let (_, reply) = job.split();
-                reply.send(Reported::Undelivered { reason: "this process is shutting down".to_owned() }).await;
+                reply.send(Reported::Returned).await;
             }
         }
         let running = || self.inner.workers.iter().map(|worker| worker.load().running).sum();

@@ -88,6 +88,8 @@ pub enum Reported {
     Undelivered {
         reason: String,
     },
+    /// The process is ending, and the attempt has not begun: it is for another process.
+    Returned,
     /// The worker began to run it; from now on its `run` time-out counts.
     Began,
     /// The worker is alive and at it.

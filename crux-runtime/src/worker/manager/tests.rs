@@ -151,6 +151,7 @@ async fn ended(reports: &mut mpsc::Receiver<Report>) -> Result<String, AttemptEn
             Reported::Failed(failed) => {
                 return Err((failed.failure.name.into_owned(), failed.failure.message, failed.outcome, failed.retry));
             }
+            Reported::Returned => return Err(("returned".to_owned(), String::new(), Outcome::Failed, None)),
             Reported::Undelivered { reason } => return Err(("undelivered".to_owned(), reason, Outcome::Failed, None)),
             Reported::Delivered | Reported::Began | Reported::Heartbeat => {}
         }
@@ -330,7 +331,7 @@ async fn draining_gives_back_what_has_not_begun_and_waits_for_what_runs() {
         assert_eq!(manager.drain(Duration::from_secs(60)).await, 0);
         assert!(before.elapsed() < Duration::from_secs(30), "it ends as soon as nothing runs any more");
         let (name, reason, ..) = ended(&mut reports).await.unwrap_err();
-        assert_eq!((name.as_str(), reason.as_str()), ("undelivered", "this process is shutting down"));
+        assert_eq!((name.as_str(), reason.as_str()), ("returned", ""));
         assert_eq!(ended(&mut reports).await.unwrap(), "{}");
     }
 }

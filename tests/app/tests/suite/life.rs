@@ -158,6 +158,35 @@ async fn a_server_that_is_told_to_end_finishes_what_runs_and_refuses_what_is_new
 }
 
 #[tokio::test]
+async fn what_has_not_begun_when_a_server_is_told_to_end_begins_once_with_the_next() {
+    // Some run, some wait at the worker, some have found no room there.
+    let mut server = server("workers: { steps: { vow: { maximum: 2, queue: 2 } } }");
+    let ledger = server.folder().join("ledger");
+    let lines = || std::fs::read_to_string(&ledger).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    let client = server.client();
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(client.start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 300})).await);
+    }
+    eventually("two have begun", async || (lines().len() >= 2).then_some(())).await;
+    server.tell_to_end();
+    assert!(server.ended().success());
+    let begun = lines().iter().filter(|line| line.starts_with("begin")).count();
+    assert!(begun < 6 && lines().len() == 2 * begun, "what ran has ended, and the rest has not begun: {:?}", lines());
+    server.restart();
+    let client = server.client();
+    for id in &ids {
+        client.until(id, "completed").await;
+        let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json().to_string();
+        assert!(!history.contains("task_lost") && history.contains("task_returned"), "{history}");
+    }
+    for key in ids.iter().flat_map(|id| [format!("{id}/first"), format!("{id}/second")]) {
+        let of = |what: &str| lines().iter().filter(|line| line.starts_with(what) && line.ends_with(&key)).count();
+        assert_eq!((of("begin"), of("end")), (1, 1), "{key}: {:?}", lines());
+    }
+}
+
+#[tokio::test]
 async fn a_server_whose_work_does_not_end_ends_all_the_same() {
     let service = Service::start(|_| Reply::After(Duration::from_secs(3600), Box::new(Reply::Later))).await;
     let mut server = server(&format!("{}server: {{ shutdown: 1s }}\n", service.config(&["prepare", "finish"])));

@@ -1,6 +1,6 @@
 //! The life of an instance: forward, retry, catch, stop, undo, park and pause.
 
-use crux_runtime::machine::{Event, Outcome, Phase, Timer, Why};
+use crux_runtime::machine::{Event, Outcome, Phase, StepHappened, Timer, Why};
 
 use crate::driver::Driver;
 use crux_test_machines::pipelines::patient::Workflow as Parking;
@@ -81,11 +81,22 @@ fn a_failed_attempt_is_made_again_after_its_back_off() {
     run.fire("look/seo", Timer::Retry).unwrap();
     assert_eq!(run.effects(), [r#"dispatch look/seo #2 {"order":"7"}"#]);
     // A success counts from any attempt.
-    run.step(
-        "look/seo",
-        crux_runtime::machine::StepHappened::Completed { attempt: Some(1), result: crate::driver::raw(r#"{"title":"t"}"#) },
-    )
-    .unwrap();
+    run.step("look/seo", StepHappened::Completed { attempt: Some(1), result: crate::driver::raw(r#"{"title":"t"}"#) }).unwrap();
+}
+
+#[test]
+fn an_attempt_that_was_given_back_goes_out_again_under_its_number() {
+    let mut run = reserved(BIG);
+    let back = StepHappened::Returned { attempt: 1, next: run.now };
+    run.step("look/seo", back.clone()).unwrap();
+    assert!(run.effects().is_empty(), "whoever gave it back is ending: {:?}", run.effects());
+    assert_eq!(run.step("look/seo", back), Err(Why::NotOpen));
+    run.fire("look/seo", Timer::Retry).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch look/seo #1 {"order":"7"}"#]);
+    // Nobody waits for it any more when the instance is to end.
+    run.step("look/seo", StepHappened::Returned { attempt: 1, next: run.now }).unwrap();
+    run.cancel().unwrap();
+    assert_eq!(run.open(), ["look/score #1"]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Everything here sees Rust tokens only and opens no file: what stands in YAML meets what stands in Rust in rustc's type checker.
 
-mod object;
 mod open;
+mod value;
 mod workflow;
 
 use proc_macro::TokenStream;
@@ -34,8 +34,14 @@ pub fn join(item: TokenStream) -> TokenStream {
     open::join(item.into()).into()
 }
 
-/// Of a generated record: as serde's derives, but read from JSON objects only.
-#[proc_macro_derive(Object)]
-pub fn object(item: TokenStream) -> TokenStream {
-    object::object(item.into()).into()
+/// Of a generated record: read from and written as a JSON object. `#[json(name = "…", rules = STATIC, default = function)]` on a field.
+#[proc_macro_derive(Record, attributes(json))]
+pub fn record(item: TokenStream) -> TokenStream {
+    value::record(item.into()).unwrap_or_else(|error| error.to_compile_error()).into()
+}
+
+/// Of a generated enum of words. `#[json(name = "…")]` on a variant.
+#[proc_macro_derive(Enum, attributes(json))]
+pub fn words(item: TokenStream) -> TokenStream {
+    value::words(item.into()).unwrap_or_else(|error| error.to_compile_error()).into()
 }

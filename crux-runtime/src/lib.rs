@@ -25,6 +25,10 @@ pub mod worker;
 #[doc(hidden)]
 pub use serde;
 
+// The derives write paths that begin with the crate's name.
+#[cfg(test)]
+extern crate self as crux_runtime;
+
 pub use app::App;
 pub use cli::{Tool, main, main_with};
 pub use crux_macros::workflow;

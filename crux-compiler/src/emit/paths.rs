@@ -108,10 +108,6 @@ impl Module<'_> {
             (Some(_), []) => paths.push(quote!(::crux_runtime::machine)),
             (itself, all) => paths.push(quote!(::crux_runtime::machine::{#itself #(#all),*})),
         }
-        let serde: Vec<_> = ["Deserialize", "Serialize"].into_iter().filter(|name| used.contains(*name)).map(ident).collect();
-        if !serde.is_empty() {
-            paths.push(quote!(::crux_runtime::serde::{#(#serde),*}));
-        }
         let siblings: Vec<_> = ["events", "routes", "steps", "types"]
             .into_iter()
             .filter(|name| prefixes.contains(*name) && *name != self.0)
@@ -139,7 +135,7 @@ impl Module<'_> {
 }
 
 /// Imported from elsewhere than the machine, or never.
-const OTHERS: &[&str] = &["Arc", "BTreeMap", "Deserialize", "Serialize", "Fx"];
+const OTHERS: &[&str] = &["Arc", "BTreeMap", "Fx"];
 
 /// Whether a step type's module can be called by its name alone: not where that is the name of another module, or a type of Rust's.
 fn is_importable(step_type: &str) -> bool {

@@ -48,33 +48,30 @@ pub(super) fn record(record: &Record, doc: &TokenStream, module: Module<'_>) -> 
         let text = field.description.iter().flat_map(|text| text.lines()).map(|line| format!(" {line}"));
         let text: Vec<String> = text.collect();
         let mut attributes = Vec::new();
-        if bare(&rust.to_string()) != field.name {
+        let own = bare(&rust.to_string()).to_owned();
+        if own != field.name {
             let yaml = &field.name;
-            attributes.push(quote!(rename = #yaml));
+            attributes.push(quote!(name = #yaml));
         }
-        if field.default.is_some() || has_rules(field) {
-            let reader = format!("{}_{}", names::module(bare(&names::module(&record.name.name))), bare(&rust.to_string()));
-            helpers.push(self::reader(&ident(&reader), field, module));
-            attributes.push(quote!(deserialize_with = #reader));
-            if field.default.is_some() {
-                let default = format!("{reader}_default");
-                attributes.push(quote!(default = #default));
-            } else if field.ty.is_optional() {
-                attributes.push(quote!(default));
-            }
+        let helper = format!("{}_{own}", bare(&names::module(&record.name.name)));
+        if has_rules(field) {
+            let name = ident(&helper.to_uppercase());
+            helpers.push(rules(&name, field));
+            attributes.push(quote!(rules = #name));
         }
-        if field.ty.is_optional() {
-            attributes.push(quote!(skip_serializing_if = "Option::is_none"));
+        if let Some(value) = &field.default {
+            let name = ident(&format!("{helper}_default"));
+            helpers.push(default(&name, value, &ty, module));
+            attributes.push(quote!(default = #name));
         }
-        let serde = (!attributes.is_empty()).then(|| quote!(#[serde(#(#attributes),*)]));
-        fields.push(quote!(#(#[doc = #text])* #serde pub #rust: #ty));
+        let json = (!attributes.is_empty()).then(|| quote!(#[json(#(#attributes),*)]));
+        fields.push(quote!(#(#[doc = #text])* #json pub #rust: #ty));
     }
     let (debug, derived) =
         if record.fields.iter().any(|field| field.secret) { (Some(masked(record, &name)), None) } else { (None, Some(quote!(Debug,))) };
     quote! {
         #doc
-        #[derive(#derived Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-        #[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+        #[derive(#derived Clone, PartialEq, machine::Record)]
         pub struct #name {
             #(#fields),*
         }
@@ -89,9 +86,8 @@ fn has_rules(field: &Field) -> bool {
     field.min.is_some() || field.max.is_some() || field.pattern.is_some()
 }
 
-/// Reads a field that has a default or rules.
-fn reader(name: &Ident, field: &Field, module: Module<'_>) -> TokenStream {
-    let ty = module.ty(&field.ty);
+/// What is demanded of a field's value.
+fn rules(name: &Ident, field: &Field) -> TokenStream {
     let bound = |name: &str, value: Option<f64>| {
         value.map(super::expr::number).map(|value| {
             let name = ident(name);
@@ -103,28 +99,16 @@ fn reader(name: &Ident, field: &Field, module: Module<'_>) -> TokenStream {
         Some(pattern) => quote!(Rules::pattern(#pattern)),
         None => quote!(Rules::NONE),
     };
-    let rules = quote!(static RULES: Rules = #rules #min #max;);
-    let Some(default) = &field.default else {
-        return quote! {
-            fn #name<'de, D: Deserializer<'de>>(from: D) -> Result<#ty, D::Error> {
-                #rules
-                RULES.read(from)
-            }
-        };
-    };
-    let find = |_: &crate::ir::Value| None;
-    let mut writer = Writer::new(module, &find);
-    let value = writer.owned(default);
-    let default_name = ident(&format!("{name}_default"));
-    let read =
-        if has_rules(field) { quote!(#rules RULES.read_or(from, #default_name)) } else { quote!(machine::or_default(from, #default_name)) };
-    quote! {
-        fn #default_name() -> #ty {
-            #value
-        }
+    quote!(static #name: Rules = #rules #min #max;)
+}
 
-        fn #name<'de, D: Deserializer<'de>>(from: D) -> Result<#ty, D::Error> {
-            #read
+/// What stands for a field that is absent.
+fn default(name: &Ident, value: &crate::ir::Expr, ty: &TokenStream, module: Module<'_>) -> TokenStream {
+    let find = |_: &crate::ir::Value| None;
+    let value = Writer::new(module, &find).owned(value);
+    quote! {
+        fn #name() -> #ty {
+            #value
         }
     }
 }
@@ -148,26 +132,16 @@ fn masked(record: &Record, name: &Ident) -> TokenStream {
 
 fn words(of: &Enum, doc: &TokenStream) -> TokenStream {
     let name = ident(&type_name(&of.name.name));
-    let mut variants = Vec::with_capacity(of.words.len());
-    let mut arms = Vec::with_capacity(of.words.len());
-    for word in &of.words {
+    let variants = of.words.iter().map(|word| {
         let rust = ident(&type_name(word));
-        let rename = (rust != word.as_str()).then(|| quote!(#[serde(rename = #word)]));
-        variants.push(quote!(#rename #rust));
-        arms.push(quote!(#name::#rust => #word));
-    }
+        let json = (rust != word.as_str()).then(|| quote!(#[json(name = #word)]));
+        quote!(#json #rust)
+    });
     quote! {
         #doc
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(crate = "::crux_runtime::serde")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, machine::Enum)]
         pub enum #name {
             #(#variants),*
-        }
-
-        impl ::std::fmt::Display for #name {
-            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                f.write_str(match self { #(#arms),* })
-            }
         }
     }
 }

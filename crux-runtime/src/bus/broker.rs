@@ -236,7 +236,7 @@ impl Bus for Broker {
 /// What everybody hears who listens now.
 pub(crate) fn to_all(routing_key: &'static str, said: &impl Serialize) -> Message {
     // Texts and numbers always encode.
-    let body = crate::machine::json::encode(said).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    let body = crate::machine::json::raw(said).unwrap_or_else(|_| RawValue::NULL.to_owned());
     Message { routing_key, id: String::new(), correlation_id: String::new(), traceparent: String::new(), body }
 }
 

@@ -342,7 +342,7 @@ fn hook_body(entry: &Entry, kind: Hook) -> Box<RawValue> {
         payload: &entry.origin.payload,
     };
     // Texts and a value that was JSON before always encode.
-    crate::machine::json::encode(&body).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    crate::machine::json::raw(&body).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 impl Entry {

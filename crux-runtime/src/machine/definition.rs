@@ -3,11 +3,10 @@
 
 use std::borrow::Cow;
 
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::Failure;
 use super::path::{Indices, Path};
+use super::{Failure, Value};
 
 /// One version of one workflow.
 #[derive(Debug)]
@@ -366,7 +365,7 @@ pub struct Arrived {
 
 impl Arrived {
     /// What arrives is the input, of the type `I`.
-    pub fn input<I: DeserializeOwned>(raw: &RawValue) -> Result<Self, Refusal> {
+    pub fn input<I: Value>(raw: &RawValue) -> Result<Self, Refusal> {
         super::json::arrived::<I>(raw)?;
         Ok(Self { input: raw.to_owned(), key: None })
     }

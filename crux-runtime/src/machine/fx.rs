@@ -11,7 +11,7 @@ use super::flow::Flow;
 use super::part::Never;
 use super::path::{Indices, Path};
 use super::undo::{Undo, UndoStack};
-use super::{Definition, Failure, Time};
+use super::{Definition, Failure, Time, Value};
 
 /// What is known of an instance all its life.
 #[derive(Debug, Clone)]
@@ -117,7 +117,7 @@ impl<'a, U: Undo> Fx<'a, U> {
     }
 
     /// An `emit`: publish, and done.
-    pub fn emit<D: serde::Serialize>(
+    pub fn emit<D: Value>(
         &mut self,
         node: u16,
         event: &'static str,

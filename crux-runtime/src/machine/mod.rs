@@ -19,7 +19,6 @@ mod fx;
 mod handler;
 mod instance;
 pub mod json;
-mod object;
 mod parallel;
 mod part;
 mod path;
@@ -33,8 +32,7 @@ mod value;
 mod wait;
 mod within;
 
-pub use crux_macros::{Join, Object, Part};
-pub use serde::Deserializer;
+pub use crux_macros::{Enum, Join, Part, Record};
 pub use serde_json::value::RawValue;
 
 pub use definition::{
@@ -49,17 +47,16 @@ pub use flow::{Applied, Flow, Refused, Then, Why, done};
 pub use fx::{Env, Fx};
 pub use handler::Handler;
 pub use instance::{Instance, Phase};
-pub use object::OnlyObject;
 pub use parallel::{Branch, Join, advanced, joined};
 pub use part::{Never, Open, Part, never, never_stays};
 pub use path::{Indices, MAX_LOOPS, Path};
 pub use repeat::{Repeat, Rounds};
-pub use rules::{Pattern, Ruled, Rules, or_default};
+pub use rules::{Pattern, Ruled, Rules};
 pub use run::{Machine, Run};
 pub use task::{Attempt, AttemptFailed, FREE_RESENDS, Leaf, Raised, StepType, TaskState};
 pub use time::Time;
 pub use undo::{NoUndo, Undo};
-pub use value::{Duration, Json, NotADuration, Timestamp};
+pub use value::{Duration, Field, Json, Misfit, NotADuration, Parts, Timestamp, Value, ValueRef, deserialize, fields, word};
 pub use wait::{Sleep, Wait};
 pub use within::{Inside, Within};
 

@@ -4,9 +4,8 @@
 use std::sync::OnceLock;
 
 use regex::Regex;
-use serde::de::{Deserialize, Deserializer, Error};
 
-use super::value::Duration;
+use super::value::{Duration, Field, Misfit, Value};
 
 /// Bounds of a field: of a text its length in characters, of a list its length, of a number its value, of a duration its seconds.
 #[derive(Debug)]
@@ -106,18 +105,6 @@ impl Rules {
         Self { min: None, max: None, pattern: Some(Pattern::new(text)) }
     }
 
-    /// Reads a field's value.
-    pub fn read<'de, T: Ruled + Deserialize<'de>, D: Deserializer<'de>>(&self, from: D) -> Result<T, D::Error> {
-        let value = T::deserialize(from)?;
-        self.check(&value).map_err(D::Error::custom)?;
-        Ok(value)
-    }
-
-    /// As [`Self::read`]; null is the same as absent.
-    pub fn read_or<'de, T: Ruled + Deserialize<'de>, D: Deserializer<'de>>(&self, from: D, default: fn() -> T) -> Result<T, D::Error> {
-        self.read::<Option<T>, D>(from).map(|value| value.unwrap_or_else(default))
-    }
-
     fn check(&self, value: &impl Ruled) -> Result<(), String> {
         if let Some((size, what)) = value.size() {
             if let Some(min) = self.min.filter(|min| size < *min) {
@@ -134,9 +121,18 @@ impl Rules {
     }
 }
 
-/// Reads a field that has a default and no rules; null is the same as absent.
-pub fn or_default<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D, default: fn() -> T) -> Result<T, D::Error> {
-    Option::<T>::deserialize(from).map(|value| value.unwrap_or_else(default))
+impl Field<'_> {
+    /// With rules.
+    pub fn ruled<T: Ruled + Value>(self, rules: &Rules) -> Result<T, Misfit> {
+        let value = self.read()?;
+        rules.check(&value).map_err(|text| Misfit::new(text).within(self.name))?;
+        Ok(value)
+    }
+
+    /// With rules and a default, which is not held to them; null is the same as absent.
+    pub fn ruled_or<T: Ruled + Value>(self, rules: &Rules, default: fn() -> T) -> Result<T, Misfit> {
+        Ok(self.ruled::<Option<T>>(rules)?.unwrap_or_else(default))
+    }
 }
 
 #[cfg(test)]
@@ -144,31 +140,22 @@ mod tests {
     use super::*;
     use crate::machine::{RawValue, json};
 
-    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[derive(Debug, PartialEq, crate::machine::Record)]
     struct Input {
-        #[serde(deserialize_with = "count", default = "one")]
+        #[json(rules = COUNT, default = one)]
         count: i64,
-        #[serde(deserialize_with = "code")]
+        #[json(rules = CODE)]
         code: String,
-        #[serde(deserialize_with = "names", default)]
+        #[json(rules = NAMES)]
         names: Option<Vec<String>>,
     }
 
+    static COUNT: Rules = Rules { min: Some(1.0), max: Some(200.0), pattern: None };
+    static CODE: Rules = Rules { min: None, max: Some(4.0), pattern: Some(Pattern::new("^[A-Z]+$")) };
+    static NAMES: Rules = Rules { min: Some(1.0), max: None, pattern: None };
+
     fn one() -> i64 {
         1
-    }
-
-    fn count<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
-        Rules { min: Some(1.0), max: Some(200.0), pattern: None }.read_or(from, one)
-    }
-
-    fn code<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-        static RULES: Rules = Rules { min: None, max: Some(4.0), pattern: Some(Pattern::new("^[A-Z]+$")) };
-        RULES.read(from)
-    }
-
-    fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
-        Rules { min: Some(1.0), max: None, pattern: None }.read(from)
     }
 
     fn decode(text: &str) -> Result<Input, String> {

@@ -4,7 +4,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -15,7 +14,7 @@ use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::{Exhausted, Fx};
 use super::part::{Open, Part};
 use super::undo::Undo;
-use super::{Failure, Path, Time, json};
+use super::{Failure, Path, Time, Value, json};
 
 /// How often a task whose worker died goes out again without using up an attempt.
 pub const FREE_RESENDS: u32 = 3;
@@ -23,8 +22,8 @@ pub const FREE_RESENDS: u32 = 3;
 /// A step type in Rust: the generated marker `steps::<type>::Type`.
 pub trait StepType: 'static {
     const CONTRACT: &'static Contract;
-    type Input: Serialize + DeserializeOwned + Send + 'static;
-    type Output: Serialize + DeserializeOwned + Send + Sync + 'static;
+    type Input: Value + Send + 'static;
+    type Output: Value + Send + Sync + 'static;
     /// The errors that it `raises`, as an enum; without any, an enum that cannot be made.
     type Error: Raised;
 

@@ -3,15 +3,13 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
 use super::effect::{Effect, Note, Waiting};
 use super::event::{StepEvent, StepHappened, Timer};
 use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
-use super::{Failure, Path, Time, json};
+use super::{Failure, Path, Time, Value, json};
 
 /// A `wait` for an event of the type `E`.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ pub struct Wait<E> {
     what: PhantomData<fn() -> E>,
 }
 
-impl<E: DeserializeOwned> Wait<E> {
+impl<E: Value> Wait<E> {
     /// Subscribes. A correlation value that could not be computed is the step's failure.
     pub fn start<U: Undo>(
         node: u16,

@@ -129,12 +129,10 @@ impl<B: Part> Part for Within<B> {
 mod tests {
     use std::sync::Arc;
 
-    use serde_json::Value;
-
     use super::super::definition::{Definition, Hooks, OnExhausted};
     use super::super::effect::Effects;
     use super::super::undo::{NoUndo, UndoStack};
-    use super::super::{Env, RawValue, Wait};
+    use super::super::{Env, Json, RawValue, Wait};
     use super::*;
 
     static DEFINITION: Definition = Definition {
@@ -179,12 +177,12 @@ mod tests {
         let passed = |node| StepEvent { path: Path::new(node), what: StepHappened::TimerFired { timer: Timer::Timeout } };
         for timeout_ms in [Some(5), None] {
             let failed = within(|fx| {
-                let Flow::Stay(wait) = Wait::<Value>::start(0, "reviewed", Ok(None), timeout_ms, fx) else { panic!("it waits") };
+                let Flow::Stay(wait) = Wait::<Json>::start(0, "reviewed", Ok(None), timeout_ms, fx) else { panic!("it waits") };
                 wait.apply(&passed(0), fx)
             });
             assert!(matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT), "{failed:?}");
             let failed = within(|fx| {
-                let Flow::Stay(group) = Within::start(1, timeout_ms, fx, |fx| Wait::<Value>::start(2, "reviewed", Ok(None), None, fx))
+                let Flow::Stay(group) = Within::start(1, timeout_ms, fx, |fx| Wait::<Json>::start(2, "reviewed", Ok(None), None, fx))
                 else {
                     panic!("it waits inside")
                 };

@@ -171,7 +171,7 @@ impl About {
             correlation_id: self.correlation_id.clone(),
             traceparent: self.traceparent.clone(),
             // Texts, numbers and a value that was JSON before always encode.
-            body: crate::machine::json::encode(body).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            body: crate::machine::json::raw(body).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         }
     }
 }

@@ -8,7 +8,6 @@ use crux_runtime::machine::{
     self, Applied, Branch, Caught, Contract, Definition, Each, EffectKind, Env, Failure, Flow, Handler, Hooks, Inside, Join, Kind, Leaf,
     Node, OnExhausted, Open, Part, Policy, Refused, Runs, StepEvent, StepType, Task, Then, Time, Why, Within, advanced, joined, json,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub mod steps {
@@ -19,9 +18,9 @@ pub mod steps {
             pub mod $name {
                 use super::*;
 
-                #[derive(Debug, Clone, Serialize, Deserialize)]
+                #[derive(Debug, Clone, machine::Record)]
                 pub struct Input { $(pub $in: $in_type),* }
-                #[derive(Debug, Clone, Serialize, Deserialize)]
+                #[derive(Debug, Clone, machine::Record)]
                 pub struct Output { $(pub $out: $out_type),* }
                 #[derive(Debug)]
                 #[allow(dead_code, reason = "not every step has a struct here")]
@@ -56,7 +55,7 @@ pub mod steps {
     }
 
     step!(reserve, Once, { order: String }, { lines: Vec<String> });
-    step!(release, Idempotent, { order: String, lines: usize }, {});
+    step!(release, Idempotent, { order: String, lines: i64 }, {});
     step!(seo, Idempotent, { order: String }, { title: String });
     step!(score, Idempotent, { order: String }, { value: f64 });
     step!(apologise, Idempotent, { why: String }, { ticket: i64 });
@@ -64,13 +63,13 @@ pub mod steps {
     step!(close, Idempotent, { codes: Vec<String>, score: Option<f64>, ticket: Option<i64> }, { at: String });
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, machine::Record)]
 pub struct Input {
     pub order: String,
     pub big: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
     pub codes: Vec<String>,
     pub closed: Option<String>,
@@ -97,7 +96,7 @@ impl machine::Undo for Undo {
 }
 
 fn undo_reserve(input: &Input, reserve: Option<&steps::reserve::Output>) -> steps::release::Input {
-    steps::release::Input { order: input.order.clone(), lines: reserve.map_or(0, |reserve| reserve.lines.len()) }
+    steps::release::Input { order: input.order.clone(), lines: reserve.map_or(0, |reserve| reserve.lines.len() as i64) }
 }
 
 pub struct Order;

@@ -11,12 +11,11 @@ use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{
     Applied, Caught, Contract, Definition, EffectKind, Failure, Flow, Fx, Hooks, Instance, Kind, Leaf, Machine, NoUndo, Node, OnExhausted,
-    Open, Part, Policy, Raised, Run, Runs, StepEvent, StepType, Task, Then, json,
+    Open, Part, Policy, Raised, Record, Run, Runs, StepEvent, StepType, Task, Then, json,
 };
 use crux_runtime::store::memory::{Memory, NoFaults};
 use crux_runtime::store::{Status, Store};
 use crux_runtime::worker::WorkerManager;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// The time-out of an attempt.
@@ -25,10 +24,10 @@ pub const RUN: Duration = Duration::from_millis(400);
 /// How many calls the service gets at a time.
 pub const AT_ONCE: usize = 4;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Record)]
 pub struct Nothing {}
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Record)]
 pub struct Text {
     text: String,
 }

@@ -42,31 +42,26 @@ use ::crux_runtime::machine::{
     Kind, Leaf, Machine, Node, OnExhausted, Part, Policy, RawValue, Refused, StepEvent,
     Then, Time, Timestamp, Trigger, Wait, Why, Within,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{
     cancel_order, finalize_order, score, send_notification, seo_generation,
 };
 use super::{events, routes, types};
 
 /// `pipelines/booking.yaml:7`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Input {
-    #[serde(rename = "orderId")]
+    #[json(name = "orderId")]
     pub order_id: String,
-    #[serde(rename = "customerId")]
+    #[json(name = "customerId")]
     pub customer_id: String,
-    #[serde(rename = "bookingTime")]
+    #[json(name = "bookingTime")]
     pub booking_time: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<types::Channel>,
 }
 
 /// `pipelines/booking.yaml:81`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub finalized_at: Option<Timestamp>,
     pub keywords: Vec<String>,
 }

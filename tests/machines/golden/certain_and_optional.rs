@@ -52,29 +52,24 @@ use ::crux_runtime::machine::{
     Kind, Leaf, Machine, NoUndo, Node, OnExhausted, Part, Refused, Repeat, Rounds,
     StepEvent, Then, Timestamp, Trigger, Wait, Why, Within,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{ask_again, box_up, drive, fly, measure, remind, stick, tag, weigh_it};
 use super::events;
 
 /// `pipelines/certain_and_optional.yaml:6`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Input {
-    #[serde(rename = "orderId")]
+    #[json(name = "orderId")]
     pub order_id: String,
     pub names: Vec<String>,
     pub fast: bool,
 }
 
 /// `pipelines/certain_and_optional.yaml:60`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
     pub photos: Vec<String>,
     pub hours: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cents: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reminded: Option<Timestamp>,
 }
 

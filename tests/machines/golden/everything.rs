@@ -63,34 +63,30 @@
 use ::std::collections::BTreeMap;
 use ::std::sync::Arc;
 use ::crux_runtime::machine::{
-    self, Applied, Arrived, Branch, Definition, Deserializer, Duration, Each, Env,
-    Failure, Flow, Hooks, Inside, Join, Json, Kind, Leaf, Machine, Never, Node,
-    OnExhausted, Part, Policy, RawValue, Refusal, Refused, Repeat, Rounds, Rules, Sleep,
-    StepEvent, Then, Time, Timestamp, Trigger, Wait, Why, Within,
+    self, Applied, Arrived, Branch, Definition, Duration, Each, Env, Failure, Flow,
+    Hooks, Inside, Join, Json, Kind, Leaf, Machine, Never, Node, OnExhausted, Part,
+    Policy, RawValue, Refusal, Refused, Repeat, Rounds, Rules, Sleep, StepEvent, Then,
+    Time, Timestamp, Trigger, Wait, Why, Within,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{ask, charge, label, pack, refund, weigh};
 use super::{events, routes, types};
 
 /// `pipelines/everything.yaml:7`
-#[derive(Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Clone, PartialEq, machine::Record)]
 pub struct Input {
     /// The shop's number.
-    #[serde(rename = "orderId", deserialize_with = "input_order_id")]
+    #[json(name = "orderId", rules = INPUT_ORDER_ID)]
     pub order_id: String,
     pub lines: Vec<types::Line>,
     pub channel: InputChannel,
     pub tags: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     pub total: f64,
     pub due: Timestamp,
     pub patience: Duration,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<Json>,
     pub card: String,
-    #[serde(deserialize_with = "input_urgent", default = "input_urgent_default")]
+    #[json(default = input_urgent_default)]
     pub urgent: bool,
     pub address: InputAddress,
 }
@@ -114,68 +110,34 @@ impl ::std::fmt::Debug for Input {
     }
 }
 
-fn input_order_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    static RULES: Rules = Rules::pattern("^[A-Z0-9-]+$").min(1.0).max(64.0);
-    RULES.read(from)
-}
+static INPUT_ORDER_ID: Rules = Rules::pattern("^[A-Z0-9-]+$").min(1.0).max(64.0);
 
 fn input_urgent_default() -> bool {
     false
 }
 
-fn input_urgent<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
-    machine::or_default(from, input_urgent_default)
-}
-
 /// `pipelines/everything.yaml:18`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct InputAddress {
     pub street: String,
     pub city: String,
 }
 
 /// `pipelines/everything.yaml:9`
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize
-)]
-#[serde(crate = "::crux_runtime::serde")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, machine::Enum)]
 pub enum InputChannel {
-    #[serde(rename = "email")]
+    #[json(name = "email")]
     Email,
-    #[serde(rename = "sms")]
+    #[json(name = "sms")]
     Sms,
-    #[serde(rename = "push")]
+    #[json(name = "push")]
     Push,
 }
 
-impl ::std::fmt::Display for InputChannel {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        f.write_str(
-            match self {
-                InputChannel::Email => "email",
-                InputChannel::Sms => "sms",
-                InputChannel::Push => "push",
-            },
-        )
-    }
-}
-
 /// `pipelines/everything.yaml:167`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
     pub parcels: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
 }
 

@@ -29,34 +29,26 @@ use ::crux_runtime::machine::{
     self, Applied, Definition, Duration, Failure, Flow, Hooks, Json, Leaf, Machine,
     NoUndo, Node, OnExhausted, Part, StepEvent, Then, Timestamp, Trigger,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{lists, numbers, texts, times, truths};
 use super::types;
 
 /// `pipelines/expressions.yaml:12`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Input {
     pub text: String,
     pub other: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub maybe: Option<String>,
     pub count: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub few: Option<i64>,
     pub price: f64,
     pub paid: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sure: Option<bool>,
     pub due: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub later: Option<Timestamp>,
     pub span: Duration,
     pub colour: types::Colour,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shade: Option<types::Colour>,
     pub raw: Json,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rest: Option<Json>,
     pub words: Vec<String>,
     pub sizes: Vec<i64>,
@@ -67,17 +59,14 @@ pub struct Input {
     pub map: BTreeMap<String, i64>,
     pub lines: Vec<types::Item>,
     pub line: types::Item,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub spare: Option<types::Item>,
 }
 
 /// `pipelines/expressions.yaml:265`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
     pub price: f64,
     pub colour: types::Colour,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub maybe: Option<String>,
 }
 

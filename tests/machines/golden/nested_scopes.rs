@@ -60,13 +60,11 @@ use ::crux_runtime::machine::{
     Hooks, Inside, Join, Kind, Leaf, Machine, Never, Node, OnExhausted, Part, RawValue,
     Refused, Repeat, Rounds, Sleep, StepEvent, Then, Time, Trigger, Wait, Why, Within,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{count, greet, prepare, prepare_again, publish, take_letter_back};
 use super::{events, routes, types};
 
 /// `pipelines/nested_scopes.yaml:7`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Input {
     pub id: String,
     pub groups: Vec<types::Group>,
@@ -74,11 +72,9 @@ pub struct Input {
 }
 
 /// `pipelines/nested_scopes.yaml:84`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
     pub urls: Vec<Option<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
 

@@ -37,17 +37,15 @@
 use ::std::collections::BTreeMap;
 use ::std::sync::Arc;
 use ::crux_runtime::machine::{
-    self, Applied, Definition, Deserializer, Duration, Each, Env, Failure, Flow, Hooks,
-    Json, Kind, Leaf, Machine, Never, Node, OnExhausted, Part, RawValue, Repeat, Rounds,
-    Rules, StepEvent, Then, Time, Timestamp, Trigger, Wait, Within,
+    self, Applied, Definition, Duration, Each, Env, Failure, Flow, Hooks, Json, Kind,
+    Leaf, Machine, Never, Node, OnExhausted, Part, RawValue, Repeat, Rounds, Rules,
+    StepEvent, Then, Time, Timestamp, Trigger, Wait, Within,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{r#fn, r#match, unfn};
 use super::{events, routes, types};
 
 /// `pipelines/odd_names.yaml:12`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Input {
     pub id: String,
     pub option: types::OptionType,
@@ -58,44 +56,34 @@ pub struct Input {
     pub map: BTreeMap<String, types::Money>,
     pub raw: Json,
     pub at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub len: Option<Duration>,
-    #[serde(deserialize_with = "input_count", default = "input_count_default")]
+    #[json(rules = INPUT_COUNT, default = input_count_default)]
     pub count: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub maybe: Option<types::VecType>,
 }
+
+static INPUT_COUNT: Rules = Rules::NONE.min(1.0).max(9.0);
 
 fn input_count_default() -> i64 {
     3
 }
 
-fn input_count<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
-    static RULES: Rules = Rules::NONE.min(1.0).max(9.0);
-    RULES.read_or(from, input_count_default)
-}
-
 /// `pipelines/odd_names.yaml:76`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
     pub all: Vec<Option<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
     pub nested: OutputNested,
     pub lists: Vec<Vec<f64>>,
     pub raw: Json,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub choice: Option<types::VecType>,
 }
 
 /// `pipelines/odd_names.yaml:79`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct OutputNested {
     pub money: types::Money,
     pub list: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub vec: Option<String>,
 }
 

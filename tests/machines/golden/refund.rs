@@ -55,67 +55,45 @@
 
 use ::std::sync::Arc;
 use ::crux_runtime::machine::{
-    self, Applied, Arrived, Branch, Definition, Deserializer, Duration, Env, Failure,
-    Flow, Hooks, Inside, Join, Kind, Leaf, Machine, Never, Node, OnExhausted, Part,
-    Policy, RawValue, Refusal, Refused, Rules, Sleep, StepEvent, Then, Time, Trigger,
-    Wait, Why, Within,
+    self, Applied, Arrived, Branch, Definition, Duration, Env, Failure, Flow, Hooks,
+    Inside, Join, Kind, Leaf, Machine, Never, Node, OnExhausted, Part, Policy, RawValue,
+    Refusal, Refused, Rules, Sleep, StepEvent, Then, Time, Trigger, Wait, Why, Within,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{
     issue_credit_note, pay_back, restock, take_from_shelf, void_credit_note,
 };
 use super::{events, routes, types};
 
 /// `pipelines/refund.yaml:7`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Input {
-    #[serde(rename = "orderId", deserialize_with = "input_order_id")]
+    #[json(name = "orderId", rules = INPUT_ORDER_ID)]
     pub order_id: String,
-    #[serde(rename = "customerId", deserialize_with = "input_customer_id")]
+    #[json(name = "customerId", rules = INPUT_CUSTOMER_ID)]
     pub customer_id: String,
-    #[serde(rename = "amountCents", deserialize_with = "input_amount_cents")]
+    #[json(name = "amountCents", rules = INPUT_AMOUNT_CENTS)]
     pub amount_cents: i64,
     pub reason: types::RefundReason,
     /// How long the refund can still be cancelled.
-    #[serde(
-        rename = "coolingOff",
-        deserialize_with = "input_cooling_off",
-        default = "input_cooling_off_default"
-    )]
+    #[json(name = "coolingOff", default = input_cooling_off_default)]
     pub cooling_off: Duration,
 }
 
-fn input_order_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    static RULES: Rules = Rules::NONE.min(1.0).max(64.0);
-    RULES.read(from)
-}
+static INPUT_ORDER_ID: Rules = Rules::NONE.min(1.0).max(64.0);
 
-fn input_customer_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    static RULES: Rules = Rules::NONE.min(1.0).max(64.0);
-    RULES.read(from)
-}
+static INPUT_CUSTOMER_ID: Rules = Rules::NONE.min(1.0).max(64.0);
 
-fn input_amount_cents<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
-    static RULES: Rules = Rules::NONE.min(1.0).max(100000000.0);
-    RULES.read(from)
-}
+static INPUT_AMOUNT_CENTS: Rules = Rules::NONE.min(1.0).max(100000000.0);
 
 fn input_cooling_off_default() -> Duration {
     Duration::from_ms(3_600_000)
 }
 
-fn input_cooling_off<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    machine::or_default(from, input_cooling_off_default)
-}
-
 /// `pipelines/refund.yaml:122`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
     pub payment_id: String,
     pub credit_note: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shelf: Option<String>,
 }
 

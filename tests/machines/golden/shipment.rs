@@ -43,24 +43,20 @@ use ::crux_runtime::machine::{
     Join, Kind, Leaf, Machine, Node, OnExhausted, Part, Policy, RawValue, Refused,
     StepEvent, Then, Time, Trigger, Why, Within,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{apologise, close, release, reserve, risk, stick_label, titles};
 use super::routes;
 
 /// `pipelines/shipment.yaml:5`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Input {
     pub order: String,
     pub big: bool,
 }
 
 /// `pipelines/shipment.yaml:83`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record)]
 pub struct Output {
     pub codes: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
 }
 

@@ -11,8 +11,6 @@ mod stop;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::definition::Definition;
 use super::effect::{Effect, Effects, Ended, Hook, Note};
 use super::event::{Cause, Event, Started, StepEvent, StepHappened, Timer};
@@ -22,15 +20,15 @@ use super::instance::{Instance, Phase};
 use super::part::{Open, Part};
 use super::task::{Attempt, AttemptFailed, TaskState};
 use super::undo::{Undo, UndoStack};
-use super::{Failure, Path, Time, json};
+use super::{Failure, Path, Time, Value, json};
 
 /// A workflow's generated machine.
 pub trait Machine: Send + 'static {
     const DEFINITION: &'static Definition;
-    type Input: serde::de::DeserializeOwned;
+    type Input: Value;
     /// The root scope.
     type State: Part + Send + 'static;
-    type Output: Serialize;
+    type Output: Value;
     type Undo: Undo;
 
     fn start(input: Self::Input, fx: &mut Fx<'_, Self::Undo>) -> Flow<Self::State, Self::Output>;

@@ -1,17 +1,10 @@
-//! Values of the pipeline language that Rust has no type for: durations with their text, and opaque JSON. Timestamps are jiff's; texts,
-//! integers, numbers, lists and maps are Rust's own.
+//! Durations, with their text.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
-use serde_json::value::RawValue;
-
-use super::{Failure, json};
-
-pub use jiff::Timestamp;
 
 /// A span of time in milliseconds; may be negative. Its text and its JSON are `1h30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -103,54 +96,6 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
-/// Opaque JSON, kept as it came. Never `null`: that is an absent value.
-#[derive(Debug, Clone)]
-pub struct Json(Arc<RawValue>);
-
-impl Json {
-    /// Any value as JSON.
-    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
-        json::encode_shared(value).map(Self)
-    }
-
-    pub fn raw(&self) -> &RawValue {
-        &self.0
-    }
-
-    /// Whether it is an object with that key, whose value is not `null`.
-    pub fn has(&self, key: &str) -> bool {
-        self.value().get(key).is_some_and(|value| !value.is_null())
-    }
-
-    /// Parsed. It is JSON by construction; should the parser see it otherwise, it is `null`.
-    pub fn value(&self) -> serde_json::Value {
-        serde_json::from_str(self.0.get()).unwrap_or_default()
-    }
-}
-
-/// By what it says, not by how it is written.
-impl PartialEq for Json {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get() || self.value() == other.value()
-    }
-}
-
-impl Serialize for Json {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = Box::<RawValue>::deserialize(deserializer)?;
-        if raw.get() == "null" {
-            return Err(D::Error::custom("must not be null"));
-        }
-        Ok(Self(Arc::from(raw)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,23 +111,5 @@ mod tests {
             assert_eq!(wrong.parse::<Duration>(), Err(NotADuration), "{wrong}");
         }
         assert_eq!(Duration::from_ms(i64::MIN).to_string(), "-106751991167d7h12m55s808ms");
-    }
-
-    #[test]
-    fn json_is_kept_as_it_came_and_compared_by_what_it_says() {
-        #[derive(serde::Serialize, serde::Deserialize)]
-        struct Holder {
-            raw: Json,
-            #[serde(default, skip_serializing_if = "Option::is_none")]
-            maybe: Option<Json>,
-        }
-        let text = r#"{"raw":{"b":1.50, "a":[1]},"maybe":null}"#;
-        let holder: Holder = serde_json::from_str(text).unwrap();
-        assert!(holder.maybe.is_none());
-        assert!(holder.raw.has("a") && !holder.raw.has("c"));
-        assert!(holder.raw == Json::of(&serde_json::json!({"a": [1], "b": 1.5})).unwrap());
-        assert_eq!(serde_json::to_string(&holder).unwrap(), r#"{"raw":{"b":1.50, "a":[1]}}"#);
-        let raw = RawValue::from_string(r#"{"raw":null}"#.into()).unwrap();
-        assert_eq!(json::decode::<Holder>(&raw).err().as_deref(), Some("raw: must not be null"));
     }
 }

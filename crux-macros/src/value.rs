@@ -1,0 +1,137 @@
+//! The derives of generated records and enums: how they are read from JSON and shown, and serde's traits by way of that. Generated code is
+//! compiled a thousand times over, so that there is little of it, and none that is generic but what nobody may ever call.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+use syn::{Data, DeriveInput, Error, Fields, LitStr, Path, Result};
+
+/// Of a struct with named fields. `#[json(name = "…", rules = STATIC, default = function)]` on a field: what it is called in JSON, what is
+/// demanded of it, and what stands for it where it is absent.
+pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
+    let input: DeriveInput = syn::parse2(item)?;
+    let Data::Struct(data) = input.data else { return Err(Error::new_spanned(&input.ident, "a record is a struct")) };
+    let Fields::Named(fields) = data.fields else { return Err(Error::new_spanned(&input.ident, "a record has named fields")) };
+    let (mut names, mut idents, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+    for field in fields.named {
+        let Some(ident) = field.ident else { continue };
+        let said = Said::of(&ident, &field.attrs)?;
+        readers.push(match (said.rules, said.default) {
+            (None, None) => quote!(#ident.read()?),
+            (None, Some(default)) => quote!(#ident.read_or(#default)?),
+            (Some(rules), None) => quote!(#ident.ruled(&#rules)?),
+            (Some(rules), Some(default)) => quote!(#ident.ruled_or(&#rules, #default)?),
+        });
+        names.push(said.name);
+        idents.push(ident);
+    }
+    let name = input.ident;
+    let serde = serde(&name);
+    Ok(quote! {
+        impl ::crux_runtime::machine::Value for #name {
+            fn read(json: &::crux_runtime::machine::RawValue) -> ::std::result::Result<Self, ::crux_runtime::machine::Misfit> {
+                let [#(#idents),*] = ::crux_runtime::machine::fields(json, [#(#names),*])?;
+                ::std::result::Result::Ok(Self { #(#idents: #readers),* })
+            }
+
+            fn show(&self) -> ::crux_runtime::machine::ValueRef<'_> {
+                ::crux_runtime::machine::ValueRef::Record(self)
+            }
+        }
+
+        impl ::crux_runtime::machine::Parts for #name {
+            fn each(&self, visit: &mut dyn FnMut(&str, ::crux_runtime::machine::ValueRef<'_>)) {
+                #(visit(#names, ::crux_runtime::machine::Value::show(&self.#idents));)*
+            }
+        }
+
+        #serde
+    })
+}
+
+/// Of an enum of words. `#[json(name = "…")]` on a variant: the word, if it is not called so.
+pub(crate) fn words(item: TokenStream) -> Result<TokenStream> {
+    let input: DeriveInput = syn::parse2(item)?;
+    let Data::Enum(data) = input.data else { return Err(Error::new_spanned(&input.ident, "not an enum")) };
+    let (mut words, mut variants) = (Vec::new(), Vec::new());
+    for variant in data.variants {
+        words.push(Said::of(&variant.ident, &variant.attrs)?.name);
+        variants.push(variant.ident);
+    }
+    let name = input.ident;
+    let serde = serde(&name);
+    Ok(quote! {
+        impl #name {
+            /// As it is called in YAML and JSON.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    #(Self::#variants => #words),*
+                }
+            }
+        }
+
+        impl ::std::fmt::Display for #name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+
+        impl ::crux_runtime::machine::Value for #name {
+            fn read(json: &::crux_runtime::machine::RawValue) -> ::std::result::Result<Self, ::crux_runtime::machine::Misfit> {
+                const ALL: &[#name] = &[#(#name::#variants),*];
+                ::crux_runtime::machine::word(json, &[#(#words),*]).map(|at| ALL[at])
+            }
+
+            fn show(&self) -> ::crux_runtime::machine::ValueRef<'_> {
+                ::crux_runtime::machine::ValueRef::Text(self.word())
+            }
+        }
+
+        #serde
+    })
+}
+
+/// For code of users who hand these values to others. Nothing in Crux calls it.
+fn serde(name: &Ident) -> TokenStream {
+    quote! {
+        impl ::crux_runtime::serde::Serialize for #name {
+            fn serialize<S: ::crux_runtime::serde::Serializer>(&self, to: S) -> ::std::result::Result<S::Ok, S::Error> {
+                ::crux_runtime::serde::Serialize::serialize(&::crux_runtime::machine::Value::show(self), to)
+            }
+        }
+
+        impl<'de> ::crux_runtime::serde::Deserialize<'de> for #name {
+            fn deserialize<D: ::crux_runtime::serde::Deserializer<'de>>(from: D) -> ::std::result::Result<Self, D::Error> {
+                ::crux_runtime::machine::deserialize(from)
+            }
+        }
+    }
+}
+
+/// What `#[json(…)]` says of a field or variant.
+struct Said {
+    name: String,
+    rules: Option<Path>,
+    default: Option<Path>,
+}
+
+impl Said {
+    fn of(ident: &Ident, attributes: &[syn::Attribute]) -> Result<Self> {
+        let text = ident.to_string();
+        let mut said = Self { name: text.trim_start_matches("r#").to_owned(), rules: None, default: None };
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("json")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("name") {
+                    said.name = meta.value()?.parse::<LitStr>()?.value();
+                } else if meta.path.is_ident("rules") {
+                    said.rules = Some(meta.value()?.parse()?);
+                } else if meta.path.is_ident("default") {
+                    said.default = Some(meta.value()?.parse()?);
+                } else {
+                    return Err(meta.error("expected `name`, `rules` or `default`"));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(said)
+    }
+}

@@ -1,0 +1,77 @@
+//! Opaque JSON, which no step of the language looks into but by name.
+
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::machine::Failure;
+use crate::machine::json;
+
+/// Opaque JSON, kept as it came. Never `null`: that is an absent value.
+#[derive(Debug, Clone)]
+pub struct Json(Arc<RawValue>);
+
+impl Json {
+    /// Any value as JSON.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
+        json::raw(value).map(|raw| Self(Arc::from(raw)))
+    }
+
+    /// `None`: it is `null`.
+    pub(super) fn keep(raw: Box<RawValue>) -> Option<Self> {
+        (raw.get() != "null").then(|| Self(Arc::from(raw)))
+    }
+
+    pub fn raw(&self) -> &RawValue {
+        &self.0
+    }
+
+    /// Whether it is an object with that key, whose value is not `null`.
+    pub fn has(&self, key: &str) -> bool {
+        self.value().get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Parsed. It is JSON by construction; should the parser see it otherwise, it is `null`.
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_str(self.0.get()).unwrap_or_default()
+    }
+}
+
+/// By what it says, not by how it is written.
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get() || self.value() == other.value()
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::keep(Box::deserialize(deserializer)?).ok_or_else(|| D::Error::custom("must not be null"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_kept_as_it_came_and_compared_by_what_it_says() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let text = r#"[{"b":1.50, "a":[1]},"x"]"#;
+        let list: Vec<Json> = json::decode(&raw(text)).unwrap();
+        assert!(list[0].has("a") && !list[0].has("c"));
+        assert!(list[0] == Json::of(&serde_json::json!({"a": [1], "b": 1.5})).unwrap());
+        assert_eq!(json::encode(&list).unwrap().get(), text);
+        assert_eq!(serde_json::to_string(&list).unwrap(), text);
+        assert_eq!(json::decode::<Vec<Json>>(&raw("[1, null]")).unwrap_err(), "[1]: must not be null");
+        assert_eq!(json::decode::<Option<Json>>(&raw("null")), Ok(None));
+    }
+}

@@ -81,7 +81,6 @@ fn items(contract: &Contract, program: &Program, module: Module<'_>) -> TokenStr
         #errors
 
         #[doc = #type_doc]
-        #[derive(Debug)]
         pub enum Type {}
 
         impl StepType for Type {
@@ -111,14 +110,7 @@ fn errors(contract: &Contract) -> TokenStream {
     if contract.raises.is_empty() {
         return quote! {
             /// It raises no errors of its own.
-            #[derive(Debug, Clone)]
-            pub enum Error {}
-
-            impl machine::Raised for Error {
-                fn into_failure(self) -> Failure {
-                    match self {}
-                }
-            }
+            pub type Error = ::std::convert::Infallible;
         };
     }
     let names: Vec<_> = contract.raises.iter().map(|name| ident(&type_name(name))).collect();

@@ -1,43 +1,21 @@
-//! One step being worked on: its attempts, time-outs and retries. [`TaskState`] does the work and knows no types; [`Leaf`] adds the
-//! contract's.
+//! One step being worked on: its attempts, time-outs and retries. It knows no types; a [`Leaf`](super::Leaf) adds its contract's.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::definition::{Contract, EffectKind, Task};
+use super::definition::{EffectKind, Task};
 use super::effect::{Effect, Note};
 use super::event::{Outcome, StepEvent, StepHappened, Timer};
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::Why;
 use super::fx::{Exhausted, Fx};
 use super::part::{Open, Part};
 use super::undo::Undo;
-use super::{Failure, Path, Time, Value, json};
+use super::{Failure, Path, Time};
 
 /// How often a task whose worker died goes out again without using up an attempt.
 pub const FREE_RESENDS: u32 = 3;
-
-/// A step type in Rust: the generated marker `steps::<type>::Type`.
-pub trait StepType: 'static {
-    const CONTRACT: &'static Contract;
-    type Input: Value + Send + 'static;
-    type Output: Value + Send + Sync + 'static;
-    /// The errors that it `raises`, as an enum; without any, an enum that cannot be made.
-    type Error: Raised;
-
-    /// The result as it was reported. Step types without a result take whatever comes.
-    fn decode_result(result: &RawValue) -> Result<Self::Output, String> {
-        json::decode(result)
-    }
-}
-
-/// The generated enum of the errors that a step type raises.
-pub trait Raised: Send + 'static {
-    /// By the name that `catch` and `retry` know, with the text that the step gave.
-    fn into_failure(self) -> Failure;
-}
 
 /// Where a task's current attempt stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -331,80 +309,5 @@ pub struct AttemptFailed {
 impl Part for TaskState {
     fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
         visit(Open::Task(self));
-    }
-}
-
-/// A task of a known contract.
-#[derive(Debug)]
-pub struct Leaf<C: StepType> {
-    task: Box<TaskState>,
-    contract: PhantomData<fn() -> C>,
-}
-
-impl<C: StepType> Leaf<C> {
-    /// Dispatches the first attempt. An input that could not be computed is the step's failure: caught, or kept for a person.
-    pub fn start<U: Undo>(node: u16, input: Result<C::Input, Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, Arc<C::Output>> {
-        Self::enter(node, input.and_then(|input| Ok((json::encode_shared(&input)?, None))), fx)
-    }
-
-    /// As [`Self::start`], with an idempotency key of the step's own.
-    pub fn start_keyed<U: Undo>(
-        node: u16,
-        input: Result<C::Input, Failure>,
-        key: Result<String, Failure>,
-        fx: &mut Fx<'_, U>,
-    ) -> Flow<Self, Arc<C::Output>> {
-        Self::enter(node, input.and_then(|input| Ok((json::encode_shared(&input)?, Some(Arc::from(key?))))), fx)
-    }
-
-    fn enter<U: Undo>(
-        node: u16,
-        input: Result<(Arc<RawValue>, Option<Arc<str>>), Failure>,
-        fx: &mut Fx<'_, U>,
-    ) -> Flow<Self, Arc<C::Output>> {
-        let path = fx.path(node);
-        let task = match input {
-            Ok((input, key)) => TaskState::start(path, input, key, fx),
-            Err(failure) if fx.definition.node(node).is_some_and(|node| node.caught.takes(&failure.name)) => {
-                fx.out.notes.push(Note::StepFailed { path, failure: failure.clone() });
-                return Flow::Failed(failure);
-            }
-            Err(failure) => TaskState::stillborn(path, failure, fx),
-        };
-        Flow::Stay(Self { task: Box::new(task), contract: PhantomData })
-    }
-
-    /// Offers an event; done with the step's result.
-    pub fn apply<U: Undo>(mut self, event: &StepEvent, fx: &mut Fx<'_, U>) -> Applied<Self, Arc<C::Output>> {
-        if event.path != self.task.path {
-            return Err(Refused(self, Why::NotOpen));
-        }
-        let Some(task) = fx.definition.task(event.path.node) else { return Err(Refused(self, Why::NotOpen)) };
-        // A success is decoded once, here: asking `accepts` first would decode it twice.
-        if let StepHappened::Completed { attempt, result } = &event.what {
-            if attempt.is_some_and(|attempt| attempt > self.task.number || attempt == 0) {
-                return Err(Refused(self, Why::NotOpen));
-            }
-            return match C::decode_result(result) {
-                Ok(output) => {
-                    fx.undo.completed(&self.task.path, result);
-                    Ok(Flow::Done(Arc::new(output)))
-                }
-                Err(text) => Err(Refused(self, Why::Invalid(text))),
-            };
-        }
-        if let Err(why) = self.task.accepts(&event.what, task) {
-            return Err(Refused(self, why));
-        }
-        Ok(match self.task.apply(&event.what, fx) {
-            TaskFlow::Failed(failure) => Flow::Failed(failure),
-            TaskFlow::Open | TaskFlow::Completed => Flow::Stay(self),
-        })
-    }
-}
-
-impl<C: StepType> Part for Leaf<C> {
-    fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
-        self.task.open(visit);
     }
 }

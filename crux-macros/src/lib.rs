@@ -45,3 +45,9 @@ pub fn record(item: TokenStream) -> TokenStream {
 pub fn words(item: TokenStream) -> TokenStream {
     value::words(item.into()).unwrap_or_else(|error| error.to_compile_error()).into()
 }
+
+/// Of generated records and enums that step structs see: serde's `Serialize` and `Deserialize`. Nothing in Crux needs them.
+#[proc_macro_derive(Serde)]
+pub fn serde(item: TokenStream) -> TokenStream {
+    value::serde(item.into()).unwrap_or_else(|error| error.to_compile_error()).into()
+}

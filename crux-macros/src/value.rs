@@ -1,5 +1,5 @@
-//! The derives of generated records and enums: how they are read from JSON and shown, and serde's traits by way of that. Generated code is
-//! compiled a thousand times over, so that there is little of it, and none that is generic but what nobody may ever call.
+//! The derives of generated records and enums: how they are read from JSON and shown, and serde's traits by way of that. A program has
+//! thousands of them, so that what is made for each is little, and generic over nothing but for serde.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
@@ -25,26 +25,17 @@ pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
         idents.push(ident);
     }
     let name = input.ident;
-    let serde = serde(&name);
     Ok(quote! {
-        impl ::crux_runtime::machine::Value for #name {
-            fn read(json: &::crux_runtime::machine::RawValue) -> ::std::result::Result<Self, ::crux_runtime::machine::Misfit> {
+        impl ::crux_runtime::machine::Record for #name {
+            fn of(json: &::crux_runtime::machine::RawValue) -> ::std::result::Result<Self, ::crux_runtime::machine::Misfit> {
                 let [#(#idents),*] = ::crux_runtime::machine::fields(json, [#(#names),*])?;
                 ::std::result::Result::Ok(Self { #(#idents: #readers),* })
             }
 
-            fn show(&self) -> ::crux_runtime::machine::ValueRef<'_> {
-                ::crux_runtime::machine::ValueRef::Record(self)
+            fn each(&self, visit: &mut dyn FnMut(&'static str, ::crux_runtime::machine::ValueRef<'_>)) {
+                #(visit(#names, ::crux_runtime::machine::Show::show(&self.#idents));)*
             }
         }
-
-        impl ::crux_runtime::machine::Parts for #name {
-            fn each(&self, visit: &mut dyn FnMut(&str, ::crux_runtime::machine::ValueRef<'_>)) {
-                #(visit(#names, ::crux_runtime::machine::Value::show(&self.#idents));)*
-            }
-        }
-
-        #serde
     })
 }
 
@@ -58,7 +49,6 @@ pub(crate) fn words(item: TokenStream) -> Result<TokenStream> {
         variants.push(variant.ident);
     }
     let name = input.ident;
-    let serde = serde(&name);
     Ok(quote! {
         impl #name {
             /// As it is called in YAML and JSON.
@@ -80,22 +70,23 @@ pub(crate) fn words(item: TokenStream) -> Result<TokenStream> {
                 const ALL: &[#name] = &[#(#name::#variants),*];
                 ::crux_runtime::machine::word(json, &[#(#words),*]).map(|at| ALL[at])
             }
+        }
 
+        impl ::crux_runtime::machine::Show for #name {
             fn show(&self) -> ::crux_runtime::machine::ValueRef<'_> {
                 ::crux_runtime::machine::ValueRef::Text(self.word())
             }
         }
-
-        #serde
     })
 }
 
-/// For code of users who hand these values to others. Nothing in Crux calls it.
-fn serde(name: &Ident) -> TokenStream {
-    quote! {
+/// Serde's traits of a record or an enum, by way of how it is read and shown.
+pub(crate) fn serde(item: TokenStream) -> Result<TokenStream> {
+    let name = syn::parse2::<DeriveInput>(item)?.ident;
+    Ok(quote! {
         impl ::crux_runtime::serde::Serialize for #name {
             fn serialize<S: ::crux_runtime::serde::Serializer>(&self, to: S) -> ::std::result::Result<S::Ok, S::Error> {
-                ::crux_runtime::serde::Serialize::serialize(&::crux_runtime::machine::Value::show(self), to)
+                ::crux_runtime::serde::Serialize::serialize(&::crux_runtime::machine::Show::show(self), to)
             }
         }
 
@@ -104,7 +95,7 @@ fn serde(name: &Ident) -> TokenStream {
                 ::crux_runtime::machine::deserialize(from)
             }
         }
-    }
+    })
 }
 
 /// What `#[json(…)]` says of a field or variant.

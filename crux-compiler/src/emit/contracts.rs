@@ -6,6 +6,7 @@ use quote::quote;
 use super::names::{ident, type_name};
 use super::paths::Module;
 use super::text::Items;
+use super::types::SeenBy;
 use super::{schema, types};
 use crate::ir::{Contract, EffectKind, Program, Runs};
 use crate::names;
@@ -16,9 +17,13 @@ pub(super) fn modules(program: &Program) -> Items {
     for contract in &program.contracts {
         let path = format!("steps::{}", contract.name);
         let module = Module(&path);
+        let seen_by = match contract.runs {
+            Runs::Class(_) => SeenBy::People,
+            Runs::Service { .. } => SeenBy::Machines,
+        };
         let mut inner = Items::new();
         for def in program.types.iter().filter(|def| def.name.module == path) {
-            inner.push(types::item(def, module));
+            inner.push(types::item(def, module, seen_by));
         }
         inner.push(self::items(contract, program, module));
         let mut with_imports = Items::new();

@@ -40,6 +40,7 @@ use quote::quote;
 use crate::ir::{Program, Workflow};
 use paths::Module;
 use text::Items;
+use types::SeenBy;
 
 /// One generated file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +129,7 @@ fn declared(program: &Program, module: &str) -> Items {
     let path = Module(module);
     let mut inner = Items::new();
     for def in program.types.iter().filter(|def| def.name.module == module) {
-        inner.push(types::item(def, path));
+        inner.push(types::item(def, path, SeenBy::People));
     }
     let mut with_imports = Items::new();
     with_imports.uses(path.imports(inner.tokens(), &program.contracts));

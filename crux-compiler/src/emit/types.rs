@@ -10,12 +10,28 @@ use super::paths::Module;
 use crate::ir::{Enum, Field, Place, Record, Shape, TypeDef};
 use crate::names;
 
+/// Whose code handles values of a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SeenBy {
+    /// Generated code alone: input and result of a service's step.
+    Machines,
+    /// Step structs, hooks and tests too, which may want to hand them to others by serde's traits. Those are an eighth of what a type
+    /// takes to build.
+    People,
+}
+
+impl SeenBy {
+    fn derive(self) -> Option<TokenStream> {
+        (self == Self::People).then(|| quote!(, machine::Serde))
+    }
+}
+
 /// The items of one declared type.
-pub(super) fn item(def: &TypeDef, module: Module<'_>) -> TokenStream {
+pub(super) fn item(def: &TypeDef, module: Module<'_>, seen_by: SeenBy) -> TokenStream {
     let doc = doc(def.description.as_deref(), &def.place);
     match &def.shape {
-        Shape::Record(record) => self::record(record, &doc, module),
-        Shape::Enum(of) => self::words(of, &doc),
+        Shape::Record(record) => self::record(record, &doc, module, seen_by),
+        Shape::Enum(of) => self::words(of, &doc, seen_by),
         Shape::Alias(ty) => {
             let (name, ty) = (ident(&type_name(&def.name.name)), module.ty(ty));
             quote!(#doc pub type #name = #ty;)
@@ -38,7 +54,8 @@ pub(super) fn place(place: &Place) -> String {
     format!("{}:{}", place.file, place.line)
 }
 
-pub(super) fn record(record: &Record, doc: &TokenStream, module: Module<'_>) -> TokenStream {
+fn record(record: &Record, doc: &TokenStream, module: Module<'_>, seen_by: SeenBy) -> TokenStream {
+    let serde = seen_by.derive();
     let name = ident(&type_name(&record.name.name));
     let mut fields = Vec::with_capacity(record.fields.len());
     let mut helpers = Vec::new();
@@ -71,7 +88,7 @@ pub(super) fn record(record: &Record, doc: &TokenStream, module: Module<'_>) -> 
         if record.fields.iter().any(|field| field.secret) { (Some(masked(record, &name)), None) } else { (None, Some(quote!(Debug,))) };
     quote! {
         #doc
-        #[derive(#derived Clone, PartialEq, machine::Record)]
+        #[derive(#derived Clone, PartialEq, machine::Record #serde)]
         pub struct #name {
             #(#fields),*
         }
@@ -130,7 +147,8 @@ fn masked(record: &Record, name: &Ident) -> TokenStream {
     }
 }
 
-fn words(of: &Enum, doc: &TokenStream) -> TokenStream {
+fn words(of: &Enum, doc: &TokenStream, seen_by: SeenBy) -> TokenStream {
+    let serde = seen_by.derive();
     let name = ident(&type_name(&of.name.name));
     let variants = of.words.iter().map(|word| {
         let rust = ident(&type_name(word));
@@ -139,7 +157,7 @@ fn words(of: &Enum, doc: &TokenStream) -> TokenStream {
     });
     quote! {
         #doc
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, machine::Enum)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, machine::Enum #serde)]
         pub enum #name {
             #(#variants),*
         }

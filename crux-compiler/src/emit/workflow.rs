@@ -9,6 +9,7 @@ use super::paths::Module;
 use super::plan::{Key, Plan, Step};
 use super::step::Variant;
 use super::text::Items;
+use super::types::SeenBy;
 use super::{table, trigger, types};
 use crate::ir::{Program, Undo, Workflow};
 
@@ -29,7 +30,7 @@ pub(super) fn items(workflow: &Workflow, program: &Program) -> Items {
     let generator = Generator { plan: &plan, module };
     let mut items = Items::new();
     for def in own {
-        items.push(types::item(def, module));
+        items.push(types::item(def, module, SeenBy::People));
     }
     generator.scope(0, &mut items);
     items.push(generator.undo());

@@ -163,7 +163,10 @@ impl<P, T> Then<P, T> for Applied<P, T> {
     type Giving<V> = Applied<P, V>;
 
     fn give<V>(self, make: impl FnOnce(T) -> V) -> Applied<P, V> {
-        self.map(|flow| flow.give(make))
+        match self {
+            Ok(flow) => Ok(flow.give(make)),
+            Err(refused) => Err(refused),
+        }
     }
 
     fn then_or<A, S, O, U>(

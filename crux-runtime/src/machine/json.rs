@@ -5,16 +5,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Failure, Value};
+use super::{Failure, Show, Value};
 
 /// To be recorded or sent. What the compiler generates always encodes.
-pub fn encode<T: Value>(value: &T) -> Result<Box<RawValue>, Failure> {
+pub fn encode<T: Show>(value: &T) -> Result<Box<RawValue>, Failure> {
     raw(&value.show())
 }
 
 /// As [`encode`], for what is kept as well as sent.
-pub fn encode_shared<T: Value>(value: &T) -> Result<Arc<RawValue>, Failure> {
-    encode(value).map(Arc::from)
+pub fn encode_shared<T: Show>(value: &T) -> Result<Arc<RawValue>, Failure> {
+    raw(&value.show()).map(Arc::from)
 }
 
 /// What is no value of the pipeline language.
@@ -24,23 +24,26 @@ pub fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, Failure> {
 
 /// From outside or from the journal.
 pub fn decode<T: Value>(raw: &RawValue) -> Result<T, String> {
-    T::read(raw).map_err(|misfit| misfit.to_string())
+    match T::read(raw) {
+        Ok(value) => Ok(value),
+        Err(misfit) => Err(misfit.to_string()),
+    }
 }
 
-/// What has reached a trigger.
+/// What has reached a trigger: a record, also where it is opaque.
 pub fn arrived<T: Value>(raw: &RawValue) -> Result<T, super::Refusal> {
-    check_record(raw).and_then(|()| decode(raw)).map_err(super::Refusal::Invalid)
+    if raw.get().starts_with('[') {
+        return Err(super::Refusal::Invalid("expected a record, found a list".to_owned()));
+    }
+    decode(raw).map_err(super::Refusal::Invalid)
 }
 
 /// Whether `raw` is a `T`; for contracts and events.
 pub fn check<T: Value>(raw: &RawValue) -> Result<(), String> {
-    check_record(raw)?;
-    decode::<T>(raw).map(drop)
-}
-
-/// What arrives as opaque JSON is a record too.
-fn check_record(raw: &RawValue) -> Result<(), String> {
-    if raw.get().starts_with('[') { Err("expected a record, found a list".to_owned()) } else { Ok(()) }
+    match T::read(raw) {
+        Ok(_) => Ok(()),
+        Err(misfit) => Err(misfit.to_string()),
+    }
 }
 
 /// The check of results that nobody reads.

@@ -54,8 +54,7 @@ pub struct Leaf<C> {
 impl<C: StepType> Leaf<C> {
     /// Dispatches the first attempt. An input that could not be computed is the step's failure: caught, or kept for a person.
     pub fn start<U: Undo>(node: u16, input: Result<C::Input, Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, Arc<C::Output>> {
-        let input = input.and_then(|input| json::encode_shared(&input));
-        Self::of(enter(node, input.map(|input| (input, None)), fx))
+        Self::of(enter(node, encoded(input), None, fx))
     }
 
     /// As [`Self::start`], with an idempotency key of the step's own.
@@ -65,8 +64,7 @@ impl<C: StepType> Leaf<C> {
         key: Result<String, Failure>,
         fx: &mut Fx<'_, U>,
     ) -> Flow<Self, Arc<C::Output>> {
-        let input = input.and_then(|input| json::encode_shared(&input));
-        Self::of(enter(node, input.and_then(|input| Ok((input, Some(Arc::from(key?))))), fx))
+        Self::of(enter(node, encoded(input), Some(key), fx))
     }
 
     fn of<T>(entered: Result<Box<TaskState>, Failure>) -> Flow<Self, T> {
@@ -93,14 +91,22 @@ impl<C: StepType> Leaf<C> {
     }
 }
 
+fn encoded<I: Value>(input: Result<I, Failure>) -> Result<Arc<RawValue>, Failure> {
+    match input {
+        Ok(input) => json::encode_shared(&input),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// The error is one that the step's `catch` takes.
 fn enter<U: Undo>(
     node: u16,
-    input: Result<(Arc<RawValue>, Option<Arc<str>>), Failure>,
+    input: Result<Arc<RawValue>, Failure>,
+    key: Option<Result<String, Failure>>,
     fx: &mut Fx<'_, U>,
 ) -> Result<Box<TaskState>, Failure> {
     let path = fx.path(node);
-    let task = match input {
+    let task = match input.and_then(|input| Ok((input, key.transpose()?.map(Arc::from)))) {
         Ok((input, key)) => TaskState::start(path, input, key, fx),
         Err(failure) if fx.definition.node(node).is_some_and(|node| node.caught.takes(&failure.name)) => {
             fx.out.notes.push(Note::StepFailed { path, failure: failure.clone() });

@@ -33,7 +33,7 @@ mod value;
 mod wait;
 mod within;
 
-pub use crux_macros::{Enum, Join, Part, Record};
+pub use crux_macros::{Enum, Join, Part, Record, Serde};
 pub use serde_json::value::RawValue;
 
 pub use definition::{
@@ -58,7 +58,7 @@ pub use run::{Machine, Run};
 pub use task::{Attempt, AttemptFailed, FREE_RESENDS, TaskState};
 pub use time::Time;
 pub use undo::{NoUndo, Undo};
-pub use value::{Duration, Field, Json, Misfit, NotADuration, Parts, Timestamp, Value, ValueRef, deserialize, fields, word};
+pub use value::{Duration, Field, Json, Misfit, NotADuration, Parts, Record, Show, Timestamp, Value, ValueRef, deserialize, fields, word};
 pub use wait::{Sleep, Wait};
 pub use within::{Inside, Within};
 

@@ -48,7 +48,7 @@ use super::steps::{
 use super::{events, routes, types};
 
 /// `pipelines/booking.yaml:7`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     #[json(name = "orderId")]
     pub order_id: String,
@@ -60,7 +60,7 @@ pub struct Input {
 }
 
 /// `pipelines/booking.yaml:81`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub finalized_at: Option<Timestamp>,
     pub keywords: Vec<String>,

@@ -56,7 +56,7 @@ use super::steps::{ask_again, box_up, drive, fly, measure, remind, stick, tag, w
 use super::events;
 
 /// `pipelines/certain_and_optional.yaml:6`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     #[json(name = "orderId")]
     pub order_id: String,
@@ -65,7 +65,7 @@ pub struct Input {
 }
 
 /// `pipelines/certain_and_optional.yaml:60`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub photos: Vec<String>,
     pub hours: i64,

@@ -72,7 +72,7 @@ use super::steps::{ask, charge, label, pack, refund, weigh};
 use super::{events, routes, types};
 
 /// `pipelines/everything.yaml:7`
-#[derive(Clone, PartialEq, machine::Record)]
+#[derive(Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     /// The shop's number.
     #[json(name = "orderId", rules = INPUT_ORDER_ID)]
@@ -117,14 +117,25 @@ fn input_urgent_default() -> bool {
 }
 
 /// `pipelines/everything.yaml:18`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct InputAddress {
     pub street: String,
     pub city: String,
 }
 
 /// `pipelines/everything.yaml:9`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, machine::Enum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    machine::Enum,
+    machine::Serde
+)]
 pub enum InputChannel {
     #[json(name = "email")]
     Email,
@@ -135,7 +146,7 @@ pub enum InputChannel {
 }
 
 /// `pipelines/everything.yaml:167`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub parcels: Vec<String>,
     pub receipt: Option<String>,

@@ -33,7 +33,7 @@ use super::steps::{lists, numbers, texts, times, truths};
 use super::types;
 
 /// `pipelines/expressions.yaml:12`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     pub text: String,
     pub other: String,
@@ -63,7 +63,7 @@ pub struct Input {
 }
 
 /// `pipelines/expressions.yaml:265`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub price: f64,
     pub colour: types::Colour,

@@ -64,7 +64,7 @@ use super::steps::{count, greet, prepare, prepare_again, publish, take_letter_ba
 use super::{events, routes, types};
 
 /// `pipelines/nested_scopes.yaml:7`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     pub id: String,
     pub groups: Vec<types::Group>,
@@ -72,7 +72,7 @@ pub struct Input {
 }
 
 /// `pipelines/nested_scopes.yaml:84`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub urls: Vec<Option<String>>,
     pub token: Option<String>,

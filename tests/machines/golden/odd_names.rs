@@ -45,7 +45,7 @@ use super::steps::{r#fn, r#match, unfn};
 use super::{events, routes, types};
 
 /// `pipelines/odd_names.yaml:12`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     pub id: String,
     pub option: types::OptionType,
@@ -69,7 +69,7 @@ fn input_count_default() -> i64 {
 }
 
 /// `pipelines/odd_names.yaml:76`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub all: Vec<Option<String>>,
     pub last: Option<String>,
@@ -80,7 +80,7 @@ pub struct Output {
 }
 
 /// `pipelines/odd_names.yaml:79`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct OutputNested {
     pub money: types::Money,
     pub list: Vec<String>,

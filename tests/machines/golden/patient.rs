@@ -46,14 +46,14 @@ use ::crux_runtime::machine::{
 use super::steps::{apologise, close, release, reserve, risk, stick_label, titles};
 
 /// `pipelines/patient.yaml:6`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     pub order: String,
     pub big: bool,
 }
 
 /// `pipelines/patient.yaml:54`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub codes: Vec<String>,
     pub closed: Option<String>,

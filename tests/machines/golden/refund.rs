@@ -65,7 +65,7 @@ use super::steps::{
 use super::{events, routes, types};
 
 /// `pipelines/refund.yaml:7`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     #[json(name = "orderId", rules = INPUT_ORDER_ID)]
     pub order_id: String,
@@ -90,7 +90,7 @@ fn input_cooling_off_default() -> Duration {
 }
 
 /// `pipelines/refund.yaml:122`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub payment_id: String,
     pub credit_note: String,

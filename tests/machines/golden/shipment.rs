@@ -47,14 +47,14 @@ use super::steps::{apologise, close, release, reserve, risk, stick_label, titles
 use super::routes;
 
 /// `pipelines/shipment.yaml:5`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     pub order: String,
     pub big: bool,
 }
 
 /// `pipelines/shipment.yaml:83`
-#[derive(Debug, Clone, PartialEq, machine::Record)]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
     pub codes: Vec<String>,
     pub closed: Option<String>,

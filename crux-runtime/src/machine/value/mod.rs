@@ -21,84 +21,64 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::Failure;
+
 pub use duration::{Duration, NotADuration};
 pub use jiff::Timestamp;
 pub use opaque::Json;
 pub use read::{Field, Misfit, deserialize, fields, word};
-pub use show::{Parts, ValueRef};
+pub use show::{Parts, Show, ValueRef};
 
 /// A value of the pipeline language.
-pub trait Value {
+pub trait Value: Show + Sized {
     /// Reads it from its JSON. The error says where in it something does not fit.
-    fn read(json: &RawValue) -> Result<Self, Misfit>
-    where
-        Self: Sized;
-
-    /// As it is written.
-    fn show(&self) -> ValueRef<'_>;
+    fn read(json: &RawValue) -> Result<Self, Misfit>;
 
     /// What a record has where the field is absent; `None`: it must be there.
-    fn absent() -> Option<Self>
-    where
-        Self: Sized,
-    {
+    fn absent() -> Option<Self> {
         None
     }
 }
 
-/// A value that serde knows, and how it is shown.
+/// A declared record: a struct whose fields are values, with the derive of the same name.
+pub trait Record {
+    /// Reads it from its object, by way of [`fields`].
+    fn of(json: &RawValue) -> Result<Self, Misfit>
+    where
+        Self: Sized;
+
+    /// Calls `visit` for each field in order, with its name in JSON.
+    fn each(&self, visit: &mut dyn FnMut(&'static str, ValueRef<'_>));
+}
+
+impl<R: Record> Value for R {
+    fn read(json: &RawValue) -> Result<Self, Misfit> {
+        R::of(json)
+    }
+}
+
+/// Values that serde knows.
 macro_rules! leaf {
-    ($($type:ty: $value:ident => $show:expr;)*) => {
+    ($($type:ty),*) => {
         $(impl Value for $type {
             fn read(json: &RawValue) -> Result<Self, Misfit> {
                 read::leaf(json)
-            }
-
-            fn show(&self) -> ValueRef<'_> {
-                let $value = self;
-                $show
             }
         })*
     };
 }
 
-leaf! {
-    String: value => ValueRef::Text(value);
-    i64: value => ValueRef::Integer(*value);
-    f64: value => ValueRef::Number(*value);
-    bool: value => ValueRef::Boolean(*value);
-    Timestamp: value => ValueRef::Displayed(value);
-    Duration: value => ValueRef::Displayed(value);
-}
+leaf!(String, i64, f64, bool, Timestamp, Duration, Failure, ());
 
 impl Value for Json {
     fn read(json: &RawValue) -> Result<Self, Misfit> {
         Self::keep(json.to_owned()).ok_or_else(|| Misfit::new("must not be null"))
-    }
-
-    fn show(&self) -> ValueRef<'_> {
-        ValueRef::Json(self.raw())
-    }
-}
-
-/// Of steps without a result.
-impl Value for () {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
-        read::leaf(json)
-    }
-
-    fn show(&self) -> ValueRef<'_> {
-        ValueRef::Null
     }
 }
 
 impl<T: Value> Value for Option<T> {
     fn read(json: &RawValue) -> Result<Self, Misfit> {
         if json.get() == "null" { Ok(None) } else { T::read(json).map(Some) }
-    }
-
-    fn show(&self) -> ValueRef<'_> {
-        self.as_ref().map_or(ValueRef::Null, Value::show)
     }
 
     fn absent() -> Option<Self> {
@@ -111,10 +91,6 @@ impl<T: Value> Value for Arc<T> {
     fn read(json: &RawValue) -> Result<Self, Misfit> {
         T::read(json).map(Self::new)
     }
-
-    fn show(&self) -> ValueRef<'_> {
-        (**self).show()
-    }
 }
 
 impl<T: Value> Value for Vec<T> {
@@ -125,16 +101,6 @@ impl<T: Value> Value for Vec<T> {
             list.push(T::read(element).map_err(|misfit| misfit.at(index))?);
         }
         Ok(list)
-    }
-
-    fn show(&self) -> ValueRef<'_> {
-        ValueRef::List(self)
-    }
-}
-
-impl<T: Value> Parts for Vec<T> {
-    fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
-        self.iter().for_each(|element| visit("", element.show()));
     }
 }
 
@@ -147,14 +113,100 @@ impl<T: Value> Value for BTreeMap<String, T> {
         }
         Ok(map)
     }
-
-    fn show(&self) -> ValueRef<'_> {
-        ValueRef::Map(self)
-    }
 }
 
-impl<T: Value> Parts for BTreeMap<String, T> {
-    fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
-        self.iter().for_each(|(key, value)| visit(key, value.show()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Enum, Record, Serde, json};
+
+    #[derive(Debug, Clone, Copy, PartialEq, Enum, Serde)]
+    enum Channel {
+        #[json(name = "e-mail")]
+        EMail,
+        #[json(name = "sms")]
+        Sms,
+    }
+
+    #[derive(Debug, PartialEq, Record, Serde)]
+    struct Line {
+        sku: String,
+        price: f64,
+    }
+
+    #[derive(Debug, PartialEq, Record, Serde)]
+    struct Order {
+        #[json(name = "orderId")]
+        order_id: String,
+        r#type: Channel,
+        lines: Vec<Line>,
+        stock: BTreeMap<String, Option<i64>>,
+        note: Option<String>,
+        patience: Duration,
+        at: Timestamp,
+        extra: Json,
+        #[json(default = yes)]
+        gift: bool,
+    }
+
+    fn yes() -> bool {
+        true
+    }
+
+    const ORDER: &str = concat!(
+        r#"{"orderId":"A\"1","type":"e-mail","lines":[{"sku":"s","price":1.5}],"stock":{"a":7,"b":null},"patience":"1h30m","#,
+        r#""at":"2026-11-28T05:00:00Z","extra":{"b":1.50, "a":[1]},"gift":false}"#
+    );
+
+    fn read(text: &str) -> Result<Order, String> {
+        json::decode(&RawValue::from_string(text.to_owned()).unwrap())
+    }
+
+    #[test]
+    fn a_record_is_written_as_it_was_read_and_its_absent_fields_are_not_written() {
+        let order = read(ORDER).unwrap();
+        assert_eq!((order.order_id.as_str(), order.r#type, order.gift), ("A\"1", Channel::EMail, false));
+        assert_eq!(json::encode(&order).unwrap().get(), ORDER);
+        assert_eq!(Channel::EMail.to_string(), "e-mail");
+        let short = ORDER.replace(r#","gift":false"#, r#","gift":null,"note":null,"unknown":[{}]"#);
+        assert_eq!(read(&short), Ok(Order { gift: true, ..order }));
+    }
+
+    /// What people give to others and get from them, by serde alone.
+    #[test]
+    fn serde_reads_and_writes_the_same() {
+        let order: Order = serde_json::from_str(ORDER).unwrap();
+        assert_eq!(order, read(ORDER).unwrap());
+        assert_eq!(serde_json::to_string(&[read(ORDER).unwrap()]).unwrap(), format!("[{ORDER}]"));
+        assert_eq!(serde_json::from_value::<Channel>("sms".into()).unwrap(), Channel::Sms);
+        let error = serde_json::from_str::<Vec<Line>>(r#"[{"sku":"s","price":"high"}]"#).unwrap_err().to_string();
+        assert!(error.starts_with("price: expected a number, found the string \"high\""), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_its_path() {
+        for (from, to, error) in [
+            (r#""orderId":"A\"1","#, "", "missing field `orderId`"),
+            (r#""orderId":"A\"1""#, r#""orderId":1"#, "orderId: expected a string, found the number 1"),
+            (r#""orderId":"A\"1""#, r#""orderId":null"#, "orderId: expected a string, found null"),
+            (r#""orderId":"A\"1""#, r#""orderId":"a","orderId":"b""#, "duplicate field `orderId`"),
+            ("e-mail", "email", "type: there is no `email`; did you mean `e-mail`?"),
+            (r#""e-mail""#, "[]", "type: expected a string, found a list"),
+            (r#"{"sku":"s","price":1.5}"#, r#"{"sku":"s","price":1},{"price":2}"#, "lines[1]: missing field `sku`"),
+            ("1.5", r#""high""#, "lines[0].price: expected a number, found the string \"high\""),
+            (r#"{"sku":"s","price":1.5}"#, r#"["s",1.5]"#, "lines[0]: expected a record, found a list"),
+            (r#"[{"sku":"s","price":1.5}]"#, "{}", "lines: expected a list, found a record"),
+            (r#""a":7"#, r#""a":7.5"#, "stock.a: expected an integer, found the number 7.5"),
+            (r#"{"a":7,"b":null}"#, "5", "stock: expected a record, found the number 5"),
+            ("1h30m", "90", "patience: not a duration: write it with units, as in 500ms, 10s or 1h30m"),
+            (r#"{"b":1.50, "a":[1]}"#, "null", "extra: must not be null"),
+            ("false", r#""no""#, "gift: expected a boolean, found the string \"no\""),
+        ] {
+            assert!(ORDER.contains(from), "{from}");
+            assert_eq!(read(&ORDER.replacen(from, to, 1)).unwrap_err(), error, "{from} → {to}");
+        }
+        assert_eq!(read("[1]").unwrap_err(), "expected a record, found a list");
+        let at = read(&ORDER.replace("2026-11-28T", "yesterday ")).unwrap_err();
+        assert!(at.starts_with("at: "), "{at}");
     }
 }

@@ -6,6 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::Show;
 use crate::machine::Failure;
 use crate::machine::json;
 
@@ -15,8 +16,8 @@ pub struct Json(Arc<RawValue>);
 
 impl Json {
     /// Any value as JSON.
-    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, Failure> {
-        json::raw(value).map(|raw| Self(Arc::from(raw)))
+    pub fn of<T: Show + ?Sized>(value: &T) -> Result<Self, Failure> {
+        json::raw(&value.show()).map(|raw| Self(Arc::from(raw)))
     }
 
     /// `None`: it is `null`.
@@ -68,7 +69,7 @@ mod tests {
         let text = r#"[{"b":1.50, "a":[1]},"x"]"#;
         let list: Vec<Json> = json::decode(&raw(text)).unwrap();
         assert!(list[0].has("a") && !list[0].has("c"));
-        assert!(list[0] == Json::of(&serde_json::json!({"a": [1], "b": 1.5})).unwrap());
+        assert!(list[0] == json::decode(&raw(r#"{"a": [1], "b": 1.5}"#)).unwrap());
         assert_eq!(json::encode(&list).unwrap().get(), text);
         assert_eq!(serde_json::to_string(&list).unwrap(), text);
         assert_eq!(json::decode::<Vec<Json>>(&raw("[1, null]")).unwrap_err(), "[1]: must not be null");

@@ -1,9 +1,19 @@
 //! How values are written: through one view of them, so that code for a format exists once and not once for every type.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
+
+use super::{Duration, Json, Record, Timestamp};
+use crate::machine::Failure;
+
+/// What is written as JSON.
+pub trait Show {
+    fn show(&self) -> ValueRef<'_>;
+}
 
 /// A value, looked at.
 #[derive(Clone, Copy)]
@@ -20,13 +30,87 @@ pub enum ValueRef<'a> {
     List(&'a dyn Parts),
     Map(&'a dyn Parts),
     /// Its absent fields are not written.
-    Record(&'a dyn Parts),
+    Record(&'a dyn Record),
 }
 
-/// What is in a list, a map or a record.
+/// What is in a list or a map.
 pub trait Parts {
-    /// Calls `visit` for each in order: with its name in JSON, that of elements being empty.
+    /// Calls `visit` for each in order: with its key, that of elements being empty.
     fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>));
+}
+
+impl<R: Record> Show for R {
+    fn show(&self) -> ValueRef<'_> {
+        ValueRef::Record(self)
+    }
+}
+
+macro_rules! show {
+    ($($type:ty: $value:ident => $show:expr;)*) => {
+        $(impl Show for $type {
+            fn show(&self) -> ValueRef<'_> {
+                let $value = self;
+                $show
+            }
+        })*
+    };
+}
+
+show! {
+    str: text => ValueRef::Text(text);
+    String: text => ValueRef::Text(text);
+    i64: value => ValueRef::Integer(*value);
+    f64: value => ValueRef::Number(*value);
+    bool: value => ValueRef::Boolean(*value);
+    Timestamp: value => ValueRef::Displayed(value);
+    Duration: value => ValueRef::Displayed(value);
+    Json: value => ValueRef::Json(value.raw());
+    Failure: failure => ValueRef::Map(failure);
+    // Of steps without a result.
+    (): _nothing => ValueRef::Null;
+}
+
+impl<T: Show> Show for Option<T> {
+    fn show(&self) -> ValueRef<'_> {
+        self.as_ref().map_or(ValueRef::Null, Show::show)
+    }
+}
+
+impl<T: Show> Show for Arc<T> {
+    fn show(&self) -> ValueRef<'_> {
+        (**self).show()
+    }
+}
+
+impl<T: Show> Show for Vec<T> {
+    fn show(&self) -> ValueRef<'_> {
+        ValueRef::List(self)
+    }
+}
+
+impl<T: Show> Show for BTreeMap<String, T> {
+    fn show(&self) -> ValueRef<'_> {
+        ValueRef::Map(self)
+    }
+}
+
+impl<T: Show> Parts for Vec<T> {
+    fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
+        self.iter().for_each(|element| visit("", element.show()));
+    }
+}
+
+impl<T: Show> Parts for BTreeMap<String, T> {
+    fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
+        self.iter().for_each(|(key, value)| visit(key, value.show()));
+    }
+}
+
+impl Parts for Failure {
+    fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
+        visit("name", ValueRef::Text(&self.name));
+        visit("message", ValueRef::Text(&self.message));
+    }
 }
 
 impl Serialize for ValueRef<'_> {
@@ -51,12 +135,20 @@ impl Serialize for ValueRef<'_> {
                 written?;
                 seq.end()
             }
-            Self::Map(parts) | Self::Record(parts) => {
-                let is_record = matches!(self, Self::Record(_));
+            Self::Map(entries) => {
                 let mut map = to.serialize_map(None)?;
-                parts.each(&mut |name, value| {
-                    let is_absent = is_record && matches!(value, ValueRef::Null);
-                    if written.is_ok() && !is_absent {
+                entries.each(&mut |key, value| {
+                    if written.is_ok() {
+                        written = map.serialize_entry(key, &value);
+                    }
+                });
+                written?;
+                map.end()
+            }
+            Self::Record(record) => {
+                let mut map = to.serialize_map(None)?;
+                record.each(&mut |name, value| {
+                    if written.is_ok() && !matches!(value, ValueRef::Null) {
                         written = map.serialize_entry(name, &value);
                     }
                 });

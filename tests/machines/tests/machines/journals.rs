@@ -217,10 +217,10 @@ machines! { booking certain_and_optional everything expressions nested_scopes od
 #[test]
 fn an_array_is_no_record() {
     let start = |input: &str| Run::<pipelines::shipment::Workflow>::start("1", &started(input), Time(1), &mut Effects::default()).err();
-    assert_eq!(start(r#"["7", true]"#).as_deref(), Some("expected an object, found a list"));
+    assert_eq!(start(r#"["7", true]"#).as_deref(), Some("expected a record, found a list"));
     assert_eq!(start(r#"{"order": "7", "big": true}"#), None);
     let start =
         |input: &str| Run::<pipelines::nested_scopes::Workflow>::start("1", &started(input), Time(1), &mut Effects::default()).err();
     let inside = start(r#"{"id": "1", "fast": true, "groups": [["a", []]]}"#);
-    assert_eq!(inside.as_deref(), Some("groups[0]: expected an object, found a list"));
+    assert_eq!(inside.as_deref(), Some("groups[0]: expected a record, found a list"));
 }

@@ -92,15 +92,11 @@ pub mod events {
 pub mod steps {
     /// `pipelines/letters.yaml:28`
     pub mod archive {
-        use ::crux_runtime::machine::{
-            self, Contract, EffectKind, Failure, RawValue, Runs, StepType,
-        };
-        use ::crux_runtime::serde::{Deserialize, Serialize};
+        use ::crux_runtime::machine::{self, Contract, EffectKind, RawValue, Runs, StepType};
         use super::super::routes;
 
         /// `pipelines/letters.yaml:29`
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-        #[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+        #[derive(Debug, Clone, PartialEq, machine::Record)]
         pub struct Input {
             pub customer: String,
         }
@@ -109,17 +105,9 @@ pub mod steps {
         pub type Output = ();
 
         /// It raises no errors of its own.
-        #[derive(Debug, Clone)]
-        pub enum Error {}
-
-        impl machine::Raised for Error {
-            fn into_failure(self) -> Failure {
-                match self {}
-            }
-        }
+        pub type Error = ::std::convert::Infallible;
 
         /// The step type `archive`, for `#[workflow(step = archive)]`.
-        #[derive(Debug)]
         pub enum Type {}
 
         impl StepType for Type {
@@ -151,14 +139,10 @@ pub mod steps {
 
     /// `pipelines/letters.yaml:23`
     pub mod file_letter {
-        use ::crux_runtime::machine::{
-            self, Contract, EffectKind, Failure, RawValue, Runs, StepType,
-        };
-        use ::crux_runtime::serde::{Deserialize, Serialize};
+        use ::crux_runtime::machine::{self, Contract, EffectKind, RawValue, Runs, StepType};
 
         /// `pipelines/letters.yaml:26`
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-        #[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+        #[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
         pub struct Input {
             pub customer: String,
             pub pages: i64,
@@ -168,17 +152,9 @@ pub mod steps {
         pub type Output = ();
 
         /// It raises no errors of its own.
-        #[derive(Debug, Clone)]
-        pub enum Error {}
-
-        impl machine::Raised for Error {
-            fn into_failure(self) -> Failure {
-                match self {}
-            }
-        }
+        pub type Error = ::std::convert::Infallible;
 
         /// The step type `file_letter`, for `#[workflow(step = file_letter)]`.
-        #[derive(Debug)]
         pub enum Type {}
 
         impl StepType for Type {
@@ -209,18 +185,15 @@ pub mod steps {
     /// `pipelines/letters.yaml:13`
     pub mod write_letter {
         use ::crux_runtime::machine::{self, Contract, EffectKind, Failure, Runs, StepType};
-        use ::crux_runtime::serde::{Deserialize, Serialize};
 
         /// `pipelines/letters.yaml:15`
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-        #[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+        #[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
         pub struct Input {
             pub customer: String,
         }
 
         /// `pipelines/letters.yaml:16`
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-        #[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+        #[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
         pub struct Output {
             pub pages: i64,
         }
@@ -246,7 +219,6 @@ pub mod steps {
         }
 
         /// The step type `write_letter`, for `#[workflow(step = write_letter)]`.
-        #[derive(Debug)]
         pub enum Type {}
 
         impl StepType for Type {

@@ -27,31 +27,24 @@
 
 use ::std::sync::Arc;
 use ::crux_runtime::machine::{
-    self, Applied, Arrived, Definition, Deserializer, Failure, Flow, Hooks, Leaf,
-    Machine, NoUndo, Node, OnExhausted, Part, Policy, Rules, StepEvent, Then, Trigger,
+    self, Applied, Arrived, Definition, Failure, Flow, Hooks, Leaf, Machine, NoUndo,
+    Node, OnExhausted, Part, Policy, Rules, StepEvent, Then, Trigger,
 };
-use ::crux_runtime::serde::{Deserialize, Serialize};
 use super::steps::{archive, file_letter, write_letter};
 
 /// `pipelines/letters.yaml:6`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
-    #[serde(deserialize_with = "input_customer")]
+    #[json(rules = INPUT_CUSTOMER)]
     pub customer: String,
     pub urgent: bool,
 }
 
-fn input_customer<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    static RULES: Rules = Rules::NONE.min(1.0);
-    RULES.read(from)
-}
+static INPUT_CUSTOMER: Rules = Rules::NONE.min(1.0);
 
 /// `pipelines/letters.yaml:31`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, machine::Object)]
-#[serde(crate = "::crux_runtime::serde", remote = "Self", expecting = "an object")]
+#[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Output {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pages: Option<i64>,
 }
 

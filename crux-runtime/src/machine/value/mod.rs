@@ -68,7 +68,15 @@ macro_rules! leaf {
     };
 }
 
-leaf!(String, i64, f64, bool, Timestamp, Duration, Failure, ());
+leaf!(String, i64, f64, bool, Duration, Failure, ());
+
+/// Its parser tells of digits and bytes; people need to see how one is written.
+impl Value for Timestamp {
+    fn read(json: &RawValue) -> Result<Self, Misfit> {
+        let text: String = read::leaf(json)?;
+        text.parse().map_err(|_| Misfit::unlike(&text, "a timestamp such as 2026-11-28T05:00:00Z"))
+    }
+}
 
 impl Value for Json {
     fn read(json: &RawValue) -> Result<Self, Misfit> {
@@ -200,13 +208,13 @@ mod tests {
             (r#"{"a":7,"b":null}"#, "5", "stock: expected a record, found the number 5"),
             ("1h30m", "90", "patience: not a duration: write it with units, as in 500ms, 10s or 1h30m"),
             (r#"{"b":1.50, "a":[1]}"#, "null", "extra: must not be null"),
+            ("2026-11-28T05:00:00Z", "yesterday", "at: expected a timestamp such as 2026-11-28T05:00:00Z, found the string \"yesterday\""),
+            (r#""2026-11-28T05:00:00Z""#, "1764306000", "at: expected a string, found the number 1764306000"),
             ("false", r#""no""#, "gift: expected a boolean, found the string \"no\""),
         ] {
             assert!(ORDER.contains(from), "{from}");
             assert_eq!(read(&ORDER.replacen(from, to, 1)).unwrap_err(), error, "{from} → {to}");
         }
         assert_eq!(read("[1]").unwrap_err(), "expected a record, found a list");
-        let at = read(&ORDER.replace("2026-11-28T", "yesterday ")).unwrap_err();
-        assert!(at.starts_with("at: "), "{at}");
     }
 }

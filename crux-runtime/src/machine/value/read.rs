@@ -25,6 +25,11 @@ impl Misfit {
         Self(Box::new(Told { path: String::new(), text: text.into() }))
     }
 
+    /// A string that is not what was expected.
+    pub(super) fn unlike(text: &str, expected: &str) -> Self {
+        Self::new(plain(&format!("invalid value: string {text:?}, expected {expected}")))
+    }
+
     /// It is in that field.
     pub fn within(mut self, field: &str) -> Self {
         let path = &mut self.0.path;

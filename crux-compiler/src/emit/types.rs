@@ -70,14 +70,15 @@ fn record(record: &Record, doc: &TokenStream, module: Module<'_>, seen_by: SeenB
             let yaml = &field.name;
             attributes.push(quote!(name = #yaml));
         }
-        let helper = format!("{}_{own}", bare(&names::module(&record.name.name)));
+        // What stands between the two names keeps `line_total` of `Order` apart from `total` of `OrderLine`.
+        let helper = |what: &str| format!("{}_{what}_of_{own}", bare(&names::module(&record.name.name)));
         if has_rules(field) {
-            let name = ident(&helper.to_uppercase());
+            let name = ident(&helper("rules").to_uppercase());
             helpers.push(rules(&name, field));
             attributes.push(quote!(rules = #name));
         }
         if let Some(value) = &field.default {
-            let name = ident(&format!("{helper}_default"));
+            let name = ident(&helper("default"));
             helpers.push(default(&name, value, &ty, module));
             attributes.push(quote!(default = #name));
         }

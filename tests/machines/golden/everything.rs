@@ -75,7 +75,7 @@ use super::{events, routes, types};
 #[derive(Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
     /// The shop's number.
-    #[json(name = "orderId", rules = INPUT_ORDER_ID)]
+    #[json(name = "orderId", rules = INPUT_RULES_OF_ORDER_ID)]
     pub order_id: String,
     pub lines: Vec<types::Line>,
     pub channel: InputChannel,
@@ -86,7 +86,7 @@ pub struct Input {
     pub patience: Duration,
     pub extra: Option<Json>,
     pub card: String,
-    #[json(default = input_urgent_default)]
+    #[json(default = input_default_of_urgent)]
     pub urgent: bool,
     pub address: InputAddress,
 }
@@ -110,9 +110,11 @@ impl ::std::fmt::Debug for Input {
     }
 }
 
-static INPUT_ORDER_ID: Rules = Rules::pattern("^[A-Z0-9-]+$").min(1.0).max(64.0);
+static INPUT_RULES_OF_ORDER_ID: Rules = Rules::pattern("^[A-Z0-9-]+$")
+    .min(1.0)
+    .max(64.0);
 
-fn input_urgent_default() -> bool {
+fn input_default_of_urgent() -> bool {
     false
 }
 

@@ -67,25 +67,25 @@ use super::{events, routes, types};
 /// `pipelines/refund.yaml:7`
 #[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
-    #[json(name = "orderId", rules = INPUT_ORDER_ID)]
+    #[json(name = "orderId", rules = INPUT_RULES_OF_ORDER_ID)]
     pub order_id: String,
-    #[json(name = "customerId", rules = INPUT_CUSTOMER_ID)]
+    #[json(name = "customerId", rules = INPUT_RULES_OF_CUSTOMER_ID)]
     pub customer_id: String,
-    #[json(name = "amountCents", rules = INPUT_AMOUNT_CENTS)]
+    #[json(name = "amountCents", rules = INPUT_RULES_OF_AMOUNT_CENTS)]
     pub amount_cents: i64,
     pub reason: types::RefundReason,
     /// How long the refund can still be cancelled.
-    #[json(name = "coolingOff", default = input_cooling_off_default)]
+    #[json(name = "coolingOff", default = input_default_of_cooling_off)]
     pub cooling_off: Duration,
 }
 
-static INPUT_ORDER_ID: Rules = Rules::NONE.min(1.0).max(64.0);
+static INPUT_RULES_OF_ORDER_ID: Rules = Rules::NONE.min(1.0).max(64.0);
 
-static INPUT_CUSTOMER_ID: Rules = Rules::NONE.min(1.0).max(64.0);
+static INPUT_RULES_OF_CUSTOMER_ID: Rules = Rules::NONE.min(1.0).max(64.0);
 
-static INPUT_AMOUNT_CENTS: Rules = Rules::NONE.min(1.0).max(100000000.0);
+static INPUT_RULES_OF_AMOUNT_CENTS: Rules = Rules::NONE.min(1.0).max(100000000.0);
 
-fn input_cooling_off_default() -> Duration {
+fn input_default_of_cooling_off() -> Duration {
     Duration::from_ms(3_600_000)
 }
 

@@ -35,12 +35,12 @@ use super::steps::{archive, file_letter, write_letter};
 /// `pipelines/letters.yaml:6`
 #[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
 pub struct Input {
-    #[json(rules = INPUT_CUSTOMER)]
+    #[json(rules = INPUT_RULES_OF_CUSTOMER)]
     pub customer: String,
     pub urgent: bool,
 }
 
-static INPUT_CUSTOMER: Rules = Rules::NONE.min(1.0);
+static INPUT_RULES_OF_CUSTOMER: Rules = Rules::NONE.min(1.0);
 
 /// `pipelines/letters.yaml:31`
 #[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]

@@ -113,9 +113,23 @@ fn items(contract: &Contract, program: &Program, module: Module<'_>) -> TokenStr
 
 fn errors(contract: &Contract) -> TokenStream {
     if contract.raises.is_empty() {
-        return quote! {
-            /// It raises no errors of its own.
-            pub type Error = ::std::convert::Infallible;
+        return match contract.runs {
+            Runs::Service { .. } => quote! {
+                /// It raises no errors of its own.
+                pub type Error = ::std::convert::Infallible;
+            },
+            // Who raises an error that the YAML does not name is told where this type stands.
+            Runs::Class(_) => quote! {
+                /// It raises no errors of its own.
+                #[derive(Debug, Clone)]
+                pub enum Error {}
+
+                impl machine::Raised for Error {
+                    fn into_failure(self) -> Failure {
+                        match self {}
+                    }
+                }
+            },
         };
     }
     let names: Vec<_> = contract.raises.iter().map(|name| ident(&type_name(name))).collect();

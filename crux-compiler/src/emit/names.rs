@@ -62,7 +62,7 @@ pub(super) const IMPORTED: &[&str] = &[
 
 /// Names of Rust's prelude that generated code writes; and those that the generator itself gives.
 const PRELUDE: &[&str] =
-    &["Box", "Clone", "Copy", "Debug", "Err", "None", "Ok", "Option", "PartialEq", "Result", "Self", "Some", "String", "Vec"];
+    &["Box", "Clone", "Copy", "Debug", "Err", "FnMut", "None", "Ok", "Option", "PartialEq", "Result", "Self", "Some", "String", "Vec"];
 
 /// Local variables and fields of generated functions.
 const VARIABLES: &[&str] = &[

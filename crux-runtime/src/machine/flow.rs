@@ -163,10 +163,7 @@ impl<P, T> Then<P, T> for Applied<P, T> {
     type Giving<V> = Applied<P, V>;
 
     fn give<V>(self, make: impl FnOnce(T) -> V) -> Applied<P, V> {
-        match self {
-            Ok(flow) => Ok(flow.give(make)),
-            Err(refused) => Err(refused),
-        }
+        self.map(|flow| flow.give(make))
     }
 
     fn then_or<A, S, O, U>(

@@ -22,7 +22,7 @@ pub trait StepType: 'static {
     const CONTRACT: &'static Contract;
     type Input: Value + Send + 'static;
     type Output: Value + Send + Sync + 'static;
-    /// The errors that it `raises`, as an enum; without any, [`Infallible`].
+    /// The errors that it `raises`, as an enum; without any, one that cannot be made.
     type Error: Raised;
 
     /// The result as it was reported. Step types without a result take whatever comes.
@@ -37,7 +37,7 @@ pub trait Raised: Send + 'static {
     fn into_failure(self) -> Failure;
 }
 
-/// Of step types that raise nothing.
+/// Of services' step types that raise nothing.
 impl Raised for Infallible {
     fn into_failure(self) -> Failure {
         match self {}

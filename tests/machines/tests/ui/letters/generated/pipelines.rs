@@ -139,7 +139,9 @@ pub mod steps {
 
     /// `pipelines/letters.yaml:23`
     pub mod file_letter {
-        use ::crux_runtime::machine::{self, Contract, EffectKind, RawValue, Runs, StepType};
+        use ::crux_runtime::machine::{
+            self, Contract, EffectKind, Failure, RawValue, Runs, StepType,
+        };
 
         /// `pipelines/letters.yaml:26`
         #[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
@@ -152,7 +154,14 @@ pub mod steps {
         pub type Output = ();
 
         /// It raises no errors of its own.
-        pub type Error = ::std::convert::Infallible;
+        #[derive(Debug, Clone)]
+        pub enum Error {}
+
+        impl machine::Raised for Error {
+            fn into_failure(self) -> Failure {
+                match self {}
+            }
+        }
 
         /// The step type `file_letter`, for `#[workflow(step = file_letter)]`.
         pub enum Type {}

@@ -4,11 +4,12 @@ mod kit;
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
-use kit::Server;
 use kit::console::{Session, commands};
 use kit::fences::{Block, of_page, project};
 use kit::package::Package;
+use kit::{PATIENCE, Server};
 
 /// This package under another name, so that its program is not put in the place of the one that other tests run.
 const NAME: &str = "crux-tour";
@@ -51,6 +52,14 @@ fn assert_broken_as_shown(package: &Package, block: &Block) {
     }
 }
 
+/// A person takes a moment to type the next command; by then the refund sleeps.
+fn until_it_sleeps(server: &Server) {
+    let begun = Instant::now();
+    while !server.run(&["list", "--status", "waiting"]).stdout.windows(6).any(|word| word == b"refund") {
+        assert!(begun.elapsed() < PATIENCE, "nothing waits");
+    }
+}
+
 #[test]
 fn the_tour_goes_as_the_readme_says() {
     let blocks: Vec<Block> = of_page("README.md").into_iter().filter(|block| block.kind == "tour").collect();
@@ -85,6 +94,7 @@ fn the_tour_goes_as_the_readme_says() {
     let [begin, (pkill, _), watch] = &commands(&kill.text)[..] else { panic!("{}: three commands", kill.place) };
     session.expect(begin, &kill.place);
     assert!(pkill.starts_with("pkill -9 -x crux "), "{pkill}");
+    until_it_sleeps(&server);
     server.kill();
     server.restart();
     session.is_now_with(&server);

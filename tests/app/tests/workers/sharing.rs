@@ -13,8 +13,8 @@ async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
     let client = bed.server.client();
     let answer = client.post("/api/v1/workflow/double?wait=20s", &json!({"number": 5})).await;
     assert_eq!(answer.json()["output"], json!({"number": 20}), "{:?}", answer.body);
-    let id = bed.start("toil", 300).await;
-    // While it runs it is seen.
+    // Long enough for several signs of life, which say what a worker runs.
+    let id = bed.start("toil", 3000).await;
     bed.begun(&id, 1).await;
     let seen = eventually("the worker is listed with its attempt", async || {
         let seen = bed.workers().await;

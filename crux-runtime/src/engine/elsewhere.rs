@@ -178,8 +178,7 @@ impl Core {
     /// What is in memory of the instance is not what the next one who asks is told, unless work is under way. Whether that may be something else.
     async fn forget_idle(&self, instance: InstanceId) -> bool {
         let (reply, forgotten) = oneshot::channel();
-        self.inbox(instance).send(Message::ForgetIdle { id: instance, has_waited: false, reply }).await.is_ok()
-            && forgotten.await.unwrap_or(false)
+        self.inbox(instance).send(Message::ForgetIdle { id: instance, reply }).await.is_ok() && forgotten.await.unwrap_or(false)
     }
 
     async fn ask_here(&self, instance: InstanceId, request: Request) -> Result<Response, Error> {

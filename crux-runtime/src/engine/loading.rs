@@ -28,10 +28,13 @@ impl Shard {
         self.load(id);
     }
 
-    pub(super) fn load(&self, id: InstanceId) {
+    /// A mark that is on its way to be cleared is cleared first: read with it, the instance would repeat effects that are done.
+    pub(super) fn load(&mut self, id: InstanceId) {
         let store = self.core.store.clone();
+        let cleared = self.marks.cleared_of(id, &*store);
         let messages = self.messages.clone();
         tokio::spawn(async move {
+            cleared.await;
             let result = read_all(&*store, id).await;
             let _ = messages.send(Message::Loaded(id, Box::new(result))).await;
         });

@@ -13,8 +13,14 @@ const MANY: usize = 256;
 #[derive(Default)]
 pub(super) struct Marks {
     settled: Vec<Settled>,
-    /// Batches that the store is clearing. Whoever waits for one drops the other end when it is done.
-    clearing: Vec<watch::Receiver<()>>,
+    clearing: Vec<Batch>,
+}
+
+/// Marks that the store is clearing.
+struct Batch {
+    instances: Vec<InstanceId>,
+    /// The other end is dropped when the store has cleared them, or could not.
+    under_way: watch::Receiver<()>,
 }
 
 impl Marks {
@@ -31,11 +37,6 @@ impl Marks {
         self.settled.len() >= MANY
     }
 
-    /// Whether the instance's is to be cleared.
-    pub(super) fn has(&self, id: InstanceId) -> bool {
-        self.settled.iter().any(|settled| settled.instance == id)
-    }
-
     /// They are somebody else's now.
     pub(super) fn forget(&mut self) {
         self.settled.clear();
@@ -46,34 +47,44 @@ impl Marks {
         if self.settled.is_empty() {
             return;
         }
+        self.clearing.retain(Batch::is_under_way);
+        let instances = self.settled.iter().map(|settled| settled.instance).collect();
         let clearing = store.settle(std::mem::take(&mut self.settled));
-        let (under_way, batch) = watch::channel(());
-        self.clearing.retain(is_under_way);
-        self.clearing.push(batch);
+        let (done, under_way) = watch::channel(());
+        self.clearing.push(Batch { instances, under_way });
         tokio::spawn(async move {
             if let Err(error) = clearing.await {
                 // Lost marks cost a look after a restart, nothing else.
                 warn!(%error, "marks could not be cleared");
             }
-            drop(under_way);
+            drop(done);
         });
-    }
-
-    pub(super) fn are_being_cleared(&self) -> bool {
-        self.clearing.iter().any(is_under_way)
     }
 
     /// Until the store has cleared, or could not, what it is clearing now.
     pub(super) fn cleared(&self) -> impl Future<Output = ()> + Send + use<> {
-        let clearing = self.clearing.clone();
-        async move {
-            for mut batch in clearing {
-                while batch.changed().await.is_ok() {}
-            }
+        wait_for(self.clearing.iter().map(|batch| batch.under_way.clone()).collect())
+    }
+
+    /// Has the store clear the instance's mark if it is to be cleared, and waits until it has, if it is clearing it. Whoever read the
+    /// instance before would take its effects for not done.
+    pub(super) fn cleared_of(&mut self, id: InstanceId, store: &dyn Store) -> impl Future<Output = ()> + Send + use<> {
+        if self.settled.iter().any(|settled| settled.instance == id) {
+            self.clear(store);
         }
+        let batches = self.clearing.iter().filter(|batch| batch.is_under_way() && batch.instances.contains(&id));
+        wait_for(batches.map(|batch| batch.under_way.clone()).collect())
     }
 }
 
-fn is_under_way(batch: &watch::Receiver<()>) -> bool {
-    batch.has_changed().is_ok()
+impl Batch {
+    fn is_under_way(&self) -> bool {
+        self.under_way.has_changed().is_ok()
+    }
+}
+
+async fn wait_for(batches: Vec<watch::Receiver<()>>) {
+    for mut batch in batches {
+        while batch.changed().await.is_ok() {}
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 use super::entry::Input;
-use super::shard::{Message, Shard, Slot};
+use super::shard::{Shard, Slot};
 use crate::id::InstanceId;
 use crate::machine::{Time, Timer};
 use crate::store::{Settled, Status};
@@ -116,23 +116,8 @@ impl Shard {
         }
     }
 
-    /// See [`Message::ForgetIdle`]. Marks that are to be cleared are cleared first: loaded with its mark, the instance would repeat its
-    /// effects.
-    pub(super) fn forget_idle(&mut self, id: InstanceId, has_waited: bool, reply: oneshot::Sender<bool>) {
-        if !has_waited {
-            if self.marks.has(id) {
-                self.marks.clear(&*self.core.store);
-            }
-            if self.marks.are_being_cleared() {
-                let (cleared, messages) = (self.marks.cleared(), self.messages.clone());
-                tokio::spawn(async move {
-                    cleared.await;
-                    // The shard is gone only when the process ends.
-                    let _ = messages.send(Message::ForgetIdle { id, has_waited: true, reply }).await;
-                });
-                return;
-            }
-        }
+    /// See [`Message::ForgetIdle`].
+    pub(super) fn forget_idle(&mut self, id: InstanceId, reply: oneshot::Sender<bool>) {
         let may_differ = match self.slots.get(&id) {
             Some(Slot::Ready(entry)) if entry.is_idle() => {
                 self.forget(id);

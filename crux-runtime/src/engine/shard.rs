@@ -61,8 +61,6 @@ pub(super) enum Message {
     /// else when it is asked again.
     ForgetIdle {
         id: InstanceId,
-        /// For marks that were being cleared.
-        has_waited: bool,
         reply: oneshot::Sender<bool>,
     },
     /// Whether this node may work; when it may again, everything in memory may be old.
@@ -225,7 +223,7 @@ impl Shard {
                 }
             }
             Message::Timer(id, due) => self.remember_timer(id, due),
-            Message::ForgetIdle { id, has_waited, reply } => self.forget_idle(id, has_waited, reply),
+            Message::ForgetIdle { id, reply } => self.forget_idle(id, reply),
             Message::Hold(holds) => self.hold(holds),
             Message::Drain => self.drain(now),
             Message::Flush(done) => {

@@ -143,8 +143,6 @@ async fn an_accepted_task_is_not_sent_again_when_its_instance_comes_back_to_memo
     while server.attempts().len() < 4 || bed.engine.stats().cached.load(Ordering::Relaxed) > 1 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Marks are cleared in batches.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     let step = StepRef::Path("work".to_owned());
     let progress = Progress { instance: bed.instance, step, attempt: Some(1), what: ProgressKind::Heartbeat };
     bed.engine.progress(progress).await.unwrap();

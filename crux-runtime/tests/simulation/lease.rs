@@ -20,14 +20,8 @@ use super::world::WORKFLOWS;
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_is_lost_while_a_take_up_hangs_stops_the_node_at_once() {
     let random = Arc::new(Random::new(1, "lease"));
-    let store = Faulty {
-        below: Arc::new(memory::Memory::new(Arc::new(memory::NoFaults))),
-        faults: Faults::default(),
-        random: random.clone(),
-        crashed: Arc::default(),
-        hangs: Arc::default(),
-        membership: tokio::sync::watch::Sender::new(Membership { number: 1, ..Membership::default() }),
-    };
+    let mut store = Faulty::new(Arc::new(memory::Memory::new(Arc::new(memory::NoFaults))), Faults::default(), random.clone());
+    store.membership = tokio::sync::watch::Sender::new(Membership { number: 1, ..Membership::default() });
     let services = Services { ledger: Arc::default(), random, trouble: 0 };
     let app = Arc::new(App { workflows: WORKFLOWS, contracts: &[], events: &[], routes: &[], steps: Vec::new() });
     let workers = WorkerManager::new(&[], &Default::default()).expect("no steps");

@@ -9,6 +9,7 @@ mod order;
 
 mod audit;
 mod lease;
+mod marks;
 mod random;
 mod services;
 mod store;

@@ -32,10 +32,17 @@ pub struct Faulty {
     pub crashed: Arc<AtomicBool>,
     /// Questions are not answered while this is set.
     pub hangs: Arc<AtomicBool>,
+    /// Marks are not cleared while this is set.
+    pub keeps_marks: Arc<AtomicBool>,
     pub membership: watch::Sender<Membership>,
 }
 
 impl Faulty {
+    pub fn new(below: Arc<Memory>, faults: Faults, random: Arc<Random>) -> Self {
+        let (crashed, hangs, keeps_marks) = Default::default();
+        Self { below, faults, random, crashed, hangs, keeps_marks, membership: watch::Sender::default() }
+    }
+
     /// Takes its time, and may fail.
     async fn pass(&self) -> Result<(), Error> {
         tokio::time::sleep(Duration::from_micros(self.random.below(3_000))).await;
@@ -87,8 +94,18 @@ impl Store for Faulty {
         })
     }
 
+    fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>> {
+        let store = self.clone();
+        Box::pin(async move {
+            while store.keeps_marks.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            store.pass().await?;
+            store.below.settle(batch).await
+        })
+    }
+
     pass_through! {
-        settle(batch: Vec<Settled>) -> ();
         record(instance: InstanceId) -> Option<Record>;
         rows(instance: InstanceId, after: Seq, limit: usize) -> Vec<Stored>;
         list(filter: Filter) -> Vec<Record>;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crux_runtime::app::{App, Workflow};
@@ -48,15 +48,9 @@ pub fn play_with(seed: u64, faults: Faults) -> Result<(), String> {
     let lives = 1 + random.below(4);
     for life in 0..=lives {
         let last = life == lives;
-        let crashed = Arc::new(AtomicBool::new(false));
-        let store = Faulty {
-            below: below.clone(),
-            faults: if last { Faults { forgets: faults.forgets, ..Faults::default() } } else { faults },
-            random: Arc::new(Random::new(seed, &format!("store {life}"))),
-            crashed: crashed.clone(),
-            hangs: Arc::default(),
-            membership: tokio::sync::watch::Sender::default(),
-        };
+        let now = if last { Faults { forgets: faults.forgets, ..Faults::default() } } else { faults };
+        let store = Faulty::new(below.clone(), now, Arc::new(Random::new(seed, &format!("store {life}"))));
+        let crashed = store.crashed.clone();
         let services = Services {
             ledger: ledger.clone(),
             random: Arc::new(Random::new(seed, &format!("services {life}"))),

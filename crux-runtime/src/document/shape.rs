@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use crate::machine::{Definition, Kind, Node};
 
+/// The verb whose steps send events.
+const EMIT: &str = "emit";
+
 /// The steps of one version of one workflow.
 #[derive(Debug, Default)]
 pub struct Shape {
@@ -16,6 +19,8 @@ pub struct Shape {
     types: HashMap<String, String>,
     /// By path without numbers; empty if this binary does not have the definition.
     nodes: HashMap<&'static str, &'static Node>,
+    /// It has neither hooks nor emitted events: once it has ended nothing of it can be undelivered.
+    pub is_quiet: bool,
 }
 
 /// Routing keys; `""` for none.
@@ -81,7 +86,9 @@ impl Shape {
             }
         }
         note_types(&steps, &mut types);
-        Ok(Self { hooks, steps, types, nodes })
+        let has_hooks = [&hooks.on_start, &hooks.on_complete, &hooks.on_failure].iter().any(|key| !key.is_empty());
+        let is_quiet = !has_hooks && types.values().all(|kind| kind != EMIT);
+        Ok(Self { hooks, steps, types, nodes, is_quiet })
     }
 
     /// What the definition says of the step at `path`, if this binary has it.
@@ -153,6 +160,15 @@ fn without_own_number(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_tells_nobody_anything_is_quiet() {
+        let is_quiet = |document: &str| Shape::new(document, None).unwrap().is_quiet;
+        assert!(is_quiet(r#"{"steps": [{"id": "a", "type": "work"}]}"#));
+        assert!(!is_quiet(r#"{"hooks": {"on_failure": "workflow.failed"}}"#));
+        assert!(!is_quiet(r#"{"steps": [{"id": "a", "type": "group", "steps": [{"id": "b", "type": "emit"}]}]}"#));
+        assert!(!Shape::default().is_quiet, "nobody knows");
+    }
 
     #[test]
     fn paths_lose_their_numbers() {

@@ -17,10 +17,10 @@ use crate::bus::Bus;
 use crate::bus::roster::Working;
 use crate::clock::Clock;
 use crate::id::InstanceId;
-use crate::live::Hub;
+use crate::live::{Follower, Hub};
 use crate::machine::{self, Contract, Policy, Runs, Time};
 use crate::router::Router;
-use crate::store::{self, Status, Store, Subscription};
+use crate::store::{self, RequestKey, Status, Store, Subscription};
 use crate::worker::WorkerManager;
 
 pub(crate) struct Core {
@@ -139,6 +139,20 @@ impl Core {
     }
 
     pub(crate) async fn start(&self, start: Start) -> Result<api::Started, Error> {
+        let new = self.new_instance(start)?;
+        self.begin(new).await
+    }
+
+    /// Followed from before its first row, so that nobody need look into the store for what was missed; a replayed start from now on.
+    pub(crate) async fn start_and_follow(&self, start: Start) -> Result<(api::Started, Follower), Error> {
+        let new = self.new_instance(start)?;
+        let follower = self.hub.follow(new.id);
+        let started = self.begin(new).await?;
+        let follower = if started.replayed { self.hub.follow(started.instance) } else { follower };
+        Ok((started, follower))
+    }
+
+    fn new_instance(&self, start: Start) -> Result<New, Error> {
         let Some(workflow) = self.version_to_start(&start.workflow) else {
             let names = self.app.workflows.iter().map(|workflow| workflow.definition.workflow);
             return Err(Error::UnknownWorkflow { hint: crate::wording::hint(&start.workflow, names), name: start.workflow });
@@ -160,9 +174,12 @@ impl Core {
             trigger: start.trigger,
             traceparent: start.traceparent,
         };
+        Ok(New { id, workflow, started: Box::new(started), request })
+    }
+
+    async fn begin(&self, New { id, workflow, started, request }: New) -> Result<api::Started, Error> {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Start { id, workflow, started: Box::new(started), request, reply };
-        self.inbox(id).send(message).await.map_err(|_| Error::ShuttingDown)?;
+        self.inbox(id).send(Message::Start { id, workflow, started, request, reply }).await.map_err(|_| Error::ShuttingDown)?;
         match answer.await.map_err(|_| Error::ShuttingDown)? {
             Ok(started) => {
                 self.stats.started.fetch_add(1, Ordering::Relaxed);
@@ -230,6 +247,14 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// An instance that is to be started.
+struct New {
+    id: InstanceId,
+    workflow: &'static Workflow,
+    started: Box<machine::Started>,
+    request: Option<RequestKey>,
 }
 
 fn random<const N: usize>() -> Result<[u8; N], String> {

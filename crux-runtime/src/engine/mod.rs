@@ -33,7 +33,7 @@ use api::{Command, Completed, Completion, Error, EventTaken, IncomingEvent, Prog
 use crate::app::App;
 use crate::bus::Bus;
 use crate::id::InstanceId;
-use crate::live::Hub;
+use crate::live::{Follower, Hub};
 use crate::store::peers::Peer;
 use crate::store::{RequestKey, Store};
 use crate::worker::WorkerManager;
@@ -141,6 +141,11 @@ impl Engine {
     /// Starts an instance; durable when answered.
     pub async fn start(&self, start: Start) -> Result<Started, Error> {
         self.core.start(start).await
+    }
+
+    /// As [`Self::start`], and who hears of all that the instance does from then on; of one that this starts, of all that it ever does.
+    pub(crate) async fn start_and_follow(&self, start: Start) -> Result<(Started, Follower), Error> {
+        self.core.start_and_follow(start).await
     }
 
     /// Takes a result or a failure; durable when answered.

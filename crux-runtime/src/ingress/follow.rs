@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Shared;
 use super::problem::{Kind, Problem};
 use crate::document::{Fold, Shape};
-use crate::engine::api;
+use crate::engine::api::{self, Started, Undelivered};
 use crate::id::InstanceId;
 use crate::journal::{EntryType, Row};
 use crate::live::{Follower, Live, LiveRow};
@@ -110,13 +110,27 @@ pub(crate) async fn read(ingress: &Shared, instance: InstanceId) -> Result<(Arc<
     Ok((shape, fold))
 }
 
-/// Waits until the instance has ended or `limit` has passed; in both cases what its journal says then.
-pub(crate) async fn until_ended(ingress: &Shared, instance: InstanceId, limit: Duration) -> Result<(Arc<Shape>, Fold), Problem> {
-    let mut live = ingress.engine.hub().follow(instance);
+/// What of the instance does not reach whom it is for. Only the engine knows, but for those of which nothing can be on its way.
+pub(crate) async fn undelivered(ingress: &Shared, instance: InstanceId, shape: &Shape, fold: &Fold) -> Undelivered {
+    if shape.is_quiet && fold.has_ended() { Undelivered::default() } else { ingress.engine.undelivered(instance).await }
+}
+
+/// Waits until the instance has ended or `limit` has passed; in both cases what its journal says then. `live` is what
+/// [`crate::engine::Engine::start_and_follow`] has given with `started`.
+pub(crate) async fn until_ended(
+    ingress: &Shared,
+    started: &Started,
+    mut live: Follower,
+    limit: Duration,
+) -> Result<(Arc<Shape>, Fold), Problem> {
+    let instance = started.instance;
     let deadline = tokio::time::Instant::now() + limit;
     let mut fold = Fold::default();
     let mut ended = std::pin::pin!(live.ended());
-    read_on(ingress, instance, &mut fold).await?;
+    if started.replayed {
+        read_on(ingress, instance, &mut fold).await?;
+    }
+    take_heard(ingress, instance, &mut live, &mut fold).await?;
     // Rows are taken when the end has come: to be woken by each of them would cost more than what is done with it.
     while !fold.has_ended() {
         let in_time = tokio::select! {
@@ -126,13 +140,7 @@ pub(crate) async fn until_ended(ingress: &Shared, instance: InstanceId, limit: D
         };
         // Before looking: a later end is not overlooked then.
         ended.set(live.ended());
-        while let Some(heard) = live.heard() {
-            match heard {
-                Live::Row(row) if row.stored.seq <= fold.seq => {}
-                Live::Row(row) if row.stored.seq == fold.seq + 1 => take(&mut fold, &row.stored)?,
-                Live::Row(_) | Live::Gap => read_on(ingress, instance, &mut fold).await?,
-            }
-        }
+        take_heard(ingress, instance, &mut live, &mut fold).await?;
         if !in_time {
             break;
         }
@@ -140,6 +148,18 @@ pub(crate) async fn until_ended(ingress: &Shared, instance: InstanceId, limit: D
     let hash = fold.started.as_ref().map_or("", |started| &started.definition);
     let shape = ingress.shapes.of(&ingress.engine, hash).await?;
     Ok((shape, fold))
+}
+
+/// Folds the rows that have come.
+async fn take_heard(ingress: &Shared, instance: InstanceId, live: &mut Follower, fold: &mut Fold) -> Result<(), Problem> {
+    while let Some(heard) = live.heard() {
+        match heard {
+            Live::Row(row) if row.stored.seq <= fold.seq => {}
+            Live::Row(row) if row.stored.seq == fold.seq + 1 => take(fold, &row.stored)?,
+            Live::Row(_) | Live::Gap => read_on(ingress, instance, fold).await?,
+        }
+    }
+    Ok(())
 }
 
 /// Folds the rows that the store has beyond those already folded.

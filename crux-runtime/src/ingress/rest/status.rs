@@ -28,7 +28,7 @@ pub(super) async fn status(State(ingress): State<Shared>, Query(query): Query<St
 
 /// 200 with the document.
 pub(super) async fn json(ingress: &Shared, instance: InstanceId, shape: &Arc<Shape>, fold: &Fold) -> Result<Response, Problem> {
-    let undelivered = ingress.engine.undelivered(instance).await;
+    let undelivered = follow::undelivered(ingress, instance, shape, fold).await;
     let body = serde_json::to_vec(&document(instance, shape, fold, &undelivered))
         .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;
     let mut response = Response::new(Body::from(body));

@@ -96,18 +96,14 @@ async fn start(ingress: &Shared, http: Http, headers: &HeaderMap, query: WaitQue
         trigger: format!("http POST {}", http.path),
         traceparent: door::traceparent(headers),
     };
-    let started = ingress.engine.start(start).await?;
-    match wait {
-        Some(limit) => {
-            let (shape, fold) = follow::until_ended(ingress, started.instance, limit).await?;
-            if fold.has_ended() {
-                let document = status::json(ingress, started.instance, &shape, &fold).await?;
-                return Ok(with_headers(document, &started));
-            }
-            Ok(accepted(&started))
-        }
-        None => Ok(accepted(&started)),
+    let Some(limit) = wait else { return Ok(accepted(&ingress.engine.start(start).await?)) };
+    let (started, live) = ingress.engine.start_and_follow(start).await?;
+    let (shape, fold) = follow::until_ended(ingress, &started, live, limit).await?;
+    if !fold.has_ended() {
+        return Ok(accepted(&started));
     }
+    let document = status::json(ingress, started.instance, &shape, &fold).await?;
+    Ok(with_headers(document, &started))
 }
 
 /// 202, as clients know it.

@@ -14,9 +14,9 @@ use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
 use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send};
-use crate::engine::api::Start;
+use crate::engine::api::{self, Start};
 use crate::id::InstanceId;
-use crate::ingress::follow::{Follow, until_ended};
+use crate::ingress::follow::{Follow, undelivered, until_ended};
 use crate::ingress::identity::Identity;
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::requests::{self, CompletionBody, EventBody};
@@ -267,6 +267,14 @@ async fn completed(ingress: Shared, body: CompletionBody) -> Result<Value, Probl
     Ok(json!({"status": requests::word(completed), "workflow_id": workflow_id}))
 }
 
+/// Of a start: what is invalid is its input.
+fn refused(error: api::Error) -> Problem {
+    match error {
+        api::Error::Invalid(text) => Problem::invalid(&text, "input"),
+        error => error.into(),
+    }
+}
+
 async fn started(ingress: Shared, body: StartBody) -> Result<Value, Problem> {
     let wait = body.wait.as_deref().map(|text| requests::wait(text, ingress.settings.max_wait)).transpose()?;
     let input = match body.input {
@@ -281,16 +289,19 @@ async fn started(ingress: Shared, body: StartBody) -> Result<Value, Problem> {
         trigger: "websocket".to_owned(),
         traceparent: String::new(),
     };
-    let started = ingress.engine.start(start).await.map_err(|error| match error {
-        crate::engine::api::Error::Invalid(text) => Problem::invalid(&text, "input"),
-        error => error.into(),
-    })?;
+    let (started, waiting) = match wait {
+        None => (ingress.engine.start(start).await.map_err(refused)?, None),
+        Some(limit) => {
+            let (started, live) = ingress.engine.start_and_follow(start).await.map_err(refused)?;
+            (started, Some((live, limit)))
+        }
+    };
     let mut answer = json!({"workflow_id": started.instance.to_string(), "status": "processing", "replayed": started.replayed});
-    if let Some(limit) = wait {
-        let (shape, fold) = until_ended(&ingress, started.instance, limit).await?;
+    if let Some((live, limit)) = waiting {
+        let (shape, fold) = until_ended(&ingress, &started, live, limit).await?;
         if fold.has_ended() {
             answer["status"] = Value::from(fold.status().word());
-            let undelivered = ingress.engine.undelivered(started.instance).await;
+            let undelivered = undelivered(&ingress, started.instance, &shape, &fold).await;
             let document = crate::document::document(started.instance, &shape, &fold, &undelivered);
             answer["document"] = serde_json::to_value(document)
                 .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;

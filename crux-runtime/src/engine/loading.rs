@@ -31,7 +31,7 @@ impl Shard {
     /// A mark that is on its way to be cleared is cleared first: read with it, the instance would repeat effects that are done.
     pub(super) fn load(&mut self, id: InstanceId) {
         let store = self.core.store.clone();
-        let cleared = self.marks.cleared_of(id, &*store);
+        let cleared = self.marks.cleared_of(id, &self.core);
         let messages = self.messages.clone();
         tokio::spawn(async move {
             cleared.await;

@@ -1,14 +1,21 @@
 //! The marks of instances that are settled. An instance has one in the store from its append until the effects of its rows are done, so
 //! that a restart finds it; clearing them takes a commit, and is done for many at a time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::Core;
 use crate::id::InstanceId;
-use crate::store::{Settled, Store};
+use crate::store::Settled;
 
 /// So many are cleared without waiting for more.
 const MANY: usize = 256;
+/// Before they are tried again; twice as long each time, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct Marks {
@@ -19,7 +26,7 @@ pub(super) struct Marks {
 /// Marks that the store is clearing.
 struct Batch {
     instances: Vec<InstanceId>,
-    /// The other end is dropped when the store has cleared them, or could not.
+    /// The other end is dropped when the store has cleared them.
     under_way: watch::Receiver<()>,
 }
 
@@ -43,34 +50,36 @@ impl Marks {
     }
 
     /// Has the store clear what there is.
-    pub(super) fn clear(&mut self, store: &dyn Store) {
+    pub(super) fn clear(&mut self, core: &Arc<Core>) {
         if self.settled.is_empty() {
             return;
         }
         self.clearing.retain(Batch::is_under_way);
-        let instances = self.settled.iter().map(|settled| settled.instance).collect();
-        let clearing = store.settle(std::mem::take(&mut self.settled));
+        let settled = std::mem::take(&mut self.settled);
         let (done, under_way) = watch::channel(());
-        self.clearing.push(Batch { instances, under_way });
+        self.clearing.push(Batch { instances: settled.iter().map(|settled| settled.instance).collect(), under_way });
+        // Asked for at once, not when a task gets its turn.
+        let clearing = core.store.settle(settled.clone());
+        let core = core.clone();
         tokio::spawn(async move {
             if let Err(error) = clearing.await {
-                // Lost marks cost a look after a restart, nothing else.
-                warn!(%error, "marks could not be cleared");
+                warn!(%error, "marks could not be cleared; trying again");
+                clear_again(&core, settled).await;
             }
             drop(done);
         });
     }
 
-    /// Until the store has cleared, or could not, what it is clearing now.
+    /// Until the store has cleared what it is clearing now.
     pub(super) fn cleared(&self) -> impl Future<Output = ()> + Send + use<> {
         wait_for(self.clearing.iter().map(|batch| batch.under_way.clone()).collect())
     }
 
     /// Has the store clear the instance's mark if it is to be cleared, and waits until it has, if it is clearing it. Whoever read the
     /// instance before would take its effects for not done.
-    pub(super) fn cleared_of(&mut self, id: InstanceId, store: &dyn Store) -> impl Future<Output = ()> + Send + use<> {
+    pub(super) fn cleared_of(&mut self, id: InstanceId, core: &Arc<Core>) -> impl Future<Output = ()> + Send + use<> {
         if self.settled.iter().any(|settled| settled.instance == id) {
-            self.clear(store);
+            self.clear(core);
         }
         let batches = self.clearing.iter().filter(|batch| batch.is_under_way() && batch.instances.contains(&id));
         wait_for(batches.map(|batch| batch.under_way.clone()).collect())
@@ -80,6 +89,20 @@ impl Marks {
 impl Batch {
     fn is_under_way(&self) -> bool {
         self.under_way.has_changed().is_ok()
+    }
+}
+
+/// Until it succeeds: an instance whose mark stays repeats its effects when it comes back to memory, and one whose wake-up is not stored
+/// sleeps on. Not beyond the end of this process, for the next one looks at whatever has a mark.
+async fn clear_again(core: &Core, settled: Vec<Settled>) {
+    let mut pause = FIRST_PAUSE;
+    while !core.is_closing() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        match core.store.settle(settled.clone()).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "marks could not be cleared; trying again"),
+        }
     }
 }
 

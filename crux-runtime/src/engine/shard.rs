@@ -170,7 +170,7 @@ impl Shard {
                 n = self.reported.recv_many(&mut reported, ROUND) => if n == 0 { break },
                 n = messages.recv_many(&mut inbox, ROUND) => if n == 0 { break },
                 () = &mut alarm, if alarm_at.is_some() => {}
-                _ = clear.tick(), if !self.marks.is_empty() || !self.blocked.is_empty() => self.marks.clear(&*self.core.store),
+                _ = clear.tick(), if !self.marks.is_empty() || !self.blocked.is_empty() => self.marks.clear(&self.core),
             }
             // Both queues are looked at in every round, so that a flood of one does not starve the other.
             while inbox.len() < ROUND
@@ -194,7 +194,7 @@ impl Shard {
             self.offer_blocked();
             self.send_batch();
             if self.marks.are_many() {
-                self.marks.clear(&*self.core.store);
+                self.marks.clear(&self.core);
             }
             self.tally.add_to(&self.core.stats);
         }
@@ -227,7 +227,7 @@ impl Shard {
             Message::Hold(holds) => self.hold(holds),
             Message::Drain => self.drain(now),
             Message::Flush(done) => {
-                self.marks.clear(&*self.core.store);
+                self.marks.clear(&self.core);
                 let cleared = self.marks.cleared();
                 tokio::spawn(async move {
                     cleared.await;

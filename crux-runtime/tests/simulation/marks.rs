@@ -1,5 +1,6 @@
-//! An instance that leaves memory and comes back before the store has cleared its mark: what is done of its effects is not done again.
+//! Instances that leave memory, and come back before the store has cleared their marks: what is done of their effects is not done again.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crux_runtime::engine::api::{Progress, ProgressKind, Start, StepRef};
 use crux_runtime::engine::{Engine, Options};
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
+use crux_runtime::machine::Time;
 use crux_runtime::store::{Status, Store, memory};
 use crux_runtime::worker::WorkerManager;
 use crux_runtime::worker::task::{Report, Reported, Task};
@@ -50,52 +52,97 @@ impl Bus for Silent {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_is_done_is_not_done_again_while_the_mark_is_being_cleared() {
-    let below = Arc::new(memory::Memory::new(Arc::new(memory::NoFaults)));
-    let store = Faulty::new(below.clone(), Faults::default(), Arc::new(Random::new(1, "marks")));
-    let bus = Silent::default();
-    let app = Arc::new(App { workflows: WORKFLOWS, contracts: &[], events: &[], routes: &[], steps: Vec::new() });
-    let workers = WorkerManager::new(&[], &Default::default()).expect("no steps");
-    let options = Options { shards: 1, cached_instances: 1, ..Options::default() };
-    let engine = Engine::open(app, Arc::new(store.clone()), Arc::new(bus.clone()), workers, Hub::default(), options);
-    let engine = engine.await.expect("an empty store opens");
-    store.keeps_marks.store(true, Ordering::SeqCst);
-    let first = start(&engine).await;
-    let second = start(&engine).await;
-    while engine.stats().cached.load(Ordering::Relaxed) > 1 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-
-    // Its first step has effect `once`: sent again, its outcome would be unknown.
-    let progress = Progress { instance: first, step: StepRef::Path("reserve".to_owned()), attempt: Some(1), what: ProgressKind::Heartbeat };
-    let told = tokio::spawn({
-        let engine = engine.clone();
-        async move { engine.progress(progress).await }
-    });
-    // For longer than marks wait for company.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    store.keeps_marks.store(false, Ordering::SeqCst);
-    told.await.expect("no panic").expect("it is open");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-
-    let expected = [first, second].map(|instance| format!("{instance}/reserve/1"));
-    assert_eq!(*bus.tasks.lock().expect("nobody panics"), expected, "a task was sent again");
-    assert_eq!(bus.messages.lock().expect("nobody panics").len(), 2, "a hook was sent again");
-    let record = below.record(first).await.expect("memory does not fail").expect("it is there");
-    assert_eq!(record.status, Status::Processing);
-    let rows = below.rows(first, 0, 10).await.expect("memory does not fail");
-    assert_eq!(rows.len(), 1, "{rows:?}");
+/// An engine that keeps one waiting instance in memory.
+struct Bed {
+    engine: Engine,
+    store: Faulty,
+    bus: Silent,
 }
 
-async fn start(engine: &Engine) -> InstanceId {
-    let start = Start {
-        workflow: "order".to_owned(),
-        input: RawValue::from_string(r#"{"order":"1","big":false}"#.to_owned()).expect("JSON"),
-        request_id: None,
-        owner: String::new(),
-        trigger: "test".to_owned(),
-        traceparent: String::new(),
+impl Bed {
+    async fn new() -> Self {
+        let below = Arc::new(memory::Memory::new(Arc::new(memory::NoFaults)));
+        let store = Faulty::new(below, Faults::default(), Arc::new(Random::new(1, "marks")));
+        let bus = Silent::default();
+        let app = Arc::new(App { workflows: WORKFLOWS, contracts: &[], events: &[], routes: &[], steps: Vec::new() });
+        let workers = WorkerManager::new(&[], &Default::default()).expect("no steps");
+        let options = Options { shards: 1, cached_instances: 1, ..Options::default() };
+        let engine = Engine::open(app, Arc::new(store.clone()), Arc::new(bus.clone()), workers, Hub::default(), options);
+        Self { engine: engine.await.expect("an empty store opens"), store, bus }
+    }
+
+    /// Two instances, of which the first has left memory.
+    async fn two(&self) -> [InstanceId; 2] {
+        let two = [self.start().await, self.start().await];
+        while self.engine.stats().cached.load(Ordering::Relaxed) > 1 {
+            pass(1).await;
+        }
+        two
+    }
+
+    async fn start(&self) -> InstanceId {
+        let start = Start {
+            workflow: "order".to_owned(),
+            input: RawValue::from_string(r#"{"order":"1","big":false}"#.to_owned()).expect("JSON"),
+            request_id: None,
+            owner: String::new(),
+            trigger: "test".to_owned(),
+            traceparent: String::new(),
+        };
+        self.engine.start(start).await.expect("nothing fails").instance
+    }
+
+    /// A sign of life of its first step, which brings the instance back to memory.
+    async fn hear_of(&self, instance: InstanceId) {
+        let step = StepRef::Path("reserve".to_owned());
+        let progress = Progress { instance, step, attempt: Some(1), what: ProgressKind::Heartbeat };
+        self.engine.progress(progress).await.expect("it is open");
+    }
+
+    /// That each instance is as its start has left it: one task and one hook, and nothing that came of a second time.
+    async fn assert_told_once(&self, instances: &[InstanceId]) {
+        let expected: Vec<String> = instances.iter().map(|instance| format!("{instance}/reserve/1")).collect();
+        assert_eq!(*self.bus.tasks.lock().expect("nobody panics"), expected, "a task was sent again");
+        assert_eq!(self.bus.messages.lock().expect("nobody panics").len(), instances.len(), "a hook was sent again");
+        for instance in instances {
+            let record = self.store.below.record(*instance).await.expect("memory does not fail").expect("it is there");
+            assert_eq!(record.status, Status::Processing);
+            let rows = self.store.below.rows(*instance, 0, 10).await.expect("memory does not fail");
+            assert_eq!(rows.len(), 1, "{rows:?}");
+        }
+    }
+}
+
+async fn pass(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_is_not_done_again_while_the_mark_is_being_cleared() {
+    let bed = Bed::new().await;
+    bed.store.keeps_marks.store(true, Ordering::SeqCst);
+    let two = bed.two().await;
+    let cleared = async {
+        // For longer than marks wait for company.
+        pass(500).await;
+        bed.store.keeps_marks.store(false, Ordering::SeqCst);
     };
-    engine.start(start).await.expect("nothing fails").instance
+    tokio::join!(bed.hear_of(two[0]), cleared);
+    pass(1_000).await;
+    bed.assert_told_once(&two).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn marks_that_a_store_could_not_clear_are_cleared_when_it_can_and_wake_ups_are_not_lost() {
+    let bed = Bed::new().await;
+    bed.store.refuses_marks.store(true, Ordering::SeqCst);
+    let two = bed.two().await;
+    pass(500).await;
+    bed.store.refuses_marks.store(false, Ordering::SeqCst);
+    bed.hear_of(two[0]).await;
+    pass(3_000).await;
+    bed.assert_told_once(&two).await;
+    // Both are woken when their attempts' time is over, and neither is in memory for that.
+    let due = bed.store.below.due(None, Time(i64::MAX), 10).await.expect("memory does not fail");
+    assert_eq!(due.iter().map(|(_, instance)| *instance).collect::<BTreeSet<_>>(), BTreeSet::from(two), "somebody sleeps for ever");
 }

@@ -32,15 +32,17 @@ pub struct Faulty {
     pub crashed: Arc<AtomicBool>,
     /// Questions are not answered while this is set.
     pub hangs: Arc<AtomicBool>,
-    /// Marks are not cleared while this is set.
+    /// Marks are not cleared, and nobody hears about it, while this is set.
     pub keeps_marks: Arc<AtomicBool>,
+    /// Marks cannot be cleared while this is set.
+    pub refuses_marks: Arc<AtomicBool>,
     pub membership: watch::Sender<Membership>,
 }
 
 impl Faulty {
     pub fn new(below: Arc<Memory>, faults: Faults, random: Arc<Random>) -> Self {
-        let (crashed, hangs, keeps_marks) = Default::default();
-        Self { below, faults, random, crashed, hangs, keeps_marks, membership: watch::Sender::default() }
+        let (crashed, hangs, keeps_marks, refuses_marks) = Default::default();
+        Self { below, faults, random, crashed, hangs, keeps_marks, refuses_marks, membership: watch::Sender::default() }
     }
 
     /// Takes its time, and may fail.
@@ -99,6 +101,9 @@ impl Store for Faulty {
         Box::pin(async move {
             while store.keeps_marks.load(Ordering::SeqCst) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            if store.refuses_marks.load(Ordering::SeqCst) {
+                return Err(Error::Unavailable("simulated: no marks".into()));
             }
             store.pass().await?;
             store.below.settle(batch).await

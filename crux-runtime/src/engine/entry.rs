@@ -83,6 +83,8 @@ pub(crate) struct Entry {
     pub(crate) settled_told: Seq,
     /// When the store will name it as due, if it does.
     pub(crate) wake_told: Option<Time>,
+    /// Its listing among the shard's idle instances; 0: none.
+    pub(crate) listed: u64,
 }
 
 /// A row on its way to the store.

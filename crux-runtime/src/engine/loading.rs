@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use smallvec::SmallVec;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::api::{self, Error};
 use super::entry::{Entry, Input};
@@ -16,6 +17,19 @@ use crate::machine::{Failure, Time};
 use crate::store::{self, Record, Stored};
 use crate::worker::task::Origin;
 
+/// Before the store is asked again for what it could not give.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// An instance that is being read from the store.
+pub(super) struct Loading {
+    /// Which load it waits for: what an earlier one has read may be old.
+    number: u64,
+    /// What has come for it meanwhile.
+    pub(super) queue: VecDeque<Input>,
+    /// It was in memory, and things may be under way of which nobody else would think again.
+    is_owed: bool,
+}
+
 impl Shard {
     /// Throws the state away and replays the journal; what has come in the meantime is applied then.
     pub(super) fn reload(&mut self, id: InstanceId) {
@@ -24,28 +38,42 @@ impl Shard {
             _ => return,
         };
         self.forget(id);
-        self.slots.insert(id, Slot::Loading(queue));
-        self.load(id);
+        self.load(id, queue, true);
     }
 
-    /// A mark that is on its way to be cleared is cleared first: read with it, the instance would repeat effects that are done.
-    pub(super) fn load(&mut self, id: InstanceId) {
+    /// Brings an instance into memory for what is in `queue`; one that `is_owed` in any case. A mark that is on its way to be cleared is
+    /// cleared first: read with it, the instance would repeat effects that are done.
+    pub(super) fn load(&mut self, id: InstanceId, queue: VecDeque<Input>, is_owed: bool) {
+        self.load_after(Duration::ZERO, id, queue, is_owed);
+    }
+
+    fn load_after(&mut self, pause: Duration, id: InstanceId, queue: VecDeque<Input>, is_owed: bool) {
+        self.loads += 1;
+        let number = self.loads;
+        self.slots.insert(id, Slot::Loading(Loading { number, queue, is_owed }));
         let store = self.core.store.clone();
         let cleared = self.marks.cleared_of(id, &self.core);
         let messages = self.messages.clone();
         tokio::spawn(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             cleared.await;
             let result = read_all(&*store, id).await;
-            let _ = messages.send(Message::Loaded(id, Box::new(result))).await;
+            let _ = messages.send(Message::Loaded(id, number, Box::new(result))).await;
         });
     }
 
-    pub(super) fn loaded(&mut self, id: InstanceId, result: Result<Option<Read>, store::Error>, now: Time) {
-        let Some(Slot::Loading(queue)) = self.slots.remove(&id) else { return };
+    pub(super) fn loaded(&mut self, id: InstanceId, number: u64, result: Result<Option<Read>, store::Error>, now: Time) {
+        if !matches!(self.slots.get(&id), Some(Slot::Loading(loading)) if loading.number == number) {
+            return;
+        }
+        let Some(Slot::Loading(Loading { queue, is_owed, .. })) = self.slots.remove(&id) else { return };
         let refuse = |queue: VecDeque<Input>, error: &Error| queue.into_iter().for_each(|input| super::feed::refuse(input, error.clone()));
         let Read { record, rows, carried } = match result {
             Ok(Some(found)) => found,
             Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
+            Err(error) if Error::Store(error.clone()).is_passing() => return self.load_again(id, queue, is_owed, &error),
             Err(error) => return refuse(queue, &Error::Store(error)),
         };
         // An ended instance is not replayed for questions that its journal answers; only a retry may bring it back.
@@ -53,8 +81,9 @@ impl Shard {
         if let Some(node) = record.carried_by.filter(|_| !carried) {
             return refuse(queue, &Error::Elsewhere { node });
         }
+        let is_wanted = is_owed || queue.iter().any(|input| matches!(input, Input::Wake { .. }));
         let settled = record.settled || rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
-        if record.status.is_ended() && !revives && (settled || !queue.iter().any(|input| matches!(input, Input::Wake { .. }))) {
+        if record.status.is_ended() && !revives && (settled || !is_wanted) {
             return refuse(queue, &Error::NotNow("the instance has ended".to_owned()));
         }
         let core = self.core.clone();
@@ -73,6 +102,21 @@ impl Shard {
             }
         };
         self.adopt(id, record, replayed, queue, now);
+    }
+
+    /// The store is away. Whoever asked hears of it and may ask again; what nobody would ask for again waits until it is back.
+    fn load_again(&mut self, id: InstanceId, queue: VecDeque<Input>, is_owed: bool, error: &store::Error) {
+        let is_own = |input: &Input| matches!(input, Input::Wake { .. } | Input::Report(_) | Input::Park(_));
+        let (own, asked): (VecDeque<Input>, VecDeque<Input>) = queue.into_iter().partition(is_own);
+        let refuse = |input| super::feed::refuse(input, Error::Store(error.clone()));
+        asked.into_iter().for_each(refuse);
+        // Timers are in the store, which names them again; what an earlier process left is looked for once.
+        let is_left = own.iter().any(|input| matches!(input, Input::Wake { done: Some(_) }));
+        if (is_owed || is_left) && !self.core.is_closing() {
+            debug!(instance = %id, %error, "an instance cannot be read; trying again");
+            return self.load_after(AGAIN, id, own, is_owed);
+        }
+        own.into_iter().for_each(refuse);
     }
 
     fn adopt(&mut self, id: InstanceId, record: Record, replayed: Replayed, queue: VecDeque<Input>, now: Time) {
@@ -101,6 +145,7 @@ impl Shard {
             settled_told: if record.settled { seq } else { 0 },
             // It may be that it was loaded because of that.
             wake_told: Some(last_at),
+            listed: 0,
         };
         self.away.remove(&id);
         if !unsettled.is_empty() {

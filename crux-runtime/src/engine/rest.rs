@@ -32,7 +32,11 @@ impl Shard {
             if entry.status.is_some_and(Status::is_ended) {
                 return self.forget(id);
             }
-            self.idle.push_back(id);
+            if entry.listed == 0 {
+                self.listings += 1;
+                entry.listed = self.listings;
+                self.idle.push_back((id, entry.listed));
+            }
         }
         if let Some(due) = due
             && entry.timer.is_none_or(|timer| due < timer)
@@ -69,11 +73,14 @@ impl Shard {
     fn evict(&mut self) {
         let limit = (self.core.options.cached_instances / self.core.shards()).max(1);
         while self.idle.len() > limit {
-            let Some(id) = self.idle.pop_front() else { break };
-            if let Some(Slot::Ready(entry)) = self.slots.get(&id)
-                && entry.is_idle()
+            let Some((id, listing)) = self.idle.pop_front() else { break };
+            if let Some(Slot::Ready(entry)) = self.slots.get_mut(&id)
+                && entry.listed == listing
             {
-                self.forget(id);
+                entry.listed = 0;
+                if entry.is_idle() {
+                    self.forget(id);
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use tracing::{debug, error};
 
 use super::api::{self, Error};
 use super::entry::{Answer, Entry, Input, Reply};
-use super::loading::Read;
+use super::loading::{Loading, Read};
 use super::marks::Marks;
 use super::stats::Tally;
 use super::{Core, INBOX};
@@ -41,7 +41,8 @@ pub(super) enum Message {
     },
     /// Try an append again whose outcome is not known.
     Again(InstanceId),
-    Loaded(InstanceId, Box<Result<Option<Read>, store::Error>>),
+    /// What was read of an instance, by the load of that number.
+    Loaded(InstanceId, u64, Box<Result<Option<Read>, store::Error>>),
     /// An effect is done.
     Done {
         instance: InstanceId,
@@ -75,7 +76,7 @@ pub(super) enum Message {
 
 /// An instance as the shard has it.
 pub(super) enum Slot {
-    Loading(VecDeque<Input>),
+    Loading(Loading),
     Ready(Box<Entry>),
 }
 
@@ -97,9 +98,13 @@ pub(super) struct Shard {
     pub(super) events: Vec<Event>,
     pub(super) row: String,
     pub(super) tally: Tally,
-    /// Idle instances, oldest first; void entries are skipped.
-    pub(super) idle: VecDeque<InstanceId>,
+    /// Instances that were idle, in the order in which they came to be, each with its listing: void if the instance has another one, or
+    /// none.
+    pub(super) idle: VecDeque<(InstanceId, u64)>,
+    pub(super) listings: u64,
     pub(super) tokens: u64,
+    /// How many were begun.
+    pub(super) loads: u64,
     pub(super) draining: bool,
     /// See [`store::Membership`].
     holds: bool,
@@ -142,7 +147,9 @@ impl Shard {
             row: String::new(),
             tally: Tally::default(),
             idle: VecDeque::new(),
+            listings: 0,
             tokens: seed,
+            loads: 0,
             draining: false,
             holds: true,
             blocked: BTreeMap::new(),
@@ -210,7 +217,7 @@ impl Shard {
                 }
             }
             Message::Again(id) => self.append_again(id),
-            Message::Loaded(id, result) => self.loaded(id, *result, now),
+            Message::Loaded(id, number, result) => self.loaded(id, number, *result, now),
             Message::Done { instance, seq, n } => {
                 if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
                     entry.outstanding.retain(|outstanding| (outstanding.seq, outstanding.n) != (seq, n));
@@ -304,6 +311,7 @@ impl Shard {
             counted: false,
             settled_told: 0,
             wake_told: None,
+            listed: 0,
         };
         let reply: Answer = Box::new(move |result| answer(reply, result.map(|()| api::Started { instance: id, replayed: false })));
         self.slots.insert(id, Slot::Ready(Box::new(entry)));
@@ -326,7 +334,7 @@ impl Shard {
         self.blocked.clear();
         for (_, slot) in self.slots.drain() {
             let inputs = match slot {
-                Slot::Loading(queue) => queue,
+                Slot::Loading(loading) => loading.queue,
                 Slot::Ready(mut entry) => {
                     entry.count(false, &self.core.stats);
                     self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
@@ -356,10 +364,9 @@ impl Shard {
                     debug!(instance = %id, "report for an instance that does not wait for it");
                     return;
                 }
-                self.slots.insert(id, Slot::Loading(VecDeque::from([input])));
-                self.load(id);
+                self.load(id, VecDeque::from([input]), false);
             }
-            Some(Slot::Loading(queue)) => queue.push_back(input),
+            Some(Slot::Loading(loading)) => loading.queue.push_back(input),
             Some(Slot::Ready(entry)) if entry.appending.is_some() => entry.queue.push_back(input),
             Some(Slot::Ready(_)) => self.work(id, Some(input), now),
         }
@@ -390,8 +397,7 @@ impl Shard {
                 queue.extend(last);
                 queue.push_front(Input::Park(Failure::new(Failure::PANIC, "applying an event panicked")));
                 self.forget(id);
-                self.slots.insert(id, Slot::Loading(queue));
-                self.load(id);
+                self.load(id, queue, true);
                 return;
             }
         }

@@ -8,7 +8,9 @@
 mod order;
 
 mod audit;
+mod bed;
 mod lease;
+mod loading;
 mod marks;
 mod random;
 mod services;

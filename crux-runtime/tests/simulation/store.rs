@@ -36,13 +36,16 @@ pub struct Faulty {
     pub keeps_marks: Arc<AtomicBool>,
     /// Marks cannot be cleared while this is set.
     pub refuses_marks: Arc<AtomicBool>,
+    /// Instances cannot be read while this is set.
+    pub refuses_reads: Arc<AtomicBool>,
     pub membership: watch::Sender<Membership>,
 }
 
 impl Faulty {
     pub fn new(below: Arc<Memory>, faults: Faults, random: Arc<Random>) -> Self {
-        let (crashed, hangs, keeps_marks, refuses_marks) = Default::default();
-        Self { below, faults, random, crashed, hangs, keeps_marks, refuses_marks, membership: watch::Sender::default() }
+        let (crashed, hangs, keeps_marks, refuses_marks, refuses_reads) = Default::default();
+        let membership = watch::Sender::default();
+        Self { below, faults, random, crashed, hangs, keeps_marks, refuses_marks, refuses_reads, membership }
     }
 
     /// Takes its time, and may fail.
@@ -110,8 +113,18 @@ impl Store for Faulty {
         })
     }
 
+    fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
+        let store = self.clone();
+        Box::pin(async move {
+            if store.refuses_reads.load(Ordering::SeqCst) {
+                return Err(Error::Unavailable("simulated: no reads".into()));
+            }
+            store.pass().await?;
+            store.below.record(instance).await
+        })
+    }
+
     pass_through! {
-        record(instance: InstanceId) -> Option<Record>;
         rows(instance: InstanceId, after: Seq, limit: usize) -> Vec<Stored>;
         list(filter: Filter) -> Vec<Record>;
         unsettled(after: Option<InstanceId>, limit: usize) -> Vec<InstanceId>;

@@ -175,11 +175,7 @@ impl<'c> Groups<'c> {
             return group.drain(..).for_each(|job| answer(job, Err(error.clone())));
         }
         let now = Instant::now();
-        for job in group.iter() {
-            if let Job::Settle { batch, .. } = job {
-                batch.iter().for_each(|settled| self.settle(now, *settled));
-            }
-        }
+        self.settle(group, now);
         let grows = group.iter().any(grows);
         let refusal = if grows { self.space.refusal() } else { None };
         let mut done = self.transaction(group, now, refusal.as_deref());
@@ -277,21 +273,30 @@ impl<'c> Groups<'c> {
         }
     }
 
-    /// In memory at once, on disk when the instance stays as it is for a while.
-    fn settle(&mut self, now: Instant, settled: Settled) {
-        self.appender.clear();
-        let head = match self.appender.head(&self.heads, settled.instance) {
-            Ok(head) => head,
-            Err(error) => {
-                // The mark stays: more is looked at after a restart than needed.
-                tracing::warn!(instance = %settled.instance, %error, "cannot clear the mark");
-                return;
+    /// In memory at once, on disk when the instances stay as they are for a while. What cannot be done is answered, and no part of the group
+    /// any more.
+    fn settle(&mut self, group: &mut Vec<Job>, now: Instant) {
+        let mut at = 0;
+        while let Some(job) = group.get(at) {
+            let Job::Settle { batch, .. } = job else {
+                at += 1;
+                continue;
+            };
+            match batch.iter().try_for_each(|settled| self.settle_one(*settled, now)) {
+                Ok(()) => at += 1,
+                Err(error) => answer(group.remove(at), Err(before_commit(&error))),
             }
-        };
+        }
+    }
+
+    fn settle_one(&mut self, settled: Settled, now: Instant) -> rusqlite::Result<()> {
+        self.appender.clear();
+        let head = self.appender.head(&self.heads, settled.instance)?;
         if let Some(head) = head.filter(|head| head.seq == settled.seq) {
             self.heads.settle(settled.instance, head, settled.wake_at);
             self.tail.changed(now, settled.instance, true);
         }
+        Ok(())
     }
 
     /// Writes what is lazy.

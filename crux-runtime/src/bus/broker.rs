@@ -220,6 +220,10 @@ impl Bus for Broker {
         self.state.figures(self.waiting())
     }
 
+    fn drain(&self) {
+        self.pushed.drain();
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.stop.send_replace(true);

@@ -18,7 +18,7 @@ use crate::machine::Runs;
 use crate::wording::hint;
 use crate::worker::lane::{Job, Lane, Load};
 use crate::worker::limits::Limits;
-use crate::worker::task::{Report, Task};
+use crate::worker::task::{Report, Reported, Task};
 
 /// How many tasks, and how many messages, a service gets at a time if it is not said.
 pub const DEFAULT_AT_ONCE: usize = 64;
@@ -203,6 +203,16 @@ impl Bus for Local {
 
     fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
         self.listeners.publish(message, done)
+    }
+
+    fn drain(&self) {
+        for Attached { lane, .. } in &self.services {
+            for job in lane.take_out(Task::is_once) {
+                let (_, reply) = job.split();
+                // Without room its outcome will not be known, which does no harm but that a person has to look.
+                reply.offer(Reported::Returned);
+            }
+        }
     }
 
     fn health(&self) -> Result<(), String> {

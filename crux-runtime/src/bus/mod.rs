@@ -91,6 +91,9 @@ pub trait Bus: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The process is about to end: what must not be handed out twice and waits for its turn is given back.
+    fn drain(&self) {}
+
     /// Takes in nothing more, and ends when what was given to it is out. What is not out when the process ends comes again.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))

@@ -17,9 +17,7 @@ use super::shard::{Blocked, Message, Shard, Slot};
 use crate::bus;
 use crate::bus::roster::Working;
 use crate::id::InstanceId;
-use crate::machine::{
-    self, Attempt, AttemptFailed, Effect, EffectKind, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time,
-};
+use crate::machine::{self, Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time};
 use crate::store::{Seq, Subscription};
 use crate::worker::Cancellation;
 use crate::worker::task::{Report, Reported, Task};
@@ -109,6 +107,9 @@ impl Shard {
 
     /// Tasks that could not be delivered are offered again when their pause is over.
     pub(super) fn resend(&mut self, id: InstanceId, now: Time) {
+        if self.draining {
+            return;
+        }
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
         let mut again = Vec::new();
         for outstanding in &entry.outstanding {
@@ -137,13 +138,20 @@ impl Shard {
         }
     }
 
-    /// Begins nothing any more. What found no room so far is left to the next process.
+    /// Begins nothing any more. What has reached nobody so far is left to the next process.
     pub(super) fn drain(&mut self, now: Time) {
         self.draining = true;
-        for Blocked { task, .. } in std::mem::take(&mut self.blocked).into_values().flatten() {
-            let Some(Slot::Ready(entry)) = self.slots.get(&task.instance) else { continue };
-            if entry.meta(&task.path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
-                self.input(task.instance, Input::Report(returned(task.instance, task.path, task.attempt)), now);
+        let blocked = std::mem::take(&mut self.blocked).into_values().flatten();
+        let mut unsent: Vec<_> = blocked.map(|Blocked { task, .. }| (task.instance, task.path, task.attempt)).collect();
+        for (id, slot) in &self.slots {
+            if let Slot::Ready(entry) = slot {
+                unsent.extend(entry.stuck().map(|(path, attempt)| (*id, path, attempt)));
+            }
+        }
+        for (id, path, attempt) in unsent {
+            let Some(Slot::Ready(entry)) = self.slots.get(&id) else { continue };
+            if entry.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
+                self.input(id, Input::Report(returned(id, path, attempt)), now);
             }
         }
     }
@@ -241,13 +249,12 @@ impl Shard {
             if !entry.is_open(path, *attempt) {
                 continue;
             }
-            // A worker said that it begins, and its signs of life say the rest; nobody else says so of a step struct.
+            // Whoever works on it has said that it begins, and says what becomes of it, or falls silent.
             if entry.has_begun_elsewhere(path, *attempt) {
                 continue;
             }
             if entry.meta(path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
-                let failure =
-                    Failure::new(Failure::WORKER_LOST, "the process that ran the attempt, or was to send it to a worker, has died");
+                let failure = Failure::new(Failure::WORKER_LOST, "the process that ran the attempt, or was handing it out, has died");
                 let failed = AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None };
                 entry.queue.push_back(Input::Report(Report {
                     instance: id,
@@ -263,11 +270,10 @@ impl Shard {
 }
 
 impl Core {
-    /// Whether an attempt that was on its way when its process died has to be taken for begun. Of a step struct's attempt it is not known
-    /// where it ran: which ones run here may have been another choice then. One that must not begin twice counts as begun.
-    fn counts_as_begun(&self, meta: &machine::Task) -> bool {
-        let once = meta.contract.effect == EffectKind::Once && !meta.keyed;
-        self.runs_here(meta.contract) || once && matches!(meta.contract.runs, Runs::Class(_))
+    /// Whether an attempt that was on its way when its process died has to be taken for begun: what ran in it, and what must not begin twice,
+    /// for nobody knows how far it had come.
+    pub(super) fn counts_as_begun(&self, meta: &machine::Task) -> bool {
+        self.runs_here(meta.contract) || meta.is_once()
     }
 
     /// To whoever runs the task, or back when there is no room.
@@ -389,6 +395,7 @@ impl Entry {
         for outstanding in self.outstanding.iter_mut().filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)) {
             if let Pending::Task { stuck: Some(stuck), .. } = &mut outstanding.what {
                 stuck.again_at = now.plus_ms(LONGEST_SILENCE_MS);
+                stuck.is_out = true;
             }
         }
     }
@@ -433,7 +440,7 @@ impl Entry {
             {
                 let tries = stuck.as_ref().map_or(0, |stuck| stuck.tries.saturating_add(1));
                 let pause = u64::try_from(backoff(tries).as_millis()).unwrap_or(u64::MAX);
-                *stuck = Some(Stuck { reason: reason.clone(), again_at: now.plus_ms(pause), tries });
+                *stuck = Some(Stuck { reason: reason.clone(), again_at: now.plus_ms(pause), tries, is_out: false });
             }
         }
     }

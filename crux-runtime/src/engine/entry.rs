@@ -135,6 +135,8 @@ pub(crate) struct Stuck {
     pub(crate) reason: String,
     pub(crate) again_at: Time,
     pub(crate) tries: u32,
+    /// It has been offered again, and there is no answer yet.
+    pub(crate) is_out: bool,
 }
 
 /// An attempt that somebody works on, with its cancellation token and its signs of life.
@@ -234,16 +236,33 @@ impl Entry {
         Some(Working(instance, step, attempt))
     }
 
-    /// Whether it is recorded that a worker in another process has begun with the attempt.
+    /// Whether it is recorded that somebody in another process has begun with the attempt. Of what a service may do twice this does not count:
+    /// it gets the task again.
     pub(crate) fn has_begun_elsewhere(&self, path: &Path, attempt: u32) -> bool {
-        let is_class = self.meta(path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)));
+        let counts = self.meta(path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)) || meta.is_once());
         let mut has_begun = false;
         self.instance.open(&mut |open| {
             if let Open::Task(task) = open {
                 has_begun |= task.path == *path && task.number == attempt && task.started_at.is_some();
             }
         });
-        is_class && has_begun
+        counts && has_begun
+    }
+
+    /// Tasks that were offered and reached nobody.
+    pub(crate) fn stuck(&self) -> impl Iterator<Item = (Path, u32)> {
+        self.outstanding.iter().filter_map(|outstanding| match &outstanding.what {
+            Pending::Task { path, attempt, stuck: Some(Stuck { is_out: false, .. }) } => Some((*path, *attempt)),
+            _ => None,
+        })
+    }
+
+    /// Whether attempts are on their way which the next process would have to take for begun.
+    pub(crate) fn is_handing_out(&self, core: &Core) -> bool {
+        self.outstanding.iter().any(|outstanding| match &outstanding.what {
+            Pending::Task { path, .. } => self.meta(path).is_some_and(|meta| core.counts_as_begun(meta)),
+            Pending::Message { .. } | Pending::Other => false,
+        })
     }
 
     /// The attempt, if it is a step struct's in another process.

@@ -135,16 +135,25 @@ impl Feed<'_> {
                 self.fail(path, attempt, failed);
             }
             Reported::Delivered => self.entry.delivered(path, attempt, self.now),
-            Reported::Returned => {
-                self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
-                if let Err(why) = self.step(path, StepHappened::Returned { attempt, next: self.now }) {
-                    tracing::debug!(%why, "nobody waits for what was given back");
+            Reported::Returned => self.give_back(path, attempt),
+            Reported::Undelivered { reason } => {
+                let counts_as_begun = self.entry.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta));
+                if self.core.is_closing() && counts_as_begun {
+                    return self.give_back(path, attempt);
                 }
+                self.entry.undelivered(path, attempt, reason, self.now);
             }
-            Reported::Undelivered { reason } => self.entry.undelivered(path, attempt, reason, self.now),
             // The attempt dies with this process, and so may the knowledge that it began: not worth a row.
             Reported::Began => self.entry.begin(path, attempt, self.now),
             Reported::Heartbeat => self.entry.hear(path, attempt, self.now),
+        }
+    }
+
+    /// An attempt has not begun, and this process does not hand it out again.
+    fn give_back(&mut self, path: Path, attempt: u32) {
+        self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
+        if let Err(why) = self.step(path, StepHappened::Returned { attempt, next: self.now }) {
+            tracing::debug!(%why, "nobody waits for what was given back");
         }
     }
 

@@ -192,6 +192,7 @@ impl Engine {
             // A shard that is gone is drained.
             let _ = inbox.send(Message::Drain).await;
         }
+        self.core.bus.drain();
         while begun.elapsed() < limit && self.core.busy().await > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -245,7 +245,10 @@ impl Shard {
             Message::Busy(reply) => {
                 let busy = self.slots.values().filter(|slot| match slot {
                     Slot::Loading(_) => true,
-                    Slot::Ready(entry) => entry.appending.is_some() || entry.running.iter().any(|running| running.in_process),
+                    Slot::Ready(entry) => {
+                        let runs = entry.running.iter().any(|running| running.in_process);
+                        runs || entry.appending.is_some() || entry.is_handing_out(&self.core)
+                    }
                 });
                 // Whoever asked has gone away: nobody is interested in the number.
                 let _ = reply.send(busy.count());

@@ -144,6 +144,11 @@ impl Task {
     const fn new(contract: &'static Contract) -> Self {
         Self { contract, policy: Policy::ONCE, keyed: false, undo: None }
     }
+
+    /// Whether an attempt of unknown outcome forbids another one.
+    pub fn is_once(&self) -> bool {
+        self.contract.effect == EffectKind::Once && !self.keyed
+    }
 }
 
 /// Failures that do not reach the top.

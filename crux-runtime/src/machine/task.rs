@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::definition::{EffectKind, Task};
+use super::definition::Task;
 use super::effect::{Effect, Note};
 use super::event::{Outcome, StepEvent, StepHappened, Timer};
 use super::flow::Why;
@@ -241,7 +241,7 @@ impl TaskState {
     /// What becomes of an attempt that ended in `failure`: the event to journal. `retry` and `after_ms` are the worker's own wish.
     /// `stopping`: nothing new may start.
     pub fn decide(&self, task: &Task, failed: AttemptFailed, stopping: bool, now: Time, instance: &str) -> StepEvent {
-        let once = task.contract.effect == EffectKind::Once && !task.keyed;
+        let once = task.is_once();
         let AttemptFailed { outcome, mut failure, retry, after_ms } = failed;
         if failure.name == Failure::WORKER_LOST && outcome == Outcome::Unknown && !once && !stopping && self.lost < FREE_RESENDS {
             return StepEvent { path: self.path, what: StepHappened::Lost { attempt: self.number, next: now } };

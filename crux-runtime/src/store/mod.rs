@@ -267,7 +267,8 @@ pub trait Store: Send + Sync + 'static {
     /// is [`Error::Broken`], or [`Appended::Lost`] of a store that can lose what it has answered.
     fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>>;
 
-    /// Clears marks; may be done lazily, and lost: then more is looked at after a restart than needed.
+    /// Clears marks, and sets wake-ups. What is answered and not yet on disk may be lost with the process: then more is looked at after its
+    /// restart than needed. After an error it is asked for again.
     fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>>;
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>>;

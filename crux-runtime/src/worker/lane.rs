@@ -150,6 +150,14 @@ impl<W: Work> Lane<W> {
         std::mem::take(&mut state.queue)
     }
 
+    /// Those of the queue that are chosen, which then do not run.
+    pub(crate) fn take_out(&self, is_chosen: impl Fn(&Task) -> bool) -> Vec<Job> {
+        let mut state = self.lock();
+        let (chosen, left): (Vec<Job>, Vec<Job>) = std::mem::take(&mut state.queue).into_iter().partition(|job| is_chosen(&job.task));
+        state.queue = left.into();
+        chosen
+    }
+
     /// Starts a runner, if there is work for it and it may.
     fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         if state.queue.is_empty() || state.at_queue >= self.parallel || state.running >= self.limits.maximum {

@@ -68,6 +68,13 @@ fn one(instance: InstanceId, record: &Record, rows: &[Stored], ledger: &Ledger) 
     if reservations.iter().rev().skip(1).any(|attempt| !surely_failed.contains(attempt)) {
         return Err("reserve has effect `once` and was sent again although it may have happened".to_owned());
     }
+    if let Some(task) = reservations
+        .iter()
+        .map(|(path, attempt)| format!("{instance}/{path}/{attempt}"))
+        .find(|task| ledger.taken.get(task).is_some_and(|times| *times > 1))
+    {
+        return Err(format!("{task} has effect `once` and was handed out again although it may have arrived"));
+    }
     // Nothing was done that the journal does not know of: every attempt that a service saw had been written down before.
     let seen = ledger.done.keys().filter_map(|task| task.strip_prefix(&format!("{instance}/")));
     for task in seen {

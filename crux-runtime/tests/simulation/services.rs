@@ -19,6 +19,8 @@ use super::random::Random;
 pub struct Ledger {
     /// How often each attempt (`<instance>/<path>/<attempt>`) was done.
     pub done: BTreeMap<String, u32>,
+    /// How often each attempt was taken, but for those that reached nobody.
+    pub taken: BTreeMap<String, u32>,
     /// Ids of published messages, by instance and routing key.
     pub published: BTreeMap<(String, &'static str), Vec<String>>,
     /// Steps that ran to success at least once, in the order of their first success: instance, path.
@@ -76,12 +78,16 @@ impl Bus for Services {
         if self.random.chance(self.trouble / 5) {
             return Err(task);
         }
+        *self.ledger.lock().expect("no test panics with the lock held").taken.entry(task.task_id()).or_default() += 1;
         let (services, reports) = (self.clone(), reports.clone());
         tokio::spawn(async move {
             let report = |what| Report { instance: task.instance, path: task.path, attempt: task.attempt, what };
             let pause = |most| tokio::time::sleep(Duration::from_micros(services.random.below(most)));
             pause(5_000).await;
             if services.random.chance(services.trouble / 3) {
+                if let Some(times) = services.ledger.lock().expect("no test panics with the lock held").taken.get_mut(&task.task_id()) {
+                    *times -= 1;
+                }
                 let _ = reports.send(report(Reported::Undelivered { reason: "simulated: nobody there".into() })).await;
                 return;
             }

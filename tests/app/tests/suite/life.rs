@@ -186,6 +186,67 @@ async fn what_has_not_begun_when_a_server_is_told_to_end_begins_once_with_the_ne
     }
 }
 
+/// For money, by a service that gets one task at a time.
+fn transfers(service: &Service) -> String {
+    format!("services: {{ bank: {{ url: '{}', steps: [transfer], at_once: 1 }} }}\nserver: {{ shutdown: 10s }}\n", service.url())
+}
+
+#[tokio::test]
+async fn a_once_task_that_a_service_had_in_its_hands_when_the_server_died_is_not_sent_again() {
+    let service = Service::start(|_| Reply::After(Duration::from_secs(60), Box::new(Reply::Later))).await;
+    let mut server = server(&transfers(&service));
+    let id = server.client().start("/api/v1/workflow/pay", &json!({"cents": 100})).await;
+    service.task("transfer", 1).await;
+    server.kill();
+    server.restart();
+    let document = server.client().until(&id, "parked").await;
+    assert_eq!(document["error_name"], "OutcomeUnknown");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(service.tasks().len(), 1, "it was sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_tasks_of_a_service_are_not_in_doubt_when_a_server_is_told_to_end() {
+    let receipt = || Reply::Done(json!({"receipt": "R"}));
+    let service = Service::start(move |_| Reply::After(Duration::from_millis(700), Box::new(receipt()))).await;
+    let mut server = server(&transfers(&service));
+    let client = server.client();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(client.start("/api/v1/workflow/pay", &json!({"cents": 100})).await);
+    }
+    service.task("transfer", 1).await;
+    server.tell_to_end();
+    assert!(server.ended().success());
+    assert_eq!(service.tasks().len(), 1, "what waited for its turn was sent all the same");
+    server.restart();
+    for id in &ids {
+        assert_eq!(server.client().until(id, "completed").await["output"], json!({"receipt": "R"}));
+    }
+    assert_eq!(service.tasks().len(), 3, "one was sent twice");
+}
+
+#[tokio::test]
+async fn once_tasks_of_a_service_that_is_down_wait_for_the_next_server() {
+    let bank = Service::start(|_| Reply::Raw(503, String::new())).await;
+    let mut server = server(&transfers(&bank));
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/pay", &json!({"cents": 100})).await;
+    eventually("it is shown why it waits", async || {
+        let document = client.status(&id).await;
+        document["current_steps"][0]["waits_for"].as_str().is_some_and(|why| why.contains("its delivery")).then_some(())
+    })
+    .await;
+    let told = Instant::now();
+    server.tell_to_end();
+    assert!(server.ended().success());
+    assert!(told.elapsed() < Duration::from_secs(5), "it waited for what is not under way: {:?}", told.elapsed());
+    let service = Service::start(|_| Reply::Done(json!({"receipt": "R"}))).await;
+    std::fs::write(server.folder().join("crux.yaml"), format!("config: {{ HOME: Ghent }}\n{}", transfers(&service))).unwrap();
+    server.restart();
+    server.client().until(&id, "completed").await;
+}
+
 #[tokio::test]
 async fn a_server_whose_work_does_not_end_ends_all_the_same() {
     let service = Service::start(|_| Reply::After(Duration::from_secs(3600), Box::new(Reply::Later))).await;

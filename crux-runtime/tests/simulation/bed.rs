@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crux_runtime::app::App;
 use crux_runtime::bus::{Bus, Message, Published};
-use crux_runtime::engine::api::{Progress, ProgressKind, Start, StepRef};
+use crux_runtime::engine::api::{Error, Progress, ProgressKind, Start, Started, StepRef};
 use crux_runtime::engine::{Engine, Options};
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
@@ -83,6 +83,10 @@ impl Bed {
     }
 
     pub async fn start(&self) -> InstanceId {
+        self.try_start().await.expect("nothing fails").instance
+    }
+
+    pub async fn try_start(&self) -> Result<Started, Error> {
         let start = Start {
             workflow: "order".to_owned(),
             input: RawValue::from_string(r#"{"order":"1","big":false}"#.to_owned()).expect("JSON"),
@@ -91,7 +95,7 @@ impl Bed {
             trigger: "test".to_owned(),
             traceparent: String::new(),
         };
-        self.engine.start(start).await.expect("nothing fails").instance
+        self.engine.start(start).await
     }
 
     /// A sign of life of its first step, which brings the instance back to memory.

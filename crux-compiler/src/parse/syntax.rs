@@ -154,9 +154,10 @@ pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     let Stop { at, info, .. } = *stop;
     let error =
         |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, boundary(source, end)), message);
-    if info.contains("tab") {
-        let tab = indenting_tab(source, at);
-        return error(tab, tab + 1, "YAML does not allow a tab here").label("a tab").help("indent with blanks");
+    let tab_behind_colon = info.contains("YAML whitespace").then(|| tab_behind_colon(source, at)).flatten();
+    if info.contains("tab") || tab_behind_colon.is_some() {
+        let tab = tab_behind_colon.unwrap_or_else(|| indenting_tab(source, at));
+        return error(tab, tab + 1, "YAML does not allow a tab here").label("a tab").help("write blanks");
     }
     if info.contains("escape") || info.contains("hexadecimal") {
         let diagnostic = error(at, line_end(source, at), "an unknown escape in double quotes").label("in this text");
@@ -175,6 +176,12 @@ pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
         return in_brackets(file, source, at, open);
     }
     in_block(file, source, stop)
+}
+
+/// The tab that stands where a blank belongs, between a key's colon and its value.
+fn tab_behind_colon(source: &str, at: usize) -> Option<usize> {
+    let start = line_start(source, at);
+    source.get(start..line_end(source, start))?.find(":\t").map(|colon| start + colon + 1)
 }
 
 /// The first tab that indents a line, from the line of `at` on.

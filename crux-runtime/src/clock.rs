@@ -1,12 +1,22 @@
 //! The clock of engine and workers: wall time that never goes back while the process lives. When the system's clock is set back, time goes on from
 //! where it was; when it is set forward, time follows. Tokio's clock measures what has passed, so that tests can let it run faster.
+//!
+//! A system clock that jumps far ahead may be wrong, if only for a second: whatever is due by it would time out, and be removed, for good.
+//! So time follows a great jump in steps that grow: one that is taken back soon does little harm, and one that stays is caught up with in
+//! a minute, be it ten years.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use crate::machine::Time;
+
+/// As far ahead as the system's clock may be to be followed at once; also the first step after a jump.
+const STEP_MS: i64 = 5_000;
+/// Between two steps, each twice as long as the one before.
+const STEP_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct Clock {
@@ -15,21 +25,171 @@ pub struct Clock {
     since: Instant,
     /// How far the system's clock has run ahead of the anchor's.
     ahead: AtomicI64,
+    /// How far the system's clock is ahead of this one, after a jump that has not been caught up with.
+    behind: AtomicU64,
+    /// Great jumps of the system's clock so far.
+    jumps: AtomicU64,
+    following: Mutex<Option<Following>>,
+    wall_ms: fn() -> i64,
+}
+
+/// A jump that is followed.
+#[derive(Debug)]
+struct Following {
+    step_ms: i64,
+    next_at: Instant,
+}
+
+/// What people want to know of a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockState {
+    /// How far the system's clock is ahead of the engine's, after a jump that has not been caught up with.
+    pub behind_ms: u64,
+    /// Great jumps ahead of the system's clock so far.
+    pub jumps: u64,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { anchor: wall_ms(), since: Instant::now(), ahead: AtomicI64::new(0) }
+        Self::of(wall_ms)
+    }
+
+    fn of(wall_ms: fn() -> i64) -> Self {
+        Self {
+            anchor: wall_ms(),
+            since: Instant::now(),
+            ahead: AtomicI64::new(0),
+            behind: AtomicU64::new(0),
+            jumps: AtomicU64::new(0),
+            following: Mutex::new(None),
+            wall_ms,
+        }
     }
 
     pub(crate) fn now(&self) -> Time {
         let elapsed = i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX);
         let steady = self.anchor.saturating_add(elapsed);
-        let ahead = wall_ms().saturating_sub(steady);
+        let ahead = (self.wall_ms)().saturating_sub(steady);
+        let behind = ahead.saturating_sub(self.ahead.load(Ordering::Relaxed));
+        if behind > STEP_MS || self.behind.load(Ordering::Relaxed) > 0 {
+            return Time(steady.saturating_add(self.follow(ahead)));
+        }
         Time(steady.saturating_add(self.ahead.fetch_max(ahead, Ordering::Relaxed).max(ahead)))
+    }
+
+    pub(crate) fn state(&self) -> ClockState {
+        ClockState { behind_ms: self.behind.load(Ordering::Relaxed), jumps: self.jumps.load(Ordering::Relaxed) }
+    }
+
+    /// How far time is ahead of the anchor's now that the system's clock is so far.
+    fn follow(&self, ahead: i64) -> i64 {
+        // Nothing panics under the lock.
+        let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let before = self.ahead.load(Ordering::Relaxed);
+        let behind = ahead.saturating_sub(before);
+        let step_ms = match &mut *following {
+            None if behind <= STEP_MS => STEP_MS,
+            None => {
+                self.jumps.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    seconds = behind / 1000,
+                    "the system's clock has jumped ahead; time follows it in steps, in case it is wrong"
+                );
+                *following = Some(Following { step_ms: STEP_MS, next_at: now + STEP_EVERY });
+                STEP_MS
+            }
+            Some(jump) if now >= jump.next_at => {
+                *jump = Following { step_ms: jump.step_ms.saturating_mul(2), next_at: now + STEP_EVERY };
+                jump.step_ms
+            }
+            Some(_) => 0,
+        };
+        if behind <= step_ms.max(STEP_MS) {
+            if following.take().is_some() {
+                tracing::info!("the system's clock and the time that has passed agree again");
+            }
+            self.behind.store(0, Ordering::Relaxed);
+            return self.ahead.fetch_max(ahead, Ordering::Relaxed).max(ahead);
+        }
+        let after = before.saturating_add(step_ms);
+        self.ahead.store(after, Ordering::Relaxed);
+        self.behind.store(u64::try_from(ahead.saturating_sub(after)).unwrap_or(0), Ordering::Relaxed);
+        after
     }
 }
 
 fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const T0: i64 = 1_764_000_000_000;
+    const YEAR_MS: i64 = 365 * 86_400_000;
+
+    thread_local! {
+        static WALL: Cell<i64> = const { Cell::new(T0) };
+    }
+
+    async fn pass(ms: i64) {
+        tokio::time::advance(Duration::from_millis(u64::try_from(ms).expect("forward"))).await;
+        WALL.set(WALL.get() + ms);
+    }
+
+    fn jump(ms: i64) {
+        WALL.set(WALL.get() + ms);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_wrong_for_a_second_moves_time_by_seconds() {
+        let clock = Clock::of(|| WALL.get());
+        pass(1_000).await;
+        assert_eq!(clock.now(), Time(T0 + 1_000));
+        jump(10 * YEAR_MS);
+        let mut last = clock.now();
+        for _ in 0..10 {
+            pass(100).await;
+            assert!(clock.now() >= last, "time goes back");
+            last = clock.now();
+        }
+        assert!(last.0 <= T0 + 12_000, "{last}");
+        assert!(clock.state().behind_ms > 9 * YEAR_MS.unsigned_abs());
+        jump(-10 * YEAR_MS);
+        pass(100).await;
+        assert!((T0..T0 + 12_000).contains(&clock.now().0), "{}", clock.now());
+        assert_eq!(clock.state(), ClockState { behind_ms: 0, jumps: 1 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_stays_ahead_is_caught_up_with_soon_and_a_small_step_at_once() {
+        let clock = Clock::of(|| WALL.get());
+        jump(4_000);
+        assert_eq!(clock.now(), Time(T0 + 4_000));
+        for years in [10, 1] {
+            jump(years * YEAR_MS);
+            let mut seconds = 0;
+            while clock.now().0 < WALL.get() {
+                pass(500).await;
+                seconds += 1;
+                assert!(seconds < 2 * 140, "{} after {seconds} half seconds", clock.now());
+            }
+            assert_eq!(clock.state().behind_ms, 0);
+        }
+        pass(3_000).await;
+        assert_eq!(clock.now(), Time(WALL.get()));
+        assert_eq!(clock.state().jumps, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_does_not_hold_time_up() {
+        let clock = Clock::of(|| WALL.get());
+        jump(-3_600_000);
+        pass(2_000).await;
+        assert_eq!(clock.now(), Time(T0 + 2_000));
+    }
 }

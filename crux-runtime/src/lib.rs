@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod bus;
+mod canonical;
 pub mod cli;
 mod clock;
 pub mod config;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::secrecy;
 use crate::diagnostic::Sink;
 use crate::ir::{Record, Trigger, TriggerSource, Type};
 use crate::model;
@@ -35,9 +34,7 @@ fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: O
         Some(with) => input.and_then(|input| {
             let mut scope = Scope::trigger_with(event);
             let owner = format!("the input of `{workflow}`");
-            let built = Checker { scope: &mut scope, sink }.record(&with.entries, with.key, input, &owner)?;
-            secrecy::unmarked(&scope.secrets, sink, &built, input, &with.entries, &owner);
-            Some(Some(built))
+            Checker { scope: &mut scope, sink }.record(&with.entries, with.key, input, &owner).map(Some)
         }),
     };
     let mut scope = Scope::trigger(input.cloned().map(Type::Record));
@@ -48,10 +45,7 @@ fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: O
     };
     let key = match &trigger.key {
         None => Some(None),
-        Some(key) => checker.expression(key, &Type::String).and_then(|lowered| {
-            secrecy::refuse(checker.scope, checker.sink, &lowered, key.span, "the `key` of a trigger, which is kept")?;
-            Some(Some(lowered))
-        }),
+        Some(key) => checker.expression(key, &Type::String).map(Some),
     };
     Some(Trigger { place: folder.types.place(trigger.span), source, with: with?, when: when?, key: key? })
 }

@@ -8,11 +8,10 @@ pub(crate) mod patterns;
 mod policy;
 mod scalar;
 mod step;
-mod synonyms;
 mod syntax;
 mod tree;
 mod trigger;
-pub(crate) mod types;
+mod types;
 mod value;
 
 use crate::codes;

@@ -6,7 +6,6 @@ mod access;
 mod calls;
 mod literals;
 mod operators;
-mod placeholders;
 pub mod scope;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::Config;
-use crate::document::secrets::MASK;
+
+const MASK: &str = "***";
 
 impl Config {
     /// As JSON with the shape of the file. Passwords, also inside addresses, and texts of `config` whose name speaks of a secret, are masked.
@@ -22,8 +23,7 @@ impl Config {
     }
 }
 
-/// Whether the name of a configuration value speaks of a secret.
-pub(crate) fn is_secret(name: &str) -> bool {
+fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["secret", "password", "token", "key", "credential"].iter().any(|word| name.contains(word))
 }

@@ -55,8 +55,8 @@ pub struct StepInstance {
     is_composite: bool,
     opened: u64,
     closed: u64,
-    /// Events that came for it and were held, the last of them.
-    received: Option<Box<RawValue>>,
+    /// Events that came for it, each with its row: it takes one at once, or the first of those that were held.
+    received: Vec<(Seq, Box<RawValue>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,7 +230,7 @@ impl Fold {
     fn step_entry(&mut self, entry: Entry, at: Time) {
         let Some(path) = entry.path.as_deref() else { return };
         self.touch_around(path, at);
-        let tick = self.tick;
+        let (tick, seq) = (self.tick, self.seq);
         let step = self.touch(path);
         let (was_open, was_closed) = (step.state.is_open(), step.ended_at.is_some());
         match entry.kind {
@@ -258,8 +258,10 @@ impl Fold {
             }
             EntryType::StepDone => {
                 step.close(StepState::Completed, at);
-                if let Some(received) = step.received.take() {
-                    step.output = Some(received);
+                let mut received = std::mem::take(&mut step.received);
+                if !received.is_empty() {
+                    let taken = received.iter().position(|(row, _)| *row == seq).unwrap_or(0);
+                    step.output = Some(received.swap_remove(taken).1);
                 }
             }
             EntryType::StepSkipped => step.close(StepState::Skipped, at),
@@ -275,7 +277,7 @@ impl Fold {
                     step.again(attempt, next);
                 }
             }
-            EntryType::EventReceived => step.received = entry.data,
+            EntryType::EventReceived => step.received.extend(entry.data.map(|data| (seq, data))),
             _ => {}
         }
         if step.state.is_open() && !was_open {
@@ -326,7 +328,7 @@ impl StepInstance {
             is_composite: false,
             opened: 0,
             closed: 0,
-            received: None,
+            received: Vec::new(),
         }
     }
 

@@ -3,12 +3,10 @@
 //! absent are `""`, never null and never missing.
 
 mod fold;
-pub(crate) mod secrets;
 mod shape;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::{Serialize, Serializer};
@@ -37,7 +35,7 @@ pub struct Document<'a> {
     owner: &'a str,
     /// What started it.
     trigger: &'a str,
-    output: OrEmpty<Shown<'a>>,
+    output: OrEmpty<&'a RawValue>,
     error: String,
     error_name: &'a str,
     current_steps: Vec<Current>,
@@ -55,7 +53,7 @@ struct DefinitionPart<'a> {
 
 #[derive(Debug, Serialize)]
 struct DataPart<'a> {
-    payload: OrEmpty<Shown<'a>>,
+    payload: OrEmpty<&'a RawValue>,
     workflow_instance_id: String,
     request_id: &'a str,
 }
@@ -78,7 +76,7 @@ struct StepPart<'a> {
     path: &'a str,
     #[serde(flatten)]
     progress: ProgressPart<'a>,
-    /// Inside a loop only: the step's instances, in the order in which they began.
+    /// Inside a loop only: the step's instances, in the order of its elements and rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     instances: Option<Vec<InstancePart<'a>>>,
 }
@@ -105,7 +103,7 @@ struct ProgressPart<'a> {
     attempts: u32,
     start_time: OrEmpty<Stamp>,
     end_time: OrEmpty<Stamp>,
-    output: OrEmpty<Shown<'a>>,
+    output: OrEmpty<&'a RawValue>,
     error: String,
     error_name: &'a str,
 }
@@ -128,7 +126,7 @@ struct UndeliveredPart<'a> {
 }
 
 /// What is absent is `""`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct OrEmpty<T>(Option<T>);
 
 impl<T: Serialize> Serialize for OrEmpty<T> {
@@ -140,9 +138,6 @@ impl<T: Serialize> Serialize for OrEmpty<T> {
     }
 }
 
-/// A recorded value without what is secret in it.
-type Shown<'a> = Cow<'a, RawValue>;
-
 /// RFC 3339.
 #[derive(Debug, Clone, Copy)]
 struct Stamp(Time);
@@ -153,14 +148,21 @@ impl Serialize for Stamp {
     }
 }
 
+/// The element and round numbers in a path, outermost first: `ship[3]/poll#12/ask` → 3, 12.
+fn numbers(path: &str) -> Vec<u32> {
+    path.split(['[', '#']).skip(1).filter_map(|part| part.split([']', '/']).next()?.parse().ok()).collect()
+}
+
 /// Makes the document.
 pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, undelivered: &'a Undelivered) -> Document<'a> {
-    let mut view = View { instance, shape, fold, stuck: &undelivered.tasks, looped: HashMap::new(), current: Vec::new(), seen: 0 };
+    let Undelivered { tasks: stuck, still, .. } = undelivered;
+    let mut view = View { instance, shape, fold, stuck, still: still.as_deref(), looped: HashMap::new(), current: Vec::new(), seen: 0 };
     for step in fold.steps() {
         if step.path.contains(['[', '#']) {
             view.looped.entry(static_path(&step.path)).or_default().push(step);
         }
     }
+    view.looped.values_mut().for_each(|instances| instances.sort_by_cached_key(|step| numbers(&step.path)));
     let steps = view.steps(&shape.steps, Place { in_loop: false, is_over: fold.has_stopped() });
     let undo = view.unlisted();
     let started = fold.started.as_ref();
@@ -169,7 +171,7 @@ pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, unde
     Document {
         definition: DefinitionPart { hooks: &shape.hooks, steps },
         data: DataPart {
-            payload: OrEmpty(started.map(|started| shape.secrets.input(&started.input))),
+            payload: OrEmpty(started.map(|started| &*started.input)),
             workflow_instance_id: instance.prefixed(),
             request_id: started.map_or("", |started| &started.request_id),
         },
@@ -186,7 +188,7 @@ pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, unde
         seq: fold.seq,
         owner: started.map_or("", |started| &started.owner),
         trigger: started.map_or("", |started| &started.trigger),
-        output: OrEmpty(fold.output.as_deref().map(|output| shape.secrets.output(output))),
+        output: OrEmpty(fold.output.as_deref()),
         error,
         error_name,
         current_steps: view.current,
@@ -212,6 +214,8 @@ struct View<'a, 's> {
     shape: &'a Shape,
     fold: &'a Fold,
     stuck: &'s [(String, String)],
+    /// Why nothing goes on.
+    still: Option<&'s str>,
     /// Steps inside loops, by their path without numbers.
     looped: HashMap<String, Vec<&'a StepInstance>>,
     current: Vec<Current>,
@@ -291,17 +295,19 @@ impl<'a> View<'a, '_> {
             attempts: step.map_or(0, |step| step.attempts),
             start_time: OrEmpty(step.and_then(|step| step.started_at).map(Stamp)),
             end_time: OrEmpty(step.and_then(|step| step.ended_at).map(Stamp)),
-            output: OrEmpty(step.and_then(|step| Some(self.shape.secrets.result(&step.path, step.output.as_deref()?)))),
+            output: OrEmpty(step.and_then(|step| step.output.as_deref())),
             error,
             error_name,
         }
     }
 
-    /// Of many instances of one step: open if any is, else failed if any is, else as the last; their attempts together.
+    /// Of many instances of one step: open if any is, else failed if the failure of any was taken by no `catch`, else completed if any is,
+    /// else as the last; their attempts together.
     fn summary(&self, instances: &[&'a StepInstance]) -> ProgressPart<'a> {
         let with = |wanted: &[StepState]| instances.iter().rev().find(|step| wanted.contains(&self.fold.state_of(step))).copied();
         let shown = with(&[StepState::Processing, StepState::Retrying, StepState::Waiting])
-            .or_else(|| with(&[StepState::Failed]))
+            .or_else(|| instances.iter().rev().find(|step| step.state == StepState::Failed && !self.is_caught(step)).copied())
+            .or_else(|| with(&[StepState::Completed]))
             .or_else(|| instances.last().copied());
         let all_ended = instances.iter().all(|step| step.ended_at.is_some());
         let (error, error_name) = failure_texts(shown.and_then(|step| step.failure.as_ref()));
@@ -316,6 +322,12 @@ impl<'a> View<'a, '_> {
         }
     }
 
+    /// Whether a `catch` of the step took its failure. Without the definition nobody can say.
+    fn is_caught(&self, step: &StepInstance) -> bool {
+        let node = self.shape.node(&step.path);
+        node.zip(step.failure.as_ref()).is_some_and(|(node, failure)| node.caught.takes(&failure.name))
+    }
+
     fn note_current(&mut self, step: &StepInstance) {
         let waits_for_person = self.waits_for_person(step);
         if waits_for_person || self.fold.is_current(step) {
@@ -326,7 +338,12 @@ impl<'a> View<'a, '_> {
                 path: step.path.clone(),
                 r#type: kind.to_owned(),
                 state: self.fold.state_of(step).word(),
-                waits_for: if waits_for_person { "a person: retry, undo or fail".to_owned() } else { waits_for(step, stuck) },
+                waits_for: match self.still {
+                    Some(still) => still.to_owned(),
+                    None if waits_for_person => "a person: retry, undo or fail".to_owned(),
+                    None if self.fold.is_parked() => waits_parked(step, waits_for(step, stuck)),
+                    None => waits_for(step, stuck),
+                },
             });
         }
     }
@@ -346,6 +363,14 @@ impl<'a> View<'a, '_> {
             // Without the definition nobody can say which failures it takes.
             None => step.attempts > 0 && (!self.fold.has_stopped() || step.path.ends_with("/undo")),
         }
+    }
+}
+
+/// Of an instance that is parked: nothing begins and no time counts.
+fn waits_parked(step: &StepInstance, waits: String) -> String {
+    match &step.waits {
+        Some(Waits::NextAttempt { .. } | Waits::Until(_)) => format!("the parked instance to go on, then for {waits}"),
+        _ => waits,
     }
 }
 

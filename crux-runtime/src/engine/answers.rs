@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::Core;
 use super::api::{Completed, Completion, Error, StepRef};
-use super::core::canonical_hash;
+use crate::canonical;
 use crate::id::InstanceId;
 use crate::journal::{EntryType, Row};
 use crate::machine::Failure;
@@ -16,7 +16,7 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn of(completion: &Completion) -> Self {
-        Self { result: completion.outcome.as_ref().ok().map(|result| canonical_hash(result)) }
+        Self { result: completion.outcome.as_ref().ok().map(|result| canonical::hash(result)) }
     }
 }
 
@@ -83,7 +83,7 @@ impl History {
             }
             self.seen = true;
             match entry.kind {
-                EntryType::StepCompleted => self.result = entry.result.as_deref().map(|result: &RawValue| canonical_hash(result)),
+                EntryType::StepCompleted => self.result = entry.result.as_deref().map(|result: &RawValue| canonical::hash(result)),
                 EntryType::StepFailed if entry.next.is_none() => self.failed = true,
                 _ => {}
             }

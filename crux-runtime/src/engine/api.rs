@@ -129,6 +129,9 @@ pub struct Undelivered {
     pub tasks: Vec<(String, String)>,
     /// Hooks and emitted events by their routing key.
     pub messages: Vec<(String, String)>,
+    /// Why nothing of the instance goes on: nobody has its definition.
+    #[serde(default)]
+    pub still: Option<String>,
 }
 
 /// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an unknown outcome.

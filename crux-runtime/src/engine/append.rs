@@ -29,6 +29,13 @@ impl Shard {
         crate::journal::row(&mut self.row, definition, now, &events, &out.notes);
         let row = Arc::from(self.row.as_str());
         let effects = out.all.drain(..).collect::<SmallVec<_>>();
+        let was_nearly_full = entry.extent.is_nearly_full(&self.core.options);
+        let about = entry.extent.add(&events, self.row.len(), out.passes, &*entry.instance);
+        entry.extent.close(&about, &*entry.instance);
+        if !was_nearly_full && entry.extent.is_nearly_full(&self.core.options) {
+            let (workflow, full) = (definition.workflow, entry.extent.against(&self.core.options));
+            warn!(instance = %id, workflow, "the journal is nearly full: {full}; the instance is parked when it is");
+        }
         self.scratch = out;
         for event in events.drain(..) {
             entry.close_task(&event);
@@ -70,7 +77,6 @@ impl Shard {
             Ok(Appended::Done | Appended::Same) => {
                 entry.seq = appending.stored.seq;
                 entry.last_at = appending.at;
-                entry.journal_bytes += appending.stored.row.len();
                 entry.settled_told = entry.settled_told.max(appending.stored.settled);
                 if let Some(status) = appending.status {
                     entry.status = Some(status);

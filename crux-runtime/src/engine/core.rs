@@ -1,27 +1,23 @@
 //! What all shards share, and the way to them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, Error, Start};
 use super::elsewhere::Elsewhere;
 use super::entry::Input;
+use super::missing::Missing;
 use super::shard::{HORIZON_MS, Message, SHARED_HORIZON_MS};
 use super::{Options, Stats, request_key};
 use crate::app::{App, Workflow};
 use crate::bus::Bus;
 use crate::bus::roster::Working;
 use crate::clock::Clock;
-use crate::document::Shape;
-use crate::document::secrets::{Secrets, shown_input};
 use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
-use crate::machine::{self, Contract, Definition, Policy, Runs, Time};
+use crate::machine::{self, Contract, Policy, Runs, Time};
 use crate::router::Router;
 use crate::store::{self, RequestKey, Status, Store, Subscription};
 use crate::worker::WorkerManager;
@@ -44,9 +40,8 @@ pub(crate) struct Core {
     /// `None`: this process has the store to itself.
     pub(super) elsewhere: Option<Elsewhere>,
     pub(super) unsubscribed: std::sync::Mutex<Vec<Subscription>>,
+    pub(crate) missing: Missing,
     began_at: Time,
-    /// By hash, of the definitions whose input holds secrets.
-    secrets: HashMap<&'static str, Secrets>,
 }
 
 impl Core {
@@ -62,13 +57,7 @@ impl Core {
         let router = Router::new(&app);
         let elsewhere = store.peers().map(Elsewhere::new);
         let clock = Arc::new(Clock::new());
-        let secrets = app.workflows.iter().filter_map(|workflow| {
-            // One that cannot be read is logged where documents are made.
-            let shape = Shape::new(workflow.definition.document, None).ok()?;
-            shape.secrets.has_input().then_some((workflow.definition.hash, shape.secrets))
-        });
         Self {
-            secrets: secrets.collect(),
             app,
             store,
             bus,
@@ -85,15 +74,8 @@ impl Core {
             disk_low: AtomicBool::new(false),
             elsewhere,
             unsubscribed: std::sync::Mutex::default(),
+            missing: Missing::default(),
         }
-    }
-
-    /// An instance's input as its hooks and the payload of its tasks carry it: without secrets.
-    pub(super) fn shown_input(&self, definition: &Definition, input: &Arc<RawValue>) -> Arc<RawValue> {
-        if self.secrets.is_empty() {
-            return input.clone();
-        }
-        shown_input(self.secrets.get(definition.hash), input)
     }
 
     pub(super) fn shards(&self) -> usize {
@@ -127,6 +109,11 @@ impl Core {
             _ => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether other nodes may work on the same store.
+    pub(crate) fn nodes_share(&self) -> bool {
+        self.elsewhere.is_some()
     }
 
     /// A step waits no more. Removed in batches by [`super::recovery`].
@@ -284,40 +271,4 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
 
 pub(super) fn random_u64() -> Result<u64, String> {
     random().map(u64::from_le_bytes)
-}
-
-/// SHA-256 of a JSON value, the same whatever its white space and the order of its keys.
-pub(super) fn canonical_hash(raw: &RawValue) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    match serde_json::from_str::<serde_json::Value>(raw.get()) {
-        Ok(value) => canonical(&value, &mut hash),
-        Err(_) => hash.update(raw.get()),
-    }
-    hash.finalize().into()
-}
-
-fn canonical(value: &serde_json::Value, hash: &mut Sha256) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            let mut keys: Vec<&String> = fields.keys().collect();
-            keys.sort();
-            hash.update(b"{");
-            for key in keys {
-                hash.update((key.len() as u64).to_le_bytes());
-                hash.update(key);
-                canonical(&fields[key], hash);
-            }
-            hash.update(b"}");
-        }
-        serde_json::Value::Array(elements) => {
-            hash.update(b"[");
-            elements.iter().for_each(|element| canonical(element, hash));
-            hash.update(b"]");
-        }
-        scalar => {
-            let text = scalar.to_string();
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
-        }
-    }
 }

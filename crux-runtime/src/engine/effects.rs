@@ -93,7 +93,7 @@ impl Shard {
                 }
             }
             Effect::Subscribe { path, event, value } => {
-                entry.outstanding.push(Outstanding { seq, n, what: Pending::Other });
+                entry.outstanding.push(Outstanding { seq, n, what: Pending::Look { path } });
                 let path = entry.instance.definition().path_text(&path).into_owned();
                 self.subscribe(seq, n, Subscription { event: event.to_owned(), value, instance: id, path });
             }
@@ -224,11 +224,16 @@ impl Shard {
                 }
             };
             for event in kept {
-                let (reply, taken) = tokio::sync::oneshot::channel();
-                let delivery = Delivery { path: subscription.path.clone(), event_id: event.id, data: event.data.into() };
-                let input = Input::Deliver { delivery, reply };
-                if messages.send(Message::For(id, input)).await.is_err() || matches!(taken.await, Ok(Ok(true))) {
-                    break;
+                let path = subscription.path.clone();
+                let delivery = Delivery { path, event_id: event.id, data: event.data.into(), keep_until: None, is_kept: true };
+                match offer_kept(&core, id, delivery).await {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    // The next process looks again, or the node that has the instance now.
+                    Err(Error::ShuttingDown | Error::Elsewhere { .. }) => return,
+                    // It has gone on without this wait.
+                    Err(Error::NotOpen | Error::NotNow(_) | Error::UnknownInstance(_)) => break,
+                    Err(error) => warn!(instance = %id, event = event.name, %error, "a wait refuses an event"),
                 }
             }
             // The shard is gone only when the process ends.
@@ -285,6 +290,21 @@ impl Core {
     fn remote_heartbeat_ms(&self, meta: &machine::Task) -> Option<u64> {
         let leaves = matches!(meta.contract.runs, Runs::Class(_)) && !self.runs_here(meta.contract);
         leaves.then(|| self.heartbeat_ms(&meta.policy))
+    }
+}
+
+/// Whether the wait has taken it.
+async fn offer_kept(core: &Core, instance: InstanceId, delivery: Delivery) -> Result<bool, Error> {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let (reply, taken) = tokio::sync::oneshot::channel();
+        match core.ask(instance, Input::Deliver { delivery: delivery.clone(), reply }, taken).await {
+            Err(error) if error.is_passing() && !matches!(error, Error::Elsewhere { .. }) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(10));
+            }
+            answer => return answer,
+        }
     }
 }
 

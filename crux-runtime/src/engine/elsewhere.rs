@@ -124,6 +124,11 @@ impl Elsewhere {
         self.peers.say(about);
     }
 
+    /// Whether a node that lives has the definition.
+    pub(super) fn hosts(&self, definition: &str) -> bool {
+        self.peers.nodes().iter().any(|node| node.about.hosts(definition))
+    }
+
     /// A node that has the definition, other than this one.
     fn host(&self, definition: &str) -> Option<NodeNumber> {
         let me = self.peers.number();

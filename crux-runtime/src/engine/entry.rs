@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::api::{Command, Completed, Completion, Error, Progress, Undelivered};
+use super::extent::Extent;
 use super::{Core, Stats};
 use crate::bus::roster::Working;
 use crate::id::InstanceId;
@@ -39,9 +40,9 @@ pub(crate) enum Input {
         reply: Reply<bool>,
     },
     Report(Report),
-    /// A timer may be due, or a restart left something; `done` hears when it has been looked at.
+    /// A timer may be due, or a restart left something; `done` hears whether it has been looked at, or could not be.
     Wake {
-        done: Option<oneshot::Sender<()>>,
+        done: Option<oneshot::Sender<bool>>,
     },
     /// What is not delivered, and why.
     Undelivered {
@@ -56,6 +57,12 @@ pub(crate) struct Delivery {
     pub(crate) path: String,
     pub(crate) event_id: String,
     pub(crate) data: Arc<str>,
+    /// Until when instances may find the event that begin later.
+    #[serde(default)]
+    pub(crate) keep_until: Option<Time>,
+    /// By the wait itself, which looks for what came before it.
+    #[serde(default)]
+    pub(crate) is_kept: bool,
 }
 
 /// See the module's text. Most instances have one thing under way: it is kept in place, because thousands of instances in turn find
@@ -67,12 +74,14 @@ pub(crate) struct Entry {
     pub(crate) seq: Seq,
     /// The time of the last row: the next is never earlier.
     pub(crate) last_at: Time,
-    pub(crate) journal_bytes: usize,
+    pub(super) extent: Extent,
     pub(crate) status: Option<Status>,
     /// The append under way; there is one at most.
     pub(crate) appending: Option<Appending>,
     /// What came while an append was under way.
     pub(crate) queue: VecDeque<Input>,
+    /// Events for waits that still look for what came before them: it is offered to them first.
+    pub(crate) later: Vec<(Delivery, Reply<bool>)>,
     pub(crate) outstanding: SmallVec<[Outstanding; 1]>,
     pub(crate) running: SmallVec<[Running; 1]>,
     /// The earliest entry of the shard's timer heap for this instance.
@@ -116,17 +125,11 @@ pub(crate) struct Outstanding {
 #[derive(Debug)]
 pub(crate) enum Pending {
     /// A task that runs in this process, until its outcome is appended; or that is on its way to a service, until it is delivered.
-    Task {
-        path: Path,
-        attempt: u32,
-        stuck: Option<Stuck>,
-    },
+    Task { path: Path, attempt: u32, stuck: Option<Stuck> },
     /// A hook or an emitted event, until it is out; and why it is not, once it was tried.
-    Message {
-        routing_key: &'static str,
-        stuck: Option<String>,
-    },
-    Other,
+    Message { routing_key: &'static str, stuck: Option<String> },
+    /// A wait that makes itself known, and looks for events that came before it.
+    Look { path: Path },
 }
 
 /// A task that could not be delivered.
@@ -249,6 +252,10 @@ impl Entry {
         counts && has_begun
     }
 
+    pub(crate) fn is_looking(&self, path: &Path) -> bool {
+        self.outstanding.iter().any(|outstanding| matches!(&outstanding.what, Pending::Look { path: looking } if looking == path))
+    }
+
     /// Tasks that were offered and reached nobody.
     pub(crate) fn stuck(&self) -> impl Iterator<Item = (Path, u32)> {
         self.outstanding.iter().filter_map(|outstanding| match &outstanding.what {
@@ -261,7 +268,7 @@ impl Entry {
     pub(crate) fn is_handing_out(&self, core: &Core) -> bool {
         self.outstanding.iter().any(|outstanding| match &outstanding.what {
             Pending::Task { path, .. } => self.meta(path).is_some_and(|meta| core.counts_as_begun(meta)),
-            Pending::Message { .. } | Pending::Other => false,
+            Pending::Message { .. } | Pending::Look { .. } => false,
         })
     }
 

@@ -15,6 +15,9 @@ use crate::machine::{
 };
 use crate::worker::task::{Report, Reported};
 
+/// Why an instance is parked whose journal has reached a limit.
+const JOURNAL_FULL: &str = "JournalFull";
+
 /// Where the consequences of one row gather.
 struct Feed<'a> {
     entry: &'a mut Entry,
@@ -41,7 +44,7 @@ pub(super) fn feed(
         Input::Report(report) => feed.report(report),
         Input::Wake { done } => {
             feed.wake();
-            looked_at(done);
+            looked_at(done, true);
         }
         Input::Complete { completion, reply } => feed.complete(completion, reply),
         Input::Progress { progress, reply } => feed.progress(progress, reply),
@@ -68,15 +71,15 @@ pub(super) fn refuse(input: Input, error: Error) {
         Input::Undelivered { reply } => {
             let _ = reply.send(Undelivered::default());
         }
-        Input::Wake { done } => looked_at(done),
+        Input::Wake { done } => looked_at(done, false),
         Input::Report(_) | Input::Park(_) => {}
     }
 }
 
-fn looked_at(done: Option<tokio::sync::oneshot::Sender<()>>) {
+fn looked_at(done: Option<tokio::sync::oneshot::Sender<bool>>, is_taken: bool) {
     if let Some(done) = done {
         // Whoever asked may have gone away.
-        let _ = done.send(());
+        let _ = done.send(is_taken);
     }
 }
 
@@ -84,12 +87,13 @@ impl Feed<'_> {
     fn apply(&mut self, event: Event) -> Result<(), Why> {
         let limit = &self.core.options;
         if !matches!(event, Event::ParkRequested { .. })
-            && (self.entry.seq >= limit.max_journal_rows || self.entry.journal_bytes >= limit.max_journal_bytes)
+            && self.entry.extent.is_full(limit)
             && self.entry.instance.phase() == crate::machine::Phase::Running
         {
-            let text = format!("the journal has reached its limit ({} rows, {} bytes)", self.entry.seq, self.entry.journal_bytes);
-            self.entry.instance.apply(&Event::ParkRequested { failure: Failure::new("JournalFull", text.clone()) }, self.now, self.out)?;
-            self.events.push(Event::ParkRequested { failure: Failure::new("JournalFull", text) });
+            let text = format!("the journal is full: {}; raise the limit and then retry", self.entry.extent.against(limit));
+            let park = Event::ParkRequested { failure: Failure::new(JOURNAL_FULL, text) };
+            self.entry.instance.apply(&park, self.now, self.out)?;
+            self.events.push(park);
         }
         match self.entry.instance.apply(&event, self.now, self.out) {
             Ok(()) => {
@@ -295,6 +299,13 @@ impl Feed<'_> {
     }
 
     fn command(&mut self, command: Command, reply: Reply<()>) {
+        if matches!(command, Command::Retry { .. })
+            && self.entry.extent.is_full(&self.core.options)
+            && self.entry.instance.failure().is_some_and(|failure| failure.name == JOURNAL_FULL)
+        {
+            let text = format!("the journal is still full: {}; raise the limit first", self.entry.extent.against(&self.core.options));
+            return answer(reply, Err(Error::NotNow(text)));
+        }
         let event = match command {
             Command::Cancel { reason } => Event::StopRequested { cause: Cause::Cancelled, reason },
             Command::Pause => Event::PauseRequested,
@@ -337,13 +348,21 @@ impl Feed<'_> {
 
     fn deliver(&mut self, delivery: Delivery, reply: Reply<bool>) {
         let Some(path) = self.entry.instance.definition().parse_path(&delivery.path) else { return answer(reply, Ok(false)) };
+        // An event may have been kept longer than that, for others who could not take it.
+        if delivery.keep_until.is_some_and(|keep_until| self.entry.instance.env().started_at > keep_until) {
+            return answer(reply, Ok(false));
+        }
+        if !delivery.is_kept && self.entry.is_looking(&path) {
+            return self.entry.later.push((delivery, reply));
+        }
         let data: Box<RawValue> = match RawValue::from_string(delivery.data.to_string()) {
             Ok(data) => data,
             Err(error) => return answer(reply, Err(Error::Invalid(error.to_string()))),
         };
         match self.step(path, StepHappened::Received { event_id: delivery.event_id, data }) {
             Ok(()) => self.later(reply, true),
-            Err(_) => answer(reply, Ok(false)),
+            Err(Why::Invalid(text)) => answer(reply, Err(Error::Invalid(text))),
+            Err(Why::NotOpen | Why::NoMatch | Why::NotNow(_) | Why::Superseded) => answer(reply, Ok(false)),
         }
     }
 

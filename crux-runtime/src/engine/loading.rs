@@ -91,6 +91,7 @@ impl Shard {
         let replayed = match replayed {
             Ok(Ok(replayed)) => replayed,
             Ok(Err(error)) => {
+                self.core.no_definition(&error);
                 if !matches!(error, Error::NoDefinition { .. }) {
                     error!(instance = %id, %error, "the journal cannot be replayed");
                 }
@@ -120,23 +121,24 @@ impl Shard {
     }
 
     fn adopt(&mut self, id: InstanceId, record: Record, replayed: Replayed, queue: VecDeque<Input>, now: Time) {
-        let Replayed { instance, traceparent, seq, last_at, journal_bytes, unsettled } = replayed;
+        let Replayed { instance, traceparent, seq, last_at, extent, unsettled } = replayed;
         let origin = Arc::new(Origin {
             workflow: instance.definition().workflow.into(),
             workflow_id: id.to_string(),
             request_id: instance.env().request_id.clone(),
             traceparent,
-            payload: self.core.shown_input(instance.definition(), &instance.env().input),
+            payload: instance.env().input.clone(),
         });
         let mut entry = Entry {
             instance,
             origin,
             seq,
             last_at,
-            journal_bytes,
+            extent,
             status: Some(record.status),
             appending: None,
             queue,
+            later: Vec::new(),
             outstanding: SmallVec::new(),
             running: SmallVec::new(),
             timer: None,

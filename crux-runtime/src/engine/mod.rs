@@ -12,9 +12,11 @@ mod core;
 mod effects;
 pub(crate) mod elsewhere;
 pub(crate) mod entry;
+mod extent;
 mod feed;
 mod loading;
 mod marks;
+mod missing;
 mod options;
 mod publish;
 mod recovery;
@@ -32,16 +34,18 @@ use api::{Command, Completed, Completion, Error, EventTaken, IncomingEvent, Prog
 
 use crate::app::App;
 use crate::bus::Bus;
+use crate::canonical;
 use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::store::peers::Peer;
-use crate::store::{RequestKey, Store};
+use crate::store::{InUse, RequestKey, Store};
 use crate::worker::WorkerManager;
 
 pub(crate) use self::core::Core;
 use self::elsewhere::{Request, Response};
 use self::shard::{Message, Shard};
 
+pub use crate::clock::ClockState;
 pub use options::Options;
 pub use stats::Stats;
 
@@ -131,6 +135,20 @@ impl Engine {
     /// The nodes that share the store and live, this one too; `None` where nobody can share it.
     pub fn nodes(&self) -> Option<Vec<Peer>> {
         self.core.elsewhere.as_ref().map(|elsewhere| elsewhere.peers.nodes())
+    }
+
+    /// Definitions that instances need and neither this binary nor another node has: they stand still.
+    pub fn missing_definitions(&self) -> Vec<InUse> {
+        self.core.missing.list()
+    }
+
+    /// Why an instance that began so stands still, if it does.
+    pub fn why_still(&self, started: &crate::machine::Started) -> Option<String> {
+        self.core.why_still(started)
+    }
+
+    pub fn clock(&self) -> ClockState {
+        self.core.clock.state()
     }
 
     /// Whether what an earlier process left has been taken up.
@@ -223,5 +241,5 @@ pub(crate) fn fresh_id(now: crate::machine::Time) -> Result<String, Error> {
 /// The key under which a request id is used once: per owner and workflow.
 fn request_key(start: &Start) -> Option<RequestKey> {
     let id = start.request_id.clone()?;
-    Some(RequestKey { scope: format!("{}/{}", start.owner, start.workflow), id, input_hash: core::canonical_hash(&start.input) })
+    Some(RequestKey { scope: format!("{}/{}", start.owner, start.workflow), id, input_hash: canonical::hash(&start.input) })
 }

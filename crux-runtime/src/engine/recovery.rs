@@ -28,6 +28,7 @@ pub(super) fn begin(core: &Arc<Core>) {
     tokio::spawn(take_up(core.clone()));
     tokio::spawn(wake(core.clone()));
     tokio::spawn(keep_house(core.clone()));
+    tokio::spawn(super::missing::watch(core.clone()));
 }
 
 /// Takes up what an earlier process left; where nodes share the store, also what a node leaves that goes, whenever one does. Taking up waits
@@ -69,12 +70,14 @@ async fn hold(core: &Core, holds: bool) {
     }
 }
 
-/// Loads every unsettled instance that no other node carries, which repeats what is not done of its effects; then delivers events that
-/// had been taken.
+/// Has events delivered that had been taken, and loads every unsettled instance that no other node carries, which repeats what is not done
+/// of its effects.
 async fn take_up_now(core: &Arc<Core>) {
+    core.router.take_up(core).await;
     let mut after = None;
     let mut loading = FuturesUnordered::new();
-    let mut found = 0_usize;
+    let (mut taken, mut left) = (0_usize, 0_usize);
+    let mut count = |is_taken: bool| if is_taken { taken += 1 } else { left += 1 };
     loop {
         let claimed = async {
             let page = core.store.unsettled(after, PAGE).await?;
@@ -97,26 +100,27 @@ async fn take_up_now(core: &Arc<Core>) {
             }
         };
         for id in page {
-            found += 1;
             loading.push(look_at(core.clone(), id));
             if loading.len() >= AT_ONCE {
-                loading.next().await;
+                loading.next().await.into_iter().for_each(&mut count);
             }
         }
     }
-    while loading.next().await.is_some() {}
-    if found > 0 {
-        info!(instances = found, "took up what an earlier process left");
+    while let Some(is_taken) = loading.next().await {
+        count(is_taken);
     }
-    core.router.take_up(core).await;
+    if taken > 0 {
+        info!(instances = taken, "took up what an earlier process left");
+    }
+    if left > 0 {
+        warn!(instances = left, "some of what an earlier process left cannot go on here, for the reasons that the log names");
+    }
 }
 
-async fn look_at(core: Arc<Core>, id: InstanceId) {
+/// Whether it goes on. One that cannot be loaded is reported where that is found out.
+async fn look_at(core: Arc<Core>, id: InstanceId) -> bool {
     let (done, looked) = oneshot::channel();
-    if core.inbox(id).send(Message::For(id, Input::Wake { done: Some(done) })).await.is_ok() {
-        // An instance that cannot be loaded is reported where that is found out.
-        let _ = looked.await;
-    }
+    core.inbox(id).send(Message::For(id, Input::Wake { done: Some(done) })).await.is_ok() && looked.await.unwrap_or(false)
 }
 
 /// Tells shards of instances that are due soon. Where nodes share the store each partition is one node's to wake; what is late, because that
@@ -180,6 +184,8 @@ async fn keep_house(core: Arc<Core>) {
     const EXPIRE: usize = 1000;
     let mut round = 0_u64;
     loop {
+        // A jump of the system's clock is followed by and by, also where nothing else asks for the time.
+        core.clock.now();
         let low = core.store.free_bytes().is_some_and(|free| free < core.options.min_free_bytes);
         if core.disk_low.swap(low, Ordering::Relaxed) != low {
             if low {

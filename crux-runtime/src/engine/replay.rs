@@ -1,6 +1,7 @@
 //! From a journal back to an instance: replay. The journal's own effects are not repeated, except those that were not settled.
 
 use super::api::Error;
+use super::extent::Extent;
 use crate::app::App;
 use crate::id::InstanceId;
 use crate::journal::{self, Row};
@@ -13,7 +14,7 @@ pub(super) struct Replayed {
     pub(super) traceparent: String,
     pub(super) seq: Seq,
     pub(super) last_at: Time,
-    pub(super) journal_bytes: usize,
+    pub(super) extent: Extent,
     /// Effects of rows that were not settled, with the row's number and their number in it.
     pub(super) unsettled: Vec<(Seq, u32, Effect)>,
 }
@@ -32,35 +33,43 @@ pub(super) fn replay(app: &App, id: InstanceId, record: &Record, rows: &[Stored]
     let settled = if record.settled { Seq::MAX } else { rows.iter().map(|row| row.settled).max().unwrap_or(0) };
     let mut replayed: Option<Replayed> = None;
     let mut out = Effects::default();
+    let mut events = Vec::new();
     for stored in rows {
         let unreadable = |error: journal::Error| broken(format!("row {} of the journal: {error}", stored.seq));
         let row = Row::parse(&stored.row).map_err(unreadable)?;
         out.clear();
+        events.clear();
         for entry in row.events {
             let event = entry.into_event(workflow.definition).map_err(unreadable)?;
             match (&mut replayed, event) {
                 (None, Event::Started(started)) => {
                     let instance = (workflow.start)(&id.to_string(), &started, row.at, &mut out).map_err(&broken)?;
                     let traceparent = started.traceparent;
-                    replayed = Some(Replayed { instance, traceparent, seq: 0, last_at: row.at, journal_bytes: 0, unsettled: Vec::new() });
+                    let extent = Extent::default();
+                    replayed = Some(Replayed { instance, traceparent, seq: 0, last_at: row.at, extent, unsettled: Vec::new() });
                 }
                 (None, _) => return Err(broken("the journal does not begin with `started`".to_owned())),
-                (Some(replayed), event) => replayed.instance.apply(&event, row.at, &mut out).map_err(|why| {
-                    broken(format!(
-                        "row {} of the journal does not apply ({why}): the definition behaves differently than it did",
-                        stored.seq
-                    ))
-                })?,
+                (Some(replayed), event) => {
+                    replayed.instance.apply(&event, row.at, &mut out).map_err(|why| {
+                        broken(format!(
+                            "row {} of the journal does not apply ({why}): the definition behaves differently than it did",
+                            stored.seq
+                        ))
+                    })?;
+                    events.push(event);
+                }
             }
         }
         if let Some(replayed) = &mut replayed {
             replayed.seq = stored.seq;
             replayed.last_at = row.at;
-            replayed.journal_bytes += stored.row.len();
+            replayed.extent.add(&events, stored.row.len(), out.passes, &*replayed.instance);
             if stored.seq > settled {
                 replayed.unsettled.extend((0..).zip(out.all.drain(..)).map(|(n, effect)| (stored.seq, n, effect)));
             }
         }
     }
-    replayed.ok_or_else(|| broken("the journal is empty".to_owned()))
+    let mut replayed = replayed.ok_or_else(|| broken("the journal is empty".to_owned()))?;
+    replayed.extent.close_all(&*replayed.instance);
+    Ok(replayed)
 }

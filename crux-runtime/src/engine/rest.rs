@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
+use super::api::Error;
 use super::entry::Input;
-use super::shard::{Shard, Slot};
+use super::shard::{Shard, Slot, answer};
 use crate::id::InstanceId;
 use crate::machine::{Time, Timer};
 use crate::store::{Settled, Status};
@@ -89,6 +90,9 @@ impl Shard {
         if let Some(Slot::Ready(mut entry)) = self.slots.remove(&id) {
             entry.count(false, &self.core.stats);
             self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
+            for (_, reply) in entry.later.drain(..) {
+                answer(reply, Err(Error::Moved));
+            }
             if let Some(timer) = entry.timer
                 && !entry.status.is_some_and(Status::is_ended)
             {

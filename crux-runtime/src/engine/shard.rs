@@ -15,12 +15,13 @@ use tracing::{debug, error};
 
 use super::api::{self, Error};
 use super::entry::{Answer, Entry, Input, Reply};
+use super::extent::Extent;
 use super::loading::{Loading, Read};
 use super::marks::Marks;
 use super::stats::Tally;
 use super::{Core, INBOX};
 use crate::id::{InstanceId, InstanceMap};
-use crate::machine::{Effects, Event, Failure, Started, Time};
+use crate::machine::{Effects, Event, Failure, Phase, Started, Time};
 use crate::store::{self, Append, Appended, NewInstance, RequestKey, Seq};
 use crate::worker::task::{Origin, Report, Task};
 
@@ -221,6 +222,9 @@ impl Shard {
             Message::Done { instance, seq, n } => {
                 if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
                     entry.outstanding.retain(|outstanding| (outstanding.seq, outstanding.n) != (seq, n));
+                    for (delivery, reply) in std::mem::take(&mut entry.later) {
+                        self.input(instance, Input::Deliver { delivery, reply }, now);
+                    }
                 }
                 self.rest(instance, now);
             }
@@ -284,12 +288,19 @@ impl Shard {
                 return answer(reply, Err(Error::Broken(Failure::new(Failure::PANIC, text))));
             }
         };
+        // Nothing has begun and nothing is lost: better said now than by an instance that has failed.
+        if let Some(failure) = out.excess.take()
+            && instance.phase() != Phase::Running
+        {
+            self.scratch = out;
+            return answer(reply, Err(Error::Limit(failure.message)));
+        }
         let origin = Arc::new(Origin {
             workflow: workflow.definition.workflow.into(),
             workflow_id,
             request_id: started.request_id.clone(),
             traceparent: started.traceparent.clone(),
-            payload: self.core.shown_input(workflow.definition, &instance.env().input),
+            payload: instance.env().input.clone(),
         });
         let new = NewInstance {
             workflow: started.workflow.clone(),
@@ -304,10 +315,11 @@ impl Shard {
             origin,
             seq: 0,
             last_at: now,
-            journal_bytes: 0,
+            extent: Extent::default(),
             status: None,
             appending: None,
             queue: VecDeque::new(),
+            later: Vec::new(),
             outstanding: SmallVec::new(),
             running: SmallVec::new(),
             timer: None,
@@ -345,6 +357,9 @@ impl Shard {
                     for answer in entry.appending.take().into_iter().flat_map(|appending| appending.answers) {
                         answer(Err(not_holding()));
                     }
+                    entry
+                        .queue
+                        .extend(std::mem::take(&mut entry.later).into_iter().map(|(delivery, reply)| Input::Deliver { delivery, reply }));
                     std::mem::take(&mut entry.queue)
                 }
             };

@@ -112,7 +112,11 @@ pub(crate) async fn read(ingress: &Shared, instance: InstanceId) -> Result<(Arc<
 
 /// What of the instance does not reach whom it is for. Only the engine knows, but for those of which nothing can be on its way.
 pub(crate) async fn undelivered(ingress: &Shared, instance: InstanceId, shape: &Shape, fold: &Fold) -> Undelivered {
-    if shape.is_quiet && fold.has_ended() { Undelivered::default() } else { ingress.engine.undelivered(instance).await }
+    if shape.is_quiet && fold.has_ended() {
+        return Undelivered::default();
+    }
+    let still = fold.started.as_ref().filter(|_| !fold.has_ended()).and_then(|started| ingress.engine.why_still(started));
+    Undelivered { still, ..ingress.engine.undelivered(instance).await }
 }
 
 /// Waits until the instance has ended or `limit` has passed; in both cases what its journal says then. `live` is what

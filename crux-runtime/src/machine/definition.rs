@@ -429,6 +429,11 @@ impl Definition {
         }
     }
 
+    /// The loop whose elements or rounds the last of `path`'s first `depth` numbers counts.
+    pub(crate) fn loop_at(&self, path: &Path, depth: usize) -> Option<u16> {
+        self.loops(path.node).get(depth.checked_sub(1)?).copied()
+    }
+
     /// The loops around a node, outermost first.
     fn loops(&self, number: u16) -> Vec<u16> {
         let mut around = Vec::new();

@@ -1,7 +1,6 @@
 //! Stopping what is open inside one step: nothing new starts, attempts under way run to their end or time-out and are recorded, then
 //! the step fails with the failure that stopped it.
 
-use super::Failure;
 use super::effect::{Effect, Note};
 use super::event::{StepEvent, StepHappened};
 use super::flow::{Applied, Flow, Refused, Why};
@@ -9,6 +8,7 @@ use super::fx::Fx;
 use super::part::{Open, Part};
 use super::task::{Attempt, TaskFlow, TaskState};
 use super::undo::Undo;
+use super::{Failure, Path};
 
 /// The attempts that are still under way, and why they are the last.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Stops everything that is open in `part`.
-    pub(super) fn start<U: Undo, T>(part: &dyn Part, failure: Failure, fx: &mut Fx<'_, U>) -> Flow<Self, T> {
+    /// Stops everything that is open in `part`, the inside of the step at `around`.
+    pub(super) fn start<U: Undo, T>(around: Path, part: &dyn Part, failure: Failure, fx: &mut Fx<'_, U>) -> Flow<Self, T> {
         let mut tasks = Vec::new();
         part.open(&mut |open| match open {
             Open::Task(task) if task.attempt == Attempt::Sent => {
@@ -31,6 +31,8 @@ impl Drain {
                 fx.out.notes.push(Note::StepSkipped { path });
             }
             Open::Task(task) => fx.out.notes.push(Note::StepSkipped { path: task.path }),
+            // A loop between two rounds: the step itself has failed, which has been said.
+            Open::Timer { path, .. } if path == around => {}
             Open::Timer { path, .. } => fx.out.notes.push(Note::StepSkipped { path }),
         });
         Self { tasks, failure }.flow()

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Failure;
-use super::event::StepEvent;
+use super::effect::Waiting;
+use super::event::{StepEvent, StepHappened, Timer};
 use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
 use super::within::{Inside, Within};
+use super::{Failure, Path, Time};
 
 /// The elements `I`, and for each the state `S` of its scope or its result `T`.
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub struct Each<I, S, T> {
     /// The first element that has not begun.
     next: usize,
     open: usize,
+    path: Path,
+    /// Elements that took no time were many: the next ones begin in a transition of their own.
+    again_at: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -30,7 +34,8 @@ enum Slot<S, T> {
 
 impl<I, S: Part, T> Each<I, S, T> {
     /// Begins with the first `at_once` elements.
-    pub fn start<U: Undo>(
+    fn start<U: Undo>(
+        path: Path,
         elements: Result<Vec<I>, Failure>,
         at_once: usize,
         fx: &mut Fx<'_, U>,
@@ -38,20 +43,27 @@ impl<I, S: Part, T> Each<I, S, T> {
     ) -> Inside<Self, Vec<T>> {
         let elements = match elements {
             Ok(elements) if elements.len() > MAX_ELEMENTS => {
-                let text = format!("the list has {} elements, the limit is {MAX_ELEMENTS}", elements.len());
-                return Inside::Failed(Failure::expression(text));
+                let failure = Failure::expression(format!("the list has {} elements, the limit is {MAX_ELEMENTS}", elements.len()));
+                fx.out.excess = Some(failure.clone());
+                return Inside::Failed(failure);
             }
             Ok(elements) => Arc::new(elements),
             Err(failure) => return Inside::Failed(failure),
         };
         let slots = elements.iter().map(|_| Slot::Waiting).collect();
-        Self { elements, slots, at_once: at_once.max(1), next: 0, open: 0 }.fill(fx, &mut enter)
+        Self { elements, slots, at_once: at_once.max(1), next: 0, open: 0, path, again_at: None }.fill(fx, &mut enter)
     }
 
     fn fill<U: Undo>(mut self, fx: &mut Fx<'_, U>, enter: &mut impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>) -> Inside<Self, Vec<T>> {
+        self.again_at = None;
         while self.open < self.at_once
             && let Some(element) = self.elements.get(self.next)
         {
+            if !fx.out.pass() {
+                self.again_at = Some(fx.now);
+                fx.waiting(self.path, Waiting::Until(fx.now));
+                break;
+            }
             let index = self.next;
             self.next += 1;
             let number = u32::try_from(index).unwrap_or(u32::MAX);
@@ -79,6 +91,9 @@ impl<I, S: Part, T> Each<I, S, T> {
         apply: impl FnOnce(&I, S, &mut Fx<'_, U>) -> Applied<S, T>,
         mut enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
     ) -> Result<Inside<Self, Vec<T>>, Refused<Self>> {
+        if event.path == self.path && self.again_at.is_some() && matches!(event.what, StepHappened::TimerFired { timer: Timer::Sleep }) {
+            return Ok(self.fill(fx, &mut enter));
+        }
         let Some(number) = event.path.index(fx.depth()) else { return Err(Refused(self, Why::NotOpen)) };
         let index = usize::try_from(number).unwrap_or(usize::MAX);
         let (Some(slot), Some(element)) = (self.slots.get_mut(index), self.elements.get(index)) else {
@@ -124,7 +139,7 @@ impl<I, S: Part, T> Within<Each<I, S, T>> {
         fx: &mut Fx<'_, U>,
         enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
     ) -> Flow<Self, Vec<T>> {
-        Self::start(node, timeout_ms, fx, |fx| Each::start(elements, at_once, fx, enter))
+        Self::start(node, timeout_ms, fx, |fx| Each::start(fx.path(node), elements, at_once, fx, enter))
     }
 
     /// See [`Each::apply`].
@@ -144,6 +159,9 @@ pub const MAX_ELEMENTS: usize = 10_000;
 
 impl<I, S: Part, T> Part for Each<I, S, T> {
     fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
+        if let Some(due) = self.again_at {
+            visit(Open::Timer { path: self.path, timer: Timer::Sleep, due });
+        }
         for slot in &self.slots {
             if let Slot::Open(state) = slot {
                 state.open(visit);

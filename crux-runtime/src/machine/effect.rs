@@ -106,11 +106,30 @@ pub enum Ended {
 pub struct Effects {
     pub all: Vec<Effect>,
     pub notes: Vec<Note>,
+    /// Elements and rounds that were begun: those that take no time follow one another without an end of their own.
+    pub passes: u32,
+    /// A list has more than [`super::MAX_ELEMENTS`] elements: the failure of its `each`.
+    pub excess: Option<Failure>,
 }
+
+/// So many elements and rounds are begun in one transition, and so many notes made: then a loop lets others go first, and goes on in the
+/// next. A single list of the greatest length that takes no time still fits.
+const PASSES_MAX: u32 = 10_000;
+const NOTES_MAX: usize = 50_000;
 
 impl Effects {
     pub fn clear(&mut self) {
-        self.all.clear();
-        self.notes.clear();
+        let Self { all, notes, passes, excess } = self;
+        all.clear();
+        notes.clear();
+        *passes = 0;
+        *excess = None;
+    }
+
+    /// Whether one more element or round may begin in this transition.
+    pub(super) fn pass(&mut self) -> bool {
+        let may_begin = self.passes < PASSES_MAX && self.notes.len() < NOTES_MAX;
+        self.passes += u32::from(may_begin);
+        may_begin
     }
 }

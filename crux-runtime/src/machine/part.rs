@@ -17,6 +17,16 @@ pub enum Open<'a> {
     Timer { path: Path, timer: Timer, due: Time },
 }
 
+impl Open<'_> {
+    /// The step that it is about.
+    pub fn path(&self) -> Path {
+        match self {
+            Open::Task(task) => task.path,
+            Open::Wait { path, .. } | Open::Timer { path, .. } => *path,
+        }
+    }
+}
+
 /// A scope or a part of one.
 pub trait Part {
     /// Calls `visit` for everything that is open, in the order of the definition.

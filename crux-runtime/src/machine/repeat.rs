@@ -65,7 +65,8 @@ impl<S: Part> Repeat<S> {
                 Flow::Done(result) => result,
             };
             match Self::after(rounds, path, round, result, fx, &mut until) {
-                After::Again => round += 1,
+                After::Again if fx.out.pass() => round += 1,
+                After::Again => return Self::pause(path, round, 0, fx),
                 After::Is(inside) => return inside,
             }
         }
@@ -86,13 +87,16 @@ impl<S: Part> Repeat<S> {
                 let text = format!("{} rounds have passed and `until` does not hold", rounds.max);
                 Inside::Failed(Failure::new(Failure::REPEAT_EXHAUSTED, text))
             }
-            Ok(false) if rounds.every_ms > 0 => {
-                let until = fx.now.plus_ms(rounds.every_ms);
-                fx.waiting(path, Waiting::Until(until));
-                Inside::Stay(Self { path, round, phase: Phase::Pause { until } })
-            }
+            Ok(false) if rounds.every_ms > 0 => Self::pause(path, round, rounds.every_ms, fx),
             Ok(false) => return After::Again,
         })
+    }
+
+    /// After a round. Rounds that take no time make a pause of none when they have been many.
+    fn pause<U: Undo, T>(path: Path, round: u32, ms: u64, fx: &mut Fx<'_, U>) -> Inside<Self, T> {
+        let until = fx.now.plus_ms(ms);
+        fx.waiting(path, Waiting::Until(until));
+        Inside::Stay(Self { path, round, phase: Phase::Pause { until } })
     }
 
     /// Offers an event to the round, or ends the pause.

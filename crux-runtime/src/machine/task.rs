@@ -242,14 +242,20 @@ impl TaskState {
     /// `stopping`: nothing new may start.
     pub fn decide(&self, task: &Task, failed: AttemptFailed, stopping: bool, now: Time, instance: &str) -> StepEvent {
         let once = task.is_once();
-        let AttemptFailed { outcome, mut failure, retry, after_ms } = failed;
+        let AttemptFailed { mut outcome, mut failure, retry, after_ms } = failed;
+        let is_misfit = failure.name == Failure::INVALID_RESULT;
+        if is_misfit {
+            // It said that it has succeeded: what it does has been done, though its result is no use.
+            outcome = Outcome::Unknown;
+        }
         if failure.name == Failure::WORKER_LOST && outcome == Outcome::Unknown && !once && !stopping && self.lost < FREE_RESENDS {
             return StepEvent { path: self.path, what: StepHappened::Lost { attempt: self.number, next: now } };
         }
-        if once && outcome == Outcome::Unknown {
+        let may_repeat = !once || outcome != Outcome::Unknown;
+        if !may_repeat && !is_misfit {
             failure = Failure::new(Failure::OUTCOME_UNKNOWN, failure.to_string());
         }
-        let next = if stopping || retry == Some(false) || failure.name == Failure::OUTCOME_UNKNOWN {
+        let next = if stopping || retry == Some(false) || !may_repeat || failure.name == Failure::OUTCOME_UNKNOWN {
             None
         } else {
             self.next_attempt(task, &failure, after_ms, now, instance)
@@ -290,7 +296,9 @@ impl TaskState {
         if !policy.jitter {
             return backoff;
         }
-        let hash = super::hash(&[instance.as_bytes(), &self.path.node.to_le_bytes(), &self.number.to_le_bytes()]);
+        // Elements that fail together do not come back together.
+        let loops: Vec<u8> = self.path.at.as_slice().iter().flat_map(|index| index.to_le_bytes()).collect();
+        let hash = super::hash(&[instance.as_bytes(), &self.path.node.to_le_bytes(), &loops, &self.number.to_le_bytes()]);
         backoff - u64::try_from((u128::from(backoff / 2) * u128::from(hash >> 32)) >> 32).unwrap_or(0)
     }
 }

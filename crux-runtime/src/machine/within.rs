@@ -75,7 +75,7 @@ impl<B: Part> Within<B> {
             }
             Inside::Broken(body, failure) => {
                 fx.out.notes.push(Note::StepFailed { path, failure: failure.clone() });
-                Self::drained(path, due, Drain::start(&body, failure, fx))
+                Self::drained(path, due, Drain::start(path, &body, failure, fx))
             }
         }
     }

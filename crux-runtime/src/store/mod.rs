@@ -207,6 +207,25 @@ pub struct KeptEvent {
     pub keep_until: Time,
 }
 
+/// An event that has not reached everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndeliveredEvent {
+    pub event: KeptEvent,
+    /// Whatever it starts has started: only those who wait for it are left.
+    pub has_started: bool,
+    /// Its place in the store's order, for the page after it.
+    pub place: String,
+}
+
+/// A definition that instances need which have not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    pub workflow: String,
+    pub version: u32,
+    pub definition: String,
+    pub instances: u64,
+}
+
 /// Which instances to list, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -326,8 +345,15 @@ pub trait Store: Send + Sync + 'static {
     /// These have reached everybody that waited and started everything that they start. Lazy.
     fn delivered(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>>;
 
-    /// Events that may not have reached everybody, oldest first.
-    fn undelivered(&self, limit: usize) -> Pending<Result<Vec<KeptEvent>, Error>>;
+    /// Whatever these start has started, but not everybody who waits has got them: they stay undelivered. Lazy.
+    fn started(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>>;
+
+    /// Events that may not have reached everybody, oldest first, after `after` (the place of the last of the page before). They are kept
+    /// until they have, also past their time.
+    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>>;
+
+    /// The definitions of all instances that have not ended. Takes its time; may be a little behind.
+    fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>>;
 
     /// The definition's document (JSON), kept so that instances can be shown by binaries that do not have it. Idempotent.
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>>;

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::bus::FigureKind;
 use crate::engine::{Engine, Stats};
+use crate::store::InUse;
 
 /// Seconds: from a start on a quiet machine to a `?wait=`.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
@@ -61,6 +62,7 @@ impl Metrics {
         registry.register("websocket_resyncs", "Clients that did not read and were cut off", resyncs.clone());
         registry.register_collector(Box::new(EngineFigures { engine: engine.clone() }));
         registry.register_collector(Box::new(BusFigures { engine: engine.clone() }));
+        registry.register_collector(Box::new(StillFigures { engine: engine.clone() }));
         Self { registry, requests, latency, refused, sockets, sent, resyncs }
     }
 
@@ -134,6 +136,37 @@ struct BusFigures {
 impl std::fmt::Debug for BusFigures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("BusFigures")
+    }
+}
+
+/// What keeps instances from going on, and the clock.
+struct StillFigures {
+    engine: Engine,
+}
+
+impl std::fmt::Debug for StillFigures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StillFigures")
+    }
+}
+
+impl Collector for StillFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Instances that stand still because this binary does not have their definition";
+        let mut family = encoder.encode_descriptor("instances_without_definition", help, None, MetricType::Gauge)?;
+        let missing = self.engine.missing_definitions();
+        for InUse { workflow, version, definition, instances } in &missing {
+            let version = version.to_string();
+            let labels = [("workflow", workflow.as_str()), ("version", version.as_str()), ("definition", definition.as_str())];
+            ConstGauge::new(i64::try_from(*instances).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        }
+        let clock = self.engine.clock();
+        let behind = ConstGauge::new(i64::try_from(clock.behind_ms / 1000).unwrap_or(i64::MAX));
+        let help = "How far the system's clock is ahead of the engine's after a jump that it has not caught up with, in seconds";
+        behind.encode(encoder.encode_descriptor("clock_behind_seconds", help, None, behind.metric_type())?)?;
+        let jumps = ConstCounter::new(clock.jumps);
+        let help = "Great jumps ahead of the system's clock";
+        jumps.encode(encoder.encode_descriptor("clock_jumps", help, None, jumps.metric_type())?)
     }
 }
 

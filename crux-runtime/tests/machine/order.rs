@@ -385,8 +385,12 @@ pub struct AtShip {
 }
 
 fn enter_ship(at: AtShip, fx: &mut Fx<'_>) -> Flow<State, Output> {
-    Within::start(6, None, fx, |fx| Each::start(Ok(at.reserve.lines.clone()), 2, fx, |line, fx| enter_label(InShip { line }, AtLabel, fx)))
-        .then(at, State::Ship, fx, after_ship)
+    Within::each(6, None, Ok(at.reserve.lines.clone()), 2, fx, |line, fx| enter_label(InShip { line }, AtLabel, fx)).then(
+        at,
+        State::Ship,
+        fx,
+        after_ship,
+    )
 }
 
 fn after_ship(at: AtShip, ship: Vec<String>, fx: &mut Fx<'_>) -> Flow<State, Output> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::{
-    Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription, memory::Memory,
+    Append, Appended, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
+    UndeliveredEvent, memory::Memory,
 };
 
 use tokio::sync::watch;
@@ -135,7 +136,9 @@ impl Store for Faulty {
         keep(batch: Vec<KeptEvent>) -> Vec<bool>;
         kept(event: String, value: Option<String>, now: Time) -> Vec<KeptEvent>;
         delivered(batch: Vec<(String, String)>) -> ();
-        undelivered(limit: usize) -> Vec<KeptEvent>;
+        started(batch: Vec<(String, String)>) -> ();
+        undelivered(after: Option<String>, limit: usize) -> Vec<UndeliveredEvent>;
+        in_use() -> Vec<InUse>;
         define(hash: String, document: String) -> ();
         definition(hash: String) -> Option<String>;
     }

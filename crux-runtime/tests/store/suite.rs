@@ -2,7 +2,7 @@
 
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
-use crux_runtime::store::{Append, Appended, Error, Filter, RecordChange, Settled, Status};
+use crux_runtime::store::{Append, Appended, Error, Filter, InUse, KeptEvent, RecordChange, Settled, Status};
 
 use crate::bed::{
     Bed, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request, requested, start, subscription, text,
@@ -386,9 +386,18 @@ pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed
     assert_eq!(find("sent", None, 20).await.unwrap(), std::slice::from_ref(&other));
     assert_eq!(find("sent", Some("o-1"), 20).await.unwrap(), []);
 
-    assert_eq!(store.undelivered(2).await.unwrap(), [first.clone(), second.clone()]);
+    let undelivered = async |after, limit| store.undelivered(after, limit).await.unwrap();
+    let events = async |limit| undelivered(None, limit).await.into_iter().map(|undelivered| undelivered.event).collect::<Vec<_>>();
+    assert_eq!(events(2).await, [first.clone(), second.clone()]);
+    let place = undelivered(None, 2).await.pop().unwrap().place;
+    let rest: Vec<KeptEvent> = undelivered(Some(place), 10).await.into_iter().map(|undelivered| undelivered.event).collect();
+    assert_eq!(rest, [third.clone(), other.clone()]);
+    // What it starts has started; the rest stays to be done, however late that is.
+    store.started(vec![("paid".to_owned(), "e-2".to_owned())]).await.unwrap();
+    let started: Vec<bool> = undelivered(None, 10).await.into_iter().map(|undelivered| undelivered.has_started).collect();
+    assert_eq!(started, [false, true, false, false]);
     store.delivered(vec![("paid".to_owned(), "e-1".to_owned()), ("sent".to_owned(), "e-1".to_owned())]).await.unwrap();
-    assert_eq!(store.undelivered(10).await.unwrap(), [second.clone(), third.clone()]);
+    assert_eq!(events(10).await, [second.clone(), third.clone()]);
     // Delivered ones are still found by waits that come later.
     assert_eq!(find("paid", Some("o-1"), 20).await.unwrap(), [first.clone(), third.clone()]);
 
@@ -398,7 +407,10 @@ pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed
     assert_eq!(find("paid", Some("o-1"), 0).await.unwrap(), [first]);
     store.expire(Time(100), 10).await.unwrap();
     assert_eq!(find("paid", None, 0).await.unwrap(), std::slice::from_ref(&second));
-    assert_eq!(store.undelivered(10).await.unwrap(), [second]);
+    assert_eq!(events(10).await, std::slice::from_ref(&second));
+    store.delivered(vec![("paid".to_owned(), "e-2".to_owned())]).await.unwrap();
+    store.expire(Time(100), 10).await.unwrap();
+    assert_eq!((events(10).await, find("paid", None, 0).await.unwrap()), (vec![], vec![]));
     assert_eq!(store.keep(vec![third]).await.unwrap(), [true]);
 }
 
@@ -476,7 +488,9 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     assert_eq!(store.due(None, Time(70), 10).await.unwrap(), [(Time(70), id(2))]);
     assert_eq!(store.record(id(3)).await.unwrap().unwrap().status, Status::Completed);
     assert_eq!(store.subscribers("paid".to_owned(), None, None, 10).await.unwrap().len(), 1);
-    assert_eq!(store.undelivered(10).await.unwrap().len(), 1);
+    assert_eq!(store.undelivered(None, 10).await.unwrap().len(), 1);
+    let of_order = InUse { workflow: "order".to_owned(), version: 1, definition: "hash of order".to_owned(), instances: 4 };
+    assert_eq!(store.in_use().await.unwrap(), [of_order]);
     assert_eq!(store.definition("h".to_owned()).await.unwrap().as_deref(), Some("{}"));
     // What the process before carried is this one's now.
     assert_eq!(store.claim(vec![id(4), id(5)]).await.unwrap(), [id(4), id(5)]);

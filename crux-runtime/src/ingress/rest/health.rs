@@ -8,17 +8,19 @@ use serde_json::{Value, json};
 
 use super::super::Shared;
 use crate::bus::local::Listing;
-use crate::store::Filter;
+use crate::store::{Filter, InUse};
 
 /// Everything at a glance; 503 if it cannot work.
 pub(super) async fn health(State(ingress): State<Shared>) -> Response {
     let store = store(&ingress).await;
     let bus = ingress.engine.bus().health();
     let is_stopping = ingress.is_stopping();
+    let missing = ingress.engine.missing_definitions();
     let word = match (&store, &bus, is_stopping) {
         (Err(_), ..) => "failing",
         (Ok(()), _, true) => "stopping",
         (Ok(()), Err(_), _) => "degraded",
+        (Ok(()), Ok(()), false) if !missing.is_empty() => "degraded",
         (Ok(()), Ok(()), false) => "ok",
     };
     let said = |result: &Result<(), String>| match result {
@@ -36,11 +38,30 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
         "bus": said(&bus),
         "services": services,
     });
+    body["definitions"] = definitions(&missing);
+    let clock = ingress.engine.clock();
+    body["clock"] =
+        json!({"status": if clock.behind_ms == 0 { "ok" } else { "jumped" }, "behind_ms": clock.behind_ms, "jumps": clock.jumps});
     if let Some(nodes) = ingress.engine.nodes() {
         body["nodes"] = nodes.iter().map(|node| json!(node)).collect();
     }
     let status = if store.is_err() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()
+}
+
+/// Instances that stand still because nobody has their definition.
+fn definitions(missing: &[InUse]) -> Value {
+    let one = |in_use: &InUse| {
+        let InUse { workflow, version, definition, instances } = in_use;
+        json!({"workflow": workflow, "version": version, "definition": definition, "instances": instances})
+    };
+    let count: u64 = missing.iter().map(|in_use| in_use.instances).sum();
+    let problem = match missing {
+        [] => String::new(),
+        _ => format!("{count} instances stand still: this binary does not have their definitions"),
+    };
+    let word = if missing.is_empty() { "ok" } else { "failing" };
+    json!({"status": word, "problem": problem, "missing": missing.iter().map(one).collect::<Vec<_>>()})
 }
 
 /// A service as its last call showed it; nobody calls one only to see whether it is there.

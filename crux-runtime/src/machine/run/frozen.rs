@@ -88,7 +88,11 @@ impl<M: Machine> Run<M> {
                 return;
             }
             // Held events were accepted; one that an earlier one has made void (its group was stopped) is passed over.
-            let _void = self.advance(&event, now, out);
+            let is_void = self.advance(&event, now, out).is_err();
+            if is_void && let StepHappened::Received { event_id, .. } = event.what {
+                // The wait has not taken it after all: its next round may.
+                self.received.remove(&(M::DEFINITION.across_rounds(&event.path), event_id));
+            }
         }
     }
 }

@@ -314,7 +314,9 @@ impl<M: Machine> Instance for Run<M> {
         }
         let frozen = self.is_frozen();
         let stopping = matches!(self.life, Life::Stopping { .. });
+        // While somebody holds it nothing begins by itself, and neither does its end; on resume a deadline that has passed counts at once.
         if matches!(self.life, Life::Running)
+            && !self.paused
             && let Some(ms) = M::DEFINITION.deadline_ms
         {
             visit(Open::Timer { path: Path::default(), timer: Timer::Deadline, due: self.env.started_at.plus_ms(ms) });

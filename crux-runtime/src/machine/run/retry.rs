@@ -24,6 +24,11 @@ impl<M: Machine> Run<M> {
         }
         let again: Vec<Path> =
             self.exhausted.iter().map(|waiting| waiting.path).filter(|path| step.is_none_or(|step| step == *path)).collect();
+        if step.is_none() && input.is_none() && self.is_held_up() {
+            out.notes.push(Note::Resumed);
+            self.thaw(now, out);
+            return Ok(());
+        }
         if self.state.is_none() || again.is_empty() {
             return Err(match step {
                 Some(_) => Why::NotNow("that step does not wait for a retry"),
@@ -46,6 +51,11 @@ impl<M: Machine> Run<M> {
             self.thaw(now, out);
         }
         Ok(())
+    }
+
+    /// Parked by the engine, and not because a step waits for a person: it goes on from where it was.
+    fn is_held_up(&self) -> bool {
+        matches!(self.life, Life::Parked { undoing: None, .. }) && self.state.is_some() && self.exhausted.is_empty()
     }
 
     /// All of them or none.

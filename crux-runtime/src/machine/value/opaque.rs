@@ -7,6 +7,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Show;
+use crate::canonical;
 use crate::machine::Failure;
 use crate::machine::json;
 
@@ -20,12 +21,6 @@ impl Json {
         json::raw(&value.show()).map(|raw| Self(Arc::from(raw)))
     }
 
-    /// A value that stands in the pipeline. It is JSON by construction; were it not, it would be its text.
-    pub fn constant(text: &'static str) -> Self {
-        let raw = RawValue::from_string(text.to_owned()).or_else(|_| serde_json::value::to_raw_value(text));
-        Self(Arc::from(raw.unwrap_or_else(|_| RawValue::NULL.to_owned())))
-    }
-
     /// `None`: it is `null`.
     pub(super) fn keep(raw: Box<RawValue>) -> Option<Self> {
         (raw.get() != "null").then(|| Self(Arc::from(raw)))
@@ -37,19 +32,21 @@ impl Json {
 
     /// Whether it is an object with that key, whose value is not `null`.
     pub fn has(&self, key: &str) -> bool {
-        self.value().get(key).is_some_and(|value| !value.is_null())
+        // What is no object has no entries.
+        let entries = canonical::entries(self.0.get()).unwrap_or_default();
+        entries.iter().rfind(|(name, _)| name == key).is_some_and(|(_, value)| value.get() != "null")
     }
 
-    /// Parsed. It is JSON by construction; should the parser see it otherwise, it is `null`.
-    pub fn value(&self) -> serde_json::Value {
-        serde_json::from_str(self.0.get()).unwrap_or_default()
+    /// Parsed. The error: it holds what this type cannot, such as a number beyond a double or half of a surrogate pair.
+    pub fn value(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::from_str(self.0.get())
     }
 }
 
 /// By what it says, not by how it is written.
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get() || self.value() == other.value()
+        self.0.get() == other.0.get() || canonical::hash(&self.0) == canonical::hash(&other.0)
     }
 }
 
@@ -80,5 +77,17 @@ mod tests {
         assert_eq!(serde_json::to_string(&list).unwrap(), text);
         assert_eq!(json::decode::<Vec<Json>>(&raw("[1, null]")).unwrap_err(), "[1]: must not be null");
         assert_eq!(json::decode::<Option<Json>>(&raw("null")), Ok(None));
+    }
+
+    #[test]
+    fn what_serde_cannot_hold_is_neither_absent_nor_the_same() {
+        let json = |text: &str| json::decode::<Json>(&RawValue::from_string(text.to_owned()).unwrap()).unwrap();
+        let with = |extra: &str| json(&format!(r#"{{"a":1,{extra}}}"#));
+        let extras = [r#""x":1e400"#, r#""x":1e401"#, r#""x":"\ud83d""#, r#""x":"\ud83e""#, r#""\udc00":1"#];
+        for (n, extra) in extras.iter().enumerate() {
+            assert!(with(extra).has("a") && with(extra).value().is_err(), "{extra}");
+            assert!(extras.iter().enumerate().all(|(m, other)| (with(extra) == with(other)) == (n == m)), "{extra}");
+        }
+        assert!(!json("[1]").has("a") && !json(r#"{"a":null}"#).has("a"));
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::store::{
-    Append, Appended, Error, Filter, KeptEvent, NewInstance, Record, RecordChange, RequestKey, Seq, Settled, Status, Stored, Subscription,
+    Append, Appended, Error, Filter, InUse, KeptEvent, NewInstance, Record, RecordChange, RequestKey, Seq, Settled, Status, Stored,
+    Subscription, UndeliveredEvent,
 };
 
 #[derive(Debug, Default)]
@@ -43,6 +44,7 @@ enum Mark {
 #[derive(Debug)]
 struct Event {
     event: KeptEvent,
+    has_started: bool,
     delivered: bool,
 }
 
@@ -224,7 +226,7 @@ impl Data {
             if is_new {
                 self.next_event += 1;
                 self.event_numbers.insert(key, self.next_event);
-                self.events.insert(self.next_event, Event { event, delivered: false });
+                self.events.insert(self.next_event, Event { event, has_started: false, delivered: false });
             }
             new.push(is_new);
         }
@@ -244,8 +246,37 @@ impl Data {
         }
     }
 
-    pub fn undelivered(&self, limit: usize) -> Vec<KeptEvent> {
-        self.events.values().filter(|event| !event.delivered).take(limit).map(|event| event.event.clone()).collect()
+    pub fn started(&mut self, batch: Vec<(String, String)>) {
+        for key in batch {
+            if let Some(event) = self.event_numbers.get(&key).and_then(|number| self.events.get_mut(number)) {
+                event.has_started = true;
+            }
+        }
+    }
+
+    pub fn undelivered(&self, after: Option<&str>, limit: usize) -> Vec<UndeliveredEvent> {
+        let after = after.and_then(|place| place.parse::<u64>().ok()).map_or(0, |place| place + 1);
+        let undelivered = self.events.range(after..).filter(|(_, event)| !event.delivered).take(limit);
+        let read = |(number, event): (&u64, &Event)| UndeliveredEvent {
+            event: event.event.clone(),
+            has_started: event.has_started,
+            place: number.to_string(),
+        };
+        undelivered.map(read).collect()
+    }
+
+    pub fn in_use(&self) -> Vec<InUse> {
+        let mut counts: BTreeMap<(&str, u32, &str), u64> = BTreeMap::new();
+        for record in self.instances.values().map(|instance| &instance.record).filter(|record| !record.status.is_ended()) {
+            *counts.entry((&record.workflow, record.version, &record.definition)).or_default() += 1;
+        }
+        let of = |((workflow, version, definition), instances): ((&str, u32, &str), u64)| InUse {
+            workflow: workflow.to_owned(),
+            version,
+            definition: definition.to_owned(),
+            instances,
+        };
+        counts.into_iter().map(of).collect()
     }
 
     pub fn define(&mut self, hash: String, document: String) {

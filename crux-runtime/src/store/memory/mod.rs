@@ -11,7 +11,9 @@ use std::time::Duration;
 pub use self::faults::{Call, Fate, Faults, NoFaults};
 
 use self::data::Data;
-use super::{Append, Appended, Error, Filter, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription};
+use super::{
+    Append, Appended, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
+};
 use crate::id::InstanceId;
 use crate::machine::Time;
 
@@ -179,8 +181,16 @@ impl Store for Memory {
         self.run(Call::Write, move |data| data.delivered(batch))
     }
 
-    fn undelivered(&self, limit: usize) -> Pending<Result<Vec<KeptEvent>, Error>> {
-        self.run(Call::Read, move |data| data.undelivered(limit))
+    fn started(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>> {
+        self.run(Call::Write, move |data| data.started(batch))
+    }
+
+    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
+        self.run(Call::Read, move |data| data.undelivered(after.as_deref(), limit))
+    }
+
+    fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>> {
+        self.run(Call::Read, move |data| data.in_use())
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {

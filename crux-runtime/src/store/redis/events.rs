@@ -12,7 +12,7 @@ use super::marks::everywhere;
 use super::scripts::{DELIVERED, FORGET, KEEP, KEPT};
 use crate::machine::Time;
 use crate::redis::Call;
-use crate::store::{Error, KeptEvent, Subscription};
+use crate::store::{Error, KeptEvent, Subscription, UndeliveredEvent};
 
 /// Adds entries (`ZADD`) or removes them (`ZREM`).
 pub(super) async fn subscriptions(shared: &Shared, batch: Vec<Subscription>, add: bool) -> Result<(), Error> {
@@ -133,22 +133,38 @@ pub(super) async fn delivered(shared: &Shared, batch: Vec<(String, String)>) -> 
     Ok(shared.link.call_all(calls.collect()).await.into_iter().try_for_each(|result| result.map(drop))?)
 }
 
-pub(super) async fn undelivered(shared: &Shared, limit: usize) -> Result<Vec<KeptEvent>, Error> {
+/// They are there: what is not delivered does not go.
+pub(super) async fn started(shared: &Shared, batch: Vec<(String, String)>) -> Result<(), Error> {
+    let command = |(name, id): (String, String)| {
+        let mut command = redis::cmd("HSET");
+        command.arg(event_key(shared, &name, &id)).arg("started").arg(1);
+        command
+    };
+    Ok(shared.link.ask_all(batch.into_iter().map(command).collect()).await.map(drop)?)
+}
+
+pub(super) async fn undelivered(shared: &Shared, after: Option<String>, limit: usize) -> Result<Vec<UndeliveredEvent>, Error> {
     let wrong = || unreadable("an event");
-    let range = Range { order: Order::Rising, after: None, below: None, limit };
-    let found = merge(&shared.link, &everywhere(shared, "undelivered"), &range).await?;
-    let events: Vec<(&str, &str)> = found.iter().map(|(_, entry)| split_event(entry).ok_or_else(wrong)).collect::<Result<_, _>>()?;
-    let read = |(name, id): &(&str, &str)| fields(shared, name, id, &["value", "data", "at", "keep_until"]);
-    let answers = shared.link.ask_all(events.iter().map(read).collect()).await?;
-    let mut undelivered = Vec::with_capacity(events.len());
-    for ((name, id), answer) in events.into_iter().zip(answers) {
-        let (value, data, at, keep_until): (Option<String>, Option<String>, Option<i64>, Option<i64>) =
-            redis::from_redis_value(answer).map_err(|_| wrong())?;
-        // Somebody may have delivered it meanwhile, and its time may be over.
-        if let (Some(data), Some(at), Some(keep_until)) = (data, at, keep_until) {
-            let (name, id) = (name.to_owned(), id.to_owned());
-            undelivered.push(KeptEvent { name, value, id, data, at: Time(at), keep_until: Time(keep_until) });
+    let mut undelivered = Vec::new();
+    let mut after = after;
+    // Somebody may have delivered some of a page meanwhile: one of which nothing is left is not the last one.
+    while undelivered.is_empty() {
+        let range = Range { order: Order::Rising, after, below: None, limit };
+        let found = merge(&shared.link, &everywhere(shared, "undelivered"), &range).await?;
+        let events: Vec<(&str, &str)> = found.iter().map(|(_, entry)| split_event(entry).ok_or_else(wrong)).collect::<Result<_, _>>()?;
+        let read = |(name, id): &(&str, &str)| fields(shared, name, id, &["value", "data", "at", "keep_until", "started"]);
+        let answers = shared.link.ask_all(events.iter().map(read).collect()).await?;
+        for (((name, id), (_, place)), answer) in events.into_iter().zip(&found).zip(answers) {
+            type Fields = (Option<String>, Option<String>, Option<i64>, Option<i64>, Option<String>);
+            let (value, data, at, keep_until, started): Fields = redis::from_redis_value(answer).map_err(|_| wrong())?;
+            if let (Some(data), Some(at), Some(keep_until)) = (data, at, keep_until) {
+                let (name, id) = (name.to_owned(), id.to_owned());
+                let event = KeptEvent { name, value, id, data, at: Time(at), keep_until: Time(keep_until) };
+                undelivered.push(UndeliveredEvent { event, has_started: started.is_some(), place: place.clone() });
+            }
         }
+        let Some((_, last)) = found.into_iter().next_back() else { break };
+        after = Some(last);
     }
     Ok(undelivered)
 }
@@ -168,6 +184,10 @@ pub(super) async fn forget(shared: &Shared, events: &[(&str, &str, &str)]) -> Re
 
 fn fields(shared: &Shared, name: &str, id: &str, fields: &[&str]) -> Cmd {
     let mut command = redis::cmd("HMGET");
-    command.arg(format!("{}:event:{}:{id}", shared.keys.of_text(name), part(name))).arg(fields);
+    command.arg(event_key(shared, name, id)).arg(fields);
     command
+}
+
+fn event_key(shared: &Shared, name: &str, id: &str) -> String {
+    format!("{}:event:{}:{id}", shared.keys.of_text(name), part(name))
 }

@@ -1,11 +1,13 @@
 //! Lists of instances, newest first, from the indexes by time, status, workflow and owner that each tag has.
 
+use std::collections::BTreeMap;
+
 use super::Shared;
 use super::error::unreadable;
 use super::index::{Order, Range, merge};
 use super::read::records;
 use crate::id::InstanceId;
-use crate::store::{Error, Filter, Record, Status};
+use crate::store::{Error, Filter, InUse, Record, Status};
 
 pub(super) async fn list(shared: &Shared, filter: &Filter) -> Result<Vec<Record>, Error> {
     let keys = keys(shared, filter);
@@ -28,6 +30,28 @@ pub(super) async fn list(shared: &Shared, filter: &Filter) -> Result<Vec<Record>
     }
     page.truncate(filter.limit);
     Ok(page)
+}
+
+/// Page by page, so that nobody else has to wait.
+pub(super) async fn in_use(shared: &Shared) -> Result<Vec<InUse>, Error> {
+    const PAGE: usize = 1000;
+    let mut counts: BTreeMap<(String, u32, String), u64> = BTreeMap::new();
+    for status in Status::ALL.into_iter().filter(|status| !status.is_ended()) {
+        let mut filter = Filter { status: Some(status), limit: PAGE, ..Filter::default() };
+        loop {
+            let page = list(shared, &filter).await?;
+            let is_full = page.len() == PAGE;
+            filter.after = page.last().map(|record| record.instance);
+            for record in page {
+                *counts.entry((record.workflow, record.version, record.definition)).or_default() += 1;
+            }
+            if !is_full {
+                break;
+            }
+        }
+    }
+    let of = |((workflow, version, definition), instances)| InUse { workflow, version, definition, instances };
+    Ok(counts.into_iter().map(of).collect())
 }
 
 /// Those that say most, in every tag.

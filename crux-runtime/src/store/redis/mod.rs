@@ -34,7 +34,10 @@ use self::node::Node;
 use self::opening::{check_channels, check_format, say_durability};
 use self::peers::Neighbours;
 use super::peers::{About, Peers};
-use super::{Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription};
+use super::{
+    Append, Appended, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
+    UndeliveredEvent,
+};
 use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::redis::address::address;
@@ -260,8 +263,16 @@ impl Store for Redis {
         self.write(move |shared| async move { events::delivered(&shared, batch).await })
     }
 
-    fn undelivered(&self, limit: usize) -> Pending<Result<Vec<KeptEvent>, Error>> {
-        self.read(move |shared| async move { events::undelivered(&shared, limit).await })
+    fn started(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>> {
+        self.write(move |shared| async move { events::started(&shared, batch).await })
+    }
+
+    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
+        self.read(move |shared| async move { events::undelivered(&shared, after, limit).await })
+    }
+
+    fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>> {
+        self.read(move |shared| async move { list::in_use(&shared).await })
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {

@@ -36,7 +36,9 @@ use self::lock::Lock;
 use self::queue::Queue;
 use self::readers::Readers;
 use self::space::Space;
-use super::{Append, Appended, Error, Filter, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription};
+use super::{
+    Append, Appended, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
+};
 use crate::id::InstanceId;
 use crate::machine::Time;
 
@@ -189,8 +191,16 @@ impl Store for Sqlite {
         self.queue.write(batch.len(), false, move |conn| write::delivered(conn, &batch))
     }
 
-    fn undelivered(&self, limit: usize) -> Pending<Result<Vec<KeptEvent>, Error>> {
-        self.readers.ask(move |conn| read::undelivered(conn, limit))
+    fn started(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>> {
+        self.queue.write(batch.len(), false, move |conn| write::started(conn, &batch))
+    }
+
+    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
+        self.readers.ask(move |conn| read::undelivered(conn, after.as_deref(), limit))
+    }
+
+    fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>> {
+        self.readers.ask(read::in_use)
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {

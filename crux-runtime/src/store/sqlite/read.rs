@@ -7,9 +7,10 @@ use super::chain;
 use super::change::Change;
 use super::error::before_commit;
 use super::heads::{Head, Heads, Mark, Unwritten};
+use super::write;
 use crate::id::InstanceId;
 use crate::machine::Time;
-use crate::store::{Error, KeptEvent, Record, Seq, Status, Stored, Subscription};
+use crate::store::{Error, InUse, KeptEvent, Record, Seq, Status, Stored, Subscription, UndeliveredEvent};
 
 pub(super) const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at, i.unsettled
     FROM instance i JOIN kind k ON k.kind = i.kind";
@@ -178,10 +179,41 @@ pub(super) fn kept(conn: &Connection, event: &str, value: Option<&str>, now: Tim
     read().map_err(|error| before_commit(&error))
 }
 
-pub(super) fn undelivered(conn: &Connection, limit: usize) -> Result<Vec<KeptEvent>, Error> {
-    let read = || -> rusqlite::Result<Vec<KeptEvent>> {
-        let mut read = conn.prepare_cached(&format!("{EVENT} WHERE delivered = 0 ORDER BY row LIMIT ?1"))?;
-        read.query_map([self::limit(limit)], to_event)?.collect()
+pub(super) fn undelivered(conn: &Connection, after: Option<&str>, limit: usize) -> Result<Vec<UndeliveredEvent>, Error> {
+    let after = after.and_then(|place| place.parse::<i64>().ok()).unwrap_or(i64::MIN);
+    // Each half by an index of its own.
+    let half = |delivered| {
+        format!(
+            "SELECT * FROM (SELECT name, value, id, data, at, keep_until, delivered, row FROM event WHERE delivered = {delivered} \
+             AND row > ?1 ORDER BY row LIMIT ?2)"
+        )
+    };
+    let read = || -> rusqlite::Result<Vec<UndeliveredEvent>> {
+        let mut read = conn.prepare_cached(&format!("{} UNION ALL {} ORDER BY row LIMIT ?2", half(0), half(write::STARTED)))?;
+        let rows = read.query_map(params![after, self::limit(limit)], |row| {
+            let has_started = row.get::<_, i64>(6)? == write::STARTED;
+            Ok(UndeliveredEvent { event: to_event(row)?, has_started, place: row.get::<_, i64>(7)?.to_string() })
+        })?;
+        rows.collect()
+    };
+    read().map_err(|error| before_commit(&error))
+}
+
+pub(super) fn in_use(conn: &Connection) -> Result<Vec<InUse>, Error> {
+    let open: Vec<String> =
+        Status::ALL.into_iter().filter(|status| !status.is_ended()).map(|status| format!("'{}'", status.word())).collect();
+    let query = format!(
+        "SELECT k.workflow, k.version, k.definition, i.instances FROM kind k JOIN (SELECT kind, count(*) AS instances FROM instance \
+         WHERE status IN ({}) GROUP BY kind) i ON i.kind = k.kind ORDER BY k.workflow, k.version, k.definition",
+        open.join(", ")
+    );
+    let read = || -> rusqlite::Result<Vec<InUse>> {
+        let mut read = conn.prepare_cached(&query)?;
+        let rows = read.query_map([], |row| {
+            let instances = u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
+            Ok(InUse { workflow: row.get(0)?, version: row.get(1)?, definition: row.get(2)?, instances })
+        })?;
+        rows.collect()
     };
     read().map_err(|error| before_commit(&error))
 }

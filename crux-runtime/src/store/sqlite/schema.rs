@@ -99,6 +99,9 @@ CREATE INDEX event_keep ON event(keep_until) WHERE delivered = 1;
 CREATE TABLE definition(hash TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+/// What files of the same format may lack; older binaries pass it by.
+const INDEXES: &str = "CREATE INDEX IF NOT EXISTS event_started ON event(row) WHERE delivered = 2;";
+
 /// Opens the file for the committer: creates it, or checks that it is one of ours and not newer than this binary.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -124,6 +127,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
         let create = format!("BEGIN; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;");
         conn.execute_batch(&create).map_err(at)?;
     }
+    conn.execute_batch(INDEXES).map_err(at)?;
     Ok(conn)
 }
 

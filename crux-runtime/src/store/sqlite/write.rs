@@ -39,8 +39,20 @@ pub(super) fn keep(conn: &Connection, batch: &[KeptEvent]) -> rusqlite::Result<V
     batch.iter().map(one).collect()
 }
 
+/// In the column `delivered`: whatever the event starts has started, and some who wait for it have not got it.
+pub(super) const STARTED: i64 = 2;
+
+pub(super) fn started(conn: &Connection, batch: &[(String, String)]) -> rusqlite::Result<()> {
+    let mut update =
+        conn.prepare_cached(&format!("UPDATE event SET delivered = {STARTED} WHERE name = ?1 AND id = ?2 AND delivered = 0"))?;
+    for (name, id) in batch {
+        update.execute(params![name, id])?;
+    }
+    Ok(())
+}
+
 pub(super) fn delivered(conn: &Connection, batch: &[(String, String)]) -> rusqlite::Result<()> {
-    let mut update = conn.prepare_cached("UPDATE event SET delivered = 1 WHERE name = ?1 AND id = ?2 AND delivered = 0")?;
+    let mut update = conn.prepare_cached("UPDATE event SET delivered = 1 WHERE name = ?1 AND id = ?2 AND delivered <> 1")?;
     for (name, id) in batch {
         update.execute(params![name, id])?;
     }

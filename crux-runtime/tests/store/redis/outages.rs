@@ -47,7 +47,7 @@ async fn what_was_answered_is_there_after_the_server_was_killed() {
     super::eventually("the store does not come back", async || one(&store, next(id(2), 2)).await.ok()).await;
     assert_rows(&store, id(1), 2).await;
     assert_rows(&store, id(2), 2).await;
-    assert_eq!(store.undelivered(10).await.unwrap().len(), 1);
+    assert_eq!(store.undelivered(None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

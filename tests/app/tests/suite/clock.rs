@@ -78,7 +78,7 @@ async fn after_a_restart_with_an_earlier_clock_work_goes_on_and_timers_wait_for_
     let nap = server.client().start("/api/v1/workflow/nap", &json!({"nap": "1s"})).await;
     service.task("prepare", 1).await;
     server.kill();
-    clock.set("-3600s");
+    clock.set("-60s");
     server.restart();
     let client = server.client();
     assert_eq!(client.complete(&work, "prepare", &json!({"size": 3})).await.text("status"), "accepted");
@@ -89,4 +89,26 @@ async fn after_a_restart_with_an_earlier_clock_work_goes_on_and_timers_wait_for_
     assert_eq!(client.status(&nap).await["metadata"]["status"], "waiting");
     clock.set("+5s");
     client.until(&nap, "completed").await;
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_years_ahead_for_a_moment_ends_nothing_and_is_told_of() {
+    let Some(clock) = Clock::right() else { return };
+    let server = clock.server("");
+    let client = server.client();
+    let nap = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
+    client.until(&nap, "waiting").await;
+    clock.set("+3650d");
+    let during = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.json();
+    let health = client.get("/health").await.json();
+    assert_eq!((&health["clock"]["status"], &health["clock"]["jumps"]), (&json!("jumped"), &json!(1)), "{health:#}");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    clock.set("+0s");
+    let after = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.json();
+    let year = |document: &Value| document["metadata"]["end_time"].as_str().unwrap()[..4].parse::<i32>().unwrap();
+    let started = client.status(&nap).await["metadata"]["start_time"].as_str().unwrap()[..4].parse::<i32>().unwrap();
+    assert!(year(&during) <= started + 1 && year(&after) <= started + 1, "{during:#} {after:#}");
+    assert_eq!(client.status(&nap).await["metadata"]["status"], "waiting", "it woke ten years early");
+    assert_eq!(client.get("/health").await.json()["clock"]["behind_ms"], 0);
+    assert!(server.log().lines().any(|line| line.contains("WARN") && line.contains("clock has jumped")), "{}", server.log());
 }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::kit::{Client, Reply, Server, Service, eventually};
 use crate::server;
 
+const EVENTS: &str = "/api/v1/events";
+
 /// A service in which a value of `bad` fails and any other is done.
 async fn choosy() -> (Server, Client, Service) {
     let service = Service::start(|task| {
@@ -166,4 +168,99 @@ async fn a_result_that_comes_in_a_pause_is_kept() {
     assert_eq!(service.tasks().len(), 1, "the next step was sent in the pause");
     client.tell(&id, "resume", &json!({})).await;
     service.task("finish", 1).await;
+}
+
+/// Nothing begins by itself while a person holds it, and neither does its end.
+#[tokio::test]
+async fn a_deadline_that_passes_in_a_pause_counts_on_resume() {
+    let server = server("");
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/hurry", &json!({"items": [], "nap": "1h"})).await;
+    assert_eq!(client.tell(&id, "pause", &json!({})).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(client.status(&id).await["metadata"]["status"], "paused");
+    assert_eq!(client.tell(&id, "resume", &json!({})).await.status, 200);
+    let document = client.until(&id, "failed").await;
+    assert_eq!(document["error_name"], "Timeout", "{document:#}");
+}
+
+/// A million rounds that take no time: they yield to others, and the limits hold.
+#[tokio::test]
+async fn rounds_that_take_no_time_keep_nobody_else_waiting_and_are_bounded() {
+    let server = server("limits: { journal_size: 4MiB }");
+    let client = server.client();
+    let items: Vec<i64> = (0..100).collect();
+    let id = client.start("/api/v1/workflow/hurry", &json!({"items": items, "nap": "1h"})).await;
+    let mut longest = Duration::ZERO;
+    let document = loop {
+        let asked = Instant::now();
+        let answer = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await;
+        assert_eq!(answer.status, 200);
+        longest = longest.max(asked.elapsed());
+        let list = client.get("/api/v1/workflow/list?workflow=hurry").await.json();
+        if list["workflows"][0]["status"] == "parked" || list["workflows"][0]["status"] == "failed" {
+            break client.status(&id).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(longest < Duration::from_secs(3), "somebody else waited for {longest:?}");
+    let size = document.to_string().len();
+    assert!(size < 8 << 20, "its document has {size} bytes");
+}
+
+/// A journal that is full stops an instance, and is no end.
+#[tokio::test]
+async fn an_instance_whose_journal_was_full_goes_on_when_the_limit_is_raised() {
+    let mut server = server("limits: { journal_size: 4KiB }");
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/letters", &json!({"chain": "c"})).await;
+    let letter = |number: i64| json!({"type": "letter.came", "data": {"chain": "c", "number": number, "last": number == 60}});
+    let mut number = 0;
+    while client.status(&id).await["metadata"]["status"] != "parked" {
+        number += 1;
+        assert!(number < 60, "it has no bound");
+        assert_eq!(client.post(EVENTS, &letter(number)).await.status, 202);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let document = client.status(&id).await;
+    assert_eq!(document["error_name"], "JournalFull", "{document:#}");
+    let answer = client.tell(&id, "retry", &json!({})).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "not-now"));
+    assert!(answer.text("detail").contains("limits.journal_size"), "{}", answer.text("detail"));
+    server.tell_to_end();
+    assert!(server.ended().success());
+    let config = std::fs::read_to_string(server.folder().join("crux.yaml")).unwrap();
+    std::fs::write(server.folder().join("crux.yaml"), config.replace("4KiB", "4MiB")).unwrap();
+    server.restart();
+    let client = server.client();
+    assert_eq!(client.tell(&id, "retry", &json!({})).await.status, 200);
+    for number in number + 1..=60 {
+        assert_eq!(client.post(EVENTS, &letter(number)).await.status, 202);
+    }
+    let document = client.until(&id, "completed").await;
+    let rounds = document["definition"]["steps"][0]["definition"]["steps"][0]["instances"].as_array().unwrap();
+    assert_eq!(rounds.len(), 60);
+}
+
+/// What is done does not count: a list may be longer than the limit of rows.
+#[tokio::test]
+async fn rounds_and_elements_that_are_over_do_not_fill_the_journal() {
+    let server = server("limits: { journal_events: 20 }");
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/letters", &json!({"chain": "c"})).await;
+    for number in 1..=50 {
+        let event = json!({"type": "letter.came", "data": {"chain": "c", "number": number, "last": number == 50}});
+        assert_eq!(client.post(EVENTS, &event).await.status, 202);
+    }
+    let document = client.until(&id, "completed").await;
+    assert!(document["seq"].as_i64().unwrap() > 20, "{}", document["seq"]);
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_refused_when_the_instance_would_begin_with_it() {
+    let server = server("");
+    let items = vec![-1; 10_001];
+    let answer = server.client().post("/api/v1/workflow/hurry", &json!({"items": items, "nap": "1h"})).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (422, "limit"), "{answer:?}");
+    assert!(answer.text("detail").contains("the list has 10001 elements, the limit is 10000"), "{}", answer.text("detail"));
 }

@@ -32,6 +32,8 @@ codes! {
     FILE = 10, "a file that cannot be read";
     FILE_NAME = 11, "a file name that is no name of a pipeline";
     NAME_DIFFERS = 12, "a workflow named otherwise than its file";
+    FOLDER_INSIDE = 13, "pipelines in a folder inside the folder";
+    NO_PIPELINES = 14, "a folder without pipelines";
 
     // 0020–0039: shape, as the JSON Schema sees it too
     UNKNOWN_KEY = 20, "an unknown key";
@@ -56,6 +58,9 @@ codes! {
     INTEGER_TOO_LARGE = 42, "an integer beyond 64 bits";
     VALUE_MISSING = 43, "a name or an element without a value";
     BAD_ELSE = 44, "an `else` that is not the last branch";
+    NOT_FINITE = 45, "a number that is not finite";
+    RULE_OF_TYPE = 46, "a rule that its type does not have";
+    DEFAULT_COMPUTED = 47, "a `$default` that is computed";
     SCHEMA_DISAGREES = 99, "a file that the compiler accepts and the schema refuses";
 
     // 02xx: routing keys, events and routes
@@ -67,6 +72,8 @@ codes! {
     ROUTING_KEY_UNHEARD = 205, "a routing key that nothing receives";
     PATTERN_SYNTAX = 206, "a pattern of routing keys that AMQP does not accept";
     CLASS_TAKEN = 207, "two step types in one step struct";
+    STARTS_ITSELF = 208, "a workflow that starts itself";
+    TASK_KEY_PUBLISHED = 209, "an event or hook under the routing key of a step type";
 
     // 03xx: names and types
     EXPRESSION_SYNTAX = 300, "a text that is not an expression";
@@ -108,6 +115,8 @@ codes! {
     EVENT_CORRELATED_TWICE = 336, "waits that find one event by different fields";
     UNUSED = 337, "something that is defined and never used";
     TOO_MANY_STEPS = 338, "a workflow with too many steps";
+    PLACEHOLDER_FORGOTTEN = 339, "a string that looks like an expression without `${}`";
+    STEP_TYPE_NEAR = 340, "a step type that is one letter away from another";
 
     // 04xx: cases and dead code
     CASE_MISSING = 400, "a `switch` that leaves a value out";
@@ -117,6 +126,9 @@ codes! {
     CONDITION_LITERAL = 404, "a condition that never changes";
     NEVER_RUNS = 405, "a step that never runs";
     CATCH_NEVER = 406, "a `catch` of what nothing inside raises";
+    CONDITION_TWICE = 407, "a condition that an earlier branch has";
+    ALWAYS_FAILS = 408, "an expression that always fails";
+    UNTIL_CONSTANT = 409, "an `until` that reads nothing of its loop";
 
     // 05xx: times
     TIMES_EXCEED_TOTAL = 500, "attempts and back-offs that exceed `total`";
@@ -127,6 +139,11 @@ codes! {
     // 06xx: effects
     RETRY_OF_ONCE = 600, "`retry` of a `once` step without `key`";
     ONCE_WITHOUT_UNDO = 601, "a `once` step before one that can fail, without `undo`";
+    KEY_CONSTANT = 602, "a `key` that is the same for every instance";
+    KEY_OF_LOOP = 603, "a `key` that is the same for every element or round";
+    SECRET_SHOWN = 610, "a secret where it would be shown";
+    SECRET_UNMARKED = 611, "a secret in a field that is not marked as one";
+    SECRET_OUTPUT = 612, "a secret that is put out";
 
     // 08xx: not supported yet
     CHILD_UNSUPPORTED = 800, "`child` is not supported yet";

@@ -20,6 +20,7 @@ pub mod parse;
 pub mod render;
 pub mod resolve;
 pub mod schema;
+pub mod secrets;
 pub mod source;
 pub mod suggest;
 pub mod text;

@@ -178,6 +178,6 @@ mod tests {
         let human = check(folder.path(), Format::Human(Style::Plain));
         assert!(human.ok && human.text.ends_with("1 file checked, no errors\n"), "{}", human.text);
         std::fs::remove_file(path).expect("a file");
-        assert!(check(folder.path(), Format::Human(Style::Plain)).text.starts_with("no pipelines in "));
+        assert!(check(folder.path(), Format::Human(Style::Plain)).text.starts_with("error[CRUX0014]: there are no pipelines in "));
     }
 }

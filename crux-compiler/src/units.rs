@@ -37,6 +37,73 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
     parse(text, &SIZE_UNITS)
 }
 
+/// The milliseconds that a text in another notation means, for a hint: `PT5M`, `5 minutes`, `1.5h`, `00:05:00`.
+pub fn meant_duration(text: &str) -> Option<u64> {
+    const LENGTH_MAX: usize = 40;
+    let text = text.trim().to_ascii_lowercase();
+    if text.len() > LENGTH_MAX {
+        return None;
+    }
+    let clock: Vec<&str> = text.split(':').collect();
+    let ms = match (text.strip_prefix('p'), clock.as_slice()) {
+        (Some(iso), _) => meant_iso(iso)?,
+        (None, [hours, minutes, seconds]) => {
+            let part = |digits: &str| digits.parse::<u32>().ok().filter(|_| digits.len() <= 2).map(f64::from);
+            (part(hours)? * 3600.0 + part(minutes)? * 60.0 + part(seconds)?) * 1000.0
+        }
+        (None, _) => meant_words(&text)?,
+    };
+    // Floats saturate in this conversion.
+    Some(ms.round() as u64).filter(|ms| *ms > 0 && i64::try_from(*ms).is_ok())
+}
+
+/// Behind the `p`: `1dt2h3m4.5s`.
+fn meant_iso(text: &str) -> Option<f64> {
+    let (date, time) = text.split_once('t').unwrap_or((text, ""));
+    let mut total = 0.0;
+    for (part, units) in
+        [(date, [("w", 604_800_000.0), ("d", 86_400_000.0), ("", 0.0)]), (time, [("h", 3_600_000.0), ("m", 60_000.0), ("s", 1000.0)])]
+    {
+        let mut rest = part;
+        while !rest.is_empty() {
+            let (number, after) = leading_number(rest)?;
+            let (_, ms) = units.iter().find(|(unit, _)| !unit.is_empty() && after.starts_with(unit))?;
+            total += number * ms;
+            rest = after.get(1..)?;
+        }
+    }
+    Some(total)
+}
+
+/// `5 minutes`, `1h 30min`, `1.5h`.
+fn meant_words(text: &str) -> Option<f64> {
+    let (mut rest, mut total) = (text, 0.0);
+    while !rest.is_empty() {
+        let (number, after) = leading_number(rest)?;
+        let after = after.trim_start();
+        let len = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(len);
+        total += number
+            * match unit {
+                "ms" | "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => 1.0,
+                "s" | "sec" | "secs" | "second" | "seconds" => 1000.0,
+                "m" | "min" | "mins" | "minute" | "minutes" => 60_000.0,
+                "h" | "hr" | "hrs" | "hour" | "hours" => 3_600_000.0,
+                "d" | "day" | "days" => 86_400_000.0,
+                "w" | "week" | "weeks" => 604_800_000.0,
+                _ => return None,
+            };
+        rest = after.trim_start_matches([' ', ',', '_']);
+    }
+    Some(total)
+}
+
+fn leading_number(text: &str) -> Option<(f64, &str)> {
+    let len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, after) = text.split_at(len);
+    Some((number.parse().ok()?, after))
+}
+
 /// The text of a duration in milliseconds: `1h30m`; `0s` for zero.
 pub fn format_duration(mut ms: u64) -> String {
     let mut text = String::new();
@@ -108,6 +175,30 @@ mod tests {
             ("9223372036854775807s", Error::TooLarge),
         ] {
             assert_eq!(parse_duration(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_other_notations_mean_is_known() {
+        for (text, meant) in [
+            ("PT5M", Some("5m")),
+            ("P1DT2H", Some("1d2h")),
+            ("pt0.5s", Some("500ms")),
+            ("5 minutes", Some("5m")),
+            ("1h 30min", Some("1h30m")),
+            ("1.5h", Some("1h30m")),
+            ("5M", Some("5m")),
+            ("2w", Some("14d")),
+            ("00:05:00", Some("5m")),
+            ("30", None),
+            ("P", None),
+            ("PT", None),
+            ("soon", None),
+            ("0 s", None),
+            ("1e9 s", None),
+            ("..s", None),
+        ] {
+            assert_eq!(meant_duration(text).map(format_duration).as_deref(), meant, "{text}");
         }
     }
 

@@ -5,8 +5,8 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::{Data, DeriveInput, Error, Fields, LitStr, Path, Result};
 
-/// Of a struct with named fields. `#[json(name = "…", rules = STATIC, default = function)]` on a field: what it is called in JSON, what is
-/// demanded of it, and what stands for it where it is absent.
+/// Of a struct with named fields. `#[json(name = "…", rules = STATIC, default = function, secret)]` on a field: what it is called in JSON,
+/// what is demanded of it, what stands for it where it is absent, and that errors do not quote it.
 pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
     let input: DeriveInput = syn::parse2(item)?;
     let Data::Struct(data) = input.data else { return Err(Error::new_spanned(&input.ident, "a record is a struct")) };
@@ -15,12 +15,13 @@ pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
     for field in fields.named {
         let Some(ident) = field.ident else { continue };
         let said = Said::of(&ident, &field.attrs)?;
-        readers.push(match (said.rules, said.default) {
-            (None, None) => quote!(#ident.read()?),
-            (None, Some(default)) => quote!(#ident.read_or(#default)?),
-            (Some(rules), None) => quote!(#ident.ruled(&#rules)?),
-            (Some(rules), Some(default)) => quote!(#ident.ruled_or(&#rules, #default)?),
-        });
+        let reader = match (said.rules, said.default) {
+            (None, None) => quote!(#ident.read()),
+            (None, Some(default)) => quote!(#ident.read_or(#default)),
+            (Some(rules), None) => quote!(#ident.ruled(&#rules)),
+            (Some(rules), Some(default)) => quote!(#ident.ruled_or(&#rules, #default)),
+        };
+        readers.push(if said.secret { quote!(#ident.hidden(#reader)?) } else { quote!(#reader?) });
         names.push(said.name);
         idents.push(ident);
     }
@@ -103,12 +104,13 @@ struct Said {
     name: String,
     rules: Option<Path>,
     default: Option<Path>,
+    secret: bool,
 }
 
 impl Said {
     fn of(ident: &Ident, attributes: &[syn::Attribute]) -> Result<Self> {
         let text = ident.to_string();
-        let mut said = Self { name: text.trim_start_matches("r#").to_owned(), rules: None, default: None };
+        let mut said = Self { name: text.trim_start_matches("r#").to_owned(), rules: None, default: None, secret: false };
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("json")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("name") {
@@ -117,8 +119,10 @@ impl Said {
                     said.rules = Some(meta.value()?.parse()?);
                 } else if meta.path.is_ident("default") {
                     said.default = Some(meta.value()?.parse()?);
+                } else if meta.path.is_ident("secret") {
+                    said.secret = true;
                 } else {
-                    return Err(meta.error("expected `name`, `rules` or `default`"));
+                    return Err(meta.error("expected `name`, `rules`, `default` or `secret`"));
                 }
                 Ok(())
             })?;

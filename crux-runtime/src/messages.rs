@@ -89,7 +89,8 @@ struct Data<'a> {
 
 /// The messages of one row.
 pub fn encode(instance: InstanceId, shape: &Shape, stored: &Stored) -> Result<Encoded, journal::Error> {
-    let row = Row::parse(&stored.row)?;
+    let mut row = Row::parse(&stored.row)?;
+    shape.secrets.hide(&mut row);
     let workflow_id = instance.to_string();
     let time = row.at.to_string();
     let count = row.events.len() + row.out.len();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::ir::Runs;
-use crate::model::{Hooks, Name, TriggerSource, Verb, Workflow};
+use crate::model::{Hooks, Name, Step, TriggerSource, Verb, Workflow};
 use crate::resolve::Folder;
 use crate::resolve::uses::each_step;
 use crate::source::Span;
@@ -77,6 +77,60 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
     }
     if !sink.has_errors() {
         unheard(folder, &workflows, sink);
+        task_keys(folder, &workflows, sink);
+        for workflow in &workflows {
+            starts_itself(workflow, &workflow.steps, sink);
+        }
+    }
+}
+
+/// What is published under the routing key of a step type reaches a service that waits for tasks.
+fn task_keys(folder: &Folder<'_>, workflows: &[&Workflow], sink: &mut Sink) {
+    let tasks: BTreeMap<String, (&str, Span)> = folder
+        .contracts
+        .iter()
+        .map(|(name, contract)| match &contract.runs {
+            Runs::Service { routing_key } => (routing_key.clone(), (*name, contract.runs_span)),
+            // Where a worker or service does it instead.
+            Runs::Class(_) => (format!("step.{name}"), (*name, contract.runs_span)),
+        })
+        .collect();
+    let mut check = |key: &Name, what: &str| {
+        let Some((step_type, place)) = tasks.get(&key.value) else { return };
+        let message = format!("`{}` is the routing key of the step type `{step_type}`: its service takes {what} for a task", key.value);
+        let diagnostic = Diagnostic::warning(codes::TASK_KEY_PUBLISHED, key.span, message).other(*place, "its tasks go there");
+        sink.push(diagnostic.help("publish under another name; work is handed out by a step with `type`"));
+    };
+    for workflow in workflows {
+        hooks(&workflow.hooks).for_each(|hook| check(hook, "this hook"));
+        each_step(&workflow.steps, &mut |step| {
+            if let Verb::Emit { event, .. } = &step.verb {
+                check(event, "this event");
+            }
+        });
+    }
+}
+
+/// Each instance that comes to such an `emit` starts the next one, without end. Behind a condition, or with a trigger that chooses, it may
+/// be meant.
+fn starts_itself(workflow: &Workflow, steps: &[Step], sink: &mut Sink) {
+    for step in steps.iter().filter(|step| step.when.is_none()) {
+        match &step.verb {
+            Verb::Emit { event, .. } => {
+                let starts = |source: &TriggerSource| matches!(source, TriggerSource::Event(name) if name.value == event.value);
+                let trigger = workflow.triggers.iter().find(|trigger| starts(&trigger.source));
+                let Some(trigger) = trigger.filter(|trigger| trigger.when.is_none() && trigger.key.is_none()) else { continue };
+                let message = format!("`{}` starts this workflow again: every instance starts another, without end", event.value);
+                let diagnostic = Diagnostic::warning(codes::STARTS_ITSELF, event.span, message).other(trigger.span, "started here");
+                sink.push(diagnostic.help("emit another event, or say when with `when` on the `emit` or on the trigger"));
+            }
+            Verb::Group { steps, .. } => starts_itself(workflow, steps, sink),
+            Verb::Work(work) => starts_itself(workflow, work.steps.as_deref().unwrap_or_default(), sink),
+            Verb::Parallel { branches, .. } => branches.iter().for_each(|branch| starts_itself(workflow, &branch.steps, sink)),
+            Verb::Each(each) => starts_itself(workflow, &each.steps, sink),
+            Verb::Repeat(repeat) => starts_itself(workflow, &repeat.steps, sink),
+            _ => {}
+        }
     }
 }
 

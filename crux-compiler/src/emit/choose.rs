@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use super::function::{mentions, with_surroundings};
-use super::names::{ident, type_name};
+use super::names::variant;
 use super::plan::Step;
 use super::scope::param;
 use super::step::tuple;
@@ -74,7 +74,7 @@ impl<'a> Generator<'_, 'a> {
         let ty = self.module.ty(&value.ty);
         let mut arms = Vec::new();
         for (index, word) in words.iter().enumerate() {
-            let (word, enter) = (ident(&type_name(word)), self.enter_scope(scope, index, view.arg.clone()));
+            let (word, enter) = (variant(word), self.enter_scope(scope, index, view.arg.clone()));
             arms.push(quote!(#ty::#word => #enter));
         }
         let is_covered = matches!(&value.ty, Type::Enum(all) if all.words.iter().all(|word| words.contains(&word.as_str())));

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::names::{ident, type_name};
+use super::names::variant;
 use super::paths::Module;
 use super::text::Items;
 use super::types::SeenBy;
@@ -132,7 +132,7 @@ fn errors(contract: &Contract) -> TokenStream {
             },
         };
     }
-    let names: Vec<_> = contract.raises.iter().map(|name| ident(&type_name(name))).collect();
+    let names: Vec<_> = contract.raises.iter().map(|name| variant(name)).collect();
     let texts = &contract.raises;
     quote! {
         /// The errors that it raises, each with a text for people.

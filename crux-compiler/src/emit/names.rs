@@ -125,6 +125,11 @@ pub(super) fn type_name(name: &str) -> String {
     if is_reserved(&rust) { format!("{}Type", rust.trim_end_matches('_')) } else { rust }
 }
 
+/// The variant of a word or of an error's name, as it is called in YAML: behind its enum's name it is like no other.
+pub(super) fn variant(word: &str) -> Ident {
+    names::ident(&names::type_name(word))
+}
+
 /// Without `r#`, to be part of a longer name.
 pub(super) fn bare(name: &str) -> &str {
     name.strip_prefix("r#").unwrap_or(name)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::quote;
 
 use super::names::{IMPORTED, bare, ident, type_name};
@@ -185,8 +185,16 @@ fn scan(tokens: TokenStream, used: &mut BTreeSet<String>, prefixes: &mut BTreeSe
     let trees: Vec<TokenTree> = tokens.into_iter().collect();
     let is_colon = |tree: Option<&TokenTree>| matches!(tree, Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
     let mut path_before = false;
+    let mut is_enum = false;
     for (at, tree) in trees.iter().enumerate() {
         match tree {
+            // The names of variants are nothing that is used: what they hold is.
+            TokenTree::Group(group) if is_enum && group.delimiter() == Delimiter::Brace => {
+                is_enum = false;
+                let inside = group.stream().into_iter().filter(|tree| matches!(tree, TokenTree::Group(_)));
+                scan(inside.collect(), used, prefixes);
+            }
+            TokenTree::Ident(name) if *name == "enum" => is_enum = true,
             TokenTree::Group(group) => scan(group.stream(), used, prefixes),
             TokenTree::Ident(name) if !path_before => {
                 let name = name.to_string();

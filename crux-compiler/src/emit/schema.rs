@@ -101,13 +101,14 @@ fn words(of: &Enum) -> Value {
     json!({ "type": "string", "enum": of.words })
 }
 
-/// The default of a field as JSON, where it is a literal.
-fn literal(kind: &ExprKind) -> Option<Value> {
+/// The value of a literal as JSON.
+pub(super) fn literal(kind: &ExprKind) -> Option<Value> {
     Some(match kind {
         ExprKind::Text(text) | ExprKind::Word(text) => json!(text),
         ExprKind::Integer(value) => json!(value),
         ExprKind::Number(value) => json!(value),
         ExprKind::Boolean(value) => json!(value),
+        ExprKind::Timestamp(microseconds) => json!(jiff::Timestamp::from_microsecond(*microseconds).ok()?.to_string()),
         ExprKind::Duration { ms } => json!(crate::units::format_duration(u64::try_from(*ms).ok()?)),
         ExprKind::List(items) => Value::Array(items.iter().map(|item| literal(&item.kind)).collect::<Option<_>>()?),
         ExprKind::Record(fields) => {

@@ -10,6 +10,7 @@ use super::step::option;
 use super::text::Items;
 use super::{schema, trigger};
 use crate::ir::{Node, OnExhausted, Policy, Program, Runs, Task, TriggerSource, Verb, Workflow};
+use crate::secrets;
 
 pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) -> Items {
     let mut items = Items::new();
@@ -227,14 +228,18 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
 /// The status document's `definition`, and which case of a switch each of its steps belongs to.
 fn document(workflow: &Workflow, program: &Program) -> Value {
     let hook = |key: &Option<String>| key.clone().unwrap_or_default();
-    json!({
+    let mut document = json!({
         "hooks": {
             "on_start": hook(&workflow.hooks.on_start),
             "on_complete": hook(&workflow.hooks.on_complete),
             "on_failure": hook(&workflow.hooks.on_failure),
         },
         "steps": steps(&workflow.steps, program),
-    })
+    });
+    if let Some(secrets) = secrets::document(workflow, &program.contracts) {
+        document["secrets"] = secrets;
+    }
+    document
 }
 
 fn steps(nodes: &[Node], program: &Program) -> Vec<Value> {

@@ -5,7 +5,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::expr::Writer;
-use super::names::{bare, ident, type_name, variable};
+use super::names::{bare, ident, type_name, variable, variant};
 use super::paths::Module;
 use crate::ir::{Enum, Field, Place, Record, Shape, TypeDef};
 use crate::names;
@@ -82,6 +82,9 @@ fn record(record: &Record, doc: &TokenStream, module: Module<'_>, seen_by: SeenB
             helpers.push(default(&name, value, &ty, module));
             attributes.push(quote!(default = #name));
         }
+        if field.secret {
+            attributes.push(quote!(secret));
+        }
         let json = (!attributes.is_empty()).then(|| quote!(#[json(#(#attributes),*)]));
         fields.push(quote!(#(#[doc = #text])* #json pub #rust: #ty));
     }
@@ -152,7 +155,7 @@ fn words(of: &Enum, doc: &TokenStream, seen_by: SeenBy) -> TokenStream {
     let serde = seen_by.derive();
     let name = ident(&type_name(&of.name.name));
     let variants = of.words.iter().map(|word| {
-        let rust = ident(&type_name(word));
+        let rust = variant(word);
         let json = (rust != word.as_str()).then(|| quote!(#[json(name = #word)]));
         quote!(#json #rust)
     });

@@ -122,6 +122,51 @@ impl Ast {
         }
     }
 
+    /// Calls `visit` for each part, the outer before the inner.
+    pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Ast)) {
+        visit(self);
+        match &self.kind {
+            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null | Kind::Name(_) => {}
+            Kind::List(items) => items.iter().for_each(|item| item.walk(visit)),
+            Kind::Field { of, .. } | Kind::Not(of) | Kind::Negate(of) => of.walk(visit),
+            Kind::Index { of, index } => {
+                of.walk(visit);
+                index.walk(visit);
+            }
+            Kind::Call { receiver, args, .. } => {
+                receiver.iter().for_each(|of| of.walk(visit));
+                args.iter().for_each(|arg| arg.walk(visit));
+            }
+            Kind::Binary { left, right, .. } | Kind::Coalesce { left, right, .. } => {
+                left.walk(visit);
+                right.walk(visit);
+            }
+            Kind::If { condition, then, other } => [condition, then, other].into_iter().for_each(|part| part.walk(visit)),
+        }
+    }
+
+    /// Whether it reads the item `item` or the result of one of the steps `steps`, or asks for the time: something that may differ from
+    /// one element or round to the next.
+    pub fn reads_of_loop(&self, item: Option<&str>, steps: &dyn Fn(&str) -> bool) -> bool {
+        let mut reads = false;
+        self.walk(&mut |part| {
+            reads |= match &part.kind {
+                Kind::Name(name) => item == Some(name.as_str()),
+                Kind::Field { of, name, .. } => matches!(&of.kind, Kind::Name(root) if root == "steps") && steps(&name.value),
+                Kind::Call { receiver: None, function, .. } => function.value == "now",
+                _ => false,
+            };
+        });
+        reads
+    }
+
+    /// Whether it reads anything at all.
+    pub fn reads_something(&self) -> bool {
+        let mut reads = false;
+        self.walk(&mut |part| reads |= matches!(&part.kind, Kind::Name(_) | Kind::Call { receiver: None, .. }));
+        reads
+    }
+
     /// Whether this is a literal, also a negative one or a list of literals: something whose value is known while reading.
     pub fn is_literal(&self) -> bool {
         match &self.kind {

@@ -25,7 +25,7 @@ const SYMBOLS: [&str; 24] =
     ["??", "?.", "==", "!=", "<=", ">=", "&&", "||", "?", ":", "<", ">", "+", "-", "*", "/", "%", "!", "(", ")", "[", "]", ",", "."];
 
 /// Spellings of other languages, longest first, and what to write here.
-const FOREIGN: [(&str, &str); 14] = [
+const FOREIGN: [(&str, &str); 23] = [
     ("===", "write `==`"),
     ("!==", "write `!=`"),
     ("=>", "write `>=`, or name the variable first: `xs.map(x, x.price)`"),
@@ -37,10 +37,22 @@ const FOREIGN: [(&str, &str); 14] = [
     ("|", "write `||`"),
     ("<>", "write `!=`"),
     ("${", "this is an expression already: leave out `${` and `}`"),
+    ("{{", "this is an expression already: leave out `{{` and `}}`"),
     ("{", "there are no records in expressions: write the record in yaml, with an expression for each field"),
     ("`", "write texts in single or double quotes"),
     (";", "an expression is one value"),
+    ("$", "names have no `$`: write `input.x`"),
+    ("@", "names have no `@`"),
+    ("\u{201c}", STRAIGHT),
+    ("\u{201d}", STRAIGHT),
+    ("\u{201e}", STRAIGHT),
+    ("\u{2018}", STRAIGHT),
+    ("\u{2019}", STRAIGHT),
+    ("\u{ab}", STRAIGHT),
 ];
+
+/// What word processors and chats make of quotes.
+const STRAIGHT: &str = "write straight quotes: `\"…\"` or `'…'`";
 
 pub fn tokens(text: &str) -> Result<Vec<Lexeme>, Failure> {
     let mut lexer = Lexer { text, at: 0 };
@@ -146,6 +158,12 @@ impl<'a> Lexer<'a> {
             self.at += c.len_utf8();
             match c {
                 _ if c == quote => return Ok(value),
+                '$' if self.rest().starts_with('{') => {
+                    let at = Offset::new(before, before + 2);
+                    return Err(Failure::new(at, "`${` inside a text of an expression stands for itself").help(format!(
+                        "join texts with `+`, as in `{quote}order {quote} + input.id`; a literal `${{` is written `\\${{`"
+                    )));
+                }
                 '\\' => value.push(self.escape(before)?),
                 _ => value.push(c),
             }

@@ -21,12 +21,12 @@ pub const MAX_DEPTH: usize = 96;
 
 /// Parses a bare expression (`when`, `in`, `yield`, …).
 pub fn parse(text: &Text) -> Result<Ast, Box<Diagnostic>> {
-    if template::hinto_placeholder(&text.value) {
+    if template::holds_placeholder(&text.value) {
         let bare = text.value.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).filter(|inner| !inner.contains("${"));
         let at = text.value.find("${").map_or(text.span, |at| text.at(at..at + 2));
         let diagnostic = Diagnostic::error(codes::PLACEHOLDER_IN_EXPRESSION, at, "this key takes a bare expression, without `${}`");
         return Err(Box::new(match bare {
-            Some(inner) => diagnostic.help(format!("write `{}`", inner.trim())),
+            Some(inner) => diagnostic.help(format!("write `{}`", inner.trim().trim_start_matches('{').trim_end_matches('}').trim())),
             None => diagnostic.help("write the expression alone; texts are joined with `+`, as in `\"order \" + input.id`"),
         }));
     }

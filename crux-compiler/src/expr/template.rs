@@ -21,9 +21,9 @@ pub enum Part {
     Value(Ast),
 }
 
-/// Whether a text holds `${`, escaped or not. Keys and bare expressions must not.
-pub fn hinto_placeholder(text: &str) -> bool {
-    text.contains("${")
+/// Whether a text holds `${`. Bare expressions must not; in a text of theirs `\${` is one that stands for itself.
+pub fn holds_placeholder(text: &str) -> bool {
+    text.match_indices("${").any(|(at, _)| !text.get(..at).is_some_and(|before| before.ends_with('\\')))
 }
 
 /// Splits a decoded scalar. All its expressions are parsed, so that each wrong one is reported.
@@ -41,6 +41,14 @@ pub fn split(scalar: &Text) -> Result<Template, Vec<Diagnostic>> {
                 errors.push(open.help("close it with `}`; a literal `${` is written `$${`"));
                 return Err(errors);
             };
+            if inner.starts_with('{') {
+                let written = inner.get(1..length).unwrap_or_default().trim();
+                let doubled =
+                    Diagnostic::error(codes::EXPRESSION_SYNTAX, scalar.at(at..at + 3), "an expression stands in one pair of braces");
+                errors.push(doubled.label("two braces").help(format!("write `${{{written}}}`")));
+                at += 2 + length + 1 + usize::from(inner.get(length + 1..).is_some_and(|after| after.starts_with('}')));
+                continue;
+            }
             match parse_part(scalar, at + 2..at + 2 + length) {
                 Ok(ast) => {
                     if !plain.is_empty() {

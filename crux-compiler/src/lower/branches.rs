@@ -55,6 +55,14 @@ impl<'a> Walk<'_, 'a> {
     pub(super) fn switch(&mut self, cases: &'a [SwitchCase], otherwise: Option<&'a Otherwise>, here: &Here<'_>) -> Lowered {
         // Before any branch: no condition sees into one.
         let conditions: Vec<Option<Expr>> = cases.iter().map(|case| self.checker().condition(&case.when)).collect();
+        for (at, (condition, case)) in conditions.iter().zip(cases).enumerate() {
+            let earlier = conditions.iter().zip(cases).take(at).find(|(earlier, _)| condition.is_some() && *earlier == condition);
+            if let Some((_, earlier)) = earlier {
+                let message = "this branch is never taken: an earlier one has the same condition";
+                let diagnostic = Diagnostic::warning(codes::CONDITION_TWICE, case.when.span, message);
+                self.sink.push(diagnostic.other(earlier.when.span, "taken first").help("put the steps together, or change one condition"));
+            }
+        }
         let lists = cases.iter().map(|case| case.steps.as_slice()).collect();
         self.cases(conditions, lists, otherwise, here)
     }

@@ -1,13 +1,30 @@
 //! `each` and `repeat`: bodies that run more than once.
 
-use super::walk::{Here, Lowered, Walk};
+use std::collections::BTreeSet;
+
+use super::walk::{Here, Loop, Lowered, Walk};
 use crate::codes;
-use crate::ir::{Type, Verb};
-use crate::model::{Each, Repeat};
+use crate::diagnostic::Diagnostic;
+use crate::ir::{Expr, Type, Verb};
+use crate::model::{Each, Expression, Repeat};
+use crate::secrets::{self, Secrecy};
 use crate::types::show;
 use crate::typing::{Standing, StepResult};
 
 impl<'a> Walk<'_, 'a> {
+    /// What is the same after every round ends a loop after the first or never.
+    fn until(&mut self, written: &Expression, inside: &BTreeSet<String>) -> Option<Expr> {
+        let mut checker = self.checker();
+        let ast = checker.parse(written)?;
+        let until = checker.condition_of(&ast)?;
+        if !ast.reads_of_loop(None, &|id| inside.contains(id)) {
+            let message = "this `until` is the same after every round: it reads nothing of its loop";
+            let diagnostic = Diagnostic::warning(codes::UNTIL_CONSTANT, ast.span, message);
+            checker.sink.push(diagnostic.help("read the result of a step inside, or `now()`"));
+        }
+        Some(until)
+    }
+
     pub(super) fn each(&mut self, each: &'a Each, here: &Here<'_>) -> Lowered {
         let mut checker = self.checker();
         let fresh = checker.fresh_name(&each.item.value, each.item.span);
@@ -32,10 +49,19 @@ impl<'a> Walk<'_, 'a> {
                 return Lowered { verb: None, result: StepResult::Broken };
             }
         };
+        let of_list = secrets::of(&list, &self.scope.secrets);
+        self.scope.secrets.items.push((each.item.value.clone(), of_list.element()));
         self.scope.items.push((each.item.value.clone(), item_type.clone()));
+        self.loops.push(Loop { item: Some(each.item.value.clone()), steps: ids.iter().cloned().collect() });
         let steps = self.steps(&each.steps, here.path);
+        self.loops.pop();
         let yields = each.yields.as_ref().map(|yields| self.checker().expression_of_any_type(yields));
         self.scope.items.pop();
+        if let Some(Some((element, _))) = &yields {
+            let yielded = Secrecy::elements(secrets::of(element, &self.scope.secrets));
+            self.scope.secrets.steps.insert(here.id.to_owned(), yielded);
+        }
+        self.scope.secrets.items.pop();
         self.set_all(&ids, &Standing::InEach(here.id.to_owned()));
         let (yields, result) = match yields {
             None => (Some(None), StepResult::None("an `each` without `yield` has none".into())),
@@ -60,8 +86,11 @@ impl<'a> Walk<'_, 'a> {
     }
 
     pub(super) fn repeat(&mut self, repeat: &'a Repeat, here: &Here<'_>) -> Lowered {
+        let ids: BTreeSet<String> = self.ids_in(&repeat.steps).into_iter().collect();
+        self.loops.push(Loop { item: None, steps: ids.clone() });
         let steps = self.steps(&repeat.steps, here.path);
-        let until = self.checker().condition(&repeat.until);
+        self.loops.pop();
+        let until = self.until(&repeat.until, &ids);
         let verb = || {
             Some(Verb::Repeat {
                 until: until?,

@@ -5,6 +5,7 @@ mod branches;
 mod hash;
 mod loops;
 mod routes;
+mod secrecy;
 mod simple;
 mod standing;
 mod triggers;
@@ -15,10 +16,12 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-use crate::diagnostic::Sink;
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Sink};
 use crate::ir::{EventDecl, Hooks, OnExhausted, Program, Shape, Type, TypeName, Workflow};
 use crate::model;
 use crate::resolve::Folder;
+use crate::secrets;
 use crate::typing::{Checker, NewTypes, Scope};
 
 use walk::Walk;
@@ -108,6 +111,14 @@ impl Walk<'_, '_> {
         let mut checker = Checker { scope: &mut self.scope, sink: self.sink };
         let built = checker.record_of_any_type(&written.entries, written.key, "Output", &mut new);
         self.define(new);
+        if let Some(crate::ir::ExprKind::Record(fields)) = built.as_ref().map(|built| &built.kind) {
+            for (name, _) in fields.iter().filter(|(_, field)| secrets::of(field, &self.scope.secrets).any()) {
+                let span = written.entries.iter().find(|entry| entry.name.value == *name).map_or(written.key, |entry| entry.value.span);
+                let message = format!("the output `{name}` is secret: whoever reads it gets `***`");
+                let diagnostic = Diagnostic::warning(codes::SECRET_OUTPUT, span, message).label("made of a field with `$secret`");
+                self.sink.push(diagnostic.help("leave it out; a step that needs it is given it by `with`"));
+            }
+        }
         built
     }
 

@@ -13,7 +13,10 @@ impl Walk<'_, '_> {
     pub(super) fn sleep(&mut self, sleep: &Sleep) -> Lowered {
         let until = match sleep {
             Sleep::For { ms } => Some(SleepUntil::For { ms: ms.value }),
-            Sleep::Until(until) => self.checker().expression(until, &Type::Timestamp).map(SleepUntil::Until),
+            Sleep::Until(until) => self.checker().expression(until, &Type::Timestamp).and_then(|time| {
+                self.refuse_secret(&time, until.span, "the time of a `sleep`, which is shown")?;
+                Some(SleepUntil::Until(time))
+            }),
         };
         Lowered { verb: until.map(Verb::Sleep), result: StepResult::None("a `sleep` has none".into()) }
     }
@@ -36,6 +39,10 @@ impl Walk<'_, '_> {
             }
             None => self.emit_of_new_type(name, entries),
         };
+        let data = data.and_then(|data| {
+            self.refuse_secrets(&data, entries, name.span, "an event, which whoever listens gets")?;
+            Some(data)
+        });
         let verb = data.map(|data| Verb::Emit { event: name.value.clone(), routing_key: name.value.clone(), data });
         Lowered { verb, result: StepResult::None("an `emit` has none".into()) }
     }
@@ -61,7 +68,10 @@ impl Walk<'_, '_> {
             self.sink.push(Diagnostic::error(codes::ERROR_RESERVED, error.span, said).help("give the failure a name of its own"));
         }
         let message = match message {
-            Some(message) => self.checker().template(message, &Type::String),
+            Some(text) => self.checker().template(text, &Type::String).and_then(|message| {
+                self.refuse_secret(&message, text.span, "the message of a failure, which is shown and logged")?;
+                Some(message)
+            }),
             None => Some(Expr { ty: Type::String, kind: ExprKind::Text(String::new()) }),
         };
         let verb = message.map(|message| Verb::Fail { error: error.value.clone(), message });

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::secrecy;
 use crate::diagnostic::Sink;
 use crate::ir::{Record, Trigger, TriggerSource, Type};
 use crate::model;
@@ -34,7 +35,9 @@ fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: O
         Some(with) => input.and_then(|input| {
             let mut scope = Scope::trigger_with(event);
             let owner = format!("the input of `{workflow}`");
-            Checker { scope: &mut scope, sink }.record(&with.entries, with.key, input, &owner).map(Some)
+            let built = Checker { scope: &mut scope, sink }.record(&with.entries, with.key, input, &owner)?;
+            secrecy::unmarked(&scope.secrets, sink, &built, input, &with.entries, &owner);
+            Some(Some(built))
         }),
     };
     let mut scope = Scope::trigger(input.cloned().map(Type::Record));
@@ -45,7 +48,10 @@ fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: O
     };
     let key = match &trigger.key {
         None => Some(None),
-        Some(key) => checker.expression(key, &Type::String).map(Some),
+        Some(key) => checker.expression(key, &Type::String).and_then(|lowered| {
+            secrecy::refuse(checker.scope, checker.sink, &lowered, key.span, "the `key` of a trigger, which is kept")?;
+            Some(Some(lowered))
+        }),
     };
     Some(Trigger { place: folder.types.place(trigger.span), source, with: with?, when: when?, key: key? })
 }

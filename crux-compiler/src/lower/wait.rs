@@ -6,6 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::expr::{Ast, Binary, Kind};
 use crate::ir::{Expr, ExprKind, Op, Type, Verb};
 use crate::model::{Expression, Name};
+use crate::resolve::Event;
 use crate::source::Spanned;
 use crate::suggest::nearest;
 use crate::types::{field, show};
@@ -21,6 +22,9 @@ impl Walk<'_, '_> {
             };
             let message = format!("nothing says what the event `{}` holds", name.value);
             self.sink.push(Diagnostic::error(codes::UNKNOWN_EVENT, name.span, message).help(help));
+            // Once is enough, however many waits there are.
+            let event = Event { span: name.span, ty: None, declared: false, correlate: None, used: true };
+            self.folder.events.insert(name.value.clone(), event);
             return broken;
         };
         event.used = true;
@@ -111,7 +115,16 @@ impl Walk<'_, '_> {
             checker.absent(&value, known.span, "an event is found by what is there", help);
             return None;
         }
-        checker.coerce(value, known.span, &found.ty)
+        let value = checker.coerce(value, known.span, &found.ty)?;
+        let place = "the value that an event is found by, which is kept and shown";
+        self.refuse_secret(&value, known.span, place)?;
+        if found.secret {
+            let message = format!("`event.{}` is secret: no event is found by a secret", found.name);
+            let diagnostic = Diagnostic::error(codes::SECRET_SHOWN, event_field.span, message);
+            self.sink.push(diagnostic.label("`$secret` in its type").help("compare another field first, such as an id"));
+            return None;
+        }
+        Some(value)
     }
 }
 

@@ -19,9 +19,19 @@ pub(super) struct Walk<'w, 'a> {
     pub folder: &'w mut Folder<'a>,
     pub sink: &'w mut Sink,
     pub scope: Scope,
+    /// The loops around the step at hand, outermost first.
+    pub loops: Vec<Loop>,
     /// Of every step, by its place.
     ids: BTreeMap<Span, String>,
     next: u16,
+}
+
+/// A loop around a step.
+pub(super) struct Loop {
+    /// Of an `each`; a `repeat` has none.
+    pub item: Option<String>,
+    /// The ids of the steps inside.
+    pub steps: BTreeSet<String>,
 }
 
 /// A step while its verb is lowered.
@@ -41,7 +51,7 @@ pub(super) struct Lowered {
 impl<'w, 'a> Walk<'w, 'a> {
     /// Gives every step an id. `None` if there are too many.
     pub fn new(folder: &'w mut Folder<'a>, sink: &'w mut Sink, scope: Scope, workflow: &'a model::Workflow) -> Option<Self> {
-        let mut walk = Self { folder, sink, scope, ids: BTreeMap::new(), next: 0 };
+        let mut walk = Self { folder, sink, scope, loops: Vec::new(), ids: BTreeMap::new(), next: 0 };
         let mut steps: Vec<&Step> = Vec::new();
         each_step(&workflow.steps, &mut |step| steps.push(step));
         if steps.len() > MAX_STEPS {

@@ -1,11 +1,17 @@
 //! Work: a task with its input, policy and undo. Where a contract does not say what it takes, `with` says it here.
 
+use super::secrecy;
 use super::walk::{Here, Lowered, Walk};
-use crate::ir::{Expr, Node, Policy, Task, Type, Undo, Verb};
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::expr::Ast;
+use crate::expr::template::{Part, Template, split};
+use crate::ir::{EffectKind, Expr, Node, Policy, Task, Type, Undo, Verb};
 use crate::model::{self, UndoWork, With, Work};
 use crate::resolve::contracts::input_name;
 use crate::resolve::{Returns, Takes, policy};
 use crate::source::Span;
+use crate::text::Text;
 use crate::typing::{NewTypes, Standing, StepResult};
 
 impl<'a> Walk<'_, 'a> {
@@ -21,7 +27,7 @@ impl<'a> Walk<'_, 'a> {
         let with = self.with(step_type, work.with.as_ref(), work.type_name.span);
         let key = match &work.key {
             None => Some(None),
-            Some(key) => self.checker().template(key, &Type::String).map(Some),
+            Some(key) => self.key(key, step_type).map(Some),
         };
         let undo = match &work.undo {
             None | Some(model::Undo::NotNeeded(_)) => Some(None),
@@ -57,6 +63,62 @@ impl<'a> Walk<'_, 'a> {
         Lowered { verb: verb(), result }
     }
 
+    /// A key by which a receiver knows a repetition: one that is the same for different tasks makes all of them but the first undone.
+    fn key(&mut self, key: &Text, step_type: &str) -> Option<Expr> {
+        let asts = match split(key) {
+            Ok(Template::Text(_)) => Vec::new(),
+            Ok(Template::Whole(ast)) => vec![ast],
+            Ok(Template::Mixed(parts)) => {
+                let value = |part| if let Part::Value(ast) = part { Some(ast) } else { None };
+                parts.into_iter().filter_map(value).collect()
+            }
+            // Reported below.
+            Err(_) => return self.checker().template(key, &Type::String),
+        };
+        if !asts.iter().any(Ast::reads_something) {
+            self.constant_key(key);
+            return None;
+        }
+        let lowered = self.checker().template(key, &Type::String)?;
+        self.refuse_secret(&lowered, key.span, "a `key`, which receivers keep")?;
+        self.key_in_loop(key, &asts, step_type)?;
+        Some(lowered)
+    }
+
+    fn constant_key(&mut self, key: &Text) {
+        let diagnostic = if key.value.trim().is_empty() {
+            Diagnostic::error(codes::KEY_CONSTANT, key.span, "this `key` is empty")
+        } else {
+            let message = "this `key` is a constant text: all tasks of this step have it, and a receiver does the first one only";
+            Diagnostic::error(codes::KEY_CONSTANT, key.span, message).label("nothing in it varies")
+        };
+        let help = match self.checker().meant(key) {
+            Some(meant) => format!("for the value of the expression write `key: {meant}`"),
+            None => "name what the task is about, as in `key: charge/${input.orderId}`; without a `key` it is instance and step".to_owned(),
+        };
+        self.sink.push(diagnostic.help(help));
+    }
+
+    /// In a loop a key names the element or something of the round.
+    fn key_in_loop(&mut self, key: &Text, asts: &[Ast], step_type: &str) -> Option<()> {
+        // The elements of an `each` differ, so that naming one of them is enough also where rounds are around or inside.
+        let innermost = self.loops.iter().rev().find(|around| around.item.is_some()).or(self.loops.last());
+        let Some(innermost) = innermost else { return Some(()) };
+        let item = innermost.item.as_deref();
+        if asts.iter().any(|ast| ast.reads_of_loop(item, &|id| innermost.steps.contains(id))) {
+            return Some(());
+        }
+        let (each, name) = match item {
+            Some(item) => ("element", format!("name the element, as in `${{{item}}}` or one of its fields")),
+            None => ("round", "name something of the round: the result of a step inside the loop".to_owned()),
+        };
+        let message = format!("this `key` is the same for every {each}: a receiver does the first one only");
+        let is_once = self.folder.contracts.get(step_type).is_some_and(|contract| contract.effect == EffectKind::Once);
+        let diagnostic = if is_once { Diagnostic::error } else { Diagnostic::warning }(codes::KEY_OF_LOOP, key.span, message);
+        self.sink.push(diagnostic.help(format!("{name}; without a `key` it is instance, step and {each}")));
+        (!is_once).then_some(())
+    }
+
     fn policy(&self, step_type: &str, retry: Option<&model::Retry>, timeout: Option<&model::Timeout>) -> Option<Policy> {
         let contract = self.folder.contracts.get(step_type)?;
         Some(policy::merge(contract, retry, timeout))
@@ -81,7 +143,9 @@ impl<'a> Walk<'_, 'a> {
         match takes {
             Some(Takes::Known(record)) => {
                 let owner = format!("the input of `{step_type}`");
-                self.checker().record(entries, span, &record, &owner)
+                let built = self.checker().record(entries, span, &record, &owner)?;
+                secrecy::unmarked(&self.scope.secrets, self.sink, &built, &record, entries, &owner);
+                Some(built)
             }
             Some(Takes::Inferred) => {
                 let own = input_name(step_type);

@@ -98,8 +98,9 @@ pub fn file(id: FileId, name: FileName, root: Option<&Node>, sink: &mut Sink) ->
         super::mapping::wrong_kind("a pipeline", root, "a mapping", sink);
         return None;
     };
-    let is_library = pairs.iter().all(|pair| pair.key.value != "workflow")
-        && !pairs.iter().any(|pair| matches!(pair.key.value.as_str(), "version" | "steps" | "triggers" | "input" | "output" | "hooks"));
+    let has = |keys: &[&str]| pairs.iter().any(|pair| keys.contains(&pair.key.value.as_str()));
+    // A file with keys of neither is a workflow of another system.
+    let is_library = !has(&["workflow", "version", "steps", "triggers", "input", "output", "hooks"]) && has(LIBRARY.keys);
     let shape = if is_library { &LIBRARY } else { &WORKFLOW };
     let mapping = Mapping::open(root, shape, if is_library { workflow_only } else { nowhere }, sink)?;
     let types = mapping.get("types").map(|pair| types::declarations(pair, sink)).unwrap_or_default();

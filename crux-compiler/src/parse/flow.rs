@@ -11,6 +11,7 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::model::{Branch, Each, MatchCase, Otherwise, Repeat, Sleep, SwitchCase, Verb};
 use crate::names;
 use crate::source::Spanned;
+use crate::units;
 
 pub static GROUP: Shape = Shape { what: "a group", schema: "GroupStep", keys: &["id", "description", "steps", "when", "timeout", "catch"] };
 pub static PARALLEL: Shape =
@@ -47,6 +48,10 @@ pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
         "each" => each(pair, timeout_ms, sink).map(|each| Verb::Each(Box::new(each))),
         "repeat" => repeat(pair, timeout_ms, sink).map(|repeat| Verb::Repeat(Box::new(repeat))),
         "wait" => {
+            if let Some(diagnostic) = wait_for_a_while(pair) {
+                sink.push(diagnostic);
+                return None;
+            }
             let body = body(pair, &WAIT_BODY, &format!("{{ event: {} }}", shown(pair, "order.paid")), sink)?;
             let event = body.need("event", "event: order.paid", sink).and_then(|pair| scalar::filled(pair, sink));
             let condition = body.get("where").and_then(|pair| scalar::expression(pair, sink));
@@ -60,13 +65,29 @@ pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
             Some(Verb::Emit { event: event?, data })
         }
         _ => {
-            let body = body(pair, &FAIL_BODY, &format!("{{ error: {} }}", shown(pair, "OutOfStock")), sink)?;
+            let example = match shown(pair, "OutOfStock") {
+                error if names::Kind::Type.accepts(error) => format!("{{ error: {error} }}"),
+                message => format!("{{ error: Refused, message: \"{message}\" }}"),
+            };
+            let body = body(pair, &FAIL_BODY, &example, sink)?;
             let error = body.need("error", "error: OutOfStock", sink);
             let error = error.and_then(|pair| scalar::name(&pair.value, names::Kind::Type, "the name of an error", sink));
             let message = body.get("message").and_then(|pair| scalar::text(pair, sink));
             Some(Verb::Fail { error: error?, message })
         }
     }
+}
+
+/// `wait: 5m`, which is a `sleep`.
+fn wait_for_a_while(pair: &Pair) -> Option<Diagnostic> {
+    let text = match &pair.value.kind {
+        // `wait: { seconds: 10 }` has a hint of its own.
+        Kind::Text(text) | Kind::Integer(_, text) | Kind::Number(_, text) => text.value.as_str(),
+        _ => return None,
+    };
+    let ms = units::parse_duration(text).ok().or_else(|| units::meant_duration(text)).or_else(|| text.parse().ok().map(|s: u64| s * 1000));
+    let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, "`wait` waits for an event, not for a time");
+    Some(diagnostic.label("this is a duration").help(format!("write `sleep: {}`", units::format_duration(ms?))))
 }
 
 /// The time-out of everything but work.
@@ -246,7 +267,7 @@ fn repeat(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Opt
     let body = body(pair, &REPEAT_BODY, "{ until: steps.poll.done, max: 10, steps: [...] }", sink)?;
     let until = body.need("until", "until: steps.poll.done", sink).and_then(|pair| scalar::expression(pair, sink));
     let max = body.need("max", "max: 10", sink).and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
-    let every_ms = body.get("every").and_then(|pair| scalar::duration(pair, Zero::Allowed, sink));
+    let every_ms = body.get("every").and_then(|pair| scalar::duration(pair, Zero::Refused, sink));
     let steps = body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
     Some(Repeat { until: until?, max: max?, every_ms, steps: steps?, timeout_ms })
 }
@@ -254,6 +275,23 @@ fn repeat(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Opt
 fn sleep(pair: &Pair, sink: &mut Sink) -> Option<Sleep> {
     if !matches!(pair.value.kind, Kind::Mapping(_)) {
         return Some(Sleep::For { ms: scalar::duration(pair, Zero::Refused, sink)? });
+    }
+    if let Kind::Mapping(pairs) = &pair.value.kind
+        && let [only] = pairs.as_slice()
+        && matches!(only.key.value.as_str(), "for" | "duration" | "time" | "delay" | "ms" | "seconds" | "minutes" | "hours")
+        && let Kind::Text(text) | Kind::Integer(_, text) = &only.value.kind
+    {
+        let message = format!("`sleep` has no key `{}`", only.key.value);
+        let unit = match only.key.value.as_str() {
+            "ms" => "ms",
+            "minutes" => "m",
+            "hours" => "h",
+            _ => "s",
+        };
+        let time = if matches!(only.value.kind, Kind::Integer(..)) { format!("{}{unit}", text.value) } else { text.value.clone() };
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_KEY, only.key.span, message).label("unknown key");
+        sink.push(diagnostic.help(format!("write `sleep: {time}`")));
+        return None;
     }
     let body = body(pair, &SLEEP_BODY, "{ until: input.bookingTime }", sink)?;
     let until = body.need("until", "until: input.bookingTime", sink)?;

@@ -1,6 +1,7 @@
 //! Mappings with a known set of keys. Opening one reports every key that does not belong there, with the nearest that does, and every
 //! key without a value; what is asked for afterwards is there or has been reported.
 
+use super::synonyms;
 use super::tree::{BROKEN_KEY, Kind, Node, Pair};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
@@ -71,10 +72,7 @@ impl<'a> Mapping<'a> {
     /// Like [`Self::get`], and an absent key is reported. `example` is what to write.
     pub fn need(&self, key: &str, example: &str, sink: &mut Sink) -> Option<&'a Pair> {
         if !self.has(key) {
-            let misspelt = self
-                .pairs
-                .iter()
-                .any(|pair| !self.shape.keys.contains(&pair.key.value.as_str()) && suggest::nearest(&pair.key.value, [key]).is_some());
+            let misspelt = self.unknown().any(|written| suggest::nearest(written, [key]).is_some()) || self.means(key);
             // A misspelt key has been reported with the right one beside it.
             if !misspelt {
                 let span = self.pairs.first().map_or(self.span, |pair| pair.key.span);
@@ -88,12 +86,33 @@ impl<'a> Mapping<'a> {
         self.get(key)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Keys that the shape does not have.
+    fn unknown(&self) -> impl Iterator<Item = &'a str> {
+        let keys = self.shape.keys;
+        self.pairs.iter().map(|pair| pair.key.value.as_str()).filter(move |written| *written != BROKEN_KEY && !keys.contains(written))
+    }
+
+    /// Whether there is a key of another system that stands for this one.
+    pub fn means(&self, key: &str) -> bool {
+        let named = format!("`{key}`");
+        self.unknown().any(|written| {
+            let ours = synonyms::ours(written, |ours| self.shape.keys.contains(&ours));
+            ours == Some(key) || (ours.is_none() && synonyms::otherwise(written).is_some_and(|instead| instead.contains(&named)))
+        })
+    }
+
     fn report_unknown(&self, pair: &Pair, elsewhere: Elsewhere, sink: &mut Sink) {
         if sink.is_full() {
             return;
         }
         let key = pair.key.value.as_str();
-        if let Some(place) = elsewhere(key) {
+        let free = |known: &str| self.shape.keys.contains(&known) && !self.has(known);
+        let ours = synonyms::ours(key, free);
+        if let Some(place) = elsewhere(key).filter(|_| ours.is_none()) {
             sink.push(
                 Diagnostic::error(codes::MISPLACED_KEY, pair.key.span, format!("`{key}` does not belong in {}", self.shape.what))
                     .label("not here")
@@ -101,12 +120,20 @@ impl<'a> Mapping<'a> {
             );
             return;
         }
-        let free = self.shape.keys.iter().copied().filter(|known| !self.has(known));
+        // A verb of its own, in a step that has one.
+        let verb = || synonyms::ours(key, super::step::is_verb).filter(|_| self.shape.keys.contains(&"catch"));
         let diagnostic =
             Diagnostic::error(codes::UNKNOWN_KEY, pair.key.span, format!("{} has no key `{key}`", self.shape.what)).label("unknown key");
-        sink.push(match suggest::nearest(key, free) {
-            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-            None => diagnostic.note(format!("the keys here are {}", list(self.shape.keys.iter().copied()))),
+        sink.push(if let Some(ours) = ours {
+            diagnostic.help(format!("it is called `{ours}` here"))
+        } else if let Some(verb) = verb() {
+            diagnostic.help(format!("it is called `{verb}` here, and is a step of its own"))
+        } else if let Some(instead) = synonyms::otherwise(key) {
+            diagnostic.help(instead)
+        } else if let Some(near) = suggest::nearest(key, self.shape.keys.iter().copied().filter(|known| free(known))) {
+            diagnostic.help(format!("did you mean `{near}`?"))
+        } else {
+            diagnostic.note(format!("the keys here are {}", list(self.shape.keys.iter().copied())))
         });
     }
 }

@@ -8,10 +8,11 @@ pub(crate) mod patterns;
 mod policy;
 mod scalar;
 mod step;
+mod synonyms;
 mod syntax;
 mod tree;
 mod trigger;
-mod types;
+pub(crate) mod types;
 mod value;
 
 use crate::codes;

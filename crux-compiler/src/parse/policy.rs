@@ -65,7 +65,7 @@ pub fn timeout(pair: &Pair, sink: &mut Sink) -> Option<Timeout> {
         return Some(Timeout { span, queue_ms: None, run_ms, heartbeat_ms: None, total_ms: None });
     }
     let mapping = Mapping::under(pair, &TIMEOUT, nowhere, sink)?;
-    if TIMEOUT.keys.iter().all(|key| !mapping.has(key)) {
+    if mapping.is_empty() {
         scalar::empty(pair, sink);
         return None;
     }

@@ -86,7 +86,11 @@ pub fn expression(pair: &Pair, sink: &mut Sink) -> Option<Expression> {
                     format!("`{}` must be an expression, not {}", pair.key.value, pair.value.describe()),
                 )
                 .label(format!("to YAML this is {}", pair.value.describe()))
-                .help("put the expression in quotes"),
+                .help(if pair.key.value == "where" && matches!(pair.value.kind, Kind::Mapping(_)) {
+                    "write a comparison, as in `where: event.orderId == input.orderId`"
+                } else {
+                    "put the expression in quotes"
+                }),
             );
             None
         }
@@ -130,6 +134,13 @@ pub fn integer(pair: &Pair, range: RangeInclusive<u32>, sink: &mut Sink) -> Opti
                 None
             }
         },
+        Kind::Text(_) | Kind::Number(..) => {
+            let described = pair.value.describe();
+            let message = format!("`{}` must be a whole number, not {described}", pair.key.value);
+            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message).label(format!("this is {described}"));
+            sink.push(diagnostic.help(format!("write digits without quotes: `{}: {}`", pair.key.value, range.start())));
+            None
+        }
         _ => {
             wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a whole number", sink);
             None
@@ -176,8 +187,9 @@ pub fn duration(pair: &Pair, zero: Zero, sink: &mut Sink) -> Option<Spanned<u64>
     let refuse = |reason: String| {
         let diagnostic =
             Diagnostic::error(codes::BAD_DURATION, span, format!("`{}` must be a duration like `30s`", pair.key.value)).label(reason);
-        match &pair.value.kind {
-            Kind::Integer(..) => diagnostic.help(format!("write the unit: `{text}s` or `{text}ms`")),
+        match (&pair.value.kind, units::meant_duration(text)) {
+            (Kind::Integer(..), _) => diagnostic.help(format!("write the unit: `{text}s` or `{text}ms`")),
+            (_, Some(ms)) => diagnostic.help(format!("write `{}`", units::format_duration(ms))),
             _ => diagnostic.note("the units are `ms`, `s`, `m`, `h` and `d`, whole numbers, from large to small: `1h30m`"),
         }
     };
@@ -185,7 +197,12 @@ pub fn duration(pair: &Pair, zero: Zero, sink: &mut Sink) -> Option<Spanned<u64>
         Ok(0) if zero == Zero::Refused => {
             sink.push(
                 Diagnostic::error(codes::BAD_DURATION, span, format!("`{}` cannot be zero", pair.key.value))
-                    .label("nothing can happen in no time"),
+                    .label(if pair.key.value == "every" {
+                        "no pause at all is what is without it"
+                    } else {
+                        "nothing can happen in no time"
+                    })
+                    .help(format!("leave `{}` out, or give it a time", pair.key.value)),
             );
             None
         }
@@ -201,6 +218,12 @@ pub fn duration(pair: &Pair, zero: Zero, sink: &mut Sink) -> Option<Spanned<u64>
 pub fn elements<'a>(pair: &'a Pair, sink: &mut Sink) -> Option<&'a [Node]> {
     match &pair.value.kind {
         Kind::List(nodes) => Some(nodes),
+        Kind::Mapping(_) => {
+            let message = format!("`{}` must be a list, not a mapping", pair.key.value);
+            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message).label("this is a mapping");
+            sink.push(diagnostic.help("each element of a list begins with `- `"));
+            None
+        }
         _ => {
             wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a list", sink);
             None

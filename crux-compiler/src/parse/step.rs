@@ -4,7 +4,8 @@ use super::flow;
 use super::mapping::{Mapping, Shape, list, nowhere, wrong_kind};
 use super::policy;
 use super::scalar;
-use super::tree::{Kind, Node, Pair};
+use super::synonyms;
+use super::tree::{BROKEN_KEY, Kind, Node, Pair};
 use super::value;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
@@ -125,6 +126,14 @@ fn verb<'a>(pairs: &'a [Pair], node: &Node, sink: &mut Sink) -> Option<(&'a Name
         }
         [(first, _), (second, _), ..] => {
             let (first, second) = if first.span < second.span { (first, second) } else { (second, first) };
+            let holder = [first, second].into_iter().find(|verb| matches!(verb.value.as_str(), "each" | "repeat" | "parallel" | "switch"));
+            let steps = [first, second].into_iter().any(|verb| verb.value == "steps");
+            let help = match holder.filter(|_| steps).map(|verb| verb.value.as_str()) {
+                Some("each") => "the steps belong inside: `each: { item: line, in: input.lines, steps: [...] }`".to_owned(),
+                Some("repeat") => "the steps belong inside: `repeat: { until: steps.poll.done, max: 10, steps: [...] }`".to_owned(),
+                Some(verb) => format!("the steps belong inside the branches of `{verb}`"),
+                None => "make them two steps, one after the other".to_owned(),
+            };
             sink.push(
                 Diagnostic::error(
                     codes::TWO_VERBS,
@@ -133,21 +142,39 @@ fn verb<'a>(pairs: &'a [Pair], node: &Node, sink: &mut Sink) -> Option<(&'a Name
                 )
                 .label("does this as well")
                 .other(first.span, "does this")
-                .help("make them two steps, one after the other"),
+                .help(help),
             );
             None
         }
     }
 }
 
+/// Whether a key says what a step does.
+pub fn is_verb(key: &str) -> bool {
+    VERBS.iter().any(|(verb, _)| *verb == key)
+}
+
 fn no_verb(pairs: &[Pair], node: &Node) -> Diagnostic {
     let verbs = || VERBS.iter().map(|(verb, _)| *verb);
-    let misspelt = pairs.iter().filter(|pair| !WORK.keys.contains(&pair.key.value.as_str()));
-    for pair in misspelt.clone() {
+    let unknown = |pair: &Pair| {
+        Diagnostic::error(codes::UNKNOWN_KEY, pair.key.span, format!("a step has no key `{}`", pair.key.value)).label("unknown key")
+    };
+    let misspelt = || pairs.iter().filter(|pair| !WORK.keys.contains(&pair.key.value.as_str()) && pair.key.value != BROKEN_KEY);
+    for pair in misspelt() {
+        if let Some(ours) = synonyms::ours(&pair.key.value, is_verb) {
+            let help = format!("it is called `{ours}` here");
+            let what = "the name of work that a Rust struct (`class`) or a service does; a pipeline runs no commands";
+            return unknown(pair).help(if ours == "type" { format!("{help}: {what}") } else { help });
+        }
+    }
+    for pair in misspelt() {
         if let Some(near) = suggest::nearest(&pair.key.value, verbs()) {
-            return Diagnostic::error(codes::UNKNOWN_KEY, pair.key.span, format!("a step has no key `{}`", pair.key.value))
-                .label("unknown key")
-                .help(format!("did you mean `{near}`?"));
+            return unknown(pair).help(format!("did you mean `{near}`?"));
+        }
+    }
+    for pair in misspelt() {
+        if let Some(instead) = synonyms::otherwise(&pair.key.value) {
+            return unknown(pair).help(instead);
         }
     }
     let span = pairs.first().map_or(node.span, |pair| pair.key.span);
@@ -225,6 +252,17 @@ fn undo_elsewhere(key: &str) -> Option<String> {
 }
 
 fn catches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Catch>> {
+    let error = match &pair.value.kind {
+        Kind::Text(text) => Some(text.value.as_str()),
+        Kind::Mapping(_) => Some("any"),
+        _ => None,
+    };
+    if let Some(error) = error {
+        let message = format!("`catch` must be a list, not {}", pair.value.describe());
+        let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message).label(format!("this is {}", pair.value.describe()));
+        sink.push(diagnostic.help(format!("write `catch: [{{ error: {error}, steps: [...] }}]`")));
+        return None;
+    }
     let nodes = scalar::some_elements(pair, sink)?;
     Some(nodes.iter().filter_map(|node| catch(node, sink)).collect())
 }
@@ -241,6 +279,13 @@ fn caught(pair: &Pair, sink: &mut Sink) -> Option<Spanned<Caught>> {
         && text.value == "any"
     {
         return Some(Spanned::new(Caught::Any, text.span));
+    }
+    if let Kind::Text(text) = &pair.value.kind
+        && matches!(text.value.as_str(), "*" | "all" | "ALL" | "Any" | "ANY" | "States.ALL" | "Exception")
+    {
+        let diagnostic = Diagnostic::error(codes::BAD_NAME, text.span, format!("`{}` cannot be the name of an error", text.value));
+        sink.push(diagnostic.label("not allowed as a name").help("every failure is taken by `error: any`"));
+        return None;
     }
     let name = scalar::name(&pair.value, names::Kind::Type, "the name of an error", sink)?;
     Some(Spanned::new(Caught::Named(name.value), name.span))

@@ -55,13 +55,32 @@ impl<'a> Line<'a> {
         Self { head: &line[..value_at], value: value.trim_end(), value_start: start + value_at }
     }
 
+    /// Whether its key takes a bare expression.
+    fn is_expression(&self) -> bool {
+        let key = self.head.trim_end().trim_end_matches(':');
+        let key = key.rsplit([' ', '-']).next().unwrap_or_default();
+        matches!(key, "when" | "until" | "where" | "value" | "in" | "yield")
+    }
+
     /// The line with its value in quotes.
     fn mended(&self) -> String {
         if self.value.is_empty() {
             return "\"…\"".into();
         }
-        format!("{}{}", self.head.trim_start(), quoted(without_comment(self.value)))
+        let value = without_comment(self.value);
+        format!("{}{}", self.head.trim_start(), requoted(value).unwrap_or_else(|| quoted(value)))
     }
+}
+
+/// A value in quotes that has the same quotes inside, with others around it: of `"${x ?? "y"}"` this is `'${x ?? "y"}'`.
+fn requoted(value: &str) -> Option<String> {
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let inner = value.get(1..)?.strip_suffix(quote).filter(|inner| inner.contains(quote) && inner.contains("${"))?;
+    Some(if quote == '"' {
+        format!("'{}'", inner.replace('\'', "''"))
+    } else {
+        format!("\"{}\"", inner.replace('\\', "\\\\").replace('"', "\\\""))
+    })
 }
 
 /// A text in the quotes that need the fewest escapes.
@@ -83,7 +102,10 @@ pub fn refused(file: FileId, source: &str, start: usize, end: usize, code: Code,
         .label(format!("{what} begins with `{}`", token.chars().next().unwrap_or(' ')));
     let after = line.value.get(token.len()..).unwrap_or_default().trim_start();
     let text_follows = line.value_start == start && !after.is_empty() && !after.starts_with(['{', '[', '#']);
-    if text_follows {
+    let is_negation = token.strip_prefix('!').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '('));
+    if code == codes::TAG && line.value_start == start && (is_negation || line.is_expression()) {
+        diagnostic.help(format!("put the expression in quotes: `{}`", line.mended()))
+    } else if text_follows {
         diagnostic.help(format!("if it is text or an expression, put it in quotes: `{}`", line.mended()))
     } else if code == codes::TAG {
         diagnostic.help("leave the tag out; types are declared, not tagged")
@@ -132,9 +154,10 @@ pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     let Stop { at, info, .. } = *stop;
     let error =
         |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, boundary(source, end)), message);
-    if info.contains("tab") {
-        let tab = indenting_tab(source, at);
-        return error(tab, tab + 1, "YAML does not allow a tab here").label("a tab").help("indent with blanks");
+    let tab_behind_colon = info.contains("YAML whitespace").then(|| tab_behind_colon(source, at)).flatten();
+    if info.contains("tab") || tab_behind_colon.is_some() {
+        let tab = tab_behind_colon.unwrap_or_else(|| indenting_tab(source, at));
+        return error(tab, tab + 1, "YAML does not allow a tab here").label("a tab").help("write blanks");
     }
     if info.contains("escape") || info.contains("hexadecimal") {
         let diagnostic = error(at, line_end(source, at), "an unknown escape in double quotes").label("in this text");
@@ -153,6 +176,12 @@ pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
         return in_brackets(file, source, at, open);
     }
     in_block(file, source, stop)
+}
+
+/// The tab that stands where a blank belongs, between a key's colon and its value.
+fn tab_behind_colon(source: &str, at: usize) -> Option<usize> {
+    let start = line_start(source, at);
+    source.get(start..line_end(source, start))?.find(":\t").map(|colon| start + colon + 1)
 }
 
 /// The first tab that indents a line, from the line of `at` on.
@@ -180,7 +209,11 @@ fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     match line.value.chars().next().filter(|_| in_value) {
         Some(c @ ('"' | '\'')) => {
             let diagnostic = error(line.value_start, value_end, "a text that begins with a quote ends at its closing quote");
-            return quote(diagnostic.label(format!("more stands behind the closing {c}")));
+            let diagnostic = diagnostic.label(format!("more stands behind the closing {c}"));
+            return match requoted(without_comment(line.value)) {
+                Some(_) => diagnostic.help(format!("use the other quotes around it: `{}`", line.mended())),
+                None => quote(diagnostic),
+            };
         }
         Some('[' | '{') => {
             let message = "a value that begins with a bracket is a list or mapping and ends at its closing bracket";
@@ -214,11 +247,30 @@ fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     error(at, at + 1, &format!("YAML does not allow this: {info}")).label("here").help("if it is text, put it in quotes")
 }
 
+/// On the line of `at`, the text around it from a quote before `${` to the same quote behind the last `}`.
+fn quoted_around(source: &str, at: usize) -> Option<(usize, usize)> {
+    let start = line_start(source, at);
+    let line = source.get(start..line_end(source, start)).filter(|line| line.len() <= LINE_BYTES_MAX)?;
+    let before = line.get(..at - start)?;
+    ['"', '\''].into_iter().find_map(|quote| {
+        let from = before.rfind(&format!("{quote}${{"))?;
+        let to = from + line.get(from..)?.rfind(&format!("}}{quote}"))? + 2;
+        (start + to > at).then_some((start + from, start + to))
+    })
+}
+
 /// An error inside `[…]` or `{…}` that was opened at `open`.
 fn in_brackets(file: FileId, source: &str, at: usize, open: usize) -> Diagnostic {
     let end = line_end(source, at);
     let inside = source.get(open + 1..end).unwrap_or_default();
     let error = |message: &str| Diagnostic::error(codes::SYNTAX, span(file, at, boundary(source, at + 1)), message);
+    if let Some((start, end)) = quoted_around(source, at)
+        && let Some(mended) = source.get(start..end).and_then(requoted)
+    {
+        return Diagnostic::error(codes::SYNTAX, span(file, start, end), "a text that begins with a quote ends at the next one")
+            .label("the quotes inside end the text")
+            .help(format!("use the other quotes around it: `{mended}`"));
+    }
     if source.get(open + 1..at).is_some_and(|before| before.trim_end().ends_with('$')) {
         return error("inside `{ }` and `[ ]`, the brace of `${…}` is a brace of YAML")
             .label("YAML reads this as a bracket of its own")

@@ -106,6 +106,13 @@ pub fn read(file: FileId, source: &str, sink: &mut Sink) -> Option<Node> {
         last_end: 0,
         refused_to: 0,
     };
+    if let Some((at, c)) = source.char_indices().find(|(_, c)| is_forbidden(*c)) {
+        let message = format!("YAML does not allow the character U+{:04X}", u32::from(c));
+        let diagnostic = Diagnostic::error(codes::SYNTAX, syntax::span(file, at, at + c.len_utf8()), message);
+        let what = if c == '\0' { "a NUL: the file may be damaged, or not UTF-8" } else { "a control character" };
+        reader.sink.push(diagnostic.label(what).help("take it out"));
+        return None;
+    }
     let mut parser = Parser::new_from_str(source);
     while let Some(event) = parser.next_event() {
         match event {
@@ -128,6 +135,11 @@ pub fn read(file: FileId, source: &str, sink: &mut Sink) -> Option<Node> {
         }
     }
     reader.root
+}
+
+/// What is no text to YAML: control characters but for tab and line breaks.
+fn is_forbidden(c: char) -> bool {
+    c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
 }
 
 struct Reader<'s> {
@@ -273,6 +285,11 @@ impl Reader<'_> {
             self.sink.push(diagnostic);
             return Node { kind: Kind::Broken, span };
         }
+        if is_infinite(value) {
+            let diagnostic = Diagnostic::error(codes::NOT_FINITE, span, format!("`{value}` is not a finite number"));
+            self.sink.push(diagnostic.label("no number here is infinite or undefined").help("if it is text, put it in quotes"));
+            return Node { kind: Kind::Broken, span };
+        }
         Node { kind: plain(text), span }
     }
 
@@ -370,6 +387,17 @@ fn plain(text: Text) -> Kind {
         Ok(number) if numeric && number.is_finite() && unsigned.contains(|c: char| c.is_ascii_digit()) => Kind::Number(number, text),
         _ => Kind::Text(text),
     }
+}
+
+/// Whether YAML reads a number that is infinite, undefined, or beyond a double.
+fn is_infinite(value: &str) -> bool {
+    let unsigned = value.strip_prefix(['-', '+']).unwrap_or(value);
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(value, ".nan" | ".NaN" | ".NAN") {
+        return true;
+    }
+    let numeric = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && unsigned.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
+    numeric && value.parse::<f64>().is_ok_and(f64::is_infinite)
 }
 
 /// From the parser's places, which count characters, to bytes.

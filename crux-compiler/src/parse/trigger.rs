@@ -2,7 +2,7 @@
 
 use super::mapping::{Mapping, Shape, nowhere};
 use super::scalar;
-use super::tree::{Node, Pair};
+use super::tree::{Kind, Node, Pair};
 use super::value;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
@@ -20,9 +20,16 @@ pub fn triggers(pair: &Pair, sink: &mut Sink) -> Vec<Trigger> {
 }
 
 fn trigger(node: &Node, sink: &mut Sink) -> Option<Trigger> {
+    if let Kind::Text(text) = &node.kind {
+        let source = if text.value.contains('/') { "http" } else { "event" };
+        let diagnostic = Diagnostic::error(codes::WRONG_KIND, node.span, "a trigger must be a mapping, not a text").label("this is a text");
+        sink.push(diagnostic.help(format!("write `- {source}: {}`", text.value)));
+        return None;
+    }
     let mapping = Mapping::open(node, &TRIGGER, nowhere, sink)?;
     let given: Vec<&str> = SOURCES.into_iter().filter(|source| mapping.has(source)).collect();
-    if given.len() != 1 {
+    // A source of another system has been reported with ours beside it.
+    if given.len() > 1 || (given.is_empty() && !SOURCES.into_iter().any(|source| mapping.means(source))) {
         let message = if given.is_empty() { "this trigger does not say what starts an instance" } else { "a trigger has one source" };
         sink.push(
             Diagnostic::error(codes::TRIGGER_SOURCE, mapping.span, message)
@@ -47,6 +54,11 @@ fn trigger(node: &Node, sink: &mut Sink) -> Option<Trigger> {
 
 /// The path of `POST /path`.
 fn http(pair: &Pair, sink: &mut Sink) -> Option<Name> {
+    if let Kind::Mapping(_) = &pair.value.kind {
+        let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, "`http` must be a text, not a mapping");
+        sink.push(diagnostic.label("this is a mapping").help("write `http: POST /path`"));
+        return None;
+    }
     let text = scalar::text(pair, sink)?;
     let (method, path) = text.value.split_once(' ').unwrap_or(("", &text.value));
     let word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "._~-".contains(c));

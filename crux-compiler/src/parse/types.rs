@@ -176,6 +176,10 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
         return None;
     }
     if !with_details {
+        if let Some(diagnostic) = schema_like(pair) {
+            sink.push(diagnostic);
+            return None;
+        }
         let ty = node(&pair.value, &what, sink)?;
         let field =
             Field { name: pair.key.clone(), ty, default: None, min: None, max: None, pattern: None, secret: false, description: None };
@@ -208,6 +212,17 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
     Some(Details { field, limits })
 }
 
+/// `{ type: string, required: true }`, as a JSON Schema says it.
+fn schema_like(pair: &Pair) -> Option<Diagnostic> {
+    let Kind::Mapping(pairs) = &pair.value.kind else { return None };
+    let ty = pairs.iter().find(|pair| pair.key.value == "type")?;
+    let detail = pairs.iter().find(|pair| matches!(pair.value.kind, Kind::Boolean(..) | Kind::Integer(..) | Kind::Number(..)))?;
+    let message = format!("`{}` is no field: its value is {}", detail.key.value, detail.value.describe());
+    let diagnostic = Diagnostic::error(codes::BAD_FIELD, detail.key.span, message).label("not a type");
+    let diagnostic = diagnostic.other(ty.key.span, "this makes a field called `type`");
+    Some(diagnostic.help("details of a field begin with `$`: `{ $type: string, $min: 1 }`; one that may be absent is `string?`"))
+}
+
 /// Details and fields in one mapping.
 fn mixed(pair: &Pair) -> Option<Diagnostic> {
     let Kind::Mapping(pairs) = &pair.value.kind else { return None };
@@ -227,6 +242,11 @@ fn mixed(pair: &Pair) -> Option<Diagnostic> {
 /// A type in a text.
 fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
     let value = text.value.as_str();
+    if let Some(ty) = or_null(value) {
+        let diagnostic = Diagnostic::error(codes::BAD_TYPE, text.span, "`|` stands between the words of an enum, not between types");
+        sink.push(diagnostic.label("`null` is no word").help(format!("a value that may be absent is `{ty}?`")));
+        return None;
+    }
     if value.contains('|') && !value.contains('<') {
         return words(text, sink);
     }
@@ -236,6 +256,20 @@ fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
         false => Err(parser.trailing()),
     });
     result.map_err(|diagnostic| sink.push(*diagnostic)).ok()
+}
+
+/// The type of `string | null`.
+fn or_null(text: &str) -> Option<&str> {
+    let (left, right) = text.split_once('|')?;
+    let (left, right) = (left.trim(), right.trim());
+    let is_type = |name: &str| BASES.iter().any(|(base, _)| *base == name) || names::Kind::Type.accepts(name) || name.ends_with('>');
+    [(left, right), (right, left)].into_iter().find(|(ty, null)| *null == "null" && is_type(ty)).map(|(ty, _)| ty)
+}
+
+/// What a type of the language is called that others write in their way.
+pub(crate) fn foreign(name: &str) -> Option<&'static str> {
+    let ours = FOREIGN.iter().find(|(foreign, _)| foreign.eq_ignore_ascii_case(name)).map(|(_, ours)| *ours);
+    ours.or_else(|| BASES.iter().map(|(base, _)| *base).find(|base| base.eq_ignore_ascii_case(name)))
 }
 
 /// `email | sms`: an enum.
@@ -347,9 +381,11 @@ impl Parser<'_> {
         let start = self.offset();
         let span = self.text.at(start..start + name.len());
         let diagnostic = Diagnostic::error(codes::BAD_TYPE, span, format!("there is no type `{name}`")).label("unknown type");
-        let foreign = FOREIGN.iter().find(|(foreign, _)| foreign.eq_ignore_ascii_case(name)).map(|(_, ours)| *ours);
+        let foreign = foreign(name);
         let near = || suggest::nearest(name, BASES.iter().map(|(base, _)| *base).chain(["list", "map"]));
-        Box::new(if after.starts_with("[]") {
+        Box::new(if name == "enum" {
+            diagnostic.help("the words of an enum stand alone: `email | sms`")
+        } else if after.starts_with("[]") {
             diagnostic.help(format!("a list type is written `list<{name}>`"))
         } else if let Some(ours) = foreign {
             diagnostic.help(format!("it is called `{ours}` here"))
@@ -379,6 +415,19 @@ impl Parser<'_> {
     fn trailing(&self) -> Box<Diagnostic> {
         let diagnostic = self.wrong(self.rest.trim_end().len(), "a type ends before this");
         let before = &self.text.value[..self.offset()];
+        if let Some(inner) = self.rest.trim_end().strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
+            let inner = inner.rsplit(',').next().unwrap_or(inner).trim();
+            return match before.trim() {
+                "Optional" | "Option" | "Maybe" | "Nullable" => {
+                    Box::new(diagnostic.help(format!("a value that may be absent is `{inner}?`")))
+                }
+                "List" | "Array" | "Vec" | "Set" => Box::new(diagnostic.help(format!("a list type is written `list<{inner}>`"))),
+                "Map" | "Dict" | "HashMap" | "Record" => {
+                    Box::new(diagnostic.help(format!("a map type is written `map<{inner}>`, from text")))
+                }
+                _ => diagnostic,
+            };
+        }
         if self.rest.starts_with("[]") { Box::new(diagnostic.help(format!("a list type is written `list<{before}>`"))) } else { diagnostic }
     }
 

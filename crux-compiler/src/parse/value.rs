@@ -1,6 +1,5 @@
 //! Values of `with`, `data`, `output` and `$default`: what the author hands on, with `${…}` still as text.
 
-use super::mapping::wrong_kind;
 use super::scalar;
 use super::tree::{BROKEN_KEY, Kind, Node, Pair};
 use crate::codes;
@@ -16,7 +15,12 @@ pub fn with(pair: &Pair, sink: &mut Sink) -> Option<With> {
 /// A mapping from names of fields to values.
 pub fn entries(pair: &Pair, sink: &mut Sink) -> Option<Vec<Entry>> {
     let Kind::Mapping(pairs) = &pair.value.kind else {
-        wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a mapping of names to values", sink);
+        if !matches!(pair.value.kind, Kind::Broken) {
+            let described = pair.value.describe();
+            let message = format!("`{}` must be a mapping of names to values, not {described}", pair.key.value);
+            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message).label(format!("this is {described}"));
+            sink.push(diagnostic.help(format!("write `{}: {{ name: \"${{…}}\" }}`", pair.key.value)));
+        }
         return None;
     };
     let mut entries = Vec::new();

@@ -45,5 +45,6 @@ pub fn resolve<'a>(files: &'a Files, sources: &'a [model::File], sink: &mut Sink
     let mut events = events::declare(sources, &mut types, sink);
     events::from_triggers(sources, &inputs, &mut events, sink);
     let contracts = contracts::collect(files, sources, &mut types, sink);
+    types.report_unknown(sink);
     Folder { files, sources, types, events, contracts, inputs }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
-use crate::ir::{Enum, Expr, Field, Place, Record, Shape, Type, TypeDef, TypeName};
+use crate::ir::{Enum, Expr, ExprKind, Field, Place, Record, Shape, Type, TypeDef, TypeName};
 use crate::model::{self, TypeDecl, TypeExpr, TypeShape};
 use crate::names;
+use crate::parse::types::foreign;
 use crate::source::{Files, Span, Spanned};
 use crate::suggest::nearest;
 use crate::types::{NAMED, show};
@@ -26,6 +27,8 @@ pub struct Types<'a> {
     /// Names under way, to find circles.
     open: Vec<&'a str>,
     used: BTreeSet<&'a str>,
+    /// Names that nobody defines, with the places that use them.
+    unknown: BTreeMap<&'a str, Vec<Span>>,
     /// What needs a Rust type, in the order in which it was met, and where it stands.
     pub defs: Vec<(TypeDef, Span)>,
 }
@@ -45,6 +48,7 @@ impl<'a> Types<'a> {
             resolved: BTreeMap::new(),
             open: Vec::new(),
             used: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             defs: Vec::new(),
         };
         let all = sources.iter().flat_map(|file| &file.types);
@@ -83,6 +87,30 @@ impl<'a> Types<'a> {
     /// The type that a type expression means; records and enums in place are called `name` and longer.
     pub fn resolve(&mut self, written: &'a TypeExpr, name: TypeName, sink: &mut Sink) -> Option<Type> {
         self.expr(written, &name, None, sink).map(|resolved| resolved.ty)
+    }
+
+    /// Reports the types that nobody defines, each once, however many places use it.
+    pub fn report_unknown(&self, sink: &mut Sink) {
+        const SHOWN: usize = 3;
+        for (name, places) in &self.unknown {
+            let help = match (foreign(name), nearest(name, self.declared.keys().copied())) {
+                (Some(ours), _) => format!("it is called `{ours}` here"),
+                (None, Some(near)) => format!("did you mean `{near}`?"),
+                (None, None) => format!("define it: `types: {{ {name}: … }}`, in any file of the folder"),
+            };
+            let mut places = places.clone();
+            places.sort_unstable();
+            places.dedup();
+            let Some((first, others)) = places.split_first() else { continue };
+            let mut diagnostic = Diagnostic::error(codes::UNKNOWN_TYPE, *first, format!("there is no type `{name}`"));
+            for other in others.iter().take(SHOWN) {
+                diagnostic = diagnostic.other(*other, "used here too");
+            }
+            if others.len() > SHOWN {
+                diagnostic = diagnostic.note(format!("it is used in {} places", places.len()));
+            }
+            sink.push(diagnostic.help(help));
+        }
     }
 
     /// Declared names that nothing has used since they were declared.
@@ -178,11 +206,7 @@ impl<'a> Types<'a> {
             return None;
         }
         let Some((declared, _)) = self.declared.get_key_value(name) else {
-            let help = match nearest(name, self.declared.keys().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("define it: `types: {{ {name}: … }}`, in any file of the folder"),
-            };
-            sink.push(Diagnostic::error(codes::UNKNOWN_TYPE, span, format!("there is no type `{name}`")).help(help));
+            self.unknown.entry(name).or_default().push(span);
             return None;
         };
         let declared = *declared;
@@ -238,6 +262,7 @@ fn field_of(written: &model::Field, ty: Type, sink: &mut Sink) -> Option<Field> 
         secret: written.secret,
         description: written.description.as_ref().map(|text| text.value.clone()),
     };
+    rules_fit(written, &field.ty, sink)?;
     if let Some(pattern) = &written.pattern
         && let Err(error) = regex::Regex::new(&pattern.value)
     {
@@ -255,14 +280,70 @@ fn field_of(written: &model::Field, ty: Type, sink: &mut Sink) -> Option<Field> 
     Some(field)
 }
 
+/// `$min` and `$max` limit a length or a value, `$pattern` a string: other types have neither.
+fn rules_fit(written: &model::Field, ty: &Type, sink: &mut Sink) -> Option<()> {
+    let ty = ty.present();
+    let limited = matches!(ty, Type::String | Type::List(_) | Type::Integer | Type::Number | Type::Duration);
+    let counts = matches!(ty, Type::String | Type::List(_) | Type::Duration);
+    let rules = [
+        ("$min", written.min.map(|min| min.span), limited),
+        ("$max", written.max.map(|max| max.span), limited),
+        ("$pattern", written.pattern.as_ref().map(|pattern| pattern.span), matches!(ty, Type::String)),
+    ];
+    let mut fits = true;
+    for (rule, span, has) in rules {
+        let Some(span) = span.filter(|_| !has) else { continue };
+        let message = format!("`{}` is {}, which has no `{rule}`", written.name.value, show(ty));
+        let label =
+            if rule == "$pattern" { "a pattern is for a string" } else { "a limit is for a string, list, integer, number or duration" };
+        let diagnostic = Diagnostic::error(codes::RULE_OF_TYPE, span, message).label(label);
+        sink.push(match ty {
+            Type::Map(_) | Type::Json | Type::Record(_) => diagnostic.help("leave it out, and look at the value in the step"),
+            _ => diagnostic.help("leave it out"),
+        });
+        fits = false;
+    }
+    if let Some(max) = written.max.filter(|max| counts && max.value < 0.0) {
+        let message = format!("no {} fits `$max: {}`: a length is never negative", show(ty), max.value);
+        sink.push(Diagnostic::error(codes::RULE_OF_TYPE, max.span, message).help("write the greatest length that is allowed"));
+        fits = false;
+    }
+    fits.then_some(())
+}
+
 fn default_of(written: &Spanned<model::Value>, field: &Field, sink: &mut Sink) -> Option<Expr> {
     let mut scope = Scope::nothing();
     let value = Checker { scope: &mut scope, sink }.value(written, &field.ty)?;
+    if !is_constant(&value) {
+        let diagnostic = Diagnostic::error(codes::DEFAULT_COMPUTED, written.span, "a `$default` is a plain value, not an expression");
+        sink.push(
+            diagnostic.label("computed").help("write the value itself; what depends on others is given by `with`, as in `${x ?? …}`"),
+        );
+        return None;
+    }
     if let Some(reason) = broken_rule(&value, field) {
         sink.push(Diagnostic::error(codes::LITERAL, written.span, reason).label("breaks a rule of its field"));
         return None;
     }
     Some(value)
+}
+
+/// Whether a value is made of literals alone.
+fn is_constant(value: &Expr) -> bool {
+    match &value.kind {
+        ExprKind::Text(_)
+        | ExprKind::Integer(_)
+        | ExprKind::Number(_)
+        | ExprKind::Boolean(_)
+        | ExprKind::Timestamp(_)
+        | ExprKind::Duration { .. }
+        | ExprKind::Null
+        | ExprKind::Word(_) => true,
+        ExprKind::List(items) => items.iter().all(is_constant),
+        ExprKind::Record(fields) => fields.iter().all(|(_, field)| is_constant(field)),
+        ExprKind::Coerce(inner) => is_constant(inner),
+        _ => false,
+    }
 }
 
 /// Where something stands, for people.

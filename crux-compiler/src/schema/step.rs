@@ -4,9 +4,7 @@
 
 use schemars::JsonSchema;
 
-use super::leaf::{
-    Branches, Cases, Count, Duration, DurationOrZero, ErrorOrAny, EventName, Expression, Id, NotEmpty, RoutingKey, TypeName, Values,
-};
+use super::leaf::{Branches, Cases, Count, Duration, ErrorOrAny, EventName, Expression, Id, NotEmpty, RoutingKey, TypeName, Values};
 use super::shape::{Effect, ErrorNames, RecordOrName, Reports, Retry, Timeout};
 
 /// Steps, one after the other; may be empty.
@@ -263,7 +261,7 @@ pub struct Repeat {
     /// How many rounds there are at most.
     max: Count,
     /// The pause between two rounds (default `0s`).
-    every: Option<DurationOrZero>,
+    every: Option<Duration>,
     /// What a round does.
     steps: SomeSteps,
 }

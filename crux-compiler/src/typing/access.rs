@@ -60,6 +60,8 @@ impl Checker<'_> {
             format!("write `input.{name}`")
         } else if step {
             format!("write `steps.{name}`")
+        } else if let Some(ours) = ours(name) {
+            ours.to_owned()
         } else if let Some(near) = nearest(name, known.iter().copied()) {
             format!("did you mean `{near}`?")
         } else {
@@ -114,12 +116,14 @@ impl Checker<'_> {
                 return None;
             }
             other => {
+                let is_length = matches!(name.value.as_str(), "length" | "size" | "len" | "count");
                 let help = match other {
+                    Type::List(_) | Type::Map(_) if is_length => "write `size(…)`".to_owned(),
                     Type::Json => super::JSON_IS_OPAQUE.to_owned(),
                     Type::Map(_) => format!("write `[\"{}\"]`", name.value),
                     Type::List(_) => format!("write `[0]?.{0}` for one element, `.map(x, x.{0})` for all", name.value),
                     _ if is_method(&name.value) => format!("write `.{}()`", name.value),
-                    _ if matches!(name.value.as_str(), "length" | "size" | "len" | "count") => "write `size(…)`".to_owned(),
+                    _ if is_length => "write `size(…)`".to_owned(),
                     _ => "only records have fields".to_owned(),
                 };
                 let message = format!("{} has no field `{}`", article(&show(other)), name.value);
@@ -138,7 +142,10 @@ impl Checker<'_> {
     /// Reports a field that a record does not have.
     pub(crate) fn unknown_field(&mut self, record: &Record, name: &Spanned<String>, owner: &str) {
         let names = || record.fields.iter().map(|field| field.name.as_str());
+        let is_result =
+            owner.starts_with("the result of") && matches!(name.value.as_str(), "output" | "outputs" | "result" | "results" | "data");
         let help = match nearest(&name.value, names()) {
+            _ if is_result => format!("leave `.{}` out: the fields of a result follow the step's id", name.value),
             Some(near) => format!("did you mean `{near}`?"),
             None if record.fields.is_empty() => "it has no fields".into(),
             None => format!("its fields are {}", names().collect::<Vec<_>>().join(", ")),
@@ -242,6 +249,22 @@ impl Checker<'_> {
         let index = self.check(index, &wanted)?;
         Some(Expr { ty: element.optional(), kind: ExprKind::Index { of: Box::new(of_expr), index: Box::new(index) } })
     }
+}
+
+/// What to write for a name of other systems and languages.
+fn ours(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "nil" | "None" | "undefined" | "NULL" | "Null" => "write `null`",
+        "True" | "TRUE" => "write `true`",
+        "False" | "FALSE" => "write `false`",
+        "env" | "secrets" | "vars" => "write `config.NAME`: what comes from the configuration",
+        "inputs" | "params" | "parameters" | "payload" | "body" | "request" => "write `input`",
+        "workflow" | "context" | "ctx" | "github" => {
+            "known of the instance are `instance.id`, `instance.request_id` and `instance.started_at`"
+        }
+        "outputs" | "results" | "needs" | "tasks" => "results of steps are read by their ids: `steps.ID`",
+        _ => return None,
+    })
 }
 
 fn as_record(root: &Root) -> Option<&Record> {

@@ -35,10 +35,10 @@ impl Checker<'_> {
             other => {
                 let help = if METHODS.contains(&other) {
                     format!("it follows its value: `x.{other}(…)`")
+                } else if let Some(ours) = ours(other) {
+                    ours.to_owned()
                 } else if let Some(near) = nearest(other, FUNCTIONS.into_iter().chain(METHODS)) {
                     format!("did you mean `{near}`?")
-                } else if matches!(other, "len" | "length" | "count") {
-                    "write `size(x)`".into()
                 } else {
                     format!("known are {}; anything else is a step", FUNCTIONS.join(", "))
                 };
@@ -138,10 +138,10 @@ impl Checker<'_> {
         if !METHODS.contains(&method) {
             let help = if FUNCTIONS.contains(&method) {
                 format!("it stands before its argument: `{method}(x)`")
+            } else if let Some(ours) = ours(method) {
+                ours.to_owned()
             } else if let Some(near) = nearest(method, METHODS.into_iter().chain(FUNCTIONS)) {
                 format!("did you mean `{near}`?")
-            } else if matches!(method, "length" | "len" | "count") {
-                "write `size(x)`".into()
             } else {
                 format!("known are {}; anything else is a step", METHODS.join(", "))
             };
@@ -286,6 +286,31 @@ impl Checker<'_> {
         let message = format!("`{function}` takes {takes}, not {}", article(&show(&found.ty)));
         self.sink.push(Diagnostic::error(codes::FUNCTION_ARGUMENTS, span, message).label(format!("this is {}", show(&found.ty))));
     }
+}
+
+/// What to write for a function of other languages.
+fn ours(function: &str) -> Option<&'static str> {
+    Some(match function {
+        "len" | "length" | "count" => "write `size(x)`",
+        "int" | "parseInt" | "toInt" | "Integer" => "write `integer(x)`",
+        "float" | "double" | "decimal" | "parseFloat" | "Number" => "write `number(x)`",
+        "str" | "toString" | "String" => "write `string(x)`",
+        "date" | "datetime" | "Date" | "parseDate" => "write `timestamp(x)`",
+        "format" | "concat" | "sprintf" => "write a text with `${…}` in it, or join texts with `+`",
+        "toUpper" | "toUpperCase" | "upcase" => "write `x.upper()`",
+        "toLower" | "toLowerCase" | "downcase" => "write `x.lower()`",
+        "includes" | "indexOf" => "write `x.contains(y)`",
+        "some" | "any" => "write `xs.exists(x, …)`",
+        "every" => "write `xs.all(x, …)`",
+        "select" | "collect" => "write `xs.map(x, …)`",
+        "coalesce" | "default" | "ifNull" | "nvl" | "orElse" => "write `x ?? default`",
+        "isNull" | "isEmpty" | "defined" | "isset" => "write `has(x)` for what may be absent, `size(x) == 0` for what may be empty",
+        "success" | "always" => "leave it out: a step runs when those before it are done",
+        "failure" | "cancelled" => "what is done after a failure stands in the `catch` of the step",
+        "toJSON" | "toJson" | "fromJSON" | "fromJson" | "json" => "values are passed on as they are; a step reads what is in json",
+        "uuid" | "random" | "rand" => "nothing here is random: `instance.id` is another one for each instance",
+        _ => return None,
+    })
 }
 
 fn call(function: Function, args: Vec<Expr>, ty: Type) -> Expr {

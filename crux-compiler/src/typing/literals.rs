@@ -73,7 +73,12 @@ impl Checker<'_> {
 
     pub(super) fn not_convertible(&mut self, span: Span, text: &str, to: &Type, why: &str) {
         let message = format!("`{text}` is no {}", show(to));
-        self.sink.push(Diagnostic::error(codes::LITERAL, span, message).label(why.to_owned()));
+        let meant = if *to == Type::Duration { units::meant_duration(text) } else { None };
+        let diagnostic = Diagnostic::error(codes::LITERAL, span, message).label(why.to_owned());
+        self.sink.push(match meant {
+            Some(ms) => diagnostic.help(format!("write `{}`", units::format_duration(ms))),
+            None => diagnostic,
+        });
     }
 
     pub(super) fn null(&mut self, span: Span, hint: Option<&Type>) -> Option<Expr> {

@@ -6,6 +6,7 @@ mod access;
 mod calls;
 mod literals;
 mod operators;
+mod placeholders;
 pub mod scope;
 #[cfg(test)]
 mod tests;

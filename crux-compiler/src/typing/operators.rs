@@ -1,7 +1,7 @@
 //! Operators: which types they take and what they give. Integers and numbers do not mix, times have an arithmetic of their own, and
 //! nothing that may be absent is computed with; absent values are only compared, defaulted and passed on.
 
-use super::{Checker, article};
+use super::{Checker, article, literals};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::expr::{Ast, Binary, Kind};
@@ -82,10 +82,6 @@ impl Checker<'_> {
             self.operands(op, (left, &left_expr), (right, &right_expr));
             return None;
         };
-        if matches!(op.value, Binary::Divide | Binary::Remainder) && right.kind == Kind::Integer(0) {
-            self.error(codes::LITERAL, right.span, "a division by zero always fails", Some("divide by something else".into()));
-            return None;
-        }
         let ir_op = match op.value {
             Binary::Add => Op::Add,
             Binary::Subtract => Op::Subtract,
@@ -93,7 +89,24 @@ impl Checker<'_> {
             Binary::Divide => Op::Divide,
             _ => Op::Remainder,
         };
-        Some(binary(ir_op, left_expr, right_expr, ty))
+        let is_division = matches!(op.value, Binary::Divide | Binary::Remainder);
+        if is_division && is_zero(&right_expr) {
+            self.error(codes::ALWAYS_FAILS, right.span, "a division by zero always fails", Some("divide by something else".into()));
+            return None;
+        }
+        let known = [integer(&left_expr), integer(&right_expr)].iter().all(Option::is_some);
+        let computed = binary(ir_op, left_expr, right_expr, ty);
+        if known && integer(&computed).is_none() {
+            let message = format!("`{}` of these always fails: the result does not fit into 64 bits", op.value.symbol());
+            self.error(
+                codes::ALWAYS_FAILS,
+                Span { end: right.span.end, ..left.span },
+                message,
+                Some("compute with numbers, as in `1.0`".into()),
+            );
+            return None;
+        }
+        Some(computed)
     }
 
     fn membership(&mut self, op: Span, left: &Ast, right: &Ast) -> Option<Expr> {
@@ -252,6 +265,34 @@ fn binary(op: Op, left: Expr, right: Expr, ty: Type) -> Expr {
     Expr { ty, kind: ExprKind::Binary { op, left: Box::new(left), right: Box::new(right) } }
 }
 
+/// The value of an integer that is computed of literals alone; `None` also where it would fail.
+fn integer(expr: &Expr) -> Option<i64> {
+    match &expr.kind {
+        ExprKind::Integer(value) => Some(*value),
+        ExprKind::Negate(of) => integer(of)?.checked_neg(),
+        ExprKind::Binary { op, left, right } => {
+            let (left, right) = (integer(left)?, integer(right)?);
+            match op {
+                Op::Add => left.checked_add(right),
+                Op::Subtract => left.checked_sub(right),
+                Op::Multiply => left.checked_mul(right),
+                Op::Divide => left.checked_div(right),
+                Op::Remainder => left.checked_rem(right),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn is_zero(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Number(value) => *value == 0.0,
+        ExprKind::Negate(of) => is_zero(of),
+        _ => integer(expr) == Some(0),
+    }
+}
+
 /// Integer and number mix only through `number()`.
 fn mixes_numbers(left: &Type, right: &Type) -> bool {
     matches!((left.present(), right.present()), (Type::Integer, Type::Number) | (Type::Number, Type::Integer))
@@ -270,7 +311,21 @@ fn operand_help(op: Binary, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option
     for ((ast, expr), other) in [(left, types.1), (right, types.0)] {
         match (&ast.kind, expr.ty.present(), other) {
             (Kind::Integer(value), _, Type::Number) => return Some(format!("write `{value}.0`")),
-            (Kind::Text(value), _, Type::Timestamp | Type::Duration) => return Some(format!("write `{}(\"{value}\")`", show(other))),
+            (Kind::Text(value), _, Type::Timestamp | Type::Duration) => {
+                let is_time = |to: &Type| literals::convert(value, to).is_ok();
+                return Some(match other {
+                    _ if is_time(&Type::Duration) => format!("write `duration(\"{value}\")`"),
+                    Type::Timestamp if is_time(&Type::Timestamp) => format!("write `timestamp(\"{value}\")`"),
+                    Type::Timestamp => format!("write `timestamp(\"{value}\")`, with a time as in `2026-08-21T14:25:36Z`"),
+                    _ => "write `duration(\"5m\")`".to_owned(),
+                });
+            }
+            (Kind::Text(value), _, to @ (Type::Integer | Type::Number)) if literals::convert(value, to).is_ok() => {
+                return Some(format!("write `{value}` without quotes"));
+            }
+            (Kind::Text(value), _, Type::Boolean) if matches!(value.as_str(), "true" | "false") => {
+                return Some(format!("write `{value}` without quotes"));
+            }
             (_, Type::Integer, Type::Number) => return Some("integer and number mix only through `number(…)`".into()),
             (_, Type::Json, _) => return Some(super::JSON_IS_OPAQUE.into()),
             _ => {}

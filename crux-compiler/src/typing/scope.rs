@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ir::{Type, Value};
+use crate::secrets;
 use crate::source::Span;
 
 /// What stands for a value at the root of an expression besides steps and items.
@@ -25,6 +26,8 @@ pub struct Scope {
     pub instance: bool,
     /// The names of `config` that were read.
     pub config: BTreeSet<String>,
+    /// What is secret of results and items beyond what their types say.
+    pub secrets: secrets::Known,
 }
 
 /// A value at the root of an expression.
@@ -110,6 +113,7 @@ impl Scope {
             error: false,
             instance: false,
             config: BTreeSet::new(),
+            secrets: secrets::Known::default(),
         }
     }
 

@@ -251,7 +251,7 @@ fn what_has_no_type_is_explained_where_it_is_wrong() {
         ("input.names.map('x', 1)", codes::FUNCTION_ARGUMENTS, "'x'", "the first argument is the name of the element"),
         ("duration('48')", codes::LITERAL, "'48'", "`48` is no duration"),
         ("timestamp('yesterday')", codes::LITERAL, "'yesterday'", "`yesterday` is no timestamp"),
-        ("input.count / 0", codes::LITERAL, "0", "a division by zero always fails"),
+        ("input.count / 0", codes::ALWAYS_FAILS, "0", "a division by zero always fails"),
         ("[]", codes::TYPE_UNKNOWABLE, "[]", "nothing says what the elements of `[]` are"),
         ("null", codes::TYPE_UNKNOWABLE, "null", "nothing says what type this `null` has"),
         ("config", codes::UNKNOWN_NAME, "config", "`config` is no value on its own"),

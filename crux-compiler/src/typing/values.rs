@@ -11,6 +11,7 @@ use crate::expr::template::{Part, Template, split};
 use crate::ir::{Expr, ExprKind, Field, Record, Type, TypeName};
 use crate::model::{Entry, Value};
 use crate::names;
+use crate::secrets::{self, Secrecy};
 use crate::source::{Span, Spanned};
 use crate::text::Text;
 use crate::types::{common, has_text, may_be_left_out, show};
@@ -127,7 +128,8 @@ impl Checker<'_> {
 
     /// A text that may hold `${…}` and must fit `wanted`.
     pub fn template(&mut self, text: &Text, wanted: &Type) -> Option<Expr> {
-        match self.split(text)? {
+        let is_text = matches!(wanted.present(), Type::String | Type::Json);
+        match if is_text { self.split_text(text)? } else { self.split(text)? } {
             Template::Whole(ast) => self.check(&ast, wanted),
             Template::Mixed(parts) => {
                 let joined = self.interpolate(text, &parts);
@@ -141,6 +143,11 @@ impl Checker<'_> {
             }
             Template::Text(plain) => {
                 let to = wanted.present();
+                if !is_text && let Some(meant) = self.meant(text) {
+                    let message = format!("a text where {} is wanted", article(&show(wanted)));
+                    self.error(codes::TYPE_MISMATCH, text.span, message, Some(format!("for its value write `{meant}`")));
+                    return None;
+                }
                 if matches!(to, Type::Timestamp | Type::Duration) {
                     return match literals::convert(&plain, to) {
                         Ok(kind) => self.coerce(Expr { ty: to.clone(), kind }, text.span, wanted),
@@ -169,6 +176,17 @@ impl Checker<'_> {
 
     fn split(&mut self, text: &Text) -> Option<Template> {
         split(text).map_err(|errors| errors.into_iter().for_each(|error| self.sink.push(error))).ok()
+    }
+
+    /// The same for a text that stays one where it is plain.
+    fn split_text(&mut self, text: &Text) -> Option<Template> {
+        let template = self.split(text)?;
+        match &template {
+            Template::Text(_) => self.warn_of_forgotten(text, true),
+            Template::Mixed(_) => self.warn_of_forgotten(text, false),
+            Template::Whole(_) => {}
+        }
+        Some(template)
     }
 
     fn interpolate(&mut self, text: &Text, parts: &[Part]) -> Option<Expr> {
@@ -209,7 +227,7 @@ impl Checker<'_> {
             Value::Boolean(boolean) => of(Type::Boolean, ExprKind::Boolean(*boolean)),
             Value::Integer(integer) => of(Type::Integer, ExprKind::Integer(*integer)),
             Value::Number(number) => of(Type::Number, ExprKind::Number(*number)),
-            Value::Text(text) => match self.split(text)? {
+            Value::Text(text) => match self.split_text(text)? {
                 Template::Text(plain) => of(Type::String, ExprKind::Text(plain)),
                 Template::Whole(ast) => self.infer(&ast, None),
                 Template::Mixed(parts) => self.interpolate(text, &parts),
@@ -229,7 +247,9 @@ impl Checker<'_> {
             })
             .collect();
         let values = entries.into_iter().collect::<Option<Vec<_>>>()?;
-        let field = |(name, value): &(String, Expr)| plain_field(name, value.ty.clone());
+        // A field of something secret is secret itself, where its type does not say so.
+        let secret = |value: &Expr| secrets::of(value, &self.scope.secrets).exceeds(&Secrecy::of_type(&value.ty));
+        let field = |(name, value): &(String, Expr)| Field { secret: secret(value), ..plain_field(name, value.ty.clone()) };
         let fields = values.iter().map(field).collect();
         let record = Arc::new(Record { name: TypeName { module: new.module.clone(), name: name.to_owned() }, fields });
         new.made.push((record.clone(), span));

@@ -17,6 +17,7 @@ use crate::worker::Choice;
 
 pub use load::{Error, Sources, load};
 pub use redis::Redis;
+pub(crate) use show::is_secret;
 pub use units::{Size, Span};
 
 /// Everything that can be set. An unknown key anywhere stops the start.

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::Config;
-
-const MASK: &str = "***";
+use crate::document::secrets::MASK;
 
 impl Config {
     /// As JSON with the shape of the file. Passwords, also inside addresses, and texts of `config` whose name speaks of a secret, are masked.
@@ -23,7 +22,8 @@ impl Config {
     }
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether the name of a configuration value speaks of a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["secret", "password", "token", "key", "credential"].iter().any(|word| name.contains(word))
 }

@@ -3,10 +3,12 @@
 //! absent are `""`, never null and never missing.
 
 mod fold;
+pub(crate) mod secrets;
 mod shape;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::{Serialize, Serializer};
@@ -35,7 +37,7 @@ pub struct Document<'a> {
     owner: &'a str,
     /// What started it.
     trigger: &'a str,
-    output: OrEmpty<&'a RawValue>,
+    output: OrEmpty<Shown<'a>>,
     error: String,
     error_name: &'a str,
     current_steps: Vec<Current>,
@@ -53,7 +55,7 @@ struct DefinitionPart<'a> {
 
 #[derive(Debug, Serialize)]
 struct DataPart<'a> {
-    payload: OrEmpty<&'a RawValue>,
+    payload: OrEmpty<Shown<'a>>,
     workflow_instance_id: String,
     request_id: &'a str,
 }
@@ -103,7 +105,7 @@ struct ProgressPart<'a> {
     attempts: u32,
     start_time: OrEmpty<Stamp>,
     end_time: OrEmpty<Stamp>,
-    output: OrEmpty<&'a RawValue>,
+    output: OrEmpty<Shown<'a>>,
     error: String,
     error_name: &'a str,
 }
@@ -126,7 +128,7 @@ struct UndeliveredPart<'a> {
 }
 
 /// What is absent is `""`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct OrEmpty<T>(Option<T>);
 
 impl<T: Serialize> Serialize for OrEmpty<T> {
@@ -137,6 +139,9 @@ impl<T: Serialize> Serialize for OrEmpty<T> {
         }
     }
 }
+
+/// A recorded value without what is secret in it.
+type Shown<'a> = Cow<'a, RawValue>;
 
 /// RFC 3339.
 #[derive(Debug, Clone, Copy)]
@@ -171,7 +176,7 @@ pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, unde
     Document {
         definition: DefinitionPart { hooks: &shape.hooks, steps },
         data: DataPart {
-            payload: OrEmpty(started.map(|started| &*started.input)),
+            payload: OrEmpty(started.map(|started| shape.secrets.input(&started.input))),
             workflow_instance_id: instance.prefixed(),
             request_id: started.map_or("", |started| &started.request_id),
         },
@@ -188,7 +193,7 @@ pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, unde
         seq: fold.seq,
         owner: started.map_or("", |started| &started.owner),
         trigger: started.map_or("", |started| &started.trigger),
-        output: OrEmpty(fold.output.as_deref()),
+        output: OrEmpty(fold.output.as_deref().map(|output| shape.secrets.output(output))),
         error,
         error_name,
         current_steps: view.current,
@@ -295,7 +300,7 @@ impl<'a> View<'a, '_> {
             attempts: step.map_or(0, |step| step.attempts),
             start_time: OrEmpty(step.and_then(|step| step.started_at).map(Stamp)),
             end_time: OrEmpty(step.and_then(|step| step.ended_at).map(Stamp)),
-            output: OrEmpty(step.and_then(|step| step.output.as_deref())),
+            output: OrEmpty(step.and_then(|step| Some(self.shape.secrets.result(&step.path, step.output.as_deref()?)))),
             error,
             error_name,
         }

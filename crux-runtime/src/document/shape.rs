@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
+use super::secrets::{self, Secrets};
 use crate::machine::{Definition, Kind, Node};
 
 /// The verb whose steps send events.
@@ -21,6 +22,8 @@ pub struct Shape {
     nodes: HashMap<&'static str, &'static Node>,
     /// It has neither hooks nor emitted events: once it has ended nothing of it can be undelivered.
     pub is_quiet: bool,
+    /// What of its values nobody is shown.
+    pub(crate) secrets: Secrets,
 }
 
 /// Routing keys; `""` for none.
@@ -57,6 +60,8 @@ struct Document {
     hooks: Hooks,
     #[serde(default)]
     steps: Vec<Written>,
+    #[serde(default)]
+    secrets: secrets::Written,
 }
 
 #[derive(Deserialize)]
@@ -75,7 +80,7 @@ struct Written {
 impl Shape {
     /// From the document, with what the definition itself adds where this binary has it.
     pub fn new(document: &str, definition: Option<&'static Definition>) -> Result<Self, Error> {
-        let Document { hooks, steps } = serde_json::from_str(document)?;
+        let Document { hooks, steps, secrets } = serde_json::from_str(document)?;
         let steps = place(steps, "");
         let mut types = HashMap::new();
         let mut nodes = HashMap::new();
@@ -88,7 +93,7 @@ impl Shape {
         note_types(&steps, &mut types);
         let has_hooks = [&hooks.on_start, &hooks.on_complete, &hooks.on_failure].iter().any(|key| !key.is_empty());
         let is_quiet = !has_hooks && types.values().all(|kind| kind != EMIT);
-        Ok(Self { hooks, steps, types, nodes, is_quiet })
+        Ok(Self { hooks, steps, types, nodes, is_quiet, secrets: Secrets::new(&secrets) })
     }
 
     /// What the definition says of the step at `path`, if this binary has it.

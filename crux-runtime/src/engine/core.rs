@@ -1,8 +1,10 @@
 //! What all shards share, and the way to them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, Error, Start};
@@ -15,9 +17,11 @@ use crate::app::{App, Workflow};
 use crate::bus::Bus;
 use crate::bus::roster::Working;
 use crate::clock::Clock;
+use crate::document::Shape;
+use crate::document::secrets::{Secrets, shown_input};
 use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
-use crate::machine::{self, Contract, Policy, Runs, Time};
+use crate::machine::{self, Contract, Definition, Policy, Runs, Time};
 use crate::router::Router;
 use crate::store::{self, RequestKey, Status, Store, Subscription};
 use crate::worker::WorkerManager;
@@ -42,6 +46,8 @@ pub(crate) struct Core {
     pub(super) unsubscribed: std::sync::Mutex<Vec<Subscription>>,
     pub(crate) missing: Missing,
     began_at: Time,
+    /// By hash, of the definitions whose input holds secrets.
+    secrets: HashMap<&'static str, Secrets>,
 }
 
 impl Core {
@@ -57,7 +63,13 @@ impl Core {
         let router = Router::new(&app);
         let elsewhere = store.peers().map(Elsewhere::new);
         let clock = Arc::new(Clock::new());
+        let secrets = app.workflows.iter().filter_map(|workflow| {
+            // One that cannot be read is logged where documents are made.
+            let shape = Shape::new(workflow.definition.document, None).ok()?;
+            shape.secrets.has_input().then_some((workflow.definition.hash, shape.secrets))
+        });
         Self {
+            secrets: secrets.collect(),
             app,
             store,
             bus,
@@ -76,6 +88,14 @@ impl Core {
             unsubscribed: std::sync::Mutex::default(),
             missing: Missing::default(),
         }
+    }
+
+    /// An instance's input as its hooks and the payload of its tasks carry it: without secrets.
+    pub(super) fn shown_input(&self, definition: &Definition, input: &Arc<RawValue>) -> Arc<RawValue> {
+        if self.secrets.is_empty() {
+            return input.clone();
+        }
+        shown_input(self.secrets.get(definition.hash), input)
     }
 
     pub(super) fn shards(&self) -> usize {

@@ -127,7 +127,7 @@ impl Shard {
             workflow_id: id.to_string(),
             request_id: instance.env().request_id.clone(),
             traceparent,
-            payload: instance.env().input.clone(),
+            payload: self.core.shown_input(instance.definition(), &instance.env().input),
         });
         let mut entry = Entry {
             instance,

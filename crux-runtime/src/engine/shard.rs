@@ -300,7 +300,7 @@ impl Shard {
             workflow_id,
             request_id: started.request_id.clone(),
             traceparent: started.traceparent.clone(),
-            payload: instance.env().input.clone(),
+            payload: self.core.shown_input(workflow.definition, &instance.env().input),
         });
         let new = NewInstance {
             workflow: started.workflow.clone(),

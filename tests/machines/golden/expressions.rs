@@ -423,12 +423,7 @@ fn enter_lists(at: AtTruths, fx: &mut Fx<'_>) -> StateFlow {
         none: BTreeMap::new(),
         raw: Json::of(
             &BTreeMap::from([
-                (
-                    "list".to_owned(),
-                    Json::of(
-                        &vec![Json::of(& 1) ?, Json::of("two") ?, Json::of(& true) ?],
-                    )?,
-                ),
+                ("list".to_owned(), Json::constant(r#"[1,"two",true]"#)),
                 ("text".to_owned(), Json::of(&at.input.text)?),
                 (
                     "inner".to_owned(),

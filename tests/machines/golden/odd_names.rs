@@ -336,7 +336,7 @@ const ROUNDS_WHILE: Rounds = Rounds::new(4, 3, 0);
 
 fn until_while(at_while: &AtWhile, poll: &events::OddDone) -> bool {
     machine::expr::size(&at_while.input.names) > 2
-        || poll.kind == events::OddDoneKind::SomeType
+        || poll.kind == events::OddDoneKind::Some
 }
 
 #[derive(Part)]
@@ -400,8 +400,8 @@ fn catch_choose(at: AtChoose, failure: Failure, fx: &mut Fx<'_>) -> StateFlow {
 
 fn choose_choose(at: &AtChoose, fx: &mut Fx<'_>) -> ChooseFlow {
     match at.poll.kind {
-        events::OddDoneKind::SomeType => enter_fail_1(at, AtFail1, fx),
-        events::OddDoneKind::NoneType => Flow::Done(()),
+        events::OddDoneKind::Some => enter_fail_1(at, AtFail1, fx),
+        events::OddDoneKind::None => Flow::Done(()),
     }
 }
 
@@ -430,7 +430,7 @@ fn enter_emit_1(error: &Failure, at: AtEmit1, fx: &mut Fx<'_>) -> ChooseCatchBad
             amount: 5.0,
             currency: types::Currency::EUR,
         },
-        kind: events::OddDoneKind::NoneType,
+        kind: events::OddDoneKind::None,
     };
     fx.emit(8, "odd.done", routes::ODD_DONE, Ok(data))
         .then(at, machine::never_stays, fx, machine::done)

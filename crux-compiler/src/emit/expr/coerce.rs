@@ -5,7 +5,7 @@ use quote::quote;
 
 use super::code::{Code, is_copy};
 use super::{Writer, field_value};
-use crate::emit::names::{ident, type_name, variable};
+use crate::emit::names::{variable, variant};
 use crate::ir::{Expr, ExprKind, Record, Type};
 
 impl Writer<'_> {
@@ -77,7 +77,7 @@ impl Writer<'_> {
                 let value = code.owned(&Type::Enum(from.clone()));
                 let (from_path, to_path) = (self.module.path(&from.name), self.module.path(&to.name));
                 let arms = from.words.iter().map(|word| {
-                    let word = ident(&type_name(word));
+                    let word = variant(word);
                     quote!(#from_path::#word => #to_path::#word)
                 });
                 Code::value(quote!(match #value { #(#arms),* })).loose()

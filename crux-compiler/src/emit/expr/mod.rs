@@ -10,7 +10,7 @@ mod operator;
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
-use super::names::{type_name, variable};
+use super::names::variable;
 use super::paths::Module;
 use crate::ir::{Expr, ExprKind, Type, Value};
 
@@ -101,7 +101,7 @@ impl<'w> Writer<'w> {
             ExprKind::Null => Code::value(quote!(None)),
             ExprKind::Word(word) => {
                 let ty = self.module.ty(expr.ty.present());
-                let word = super::names::ident(&type_name(word));
+                let word = super::names::variant(word);
                 Code::value(quote!(#ty::#word))
             }
             ExprKind::List(items) => self.list(items),
@@ -120,7 +120,14 @@ impl<'w> Writer<'w> {
             ExprKind::Call { function, args } => self.call(*function, args),
             ExprKind::Iterate { how, over, variable, body } => self.iterate(*how, over, variable, body),
             ExprKind::Interpolate(parts) => self.interpolate(parts.iter()),
-            ExprKind::Coerce(inner) => self.coerce(inner, &expr.ty),
+            ExprKind::Coerce(inner) => match super::schema::literal(&inner.kind).filter(|_| expr.ty == Type::Json) {
+                // Nothing about a constant can fail, and a `$default` must not.
+                Some(json) => {
+                    let json = super::schema::raw(&json);
+                    Code::value(quote!(Json::constant(#json)))
+                }
+                None => self.coerce(inner, &expr.ty),
+            },
         }
     }
 

@@ -64,15 +64,15 @@ pub(super) async fn history(
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(Problem::new(Kind::InvalidRequest, format!("a page has 1 to {LARGEST_PAGE} rows, not {limit}")).at("limit"));
     }
+    let Some(record) = ingress.engine.store().record(instance).await? else { return Err(api::Error::UnknownInstance(instance).into()) };
+    let shape = ingress.shapes.of(&ingress.engine, &record.definition).await?;
     let mut stored = ingress.engine.store().rows(instance, query.after, limit + 1).await?;
-    if stored.is_empty() && ingress.engine.store().record(instance).await?.is_none() {
-        return Err(api::Error::UnknownInstance(instance).into());
-    }
     let has_more = stored.len() > limit;
     stored.truncate(limit);
     let next = stored.last().filter(|_| has_more).map_or(0, |row| row.seq);
     let rows = stored.into_iter().map(|stored| {
-        let row = Row::parse(&stored.row).map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
+        let mut row = Row::parse(&stored.row).map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
+        shape.secrets.hide(&mut row);
         Ok(HistoryRow { seq: stored.seq, time: row.at.to_string(), events: row.events, out: row.out })
     });
     Ok(Json(History { workflow_id: instance.to_string(), rows: rows.collect::<Result<_, Problem>>()?, next }))

@@ -180,6 +180,19 @@ mod tests {
         assert_eq!(read(&short), Ok(Order { gift: true, ..order }));
     }
 
+    #[test]
+    fn a_secret_that_does_not_fit_is_not_quoted() {
+        #[derive(Debug, Record)]
+        #[allow(dead_code, reason = "only its errors are looked at")]
+        struct Login {
+            #[json(secret)]
+            pin: i64,
+        }
+        let error = |text: &str| json::decode::<Login>(&RawValue::from_string(text.to_owned()).unwrap()).unwrap_err();
+        assert_eq!(error(r#"{"pin":"hunter2"}"#), "pin: it does not fit; it is secret and not shown");
+        assert_eq!(error("{}"), "missing field `pin`");
+    }
+
     /// What people give to others and get from them, by serde alone.
     #[test]
     fn serde_reads_and_writes_the_same() {

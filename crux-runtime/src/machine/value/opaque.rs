@@ -21,6 +21,12 @@ impl Json {
         json::raw(&value.show()).map(|raw| Self(Arc::from(raw)))
     }
 
+    /// A value that stands in the pipeline. It is JSON by construction; were it not, it would be its text.
+    pub fn constant(text: &'static str) -> Self {
+        let raw = RawValue::from_string(text.to_owned()).or_else(|_| serde_json::value::to_raw_value(text));
+        Self(Arc::from(raw.unwrap_or_else(|_| RawValue::NULL.to_owned())))
+    }
+
     /// `None`: it is `null`.
     pub(super) fn keep(raw: Box<RawValue>) -> Option<Self> {
         (raw.get() != "null").then(|| Self(Arc::from(raw)))

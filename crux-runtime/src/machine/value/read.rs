@@ -30,6 +30,12 @@ impl Misfit {
         Self::new(plain(&format!("invalid value: string {text:?}, expected {expected}")))
     }
 
+    /// Without what it quotes of the value.
+    fn hidden(mut self) -> Self {
+        "it does not fit; it is secret and not shown".clone_into(&mut self.0.text);
+        self
+    }
+
     /// It is in that field.
     pub fn within(mut self, field: &str) -> Self {
         let path = &mut self.0.path;
@@ -131,6 +137,11 @@ impl Field<'_> {
     /// With a default; null is the same as absent.
     pub fn read_or<T: Value>(self, default: fn() -> T) -> Result<T, Misfit> {
         Ok(self.read::<Option<T>>()?.unwrap_or_else(default))
+    }
+
+    /// What was read of a secret: an error does not say what the value is.
+    pub fn hidden<T>(self, read: Result<T, Misfit>) -> Result<T, Misfit> {
+        if self.json.is_some() { read.map_err(Misfit::hidden) } else { read }
     }
 
     fn missing(self) -> Misfit {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -18,10 +19,14 @@ impl Clock {
     /// `None` without libfaketime.
     fn right() -> Option<Self> {
         let faketime: PathBuf = needs::program(&["faketime"], "faketime")?;
-        // Only it knows where its library is.
-        let shown = Command::new(faketime).args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]).output().unwrap();
-        let library = String::from_utf8(shown.stdout).unwrap().trim().to_owned();
+        // Only it knows where its library is; and two at a time get into each other's way.
+        static LIBRARY: OnceLock<String> = OnceLock::new();
+        let library = LIBRARY.get_or_init(|| {
+            let shown = Command::new(faketime).args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]).output().unwrap();
+            String::from_utf8(shown.stdout).unwrap().trim().to_owned()
+        });
         assert!(library.contains("faketime"), "{library}");
+        let library = library.clone();
         let clock = Self { offset: tempfile::NamedTempFile::new().unwrap(), library };
         clock.set("+0s");
         Some(clock)

@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::bound::Bound;
+
 /// Everything that one folder of pipelines compiles to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
@@ -72,8 +74,8 @@ pub struct Field {
     pub ty: Type,
     /// `$default`: a field with one is never absent; `ty` is then not optional.
     pub default: Option<Expr>,
-    pub min: Option<f64>,
-    pub max: Option<f64>,
+    pub min: Option<Bound>,
+    pub max: Option<Bound>,
     pub pattern: Option<String>,
     pub secret: bool,
     pub description: Option<String>,

@@ -4,6 +4,7 @@
 //! stand in [`compile`], each with all its diagnostics before the next one begins. Start reading there, then `model` and `ir`, the
 //! two shapes that a pipeline has between its text and its Rust.
 
+pub mod bound;
 pub mod cargo;
 pub mod check;
 pub mod codes;

@@ -3,6 +3,7 @@
 //!
 //! Expressions and `${…}` texts are still text here ([`Text`] leads a part of them back to the file); types are already parsed.
 
+use crate::bound::Bound;
 use crate::source::{FileId, Span, Spanned};
 use crate::text::Text;
 
@@ -104,8 +105,8 @@ pub struct Field {
     pub ty: TypeExpr,
     /// A literal.
     pub default: Option<Spanned<Value>>,
-    pub min: Option<Spanned<f64>>,
-    pub max: Option<Spanned<f64>>,
+    pub min: Option<Spanned<Bound>>,
+    pub max: Option<Spanned<Bound>>,
     pub pattern: Option<Text>,
     pub secret: bool,
     pub description: Option<Text>,

@@ -108,14 +108,15 @@ fn number(text: &str) -> Cow<'_, str> {
 /// A decimal number: its digits without zeros at either end, as a whole number, times ten to the power of its exponent. An exponent
 /// beyond all bounds is at its bound.
 #[derive(Debug, PartialEq, Eq)]
-struct Decimal {
+pub(crate) struct Decimal {
     is_negative: bool,
     digits: String,
     exponent: i128,
 }
 
 impl Decimal {
-    fn of(text: &str) -> Self {
+    /// Of a number of JSON.
+    pub(crate) fn of(text: &str) -> Self {
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let (is_negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -126,6 +127,19 @@ impl Decimal {
         let exponent = i128::from(exponent.parse::<i64>().unwrap_or(bound)) + shift;
         let digits = digits.trim_start_matches('0').to_owned();
         if digits.is_empty() { Self { is_negative: false, digits, exponent: 0 } } else { Self { is_negative, digits, exponent } }
+    }
+}
+
+impl Decimal {
+    /// Its value, if it is a whole number of 64 bits.
+    pub(crate) fn integer(&self) -> Option<i64> {
+        if self.digits.is_empty() {
+            return Some(0);
+        }
+        // More zeros than that no such number has.
+        let zeros = usize::try_from(self.exponent).ok().filter(|zeros| *zeros < 20)?;
+        let sign = if self.is_negative { "-" } else { "" };
+        format!("{sign}{}{}", self.digits, "0".repeat(zeros)).parse().ok()
     }
 }
 
@@ -187,6 +201,14 @@ mod tests {
         ];
         let hashes: std::collections::BTreeSet<_> = values.iter().map(|value| hash_of(value)).collect();
         assert_eq!(hashes.len(), values.len());
+    }
+
+    #[test]
+    fn whole_numbers_are_read_however_they_are_written() {
+        let integer = |text: &str| Decimal::of(text).integer();
+        assert_eq!((integer("1.0"), integer("-1e3"), integer("0.0")), (Some(1), Some(-1000), Some(0)));
+        assert_eq!((integer("9223372036854775807.0"), integer("-9223372036854775808.0")), (Some(i64::MAX), Some(i64::MIN)));
+        assert_eq!((integer("9223372036854775808"), integer("1.5"), integer("1e99")), (None, None, None));
     }
 
     /// Journals and request ids of earlier versions hold these.

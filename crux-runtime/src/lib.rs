@@ -14,6 +14,7 @@ pub mod journal;
 pub mod live;
 pub mod machine;
 pub mod messages;
+mod outside;
 mod redis;
 mod router;
 pub mod server;

@@ -25,6 +25,8 @@ const AT_ONCE: usize = 1024;
 const PAGE: usize = 512;
 /// How long whoever brings events waits for those of an earlier process to be read.
 const READY: Duration = Duration::from_secs(5);
+/// Of a trigger's key, which becomes a request id.
+const MAX_KEY_BYTES: usize = 255;
 
 pub(crate) struct Router {
     room: Arc<Semaphore>,
@@ -73,6 +75,8 @@ impl Router {
             let error = store::Error::Unavailable("events of an earlier process are still being read".to_owned());
             return events.iter().map(|_| Err(Error::Store(error.clone()))).collect();
         }
+        // Not kept with the event: after a crash its trace ends with the process that took it.
+        let traces: Vec<String> = events.iter().map(|event| event.traceparent.clone()).collect();
         let checked: Vec<Result<KeptEvent, Error>> = events.into_iter().map(|event| self.check(core, event)).collect();
         let good: Vec<KeptEvent> = checked.iter().filter_map(|checked| checked.as_ref().ok().cloned()).collect();
         let kept = if good.is_empty() { Ok(Vec::new()) } else { core.store.keep(good).await };
@@ -84,14 +88,15 @@ impl Router {
             }
         };
         let mut answers = Vec::with_capacity(checked.len());
-        for event in checked {
+        for (event, traceparent) in checked.into_iter().zip(traces) {
             answers.push(match event {
                 Err(error) => Err(error),
                 Ok(event) => {
                     let duplicate = !fresh.next().unwrap_or(true);
                     let id = event.id.clone();
                     if !duplicate {
-                        self.deliver_soon(core, UndeliveredEvent { event, has_started: false, place: String::new() }).await;
+                        let event = UndeliveredEvent { event, has_started: false, place: String::new() };
+                        self.deliver_soon(core, event, traceparent).await;
                     }
                     Ok(EventTaken { id, duplicate })
                 }
@@ -125,13 +130,13 @@ impl Router {
         Ok(KeptEvent { name: event.name, value, id, data: event.data.get().to_owned(), at: now, keep_until })
     }
 
-    async fn deliver_soon(&self, core: &Arc<Core>, event: UndeliveredEvent) {
+    async fn deliver_soon(&self, core: &Arc<Core>, event: UndeliveredEvent, traceparent: String) {
         let Ok(place) = self.room.clone().acquire_owned().await else { return };
         let turn = self.waited.contains(event.event.name.as_str()).then(|| self.turns.take(&event.event));
         let core = core.clone();
         tokio::spawn(async move {
             let _place = place;
-            core.router.deliver(&core, event, turn).await;
+            core.router.deliver(&core, event, &traceparent, turn).await;
         });
     }
 
@@ -158,7 +163,7 @@ impl Router {
                     let Some(last) = events.last() else { break };
                     after = Some(last.place.clone());
                     for event in events {
-                        self.deliver_soon(core, event).await;
+                        self.deliver_soon(core, event, String::new()).await;
                     }
                 }
                 Err(error) => {
@@ -173,11 +178,11 @@ impl Router {
         self.is_ready.send_replace(true);
     }
 
-    async fn deliver(&self, core: &Arc<Core>, mut event: UndeliveredEvent, mut turn: Option<Turn>) {
+    async fn deliver(&self, core: &Arc<Core>, mut event: UndeliveredEvent, traceparent: &str, mut turn: Option<Turn>) {
         let mut pause = Duration::from_millis(50);
         let was_left = event.has_started;
         let left = loop {
-            match self.deliver_once(core, &mut event, &mut turn).await {
+            match self.deliver_once(core, &mut event, traceparent, &mut turn).await {
                 Ok(left) => break left,
                 Err(Error::ShuttingDown) => return,
                 Err(error) => {
@@ -218,13 +223,14 @@ impl Router {
         &self,
         core: &Arc<Core>,
         event: &mut UndeliveredEvent,
+        traceparent: &str,
         turn: &mut Option<Turn>,
     ) -> Result<Option<(InstanceId, Error)>, Error> {
         let UndeliveredEvent { event, has_started, .. } = event;
         let data = raw(&event.data)?;
         if !*has_started {
             for (_, workflow, trigger) in self.starts.iter().filter(|(name, ..)| *name == event.name) {
-                self.start(core, event, &data, workflow, trigger).await?;
+                self.start(core, event, traceparent, &data, workflow, trigger).await?;
             }
             *has_started = true;
         }
@@ -266,6 +272,7 @@ impl Router {
         &self,
         core: &Arc<Core>,
         event: &KeptEvent,
+        traceparent: &str,
         data: &RawValue,
         workflow: &'static str,
         trigger: &'static Trigger,
@@ -278,14 +285,22 @@ impl Router {
                 return Ok(());
             }
         };
-        let request_id = arrived.key.unwrap_or_else(|| format!("{}:{}", event.name, event.id));
+        let request_id = match arrived.key {
+            Some(key) if key.is_empty() || key.len() > MAX_KEY_BYTES => {
+                let len = key.len();
+                warn!(event = event.name, id = event.id, workflow, len, "the trigger's key has to have 1 to 255 bytes; nothing is started");
+                return Ok(());
+            }
+            Some(key) => key,
+            None => format!("{}:{}", event.name, event.id),
+        };
         let start = Start {
             workflow: workflow.to_owned(),
             input: arrived.input,
             request_id: Some(request_id),
             owner: String::new(),
             trigger: format!("event {}", event.name),
-            traceparent: String::new(),
+            traceparent: traceparent.to_owned(),
         };
         match core.start(start).await {
             Ok(started) => {

@@ -291,6 +291,7 @@ fn services(config: &Config) -> Vec<local::Service> {
         steps: service.steps.clone(),
         listens_to: service.listens_to.clone(),
         at_once: service.at_once.unwrap_or(local::DEFAULT_AT_ONCE),
+        statuses: service.statuses(),
     };
     served.map(service).collect()
 }

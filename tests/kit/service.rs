@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
@@ -36,11 +36,13 @@ type Behaviour = dyn Fn(&Value) -> Reply + Send + Sync;
 pub struct Service {
     url: String,
     tasks: Arc<Mutex<Vec<Value>>>,
+    headers: Arc<Mutex<Vec<HeaderMap>>>,
     serving: tokio::task::JoinHandle<()>,
 }
 
 struct Shared {
     tasks: Arc<Mutex<Vec<Value>>>,
+    headers: Arc<Mutex<Vec<HeaderMap>>>,
     behaviour: Box<Behaviour>,
 }
 
@@ -53,12 +55,13 @@ impl Service {
     pub fn on(listener: TcpListener, behaviour: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("it has an address");
         let tasks = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::new(Shared { tasks: tasks.clone(), behaviour: Box::new(behaviour) });
+        let headers = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::new(Shared { tasks: tasks.clone(), headers: headers.clone(), behaviour: Box::new(behaviour) });
         let router = axum::Router::new().route("/", post(take)).with_state(shared);
         let serving = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("it serves");
         });
-        Self { url: format!("http://{address}/"), tasks, serving }
+        Self { url: format!("http://{address}/"), tasks, headers, serving }
     }
 
     pub fn url(&self) -> &str {
@@ -73,6 +76,12 @@ impl Service {
     /// What it was given so far.
     pub fn tasks(&self) -> Vec<Value> {
         self.tasks.lock().expect("no test panics while it holds this").clone()
+    }
+
+    /// A header of each task that it was given so far.
+    pub fn headers(&self, name: &str) -> Vec<String> {
+        let headers = self.headers.lock().expect("no test panics while it holds this");
+        headers.iter().map(|headers| headers.get(name).map_or_else(String::new, |value| value.to_str().unwrap_or("").to_owned())).collect()
     }
 
     /// The `n`th task (from 1) of a step type, once it has come.
@@ -90,7 +99,8 @@ impl Drop for Service {
     }
 }
 
-async fn take(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    shared.headers.lock().expect("no test panics while it holds this").push(headers);
     let task: Value = serde_json::from_slice(&body).expect("a task is JSON");
     shared.tasks.lock().expect("no test panics while it holds this").push(task.clone());
     let mut reply = (shared.behaviour)(&task);

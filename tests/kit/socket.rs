@@ -63,6 +63,10 @@ impl Socket {
         tokio::time::timeout(pause, self.stream.next()).await.is_err()
     }
 
+    pub async fn send_text(&mut self, text: &str) {
+        self.stream.send(Message::text(text)).await.expect("it can be sent");
+    }
+
     pub async fn send(&mut self, message: &Value) {
         self.stream.send(Message::text(message.to_string())).await.expect("it can be sent");
     }

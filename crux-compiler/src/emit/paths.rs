@@ -73,7 +73,7 @@ impl Module<'_> {
             }
             Type::Map(of) => {
                 let of = self.ty(of);
-                quote!(BTreeMap<String, #of>)
+                quote!(IndexMap<String, #of>)
             }
             Type::Optional(of) => {
                 let of = self.ty(of);
@@ -91,10 +91,8 @@ impl Module<'_> {
         let mut prefixes = BTreeSet::new();
         scan(tokens, &mut used, &mut prefixes);
         let mut paths = Vec::new();
-        for (name, path) in [("BTreeMap", quote!(::std::collections::BTreeMap)), ("Arc", quote!(::std::sync::Arc))] {
-            if used.contains(name) {
-                paths.push(path);
-            }
+        if used.contains("Arc") {
+            paths.push(quote!(::std::sync::Arc));
         }
         if ["then", "then_in", "then_or", "then_void", "then_void_or"].iter().any(|name| used.contains(*name)) {
             used.insert("Then".into());
@@ -135,7 +133,7 @@ impl Module<'_> {
 }
 
 /// Imported from elsewhere than the machine, or never.
-const OTHERS: &[&str] = &["Arc", "BTreeMap", "Fx"];
+const OTHERS: &[&str] = &["Arc", "Fx"];
 
 /// Whether a step type's module can be called by its name alone: not where that is the name of another module, or a type of Rust's.
 fn is_importable(step_type: &str) -> bool {

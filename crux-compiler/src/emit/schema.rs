@@ -4,6 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use serde_json::{Map, Value, json};
 
+use crate::bound::Bound;
 use crate::ir::{Enum, ExprKind, Field, Record, Type};
 
 /// JSON as a literal that people can read.
@@ -64,7 +65,11 @@ fn field(field: &Field) -> Value {
 }
 
 /// Sizes and bounds are whole numbers where they can be.
-fn number(value: f64) -> Value {
+fn number(bound: Bound) -> Value {
+    if let Some(whole) = bound.beyond_doubles() {
+        return json!(whole);
+    }
+    let value = bound.number();
     if value.fract() == 0.0 && value.abs() < 9e15 { json!(value as i64) } else { json!(value) }
 }
 

@@ -9,7 +9,7 @@ use super::paths::Module;
 use super::step::option;
 use super::text::Items;
 use super::{schema, trigger};
-use crate::ir::{Node, OnExhausted, Policy, Program, Runs, Task, TriggerSource, Verb, Workflow};
+use crate::ir::{Node, OnExhausted, Policy, Program, Runs, Task, Verb, Workflow};
 use crate::secrets;
 
 pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) -> Items {
@@ -18,13 +18,7 @@ pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) 
     rows.nodes(&workflow.steps, None, &Catching::default());
     rows.all.sort_by_key(|(number, _)| *number);
     let rows = rows.all.into_iter().map(|(_, row)| row);
-    let triggers = workflow.triggers.iter().enumerate().map(|(index, declared)| {
-        let input = trigger::function_name(index, declared, workflow, module);
-        match &declared.source {
-            TriggerSource::Http { path } => quote!(Trigger::http(#path, #input)),
-            TriggerSource::Event { name } => quote!(Trigger::event(#name, #input)),
-        }
-    });
+    let triggers = workflow.triggers.iter().enumerate().map(|(index, declared)| trigger::row(index, declared, workflow, module));
     let hook = |key: &Option<String>| match key {
         Some(key) => {
             let constant = super::routes::constant(key);

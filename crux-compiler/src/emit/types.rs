@@ -7,7 +7,8 @@ use quote::quote;
 use super::expr::Writer;
 use super::names::{bare, ident, type_name, variable, variant};
 use super::paths::Module;
-use crate::ir::{Enum, Field, Place, Record, Shape, TypeDef};
+use crate::bound::Bound;
+use crate::ir::{Enum, Field, Place, Record, Shape, Type, TypeDef};
 use crate::names;
 
 /// Whose code handles values of a type.
@@ -109,10 +110,17 @@ fn has_rules(field: &Field) -> bool {
 
 /// What is demanded of a field's value.
 fn rules(name: &Ident, field: &Field) -> TokenStream {
-    let bound = |name: &str, value: Option<f64>| {
-        value.map(super::expr::number).map(|value| {
-            let name = ident(name);
-            quote!(.#name(#value))
+    let is_integer = *field.ty.present() == Type::Integer;
+    let bound = |name: &str, value: Option<Bound>| {
+        value.map(|value| match value.beyond_doubles().filter(|_| is_integer) {
+            Some(whole) => {
+                let (name, whole) = (ident(&format!("whole_{name}")), super::expr::integer(whole));
+                quote!(.#name(#whole))
+            }
+            None => {
+                let (name, value) = (ident(name), super::expr::number(value.number()));
+                quote!(.#name(#value))
+            }
         })
     };
     let (min, max) = (bound("min", field.min), bound("max", field.max));

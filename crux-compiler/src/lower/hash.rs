@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
+use crate::bound::Bound;
 use crate::ir::{
     Catch, Contract, Expr, ExprKind, Field, Function, Iterate, Node, OnExhausted, Op, Policy, Record, Runs, SleepUntil, TriggerSource,
     Type, TypeName, Undo, Value, Verb, Workflow,
@@ -116,10 +117,17 @@ impl Canon {
             canon.text(&field.name);
             canon.ty(&field.ty);
             canon.option(field.default.as_ref(), Self::expr);
-            canon.option(field.min, |canon, min| canon.number(min.to_bits()));
-            canon.option(field.max, |canon, max| canon.number(max.to_bits()));
+            canon.option(field.min, Self::bound);
+            canon.option(field.max, Self::bound);
             canon.option(field.pattern.as_ref(), |canon, pattern| canon.text(pattern));
         });
+    }
+
+    fn bound(&mut self, bound: Bound) {
+        self.number(bound.number().to_bits());
+        if let Some(whole) = bound.beyond_doubles() {
+            self.number(whole.cast_unsigned());
+        }
     }
 
     fn nodes(&mut self, nodes: &[Node], contracts: &[Contract]) {

@@ -45,7 +45,8 @@ pub fn retry(pair: &Pair, sink: &mut Sink) -> Option<Retry> {
 }
 
 fn factor(pair: &Pair, sink: &mut Sink) -> Option<Spanned<f64>> {
-    let factor = scalar::number(pair, sink)?;
+    let factor = scalar::bound(pair, sink)?;
+    let factor = Spanned::new(factor.value.number(), factor.span);
     if !(1.0..=patterns::FACTOR_MAX).contains(&factor.value) {
         scalar::out_of_range(pair, &format!("from 1 to {}", patterns::FACTOR_MAX), sink);
         return None;

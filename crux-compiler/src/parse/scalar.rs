@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::mapping::{list, wrong_kind};
 use super::tree::{Kind, Node, Pair};
+use crate::bound::Bound;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::model::{Expression, Name};
@@ -150,10 +151,10 @@ pub fn integer(pair: &Pair, range: RangeInclusive<u32>, sink: &mut Sink) -> Opti
 
 /// A number, whole or not.
 #[allow(clippy::cast_precision_loss, reason = "limits are compared as doubles, like the values that they limit")]
-pub fn number(pair: &Pair, sink: &mut Sink) -> Option<Spanned<f64>> {
+pub fn bound(pair: &Pair, sink: &mut Sink) -> Option<Spanned<Bound>> {
     match &pair.value.kind {
-        Kind::Integer(value, text) => Some(Spanned::new(*value as f64, text.span)),
-        Kind::Number(value, text) => Some(Spanned::new(*value, text.span)),
+        Kind::Integer(value, text) => Some(Spanned::new(Bound::Whole(*value), text.span)),
+        Kind::Number(value, text) => Some(Spanned::new(Bound::Number(*value), text.span)),
         _ => {
             wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a number", sink);
             None

@@ -192,8 +192,8 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
     let mapping = Mapping::open(&pair.value, &FIELD, nowhere, sink)?;
     let ty = mapping.need("$type", "$type: string", sink).and_then(|pair| node(&pair.value, "`$type`", sink));
     let default = mapping.get("$default").and_then(|pair| value::value(&pair.value, sink));
-    let min = mapping.get("$min").and_then(|pair| scalar::number(pair, sink));
-    let max = mapping.get("$max").and_then(|pair| scalar::number(pair, sink));
+    let min = mapping.get("$min").and_then(|pair| scalar::bound(pair, sink));
+    let max = mapping.get("$max").and_then(|pair| scalar::bound(pair, sink));
     let pattern = mapping.get("$pattern").and_then(|pair| scalar::text(pair, sink));
     let secret = mapping.get("$secret").and_then(|pair| scalar::boolean(pair, sink)).is_some_and(|secret| secret.value);
     let description = mapping.get("$description").and_then(|pair| scalar::text(pair, sink));

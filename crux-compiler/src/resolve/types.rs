@@ -303,7 +303,7 @@ fn rules_fit(written: &model::Field, ty: &Type, sink: &mut Sink) -> Option<()> {
         });
         fits = false;
     }
-    if let Some(max) = written.max.filter(|max| counts && max.value < 0.0) {
+    if let Some(max) = written.max.filter(|max| counts && max.value.number() < 0.0) {
         let message = format!("no {} fits `$max: {}`: a length is never negative", show(ty), max.value);
         sink.push(Diagnostic::error(codes::RULE_OF_TYPE, max.span, message).help("write the greatest length that is allowed"));
         fits = false;

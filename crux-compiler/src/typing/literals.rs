@@ -1,6 +1,7 @@
 //! Literals that get their meaning from the type of their place: words of enums, times written as text, lists, `null`.
 
 use super::Checker;
+use crate::bound::Bound;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::expr::Ast;
@@ -39,11 +40,11 @@ pub fn broken_rule(value: &Expr, field: &Field) -> Option<String> {
     }
     let (size, what) = match &value.kind {
         ExprKind::Coerce(inner) => return broken_rule(inner, field),
-        ExprKind::Integer(value) => (*value as f64, "its value"),
-        ExprKind::Number(value) => (*value, "its value"),
-        ExprKind::Duration { ms } => (*ms as f64 / 1000.0, "its length in seconds"),
-        ExprKind::Text(text) => (text.chars().count() as f64, "its length"),
-        ExprKind::List(items) => (items.len() as f64, "its length"),
+        ExprKind::Integer(value) => (Bound::Whole(*value), "its value"),
+        ExprKind::Number(value) => (Bound::Number(*value), "its value"),
+        ExprKind::Duration { ms } => (Bound::Number(*ms as f64 / 1000.0), "its length in seconds"),
+        ExprKind::Text(text) => (Bound::Number(text.chars().count() as f64), "its length"),
+        ExprKind::List(items) => (Bound::Number(items.len() as f64), "its length"),
         _ => return None,
     };
     let name = &field.name;

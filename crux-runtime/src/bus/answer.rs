@@ -5,21 +5,21 @@ use std::time::Duration;
 use hyper::StatusCode;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::machine::{AttemptFailed, Contract, Failure, Outcome};
+use crate::machine::{self, AttemptFailed, Contract, Failure, Outcome};
+use crate::outside;
 use crate::worker::task::Reported;
 
 /// Texts of failures are cut here: they are kept in the journal for ever.
 const MAX_TEXT: usize = 4096;
 /// How much of an answer that is not understood is shown.
 const SHOWN: usize = 200;
+/// A failure that wants more time than this before the next attempt gets this much.
+const MAX_AFTER_MS: u64 = 30 * 24 * 3600 * 1000;
 /// A service that wants more rest than this is asked again all the same.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
-/// A service that is busy and does not say for how long.
-pub(super) const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
-
 /// `{success, result | error}`.
 #[derive(Deserialize)]
 struct Answer {
@@ -48,6 +48,20 @@ pub(crate) enum ErrorBody {
     },
 }
 
+/// What a status says of an attempt, where the configuration may say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meaning {
+    /// It was not taken, and comes again: no attempt is used up.
+    Later,
+    /// The failure `Unavailable`: retried as the step's `retry` says.
+    Unavailable,
+    /// Failed: retried as the step's `retry` says.
+    Failed,
+    /// Failed, and no attempt will ever succeed.
+    Terminal,
+}
+
 /// A response, but for its head's other parts.
 pub(super) struct Response<'a> {
     /// The service's name in the configuration.
@@ -57,8 +71,16 @@ pub(super) struct Response<'a> {
 }
 
 impl Response<'_> {
-    /// What the response means for an attempt. Not for statuses that [`means_later`].
-    pub(super) fn reported(&self, contract: &Contract) -> Reported {
+    /// What the response means for an attempt, `meaning` being what its status does; not for those that mean [`Meaning::Later`].
+    pub(super) fn reported(&self, contract: &Contract, meaning: Option<Meaning>) -> Reported {
+        match meaning {
+            Some(Meaning::Unavailable) => return failed(self.complaint(Failure::UNAVAILABLE, None)),
+            Some(Meaning::Failed) => return failed(self.complaint(Failure::ERROR, None)),
+            Some(Meaning::Terminal) => {
+                return failed(AttemptFailed { retry: Some(false), ..self.complaint(Failure::ERROR, Some(false)) });
+            }
+            Some(Meaning::Later) | None => {}
+        }
         match self.status {
             StatusCode::OK => self.completion(contract),
             StatusCode::NO_CONTENT => self.completed(None, contract),
@@ -85,12 +107,11 @@ impl Response<'_> {
     }
 
     fn completion(&self, contract: &Contract) -> Reported {
-        match serde_json::from_slice::<Answer>(self.body) {
+        let read = outside::check(self.body).map_err(|refused| refused.to_string());
+        let read = read.and_then(|()| serde_json::from_slice::<Answer>(self.body).map_err(|error| error.to_string()));
+        match read {
             Ok(Answer { success: true, result, .. }) => self.completed(result, contract),
-            Ok(Answer { success: false, error: Some(error), .. }) => match error.into_failed() {
-                Ok(told) => failed(told),
-                Err(text) => self.invalid(&text),
-            },
+            Ok(Answer { success: false, error: Some(error), .. }) => failed(error.into_failed()),
             Ok(Answer { success: false, error: None, .. }) => {
                 failed(plain(Failure::ERROR, format!("service `{}` gave no reason", self.service)))
             }
@@ -112,7 +133,7 @@ impl Response<'_> {
 
     /// The error of a status that says failed; its body may say more.
     fn complaint(&self, name: &'static str, retry: Option<bool>) -> AttemptFailed {
-        let told = serde_json::from_slice::<Complaint>(self.body).ok().and_then(|complaint| complaint.error.into_failed().ok());
+        let told = serde_json::from_slice::<Complaint>(self.body).ok().map(|complaint| complaint.error.into_failed());
         let mut told = told.unwrap_or_else(|| plain(name, self.told()));
         if told.failure.name == Failure::ERROR {
             told.failure.name = name.into();
@@ -138,18 +159,30 @@ impl Response<'_> {
 }
 
 impl ErrorBody {
-    /// The error: a part of it is not what it should be; the text names its path.
-    pub(crate) fn into_failed(self) -> Result<AttemptFailed, String> {
+    /// A failure is a failure, however it is told. A name that no pipeline can have — `java.io.IOException` — is part of the message; a time
+    /// that is none is left out, and the message says so.
+    pub(crate) fn into_failed(self) -> AttemptFailed {
         match self {
-            ErrorBody::Text(text) => Ok(plain(Failure::ERROR, text)),
-            ErrorBody::Named { name, message, retry, after } => {
-                let name = name.unwrap_or_else(|| Failure::ERROR.to_owned());
-                if !is_error_name(&name) {
-                    return Err(format!("error.name: `{}` is not a name: write it like `OutOfStock`", cut(&name, SHOWN)));
-                }
-                let after_ms = after.map(|after| duration_ms(&after)).transpose()?;
+            ErrorBody::Text(text) => plain(Failure::ERROR, text),
+            ErrorBody::Named { name, mut message, retry, after } => {
+                let name = match name {
+                    Some(name) if is_error_name(&name) => name,
+                    Some(name) if !name.is_empty() => {
+                        message.insert_str(0, &format!("{}: ", cut(&name, SHOWN)));
+                        Failure::ERROR.to_owned()
+                    }
+                    _ => Failure::ERROR.to_owned(),
+                };
+                let after_ms = match after.as_deref().map(duration_ms) {
+                    Some(Err(text)) => {
+                        message.push_str(&format!(" ({text})"));
+                        None
+                    }
+                    Some(Ok(ms)) => Some(ms),
+                    None => None,
+                };
                 let failure = Failure::new(name, cut(&message, MAX_TEXT));
-                Ok(AttemptFailed { outcome: Outcome::Failed, failure, retry, after_ms })
+                AttemptFailed { outcome: Outcome::Failed, failure, retry, after_ms }
             }
         }
     }
@@ -162,9 +195,16 @@ fn within_result(text: &str) -> String {
     format!("result{separator}{text}")
 }
 
-/// Whether a status says that the task was not taken and should come again.
-pub(super) fn means_later(status: StatusCode) -> bool {
-    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY)
+/// What a status means that says nothing of the task itself. Whoever does not accept Crux's credentials has not looked at the task: a
+/// wrong token must not end all that runs for good.
+pub(super) fn usual_meaning(status: StatusCode) -> Option<Meaning> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
+            Some(Meaning::Later)
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some(Meaning::Unavailable),
+        _ => None,
+    }
 }
 
 /// `Retry-After`: seconds or a date. `None`: not said, or not understood.
@@ -192,8 +232,9 @@ fn is_error_name(name: &str) -> bool {
 }
 
 fn duration_ms(text: &str) -> Result<u64, String> {
-    let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| u64::try_from(span.as_millis()).ok());
-    span.ok_or_else(|| format!("error.after: `{}` is not a duration: write it like `30s`", cut(text, SHOWN)))
+    let ms = text.parse::<machine::Duration>().ok().and_then(|span| u64::try_from(span.as_ms()).ok());
+    let ms = ms.ok_or_else(|| format!("its `after`, `{}`, is not a duration and does not count: write it like `30s`", cut(text, SHOWN)))?;
+    Ok(ms.min(MAX_AFTER_MS))
 }
 
 fn cut(text: &str, max: usize) -> String {
@@ -210,7 +251,7 @@ mod tests {
 
     fn of(status: u16, body: &str) -> Reported {
         let response = Response { service: "image", status: StatusCode::from_u16(status).unwrap(), body: body.as_bytes() };
-        response.reported(&crate::bus::local::tests::CONTRACT)
+        response.reported(&crate::bus::local::tests::CONTRACT, usual_meaning(response.status))
     }
 
     fn failed_of(status: u16, body: &str) -> AttemptFailed {
@@ -226,6 +267,33 @@ mod tests {
             failed_of(200, r#"{"success":false,"error":{"name":"OutOfStock","message":"none left","retry":true,"after":"1m30s"}}"#);
         assert_eq!(failed.failure, Failure::new("OutOfStock", "none left"));
         assert_eq!((failed.retry, failed.after_ms), (Some(true), Some(90_000)));
+    }
+
+    #[test]
+    fn a_failure_that_is_told_strangely_is_a_failure_all_the_same() {
+        let of = |error: &str| failed_of(200, &format!(r#"{{"success":false,"error":{error}}}"#));
+        let foreign = of(r#"{"name":"java.io.IOException","message":"no route"}"#);
+        assert_eq!((foreign.failure.to_string().as_str(), foreign.retry), ("java.io.IOException: no route", None));
+        assert_eq!(foreign.failure.name, "Error");
+        let soon = of(r#"{"name":"OutOfStock","message":"none left","after":"soon"}"#);
+        let text = "OutOfStock: none left (its `after`, `soon`, is not a duration and does not count: write it like `30s`)";
+        assert_eq!((soon.failure.to_string().as_str(), soon.after_ms), (text, None));
+        let day = 24 * 3600 * 1000;
+        assert_eq!(of(r#"{"message":"m","after":"2d12h"}"#).after_ms, Some(2 * day + day / 2));
+        assert_eq!(of(r#"{"message":"m","after":"99999999d"}"#).after_ms, Some(30 * day));
+        assert_eq!(of(r#"{"message":"m","after":"-1s"}"#).after_ms, None);
+    }
+
+    #[test]
+    fn credentials_that_are_not_taken_are_no_verdict_on_the_task() {
+        let failed = failed_of(401, "who are you?");
+        assert_eq!(failed.failure.to_string(), "Unavailable: service `image` answered 401 Unauthorized: who are you?");
+        assert_eq!((failed.outcome, failed.retry), (Outcome::Failed, None));
+        let response = Response { service: "image", status: StatusCode::NOT_FOUND, body: b"" };
+        let Reported::Failed(failed) = response.reported(&crate::bus::local::tests::CONTRACT, Some(Meaning::Failed)) else { panic!() };
+        assert_eq!((failed.failure.name.as_ref(), failed.retry), ("Error", None));
+        let Reported::Failed(failed) = response.reported(&crate::bus::local::tests::CONTRACT, Some(Meaning::Terminal)) else { panic!() };
+        assert_eq!(failed.retry, Some(false));
     }
 
     #[test]
@@ -246,16 +314,13 @@ mod tests {
     fn garbage_is_an_invalid_result_and_says_what_is_wrong() {
         for (body, text) in [
             ("<html>", "service `image` answered 200: not {success, result | error}: expected value at line 1 column 1: `<html>`"),
-            ("", "service `image` answered 200: not {success, result | error}: EOF while parsing a value at line 1 column 0: ``"),
+            ("", "service `image` answered 200: not {success, result | error}: nothing is there where a JSON value should be: ``"),
+            (
+                r#"{"success":true,"result":{"width":1e400}}"#,
+                "service `image` answered 200: not {success, result | error}: result.width: a number that no double can hold: send it as a \
+                 string: `{\"success\":true,\"result\":{\"width\":1e400}}`",
+            ),
             (r#"{"success":true,"result":{"width":"wide"}}"#, "service `image` answered 200: result.width: not a number"),
-            (
-                r#"{"success":false,"error":{"name":"out of stock","message":""}}"#,
-                "service `image` answered 200: error.name: `out of stock` is not a name: write it like `OutOfStock`",
-            ),
-            (
-                r#"{"success":false,"error":{"message":"","after":"soon"}}"#,
-                "service `image` answered 200: error.after: `soon` is not a duration: write it like `30s`",
-            ),
         ] {
             assert_eq!(failed_of(200, body).failure, Failure::new("InvalidResult", text), "{body}");
         }

@@ -186,7 +186,15 @@ impl Bus for Broker {
     }
 
     fn delay(&self, step_type: Option<&str>) -> Option<String> {
-        if step_type.is_some_and(|step_type| self.pushed.serves(step_type)) { None } else { self.state.delay() }
+        if step_type.is_some_and(|step_type| self.pushed.serves(step_type)) { self.pushed.delay(step_type) } else { self.state.delay() }
+    }
+
+    fn held(&self, routing_key: &str) -> Option<String> {
+        self.state.delay().or_else(|| self.pushed.held(routing_key))
+    }
+
+    fn back(&self) -> Option<watch::Receiver<u64>> {
+        self.pushed.back()
     }
 
     fn congestion(&self) -> Option<String> {
@@ -276,13 +284,15 @@ pub(in crate::bus) enum Fate {
 
 /// Offers a message to the door until that has decided.
 pub(in crate::bus) async fn bring(door: &dyn Door, incoming: &Incoming) -> Fate {
+    let Incoming { routing_key, message_id, correlation_id, .. } = incoming;
+    debug!(routing_key, message_id, correlation_id, "consumes");
     loop {
         match door.take(incoming).await {
             Taken::Done => return Fate::Done,
             Taken::Refused(reason) => return Fate::Refused(reason),
             Taken::Closing => return Fate::Closing,
             Taken::Later(reason) => {
-                debug!(routing_key = incoming.routing_key, reason, "a message has to wait");
+                debug!(routing_key, message_id, correlation_id, reason, "a message has to wait");
                 tokio::time::sleep(PAUSE).await;
             }
         }

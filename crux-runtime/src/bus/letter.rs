@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tracing::debug;
 
 use super::body::task_body;
 use super::keys::work_key;
@@ -70,11 +71,19 @@ pub(in crate::bus) enum Sender {
 impl Letter {
     /// `None`: nobody waits for it any more, or it cannot be written; whoever sent it has been told.
     pub(in crate::bus) async fn new(post: Post) -> Option<Self> {
-        match post {
-            Post::Task { task, reports } => Self::of_task(task, reports).await,
-            Post::Message { message, done } => Some(Self::of_message(message, Sender::Message(done))),
-            Post::Once { message, done } => Some(Self::of_message(message, Sender::Once(done))),
+        let letter = match post {
+            Post::Task { task, reports } => Self::of_task(task, reports).await?,
+            Post::Message { message, done } => Self::of_message(message, Sender::Message(done)),
+            Post::Once { message, done } => Self::of_message(message, Sender::Once(done)),
+        };
+        // What nodes and workers tell each other all the time has no id.
+        if let To::Service(routing_key) | To::Anybody(routing_key) = letter.to
+            && !letter.id.is_empty()
+        {
+            let (message_id, correlation_id) = (&letter.id, &letter.correlation_id);
+            debug!(routing_key, message_id, correlation_id, "publishes");
         }
+        Some(letter)
     }
 
     fn of_message(message: Message, sender: Sender) -> Self {
@@ -100,7 +109,7 @@ impl Letter {
             Ok(body) => Some(Self {
                 to: To::Service(routing_key),
                 id: message_id(&task),
-                correlation_id: task.origin.request_id.clone(),
+                correlation_id: task.origin.correlation_id().to_owned(),
                 traceparent: task.origin.traceparent.clone(),
                 body: body.into(),
                 sender: Sender::Task { reply, cancellation: task.cancellation, at_most_once },
@@ -135,7 +144,7 @@ impl Sender {
     /// Nobody has it.
     pub(in crate::bus) async fn failed(self, reason: String) {
         match self {
-            Self::Task { reply, .. } => reply.send(Reported::Undelivered { reason }).await,
+            Self::Task { reply, .. } => reply.send(Reported::Undelivered { reason, after_ms: None }).await,
             Self::Message(done) | Self::Once(done) => done(Published::Failed(reason)),
         }
     }

@@ -14,9 +14,10 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answer::{DEFAULT_PAUSE, means_later, retry_after};
+use super::answer::{Meaning, retry_after, usual_meaning};
 use super::push::{Push, root};
 use super::{Message, Published};
+use crate::machine;
 
 /// Messages that wait for their turn at a listener; beyond it they are given back to the engine.
 const QUEUE: usize = 8192;
@@ -55,12 +56,12 @@ impl Listener {
     async fn deliver(&self, message: &Message, _place: OwnedSemaphorePermit) -> Result<(), String> {
         let closed = |_| "the server is shutting down".to_owned();
         let _turn = self.turns.acquire().await.map_err(closed)?;
-        if let Some(reason) = self.push.rests() {
-            return Err(reason);
-        }
-        let (problem, rest) = match tokio::time::timeout(SLOWEST, self.push.client.request(self.request(message))).await {
+        let pass = self.push.gate.enter(machine::hash(&[message.id.as_bytes()])).await;
+        let pass = pass.ok_or_else(|| "the server is shutting down".to_owned())?;
+        // Of one that cannot be reached, or asks for time, the others are as good as turned away.
+        let (problem, away) = match tokio::time::timeout(SLOWEST, self.push.client.request(self.request(message))).await {
             Ok(Ok(response)) if response.status().is_success() => {
-                self.push.keep(None, None);
+                pass.got_through();
                 // Read to its end, so that the connection can be used again; what it says is nobody's business.
                 let _ = tokio::time::timeout(SLOWEST, Limited::new(response.into_body(), MAX_ANSWER).collect()).await;
                 return Ok(());
@@ -68,16 +69,20 @@ impl Listener {
             Ok(Ok(response)) => {
                 let status = response.status();
                 let said = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let rest = means_later(status).then(|| said.and_then(|said| retry_after(said, Timestamp::now())).unwrap_or(DEFAULT_PAUSE));
+                let said = said.and_then(|said| retry_after(said, Timestamp::now()));
+                let away = (usual_meaning(status) == Some(Meaning::Later)).then_some(said);
                 let mend = if status.is_redirection() { " (redirects are not followed: configure the final address)" } else { "" };
-                (format!("answered {status}{mend}"), rest)
+                (format!("answered {status}{mend}"), away)
             }
-            Ok(Err(error)) if error.is_connect() => (format!("cannot be reached: {}", root(&error)), None),
+            Ok(Err(error)) if error.is_connect() => (format!("cannot be reached: {}", root(&error)), Some(None)),
             Ok(Err(error)) => (format!("broke off the connection: {}", root(&error)), None),
             Err(_) => (format!("has not answered for {} s", SLOWEST.as_secs()), None),
         };
         let problem = format!("service `{}` {problem}", self.push.name);
-        self.push.keep(Some(&problem), rest);
+        match away {
+            Some(said) => pass.turned_away(&problem, said),
+            None => pass.failed_alone(&problem),
+        };
         Err(problem)
     }
 
@@ -106,6 +111,12 @@ impl Listeners {
 
     pub(super) fn wants(&self, routing_key: &str) -> bool {
         self.by_key.contains_key(routing_key)
+    }
+
+    /// Why messages under that key wait.
+    pub(super) fn held(&self, routing_key: &str) -> Option<String> {
+        let reasons: Vec<String> = self.by_key.get(routing_key)?.iter().filter_map(|listener| listener.push.gate.closed()).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     /// Takes a message, or gives it back when one of its listeners has no room.

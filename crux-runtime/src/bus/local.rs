@@ -1,14 +1,15 @@
 //! The bus without a broker: services get their tasks by HTTP push, each under its step types, and hooks and emitted events under the
 //! routing keys that it listens to. What this app itself waits for is the router's business.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hyper::Uri;
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
+use super::answer::Meaning;
 use super::listeners::{Listener, Listeners};
 use super::pattern::Pattern;
 use super::push::Push;
@@ -38,6 +39,8 @@ pub struct Service {
     pub listens_to: Vec<String>,
     /// How many tasks it is sent at a time, and how many messages.
     pub at_once: usize,
+    /// What its statuses mean, where that is not what is usual.
+    pub statuses: BTreeMap<u16, Meaning>,
 }
 
 /// A service that cannot be as it is configured.
@@ -91,6 +94,8 @@ pub struct Local {
     /// From a step type to the number of its service.
     by_type: HashMap<String, usize>,
     listeners: Listeners,
+    /// See [`Bus::back`].
+    back: watch::Sender<u64>,
 }
 
 struct Attached {
@@ -104,7 +109,8 @@ impl Local {
     pub fn new(app: &App, services: Vec<Service>, max_result_bytes: usize) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let listeners = Listeners::new(runtime.clone());
-        let mut this = Self { services: Vec::with_capacity(services.len()), by_type: HashMap::new(), listeners };
+        let mut this =
+            Self { services: Vec::with_capacity(services.len()), by_type: HashMap::new(), listeners, back: watch::Sender::new(0) };
         for service in services {
             this.attach(app, service, max_result_bytes, &runtime)?;
         }
@@ -126,7 +132,7 @@ impl Local {
     }
 
     fn attach(&mut self, app: &App, service: Service, max_result_bytes: usize, runtime: &Handle) -> Result<(), Error> {
-        let Service { name, url, steps, listens_to, at_once } = service;
+        let Service { name, url, steps, listens_to, at_once, statuses } = service;
         let uri = address(&url).map_err(|reason| Error::Address { service: name.clone(), url: shown(&url), reason })?;
         if at_once == 0 {
             return Err(Error::Nothing { service: name });
@@ -148,7 +154,7 @@ impl Local {
             }
         }
         let limits = Limits { minimum: 0, maximum: at_once, queue: QUEUE };
-        let push = Arc::new(Push::new(name, uri, max_result_bytes));
+        let push = Arc::new(Push::new(name, uri, statuses, max_result_bytes, self.back.clone()));
         if !listens_to.is_empty() {
             let keys = keys(app, &push.name, &listens_to)?;
             let listener = Listener::new(push.clone(), at_once);
@@ -163,18 +169,19 @@ impl Local {
     pub fn list(&self) -> Vec<Listing> {
         let listing = |Attached { steps, listens_to, lane }: &Attached| {
             let Load { running, queued, completed, failed } = lane.load();
+            let waiting = lane.work.gate.waiting().min(running);
             Listing {
                 service: lane.work.name.clone(),
                 url: lane.work.url.to_string(),
                 steps: steps.clone(),
                 listens_to: listens_to.clone(),
                 at_once: lane.limits.maximum,
-                running,
-                queued,
+                running: running - waiting,
+                queued: queued + waiting,
                 completed,
                 failed,
-                is_tried: lane.work.is_tried(),
-                problem: lane.work.problem(),
+                is_tried: lane.work.gate.is_tried(),
+                problem: lane.work.gate.problem(),
             }
         };
         self.services.iter().map(listing).collect()
@@ -205,8 +212,21 @@ impl Bus for Local {
         self.listeners.publish(message, done)
     }
 
+    fn delay(&self, step_type: Option<&str>) -> Option<String> {
+        self.service(step_type?)?.lane.work.gate.closed()
+    }
+
+    fn held(&self, routing_key: &str) -> Option<String> {
+        self.listeners.held(routing_key)
+    }
+
+    fn back(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.back.subscribe())
+    }
+
     fn drain(&self) {
         for Attached { lane, .. } in &self.services {
+            lane.work.gate.drain();
             for job in lane.take_out(Task::is_once) {
                 let (_, reply) = job.split();
                 // Without room its outcome will not be known, which does no harm but that a person has to look.
@@ -216,7 +236,7 @@ impl Bus for Local {
     }
 
     fn health(&self) -> Result<(), String> {
-        let problems: Vec<String> = self.services.iter().filter_map(|service| service.lane.work.problem()).collect();
+        let problems: Vec<String> = self.services.iter().filter_map(|service| service.lane.work.gate.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 }

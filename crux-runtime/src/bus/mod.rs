@@ -1,14 +1,15 @@
 //! The bus: how tasks reach services and how hooks and emitted events leave. It knows tasks and messages, not the engine.
 //!
 //! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by `answer`, and messages are posted to
-//! those that listen (`listeners`, `pattern`). [`broker`] is what all brokers have in common, beside it `letter` (what is published),
+//! those that listen (`listeners`, `pattern`); `gate` says when a service is left alone. [`broker`] is what all brokers have in common, beside it `letter` (what is published),
 //! `keys`, `state` and `backoff`; [`rabbitmq`] and [`redis`] (its streams) are brokers. Brokers can also carry tasks of step structs to
 //! workers in other processes: [`work`] is those tasks at the worker, [`roster`] what nodes know of the workers.
 
-pub(crate) mod answer;
+pub mod answer;
 mod backoff;
 mod body;
 pub mod broker;
+mod gate;
 pub(crate) mod keys;
 mod letter;
 mod listeners;
@@ -24,7 +25,7 @@ pub mod work;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use broker::Broker;
 use roster::{Roster, Working};
@@ -37,7 +38,7 @@ pub struct Message {
     pub routing_key: &'static str,
     /// `<instance>/<seq>/<n>`: the same whenever it is published again.
     pub id: String,
-    /// The instance's request id.
+    /// The instance's request id, or its own id if its client gave none.
     pub correlation_id: String,
     pub traceparent: String,
     pub body: Box<RawValue>,
@@ -70,6 +71,17 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Why what it has taken is not out yet — tasks of that step type, or hooks and events; `None`: nothing holds them up.
     fn delay(&self, _step_type: Option<&str>) -> Option<String> {
+        None
+    }
+
+    /// Why messages under that key are not out yet that it has taken; `None`: nothing holds them up.
+    fn held(&self, _routing_key: &str) -> Option<String> {
+        None
+    }
+
+    /// Changes when somebody is back who turned away tasks or messages for a while: what waits for its pause should come now. `None`:
+    /// this bus does not know.
+    fn back(&self) -> Option<watch::Receiver<u64>> {
         None
     }
 
@@ -123,6 +135,8 @@ pub enum FigureKind {
 pub struct Incoming {
     pub routing_key: String,
     pub message_id: Option<String>,
+    /// Of its sender; may be empty.
+    pub correlation_id: String,
     /// As it was sent; may be empty, or nonsense.
     pub traceparent: String,
     pub body: Bytes,

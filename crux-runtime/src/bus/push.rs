@@ -1,22 +1,25 @@
 //! One service behind an HTTP address: posts tasks to it, as many at once as it may get, and says what became of each. It never follows
 //! a redirect and never repeats a request: whether a task goes out again is the engine's decision.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::sync::watch;
 
-use super::answer::{self, DEFAULT_PAUSE, Response};
+use super::answer::{self, Meaning, Response};
 use super::body;
-use crate::machine::{AttemptFailed, Failure, Outcome};
+use super::gate::Gate;
+use crate::machine::{self, AttemptFailed, Failure, Outcome};
 use crate::worker::lane::{self, ReplyTo, Turn, Work};
 use crate::worker::task::{Reported, Task};
 
@@ -41,17 +44,9 @@ pub(super) struct Push {
     /// For tasks that must not be sent twice: a kept connection may die in the moment of its use, and then nobody knows.
     fresh: HttpClient,
     max_answer: usize,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// The service asked to be left alone until then.
-    rests_until: Option<Instant>,
-    /// Why the last task or message did not reach it.
-    problem: Option<String>,
-    /// Whether anything was ever sent to it.
-    is_tried: bool,
+    /// What the configuration says of statuses.
+    statuses: BTreeMap<u16, Meaning>,
+    pub(super) gate: Gate,
 }
 
 /// What a call gave.
@@ -60,12 +55,14 @@ enum Called {
     /// The task reached nobody.
     Undelivered {
         reason: String,
-        rest: Option<Duration>,
+        /// For how long it asks to be left alone.
+        said: Option<Duration>,
     },
 }
 
 impl Push {
-    pub(super) fn new(name: String, url: Uri, max_result_bytes: usize) -> Self {
+    /// `back` hears when what was turned away should come again.
+    pub(super) fn new(name: String, url: Uri, statuses: BTreeMap<u16, Meaning>, max_result_bytes: usize, back: watch::Sender<u64>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
@@ -76,44 +73,8 @@ impl Push {
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT);
         let client = builder.build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Self { name, url, client, fresh, max_answer: max_result_bytes.saturating_add(ENVELOPE), state: Mutex::default() }
-    }
-
-    /// Why nothing should be sent to it now.
-    pub(super) fn rests(&self) -> Option<String> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = state.rests_until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-        let problem = state.problem.as_deref().unwrap_or_default();
-        Some(format!("{problem}; it is left alone for {} s", left.as_millis().div_ceil(1000)))
-    }
-
-    /// Why the last task or message did not reach it.
-    pub(super) fn problem(&self) -> Option<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
-    }
-
-    /// Whether anything was sent to it since the start of the process.
-    pub(super) fn is_tried(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_tried
-    }
-
-    /// As [`Self::keep`], and says in the log what is new.
-    fn note(&self, problem: Option<&str>, rest: Option<Duration>) {
-        if self.keep(problem, rest) {
-            match problem {
-                Some(problem) => tracing::warn!(service = %self.name, "{problem}"),
-                None => tracing::info!(service = %self.name, "the service takes tasks again"),
-            }
-        }
-    }
-
-    /// Keeps what the last call showed of the service: why it did not take what it was sent, and for how long it is to be left alone.
-    /// Whether the problem is another than before.
-    pub(super) fn keep(&self, problem: Option<&str>, rest: Option<Duration>) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = state.problem.as_deref() != problem;
-        *state = State { rests_until: rest.map(|rest| Instant::now() + rest), problem: problem.map(str::to_owned), is_tried: true };
-        is_new
+        let max_answer = max_result_bytes.saturating_add(ENVELOPE);
+        Self { name, url, client, fresh, max_answer, statuses, gate: Gate::new(back) }
     }
 
     async fn call(&self, task: &Task) -> Called {
@@ -125,34 +86,38 @@ impl Push {
         let response = match client.request(request).await {
             Ok(response) => response,
             Err(error) if never_sent(&error) => {
-                return Called::Undelivered { reason: format!("service `{}` cannot be reached: {}", self.name, root(&error)), rest: None };
+                return Called::Undelivered { reason: format!("service `{}` cannot be reached: {}", self.name, root(&error)), said: None };
             }
             Err(error) => return Called::Reported(self.broke(&error)),
         };
         let (head, body) = response.into_parts();
-        if answer::means_later(head.status) {
+        let meaning = self.statuses.get(&head.status.as_u16()).copied().or_else(|| answer::usual_meaning(head.status));
+        if meaning == Some(Meaning::Later) {
             let said = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let rest = said.and_then(|said| answer::retry_after(said, Timestamp::now())).unwrap_or(DEFAULT_PAUSE);
+            let said = said.and_then(|said| answer::retry_after(said, Timestamp::now()));
             let reason = format!("service `{}` takes no tasks now: it answered {}", self.name, head.status);
-            return Called::Undelivered { reason, rest: Some(rest) };
+            return Called::Undelivered { reason, said };
         }
-        match Limited::new(body, self.max_answer).collect().await {
-            Ok(body) => {
-                let response = Response { service: &self.name, status: head.status, body: &body.to_bytes() };
-                Called::Reported(response.reported(task.contract))
+        // Of an answer that says failed only the beginning is of interest.
+        let limit = if head.status.is_success() { self.max_answer } else { ENVELOPE };
+        match read(body, limit).await {
+            Ok((body, is_whole)) if is_whole || !head.status.is_success() => {
+                let response = Response { service: &self.name, status: head.status, body: &body };
+                Called::Reported(response.reported(task.contract, meaning))
             }
-            Err(error) if error.is::<LengthLimitError>() => {
-                let text = format!("service `{}` answered {} and more than {} bytes", self.name, head.status.as_u16(), self.max_answer);
+            Ok(_) => {
+                let text = format!("service `{}` answered {} and more than {limit} bytes", self.name, head.status.as_u16());
                 Called::Reported(failed(Outcome::Failed, Failure::INVALID_RESULT, text))
             }
-            Err(error) => Called::Reported(self.broke(&*error)),
+            Err(error) => Called::Reported(self.broke(&error)),
         }
     }
 
     fn request(&self, task: &Task) -> Result<Request<Full<Bytes>>, String> {
         let key = task.key();
         let body = body::task_body(task, &key).map_err(|error| error.to_string())?;
-        let said = [("idempotency-key", &*key), ("x-correlation-id", &task.origin.request_id), ("traceparent", &task.origin.traceparent)];
+        let said =
+            [("idempotency-key", &*key), ("x-correlation-id", task.origin.correlation_id()), ("traceparent", &task.origin.traceparent)];
         Ok(self.post(Bytes::from(body), &said))
     }
 
@@ -190,10 +155,17 @@ impl Work for Arc<Push> {
         if let Some(reported) = lane::not_begun(&task) {
             return reported;
         }
-        if let Some(reason) = self.rests() {
-            return Reported::Undelivered { reason };
-        }
         turn.give_up();
+        let of = machine::hash(&[&task.instance.0, task.path_text.as_bytes()]);
+        let pass = tokio::select! {
+            pass = self.gate.enter(of) => pass,
+            () = task.cancelled() => return lane::not_begun(&task).unwrap_or(Reported::Returned),
+        };
+        let Some(pass) = pass else {
+            // The process ends. What must not go out twice is given back in so many words: nobody has it.
+            let reason = format!("service `{}` did not take it before the server was shut down", self.name);
+            return if task.is_once() { Reported::Returned } else { Reported::Undelivered { reason, after_ms: None } };
+        };
         if !task.contract.reports_started {
             // From here on its time counts; a service that reports its start does so itself.
             reply.send(Reported::Began).await;
@@ -206,15 +178,33 @@ impl Work for Arc<Push> {
         };
         match called {
             Called::Reported(reported) => {
-                self.note(None, None);
+                if pass.got_through() {
+                    tracing::info!(service = %self.name, "the service takes tasks again");
+                }
                 reported
             }
-            Called::Undelivered { reason, rest } => {
-                self.note(Some(&reason), rest);
-                Reported::Undelivered { reason }
+            Called::Undelivered { reason, said } => {
+                if pass.turned_away(&reason, said) {
+                    tracing::warn!(service = %self.name, "{reason}");
+                }
+                Reported::Undelivered { reason, after_ms: said.and_then(|said| u64::try_from(said.as_millis()).ok()) }
             }
         }
     }
+}
+
+/// A body's beginning, and whether that is all of it.
+async fn read(mut body: Incoming, limit: usize) -> Result<(Bytes, bool), hyper::Error> {
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let room = limit.saturating_sub(all.len());
+        all.extend_from_slice(data.get(..room).unwrap_or(&data));
+        if data.len() > room {
+            return Ok((all.freeze(), false));
+        }
+    }
+    Ok((all.freeze(), true))
 }
 
 /// Ends when a call has gone on for so long that nothing useful can come of it.

@@ -99,6 +99,11 @@ pub struct Order {
 }
 
 impl Order {
+    /// As [`Origin::correlation_id`].
+    pub fn correlation_id(&self) -> String {
+        if self.request_id.is_empty() { self.workflow_id.to_string() } else { self.request_id.clone() }
+    }
+
     pub fn parse(body: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(body).map_err(|error| format!("this is no task of a step struct: {error}"))
     }
@@ -146,7 +151,7 @@ pub(crate) fn copy(contract: &'static Contract, order: &Order, body: &Bytes) -> 
     Some(Message {
         routing_key: work_key(contract.step_type),
         id: order.id(),
-        correlation_id: order.request_id.clone(),
+        correlation_id: order.correlation_id(),
         traceparent: order.traceparent.clone(),
         body,
     })

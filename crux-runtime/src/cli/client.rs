@@ -5,6 +5,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Common, Failure};
@@ -22,17 +23,18 @@ pub(super) async fn get(common: &Common, path: &str) -> Result<Value, Failure> {
     ask(common, Method::GET, path, None).await
 }
 
-pub(super) async fn post(common: &Common, path: &str, body: &Value) -> Result<Value, Failure> {
+pub(super) async fn post(common: &Common, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+    let body = serde_json::to_vec(body).map_err(|error| Failure::usage(format!("it cannot be sent: {error}")))?;
     ask(common, Method::POST, path, Some(body)).await
 }
 
-async fn ask(common: &Common, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+async fn ask(common: &Common, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Value, Failure> {
     let url = common.url()?;
     let mut request = Request::builder().method(method).uri(format!("{url}{path}"));
     if body.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
-    let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+    let body = body.map_or_else(Bytes::new, Bytes::from);
     let request = request.body(Full::new(body)).map_err(|error| Failure::usage(format!("`{url}{path}` is no address: {error}")))?;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let unreachable =

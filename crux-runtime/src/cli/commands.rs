@@ -4,10 +4,13 @@ use std::io::Read;
 
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Common, Failure, client, show};
+use crate::outside;
 
 /// Start an instance of a workflow
 ///
@@ -33,22 +36,34 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
-        let input = read_json(&self.input, "--input")?;
-        let mut request = json!({"type": "start", "id": 1, "workflow": self.workflow, "input": input});
-        for (name, value) in [("request_id", self.request_id), ("wait", self.wait.clone())] {
-            if let Some(value) = value {
-                request[name] = Value::from(value);
-            }
+        /// What the gateway is asked; the input as it was given, for a number may have more digits than this program can count with.
+        #[derive(Serialize)]
+        struct Request<'a> {
+            r#type: &'static str,
+            id: u32,
+            workflow: &'a str,
+            input: Box<RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            wait: Option<&'a str>,
         }
+        let input = read_json(&self.input, "--input")?;
+        let (workflow, wait) = (self.workflow.as_str(), self.wait.as_deref());
+        let request = Request { r#type: "start", id: 1, workflow, input, request_id: self.request_id, wait };
         let answer = ask_gateway(common, &request).await?;
         if common.json {
             println!("{answer}");
         } else if let Some(document) = answer.get("document") {
             print!("{}", show::status(document));
-        } else {
+        } else if answer["status"] != "ignored" {
             println!("{}", answer["workflow_id"].as_str().unwrap_or_default());
         }
         match (self.wait, answer["status"].as_str()) {
+            (_, Some("ignored")) => {
+                let text = format!("nothing was started: for this input the `when` of no trigger of `{}` holds", self.workflow);
+                Err(Failure::refused(text))
+            }
             (None, _) | (Some(_), Some("completed")) => Ok(()),
             (Some(wait), Some("processing")) => Err(Failure::refused(format!("it has not ended within {wait}"))),
             (Some(_), status) => Err(Failure::refused(format!("the workflow has {}", status.unwrap_or("not ended")))),
@@ -57,13 +72,14 @@ impl Start {
 }
 
 /// Starting by a workflow's name is the gateway's; HTTP knows triggers only.
-async fn ask_gateway(common: &Common, request: &Value) -> Result<Value, Failure> {
+async fn ask_gateway(common: &Common, request: &impl Serialize) -> Result<Value, Failure> {
     let url = client::socket_url(common, "")?;
     let unreachable = |error: tokio_tungstenite::tungstenite::Error| {
         Failure::unreachable(format!("no server answers at {url}: {error}; start one with `crux serve`"))
     };
+    let request = serde_json::to_string(request).map_err(|error| Failure::usage(format!("it cannot be sent: {error}")))?;
     let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.map_err(unreachable)?;
-    socket.send(Message::text(request.to_string())).await.map_err(unreachable)?;
+    socket.send(Message::text(request)).await.map_err(unreachable)?;
     while let Some(message) = socket.next().await {
         let Message::Text(text) = message.map_err(unreachable)? else { continue };
         let answer: Value = serde_json::from_str(&text).map_err(|error| Failure::refused(format!("the answer is not JSON: {error}")))?;
@@ -171,18 +187,20 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
-        let mut body = json!({});
-        if let Some(step) = self.step {
-            body["step_id"] = Value::from(step);
+        #[derive(Serialize)]
+        struct Body {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            step_id: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            input: Option<Box<RawValue>>,
         }
-        if let Some(input) = self.input {
-            body["input"] = read_json(&input, "--input")?;
-        }
+        let input = self.input.map(|input| read_json(&input, "--input")).transpose()?;
+        let body = Body { step_id: self.step, input };
         tell(common, &self.id, "retry", &body).await
     }
 }
 
-async fn tell(common: &Common, id: &str, command: &str, body: &Value) -> Result<(), Failure> {
+async fn tell(common: &Common, id: &str, command: &str, body: &impl Serialize) -> Result<(), Failure> {
     let answer = client::post(common, &format!("/api/v1/workflow/{}/{command}", encoded(id)), body).await?;
     if common.json {
         println!("{answer}");
@@ -225,7 +243,7 @@ impl Completions {
 }
 
 /// JSON from where an argument says.
-fn read_json(argument: &str, flag: &str) -> Result<Value, Failure> {
+fn read_json(argument: &str, flag: &str) -> Result<Box<RawValue>, Failure> {
     let text = match (argument, argument.strip_prefix('@')) {
         ("-", _) => {
             let mut text = String::new();
@@ -237,6 +255,7 @@ fn read_json(argument: &str, flag: &str) -> Result<Value, Failure> {
         }
         (text, None) => text.to_owned(),
     };
+    outside::check(text.as_bytes()).map_err(|refused| Failure::usage(format!("{flag}: not JSON that can be read: {refused}")))?;
     serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{flag}: not JSON: {error}")))
 }
 

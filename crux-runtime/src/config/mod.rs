@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bus::answer::Meaning;
 use crate::bus::rabbitmq;
 use crate::worker::Choice;
 
@@ -141,6 +142,9 @@ pub struct Service {
     /// How many tasks it is sent at a time, and how many messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<usize>,
+    /// What statuses of 400 and above mean, where that is not what is usual: `401: later`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub statuses: BTreeMap<String, Meaning>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -316,6 +320,11 @@ impl Store {
     }
 }
 
+/// Of a status that says that something was not done.
+fn status_number(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|status| (400..600).contains(status))
+}
+
 impl Service {
     fn check(&self) -> Result<(), String> {
         match (&self.url, &self.host, self.port) {
@@ -329,8 +338,16 @@ impl Service {
             }
             (None, Some(_), None) if self.is_pushed_to() => Err("has `host` and no `port`: add it".to_owned()),
             _ if self.at_once == Some(0) => Err("`at_once` must be at least 1".to_owned()),
-            _ => Ok(()),
+            _ => match self.statuses.keys().find(|status| status_number(status).is_none()) {
+                Some(status) => Err(format!("`statuses` has `{status}`, which is not an HTTP status from 400 to 599")),
+                None => Ok(()),
+            },
         }
+    }
+
+    /// By the numbers of the statuses.
+    pub fn statuses(&self) -> BTreeMap<u16, Meaning> {
+        self.statuses.iter().filter_map(|(status, meaning)| Some((status_number(status)?, *meaning))).collect()
     }
 
     /// Whether it gets tasks or messages.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::machine;
+
 /// `500ms`, `20s`, `5m`, `1h30m`, `2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
@@ -24,49 +26,22 @@ pub struct Error {
     examples: &'static str,
 }
 
-const SPANS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl FromStr for Span {
     type Err = Error;
 
-    /// Units from large to small, each at most once.
+    /// As pipelines write durations, but that it cannot be negative.
     fn from_str(text: &str) -> Result<Self, Error> {
         let error = || Error { text: text.chars().take(80).collect(), what: "duration", examples: "`500ms`, `20s`, `5m` or `1h30m`" };
-        let mut total_ms: u64 = 0;
-        let mut rest = text;
-        let mut smaller_than = SPANS.len() + 1;
-        while !rest.is_empty() {
-            let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?);
-            let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
-            let index = SPANS.iter().position(|(name, _)| *name == unit).ok_or_else(error)?;
-            // `1m1h` and `5s5s` are slips of the hand.
-            if smaller_than <= SPANS.len() && index <= smaller_than {
-                return Err(error());
-            }
-            smaller_than = index;
-            let number: u64 = number.parse().map_err(|_| error())?;
-            let ms = SPANS.get(index).and_then(|(_, ms)| number.checked_mul(*ms)).ok_or_else(error)?;
-            total_ms = total_ms.checked_add(ms).ok_or_else(error)?;
-            rest = tail;
-        }
-        if text.is_empty() { Err(error()) } else { Ok(Self(Duration::from_millis(total_ms))) }
+        let span: machine::Duration = text.parse().map_err(|_| error())?;
+        u64::try_from(span.as_ms()).map(|ms| Self(Duration::from_millis(ms))).map_err(|_| error())
     }
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        if rest == 0 {
-            return f.write_str("0s");
-        }
-        for (unit, ms) in SPANS {
-            if rest >= ms {
-                write!(f, "{}{unit}", rest / ms)?;
-                rest %= ms;
-            }
-        }
-        Ok(())
+        machine::Duration::from_ms(i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)).fmt(f)
     }
 }
 

@@ -127,6 +127,24 @@ impl Shard {
         }
     }
 
+    /// A service is back. Whatever was turned away is offered now, and not when its own pause is over, which has grown meanwhile; whether it
+    /// is that service's only the bus knows.
+    pub(super) fn hurry(&mut self, now: Time) {
+        let mut ids = Vec::new();
+        for (id, slot) in &mut self.slots {
+            if let Slot::Ready(entry) = slot
+                && entry.hurry(now)
+            {
+                ids.push(*id);
+            }
+        }
+        for id in ids {
+            self.resend(id, now);
+            // Sets the timer of what has to wait all the same.
+            self.rest(id, now);
+        }
+    }
+
     /// Hands a task to whoever runs it, or keeps it until there is room, behind those that wait already.
     fn offer(&mut self, seq: Seq, n: u32, task: Task) {
         let step_type = task.contract.step_type;
@@ -336,7 +354,7 @@ fn message(entry: &Entry, id: InstanceId, seq: Seq, n: u32, routing_key: &'stati
     bus::Message {
         routing_key,
         id: format!("{id}/{seq}/{n}"),
-        correlation_id: entry.origin.request_id.clone(),
+        correlation_id: entry.origin.correlation_id().to_owned(),
         traceparent: entry.origin.traceparent.clone(),
         body,
     }
@@ -449,7 +467,7 @@ impl Entry {
         self.outstanding.retain(|outstanding| !this(&outstanding.what));
     }
 
-    pub(super) fn undelivered(&mut self, path: Path, attempt: u32, reason: String, now: Time) {
+    pub(super) fn undelivered(&mut self, path: Path, attempt: u32, reason: String, after_ms: Option<u64>, now: Time) {
         // A call that had begun may turn out to have reached nobody.
         for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
             running.began_at = None;
@@ -460,9 +478,25 @@ impl Entry {
             {
                 let tries = stuck.as_ref().map_or(0, |stuck| stuck.tries.saturating_add(1));
                 let pause = u64::try_from(backoff(tries).as_millis()).unwrap_or(u64::MAX);
-                *stuck = Some(Stuck { reason: reason.clone(), again_at: now.plus_ms(pause), tries, is_out: false });
+                let not_before = now.plus_ms(after_ms.unwrap_or_default());
+                let again_at = now.plus_ms(pause).max(not_before);
+                *stuck = Some(Stuck { reason: reason.clone(), again_at, not_before, tries, is_out: false });
             }
         }
+    }
+
+    /// Somebody is back: what waits for its pause need not. Whether there is anything.
+    pub(super) fn hurry(&mut self, now: Time) -> bool {
+        let mut hurries = false;
+        for outstanding in &mut self.outstanding {
+            if let Pending::Task { stuck: Some(stuck), .. } = &mut outstanding.what
+                && !stuck.is_out
+            {
+                stuck.again_at = stuck.again_at.min(stuck.not_before.max(now));
+                hurries = true;
+            }
+        }
+        hurries
     }
 
     /// Why a message is not out.

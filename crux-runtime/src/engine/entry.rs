@@ -137,6 +137,8 @@ pub(crate) enum Pending {
 pub(crate) struct Stuck {
     pub(crate) reason: String,
     pub(crate) again_at: Time,
+    /// Whoever turned it away asked for so much time.
+    pub(crate) not_before: Time,
     pub(crate) tries: u32,
     /// It has been offered again, and there is no answer yet.
     pub(crate) is_out: bool,
@@ -277,6 +279,11 @@ impl Entry {
         let is_class = matches!(self.meta(&path)?.contract.runs, Runs::Class(_));
         let is_here = self.running.iter().any(|running| (running.path, running.attempt) == (path, attempt) && running.in_process);
         if is_class && !is_here { self.working(path, attempt) } else { None }
+    }
+
+    /// Whether somebody is known to work on an attempt.
+    pub(crate) fn has_begun(&self, path: Path, attempt: u32) -> bool {
+        self.running.iter().any(|running| (running.path, running.attempt) == (path, attempt) && running.began_at.is_some())
     }
 
     /// Whether a task is still on its way to whoever works on it, runs in this process, or waits for the next one.

@@ -140,12 +140,12 @@ impl Feed<'_> {
             }
             Reported::Delivered => self.entry.delivered(path, attempt, self.now),
             Reported::Returned => self.give_back(path, attempt),
-            Reported::Undelivered { reason } => {
+            Reported::Undelivered { reason, after_ms } => {
                 let counts_as_begun = self.entry.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta));
                 if self.core.is_closing() && counts_as_begun {
                     return self.give_back(path, attempt);
                 }
-                self.entry.undelivered(path, attempt, reason, self.now);
+                self.entry.undelivered(path, attempt, reason, after_ms, self.now);
             }
             // The attempt dies with this process, and so may the knowledge that it began: not worth a row.
             Reported::Began => self.entry.begin(path, attempt, self.now),
@@ -374,13 +374,18 @@ impl Feed<'_> {
                 Pending::Task { path, stuck: Some(stuck), .. } => {
                     undelivered.tasks.push((definition.path_text(path).into_owned(), stuck.reason.clone()));
                 }
-                Pending::Task { path, stuck: None, .. } => {
+                // It has not been offered, or waits in its service's line.
+                Pending::Task { path, attempt, stuck: None } if !self.entry.has_begun(*path, *attempt) => {
                     let contract = definition.task(path.node).map(|task| task.contract).filter(|contract| !self.core.runs_here(contract));
                     let reason = contract.and_then(|contract| self.core.bus.delay(Some(contract.step_type)));
                     undelivered.tasks.extend(reason.map(|reason| (definition.path_text(path).into_owned(), reason)));
                 }
                 Pending::Message { routing_key, stuck: Some(reason) } => {
                     undelivered.messages.push(((*routing_key).to_owned(), reason.clone()))
+                }
+                Pending::Message { routing_key, stuck: None } => {
+                    let reason = self.core.bus.held(routing_key);
+                    undelivered.messages.extend(reason.map(|reason| ((*routing_key).to_owned(), reason)));
                 }
                 _ => {}
             }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::Core;
-use super::shard::Message;
+use super::shard::{Message, came_back};
 use crate::bus::{self, Published};
 use crate::id::InstanceId;
 use crate::store::Seq;
@@ -30,6 +30,7 @@ impl Publish {
         let Self { instance, seq, n, .. } = *self;
         let mut waiting = Waiting { core: &self.core, is_counted: false };
         let mut tries = 0;
+        let mut back = self.core.bus.back();
         while let Err(reason) = self.offer().await {
             waiting.count();
             // What is wrong with the bus as a whole it says itself, once.
@@ -40,7 +41,10 @@ impl Publish {
             if self.shard.send(not_out).await.is_err() {
                 return;
             }
-            tokio::time::sleep(backoff(tries)).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff(tries)) => {}
+                () = came_back(&mut back) => {}
+            }
             tries = tries.saturating_add(1);
         }
         drop(waiting);

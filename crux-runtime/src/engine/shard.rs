@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -164,6 +164,7 @@ impl Shard {
         clear.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut alarm_at = None;
+        let mut back = self.core.bus.back();
         loop {
             let next = self.timers.peek().map(|Reverse((due, _))| *due);
             // Setting it costs more than a round with little to do.
@@ -178,6 +179,7 @@ impl Shard {
                 n = self.reported.recv_many(&mut reported, ROUND) => if n == 0 { break },
                 n = messages.recv_many(&mut inbox, ROUND) => if n == 0 { break },
                 () = &mut alarm, if alarm_at.is_some() => {}
+                () = came_back(&mut back) => self.hurry(self.core.clock.now()),
                 _ = clear.tick(), if !self.marks.is_empty() || !self.blocked.is_empty() => self.marks.clear(&self.core),
             }
             // Both queues are looked at in every round, so that a flood of one does not starve the other.
@@ -428,6 +430,18 @@ impl Shard {
         }
         self.append(id, events, out, answers, None, now);
     }
+}
+
+/// Ends when somebody is back who turned tasks or messages away.
+pub(super) async fn came_back(back: &mut Option<watch::Receiver<u64>>) {
+    if let Some(receiver) = back {
+        if receiver.changed().await.is_ok() {
+            return;
+        }
+        // Nobody says it any more.
+        *back = None;
+    }
+    std::future::pending().await
 }
 
 fn not_holding() -> Error {

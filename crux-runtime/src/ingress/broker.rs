@@ -3,6 +3,8 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+use tracing::debug;
 
 use super::json;
 use super::problem::Problem;
@@ -25,24 +27,41 @@ impl BrokerDoor {
     }
 
     async fn completed(&self, incoming: &Incoming) -> Result<(), Why> {
-        let completion = json::parse::<CompletionBody>(&incoming.body)?.into_completion()?;
-        let (instance, step, attempt) = (completion.instance, completion.step.clone(), completion.attempt);
-        let step_type = completion.step_type.clone();
+        let completion = match json::parse::<CompletionBody>(&incoming.body) {
+            Ok(body) => body.into_completion()?,
+            Err(problem) => {
+                // What it is about may be understood all the same.
+                if let Ok(body) = serde_json::from_slice::<CompletionBody>(&incoming.body)
+                    && let Ok(completion) = body.into_completion()
+                {
+                    self.fail(completion, problem.detail.clone()).await?;
+                }
+                return Err(problem.into());
+            }
+        };
+        let Completion { instance, step, step_type, attempt, .. } = &completion;
+        let (step, step_type) = (step.clone(), step_type.clone());
+        let about = Completion { instance: *instance, step, step_type, attempt: *attempt, outcome: Ok(RawValue::NULL.to_owned()) };
+        debug!(instance = %about.instance, step = %about.step, correlation_id = incoming.correlation_id, "a completion has come");
         let error = match self.engine.complete(completion).await {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
         if let Error::Invalid(text) | Error::Limit(text) = &error {
-            // Nobody hears an answer here: the step fails at once rather than by its time-out.
-            let failure = Failure::new(Failure::INVALID_RESULT, text.clone());
-            let outcome = Err(AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
-            match self.engine.complete(Completion { instance, step, step_type, attempt, outcome }).await {
-                Ok(_) => {}
-                Err(error) => ignore_late(error)?,
-            }
+            self.fail(about, text.clone()).await?;
             return Err(Why::Refused(error.to_string()));
         }
         ignore_late(error)
+    }
+
+    /// Nobody hears an answer here: a step whose result cannot be taken fails at once rather than by its time-out.
+    async fn fail(&self, completion: Completion, text: String) -> Result<(), Why> {
+        let failure = Failure::new(Failure::INVALID_RESULT, text);
+        let outcome = Err(AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
+        match self.engine.complete(Completion { outcome, ..completion }).await {
+            Ok(_) => Ok(()),
+            Err(error) => ignore_late(error),
+        }
     }
 
     async fn progress(&self, incoming: &Incoming, what: ProgressKind) -> Result<(), Why> {

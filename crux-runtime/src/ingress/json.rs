@@ -1,27 +1,21 @@
-//! JSON from outside, before anything is made of it: its size, its nesting, its syntax. A value is kept as it was written; what it means
-//! is for whoever takes it.
+//! JSON of requests and messages, read as [`outside`] says; what is refused is a problem.
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
+use crate::outside;
 use crate::wording::plain;
-
-/// How deep lists and records may nest. Below what JSON readers on the way take, with room for what is put around the value.
-pub(crate) const MAX_DEPTH: usize = 100;
 
 /// A JSON value as it was written.
 pub(crate) fn raw(bytes: &[u8]) -> Result<Box<RawValue>, Problem> {
-    check_depth(bytes)?;
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Problem::new(Kind::NotJson, "the body is empty: send a JSON value"));
-    }
+    check(bytes)?;
     serde_json::from_slice(bytes).map_err(|error| Problem::new(Kind::NotJson, error.to_string()))
 }
 
 /// A value of a type that a route expects.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    check_depth(bytes)?;
+    check(bytes)?;
     // To keep track of the place costs as much as the reading: only what is wrong is read once more for it.
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);
@@ -43,35 +37,13 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Refuses deep nesting before a reader that works by recursion sees it.
-fn check_depth(bytes: &[u8]) -> Result<(), Problem> {
-    let mut depth = 0_usize;
-    let mut bytes = bytes.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => {
-                // Brackets in texts do not count.
-                while let Some(byte) = bytes.next() {
-                    match byte {
-                        b'\\' => {
-                            bytes.next();
-                        }
-                        b'"' => break,
-                        _ => {}
-                    }
-                }
-            }
-            b'[' | b'{' => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(Problem::new(Kind::TooDeep, format!("lists and records may nest {MAX_DEPTH} deep")));
-                }
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    Ok(())
+/// As [`outside::check`], as a problem.
+fn check(bytes: &[u8]) -> Result<(), Problem> {
+    outside::check(bytes).map_err(|refused| {
+        let kind = if refused.is_too_deep { Kind::TooDeep } else { Kind::NotJson };
+        let problem = Problem::new(kind, refused.to_string());
+        if refused.path.is_empty() { problem } else { problem.at(refused.path) }
+    })
 }
 
 #[cfg(test)]

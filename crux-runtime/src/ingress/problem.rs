@@ -76,7 +76,7 @@ impl Kind {
     /// Word, status and title.
     pub(crate) fn about(self) -> (&'static str, u16, &'static str) {
         match self {
-            Kind::NotJson => ("not-json", 400, "The body is not JSON"),
+            Kind::NotJson => ("not-json", 400, "The body is not JSON that can be read"),
             Kind::TooDeep => ("too-deep", 400, "The body is nested too deeply"),
             Kind::TooLarge => ("too-large", 413, "The body is too large"),
             Kind::NotJsonContent => ("not-json-content", 415, "The content type is not JSON"),

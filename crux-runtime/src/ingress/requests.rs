@@ -11,7 +11,7 @@ use crate::bus::answer::ErrorBody;
 use crate::config::Span;
 use crate::engine::api::{Command, Completed, Completion, IncomingEvent, Progress, ProgressKind, StepRef};
 use crate::id::InstanceId;
-use crate::machine::{AttemptFailed, Failure, Outcome};
+use crate::machine::{Arrived, AttemptFailed, Failure, Outcome};
 
 /// Of ids, keys and names from outside.
 pub(crate) const MAX_ID_BYTES: usize = 255;
@@ -40,7 +40,7 @@ impl CompletionBody {
             })
         } else {
             Err(match self.error {
-                Some(error) => error.into_failed().map_err(|text| Problem { kind: Kind::InvalidRequest, ..Problem::invalid(&text, "") })?,
+                Some(error) => error.into_failed(),
                 None => AttemptFailed {
                     outcome: Outcome::Failed,
                     failure: Failure::new(Failure::ERROR, "the service gave no reason"),
@@ -145,10 +145,19 @@ pub(crate) fn step_ref(text: &str) -> Result<StepRef, Problem> {
 /// A request id of the client's.
 pub(crate) fn request_id(text: &str, field: &str) -> Result<String, Problem> {
     if text.is_empty() || text.len() > MAX_ID_BYTES {
-        let text = format!("a request id has 1 to {MAX_ID_BYTES} bytes, this one {}", text.len());
+        let what = if field == "key" { "the trigger's key, which is the request id," } else { "a request id" };
+        let text = format!("{what} has 1 to {MAX_ID_BYTES} bytes, this one {}", text.len());
         return Err(Problem::new(Kind::InvalidRequest, text).at(field));
     }
     Ok(text.to_owned())
+}
+
+/// By which request id a start is known: where the trigger has a `key`, that key alone, whatever the client says.
+pub(crate) fn start_id(arrived: &Arrived, said: impl FnOnce() -> Result<Option<String>, Problem>) -> Result<Option<String>, Problem> {
+    match &arrived.key {
+        Some(key) => request_id(key, "key").map(Some),
+        None => said(),
+    }
 }
 
 /// `30s`, at most `longest`.
@@ -194,8 +203,7 @@ mod tests {
         let named = failed(r#","error":{"name":"OutOfStock","message":"none","retry":false,"after":"30s"}"#).unwrap();
         assert_eq!((named.failure.name.as_ref(), named.retry, named.after_ms), ("OutOfStock", Some(false), Some(30_000)));
         assert_eq!(failed("").unwrap().failure.message, "the service gave no reason");
-        let wrong = failed(r#","error":{"name":"out of stock","message":"none"}"#).unwrap_err();
-        assert_eq!((wrong.kind, wrong.field.as_deref()), (Kind::InvalidRequest, Some("error.name")));
+        assert_eq!(failed(r#","error":{"name":"out of stock","message":"none"}"#).unwrap().failure.to_string(), "out of stock: none");
         let wrong = failed(r#","error":7"#).unwrap_err();
         assert!(wrong.detail.contains("expected a text or `{name, message"), "{}", wrong.detail);
     }

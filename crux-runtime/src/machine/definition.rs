@@ -334,17 +334,24 @@ pub struct Trigger {
     pub source: TriggerSource,
     /// From what arrived to the workflow's input; checks it on the way. The error names the path of the field.
     pub input: fn(&RawValue) -> Result<Arrived, Refusal>,
+    /// The same for a start that brings the workflow's input itself: another function where the trigger has a `with`.
+    pub direct: fn(&RawValue) -> Result<Arrived, Refusal>,
 }
 
 /// How generated tables write a trigger.
 impl Trigger {
     /// `POST path`.
     pub const fn http(path: &'static str, input: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
-        Self { source: TriggerSource::Http { path }, input }
+        Self { source: TriggerSource::Http { path }, input, direct: input }
     }
 
     pub const fn event(name: &'static str, input: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
-        Self { source: TriggerSource::Event { name }, input }
+        Self { source: TriggerSource::Event { name }, input, direct: input }
+    }
+
+    /// What arrives is mapped; this takes the workflow's input as it is.
+    pub const fn direct(self, direct: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
+        Self { direct, ..self }
     }
 }
 
@@ -403,6 +410,25 @@ pub struct EventType {
 }
 
 impl Definition {
+    /// What a start means that names the workflow and brings its input, without a trigger that says more: the first trigger that has a
+    /// `key` and wants the input gives the key; if no trigger wants it, nothing is started.
+    pub fn arrived(&self, input: &RawValue) -> Result<Arrived, Refusal> {
+        let mut wanted = None;
+        for trigger in self.triggers {
+            match (trigger.direct)(input) {
+                Ok(arrived) if arrived.key.is_some() => return Ok(arrived),
+                Ok(arrived) => wanted = wanted.or(Some(arrived)),
+                Err(Refusal::NotWanted) => {}
+                Err(invalid) => return Err(invalid),
+            }
+        }
+        match wanted {
+            Some(arrived) => Ok(arrived),
+            None if self.triggers.is_empty() => Ok(Arrived { input: input.to_owned(), key: None }),
+            None => Err(Refusal::NotWanted),
+        }
+    }
+
     /// Whether anything of it leaves by the bus; `runs_here` says which step types have a step struct in this process.
     pub fn needs_bus(&self, runs_here: impl Fn(&str) -> bool) -> bool {
         let Hooks { on_start, on_complete, on_failure } = &self.hooks;

@@ -1,13 +1,12 @@
 //! The functions and operators of the expression language that Rust has no operator for, called by generated code. None panics: what
 //! cannot be computed is the failure `ExpressionError`, and conversions of texts give an `Option`.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
 use jiff::SignedDuration;
 
 use super::Failure;
-use super::value::{Duration, Timestamp};
+use super::value::{Duration, IndexMap, Timestamp};
 
 /// Two operands of which one operator makes a value, or cannot.
 macro_rules! operator {
@@ -160,7 +159,7 @@ impl<T> Size for Vec<T> {
     }
 }
 
-impl<T> Size for BTreeMap<String, T> {
+impl<T> Size for IndexMap<String, T> {
     fn size(&self) -> usize {
         self.len()
     }

@@ -58,7 +58,9 @@ pub use run::{Machine, Run};
 pub use task::{Attempt, AttemptFailed, FREE_RESENDS, TaskState};
 pub use time::Time;
 pub use undo::{NoUndo, Undo};
-pub use value::{Duration, Field, Json, Misfit, NotADuration, Parts, Record, Show, Timestamp, Value, ValueRef, deserialize, fields, word};
+pub use value::{
+    Duration, Field, IndexMap, Json, Misfit, NotADuration, Parts, Record, Show, Timestamp, Value, ValueRef, deserialize, fields, word,
+};
 pub use wait::{Sleep, Wait};
 pub use within::{Inside, Within};
 

@@ -12,7 +12,20 @@ use super::value::{Duration, Field, Misfit, Value};
 pub struct Rules {
     pub min: Option<f64>,
     pub max: Option<f64>,
+    /// Bounds of an integer that no double is.
+    pub whole: Whole,
     pub pattern: Option<Pattern>,
+}
+
+/// Bounds with every digit.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole {
+    pub min: Option<i64>,
+    pub max: Option<i64>,
+}
+
+impl Whole {
+    pub const NONE: Self = Self { min: None, max: None };
 }
 
 /// A regular expression, compiled when it is first needed.
@@ -41,6 +54,11 @@ pub trait Ruled {
     fn text(&self) -> Option<&str> {
         None
     }
+
+    /// An integer, which is compared digit by digit.
+    fn integer(&self) -> Option<i64> {
+        None
+    }
 }
 
 impl Ruled for String {
@@ -56,6 +74,10 @@ impl Ruled for String {
 impl Ruled for i64 {
     fn size(&self) -> Option<(f64, &'static str)> {
         Some((*self as f64, "value"))
+    }
+
+    fn integer(&self) -> Option<i64> {
+        Some(*self)
     }
 }
 
@@ -85,10 +107,14 @@ impl<T: Ruled> Ruled for Option<T> {
     fn text(&self) -> Option<&str> {
         self.as_ref().and_then(Ruled::text)
     }
+
+    fn integer(&self) -> Option<i64> {
+        self.as_ref().and_then(Ruled::integer)
+    }
 }
 
 impl Rules {
-    pub const NONE: Self = Self { min: None, max: None, pattern: None };
+    pub const NONE: Self = Self { min: None, max: None, whole: Whole::NONE, pattern: None };
 
     pub const fn min(mut self, min: f64) -> Self {
         self.min = Some(min);
@@ -100,13 +126,34 @@ impl Rules {
         self
     }
 
+    pub const fn whole_min(mut self, min: i64) -> Self {
+        self.whole.min = Some(min);
+        self
+    }
+
+    pub const fn whole_max(mut self, max: i64) -> Self {
+        self.whole.max = Some(max);
+        self
+    }
+
     /// Rules with this pattern alone, as the first of a chain: it is compiled when it is first needed.
     pub const fn pattern(text: &'static str) -> Self {
-        Self { min: None, max: None, pattern: Some(Pattern::new(text)) }
+        Self { pattern: Some(Pattern::new(text)), ..Self::NONE }
     }
 
     fn check(&self, value: &impl Ruled) -> Result<(), String> {
-        if let Some((size, what)) = value.size() {
+        if let Some(value) = value.integer() {
+            let low =
+                self.whole.min.map(|min| (value < min, min.to_string())).or(self.min.map(|min| (is_less(value, min), min.to_string())));
+            if let Some((true, min)) = low {
+                return Err(format!("its value is {value}, at least {min} is wanted"));
+            }
+            let high =
+                self.whole.max.map(|max| (value > max, max.to_string())).or(self.max.map(|max| (is_more(value, max), max.to_string())));
+            if let Some((true, max)) = high {
+                return Err(format!("its value is {value}, at most {max} is wanted"));
+            }
+        } else if let Some((size, what)) = value.size() {
             if let Some(min) = self.min.filter(|min| size < *min) {
                 return Err(format!("its {what} is {size}, at least {min} is wanted"));
             }
@@ -119,6 +166,17 @@ impl Rules {
             _ => Ok(()),
         }
     }
+}
+
+/// Of 2^63 and above no integer is more, of those below -2^63 none is less; in between the whole part of a double is an integer.
+fn is_less(value: i64, bound: f64) -> bool {
+    let whole = bound.ceil();
+    whole >= -(i64::MIN as f64) || whole > i64::MIN as f64 && value < whole as i64
+}
+
+fn is_more(value: i64, bound: f64) -> bool {
+    let whole = bound.floor();
+    whole < i64::MIN as f64 || whole < -(i64::MIN as f64) && value > whole as i64
 }
 
 impl Field<'_> {
@@ -150,9 +208,9 @@ mod tests {
         names: Option<Vec<String>>,
     }
 
-    static COUNT: Rules = Rules { min: Some(1.0), max: Some(200.0), pattern: None };
-    static CODE: Rules = Rules { min: None, max: Some(4.0), pattern: Some(Pattern::new("^[A-Z]+$")) };
-    static NAMES: Rules = Rules { min: Some(1.0), max: None, pattern: None };
+    static COUNT: Rules = Rules::NONE.min(1.0).max(200.0);
+    static CODE: Rules = Rules::pattern("^[A-Z]+$").max(4.0);
+    static NAMES: Rules = Rules::NONE.min(1.0);
 
     fn one() -> i64 {
         1
@@ -160,6 +218,21 @@ mod tests {
 
     fn decode(text: &str) -> Result<Input, String> {
         json::decode(&RawValue::from_string(text.to_owned()).unwrap())
+    }
+
+    #[test]
+    fn integers_are_held_to_their_bounds_digit_by_digit() {
+        const EVEN: i64 = 1 << 53;
+        let fits = |value: i64, rules: Rules| rules.check(&value).is_ok();
+        assert!(fits(EVEN, Rules::NONE.max(9_007_199_254_740_992.0)) && !fits(EVEN + 1, Rules::NONE.max(9_007_199_254_740_992.0)));
+        assert!(fits(EVEN + 1, Rules::NONE.whole_min(EVEN + 1)) && !fits(EVEN, Rules::NONE.whole_min(EVEN + 1)));
+        assert!(fits(EVEN + 1, Rules::NONE.whole_max(EVEN + 1)) && !fits(EVEN + 2, Rules::NONE.whole_max(EVEN + 1)));
+        assert!(fits(1, Rules::NONE.max(1.5).min(0.5)) && !fits(2, Rules::NONE.max(1.5)) && !fits(0, Rules::NONE.min(0.5)));
+        assert!(fits(i64::MAX, Rules::NONE.max(1e300)) && !fits(i64::MAX, Rules::NONE.min(1e300)));
+        assert!(fits(i64::MIN, Rules::NONE.min(-1e300)) && !fits(i64::MIN, Rules::NONE.max(-1e300)));
+        assert!(
+            fits(i64::MIN, Rules::NONE.min(-9_223_372_036_854_775_808.0)) && !fits(i64::MAX, Rules::NONE.min(9_223_372_036_854_775_808.0))
+        );
     }
 
     #[test]

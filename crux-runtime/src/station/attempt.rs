@@ -69,7 +69,7 @@ pub(super) async fn run(mut place: Place, contract: &'static Contract, order: Or
         step_type: contract.step_type,
         attempt: order.attempt,
         id: order.id(),
-        correlation_id: order.request_id.clone(),
+        correlation_id: order.correlation_id(),
         traceparent: order.traceparent.clone(),
     };
     let crew = place.crew.clone();

@@ -41,7 +41,7 @@ impl Job {
     /// Tells the engine that the task reached nobody; gives it back if the engine has no room to hear it.
     pub(crate) fn refuse(self, reason: String) -> Result<(), Task> {
         let (task, reply) = self.split();
-        reply.reports.try_send(reply.report(Reported::Undelivered { reason })).map_err(|_| task)
+        reply.reports.try_send(reply.report(Reported::Undelivered { reason, after_ms: None })).map_err(|_| task)
     }
 }
 

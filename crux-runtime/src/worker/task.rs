@@ -42,6 +42,13 @@ pub struct Origin {
     pub payload: Arc<RawValue>,
 }
 
+impl Origin {
+    /// By which logs and messages of all systems know the instance: what its client called the request, and without that its own id.
+    pub fn correlation_id(&self) -> &str {
+        if self.request_id.is_empty() { &self.workflow_id } else { &self.request_id }
+    }
+}
+
 impl Task {
     pub fn step_id(&self) -> StepId {
         self.instance.step(&self.path_text)
@@ -87,6 +94,8 @@ pub enum Reported {
     /// The task did not reach anybody; no attempt is used up, and it is offered again.
     Undelivered {
         reason: String,
+        /// Not before so long has passed, whatever else happens.
+        after_ms: Option<u64>,
     },
     /// The process is ending, and the attempt has not begun: it is for another process.
     Returned,

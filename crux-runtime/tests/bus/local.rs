@@ -56,7 +56,7 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
             tokio::spawn(async move { axum::serve(socket, router).await.unwrap() });
             came.insert(((*key).to_owned(), (*listener).to_owned()), Mutex::new(receiver));
             let (steps, listens_to) = if *key == WORK { (vec!["work".to_owned()], vec![]) } else { (vec![], vec![(*key).to_owned()]) };
-            services.push(Service { name: (*listener).to_owned(), url, steps, listens_to, at_once: 64 });
+            services.push(Service { name: (*listener).to_owned(), url, steps, listens_to, at_once: 64, statuses: Default::default() });
         }
         let bus: Arc<dyn Bus> = Arc::new(Local::new(&app(), services, 1 << 20).unwrap());
         Bed { bus, broker: None, far: Box::new(Servers { came }) }

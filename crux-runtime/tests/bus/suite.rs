@@ -70,7 +70,7 @@ pub async fn a_task_without_a_service_says_under_which_key_nobody_listens(open: 
     let bed = open(&[]).await;
     let (reports, mut told) = mpsc::channel(8);
     assert!(bed.bus.dispatch(task(1).0, &reports).is_ok());
-    let Reported::Undelivered { reason } = reported(&mut told).await else { panic!("nobody can have it") };
+    let Reported::Undelivered { reason, .. } = reported(&mut told).await else { panic!("nobody can have it") };
     assert!(reason.contains("no service listens on step.work"), "{reason}");
 }
 

@@ -193,7 +193,14 @@ impl Bed {
     async fn start_one(workflow: &'static str, url: &str) -> Self {
         let app = Arc::new(App { workflows: WORKFLOWS, contracts: &CONTRACTS, events: &[], routes: &[], steps: Vec::new() });
         let steps = vec!["work".to_owned()];
-        let service = Service { name: "far".to_owned(), url: url.to_owned(), steps, listens_to: Vec::new(), at_once: AT_ONCE };
+        let service = Service {
+            name: "far".to_owned(),
+            url: url.to_owned(),
+            steps,
+            listens_to: Vec::new(),
+            at_once: AT_ONCE,
+            statuses: Default::default(),
+        };
         let bus = Arc::new(Local::new(&app, vec![service], 4096).unwrap());
         let workers = WorkerManager::new(&[], &Default::default()).unwrap();
         let store = Arc::new(Memory::new(Arc::new(NoFaults)));

@@ -88,7 +88,7 @@ impl Bus for Services {
                 if let Some(times) = services.ledger.lock().expect("no test panics with the lock held").taken.get_mut(&task.task_id()) {
                     *times -= 1;
                 }
-                let _ = reports.send(report(Reported::Undelivered { reason: "simulated: nobody there".into() })).await;
+                let _ = reports.send(report(Reported::Undelivered { reason: "simulated: nobody there".into(), after_ms: None })).await;
                 return;
             }
             let _ = reports.send(report(Reported::Delivered)).await;

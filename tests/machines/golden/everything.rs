@@ -60,13 +60,12 @@
 //!   n17 -.->|"on Timeout"| done
 //! ```
 
-use ::std::collections::BTreeMap;
 use ::std::sync::Arc;
 use ::crux_runtime::machine::{
     self, Applied, Arrived, Branch, Definition, Duration, Each, Env, Failure, Flow,
-    Hooks, Inside, Join, Json, Kind, Leaf, Machine, Never, Node, OnExhausted, Part,
-    Policy, RawValue, Refusal, Refused, Repeat, Rounds, Rules, Sleep, StepEvent, Then,
-    Time, Timestamp, Trigger, Wait, Why, Within,
+    Hooks, IndexMap, Inside, Join, Json, Kind, Leaf, Machine, Never, Node, OnExhausted,
+    Part, Policy, RawValue, Refusal, Refused, Repeat, Rounds, Rules, Sleep, StepEvent,
+    Then, Time, Timestamp, Trigger, Wait, Why, Within,
 };
 use super::steps::{ask, charge, label, pack, refund, weigh};
 use super::{events, routes, types};
@@ -79,7 +78,7 @@ pub struct Input {
     pub order_id: String,
     pub lines: Vec<types::Line>,
     pub channel: InputChannel,
-    pub tags: BTreeMap<String, String>,
+    pub tags: IndexMap<String, String>,
     pub note: Option<String>,
     pub total: f64,
     pub due: Timestamp,
@@ -284,7 +283,7 @@ fn enter_charge(at: AtCharge, fx: &mut Fx<'_>) -> StateFlow {
             .total)
         ),
         nested: Json::of(
-            &BTreeMap::from([
+            &IndexMap::from([
                 ("list".to_owned(), Json::constant(r#"[1,2.5,true]"#)),
                 ("city".to_owned(), Json::of(&at.input.address.city)?),
             ]),
@@ -750,7 +749,7 @@ fn arrived_2(raw: &RawValue) -> Result<Arrived, Refusal> {
         order_id: event.order_id.clone(),
         lines: Vec::new(),
         channel: InputChannel::Email,
-        tags: BTreeMap::new(),
+        tags: IndexMap::new(),
         note: None,
         total: 0.0,
         due: event.due,
@@ -764,13 +763,26 @@ fn arrived_2(raw: &RawValue) -> Result<Arrived, Refusal> {
             city: String::new(),
         },
     };
+    let key = asked_2(&input)?;
+    Ok(Arrived {
+        input: machine::json::encode(&input)?,
+        key,
+    })
+}
+
+fn direct_2(raw: &RawValue) -> Result<Arrived, Refusal> {
+    let key = asked_2(&machine::json::arrived::<Input>(raw)?)?;
+    Ok(Arrived {
+        input: raw.to_owned(),
+        key,
+    })
+}
+
+fn asked_2(input: &Input) -> Result<Option<String>, Refusal> {
     if input.total <= 0.0 {
         return Err(Refusal::NotWanted);
     }
-    Ok(Arrived {
-        input: machine::json::encode(&input)?,
-        key: Some(input.order_id.clone()),
-    })
+    Ok(Some(input.order_id.clone()))
 }
 
 pub static DEFINITION: Definition = Definition {
@@ -799,7 +811,7 @@ pub static DEFINITION: Definition = Definition {
 
 static TRIGGERS: &[Trigger] = &[
     Trigger::http("/api/v1/orders/start", Arrived::input::<Input>),
-    Trigger::event("order.created", arrived_2),
+    Trigger::event("order.created", arrived_2).direct(direct_2),
 ];
 
 static NODES: &[Node] = &[

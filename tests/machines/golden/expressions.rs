@@ -23,11 +23,10 @@
 //!   n4 --> done
 //! ```
 
-use ::std::collections::BTreeMap;
 use ::std::sync::Arc;
 use ::crux_runtime::machine::{
-    self, Applied, Definition, Duration, Failure, Flow, Hooks, Json, Leaf, Machine,
-    NoUndo, Node, OnExhausted, Part, StepEvent, Then, Timestamp, Trigger,
+    self, Applied, Definition, Duration, Failure, Flow, Hooks, IndexMap, Json, Leaf,
+    Machine, NoUndo, Node, OnExhausted, Part, StepEvent, Then, Timestamp, Trigger,
 };
 use super::steps::{lists, numbers, texts, times, truths};
 use super::types;
@@ -56,7 +55,7 @@ pub struct Input {
     pub times: Vec<Timestamp>,
     pub holes: Vec<Option<String>>,
     pub lists: Vec<Vec<i64>>,
-    pub map: BTreeMap<String, i64>,
+    pub map: IndexMap<String, i64>,
     pub lines: Vec<types::Item>,
     pub line: types::Item,
     pub spare: Option<types::Item>,
@@ -419,16 +418,16 @@ fn enter_lists(at: AtTruths, fx: &mut Fx<'_>) -> StateFlow {
             .collect::<Vec<_>>(),
         lines: at.input.lines.clone(),
         notes: at.input.lines.iter().map(|l| l.note.clone()).collect::<Vec<_>>(),
-        map: BTreeMap::from([("a".to_owned(), 1_i64), ("b".to_owned(), at.input.count)]),
-        none: BTreeMap::new(),
+        map: IndexMap::from([("a".to_owned(), 1_i64), ("b".to_owned(), at.input.count)]),
+        none: IndexMap::new(),
         raw: Json::of(
-            &BTreeMap::from([
+            &IndexMap::from([
                 ("list".to_owned(), Json::constant(r#"[1,"two",true]"#)),
                 ("text".to_owned(), Json::of(&at.input.text)?),
                 (
                     "inner".to_owned(),
                     Json::of(
-                        &BTreeMap::from([("line".to_owned(), Json::of(&at.input.line)?)]),
+                        &IndexMap::from([("line".to_owned(), Json::of(&at.input.line)?)]),
                     )?,
                 ),
             ]),
@@ -444,7 +443,7 @@ fn enter_lists(at: AtTruths, fx: &mut Fx<'_>) -> StateFlow {
             .map
             .iter()
             .map(|(key, &value)| (key.clone(), machine::expr::to_number(value)))
-            .collect::<BTreeMap<_, _>>(),
+            .collect::<IndexMap<_, _>>(),
         json_list: Json::of(&at.input.words)?,
         wide: match at.input.colour {
             types::Colour::Red => types::Wide::Red,

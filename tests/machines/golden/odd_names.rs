@@ -34,11 +34,10 @@
 //!   n8 --> done
 //! ```
 
-use ::std::collections::BTreeMap;
 use ::std::sync::Arc;
 use ::crux_runtime::machine::{
-    self, Applied, Definition, Duration, Each, Env, Failure, Flow, Hooks, Json, Kind,
-    Leaf, Machine, Never, Node, OnExhausted, Part, RawValue, Repeat, Rounds, Rules,
+    self, Applied, Definition, Duration, Each, Env, Failure, Flow, Hooks, IndexMap, Json,
+    Kind, Leaf, Machine, Never, Node, OnExhausted, Part, RawValue, Repeat, Rounds, Rules,
     StepEvent, Then, Time, Timestamp, Trigger, Wait, Within,
 };
 use super::steps::{r#fn, r#match, unfn};
@@ -53,7 +52,7 @@ pub struct Input {
     pub names: Vec<String>,
     pub numbers: Vec<f64>,
     pub holes: Vec<Option<i64>>,
-    pub map: BTreeMap<String, types::Money>,
+    pub map: IndexMap<String, types::Money>,
     pub raw: Json,
     pub at: Timestamp,
     pub len: Option<Duration>,

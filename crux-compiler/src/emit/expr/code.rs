@@ -282,6 +282,12 @@ fn grouped(value: u64) -> String {
     text
 }
 
+/// An integer that is not [`i64::MIN`], as a literal.
+pub(crate) fn integer(value: i64) -> TokenStream {
+    let literal = Literal::u64_unsuffixed(value.unsigned_abs());
+    if value < 0 { quote!(-#literal) } else { quote!(#literal) }
+}
+
 pub(crate) fn number(value: f64) -> TokenStream {
     let literal = Literal::f64_unsuffixed(value.abs());
     if value.is_sign_negative() { quote!(-#literal) } else { quote!(#literal) }

@@ -66,10 +66,10 @@ impl Writer<'_> {
                 let by_reference = if is_copy(from) { quote!(&value) } else { quote!(value) };
                 if fails {
                     Code::tried(
-                        quote!(#map.iter().map(|(key, #by_reference)| #value.map(|value| (key.clone(), value))).collect::<Result<BTreeMap<_, _>, Failure>>()),
+                        quote!(#map.iter().map(|(key, #by_reference)| #value.map(|value| (key.clone(), value))).collect::<Result<IndexMap<_, _>, Failure>>()),
                     )
                 } else {
-                    Code::value(quote!(#map.iter().map(|(key, #by_reference)| (key.clone(), #value)).collect::<BTreeMap<_, _>>()))
+                    Code::value(quote!(#map.iter().map(|(key, #by_reference)| (key.clone(), #value)).collect::<IndexMap<_, _>>()))
                 }
             }
             (Type::Record(from), Type::Record(to)) => self.fit_record(code, from, to),

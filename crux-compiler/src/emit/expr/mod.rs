@@ -15,7 +15,7 @@ use super::paths::Module;
 use crate::ir::{Expr, ExprKind, Type, Value};
 
 use code::int;
-pub(super) use code::{Code, Form, count, is_copy, number};
+pub(super) use code::{Code, Form, count, integer, is_copy, number};
 
 /// Where the values of the state are found.
 pub(super) type Find<'f> = dyn Fn(&Value) -> Option<Code> + 'f;
@@ -159,7 +159,7 @@ impl<'w> Writer<'w> {
             return Code::value(quote!(#path { #(#fields),* })).loose();
         }
         if fields.is_empty() {
-            return Code::value(quote!(BTreeMap::new()));
+            return Code::value(quote!(IndexMap::new()));
         }
         let entries: Vec<_> = fields
             .iter()
@@ -168,7 +168,7 @@ impl<'w> Writer<'w> {
                 quote!((#name.to_owned(), #value))
             })
             .collect();
-        Code::value(quote!(BTreeMap::from([#(#entries),*])))
+        Code::value(quote!(IndexMap::from([#(#entries),*])))
     }
 
     fn value(&mut self, value: &Value, ty: &Type) -> Code {

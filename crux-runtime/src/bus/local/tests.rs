@@ -174,7 +174,7 @@ async fn serve(
 
 fn service(url: String, steps: &[&str], at_once: usize) -> Service {
     let steps = steps.iter().map(|step| (*step).to_owned()).collect();
-    Service { name: "image".to_owned(), url, steps, listens_to: Vec::new(), at_once }
+    Service { name: "image".to_owned(), url, steps, listens_to: Vec::new(), at_once, statuses: BTreeMap::new() }
 }
 
 fn bus(server: &Server) -> Local {
@@ -212,7 +212,7 @@ fn failure(reported: Reported) -> AttemptFailed {
 
 fn undelivered(reported: Reported) -> String {
     match reported {
-        Reported::Undelivered { reason } => reason,
+        Reported::Undelivered { reason, .. } => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -289,14 +289,74 @@ async fn a_busy_service_is_left_alone_for_as_long_as_it_says() {
 
         let (sender, mut reports) = mpsc::channel(16);
         bus.dispatch(task(&CONTRACT).0, &sender).unwrap();
-        assert_eq!(undelivered(next(&mut reports).await), format!("{problem}; it is left alone for {left} s"));
-        assert_eq!(server.connections.load(Ordering::SeqCst), 1, "it was not called again");
+        assert_eq!(bus.delay(Some("resize")), Some(format!("{problem}; it is left alone for {left} s")));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(reports.try_recv().is_err(), "it waits in line");
+        assert_eq!(server.connections.load(Ordering::SeqCst), 1, "it was called again");
+        assert_eq!((bus.list()[0].running, bus.list()[0].queued), (0, 1));
         if left == "1" {
-            tokio::time::sleep(Duration::from_millis(1050)).await;
-            bus.dispatch(task(&CONTRACT).0, &sender).unwrap();
-            assert_eq!(undelivered(next(&mut reports).await), problem, "it was called again");
+            assert_eq!(undelivered(next(&mut reports).await), problem, "it was not called again");
         }
     }
+}
+
+/// As an overloaded service, or one that turns away what belongs to a certain customer.
+#[tokio::test]
+async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_lets_all_go() {
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let bus = Local::new(&app(), vec![service(format!("http://{address}/"), &["resize", "charge"], 4)], 1024).unwrap();
+    let mut back = bus.back().unwrap();
+    let (sender, mut reports) = mpsc::channel(64);
+    let numbered = |n: u8| Task { path_text: Cow::Owned(format!("look[{n}]")), ..task(&CONTRACT).0 };
+    bus.dispatch(numbered(0), &sender).unwrap();
+    undelivered(next(&mut reports).await);
+    for n in 1..20 {
+        bus.dispatch(numbered(n), &sender).unwrap();
+    }
+    // One of them tries, is turned away too, and the others wait longer.
+    undelivered(next(&mut reports).await);
+    assert!(timeout(Duration::from_millis(200), reports.recv()).await.is_err(), "the others wait in line");
+    let listener = TcpListener::bind(address).await.unwrap();
+    let (requests, _seen) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, ok(r#"{"success":true}"#), requests.clone(), Arc::default()));
+        }
+    });
+    let begun = std::time::Instant::now();
+    for _ in 0..18 {
+        assert!(matches!(next(&mut reports).await, Reported::Completed { .. }));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // Those that were turned away are called for.
+    timeout(Duration::from_secs(1), back.changed()).await.expect("a call").unwrap();
+    assert_eq!((bus.delay(Some("resize")), bus.health()), (None, Ok(())));
+}
+
+#[tokio::test]
+async fn a_cancelled_task_in_line_has_not_begun_and_one_that_must_not_go_out_twice_is_given_back() {
+    let busy = http("503 Service Unavailable", "retry-after: 60\r\n", "");
+    let (_, _server, bus) = told(&CONTRACT, Does::Answers(busy)).await;
+    let (sender, mut reports) = mpsc::channel(16);
+    let (task_, cancel) = task(&CONTRACT);
+    bus.dispatch(task_, &sender).unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    cancel.cancel();
+    assert_eq!(failure(next(&mut reports).await).failure.to_string(), "Cancelled: cancelled before it began");
+    bus.dispatch(task(&ONCE).0, &sender).unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    bus.drain();
+    assert!(matches!(next(&mut reports).await, Reported::Returned));
+}
+
+#[tokio::test]
+async fn a_long_answer_that_says_failed_is_a_failed_attempt() {
+    let page = "at line 1\n".repeat(40_000);
+    let failed = failure(told(&CONTRACT, Does::Answers(http("500 Internal Server Error", "", &page))).await.0);
+    assert_eq!((failed.failure.name.as_ref(), failed.outcome, failed.retry), ("Error", Outcome::Failed, None));
+    assert!(failed.failure.message.starts_with("service `image` answered 500 Internal Server Error: at line 1"), "{}", failed.failure);
+    let failed = failure(told(&CONTRACT, Does::Answers(http("502 Bad Gateway", "", &page))).await.0);
+    assert_eq!((failed.failure.name.as_ref(), failed.outcome), ("Unavailable", Outcome::Unknown));
 }
 
 #[tokio::test]

@@ -125,6 +125,7 @@ impl Consumer {
         let incoming = Incoming {
             routing_key: delivery.routing_key.to_string(),
             message_id: delivery.properties.message_id().as_ref().map(ToString::to_string),
+            correlation_id: delivery.properties.correlation_id().as_ref().map_or_else(String::new, ToString::to_string),
             traceparent: header(&delivery.properties, "traceparent"),
             body: delivery.data.into(),
         };

@@ -151,7 +151,7 @@ impl Fetching<'_> {
             Taken::Full(delivery) => delivery.receipt.give_back().await,
             Taken::Refused(Delivery { body, receipt, .. }, reason) => {
                 warn!(queue = self.queue, reason, "a message is refused and put aside");
-                let incoming = Incoming { routing_key, message_id: None, traceparent: String::new(), body };
+                let incoming = Incoming { routing_key, message_id: None, correlation_id: String::new(), traceparent: String::new(), body };
                 if self.consumer.bury(self.queue, incoming, properties, &reason).await.is_some() {
                     state.dead.fetch_add(1, Ordering::Relaxed);
                     receipt.done().await;

@@ -37,6 +37,7 @@ impl Entry {
             routing_key: routing_key.to_owned(),
             // An entry is the same one however often it is delivered.
             message_id: Some(text("message_id").filter(|id| !id.is_empty()).unwrap_or_else(|| self.id.clone())),
+            correlation_id: text("correlation_id").unwrap_or_default(),
             traceparent: text("traceparent").unwrap_or_default(),
             body: Bytes::copy_from_slice(body),
         })

@@ -30,6 +30,7 @@ use super::identity::Role;
 use super::problem::{Kind, Problem};
 use super::{Shared, websocket};
 use crate::wording::plain;
+pub(crate) use triggers::IGNORED;
 
 /// One route.
 pub(crate) struct Route {

@@ -17,6 +17,8 @@ use crate::engine::api::{Start, Started};
 use crate::machine::{Definition, Refusal, Trigger, TriggerSource};
 
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// What is said of a start whose trigger does not want it.
+pub(crate) const IGNORED: &str = "The trigger's condition does not hold: nothing was started";
 const REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
 
 #[derive(Default, Deserialize)]
@@ -80,14 +82,10 @@ async fn start(ingress: &Shared, http: Http, headers: &HeaderMap, query: WaitQue
         Ok(arrived) => arrived,
         Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "")),
         Err(Refusal::NotWanted) => {
-            let message = "The trigger's condition does not hold: nothing was started";
-            return Ok(axum::Json(StartedBody { workflow_id: String::new(), status: "ignored", message }).into_response());
+            return Ok(axum::Json(StartedBody { workflow_id: String::new(), status: "ignored", message: IGNORED }).into_response());
         }
     };
-    let request_id = match request_id(headers, (!http.owns_request_id).then_some(&*raw))? {
-        Some(request_id) => Some(request_id),
-        None => arrived.key.map(|key| requests::request_id(&key, "key")).transpose()?,
-    };
+    let request_id = requests::start_id(&arrived, || request_id(headers, (!http.owns_request_id).then_some(&*raw)))?;
     let start = Start {
         workflow: http.definition.workflow.to_owned(),
         input: arrived.input,
@@ -127,16 +125,23 @@ fn with_headers(mut response: Response, started: &Started) -> Response {
 pub(super) fn request_id(headers: &HeaderMap, body: Option<&RawValue>) -> Result<Option<String>, Problem> {
     #[derive(Deserialize)]
     struct Said {
-        request_id: Option<String>,
+        request_id: Option<Box<RawValue>>,
     }
     if let Some(value) = headers.get(IDEMPOTENCY_KEY) {
         let text = value.to_str().map_err(|_| Problem::new(Kind::InvalidRequest, "the header Idempotency-Key is not plain text"))?;
         return requests::request_id(text, "Idempotency-Key").map(Some);
     }
-    let Some(body) = body.filter(|body| body.get().contains("\"request_id\"")) else { return Ok(None) };
-    // Of another type it is a field like any other, which nobody reads.
+    // Serde would read a list as a record, too.
+    let may_say = |body: &&RawValue| body.get().starts_with('{') && body.get().contains("\"request_id\"");
+    let Some(body) = body.filter(may_say) else { return Ok(None) };
     let said = serde_json::from_str::<Said>(body.get()).ok().and_then(|said| said.request_id);
-    said.map(|text| requests::request_id(&text, "request_id")).transpose()
+    let Some(said) = said.filter(|said| said.get() != "null") else { return Ok(None) };
+    // Passed by in silence it would start twice whatever its sender wants to start once.
+    let text = serde_json::from_str::<String>(said.get()).map_err(|_| {
+        let shown: String = said.get().chars().take(80).collect();
+        Problem::new(Kind::InvalidRequest, format!("`{shown}` is not a request id: write it as a string")).at("request_id")
+    })?;
+    requests::request_id(&text, "request_id").map(Some)
 }
 
 #[cfg(test)]
@@ -149,6 +154,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(request_id(&headers, Some(&body)).unwrap().as_deref(), Some("b"));
         assert_eq!(request_id(&headers, None).unwrap(), None);
+        for none in [r#"{"request_id":null}"#, r#"["request_id"]"#, r#"{"x":{"request_id":5}}"#] {
+            let body = RawValue::from_string(none.to_owned()).unwrap();
+            assert_eq!(request_id(&headers, Some(&body)).unwrap(), None, "{none}");
+        }
+        for wrong in ["5", "{}", "true", "\"\""] {
+            let body = RawValue::from_string(format!(r#"{{"request_id":{wrong}}}"#)).unwrap();
+            assert_eq!(request_id(&headers, Some(&body)).unwrap_err().field.as_deref(), Some("request_id"), "{wrong}");
+        }
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("h"));
         assert_eq!(request_id(&headers, Some(&body)).unwrap().as_deref(), Some("h"));
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&"x".repeat(256)).unwrap());

@@ -20,7 +20,9 @@ use crate::ingress::follow::{Follow, undelivered, until_ended};
 use crate::ingress::identity::Identity;
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::requests::{self, CompletionBody, EventBody};
+use crate::ingress::rest::{IGNORED, door};
 use crate::ingress::{Shared, json as parse};
+use crate::machine::{Arrived, Refusal};
 use crate::store::Seq;
 use crate::wording::hint;
 
@@ -38,6 +40,8 @@ struct Envelope {
     r#type: String,
     #[serde(default)]
     id: Value,
+    /// W3C trace context of this request; without one that of the connection counts.
+    traceparent: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -66,7 +70,7 @@ struct StartBody {
     wait: Option<String>,
 }
 
-pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: String) {
+pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: String, traceparent: String) {
     debug!(correlation_id, "a client of the gateway");
     let _open = ingress.metrics.socket();
     let (out, mut waiting) = mpsc::channel(QUEUE);
@@ -74,6 +78,7 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: 
         ingress: ingress.clone(),
         out,
         correlation_id,
+        traceparent,
         requests: JoinSet::new(),
         followers: JoinSet::new(),
         subscriptions: HashMap::new(),
@@ -126,6 +131,7 @@ struct Gateway {
     ingress: Shared,
     out: mpsc::Sender<Utf8Bytes>,
     correlation_id: String,
+    traceparent: String,
     requests: JoinSet<()>,
     followers: JoinSet<()>,
     subscriptions: HashMap<InstanceId, AbortHandle>,
@@ -140,6 +146,7 @@ impl Gateway {
         };
         let ingress = self.ingress.clone();
         let id = envelope.id;
+        let traceparent = envelope.traceparent.map_or_else(|| self.traceparent.clone(), |said| door::well_formed(&said));
         match envelope.r#type.as_str() {
             // With whatever it proves: clients that begin with it work, and hear what they may do.
             "auth" => self.answer_in_task(id, async { Ok(json!(Identity::local())) }),
@@ -153,8 +160,8 @@ impl Gateway {
                 let answer = self.unsubscribe(text);
                 self.answer_in_task(id, async { answer });
             }
-            "event" => self.with(id, text, move |SendEvent { event }| event_taken(ingress, event)),
-            "start" => self.with(id, text, move |body| started(ingress, body)),
+            "event" => self.with(id, text, move |SendEvent { event }| event_taken(ingress, event, traceparent)),
+            "start" => self.with(id, text, move |body| started(ingress, body, traceparent)),
             "complete_step" => self.with(id, text, move |body| completed(ingress, body)),
             other => {
                 let shown: String = other.chars().take(80).collect();
@@ -253,8 +260,8 @@ async fn follower(ingress: Shared, instance: InstanceId, mut follow: Follow, ans
     let _ = out.send(last.to_string().into()).await;
 }
 
-async fn event_taken(ingress: Shared, event: EventBody) -> Result<Value, Problem> {
-    let event = event.into_event("")?;
+async fn event_taken(ingress: Shared, event: EventBody, traceparent: String) -> Result<Value, Problem> {
+    let event = event.into_event(&traceparent)?;
     let taken = ingress.engine.take_events(vec![event]).await.pop();
     let taken = taken.ok_or_else(|| Problem::new(Kind::Internal, "the engine did not answer"))??;
     Ok(json!({"id": taken.id, "duplicate": taken.duplicate}))
@@ -275,19 +282,31 @@ fn refused(error: api::Error) -> Problem {
     }
 }
 
-async fn started(ingress: Shared, body: StartBody) -> Result<Value, Problem> {
+async fn started(ingress: Shared, body: StartBody, traceparent: String) -> Result<Value, Problem> {
     let wait = body.wait.as_deref().map(|text| requests::wait(text, ingress.settings.max_wait)).transpose()?;
     let input = match body.input {
         Some(input) => input,
         None => parse::raw(b"{}")?,
     };
+    // A start is the same one however it comes: the triggers' `when` and `key` count here too.
+    let arrived = match ingress.engine.app().current(&body.workflow) {
+        None => Arrived { input, key: None },
+        Some(workflow) => match workflow.definition.arrived(&input) {
+            Ok(arrived) => arrived,
+            Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "input")),
+            Err(Refusal::NotWanted) => {
+                return Ok(json!({"workflow_id": "", "status": "ignored", "replayed": false, "message": IGNORED}));
+            }
+        },
+    };
+    let request_id = requests::start_id(&arrived, || body.request_id.map(|text| requests::request_id(&text, "request_id")).transpose())?;
     let start = Start {
         workflow: body.workflow,
-        input,
-        request_id: body.request_id.map(|text| requests::request_id(&text, "request_id")).transpose()?,
+        input: arrived.input,
+        request_id,
         owner: String::new(),
         trigger: "websocket".to_owned(),
-        traceparent: String::new(),
+        traceparent,
     };
     let (started, waiting) = match wait {
         None => (ingress.engine.start(start).await.map_err(refused)?, None),

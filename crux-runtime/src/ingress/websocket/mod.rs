@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::SinkExt;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use serde::de::IgnoredAny;
 
 use super::follow::Follow;
 use super::problem::{Kind, Problem};
-use super::rest::door::CorrelationId;
+use super::rest::door::{self, CorrelationId};
 use super::rest::query;
 use super::{Shared, requests};
 use crate::server::Place;
@@ -57,6 +57,7 @@ pub(super) async fn connect(
     Extension(CorrelationId(correlation_id)): Extension<CorrelationId>,
     Extension(place): Extension<Place>,
     uri: Uri,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let WsQuery { workflow_id, after, .. } = query(&uri)?;
@@ -80,10 +81,13 @@ pub(super) async fn connect(
             })
         }
         (None, Some(_)) => return Err(Problem::new(Kind::InvalidRequest, "`after` needs a `workflow_id`").at("after")),
-        (None, None) => upgrade.on_upgrade(move |socket| async move {
-            let _place = place;
-            gateway::run(socket, ingress, correlation_id).await;
-        }),
+        (None, None) => {
+            let traceparent = door::traceparent(&headers);
+            upgrade.on_upgrade(move |socket| async move {
+                let _place = place;
+                gateway::run(socket, ingress, correlation_id, traceparent).await;
+            })
+        }
     };
     Ok(response.into_response())
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `string`, `integer`, `number`, `boolean` | `String`, `i64`, `f64`, `bool` |
 //! | `timestamp`, `duration`, `json` | [`Timestamp`], [`Duration`], [`Json`] |
-//! | `T?`, `T[]`, `map<T>` | `Option<T>`, `Vec<T>`, `BTreeMap<String, T>` |
+//! | `T?`, `T[]`, `map<T>` | `Option<T>`, `Vec<T>`, [`IndexMap<String, T>`](IndexMap) |
 //! | records and enums | generated structs and enums, with the derives of `crux_macros` |
 //!
 //! A program has thousands of record types. Serde's derives would make code for each of them that is generic over formats, is made again
@@ -16,14 +16,16 @@ mod opaque;
 mod read;
 mod show;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::fmt::temporal::Pieces;
 use serde_json::value::RawValue;
 
 use super::Failure;
+use crate::canonical::Decimal;
 
 pub use duration::{Duration, NotADuration};
+pub use indexmap::IndexMap;
 pub use jiff::Timestamp;
 pub use opaque::Json;
 pub use read::{Field, Misfit, deserialize, fields, word};
@@ -68,13 +70,34 @@ macro_rules! leaf {
     };
 }
 
-leaf!(String, i64, f64, bool, Duration, Failure, ());
+leaf!(String, f64, bool, Duration, Failure, ());
+
+/// As JSON Schema has it, which has one kind of number: `1.0` is an integer.
+impl Value for i64 {
+    fn read(json: &RawValue) -> Result<Self, Misfit> {
+        read::leaf(json).or_else(|misfit| whole(json.get()).ok_or(misfit))
+    }
+}
+
+/// Of JSON that is a number.
+fn whole(json: &str) -> Option<i64> {
+    let is_number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    if is_number { Decimal::of(json).integer() } else { None }
+}
+
+/// What is said of a time that is beyond them.
+const TIMES: &str = "a timestamp from -009999-01-02T01:59:59Z to 9999-12-30T22:00:00.999999999Z, for no other can be kept";
 
 /// Its parser tells of digits and bytes; people need to see how one is written.
 impl Value for Timestamp {
     fn read(json: &RawValue) -> Result<Self, Misfit> {
         let text: String = read::leaf(json)?;
-        text.parse().map_err(|_| Misfit::unlike(&text, "a timestamp such as 2026-11-28T05:00:00Z"))
+        text.parse().map_err(|_| {
+            // Whether only the instant is impossible.
+            let is_a_time = Pieces::parse(&text).is_ok_and(|pieces| pieces.offset().is_some() && pieces.time().is_some());
+            let expected = if is_a_time { TIMES } else { "a timestamp such as 2026-11-28T05:00:00Z" };
+            Misfit::unlike(&text, expected)
+        })
     }
 }
 
@@ -112,10 +135,11 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-impl<T: Value> Value for BTreeMap<String, T> {
+impl<T: Value> Value for IndexMap<String, T> {
     fn read(json: &RawValue) -> Result<Self, Misfit> {
-        let mut map = Self::new();
-        for (key, value) in read::entries(json)? {
+        let entries = read::entries(json)?;
+        let mut map = Self::with_capacity(entries.len());
+        for (key, value) in entries {
             let value = T::read(value).map_err(|misfit| misfit.within(&key))?;
             map.insert(key, value);
         }
@@ -148,7 +172,7 @@ mod tests {
         order_id: String,
         r#type: Channel,
         lines: Vec<Line>,
-        stock: BTreeMap<String, Option<i64>>,
+        stock: IndexMap<String, Option<i64>>,
         note: Option<String>,
         patience: Duration,
         at: Timestamp,
@@ -162,7 +186,7 @@ mod tests {
     }
 
     const ORDER: &str = concat!(
-        r#"{"orderId":"A\"1","type":"e-mail","lines":[{"sku":"s","price":1.5}],"stock":{"a":7,"b":null},"patience":"1h30m","#,
+        r#"{"orderId":"A\"1","type":"e-mail","lines":[{"sku":"s","price":1.5}],"stock":{"z":7,"b":null},"patience":"1h30m","#,
         r#""at":"2026-11-28T05:00:00Z","extra":{"b":1.50, "a":[1]},"gift":false}"#
     );
 
@@ -193,6 +217,41 @@ mod tests {
         assert_eq!(error("{}"), "missing field `pin`");
     }
 
+    /// Depends on a feature of serde_json that other packages may switch on or not: this one must have it by itself.
+    #[test]
+    fn every_double_and_every_integer_of_64_bits_is_what_it_was() {
+        let again = |number: f64| {
+            let written = json::encode(&number).unwrap();
+            json::decode::<f64>(&written).unwrap()
+        };
+        let mut bits: u64 = 0x9e37_79b9_7f4a_7c15;
+        for _ in 0..20_000 {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            let number = f64::from_bits(bits);
+            if number.is_finite() {
+                assert_eq!(again(number).to_bits(), number.to_bits(), "{number:e}");
+                // As other languages write it.
+                let text = RawValue::from_string(format!("{number:.17e}")).unwrap();
+                assert_eq!(json::decode::<f64>(&text).unwrap().to_bits(), number.to_bits(), "{text}");
+            }
+            let integer = bits.cast_signed();
+            assert_eq!(json::decode::<i64>(&json::encode(&integer).unwrap()), Ok(integer));
+        }
+        for integer in [i64::MIN, i64::MAX, (1 << 53) + 1] {
+            assert_eq!(json::decode::<i64>(&json::encode(&integer).unwrap()), Ok(integer));
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_written() {
+        let integer = |text: &str| json::decode::<i64>(&RawValue::from_string(text.to_owned()).unwrap());
+        assert_eq!((integer("1.0"), integer("-2e3"), integer("9223372036854775807.0")), (Ok(1), Ok(-2000), Ok(i64::MAX)));
+        assert_eq!(integer("1.5").unwrap_err(), "expected an integer, found the number 1.5");
+        assert!(integer("9223372036854775808").is_err() && integer("1e400").is_err());
+    }
+
     /// What people give to others and get from them, by serde alone.
     #[test]
     fn serde_reads_and_writes_the_same() {
@@ -217,11 +276,22 @@ mod tests {
             ("1.5", r#""high""#, "lines[0].price: expected a number, found the string \"high\""),
             (r#"{"sku":"s","price":1.5}"#, r#"["s",1.5]"#, "lines[0]: expected a record, found a list"),
             (r#"[{"sku":"s","price":1.5}]"#, "{}", "lines: expected a list, found a record"),
-            (r#""a":7"#, r#""a":7.5"#, "stock.a: expected an integer, found the number 7.5"),
-            (r#"{"a":7,"b":null}"#, "5", "stock: expected a record, found the number 5"),
+            (r#""z":7"#, r#""z":7.5"#, "stock.z: expected an integer, found the number 7.5"),
+            (r#"{"z":7,"b":null}"#, "5", "stock: expected a record, found the number 5"),
             ("1h30m", "90", "patience: not a duration: write it with units, as in 500ms, 10s or 1h30m"),
             (r#"{"b":1.50, "a":[1]}"#, "null", "extra: must not be null"),
             ("2026-11-28T05:00:00Z", "yesterday", "at: expected a timestamp such as 2026-11-28T05:00:00Z, found the string \"yesterday\""),
+            (
+                "2026-11-28T05:00:00Z",
+                "9999-12-31T23:59:59Z",
+                "at: expected a timestamp from -009999-01-02T01:59:59Z to 9999-12-30T22:00:00.999999999Z, for no other can be kept, \
+                 found the string \"9999-12-31T23:59:59Z\"",
+            ),
+            (
+                "2026-11-28T05:00:00Z",
+                "2026-04-31T05:00:00Z",
+                "at: expected a timestamp such as 2026-11-28T05:00:00Z, found the string \"2026-04-31T05:00:00Z\"",
+            ),
             (r#""2026-11-28T05:00:00Z""#, "1764306000", "at: expected a string, found the number 1764306000"),
             ("false", r#""no""#, "gift: expected a boolean, found the string \"no\""),
         ] {

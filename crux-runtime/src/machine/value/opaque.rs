@@ -79,6 +79,7 @@ mod tests {
         let list: Vec<Json> = json::decode(&raw(text)).unwrap();
         assert!(list[0].has("a") && !list[0].has("c"));
         assert!(list[0] == json::decode(&raw(r#"{"a": [1], "b": 1.5}"#)).unwrap());
+        assert!(json::decode::<Json>(&raw("[123456789012345678901]")) != json::decode(&raw("[123456789012345678902]")));
         assert_eq!(json::encode(&list).unwrap().get(), text);
         assert_eq!(serde_json::to_string(&list).unwrap(), text);
         assert_eq!(json::decode::<Vec<Json>>(&raw("[1, null]")).unwrap_err(), "[1]: must not be null");

@@ -1,9 +1,9 @@
 //! How values are written: through one view of them, so that code for a format exists once and not once for every type.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
@@ -88,7 +88,7 @@ impl<T: Show> Show for Vec<T> {
     }
 }
 
-impl<T: Show> Show for BTreeMap<String, T> {
+impl<T: Show> Show for IndexMap<String, T> {
     fn show(&self) -> ValueRef<'_> {
         ValueRef::Map(self)
     }
@@ -100,7 +100,7 @@ impl<T: Show> Parts for Vec<T> {
     }
 }
 
-impl<T: Show> Parts for BTreeMap<String, T> {
+impl<T: Show> Parts for IndexMap<String, T> {
     fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
         self.iter().for_each(|(key, value)| visit(key, value.show()));
     }

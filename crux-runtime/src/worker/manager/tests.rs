@@ -152,7 +152,7 @@ async fn ended(reports: &mut mpsc::Receiver<Report>) -> Result<String, AttemptEn
                 return Err((failed.failure.name.into_owned(), failed.failure.message, failed.outcome, failed.retry));
             }
             Reported::Returned => return Err(("returned".to_owned(), String::new(), Outcome::Failed, None)),
-            Reported::Undelivered { reason } => return Err(("undelivered".to_owned(), reason, Outcome::Failed, None)),
+            Reported::Undelivered { reason, .. } => return Err(("undelivered".to_owned(), reason, Outcome::Failed, None)),
             Reported::Delivered | Reported::Began | Reported::Heartbeat => {}
         }
     }

@@ -161,8 +161,7 @@ async fn a_body_of_the_wrong_form_names_its_field() {
         (json!({"workflow_id": id, "step_id": "prepare"}), "success"),
         (json!({"workflow_id": id, "step_id": "prepare", "success": "yes"}), "success"),
         (json!({"workflow_id": id, "step_id": "Pre pare", "success": true}), "step_id"),
-        (json!({"workflow_id": id, "step_id": "prepare", "success": false, "error": {"name": "no name", "message": "x"}}), "error.name"),
-        (json!({"workflow_id": id, "step_id": "prepare", "success": false, "error": {"message": "x", "after": "soon"}}), "error.after"),
+        (json!({"workflow_id": id, "step_id": "prepare", "success": false, "error": 7}), "error"),
     ] {
         let answer = client.post(TOLD, &body).await;
         assert_eq!((answer.problem().as_str(), answer.field().as_str()), ("invalid-request", field), "{body}");

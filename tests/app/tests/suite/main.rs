@@ -58,6 +58,7 @@ mod life;
 mod messages;
 mod nodes;
 mod redis;
+mod requests;
 mod secrets;
 mod services;
 mod starting;

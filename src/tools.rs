@@ -93,7 +93,7 @@ fn print(text: Result<String, String>) -> ExitCode {
     match text {
         Ok(text) => show(&text, ExitCode::SUCCESS),
         Err(text) => {
-            eprint!("{text}");
+            complain(&text);
             ExitCode::FAILURE
         }
     }
@@ -103,11 +103,16 @@ fn print(text: Result<String, String>) -> ExitCode {
 fn show(text: &str, code: ExitCode) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("error: {error}");
+            complain(&format!("error: {error}\n"));
             ExitCode::FAILURE
         }
         _ => code,
     }
+}
+
+/// If that cannot be written either, the exit code has to do.
+fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

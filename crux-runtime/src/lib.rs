@@ -20,6 +20,7 @@ mod router;
 pub mod server;
 pub mod station;
 pub mod store;
+mod supervise;
 mod telemetry;
 mod wording;
 pub mod worker;

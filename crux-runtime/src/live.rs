@@ -13,6 +13,7 @@ use crate::document::Shape;
 use crate::id::InstanceId;
 use crate::messages::{self, Encoded};
 use crate::store::{Seq, Stored};
+use crate::supervise;
 
 const SHARDS: usize = 64;
 /// Rows that a follower may be behind before it reads the store.
@@ -191,7 +192,7 @@ impl Relay {
         let (rows, mut relayed) = mpsc::channel(RELAYED);
         let has_missed = Arc::new(AtomicBool::new(false));
         let missed = has_missed.clone();
-        tokio::spawn(async move {
+        supervise::spawn("relaying to followers", async move {
             while let Some((stored, has_ended)) = relayed.recv().await {
                 out.send(stored, has_ended);
                 if relayed.is_empty() && missed.swap(false, Ordering::SeqCst) {

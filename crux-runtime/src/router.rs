@@ -18,6 +18,7 @@ use crate::engine::entry::Delivery;
 use crate::id::InstanceId;
 use crate::machine::{Json, Kind as NodeKind, Misfit, Refusal, Trigger, TriggerSource, fields};
 use crate::store::{self, KeptEvent, Subscription, UndeliveredEvent};
+use crate::supervise;
 use crate::wording::hint;
 
 /// Events that are being delivered at a time; whoever brings more waits.
@@ -134,7 +135,7 @@ impl Router {
         let Ok(place) = self.room.clone().acquire_owned().await else { return };
         let turn = self.waited.contains(event.event.name.as_str()).then(|| self.turns.take(&event.event));
         let core = core.clone();
-        tokio::spawn(async move {
+        supervise::spawn("delivering an event", async move {
             let _place = place;
             core.router.deliver(&core, event, &traceparent, turn).await;
         });
@@ -147,7 +148,7 @@ impl Router {
             return;
         }
         let core = core.clone();
-        tokio::spawn(async move {
+        supervise::spawn("looking for undelivered events", async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             core.router.looks.store(false, Ordering::Relaxed);
             core.router.take_up(&core).await;

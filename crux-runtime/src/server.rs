@@ -32,6 +32,7 @@ use crate::store::peers::{About, Hosted};
 use crate::store::redis::{self, Redis};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
+use crate::supervise;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{self, WorkerManager};
 
@@ -134,7 +135,7 @@ impl Server {
         let Self { listener, address, ingress, stop, max_connections, limit } = self;
         info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
         let router = rest::router(ingress.clone());
-        let listening = tokio::spawn(listen::listen(listener, router, max_connections, stop.subscribe()));
+        let listening = supervise::spawn("accepting connections", listen::listen(listener, router, max_connections, stop.subscribe()));
         let signal = signals.next().await;
         info!(signal, limit_s = limit.as_secs(), "shutting down: nothing new is taken");
         // Everybody who listens to it has heard, or is gone.

@@ -1,10 +1,13 @@
 //! Words for people: the mend of a name that nobody knows, and what decoders say of a value that does not fit, told without the names of
 //! Rust's types.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Values are shown up to here.
 const SHOWN: usize = 80;
+/// Longer ones are no names.
+const NAME_BYTES_MAX: usize = 256;
 
 /// The mend of a name that nobody knows, to stand at the end of an error: the one that was probably meant, else those that there are.
 pub(crate) fn hint<'a>(said: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
@@ -21,8 +24,21 @@ pub(crate) fn hint<'a>(said: &str, known: impl Iterator<Item = &'a str> + Clone)
     }
 }
 
+/// A text of others, as much of it as fits into an answer or a line of the log.
+pub(crate) fn clip(text: &str, max_bytes: usize) -> Cow<'_, str> {
+    if text.len() <= max_bytes {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(max_bytes);
+    Cow::Owned(format!("{}… (cut off: {} bytes)", &text[..end], text.len()))
+}
+
 /// Of the known names the one that was probably meant.
 pub(crate) fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    // Nobody mistypes a name like that, and to compare it takes as long as it is.
+    if said.len() > NAME_BYTES_MAX {
+        return None;
+    }
     let limit = (said.chars().count() / 3).max(1);
     let (distance, name) = known.map(|name| (strsim::damerau_levenshtein(said, name), name)).min()?;
     (distance <= limit).then(|| name.to_owned())
@@ -116,6 +132,14 @@ mod tests {
         let many: Vec<String> = (0..20).map(|n| format!("workflow_{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(of("parcel", &many).ends_with("`workflow_11` and 8 more"), "{}", of("parcel", &many));
+    }
+
+    #[test]
+    fn a_name_without_end_gets_no_mend_and_is_cut_off() {
+        let long = "ä".repeat(1 << 20);
+        assert_eq!(hint(&long, [long.as_str()].into_iter()).len(), hint("x", [long.as_str()].into_iter()).len());
+        assert_eq!(clip("short", 5), "short");
+        assert_eq!(clip("äö", 3), "ä… (cut off: 4 bytes)");
     }
 
     #[test]

@@ -38,9 +38,15 @@ impl Server {
 
     /// With more arguments.
     pub fn restart_with(&mut self, arguments: &[&str]) {
+        let log = self.log_file();
+        self.restart_logging_to(log.into(), arguments);
+    }
+
+    /// With another standard error than the file of [`Self::log`].
+    pub fn restart_logging_to(&mut self, log: Stdio, arguments: &[&str]) {
         self.stop_if_running();
-        let mut child =
-            self.command().arg("serve").args(arguments).stdout(Stdio::piped()).stderr(self.log_file()).spawn().expect("the binary starts");
+        let mut command = self.command();
+        let mut child = command.arg("serve").args(arguments).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("its output is piped");
         let mut first = String::new();
         BufReader::new(stdout).read_line(&mut first).expect("its output can be read");
@@ -101,6 +107,12 @@ impl Server {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until the log has a line with all these words: it is written a moment later than things happen.
+    pub async fn logged(&self, words: &[&str]) -> String {
+        let find = |log: String| log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
+        super::eventually(&format!("the log says {words:?}"), || async { find(self.log()) }).await
     }
 
     fn log_file(&self) -> std::fs::File {

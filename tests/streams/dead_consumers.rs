@@ -59,7 +59,7 @@ async fn results_that_a_dead_node_held_are_taken_over_by_another() {
     }
     line.is_empty("step.completed").await;
     assert_eq!(line.length("dead").await, 0);
-    assert!(second.log().contains("took over what another consumer held"), "{}", second.log());
+    second.logged(&["took over what another consumer held"]).await;
     // The dead one holds nothing any more, and is forgotten in time.
     eventually("the dead consumer is forgotten", || async { (!line.held("step.completed").await.contains_key(&dead)).then_some(()) }).await;
     // A node that is idle for as long may be forgotten too, and is there again when something comes.

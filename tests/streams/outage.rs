@@ -212,7 +212,7 @@ async fn a_redis_without_memory_closes_the_door_and_opens_it_again() {
     // Each start publishes a hook and a task.
     assert!(taken.len() <= 60, "{} starts were taken", taken.len());
     assert_eq!(client.get("/health").await.json()["bus"]["status"], "failing");
-    assert!(server.log().contains("publishing is blocked by the broker: the memory of Redis"), "{}", server.log());
+    server.logged(&["publishing is blocked by the broker: the memory of Redis"]).await;
 
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     for id in &taken {

@@ -19,6 +19,7 @@ use super::state::{Link, State};
 use super::work::Hands;
 use super::{Bus, Door, Figure, Incoming, Message, Published, Taken};
 use crate::machine::Runs;
+use crate::supervise;
 use crate::worker::lane::Job;
 use crate::worker::task::{Report, Task};
 
@@ -71,7 +72,7 @@ impl Broker {
 
     /// Begins to consume.
     pub fn consume(&self, door: Arc<dyn Door>) {
-        self.keep(tokio::spawn(self.consumer.run(door)));
+        self.keep(supervise::spawn("consuming from the broker", self.consumer.run(door)));
     }
 
     /// As [`Bus::publish`], but it is not published again if it is not known what became of it: then it has failed.
@@ -88,7 +89,7 @@ impl Broker {
         roster.speak(node.clone(), every);
         let said = Said::Node { node };
         let (post, mut stopping) = (self.post.clone(), self.stop.subscribe());
-        self.keep(tokio::spawn(async move {
+        self.keep(supervise::spawn("saying that this node lives", async move {
             let speaking = async {
                 loop {
                     let (told, published) = oneshot::channel();
@@ -158,7 +159,7 @@ impl Bus for Broker {
         // While there is no connection as many wait here as find room: they are the first to go out.
         match self.offer(Post::Task { task, reports: reports.clone() }) {
             Some(Post::Task { task, reports }) => match self.state.publishing() {
-                Link::Down(why) => Job { task, reports }.refuse(why),
+                Link::Down(why) => Job::new(task, reports).refuse(why),
                 Link::Up | Link::Blocked(_) => Err(task),
             },
             _ => Ok(()),

@@ -95,7 +95,7 @@ impl Letter {
     async fn of_task(task: Task, reports: mpsc::Sender<Report>) -> Option<Self> {
         let not_begun = lane::not_begun(&task);
         let body = task_body(&task, &task.key());
-        let (task, reply) = Job { task, reports }.split();
+        let (task, reply) = Job::new(task, reports).split();
         if let Some(reported) = not_begun {
             reply.send(reported).await;
             return None;

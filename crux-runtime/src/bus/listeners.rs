@@ -18,6 +18,7 @@ use super::answer::{Meaning, retry_after, usual_meaning};
 use super::push::{Push, root};
 use super::{Message, Published};
 use crate::machine;
+use crate::supervise;
 
 /// Messages that wait for their turn at a listener; beyond it they are given back to the engine.
 const QUEUE: usize = 8192;
@@ -130,7 +131,7 @@ impl Listeners {
             missing.iter().map(|listener| listener.room.clone().try_acquire_owned().ok()).collect();
         let Some(places) = places else { return Err(message) };
         let reached = self.reached.clone();
-        self.runtime.spawn(async move {
+        supervise::spawn_on(&self.runtime, "telling listeners", async move {
             let tries = missing.iter().zip(places).map(|(listener, place)| listener.deliver(&message, place));
             let results = join_all(tries).await;
             let problems: Vec<String> = results.iter().filter_map(|result| result.as_ref().err().cloned()).collect();

@@ -194,7 +194,7 @@ impl Local {
 
 impl Bus for Local {
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
-        let job = Job { task, reports: reports.clone() };
+        let job = Job::new(task, reports.clone());
         match self.service(job.task.contract.step_type) {
             Some(service) => service.lane.submit(job).map_err(|job| job.task),
             None => {

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::id::{InstanceId, StepId};
 use crate::machine::Time;
+use crate::supervise;
 
 /// A worker is taken for dead after missing so many of its own beats, and so much time more.
 const BEATS: u32 = 3;
@@ -183,7 +184,7 @@ impl Roster {
             return;
         }
         let roster = Arc::downgrade(self);
-        tokio::spawn(async move {
+        supervise::spawn("the roster of workers", async move {
             tokio::time::sleep(PATIENCE).await;
             if let Some(roster) = roster.upgrade()
                 && roster.lock().unserved.contains(step_type)

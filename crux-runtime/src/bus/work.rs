@@ -15,6 +15,7 @@ use super::roster::Working;
 use super::{Broker, Message};
 use crate::id::{InstanceId, StepId};
 use crate::machine::{Contract, Path, Policy};
+use crate::supervise;
 use crate::worker::Cancellation;
 use crate::worker::task::{Origin, Task};
 
@@ -160,7 +161,7 @@ pub(crate) fn copy(contract: &'static Contract, order: &Order, body: &Bytes) -> 
 impl Broker {
     /// Begins to fetch tasks for `hands`; ends when there will be no more room and everything fetched is either taken or given back.
     pub fn fetch(&self, hands: Arc<dyn Hands>) {
-        self.keep(tokio::spawn(self.consumer().fetch(hands)));
+        self.keep(supervise::spawn("fetching tasks", self.consumer().fetch(hands)));
     }
 }
 

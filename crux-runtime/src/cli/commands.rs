@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Common, Failure, client, show};
+use super::{Common, Failure, client, out, show};
 use crate::outside;
 
 /// Start an instance of a workflow
@@ -53,11 +53,11 @@ impl Start {
         let request = Request { r#type: "start", id: 1, workflow, input, request_id: self.request_id, wait };
         let answer = ask_gateway(common, &request).await?;
         if common.json {
-            println!("{answer}");
+            out::print_line(&answer)?;
         } else if let Some(document) = answer.get("document") {
-            print!("{}", show::status(document));
+            out::print(&show::status(document))?;
         } else if answer["status"] != "ignored" {
-            println!("{}", answer["workflow_id"].as_str().unwrap_or_default());
+            out::print_line(answer["workflow_id"].as_str().unwrap_or_default())?;
         }
         match (self.wait, answer["status"].as_str()) {
             (_, Some("ignored")) => {
@@ -111,9 +111,9 @@ impl Status {
         };
         let document = client::get(common, &path).await?;
         if common.json {
-            println!("{}", if self.nodes { &document["nodes"] } else { &document });
+            out::print_line(if self.nodes { &document["nodes"] } else { &document })?;
         } else {
-            print!("{}", show(&document));
+            out::print(&show(&document))?;
         }
         Ok(())
     }
@@ -146,9 +146,9 @@ impl List {
         }
         let page = client::get(common, &path).await?;
         if common.json {
-            println!("{page}");
+            out::print_line(&page)?;
         } else {
-            print!("{}", show::list(&page));
+            out::print(&show::list(&page))?;
         }
         Ok(())
     }
@@ -203,9 +203,9 @@ impl Retry {
 async fn tell(common: &Common, id: &str, command: &str, body: &impl Serialize) -> Result<(), Failure> {
     let answer = client::post(common, &format!("/api/v1/workflow/{}/{command}", encoded(id)), body).await?;
     if common.json {
-        println!("{answer}");
+        out::print_line(&answer)?;
     } else {
-        println!("{}", answer["status"].as_str().unwrap_or_default());
+        out::print_line(answer["status"].as_str().unwrap_or_default())?;
     }
     Ok(())
 }
@@ -219,9 +219,9 @@ impl ShowConfig {
     pub(super) fn run(self, common: &Common) -> Result<(), Failure> {
         let config = common.load(Vec::new())?.masked();
         if common.json {
-            println!("{config}")
+            out::print_line(&config)?
         } else {
-            print!("{}", show::config(&config))
+            out::print(&show::config(&config))?
         }
         Ok(())
     }
@@ -237,8 +237,9 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn run(self, mut whole: clap::Command) -> Result<(), Failure> {
         let name = whole.get_name().to_owned();
-        clap_complete::generate(self.shell, &mut whole, name, &mut std::io::stdout());
-        Ok(())
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut whole, name, &mut script);
+        out::print(&String::from_utf8_lossy(&script))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod commands;
+mod out;
 mod serve;
 mod show;
 mod topology;
@@ -114,7 +115,7 @@ pub fn main_with(app: App, tools: &[Tool]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, text }) => {
             if !text.is_empty() {
-                eprintln!("error: {text}");
+                out::complain(&format!("error: {text}"));
             }
             ExitCode::from(code)
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Common, Failure};
+use super::{Common, Failure, out};
 use crate::app::App;
 use crate::server::Server;
 use crate::telemetry;
@@ -53,11 +53,12 @@ impl Serve {
         let served = runtime.block_on(async {
             let server = Server::open(app, &config).await?;
             // For whoever started it with port 0, and for people.
-            println!("listening on http://{}", server.address());
+            out::announce(format!("listening on http://{}", server.address()));
             server.run().await
         });
         // Whatever still blocks a thread then is taken up by the next process.
         runtime.shutdown_background();
+        telemetry::flush();
         served.map_err(|error| Failure::refused(error.to_string()))
     }
 }

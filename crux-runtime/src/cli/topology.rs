@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Common, Failure, client};
+use super::{Common, Failure, client, out};
 use crate::app::App;
 use crate::bus::keys::class_types;
 use crate::bus::rabbitmq::topology::{Argument, Queue};
@@ -52,7 +52,7 @@ impl Topology {
         }
         client::block_on(async {
             declaring.await?;
-            eprintln!("declared");
+            out::complain("declared");
             Ok(())
         })
     }
@@ -61,9 +61,9 @@ impl Topology {
 fn print<T: Serialize>(common: &Common, topology: &T, shown: impl Fn(&T) -> String) -> Result<(), Failure> {
     if common.json {
         let json = serde_json::to_string(topology).map_err(|error| Failure::refused(error.to_string()))?;
-        println!("{json}");
+        out::print_line(&json)?;
     } else {
-        print!("{}", shown(topology));
+        out::print(&shown(topology))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Common, Failure, client, show};
+use super::{Common, Failure, client, out, show};
 
 /// How long it tries to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,9 +74,9 @@ impl Watch {
                     let message: Value =
                         serde_json::from_str(&text).map_err(|error| Failure::refused(format!("a message is not JSON: {error}")))?;
                     if common.json {
-                        println!("{text}")
+                        out::print_line(&text)?
                     } else {
-                        println!("{}", show::message(&message))
+                        out::print_line(show::message(&message))?
                     }
                     if message["last"] == Value::Bool(true) {
                         self.after = message["seq"].as_u64().unwrap_or(self.after);

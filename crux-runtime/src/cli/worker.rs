@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Common, Failure};
+use super::{Common, Failure, out};
 use crate::app::App;
 use crate::station::Station;
 use crate::telemetry;
@@ -38,11 +38,12 @@ impl Worker {
             .map_err(|error| Failure::refused(format!("threads cannot be started: {error}")))?;
         let worked = runtime.block_on(async {
             let station = Station::open(app, &config, &choice, self.concurrency).await?;
-            println!("{}", station.about());
+            out::announce(station.about());
             station.run().await
         });
         // Whatever still blocks a thread then is known to be lost.
         runtime.shutdown_background();
+        telemetry::flush();
         worked.map_err(|error| Failure::refused(error.to_string()))
     }
 }

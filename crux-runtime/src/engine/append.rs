@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tracing::{debug, error, warn};
@@ -10,9 +10,11 @@ use tracing::{debug, error, warn};
 use super::api::Error;
 use super::entry::{Answer, Appending, Entry};
 use super::shard::{Message, Shard, Slot};
+use super::tell;
 use crate::id::InstanceId;
 use crate::machine::{Effects, Event, Time};
 use crate::store::{self, Append, Appended, NewInstance, RecordChange, Stored};
+use crate::supervise;
 
 impl Shard {
     pub(super) fn append(
@@ -28,6 +30,7 @@ impl Shard {
         let definition = entry.instance.definition();
         crate::journal::row(&mut self.row, definition, now, &events, &out.notes);
         let row = Arc::from(self.row.as_str());
+        let told = tell::of(&events, &out.notes);
         let effects = out.all.drain(..).collect::<SmallVec<_>>();
         let was_nearly_full = entry.extent.is_nearly_full(&self.core.options);
         let about = entry.extent.add(&events, self.row.len(), out.passes, &*entry.instance);
@@ -38,6 +41,7 @@ impl Shard {
         }
         self.scratch = out;
         for event in events.drain(..) {
+            self.figures.count(entry.figures, &event);
             entry.close_task(&event);
         }
         self.events = events;
@@ -48,7 +52,7 @@ impl Shard {
         let settled = if effects.is_empty() && entry.outstanding.is_empty() && status.is_ended() { seq } else { entry.settled() };
         self.tokens = self.tokens.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let stored = Stored { seq, settled, row };
-        entry.appending = Some(Appending { stored, token: self.tokens, at: now, start, status: changed, tries: 0, effects, answers });
+        entry.appending = Some(Appending { stored, token: self.tokens, at: now, start, status: changed, tries: 0, effects, answers, told });
         self.batch.push(append_of(id, entry, definition.retain_ms));
         entry.count(true, &self.core.stats);
     }
@@ -61,9 +65,10 @@ impl Shard {
         let batch = std::mem::take(&mut self.batch);
         let rows = batch.iter().map(|append| (append.instance, append.token)).collect();
         let appending = self.core.store.append(batch);
-        let messages = self.messages.clone();
-        tokio::spawn(async move {
+        let (messages, times, began) = (self.messages.clone(), self.core.append_times.clone(), Instant::now());
+        supervise::spawn("appending", async move {
             let results = appending.await;
+            times.observe(began.elapsed());
             // The shard is gone only when the process ends.
             let _ = messages.send(Message::Appended { rows, results }).await;
         });
@@ -78,9 +83,16 @@ impl Shard {
                 entry.seq = appending.stored.seq;
                 entry.last_at = appending.at;
                 entry.settled_told = entry.settled_told.max(appending.stored.settled);
+                if appending.start.is_some() {
+                    self.figures.started(entry.figures);
+                }
                 if let Some(status) = appending.status {
                     entry.status = Some(status);
                     self.core.count_status(status);
+                    self.figures.changed(entry.figures, status);
+                }
+                if !appending.told.is_empty() {
+                    tell::write(appending.told, entry.instance.definition(), &entry.origin);
                 }
                 self.tally.transitions += 1;
                 self.core.hub.announce(id, &appending.stored, appending.status.is_some_and(store::Status::is_ended));
@@ -134,7 +146,7 @@ impl Shard {
                 let pause = Duration::from_millis(50 << appending.tries.min(6));
                 entry.appending = Some(appending);
                 let messages = self.messages.clone();
-                tokio::spawn(async move {
+                supervise::spawn("appending again", async move {
                     tokio::time::sleep(pause).await;
                     let _ = messages.send(Message::Again(id)).await;
                 });

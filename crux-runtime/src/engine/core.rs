@@ -11,6 +11,7 @@ use super::api::{self, Error, Start};
 use super::elsewhere::Elsewhere;
 use super::entry::Input;
 use super::missing::Missing;
+use super::pulse::Pulses;
 use super::shard::{HORIZON_MS, Message, SHARED_HORIZON_MS};
 use super::{Options, Stats, request_key};
 use crate::app::{App, Workflow};
@@ -24,6 +25,7 @@ use crate::live::{Follower, Hub};
 use crate::machine::{self, Contract, Definition, Policy, Runs, Time};
 use crate::router::Router;
 use crate::store::{self, RequestKey, Status, Store, Subscription};
+use crate::telemetry::times::Times;
 use crate::worker::WorkerManager;
 
 pub(crate) struct Core {
@@ -48,6 +50,8 @@ pub(crate) struct Core {
     began_at: Time,
     /// By hash, of the definitions whose input holds secrets.
     secrets: HashMap<&'static str, Secrets>,
+    pub(super) pulses: Pulses,
+    pub(super) append_times: Arc<Times>,
 }
 
 impl Core {
@@ -87,6 +91,8 @@ impl Core {
             elsewhere,
             unsubscribed: std::sync::Mutex::default(),
             missing: Missing::default(),
+            pulses: Pulses::default(),
+            append_times: Arc::default(),
         }
     }
 

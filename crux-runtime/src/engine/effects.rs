@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Core;
 use super::api::{Error, IncomingEvent};
@@ -19,6 +19,7 @@ use crate::bus::roster::Working;
 use crate::id::InstanceId;
 use crate::machine::{self, Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time};
 use crate::store::{Seq, Subscription};
+use crate::supervise;
 use crate::worker::Cancellation;
 use crate::worker::task::{Report, Reported, Task};
 
@@ -62,7 +63,16 @@ impl Shard {
                     }
                     return;
                 }
-                entry.running.push(Running { path, attempt, cancellation, in_process, began_at: None, heard_at: None });
+                let sent_at = entry.last_at;
+                entry.running.push(Running { path, attempt, sent_at, cancellation, in_process, began_at: None, heard_at: None });
+                info!(
+                    target: "crux::attempts",
+                    workflow = &*task.origin.workflow,
+                    instance = task.origin.workflow_id.as_str(),
+                    path = &*task.path_text,
+                    attempt,
+                    "attempt dispatched"
+                );
                 self.tally.dispatched += 1;
                 self.offer(seq, n, task);
             }
@@ -81,7 +91,7 @@ impl Shard {
                     entry.outstanding.push(Outstanding { seq, n, what: Pending::Message { routing_key, stuck: None } });
                     let message = message(entry, id, seq, n, routing_key, hook_body(entry, kind));
                     let publish = self.publishing(id, seq, n, message);
-                    tokio::spawn(async move { publish.run().await });
+                    supervise::spawn("publishing a message", async move { publish.run().await });
                 }
             }
             Effect::Emit { event, routing_key, data, .. } => {
@@ -207,7 +217,7 @@ impl Shard {
             owner: String::new(),
             traceparent: publish.message.traceparent.clone(),
         });
-        tokio::spawn(async move {
+        supervise::spawn("an emitted event", async move {
             if let Some(incoming) = incoming
                 && !take(&core, publish.instance, incoming).await
             {
@@ -225,7 +235,7 @@ impl Shard {
     fn subscribe(&self, seq: Seq, n: u32, subscription: Subscription) {
         let (core, messages) = (self.core.clone(), self.messages.clone());
         let id = subscription.instance;
-        tokio::spawn(async move {
+        supervise::spawn("subscribing", async move {
             let mut pause = Duration::from_millis(50);
             let kept = loop {
                 let attempt = async {

@@ -18,6 +18,7 @@ use super::shard::Message;
 use crate::id::InstanceId;
 use crate::store::peers::{Heard, Peers};
 use crate::store::{self, NodeNumber};
+use crate::supervise;
 
 /// How long another node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -235,9 +236,9 @@ impl Core {
 pub(super) fn begin(core: &Arc<Core>) {
     let Some(elsewhere) = &core.elsewhere else { return };
     if let Some(heard) = elsewhere.peers.hear() {
-        tokio::spawn(hear(core.clone(), heard));
+        supervise::spawn("hearing other nodes", hear(core.clone(), heard));
     }
-    tokio::spawn(follow(core.clone(), elsewhere.peers.clone()));
+    supervise::spawn("following at other nodes", follow(core.clone(), elsewhere.peers.clone()));
 }
 
 async fn hear(core: Arc<Core>, mut heard: mpsc::Receiver<Heard>) {
@@ -265,7 +266,7 @@ fn open_letter(core: &Arc<Core>, letter: Letter) {
         }
         Letter::Ask { from, number, instance, request } => {
             let core = core.clone();
-            tokio::spawn(async move {
+            supervise::spawn("answering another node", async move {
                 let answer = core.ask_fresh(instance, &request).await;
                 if let Some(elsewhere) = &core.elsewhere {
                     // If it does not arrive, the other asks again.

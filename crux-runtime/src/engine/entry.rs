@@ -10,6 +10,8 @@ use tokio::sync::oneshot;
 
 use super::api::{Command, Completed, Completion, Error, Progress, Undelivered};
 use super::extent::Extent;
+use super::figures::Place;
+use super::tell::Told;
 use super::{Core, Stats};
 use crate::bus::roster::Working;
 use crate::id::InstanceId;
@@ -94,6 +96,7 @@ pub(crate) struct Entry {
     pub(crate) wake_told: Option<Time>,
     /// Its listing among the shard's idle instances; 0: none.
     pub(crate) listed: u64,
+    pub(crate) figures: Place,
 }
 
 /// A row on its way to the store.
@@ -108,6 +111,8 @@ pub(crate) struct Appending {
     pub(crate) tries: u32,
     pub(crate) effects: SmallVec<[Effect; 1]>,
     pub(crate) answers: Vec<Answer>,
+    /// For the log.
+    pub(crate) told: Vec<Told>,
 }
 
 /// Told when the row is durable, or with the error if it never will be.
@@ -149,6 +154,7 @@ pub(crate) struct Stuck {
 pub(crate) struct Running {
     pub(crate) path: Path,
     pub(crate) attempt: u32,
+    pub(crate) sent_at: Time,
     pub(crate) cancellation: Cancellation,
     /// It dies with this process.
     pub(crate) in_process: bool,

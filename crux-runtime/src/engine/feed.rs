@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::Core;
 use super::api::{Command, Completed, Completion, Error, Progress, ProgressKind, StepRef, Undelivered};
 use super::entry::{Answer, Delivery, Entry, Input, Pending, Reply};
+use super::figures::Figures;
 use super::shard::answer;
 use super::stats::Tally;
 use crate::machine::{
@@ -24,6 +25,7 @@ struct Feed<'a> {
     now: Time,
     core: &'a Core,
     tally: &'a mut Tally,
+    figures: &'a Figures,
     events: &'a mut Vec<Event>,
     out: &'a mut Effects,
     answers: &'a mut Vec<Answer>,
@@ -35,11 +37,12 @@ pub(super) fn feed(
     now: Time,
     core: &Core,
     tally: &mut Tally,
+    figures: &Figures,
     events: &mut Vec<Event>,
     out: &mut Effects,
     answers: &mut Vec<Answer>,
 ) {
-    let mut feed = Feed { entry, now, core, tally, events, out, answers };
+    let mut feed = Feed { entry, now, core, tally, figures, events, out, answers };
     match input {
         Input::Report(report) => feed.report(report),
         Input::Wake { done } => {
@@ -120,7 +123,7 @@ impl Feed<'_> {
         let Report { path, attempt, what, .. } = report;
         match what {
             Reported::Completed { result } => {
-                self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
+                self.attempt_ended(path, attempt);
                 if result.get().len() > self.core.options.max_result_bytes {
                     let failure = Failure::new(Failure::INVALID_RESULT, too_big(&result, self.core.options.max_result_bytes));
                     return self.fail(path, attempt, AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
@@ -135,7 +138,7 @@ impl Feed<'_> {
                 }
             }
             Reported::Failed(failed) => {
-                self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
+                self.attempt_ended(path, attempt);
                 self.fail(path, attempt, failed);
             }
             Reported::Delivered => self.entry.delivered(path, attempt, self.now),
@@ -151,6 +154,18 @@ impl Feed<'_> {
             Reported::Began => self.entry.begin(path, attempt, self.now),
             Reported::Heartbeat => self.entry.hear(path, attempt, self.now),
         }
+    }
+
+    /// Whoever made the attempt is done with it.
+    fn attempt_ended(&mut self, path: Path, attempt: u32) {
+        let (figures, place, now) = (self.figures, self.entry.figures, self.now);
+        self.entry.running.retain(|running| {
+            let is_it = (running.path, running.attempt) == (path, attempt);
+            if is_it {
+                figures.attempt_took(place, path.node, running.sent_at, now);
+            }
+            !is_it
+        });
     }
 
     /// An attempt has not begun, and this process does not hand it out again.
@@ -252,6 +267,9 @@ impl Feed<'_> {
         {
             return answer(reply, Err(Error::WrongStepType { is: meta.contract.step_type.to_owned(), said: said.clone() }));
         }
+        let attempt = completion.attempt.unwrap_or(current);
+        let sent_at = self.entry.running.iter().find(|running| (running.path, running.attempt) == (path, attempt));
+        let sent_at = sent_at.map(|running| running.sent_at);
         match completion.outcome {
             Ok(result) => {
                 let limit = self.core.options.max_result_bytes;
@@ -261,23 +279,30 @@ impl Feed<'_> {
                 match self.step(path, StepHappened::Completed { attempt: completion.attempt, result }) {
                     Ok(()) => {
                         self.tally.steps_completed += 1;
+                        self.attempt_took(path, sent_at);
                         self.later(reply, Completed::Accepted);
                     }
                     Err(why) => answer(reply, Err(refusal(why))),
                 }
             }
             Err(failed) => {
-                let attempt = completion.attempt.unwrap_or(current);
                 let decided = self.entry.instance.decide(&path, attempt, failed, self.now);
                 match decided.and_then(|event| self.apply(Event::Step(event))) {
                     Ok(()) => {
                         self.core.stats.attempts_failed.fetch_add(1, Ordering::Relaxed);
+                        self.attempt_took(path, sent_at);
                         self.later(reply, Completed::Accepted);
                     }
                     Err(Why::Superseded) => answer(reply, Ok(Completed::Superseded)),
                     Err(why) => answer(reply, Err(refusal(why))),
                 }
             }
+        }
+    }
+
+    fn attempt_took(&self, path: Path, sent_at: Option<Time>) {
+        if let Some(sent_at) = sent_at {
+            self.figures.attempt_took(self.entry.figures, path.node, sent_at, self.now);
         }
     }
 

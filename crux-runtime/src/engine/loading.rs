@@ -15,6 +15,7 @@ use super::shard::{Message, Shard, Slot};
 use crate::id::InstanceId;
 use crate::machine::{Failure, Time};
 use crate::store::{self, Record, Stored};
+use crate::supervise;
 use crate::worker::task::Origin;
 
 /// Before the store is asked again for what it could not give.
@@ -54,7 +55,7 @@ impl Shard {
         let store = self.core.store.clone();
         let cleared = self.marks.cleared_of(id, &self.core);
         let messages = self.messages.clone();
-        tokio::spawn(async move {
+        supervise::spawn("loading an instance", async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -122,6 +123,7 @@ impl Shard {
 
     fn adopt(&mut self, id: InstanceId, record: Record, replayed: Replayed, queue: VecDeque<Input>, now: Time) {
         let Replayed { instance, traceparent, seq, last_at, extent, unsettled } = replayed;
+        let figures = self.figures.place(instance.definition());
         let origin = Arc::new(Origin {
             workflow: instance.definition().workflow.into(),
             workflow_id: id.to_string(),
@@ -148,6 +150,7 @@ impl Shard {
             // It may be that it was loaded because of that.
             wake_told: Some(last_at),
             listed: 0,
+            figures,
         };
         self.away.remove(&id);
         if !unsettled.is_empty() {

@@ -10,6 +10,7 @@ use tracing::warn;
 use super::Core;
 use crate::id::InstanceId;
 use crate::store::Settled;
+use crate::supervise;
 
 /// So many are cleared without waiting for more.
 const MANY: usize = 256;
@@ -61,7 +62,7 @@ impl Marks {
         // Asked for at once, not when a task gets its turn.
         let clearing = core.store.settle(settled.clone());
         let core = core.clone();
-        tokio::spawn(async move {
+        supervise::spawn("clearing marks", async move {
             if let Err(error) = clearing.await {
                 warn!(%error, "marks could not be cleared; trying again");
                 clear_again(&core, settled).await;

@@ -14,16 +14,19 @@ pub(crate) mod elsewhere;
 pub(crate) mod entry;
 mod extent;
 mod feed;
+pub(crate) mod figures;
 mod loading;
 mod marks;
 mod missing;
 mod options;
 mod publish;
+mod pulse;
 mod recovery;
 mod replay;
 mod rest;
 mod shard;
 mod stats;
+mod tell;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +42,8 @@ use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::store::peers::Peer;
 use crate::store::{InUse, RequestKey, Store};
+use crate::supervise;
+use crate::telemetry::times::Times;
 use crate::worker::WorkerManager;
 
 pub(crate) use self::core::Core;
@@ -56,6 +61,8 @@ const INBOX: usize = 4096;
 #[derive(Clone)]
 pub struct Engine {
     core: Arc<Core>,
+    /// By shard.
+    figures: Arc<[Arc<figures::Figures>]>,
 }
 
 /// Why an engine cannot begin.
@@ -95,13 +102,16 @@ impl Engine {
             channels.push((messages, inbox));
         }
         let core = Arc::new(Core::new(app, store, bus, workers, hub, options, inboxes));
+        let mut shards = Vec::new();
         for (messages, inbox) in channels {
             let seed = core::random_u64().map_err(OpenError::Random)?;
-            tokio::spawn(Shard::new(core.clone(), messages, seed).run(inbox));
+            let figures = figures::Figures::new(core.app.workflows);
+            shards.push(figures.clone());
+            supervise::spawn("a shard", Shard::new(core.clone(), messages, seed, figures).run(inbox));
         }
         recovery::begin(&core);
         elsewhere::begin(&core);
-        Ok(Self { core })
+        Ok(Self { core, figures: shards.into() })
     }
 
     pub fn app(&self) -> &Arc<App> {
@@ -118,6 +128,16 @@ impl Engine {
 
     pub fn stats(&self) -> &Arc<Stats> {
         &self.core.stats
+    }
+
+    /// What was counted by workflow and by step since the process began.
+    pub(crate) fn figures(&self) -> std::collections::BTreeMap<&'static str, figures::WorkflowSum> {
+        figures::sum(&self.figures)
+    }
+
+    /// How long the store took to make batches of rows durable.
+    pub(crate) fn append_times(&self) -> &Times {
+        &self.core.append_times
     }
 
     pub fn options(&self) -> &Options {
@@ -154,6 +174,16 @@ impl Engine {
     /// Whether what an earlier process left has been taken up.
     pub fn has_recovered(&self) -> bool {
         self.core.has_recovered()
+    }
+
+    /// Whether every part of the engine answers in time; the error is for people.
+    pub(crate) async fn answers(&self, limit: Duration) -> Result<(), String> {
+        self.core.answers(limit).await
+    }
+
+    /// For how long a part of the engine has not answered; `None`: one is gone. Does not wait.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        self.core.silent_for()
     }
 
     /// Starts an instance; durable when answered.

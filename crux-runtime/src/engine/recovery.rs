@@ -17,6 +17,7 @@ use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::store::NodeNumber;
 use crate::store::peers::Peers;
+use crate::supervise;
 
 /// Instances that are loaded side by side after a restart.
 const AT_ONCE: usize = 256;
@@ -25,10 +26,10 @@ const PAGE: usize = 1000;
 const LATE_MS: u64 = 3_000;
 
 pub(super) fn begin(core: &Arc<Core>) {
-    tokio::spawn(take_up(core.clone()));
-    tokio::spawn(wake(core.clone()));
-    tokio::spawn(keep_house(core.clone()));
-    tokio::spawn(super::missing::watch(core.clone()));
+    supervise::spawn("taking up what is unsettled", take_up(core.clone()));
+    supervise::spawn("waking instances", wake(core.clone()));
+    supervise::spawn("housekeeping", keep_house(core.clone()));
+    supervise::spawn("looking for missing definitions", super::missing::watch(core.clone()));
 }
 
 /// Takes up what an earlier process left; where nodes share the store, also what a node leaves that goes, whenever one does. Taking up waits

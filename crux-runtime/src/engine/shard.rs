@@ -16,6 +16,7 @@ use tracing::{debug, error};
 use super::api::{self, Error};
 use super::entry::{Answer, Entry, Input, Reply};
 use super::extent::Extent;
+use super::figures::Figures;
 use super::loading::{Loading, Read};
 use super::marks::Marks;
 use super::stats::Tally;
@@ -23,6 +24,7 @@ use super::{Core, INBOX};
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Phase, Started, Time};
 use crate::store::{self, Append, Appended, NewInstance, RequestKey, Seq};
+use crate::supervise;
 use crate::worker::task::{Origin, Report, Task};
 
 /// What a shard is told.
@@ -71,6 +73,8 @@ pub(super) enum Message {
     Drain,
     /// Tell the store what is settled.
     Flush(oneshot::Sender<()>),
+    /// Whether it still takes messages.
+    Ping(oneshot::Sender<()>),
     /// How much is on its way.
     Busy(oneshot::Sender<usize>),
 }
@@ -99,6 +103,7 @@ pub(super) struct Shard {
     pub(super) events: Vec<Event>,
     pub(super) row: String,
     pub(super) tally: Tally,
+    pub(super) figures: Arc<Figures>,
     /// Instances that were idle, in the order in which they came to be, each with its listing: void if the instance has another one, or
     /// none.
     pub(super) idle: VecDeque<(InstanceId, u64)>,
@@ -130,7 +135,7 @@ pub(super) const SHARED_HORIZON_MS: u64 = 1_500;
 const CLEAR_EVERY: Duration = Duration::from_millis(50);
 
 impl Shard {
-    pub(super) fn new(core: Arc<Core>, messages: mpsc::Sender<Message>, seed: u64) -> Self {
+    pub(super) fn new(core: Arc<Core>, messages: mpsc::Sender<Message>, seed: u64, figures: Arc<Figures>) -> Self {
         // Reports are bounded by the attempts under way; whoever finds no room waits.
         let (reports, reported) = mpsc::channel(INBOX);
         Self {
@@ -147,6 +152,7 @@ impl Shard {
             events: Vec::new(),
             row: String::new(),
             tally: Tally::default(),
+            figures,
             idle: VecDeque::new(),
             listings: 0,
             tokens: seed,
@@ -242,11 +248,15 @@ impl Shard {
             Message::Flush(done) => {
                 self.marks.clear(&self.core);
                 let cleared = self.marks.cleared();
-                tokio::spawn(async move {
+                supervise::spawn("flushing a shard", async move {
                     cleared.await;
                     // Whoever asked has gone away: nobody waits.
                     let _ = done.send(());
                 });
+            }
+            Message::Ping(reply) => {
+                // Whoever asked does not wait for long.
+                let _ = reply.send(());
             }
             Message::Busy(reply) => {
                 let busy = self.slots.values().filter(|slot| match slot {
@@ -329,6 +339,7 @@ impl Shard {
             settled_told: 0,
             wake_told: None,
             listed: 0,
+            figures: self.figures.place(workflow.definition),
         };
         let reply: Answer = Box::new(move |result| answer(reply, result.map(|()| api::Started { instance: id, replayed: false })));
         self.slots.insert(id, Slot::Ready(Box::new(entry)));
@@ -405,7 +416,7 @@ impl Shard {
         let mut answers: Vec<Answer> = Vec::new();
         while let Some(input) = entry.queue.pop_front().or_else(|| last.take()) {
             let fed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                super::feed::feed(entry, input, now, &self.core, &mut self.tally, &mut events, &mut out, &mut answers)
+                super::feed::feed(entry, input, now, &self.core, &mut self.tally, &self.figures, &mut events, &mut out, &mut answers)
             }));
             if fed.is_err() {
                 // The state may be half changed: throw it away, replay what is durable, and let a person look.

@@ -1,6 +1,8 @@
 //! What is answered when something is not done: RFC 9457 problem documents with a stable `type`, the path of the field that is to blame,
 //! and the correlation id by which the log knows the request. REST sends them as responses, WebSocket inside its answers.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,6 +10,7 @@ use serde::Serialize;
 
 use crate::engine::api;
 use crate::store;
+use crate::wording::clip;
 
 /// Every kind of problem. The word is the end of its `type` and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +110,10 @@ impl Kind {
     }
 }
 
+/// Of what is said of a problem, in answers and in the log.
+const DETAIL_BYTES_MAX: usize = 2000;
+const FIELD_BYTES_MAX: usize = 200;
+
 /// One problem. As a response it is made complete by the door, which knows the correlation id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -132,11 +139,12 @@ pub(crate) struct Document<'a> {
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), field: None, retry_after_s: None }
+        // Names and values of the client may stand in it, of any length.
+        Self { kind, detail: cut(detail.into(), DETAIL_BYTES_MAX), field: None, retry_after_s: None }
     }
 
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.field = Some(cut(field.into(), FIELD_BYTES_MAX));
         self
     }
 
@@ -228,6 +236,13 @@ impl From<store::Error> for Problem {
             store::Error::InUse { .. } | store::Error::NotDurable { .. } | store::Error::Newer { .. } => (Kind::StoreFailed, None),
         };
         Self { retry_after_s, ..Self::new(kind, error.to_string()) }
+    }
+}
+
+fn cut(text: String, max_bytes: usize) -> String {
+    match clip(&text, max_bytes) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(cut) => cut,
     }
 }
 

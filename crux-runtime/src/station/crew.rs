@@ -13,6 +13,7 @@ use crate::bus::roster::{Beat, Working};
 use crate::bus::work::{self, Delivery, Hands, Order, Room, Taken};
 use crate::bus::{Bus, Message, Published};
 use crate::machine::{Contract, EffectKind};
+use crate::supervise;
 use crate::worker::{Cancellation, WorkerManager};
 
 /// Before a message is offered again for which the bus had no room, or that did not get out.
@@ -207,7 +208,7 @@ impl Crew {
         let Some(message) = work::copy(contract, order, &delivery.body) else { return };
         let crew = self.clone();
         crew.busy.send_modify(|busy| *busy += 1);
-        tokio::spawn(async move {
+        supervise::spawn("publishing a result", async move {
             let (told, published) = oneshot::channel();
             let done = Box::new(move |published| {
                 let _ = told.send(published);
@@ -265,7 +266,7 @@ impl Hands for Crew {
             }
             return Taken::Full(delivery);
         };
-        tokio::spawn(attempt::run(place, contract, order, delivery));
+        supervise::spawn("an attempt", attempt::run(place, contract, order, delivery));
         Taken::Done
     }
 

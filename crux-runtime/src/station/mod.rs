@@ -22,6 +22,7 @@ use crate::bus::local::{self, Local};
 use crate::bus::{rabbitmq, redis as streams};
 use crate::config::{BusKind, Config};
 use crate::server::Signals;
+use crate::supervise;
 use crate::worker::{self, Choice, WorkerManager};
 
 /// How long the rest may take once the time for finishing is over.
@@ -90,7 +91,7 @@ impl Station {
         });
         let contracts = app.contracts.iter().copied().filter(|contract| chosen.contains(&contract.step_type)).collect();
         let crew = Crew::new(contracts, manager, bus.clone(), concurrency, max_result_bytes, config.workers.lost_after.0)?;
-        let beating = tokio::spawn(beat::beat(crew.clone()));
+        let beating = supervise::spawn("heartbeats of this worker", beat::beat(crew.clone()));
         Ok(Self { crew, bus, beating, limit: config.server.shutdown.0 })
     }
 

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::workflows::WorkflowFigures;
 use crate::bus::FigureKind;
 use crate::engine::{Engine, Stats};
 use crate::store::InUse;
@@ -63,6 +64,7 @@ impl Metrics {
         registry.register_collector(Box::new(EngineFigures { engine: engine.clone() }));
         registry.register_collector(Box::new(BusFigures { engine: engine.clone() }));
         registry.register_collector(Box::new(StillFigures { engine: engine.clone() }));
+        registry.register_collector(Box::new(WorkflowFigures { engine: engine.clone() }));
         Self { registry, requests, latency, refused, sockets, sent, resyncs }
     }
 
@@ -225,6 +227,13 @@ impl Collector for EngineFigures {
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         let followers = u64::try_from(self.engine.hub().followers()).unwrap_or(u64::MAX);
+        let lost = ConstCounter::new(crate::telemetry::lost_lines());
+        lost.encode(encoder.encode_descriptor(
+            "log_lines_lost",
+            "Lines of the log that could not be written",
+            None,
+            MetricType::Counter,
+        )?)?;
         let own = GAUGES.map(|(name, help, read)| (name, help, read(stats).load(Ordering::Relaxed)));
         for (name, help, value) in own.into_iter().chain([("followers", "Followers of instances", followers)]) {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

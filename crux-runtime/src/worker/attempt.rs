@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
-use tracing::warn;
+use tracing::{Span, error_span, warn};
 
 use super::lane::{self, ReplyTo, Turn, Work};
 use super::step::{AnyStep, Running, StepContext};
 use super::task::{Reported, Task};
 use crate::machine::{AttemptFailed, Failure, Outcome};
+use crate::supervise;
 
 /// A step that is not `blocking` and keeps its thread for longer than this in one go is worth a warning.
 const SLOW: Duration = Duration::from_millis(100);
@@ -51,7 +52,7 @@ impl Work for StepWork {
             return reported;
         }
         let context = StepContext { task };
-        let mut running = Attempt(self.step.run(&context));
+        let mut running = Attempt::new(&*self.step, &context);
         let began = Instant::now();
         let first = poll_fn(|cx| Poll::Ready(running.poll(cx))).await;
         self.look_at_the_clock(began);
@@ -73,19 +74,37 @@ pub(super) async fn run_blocking(step: &dyn AnyStep, task: Task, reply: &ReplyTo
         return reported;
     }
     let context = StepContext { task };
-    let mut running = Attempt(step.run(&context));
+    let mut running = Attempt::new(step, &context);
     let _beats = began_to_run(&context.task, reply).await;
     reported(poll_fn(|cx| running.poll(cx)).await)
 }
 
 /// A step's future that turns a panic into the outcome of the attempt.
-struct Attempt<'a>(Running<'a>);
+struct Attempt<'a> {
+    running: Running<'a>,
+    /// Around whatever the step struct logs.
+    span: Span,
+}
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
+    fn new(step: &'a dyn AnyStep, context: &'a StepContext) -> Self {
+        // Of the highest level, so that it is there for every line that is written.
+        let span = error_span!(
+            target: "crux::attempts",
+            "attempt",
+            workflow = context.workflow(),
+            instance = context.workflow_id(),
+            path = context.path(),
+            attempt = context.attempt()
+        );
+        let running = span.in_scope(|| step.run(context));
+        Self { running, span }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<RawValue>, AttemptFailed>> {
         // After a panic the future is not polled again, so that whatever it left half done is seen by nobody; what the step struct
         // itself shares between attempts is behind the locks of its author, which are poisoned.
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+        match catch_unwind(AssertUnwindSafe(|| self.span.in_scope(|| self.running.as_mut().poll(cx)))) {
             Ok(poll) => poll,
             Err(payload) => Poll::Ready(Err(panicked(&*payload))),
         }
@@ -93,7 +112,7 @@ impl Attempt<'_> {
 }
 
 fn panicked(payload: &(dyn Any + Send)) -> AttemptFailed {
-    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = supervise::panic_text(payload);
     let message = text.map_or_else(|| "the step struct panicked".to_owned(), |text| format!("the step struct panicked: {text}"));
     AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(Failure::PANIC, message), retry: None, after_ms: None }
 }
@@ -114,7 +133,7 @@ async fn began_to_run(task: &Task, reply: &ReplyTo) -> Option<Beats> {
     reply.send(Reported::Began).await;
     let every = Duration::from_millis((task.policy.heartbeat_ms? / BEATS_PER_TIMEOUT).max(1));
     let reply = reply.clone();
-    let beats = tokio::spawn(async move {
+    let beats = supervise::spawn("heartbeats of an attempt", async move {
         loop {
             tokio::time::sleep(every).await;
             // A full queue loses a beat, not the next one.

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -15,12 +16,15 @@ use super::limits::Limits;
 use super::task::{Report, Reported, Task};
 use crate::id::InstanceId;
 use crate::machine::{AttemptFailed, Failure, Outcome, Path};
+use crate::supervise;
+use crate::telemetry::times::Times;
 
 /// An attempt and where its reports go.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) task: Task,
     pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) since: Instant,
 }
 
 /// Whom to tell of an attempt.
@@ -33,6 +37,10 @@ pub(crate) struct ReplyTo {
 }
 
 impl Job {
+    pub(crate) fn new(task: Task, reports: mpsc::Sender<Report>) -> Self {
+        Self { task, reports, since: Instant::now() }
+    }
+
     pub(crate) fn split(self) -> (Task, ReplyTo) {
         let Task { instance, path, attempt, .. } = self.task;
         (self.task, ReplyTo { instance, path, attempt, reports: self.reports })
@@ -105,6 +113,8 @@ pub(crate) struct Lane<W> {
     runtime: Handle,
     /// Told when the last runner of a closed lane ends.
     quiet: Arc<Notify>,
+    /// How long attempts were in the queue.
+    pub(crate) waits: Times,
     state: Mutex<State>,
 }
 
@@ -124,7 +134,7 @@ struct State {
 impl<W: Work> Lane<W> {
     pub(crate) fn new(work: W, limits: Limits, runtime: Handle, quiet: Arc<Notify>) -> Arc<Self> {
         let parallel = runtime.metrics().num_workers().max(1);
-        Arc::new(Self { work, limits, parallel, runtime, quiet, state: Mutex::default() })
+        Arc::new(Self { work, limits, parallel, runtime, quiet, waits: Times::default(), state: Mutex::default() })
     }
 
     /// Takes an attempt, or gives it back when there is no room.
@@ -166,7 +176,7 @@ impl<W: Work> Lane<W> {
         state.running += 1;
         state.at_queue += 1;
         drop(state);
-        self.runtime.spawn(self.clone().run());
+        supervise::spawn_on(&self.runtime, "a runner of attempts", self.clone().run());
     }
 
     async fn run(self: Arc<Self>) {
@@ -196,6 +206,9 @@ impl<W: Work> Lane<W> {
     /// The next attempt for a runner; without one, the runner ends.
     fn next(&self, mut state: MutexGuard<'_, State>, waited: bool) -> Option<Job> {
         let job = state.queue.pop_front();
+        if let Some(job) = &job {
+            self.waits.observe(job.since.elapsed());
+        }
         match (&job, waited) {
             (Some(_), true) => state.at_queue += 1,
             (Some(_), false) => {}

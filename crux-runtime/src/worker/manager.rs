@@ -14,6 +14,7 @@ use super::limits::{Limits, Options};
 use super::step::AnyStep;
 use super::task::{Report, Reported, Task};
 use super::threads::Threads;
+use crate::telemetry::times::Times;
 use crate::wording::hint;
 
 /// Limits that make no sense for the step structs of this binary.
@@ -109,12 +110,22 @@ impl WorkerManager {
         self.worker(step_type).is_some()
     }
 
+    /// How long attempts waited for their turn, by step type.
+    pub(crate) fn waits(&self) -> Vec<(&'static str, &Times)> {
+        let workers = self.inner.workers.iter();
+        let waits = workers.map(|worker| match &worker.place {
+            Place::Lane(lane) => (worker.step_type, &lane.waits),
+            Place::Threads(threads) => (worker.step_type, &threads.waits),
+        });
+        waits.collect()
+    }
+
     /// Takes a task without waiting, or gives it back: its queue is full, or it is draining. What becomes of it goes to `reports`; a
     /// task whose step struct this process does not have ([`Self::runs`]) is [`Reported::Undelivered`].
     ///
     /// [`Reported::Began`] is told of attempts that do not end at once and whose contract asks for it.
     pub fn submit(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
-        let job = Job { task, reports: reports.clone() };
+        let job = Job::new(task, reports.clone());
         let Some(worker) = self.worker(job.task.contract.step_type) else {
             let reason = format!("this process runs no step struct for `{}`", job.task.contract.step_type);
             return job.refuse(reason);

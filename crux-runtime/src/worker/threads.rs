@@ -13,6 +13,7 @@ use super::attempt;
 use super::lane::{Job, Load};
 use super::limits::Limits;
 use super::step::AnyStep;
+use crate::telemetry::times::Times;
 
 /// How long a thread above the minimum waits for work before it ends.
 const LINGER: Duration = Duration::from_secs(10);
@@ -22,6 +23,8 @@ pub(super) struct Threads {
     pub(super) limits: Limits,
     runtime: Handle,
     quiet: Arc<Notify>,
+    /// How long attempts were in the queue.
+    pub(super) waits: Times,
     state: Mutex<State>,
     work: Condvar,
 }
@@ -39,7 +42,8 @@ struct State {
 
 impl Threads {
     pub(super) fn new(step: Arc<dyn AnyStep>, limits: Limits, runtime: Handle, quiet: Arc<Notify>) -> Arc<Self> {
-        let threads = Arc::new(Self { step, limits, runtime, quiet, state: Mutex::default(), work: Condvar::new() });
+        let threads =
+            Arc::new(Self { step, limits, runtime, quiet, waits: Times::default(), state: Mutex::default(), work: Condvar::new() });
         for _ in 0..limits.minimum {
             threads.grow(threads.lock());
         }
@@ -113,6 +117,7 @@ impl Threads {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
+                self.waits.observe(job.since.elapsed());
                 return Some(job);
             }
             if state.closed {

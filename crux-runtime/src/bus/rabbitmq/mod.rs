@@ -30,6 +30,7 @@ use super::keys::{class_types, task_keys, work_key};
 use super::local::Local;
 use super::state::State;
 use crate::app::App;
+use crate::supervise;
 
 /// How long the start waits for the broker before it goes on without.
 const FIRST_TRY: Duration = Duration::from_secs(2);
@@ -84,7 +85,7 @@ pub async fn open(app: &App, options: Options, pushed: Arc<Local>, work: &[&'sta
     let (refuse, refused) = mpsc::channel(REFUSED);
     let publisher = Publisher::new(options.clone(), topology.clone(), state.clone(), (inbox, refused), stopping.clone());
     let (first, tried) = oneshot::channel();
-    let publishing = tokio::spawn(publisher.run(first));
+    let publishing = supervise::spawn("publishing over RabbitMQ", publisher.run(first));
     // Not connected yet: the publisher says why, and tries again.
     if let Ok(Ok(Err(conflict @ Problem::Conflict(_)))) = tokio::time::timeout(FIRST_TRY, tried).await {
         publishing.abort();

@@ -32,6 +32,7 @@ use crate::app::App;
 use crate::redis::address::address;
 use crate::redis::durability::Durability;
 use crate::redis::{Address, Error, Link};
+use crate::supervise;
 
 /// How long the start waits for the server before it goes on without.
 const FIRST_TRY: Duration = Duration::from_secs(2);
@@ -124,7 +125,7 @@ pub async fn open(app: &App, options: Options, pushed: Arc<Local>, work: &[&'sta
         stopping: stopping.clone(),
         again: VecDeque::new(),
     };
-    let publishing = tokio::spawn(publisher.run(first));
+    let publishing = supervise::spawn("publishing over Redis", publisher.run(first));
     // Not connected yet: the publisher says why, and tries again.
     if let Ok(Ok(Err(wrong @ Problem::Wrong(_)))) = tokio::time::timeout(FIRST_TRY, tried).await {
         publishing.abort();

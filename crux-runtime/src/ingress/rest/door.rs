@@ -8,7 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use tracing::{Instrument, debug, error, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span};
 
 use super::super::problem::{Kind, Problem};
 use super::super::{Settings, Shared};
@@ -69,7 +69,8 @@ fn log(problem: &Problem) {
     if status >= 500 {
         error!(problem = word, status, detail = problem.detail, "a request failed");
     } else {
-        warn!(problem = word, status, detail = problem.detail, "a request was refused");
+        // The client's fault, and as frequent as clients like: nobody need look at it.
+        info!(problem = word, status, detail = problem.detail, "a request was refused");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Health, for people and for whatever restarts or routes around a process.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,18 +12,23 @@ use super::super::Shared;
 use crate::bus::local::Listing;
 use crate::store::{Filter, InUse};
 
+/// How long store and engine may take for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A part of the engine that has been silent for longer does not come back.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
 /// Everything at a glance; 503 if it cannot work.
 pub(super) async fn health(State(ingress): State<Shared>) -> Response {
-    let store = store(&ingress).await;
+    let (store, engine) = tokio::join!(store(&ingress), ingress.engine.answers(ANSWER_TIMEOUT));
     let bus = ingress.engine.bus().health();
     let is_stopping = ingress.is_stopping();
     let missing = ingress.engine.missing_definitions();
-    let word = match (&store, &bus, is_stopping) {
+    let word = match (store.as_ref().and(engine.as_ref()), &bus, is_stopping) {
         (Err(_), ..) => "failing",
-        (Ok(()), _, true) => "stopping",
-        (Ok(()), Err(_), _) => "degraded",
-        (Ok(()), Ok(()), false) if !missing.is_empty() => "degraded",
-        (Ok(()), Ok(()), false) => "ok",
+        (Ok(_), _, true) => "stopping",
+        (Ok(_), Err(_), _) => "degraded",
+        (Ok(_), Ok(()), false) if !missing.is_empty() => "degraded",
+        (Ok(_), Ok(()), false) => "ok",
     };
     let said = |result: &Result<(), String>| match result {
         Ok(()) => json!({"status": "ok", "problem": ""}),
@@ -35,6 +42,7 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
         "uptime_s": ingress.began.elapsed().as_secs(),
         "has_recovered": ingress.engine.has_recovered(),
         "store": said(&store),
+        "engine": said(&engine),
         "bus": said(&bus),
         "services": services,
     });
@@ -45,7 +53,7 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
     if let Some(nodes) = ingress.engine.nodes() {
         body["nodes"] = nodes.iter().map(|node| json!(node)).collect();
     }
-    let status = if store.is_err() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status = if store.is_err() || engine.is_err() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(body)).into_response()
 }
 
@@ -75,24 +83,38 @@ fn service(listing: Listing) -> (String, Value) {
     (listing.service, said)
 }
 
-/// The process answers; nothing more is asked.
-pub(super) async fn live() -> Response {
-    Json(json!({"status": "ok"})).into_response()
+/// Whether the process is worth keeping: it answers, and so does every part of its engine, or did not
+/// long ago. Nothing else is asked, for a restart mends nothing else.
+pub(super) async fn live(State(ingress): State<Shared>) -> Response {
+    match ingress.engine.silent_for() {
+        Some(silence) if silence < SILENCE_MAX => Json(json!({"status": "ok"})).into_response(),
+        Some(silence) => failing(&format!("the engine has not answered for {} s", silence.as_secs())),
+        None => failing("a part of the engine is gone"),
+    }
+}
+
+fn failing(problem: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "failing", "problem": problem}))).into_response()
 }
 
 /// Whether to send requests here.
 pub(super) async fn ready(State(ingress): State<Shared>) -> Response {
-    let problem = if ingress.is_stopping() { Err("the server is shutting down".to_owned()) } else { store(&ingress).await };
+    let problem = if ingress.is_stopping() { Err("the server is shutting down".to_owned()) } else { works(&ingress).await };
     match problem {
         Ok(()) => Json(json!({"status": "ok"})).into_response(),
         Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "problem": problem}))).into_response(),
     }
 }
 
+async fn works(ingress: &Shared) -> Result<(), String> {
+    let (store, engine) = tokio::join!(store(ingress), ingress.engine.answers(ANSWER_TIMEOUT));
+    store.and(engine)
+}
+
 /// The cheapest question that reaches it.
 async fn store(ingress: &Shared) -> Result<(), String> {
     let asked = ingress.engine.store().list(Filter { limit: 1, ..Filter::default() });
-    match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the store has not answered for 5 s".to_owned()),

@@ -43,6 +43,7 @@ use crate::machine::Time;
 use crate::redis::address::address;
 use crate::redis::durability::{self, Durability};
 use crate::redis::{Address, Link};
+use crate::supervise;
 
 /// How long an append waits for replicas before its outcome counts as unknown.
 const REPLICAS_PATIENCE: Duration = Duration::from_secs(1);
@@ -124,7 +125,7 @@ impl Redis {
         let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);
         let shared = Arc::new(Shared { link, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX) });
         shared.measure().await;
-        let renewing = tokio::spawn(node::keep_lease(shared.clone()));
+        let renewing = supervise::spawn("renewing the lease", node::keep_lease(shared.clone()));
         let peers = Neighbours::begin(shared.clone(), address);
         Ok(Self { shared, renewing, peers })
     }
@@ -142,7 +143,7 @@ impl Redis {
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let writing = tokio::spawn(write(self.shared.clone()));
+        let writing = supervise::spawn("writing to Redis", write(self.shared.clone()));
         Box::pin(async move { writing.await.unwrap_or_else(|error| Err(Error::Broken(format!("a write to Redis panicked: {error}")))) })
     }
 }

@@ -13,6 +13,7 @@ use crate::id::InstanceId;
 use crate::redis::Address;
 use crate::store::peers::{About, Heard, Peer, Peers};
 use crate::store::{Error, NodeNumber, Pending};
+use crate::supervise;
 
 /// What was heard and not taken yet; beyond it followers look into the store.
 const UNREAD: usize = 4096;
@@ -30,7 +31,7 @@ impl Neighbours {
         let (followed, follows) = watch::channel(BTreeSet::new());
         let (hears, heard) = mpsc::channel(UNREAD);
         let ear = Ear { shared: shared.clone(), address, hears };
-        let listening = tokio::spawn(ear.listen(follows));
+        let listening = supervise::spawn("listening to other nodes", ear.listen(follows));
         Arc::new(Self { shared, followed, heard: Mutex::new(Some(heard)), listening })
     }
 

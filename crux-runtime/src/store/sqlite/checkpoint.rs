@@ -16,6 +16,7 @@ use rusqlite::{Connection, MAIN_DB};
 use super::OnFatal;
 use super::error::{broken, is_fatal};
 use crate::store::Error;
+use crate::supervise;
 
 /// A checkpoint begins every so many pages: few, because copying takes a core and the disk from what waits for a commit.
 const STEP_PAGES: i32 = 500;
@@ -116,7 +117,7 @@ pub(super) fn start(
     on_fatal: OnFatal,
 ) -> Result<(Nudge, JoinHandle<()>), Error> {
     let (wake, woken) = sync_channel(1);
-    let run = move || run(&conn, &database, &gate, &woken, &on_fatal);
+    let run = move || supervise::guard("the thread of checkpoints", || run(&conn, &database, &gate, &woken, &on_fatal));
     let thread = thread::Builder::new()
         .name("crux-checkpoint".to_owned())
         .spawn(run)

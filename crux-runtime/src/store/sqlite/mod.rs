@@ -41,6 +41,7 @@ use super::{
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
+use crate::supervise;
 
 /// What to do when it is not known any more what is on the disk. The default logs and ends the process; a restart then finds out.
 pub type OnFatal = Arc<dyn Fn(&Error) + Send + Sync>;
@@ -75,8 +76,7 @@ impl fmt::Debug for Options {
 }
 
 fn abort(error: &Error) {
-    tracing::error!(%error, "the process ends, because it cannot know what is on the disk; a restart reads it again");
-    std::process::abort();
+    supervise::end_process(&format_args!("it cannot know what is on the disk, which a restart reads again: {error}"))
 }
 
 /// See the module.

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use super::error::closed;
 use super::schema;
 use crate::store::{Error, Pending};
+use crate::supervise;
 
 /// Questions that may wait for a thread.
 const ROOM: usize = 1_024;
@@ -40,7 +41,7 @@ impl Readers {
                 loop {
                     let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(question) = next else { return };
-                    question(&conn);
+                    supervise::guard("a thread that reads the store", || question(&conn));
                 }
             };
             let thread = thread::Builder::new().name("crux-read".to_owned()).spawn(run);

@@ -114,5 +114,5 @@ async fn a_correlation_id_is_kept_answered_and_logged() {
     let answer = server.client().send(Method::POST, "/api/v1/workflow/double", &headers, b"{}".to_vec()).await;
     assert_eq!(answer.header("x-correlation-id"), Some("from-the-client-1"));
     assert_eq!(answer.text("correlation_id"), "from-the-client-1");
-    assert!(server.log().contains("from-the-client-1"), "{}", server.log());
+    server.logged(&["from-the-client-1"]).await;
 }

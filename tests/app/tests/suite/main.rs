@@ -55,6 +55,7 @@ mod gateway;
 mod hooks;
 mod kill;
 mod life;
+mod log;
 mod messages;
 mod nodes;
 mod redis;

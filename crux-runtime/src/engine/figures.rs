@@ -1,0 +1,150 @@
+//! What is counted by workflow and by step. Every shard has figures of its own, so that no core waits
+//! for another one's counters; whoever reads them adds them up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::app::Workflow;
+use crate::machine::{Definition, Event, Kind, StepEvent, StepHappened, Time};
+use crate::store::Status;
+use crate::telemetry::times::{Sum, Times};
+
+/// Of one shard.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    /// As in the app.
+    definitions: Box<[OfDefinition]>,
+}
+
+/// Which definition's figures an instance counts into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place(u16);
+
+#[derive(Debug)]
+struct OfDefinition {
+    definition: &'static Definition,
+    started: AtomicU64,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    parked: AtomicU64,
+    /// By the node's number; `None`: no task.
+    steps: Box<[Option<OfStep>]>,
+}
+
+#[derive(Debug, Default)]
+struct OfStep {
+    attempts_failed: AtomicU64,
+    failed: AtomicU64,
+    attempts: Times,
+}
+
+impl Figures {
+    pub(super) fn new(workflows: &'static [Workflow]) -> Arc<Self> {
+        let definitions = workflows.iter().map(|Workflow { definition, .. }| OfDefinition {
+            definition,
+            started: AtomicU64::default(),
+            completed: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            cancelled: AtomicU64::default(),
+            parked: AtomicU64::default(),
+            steps: (definition.nodes.iter()).map(|node| matches!(node.kind, Kind::Task(_) | Kind::Undo(_)).then(OfStep::default)).collect(),
+        });
+        Arc::new(Self { definitions: definitions.collect() })
+    }
+
+    /// Looked for once for each instance that comes into memory.
+    pub(super) fn place(&self, definition: &'static Definition) -> Place {
+        let place = self.definitions.iter().position(|of| std::ptr::eq(of.definition, definition));
+        Place(place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX))
+    }
+
+    pub(super) fn started(&self, place: Place) {
+        if let Some(of) = self.definitions.get(usize::from(place.0)) {
+            of.started.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn changed(&self, place: Place, status: Status) {
+        let Some(of) = self.definitions.get(usize::from(place.0)) else { return };
+        let counter = match status {
+            Status::Completed => &of.completed,
+            Status::Failed => &of.failed,
+            Status::Cancelled => &of.cancelled,
+            Status::Parked => &of.parked,
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An attempt has ended, however, that this process handed out.
+    pub(super) fn attempt_took(&self, place: Place, node: u16, sent_at: Time, now: Time) {
+        if let Some(step) = self.step(place, node) {
+            step.attempts.observe(Duration::from_millis(now.since_ms(sent_at)));
+        }
+    }
+
+    /// What an event says of failures.
+    pub(super) fn count(&self, place: Place, event: &Event) {
+        let Event::Step(StepEvent { path, what }) = event else { return };
+        match what {
+            StepHappened::Failed { next, .. } => self.attempt_failed(place, path.node, next.is_none()),
+            StepHappened::Lost { .. } => self.attempt_failed(place, path.node, false),
+            _ => {}
+        }
+    }
+
+    fn attempt_failed(&self, place: Place, node: u16, for_good: bool) {
+        if let Some(step) = self.step(place, node) {
+            step.attempts_failed.fetch_add(1, Ordering::Relaxed);
+            step.failed.fetch_add(u64::from(for_good), Ordering::Relaxed);
+        }
+    }
+
+    fn step(&self, place: Place, node: u16) -> Option<&OfStep> {
+        self.definitions.get(usize::from(place.0))?.steps.get(usize::from(node))?.as_ref()
+    }
+}
+
+/// Of a workflow, all its versions together.
+#[derive(Debug, Default)]
+pub(crate) struct WorkflowSum {
+    pub(crate) started: u64,
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) parked: u64,
+    /// By the step's path without elements and rounds.
+    pub(crate) steps: BTreeMap<&'static str, StepSum>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct StepSum {
+    pub(crate) attempts_failed: u64,
+    pub(crate) failed: u64,
+    pub(crate) attempts: Sum,
+}
+
+/// By the workflow's name.
+pub(super) fn sum(shards: &[Arc<Figures>]) -> BTreeMap<&'static str, WorkflowSum> {
+    let mut workflows: BTreeMap<&'static str, WorkflowSum> = BTreeMap::new();
+    for of in shards.iter().flat_map(|figures| &figures.definitions) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let workflow = workflows.entry(of.definition.workflow).or_default();
+        workflow.started += load(&of.started);
+        workflow.completed += load(&of.completed);
+        workflow.failed += load(&of.failed);
+        workflow.cancelled += load(&of.cancelled);
+        workflow.parked += load(&of.parked);
+        for (node, step) in of.definition.nodes.iter().zip(&of.steps) {
+            let Some(step) = step else { continue };
+            let sum = workflow.steps.entry(node.path).or_default();
+            sum.attempts_failed += load(&step.attempts_failed);
+            sum.failed += load(&step.failed);
+            sum.attempts.add(&step.attempts);
+        }
+    }
+    workflows
+}

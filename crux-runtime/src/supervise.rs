@@ -1,0 +1,84 @@
+//! Tasks that everything else depends on. Were one to die by itself, the process would go on as if
+//! nothing had happened, take requests and do nothing with them; so it ends with it, and the next
+//! process takes up what it left. What belongs to one connection of a client is not spawned here.
+
+use std::any::Any;
+use std::fmt::Display;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tracing::error;
+
+use crate::telemetry;
+
+/// As [`tokio::spawn`]; a panic in `work` ends the process. `what` is for the log.
+pub(crate) fn spawn<F>(what: &'static str, work: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    spawn_on(&Handle::current(), what, work)
+}
+
+/// As [`spawn`], from a thread that is not the runtime's.
+pub(crate) fn spawn_on<F>(runtime: &Handle, what: &'static str, work: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    runtime.spawn(async move {
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(output) => output,
+            Err(panic) => end_process(&format!("{what} panicked: {}", panic_text(&*panic).unwrap_or("no reason given"))),
+        }
+    })
+}
+
+/// For a thread that everything else depends on: a panic in `work` ends the process.
+pub(crate) fn guard<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+    match std::panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(output) => output,
+        Err(panic) => end_process(&format!("{what} panicked: {}", panic_text(&*panic).unwrap_or("no reason given"))),
+    }
+}
+
+/// Ends the process at once, as a crash would. Nothing acknowledged is lost by that.
+pub(crate) fn end_process(reason: &dyn Display) -> ! {
+    error!(%reason, "process ends because it cannot continue safely; restart it");
+    if !telemetry::flush() {
+        // Nobody writes a log here. If this cannot be written either, the exit status says it.
+        let _ = writeln!(std::io::stderr(), "the process ends: {reason}");
+    }
+    std::process::abort()
+}
+
+/// What a panic says, if it is text.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    const VICTIM: &str = "CRUX_TEST_SUPERVISE_VICTIM";
+
+    /// Runs this test once more in a process of its own, which ends by it.
+    #[tokio::test]
+    async fn a_task_that_panics_ends_the_process() {
+        if std::env::var_os(VICTIM).is_some() {
+            super::spawn("a test's task", async { panic!("an accident") });
+            return tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        let this = "supervise::tests::a_task_that_panics_ends_the_process";
+        let mut victim = Command::new(std::env::current_exe().unwrap());
+        let ended = victim.args([this, "--exact"]).env(VICTIM, "1").stdout(Stdio::null()).output().unwrap();
+        assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(told.contains("the process ends: a test's task panicked: an accident"), "{told}");
+    }
+}

@@ -211,6 +211,8 @@ pub struct Trigger {
     pub when: Option<Expr>,
     /// Over `Value::Input`; of type string.
     pub key: Option<Expr>,
+    /// Fields that the input does not have are refused.
+    pub is_closed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

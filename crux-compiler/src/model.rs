@@ -209,6 +209,8 @@ pub struct Trigger {
     pub with: Option<With>,
     pub when: Option<Expression>,
     pub key: Option<Expression>,
+    /// `additional: false`: fields that the input does not have are refused.
+    pub is_closed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

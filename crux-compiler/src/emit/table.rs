@@ -42,7 +42,11 @@ pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) 
     };
     let retain = count(workflow.retain_ms);
     let document = schema::raw(&document(workflow, program));
-    let input_schema = schema::raw(&schema::record(&workflow.input));
+    let mut input_schema = schema::record(&workflow.input);
+    if workflow.triggers.iter().any(|trigger| trigger.is_closed) {
+        input_schema["additionalProperties"] = Value::Bool(false);
+    }
+    let input_schema = schema::raw(&input_schema);
     let output_schema = schema::raw(&workflow.output.as_ref().map_or_else(schema::anything, |output| schema::ty(&output.ty)));
     items.push(quote! {
         pub static DEFINITION: Definition = Definition {

@@ -53,5 +53,5 @@ fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: O
             Some(Some(lowered))
         }),
     };
-    Some(Trigger { place: folder.types.place(trigger.span), source, with: with?, when: when?, key: key? })
+    Some(Trigger { place: folder.types.place(trigger.span), source, with: with?, when: when?, key: key?, is_closed: trigger.is_closed })
 }

@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::model::{Hooks, Name, Trigger, TriggerSource};
 
 pub static TRIGGER: Shape =
-    Shape { what: "a trigger", schema: "Trigger", keys: &["http", "event", "kafka", "cron", "with", "when", "key"] };
+    Shape { what: "a trigger", schema: "Trigger", keys: &["http", "event", "kafka", "cron", "with", "when", "key", "additional"] };
 
 pub static HOOKS: Shape = Shape { what: "`hooks`", schema: "Hooks", keys: &["on_start", "on_complete", "on_failure"] };
 
@@ -49,7 +49,20 @@ fn trigger(node: &Node, sink: &mut Sink) -> Option<Trigger> {
     let with = mapping.get("with").and_then(|pair| value::with(pair, sink));
     let when = mapping.get("when").and_then(|pair| scalar::expression(pair, sink));
     let key = mapping.get("key").and_then(|pair| scalar::expression(pair, sink));
-    Some(Trigger { span: mapping.span, source: source?, with, when, key })
+    let additional = mapping.get("additional").and_then(|pair| scalar::boolean(pair, sink));
+    if let Some(additional) = &additional {
+        let why = match &source {
+            Some(TriggerSource::Http(_)) if with.is_none() => None,
+            Some(TriggerSource::Http(_)) => Some("with `with` the body is not the input, and may be anything"),
+            _ => Some("only bodies of `http` can be refused; what an event carries beyond the input is kept"),
+        };
+        if let Some(why) = why {
+            let message = "`additional` has no place in this trigger";
+            sink.push(Diagnostic::error(codes::MISPLACED_KEY, additional.span, message).label(why));
+        }
+    }
+    let is_closed = additional.is_some_and(|additional| !additional.value);
+    Some(Trigger { span: mapping.span, source: source?, with, when, key, is_closed })
 }
 
 /// The path of `POST /path`.

@@ -268,6 +268,8 @@ pub struct Trigger {
     when: Option<Expression>,
     /// What makes two starts the same; over `input`.
     key: Option<Expression>,
+    /// Of `http`: `false` refuses a body with fields that the input does not have.
+    additional: Option<bool>,
 }
 
 /// What is published when an instance starts, completes and fails.

@@ -52,6 +52,9 @@ impl Start {
         let (workflow, wait) = (self.workflow.as_str(), self.wait.as_deref());
         let request = Request { r#type: "start", id: 1, workflow, input, request_id: self.request_id, wait };
         let answer = ask_gateway(common, &request).await?;
+        for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            eprintln!("warning: {warning}");
+        }
         if common.json {
             out::print_line(&answer)?;
         } else if let Some(document) = answer.get("document") {

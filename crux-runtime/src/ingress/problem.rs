@@ -148,6 +148,12 @@ impl Problem {
         self
     }
 
+    /// The field that is to blame is in that one.
+    pub(crate) fn within(self, field: &str) -> Self {
+        let inner = self.field.as_ref().map_or_else(|| field.to_owned(), |inner| format!("{field}.{inner}"));
+        self.at(inner)
+    }
+
     /// A value that is not of its type; `text` begins with the path of the field, as decoding gives it. `within`: where in the request
     /// the value stands.
     pub(crate) fn invalid(text: &str, within: &str) -> Self {

@@ -1,9 +1,11 @@
 //! What clients ask, whichever door they come by: bodies of completions, events, starts and commands, and their translation for the
 //! engine. The same names and the same rules for REST and WebSocket.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
@@ -11,7 +13,8 @@ use crate::bus::answer::ErrorBody;
 use crate::config::Span;
 use crate::engine::api::{Command, Completed, Completion, IncomingEvent, Progress, ProgressKind, StepRef};
 use crate::id::InstanceId;
-use crate::machine::{Arrived, AttemptFailed, Failure, Outcome};
+use crate::machine::{Arrived, AttemptFailed, Definition, Failure, Outcome};
+use crate::wording::hint;
 
 /// Of ids, keys and names from outside.
 pub(crate) const MAX_ID_BYTES: usize = 255;
@@ -157,6 +160,64 @@ pub(crate) fn start_id(arrived: &Arrived, said: impl FnOnce() -> Result<Option<S
     match &arrived.key {
         Some(key) => request_id(key, "key").map(Some),
         None => said(),
+    }
+}
+
+/// The fields that an input may have. Others are kept with the instance, and no step sees them: most often a name that is misspelt.
+pub(crate) struct KnownFields {
+    names: Vec<String>,
+    /// Others are refused: the trigger says `additional: false`.
+    is_closed: bool,
+}
+
+/// So many are told; whoever sends something else altogether learns no more from more.
+const MAX_WARNINGS: usize = 8;
+
+impl KnownFields {
+    pub(crate) fn of(definition: &Definition) -> Self {
+        // Without a schema everything is known.
+        let schema: serde_json::Value = serde_json::from_str(definition.input_schema).unwrap_or_default();
+        let names = schema["properties"].as_object().map(|fields| fields.keys().cloned().collect());
+        Self { names: names.unwrap_or_default(), is_closed: schema["additionalProperties"] == false }
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
+
+    /// What is said of fields of a record that are not known, `besides` those that mean something else. Refused, if none may be there.
+    pub(crate) fn check(&self, input: &RawValue, besides: &[&str]) -> Result<Vec<String>, Problem> {
+        struct Names<'k>(&'k KnownFields, &'k [&'k str]);
+
+        impl<'de> Visitor<'de> for Names<'_> {
+            type Value = Vec<String>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a record")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut unknown = Vec::new();
+                while let Some((name, IgnoredAny)) = map.next_entry::<Cow<'_, str>, _>()? {
+                    if unknown.len() < MAX_WARNINGS && !self.0.has(&name) && !self.1.contains(&&*name) {
+                        unknown.push(name.chars().take(80).collect());
+                    }
+                }
+                Ok(unknown)
+            }
+        }
+
+        // What is no record has been refused before.
+        let unknown = serde_json::Deserializer::from_str(input.get()).deserialize_map(Names(self, besides)).unwrap_or_default();
+        if let (true, Some(name)) = (self.is_closed, unknown.first()) {
+            let text = format!("there is no field `{name}`{}", hint(name, self.names.iter().map(String::as_str)));
+            return Err(Problem::new(Kind::InvalidInput, text).at(name));
+        }
+        let told = |name: &String| {
+            let hint = hint(name, self.names.iter().map(String::as_str));
+            format!("`{name}` is not a field of the input: it is kept, and no step sees it{hint}")
+        };
+        Ok(unknown.iter().map(told).collect())
     }
 }
 

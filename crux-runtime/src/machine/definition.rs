@@ -336,22 +336,24 @@ pub struct Trigger {
     pub input: fn(&RawValue) -> Result<Arrived, Refusal>,
     /// The same for a start that brings the workflow's input itself: another function where the trigger has a `with`.
     pub direct: fn(&RawValue) -> Result<Arrived, Refusal>,
+    /// What arrives is not the input: it has a `with`.
+    pub maps: bool,
 }
 
 /// How generated tables write a trigger.
 impl Trigger {
     /// `POST path`.
     pub const fn http(path: &'static str, input: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
-        Self { source: TriggerSource::Http { path }, input, direct: input }
+        Self { source: TriggerSource::Http { path }, input, direct: input, maps: false }
     }
 
     pub const fn event(name: &'static str, input: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
-        Self { source: TriggerSource::Event { name }, input, direct: input }
+        Self { source: TriggerSource::Event { name }, input, direct: input, maps: false }
     }
 
     /// What arrives is mapped; this takes the workflow's input as it is.
     pub const fn direct(self, direct: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
-        Self { direct, ..self }
+        Self { direct, maps: true, ..self }
     }
 }
 

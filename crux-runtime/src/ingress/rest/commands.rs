@@ -78,7 +78,7 @@ pub(super) async fn restart(
         traceparent: door::traceparent(&headers),
     };
     let started = ingress.engine.start(start).await?;
-    Ok(triggers::accepted(&started))
+    Ok(triggers::accepted(&started, Vec::new()))
 }
 
 /// A body that says nothing.

@@ -1,6 +1,8 @@
 //! The HTTP triggers of pipelines: `POST` their path, with the workflow's input as body. Answers 202 as soon as the instance is durable, or
 //! with `?wait=30s` the whole document when it ends in time.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -10,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::problem::{Kind, Problem};
-use super::super::{Shared, follow, requests};
+use super::super::requests::{self, KnownFields};
+use super::super::{Shared, follow};
 use super::body::JsonBody;
 use super::{Query, door, status};
 use crate::engine::api::{Start, Started};
@@ -33,16 +36,20 @@ pub(super) struct StartedBody {
     pub(super) workflow_id: String,
     pub(super) status: &'static str,
     pub(super) message: &'static str,
+    /// Fields that nobody reads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
 }
 
 /// One HTTP trigger of a current workflow.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Http {
     definition: &'static Definition,
     trigger: &'static Trigger,
     path: &'static str,
     /// The input has a field `request_id` of its own, which is then not ours.
     owns_request_id: bool,
+    fields: Arc<KnownFields>,
 }
 
 fn all(ingress: &Shared) -> Vec<Http> {
@@ -50,7 +57,8 @@ fn all(ingress: &Shared) -> Vec<Http> {
     for definition in ingress.engine.app().workflows.iter().map(|workflow| workflow.definition).filter(|definition| !definition.retired) {
         for trigger in definition.triggers {
             if let TriggerSource::Http { path } = trigger.source {
-                all.push(Http { definition, trigger, path, owns_request_id: has_field(definition.input_schema, "request_id") });
+                let fields = Arc::new(KnownFields::of(definition));
+                all.push(Http { definition, trigger, path, owns_request_id: fields.has("request_id"), fields });
             }
         }
     }
@@ -63,18 +71,15 @@ pub(super) fn paths(ingress: &Shared) -> impl Iterator<Item = &'static str> {
 
 pub(super) fn router(ingress: &Shared) -> Router<Shared> {
     all(ingress).into_iter().fold(Router::new(), |router, http| {
+        let path = http.path;
         let handler = move |State(ingress): State<Shared>, headers: HeaderMap, Query(query): Query<WaitQuery>, body: JsonBody| async move {
-            start(&ingress, http, &headers, query, &body).await
+            start(&ingress, &http, &headers, query, &body).await
         };
-        router.route(http.path, post(handler))
+        router.route(path, post(handler))
     })
 }
 
-fn has_field(schema: &str, field: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(schema).is_ok_and(|schema| schema["properties"].get(field).is_some())
-}
-
-async fn start(ingress: &Shared, http: Http, headers: &HeaderMap, query: WaitQuery, body: &JsonBody) -> Result<Response, Problem> {
+async fn start(ingress: &Shared, http: &Http, headers: &HeaderMap, query: WaitQuery, body: &JsonBody) -> Result<Response, Problem> {
     let wait = query.wait.as_deref().map(|text| requests::wait(text, ingress.settings.max_wait)).transpose()?;
     ingress.check_open()?;
     let raw = body.raw()?;
@@ -82,9 +87,12 @@ async fn start(ingress: &Shared, http: Http, headers: &HeaderMap, query: WaitQue
         Ok(arrived) => arrived,
         Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "")),
         Err(Refusal::NotWanted) => {
-            return Ok(axum::Json(StartedBody { workflow_id: String::new(), status: "ignored", message: IGNORED }).into_response());
+            let body = StartedBody { workflow_id: String::new(), status: "ignored", message: IGNORED, warnings: Vec::new() };
+            return Ok(axum::Json(body).into_response());
         }
     };
+    // What is mapped is not the input, and has no type.
+    let warnings = if http.trigger.maps { Vec::new() } else { http.fields.check(&raw, &["request_id"])? };
     let request_id = requests::start_id(&arrived, || request_id(headers, (!http.owns_request_id).then_some(&*raw)))?;
     let start = Start {
         workflow: http.definition.workflow.to_owned(),
@@ -94,23 +102,31 @@ async fn start(ingress: &Shared, http: Http, headers: &HeaderMap, query: WaitQue
         trigger: format!("http POST {}", http.path),
         traceparent: door::traceparent(headers),
     };
-    let Some(limit) = wait else { return Ok(accepted(&ingress.engine.start(start).await?)) };
+    let Some(limit) = wait else { return Ok(accepted(&ingress.engine.start(start).await?, warnings)) };
     let (started, live) = ingress.engine.start_and_follow(start).await?;
     let (shape, fold) = follow::until_ended(ingress, &started, live, limit).await?;
     if !fold.has_ended() {
-        return Ok(accepted(&started));
+        return Ok(accepted(&started, warnings));
     }
     let document = status::json(ingress, started.instance, &shape, &fold).await?;
-    Ok(with_headers(document, &started))
+    Ok(with_headers(document, &started, &warnings))
 }
 
 /// 202, as clients know it.
-pub(super) fn accepted(started: &Started) -> Response {
-    let body = StartedBody { workflow_id: started.instance.to_string(), status: "processing", message: "Workflow started successfully" };
-    with_headers((StatusCode::ACCEPTED, axum::Json(body)).into_response(), started)
+pub(super) fn accepted(started: &Started, warnings: Vec<String>) -> Response {
+    let workflow_id = started.instance.to_string();
+    let body = StartedBody { workflow_id, status: "processing", message: "Workflow started successfully", warnings };
+    let response = (StatusCode::ACCEPTED, axum::Json(&body)).into_response();
+    with_headers(response, started, &body.warnings)
 }
 
-fn with_headers(mut response: Response, started: &Started) -> Response {
+/// Also the warnings, for the document of an instance has no place for them. Those that headers cannot hold are left out.
+fn with_headers(mut response: Response, started: &Started, warnings: &[String]) -> Response {
+    for warning in warnings {
+        if let Ok(warning) = HeaderValue::from_str(&format!("299 crux {}", serde_json::Value::from(warning.as_str()))) {
+            response.headers_mut().append(header::WARNING, warning);
+        }
+    }
     if started.replayed {
         response.headers_mut().insert(REPLAY, HeaderValue::from_static("true"));
     }
@@ -166,12 +182,5 @@ mod tests {
         assert_eq!(request_id(&headers, Some(&body)).unwrap().as_deref(), Some("h"));
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&"x".repeat(256)).unwrap());
         assert_eq!(request_id(&headers, None).unwrap_err().field.as_deref(), Some("Idempotency-Key"));
-    }
-
-    #[test]
-    fn a_field_of_the_input_is_found_in_its_schema() {
-        assert!(has_field(r#"{"properties":{"request_id":{"type":"string"}}}"#, "request_id"));
-        assert!(!has_field(r#"{"properties":{"order":{"properties":{"request_id":{}}}}}"#, "request_id"));
-        assert!(!has_field("", "request_id"));
     }
 }

@@ -19,7 +19,7 @@ use crate::id::InstanceId;
 use crate::ingress::follow::{Follow, undelivered, until_ended};
 use crate::ingress::identity::Identity;
 use crate::ingress::problem::{Kind, Problem};
-use crate::ingress::requests::{self, CompletionBody, EventBody};
+use crate::ingress::requests::{self, CompletionBody, EventBody, KnownFields};
 use crate::ingress::rest::{IGNORED, door};
 use crate::ingress::{Shared, json as parse};
 use crate::machine::{Arrived, Refusal};
@@ -289,10 +289,15 @@ async fn started(ingress: Shared, body: StartBody, traceparent: String) -> Resul
         None => parse::raw(b"{}")?,
     };
     // A start is the same one however it comes: the triggers' `when` and `key` count here too.
+    let mut warnings = Vec::new();
     let arrived = match ingress.engine.app().current(&body.workflow) {
         None => Arrived { input, key: None },
         Some(workflow) => match workflow.definition.arrived(&input) {
-            Ok(arrived) => arrived,
+            Ok(arrived) => {
+                let fields = KnownFields::of(workflow.definition);
+                warnings = fields.check(&arrived.input, &[]).map_err(|problem| problem.within("input"))?;
+                arrived
+            }
             Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "input")),
             Err(Refusal::NotWanted) => {
                 return Ok(json!({"workflow_id": "", "status": "ignored", "replayed": false, "message": IGNORED}));
@@ -316,6 +321,9 @@ async fn started(ingress: Shared, body: StartBody, traceparent: String) -> Resul
         }
     };
     let mut answer = json!({"workflow_id": started.instance.to_string(), "status": "processing", "replayed": started.replayed});
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
+    }
     if let Some((live, limit)) = waiting {
         let (shape, fold) = until_ended(&ingress, &started, live, limit).await?;
         if fold.has_ended() {

@@ -239,3 +239,55 @@ async fn a_failure_with_a_foreign_name_is_a_failure_like_any_other() {
     let step: &Value = &document["definition"]["steps"][0];
     assert_eq!((&document["metadata"]["status"], &step["attempts"]), (&json!("completed"), &json!(2)));
 }
+
+/// A field that is misspelt has the default of the right one, and nobody would learn of it.
+#[tokio::test]
+async fn fields_that_the_input_does_not_have_are_named_or_refused() {
+    let server = server("");
+    let client = server.client();
+    let double = "/api/v1/workflow/double";
+    let answer = client.post(double, &json!({"number": 1, "nunber": 2, "request_id": "r"})).await;
+    let warning = "`nunber` is not a field of the input: it is kept, and no step sees it; did you mean `number`?";
+    assert_eq!((answer.status, &answer.json()["warnings"]), (202, &json!([warning])));
+    let answer = client.post(&format!("{double}?wait=30s"), &json!({"number": 1, "nunber": 2})).await;
+    assert_eq!((answer.status, answer.header("warning")), (200, Some(format!("299 crux \"{warning}\"").as_str())));
+    let answer = client.post(double, &json!({"number": 1, "request_id": "s"})).await;
+    assert!(answer.json().get("warnings").is_none() && answer.header("warning").is_none());
+    let said = server.run(&["start", "double", "--input", r#"{"number": 1, "nunber": 2}"#]);
+    assert_eq!(String::from_utf8_lossy(&said.stderr).trim(), format!("warning: {warning}"));
+    // `additional: false`
+    let answer = client.post("/api/v1/workflow/nap", &json!({"nap": "1s", "npa": "2s"})).await;
+    assert_eq!((answer.status, answer.problem().as_str(), answer.field()), (422, "invalid-input", "npa".to_owned()));
+    let mut socket = Socket::open(&server, "").await;
+    let answer = socket.ask(&json!({"type": "start", "id": 1, "workflow": "nap", "input": {"nap": "1s", "npa": "2s"}})).await;
+    assert_eq!((&answer["ok"], &answer["error"]["field"]), (&json!(false), &json!("input.npa")));
+}
+
+/// As the page says: kept events count for whatever waits for the same.
+#[tokio::test]
+async fn what_a_restarted_instance_waits_for_may_be_there_already() {
+    let server = server("");
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/approval", &json!({"orderId": "o-1"})).await;
+    let event = json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "ada"}});
+    assert_eq!(client.post("/api/v1/events", &event).await.status, 202);
+    client.until(&id, "completed").await;
+    let again = client.post(&format!("/api/v1/workflow/{id}/restart"), &json!({})).await.text("workflow_id");
+    assert_ne!(again, id);
+    client.until(&again, "completed").await;
+}
+
+/// As the page says: by when they were begun, not by when they were done.
+#[tokio::test]
+async fn branches_are_undone_in_the_order_in_which_they_were_begun_newest_first() {
+    let service = Service::start(|task| {
+        let done = Reply::Done(json!({}));
+        if task["step_type"] == "begin_one" { Reply::After(Duration::from_millis(300), Box::new(done)) } else { done }
+    })
+    .await;
+    let server = server(&service.config(&["begin_one", "begin_two", "end_one", "end_two"]));
+    let document = server.client().post("/api/v1/workflow/sides?wait=30s", &json!({})).await.json();
+    assert_eq!(document["error_name"], "Enough", "{document}");
+    let types: Vec<String> = service.tasks().iter().map(|task| task["step_type"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(types[2..], ["end_two", "end_one"], "{types:?}");
+}

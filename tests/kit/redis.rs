@@ -139,13 +139,29 @@ impl Drop for Redis {
     }
 }
 
-/// Three masters that share the slots.
+/// Three masters that share the slots, and perhaps a replica of each.
 pub struct Cluster {
+    /// First those that begin as masters, then the replicas in the same order.
     pub nodes: Vec<Redis>,
 }
 
 impl Cluster {
     pub fn start() -> Self {
+        Self::of(3)
+    }
+
+    pub fn with_replicas() -> Self {
+        let cluster = Self::of(6);
+        for n in 0..3 {
+            let id = cluster.nodes[n].command(&["CLUSTER", "MYID"]);
+            wait("the replica knows its master", || cluster.nodes[n + 3].command(&["CLUSTER", "NODES"]).contains(&id));
+            cluster.nodes[n + 3].command(&["CLUSTER", "REPLICATE", &id]);
+        }
+        cluster.wait_until_whole();
+        cluster
+    }
+
+    fn of(count: usize) -> Self {
         let start = || {
             let bus = free_port().to_string();
             let settings = [
@@ -154,10 +170,12 @@ impl Cluster {
                 ("cluster-enabled", "yes"),
                 ("cluster-port", bus.as_str()),
                 ("cluster-node-timeout", "2000"),
+                ("cluster-replica-validity-factor", "0"),
+                ("repl-diskless-sync-delay", "0"),
             ];
             (Redis::start_with(&settings), bus)
         };
-        let nodes: Vec<(Redis, String)> = (0..3).map(|_| start()).collect();
+        let nodes: Vec<(Redis, String)> = (0..count).map(|_| start()).collect();
         for ((node, _), (n, slots)) in nodes.iter().zip([(1, "0 5461"), (2, "5462 10922"), (3, "10923 16383")]) {
             let (first, last) = slots.split_once(' ').expect("two numbers");
             node.command(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
@@ -168,16 +186,96 @@ impl Cluster {
             other.command(&["CLUSTER", "MEET", "127.0.0.1", &first.port().to_string(), bus]);
         }
         let cluster = Self { nodes: nodes.into_iter().map(|(node, _)| node).collect() };
-        let begun = Instant::now();
-        while !cluster.nodes.iter().all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
-            assert!(begun.elapsed() < PATIENCE, "the cluster does not come up:\n{}", cluster.nodes[0].command(&["CLUSTER", "NODES"]));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait("the cluster comes up", || cluster.nodes.iter().all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")));
         cluster
     }
 
     pub fn url(&self) -> String {
         self.nodes[0].url()
+    }
+
+    pub fn slot_of(&self, key: &str) -> u16 {
+        self.nodes[0].command(&["CLUSTER", "KEYSLOT", key]).parse().expect("a slot")
+    }
+
+    /// Of that pair, the one that is the master now.
+    pub fn master(&self, pair: usize) -> usize {
+        [pair, pair + 3].into_iter().find(|n| self.is_master(*n)).expect("one of the two is the master")
+    }
+
+    /// The other one of a pair.
+    pub fn replica_of(&self, master: usize) -> usize {
+        (master + 3) % 6
+    }
+
+    fn is_master(&self, node: usize) -> bool {
+        self.myself(node).is_some_and(|line| line.contains("myself,master"))
+    }
+
+    /// What a node says of itself.
+    fn myself(&self, node: usize) -> Option<String> {
+        let said = self.nodes[node].command(&["CLUSTER", "NODES"]);
+        said.lines().find(|line| line.contains("myself")).map(str::to_owned)
+    }
+
+    pub fn has(&self, node: usize, slot: u16) -> bool {
+        let line = self.myself(node).unwrap_or_default();
+        let has = |words: &str| {
+            let (first, last) = words.split_once('-').unwrap_or((words, words));
+            first.parse().is_ok_and(|first: u16| last.parse().is_ok_and(|last: u16| (first..=last).contains(&slot)))
+        };
+        line.split(' ').skip(8).any(has)
+    }
+
+    /// As `redis-cli --cluster reshard` does it; in the middle of it, it takes its time.
+    pub fn move_slot(&self, slot: u16, from: usize, to: usize, pause: Duration) {
+        let (slot, port) = (slot.to_string(), self.nodes[to].port().to_string());
+        let (giver, taker) = (&self.nodes[from], &self.nodes[to]);
+        let [giver_id, taker_id] = [giver, taker].map(|node| node.command(&["CLUSTER", "MYID"]));
+        taker.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &giver_id]);
+        giver.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &taker_id]);
+        for n in 0.. {
+            let keys = giver.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
+            if keys.is_empty() {
+                break;
+            }
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            migrate.extend(keys.lines());
+            giver.command(&migrate);
+            if n == 0 {
+                std::thread::sleep(pause);
+            }
+        }
+        taker.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &taker_id]);
+        giver.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &taker_id]);
+    }
+
+    /// Until that node is a master, and the cluster works.
+    pub fn wait_until_master(&self, node: usize) {
+        wait("a replica takes over", || {
+            self.is_master(node) && self.nodes[node].command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+        });
+    }
+
+    /// Until all nodes know each other, and all replicas are up to date.
+    pub fn wait_until_whole(&self) {
+        wait("the cluster is whole", || {
+            (0..self.nodes.len()).all(|node| {
+                let (info, replication) =
+                    (self.nodes[node].command(&["CLUSTER", "INFO"]), self.nodes[node].command(&["INFO", "replication"]));
+                info.contains("cluster_state:ok")
+                    && (replication.contains("role:master") || replication.contains("master_link_status:up"))
+                    && !self.nodes[node].command(&["CLUSTER", "NODES"]).contains("fail")
+            })
+        });
+    }
+}
+
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -8,11 +8,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// They double up to a limit, and are never quite the same.
 pub(in crate::bus) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
     pub(in crate::bus) fn new() -> Self {
-        Self { next: FIRST_PAUSE }
+        Self::up_to(LONGEST_PAUSE)
+    }
+
+    pub(in crate::bus) fn up_to(longest: Duration) -> Self {
+        Self { next: FIRST_PAUSE, longest }
     }
 
     /// There was a connection: the next pause is short again.
@@ -23,7 +28,7 @@ impl Backoff {
     /// Between half of the pause and all of it, so that nodes which lost the broker together do not come back together.
     pub(in crate::bus) fn pause(&mut self) -> Duration {
         let whole = self.next;
-        self.next = (whole * 2).min(LONGEST_PAUSE);
+        self.next = (whole * 2).min(self.longest);
         let mut random = [0; 1];
         // Without randomness the pause is the whole one.
         let part = getrandom::fill(&mut random).map_or(u8::MAX, |()| random[0]);

@@ -8,9 +8,15 @@ pub(crate) enum Error {
     /// Refused before anything was written; it may work again when there is room.
     #[error("{0}")]
     Full(String),
+    /// It passes by itself, and nothing was done.
+    #[error("{0}")]
+    Refused(String),
     /// It passes by itself; whether the command was done is not known.
     #[error("{0}")]
     Unavailable(String),
+    /// What is stored under the key is of another kind than what is written there: somebody else has written it.
+    #[error("{0}")]
+    WrongType(String),
     /// A person has to act.
     #[error("{0}")]
     Broken(String),
@@ -21,12 +27,24 @@ impl Error {
     pub(super) fn of(error: &RedisError) -> Self {
         match error.kind() {
             ErrorKind::Extension if error.code() == Some("OOM") => Self::Full("the memory of Redis (`maxmemory`) is used up".to_owned()),
+            ErrorKind::Extension if error.code() == Some("WRONGTYPE") => Self::WrongType(format!("Redis: {error}")),
+            ErrorKind::Extension if matches!(error.code(), Some("NOREPLICAS" | "MISCONF")) => Self::Refused(format!("Redis: {error}")),
+            ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask,
+            ) => Self::Refused(format!("Redis: {error}")),
             ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::CrossSlot | ServerErrorKind::NoPerm)
             | ErrorKind::AuthenticationFailed
             | ErrorKind::InvalidClientConfig
             | ErrorKind::UnexpectedReturnType
             | ErrorKind::Parse => Self::Broken(format!("Redis: {error}")),
-            // Connections, time-outs, and states of the server that pass: loading, fail-over, no replicas, a log that cannot be written.
+            // Connections and time-outs.
             _ => Self::Unavailable(format!("Redis: {error}")),
         }
     }

@@ -1,12 +1,15 @@
-//! Redis, for whoever keeps something there: the store and the bus. How a server or a cluster is reached ([`link`], [`address`]), what its
-//! errors mean, and what it keeps when it dies ([`durability`]).
+//! Redis, for whoever keeps something there: the store and the bus. How a server or a cluster is reached ([`link`], which sends, [`slots`],
+//! who has what, and [`server`], one connection; [`address`]), what its errors mean, and what it keeps when it dies ([`durability`]).
 
 pub(crate) mod address;
 pub(crate) mod durability;
 mod error;
 pub(crate) mod link;
 mod script;
+mod server;
+mod slots;
 
 pub(crate) use error::Error;
 pub(crate) use link::{Address, Call, Link};
 pub(crate) use script::Script;
+pub(crate) use server::tcp;

@@ -65,7 +65,7 @@ impl Consumer {
 
     /// Runs until told to stop.
     async fn run(self, door: &dyn Door) {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::up_to(super::PAUSE_MAX);
         let mut stopping = self.stopping.clone();
         let mut says_durability = self.options.says_durability;
         loop {

@@ -28,7 +28,7 @@ const MAX_COUNT: usize = 64;
 impl Consumer {
     /// Runs until told to stop.
     pub(super) async fn fetch_all(self, hands: Arc<dyn Hands>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::up_to(super::PAUSE_MAX);
         let mut stopping = self.stopping.clone();
         loop {
             let lost = match Link::open(&self.address).await {

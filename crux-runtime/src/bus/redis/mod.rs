@@ -37,6 +37,9 @@ use crate::supervise;
 /// How long the start waits for the server before it goes on without.
 const FIRST_TRY: Duration = Duration::from_secs(2);
 
+/// Between tries to reach the server. Short: a fail-over of a cluster takes a few seconds, and a try costs next to nothing.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// What can be set.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -100,8 +103,8 @@ pub enum Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Broken(text) => Self::Wrong(text),
-            Error::Full(text) | Error::Unavailable(text) => Self::Lost(text),
+            Error::Broken(text) | Error::WrongType(text) => Self::Wrong(text),
+            Error::Full(text) | Error::Refused(text) | Error::Unavailable(text) => Self::Lost(text),
         }
     }
 }

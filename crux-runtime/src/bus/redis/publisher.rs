@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::entry::fields;
 use super::scripts::{PUBLISH, SAY};
 use super::topology::{WORKERS, key};
-use super::{Options, Problem};
+use super::{Options, PAUSE_MAX, Problem};
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::stopped;
 use crate::bus::keys;
@@ -50,7 +50,7 @@ impl Publisher {
     /// Runs until told to stop; `first` hears how the first try to connect went.
     pub(super) async fn run(mut self, first: oneshot::Sender<Result<(), Problem>>) {
         let mut first = Some(first);
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::up_to(PAUSE_MAX);
         loop {
             let opened = Link::open(&self.address).await;
             if let Some(first) = first.take() {
@@ -200,7 +200,12 @@ impl Session<'_> {
                     is_full = Some(why);
                     kept.push(letter);
                 }
-                Err(Error::Broken(why)) => letter.sender.failed(format!("undeliverable: {why}")).await,
+                Err(Error::Broken(why) | Error::WrongType(why)) => letter.sender.failed(format!("undeliverable: {why}")).await,
+                // Nothing was done, so that it may be sent again whatever it is.
+                Err(error @ Error::Refused(_)) => {
+                    kept.push(letter);
+                    lost = Some(error);
+                }
                 Err(error) => {
                     kept.extend(repeatable(letter, &error.to_string()).await);
                     lost = Some(error);

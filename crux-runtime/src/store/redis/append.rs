@@ -21,13 +21,15 @@ pub(super) async fn append(shared: &Shared, batch: Vec<Append>) -> Vec<Result<Ap
         batch.iter().map(|append| (append.instance, append.seq, append.start.as_ref().and_then(|start| start.request.clone()))).collect();
     let bases: Vec<&str> = batch.iter().map(|append| shared.keys.of_instance(append.instance)).collect();
     let calls = batch.into_iter().zip(&bases).map(|(append, base)| call(shared, base, node, append)).collect();
-    let answers = shared.link.call_all(calls).await;
+    let before = shared.connections(&bases).await;
+    let answers = shared.replicated.call_all(calls).await;
     let results = asked.iter().zip(answers).map(|((instance, seq, request), answer)| read(*instance, *seq, request.as_ref(), answer?));
     let mut results: Vec<Result<Appended, Error>> = results.collect();
     if shared.replicas.is_some() {
         let is_there = |result: &Result<Appended, Error>| matches!(result, Ok(Appended::Done | Appended::Same));
-        let there: Vec<&str> = bases.iter().zip(&results).filter(|(_, result)| is_there(result)).map(|(base, _)| *base).collect();
-        if let Err(error) = shared.replicated(&there).await {
+        let there = bases.iter().zip(before).zip(&results).filter(|(_, result)| is_there(result)).map(|(of, _)| of);
+        let (there, before): (Vec<&str>, Vec<Option<u64>>) = there.unzip();
+        if let Err(error) = shared.wait_for_replicas(&there, &before).await {
             results.iter_mut().filter(|result| is_there(result)).for_each(|result| *result = Err(error.clone()));
         }
     }

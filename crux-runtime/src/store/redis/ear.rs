@@ -1,28 +1,27 @@
 //! Hearing what other nodes publish: a connection of its own, on which nothing else is asked. When it breaks, a new one is made and
 //! everything that is followed counts as missed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
-use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
-use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, ProtocolVersion, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
 use super::Shared;
 use crate::id::InstanceId;
-use crate::redis::link::{Address, tcp};
+use crate::redis::{Address, Link, tcp};
 use crate::store::NodeNumber;
 use crate::store::peers::Heard;
 
 /// How often it is seen whether the connection still lives: one that only listens would not notice.
 const PING_EVERY: Duration = Duration::from_secs(2);
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(300);
 /// What came and was not looked at yet; what finds no room is a gap.
@@ -34,6 +33,12 @@ pub(super) struct Ear {
     pub hears: mpsc::Sender<Heard>,
 }
 
+/// What is heard from the beginning.
+struct Begun {
+    number: NodeNumber,
+    heard_of: BTreeSet<InstanceId>,
+}
+
 impl Ear {
     /// Until it is aborted, or nobody wants to hear any more.
     pub async fn listen(self, mut follows: watch::Receiver<BTreeSet<InstanceId>>) {
@@ -42,12 +47,13 @@ impl Ear {
             let (pushes, pushed) = mpsc::channel(PUSHES);
             let missed = Arc::new(AtomicBool::new(false));
             let hears = Hears { pushes, missed: missed.clone() };
-            let error = match Wire::open(&self.address, self.shared.link.is_cluster(), hears).await {
-                Ok(wire) => {
+            let mut wire = Wire::new(&self.address, &self.shared.link, hears);
+            let error = match self.begin(&mut wire, &mut follows).await {
+                Ok(begun) => {
                     if std::mem::take(&mut is_known) {
                         info!("other nodes are heard again");
                     }
-                    match self.hear(wire, pushed, &missed, &mut follows).await {
+                    match self.hear(wire, begun, pushed, &missed, &mut follows).await {
                         Ok(()) => return,
                         Err(error) => error,
                     }
@@ -61,19 +67,27 @@ impl Ear {
         }
     }
 
+    /// Subscribes to what is to be heard.
+    async fn begin(&self, wire: &mut Wire, follows: &mut watch::Receiver<BTreeSet<InstanceId>>) -> RedisResult<Begun> {
+        let membership = self.shared.node.membership();
+        let number = membership.borrow().number;
+        wire.subscribe(&self.shared.keys.inbox(number)).await?;
+        let mut heard_of = BTreeSet::new();
+        let wanted = follows.borrow_and_update().clone();
+        self.follow(wire, &mut heard_of, &wanted).await?;
+        Ok(Begun { number, heard_of })
+    }
+
     async fn hear(
         &self,
         mut wire: Wire,
+        Begun { mut number, mut heard_of }: Begun,
         mut pushed: mpsc::Receiver<PushInfo>,
         missed: &AtomicBool,
         follows: &mut watch::Receiver<BTreeSet<InstanceId>>,
     ) -> RedisResult<()> {
         let mut membership = self.shared.node.membership();
-        let mut number = membership.borrow_and_update().number;
-        wire.subscribe(&self.shared.keys.inbox(number)).await?;
-        let mut heard_of = BTreeSet::new();
-        let wanted = follows.borrow_and_update().clone();
-        self.follow(&mut wire, &mut heard_of, &wanted).await?;
+        membership.mark_changed();
         if self.hears.send(Heard::Gap).await.is_err() {
             return Ok(());
         }
@@ -85,6 +99,12 @@ impl Ear {
                     let Some(push) = push else { return Err(broken("the connection is gone")) };
                     if push.kind == PushKind::Disconnection {
                         return Err(broken("the connection broke"));
+                    }
+                    // Not asked for: the slot of the channel is another server's now.
+                    if let (PushKind::SUnsubscribe, Some(Value::BulkString(channel))) = (&push.kind, push.data.first())
+                        && wire.channels.contains_key(&*String::from_utf8_lossy(channel))
+                    {
+                        return Err(broken("a channel has moved to another server"));
                     }
                     if let Some(heard) = self.read(push, number)
                         && self.hears.send(heard).await.is_err()
@@ -111,7 +131,7 @@ impl Ear {
                     }
                 }
                 _ = ping.tick() => {
-                    wire.ping().await?;
+                    wire.check().await?;
                     if missed.swap(false, Ordering::SeqCst) && self.hears.send(Heard::Gap).await.is_err() {
                         return Ok(());
                     }
@@ -174,63 +194,85 @@ impl AsyncPushSender for Hears {
     }
 }
 
-/// A connection that hears.
-enum Wire {
-    One(MultiplexedConnection),
-    Many(ClusterConnection),
+/// Connections that hear: to the server, or to each master of a cluster that has a channel.
+struct Wire {
+    address: Address,
+    link: Link,
+    hears: Hears,
+    connections: BTreeMap<String, MultiplexedConnection>,
+    /// The channels, and where they are heard. What is not heard there any more is not searched for: everything begins anew.
+    channels: BTreeMap<String, String>,
 }
 
 impl Wire {
-    async fn open(address: &Address, is_cluster: bool, hears: Hears) -> RedisResult<Self> {
-        if is_cluster {
-            let client = ClusterClient::builder(address.nodes.clone())
-                .use_protocol(ProtocolVersion::RESP3)
-                .tcp_settings(tcp())
-                .connection_timeout(address.timeout)
-                .response_timeout(address.timeout)
-                .retries(2)
-                .push_sender(hears)
-                .build()?;
-            return Ok(Self::Many(client.get_async_connection().await?));
-        }
-        let mut last = broken("no address of Redis is known");
-        for node in &address.nodes {
-            let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-            let client = redis::Client::open(node.clone().set_tcp_settings(tcp()).set_redis_settings(settings))?;
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(address.timeout))
-                .set_response_timeout(Some(address.timeout))
-                .set_push_sender(hears.clone());
-            match client.get_multiplexed_async_connection_with_config(&config).await {
-                Ok(connection) => return Ok(Self::One(connection)),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+    fn new(address: &Address, link: &Link, hears: Hears) -> Self {
+        let (address, link) = (address.clone(), link.clone());
+        Self { address, link, hears, connections: BTreeMap::new(), channels: BTreeMap::new() }
     }
 
     async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
-        match self {
-            Self::One(one) => redis::cmd("SSUBSCRIBE").arg(channel).exec_async(one).await,
-            Self::Many(many) => many.ssubscribe(channel).await,
-        }
+        let place = self.link.place_of(channel).ok_or_else(|| broken("no server has the channel"))?;
+        let mut subscribe = redis::cmd("SSUBSCRIBE");
+        subscribe.arg(channel);
+        self.ask(&place, subscribe).await?;
+        self.channels.insert(channel.to_owned(), place);
+        Ok(())
     }
 
     async fn unsubscribe(&mut self, channel: &str) -> RedisResult<()> {
-        match self {
-            Self::One(one) => redis::cmd("SUNSUBSCRIBE").arg(channel).exec_async(one).await,
-            Self::Many(many) => many.sunsubscribe(channel).await,
-        }
+        let Some(place) = self.channels.remove(channel) else { return Ok(()) };
+        let mut unsubscribe = redis::cmd("SUNSUBSCRIBE");
+        unsubscribe.arg(channel);
+        self.ask(&place, unsubscribe).await
     }
 
-    async fn ping(&mut self) -> RedisResult<()> {
-        let ping = redis::cmd("PING");
-        match self {
-            Self::One(one) => ping.exec_async(one).await,
-            Self::Many(many) => {
-                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                many.route_command(ping, masters).await.map(drop)
-            }
+    /// Whether the connections live, and all channels are where they are heard.
+    async fn check(&mut self) -> RedisResult<()> {
+        if self.channels.iter().any(|(channel, place)| self.link.place_of(channel).as_ref() != Some(place)) {
+            return Err(broken("a channel is at another server now"));
+        }
+        let places: Vec<String> = self.connections.keys().cloned().collect();
+        for place in places {
+            self.ask(&place, redis::cmd("PING")).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, place: &str, command: Cmd) -> RedisResult<()> {
+        let limit = ANSWER_TIMEOUT.min(self.address.timeout);
+        let asked = async {
+            let connection = match self.connections.get_mut(place) {
+                Some(connection) => connection,
+                None => {
+                    let connection = connect(&self.address, self.link.is_cluster().then_some(place), &self.hears).await?;
+                    self.connections.entry(place.to_owned()).or_insert(connection)
+                }
+            };
+            command.exec_async(connection).await
+        };
+        tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(broken("no answer in time")))
+    }
+}
+
+/// To that server of the cluster, or to the first that is there.
+async fn connect(address: &Address, place: Option<&str>, hears: &Hears) -> RedisResult<MultiplexedConnection> {
+    let mut last = broken("no address of Redis is known");
+    for node in &address.nodes {
+        let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let mut info = node.clone().set_tcp_settings(tcp()).set_redis_settings(settings);
+        if let Some((host, port)) = place.and_then(|place| place.rsplit_once(':')) {
+            let port = port.parse().map_err(|_| broken("the port of a server is no number"))?;
+            info = info.set_addr(ConnectionAddr::Tcp(host.trim_matches(['[', ']']).to_owned(), port));
+        }
+        let client = redis::Client::open(info)?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(address.timeout))
+            .set_response_timeout(Some(address.timeout))
+            .set_push_sender(hears.clone());
+        match client.get_multiplexed_async_connection_with_config(&config).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = error,
         }
     }
+    Err(last)
 }

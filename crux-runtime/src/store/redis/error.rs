@@ -7,8 +7,8 @@ impl From<redis::Error> for Error {
     fn from(error: redis::Error) -> Self {
         match error {
             redis::Error::Full(text) => Self::Full(text),
-            redis::Error::Unavailable(text) => Self::Unavailable(text),
-            redis::Error::Broken(text) => Self::Broken(text),
+            redis::Error::Refused(text) | redis::Error::Unavailable(text) => Self::Unavailable(text),
+            redis::Error::WrongType(text) | redis::Error::Broken(text) => Self::Broken(text),
         }
     }
 }

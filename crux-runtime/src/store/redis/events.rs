@@ -85,8 +85,9 @@ pub(super) async fn keep(shared: &Shared, batch: Vec<KeptEvent>) -> Result<Vec<b
     let bases: Vec<&str> = by_name.keys().map(|name| shared.keys.of_text(name)).collect();
     let (args, places): (Vec<_>, Vec<_>) = by_name.values().cloned().unzip();
     let calls = args.into_iter().zip(&bases).map(|(args, base)| Call { script: &KEEP, base: (*base).to_owned(), args });
-    let answers = shared.link.call_all(calls.collect()).await;
-    shared.replicated(&bases).await?;
+    let before = shared.connections(&bases).await;
+    let answers = shared.replicated.call_all(calls.collect()).await;
+    shared.wait_for_replicas(&bases, &before).await?;
     let mut fresh = vec![false; count];
     for (answer, places) in answers.into_iter().zip(places) {
         let answers: Vec<bool> = redis::from_redis_value(answer?).map_err(|_| unreadable("what became of events"))?;

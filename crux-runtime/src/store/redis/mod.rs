@@ -19,6 +19,7 @@ mod process;
 mod read;
 mod scripts;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +96,8 @@ pub struct Redis {
 
 struct Shared {
     link: Link,
+    /// For what replicas are waited for: nothing else is answered on a connection that waits.
+    replicated: Link,
     keys: Keys,
     node: Node,
     /// How many replicas are waited for.
@@ -123,7 +126,8 @@ impl Redis {
         let node = Node::join(&link, &keys, about, lease).await?;
         info!(place, cluster = link.is_cluster(), node = node.number()?, "the store is open");
         let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);
-        let shared = Arc::new(Shared { link, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX) });
+        let replicated = if replicas.is_some() { link.another(&address).await? } else { link.clone() };
+        let shared = Arc::new(Shared { link, replicated, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX) });
         shared.measure().await;
         let renewing = supervise::spawn("renewing the lease", node::keep_lease(shared.clone()));
         let peers = Neighbours::begin(shared.clone(), address);
@@ -157,16 +161,28 @@ impl Drop for Redis {
 }
 
 impl Shared {
-    /// Waits until enough replicas have what was written in these tags.
-    async fn replicated(&self, bases: &[&str]) -> Result<(), Error> {
+    /// By which connections these tags are reached, to be said before something is written there that replicas are to have.
+    async fn connections(&self, bases: &[&str]) -> Vec<Option<u64>> {
+        if self.replicas.is_none() {
+            return Vec::new();
+        }
+        futures_util::future::join_all(bases.iter().map(|base| self.replicated.connection(base))).await
+    }
+
+    /// Waits until enough replicas have what was written in these tags since their connections were those.
+    async fn wait_for_replicas(&self, bases: &[&str], before: &[Option<u64>]) -> Result<(), Error> {
         let Some(wanted) = self.replicas else { return Ok(()) };
-        let bases: &[&str] = if self.link.is_cluster() { bases } else { bases.get(..1).unwrap_or_default() };
-        let waits = bases.iter().map(|base| self.link.replicas(base, wanted, REPLICAS_PATIENCE));
+        let written: BTreeMap<Option<u64>, &str> = before.iter().copied().zip(bases.iter().copied()).collect();
+        let waits = written.values().map(|base| self.replicated.replicas(base, wanted, REPLICAS_PATIENCE));
         for reached in futures_util::future::join_all(waits).await {
             let reached = reached?;
             if reached < wanted {
                 return Err(Error::Unavailable(format!("{reached} of {wanted} replicas have it (`store.wait_replicas`)")));
             }
+        }
+        // Another connection has written nothing, and another server may know nothing of it: then the answer is worth nothing.
+        if self.connections(bases).await != before || before.contains(&None) {
+            return Err(Error::Unavailable("the connection was lost before replicas had it (`store.wait_replicas`)".to_owned()));
         }
         Ok(())
     }

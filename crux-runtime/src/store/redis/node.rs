@@ -141,6 +141,8 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
     let mut held_since = Instant::now();
     let mut has_failed = false;
     loop {
+        // Soon again after a failure: a fail-over may be over before the lease is.
+        let pause = if has_failed { pause / 3 } else { pause };
         sleep(pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20))).await;
         let asked = Instant::now();
         let limit = pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20));

@@ -8,7 +8,7 @@ use crate::redis::Script;
 macro_rules! scripts {
     ($($name:ident $file:literal)*) => {
         $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(include_str!(concat!("lua/", $file)))
+            Script::of_tag(include_str!(concat!("lua/", $file)))
         });)*
     };
 }

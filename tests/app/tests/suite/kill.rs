@@ -1,10 +1,10 @@
 //! `kill -9` under load, again and again, with a ledger outside of the process: what was acknowledged is there, ends, and is recorded
 //! once, and its hooks arrive. `CRUX_KILLS=1000` makes it long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -17,6 +17,17 @@ struct Ledger {
     starts: Mutex<BTreeMap<String, (&'static str, String)>>,
     /// Events that were taken, by the order that they are about.
     events: Mutex<BTreeMap<String, String>>,
+    /// The longest that one of them took.
+    longest: Mutex<Duration>,
+    /// Starts that are asked for and not acknowledged.
+    pending: Mutex<BTreeSet<String>>,
+}
+
+impl Ledger {
+    fn waited(&self, time: Duration) {
+        let mut longest = self.longest.lock().unwrap();
+        *longest = time.max(*longest);
+    }
 }
 
 /// What the listener was told.
@@ -53,44 +64,86 @@ async fn nothing_acknowledged_is_lost_or_recorded_twice_however_often_the_proces
 /// With that store and so many servers on it, one after the other, so many times unless `CRUX_KILLS` says another number.
 pub(crate) async fn kill_again_and_again(store: &str, nodes: usize, kills: u64) {
     let kills: u64 = std::env::var("CRUX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(kills);
-    let service = Service::start(|task| match task["step_type"].as_str() {
-        Some("prepare") => Reply::Done(json!({"size": 3})),
-        _ => Reply::Done(json!({"label": "L"})),
-    })
-    .await;
-    // Hooks go to a listener that says no now and then.
-    let hooks = Arc::new(Mutex::new(Hooks::default()));
-    let heard = hooks.clone();
-    let listener = Service::start(move |message| heard.lock().unwrap().hear(message)).await;
-    let config =
-        format!("{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n{store}", service.config(&["prepare", "finish"]), listener.url());
-    let mut servers: Vec<Server> = (0..nodes).map(|_| server(&config)).collect();
-    let places: Places = Arc::new(Mutex::new(servers.iter().map(|server| server.url().to_owned()).collect()));
-    let ledger = Arc::new(Ledger::default());
-    let stop = Arc::new(AtomicBool::new(false));
-    let next = Arc::new(AtomicU64::new(0));
-    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(ask(places.clone(), ledger.clone(), stop.clone(), next.clone()))).collect();
+    let mut load = Load::begin(store, nodes).await;
     for kill in 0..kills {
         // Spread over start, work and rest, without two moments that are always the same.
         tokio::time::sleep(Duration::from_millis(20 + kill * 37 % 180)).await;
-        let mut server = servers.remove(0);
+        load.kill_one().await;
+    }
+    load.end(kills).await;
+}
+
+/// Servers under load, and the ledger of what they have acknowledged.
+pub(crate) struct Load {
+    pub servers: Vec<Server>,
+    places: Places,
+    ledger: Arc<Ledger>,
+    hooks: Arc<Mutex<Hooks>>,
+    stop: Arc<AtomicBool>,
+    clients: Vec<tokio::task::JoinHandle<()>>,
+    _services: (Service, Service),
+}
+
+impl Load {
+    pub(crate) async fn begin(store: &str, nodes: usize) -> Self {
+        let service = Service::start(|task| match task["step_type"].as_str() {
+            Some("prepare") => Reply::Done(json!({"size": 3})),
+            _ => Reply::Done(json!({"label": "L"})),
+        })
+        .await;
+        // Hooks go to a listener that says no now and then.
+        let hooks = Arc::new(Mutex::new(Hooks::default()));
+        let heard = hooks.clone();
+        let listener = Service::start(move |message| heard.lock().unwrap().hear(message)).await;
+        let config =
+            format!("{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n{store}", service.config(&["prepare", "finish"]), listener.url());
+        let servers: Vec<Server> = (0..nodes).map(|_| server(&config)).collect();
+        let places: Places = Arc::new(Mutex::new(servers.iter().map(|server| server.url().to_owned()).collect()));
+        let ledger = Arc::new(Ledger::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let next = Arc::new(AtomicU64::new(0));
+        let clients = (0..CLIENTS).map(|_| tokio::spawn(ask(places.clone(), ledger.clone(), stop.clone(), next.clone()))).collect();
+        Self { servers, places, ledger, hooks, stop, clients, _services: (service, listener) }
+    }
+
+    async fn kill_one(&mut self) {
+        let mut server = self.servers.remove(0);
         server.kill();
-        places.lock().unwrap().retain(|place| place != server.url());
+        self.places.lock().unwrap().retain(|place| place != server.url());
         server = tokio::task::spawn_blocking(move || {
             server.restart();
             server
         })
         .await
         .unwrap();
-        places.lock().unwrap().push(server.url().to_owned());
-        servers.push(server);
+        self.places.lock().unwrap().push(server.url().to_owned());
+        self.servers.push(server);
     }
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.await.unwrap();
+
+    /// How many starts were acknowledged.
+    pub(crate) fn starts(&self) -> usize {
+        self.ledger.starts.lock().unwrap().len()
     }
-    audit(&servers[0].client(), &ledger, kills).await;
-    audit_hooks(&ledger, &hooks).await;
+
+    /// Starts that are asked for and not acknowledged yet.
+    pub(crate) fn pending(&self) -> BTreeSet<String> {
+        self.ledger.pending.lock().unwrap().clone()
+    }
+
+    /// The longest that a client has waited for an acknowledgement since this was asked last.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        std::mem::take(&mut *self.ledger.longest.lock().unwrap())
+    }
+
+    /// No more load; what was acknowledged is looked for.
+    pub(crate) async fn end(self, kills: u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await.unwrap();
+        }
+        audit(&self.servers[0].client(), &self.ledger, kills).await;
+        audit_hooks(&self.ledger, &self.hooks).await;
+    }
 }
 
 /// A client: starts with request ids of its own, each until it is answered; for every approval the event that it waits for.
@@ -107,7 +160,11 @@ async fn ask(places: Places, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: A
         };
         let path = format!("/api/v1/workflow/{workflow}");
         let headers = [("content-type", "application/json"), ("idempotency-key", request.as_str())];
+        ledger.pending.lock().unwrap().insert(request.clone());
+        let begun = Instant::now();
         let answer = insist(&places, &path, &headers, &input).await;
+        ledger.pending.lock().unwrap().remove(&request);
+        ledger.waited(begun.elapsed());
         ledger.starts.lock().unwrap().insert(request.clone(), (workflow, answer["workflow_id"].as_str().unwrap().to_owned()));
         if workflow == "approval" {
             let event = json!({"type": "order.approved", "id": format!("event-{n}"), "data": {"orderId": request, "by": "me"}});

@@ -46,6 +46,7 @@
 mod kit;
 
 mod clock;
+mod cluster;
 mod completions;
 mod disk;
 mod door;

@@ -8,7 +8,8 @@ use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::peers::Peers;
 use crux_runtime::store::{
-    Append, Appended, Error, Filter, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
+    Append, Appended, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
+    UndeliveredEvent,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -147,8 +148,16 @@ impl<S: Store> Store for Watched<S> {
         self.store.delivered(batch)
     }
 
-    fn undelivered(&self, limit: usize) -> Pending<Result<Vec<KeptEvent>, Error>> {
-        self.store.undelivered(limit)
+    fn started(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>> {
+        self.store.started(batch)
+    }
+
+    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
+        self.store.undelivered(after, limit)
+    }
+
+    fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>> {
+        self.store.in_use()
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {

@@ -63,6 +63,25 @@ async fn the_store_may_be_a_file_and_a_service_may_have_an_address() {
     assert_eq!((pushed.tasks().len(), services.tasks().len()), (1, 2));
 }
 
+/// As the reference promises: by one id through all systems, also where the client gave none.
+#[tokio::test]
+async fn what_is_published_and_consumed_is_logged_with_its_correlation_id() {
+    let (name, url) = (fresh_name(), shared().url());
+    let log = "log: { level: 'info,crux::messages=info' }\n";
+    let server = Server::start(BINARY, &format!("{}{log}", bus_only(&url, &name, "")));
+    let line = Line::open(&url, &name).await;
+    let services = line.services(result).await;
+    let document = server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await.json();
+    let id = document["workflow_id"].as_str().unwrap();
+    assert!(services.tasks().iter().all(|task| task.text("correlation_id") == id), "{document:#}");
+    let log = server.log();
+    let published = format!("routing_key=\"step.image_processing\" message_id=\"{id}/image_processing/1\" correlation_id=\"{id}\"");
+    let told = |text: &str, with: &str| log.lines().any(|line| line.contains(text) && line.contains(with));
+    assert!(told("a message is published", &published), "{log}");
+    assert!(told("a message is consumed", "routing_key=\"step.completed\""), "{log}");
+    assert!(told("a completion has come", &format!("instance={id}")), "{log}");
+}
+
 #[tokio::test]
 async fn a_server_that_ends_in_order_is_forgotten_by_the_group() {
     let (mut server, line) = server().await;

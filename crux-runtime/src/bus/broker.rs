@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::keys::{CANCELLED, WORKERS};
 use super::letter::{Done, Post};
@@ -286,7 +286,7 @@ pub(in crate::bus) enum Fate {
 /// Offers a message to the door until that has decided.
 pub(in crate::bus) async fn bring(door: &dyn Door, incoming: &Incoming) -> Fate {
     let Incoming { routing_key, message_id, correlation_id, .. } = incoming;
-    debug!(routing_key, message_id, correlation_id, "consumes");
+    info!(target: "crux::messages", routing_key, message_id, correlation_id, "a message is consumed");
     loop {
         match door.take(incoming).await {
             Taken::Done => return Fate::Done,

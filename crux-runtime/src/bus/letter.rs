@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tracing::debug;
+use tracing::info;
 
 use super::body::task_body;
 use super::keys::work_key;
@@ -81,7 +81,7 @@ impl Letter {
             && !letter.id.is_empty()
         {
             let (message_id, correlation_id) = (&letter.id, &letter.correlation_id);
-            debug!(routing_key, message_id, correlation_id, "publishes");
+            info!(target: "crux::messages", routing_key, message_id, correlation_id, "a message is published");
         }
         Some(letter)
     }

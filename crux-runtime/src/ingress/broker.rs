@@ -4,7 +4,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use tracing::debug;
+use tracing::info;
 
 use super::json;
 use super::problem::Problem;
@@ -42,7 +42,8 @@ impl BrokerDoor {
         let Completion { instance, step, step_type, attempt, .. } = &completion;
         let (step, step_type) = (step.clone(), step_type.clone());
         let about = Completion { instance: *instance, step, step_type, attempt: *attempt, outcome: Ok(RawValue::NULL.to_owned()) };
-        debug!(instance = %about.instance, step = %about.step, correlation_id = incoming.correlation_id, "a completion has come");
+        let (message_id, correlation_id) = (&incoming.message_id, &incoming.correlation_id);
+        info!(target: "crux::messages", message_id, correlation_id, instance = %about.instance, step = %about.step, "a completion has come");
         let error = match self.engine.complete(completion).await {
             Ok(_) => return Ok(()),
             Err(error) => error,

@@ -23,7 +23,8 @@ static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
 /// What logs more than its level is worth, unless it is named: a target, the level that it gets, and whether a level below `info` for
 /// everything means it too. What goes wrong with the broker is told by the bus, once and without the messages' contents.
-const QUIET: [(&str, &str, bool); 3] = [("lapin", "off", false), ("crux::instances", "warn", true), ("crux::attempts", "warn", true)];
+const QUIET: [(&str, &str, bool); 4] =
+    [("lapin", "off", false), ("crux::instances", "warn", true), ("crux::attempts", "warn", true), ("crux::messages", "warn", true)];
 const VERBOSE: [&str; 2] = ["debug", "trace"];
 
 /// How long the end of the process waits for the last lines of its log.

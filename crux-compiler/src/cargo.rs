@@ -156,7 +156,13 @@ mod tests {
         let package = Package::new();
         package.pipeline("order.yaml", "workflow: order\nversion: 1\nsteps:\n  - type: pay\n").build();
         let module = package.output_folder().join(MODULES).join("order.rs");
-        assert!(module.exists() && package.output().contains("#[path = \"pipelines/order.rs\"]\npub mod order;\n"), "{}", package.output());
+        assert!(
+            module.exists()
+                && package.output().contains("#[path = \"pipelines/order.rs\"]\n")
+                && package.output().contains("pub mod order;\n"),
+            "{}",
+            package.output()
+        );
 
         std::fs::remove_file(package.0.path().join("pipelines/order.yaml")).expect("a file");
         package.pipeline("refund.yaml", "workflow: refund\nversion: 1\nsteps:\n  - type: pay\n").build();

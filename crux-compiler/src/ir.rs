@@ -164,6 +164,8 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workflow {
     pub name: String,
+    /// Of its generated code, and of the types that are only its own.
+    pub module: String,
     pub version: u32,
     /// Whether this is a `NAME@N.yaml`: kept for running instances only.
     pub retired: bool,
@@ -576,15 +578,20 @@ pub fn by_word(cases: &[Case]) -> Option<(&Expr, Vec<&str>)> {
 impl Node {
     /// The nodes directly inside this one: of its verb, then of its catches. (A `TaskThen`'s own task shares the id of the node.)
     pub fn children(&self) -> Vec<&Node> {
-        let mut inside: Vec<&Node> = match &self.verb {
+        let mut inside = self.verb_children();
+        inside.extend(self.catch.iter().flat_map(|catch| &catch.steps));
+        inside
+    }
+
+    /// The nodes directly inside its verb.
+    pub fn verb_children(&self) -> Vec<&Node> {
+        match &self.verb {
             Verb::TaskThen { steps, .. } | Verb::Group { steps, .. } | Verb::Each { steps, .. } | Verb::Repeat { steps, .. } => {
                 steps.iter().collect()
             }
             Verb::Parallel { branches, .. } => branches.iter().flat_map(|branch| &branch.steps).collect(),
             Verb::Switch { branches } => branches.iter().flat_map(|case| &case.steps).collect(),
             Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep(_) | Verb::Emit { .. } | Verb::Fail { .. } => Vec::new(),
-        };
-        inside.extend(self.catch.iter().flat_map(|catch| &catch.steps));
-        inside
+        }
     }
 }

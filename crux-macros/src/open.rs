@@ -30,7 +30,7 @@ pub(crate) fn part(item: TokenStream) -> TokenStream {
     quote! {
         impl ::crux_runtime::machine::Part for #name {
             #[allow(unused_variables, reason = "nothing is open in a scope without states")]
-            fn open(&self, visit: &mut dyn FnMut(::crux_runtime::machine::Open<'_>)) {
+            fn open(&self, visit: &mut dyn ::std::ops::FnMut(::crux_runtime::machine::Open<'_>)) {
                 #body
             }
         }

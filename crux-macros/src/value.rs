@@ -33,7 +33,7 @@ pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
                 ::std::result::Result::Ok(Self { #(#idents: #readers),* })
             }
 
-            fn each(&self, visit: &mut dyn FnMut(&'static str, ::crux_runtime::machine::ValueRef<'_>)) {
+            fn each(&self, visit: &mut dyn ::std::ops::FnMut(&'static str, ::crux_runtime::machine::ValueRef<'_>)) {
                 #(visit(#names, ::crux_runtime::machine::Show::show(&self.#idents));)*
             }
         }

@@ -18,8 +18,9 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
     types(folder, sink);
     let mut modules = Names::new("workflows", names::module);
     for workflow in folder.sources.iter().filter_map(|file| file.workflow.as_ref()) {
-        if MODULES.contains(&workflow.name.value.as_str()) {
-            let message = format!("a workflow cannot be called `{}`: generated code has a module of this name", workflow.name.value);
+        let module = names::module(&workflow.name.value);
+        if MODULES.contains(&module.as_str()) {
+            let message = format!("a workflow cannot be called `{}`: generated code has a module `{module}`", workflow.name.value);
             sink.push(Diagnostic::error(codes::NAME_TAKEN, workflow.name.span, message).help("rename the workflow and its file"));
         }
         modules.add(&workflow.name.value, workflow.name.span, sink);
@@ -49,7 +50,7 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
 fn types(folder: &Folder<'_>, sink: &mut Sink) {
     let mut modules: BTreeMap<&str, BTreeMap<String, Span>> = BTreeMap::new();
     for (def, span) in &folder.types.defs {
-        let rust = names::type_name(&def.name.name);
+        let rust = crate::emit::type_name(&def.name.name);
         // Also two of one name: an inferred type may be called like another.
         if let Some(first) = modules.entry(&def.name.module).or_default().insert(rust.clone(), *span) {
             collide(&format!("two types are both `{rust}` in Rust"), *span, first, sink);

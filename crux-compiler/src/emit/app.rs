@@ -6,7 +6,7 @@ use quote::{format_ident, quote};
 use super::names::{ident, type_name, variable};
 use super::paths::module_path;
 use super::text::Items;
-use super::{routes, types, workflow};
+use super::{routes, types};
 use crate::ir::{Contract, EventDecl, Program, Runs};
 use crate::names;
 
@@ -25,7 +25,7 @@ pub(super) fn items(program: &Program) -> Items {
         quote!(#doc pub #field: crate::steps::#class)
     });
     let workflows = program.workflows.iter().map(|workflow| {
-        let module = module_path(&workflow::module_name(workflow));
+        let module = module_path(&workflow.module);
         quote!(::crux_runtime::app::Workflow::of::<#module::Workflow>())
     });
     let contracts = program.contracts.iter().map(|contract| {

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use super::names::ident;
-use super::plan::{ScopeId, StepId};
+use super::plan::{Key, ScopeId, StepId};
 use super::scope::param;
 use super::step::{Variant, tuple, used, used_fx};
 use super::workflow::Generator;
@@ -17,10 +17,15 @@ impl Generator<'_, '_> {
         }
         let mut arms = Vec::new();
         let mut any = None;
+        let mut items = TokenStream::new();
         for (catch, scope) in step.node.catch.iter().zip(&step.catches) {
             let body = match scope {
-                None => self.after(id, &quote!(at), step.gives.iter().map(|_| quote!(None)).collect()),
-                Some(scope) => self.handler(id, *scope, variants),
+                None => self.after(id, &quote!(at), step.gives.iter().map(|key| self.kept_or_none(*key, id)).collect()),
+                Some(scope) => {
+                    let (body, after) = self.handler(id, *scope, variants);
+                    items.extend(after);
+                    body
+                }
             };
             match &catch.error {
                 Some(error) => arms.push(quote!(#error => #body)),
@@ -33,20 +38,27 @@ impl Generator<'_, '_> {
         let other = any.unwrap_or_else(|| quote!(Flow::Failed(failure)));
         let body = if arms.is_empty() { other } else { quote!(match failure.name() { #(#arms,)* _ => #other }) };
         let catch = format_ident!("catch_{}", step.snake);
-        let (at, at_type) = (param("at", &body), self.at_type(step));
-        let params = [quote!(#at: #at_type), quote!(failure: Failure)];
-        Some(self.step_function(step.scope, self.plan.catch_needs_view(step), &catch, &params, (&body, &body)))
+        let (at, failure, at_type) = (param("at", &body), param("failure", &body), self.at_type(step));
+        let params = [quote!(#at: #at_type), quote!(#failure: Failure)];
+        let function = self.step_function(step.scope, self.plan.catch_needs_view(step), &catch, &params, (&body, &body));
+        Some(quote!(#function #items))
     }
 
-    /// Entering the steps of a catch, and going on after them.
-    fn handler(&self, id: StepId, scope: ScopeId, variants: &mut Vec<Variant>) -> TokenStream {
+    /// What a step that has failed gives of the steps inside it.
+    pub(super) fn kept_or_none(&self, key: Key<'_>, id: StepId) -> TokenStream {
+        let kept = self.plan.stands_inside(key, id).then(|| super::function::kept(self.plan, self.module, key)).flatten();
+        kept.unwrap_or_else(|| quote!(None))
+    }
+
+    /// Entering the steps of a catch and going on after them; and what goes on, where that is a function of its own.
+    fn handler(&self, id: StepId, scope: ScopeId, variants: &mut Vec<Variant>) -> (TokenStream, TokenStream) {
         let step = &self.plan.steps[id];
-        let next = self.next(id, Some(scope));
+        let (next, after) = self.next_after_catch(id, scope);
         if self.plan.scopes[scope].is_instant {
             let view = self.view_inline(scope, &quote!(&at), &quote!(&failure));
             let enter = self.enter_scope(scope, 0, view);
             let go_on = next.then(&quote!(machine::never_stays), None);
-            return quote!(#enter #go_on);
+            return (quote!(#enter #go_on), after);
         }
         let (around, name) = (self.state(step.scope), ident(&self.plan.scopes[scope].name));
         let view = self.view_inline(scope, &quote!(&at), &quote!(error));
@@ -61,7 +73,7 @@ impl Generator<'_, '_> {
             arm: quote!(part.apply(fx, |#apply_error, inside, fx| #apply) #go_on),
             place: None,
         });
-        quote!(Handler::start(failure, fx, |#enter_error, #enter_fx| #enter) #go_on)
+        (quote!(Handler::start(failure, fx, |#enter_error, #enter_fx| #enter) #go_on), after)
     }
 
     /// Entering the first step of a sequence of a scope; `view`: what its steps see of what is around them, with a comma.

@@ -9,7 +9,7 @@ use super::plan::{ScopeId, Step, StepId};
 use super::step::{Made, Part, closure, number, option, used, used_fx};
 use super::view::View;
 use super::workflow::Generator;
-use crate::ir::{Case, Verb};
+use crate::ir::{Case, Value, Verb};
 
 impl<'a> Generator<'_, 'a> {
     /// A group, or a task with steps.
@@ -47,11 +47,14 @@ impl<'a> Generator<'_, 'a> {
         let (state, ty) = (self.state(scope), self.module.ty(item_type));
         let result = yields.as_ref().map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty));
         let (number, go_on) = (number(step), self.go_on(id));
+        // Its result is no event's: where it is to be kept, it is said here.
+        let own = self.plan.key(&Value::Step(step.node.id.clone()));
+        let keep = own.and_then(|own| self.plan.kept_number(own)).map(|_| quote!(.keep(#number, fx)));
         Made {
-            enter: quote!(#let_list Within::each(#number, #timeout, #list, #at_once, fx, #enter) #go_on),
+            enter: quote!(#let_list Within::each(#number, #timeout, #list, #at_once, fx, #enter) #keep #go_on),
             open: Some(Part {
                 ty: quote!(Within<Each<#ty, #state, #result>>),
-                arm: quote!(part.apply_each(event, fx, |#apply_item, inside, #apply_fx| #apply, #enter) #go_on),
+                arm: quote!(part.apply_each(event, fx, |#apply_item, inside, #apply_fx| #apply, #enter) #keep #go_on),
             }),
             items: TokenStream::new(),
         }

@@ -1,6 +1,6 @@
 //! Expressions of the live values: where they stand, or as functions where they stand in several places.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::quote;
 
 use super::expr::{Code, Writer};
@@ -33,7 +33,7 @@ impl Inline {
     /// Of what a writer has written.
     pub(super) fn new(body: Code, fallible: bool) -> Self {
         if !fallible {
-            return Self { tokens: body.tokens, fallible };
+            return Self { tokens: body.alone(), fallible };
         }
         // An owned value is what it is, whatever its type.
         let result = body.in_ok(&Type::Json);
@@ -97,6 +97,7 @@ impl<'a> Site<'_, 'a> {
             }
             Found::Item(name) => Code::reference(outer_value(self.plan, self.scope, Outer::Item(name))),
             Found::Error => Code::reference(outer_value(self.plan, self.scope, Outer::Error)),
+            Found::Kept(key) => Code::shared(kept(self.plan, self.module, key)?).optional(),
         })
     }
 
@@ -107,7 +108,8 @@ impl<'a> Site<'_, 'a> {
     /// The same for whatever `write` writes.
     pub(super) fn inline_code(&self, write: impl FnOnce(&mut Writer<'_>) -> Code) -> Inline {
         let find = |value: &Value| self.code(value);
-        let mut writer = Writer::new(self.module, &find);
+        let is_taken = |name: &Ident| self.plan.is_field(name);
+        let mut writer = Writer::new(self.module, &find).among(&is_taken);
         let body = write(&mut writer);
         Inline::new(body, writer.fallible)
     }
@@ -116,6 +118,12 @@ impl<'a> Site<'_, 'a> {
 fn shared(tokens: TokenStream, optional: bool) -> Code {
     let code = Code::shared(tokens);
     if optional { code.optional() } else { code }
+}
+
+/// `fx.kept::<score::Output>(3)`: a result that is read after a failure.
+pub(super) fn kept(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>) -> Option<TokenStream> {
+    let (number, ty) = (super::expr::count(plan.kept_number(key)?.into()), result_type(plan, module, key));
+    Some(quote!(fx.kept::<#ty>(#number)))
 }
 
 /// Whether tokens read a variable of that name: not as a field (`x.at`), nor as the name of one (`at: x`), nor in a path.

@@ -69,12 +69,16 @@ impl<'a> Generator<'_, 'a> {
         let gives: Gives = step
             .gives
             .iter()
-            .map(|key| found.iter().find(|(found, _)| found == key).map_or_else(|| quote!(None), |(_, value)| value.clone()))
+            .map(|key| match found.iter().find(|(found, _)| found == key) {
+                Some((_, value)) => value.clone(),
+                None if catch.is_some() => self.kept_or_none(*key, id),
+                None => quote!(None),
+            })
             .collect();
         let done = self.is_done_inline(id).then(|| self.results(id, &quote!(at), &gives));
         let value = done.clone().unwrap_or_else(|| tuple(gives.clone()));
         // Only a closure has `up`, or `at` before it is moved.
-        let is_plain = if done.is_some() { !mentions(&value, "at") } else { !has_view };
+        let is_plain = (if done.is_some() { !mentions(&value, "at") } else { !has_view }) && !mentions(&value, "fx");
         if !is_plain {
             // What is passed on as it comes needs no names.
             let is_same = done.is_none() && first.is_empty() && !gives.is_empty() && value.to_string() == pattern.to_string();
@@ -107,6 +111,34 @@ impl<'a> Generator<'_, 'a> {
             _ => quote!(#first.give(|#pattern| #value)),
         };
         Next { made, is_void: false, up: None, function: if done.is_some() { quote!(machine::done) } else { quote!(#after) } }
+    }
+
+    /// The same after the steps of a catch. Results that the machine has kept are asked for in a function: both where the catch begins
+    /// and where it goes on leads there.
+    pub(super) fn next_after_catch(&self, id: StepId, catch: ScopeId) -> (Next, TokenStream) {
+        let next = self.next(id, Some(catch));
+        let step = &self.plan.steps[id];
+        let asks = step.gives.iter().any(|key| mentions(&self.kept_or_none(*key, id), "fx"));
+        if !asks || self.plan.after_needs_view(step) {
+            return (next, TokenStream::new());
+        }
+        let Given { pattern, found, .. } = self.given(id, Some(catch));
+        let gives = step.gives.iter().map(|key| match found.iter().find(|(found, _)| found == key) {
+            Some((_, value)) => value.clone(),
+            None => self.kept_or_none(*key, id),
+        });
+        let after = self.after(id, &quote!(at), gives.collect());
+        let (name, at, at_type, out) = (
+            format_ident!("after_{}", self.plan.scopes[catch].snake),
+            used(&after, &format_ident!("at")),
+            self.at_type(step),
+            self.out(catch),
+        );
+        let is_void = found.is_empty();
+        let given = (!is_void).then(|| quote!(#pattern: #out));
+        let params: Vec<TokenStream> = std::iter::once(quote!(#at: #at_type)).chain(given).collect();
+        let function = self.step_function(step.scope, false, &name, &params, (&after, &after));
+        (Next { made: TokenStream::new(), is_void, up: None, function: quote!(#name) }, function)
     }
 
     /// What comes from the step's part or a catch.

@@ -76,6 +76,7 @@ pub(super) struct Names {
     types: BTreeSet<String>,
     steps: BTreeSet<String>,
     scopes: BTreeSet<String>,
+    variants: BTreeSet<String>,
 }
 
 impl Names {
@@ -83,7 +84,7 @@ impl Names {
     pub(super) fn new<'a>(taken: impl IntoIterator<Item = &'a str>) -> Self {
         let mut types: BTreeSet<String> = IMPORTED.iter().chain(PRELUDE).map(|name| (*name).to_owned()).collect();
         types.extend(taken.into_iter().map(type_name));
-        Self { types, steps: VARIABLES.iter().map(|name| (*name).to_owned()).collect(), scopes: BTreeSet::new() }
+        Self { types, steps: VARIABLES.iter().map(|name| (*name).to_owned()).collect(), scopes: BTreeSet::new(), variants: BTreeSet::new() }
     }
 
     /// A type of that name, or with a number after it.
@@ -96,7 +97,16 @@ impl Names {
         let snake = take(&mut self.steps, bare(&names::module(id)), "_");
         let camel = names::type_name(&snake);
         let camel = if is_reserved(&camel) { format!("{}Step", camel.trim_end_matches('_')) } else { camel };
-        (snake, camel)
+        (snake, take(&mut self.variants, &camel, ""))
+    }
+
+    /// The scope of a catch is a variant beside those of the steps.
+    pub(super) fn take_catch(&mut self, wanted: &str) -> String {
+        let mut name = self.take_type(wanted);
+        while !self.variants.insert(name.clone()) {
+            name = self.take_type(wanted);
+        }
+        name
     }
 
     /// What a scope's functions are called.
@@ -119,10 +129,13 @@ fn is_reserved(name: &str) -> bool {
     IMPORTED.contains(&name) || PRELUDE.contains(&name) || name == "Self_"
 }
 
-/// The Rust name of a declared type: as it is called in YAML, but for the few names that generated code needs for itself.
-pub(super) fn type_name(name: &str) -> String {
+/// What the modules of declared types call by name: no type that stands in them is called so.
+const OF_TYPES: &[&str] = &["Duration", "IndexMap", "Json", "Option", "Rules", "Self_", "String", "Timestamp", "Vec"];
+
+/// The Rust name of a declared type: as it is called in YAML, but for the few names that its module needs for itself.
+pub fn type_name(name: &str) -> String {
     let rust = names::type_name(name);
-    if is_reserved(&rust) { format!("{}Type", rust.trim_end_matches('_')) } else { rust }
+    if OF_TYPES.contains(&rust.as_str()) { format!("{}Type", rust.trim_end_matches('_')) } else { rust }
 }
 
 /// The variant of a word or of an error's name, as it is called in YAML: behind its enum's name it is like no other.
@@ -140,9 +153,13 @@ pub(super) fn variable(snake: &str) -> Ident {
     names::ident(&names::module(snake))
 }
 
-/// Whether generated functions call a variable of their own so.
-pub(super) fn is_variable(name: &str) -> bool {
-    VARIABLES.contains(&name)
+/// A variable of that name, or with `_` at its end where generated functions call one of their own so, or `is_taken` says that another
+/// does. No name of YAML ends so in Rust.
+pub(super) fn local(yaml: &str, is_taken: impl Fn(&Ident) -> bool) -> Ident {
+    let name = variable(yaml);
+    let text = name.to_string();
+    let plain = bare(&text);
+    if VARIABLES.contains(&plain) || plain.starts_with("at_") || is_taken(&name) { ident(&format!("{plain}_")) } else { name }
 }
 
 pub(super) fn ident(name: &str) -> Ident {

@@ -15,7 +15,7 @@ impl<'a> Plan<'a> {
                     Some(Found::Around(step, _)) => Some((scope, Outer::At(step))),
                     Some(Found::Item(name)) => Some((scope, Outer::Item(name))),
                     Some(Found::Error) => Some((scope, Outer::Error)),
-                    Some(Found::Here(_)) | None => None,
+                    Some(Found::Here(_) | Found::Kept(_)) | None => None,
                 });
             });
             needed.len() > before

@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use super::function::mentions;
-use super::names::{ident, is_variable, variable};
+use super::names::{ident, local};
 use super::plan::StepId;
 use super::scope::param;
 use super::step::{Made, closure, option, tuple};
@@ -33,36 +33,42 @@ impl Generator<'_, '_> {
             let enter = closure(&["fx"], &self.enter_scope(*scope, 0, view));
             quote!(let #field = Branch::start(&mut failed, fx, #enter);)
         });
-        let applies = step.inside.iter().zip(&fields).zip(branches).map(|((scope, field), branch)| {
-            let range = range(branch.steps.iter().map(|node| (node.no, node.end)));
+        let applies = step.inside.iter().zip(&fields).zip(branches).filter_map(|((scope, field), branch)| {
+            // An empty branch gets no events.
+            let range = range(branch.steps.iter().map(|node| (node.no, node.end)))?;
             if self.plan.scopes[*scope].is_instant {
-                return quote!(#range => all.#field.apply(&mut failed, machine::never));
+                return Some(quote!(#range => all.#field.apply(&mut failed, machine::never)));
             }
             let View { before, arg } = self.view(*scope, &at_and_error.0, &at_and_error.1);
             let apply = self.apply_scope(*scope, arg);
             let before = before.filter(|_| mentions(&apply, "view"));
             let apply = quote!(all.#field.apply(&mut failed, |inside| #apply));
-            if before.is_some() { quote!(#range => { #before #apply }) } else { quote!(#range => #apply) }
+            Some(if before.is_some() { quote!(#range => { #before #apply }) } else { quote!(#range => #apply) })
         });
+        let applies: Vec<_> = applies.collect();
         let start_body = quote! {
             let mut failed = None;
             #(#starts)*
             machine::joined(#name { #(#fields),* }, failed)
         };
-        let advance_body = quote! {
-            let mut failed = None;
-            let applied = match event.path.node {
-                #(#applies,)*
-                _ => Err(Why::NotOpen),
-            };
-            machine::advanced(all, applied, failed)
-        };
+        let all_empty = applies.is_empty().then(|| quote!(machine::advanced(all, Err(Why::NotOpen), None)));
+        let advance_body = all_empty.clone().unwrap_or_else(|| {
+            quote! {
+                let mut failed = None;
+                let applied = match event.path.node {
+                    #(#applies,)*
+                    _ => Err(Why::NotOpen),
+                };
+                machine::advanced(all, applied, failed)
+            }
+        });
         let (start, advance) = (format_ident!("start_{}", step.snake), format_ident!("advance_{}", step.snake));
         let (at, needs_view) = (ident(&step.at_name), self.plan.inside_needs_view(step));
         let at_param = |body: &TokenStream| mentions(body, "at").then(|| quote!(at: &#at,));
         let (start_up, start_at) = (self.up_param(step.scope, &start_body, needs_view), at_param(&start_body));
         let (advance_up, advance_at) = (self.up_param(step.scope, &advance_body, needs_view), at_param(&advance_body));
-        let advance_fx = param("fx", &advance_body);
+        let (advance_event, advance_fx) = (param("event", &advance_body), param("fx", &advance_body));
+        let mutable = all_empty.is_none().then(|| quote!(mut));
         let items = quote! {
             #[derive(Part, Join)]
             pub struct #name {
@@ -76,7 +82,7 @@ impl Generator<'_, '_> {
             }
 
             fn #advance(
-                #advance_up #advance_at mut all: #name, event: &StepEvent, #advance_fx: &mut Fx<'_>
+                #advance_up #advance_at #mutable all: #name, #advance_event: &StepEvent, #advance_fx: &mut Fx<'_>
             ) -> Result<Inside<#name, #out>, Refused<#name>> {
                 #advance_body
             }
@@ -91,19 +97,17 @@ impl Generator<'_, '_> {
 
 /// The field of a branch, which is a variable too where the parallel is started.
 fn branch_name(name: &str) -> Ident {
-    if is_variable(name) { format_ident!("branch_{name}") } else { variable(name) }
+    local(name, |_| false)
 }
 
-/// The numbers of the nodes of a branch, as a pattern.
-fn range(nodes: impl Iterator<Item = (u16, u16)>) -> TokenStream {
+/// The numbers of the nodes of a branch, as a pattern; `None`: it has none.
+fn range(nodes: impl Iterator<Item = (u16, u16)>) -> Option<TokenStream> {
     let bounds = nodes.fold(None, |bounds: Option<(u16, u16)>, (no, end)| Some(bounds.map_or((no, end), |(first, _)| (first, end))));
-    match bounds {
-        Some((first, end)) if end == first + 1 => super::expr::count(first.into()),
-        Some((first, end)) => {
+    bounds.map(|(first, end)| match end == first + 1 {
+        true => super::expr::count(first.into()),
+        false => {
             let (first, end) = (super::expr::count(first.into()), super::expr::count(end.into()));
             quote!(#first..#end)
         }
-        // An empty branch gets no events.
-        None => quote!(u16::MAX),
-    }
+    })
 }

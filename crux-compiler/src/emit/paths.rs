@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
 use super::names::{IMPORTED, bare, ident, type_name};
@@ -31,7 +31,7 @@ impl Module<'_> {
     /// The path of a step type's module.
     pub(super) fn contract(self, step_type: &str) -> TokenStream {
         let module = ident(&names::module(step_type));
-        if self.is_workflow() && is_importable(step_type) { quote!(#module) } else { quote!(steps::#module) }
+        if self.is_workflow() && is_importable(&names::module(step_type)) { quote!(#module) } else { quote!(steps::#module) }
     }
 
     pub(super) fn path(self, name: &TypeName) -> TokenStream {
@@ -87,14 +87,14 @@ impl Module<'_> {
 
     /// The paths that `tokens`, being the module's items, need to import, in a folder with these step types.
     pub(super) fn imports(self, tokens: TokenStream, contracts: &[Contract]) -> Vec<TokenStream> {
-        let mut used = BTreeSet::new();
-        let mut prefixes = BTreeSet::new();
-        scan(tokens, &mut used, &mut prefixes);
+        let (mut used, mut prefixes, mut declared) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        scan(tokens, &mut used, &mut prefixes, &mut declared);
+        used.retain(|name| !declared.contains(name));
         let mut paths = Vec::new();
         if used.contains("Arc") {
             paths.push(quote!(::std::sync::Arc));
         }
-        if ["then", "then_in", "then_or", "then_void", "then_void_or"].iter().any(|name| used.contains(*name)) {
+        if ["keep", "then", "then_in", "then_or", "then_void", "then_void_or"].iter().any(|name| used.contains(*name)) {
             used.insert("Then".into());
         }
         let machine: Vec<_> =
@@ -178,24 +178,26 @@ pub(super) fn module_path(module: &str) -> TokenStream {
     quote!(#(#parts)::*)
 }
 
-/// Which of the importable names stand alone, and which names stand before `::`.
-fn scan(tokens: TokenStream, used: &mut BTreeSet<String>, prefixes: &mut BTreeSet<String>) {
+/// Which names stand alone, which stand before `::`, and which types are declared here. The variants of an enum are none of them.
+fn scan(tokens: TokenStream, used: &mut BTreeSet<String>, prefixes: &mut BTreeSet<String>, declared: &mut BTreeSet<String>) {
     let trees: Vec<TokenTree> = tokens.into_iter().collect();
+    let keyword = |at: usize, back: usize| match at.checked_sub(back).and_then(|before| trees.get(before)) {
+        Some(TokenTree::Ident(word)) => word.to_string(),
+        _ => String::new(),
+    };
     let is_colon = |tree: Option<&TokenTree>| matches!(tree, Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
     let mut path_before = false;
-    let mut is_enum = false;
     for (at, tree) in trees.iter().enumerate() {
         match tree {
-            // The names of variants are nothing that is used: what they hold is.
-            TokenTree::Group(group) if is_enum && group.delimiter() == Delimiter::Brace => {
-                is_enum = false;
-                let inside = group.stream().into_iter().filter(|tree| matches!(tree, TokenTree::Group(_)));
-                scan(inside.collect(), used, prefixes);
+            TokenTree::Group(group) if keyword(at, 2) == "enum" => {
+                scan(without_variants(group.stream()), used, prefixes, declared);
             }
-            TokenTree::Ident(name) if *name == "enum" => is_enum = true,
-            TokenTree::Group(group) => scan(group.stream(), used, prefixes),
+            TokenTree::Group(group) => scan(group.stream(), used, prefixes, declared),
             TokenTree::Ident(name) if !path_before => {
                 let name = name.to_string();
+                if matches!(keyword(at, 1).as_str(), "enum" | "struct" | "type") {
+                    declared.insert(name.clone());
+                }
                 if is_colon(trees.get(at + 1)) && is_colon(trees.get(at + 2)) {
                     prefixes.insert(name.clone());
                 }
@@ -205,4 +207,9 @@ fn scan(tokens: TokenStream, used: &mut BTreeSet<String>, prefixes: &mut BTreeSe
         }
         path_before = is_colon(Some(tree)) && at > 0 && is_colon(trees.get(at - 1));
     }
+}
+
+/// The body of an enum but for the names of its variants.
+fn without_variants(body: TokenStream) -> TokenStream {
+    body.into_iter().filter(|tree| !matches!(tree, TokenTree::Ident(_))).collect()
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ir::{Expr, Node, Task, Type, Value, Verb, Workflow};
 
-use super::names::{Names, bare, type_name, variable};
+use super::names::{Names, bare, variable};
 use super::reads;
 use crate::names as rust;
 
@@ -39,6 +39,8 @@ pub(super) enum Found<'a> {
     Around(StepId, Key<'a>),
     Item(&'a str),
     Error,
+    /// Its step stands inside one that has failed; the machine has kept it.
+    Kept(Key<'a>),
 }
 
 pub(super) struct Scope<'a> {
@@ -119,6 +121,8 @@ pub(super) struct Plan<'a> {
     keys: BTreeMap<&'a str, Key<'a>>,
     /// The step whose result a key is; of a task with steps the task.
     owners: BTreeMap<Key<'a>, StepId>,
+    /// The nodes whose results are read after a failure.
+    kept: BTreeSet<u16>,
     /// What a result is called among live values.
     fields: BTreeMap<Key<'a>, String>,
 }
@@ -131,7 +135,15 @@ impl<'a> Plan<'a> {
             keys.insert(node.id.as_str(), Key::Step(node.no, &node.id));
             todo.extend(node.children());
         }
-        let mut plan = Self { workflow, scopes: Vec::new(), steps: Vec::new(), keys, owners: BTreeMap::new(), fields: BTreeMap::new() };
+        let mut plan = Self {
+            workflow,
+            scopes: Vec::new(),
+            steps: Vec::new(),
+            keys,
+            owners: BTreeMap::new(),
+            kept: super::kept::nodes(workflow),
+            fields: BTreeMap::new(),
+        };
         let end = workflow.output.as_ref().map(|output| plan.read_by(&[output])).unwrap_or_default();
         plan.scope(ScopeKind::Root, None, vec![workflow.steps.iter().collect()], &end, &BTreeSet::new(), names);
         plan.fill_views();
@@ -356,11 +368,12 @@ impl<'a> Plan<'a> {
             }
             (ScopeKind::Catch(index), _) => {
                 let error = step.node.catch.get(index).and_then(|catch| catch.error.as_deref()).unwrap_or("Any");
-                (format!("{}Catch{}", step.camel, type_name(error)), format!("{}_catch_{}", step.snake, bare(&rust::module(error))))
+                (format!("{}Catch{}", step.camel, rust::type_name(error)), format!("{}_catch_{}", step.snake, bare(&rust::module(error))))
             }
             _ => (step.camel.clone(), step.snake.clone()),
         };
-        (names.take_type(&camel), names.take_scope(&snake))
+        let name = if matches!(kind, ScopeKind::Catch(_)) { names.take_catch(&camel) } else { names.take_type(&camel) };
+        (name, names.take_scope(&snake))
     }
 
     /// Whether the result may be absent for those who stand in `scope`, after its step.
@@ -428,7 +441,29 @@ impl<'a> Plan<'a> {
             }
             next = self.scopes[self.steps[id].scope].around;
         }
-        None
+        self.kept_number(key).map(|_| Found::Kept(key))
+    }
+
+    /// The number by which the machine knows a result that is read after a failure.
+    pub(super) fn kept_number(&self, key: Key<'a>) -> Option<u16> {
+        Some(super::kept::result_number(self.owner(key)?.node)).filter(|number| self.kept.contains(number))
+    }
+
+    /// Whether the step of a key stands inside the verb of a step (or is the task of that), so that it may have completed though that
+    /// failed.
+    pub(super) fn stands_inside(&self, key: Key<'a>, step: StepId) -> bool {
+        let Some(owner) = self.owners.get(&key) else { return false };
+        if *owner == step {
+            return matches!(self.steps[step].node.verb, Verb::TaskThen { .. });
+        }
+        let mut scope = self.steps[*owner].scope;
+        while let Some(around) = self.scopes[scope].around {
+            if around == step {
+                return !matches!(self.scopes[scope].kind, ScopeKind::Catch(_));
+            }
+            scope = self.steps[around].scope;
+        }
+        false
     }
 }
 

@@ -1,5 +1,7 @@
 //! The static tables of a workflow: its nodes, triggers and hooks, and its document.
 
+use std::collections::BTreeSet;
+
 use proc_macro2::TokenStream;
 use quote::quote;
 use serde_json::{Value, json};
@@ -8,13 +10,13 @@ use super::expr::count;
 use super::paths::Module;
 use super::step::option;
 use super::text::Items;
-use super::{schema, trigger};
+use super::{kept, schema, trigger};
 use crate::ir::{Node, OnExhausted, Policy, Program, Runs, Task, Verb, Workflow};
 use crate::secrets;
 
 pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) -> Items {
     let mut items = Items::new();
-    let mut rows = Rows { module, all: Vec::new() };
+    let mut rows = Rows { module, kept: kept::nodes(workflow), all: Vec::new() };
     rows.nodes(&workflow.steps, None, &Catching::default());
     rows.all.sort_by_key(|(number, _)| *number);
     let rows = rows.all.into_iter().map(|(_, row)| row);
@@ -100,49 +102,66 @@ impl Catching {
     }
 }
 
+/// What a node stands in.
+#[derive(Clone, Copy)]
+enum Parent {
+    Verb(u16),
+    Catch(u16),
+}
+
+impl Parent {
+    fn tokens(self) -> TokenStream {
+        let (Self::Verb(number) | Self::Catch(number)) = self;
+        let number = count(number.into());
+        if let Self::Verb(_) = self { quote!(.inside(#number)) } else { quote!(.in_catch_of(#number)) }
+    }
+}
+
 /// The rows of the table of nodes, with their numbers.
 struct Rows<'m> {
     module: Module<'m>,
+    kept: BTreeSet<u16>,
     all: Vec<(u16, TokenStream)>,
 }
 
 impl Rows<'_> {
-    fn nodes(&mut self, steps: &[Node], parent: Option<u16>, around: &Catching) {
+    fn nodes(&mut self, steps: &[Node], parent: Option<Parent>, around: &Catching) {
         for step in steps {
             self.node(step, parent, around);
         }
     }
 
     /// The rows of a node and of everything inside it. `around`: the catches around it.
-    fn node(&mut self, node: &Node, parent: Option<u16>, around: &Catching) {
+    fn node(&mut self, node: &Node, parent: Option<Parent>, around: &Catching) {
+        let own = Some(Parent::Verb(node.no));
         let inside = around.with(node);
         let (id, path, line) = (&node.id, &node.path, count(node.place.line as u64));
         let plain = |kind: TokenStream| quote!(Node::new(#id, #path, #line, #kind));
         let row = match &node.verb {
             Verb::Task(task) => self.task(node, task),
             Verb::TaskThen { task, steps } => {
-                self.node(task, Some(node.no), &inside);
-                self.nodes(steps, Some(node.no), &inside);
+                self.node(task, own, &inside);
+                self.nodes(steps, own, &inside);
                 plain(quote!(Kind::Group))
             }
             Verb::Group { steps, .. } => {
-                self.nodes(steps, Some(node.no), &inside);
+                self.nodes(steps, own, &inside);
                 plain(quote!(Kind::Group))
             }
             Verb::Parallel { branches, .. } => {
-                branches.iter().for_each(|branch| self.nodes(&branch.steps, Some(node.no), &inside));
+                branches.iter().for_each(|branch| self.nodes(&branch.steps, own, &inside));
                 plain(quote!(Kind::Parallel))
             }
             Verb::Switch { branches } => {
-                branches.iter().for_each(|case| self.nodes(&case.steps, Some(node.no), &inside));
+                branches.iter().for_each(|case| self.nodes(&case.steps, own, &inside));
                 plain(quote!(Kind::Switch))
             }
             Verb::Each { steps, .. } => {
-                self.nodes(steps, Some(node.no), &inside);
+                self.nodes(steps, own, &inside);
                 plain(quote!(Kind::Each))
             }
             Verb::Repeat { steps, .. } => {
-                self.nodes(steps, Some(node.no), &inside);
+                self.nodes(steps, own, &inside);
                 plain(quote!(Kind::Repeat))
             }
             Verb::Wait { event, .. } => quote!(Node::wait(#id, #path, #line, #event)),
@@ -151,18 +170,15 @@ impl Rows<'_> {
             Verb::Fail { .. } => plain(quote!(Kind::Fail)),
         };
         for catch in &node.catch {
-            self.nodes(&catch.steps, Some(node.no), around);
+            self.nodes(&catch.steps, Some(Parent::Catch(node.no)), around);
         }
         self.push(node.no, row, parent, &inside);
     }
 
-    fn push(&mut self, number: u16, row: TokenStream, parent: Option<u16>, catching: &Catching) {
-        let parent = parent.map(|number| {
-            let number = count(number.into());
-            quote!(.inside(#number))
-        });
-        let caught = catching.tokens();
-        self.all.push((number, quote!(#row #parent #caught)));
+    fn push(&mut self, number: u16, row: TokenStream, parent: Option<Parent>, catching: &Catching) {
+        let parent = parent.map(Parent::tokens);
+        let (caught, kept) = (catching.tokens(), self.kept.contains(&number).then(|| quote!(.kept())));
+        self.all.push((number, quote!(#row #parent #caught #kept)));
     }
 
     /// A task, and the row of its undo.
@@ -173,7 +189,7 @@ impl Rows<'_> {
             let path = format!("{path}/undo");
             let row = quote!(Node::undo(#id, #path, #line, &#contract::CONTRACT) #policy);
             // Nothing catches what an undo raises: it parks the instance.
-            self.push(undo.no, row, Some(node.no), &Catching::default());
+            self.push(undo.no, row, Some(Parent::Verb(node.no)), &Catching::default());
         }
         let (contract, policy) = (self.module.contract(&task.contract), policy(&task.policy));
         let keyed = task.key.is_some().then(|| quote!(.keyed()));

@@ -72,6 +72,7 @@ fn one<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, value: &'a Value, sit
             let value = if copy { quote!(*#item) } else { quote!(#item.clone()) };
             Captured { ty, value, code: Code::place(quote!(at.#field)), field }
         }
+        Found::Kept(key) => of_key(key, super::function::kept(plan, generator.module, key)?, true),
         Found::Error => {
             let error = outer_value(plan, site.scope, Outer::Error);
             Captured { field: ident("error"), ty: quote!(Failure), value: quote!(#error.clone()), code: Code::place(quote!(at.error)) }
@@ -97,7 +98,7 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
         let field = match own_key {
             Some(field) => field,
             None => match generator.plan.find(value, site.scope, site.live)? {
-                Found::Here(key) | Found::Around(_, key) => generator.plan.field(key),
+                Found::Here(key) | Found::Around(_, key) | Found::Kept(key) => generator.plan.field(key),
                 Found::Item(name) => outer_name(generator.plan, Outer::Item(name)),
                 Found::Error => ident("error"),
             },

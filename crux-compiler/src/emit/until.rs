@@ -1,6 +1,6 @@
 //! The `until` of a `repeat`: a function, because it is asked where the first round ends and where a later one does.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use super::expr::Writer;
@@ -26,10 +26,11 @@ impl Generator<'_, '_> {
         let scope = &self.plan.scopes[scope_id];
         let site = Site { plan: self.plan, module: self.module, scope: scope_id, live: &scope.exports, given: &[], at: "" };
         let find = |value: &Value| site.code(value);
-        let mut writer = Writer::new(self.module, &find);
+        let is_taken = |name: &Ident| self.plan.is_field(name);
+        let mut writer = Writer::new(self.module, &find).among(&is_taken);
         let body = writer.owned_code(until);
         let fallible = writer.fallible;
-        let body = if fallible { body.in_ok(&until.ty) } else { body.tokens };
+        let body = if fallible { body.in_ok(&until.ty) } else { body.alone() };
 
         let (mut params, mut args) = (Vec::new(), Vec::new());
         let up = view_name(self.plan, scope_id);
@@ -62,6 +63,10 @@ impl Generator<'_, '_> {
                 params.push(quote!(#name: #ty));
                 args.push(quote!(#value,));
             }
+        }
+        if mentions(&body, "fx") {
+            params.push(quote!(fx: &Fx<'_>));
+            args.push(quote!(fx,));
         }
         let name = format_ident!("until_{}", step.snake);
         let out = if fallible { quote!(Result<bool, Failure>) } else { quote!(bool) };

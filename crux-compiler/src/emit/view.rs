@@ -5,7 +5,7 @@ use quote::{ToTokens as _, format_ident, quote};
 
 use super::expr::field_value;
 use super::function::item_type;
-use super::names::{ident, is_variable, variable};
+use super::names::{ident, local};
 use super::plan::{Outer, Plan, ScopeId, ScopeKind};
 use super::scope::param;
 use super::workflow::Generator;
@@ -60,7 +60,7 @@ fn own_field(plan: &Plan<'_>, outer: Outer<'_>) -> Ident {
 
 /// The element of an `each`.
 fn item_variable(name: &str) -> Ident {
-    if is_variable(name) || name.starts_with("at_") { format_ident!("each_{name}") } else { variable(name) }
+    local(name, |_| false)
 }
 
 /// The parameter that holds a scope's view: called as the one thing that is in it, if nothing else is called so, else `up`.

@@ -21,9 +21,8 @@ pub(super) struct Generator<'g, 'a> {
 
 /// The items of a workflow's module, its imports first.
 pub(super) fn items(workflow: &Workflow, program: &Program) -> Items {
-    let path = module_name(workflow);
-    let module = Module(&path);
-    let own: Vec<_> = program.types.iter().filter(|def| def.name.module == path).collect();
+    let module = Module(&workflow.module);
+    let own: Vec<_> = program.types.iter().filter(|def| def.name.module == workflow.module).collect();
     let fixed = ["Workflow", "Fx", "Undo"];
     let mut names = Names::new(own.iter().map(|def| def.name.name.as_str()).chain(fixed));
     let plan = Plan::new(workflow, &mut names);
@@ -40,11 +39,6 @@ pub(super) fn items(workflow: &Workflow, program: &Program) -> Items {
     with_imports.uses(module.imports(items.tokens(), &program.contracts));
     with_imports.append(items);
     with_imports
-}
-
-/// The module is called as that of the workflow's input: `order`, `order_v1`.
-pub(super) fn module_name(workflow: &Workflow) -> String {
-    workflow.input.name.module.clone()
 }
 
 impl<'a> Generator<'_, 'a> {

@@ -77,6 +77,7 @@ fn workflow<'a>(folder: &mut Folder<'a>, file: &'a model::File, written: &'a mod
     let hook = |hook: &Option<model::Name>| hook.as_ref().map(|key| key.value.clone());
     Some(Workflow {
         name: name.clone(),
+        module: crate::resolve::workflow_types(name),
         version: written.version.value,
         retired: file.retired_version.is_some(),
         place,
@@ -107,7 +108,7 @@ fn workflow<'a>(folder: &mut Folder<'a>, file: &'a model::File, written: &'a mod
 impl Walk<'_, '_> {
     /// The record that a workflow ends with.
     fn output(&mut self, workflow: &str, written: &model::Output) -> Option<crate::ir::Expr> {
-        let mut new = NewTypes { module: workflow.to_owned(), made: Vec::new() };
+        let mut new = NewTypes { module: crate::resolve::workflow_types(workflow), made: Vec::new() };
         let mut checker = Checker { scope: &mut self.scope, sink: self.sink };
         let built = checker.record_of_any_type(&written.entries, written.key, "Output", &mut new);
         self.define(new);

@@ -35,7 +35,7 @@ pub fn resolve<'a>(files: &'a Files, sources: &'a [model::File], sink: &mut Sink
     let mut types = Types::declare(files, sources, sink);
     let mut inputs = BTreeMap::new();
     for workflow in sources.iter().filter_map(|file| file.workflow.as_ref()) {
-        let name = TypeName { module: workflow.name.value.clone(), name: "Input".into() };
+        let name = TypeName { module: workflow_types(&workflow.name.value), name: "Input".into() };
         let input = match &workflow.input {
             Some(input) => types.record(input, name, "the input of a workflow", sink),
             None => Some(types.empty_record(name, workflow.name.span)),
@@ -47,4 +47,9 @@ pub fn resolve<'a>(files: &'a Files, sources: &'a [model::File], sink: &mut Sink
     let contracts = contracts::collect(files, sources, &mut types, sink);
     types.report_unknown(sink);
     Folder { files, sources, types, events, contracts, inputs }
+}
+
+/// The module of the types that are only this workflow's.
+pub fn workflow_types(workflow: &str) -> String {
+    workflow.to_owned()
 }

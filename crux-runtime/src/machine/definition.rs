@@ -48,15 +48,19 @@ pub struct Node {
     pub line: u32,
     /// The node around this one; `None` at the top.
     pub parent: Option<u16>,
+    /// Whether it stands in a `catch` of that node, and so in none of its rounds or elements.
+    pub in_catch: bool,
     pub kind: Kind,
     /// Which failures some `catch` around this node takes.
     pub caught: Caught,
+    /// Whether its result is read after the failure of a step around it.
+    pub is_kept: bool,
 }
 
 /// How generated tables write a node.
 impl Node {
     pub const fn new(id: &'static str, path: &'static str, line: u32, kind: Kind) -> Self {
-        Self { id, path, line, parent: None, kind, caught: Caught::Names(&[]) }
+        Self { id, path, line, parent: None, in_catch: false, kind, caught: Caught::Names(&[]), is_kept: false }
     }
 
     /// One attempt without time-outs, unless [`Self::policy`] says more.
@@ -77,9 +81,18 @@ impl Node {
         Self { parent: Some(parent), ..self }
     }
 
+    pub const fn in_catch_of(self, parent: u16) -> Self {
+        Self { parent: Some(parent), in_catch: true, ..self }
+    }
+
     /// Some `catch` takes failures of these names.
     pub const fn caught(self, names: &'static [&'static str]) -> Self {
         Self { caught: Caught::Names(names), ..self }
+    }
+
+    /// Its result is read after the failure of a step around it.
+    pub const fn kept(self) -> Self {
+        Self { is_kept: true, ..self }
     }
 
     /// Some `catch` takes every failure.
@@ -465,13 +478,13 @@ impl Definition {
     /// The loops around a node, outermost first.
     fn loops(&self, number: u16) -> Vec<u16> {
         let mut around = Vec::new();
-        let mut next = self.node(number).and_then(|node| node.parent);
-        while let Some(number) = next {
-            let Some(node) = self.node(number) else { break };
-            if matches!(node.kind, Kind::Each | Kind::Repeat) {
+        let mut next = self.node(number);
+        while let Some((node, number)) = next.and_then(|node| Some((node, node.parent?))) {
+            next = self.node(number);
+            let is_loop = next.is_some_and(|parent| matches!(parent.kind, Kind::Each | Kind::Repeat));
+            if is_loop && !node.in_catch {
                 around.push(number);
             }
-            next = node.parent;
         }
         around.reverse();
         around
@@ -485,6 +498,18 @@ impl Definition {
             at = at.pushed(if in_repeat { 0 } else { *index }).unwrap_or(at);
         }
         Path { node: path.node, at }
+    }
+
+    /// The same step without the rounds of the `repeat`s inside its innermost `each`: one per element.
+    pub(super) fn in_element(&self, path: &Path) -> Path {
+        let is_each = |number: &u16| self.node(*number).is_some_and(|node| matches!(node.kind, Kind::Each));
+        let len = self.loops(path.node).iter().rposition(is_each).map_or(0, |last| last + 1);
+        Path { node: path.node, at: path.at.truncated(len) }
+    }
+
+    /// Whether `node` is the node `around` or stands in it.
+    pub(super) fn is_inside(&self, node: u16, around: u16) -> bool {
+        std::iter::successors(Some(node), |number| self.node(*number)?.parent).any(|number| number == around)
     }
 
     /// `ship[3]/label`, `poll#2/ask`. Static where no loop is around the step, which is most often the case.

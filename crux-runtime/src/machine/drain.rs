@@ -54,6 +54,7 @@ impl Drain {
             StepHappened::Started { .. } => matches!(state.apply(&event.what, fx), TaskFlow::Open),
             StepHappened::Completed { result, .. } => {
                 fx.undo.completed(&state.path, result);
+                fx.keep(&event.path, result);
                 false
             }
             StepHappened::Failed { outcome: super::Outcome::Unknown, .. } | StepHappened::Lost { .. } => {

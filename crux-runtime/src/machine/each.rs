@@ -72,7 +72,10 @@ impl<I, S: Part, T> Each<I, S, T> {
                     self.open += 1;
                     Slot::Open(Box::new(state))
                 }
-                Flow::Done(result) => Slot::Done(result),
+                Flow::Done(result) => {
+                    fx.inside(number, |fx| fx.kept.end_element(fx.at));
+                    Slot::Done(result)
+                }
                 Flow::Failed(failure) => return Inside::Broken(self, failure),
             };
         }
@@ -117,6 +120,7 @@ impl<I, S: Part, T> Each<I, S, T> {
             }
             Ok(Flow::Done(result)) => {
                 *slot = Slot::Done(result);
+                fx.inside(number, |fx| fx.kept.end_element(fx.at));
                 self.open -= 1;
                 Ok(self.fill(fx, &mut enter))
             }

@@ -1,7 +1,7 @@
 //! How control flows between scopes: a step entered or advanced stays open, is done with its result, or has failed; an event that is
 //! not for it is refused and gives the state back.
 
-use super::{Failure, Fx};
+use super::{Failure, Fx, Undo, Value, json};
 
 /// What entering or advancing a scope of state `S` with result `T` gives.
 #[derive(Debug)]
@@ -67,6 +67,11 @@ pub trait Then<P, T>: Sized {
     fn void(self) -> Self::Giving<()> {
         self.give(drop)
     }
+
+    /// The result of the step of that number is read after the failure of a step around it, too.
+    fn keep<U: Undo>(self, node: u16, fx: &mut Fx<'_, U>) -> Self
+    where
+        T: Value;
 
     /// A failure is the scope's own.
     fn then<A, S, O, U>(
@@ -134,6 +139,20 @@ impl<P, T> Then<P, T> for Flow<P, T> {
     type Around<S, O> = Flow<S, O>;
     type Giving<V> = Flow<P, V>;
 
+    fn keep<U: Undo>(self, node: u16, fx: &mut Fx<'_, U>) -> Self
+    where
+        T: Value,
+    {
+        let Flow::Done(result) = self else { return self };
+        match json::encode(&result) {
+            Ok(text) => {
+                fx.keep(&fx.path(node), &text);
+                Flow::Done(result)
+            }
+            Err(failure) => Flow::Failed(failure),
+        }
+    }
+
     fn give<V>(self, make: impl FnOnce(T) -> V) -> Flow<P, V> {
         match self {
             Flow::Stay(part) => Flow::Stay(part),
@@ -161,6 +180,13 @@ impl<P, T> Then<P, T> for Flow<P, T> {
 impl<P, T> Then<P, T> for Applied<P, T> {
     type Around<S, O> = Applied<S, O>;
     type Giving<V> = Applied<P, V>;
+
+    fn keep<U: Undo>(self, node: u16, fx: &mut Fx<'_, U>) -> Self
+    where
+        T: Value,
+    {
+        self.map(|flow| flow.keep(node, fx))
+    }
 
     fn give<V>(self, make: impl FnOnce(T) -> V) -> Applied<P, V> {
         self.map(|flow| flow.give(make))

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::effect::{Effect, Effects, Note, Waiting};
 use super::flow::Flow;
+use super::kept::Kept;
 use super::part::Never;
 use super::path::{Indices, Path};
 use super::undo::{Undo, UndoStack};
@@ -47,6 +48,7 @@ pub struct Fx<'a, U> {
     pub(super) at: Indices,
     pub(super) out: &'a mut Effects,
     pub(super) undo: &'a mut UndoStack<U>,
+    pub(super) kept: &'a mut Kept,
     pub(super) exhausted: &'a mut Option<Exhausted>,
 }
 
@@ -78,6 +80,16 @@ impl<'a, U: Undo> Fx<'a, U> {
         let result = work(self);
         self.at = outside;
         result
+    }
+
+    /// The result of a step inside one that has failed; `None`: it had not completed.
+    pub fn kept<T: Value>(&self, node: u16) -> Option<Arc<T>> {
+        self.kept.get(self.definition, node, self.at)
+    }
+
+    /// A step has completed with that result.
+    pub(super) fn keep(&mut self, path: &Path, result: &RawValue) {
+        self.kept.keep(self.definition, path, result);
     }
 
     /// The step's typed undo goes on the stack when the step is dispatched.

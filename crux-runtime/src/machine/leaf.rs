@@ -82,6 +82,7 @@ impl<C: StepType> Leaf<C> {
             Ok(Offered::Result(result)) => match C::decode_result(result) {
                 Ok(output) => {
                     fx.undo.completed(&event.path, result);
+                    fx.keep(&event.path, result);
                     Ok(Flow::Done(Arc::new(output)))
                 }
                 Err(text) => Err(Refused(self, Why::Invalid(text))),

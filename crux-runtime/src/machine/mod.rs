@@ -19,6 +19,7 @@ mod fx;
 mod handler;
 mod instance;
 pub mod json;
+mod kept;
 mod leaf;
 mod parallel;
 mod part;

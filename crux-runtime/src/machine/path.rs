@@ -24,6 +24,11 @@ impl Indices {
         self.len == 0
     }
 
+    /// The outermost `len` of them.
+    pub(super) fn truncated(self, len: usize) -> Self {
+        self.as_slice().iter().take(len).fold(Self::default(), |at, index| at.pushed(*index).unwrap_or(at))
+    }
+
     /// One loop deeper. `None` past [`MAX_LOOPS`].
     pub fn pushed(mut self, index: u32) -> Option<Self> {
         *self.at.get_mut(usize::from(self.len))? = index;

@@ -59,6 +59,7 @@ impl<S: Part> Repeat<S> {
         mut until: impl FnMut(&T, &mut Fx<'_, U>) -> Result<bool, Failure>,
     ) -> Inside<Self, T> {
         loop {
+            fx.kept.begin_round(fx.definition, rounds.node, fx.at);
             let result = match fx.inside(round, &mut enter) {
                 Flow::Stay(state) => return Inside::Stay(Self { path, round, phase: Phase::Round(Box::new(state)) }),
                 Flow::Failed(failure) => return Inside::Failed(failure),

@@ -61,10 +61,13 @@ impl<E: Value> Wait<E> {
             return Err(Refused(self, Why::NotOpen));
         }
         let outcome = match &event.what {
-            StepHappened::Received { data, .. } => match json::decode::<E>(data) {
+            StepHappened::Received { data: received, .. } => match json::decode::<E>(received) {
                 Err(text) => return Err(Refused(self, Why::Invalid(text))),
                 Ok(data) => match condition(&data, fx) {
-                    Ok(true) => Flow::Done(Arc::new(data)),
+                    Ok(true) => {
+                        fx.keep(&self.path, received);
+                        Flow::Done(Arc::new(data))
+                    }
                     Ok(false) => return Err(Refused(self, Why::NoMatch)),
                     Err(failure) => Flow::Failed(failure),
                 },

@@ -131,6 +131,7 @@ mod tests {
 
     use super::super::definition::{Definition, Hooks, OnExhausted};
     use super::super::effect::Effects;
+    use super::super::kept::Kept;
     use super::super::undo::{NoUndo, UndoStack};
     use super::super::{Env, Json, RawValue, Wait};
     use super::*;
@@ -158,7 +159,7 @@ mod tests {
     fn within<R>(work: impl FnOnce(&mut Fx<'_, NoUndo>) -> R) -> R {
         let input = Arc::from(RawValue::NULL.to_owned());
         let env = Env { id: String::new(), request_id: String::new(), started_at: Time(0), config: Default::default(), input };
-        let (mut out, mut undo, mut exhausted) = (Effects::default(), UndoStack::new(), None);
+        let (mut out, mut undo, mut kept, mut exhausted) = (Effects::default(), UndoStack::new(), Kept::default(), None);
         let mut fx = Fx {
             definition: &DEFINITION,
             env: &env,
@@ -166,6 +167,7 @@ mod tests {
             at: Default::default(),
             out: &mut out,
             undo: &mut undo,
+            kept: &mut kept,
             exhausted: &mut exhausted,
         };
         work(&mut fx)

@@ -530,7 +530,7 @@ const TWICE: Policy = Policy { attempts: 2, backoff_ms: 100, run_ms: Some(5_000)
 const UNDO: Policy = Policy { run_ms: Some(5_000), ..Policy::ONCE };
 
 const fn node(id: &'static str, path: &'static str, parent: Option<u16>, kind: Kind, caught: Caught) -> Node {
-    Node { id, path, line: 1, parent, kind, caught }
+    Node { parent, caught, ..Node::new(id, path, 1, kind) }
 }
 
 static NODES: &[Node] = &[

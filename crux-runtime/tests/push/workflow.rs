@@ -10,8 +10,8 @@ use crux_runtime::engine::{Engine, Options};
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{
-    Applied, Caught, Contract, Definition, EffectKind, Failure, Flow, Fx, Hooks, Instance, Kind, Leaf, Machine, NoUndo, Node, OnExhausted,
-    Open, Part, Policy, Raised, Record, Run, Runs, StepEvent, StepType, Task, Then, json,
+    Applied, Contract, Definition, EffectKind, Failure, Flow, Fx, Hooks, Instance, Kind, Leaf, Machine, NoUndo, Node, OnExhausted, Open,
+    Part, Policy, Raised, Record, Run, Runs, StepEvent, StepType, Task, Then, json,
 };
 use crux_runtime::store::memory::{Memory, NoFaults};
 use crux_runtime::store::{Status, Store};
@@ -66,19 +66,13 @@ static CONTRACT: Contract = Contract {
 static CONTRACTS: [&Contract; 1] = [&CONTRACT];
 
 const fn node(run_ms: Option<u64>) -> Node {
-    Node {
-        id: "work",
-        path: "work",
-        line: 1,
-        parent: None,
-        kind: Kind::Task(Task {
-            contract: &CONTRACT,
-            policy: Policy { attempts: 3, backoff_ms: 10, run_ms, ..Policy::ONCE },
-            keyed: false,
-            undo: None,
-        }),
-        caught: Caught::Names(&[]),
-    }
+    let kind = Kind::Task(Task {
+        contract: &CONTRACT,
+        policy: Policy { attempts: 3, backoff_ms: 10, run_ms, ..Policy::ONCE },
+        keyed: false,
+        undo: None,
+    });
+    Node::new("work", "work", 1, kind)
 }
 
 static NODES: &[Node] = &[node(Some(400))];

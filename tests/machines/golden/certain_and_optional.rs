@@ -667,5 +667,5 @@ static NODES: &[Node] = &[
     Node::task("fly", "choose/fly", 45, &fly::CONTRACT).inside(10),
     Node::task("drive", "choose/drive", 49, &drive::CONTRACT).inside(10),
     Node::wait("paid", "paid", 51, "invoice.paid").caught(&["Timeout"]),
-    Node::task("remind", "paid/remind", 57, &remind::CONTRACT).inside(13),
+    Node::task("remind", "paid/remind", 57, &remind::CONTRACT).in_catch_of(13),
 ];

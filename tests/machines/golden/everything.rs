@@ -488,7 +488,6 @@ fn advance_both(
     let mut failed = None;
     let applied = match event.path.node {
         10 => all.left.apply(&mut failed, machine::never),
-        u16::MAX => all.right.apply(&mut failed, machine::never),
         _ => Err(Why::NotOpen),
     };
     machine::advanced(all, applied, failed)
@@ -823,7 +822,7 @@ static NODES: &[Node] = &[
     Node::undo("charge", "charge/undo", 74, &refund::CONTRACT)
         .policy(Policy::retry(10, 1000))
         .inside(0),
-    Node::new("fail_1", "charge/fail_1", 96, Kind::Fail).inside(0),
+    Node::new("fail_1", "charge/fail_1", 96, Kind::Fail).in_catch_of(0),
     Node::new("weigh", "weigh", 100, Kind::Group),
     Node::task("weigh", "weigh", 100, &weigh::CONTRACT).inside(3),
     Node::task("label", "weigh/label", 106, &label::CONTRACT).inside(3),

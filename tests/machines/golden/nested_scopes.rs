@@ -891,9 +891,9 @@ static TRIGGERS: &[Trigger] = &[];
 static NODES: &[Node] = &[
     Node::task("prepare", "prepare", 11, &prepare::CONTRACT).caught_any(),
     Node::task("prepared_again", "prepare/prepared_again", 17, &prepare_again::CONTRACT)
-        .inside(0)
+        .in_catch_of(0)
         .caught(&["Unavailable"]),
-    Node::new("fail_1", "prepare/prepared_again/fail_1", 24, Kind::Fail).inside(1),
+    Node::new("fail_1", "prepare/prepared_again/fail_1", 24, Kind::Fail).in_catch_of(1),
     Node::new("over_groups", "over_groups", 25, Kind::Each),
     Node::new("both", "over_groups/both", 33, Kind::Parallel).inside(3),
     Node::new("over_members", "over_groups/both/over_members", 36, Kind::Each).inside(4),
@@ -912,7 +912,7 @@ static NODES: &[Node] = &[
         .inside(8)
         .caught(&["Timeout"]),
     Node::new("emit_1", "over_groups/both/asked/answer/emit_1", 63, Kind::Emit)
-        .inside(9),
+        .in_catch_of(9),
     Node::new("choose", "over_groups/choose", 64, Kind::Switch).inside(3),
     Node::new("inner_group", "over_groups/choose/inner_group", 68, Kind::Group)
         .inside(11),

@@ -646,7 +646,7 @@ static NODES: &[Node] = &[
     Node::wait("parcel", "goods/parcel", 39, "parcel.received")
         .inside(0)
         .caught(&["Timeout"]),
-    Node::new("fail_1", "goods/parcel/fail_1", 47, Kind::Fail).inside(1),
+    Node::new("fail_1", "goods/parcel/fail_1", 47, Kind::Fail).in_catch_of(1),
     Node::wait("review", "review", 49, "refund.reviewed").caught(&["Timeout"]),
     Node::new("fail_2", "fail_2", 60, Kind::Fail),
     Node::new("record", "record", 62, Kind::Parallel),

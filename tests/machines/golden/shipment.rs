@@ -108,8 +108,7 @@ impl Machine for Workflow {
             }
             State::LookCatchAny(at, part) => {
                 part.apply(fx, |_, inside, fx| apply_look_catch_any(inside, event, fx))
-                    .give(|apologise| (None, Some(apologise)))
-                    .then(at, State::LookCatchAny, fx, enter_ship)
+                    .then(at, State::LookCatchAny, fx, after_look_catch_any)
             }
             State::Ship(at, part) => {
                 part.apply_each(
@@ -168,8 +167,15 @@ fn enter_look(
 
 fn catch_look(at: AtLook, failure: Failure, fx: &mut Fx<'_>) -> StateFlow {
     Handler::start(failure, fx, |error, fx| enter_apologise(error, AtApologise, fx))
-        .give(|apologise| (None, Some(apologise)))
-        .then(at, State::LookCatchAny, fx, enter_ship)
+        .then(at, State::LookCatchAny, fx, after_look_catch_any)
+}
+
+fn after_look_catch_any(
+    at: AtLook,
+    apologise: Arc<apologise::Output>,
+    fx: &mut Fx<'_>,
+) -> StateFlow {
+    enter_ship(at, (fx.kept::<risk::Output>(4), Some(apologise)), fx)
 }
 
 #[derive(Part, Join)]
@@ -485,8 +491,8 @@ static NODES: &[Node] = &[
         .policy(Policy::retry(2, 100).without_jitter())
         .inside(2)
         .caught_any(),
-    Node::task("score", "look/score", 52, &risk::CONTRACT).inside(2).caught_any(),
-    Node::task("apologise", "look/apologise", 60, &apologise::CONTRACT).inside(2),
+    Node::task("score", "look/score", 52, &risk::CONTRACT).inside(2).caught_any().kept(),
+    Node::task("apologise", "look/apologise", 60, &apologise::CONTRACT).in_catch_of(2),
     Node::new("ship", "ship", 63, Kind::Each),
     Node::task("label", "ship/label", 69, &stick_label::CONTRACT).inside(6),
     Node::task("close", "close", 74, &close::CONTRACT)

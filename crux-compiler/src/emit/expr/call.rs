@@ -1,6 +1,6 @@
 //! Functions, and texts with values in them.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
 use super::Writer;
@@ -35,7 +35,7 @@ impl Writer<'_> {
                 Code::value(quote!(#of.to_uppercase()))
             }
             (Function::Join, [of, separator]) => {
-                let (of, separator) = (self.code(of).tight(), self.borrowed(separator));
+                let (of, separator) = (self.code(of).tight(), self.code(separator).text_slice());
                 Code::value(quote!(#of.join(#separator)))
             }
             (Function::Sum, [of]) => {
@@ -91,7 +91,7 @@ impl Writer<'_> {
     /// A text made of parts, each of a type that has a text.
     pub(super) fn interpolate<'e>(&mut self, parts: impl Iterator<Item = &'e Expr>) -> Code {
         let mut format = String::new();
-        let mut args: Vec<TokenStream> = Vec::new();
+        let mut args: Vec<Code> = Vec::new();
         let mut only_text = true;
         let mut plain = String::new();
         for part in parts {
@@ -99,35 +99,54 @@ impl Writer<'_> {
                 ExprKind::Call { function: Function::ToString, args } => args.first().unwrap_or(part),
                 _ => part,
             };
-            if let ExprKind::Text(text) = &part.kind {
-                plain.push_str(text);
+            if let Some(text) = literal(part) {
+                plain.push_str(&text);
                 format.push_str(&text.replace('{', "{{").replace('}', "}}"));
                 continue;
             }
             only_text = false;
+            // `format!` and `to_string` borrow by themselves, and show what a reference refers to.
             let code = self.code(part);
             let code = if part.ty == Type::Number {
                 let value = code.owned(&part.ty);
                 Code::value(quote!(machine::expr::number(#value)))
             } else {
-                code.operand(&part.ty)
+                code
             };
-            let text = code.tokens.to_string();
-            if text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !text.starts_with(|c: char| c.is_ascii_digit()) {
-                format.push_str(&format!("{{{text}}}"));
-            } else {
-                format.push_str("{}");
-                args.push(code.tokens);
-            }
+            let tokens = code.alone();
+            format.push_str(&if is_name(&tokens) { format!("{{{tokens}}}") } else { "{}".to_owned() });
+            args.push(code);
         }
         if only_text {
             return Code::borrowed_text(quote!(#plain));
         }
-        if format == "{}"
+        if plain.is_empty()
             && let [only] = args.as_slice()
         {
+            let only = only.tight();
             return Code::value(quote!(#only.to_string()));
         }
+        let args = args.iter().map(Code::alone).filter(|arg| !is_name(arg));
         Code::value(quote!(format!(#format, #(#args),*)))
     }
+}
+
+/// The text of a literal that is known already.
+fn literal(part: &Expr) -> Option<String> {
+    match &part.kind {
+        ExprKind::Text(text) | ExprKind::Word(text) => Some(text.clone()),
+        ExprKind::Integer(value) => Some(value.to_string()),
+        ExprKind::Boolean(value) => Some(value.to_string()),
+        ExprKind::Negate(of) if part.ty == Type::Integer => match of.kind {
+            ExprKind::Integer(value) => value.checked_neg().map(|value| value.to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether `format!` can name it inside its text.
+fn is_name(tokens: &TokenStream) -> bool {
+    let mut trees = tokens.clone().into_iter();
+    matches!((trees.next(), trees.next()), (Some(TokenTree::Ident(name)), None) if !name.to_string().starts_with("r#"))
 }

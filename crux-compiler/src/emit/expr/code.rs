@@ -34,15 +34,25 @@ pub(crate) enum Level {
     Tight,
 }
 
-/// See the module's text.
+/// Whether tokens stand for a value that may be absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Certain,
+    /// They are an `Option`: `Option<T>`, `Option<Arc<T>>`, `Option<&T>`; of the form `Reference` an `&Option<T>`.
+    Optional,
+    /// It is `Some` of them, and they are themselves in that form.
+    Some,
+    /// They are `None`.
+    Absent,
+}
+
+/// Tokens, what they are, and how tightly they hold together. They are to be had only by saying where they go: [`Code::alone`],
+/// [`Code::within`], [`Code::tight`]. So an operator never takes a piece of its operand.
 #[derive(Debug, Clone)]
 pub(crate) struct Code {
-    pub(crate) tokens: TokenStream,
+    tokens: TokenStream,
     pub(crate) form: Form,
-    /// Whether it is an `Option` of that: `Option<T>`, `Option<Arc<T>>`, `Option<&T>`.
-    pub(crate) optional: bool,
-    /// Whether it is `Some` of the tokens, which are themselves in that form.
-    some: bool,
+    presence: Presence,
     /// Of a field behind `?.`: what it is a field of (an `Option` of a reference), and its value of one's own by `value`.
     pub(crate) mapped: Option<Box<Mapped>>,
     /// Of tokens that end in `?`: without it.
@@ -60,12 +70,25 @@ pub(crate) struct Mapped {
 
 impl Code {
     fn new(tokens: TokenStream, form: Form) -> Self {
-        Self { tokens, form, optional: false, some: false, mapped: None, tried: None, level: Level::Tight }
+        Self { tokens, form, presence: Presence::Certain, mapped: None, tried: None, level: Level::Tight }
     }
 
     /// `Some` of what is certainly there.
     pub(crate) fn some(of: Code) -> Self {
-        Self { optional: true, some: true, ..of }
+        Self { presence: Presence::Some, ..of }
+    }
+
+    /// The absent value.
+    pub(crate) fn none() -> Self {
+        Self { presence: Presence::Absent, ..Self::value(quote!(None)) }
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.presence == Presence::Absent
+    }
+
+    pub(crate) fn is_optional(&self) -> bool {
+        self.presence != Presence::Certain
     }
 
     pub(crate) fn place(tokens: TokenStream) -> Self {
@@ -97,16 +120,19 @@ impl Code {
     pub(crate) fn in_ok(self, ty: &Type) -> TokenStream {
         match self.into_owned(ty) {
             Code { tried: Some(result), .. } => result,
-            Code { tokens, .. } => quote!(Ok(#tokens)),
+            code => {
+                let tokens = code.alone();
+                quote!(Ok(#tokens))
+            }
         }
     }
 
     pub(crate) fn option_of_refs(tokens: TokenStream) -> Self {
-        Self { optional: true, ..Self::new(tokens, Form::Borrowed) }
+        Self::new(tokens, Form::Borrowed).optional()
     }
 
     pub(crate) fn optional(self) -> Self {
-        Self { optional: true, ..self }
+        Self { presence: Presence::Optional, ..self }
     }
 
     pub(crate) fn loose(self) -> Self {
@@ -125,13 +151,16 @@ impl Code {
         if negative { self.unary() } else { self }
     }
 
+    /// Where nothing else stands beside it: an argument, the right side of a `let`, the end of a block.
+    pub(crate) fn alone(&self) -> TokenStream {
+        let tokens = &self.tokens;
+        if self.presence == Presence::Some { quote!(Some(#tokens)) } else { tokens.clone() }
+    }
+
     /// In parentheses unless it binds at least as tightly as `level`.
     pub(crate) fn within(&self, level: Level) -> TokenStream {
-        let tokens = &self.tokens;
-        if self.some {
-            return quote!(Some(#tokens));
-        }
-        if self.level >= level { tokens.clone() } else { quote!((#tokens)) }
+        let tokens = self.alone();
+        if self.presence == Presence::Some || self.level >= level { tokens } else { quote!((#tokens)) }
     }
 
     pub(crate) fn tight(&self) -> TokenStream {
@@ -147,13 +176,16 @@ impl Code {
     }
 
     fn unwrapped(self) -> Code {
-        Self { optional: false, some: false, ..self }
+        Self { presence: Presence::Certain, ..self }
     }
 
     /// `T` or `Option<T>`, as one's own.
     pub(crate) fn into_owned(self, ty: &Type) -> Code {
         let inner = ty.present();
-        if self.some {
+        if self.is_none() {
+            return self;
+        }
+        if self.presence == Presence::Some {
             let value = self.unwrapped().owned(inner);
             return Code::value(quote!(Some(#value))).optional();
         }
@@ -162,7 +194,7 @@ impl Code {
             return Code::value(quote!(#option.#method(|value| #body))).optional();
         }
         let tokens = self.tight();
-        if self.optional {
+        if self.is_optional() {
             return match self.form {
                 Form::Value => self,
                 _ if is_copy(inner) => match self.form {
@@ -192,7 +224,7 @@ impl Code {
     }
 
     pub(crate) fn owned(self, ty: &Type) -> TokenStream {
-        self.into_owned(ty).tokens
+        self.into_owned(ty).alone()
     }
 
     /// `&T`, of a text `&str`, for a function's argument.
@@ -201,13 +233,16 @@ impl Code {
         match self.form {
             Form::Place | Form::Value => quote!(&#tokens),
             Form::Shared => quote!(&*#tokens),
-            Form::Reference | Form::Borrowed => self.tokens,
+            Form::Reference | Form::Borrowed => self.alone(),
         }
     }
 
     /// `Option<&T>`, of a text `Option<&str>`.
     pub(crate) fn option_ref(self, inner: &Type) -> TokenStream {
-        if self.some {
+        if self.is_none() {
+            return self.alone();
+        }
+        if self.presence == Presence::Some {
             let value = self.unwrapped().borrowed();
             return quote!(Some(#value));
         }
@@ -222,7 +257,7 @@ impl Code {
 
     /// For comparisons and `format!`, which borrow by themselves.
     pub(crate) fn operand(self, ty: &Type) -> Code {
-        if self.optional {
+        if self.is_optional() {
             let inner = ty.present();
             if is_copy(inner) {
                 return self.into_owned(ty);
@@ -237,11 +272,11 @@ impl Code {
         }
     }
 
-    /// `&str` or something that is ordered like one.
+    /// A `&str`, tight.
     pub(crate) fn text_slice(self) -> TokenStream {
         let tokens = self.tight();
         match self.form {
-            Form::Borrowed => self.tokens,
+            Form::Borrowed => tokens,
             _ => quote!(#tokens.as_str()),
         }
     }

@@ -34,13 +34,8 @@ impl Writer<'_> {
         }
         match (from, to) {
             (Type::Optional(from), Type::Optional(to)) => self.fit_option(code, from, to),
-            (_, Type::Optional(to)) => {
-                if same(from, to) {
-                    return Code::some(code);
-                }
-                let value = self.fit(code, from, to).owned(to);
-                Code::value(quote!(Some(#value))).optional()
-            }
+            (_, Type::Optional(to)) if same(from, to) => Code::some(code),
+            (_, Type::Optional(to)) => Code::some(self.fit(code, from, to)),
             (_, Type::Json) => {
                 let value = code.borrowed();
                 self.fallible = true;
@@ -65,9 +60,9 @@ impl Writer<'_> {
                 let (value, fails) = self.each(from, to);
                 let by_reference = if is_copy(from) { quote!(&value) } else { quote!(value) };
                 if fails {
-                    Code::tried(
-                        quote!(#map.iter().map(|(key, #by_reference)| #value.map(|value| (key.clone(), value))).collect::<Result<IndexMap<_, _>, Failure>>()),
-                    )
+                    Code::tried(quote! {
+                        #map.iter().map(|(key, #by_reference)| Ok((key.clone(), #value?))).collect::<Result<IndexMap<_, _>, Failure>>()
+                    })
                 } else {
                     Code::value(quote!(#map.iter().map(|(key, #by_reference)| (key.clone(), #value)).collect::<IndexMap<_, _>>()))
                 }
@@ -130,7 +125,7 @@ impl Writer<'_> {
         if is_place {
             return Code::value(record).loose();
         }
-        let tokens = code.tokens;
+        let tokens = code.alone();
         Code::value(quote!({ let value = #tokens; #record })).loose()
     }
 }

@@ -3,9 +3,9 @@
 use proc_macro2::Ident;
 use quote::quote;
 
+use super::Writer;
 use super::code::{Code, is_copy};
-use super::{Writer, variable};
-use crate::emit::names::{bare, ident, is_variable};
+use crate::emit::names::local;
 use crate::ir::{Expr, Iterate, Type};
 
 impl Writer<'_> {
@@ -31,7 +31,7 @@ impl Writer<'_> {
                 Iterate::Exists => Code::tried(quote!(machine::expr::try_exists(&#list, |#by_reference| #result))),
             };
         }
-        let tokens = code.tokens;
+        let tokens = code.alone();
         match how {
             Iterate::Map => Code::value(quote!(#list.iter().map(|#by_reference| #tokens).collect::<Vec<_>>())),
             Iterate::Filter if copy => Code::value(quote!(#list.iter().copied().filter(|#by_reference| #tokens).collect::<Vec<_>>())),
@@ -46,9 +46,7 @@ impl Writer<'_> {
 
     /// A variable of that name that hides no other.
     fn bind(&mut self, yaml: &str) -> Ident {
-        let name = variable(yaml);
-        let taken = is_variable(&name.to_string()) || bare(&name.to_string()).starts_with("at_");
-        let name = if taken { ident(&format!("each_{}", bare(&name.to_string()))) } else { name };
+        let name = local(yaml, |name| (self.is_taken)(name));
         self.bound.push((yaml.to_owned(), name.clone(), false));
         name
     }

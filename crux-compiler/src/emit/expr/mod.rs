@@ -10,7 +10,7 @@ mod operator;
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
-use super::names::variable;
+use super::names::{variable, variant};
 use super::paths::Module;
 use crate::ir::{Expr, ExprKind, Type, Value};
 
@@ -24,6 +24,7 @@ pub(super) type Find<'f> = dyn Fn(&Value) -> Option<Code> + 'f;
 pub(super) struct Writer<'w> {
     module: Module<'w>,
     find: &'w Find<'w>,
+    is_taken: &'w dyn Fn(&Ident) -> bool,
     /// Variables of `map`, `filter` and so on: YAML name, Rust name, whether it is read.
     bound: Vec<(String, Ident, bool)>,
     pub(super) uses: Uses,
@@ -40,7 +41,12 @@ pub(super) struct Uses {
 
 impl<'w> Writer<'w> {
     pub(super) fn new(module: Module<'w>, find: &'w Find<'w>) -> Self {
-        Self { module, find, bound: Vec::new(), uses: Uses::default(), fallible: false }
+        Self { module, find, is_taken: &|_| false, bound: Vec::new(), uses: Uses::default(), fallible: false }
+    }
+
+    /// Where values of the state are variables: `is_taken` knows their names.
+    pub(super) fn among(self, is_taken: &'w dyn Fn(&Ident) -> bool) -> Self {
+        Self { is_taken, ..self }
     }
 
     /// The value as one's own.
@@ -55,12 +61,12 @@ impl<'w> Writer<'w> {
 
     /// Its text, of a type that has one.
     pub(super) fn text(&mut self, expr: &Expr) -> Code {
-        if expr.ty == Type::String { self.owned_code(expr) } else { self.interpolate(std::iter::once(expr)) }
+        if expr.ty == Type::String { self.owned_code(expr) } else { self.interpolate(std::iter::once(expr)).into_owned(&Type::String) }
     }
 
     /// `!condition`.
     pub(super) fn negated(&mut self, condition: &Expr) -> TokenStream {
-        self.not(condition).tokens
+        self.not(condition).alone()
     }
 
     /// The same where it must bind as tightly as a call.
@@ -98,10 +104,10 @@ impl<'w> Writer<'w> {
                 let ms = int(*ms);
                 Code::value(quote!(Duration::from_ms(#ms)))
             }
-            ExprKind::Null => Code::value(quote!(None)),
+            ExprKind::Null => Code::none(),
             ExprKind::Word(word) => {
                 let ty = self.module.ty(expr.ty.present());
-                let word = super::names::variant(word);
+                let word = variant(word);
                 Code::value(quote!(#ty::#word))
             }
             ExprKind::List(items) => self.list(items),
@@ -115,7 +121,8 @@ impl<'w> Writer<'w> {
             ExprKind::Coalesce { left, right } => self.coalesce(left, right, &expr.ty),
             ExprKind::If { condition, then, other } => {
                 let (condition, then, other) = (self.condition(condition), self.owned(then), self.owned(other));
-                Code::value(quote!(if #condition { #then } else { #other })).loose()
+                let code = Code::value(quote!(if #condition { #then } else { #other })).loose();
+                if expr.ty.is_optional() { code.optional() } else { code }
             }
             ExprKind::Call { function, args } => self.call(*function, args),
             ExprKind::Iterate { how, over, variable, body } => self.iterate(*how, over, variable, body),
@@ -177,7 +184,8 @@ impl<'w> Writer<'w> {
                 if let Some((_, variable, read)) = self.bound.iter_mut().rev().find(|(bound, ..)| bound == name) {
                     *read = true;
                     let tokens = quote!(#variable);
-                    return if is_copy(ty) { Code::value(tokens) } else { Code::reference(tokens) };
+                    let code = if is_copy(ty) { Code::value(tokens) } else { Code::reference(tokens) };
+                    return if ty.is_optional() { code.optional() } else { code };
                 }
             }
             Value::Event | Value::TriggerEvent => {
@@ -198,8 +206,10 @@ impl<'w> Writer<'w> {
             Value::Input | Value::Step(_) | Value::Error => {}
         }
         match (self.find)(value) {
+            // An element is of exactly its type.
+            Some(code) if ty.is_optional() && matches!(value, Value::Item(_)) => code.optional(),
             // The reader may see something as absent that is always there: an undo's own result, for one.
-            Some(code) if ty.is_optional() && !code.optional => Code::some(code),
+            Some(code) if ty.is_optional() && !code.is_optional() => Code::some(code),
             Some(code) => code,
             // Cannot be for a checked expression; rustc points here if it is.
             None => Code::value(quote!(compile_error!("a value that is not known here"))),

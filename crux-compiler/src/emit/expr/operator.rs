@@ -88,11 +88,11 @@ impl Writer<'_> {
     /// `part` among the elements of a list, or the keys of a map.
     pub(super) fn contains(&mut self, among: &Expr, part: &Expr) -> Code {
         if let (ExprKind::List(items), Some(patterns)) = (&among.kind, self.patterns(among)) {
-            let code = self.code(part);
-            let of = if part.ty == Type::String { code.text_slice() } else { code.owned(&part.ty) };
             if items.is_empty() {
                 return Code::value(quote!(false));
             }
+            let code = self.code(part);
+            let of = if part.ty == Type::String { code.text_slice() } else { code.owned(&part.ty) };
             return Code::value(quote!(matches!(#of, #(#patterns)|*)));
         }
         match &among.ty {
@@ -130,7 +130,17 @@ impl Writer<'_> {
     fn patterns(&mut self, list: &Expr) -> Option<Vec<TokenStream>> {
         let ExprKind::List(items) = &list.kind else { return None };
         let is_pattern = |item: &Expr| matches!(item.kind, ExprKind::Text(_) | ExprKind::Word(_)) && !item.ty.is_optional();
-        items.iter().all(is_pattern).then(|| items.iter().map(|item| self.code(item).tokens).collect())
+        if !items.iter().all(is_pattern) {
+            return None;
+        }
+        // The same twice would be a pattern that is never reached.
+        let mut patterns: Vec<TokenStream> = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            if !items.iter().take(at).any(|before| before == item) {
+                patterns.push(self.code(item).alone());
+            }
+        }
+        Some(patterns)
     }
 
     pub(super) fn not(&mut self, of: &Expr) -> Code {
@@ -171,7 +181,13 @@ impl Writer<'_> {
     pub(super) fn coalesce(&mut self, left: &Expr, right: &Expr, ty: &Type) -> Code {
         let inner = ty.present();
         let left_code = self.code(left);
+        if left_code.is_none() {
+            return self.code(right);
+        }
         let (right_code, fails) = self.attempt(|writer| writer.code(right));
+        if right_code.is_none() {
+            return left_code;
+        }
         let copy = is_copy(inner);
         let simple = is_simple(right);
         if simple && ty.is_optional() {

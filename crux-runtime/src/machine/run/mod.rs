@@ -17,6 +17,7 @@ use super::event::{Cause, Event, Started, StepEvent, StepHappened, Timer};
 use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::{Env, Exhausted, Fx};
 use super::instance::{Instance, Phase};
+use super::kept::Kept;
 use super::part::{Open, Part};
 use super::task::{Attempt, AttemptFailed, TaskState};
 use super::undo::{Undo, UndoStack};
@@ -44,6 +45,7 @@ pub struct Run<M: Machine> {
     life: Life,
     paused: bool,
     undo: UndoStack<M::Undo>,
+    kept: Kept,
     /// Accepted while frozen, not yet applied to the state.
     held: Vec<StepEvent>,
     /// Tasks that wait for a person, and why.
@@ -95,6 +97,7 @@ impl<M: Machine> Run<M> {
             life: Life::Running,
             paused: false,
             undo: UndoStack::new(),
+            kept: Kept::default(),
             held: Vec::new(),
             exhausted: Vec::new(),
             received: BTreeSet::new(),
@@ -115,7 +118,16 @@ impl<M: Machine> Run<M> {
         out: &'a mut Effects,
         exhausted: &'a mut Option<Exhausted>,
     ) -> (&'a mut Option<M::State>, Fx<'a, M::Undo>) {
-        let fx = Fx { definition: M::DEFINITION, env: &self.env, now, at: Default::default(), out, undo: &mut self.undo, exhausted };
+        let fx = Fx {
+            definition: M::DEFINITION,
+            env: &self.env,
+            now,
+            at: Default::default(),
+            out,
+            undo: &mut self.undo,
+            kept: &mut self.kept,
+            exhausted,
+        };
         (&mut self.state, fx)
     }
 

@@ -75,6 +75,7 @@ static ROUTES: &[::crux_runtime::app::Route] = &[
 ];
 
 #[path = "pipelines/letters.rs"]
+#[allow(clippy::all, reason = "its shape is that of its pipeline")]
 pub mod letters;
 
 /// Types that the pipelines name.

@@ -119,6 +119,11 @@ impl Clock {
     }
 }
 
+/// Whether the system's clock can be a clock: before 1970 there is no time that a journal could hold.
+pub(crate) fn is_set() -> bool {
+    SystemTime::now() > UNIX_EPOCH
+}
+
 fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
 }

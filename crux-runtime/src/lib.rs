@@ -1,5 +1,6 @@
 //! The Crux runtime: what runs compiled workflows.
 
+mod address;
 pub mod app;
 pub mod bus;
 mod canonical;

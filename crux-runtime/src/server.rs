@@ -2,8 +2,9 @@
 //! services, values) is an error before the first request is taken.
 
 mod listen;
+mod stream;
 
-pub(crate) use listen::Place;
+pub(crate) use stream::Place;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub enum Error {
     Name(String),
     #[error(transparent)]
     Engine(#[from] engine::OpenError),
+    #[error("the clock of this machine stands before 1970: set it, then start again; times in the store would be wrong for ever")]
+    Clock,
     #[error("signals cannot be heard: {0}")]
     Signals(std::io::Error),
 }
@@ -79,7 +82,7 @@ pub struct Server {
     address: SocketAddr,
     ingress: Arc<Ingress>,
     stop: watch::Sender<bool>,
-    max_connections: usize,
+    limits: listen::Limits,
     /// How long a shutdown may take.
     limit: Duration,
 }
@@ -87,6 +90,9 @@ pub struct Server {
 impl Server {
     /// Puts everything together: port, store, workers, services, engine.
     pub async fn open(app: App, config: &Config) -> Result<Self, Error> {
+        if !crate::clock::is_set() {
+            return Err(Error::Clock);
+        }
         let app = Arc::new(app);
         let listener = bind(&config.server.host, config.server.port).await?;
         let address = listener.local_addr().map_err(|error| Error::Address { host: config.server.host.clone(), error })?;
@@ -119,8 +125,9 @@ impl Server {
             began: Instant::now(),
             stopping,
         };
-        let max_connections = config.server.max_connections;
-        Ok(Self { listener, address, ingress: Arc::new(ingress), stop, max_connections, limit: config.server.shutdown.0 })
+        let bodies = usize::try_from(config.limits.bodies.0).unwrap_or(usize::MAX);
+        let limits = listen::Limits { connections: config.server.max_connections, bodies };
+        Ok(Self { listener, address, ingress: Arc::new(ingress), stop, limits, limit: config.server.shutdown.0 })
     }
 
     /// Where it listens, with the port that was chosen.
@@ -129,19 +136,23 @@ impl Server {
     }
 
     /// Answers until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order: takes nothing new, lets what is under way
-    /// finish, and releases the rest for the next process. A second signal ends it at once; nothing acknowledged is lost by that.
+    /// finish, answers 503 meanwhile, and releases the rest for the next process. A second signal ends it at once; nothing acknowledged is lost by that.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new()?;
-        let Self { listener, address, ingress, stop, max_connections, limit } = self;
+        let Self { listener, address, ingress, stop, limits, limit } = self;
         info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
         let router = rest::router(ingress.clone());
-        let listening = supervise::spawn("accepting connections", listen::listen(listener, router, max_connections, stop.subscribe()));
+        let (close, closing) = watch::channel(false);
+        let stops = listen::Stops { stopping: stop.subscribe(), closing };
+        let listening = supervise::spawn("accepting connections", listen::listen(listener, router, limits, stops));
         let signal = signals.next().await;
         info!(signal, limit_s = limit.as_secs(), "shutting down: nothing new is taken");
         // Everybody who listens to it has heard, or is gone.
         let _ = stop.send(true);
         let ending = async {
             tokio::join!(ingress.engine.workers().drain(limit), ingress.engine.shutdown(limit));
+            // Nothing can be answered any more.
+            let _ = close.send(true);
             ingress.engine.bus().close().await;
             // Answers to what was taken before go out before the process ends.
             let _ = listening.await;

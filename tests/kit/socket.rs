@@ -5,6 +5,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+pub use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -69,6 +71,11 @@ impl Socket {
 
     pub async fn send(&mut self, message: &Value) {
         self.stream.send(Message::text(message.to_string())).await.expect("it can be sent");
+    }
+
+    /// A frame as it is, whether or not the other side takes it.
+    pub async fn send_frame(&mut self, opcode: OpCode, payload: Vec<u8>) {
+        let _ = self.stream.send(Message::Frame(Frame::message(payload, opcode, true))).await;
     }
 
     /// Sends a request of the gateway and gives its answer; other messages that come before it are dropped.

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use hyper::Uri;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
@@ -133,7 +132,7 @@ impl Local {
 
     fn attach(&mut self, app: &App, service: Service, max_result_bytes: usize, runtime: &Handle) -> Result<(), Error> {
         let Service { name, url, steps, listens_to, at_once, statuses } = service;
-        let uri = address(&url).map_err(|reason| Error::Address { service: name.clone(), url: shown(&url), reason })?;
+        let uri = crate::address::http(&url).map_err(|reason| Error::Address { service: name.clone(), url: shown(&url), reason })?;
         if at_once == 0 {
             return Err(Error::Nothing { service: name });
         }
@@ -278,20 +277,6 @@ fn no_service(task: &Task) -> String {
             format!("no service listens on {routing_key}: name `{step_type}` under `steps` of one of the `services` in the configuration")
         }
         Runs::Class(class) => format!("no worker here has the step struct `{class}`"),
-    }
-}
-
-fn address(url: &str) -> Result<Uri, String> {
-    let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err("https is not supported: put a proxy on this machine in between".to_owned()),
-        _ => return Err("it has to begin with `http://`".to_owned()),
-    }
-    match uri.authority() {
-        Some(authority) if authority.as_str().contains('@') => Err("it must not hold a user name or password".to_owned()),
-        Some(authority) if !authority.host().is_empty() => Ok(uri),
-        _ => Err("it names no host".to_owned()),
     }
 }
 

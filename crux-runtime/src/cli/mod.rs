@@ -155,11 +155,8 @@ impl Common {
     fn url(&self) -> Result<String, Failure> {
         if let Some(url) = &self.server {
             let url = url.trim_end_matches('/');
-            return if url.starts_with("http://") {
-                Ok(url.to_owned())
-            } else {
-                Err(Failure::usage(format!("--server: `{url}` is not an address that begins with http://")))
-            };
+            let checked = crate::address::http(url);
+            return checked.map(|_| url.to_owned()).map_err(|why| Failure::usage(format!("--server: `{url}`: {why}")));
         }
         let config = self.load(Vec::new())?;
         let host = &config.server.host;

@@ -152,6 +152,8 @@ pub struct Service {
 pub struct Limits {
     /// Of a request's body and of a WebSocket message.
     pub body: Size,
+    /// Of all bodies and messages that are being received at the same time, beyond 16 KiB of each.
+    pub bodies: Size,
     /// Of a step's result.
     pub result: Size,
     pub journal_events: u32,
@@ -172,6 +174,7 @@ impl Default for Limits {
         let size = |bytes: usize| Size(u64::try_from(bytes).unwrap_or(u64::MAX));
         Self {
             body: Size(1 << 20),
+            bodies: Size(64 << 20),
             result: size(engine.max_result_bytes),
             journal_events: engine.max_journal_rows,
             journal_size: size(engine.max_journal_bytes),
@@ -268,6 +271,9 @@ impl Config {
         if self.server.max_connections == 0 {
             return Err(Problem::new("server.max_connections", "must be at least 1"));
         }
+        if self.limits.bodies.0 < self.limits.body.0 {
+            return Err(Problem::new("limits.bodies", "must be at least `limits.body`: else no body of that size could ever come"));
+        }
         for origin in &self.server.origins {
             if !is_origin(origin) {
                 return Err(Problem::new(
@@ -327,11 +333,10 @@ fn status_number(text: &str) -> Option<u16> {
 
 impl Service {
     fn check(&self) -> Result<(), String> {
+        let wrong = self.address().and_then(|url| crate::address::http(&url).err());
         match (&self.url, &self.host, self.port) {
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => Err("has both `url` and `host` or `port`: keep one".to_owned()),
-            (Some(url), None, None) if !url.starts_with("http://") => {
-                Err(format!("`{url}` is not an address that anything can be posted to: it begins with http://"))
-            }
+            _ if let Some(why) = wrong => Err(format!("has no address that anything can be posted to: {why}")),
             (None, None, _) if self.is_pushed_to() => {
                 let what = if self.steps.is_empty() { "listens_to" } else { "steps" };
                 Err(format!("has `{what}` and no address: add `url`, or `host` and `port`"))

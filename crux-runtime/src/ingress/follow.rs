@@ -33,12 +33,18 @@ pub(crate) struct Follow {
 }
 
 impl Follow {
-    /// Of an instance that there is; what comes is what follows the row `after`.
+    /// Of an instance that there is; what comes is what follows the row `after`, which must be there too.
     pub(crate) async fn open(ingress: &Shared, instance: InstanceId, after: Seq) -> Result<Self, Problem> {
         let live = ingress.engine.hub().follow(instance);
         let Some(record) = ingress.engine.store().record(instance).await? else {
             return Err(api::Error::UnknownInstance(instance).into());
         };
+        // Of a row that is not there yet nobody can have heard: rows are told when they are in the store.
+        if after > 0 && ingress.engine.store().rows(instance, after - 1, 1).await?.is_empty() {
+            let text =
+                format!("the instance has no row {after}: follow after a row that has come, or leave `after` out to hear everything");
+            return Err(Problem::new(Kind::InvalidRequest, text).at("after"));
+        }
         let shape = ingress.shapes.of(&ingress.engine, &record.definition).await?;
         let has_ended = record.status.is_ended();
         Ok(Self { ingress: ingress.clone(), instance, shape, live, seq: after, page: VecDeque::new(), is_behind: true, has_ended })

@@ -143,6 +143,12 @@ impl Problem {
         Self { kind, detail: cut(detail.into(), DETAIL_BYTES_MAX), field: None, retry_after_s: None }
     }
 
+    /// All connections together have sent more than is held for them.
+    pub(crate) fn too_many_bodies() -> Self {
+        let text = "too much is being received from all clients together (`limits.bodies`): try again in a moment, and send less at a time";
+        Self { retry_after_s: Some(1), ..Self::new(Kind::Overloaded, text) }
+    }
+
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(cut(field.into(), FIELD_BYTES_MAX));
         self
@@ -239,7 +245,9 @@ impl From<store::Error> for Problem {
             store::Error::Unavailable(_) => (Kind::StoreUnavailable, Some(1)),
             store::Error::Broken(_) => (Kind::StoreFailed, None),
             // Said when a store is opened, before there is anybody to answer.
-            store::Error::InUse { .. } | store::Error::NotDurable { .. } | store::Error::Newer { .. } => (Kind::StoreFailed, None),
+            store::Error::InUse { .. } | store::Error::Refused(_) | store::Error::NotDurable { .. } | store::Error::Newer { .. } => {
+                (Kind::StoreFailed, None)
+            }
         };
         Self { retry_after_s, ..Self::new(kind, error.to_string()) }
     }

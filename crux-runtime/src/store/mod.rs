@@ -269,6 +269,9 @@ pub enum Error {
     Broken(String),
     #[error("{path} is in use by another process{}: stop it, or set another `store.path`", number(.pid))]
     InUse { path: String, pid: Option<u32> },
+    /// To open it would lose or destroy what is there.
+    #[error("{0}")]
+    Refused(String),
     #[error("Redis at {place} may lose what it has confirmed, and `store.require_durable` is set: {why}")]
     NotDurable { place: String, why: String },
     #[error("{path} was written by a newer version of Crux (format {found}, this binary reads up to {known})")]

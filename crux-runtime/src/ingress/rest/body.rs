@@ -12,12 +12,15 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::super::problem::{Kind, Problem};
-use super::super::{Shared, json};
+use super::super::{Ingress, Shared, json};
+use crate::server::Place;
 
 /// The whole body must have come by then.
 const SLOWEST: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read and thrown away.
 const DISCARDED: usize = 32 << 20;
+/// What a body that is still coming gets once the server stops.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// A body that says it is JSON, of a size that is allowed.
 pub(super) struct JsonBody(Bytes);
@@ -28,9 +31,13 @@ impl FromRequest<Shared> for JsonBody {
     async fn from_request(request: Request, ingress: &Shared) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
         let limit = ingress.settings.max_body_bytes;
-        match tokio::time::timeout(SLOWEST, read(request.into_body(), limit)).await {
-            Ok(result) => result.map(Self),
-            Err(_) => Err(Problem::new(Kind::NotJson, format!("the body did not come within {} s", SLOWEST.as_secs()))),
+        let place = request.extensions().get::<Place>().cloned();
+        tokio::select! {
+            body = tokio::time::timeout(SLOWEST, read(request.into_body(), limit, place)) => match body {
+                Ok(result) => result.map(Self),
+                Err(_) => Err(Problem::new(Kind::NotJson, format!("the body did not come within {} s", SLOWEST.as_secs()))),
+            },
+            () = no_time_left(ingress) => Err(crate::engine::api::Error::ShuttingDown.into()),
         }
     }
 }
@@ -65,12 +72,21 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(Kind::NotJsonContent, format!("the content type is {said}: send `Content-Type: application/json`")))
 }
 
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+async fn no_time_left(ingress: &Ingress) {
+    ingress.stopping().await;
+    tokio::time::sleep(LEAVE).await;
+}
+
+async fn read(mut body: Body, limit: usize, place: Option<Place>) -> Result<Bytes, Problem> {
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
     let mut read = 0_usize;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Problem::new(Kind::NotJson, format!("the body broke off: {error}")))?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(_) if place.as_ref().is_some_and(Place::is_overdrawn) => return Err(Problem::too_many_bodies()),
+            Err(error) => return Err(Problem::new(Kind::NotJson, format!("the body broke off: {error}"))),
+        };
         let Ok(data) = frame.into_data() else { continue };
         read = read.saturating_add(data.len());
         if read > DISCARDED {
@@ -78,6 +94,9 @@ async fn read(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
         }
         if read > limit {
             (first, all) = (None, BytesMut::new());
+            if let Some(place) = &place {
+                place.is_done();
+            }
             continue;
         }
         // Most bodies come in one piece and need not be copied.

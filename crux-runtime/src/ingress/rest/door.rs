@@ -16,7 +16,18 @@ use super::super::{Settings, Shared};
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Set by proxies: the server's address is then not the one that it checks.
-const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+const FORWARDED: [&str; 10] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+];
 
 /// By which the log, the answer and the client name a request.
 #[derive(Debug, Clone)]
@@ -102,14 +113,21 @@ pub(crate) fn check(settings: &Settings, headers: &HeaderMap, uri: &Uri) -> Resu
             format!("the header `{name}` says that a proxy stands before this server, which asks nobody who they are: call it directly");
         return Err(Problem::new(Kind::ForwardedRefused, text));
     }
-    let host =
-        headers.get(header::HOST).and_then(|value| value.to_str().ok()).or_else(|| uri.authority().map(|authority| authority.as_str()));
-    let Some(host) = host else { return Err(Problem::new(Kind::HostRefused, "the request has no Host header")) };
-    let name = host_name(host).to_ascii_lowercase();
-    if !is_loopback(&name) && !settings.hosts.contains(&name) {
-        let shown: String = name.chars().take(80).collect();
-        let text = format!("`{shown}` is not a name of this server: use localhost, or add the name to `server.hosts`");
-        return Err(Problem::new(Kind::HostRefused, text));
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let said = hosts.next().and_then(|value| value.to_str().ok());
+    if hosts.next().is_some() {
+        return Err(Problem::new(Kind::HostRefused, "the request has more than one Host header"));
+    }
+    // A request line may name the server too. Whoever acts on one of the names must not be led by the other.
+    let named = uri.authority().map(|authority| authority.as_str());
+    let Some(host) = named.or(said) else { return Err(Problem::new(Kind::HostRefused, "the request has no Host header")) };
+    for host in said.into_iter().chain(named) {
+        let name = host_name(host).to_ascii_lowercase();
+        if !is_loopback(&name) && !settings.hosts.contains(&name) {
+            let shown: String = name.chars().take(80).collect();
+            let text = format!("`{shown}` is not a name of this server: use localhost, or add the name to `server.hosts`");
+            return Err(Problem::new(Kind::HostRefused, text));
+        }
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
     let text = origin.to_str().unwrap_or_default();
@@ -165,7 +183,7 @@ mod tests {
     fn checked(said: &[(&'static str, &str)]) -> Result<bool, Kind> {
         let mut headers = HeaderMap::new();
         for (name, value) in said {
-            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
         check(&settings(), &headers, &Uri::from_static("/")).map(|origin| origin.is_some()).map_err(|problem| problem.kind)
     }
@@ -179,6 +197,16 @@ mod tests {
             assert_eq!(checked(&[("host", host)]), Err(Kind::HostRefused), "{host}");
         }
         assert_eq!(checked(&[]), Err(Kind::HostRefused));
+    }
+
+    #[test]
+    fn two_names_at_once_are_refused() {
+        assert_eq!(checked(&[("host", "localhost"), ("host", "localhost")]), Err(Kind::HostRefused));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+        let asked = |uri: &'static str| check(&settings(), &headers, &Uri::from_static(uri)).map_err(|problem| problem.kind);
+        assert_eq!(asked("http://evil.example/health"), Err(Kind::HostRefused));
+        assert_eq!(asked("http://127.0.0.1:8080/health"), Ok(None));
     }
 
     #[test]

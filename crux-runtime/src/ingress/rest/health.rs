@@ -24,8 +24,8 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
     let is_stopping = ingress.is_stopping();
     let missing = ingress.engine.missing_definitions();
     let word = match (store.as_ref().and(engine.as_ref()), &bus, is_stopping) {
+        (.., true) => "stopping",
         (Err(_), ..) => "failing",
-        (Ok(_), _, true) => "stopping",
         (Ok(_), Err(_), _) => "degraded",
         (Ok(_), Ok(()), false) if !missing.is_empty() => "degraded",
         (Ok(_), Ok(()), false) => "ok",

@@ -5,12 +5,20 @@ use axum::extract::ws::{Message, WebSocket};
 use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
-use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send};
+use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send, why_unreadable};
 use crate::id::InstanceId;
 use crate::ingress::Shared;
 use crate::ingress::follow::Follow;
+use crate::server::Place;
 
-pub(super) async fn run(mut socket: WebSocket, ingress: Shared, instance: InstanceId, mut follow: Follow, correlation_id: String) {
+pub(super) async fn run(
+    mut socket: WebSocket,
+    ingress: Shared,
+    instance: InstanceId,
+    mut follow: Follow,
+    correlation_id: String,
+    place: Place,
+) {
     debug!(%instance, correlation_id, "a client follows");
     let _open = ingress.metrics.socket();
     let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
@@ -23,7 +31,7 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, instance: Instan
                 Ok(Some(row)) => {
                     // What cannot be encoded `next` has refused already.
                     let Ok(encoded) = row.encoded(instance, follow.shape()) else { break (code::FAILED, String::new()) };
-                    match send(&mut socket, encoded.messages.iter().cloned()).await {
+                    match send(&mut socket, encoded.messages.iter().cloned(), &ingress).await {
                         Ok(()) => ingress.metrics.sent(encoded.messages.len()),
                         Err(Gone::Closed) => return debug!(%instance, correlation_id, "the client has gone"),
                         Err(Gone::TooSlow) => {
@@ -41,9 +49,16 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, instance: Instan
             },
             message = socket.recv() => match message {
                 Some(Ok(Message::Close(_))) => return answer_close(socket).await,
-                Some(Err(_)) | None => return debug!(%instance, correlation_id, "the client has gone"),
+                Some(Err(error)) => match why_unreadable(error, &place, ingress.settings.max_body_bytes) {
+                    Some(why) => break why,
+                    None => return debug!(%instance, correlation_id, "the client has gone"),
+                },
+                None => return debug!(%instance, correlation_id, "the client has gone"),
                 // A follower has nothing to say; that it says something shows that it lives.
-                Some(Ok(_)) => heard = Instant::now(),
+                Some(Ok(_)) => {
+                    place.is_done();
+                    heard = Instant::now();
+                }
             },
             _ = pings.tick() => {
                 if heard.elapsed() > SILENT || socket.send(Message::Ping(Default::default())).await.is_err() {

@@ -1,20 +1,22 @@
 //! The gateway: one socket over which a client starts instances, sends events, completes steps and follows as many instances as it likes.
 //! Each request may carry an `id`, which its answer repeats. Requests of one socket are worked on side by side, within a limit; beyond it
-//! the socket is not read.
+//! the socket is not read. Starts that only wait for the end of their instances do not count for that; they have a limit of their own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
-use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send};
-use crate::engine::api::{self, Start};
+use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send, why_unreadable};
+use crate::engine::api::{self, Start, Started};
 use crate::id::InstanceId;
 use crate::ingress::follow::{Follow, undelivered, until_ended};
 use crate::ingress::identity::Identity;
@@ -22,12 +24,16 @@ use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::requests::{self, CompletionBody, EventBody, KnownFields};
 use crate::ingress::rest::{IGNORED, door};
 use crate::ingress::{Shared, json as parse};
+use crate::live::Follower;
 use crate::machine::{Arrived, Refusal};
+use crate::server::Place;
 use crate::store::Seq;
 use crate::wording::hint;
 
-/// Requests under way.
+/// Requests that are worked on.
 const AT_ONCE: usize = 64;
+/// Starts whose answer waits for the end of the instance.
+const MAX_WAITS: usize = 1000;
 /// Instances that one socket follows.
 const MAX_SUBSCRIPTIONS: usize = 1000;
 /// Messages that wait to be written.
@@ -35,13 +41,14 @@ const QUEUE: usize = 64;
 
 const TYPES: [&str; 6] = ["auth", "subscribe", "unsubscribe", "event", "start", "complete_step"];
 
+/// What can be read of a request that is wrong in something else, so that its answer finds its way.
 #[derive(Deserialize)]
 struct Envelope {
-    r#type: String,
+    r#type: Option<Value>,
     #[serde(default)]
     id: Value,
     /// W3C trace context of this request; without one that of the connection counts.
-    traceparent: Option<String>,
+    traceparent: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -70,15 +77,18 @@ struct StartBody {
     wait: Option<String>,
 }
 
-pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: String, traceparent: String) {
+pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: String, traceparent: String, place: Place) {
     debug!(correlation_id, "a client of the gateway");
     let _open = ingress.metrics.socket();
     let (out, mut waiting) = mpsc::channel(QUEUE);
+    let at_once = Arc::new(Semaphore::new(AT_ONCE));
     let mut gateway = Gateway {
         ingress: ingress.clone(),
         out,
         correlation_id,
         traceparent,
+        at_once: at_once.clone(),
+        waits: Arc::new(Semaphore::new(MAX_WAITS)),
         requests: JoinSet::new(),
         followers: JoinSet::new(),
         subscriptions: HashMap::new(),
@@ -93,45 +103,69 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: 
                     messages.push(message);
                 }
                 let count = messages.len();
-                match send(&mut socket, messages.into_iter()).await {
+                match send(&mut socket, messages.into_iter(), &ingress).await {
                     Ok(()) => ingress.metrics.sent(count),
                     Err(Gone::Closed) => return,
                     Err(Gone::TooSlow) => {
                         ingress.metrics.told_to_resync();
                         warn!(correlation_id = gateway.correlation_id, "a client does not read and is cut off");
-                        break (code::TRY_AGAIN, "too slow: come back and subscribe after the last row that you have");
+                        break (code::TRY_AGAIN, "too slow: come back and subscribe after the last row that you have".to_owned());
                     }
                 }
             },
-            message = socket.recv(), if gateway.requests.len() < AT_ONCE => match message {
+            message = next(&mut socket, &at_once) => match message {
                 Some(Ok(Message::Text(text))) => {
                     heard = Instant::now();
                     gateway.take(text.as_str()).await;
+                    place.is_done();
                 }
-                Some(Ok(Message::Binary(_))) => break (code::NOT_TEXT, "messages are JSON texts"),
+                Some(Ok(Message::Binary(_))) => break (code::NOT_TEXT, "messages are JSON texts".to_owned()),
                 Some(Ok(Message::Close(_))) => return answer_close(socket).await,
-                Some(Err(_)) | None => return,
-                Some(Ok(_)) => heard = Instant::now(),
+                Some(Err(error)) => match why_unreadable(error, &place, ingress.settings.max_body_bytes) {
+                    Some(why) => break why,
+                    None => return,
+                },
+                None => return,
+                Some(Ok(_)) => {
+                    place.is_done();
+                    heard = Instant::now();
+                }
             },
             Some(_) = gateway.requests.join_next() => {},
             Some(_) = gateway.followers.join_next() => {},
             _ = pings.tick() => {
+                // Whoever is not listened to is not silent.
+                if at_once.available_permits() == 0 {
+                    heard = Instant::now();
+                }
                 if heard.elapsed() > SILENT || socket.send(Message::Ping(Default::default())).await.is_err() {
                     return;
                 }
             },
-            () = ingress.stopping() => break (code::GOING_AWAY, "the server is shutting down"),
+            () = ingress.stopping() => break (code::GOING_AWAY, "the server is shutting down".to_owned()),
         }
     };
     drop(gateway);
-    close(socket, code, reason).await;
+    close(socket, code, &reason).await;
 }
+
+/// What the client says next, when there is room for it. May be dropped while it waits.
+async fn next(socket: &mut WebSocket, at_once: &Semaphore) -> Option<Result<Message, axum::Error>> {
+    // Never closed. The request itself takes the permit: nobody else does meanwhile.
+    let _room = at_once.acquire().await.ok()?;
+    socket.recv().await
+}
+
+/// Of a request that is worked on, or of a start that waits.
+type Room = Option<OwnedSemaphorePermit>;
 
 struct Gateway {
     ingress: Shared,
     out: mpsc::Sender<Utf8Bytes>,
     correlation_id: String,
     traceparent: String,
+    at_once: Arc<Semaphore>,
+    waits: Arc<Semaphore>,
     requests: JoinSet<()>,
     followers: JoinSet<()>,
     subscriptions: HashMap<InstanceId, AbortHandle>,
@@ -140,20 +174,25 @@ struct Gateway {
 impl Gateway {
     /// One request. Whatever takes time goes into a task of its own, whose answer comes by `out`.
     async fn take(&mut self, text: &str) {
-        let envelope = match parse::parse::<Envelope>(text.as_bytes()) {
+        let Envelope { r#type, id, traceparent } = match parse::parse::<Envelope>(text.as_bytes()) {
             Ok(envelope) => envelope,
-            Err(problem) => return self.answer_in_task(Value::Null, async { Err(problem) }),
+            Err(problem) => return self.refuse(Value::Null, problem),
+        };
+        let kind = match &r#type {
+            Some(Value::String(kind)) => kind.as_str(),
+            Some(_) => return self.refuse(id, Problem::new(Kind::InvalidRequest, "`type` is a text").at("type")),
+            None => return self.refuse(id, Problem::new(Kind::InvalidRequest, "missing field `type`").at("type")),
         };
         let ingress = self.ingress.clone();
-        let id = envelope.id;
-        let traceparent = envelope.traceparent.map_or_else(|| self.traceparent.clone(), |said| door::well_formed(&said));
-        match envelope.r#type.as_str() {
+        let said = traceparent.as_ref().and_then(Value::as_str).map(door::well_formed);
+        let traceparent = said.unwrap_or_else(|| self.traceparent.clone());
+        match kind {
             // With whatever it proves: clients that begin with it work, and hear what they may do.
             "auth" => self.answer_in_task(id, async { Ok(json!(Identity::local())) }),
             "subscribe" => {
                 // Not in a task: an `unsubscribe` that follows must find it.
                 if let Err(problem) = self.subscribe(&id, text).await {
-                    self.answer_in_task(id, async { Err(problem) });
+                    self.refuse(id, problem);
                 }
             }
             "unsubscribe" => {
@@ -161,14 +200,24 @@ impl Gateway {
                 self.answer_in_task(id, async { answer });
             }
             "event" => self.with(id, text, move |SendEvent { event }| event_taken(ingress, event, traceparent)),
-            "start" => self.with(id, text, move |body| started(ingress, body, traceparent)),
+            "start" => match parse::parse(text.as_bytes()) {
+                Ok(body) => {
+                    let (room, waits) = (self.room(), self.waits.clone());
+                    self.spawn(id, started(ingress, body, traceparent, room, waits));
+                }
+                Err(problem) => self.refuse(id, problem),
+            },
             "complete_step" => self.with(id, text, move |body| completed(ingress, body)),
             other => {
                 let shown: String = other.chars().take(80).collect();
                 let text = format!("there is no request `{shown}`{}", hint(other, TYPES.into_iter()));
-                self.answer_in_task(id, async { Err(Problem::new(Kind::InvalidRequest, text).at("type")) });
+                self.refuse(id, Problem::new(Kind::InvalidRequest, text).at("type"));
             }
         }
+    }
+
+    fn refuse(&mut self, id: Value, problem: Problem) {
+        self.answer_in_task(id, async { Err(problem) });
     }
 
     fn with<T, F>(&mut self, id: Value, text: &str, work: impl FnOnce(T) -> F)
@@ -181,14 +230,25 @@ impl Gateway {
                 let work = work(body);
                 self.answer_in_task(id, work);
             }
-            Err(problem) => self.answer_in_task(id, async { Err(problem) }),
+            Err(problem) => self.refuse(id, problem),
         }
     }
 
     fn answer_in_task(&mut self, id: Value, work: impl Future<Output = Result<Value, Problem>> + Send + 'static) {
+        let room = self.room();
+        self.spawn(id, async move { (work.await, room) });
+    }
+
+    fn room(&self) -> Room {
+        self.at_once.clone().try_acquire_owned().ok()
+    }
+
+    /// The room is free again when the answer is on its way: a client that does not read cannot pile up answers either.
+    fn spawn(&mut self, id: Value, work: impl Future<Output = (Result<Value, Problem>, Room)> + Send + 'static) {
         let (out, correlation_id) = (self.out.clone(), self.correlation_id.clone());
         self.requests.spawn(async move {
-            let answer = match work.await {
+            let (answered, room) = work.await;
+            let answer = match answered {
                 Ok(data) => answer(&id, &data),
                 Err(problem) => {
                     json!({"type": "answer", "id": id, "ok": false, "error": problem.document(&correlation_id)}).to_string().into()
@@ -196,6 +256,7 @@ impl Gateway {
             };
             // The socket is gone: nobody waits for the answer.
             let _ = out.send(answer).await;
+            drop(room);
         });
     }
 
@@ -282,7 +343,45 @@ fn refused(error: api::Error) -> Problem {
     }
 }
 
-async fn started(ingress: Shared, body: StartBody, traceparent: String) -> Result<Value, Problem> {
+/// A start that waits leaves the room of the requests to others as soon as the instance has begun.
+async fn started(
+    ingress: Shared,
+    body: StartBody,
+    traceparent: String,
+    room: Room,
+    waits: Arc<Semaphore>,
+) -> (Result<Value, Problem>, Room) {
+    let Wanted { start, wait, warnings } = match start_of(&ingress, body, traceparent) {
+        Ok(Some(wanted)) => wanted,
+        Ok(None) => return (Ok(json!({"workflow_id": "", "status": "ignored", "replayed": false, "message": IGNORED})), room),
+        Err(problem) => return (Err(problem), room),
+    };
+    let Some(limit) = wait else {
+        let started = ingress.engine.start(start).await.map_err(refused);
+        return (started.map(|started| begun(&started, &warnings)), room);
+    };
+    let Ok(waits) = waits.try_acquire_owned() else {
+        let text = format!("{MAX_WAITS} starts of this socket wait for their instances: start without `wait`, or open another socket");
+        return (Err(Problem::new(Kind::Limit, text).at("wait")), room);
+    };
+    let (started, live) = match ingress.engine.start_and_follow(start).await {
+        Ok(begun) => begun,
+        Err(error) => return (Err(refused(error)), room),
+    };
+    drop(room);
+    (waited(&ingress, &started, &warnings, live, limit).await, Some(waits))
+}
+
+/// A start that the workflow's triggers take.
+struct Wanted {
+    start: Start,
+    wait: Option<Duration>,
+    /// What the client should know of its input.
+    warnings: Vec<String>,
+}
+
+/// `None`: the triggers' `when` does not hold for that input.
+fn start_of(ingress: &Shared, body: StartBody, traceparent: String) -> Result<Option<Wanted>, Problem> {
     let wait = body.wait.as_deref().map(|text| requests::wait(text, ingress.settings.max_wait)).transpose()?;
     let input = match body.input {
         Some(input) => input,
@@ -299,9 +398,7 @@ async fn started(ingress: Shared, body: StartBody, traceparent: String) -> Resul
                 arrived
             }
             Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "input")),
-            Err(Refusal::NotWanted) => {
-                return Ok(json!({"workflow_id": "", "status": "ignored", "replayed": false, "message": IGNORED}));
-            }
+            Err(Refusal::NotWanted) => return Ok(None),
         },
     };
     let request_id = requests::start_id(&arrived, || body.request_id.map(|text| requests::request_id(&text, "request_id")).transpose())?;
@@ -313,26 +410,26 @@ async fn started(ingress: Shared, body: StartBody, traceparent: String) -> Resul
         trigger: "websocket".to_owned(),
         traceparent,
     };
-    let (started, waiting) = match wait {
-        None => (ingress.engine.start(start).await.map_err(refused)?, None),
-        Some(limit) => {
-            let (started, live) = ingress.engine.start_and_follow(start).await.map_err(refused)?;
-            (started, Some((live, limit)))
-        }
-    };
+    Ok(Some(Wanted { start, wait, warnings }))
+}
+
+fn begun(started: &Started, warnings: &[String]) -> Value {
     let mut answer = json!({"workflow_id": started.instance.to_string(), "status": "processing", "replayed": started.replayed});
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);
     }
-    if let Some((live, limit)) = waiting {
-        let (shape, fold) = until_ended(&ingress, &started, live, limit).await?;
-        if fold.has_ended() {
-            answer["status"] = Value::from(fold.status().word());
-            let undelivered = undelivered(&ingress, started.instance, &shape, &fold).await;
-            let document = crate::document::document(started.instance, &shape, &fold, &undelivered);
-            answer["document"] = serde_json::to_value(document)
-                .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;
-        }
+    answer
+}
+
+async fn waited(ingress: &Shared, started: &Started, warnings: &[String], live: Follower, limit: Duration) -> Result<Value, Problem> {
+    let mut answer = begun(started, warnings);
+    let (shape, fold) = until_ended(ingress, started, live, limit).await?;
+    if fold.has_ended() {
+        answer["status"] = Value::from(fold.status().word());
+        let undelivered = undelivered(ingress, started.instance, &shape, &fold).await;
+        let document = crate::document::document(started.instance, &shape, &fold, &undelivered);
+        answer["document"] = serde_json::to_value(document)
+            .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;
     }
     Ok(answer)
 }

@@ -14,12 +14,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::SinkExt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::follow::Follow;
 use super::problem::{Kind, Problem};
 use super::rest::door::{self, CorrelationId};
 use super::rest::query;
-use super::{Shared, requests};
+use super::{Ingress, Shared, requests};
 use crate::server::Place;
 use crate::store::Seq;
 
@@ -30,6 +31,8 @@ const WRITE_BUFFER: usize = 4096;
 const MAX_WRITE_BUFFER: usize = 8 << 20;
 /// A socket that takes nothing for so long is given up.
 const SLOWEST_WRITE: Duration = Duration::from_secs(10);
+/// The same once the server stops.
+const LEAVE: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A peer that has said nothing for so long, not even in answer to pings, is gone.
 const SILENT: Duration = Duration::from_secs(90);
@@ -37,7 +40,10 @@ const SILENT: Duration = Duration::from_secs(90);
 mod code {
     pub(super) const DONE: u16 = 1000;
     pub(super) const GOING_AWAY: u16 = 1001;
+    pub(super) const PROTOCOL: u16 = 1002;
     pub(super) const NOT_TEXT: u16 = 1003;
+    pub(super) const NOT_UTF8: u16 = 1007;
+    pub(super) const TOO_BIG: u16 = 1009;
     pub(super) const FAILED: u16 = 1011;
     pub(super) const TRY_AGAIN: u16 = 1013;
 }
@@ -75,18 +81,12 @@ pub(super) async fn connect(
             let instance = requests::instance_id(&workflow_id)?;
             // Before the upgrade, so that an unknown instance is an answer that HTTP knows.
             let follow = Follow::open(&ingress, instance, after.unwrap_or(0)).await?;
-            upgrade.on_upgrade(move |socket| async move {
-                let _place = place;
-                follower::run(socket, ingress, instance, follow, correlation_id).await;
-            })
+            upgrade.on_upgrade(move |socket| follower::run(socket, ingress, instance, follow, correlation_id, place))
         }
         (None, Some(_)) => return Err(Problem::new(Kind::InvalidRequest, "`after` needs a `workflow_id`").at("after")),
         (None, None) => {
             let traceparent = door::traceparent(&headers);
-            upgrade.on_upgrade(move |socket| async move {
-                let _place = place;
-                gateway::run(socket, ingress, correlation_id, traceparent).await;
-            })
+            upgrade.on_upgrade(move |socket| gateway::run(socket, ingress, correlation_id, traceparent, place))
         }
     };
     Ok(response.into_response())
@@ -100,18 +100,41 @@ enum Gone {
 }
 
 /// Sends all of them, with as few system calls as possible.
-async fn send(socket: &mut WebSocket, messages: impl Iterator<Item = Utf8Bytes>) -> Result<(), Gone> {
+async fn send(socket: &mut WebSocket, messages: impl Iterator<Item = Utf8Bytes>, ingress: &Ingress) -> Result<(), Gone> {
     let sending = async {
         for message in messages {
             socket.feed(Message::Text(message)).await?;
         }
         socket.flush().await
     };
-    match tokio::time::timeout(SLOWEST_WRITE, sending).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Gone::Closed),
-        Err(_) => Err(Gone::TooSlow),
+    let no_time_left = async {
+        ingress.stopping().await;
+        tokio::time::sleep(LEAVE).await;
+    };
+    tokio::select! {
+        biased;
+        sent = sending => sent.map_err(|_: axum::Error| Gone::Closed),
+        () = tokio::time::sleep(SLOWEST_WRITE) => Err(Gone::TooSlow),
+        () = no_time_left => Err(Gone::TooSlow),
     }
+}
+
+/// Why reading a socket has failed, as a code and a reason to close it with; `None`: there is nobody to tell.
+fn why_unreadable(error: axum::Error, place: &Place, limit: usize) -> Option<(u16, String)> {
+    let error = error.into_inner();
+    let (code, reason) = match error.downcast_ref::<tungstenite::Error>()? {
+        tungstenite::Error::Capacity(_) => (code::TOO_BIG, format!("a message has at most {limit} bytes (limits.body)")),
+        tungstenite::Error::Utf8(_) => (code::NOT_UTF8, "a text is UTF-8".to_owned()),
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        tungstenite::Error::Protocol(error) => (code::PROTOCOL, error.to_string()),
+        tungstenite::Error::Io(_) if place.is_overdrawn() => {
+            (code::TRY_AGAIN, "too much is being received from all clients together (limits.bodies)".to_owned())
+        }
+        _ => return None,
+    };
+    // It is still sending, most likely.
+    place.linger();
+    Some((code, reason))
 }
 
 /// Says goodbye and waits a moment for the other side's; then nothing of what was sent is lost on the way.

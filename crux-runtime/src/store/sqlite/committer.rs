@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, MAIN_DB};
@@ -16,21 +16,24 @@ use super::append::Appender;
 use super::checkpoint::Gate;
 use super::error::{before_commit, broken, closed, is_fatal, is_full};
 use super::heads::{Heads, Mark};
-use super::lock::Lock;
 use super::queue::{Job, Reply};
 use super::records::Records;
 use super::space::Space;
 use super::tail::{Lazy, Tail};
+use super::witness::{Standing, Witness};
 use super::{OnFatal, checkpoint, restart, schema};
 use crate::store::{Error, Settled};
 
 /// A group has at most about so many rows, so that the last of a crowd does not pay for all.
 const GROUP_ROWS: usize = 1_024;
 
+/// How often it is looked whether the files are still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What the thread owns.
 pub(super) struct Committer {
     pub conn: Connection,
-    pub lock: Lock,
+    pub witness: Witness,
     pub heads: Arc<Heads>,
     pub space: Space,
     pub on_fatal: OnFatal,
@@ -39,18 +42,16 @@ pub(super) struct Committer {
 impl Committer {
     /// Reads the tail, then works until it is told to close or all callers are gone.
     pub fn run(self, jobs: &Receiver<Job>, ready: &SyncSender<Result<(), Error>>) {
-        let Self { mut conn, lock, heads, space, on_fatal } = self;
+        // The lock is left last, whichever way it ends.
+        let Self { mut witness, mut conn, heads, space, on_fatal } = self;
         let gate = Arc::new(Gate::default());
-        let database = match open_database(&conn) {
-            Ok(database) => database,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
+        let database = witness.lock().database.clone();
         let pages = Arc::new(AtomicI32::new(0));
-        let checkpoints = match start_checkpoints(&mut conn, database.clone(), &gate, pages.clone(), &on_fatal) {
+        let checkpoints = match start_checkpoints(&mut conn, database, &gate, pages.clone(), &on_fatal) {
             Ok(thread) => thread,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        let last = match Groups::new(&conn, heads, space, on_fatal, &gate, pages) {
+        let last = match Groups::new(&conn, &mut witness, heads, space, on_fatal, &gate, pages) {
             Err(error) => return drop(ready.send(Err(error))),
             Ok(mut groups) => {
                 // Whoever opens the store waits for this; if he has gone, the queue is closed as well.
@@ -69,23 +70,16 @@ impl Committer {
             let _ = checkpoints.join();
         }
         let closed = written.and_then(|()| {
-            conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE).map(|_| ()).map_err(|error| before_commit(&error))
+            conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE).map_err(|error| before_commit(&error))?;
+            witness.closed();
+            schema::delete_log_on_close(&conn).map_err(|error| before_commit(&error))
         });
         drop(conn);
-        drop(database);
-        drop(lock);
+        drop(witness);
         if let Some(reply) = reply {
             let _ = reply.send(closed);
         }
     }
-}
-
-/// The database as a file, to have it written to the disk. It is closed after all connections: closing any handle of a file takes away
-/// the locks that this process has on it.
-fn open_database(conn: &Connection) -> Result<Arc<File>, Error> {
-    let path = conn.path().unwrap_or_default();
-    // Some systems write only what is open for writing.
-    File::options().read(true).write(true).open(path).map(Arc::new).map_err(|error| Error::Broken(format!("cannot open {path}: {error}")))
 }
 
 fn start_checkpoints(
@@ -110,6 +104,8 @@ type Last = (Vec<JoinHandle<()>>, Option<Reply<()>>, Result<(), Error>);
 
 struct Groups<'c> {
     conn: &'c Connection,
+    witness: &'c mut Witness,
+    looked: Instant,
     ahead: Ahead,
     appender: Appender<'c>,
     records: Records<'c>,
@@ -125,6 +121,7 @@ struct Groups<'c> {
 impl<'c> Groups<'c> {
     fn new(
         conn: &'c Connection,
+        witness: &'c mut Witness,
         heads: Arc<Heads>,
         space: Space,
         on_fatal: OnFatal,
@@ -135,7 +132,8 @@ impl<'c> Groups<'c> {
         let prepared = Appender::new(conn, next_row).and_then(|appender| Ok((appender, Records::new(conn)?)));
         let (appender, records) = prepared.map_err(|error| before_commit(&error))?;
         let ahead = Ahead::of(conn, pages);
-        Ok(Self { conn, ahead, appender, records, tail, heads, space, on_fatal, gate, broken: None })
+        let looked = Instant::now();
+        Ok(Self { conn, witness, looked, ahead, appender, records, tail, heads, space, on_fatal, gate, broken: None })
     }
 
     fn run(&mut self, jobs: &Receiver<Job>) -> Last {
@@ -175,6 +173,9 @@ impl<'c> Groups<'c> {
             return group.drain(..).for_each(|job| answer(job, Err(error.clone())));
         }
         let now = Instant::now();
+        if let Err(error) = self.look(now) {
+            return group.drain(..).for_each(|job| answer(job, Err(error.clone())));
+        }
         self.settle(group, now);
         let grows = group.iter().any(grows);
         let refusal = if grows { self.space.refusal() } else { None };
@@ -187,6 +188,36 @@ impl<'c> Groups<'c> {
             done = self.transaction(group, now, Some(&text.clone()));
         }
         group.drain(..).for_each(|job| answer(job, done.clone()));
+    }
+
+    /// Nothing is acknowledged that will be gone with the process.
+    fn look(&mut self, now: Instant) -> Result<(), Error> {
+        if now.saturating_duration_since(self.looked) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked = now;
+        let path = self.witness.lock().path.display();
+        match self.witness.look() {
+            Standing::Here => Ok(()),
+            Standing::NoLog => {
+                tracing::error!(
+                    "{path}-wal was removed while it is in use: a crash would lose what is in it. End this process in order, with SIGTERM, which \
+                     brings all of it into {path}"
+                );
+                Ok(())
+            }
+            Standing::NoDatabase => {
+                let text = format!(
+                    "{path} was removed or replaced while it is in use, and nothing more is written. What is in it is there as long as this \
+                     process runs: on Linux the file and its log can be copied from /proc/{}/fd",
+                    std::process::id()
+                );
+                tracing::error!("{text}");
+                let error = Error::Broken(text);
+                self.broken = Some(error.clone());
+                Err(error)
+            }
+        }
     }
 
     fn transaction(&mut self, group: &mut [Job], now: Instant, refusal: Option<&str>) -> Result<(), Error> {
@@ -212,6 +243,7 @@ impl<'c> Groups<'c> {
         // First what is old, as it was when the transaction began; then instances may move.
         let lazy = self.tail.due(now, &self.heads);
         self.records.write(&lazy)?;
+        let mut changes = false;
         for job in group {
             match job {
                 Job::Append(appending) => {
@@ -225,12 +257,14 @@ impl<'c> Groups<'c> {
                     _ => {
                         self.appender.flush()?;
                         write.run(self.conn)?;
+                        changes = true;
                     }
                 },
                 Job::Settle { .. } | Job::Close { .. } => {}
             }
         }
         self.appender.flush()?;
+        self.witness.stamp(self.conn, !self.appender.staged.rows.is_empty(), changes)?;
         self.ahead.make_room();
         Ok(lazy)
     }
@@ -246,6 +280,7 @@ impl<'c> Groups<'c> {
             self.roll_back();
             return Err(if is_full(&error) { before_commit(&error) } else { Error::Unavailable(error.to_string()) });
         }
+        self.witness.committed();
         self.tail.written(lazy);
         for (row, instance) in &self.appender.staged.rows {
             self.tail.appended(*row, *instance);
@@ -299,17 +334,18 @@ impl<'c> Groups<'c> {
         Ok(())
     }
 
-    /// Writes what is lazy.
+    /// Writes what is lazy, and that all is done.
     fn flush(&mut self) -> Result<(), Error> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
         let lazy = self.tail.all(&self.heads);
-        if lazy.is_empty() {
-            return Ok(());
-        }
         self.appender.clear();
-        let written = self.conn.execute_batch("BEGIN IMMEDIATE").and_then(|()| self.records.write(&lazy));
+        let written = self
+            .conn
+            .execute_batch("BEGIN IMMEDIATE")
+            .and_then(|()| self.records.write(&lazy))
+            .and_then(|()| self.witness.stamp_closed(self.conn));
         if let Err(error) = written {
             self.roll_back();
             return Err(before_commit(&error));

@@ -22,6 +22,7 @@ mod rows;
 mod schema;
 mod space;
 mod tail;
+mod witness;
 mod write;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use self::lock::Lock;
 use self::queue::Queue;
 use self::readers::Readers;
 use self::space::Space;
+use self::witness::{Before, Witness};
 use super::{
     Append, Appended, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
 };
@@ -49,7 +51,7 @@ pub type OnFatal = Arc<dyn Fn(&Error) + Send + Sync>;
 /// Where the store is, and its sizes.
 #[derive(Clone)]
 pub struct Options {
-    /// The database; its log, its index and its lock file are beside it.
+    /// The database, or a link to it; its log, its index and its lock file are beside it.
     pub path: PathBuf,
     /// Threads that read.
     pub readers: usize,
@@ -93,12 +95,15 @@ impl Sqlite {
     pub fn open(options: Options) -> Result<Self, Error> {
         let Options { path, readers, reserve_bytes, on_fatal } = options;
         let lock = Lock::take(&path)?;
+        let path = lock.path.clone();
+        let before = Before::look(&lock)?;
         let conn = schema::open_writer(&path)?;
+        let witness = Witness::take(&conn, lock, before)?;
         let heads = Arc::new(Heads::default());
         let space = Space::of(&path, reserve_bytes);
         let (queue, jobs) = Queue::new();
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
-        let committer = Committer { conn, lock, heads: heads.clone(), space: space.clone(), on_fatal };
+        let committer = Committer { conn, witness, heads: heads.clone(), space: space.clone(), on_fatal };
         let thread = thread::Builder::new()
             .name("crux-commit".to_owned())
             .spawn(move || {

@@ -20,7 +20,7 @@ pub(super) const FORMAT: i32 = 1;
 /// number of the instance's previous row, so that a journal is read backwards from its head.
 ///
 /// A record is written a little later than the journal: it holds what was so at its `seq`. Rows after the mark (`meta.mark`) may be newer
-/// than what records say, those before it are not.
+/// than what records say, those before it are not. What else is in `meta` is explained in [`super::witness`].
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES('mark', 0);
@@ -123,12 +123,18 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
         return Err(Error::Broken(format!("{}: the file system cannot share memory, which write-ahead logging needs", path.display())));
     }
     conn.execute_batch("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-32768;").map_err(at)?;
+    conn.set_prepared_statement_cache_capacity(64);
     if !ours {
         let create = format!("BEGIN; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;");
         conn.execute_batch(&create).map_err(at)?;
     }
     conn.execute_batch(INDEXES).map_err(at)?;
     Ok(conn)
+}
+
+/// The log is empty: whoever closes last deletes its file.
+pub(super) fn delete_log_on_close(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(|_| ())
 }
 
 /// Opens the file for reading only.
@@ -154,6 +160,8 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     // A plan never depends on what is bound. Otherwise a `LIMIT ?` or a partial index has a statement prepared anew for every value, at
     // several times the cost of running it.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
+    // Whoever closes last would move the log into the database and delete it, also when it has turned out to be another database's.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(at)?;
     Ok(conn)
 }
 

@@ -3,6 +3,7 @@
 mod crash;
 mod files;
 mod full;
+mod tampered;
 
 use std::path::Path;
 

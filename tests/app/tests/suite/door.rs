@@ -2,6 +2,8 @@
 
 use hyper::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::kit::Answer;
 use crate::server;
@@ -42,6 +44,34 @@ async fn a_body_of_10_mb_is_refused_and_the_server_goes_on() {
     let answer = client.send(Method::POST, "/api/v1/workflow/double", &[JSON], body).await;
     assert_eq!((answer.status, answer.problem().as_str()), (413, "too-large"));
     assert_eq!(client.post("/api/v1/workflow/double", &json!({"number": 1})).await.status, 202);
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_to_an_end_take_no_more_room_than_is_kept_for_them() {
+    let server = server("limits: { body: 1MiB, bodies: 1MiB }");
+    let begin = async || {
+        let mut peer = TcpStream::connect(server.address()).await.unwrap();
+        let head =
+            "POST /api/v1/workflow/double HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n";
+        peer.write_all(head.as_bytes()).await.unwrap();
+        // The second is hung up on meanwhile.
+        let _ = peer.write_all(&[b' '; 700_000]).await;
+        peer
+    };
+    let first = begin().await;
+    let mut answer = String::new();
+    begin().await.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("overloaded") && answer.contains("retry-after: 1"), "{answer}");
+    // What is small finds room.
+    let client = server.client();
+    assert_eq!(client.post("/api/v1/workflow/double", &json!({"number": 1})).await.status, 202);
+    drop(first);
+    let note = "x".repeat(700_000);
+    crate::kit::eventually("there is room again", async || {
+        let answer = client.post("/api/v1/workflow/double", &json!({"number": 1, "note": note})).await;
+        (answer.status == 202).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -84,6 +84,20 @@ async fn an_unknown_instance_is_an_answer_before_the_upgrade() {
 }
 
 #[tokio::test]
+async fn a_row_that_is_not_there_yet_cannot_be_followed_after() {
+    let server = server("");
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
+    client.until(&id, "waiting").await;
+    assert_eq!(Socket::try_open(&server, &format!("?workflow_id={id}&after=99")).await.err(), Some(400));
+    let answer = client.get(&format!("/api/v1/workflow/{id}/events?after=99")).await;
+    assert_eq!((answer.status, answer.problem().as_str(), answer.field().as_str()), (400, "invalid-request", "after"));
+    let mut gateway = Socket::open(&server, "").await;
+    let answer = gateway.ask(&json!({"type": "subscribe", "id": 1, "workflow_id": id, "after": u64::MAX})).await;
+    assert_eq!(answer["error"]["field"], "after", "{answer}");
+}
+
+#[tokio::test]
 async fn followers_that_come_at_any_moment_miss_nothing() {
     let server = server("");
     let client = server.client();

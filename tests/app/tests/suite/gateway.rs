@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kit::socket::{assert_gapless, types};
+use crate::kit::socket::{Data, OpCode, assert_gapless, types};
 use crate::kit::{Reply, Service, Socket};
 use crate::server;
 
@@ -48,6 +48,51 @@ async fn wrong_requests_are_answered_and_the_socket_stays_open() {
         assert_eq!(answer["error"]["field"].as_str().unwrap_or_default(), field, "{request}");
         assert!(answer["error"]["correlation_id"].as_str().is_some_and(|id| !id.is_empty()));
     }
+}
+
+#[tokio::test]
+async fn the_id_is_repeated_whatever_else_is_wrong() {
+    let server = server("");
+    let mut socket = Socket::open(&server, "").await;
+    for (request, field) in [
+        (json!({"id": 1}), "type"),
+        (json!({"id": "two", "type": 5}), "type"),
+        (json!({"id": 3, "type": "subscribe"}), "workflow_id"),
+        (json!({"id": 4, "type": "start", "workflow": 7}), "workflow"),
+        (json!({"id": 5, "type": "event", "event": []}), "event"),
+    ] {
+        let answer = socket.ask(&request).await;
+        assert_eq!((&answer["ok"], answer["error"]["field"].as_str()), (&json!(false), Some(field)), "{request}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_hung_up_on_is_told_why() {
+    let server = server("limits: { body: 64KiB }");
+    for (opcode, payload, code) in [
+        (OpCode::Data(Data::Text), vec![b'x'; 2 << 20], 1009),
+        (OpCode::Data(Data::Text), b"{\"type\": \"\xff\"}".to_vec(), 1007),
+        (OpCode::Data(Data::Reserved(3)), b"{}".to_vec(), 1002),
+        (OpCode::Data(Data::Binary), b"{}".to_vec(), 1003),
+    ] {
+        let mut socket = Socket::open(&server, "").await;
+        socket.send_frame(opcode, payload).await;
+        assert_eq!((socket.next().await, socket.closed), (None, Some(code)));
+    }
+}
+
+#[tokio::test]
+async fn starts_that_wait_leave_room_for_other_requests_up_to_a_number() {
+    let server = server("");
+    let mut socket = Socket::open(&server, "").await;
+    for id in 0..1_001 {
+        socket.send(&json!({"type": "start", "id": id, "workflow": "nap", "input": {"nap": "1h"}, "wait": "5m"})).await;
+    }
+    // Only the one that is too many is answered before its time.
+    let refused = socket.next().await.unwrap();
+    assert_eq!(refused["error"]["type"], "urn:crux:problem:limit", "{refused}");
+    let answer = socket.ask(&json!({"type": "auth", "id": "after them"})).await;
+    assert_eq!(answer["ok"], true, "{answer}");
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::kit::{Reply, Server, Service, Socket, eventually};
 use crate::server;
@@ -29,6 +31,47 @@ async fn a_second_process_on_the_file_is_refused_by_name() {
     assert_eq!(code, Some(1));
     assert!(text.contains("crux.db is in use by another process"), "{text}");
     assert_eq!(server.client().get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_by_whatever_name_it_calls_the_file() {
+    let server = server("");
+    let at = |name: &str| server.folder().join(name);
+    std::os::unix::fs::symlink(at("crux.db"), at("link.db")).unwrap();
+    let (text, code) = refused(&server, &["--store", "link.db"], &[]);
+    assert!(text.contains("link.db is in use by another process (number") && code == Some(1), "{text}");
+    std::fs::hard_link(at("crux.db"), at("hard.db")).unwrap();
+    let (text, code) = refused(&server, &["--store", "hard.db"], &[]);
+    assert!(text.contains("hard.db has 2 names (hard links)") && code == Some(1), "{text}");
+    std::fs::remove_file(at("hard.db")).unwrap();
+    std::fs::remove_file(at("crux.db-lock")).unwrap();
+    let (text, code) = refused(&server, &[], &[]);
+    assert!(text.contains("crux.db is in use by another process:") && code == Some(1), "{text}");
+    assert_eq!(server.client().post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_log_that_was_removed_after_a_crash_stops_the_start_until_it_is_back() {
+    let mut server = server("");
+    let id = server.client().start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
+    server.kill();
+    let (log, away) = (server.folder().join("crux.db-wal"), server.folder().join("away"));
+    std::fs::rename(&log, &away).unwrap();
+    let (text, code) = refused(&server, &[], &[]);
+    assert!(text.contains("crux.db-wal is gone") && text.contains("Put") && code == Some(1), "{text}");
+    std::fs::rename(&away, &log).unwrap();
+    server.restart();
+    server.client().until(&id, "waiting").await;
+}
+
+#[tokio::test]
+async fn a_port_that_cannot_be_stops_the_start() {
+    let mut server = server("");
+    server.kill();
+    let config = "services: { a: { url: 'http://localhost:99999/', steps: [prepare] } }\nconfig: { HOME: Ghent }\n";
+    std::fs::write(server.folder().join("crux.yaml"), config).unwrap();
+    let (text, code) = refused(&server, &[], &[]);
+    assert!(text.contains("services.a: has no address that anything can be posted to: `99999` is not a port") && code == Some(2), "{text}");
 }
 
 #[tokio::test]
@@ -155,6 +198,45 @@ async fn a_server_that_is_told_to_end_finishes_what_runs_and_refuses_what_is_new
     server.restart();
     // Whatever was not finished goes on.
     server.client().until(&id, "completed").await;
+}
+
+#[tokio::test]
+async fn peers_that_neither_ask_nor_read_do_not_hold_up_an_end() {
+    let mut server = server("");
+    let mut peers = Vec::new();
+    let post = "POST /api/v1/workflow/double HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{";
+    let metrics = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+    for said in ["", "GET /hea", post, &metrics] {
+        let mut peer = TcpStream::connect(server.address()).await.unwrap();
+        peer.write_all(said.as_bytes()).await.unwrap();
+        peers.push(peer);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let told = Instant::now();
+    server.tell_to_end();
+    assert!(server.ended().success());
+    assert!(told.elapsed() < Duration::from_secs(5), "it took {:?}", told.elapsed());
+    let mut answer = String::new();
+    peers[2].read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("shutting-down"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_while_a_server_ends_is_answered() {
+    let mut server = server("");
+    let ledger = server.folder().join("ledger");
+    let id = server.client().start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 1_500})).await;
+    eventually("it has begun", async || std::fs::read_to_string(&ledger).ok().filter(|lines| !lines.is_empty())).await;
+    server.tell_to_end();
+    // New connections each.
+    eventually("it has heard", async || (server.client().get("/health/ready").await.status == 503).then_some(())).await;
+    let answer = server.client().post("/api/v1/workflow/double", &json!({"number": 1})).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "shutting-down"));
+    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    assert_eq!(server.client().get("/health").await.json()["status"], "stopping");
+    assert_eq!(server.client().status(&id).await["metadata"]["status"], "processing");
+    assert!(server.ended().success());
+    assert!(server.client().try_send(hyper::Method::GET, "/health", &[], Vec::new()).await.is_err());
 }
 
 #[tokio::test]

@@ -1,0 +1,488 @@
+//! What the database must hold, written down beside it: the log may be deleted, cut, or exchanged while nothing runs, and SQLite takes
+//! whatever it finds there for all that ever was. After each commit a line in the lock file says what is committed (not synced: it
+//! survives the process, and after a power cut it says less than is there, never more). Whoever opens the store compares. Where
+//! something is missing that was acknowledged, the store is not opened and nothing is touched, so that it can be put back.
+//!
+//! Three numbers in the database make that possible. `birth` tells databases apart. `count` grows with every transaction that changes
+//! more than journal and records, and at least once in each log. `open` says in the database file itself, where no log is needed to read
+//! it, that a process uses it. The newest row of the journal, by its token, tells the rest.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::error::broken;
+use super::lock::{Lock, beside};
+use crate::store::Error;
+
+/// Each time that a log begins anew its first salt grows by one. A claim may be that far behind, after a power cut.
+const MAX_NEWER_LOGS: u32 = 65_536;
+
+/// What is committed, as the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// Whether a process uses the store, or has died while it did.
+    pub is_open: bool,
+    pub birth: u64,
+    /// Of the log; 0: there was none, or it is not known.
+    pub salts: u64,
+    pub count: u64,
+    /// The count in the database file itself, without the log: all of earlier logs is there.
+    pub base: u64,
+    /// The newest row of the journal, and its token; 0: there is none.
+    pub row: u64,
+    pub token: u64,
+}
+
+impl fmt::Display for Claim {
+    /// Always of the same length, so that one overwrites another.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { is_open, birth, salts, count, base, row, token } = self;
+        let word = if *is_open { "open  " } else { "closed" };
+        writeln!(f, "{word} birth={birth:016x} salts={salts:016x} count={count:016x} base={base:016x} row={row:016x} token={token:016x}")
+    }
+}
+
+impl Claim {
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let is_open = match words.next()? {
+            "open" => true,
+            "closed" => false,
+            _ => return None,
+        };
+        let mut number = |name: &str| u64::from_str_radix(words.next()?.strip_prefix(name)?.strip_prefix('=')?, 16).ok();
+        Some(Self {
+            is_open,
+            birth: number("birth")?,
+            salts: number("salts")?,
+            count: number("count")?,
+            base: number("base")?,
+            row: number("row")?,
+            token: number("token")?,
+        })
+    }
+}
+
+/// The file of the log, from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Log {
+    pub bytes: u64,
+    /// `None`: SQLite takes it for empty.
+    pub salts: Option<u64>,
+}
+
+impl Log {
+    pub fn look(database: &Path) -> io::Result<Self> {
+        let mut file = match File::open(beside(database, "-wal")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self { bytes: 0, salts: None }),
+            Err(error) => return Err(error),
+        };
+        let bytes = file.metadata()?.len();
+        let mut header = [0; 32];
+        let salts = file.read_exact(&mut header).ok().and_then(|()| salts_of(&header));
+        Ok(Self { bytes, salts })
+    }
+}
+
+/// See "WAL File Format" in SQLite's documentation.
+fn salts_of(header: &[u8; 32]) -> Option<u64> {
+    let [a, b, c, d, ..] = *header;
+    let is_log = matches!(u32::from_be_bytes([a, b, c, d]), 0x377f_0682 | 0x377f_0683);
+    let salts: [u8; 8] = header.get(16..24)?.try_into().ok()?;
+    is_log.then_some(u64::from_be_bytes(salts))
+}
+
+/// A database that is not there, or empty.
+pub(super) struct Missing<'a> {
+    pub path: &'a Path,
+    pub log: &'a Log,
+    pub former: Option<&'a Claim>,
+}
+
+impl Missing<'_> {
+    /// SQLite deletes a log without a database.
+    pub fn check(&self) -> Result<(), Error> {
+        let names = Names::of(self.path);
+        let Names { db, log, lock } = &names;
+        if self.log.bytes > 0 {
+            return Err(Error::Refused(format!(
+                "{db} is not there or empty, but its log {log} is: what is in both is lost if a new database is made now. Put the database \
+                 back; if it is to be given up, remove {log} and {lock}"
+            )));
+        }
+        match self.former {
+            Some(former) if former.is_open => Err(Error::Refused(format!(
+                "{db} is not there or empty, but {lock} says that it was in use when its process ended. Put the database and its log back; \
+                 if they are to be given up, remove {lock}"
+            ))),
+            Some(_) => {
+                tracing::warn!("{db} is not there, but {lock} says that it was: a new database is made");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+struct Names {
+    db: String,
+    log: String,
+    lock: String,
+}
+
+impl Names {
+    fn of(path: &Path) -> Self {
+        let name = |suffix| beside(path, suffix).display().to_string();
+        Self { db: name(""), log: name("-wal"), lock: name("-lock") }
+    }
+
+    fn refuse(&self, why: &str) -> Error {
+        let Self { db, log, lock } = self;
+        Error::Refused(format!(
+            "{why}. Nothing was changed. Put {db} and {log} back as they were when the last process ended; if what is missing is to be given \
+             up, or {db} is a copy that was put here on purpose, remove {lock}"
+        ))
+    }
+}
+
+/// What can be seen before SQLite opens the database.
+pub(super) struct Before {
+    names: Names,
+    log: Log,
+    former: Option<Claim>,
+    /// Birth and count in the database file itself, if there is a log that may say otherwise.
+    without_log: Option<(u64, u64)>,
+}
+
+impl Before {
+    /// Refuses a log that is not this database's: only to open it would be to take its pages for the database's own.
+    pub fn look(lock: &Lock) -> Result<Self, Error> {
+        let names = Names::of(&lock.path);
+        let log = Log::look(&lock.path).map_err(|error| Error::Broken(format!("cannot read {}: {error}", names.log)))?;
+        let mut before = Self { names, log, former: lock.former, without_log: None };
+        let Some(salts) = log.salts else { return Ok(before) };
+        before.without_log = without_log(&lock.path);
+        let Some(former) = lock.former else { return Ok(before) };
+        let Names { db, log, lock } = &before.names;
+        if !former.is_open {
+            return Err(Error::Refused(format!(
+                "{db} was closed in order and had no log then, but now {log} is there: it belongs to another database, or another program has \
+                 written. Nothing was changed. Move {log} away; if another program has written what is to stay, have it checkpoint, or \
+                 remove {lock}"
+            )));
+        }
+        let newer = ((salts >> 32) as u32).wrapping_sub((former.salts >> 32) as u32);
+        if former.salts != 0 && salts != former.salts && !(1..=MAX_NEWER_LOGS).contains(&newer) {
+            return Err(before.names.refuse(&format!("{log} is not the log of {db} that was there when the last process ended")));
+        }
+        if let Some((birth, count)) = before.without_log {
+            if birth != former.birth {
+                return Err(before.names.refuse(&format!("{db} is not the database that {log} belongs to")));
+            }
+            if count < former.base {
+                return Err(before.names.refuse(&format!("{db} is older than {log}, which begins where a later state of it ended")));
+            }
+        }
+        Ok(before)
+    }
+}
+
+/// Birth and count as they stand in the database file itself. `None`: nobody has written them there yet. These are two pages that do not
+/// depend on others, so that they can be read also in the middle of a checkpoint that was cut short.
+fn without_log(path: &Path) -> Option<(u64, u64)> {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(format!("{uri}?immutable=1"), flags).ok()?;
+    let birth = meta(&conn, "birth").ok()??;
+    Some((birth, meta(&conn, "count").ok()?.unwrap_or(0)))
+}
+
+fn meta(conn: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
+    let mut read = conn.prepare("SELECT value FROM meta WHERE key = ?1")?;
+    read.query_row([key], |row| row.get(0).map(i64::cast_unsigned)).optional()
+}
+
+fn newest(conn: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let mut read = conn.prepare_cached("SELECT row, token FROM journal ORDER BY row DESC LIMIT 1")?;
+    let found = read.query_row([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())));
+    found.optional().map(Option::unwrap_or_default)
+}
+
+/// Where the files are, while they are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Here,
+    NoDatabase,
+    NoLog,
+}
+
+/// Keeps the claim.
+#[derive(Debug)]
+pub(super) struct Witness {
+    lock: Lock,
+    /// The log, once there is one.
+    log: Option<File>,
+    claim: Claim,
+    /// What the claim will be when the open transaction is committed.
+    next: Claim,
+    /// Whether the log has begun anew since the count has grown.
+    stamps: bool,
+    /// Whether the database says that it is open.
+    is_marked: bool,
+    could_write: bool,
+}
+
+impl Witness {
+    /// Compares the claim of the last process with what is there, and says that the store is open now. `conn` has written nothing yet but
+    /// what makes a new database.
+    pub fn take(conn: &Connection, lock: Lock, before: Before) -> Result<Self, Error> {
+        let Before { names, log, former, without_log } = before;
+        let at = |error| broken(&format!("cannot read {}", names.db), &error);
+        let (birth, count) = (meta(conn, "birth").map_err(at)?, meta(conn, "count").map_err(at)?.unwrap_or(0));
+        let was_open = meta(conn, "open").map_err(at)? == Some(1);
+        let token = match former {
+            Some(former) if former.row != 0 => {
+                let mut read = conn.prepare("SELECT token FROM journal WHERE row = ?1").map_err(at)?;
+                read.query_row([former.row.cast_signed()], |row| row.get(0).map(i64::cast_unsigned)).optional().map_err(at)?
+            }
+            _ => None,
+        };
+        let found = Found { birth, count, was_open, token, without_log: without_log.map(|(birth, _)| birth) };
+        match judge(former.as_ref(), &log, &found, &names) {
+            Verdict::Whole => {}
+            Verdict::Told(text) => tracing::error!("{text}"),
+            Verdict::Refused(why) => return Err(names.refuse(&why)),
+        }
+        let birth = match birth {
+            Some(birth) => birth,
+            None => random()?,
+        };
+        let (row, token) = newest(conn).map_err(at)?;
+        let has_log = log.salts.is_some();
+        let base = match former {
+            Some(former) if has_log && former.birth == birth => former.base,
+            _ if has_log => 0,
+            _ => count,
+        };
+        let claim = Claim { is_open: true, birth, salts: log.salts.unwrap_or(0), count, base, row, token };
+        let mut witness = Self { lock, log: None, claim, next: claim, stamps: true, is_marked: false, could_write: true };
+        // Before a log begins whose salts nobody has written down.
+        witness.write();
+        witness.sync();
+        let marked = conn.execute_batch("BEGIN IMMEDIATE").and_then(|()| witness.stamp(conn, true, true)).and_then(|()| {
+            conn.execute_batch("COMMIT")?;
+            witness.committed();
+            if has_log {
+                return Ok(());
+            }
+            // The database file says so itself then. The log begins anew with the next transaction, which says whose it is.
+            witness.stamps = true;
+            conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
+        });
+        if let Err(error) = marked {
+            // The disk may be full: the first transaction for which there is room does it.
+            tracing::debug!(%error, "the database could not be marked as open");
+            if !conn.is_autocommit() {
+                conn.execute_batch("ROLLBACK").map_err(at)?;
+            }
+        }
+        Ok(witness)
+    }
+
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// Whether database and log are still what they are called: what is written to files without a name is lost with the process.
+    pub fn look(&self) -> Standing {
+        if !self.lock.is_here() {
+            return Standing::NoDatabase;
+        }
+        let same = |here: &File| {
+            let (here, there) = (here.metadata().ok()?, fs::metadata(beside(&self.lock.path, "-wal")).ok()?);
+            ((here.dev(), here.ino()) == (there.dev(), there.ino())).then_some(())
+        };
+        match &self.log {
+            Some(log) if same(log).is_none() => Standing::NoLog,
+            _ => Standing::Here,
+        }
+    }
+
+    /// Called at the end of each transaction that writes. `appended`: it adds rows to the journal; `changed`: it changes something else
+    /// than journal and records.
+    pub fn stamp(&mut self, conn: &Connection, appended: bool, changed: bool) -> rusqlite::Result<()> {
+        self.next = self.claim;
+        if appended || changed {
+            (self.next.row, self.next.token) = newest(conn)?;
+        }
+        if changed || self.stamps || !self.is_marked {
+            self.next.count += 1;
+            self.set(conn, "count", self.next.count)?;
+        }
+        if !self.is_marked {
+            self.set(conn, "birth", self.claim.birth)?;
+            self.set(conn, "open", 1)?;
+        }
+        Ok(())
+    }
+
+    /// In the last transaction, when everything was done in order.
+    pub fn stamp_closed(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        self.stamp(conn, true, true)?;
+        self.set(conn, "open", 0)
+    }
+
+    fn set(&self, conn: &Connection, key: &str, value: u64) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2";
+        conn.prepare_cached(sql)?.execute(params![key, value.cast_signed()]).map(|_| ())
+    }
+
+    /// The transaction is committed.
+    pub fn committed(&mut self) {
+        let before = self.claim;
+        self.claim = self.next;
+        if self.claim.count > before.count {
+            (self.stamps, self.is_marked) = (false, true);
+        }
+        let salts = self.salts();
+        if salts != 0 && salts != before.salts {
+            if before.salts != 0 {
+                // All that was in the log before is in the database, or this one could not have begun.
+                self.claim.base = before.count;
+                self.stamps = true;
+            }
+            self.claim.salts = salts;
+        }
+        self.write();
+    }
+
+    fn salts(&mut self) -> u64 {
+        if self.log.is_none() {
+            self.log = File::open(beside(&self.lock.path, "-wal")).ok();
+        }
+        let mut header = [0; 32];
+        let read = self.log.as_ref().and_then(|log| log.read_exact_at(&mut header, 0).ok());
+        read.and_then(|()| salts_of(&header)).unwrap_or(0)
+    }
+
+    fn write(&mut self) {
+        match self.lock.file.write_all_at(self.claim.to_string().as_bytes(), self.lock.claim_at) {
+            Ok(()) => self.could_write = true,
+            Err(error) => {
+                // Less is noticed then, after a crash.
+                if std::mem::replace(&mut self.could_write, false) {
+                    tracing::warn!(%error, "what is committed cannot be written down in the lock file");
+                }
+            }
+        }
+    }
+
+    fn sync(&self) {
+        if let Err(error) = self.lock.file.sync_all() {
+            tracing::warn!(%error, "the lock file cannot be written to the disk");
+        }
+    }
+
+    /// Everything is in the database, and the log is empty.
+    pub fn closed(&mut self) {
+        (self.claim.is_open, self.claim.salts) = (false, 0);
+        self.claim.base = self.claim.count;
+        self.write();
+        self.sync();
+    }
+}
+
+fn random() -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Broken(format!("no randomness from the system: {error}")))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// What the database holds, read through its log.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    birth: Option<u64>,
+    count: u64,
+    was_open: bool,
+    /// Of the row that the claim names.
+    token: Option<u64>,
+    /// The birth that the database file says itself.
+    without_log: Option<u64>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Whole,
+    /// Something is not as it should be, but nothing can be gained by not starting.
+    Told(String),
+    Refused(String),
+}
+
+fn judge(former: Option<&Claim>, log: &Log, found: &Found, names: &Names) -> Verdict {
+    let Names { db, log: wal, lock } = names;
+    if found.without_log.is_some() && found.without_log != found.birth {
+        return Verdict::Refused(format!("{wal} is the log of another database than {db}"));
+    }
+    // Nobody has marked it: it was made, or written by an older version, and there was no room yet.
+    let Some(birth) = found.birth else { return Verdict::Whole };
+    let Some(former) = former else {
+        return match (found.was_open, log.bytes) {
+            (true, 0) => Verdict::Told(format!(
+                "{db} was in use when it was last written, and neither {wal} nor {lock} is beside it: it is a copy, or they were deleted after a \
+                 crash, and then what was committed last is lost"
+            )),
+            (true, _) => Verdict::Told(format!("{lock} is not beside {db}: whether the log {wal} is whole cannot be known")),
+            (false, _) => Verdict::Whole,
+        };
+    };
+    if birth != former.birth {
+        return match log.bytes {
+            0 => Verdict::Told(format!("{db} is not the database that was here before")),
+            _ => Verdict::Refused(format!("{wal} and {db} do not belong together")),
+        };
+    }
+    let has_row = former.row == 0 || found.token == Some(former.token);
+    // A later transaction may have removed the row.
+    if found.count > former.count || (found.count == former.count && has_row) {
+        return Verdict::Whole;
+    }
+    match (former.is_open, log.bytes) {
+        (false, _) => Verdict::Told(format!("{db} is older than it was when it was last closed in order: a copy was put in its place")),
+        (true, 0) => Verdict::Refused(format!("{wal} is gone, the log with what was committed last in {db}")),
+        (true, _) => {
+            Verdict::Refused(format!("{wal} ends before what was committed last in {db}: it was cut, or exchanged for an older one"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLAIM: Claim = Claim { is_open: true, birth: 7, salts: (9 << 32) | 5, count: 12, base: 11, row: 40, token: u64::MAX - 3 };
+
+    #[test]
+    fn a_claim_is_read_as_it_was_written_and_all_are_of_one_length() {
+        let closed = Claim { is_open: false, birth: 0, salts: 0, count: 0, base: 0, row: 0, token: 0 };
+        for claim in [CLAIM, closed] {
+            assert_eq!(Claim::parse(claim.to_string().trim_end()), Some(claim));
+            assert_eq!(claim.to_string().len(), CLAIM.to_string().len());
+        }
+        for line in ["", "4711", "open", "open birth=1", "half birth=0 salts=0 count=0 base=0 row=0 token=0"] {
+            assert_eq!(Claim::parse(line), None, "{line}");
+        }
+    }
+}

@@ -129,8 +129,8 @@ impl From<Error> for Why {
     fn from(error: Error) -> Self {
         match error {
             Error::ShuttingDown => Self::Closing,
-            // A node with that definition may come; the store may recover.
-            Error::NoDefinition { .. } | Error::Store(_) | Error::Overloaded { .. } => Self::Later(error.to_string()),
+            // The node that works on it may answer again, a node with that definition may come, the store may recover.
+            error if error.is_passing() || matches!(error, Error::NoDefinition { .. } | Error::Store(_)) => Self::Later(error.to_string()),
             error => Self::Refused(error.to_string()),
         }
     }
@@ -141,5 +141,35 @@ fn ignore_late(error: Error) -> Result<(), Why> {
     match error {
         Error::NotNow(_) => Ok(()),
         error => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::InstanceId;
+    use crate::store;
+
+    #[test]
+    fn what_may_work_in_a_moment_is_never_refused() {
+        let store = |error: store::Error| Error::Store(error);
+        let passing = [
+            Error::Elsewhere { node: 2 },
+            Error::Moved,
+            Error::Overloaded { reason: "the disk is nearly full".to_owned(), retry_after_s: 1 },
+            store(store::Error::Full("no space".to_owned())),
+            store(store::Error::Unavailable("away".to_owned())),
+        ];
+        for error in passing {
+            assert!(error.is_passing(), "{error}");
+            let (text, why) = (error.to_string(), Why::from(error));
+            assert!(matches!(&why, Why::Later(reason) if *reason == text), "{text}");
+        }
+        let (workflow, definition) = ("order".to_owned(), "6f".to_owned());
+        assert!(matches!(Why::from(Error::NoDefinition { workflow, version: 2, definition }), Why::Later(_)));
+        assert!(matches!(Why::from(store(store::Error::Broken("a row".to_owned()))), Why::Later(_)));
+        assert!(matches!(Why::from(Error::ShuttingDown), Why::Closing));
+        assert!(matches!(Why::from(Error::UnknownInstance(InstanceId::new(crate::machine::Time(1), [0; 10], None))), Why::Refused(_)));
+        assert!(matches!(Why::from(Error::Invalid("name: missing".to_owned())), Why::Refused(_)));
     }
 }

@@ -6,12 +6,13 @@
 //! a minute, be it ten years.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::machine::Time;
+use crate::source::{Source, System};
 
 /// As far ahead as the system's clock may be to be followed at once; also the first step after a jump.
 const STEP_MS: i64 = 5_000;
@@ -30,7 +31,7 @@ pub struct Clock {
     /// Great jumps of the system's clock so far.
     jumps: AtomicU64,
     following: Mutex<Option<Following>>,
-    wall_ms: fn() -> i64,
+    source: Arc<dyn Source>,
 }
 
 /// A jump that is followed.
@@ -50,26 +51,22 @@ pub struct ClockState {
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
-        Self::of(wall_ms)
-    }
-
-    fn of(wall_ms: fn() -> i64) -> Self {
+    pub(crate) fn new(source: Arc<dyn Source>) -> Self {
         Self {
-            anchor: wall_ms(),
+            anchor: source.wall_ms(),
             since: Instant::now(),
             ahead: AtomicI64::new(0),
             behind: AtomicU64::new(0),
             jumps: AtomicU64::new(0),
             following: Mutex::new(None),
-            wall_ms,
+            source,
         }
     }
 
     pub(crate) fn now(&self) -> Time {
         let elapsed = i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX);
         let steady = self.anchor.saturating_add(elapsed);
-        let ahead = (self.wall_ms)().saturating_sub(steady);
+        let ahead = self.source.wall_ms().saturating_sub(steady);
         let behind = ahead.saturating_sub(self.ahead.load(Ordering::Relaxed));
         if behind > STEP_MS || self.behind.load(Ordering::Relaxed) > 0 {
             return Time(steady.saturating_add(self.follow(ahead)));
@@ -121,11 +118,7 @@ impl Clock {
 
 /// Whether the system's clock can be a clock: before 1970 there is no time that a journal could hold.
 pub(crate) fn is_set() -> bool {
-    SystemTime::now() > UNIX_EPOCH
-}
-
-fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
+    System.wall_ms() > 0
 }
 
 #[cfg(test)]
@@ -141,6 +134,19 @@ mod tests {
         static WALL: Cell<i64> = const { Cell::new(T0) };
     }
 
+    #[derive(Debug)]
+    struct Wall;
+
+    impl Source for Wall {
+        fn wall_ms(&self) -> i64 {
+            WALL.get()
+        }
+
+        fn fill(&self, _: &mut [u8]) -> Result<(), String> {
+            Err("a clock needs none".to_owned())
+        }
+    }
+
     async fn pass(ms: i64) {
         tokio::time::advance(Duration::from_millis(u64::try_from(ms).expect("forward"))).await;
         WALL.set(WALL.get() + ms);
@@ -152,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_wrong_for_a_second_moves_time_by_seconds() {
-        let clock = Clock::of(|| WALL.get());
+        let clock = Clock::new(Arc::new(Wall));
         pass(1_000).await;
         assert_eq!(clock.now(), Time(T0 + 1_000));
         jump(10 * YEAR_MS);
@@ -172,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_stays_ahead_is_caught_up_with_soon_and_a_small_step_at_once() {
-        let clock = Clock::of(|| WALL.get());
+        let clock = Clock::new(Arc::new(Wall));
         jump(4_000);
         assert_eq!(clock.now(), Time(T0 + 4_000));
         for years in [10, 1] {
@@ -192,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_set_back_does_not_hold_time_up() {
-        let clock = Clock::of(|| WALL.get());
+        let clock = Clock::new(Arc::new(Wall));
         jump(-3_600_000);
         pass(2_000).await;
         assert_eq!(clock.now(), Time(T0 + 2_000));

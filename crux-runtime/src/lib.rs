@@ -19,6 +19,7 @@ mod outside;
 mod redis;
 mod router;
 pub mod server;
+mod source;
 pub mod station;
 pub mod store;
 mod supervise;

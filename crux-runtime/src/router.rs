@@ -124,7 +124,7 @@ impl Router {
                 return Err(Error::Limit(format!("an event id has 1 to 255 bytes, this one {}", id.len())));
             }
             Some(id) => id,
-            None => crate::engine::fresh_id(now)?,
+            None => crate::engine::fresh_id(&*core.options.source, now)?,
         };
         let value = declared.correlate.map_or(Ok(None), |field| text_of(&event.data, field))?;
         let keep_until = now.plus_ms(core.options.keep_events_ms);

@@ -21,13 +21,13 @@ use crate::bus::local::{self, Local};
 use crate::bus::rabbitmq;
 use crate::bus::redis as streams;
 use crate::bus::{Bus, Door};
-use crate::clock::Clock;
 use crate::config::{BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
 use crate::ingress::broker::BrokerDoor;
 use crate::ingress::{Ingress, Settings, rest, shapes};
 use crate::live::Hub;
-use crate::machine::{Kind, Runs};
+use crate::machine::{Kind, Runs, Time};
+use crate::source::{Source, System};
 use crate::store::memory::{Memory, NoFaults};
 use crate::store::peers::{About, Hosted};
 use crate::store::redis::{self, Redis};
@@ -108,7 +108,7 @@ impl Server {
         let shapes = shapes::Shapes::new(&app);
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
         if let Some(broker) = broker {
-            let name = engine::fresh_id(Clock::new().now()).map_err(|error| Error::Name(error.to_string()))?;
+            let name = engine::fresh_id(&System, Time(System.wall_ms())).map_err(|error| Error::Name(error.to_string()))?;
             broker.speak(name, speaks_every(engine.app(), config));
             broker.consume(broker_door(engine.clone()));
         }
@@ -205,7 +205,7 @@ fn about(app: &App, address: SocketAddr) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         address: format!("http://{address}"),
-        started_at: Clock::new().now().to_string(),
+        started_at: Time(System.wall_ms()).to_string(),
         definitions: app.workflows.iter().map(hosted).collect(),
         dependencies: Default::default(),
     }

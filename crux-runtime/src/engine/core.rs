@@ -24,6 +24,7 @@ use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::machine::{self, Contract, Definition, Policy, Runs, Time};
 use crate::router::Router;
+use crate::source;
 use crate::store::{self, RequestKey, Status, Store, Subscription};
 use crate::telemetry::times::Times;
 use crate::worker::WorkerManager;
@@ -66,7 +67,7 @@ impl Core {
     ) -> Self {
         let router = Router::new(&app);
         let elsewhere = store.peers().map(Elsewhere::new);
-        let clock = Arc::new(Clock::new());
+        let clock = Arc::new(Clock::new(options.source.clone()));
         let secrets = app.workflows.iter().filter_map(|workflow| {
             // One that cannot be read is logged where documents are made.
             let shape = Shape::new(workflow.definition.document, None).ok()?;
@@ -191,7 +192,8 @@ impl Core {
         };
         self.admit(workflow.definition)?;
         let request = request_key(&start);
-        let random = random().map_err(|text| Error::Broken(machine::Failure::new(machine::Failure::ERROR, text)))?;
+        let random =
+            source::random(&*self.options.source).map_err(|text| Error::Broken(machine::Failure::new(machine::Failure::ERROR, text)))?;
         let id = InstanceId::new(self.clock.now(), random, start.request_id.as_deref());
         let definition = workflow.definition;
         let config = definition.config.iter().filter_map(|name| Some(((*name).to_owned(), self.options.values.get(*name)?.clone())));
@@ -287,14 +289,4 @@ struct New {
     workflow: &'static Workflow,
     started: Box<machine::Started>,
     request: Option<RequestKey>,
-}
-
-fn random<const N: usize>() -> Result<[u8; N], String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness from the system: {error}"))?;
-    Ok(bytes)
-}
-
-pub(super) fn random_u64() -> Result<u64, String> {
-    random().map(u64::from_le_bytes)
 }

@@ -40,6 +40,7 @@ use crate::bus::Bus;
 use crate::canonical;
 use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
+use crate::source;
 use crate::store::peers::Peer;
 use crate::store::{InUse, RequestKey, Store};
 use crate::supervise;
@@ -51,6 +52,7 @@ use self::elsewhere::{Request, Response};
 use self::shard::{Message, Shard};
 
 pub use crate::clock::ClockState;
+pub use crate::source::{Source, System};
 pub use options::Options;
 pub use stats::Stats;
 
@@ -72,7 +74,7 @@ pub enum OpenError {
     MissingValue { workflow: &'static str, name: &'static str },
     #[error(transparent)]
     Store(#[from] crate::store::Error),
-    #[error("no randomness from the system: {0}")]
+    #[error("{0}")]
     Random(String),
 }
 
@@ -104,7 +106,7 @@ impl Engine {
         let core = Arc::new(Core::new(app, store, bus, workers, hub, options, inboxes));
         let mut shards = Vec::new();
         for (messages, inbox) in channels {
-            let seed = core::random_u64().map_err(OpenError::Random)?;
+            let seed = source::random(&*core.options.source).map(u64::from_le_bytes).map_err(OpenError::Random)?;
             let figures = figures::Figures::new(core.app.workflows);
             shards.push(figures.clone());
             supervise::spawn("a shard", Shard::new(core.clone(), messages, seed, figures).run(inbox));
@@ -263,8 +265,9 @@ fn unexpected<T>(response: elsewhere::Response) -> Result<T, Error> {
 }
 
 /// An id for what came without one.
-pub(crate) fn fresh_id(now: crate::machine::Time) -> Result<String, Error> {
-    let random = core::random_u64().map_err(|text| Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))?;
+pub(crate) fn fresh_id(source: &dyn Source, now: crate::machine::Time) -> Result<String, Error> {
+    let random = source::random(source).map(u64::from_le_bytes);
+    let random = random.map_err(|text| Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))?;
     Ok(format!("{:012x}{random:016x}", now.0))
 }
 

@@ -1,6 +1,9 @@
 //! Limits and sizes of the engine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::source::{Source, System};
 
 /// Limits and sizes; the configuration fills it.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub struct Options {
     pub lost_after_ms: u64,
     /// Values of `config.NAME`.
     pub values: BTreeMap<String, String>,
+    /// Where time and randomness come from.
+    pub source: Arc<dyn Source>,
 }
 
 impl Default for Options {
@@ -37,6 +42,7 @@ impl Default for Options {
             cached_instances: 10_000,
             lost_after_ms: 30_000,
             values: Default::default(),
+            source: Arc::new(System),
         }
     }
 }

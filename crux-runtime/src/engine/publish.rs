@@ -42,6 +42,7 @@ impl Publish {
                 return;
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(backoff(tries)) => {}
                 () = came_back(&mut back) => {}
             }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::random::Random;
+use super::trace::Trace;
 
 /// What the world saw.
 #[derive(Debug, Default)]
@@ -33,6 +34,7 @@ pub struct Services {
     pub random: Arc<Random>,
     /// Percent of tasks that something goes wrong with.
     pub trouble: u64,
+    pub trace: Trace,
 }
 
 impl Services {
@@ -75,13 +77,18 @@ impl Services {
 
 impl Bus for Services {
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
-        if self.random.chance(self.trouble / 5) {
+        let refused = self.random.chance(self.trouble / 5);
+        self.trace.note(format_args!("dispatch {} {}, refused: {refused}", task.task_id(), task.input));
+        if refused {
             return Err(task);
         }
         *self.ledger.lock().expect("no test panics with the lock held").taken.entry(task.task_id()).or_default() += 1;
         let (services, reports) = (self.clone(), reports.clone());
         tokio::spawn(async move {
-            let report = |what| Report { instance: task.instance, path: task.path, attempt: task.attempt, what };
+            let report = |what| {
+                services.trace.note(format_args!("report {}: {what:?}", task.task_id()));
+                Report { instance: task.instance, path: task.path, attempt: task.attempt, what }
+            };
             let pause = |most| tokio::time::sleep(Duration::from_micros(services.random.below(most)));
             pause(5_000).await;
             if services.random.chance(services.trouble / 3) {
@@ -116,13 +123,17 @@ impl Bus for Services {
     }
 
     fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
-        if self.random.chance(self.trouble / 5) {
+        let refused = self.random.chance(self.trouble / 5);
+        self.trace.note(format_args!("publish {message:?}, refused: {refused}"));
+        if refused {
             return Err(message);
         }
         let services = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_micros(services.random.below(5_000))).await;
-            if services.random.chance(services.trouble / 3) {
+            let failed = services.random.chance(services.trouble / 3);
+            services.trace.note(format_args!("published {}, failed: {failed}", message.id));
+            if failed {
                 return done(Published::Failed("simulated".into()));
             }
             let instance = message.id.split('/').next().unwrap_or_default().to_owned();

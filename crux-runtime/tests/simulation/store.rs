@@ -14,6 +14,7 @@ use crux_runtime::store::{
 use tokio::sync::watch;
 
 use super::random::Random;
+use super::trace::Trace;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
@@ -40,13 +41,15 @@ pub struct Faulty {
     /// Instances cannot be read while this is set.
     pub refuses_reads: Arc<AtomicBool>,
     pub membership: watch::Sender<Membership>,
+    pub trace: Trace,
 }
 
 impl Faulty {
     pub fn new(below: Arc<Memory>, faults: Faults, random: Arc<Random>) -> Self {
         let (crashed, hangs, keeps_marks, refuses_marks, refuses_reads) = Default::default();
         let membership = watch::Sender::default();
-        Self { below, faults, random, crashed, hangs, keeps_marks, refuses_marks, refuses_reads, membership }
+        let trace = Trace::default();
+        Self { below, faults, random, crashed, hangs, keeps_marks, refuses_marks, refuses_reads, membership, trace }
     }
 
     /// Takes its time, and may fail.
@@ -68,9 +71,14 @@ macro_rules! pass_through {
     ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
         $(fn $name(&self, $($arg: $type),*) -> Pending<Result<$answer, Error>> {
             let store = self.clone();
+            let asked = format!("{} {:?}", stringify!($name), ($(&$arg,)*));
             Box::pin(async move {
-                store.pass().await?;
-                store.below.$name($($arg),*).await
+                let answer = match store.pass().await {
+                    Ok(()) => store.below.$name($($arg),*).await,
+                    Err(error) => Err(error),
+                };
+                store.trace.note(format_args!("{asked}: {answer:?}"));
+                answer
             })
         })*
     };
@@ -83,6 +91,7 @@ impl Store for Faulty {
             let mut answers = Vec::with_capacity(batch.len());
             tokio::time::sleep(Duration::from_micros(store.random.below(3_000))).await;
             for append in batch {
+                store.trace.note(format_args!("{append:?}"));
                 if let Err(error) = store.alive() {
                     answers.push(Err(error));
                 } else if store.random.chance(store.faults.before) {
@@ -96,6 +105,7 @@ impl Store for Faulty {
                 }
             }
             tokio::time::sleep(Duration::from_micros(store.random.below(1_000))).await;
+            store.trace.note(format_args!("appended: {answers:?}"));
             answers
         })
     }
@@ -109,7 +119,9 @@ impl Store for Faulty {
             if store.refuses_marks.load(Ordering::SeqCst) {
                 return Err(Error::Unavailable("simulated: no marks".into()));
             }
-            store.pass().await?;
+            let passed = store.pass().await;
+            store.trace.note(format_args!("settle {batch:?}: {passed:?}"));
+            passed?;
             store.below.settle(batch).await
         })
     }
@@ -120,7 +132,9 @@ impl Store for Faulty {
             if store.refuses_reads.load(Ordering::SeqCst) {
                 return Err(Error::Unavailable("simulated: no reads".into()));
             }
-            store.pass().await?;
+            let passed = store.pass().await;
+            store.trace.note(format_args!("record {instance}: {passed:?}"));
+            passed?;
             store.below.record(instance).await
         })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crux_runtime::app::{App, Workflow};
 use crux_runtime::engine::api::{Command, Start};
-use crux_runtime::engine::{Engine, Options};
+use crux_runtime::engine::{Engine, Options, Source};
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{Instance, Run};
@@ -20,7 +20,9 @@ use super::audit::audit;
 use super::order::{self, Order};
 use super::random::Random;
 use super::services::{Ledger, Services};
+use super::source::Seeded;
 use super::store::{Faults, Faulty};
+use super::trace::{self, Trace};
 
 pub static WORKFLOWS: &[Workflow] = &[Workflow {
     definition: &order::DEFINITION,
@@ -35,93 +37,139 @@ pub struct Acknowledged {
     pub cancels: Vec<InstanceId>,
 }
 
-pub fn play(seed: u64) -> Result<(), String> {
+/// Plays a seed, and once more: both have to do the same.
+pub fn play_twice(seed: u64) -> Result<(), String> {
     let random = Random::new(seed, "faults");
-    play_with(seed, Faults { before: random.below(6), after: random.below(6), forgets: false })
+    let faults = Faults { before: random.below(6), after: random.below(6), forgets: false };
+    let (once, twice) = (World::new(seed), World::new(seed));
+    once.play(faults)?;
+    twice.play(faults)?;
+    trace::compare(&once.trace.take(), &twice.trace.take())
 }
 
-pub fn play_with(seed: u64, faults: Faults) -> Result<(), String> {
-    let random = Arc::new(Random::new(seed, "world"));
-    let below = Arc::new(Memory::new(Arc::new(crux_runtime::store::memory::NoFaults)));
-    let ledger = Arc::new(std::sync::Mutex::new(Ledger::default()));
-    let mut acknowledged = Acknowledged::default();
-    let lives = 1 + random.below(4);
-    for life in 0..=lives {
-        let last = life == lives;
-        let now = if last { Faults { forgets: faults.forgets, ..Faults::default() } } else { faults };
-        let store = Faulty::new(below.clone(), now, Arc::new(Random::new(seed, &format!("store {life}"))));
-        let crashed = store.crashed.clone();
-        let services = Services {
-            ledger: ledger.clone(),
-            random: Arc::new(Random::new(seed, &format!("services {life}"))),
-            trouble: if last { 0 } else { random.below(40) },
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().map_err(|e| e.to_string())?;
-        let result = runtime.block_on(live(store, services, &random, &mut acknowledged, last));
-        crashed.store(true, Ordering::SeqCst);
-        // Whatever was between two awaits is gone.
-        drop(runtime);
-        result?;
+/// What all lives of a play have in common.
+pub struct World {
+    seed: u64,
+    clock: Arc<Seeded>,
+    /// What engines are given: the clock above, unless a test wants another.
+    pub source: Arc<dyn Source>,
+    pub trace: Trace,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let clock = Arc::new(Seeded::new(seed));
+        Self { seed, source: clock.clone(), clock, trace: Trace::default() }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| e.to_string())?;
-    let ledger = ledger.lock().map_err(|e| e.to_string())?;
-    runtime.block_on(audit(&below, &ledger, &acknowledged))
-}
 
-async fn live(store: Faulty, services: Services, random: &Arc<Random>, acknowledged: &mut Acknowledged, last: bool) -> Result<(), String> {
-    let app = Arc::new(App { workflows: WORKFLOWS, contracts: &[], events: &[], routes: &[], steps: Vec::new() });
-    let workers = WorkerManager::new(&[], &Default::default()).map_err(|e| e.to_string())?;
-    let options = Options { shards: 2, cached_instances: 4, ..Options::default() };
-    let below = store.below.clone();
-    let engine = loop {
-        match Engine::open(
-            app.clone(),
-            Arc::new(store.clone()),
-            Arc::new(services.clone()),
-            workers.clone(),
-            Hub::default(),
-            options.clone(),
-        )
-        .await
-        {
-            Ok(engine) => break engine,
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+    pub fn play(&self, faults: Faults) -> Result<(), String> {
+        let seed = self.seed;
+        let random = Arc::new(Random::new(seed, "world"));
+        let below = Arc::new(Memory::new(Arc::new(crux_runtime::store::memory::NoFaults)));
+        let ledger = Arc::new(std::sync::Mutex::new(Ledger::default()));
+        let mut acknowledged = Acknowledged::default();
+        let lives = 1 + random.below(4);
+        for life in 0..=lives {
+            let last = life == lives;
+            let now = if last { Faults { forgets: faults.forgets, ..Faults::default() } } else { faults };
+            let mut store = Faulty::new(below.clone(), now, Arc::new(Random::new(seed, &format!("store {life}"))));
+            store.trace = self.trace.clone();
+            let crashed = store.crashed.clone();
+            let services = Services {
+                ledger: ledger.clone(),
+                random: Arc::new(Random::new(seed, &format!("services {life}"))),
+                trouble: if last { 0 } else { random.below(40) },
+                trace: self.trace.clone(),
+            };
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().map_err(|e| e.to_string())?;
+            let result = runtime.block_on(async {
+                self.trace.begin(life);
+                let begun = tokio::time::Instant::now();
+                let result = self.live(store, services, &random, &mut acknowledged, last).await;
+                self.clock.pass(i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX));
+                result
+            });
+            crashed.store(true, Ordering::SeqCst);
+            // Whatever was between two awaits is gone.
+            drop(runtime);
+            result?;
+            // Until the next process begins; and now and then somebody sets the clock back.
+            let pause = i64::try_from(random.below(10_000)).unwrap_or(0);
+            self.clock.pass(if random.chance(10) { -pause } else { pause });
         }
-    };
-    if last {
-        return finish(&engine, &below, acknowledged).await;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| e.to_string())?;
+        let ledger = ledger.lock().map_err(|e| e.to_string())?;
+        runtime.block_on(audit(&below, &ledger, &acknowledged))
     }
-    let death = Duration::from_micros(random.below(20_000_000));
-    let asked = ask(&engine, random, acknowledged);
-    // The process dies in the middle of whatever it does.
-    let _ = tokio::time::timeout(death, asked).await;
-    Ok(())
-}
 
-/// Clients: starts, some of them twice, and a cancel now and then.
-async fn ask(engine: &Engine, random: &Arc<Random>, acknowledged: &mut Acknowledged) {
-    loop {
-        let request = format!("req-{}", random.below(60));
-        let input = format!(r#"{{"order":"{request}","big":{}}}"#, request.len() % 2 == 0);
-        let start = Start {
-            workflow: "order".to_owned(),
-            input: RawValue::from_string(input).expect("a test's JSON is JSON"),
-            request_id: Some(request.clone()),
-            owner: String::new(),
-            trigger: "test".to_owned(),
-            traceparent: String::new(),
+    async fn live(
+        &self,
+        store: Faulty,
+        services: Services,
+        random: &Arc<Random>,
+        acknowledged: &mut Acknowledged,
+        last: bool,
+    ) -> Result<(), String> {
+        let app = Arc::new(App { workflows: WORKFLOWS, contracts: &[], events: &[], routes: &[], steps: Vec::new() });
+        let workers = WorkerManager::new(&[], &Default::default()).map_err(|e| e.to_string())?;
+        let options = Options { shards: 2, cached_instances: 4, source: self.source.clone(), ..Options::default() };
+        let below = store.below.clone();
+        let engine = loop {
+            match Engine::open(
+                app.clone(),
+                Arc::new(store.clone()),
+                Arc::new(services.clone()),
+                workers.clone(),
+                Hub::default(),
+                options.clone(),
+            )
+            .await
+            {
+                Ok(engine) => break engine,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
         };
-        if let Ok(started) = engine.start(start).await {
-            let before = acknowledged.starts.insert(request.clone(), started.instance);
-            assert!(before.is_none_or(|before| before == started.instance), "one request id started two instances: {request}");
+        if last {
+            return finish(&engine, &below, acknowledged).await;
         }
-        if random.chance(10)
-            && let Some(instance) = acknowledged.starts.values().nth(usize::try_from(random.below(60)).unwrap_or(0)).copied()
-            && engine.command(instance, Command::Cancel { reason: "test".to_owned() }).await.is_ok()
-        {
-            acknowledged.cancels.push(instance);
+        let death = Duration::from_micros(random.below(20_000_000));
+        let asked = self.ask(&engine, random, acknowledged);
+        // The process dies in the middle of whatever it does.
+        let _ = tokio::time::timeout(death, asked).await;
+        Ok(())
+    }
+
+    /// Clients: starts, some of them twice, and a cancel now and then.
+    async fn ask(&self, engine: &Engine, random: &Arc<Random>, acknowledged: &mut Acknowledged) {
+        loop {
+            let request = format!("req-{}", random.below(60));
+            let input = format!(r#"{{"order":"{request}","big":{}}}"#, request.len() % 2 == 0);
+            let start = Start {
+                workflow: "order".to_owned(),
+                input: RawValue::from_string(input).expect("a test's JSON is JSON"),
+                request_id: Some(request.clone()),
+                owner: String::new(),
+                trigger: "test".to_owned(),
+                traceparent: String::new(),
+            };
+            let started = engine.start(start).await;
+            self.trace.note(format_args!("start {request}: {started:?}"));
+            if let Ok(started) = started {
+                let before = acknowledged.starts.insert(request.clone(), started.instance);
+                assert!(before.is_none_or(|before| before == started.instance), "one request id started two instances: {request}");
+            }
+            if random.chance(10)
+                && let Some(instance) = acknowledged.starts.values().nth(usize::try_from(random.below(60)).unwrap_or(0)).copied()
+            {
+                let cancelled = engine.command(instance, Command::Cancel { reason: "test".to_owned() }).await;
+                self.trace.note(format_args!("cancel {instance}: {cancelled:?}"));
+                if cancelled.is_ok() {
+                    acknowledged.cancels.push(instance);
+                }
+            }
+            tokio::time::sleep(Duration::from_micros(random.below(400_000))).await;
         }
-        tokio::time::sleep(Duration::from_micros(random.below(400_000))).await;
     }
 }
 

@@ -225,7 +225,7 @@ async fn peers_that_neither_ask_nor_read_do_not_hold_up_an_end() {
 async fn whoever_comes_while_a_server_ends_is_answered() {
     let mut server = server("");
     let ledger = server.folder().join("ledger");
-    let id = server.client().start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 1_500})).await;
+    let id = server.client().start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 4_000})).await;
     eventually("it has begun", async || std::fs::read_to_string(&ledger).ok().filter(|lines| !lines.is_empty())).await;
     server.tell_to_end();
     // New connections each.

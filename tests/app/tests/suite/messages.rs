@@ -41,7 +41,7 @@ fn a_wrong_setting_is_told_with_its_line_in_plain_words() {
         ("log: { level: inof }\n", "log.level: there is no level `inof`; did you mean `info`?"),
         (
             "services:\n  image:\n    url: https://x/\n    steps: [prepare]\n",
-            "crux.yaml:3:5: services.image: `https://x/` is not an address",
+            "crux.yaml:3:5: services.image: has no address that anything can be posted to: https is not supported",
         ),
         ("server:\n\tport: 1\n", "crux.yaml:2:2"),
     ] {

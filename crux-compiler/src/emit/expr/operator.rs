@@ -218,16 +218,19 @@ impl Writer<'_> {
             return Code::borrowed_text(quote!(#left.unwrap_or(#right)));
         }
         let is_empty = matches!(&right.kind, ExprKind::List(items) if items.is_empty());
-        let left = left_code.into_owned(&left.ty).tight();
+        let left_code = left_code.into_owned(&left.ty);
+        let left = left_code.tight();
         if is_empty {
             return Code::value(quote!(#left.unwrap_or_default()));
         }
         let right = right_code.owned(&right.ty);
+        // What a `match` looks at needs no parentheses, and rustc warns of those that are not needed.
+        let matched = left_code.alone();
         let code = match (fails, ty.is_optional()) {
             (false, false) => return Code::value(quote!(#left.unwrap_or_else(|| #right))),
             (false, true) => return Code::value(quote!(#left.or_else(|| #right))).optional(),
-            (true, false) => Code::value(quote!(match #left { Some(value) => value, None => #right })),
-            (true, true) => Code::value(quote!(match #left { Some(value) => Some(value), None => #right })).optional(),
+            (true, false) => Code::value(quote!(match #matched { Some(value) => value, None => #right })),
+            (true, true) => Code::value(quote!(match #matched { Some(value) => Some(value), None => #right })).optional(),
         };
         code.loose()
     }

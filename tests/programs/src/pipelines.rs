@@ -1,0 +1,3 @@
+//! What the compiler makes of the programs.
+
+include!(concat!(env!("OUT_DIR"), "/pipelines.rs"));

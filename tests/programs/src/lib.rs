@@ -4,7 +4,7 @@
 #![deny(warnings)]
 
 pub mod make;
-mod pipelines;
+pub mod pipelines;
 
 use crux_runtime::machine::{Effects, Instance, Run, Started, Time};
 

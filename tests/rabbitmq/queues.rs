@@ -59,7 +59,7 @@ async fn topology_shows_what_there_is_and_declares_it() {
     let topology: Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(topology["exchange"], json!(name));
     let own: Vec<&str> = topology["own"].as_array().unwrap().iter().map(|queue| queue["name"].as_str().unwrap()).collect();
-    assert_eq!(own, [format!("{name}.completions"), format!("{name}.events"), format!("{name}.dead")]);
+    assert_eq!(own, [format!("{name}.completions"), format!("{name}.events"), format!("{name}.dead"), format!("{name}.parked")]);
     assert_eq!(topology["own"][0]["keys"], json!(["step.completed", "step.started", "step.heartbeat"]));
     let services: Vec<&Value> = topology["services"].as_array().unwrap().iter().collect();
     let image = services.iter().find(|queue| queue["keys"] == json!(["step.image_processing"])).unwrap();

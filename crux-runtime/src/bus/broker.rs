@@ -26,6 +26,10 @@ use crate::worker::task::{Report, Task};
 /// Before a message is offered again that the door could not take.
 pub(in crate::bus) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How often a message is offered that waits for the one instance that it is about, before it is put aside for a while: longer than the
+/// lease of a node that has died.
+const HELD_TRIES: u32 = 12;
+
 /// Takes in what a broker brings; runs until the process stops.
 pub(in crate::bus) trait Consume: Send + Sync {
     fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()>;
@@ -225,6 +229,10 @@ impl Bus for Broker {
         }
     }
 
+    fn parked(&self) -> Option<String> {
+        self.state.parking.problem()
+    }
+
     fn figures(&self) -> Vec<Figure> {
         self.state.figures(self.waiting())
     }
@@ -279,12 +287,16 @@ pub(in crate::bus) enum Fate {
     Done,
     /// To be put aside, with this reason.
     Refused(String),
+    /// To be put aside for a while, with this reason, and then to be brought again.
+    Parked(String),
     /// The process stops: another one should have it.
     Closing,
 }
 
-/// Offers a message to the door until that has decided.
-pub(in crate::bus) async fn bring(door: &dyn Door, incoming: &Incoming) -> Fate {
+/// Offers a message to the door until that has decided. One that waits for its instance has so many tries, as long as not too many others
+/// wait as well: it must not keep what can be taken from being delivered.
+pub(in crate::bus) async fn bring(door: &dyn Door, incoming: &Incoming, state: &State) -> Fate {
+    let (mut tries, mut place) = (0, None);
     let Incoming { routing_key, message_id, correlation_id, .. } = incoming;
     info!(target: "crux::messages", routing_key, message_id, correlation_id, "a message is consumed");
     loop {
@@ -294,6 +306,14 @@ pub(in crate::bus) async fn bring(door: &dyn Door, incoming: &Incoming) -> Fate 
             Taken::Closing => return Fate::Closing,
             Taken::Later(reason) => {
                 debug!(routing_key, message_id, correlation_id, reason, "a message has to wait");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Taken::Held(reason) => {
+                tries += 1;
+                place = place.or_else(|| state.parking.place());
+                if tries > HELD_TRIES || place.is_none() {
+                    return Fate::Parked(reason);
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

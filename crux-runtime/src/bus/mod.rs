@@ -14,6 +14,7 @@ pub(crate) mod keys;
 mod letter;
 mod listeners;
 pub mod local;
+mod parking;
 mod pattern;
 mod push;
 pub mod rabbitmq;
@@ -98,6 +99,11 @@ pub trait Bus: Send + Sync + 'static {
     /// Nobody waits any more for an attempt of a step struct in another process: lets its worker know, if it can.
     fn cancel(&self, _working: Working) {}
 
+    /// Shown in `/health`: why messages are put aside for a while that cannot be taken yet; `None`: there are none.
+    fn parked(&self) -> Option<String> {
+        None
+    }
+
     /// Shown in `/metrics`.
     fn figures(&self) -> Vec<Figure> {
         Vec::new()
@@ -149,8 +155,10 @@ pub enum Taken {
     Done,
     /// It will never be of use; the reason is for people.
     Refused(String),
-    /// Not now.
+    /// Not now, and neither would anything else be taken.
     Later(String),
+    /// Not now, because of the one instance that it is about.
+    Held(String),
     /// The process stops: another one should have it.
     Closing,
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
+use super::parking::Parking;
 use super::{Figure, FigureKind};
 
 /// One of the two connections.
@@ -36,11 +37,12 @@ pub(in crate::bus) struct State {
     /// Deliveries that the broker made before.
     pub(in crate::bus) redelivered: AtomicU64,
     pub(in crate::bus) dead: AtomicU64,
+    pub(in crate::bus) parking: Parking,
 }
 
 impl State {
     /// `keys`: the routing keys of tasks for services.
-    pub(in crate::bus) fn new(broker: &'static str, keys: Vec<&'static str>) -> Self {
+    pub(in crate::bus) fn new(broker: &'static str, keys: Vec<&'static str>, parking: Parking) -> Self {
         let down = || Mutex::new(Link::Down(format!("not connected to {broker} yet")));
         Self {
             broker,
@@ -54,6 +56,7 @@ impl State {
             consumed: AtomicU64::new(0),
             redelivered: AtomicU64::new(0),
             dead: AtomicU64::new(0),
+            parking,
         }
     }
 
@@ -123,6 +126,7 @@ impl State {
             counter("bus_consumed", "Messages that were taken from the broker", &self.consumed),
             counter("bus_redelivered", "Of those consumed, the ones that the broker had delivered before", &self.redelivered),
             counter("bus_dead", "Messages that were refused and put aside", &self.dead),
+            counter("bus_parked", "Messages that could not be taken yet and were put aside for a while", &self.parking.count),
             counter("bus_connections", "Connections made to the broker", &self.connections),
             gauge("bus_unconfirmed", "Messages published and not confirmed", self.unconfirmed.load(Ordering::Relaxed)),
             gauge("bus_waiting", "Messages that wait to be published", waiting),

@@ -85,6 +85,7 @@ fn streams(topology: &redis::Topology) -> String {
         out.push('\n');
     }
     out.push_str(&format!("messages that were refused\n  {}\n", topology.dead));
+    out.push_str(&format!("messages that cannot be taken yet, until they are tried again\n  {}\n", topology.parked));
     out
 }
 

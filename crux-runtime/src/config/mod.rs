@@ -224,19 +224,33 @@ pub struct Rabbitmq {
     pub queue: usize,
     /// Deliveries taken and not acknowledged, of each queue.
     pub prefetch: u16,
+    /// How long a message is put aside that cannot be taken yet.
+    pub parking: Span,
 }
 
 impl Default for Rabbitmq {
     fn default() -> Self {
-        let rabbitmq::Options { url, exchange, prefix, max_retries, retry_delay, window, queue, prefetch } = rabbitmq::Options::default();
-        Self { url, exchange, prefix, max_retries, retry_delay: Span(retry_delay), window, queue, prefetch }
+        let rabbitmq::Options { url, exchange, prefix, max_retries, retry_delay, window, queue, prefetch, parking, .. } =
+            rabbitmq::Options::default();
+        Self { url, exchange, prefix, max_retries, retry_delay: Span(retry_delay), window, queue, prefetch, parking: Span(parking) }
     }
 }
 
 impl Rabbitmq {
     pub(crate) fn options(&self) -> rabbitmq::Options {
-        let Self { url, exchange, prefix, max_retries, retry_delay, window, queue, prefetch } = self.clone();
-        rabbitmq::Options { url, exchange, prefix, max_retries, retry_delay: retry_delay.0, window, queue, prefetch }
+        let Self { url, exchange, prefix, max_retries, retry_delay, window, queue, prefetch, parking } = self.clone();
+        rabbitmq::Options {
+            url,
+            exchange,
+            prefix,
+            max_retries,
+            retry_delay: retry_delay.0,
+            window,
+            queue,
+            prefetch,
+            parking: parking.0,
+            ..rabbitmq::Options::default()
+        }
     }
 
     fn check(&self) -> Result<(), Problem> {
@@ -253,9 +267,16 @@ impl Rabbitmq {
                 return Err(Problem::new(format!("rabbitmq.{key}"), "must be at least 1, and at most 1000000"));
             }
         }
+        if !PARKING.contains(&self.parking.0) {
+            return Err(Problem::new("rabbitmq.parking", "must be at least 1s, and at most a day"));
+        }
         Ok(())
     }
 }
+
+/// How long messages may be put aside.
+const PARKING: std::ops::RangeInclusive<std::time::Duration> =
+    std::time::Duration::from_secs(1)..=std::time::Duration::from_secs(24 * 3600);
 
 impl Config {
     /// What no type can say: values that fit by themselves and not together.

@@ -43,11 +43,13 @@ pub struct Redis {
     pub queue: usize,
     /// Entries read and not acknowledged, of each stream.
     pub prefetch: usize,
+    /// How long an entry is put aside that cannot be taken yet.
+    pub parking: Span,
 }
 
 impl Default for Redis {
     fn default() -> Self {
-        let streams::Options { max_length, window, queue, prefetch, .. } = streams::Options::new("");
+        let streams::Options { max_length, window, queue, prefetch, parking, .. } = streams::Options::new("");
         Self {
             url: None,
             host: None,
@@ -63,6 +65,7 @@ impl Default for Redis {
             window,
             queue,
             prefetch,
+            parking: Span(parking),
         }
     }
 }
@@ -96,6 +99,9 @@ impl Redis {
                 return Err((key, format!("must be at least 1, and at most {most}")));
             }
         }
+        if !super::PARKING.contains(&self.parking.0) {
+            return Err(("parking", "must be at least 1s, and at most a day".to_owned()));
+        }
         Ok(())
     }
 
@@ -112,6 +118,7 @@ impl Redis {
             window: self.window,
             queue: self.queue,
             prefetch: self.prefetch,
+            parking: self.parking.0,
             says_durability,
         }
     }

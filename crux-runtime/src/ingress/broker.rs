@@ -4,7 +4,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::json;
 use super::problem::Problem;
@@ -15,6 +15,7 @@ use crate::bus::{Door, Incoming, Taken};
 use crate::engine::Engine;
 use crate::engine::api::{Completion, Error, IncomingEvent, ProgressKind};
 use crate::machine::{AttemptFailed, Failure, Outcome};
+use crate::store;
 
 /// The door for messages of a broker. Whoever may write to its queues may come in.
 pub(crate) struct BrokerDoor {
@@ -66,11 +67,19 @@ impl BrokerDoor {
     }
 
     async fn progress(&self, incoming: &Incoming, what: ProgressKind) -> Result<(), Why> {
+        let is_heartbeat = matches!(what, ProgressKind::Heartbeat);
         let progress = json::parse::<ProgressBody>(&incoming.body)?.into_progress(what)?;
         match self.engine.progress(progress).await {
             // Signs of life may come late, or for what is not known any more.
             Ok(()) | Err(Error::NotOpen | Error::UnknownInstance(_)) => Ok(()),
-            Err(error) => ignore_late(error),
+            Err(error) => match ignore_late(error) {
+                // The next one comes before this could be of use.
+                Err(Why::Held(reason)) if is_heartbeat => {
+                    debug!(reason, "a sign of life is dropped: its instance cannot take it");
+                    Ok(())
+                }
+                taken => taken,
+            },
         }
     }
 
@@ -102,6 +111,7 @@ impl Door for BrokerDoor {
                 Ok(()) => Taken::Done,
                 Err(Why::Refused(reason)) => Taken::Refused(reason),
                 Err(Why::Later(reason)) => Taken::Later(reason),
+                Err(Why::Held(reason)) => Taken::Held(reason),
                 Err(Why::Closing) => Taken::Closing,
             }
         }
@@ -113,6 +123,8 @@ impl Door for BrokerDoor {
 enum Why {
     Refused(String),
     Later(String),
+    /// Only because of the instance that it is about.
+    Held(String),
     Closing,
 }
 
@@ -129,8 +141,13 @@ impl From<Error> for Why {
     fn from(error: Error) -> Self {
         match error {
             Error::ShuttingDown => Self::Closing,
-            // The node that works on it may answer again, a node with that definition may come, the store may recover.
-            error if error.is_passing() || matches!(error, Error::NoDefinition { .. } | Error::Store(_)) => Self::Later(error.to_string()),
+            // About one instance only: a node with that definition may come, another may take over from one that has
+            // died, and a person may repair what is stored.
+            Error::NoDefinition { .. } | Error::Elsewhere { .. } | Error::Moved | Error::Store(store::Error::Broken(_)) => {
+                Self::Held(error.to_string())
+            }
+            // The store may recover.
+            error if error.is_passing() || matches!(error, Error::Store(_)) => Self::Later(error.to_string()),
             error => Self::Refused(error.to_string()),
         }
     }
@@ -148,26 +165,25 @@ fn ignore_late(error: Error) -> Result<(), Why> {
 mod tests {
     use super::*;
     use crate::id::InstanceId;
-    use crate::store;
 
     #[test]
     fn what_may_work_in_a_moment_is_never_refused() {
-        let store = |error: store::Error| Error::Store(error);
-        let passing = [
-            Error::Elsewhere { node: 2 },
-            Error::Moved,
-            Error::Overloaded { reason: "the disk is nearly full".to_owned(), retry_after_s: 1 },
-            store(store::Error::Full("no space".to_owned())),
-            store(store::Error::Unavailable("away".to_owned())),
-        ];
-        for error in passing {
+        let full = Error::Store(store::Error::Full("no space".to_owned()));
+        let overloaded = Error::Overloaded { reason: "the disk is nearly full".to_owned(), retry_after_s: 1 };
+        for error in [Error::Store(store::Error::Unavailable("away".to_owned())), full, overloaded] {
             assert!(error.is_passing(), "{error}");
-            let (text, why) = (error.to_string(), Why::from(error));
-            assert!(matches!(&why, Why::Later(reason) if *reason == text), "{text}");
+            let text = error.to_string();
+            assert!(matches!(Why::from(error), Why::Later(reason) if reason == text), "{text}");
+        }
+        // Others are taken meanwhile.
+        for error in [Error::Elsewhere { node: 2 }, Error::Moved] {
+            assert!(error.is_passing(), "{error}");
+            let text = error.to_string();
+            assert!(matches!(Why::from(error), Why::Held(reason) if reason == text), "{text}");
         }
         let (workflow, definition) = ("order".to_owned(), "6f".to_owned());
-        assert!(matches!(Why::from(Error::NoDefinition { workflow, version: 2, definition }), Why::Later(_)));
-        assert!(matches!(Why::from(store(store::Error::Broken("a row".to_owned()))), Why::Later(_)));
+        assert!(matches!(Why::from(Error::NoDefinition { workflow, version: 2, definition }), Why::Held(_)));
+        assert!(matches!(Why::from(Error::Store(store::Error::Broken("a row".to_owned()))), Why::Held(_)));
         assert!(matches!(Why::from(Error::ShuttingDown), Why::Closing));
         assert!(matches!(Why::from(Error::UnknownInstance(InstanceId::new(crate::machine::Time(1), [0; 10], None))), Why::Refused(_)));
         assert!(matches!(Why::from(Error::Invalid("name: missing".to_owned())), Why::Refused(_)));

@@ -3,6 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crux_runtime::bus::Taken;
+use crux_runtime::bus::broker::Broker;
 use crux_runtime::bus::local::Local;
 use crux_runtime::bus::rabbitmq::{self, Options};
 use futures_util::future::BoxFuture;
@@ -11,7 +13,7 @@ use lapin::options::{BasicGetOptions, BasicPublishOptions, ExchangeDeclareOption
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 
-use crate::bed::{Bed, Far, Got, app, fresh_name};
+use crate::bed::{Bed, COMPLETED, Doorman, Far, Got, app, fresh_name, soon};
 use crate::rabbit_server::Broker as Server;
 
 /// The broker that tests share; it ends with the process.
@@ -73,31 +75,96 @@ impl Far for Line {
     }
 }
 
+async fn open_line(listeners: &[(&str, &str)]) -> (Arc<Broker>, Line) {
+    let (name, url) = (fresh_name(), tokio::task::block_in_place(shared));
+    let options = Options {
+        url: url.clone(),
+        exchange: name.clone(),
+        prefix: name.clone(),
+        prefetch: 7,
+        parking: Duration::from_secs(1),
+        rebind: Duration::from_millis(500),
+        ..Options::default()
+    };
+    let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel.exchange_declare(name.as_str().into(), ExchangeKind::Topic, durable, FieldTable::default()).await.unwrap();
+    for (key, listener) in listeners {
+        let queue = format!("{name}.{key}.{listener}");
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.unwrap();
+        let bind = channel.queue_bind(
+            queue.as_str().into(),
+            name.as_str().into(),
+            (*key).into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        bind.await.unwrap();
+    }
+    let pushed = Arc::new(Local::new(&app(), Vec::new(), 1 << 20).unwrap());
+    let broker = Arc::new(rabbitmq::open(&app(), options, pushed, &[]).await.unwrap());
+    (broker, Line { exchange: name, _connection: connection, channel })
+}
+
 fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> {
     Box::pin(async move {
-        let (name, url) = (fresh_name(), tokio::task::block_in_place(shared));
-        let options = Options { url: url.clone(), exchange: name.clone(), prefix: name.clone(), ..Options::default() };
-        let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        channel.exchange_declare(name.as_str().into(), ExchangeKind::Topic, durable, FieldTable::default()).await.unwrap();
-        for (key, listener) in listeners {
-            let queue = format!("{name}.{key}.{listener}");
-            let options = QueueDeclareOptions { durable: true, ..Default::default() };
-            channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.unwrap();
-            let bind = channel.queue_bind(
-                queue.as_str().into(),
-                name.as_str().into(),
-                (*key).into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            );
-            bind.await.unwrap();
-        }
-        let pushed = Arc::new(Local::new(&app(), Vec::new(), 1 << 20).unwrap());
-        let broker = Arc::new(rabbitmq::open(&app(), options, pushed, &[]).await.unwrap());
-        Bed { bus: broker.clone(), broker: Some(broker), far: Box::new(Line { exchange: name, _connection: connection, channel }) }
+        let (broker, line) = open_line(listeners).await;
+        Bed { bus: broker.clone(), broker: Some(broker), far: Box::new(line) }
     })
 }
 
 crate::suite! { broker open }
+
+/// The broker acts on properties: a `CC` sends a copy to the queue that it was refused from, and so on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
+    let (broker, line) = open_line(&[]).await;
+    let door = Doorman::answering(&[Taken::Refused("no such thing".to_owned())]);
+    broker.consume(door.clone());
+    // A message is for the queue once that is there.
+    line.send(COMPLETED, "m-1", "first").await;
+    soon(line.dead()).await;
+    *door.answers.lock().unwrap() = vec![Taken::Refused("neither".to_owned()); 100];
+    let (mut headers, completions) = (FieldTable::default(), format!("{}.completions", line.exchange));
+    headers.insert("CC".into(), AMQPValue::FieldArray(vec![AMQPValue::LongString(completions.as_str().into())].into()));
+    let properties = BasicProperties::default().with_headers(headers).with_user_id("guest".into()).with_expiration("400".into());
+    let exchange = line.exchange.as_str().into();
+    let sent = line.channel.basic_publish(exchange, COMPLETED.into(), BasicPublishOptions::default(), b"second", properties).await;
+    sent.unwrap().await.unwrap();
+    door.bodies(2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(door.came.lock().unwrap().len(), 2, "it came again");
+    let buried = soon(line.take(&format!("{}.dead", line.exchange))).await;
+    assert_eq!((buried.data.as_slice(), header(&buried, "x-crux-reason").as_str()), (&b"second"[..], "neither"));
+    let came_with = header(&buried, "x-crux-properties");
+    for word in ["CC", "guest", "400"] {
+        assert!(came_with.contains(word), "{came_with}");
+    }
+    assert_eq!((buried.properties.user_id(), buried.properties.expiration()), (&None, &None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_that_somebody_removes_is_made_again() {
+    let (broker, line) = open_line(&[]).await;
+    let door = Doorman::answering(&[]);
+    broker.consume(door.clone());
+    let completions = format!("{}.completions", line.exchange);
+    let mut n = 0;
+    for _ in 0..2 {
+        // What is sent while it is not bound goes nowhere.
+        soon(async {
+            let before = door.came.lock().unwrap().len();
+            while door.came.lock().unwrap().len() == before {
+                n += 1;
+                line.send(COMPLETED, &format!("m-{n}"), "x").await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        let exchange = line.exchange.as_str().into();
+        let unbound = line.channel.queue_unbind(completions.as_str().into(), exchange, COMPLETED.into(), FieldTable::default());
+        unbound.await.unwrap();
+    }
+}

@@ -95,7 +95,13 @@ async fn bed(url: String, wire: Wire, listeners: &[(&str, &str)]) -> Bed {
     for (key, listener) in listeners {
         line.group(key, listener).await;
     }
-    let options = Options { prefix: line.prefix.clone(), lease: Duration::from_secs(2), ..Options::new(url) };
+    let options = Options {
+        prefix: line.prefix.clone(),
+        lease: Duration::from_secs(2),
+        prefetch: 7,
+        parking: Duration::from_secs(1),
+        ..Options::new(url)
+    };
     let pushed = Arc::new(Local::new(&app(), Vec::new(), 1 << 20).unwrap());
     let broker = Arc::new(bus::open(&app(), options, pushed, &[]).await.unwrap());
     Bed { bus: broker.clone(), broker: Some(broker), far: Box::new(line) }

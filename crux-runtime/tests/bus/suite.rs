@@ -36,6 +36,7 @@ macro_rules! suite {
             what_comes_goes_to_the_door_once
             what_is_refused_is_put_aside_with_its_reason
             what_has_to_wait_is_offered_again
+            what_waits_for_its_instance_is_parked_and_comes_back
         }
     };
 }
@@ -196,4 +197,39 @@ pub async fn what_has_to_wait_is_offered_again(open: &Open) {
     let mut bodies = door.bodies(3).await;
     bodies.sort();
     assert_eq!(bodies, ["other", "patient", "patient"]);
+}
+
+pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
+    let bed = open(&[]).await;
+    let held = || Taken::Held("nobody has its definition".to_owned());
+    let door = Doorman::answering(&[held(), held(), held()]);
+    bed.broker.as_ref().unwrap().consume(door.clone());
+    assert_eq!(bed.bus.parked(), None);
+    for n in ["1", "2", "3"] {
+        bed.far.send(COMPLETED, &format!("m-{n}"), n).await;
+    }
+    door.bodies(3).await;
+    // One waits in memory, the others are put aside: they take no places from what can be taken.
+    bed.far.send(COMPLETED, "m-4", "other").await;
+    let count = || bed.bus.figures().into_iter().find(|figure| figure.name == "bus_parked").unwrap().value;
+    soon(async {
+        while count() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let problem = bed.bus.parked().unwrap();
+    assert!(problem.contains("parked") && problem.ends_with("nobody has its definition"), "{problem}");
+    // Each comes again by itself, as it was.
+    let mut bodies = door.bodies(7).await;
+    bodies.sort();
+    assert_eq!(bodies, ["1", "1", "2", "2", "3", "3", "other"]);
+    let came = door.came.lock().unwrap().clone();
+    for incoming in came.iter().filter(|incoming| &*incoming.body != b"other") {
+        let id = format!("m-{}", std::str::from_utf8(&incoming.body).unwrap());
+        assert_eq!((incoming.routing_key.as_str(), incoming.message_id.as_deref()), (COMPLETED, Some(id.as_str())));
+    }
+    // It was taken, and is nowhere any more.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!((door.came.lock().unwrap().len(), count(), bed.bus.parked()), (7, 2, None));
 }

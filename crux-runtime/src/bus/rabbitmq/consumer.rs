@@ -19,7 +19,7 @@ use tracing::warn;
 use super::Options;
 use super::acks::Acks;
 use super::connection::{self, Problem, problem};
-use super::letter::Dead;
+use super::letter::{Aside, To, aside};
 use super::topology::Topology;
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::{self, Fate, PAUSE, bring, stopped};
@@ -33,8 +33,6 @@ use crate::bus::{Door, Incoming, Published};
 const ACK_EVERY: Duration = Duration::from_millis(5);
 /// After so many of these, also those behind a gap are acknowledged.
 const SINGLE_EVERY: u32 = 40;
-/// Reasons are cut here, so that they fit into a header with everything else.
-const MAX_REASON: usize = 2048;
 
 /// See the module's text.
 #[derive(Clone)]
@@ -43,7 +41,7 @@ pub(super) struct Consumer {
     pub(super) topology: Arc<Topology>,
     pub(super) state: Arc<State>,
     /// For what is refused, to the publisher.
-    pub(super) refused: mpsc::Sender<Dead>,
+    pub(super) refused: mpsc::Sender<Aside>,
     pub(super) roster: Arc<Roster>,
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -101,6 +99,7 @@ impl Consumer {
         tokio::select! {
             ended = futures_util::future::try_join_all(queues.into_iter().map(Subscription::run)) => ended.map(drop),
             lost = beats => Err(lost),
+            lost = self.keep_bound(&channel) => Err(lost),
         }
     }
 
@@ -122,46 +121,64 @@ impl Consumer {
         let tag = delivery.delivery_tag;
         self.state.consumed.fetch_add(1, Ordering::Relaxed);
         self.state.redelivered.fetch_add(u64::from(delivery.redelivered), Ordering::Relaxed);
+        let routing_key = match (delivery.routing_key.as_str(), header(&delivery.properties, "x-crux-routing-key")) {
+            // It was parked, and comes back under the queue's name.
+            (key, parked) if key == queue && !parked.is_empty() => parked,
+            (key, _) => key.to_owned(),
+        };
         let incoming = Incoming {
-            routing_key: delivery.routing_key.to_string(),
+            routing_key,
             message_id: delivery.properties.message_id().as_ref().map(ToString::to_string),
             correlation_id: delivery.properties.correlation_id().as_ref().map_or_else(String::new, ToString::to_string),
             traceparent: header(&delivery.properties, "traceparent"),
             body: delivery.data.into(),
         };
-        let reason = match bring(door, &incoming).await {
+        let (to, reason) = match bring(door, &incoming, &self.state).await {
             Fate::Done => return Some(tag),
-            Fate::Refused(reason) => reason,
+            Fate::Refused(reason) => (To::Dead, reason),
+            Fate::Parked(reason) => (To::Parked, reason),
             Fate::Closing => return None,
         };
-        warn!(queue, routing_key = incoming.routing_key, reason, "a message is refused and put aside");
-        self.bury(queue, incoming, delivery.properties, &reason).await?;
-        self.state.dead.fetch_add(1, Ordering::Relaxed);
+        let Incoming { routing_key, body, .. } = incoming;
+        if to == To::Dead {
+            warn!(queue, routing_key, reason, "a message is refused and put aside");
+        }
+        self.put_aside(to, (queue, &routing_key), body, &delivery.properties, &reason).await?;
+        match to {
+            To::Parked => self.state.parking.parked(&routing_key, &reason),
+            _ => drop(self.state.dead.fetch_add(1, Ordering::Relaxed)),
+        }
         Some(tag)
     }
 
-    /// Puts a message into the queue of the dead; `None`: the process stops.
-    pub(super) async fn bury(&self, queue: &str, incoming: Incoming, properties: BasicProperties, reason: &str) -> Option<()> {
-        let mut headers = properties.headers().clone().unwrap_or_default();
-        let reason = reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default();
-        for (name, text) in [("x-crux-reason", reason), ("x-crux-queue", queue), ("x-crux-routing-key", &incoming.routing_key)] {
-            headers.insert(name.into(), AMQPValue::LongString(text.into()));
-        }
-        let properties = properties.with_headers(headers);
+    /// Puts a message into the queue of the dead or of the parked; `None`: the process stops. `from`: the queue, and its routing key.
+    pub(super) async fn put_aside(&self, to: To, from: (&str, &str), body: Bytes, came_with: &BasicProperties, reason: &str) -> Option<()> {
+        let (queue, routing_key) = from;
+        let about = [("x-crux-reason", reason), ("x-crux-queue", queue), ("x-crux-routing-key", routing_key)];
+        let properties = aside(came_with, &about, (to == To::Parked).then_some(self.options.parking));
         loop {
             let (told, published) = oneshot::channel();
             let done = Box::new(move |published| {
                 // Whoever waits for it has gone only with the connection; then the broker delivers the message again.
                 let _ = told.send(published);
             });
-            let body: Bytes = incoming.body.clone();
-            self.refused.send(Dead { body, properties: Box::new(properties.clone()), done }).await.ok()?;
+            self.refused.send(Aside { to, body: body.clone(), properties: Box::new(properties.clone()), done }).await.ok()?;
             match published.await.ok()? {
                 Published::Done => return Some(()),
                 Published::Failed(reason) => {
-                    warn!(queue, reason, "a refused message could not be put aside; trying again");
+                    warn!(queue, reason, "a message could not be put aside; trying again");
                     tokio::time::sleep(PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// Again and again, until the connection is lost.
+    async fn keep_bound(&self, channel: &Channel) -> Problem {
+        loop {
+            tokio::time::sleep(self.options.rebind).await;
+            if let Err(problem) = self.topology.bind(channel).await {
+                return problem;
             }
         }
     }

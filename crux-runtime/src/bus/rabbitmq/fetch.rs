@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use super::connection::{self, Problem, problem};
 use super::consumer::Consumer;
-use crate::bus::Incoming;
+use super::letter::To;
 use crate::bus::backoff::Backoff;
 use crate::bus::broker::stopped;
 use crate::bus::keys::CANCELLED;
@@ -151,8 +151,8 @@ impl Fetching<'_> {
             Taken::Full(delivery) => delivery.receipt.give_back().await,
             Taken::Refused(Delivery { body, receipt, .. }, reason) => {
                 warn!(queue = self.queue, reason, "a message is refused and put aside");
-                let incoming = Incoming { routing_key, message_id: None, correlation_id: String::new(), traceparent: String::new(), body };
-                if self.consumer.bury(self.queue, incoming, properties, &reason).await.is_some() {
+                let from = (self.queue, routing_key.as_str());
+                if self.consumer.put_aside(To::Dead, from, body, &properties, &reason).await.is_some() {
                     state.dead.fetch_add(1, Ordering::Relaxed);
                     receipt.done().await;
                 }

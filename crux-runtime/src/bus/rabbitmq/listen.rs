@@ -38,11 +38,24 @@ impl Consumer {
             Ok((channel, said))
         };
         let (channel, mut said) = open.await.map_err(|error| problem(&error))?;
+        let (exchange, rebind) = (self.topology.exchange.clone(), self.options.rebind);
         Ok(async move {
-            // It lives as long as this.
-            let _channel = channel;
+            let mut again = tokio::time::interval(rebind);
+            again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
-                match said.next().await {
+                let next = tokio::select! {
+                    next = said.next() => next,
+                    // Somebody may have removed the binding.
+                    _ = again.tick() => {
+                        let (queue, bind) = (queue.as_str().into(), QueueBindOptions::default());
+                        let bound = channel.queue_bind(queue, exchange.as_str().into(), routing_key.into(), bind, FieldTable::default());
+                        match bound.await {
+                            Ok(()) => continue,
+                            Err(error) => return problem(&error),
+                        }
+                    }
+                };
+                match next {
                     Some(Ok(message)) => hear(&message.data),
                     Some(Err(error)) => return problem(&error),
                     None => return Problem::Lost(format!("RabbitMQ has ended the consumption of {queue}")),

@@ -28,6 +28,7 @@ use self::publisher::Publisher;
 use super::broker::{Broker, Parts};
 use super::keys::{class_types, task_keys, work_key};
 use super::local::Local;
+use super::parking::Parking;
 use super::state::State;
 use crate::app::App;
 use crate::supervise;
@@ -56,6 +57,10 @@ pub struct Options {
     pub queue: usize,
     /// Deliveries taken and not acknowledged, at most, of each queue.
     pub prefetch: u16,
+    /// How long a message is put aside that cannot be taken yet.
+    pub parking: Duration,
+    /// How often bindings are made again: somebody may have removed one.
+    pub rebind: Duration,
 }
 
 impl Default for Options {
@@ -69,6 +74,8 @@ impl Default for Options {
             window: 1024,
             queue: 8192,
             prefetch: 512,
+            parking: Duration::from_secs(60),
+            rebind: Duration::from_secs(15),
         }
     }
 }
@@ -79,7 +86,8 @@ impl Default for Options {
 pub async fn open(app: &App, options: Options, pushed: Arc<Local>, work: &[&'static str]) -> Result<Broker, Problem> {
     let (options, topology) = (Arc::new(options.clone()), Arc::new(Topology::new(app, &options, work)));
     let keys = task_keys(app).into_iter().chain(work.iter().map(|step_type| work_key(step_type)));
-    let state = Arc::new(State::new("RabbitMQ", keys.collect()));
+    let parking = Parking::new(topology.parked().to_owned(), options.prefetch.into(), options.parking);
+    let state = Arc::new(State::new("RabbitMQ", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
     let (post, inbox) = mpsc::channel(options.queue);
     let (refuse, refused) = mpsc::channel(REFUSED);

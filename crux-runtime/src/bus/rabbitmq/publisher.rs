@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Options;
 use super::connection::{self, Problem, problem};
-use super::letter::{Dead, Letter, To};
+use super::letter::{Aside, Letter, To};
 use super::returns::{Fate, Returns};
 use super::topology::Topology;
 use crate::bus::backoff::Backoff;
@@ -35,7 +35,7 @@ pub(super) struct Publisher {
     pub(super) state: Arc<State>,
     pub(super) inbox: mpsc::Receiver<Post>,
     /// What the consumer puts aside.
-    pub(super) refused: mpsc::Receiver<Dead>,
+    pub(super) refused: mpsc::Receiver<Aside>,
     pub(super) stopping: watch::Receiver<bool>,
     /// Under way when a connection was lost, in their order.
     again: VecDeque<Letter>,
@@ -52,7 +52,7 @@ impl Publisher {
         options: Arc<Options>,
         topology: Arc<Topology>,
         state: Arc<State>,
-        (inbox, refused): (mpsc::Receiver<Post>, mpsc::Receiver<Dead>),
+        (inbox, refused): (mpsc::Receiver<Post>, mpsc::Receiver<Aside>),
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self { options, topology, state, inbox, refused, stopping, again: VecDeque::new(), alone: 0, resting: FuturesUnordered::new() }
@@ -196,7 +196,7 @@ impl Session<'_> {
                         self.publish(letter.into());
                     }
                 }
-                Some(dead) = self.publisher.refused.recv(), if has_room => self.publish(dead.into()),
+                Some(aside) = self.publisher.refused.recv(), if has_room => self.publish(aside.into()),
                 Some(letter) = self.publisher.resting.next(), if has_room => self.publish(letter),
                 event = events.next() => self.heard(event)?,
                 () = stopped(&mut stopping), if !is_stopping => {}
@@ -231,6 +231,7 @@ impl Session<'_> {
             To::Service(key) => (topology.exchange.as_str(), key, true),
             To::Anybody(key) => (topology.exchange.as_str(), key, false),
             To::Dead => ("", topology.dead(), false),
+            To::Parked => ("", topology.parked(), false),
         };
         let options = BasicPublishOptions { mandatory, immediate: false };
         let (channel, exchange, key) = (self.channel.clone(), exchange.into(), key.into());
@@ -290,6 +291,7 @@ impl Session<'_> {
                     let what = match letter.to {
                         To::Service(key) | To::Anybody(key) => key,
                         To::Dead => self.publisher.topology.dead(),
+                        To::Parked => self.publisher.topology.parked(),
                     };
                     let text = format!("undeliverable: a queue did not take {what}, {times} times in a row: it is full, or has no leader");
                     return letter.failed(text).await;

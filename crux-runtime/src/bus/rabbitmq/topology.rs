@@ -18,6 +18,8 @@ use crate::machine::Runs;
 const MAX_DEAD: i64 = 100_000;
 /// Tasks in the queue of a step type; beyond it they stay with Crux.
 const MAX_TASKS: i64 = 100_000;
+/// Messages that cannot be taken yet.
+const MAX_PARKED: i64 = 100_000;
 /// How often a task may be given back: without this, brokers from 4.0 on drop it after 20 times, and older ones put it at the end.
 const MAX_DELIVERIES: i64 = 1_000_000;
 
@@ -37,7 +39,7 @@ pub struct Queue {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Argument {
-    Text(&'static str),
+    Text(String),
     Number(i64),
 }
 
@@ -64,7 +66,7 @@ pub struct Topology {
 impl Topology {
     /// `work`: step types of step structs that run in processes of their own.
     pub fn new(app: &App, options: &Options, work: &[&'static str]) -> Self {
-        let quorum = || ("x-queue-type", Argument::Text("quorum"));
+        let quorum = || ("x-queue-type", Argument::Text("quorum".to_owned()));
         let queue = |name: &str, keys: Vec<String>, arguments, purpose: &str| Queue {
             name: format!("{}.{name}", options.prefix),
             keys,
@@ -77,9 +79,21 @@ impl Topology {
         if !events.is_empty() {
             own.push(queue("events", events.iter().map(|name| (*name).to_owned()).collect(), vec![quorum()], "events that start or wake"));
         }
-        let dead = vec![quorum(), ("x-max-length", Argument::Number(MAX_DEAD)), ("x-overflow", Argument::Text("drop-head"))];
+        let text = |name, text: &str| (name, Argument::Text(text.to_owned()));
+        let dead = vec![quorum(), ("x-max-length", Argument::Number(MAX_DEAD)), text("x-overflow", "drop-head")];
         own.push(queue("dead", Vec::new(), dead, "messages that were refused, with the reason in the header x-crux-reason"));
-        let limit = [("x-max-length", Argument::Number(MAX_TASKS)), ("x-overflow", Argument::Text("reject-publish"))];
+        // Each of its messages expires, and the broker takes it back to where it is tried again; none is lost on the way.
+        let back = vec![
+            quorum(),
+            text("x-dead-letter-exchange", ""),
+            text("x-dead-letter-routing-key", &format!("{}.completions", options.prefix)),
+            text("x-dead-letter-strategy", "at-least-once"),
+            text("x-overflow", "reject-publish"),
+            // One for which there is no room stays where it is.
+            ("x-max-length", Argument::Number(MAX_PARKED)),
+        ];
+        own.push(queue("parked", Vec::new(), back, "messages that cannot be taken yet, until they are tried again"));
+        let limit = [("x-max-length", Argument::Number(MAX_TASKS)), text("x-overflow", "reject-publish")];
         let tasks = |step_type: &&'static str| {
             // A worker that has no room after all gives a task back; that must never be the end of it.
             let arguments = [quorum()].into_iter().chain(limit.clone()).chain([("x-delivery-limit", Argument::Number(MAX_DELIVERIES))]);
@@ -116,6 +130,10 @@ impl Topology {
 
     pub(super) fn dead(&self) -> &str {
         self.named("dead")
+    }
+
+    pub(super) fn parked(&self) -> &str {
+        self.named("parked")
     }
 
     fn named(&self, name: &str) -> &str {
@@ -158,7 +176,7 @@ impl Topology {
         let mut arguments = FieldTable::default();
         for (name, value) in &queue.arguments {
             let value = match value {
-                Argument::Text(text) => AMQPValue::LongString((*text).into()),
+                Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
                 Argument::Number(number) => AMQPValue::LongLongInt(*number),
             };
             arguments.insert((*name).into(), value);
@@ -166,6 +184,18 @@ impl Topology {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         let declared = channel.queue_declare(queue.name.as_str().into(), options, arguments).await;
         declared.map_err(|error| conflict(&error, &format!("queue `{}`", queue.name)))?;
+        self.bind_queue(channel, queue).await
+    }
+
+    /// What Crux consumes, once more: a binding that somebody has removed nobody would notice, and what is published for it would be gone.
+    pub(super) async fn bind(&self, channel: &Channel) -> Result<(), Problem> {
+        for queue in self.own.iter().chain(&self.work) {
+            self.bind_queue(channel, queue).await?;
+        }
+        Ok(())
+    }
+
+    async fn bind_queue(&self, channel: &Channel, queue: &Queue) -> Result<(), Problem> {
         for key in &queue.keys {
             let (name, exchange) = (queue.name.as_str(), self.exchange.as_str());
             let bound =

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::watch;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::reader::{BLOCK, Reader};
 use super::scripts::TIDY;
@@ -91,17 +91,38 @@ impl Consumer {
 
     /// Reads until a connection is lost, or until the process stops. `link`: for everything that does not block.
     async fn session(&self, link: &Link, door: &dyn Door, backoff: &mut Backoff) -> Result<(), Error> {
+        let mut wrong = Vec::new();
         for stream in &self.topology.work {
-            create_group(link, &stream.key, super::topology::WORKERS).await?;
+            match create_group(link, &stream.key, super::topology::WORKERS).await {
+                Err(Error::WrongType(why)) => wrong.push((stream, why)),
+                result => result?,
+            }
         }
-        let readers = try_join_all(self.topology.own.iter().map(|stream| self.reader(link, door, stream))).await?;
-        self.state.set_consuming(Condition::Up);
+        let mut readers = Vec::new();
+        for stream in &self.topology.own {
+            match self.reader(link, door, stream).await {
+                Err(Error::WrongType(why)) => wrong.push((stream, why)),
+                reader => readers.push(reader?),
+            }
+        }
+        for (stream, why) in &wrong {
+            error!(
+                stream = stream.key,
+                why, "what is stored there is no stream, and somebody else has written it: delete it; others are read"
+            );
+        }
+        self.state.set_consuming(match wrong.first() {
+            None => Condition::Up,
+            Some((stream, why)) => Condition::Blocked(format!("`{}` is no stream: {why}", stream.key)),
+        });
         backoff.reset();
         let reading = async { try_join_all(readers.into_iter().map(Reader::run)).await.map(drop) };
         let mut stopping = self.stopping.clone();
         let tidying = async {
             tokio::select! {
                 result = self.tidy(link) => result,
+                result = self.take_back(link) => result,
+                result = until_right(link, &wrong) => result,
                 () = stopped(&mut stopping) => Ok(()),
             }
         };
@@ -124,9 +145,24 @@ impl Consumer {
             let calls = self.topology.keys().map(|key| Call { script: &TIDY, base: key.to_owned(), args: Vec::new() });
             for result in link.call_all(calls.collect()).await {
                 match result {
-                    Err(Error::Broken(why)) => debug!(why, "a stream cannot be tidied up"),
+                    Err(Error::Broken(why) | Error::WrongType(why)) => debug!(why, "a stream cannot be tidied up"),
                     result => drop(result?),
                 }
+            }
+        }
+    }
+}
+
+/// Ends, so that everything begins anew, when one of these is a stream after all.
+async fn until_right(link: &Link, wrong: &[(&Stream, String)]) -> Result<(), Error> {
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        for (stream, _) in wrong {
+            let mut look = redis::cmd("TYPE");
+            look.arg(&stream.key);
+            let kind = link.ask(look).await?;
+            if matches!(&kind, redis::Value::SimpleString(kind) if kind == "none" || kind == "stream") {
+                return Err(Error::Refused(format!("`{}` can be read now", stream.key)));
             }
         }
     }

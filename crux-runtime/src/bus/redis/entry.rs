@@ -43,7 +43,7 @@ impl Entry {
         })
     }
 
-    fn field(&self, name: &str) -> Option<&[u8]> {
+    pub(super) fn field(&self, name: &str) -> Option<&[u8]> {
         let mut fields = self.fields.iter().flatten();
         fields.find(|(field, _)| field == name.as_bytes()).map(|(_, value)| value.as_slice())
     }

@@ -9,6 +9,7 @@ mod consumer;
 mod entry;
 mod fetch;
 mod listen;
+mod parked;
 mod publisher;
 mod reader;
 mod scripts;
@@ -27,6 +28,7 @@ use self::publisher::Publisher;
 use super::broker::{Broker, Parts};
 use super::keys::{class_types, task_keys, work_key};
 use super::local::Local;
+use super::parking::Parking;
 use super::state::State;
 use crate::app::App;
 use crate::redis::address::address;
@@ -62,6 +64,8 @@ pub struct Options {
     pub queue: usize,
     /// Entries read and not acknowledged, at most, of each stream.
     pub prefetch: usize,
+    /// How long an entry is put aside that cannot be taken yet.
+    pub parking: Duration,
     /// Say in the log what the server keeps when it dies; not needed if the store is there too.
     pub says_durability: bool,
 }
@@ -79,6 +83,7 @@ impl Options {
             window: 1024,
             queue: 8192,
             prefetch: 512,
+            parking: Duration::from_secs(60),
             says_durability: false,
         }
     }
@@ -116,7 +121,8 @@ pub async fn open(app: &App, options: Options, pushed: Arc<Local>, work: &[&'sta
     let (address, topology) = (options.address()?, Arc::new(Topology::new(app, &options.prefix, work)));
     let options = Arc::new(options);
     let keys = task_keys(app).into_iter().chain(work.iter().map(|step_type| work_key(step_type)));
-    let state = Arc::new(State::new("Redis", keys.collect()));
+    let parking = Parking::new(topology.parked.clone(), options.prefetch, options.parking);
+    let state = Arc::new(State::new("Redis", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
     let (post, inbox) = mpsc::channel(options.queue);
     let (first, tried) = oneshot::channel();

@@ -226,21 +226,33 @@ async fn leave(consumer: &Consumer, stream: &Stream, link: &Link) -> Result<(), 
 
 /// Whether the entry needs no more attention; if not, the process stops, and another gets it.
 async fn take(consumer: &Consumer, door: &dyn Door, stream: &Stream, dead: &str, link: &Link, entry: &Entry) -> bool {
-    let reason = match entry.incoming(&stream.routing_key) {
-        Ok(incoming) => match bring(door, &incoming).await {
+    let (reason, is_parked) = match entry.incoming(&stream.routing_key) {
+        Ok(incoming) => match bring(door, &incoming, &consumer.state).await {
             Fate::Done => return true,
-            Fate::Refused(reason) => reason,
+            Fate::Refused(reason) => (reason, false),
+            Fate::Parked(reason) => (reason, true),
             Fate::Closing => return false,
         },
-        Err(reason) => reason,
+        Err(reason) => (reason, false),
     };
-    warn!(stream = stream.key, id = entry.id, reason, "a message is refused and put aside");
+    if !is_parked {
+        warn!(stream = stream.key, id = entry.id, reason, "a message is refused and put aside");
+    }
     // The link that loses this also ends the reader; then the entry is read again.
-    while let Err(error) = link.ask(bury(dead, stream, entry, &reason)).await {
-        warn!(stream = stream.key, %error, "a refused message could not be put aside; trying again");
+    loop {
+        let put = match is_parked {
+            true => link.call(consumer.park(stream, entry, &reason)).await,
+            false => link.ask(bury(dead, stream, entry, &reason)).await,
+        };
+        let Err(error) = put else { break };
+        warn!(stream = stream.key, %error, "a message could not be put aside; trying again");
         tokio::time::sleep(PAUSE).await;
     }
-    consumer.state.dead.fetch_add(1, Ordering::Relaxed);
+    if is_parked {
+        consumer.state.parking.parked(&stream.routing_key, &reason);
+    } else {
+        consumer.state.dead.fetch_add(1, Ordering::Relaxed);
+    }
     true
 }
 
@@ -248,8 +260,9 @@ async fn take(consumer: &Consumer, door: &dyn Door, stream: &Stream, dead: &str,
 pub(super) fn bury(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> redis::Cmd {
     let mut add = redis::cmd("XADD");
     add.arg(dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
-    let reason = reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default();
-    for (name, value) in [("reason", reason), ("stream", &stream.key), ("routing_key", &stream.routing_key), ("entry", &entry.id)] {
+    for (name, value) in
+        [("reason", reason_of(reason)), ("stream", &stream.key), ("routing_key", &stream.routing_key), ("entry", &entry.id)]
+    {
         add.arg(name).arg(value);
     }
     let is_ours = |name: &[u8]| [&b"reason"[..], b"stream", b"routing_key", b"entry"].contains(&name);
@@ -257,6 +270,11 @@ pub(super) fn bury(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> 
         add.arg(name.as_slice()).arg(value.as_slice());
     }
     add
+}
+
+/// As long as it may be.
+pub(super) fn reason_of(reason: &str) -> &str {
+    reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default()
 }
 
 fn millis(time: Duration) -> u64 {

@@ -20,3 +20,7 @@ pub(super) static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| Script::of_key(
 pub(super) static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/leave.lua")));
 /// Consumers that are gone are forgotten.
 pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/sweep.lua")));
+/// Parks an entry, if there is room.
+pub(super) static PARK: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/park.lua")));
+/// What was parked long enough.
+pub(super) static DUE: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/due.lua")));

@@ -39,6 +39,8 @@ pub struct Topology {
     pub notices: Vec<Stream>,
     /// Where messages go that were refused.
     pub dead: String,
+    /// Where entries are for a while that cannot be taken yet.
+    pub parked: String,
     /// Where workers say that they live, for every node; they have no groups.
     pub workers: String,
     /// Where nodes say for which attempts nobody waits any more, for every worker.
@@ -75,6 +77,7 @@ impl Topology {
             services,
             notices,
             dead: key(prefix, "dead"),
+            parked: key(prefix, "crux.parked"),
             workers: key(prefix, keys::WORKERS),
             cancelled: key(prefix, keys::CANCELLED),
         }

@@ -21,13 +21,14 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 pub(super) async fn health(State(ingress): State<Shared>) -> Response {
     let (store, engine) = tokio::join!(store(&ingress), ingress.engine.answers(ANSWER_TIMEOUT));
     let bus = ingress.engine.bus().health();
+    let parked = ingress.engine.bus().parked();
     let is_stopping = ingress.is_stopping();
     let missing = ingress.engine.missing_definitions();
     let word = match (store.as_ref().and(engine.as_ref()), &bus, is_stopping) {
         (.., true) => "stopping",
         (Err(_), ..) => "failing",
         (Ok(_), Err(_), _) => "degraded",
-        (Ok(_), Ok(()), false) if !missing.is_empty() => "degraded",
+        (Ok(_), Ok(()), false) if !missing.is_empty() || parked.is_some() => "degraded",
         (Ok(_), Ok(()), false) => "ok",
     };
     let said = |result: &Result<(), String>| match result {
@@ -46,6 +47,9 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
         "bus": said(&bus),
         "services": services,
     });
+    if let (Ok(()), Some(problem)) = (&bus, parked) {
+        body["bus"] = json!({"status": "degraded", "problem": problem});
+    }
     body["definitions"] = definitions(&missing);
     let clock = ingress.engine.clock();
     body["clock"] =

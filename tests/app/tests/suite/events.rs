@@ -120,7 +120,7 @@ async fn events_about_one_thing_are_received_in_the_order_in_which_they_were_tak
 }
 
 /// What another build has started, as the store shows it; and back.
-fn swap_definition(server: &Server, from: &str, to: &str) {
+pub(crate) fn swap_definition(server: &Server, from: &str, to: &str) {
     let file = rusqlite::Connection::open(server.folder().join("crux.db")).unwrap();
     assert_eq!(file.execute("UPDATE kind SET definition = ?2 WHERE definition = ?1", [from, to]).unwrap(), 1);
     assert!(file.execute("UPDATE journal SET body = replace(body, ?1, ?2)", [from, to]).unwrap() > 0);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kit::{Redis, Reply, Service};
+use crate::kit::{Redis, Reply, Server, Service, eventually};
 use crate::{kill, server};
 
 pub(crate) fn store(redis: &Redis) -> String {
@@ -69,4 +69,48 @@ async fn an_event_whose_keeping_was_not_answered_reaches_whoever_waits() {
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed_beside_redis() {
     let redis = Redis::start();
     kill::kill_again_and_again(&store(&redis), 1, 8).await;
+}
+
+/// By `bus: redis`, where nobody hears an answer: what comes for an instance that stands still must not keep others from being taken.
+#[tokio::test]
+async fn results_wait_for_a_definition_that_is_not_here_without_holding_up_others() {
+    let redis = Redis::start();
+    redis.command(&["XGROUP", "CREATE", "crux:stream:{step.count}", "workers", "0", "MKSTREAM"]);
+    let mut server = server(&format!("bus: redis\nredis: {{ host: 127.0.0.1, port: {}, prefetch: 4, parking: 1s }}\n", redis.port()));
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(server.client().start("/api/v1/workflow/tally", &json!({"number": n.to_string(), "goods": {}})).await);
+    }
+    let length = |key: &str| redis.command(&["XLEN", key]);
+    eventually("the tasks are sent", async || length("crux:stream:{step.count}").contains('3').then_some(())).await;
+    let hash = server.client().status(&ids[0]).await["definition_hash"].as_str().unwrap().to_owned();
+    let other = "f".repeat(hash.len());
+    let exchange = |server: &mut Server, from: &str, to: &str| {
+        server.tell_to_end();
+        assert!(server.ended().success());
+        crate::events::swap_definition(server, from, to);
+        server.restart();
+    };
+    exchange(&mut server, &hash, &other);
+    for id in &ids {
+        let body = json!({"workflow_id": id, "step_id": "count", "success": true, "result": {"goods": {}, "total": 0}});
+        let body = body.to_string();
+        redis.command(&["XADD", "crux:stream:{step.completed}", "*", "body", &body]);
+    }
+    let bus = eventually("health tells of it", async || {
+        let health = server.client().get("/health").await.json();
+        (health["bus"]["status"] == "degraded").then(|| health["bus"].clone())
+    })
+    .await;
+    let problem = bus["problem"].as_str().unwrap();
+    assert!(problem.contains("crux:stream:{crux.parked}") && problem.contains("deploy one that does"), "{problem}");
+    assert_eq!(server.client().get("/health/ready").await.status, 200);
+    let log = server.log();
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("crux:stream:{crux.parked}")), "{log}");
+
+    exchange(&mut server, &other, &hash);
+    for id in &ids {
+        server.client().until(id, "completed").await;
+    }
+    assert_eq!(length("crux:stream:{dead}").trim(), "0");
 }

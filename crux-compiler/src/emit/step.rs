@@ -66,12 +66,23 @@ impl<'a> Generator<'_, 'a> {
             arm: part.arm,
             place: Some(super::types::place(&step.node.place)),
         }));
-        let mut items = self.at_struct(&step.at_name, &step.live, step.scope);
         let when = self.when(id);
-        items.extend(self.enter_function(step, quote!(#when), made.enter));
-        items.extend(self.catch_function(id, &mut variants));
-        items.extend(made.items);
+        let mut functions = self.enter_function(step, quote!(#when), made.enter);
+        functions.extend(self.catch_function(id, &mut variants));
+        functions.extend(made.items);
+        // A step that ends everything there and then, as `fail`, may have nobody who takes its live values.
+        let is_held = variants.iter().any(|variant| variant.at == step.at_name);
+        let is_taken = step.next.is_some() || self.is_before_end(id) || names(&functions, &step.at_name);
+        let mut items = if is_held || is_taken { self.at_struct(&step.at_name, &step.live, step.scope) } else { TokenStream::new() };
+        items.extend(functions);
         Written { items, variants }
+    }
+
+    /// Whether [`Self::end_function`] takes its live values.
+    fn is_before_end(&self, id: StepId) -> bool {
+        let step = &self.plan.steps[id];
+        let scope = &self.plan.scopes[step.scope];
+        step.next.is_none() && self.has_end(scope) && !super::plan::is_end(step.node)
     }
 
     /// `enter_<step>`, from the live values of the step before it and what that gives, or from its own if it is the first.
@@ -187,6 +198,15 @@ impl<'a> Generator<'_, 'a> {
             }
         }
     }
+}
+
+/// Whether tokens name an item so.
+fn names(tokens: &TokenStream, item: &str) -> bool {
+    tokens.clone().into_iter().any(|tree| match tree {
+        TokenTree::Group(group) => names(&group.stream(), item),
+        TokenTree::Ident(ident) => ident == item,
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
 }
 
 /// Nothing, one, or a tuple.

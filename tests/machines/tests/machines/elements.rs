@@ -1,8 +1,8 @@
 //! Elements of every type: as text, as keys, as what a wait looks for; and elements that may be absent.
 
+use crate::pipelines::elements::{DEFINITION, Workflow};
+use crate::pipelines::{empty_branches, steps, types};
 use crux_runtime::machine::{Effect, Phase, RawValue};
-use crux_test_machines::pipelines::elements::{DEFINITION, Workflow};
-use crux_test_machines::pipelines::{empty_branches, steps, types};
 use serde_json::{Value, json};
 
 use crate::driver::{Driver, raw};
@@ -84,7 +84,7 @@ fn a_trigger_of_nothing_but_literals_makes_the_input() {
 }
 
 #[test]
-fn branches_without_steps_do_nothing() {
+fn branches_without_steps_or_without_an_end_do_no_harm() {
     let mut run = Driver::start::<empty_branches::Workflow>(r#"{"a":1,"words":["x"]}"#);
     run.fail("start", 1, "Broken").unwrap();
     assert_eq!(run.phase(), Phase::Completed);

@@ -1,7 +1,7 @@
 //! What expressions give: the inputs that the steps of `expressions.yaml` get.
 
+use crate::pipelines::expressions::Workflow;
 use crux_runtime::machine::{Effect, Phase};
-use crux_test_machines::pipelines::expressions::Workflow;
 use serde_json::{Value, json};
 
 use crate::driver::Driver;

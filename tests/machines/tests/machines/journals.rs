@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::{pipelines, steps};
 use crux_runtime::machine::{
     AttemptFailed, Cause, Effects, Event, Failure, Machine, Open, Outcome, Path, Run, StepEvent, StepHappened, Time, Timer,
 };
-use crux_test_machines::{pipelines, steps};
 use proptest::prelude::*;
 use serde_json::Value;
 

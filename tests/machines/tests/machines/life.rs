@@ -3,8 +3,8 @@
 use crux_runtime::machine::{Event, Outcome, Phase, StepHappened, Timer, Why};
 
 use crate::driver::Driver;
-use crux_test_machines::pipelines::patient::Workflow as Parking;
-use crux_test_machines::pipelines::shipment::Workflow as Order;
+use crate::pipelines::patient::Workflow as Parking;
+use crate::pipelines::shipment::Workflow as Order;
 
 const BIG: &str = r#"{"order":"7","big":true}"#;
 const SMALL: &str = r#"{"order":"7","big":false}"#;

@@ -1,7 +1,7 @@
 //! What completed inside a step that fails is there in its `catch` and after it.
 
+use crate::pipelines::rescue::Workflow;
 use crux_runtime::machine::{Phase, StepHappened};
-use crux_test_machines::pipelines::rescue::Workflow;
 use serde_json::{Value, json};
 
 use crate::driver::{Driver, raw};

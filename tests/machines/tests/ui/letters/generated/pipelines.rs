@@ -79,17 +79,17 @@ static ROUTES: &[::crux_runtime::app::Route] = &[
 pub mod letters;
 
 /// Types that the pipelines name.
-#[allow(dead_code, reason = "a package need not use all that its pipelines declare")]
+#[allow(clippy::all, dead_code, reason = "it is as the pipelines declare it, and a package need not use all of that")]
 pub mod types {
 }
 
 /// Events that the pipelines declare.
-#[allow(dead_code, reason = "a package need not use all that its pipelines declare")]
+#[allow(clippy::all, dead_code, reason = "it is as the pipelines declare it, and a package need not use all of that")]
 pub mod events {
 }
 
 /// Step types: their inputs, results, errors and contracts.
-#[allow(dead_code, reason = "a package need not use all that its pipelines declare")]
+#[allow(clippy::all, dead_code, reason = "it is as the pipelines declare it, and a package need not use all of that")]
 pub mod steps {
     /// `pipelines/letters.yaml:28`
     pub mod archive {
@@ -254,7 +254,7 @@ pub mod steps {
 }
 
 /// Routing keys that are published or consumed.
-#[allow(dead_code, reason = "a package need not use all that its pipelines declare")]
+#[allow(clippy::all, dead_code, reason = "it is as the pipelines declare it, and a package need not use all of that")]
 pub mod routes {
     /// task of archive.
     pub const STEP_ARCHIVE: &str = "step.archive";

@@ -33,3 +33,11 @@ pub(crate) fn announce(line: String) {
     // Without a thread there is no line; the log says the same.
     let _ = std::thread::Builder::new().name("crux-print".to_owned()).spawn(print);
 }
+
+/// What was not taken for a setting, although it is called like one.
+pub(crate) fn mention_passed_over(config: &crate::config::Config) {
+    if !config.passed_over.is_empty() {
+        let variables = config.passed_over.join(", ");
+        tracing::info!(variables, "environment variables of a Kubernetes Service are no settings; ignored");
+    }
+}

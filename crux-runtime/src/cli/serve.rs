@@ -46,6 +46,7 @@ impl Serve {
         }
         let config = common.load(flags)?;
         telemetry::begin(&config.log).map_err(Failure::usage)?;
+        out::mention_passed_over(&config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

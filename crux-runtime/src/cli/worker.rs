@@ -32,6 +32,7 @@ impl Worker {
         let choice: Choice = self.steps.parse().map_err(|text| Failure::usage(format!("--steps: {text}")))?;
         let config = common.load(flags)?;
         telemetry::begin(&config.log).map_err(Failure::usage)?;
+        out::mention_passed_over(&config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -12,6 +12,8 @@ use crate::wording::{hint, plain};
 const PREFIX: &str = "CRUX_";
 /// Read by the command line.
 const NOT_SETTINGS: [&str; 2] = ["CRUX_CONFIG", "CRUX_URL"];
+/// The settings that have others inside.
+const SECTIONS: [&str; 9] = ["server", "store", "redis", "services", "workers", "limits", "log", "config", "rabbitmq"];
 /// What is looked for when no file is named, in this order.
 const FILES: [&str; 2] = ["crux.yaml", "config.yaml"];
 
@@ -51,7 +53,8 @@ pub fn load(sources: &Sources) -> Result<Config, Error> {
             overlay.apply(&mut tree)?;
         }
         match decode(tree) {
-            Ok(config) => {
+            Ok(mut config) => {
+                config.passed_over = service_links(sources).map(|(name, _)| name.clone()).collect();
                 return match config.check() {
                     Ok(()) => Ok(config),
                     Err(problem) => Err(refuse(problem, &overlays, file.as_ref())),
@@ -135,8 +138,9 @@ struct Overlay {
 }
 
 fn overlays(sources: &Sources) -> Vec<Overlay> {
+    let is_setting = |(name, value): &&(String, String)| !NOT_SETTINGS.contains(&name.as_str()) && !is_service_link(name, value);
     let mut variables: Vec<&(String, String)> =
-        sources.environment.iter().filter(|(name, _)| name.starts_with(PREFIX) && !NOT_SETTINGS.contains(&name.as_str())).collect();
+        sources.environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).filter(is_setting).collect();
     variables.sort();
     let variables = variables.into_iter().map(|(name, value)| {
         let words = name.trim_start_matches(PREFIX).split("__").collect::<Vec<_>>();
@@ -152,6 +156,25 @@ fn overlays(sources: &Sources) -> Vec<Overlay> {
         is_text: true,
     });
     variables.chain(flags).collect()
+}
+
+fn service_links(sources: &Sources) -> impl Iterator<Item = &(String, String)> {
+    sources.environment.iter().filter(|(name, value)| is_service_link(name, value))
+}
+
+/// Kubernetes gives every container variables for each Service of its namespace. Those of one that is
+/// called `crux`, or `crux-…`, begin as settings do: `CRUX_SERVICE_HOST`, `CRUX_PORT_8080_TCP_ADDR`.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !rest.contains("__")) else { return false };
+    let words: Vec<&str> = rest.split('_').collect();
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = |rest: &[&str]| match rest {
+        ["PORT", number, "TCP" | "UDP" | "SCTP"] | ["PORT", number, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_number(number),
+        ["PORT"] => ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)),
+        _ => false,
+    };
+    let is_service = |rest: &[&str]| matches!(rest, ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..]);
+    (0..words.len()).any(|n| words.get(n..).is_some_and(|rest| is_port(rest) || is_service(rest)))
 }
 
 impl Overlay {
@@ -171,6 +194,11 @@ impl Overlay {
     fn is_about(&self, key: &str) -> bool {
         let mine = self.key.join(".");
         key == mine || key.strip_prefix(&mine).is_some_and(|rest| rest.starts_with(['.', '[']))
+    }
+
+    /// Whether it has made the record that is to blame.
+    fn is_within(&self, key: &str) -> bool {
+        self.key.join(".").strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))
     }
 
     /// Whether that made a difference.
@@ -212,8 +240,18 @@ fn unknown_key(unknown: &str, known: &[&str]) -> String {
 
 /// With the place of what is to blame: the last overlay of that key, else the file.
 fn refuse(problem: Problem, overlays: &[Overlay], file: Option<&File>) -> Error {
-    let Problem { key, text } = problem;
-    let overlay = overlays.iter().rev().find(|overlay| overlay.is_about(&key));
+    let Problem { key, mut text } = problem;
+    let is_in_file = file.is_some_and(|file| key.split('.').try_fold(&file.tree, |at, word| at.get(word)).is_some());
+    let about = overlays.iter().rev().find(|overlay| overlay.is_about(&key));
+    let overlay = about.or_else(|| overlays.iter().rev().find(|overlay| !is_in_file && overlay.is_within(&key)));
+    if let Some(overlay) = overlay
+        && let [only] = overlay.key.as_slice()
+        && let Some((section, name)) = only.split_once('_')
+        && SECTIONS.contains(&section)
+    {
+        let meant = format!("{PREFIX}{}__{}", section.to_uppercase(), name.to_uppercase());
+        text = format!("there is no such setting; did you mean `{meant}`, with two underscores?");
+    }
     let place = match (overlay, file) {
         (Some(overlay), _) => overlay.source.clone(),
         (None, Some(file)) => file.place(&key),

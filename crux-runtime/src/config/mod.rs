@@ -42,6 +42,9 @@ pub struct Config {
     /// Of `bus: rabbitmq`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<Rabbitmq>,
+    /// Variables that look like settings and are Kubernetes' own; see [`load`].
+    #[serde(skip)]
+    pub passed_over: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::Config;
+use super::{BusKind, Config, StoreKind};
 use crate::document::secrets::MASK;
 
 impl Config {
     /// As JSON with the shape of the file. Passwords, also inside addresses, and texts of `config` whose name speaks of a secret, are masked.
     pub fn masked(&self) -> Value {
-        let mut value = serde_json::to_value(self).unwrap_or(Value::Null);
+        let mut value = serde_json::to_value(self.with_defaults()).unwrap_or(Value::Null);
         mask_addresses(&mut value);
         if let Some(password) = value.pointer_mut("/redis/password") {
             *password = Value::from(MASK);
@@ -23,6 +23,23 @@ impl Config {
 }
 
 /// Whether the name of a configuration value speaks of a secret.
+impl Config {
+    /// Sections that are used and not written, and what is not said of services.
+    fn with_defaults(&self) -> Self {
+        let mut whole = self.clone();
+        if whole.store.kind == StoreKind::Redis || whole.bus == BusKind::Redis {
+            whole.redis.get_or_insert_default();
+        }
+        if whole.bus == BusKind::Rabbitmq {
+            whole.rabbitmq.get_or_insert_default();
+        }
+        for service in whole.services.values_mut().filter(|service| service.is_pushed_to()) {
+            service.at_once.get_or_insert(crate::bus::local::DEFAULT_AT_ONCE);
+        }
+        whole
+    }
+}
+
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["secret", "password", "token", "key", "credential"].iter().any(|word| name.contains(word))

@@ -180,3 +180,47 @@ fn a_named_file_must_be_there() {
     sources.file = Some("nowhere/crux.yaml".into());
     assert!(load(&sources).unwrap_err().to_string().starts_with("nowhere/crux.yaml: cannot be read: "));
 }
+
+#[test]
+fn variables_of_a_kubernetes_service_are_no_settings() {
+    let links = [
+        ("CRUX_SERVICE_HOST", "10.96.0.10"),
+        ("CRUX_SERVICE_PORT", "8080"),
+        ("CRUX_SERVICE_PORT_HTTP", "8080"),
+        ("CRUX_PORT", "tcp://10.96.0.10:8080"),
+        ("CRUX_PORT_8080_TCP", "tcp://10.96.0.10:8080"),
+        ("CRUX_PORT_8080_TCP_PROTO", "tcp"),
+        ("CRUX_PORT_8080_TCP_PORT", "8080"),
+        ("CRUX_PORT_8080_TCP_ADDR", "10.96.0.10"),
+        // Of a service called `crux-server`.
+        ("CRUX_SERVER_SERVICE_HOST", "10.96.0.11"),
+        ("CRUX_SERVER_PORT", "tcp://10.96.0.11:8080"),
+    ];
+    let config = read_env("", &[links.as_slice(), &[("CRUX_SERVER__PORT", "9090")]].concat()).unwrap();
+    assert_eq!((config.server.port, config.passed_over.len()), (9090, links.len()));
+    for (name, value) in [("CRUX_PORT", "9090"), ("CRUX_SERVICES_HOST", "x"), ("CRUX_PORT_X_TCP", "1")] {
+        assert!(read_env("", &[(name, value)]).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_named() {
+    let told = |name: &str| read_env("server: { port: 1 }", &[(name, "9090")]).unwrap_err();
+    assert_eq!(told("CRUX_SEVER__PORT"), "CRUX_SEVER__PORT: sever: there is no such setting; did you mean `server`?");
+    assert!(told("CRUX_SERVER__PROT").starts_with("CRUX_SERVER__PROT: server.prot: "), "{}", told("CRUX_SERVER__PROT"));
+    assert_eq!(
+        told("CRUX_SERVER_PORT"),
+        "CRUX_SERVER_PORT: server_port: there is no such setting; did you mean `CRUX_SERVER__PORT`, with two underscores?"
+    );
+}
+
+#[test]
+fn what_is_in_force_is_shown_also_where_nobody_wrote_it() {
+    let config = read("bus: redis\nservices: { a: { url: 'http://localhost:1/', steps: [x] }, auth: { host: localhost } }").unwrap();
+    let shown = config.masked();
+    assert_eq!(shown["services"]["a"]["at_once"], crate::bus::local::DEFAULT_AT_ONCE);
+    assert!(shown["services"]["auth"].get("at_once").is_none(), "{shown}");
+    assert!(shown["redis"]["prefix"].is_string() && shown.get("rabbitmq").is_none(), "{shown}");
+    let rabbitmq = read("bus: rabbitmq").unwrap().masked();
+    assert!(rabbitmq["rabbitmq"]["prefetch"].is_number(), "{rabbitmq}");
+}

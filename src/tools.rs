@@ -20,6 +20,7 @@ pub(crate) const TOOLS: [Tool; 4] = [
             );
             Check::augment_args(command)
         },
+        flags: &["json"],
         run: |matches| run(matches, check),
     },
     Tool {
@@ -31,6 +32,7 @@ pub(crate) const TOOLS: [Tool; 4] = [
             );
             Show::augment_args(command)
         },
+        flags: &[],
         run: |matches| run(matches, |show: &Show, _| print(tools::expand(&show.dir, show.workflow.as_deref(), style(&io::stderr())))),
     },
     Tool {
@@ -41,6 +43,7 @@ pub(crate) const TOOLS: [Tool; 4] = [
             );
             Show::augment_args(command)
         },
+        flags: &[],
         run: |matches| run(matches, |show: &Show, _| print(tools::graph(&show.dir, show.workflow.as_deref(), style(&io::stderr())))),
     },
     Tool {
@@ -50,6 +53,8 @@ pub(crate) const TOOLS: [Tool; 4] = [
   crux schema > schema/pipeline.schema.json",
             )
         },
+        // It is JSON.
+        flags: &["json"],
         run: |_| print(Ok(tools::schema())),
     },
 ];

@@ -18,6 +18,22 @@ pub struct App {
     pub routes: &'static [Route],
     /// One per class step type.
     pub steps: Vec<Arc<dyn AnyStep>>,
+    pub package: Package,
+}
+
+/// The package that the pipelines belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Package {
+    pub name: &'static str,
+    pub version: &'static str,
+}
+
+/// The [`Package`] in which this is written.
+#[macro_export]
+macro_rules! this_package {
+    () => {
+        $crate::app::Package { name: ::core::env!("CARGO_PKG_NAME"), version: ::core::env!("CARGO_PKG_VERSION") }
+    };
 }
 
 /// One version of one workflow.

@@ -7,6 +7,7 @@ mod stream;
 pub(crate) use stream::Place;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,11 @@ pub enum Error {
     Listen { host: String, port: u16, error: std::io::Error },
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(
+        "store.path: the folder {folder} does not exist: create it (`mkdir -p {folder}`), or correct the path `{path}`",
+        folder = folder.display(), path = path.display()
+    )]
+    StoreFolder { folder: PathBuf, path: PathBuf },
     #[error(transparent)]
     Workers(#[from] worker::Error),
     #[error(transparent)]
@@ -140,7 +146,8 @@ impl Server {
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new()?;
         let Self { listener, address, ingress, stop, limits, limit } = self;
-        info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
+        let package = ingress.engine.app().package;
+        info!(%address, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");
         let router = rest::router(ingress.clone());
         let (close, closing) = watch::channel(false);
         let stops = listen::Stops { stopping: stop.subscribe(), closing };
@@ -185,6 +192,7 @@ async fn open_store(config: &Config, about: About) -> Result<Arc<dyn Store>, Err
     match config.store.kind {
         StoreKind::Memory => Ok(Arc::new(Memory::new(Arc::new(NoFaults)))),
         StoreKind::Sqlite => {
+            check_store_path(&config.store.path)?;
             let options = sqlite::Options { reserve_bytes: config.limits.free_disk.0, ..sqlite::Options::new(&config.store.path) };
             // Opening may have to read a log that a crash left behind.
             let opening = tokio::task::spawn_blocking(move || Sqlite::open(options)).await;
@@ -195,6 +203,18 @@ async fn open_store(config: &Config, about: About) -> Result<Arc<dyn Store>, Err
     }
 }
 
+/// A misspelt path must not look like a store without instances.
+fn check_store_path(path: &Path) -> Result<(), Error> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(Error::StoreFolder { folder: folder.to_owned(), path: path.to_owned() });
+    }
+    if !path.exists() {
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        info!(path = %whole.display(), "no store here yet; creating an empty one");
+    }
+    Ok(())
+}
+
 /// What this node says of itself to others on its store.
 fn about(app: &App, address: SocketAddr) -> About {
     let hosted = |workflow: &crate::app::Workflow| Hosted {
@@ -203,7 +223,7 @@ fn about(app: &App, address: SocketAddr) -> About {
         hash: workflow.definition.hash.to_owned(),
     };
     About {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: app.package.version.to_owned(),
         address: format!("http://{address}"),
         started_at: Time(System.wall_ms()).to_string(),
         definitions: app.workflows.iter().map(hosted).collect(),

@@ -12,6 +12,9 @@ use crate::kit::{Client, Reply, Server, Service, fences};
 const NEEDS_A_BROKER: &[&str] =
     &["crux topology --declare", "crux serve --steps none", "crux worker --steps send_notification,restock --concurrency 8"];
 
+/// A shipped pipeline never parks; `tests/app/tests/suite/command_line.rs` has one that does.
+const NEEDS_A_PARKED_INSTANCE: &[&str] = &["crux undo $ID", "crux fail $ID --reason 'settled by hand'"];
+
 /// The lines under "Examples:".
 fn examples(help: &str) -> Vec<String> {
     let (_, examples) = help.split_once("Examples:\n").unwrap_or_default();
@@ -27,16 +30,22 @@ fn subcommands(help: &str) -> Vec<String> {
 
 /// An instance for the example: one that the command can do something with.
 async fn instance(client: &Client, command: &str) -> String {
-    let refund = json!({"orderId": "ORD-1", "customerId": "C", "amountCents": 900, "reason": "damaged", "coolingOff": "1h"});
+    // One refund per order; each command has its own.
+    let refund =
+        json!({"orderId": format!("ORD-{command}"), "customerId": "C", "amountCents": 900, "reason": "damaged", "coolingOff": "1h"});
     let upload = json!({"name": "Chair", "description": "A chair.", "images": ["chiar.png"], "category": "Furniture", "price": 1});
     let order = json!({"orderId": "ORD-1", "customerId": "C", "bookingTime": "2025-08-21T14:25:36Z"});
     let (trigger, input, status) = match command {
-        "cancel" => ("refund", refund, "waiting"),
+        "cancel" | "pause" | "resume" => ("refund", refund, "waiting"),
         "retry" => ("upload", upload, "failed"),
         _ => ("order", order, "completed"),
     };
     let id = client.start(&format!("/api/v1/workflow/{trigger}"), &input).await;
     client.until(&id, status).await;
+    if command == "resume" {
+        assert_eq!(client.tell(&id, "pause", &json!({})).await.status, 200);
+        client.until(&id, "paused").await;
+    }
     id
 }
 
@@ -64,7 +73,7 @@ async fn every_example_of_every_help_page_works() {
         assert!(!examples.is_empty(), "`crux {command} --help` has no example:\n{help}");
         for example in examples {
             assert!(example.contains(&format!("crux {command}")), "`{example}` is no example of {command}");
-            if NEEDS_A_BROKER.contains(&example.as_str()) {
+            if [NEEDS_A_BROKER, NEEDS_A_PARKED_INSTANCE].concat().contains(&example.as_str()) {
                 continue;
             }
             if command == "serve" {
@@ -89,4 +98,17 @@ fn serves(session: &Session, example: &str) {
     let elsewhere = example.replace("8080", "0").replace("./crux.db", "./other.db");
     let script = format!("{elsewhere} > said & until grep -q listening said; do kill -0 $!; sleep 0.02; done; kill $!; wait $!; cat said");
     assert!(session.say(&script, example).starts_with("listening on http://127.0.0.1:"), "{example}");
+}
+
+#[test]
+fn a_flag_that_means_nothing_to_a_tool_is_refused() {
+    for (arguments, said) in [
+        (&["graph", "refund", "--json"] as &[&str], "--json: what `crux graph` prints is no JSON: leave it out"),
+        (&["expand", "--config", "crux.yaml"], "--config: `crux expand` reads no configuration: leave it out"),
+        (&["check", "--server", "http://localhost:1"], "--server: `crux check` talks to no server: leave it out"),
+    ] {
+        let refused = Command::new(env!("CARGO_BIN_EXE_crux")).args(arguments).output().expect("the binary runs");
+        assert_eq!(String::from_utf8_lossy(&refused.stderr), format!("error: {said}\n"));
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+    }
 }

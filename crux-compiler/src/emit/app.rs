@@ -49,6 +49,7 @@ pub(super) fn items(program: &Program) -> Items {
                 events: EVENTS,
                 routes: ROUTES,
                 steps: vec![#(::crux_runtime::worker::step::any_step(steps.#fields)),*],
+                package: ::crux_runtime::this_package!(),
             }
         }
     });

@@ -53,12 +53,12 @@ impl Start {
         let request = Request { r#type: "start", id: 1, workflow, input, request_id: self.request_id, wait };
         let answer = ask_gateway(common, &request).await?;
         for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            eprintln!("warning: {warning}");
+            out::complain(&format!("warning: {warning}"));
         }
         if common.json {
             out::print_line(&answer)?;
         } else if let Some(document) = answer.get("document") {
-            out::print(&show::status(document))?;
+            out::print(&show::status(document, false))?;
         } else if answer["status"] != "ignored" {
             out::print_line(answer["workflow_id"].as_str().unwrap_or_default())?;
         }
@@ -68,7 +68,10 @@ impl Start {
                 Err(Failure::refused(text))
             }
             (None, _) | (Some(_), Some("completed")) => Ok(()),
-            (Some(wait), Some("processing")) => Err(Failure::refused(format!("it has not ended within {wait}"))),
+            (Some(wait), Some("processing")) => {
+                let id = answer["workflow_id"].as_str().unwrap_or_default();
+                Err(Failure::refused(format!("{id} has not ended within {wait}: it goes on, see `crux status {id}`")))
+            }
             (Some(_), status) => Err(Failure::refused(format!("the workflow has {}", status.unwrap_or("not ended")))),
         }
     }
@@ -104,19 +107,23 @@ pub(super) struct Status {
     /// Instead: the nodes that share the store, what they run, and what is wrong with what they depend on
     #[arg(long, conflicts_with = "id")]
     nodes: bool,
+    /// All elements and rounds, however many
+    #[arg(long, conflicts_with = "nodes")]
+    all: bool,
 }
 
 impl Status {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
-        let (path, show): (_, fn(&Value) -> String) = match self.id {
-            Some(id) => (format!("/api/v1/workflow/status?workflow_id={}", encoded(&id)), show::status),
-            None => ("/health".to_owned(), show::nodes),
+        let path = match &self.id {
+            Some(id) => format!("/api/v1/workflow/status?workflow_id={}", encoded(id)),
+            None => "/health".to_owned(),
         };
         let document = client::get(common, &path).await?;
         if common.json {
             out::print_line(if self.nodes { &document["nodes"] } else { &document })?;
         } else {
-            out::print(&show(&document))?;
+            let text = if self.nodes { show::nodes(&document) } else { show::status(&document, self.all) };
+            out::print(&text)?;
         }
         Ok(())
     }
@@ -200,6 +207,83 @@ impl Retry {
         let input = self.input.map(|input| read_json(&input, "--input")).transpose()?;
         let body = Body { step_id: self.step, input };
         tell(common, &self.id, "retry", &body).await
+    }
+}
+
+/// Undo what a parked instance has done, then end it
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux undo $ID")]
+pub(super) struct Undo {
+    /// The instance's id
+    id: String,
+}
+
+impl Undo {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        tell(common, &self.id, "undo", &json!({})).await
+    }
+}
+
+/// End a parked instance as failed, without undoing anything
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux fail $ID --reason 'settled by hand'")]
+pub(super) struct Fail {
+    /// The instance's id
+    id: String,
+    /// Kept in its history
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+impl Fail {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        tell(common, &self.id, "fail", &json!({"reason": self.reason})).await
+    }
+}
+
+/// Begin nothing new in an instance until it is resumed
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux pause $ID")]
+pub(super) struct Pause {
+    /// The instance's id
+    id: String,
+}
+
+impl Pause {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        tell(common, &self.id, "pause", &json!({})).await
+    }
+}
+
+/// Go on with a paused instance
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux resume $ID")]
+pub(super) struct Resume {
+    /// The instance's id
+    id: String,
+}
+
+impl Resume {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        tell(common, &self.id, "resume", &json!({})).await
+    }
+}
+
+/// Start a new instance like one that has ended, with the same input
+///
+/// Prints the id of the new one.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  crux restart $ID")]
+pub(super) struct Restart {
+    /// The id of the instance that has ended
+    id: String,
+}
+
+impl Restart {
+    pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
+        let path = format!("/api/v1/workflow/{}/restart", encoded(&self.id));
+        let answer = client::post(common, &path, &json!({})).await?;
+        if common.json { out::print_line(&answer) } else { out::print_line(answer["workflow_id"].as_str().unwrap_or_default()) }
     }
 }
 

@@ -23,6 +23,9 @@ use crate::config::{Config, Sources};
 /// A subcommand that the binary adds.
 pub struct Tool {
     pub command: fn() -> clap::Command,
+    /// Of the flags of the whole command line (`json`, `config`, `server`) those that it honours; the
+    /// others are refused.
+    pub flags: &'static [&'static str],
     pub run: fn(&clap::ArgMatches) -> ExitCode,
 }
 
@@ -88,6 +91,11 @@ enum Command {
     Watch(watch::Watch),
     Cancel(commands::Cancel),
     Retry(commands::Retry),
+    Undo(commands::Undo),
+    Fail(commands::Fail),
+    Pause(commands::Pause),
+    Resume(commands::Resume),
+    Restart(commands::Restart),
     Config(commands::ShowConfig),
     Topology(topology::Topology),
     Completions(commands::Completions),
@@ -100,12 +108,20 @@ pub fn main(app: App) -> ExitCode {
 
 /// As [`main`], with more subcommands.
 pub fn main_with(app: App, tools: &[Tool]) -> ExitCode {
-    let command = tools.iter().fold(Cli::command(), |command, tool| command.subcommand((tool.command)()));
+    let crate::app::Package { name, version } = app.package;
+    // Once for the process: clap keeps it for as long.
+    let version: &'static str = format!("{version} ({name}; crux-runtime {})", env!("CARGO_PKG_VERSION")).leak();
+    let command = Cli::command().name("crux").version(version);
+    let command = tools.iter().fold(command, |command, tool| command.subcommand((tool.command)()));
     let matches = command.clone().get_matches();
-    if let Some((name, matches)) = matches.subcommand()
-        && let Some(tool) = tools.iter().find(|tool| (tool.command)().get_name() == name)
-    {
-        return (tool.run)(matches);
+    let (name, its) = matches.subcommand().unwrap_or(("serve", &matches));
+    let tool = tools.iter().find(|tool| (tool.command)().get_name() == name);
+    if let Some(text) = unused_flag(name, tool.map_or_else(|| honoured(name), |tool| tool.flags), its) {
+        out::complain(&format!("error: {text}"));
+        return ExitCode::from(2);
+    }
+    if let Some(tool) = tool {
+        return (tool.run)(its);
     }
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
@@ -119,6 +135,33 @@ pub fn main_with(app: App, tools: &[Tool]) -> ExitCode {
             }
             ExitCode::from(code)
         }
+    }
+}
+
+/// The flags of the whole command line that mean something to a command.
+fn honoured(command: &str) -> &'static [&'static str] {
+    match command {
+        "serve" | "worker" => &["config"],
+        "config" | "topology" => &["config", "json"],
+        "completions" => &[],
+        _ => &["config", "json", "server"],
+    }
+}
+
+/// A flag that would change nothing is a mistake of who gives it.
+fn unused_flag(command: &str, honoured: &[&str], matches: &clap::ArgMatches) -> Option<String> {
+    let is_given = |id: &&str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+    let flag = |text: String| Some(format!("{text}: leave it out"));
+    let unused = ["config", "json", "server"].into_iter().filter(|id| !honoured.contains(id));
+    match unused.into_iter().find(is_given) {
+        Some("json") if command == "serve" || command == "worker" => {
+            Some(format!("--json: `crux {command}` prints no answers; for a log in JSON set `log.format: json`"))
+        }
+        Some("json") => flag(format!("--json: what `crux {command}` prints is no JSON")),
+        Some("server") => flag(format!("--server: `crux {command}` talks to no server")),
+        Some(other) => flag(format!("--{other}: `crux {command}` reads no configuration")),
+        None if is_given(&"server") && is_given(&"config") => flag("--config: --server says already which server is meant".to_owned()),
+        None => None,
     }
 }
 
@@ -136,6 +179,11 @@ fn run(cli: Cli, app: App, whole: clap::Command) -> Result<(), Failure> {
         Command::Watch(watch) => client::block_on(watch.run(&common)),
         Command::Cancel(cancel) => client::block_on(cancel.run(&common)),
         Command::Retry(retry) => client::block_on(retry.run(&common)),
+        Command::Undo(undo) => client::block_on(undo.run(&common)),
+        Command::Fail(fail) => client::block_on(fail.run(&common)),
+        Command::Pause(pause) => client::block_on(pause.run(&common)),
+        Command::Resume(resume) => client::block_on(resume.run(&common)),
+        Command::Restart(restart) => client::block_on(restart.run(&common)),
     }
 }
 

@@ -1,11 +1,16 @@
 //! Answers for people: text from the JSON that the server sends.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::Value;
 
-/// A status document at a glance.
-pub(super) fn status(document: &Value) -> String {
+/// Elements and rounds of a step, and what an instance waits for: shown up to here.
+const SHOWN: usize = 20;
+
+/// A status document at a glance; with `all`, whatever it holds.
+pub(super) fn status(document: &Value, all: bool) -> String {
+    let shown = if all { usize::MAX } else { SHOWN };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
@@ -24,25 +29,49 @@ pub(super) fn status(document: &Value) -> String {
         line("output", &document["output"].to_string());
     }
     let _ = writeln!(out, "steps");
-    steps(&mut out, &document["definition"]["steps"], 1);
-    for undo in document["undo"].as_array().into_iter().flatten() {
-        step_line(&mut out, undo, text(&undo["path"]), 1);
-    }
-    for current in document["current_steps"].as_array().into_iter().flatten() {
+    steps(&mut out, &document["definition"]["steps"], 1, shown);
+    let undo: Vec<&Value> = document["undo"].as_array().into_iter().flatten().collect();
+    step_lines(&mut out, &undo, 1, shown);
+    let waits = document["current_steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for current in waits.iter().take(shown) {
         let _ = writeln!(out, "waits      {}: {}", text(&current["path"]), text(&current["waits_for"]));
+    }
+    if waits.len() > shown {
+        let _ = writeln!(out, "waits      … and {} more; --all shows them", waits.len() - shown);
     }
     out
 }
 
-fn steps(out: &mut String, list: &Value, depth: usize) {
+fn steps(out: &mut String, list: &Value, depth: usize, shown: usize) {
     for step in list.as_array().into_iter().flatten() {
         let name = step["id"].as_str().unwrap_or_default().to_owned();
         step_line(out, step, name, depth);
-        for instance in step["instances"].as_array().into_iter().flatten() {
-            step_line(out, instance, instance["path"].as_str().unwrap_or_default().to_owned(), depth + 1);
-        }
-        steps(out, &step["definition"]["steps"], depth + 1);
+        let instances: Vec<&Value> = step["instances"].as_array().into_iter().flatten().collect();
+        step_lines(out, &instances, depth + 1, shown);
+        steps(out, &step["definition"]["steps"], depth + 1, shown);
     }
+}
+
+/// Of many those that are not simply done, then a count of the others by state.
+fn step_lines(out: &mut String, steps: &[&Value], depth: usize, shown: usize) {
+    let state = |step: &Value| step["state"].as_str().unwrap_or_default().to_owned();
+    let name = |step: &Value| step["path"].as_str().unwrap_or_default().to_owned();
+    if steps.len() <= shown {
+        return steps.iter().for_each(|step| step_line(out, step, name(step), depth));
+    }
+    let is_plain = |step: &Value| ["completed", "pending", "skipped"].contains(&state(step).as_str());
+    let mut left = shown;
+    let mut others: BTreeMap<String, usize> = BTreeMap::new();
+    for step in steps {
+        if left > 0 && !is_plain(step) {
+            left -= 1;
+            step_line(out, step, name(step), depth);
+        } else {
+            *others.entry(state(step)).or_default() += 1;
+        }
+    }
+    let counts: Vec<String> = others.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let _ = writeln!(out, "{}… and {}; --all shows them", "  ".repeat(depth), counts.join(", "));
 }
 
 fn step_line(out: &mut String, step: &Value, name: String, depth: usize) {
@@ -147,4 +176,29 @@ pub(super) fn message(message: &Value) -> String {
         }
     }
     line.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_many_elements_those_are_shown_that_are_not_simply_done() {
+        let element = |n: usize| {
+            let (state, error) = if n.is_multiple_of(1000) { ("failed", "no ink") } else { ("completed", "") };
+            json!({"path": format!("print[{n}]"), "state": state, "error": error})
+        };
+        let elements: Vec<Value> = (0..14_000).map(element).collect();
+        let waits = vec![json!({"path": "print[1]", "waits_for": "a worker"}); 100];
+        let step = json!({"id": "print", "state": "running", "instances": elements});
+        let document = json!({"workflow": "labels", "version": 1, "definition": {"steps": [step]}, "current_steps": waits});
+        let text = status(&document, false);
+        assert!(text.lines().count() < 60, "{text}");
+        assert!(text.contains("print[13000]") && text.contains("no ink"), "{text}");
+        assert!(text.contains("    … and 13986 completed; --all shows them"), "{text}");
+        assert!(text.contains("waits      … and 80 more; --all shows them"), "{text}");
+        assert!(status(&document, true).lines().count() > 14_000);
+    }
 }

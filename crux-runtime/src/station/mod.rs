@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use self::crew::Crew;
-use crate::app::App;
+use crate::app::{App, Package};
 use crate::bus::Bus;
 use crate::bus::broker::Broker;
 use crate::bus::keys::class_types;
@@ -60,6 +60,7 @@ pub struct Station {
     beating: JoinHandle<()>,
     /// How long ending may take.
     limit: Duration,
+    package: Package,
 }
 
 impl Station {
@@ -92,7 +93,7 @@ impl Station {
         let contracts = app.contracts.iter().copied().filter(|contract| chosen.contains(&contract.step_type)).collect();
         let crew = Crew::new(contracts, manager, bus.clone(), concurrency, max_result_bytes, config.workers.lost_after.0)?;
         let beating = supervise::spawn("heartbeats of this worker", beat::beat(crew.clone()));
-        Ok(Self { crew, bus, beating, limit: config.server.shutdown.0 })
+        Ok(Self { crew, bus, beating, limit: config.server.shutdown.0, package: app.package })
     }
 
     /// What it is, for whoever started it.
@@ -105,9 +106,9 @@ impl Station {
     /// begun, lets what runs finish and tells its results. A second signal ends it at once; what ran then is lost, and known to be.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new()?;
-        let Self { crew, bus, beating, limit } = self;
+        let Self { crew, bus, beating, limit, package } = self;
         bus.fetch(crew.clone());
-        info!(worker = crew.id, version = env!("CARGO_PKG_VERSION"), "ready");
+        info!(worker = crew.id, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");
         let signal = signals.next().await;
         info!(signal, limit_s = limit.as_secs(), "ending: nothing new is taken, what runs may finish");
         crew.close();

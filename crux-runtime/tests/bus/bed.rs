@@ -76,7 +76,7 @@ static ROUTES: [Route; 2] = [
 static POLICY: Policy = Policy::ONCE;
 
 pub fn app() -> App {
-    App { workflows: &[], contracts: &CONTRACTS, events: &[], routes: &ROUTES, steps: Vec::new() }
+    App { workflows: &[], contracts: &CONTRACTS, events: &[], routes: &ROUTES, steps: Vec::new(), package: crux_runtime::this_package!() }
 }
 
 /// Names that no other test uses.

@@ -185,7 +185,14 @@ impl Bed {
     }
 
     async fn start_one(workflow: &'static str, url: &str) -> Self {
-        let app = Arc::new(App { workflows: WORKFLOWS, contracts: &CONTRACTS, events: &[], routes: &[], steps: Vec::new() });
+        let app = Arc::new(App {
+            workflows: WORKFLOWS,
+            contracts: &CONTRACTS,
+            events: &[],
+            routes: &[],
+            steps: Vec::new(),
+            package: crux_runtime::this_package!(),
+        });
         let steps = vec!["work".to_owned()];
         let service = Service {
             name: "far".to_owned(),

@@ -66,7 +66,14 @@ impl Bed {
 
     pub async fn on(store: Faulty) -> Self {
         let bus = Silent::default();
-        let app = Arc::new(App { workflows: WORKFLOWS, contracts: &[], events: &[], routes: &[], steps: Vec::new() });
+        let app = Arc::new(App {
+            workflows: WORKFLOWS,
+            contracts: &[],
+            events: &[],
+            routes: &[],
+            steps: Vec::new(),
+            package: crux_runtime::this_package!(),
+        });
         let workers = WorkerManager::new(&[], &Default::default()).expect("no steps");
         let options = Options { shards: 1, cached_instances: 1, ..Options::default() };
         let engine = Engine::open(app, Arc::new(store.clone()), Arc::new(bus.clone()), workers, Hub::default(), options);

@@ -111,7 +111,14 @@ impl World {
         acknowledged: &mut Acknowledged,
         last: bool,
     ) -> Result<(), String> {
-        let app = Arc::new(App { workflows: WORKFLOWS, contracts: &[], events: &[], routes: &[], steps: Vec::new() });
+        let app = Arc::new(App {
+            workflows: WORKFLOWS,
+            contracts: &[],
+            events: &[],
+            routes: &[],
+            steps: Vec::new(),
+            package: crux_runtime::this_package!(),
+        });
         let workers = WorkerManager::new(&[], &Default::default()).map_err(|e| e.to_string())?;
         let options = Options { shards: 2, cached_instances: 4, source: self.source.clone(), ..Options::default() };
         let below = store.below.clone();

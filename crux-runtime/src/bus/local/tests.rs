@@ -52,7 +52,14 @@ static APP_ROUTES: [Route; 4] = [
 ];
 
 fn app() -> App {
-    App { workflows: &[], contracts: &APP_CONTRACTS, events: &[], routes: &APP_ROUTES, steps: Vec::new() }
+    App {
+        workflows: &[],
+        contracts: &APP_CONTRACTS,
+        events: &[],
+        routes: &APP_ROUTES,
+        steps: Vec::new(),
+        package: crux_runtime::this_package!(),
+    }
 }
 
 fn raw(text: &str) -> Box<RawValue> {

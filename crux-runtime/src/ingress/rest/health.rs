@@ -38,7 +38,8 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
     let services: serde_json::Map<String, Value> = ingress.services.list().into_iter().map(service).collect();
     let mut body = json!({
         "status": word,
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": ingress.engine.app().package.version,
+        "runtime": env!("CARGO_PKG_VERSION"),
         "environment": ingress.settings.environment,
         "uptime_s": ingress.began.elapsed().as_secs(),
         "has_recovered": ingress.engine.has_recovered(),

@@ -47,6 +47,7 @@ mod kit;
 
 mod clock;
 mod cluster;
+mod command_line;
 mod completions;
 mod disk;
 mod door;

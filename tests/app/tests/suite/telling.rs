@@ -10,7 +10,7 @@ use crate::server;
 const EVENTS: &str = "/api/v1/events";
 
 /// A service in which a value of `bad` fails and any other is done.
-async fn choosy() -> (Server, Client, Service) {
+pub async fn choosy() -> (Server, Client, Service) {
     let service = Service::start(|task| {
         let value = &task["input"]["value"];
         if value == "bad" { Reply::Failed(json!("cannot take this")) } else { Reply::Done(json!({"done": value})) }

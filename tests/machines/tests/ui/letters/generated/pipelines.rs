@@ -21,6 +21,7 @@ pub fn app(steps: Steps) -> ::crux_runtime::App {
             ::crux_runtime::worker::step::any_step(steps.file_letter),
             ::crux_runtime::worker::step::any_step(steps.write_letter)
         ],
+        package: ::crux_runtime::this_package!(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server: the parts put together, and taken apart again in order. Everything that can be wrong with the surroundings (port, file,
 //! services, values) is an error before the first request is taken.
 
+pub(crate) mod files;
 mod listen;
 mod stream;
 
@@ -132,7 +133,7 @@ impl Server {
             stopping,
         };
         let bodies = usize::try_from(config.limits.bodies.0).unwrap_or(usize::MAX);
-        let limits = listen::Limits { connections: config.server.max_connections, bodies };
+        let limits = listen::Limits { connections: files::admit(config.server.max_connections), bodies };
         Ok(Self { listener, address, ingress: Arc::new(ingress), stop, limits, limit: config.server.shutdown.0 })
     }
 

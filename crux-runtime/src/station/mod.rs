@@ -21,7 +21,7 @@ use crate::bus::keys::class_types;
 use crate::bus::local::{self, Local};
 use crate::bus::{rabbitmq, redis as streams};
 use crate::config::{BusKind, Config};
-use crate::server::Signals;
+use crate::server::{Signals, files};
 use crate::supervise;
 use crate::worker::{self, Choice, WorkerManager};
 
@@ -93,6 +93,7 @@ impl Station {
         let contracts = app.contracts.iter().copied().filter(|contract| chosen.contains(&contract.step_type)).collect();
         let crew = Crew::new(contracts, manager, bus.clone(), concurrency, max_result_bytes, config.workers.lost_after.0)?;
         let beating = supervise::spawn("heartbeats of this worker", beat::beat(crew.clone()));
+        files::raise();
         Ok(Self { crew, bus, beating, limit: config.server.shutdown.0, package: app.package })
     }
 

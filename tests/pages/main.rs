@@ -27,6 +27,7 @@ mod kit;
 mod compose;
 mod help;
 mod json;
+mod on_call;
 mod page;
 mod services;
 
@@ -58,6 +59,7 @@ pages! {
     the_page_of_the_command_line "docs/cli.md" by_hand 0
     the_page_of_the_configuration "docs/configuration.md" by_hand 0
     the_page_of_durability "docs/durability.md" by_hand 0
+    the_page_on_call "docs/on-call.md" by_hand 0
     // Lines of a Redis with a history of its own.
     the_page_of_the_store_in_redis "docs/redis.md" by_hand 7
     the_page_of_production "docs/production.md" by_hand 0

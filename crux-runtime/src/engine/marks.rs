@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::Core;
@@ -27,8 +27,8 @@ pub(super) struct Marks {
 /// Marks that the store is clearing.
 struct Batch {
     instances: Vec<InstanceId>,
-    /// The other end is dropped when the store has cleared them.
-    under_way: watch::Receiver<()>,
+    /// Closed when the store has cleared them: whoever waits for it goes on in the order in which they came, unlike with a `watch`.
+    under_way: Arc<Semaphore>,
 }
 
 impl Marks {
@@ -57,7 +57,8 @@ impl Marks {
         }
         self.clearing.retain(Batch::is_under_way);
         let settled = std::mem::take(&mut self.settled);
-        let (done, under_way) = watch::channel(());
+        let under_way = Arc::new(Semaphore::new(0));
+        let done = under_way.clone();
         self.clearing.push(Batch { instances: settled.iter().map(|settled| settled.instance).collect(), under_way });
         // Asked for at once, not when a task gets its turn.
         let clearing = core.store.settle(settled.clone());
@@ -67,7 +68,7 @@ impl Marks {
                 warn!(%error, "marks could not be cleared; trying again");
                 clear_again(&core, settled).await;
             }
-            drop(done);
+            done.close();
         });
     }
 
@@ -89,7 +90,7 @@ impl Marks {
 
 impl Batch {
     fn is_under_way(&self) -> bool {
-        self.under_way.has_changed().is_ok()
+        !self.under_way.is_closed()
     }
 }
 
@@ -107,8 +108,9 @@ async fn clear_again(core: &Core, settled: Vec<Settled>) {
     }
 }
 
-async fn wait_for(batches: Vec<watch::Receiver<()>>) {
-    for mut batch in batches {
-        while batch.changed().await.is_ok() {}
+async fn wait_for(batches: Vec<Arc<Semaphore>>) {
+    for batch in batches {
+        // There are no permits: this is how it says that it is closed.
+        let _ = batch.acquire().await;
     }
 }

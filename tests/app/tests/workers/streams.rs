@@ -74,7 +74,7 @@ async fn a_worker_goes_on_while_redis_is_away() {
     let mut redis = Redis::start();
     let bed = Bed::over_streams(&redis);
     let worker = bed.worker(&[]);
-    let ids = [bed.start("toil", 2000).await, bed.start("vow", 2000).await];
+    let ids = [bed.start("toil", 5000).await, bed.start("vow", 5000).await];
     for id in &ids {
         bed.begun(id, 1).await;
         eventually("the start is recorded", async || bed.events(id).await.contains(&"step_began".to_owned()).then_some(())).await;

@@ -4,6 +4,7 @@
 mod collisions;
 mod effects;
 mod flow;
+mod nesting;
 mod raises;
 mod routing;
 mod times;
@@ -26,6 +27,7 @@ pub fn support(sources: &mut Vec<model::File>, sink: &mut Sink) {
 /// What can be said before any step is lowered.
 pub fn names(folder: &Folder<'_>, sink: &mut Sink) {
     routing::check(folder, sink);
+    nesting::check(folder, sink);
     flow::check(folder, sink);
     effects::check(folder, sink);
     times::check(folder, sink);

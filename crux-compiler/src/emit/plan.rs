@@ -224,7 +224,10 @@ impl<'a> Plan<'a> {
             let mut known: BTreeSet<Key<'a>> = nodes.iter().flat_map(|node| self.inside(node)).collect();
             known.extend(is_root.then_some(Key::Input));
             let given: BTreeSet<Key<'a>> = wanted.intersection(&known).copied().collect();
-            let at_end: BTreeSet<Key<'a>> = given.iter().chain(end.intersection(&known)).copied().collect();
+            // Nothing is read behind a `fail`.
+            let ends = nodes.last().is_some_and(|last| is_end(last));
+            let read = given.iter().chain(end.intersection(&known)).copied();
+            let at_end: BTreeSet<Key<'a>> = if ends { BTreeSet::new() } else { read.collect() };
             exports.extend(given);
             let steps = self.sequence(id, &nodes, at_end, names);
             self.scopes[id].sequences.push(steps);

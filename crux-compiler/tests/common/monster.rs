@@ -1,9 +1,9 @@
 //! A workflow that nobody would write: blocks of ten steps, a `parallel` in a `switch` in an `each` in a group, each block inside the
-//! last one to a depth of four, and what is inside reading what is around it.
+//! last one to a depth of three, and what is inside reading what is around it.
 
 use std::fmt::Write as _;
 
-const DEPTH: usize = 4;
+const DEPTH: usize = 3;
 
 /// The YAML of a workflow `monster` with `blocks` of ten steps each.
 pub fn monster(blocks: usize) -> String {

@@ -3,6 +3,7 @@
 #![deny(warnings)]
 #![allow(clippy::unwrap_used, reason = "a test that fails shows where")]
 
+mod choices;
 mod driver;
 mod elements;
 mod expressions;

@@ -1,5 +1,7 @@
 //! Expressions of a wanted type that are right by construction.
 
+use super::details::{detail, plain};
+use super::model::{Eval, Reads};
 use super::program::{Ex, Fields, Kind, Root, Sink, Ty, Val};
 use super::random::Random;
 use super::{fields, sample, words};
@@ -12,7 +14,8 @@ pub struct Scope {
     pub items: Vec<(String, Ty)>,
     pub event: Option<Fields>,
     pub error: bool,
-    pub no_input: bool,
+    /// In a trigger there is the input only.
+    pub is_before: bool,
 }
 
 pub struct Expressions<'r> {
@@ -52,13 +55,13 @@ impl<'r> Expressions<'r> {
     }
 
     /// Everything that can be read without computing: roots, their fields, and those of their records.
-    fn readable(&self) -> Vec<Ex> {
+    pub fn readable(&self) -> Vec<Ex> {
         let mut all = Vec::new();
         let mut roots: Vec<Ex> = self.scope.steps.iter().map(|(id, ty)| root(Root::Step(id.clone()), ty.clone())).collect();
         roots.extend(self.scope.items.iter().map(|(name, ty)| root(Root::Item(name.clone()), ty.clone())));
-        if !self.scope.no_input {
-            roots.push(root(Root::Input, Ty::Fields(sample())));
-            all.push(root(Root::InstanceId, Ty::Str));
+        roots.push(root(Root::Input, Ty::Fields(sample())));
+        if !self.scope.is_before {
+            all.extend([Root::InstanceId, Root::RequestId, Root::Region].map(|of| root(of, Ty::Str)));
             all.push(root(Root::StartedAt, Ty::Time));
         }
         roots.extend(self.scope.event.iter().map(|fields| root(Root::Event, Ty::Fields(fields.clone()))));
@@ -79,6 +82,7 @@ impl<'r> Expressions<'r> {
 
     fn members(&self, of: &Ex) -> Vec<Ex> {
         let member = |(name, ty): (String, Ty)| {
+            let ty = plain(&ty);
             let ty = if of.ty.is_opt() { ty.opt() } else { ty };
             Ex::new(ty, Kind::Field(Box::new(of.clone()), name))
         };
@@ -176,7 +180,7 @@ impl<'r> Expressions<'r> {
 
     fn comparison(&mut self, depth: usize) -> Option<Kind> {
         use Ty::{Dur, Int, Num, Str, Time};
-        Some(match self.random.below(8) {
+        Some(match self.random.below(9) {
             0 | 1 => {
                 let ty = self.random.pick(&[Int, Num, Str, Time, Dur]).clone();
                 let op = self.random.one_of(&["<", "<=", ">", ">="]);
@@ -214,6 +218,11 @@ impl<'r> Expressions<'r> {
                 Kind::Bin("in", element, Box::new(Ex::new(Ty::list(ty), Kind::List(items?))))
             }
             6 => {
+                let list = self.any_list(depth)?;
+                let Ty::List(element) = list.ty.clone() else { return None };
+                Kind::Bin("in", self.must(&element, depth)?, list)
+            }
+            7 => {
                 let maps: Vec<Ex> = self.readable().into_iter().filter(|ex| matches!(ex.ty, Ty::Map(_))).collect();
                 let key = self.must(&Ty::Str, depth)?;
                 if maps.is_empty() {
@@ -393,7 +402,9 @@ impl<'r> Expressions<'r> {
             },
             _ => return None,
         };
-        Some(Ex::new(ty.clone(), kind))
+        let made = Ex::new(ty.clone(), kind);
+        // A constant that cannot be computed is an error.
+        (!is_constant(&made) || Eval::new(&Nothing).value(&made).is_ok()).then_some(made)
     }
 
     /// A value for a place of that type, which it need only fit.
@@ -417,6 +428,20 @@ impl<'r> Expressions<'r> {
             Ty::List(of) if self.random.chance(30) => {
                 let count = self.random.below(3);
                 return (0..count).map(|_| self.sink(of, depth)).collect::<Option<Vec<_>>>().map(Sink::List);
+            }
+            Ty::Map(of) if self.random.chance(50) => {
+                let keys = ["a", "b c", "type"];
+                let count = self.random.below(3);
+                let entries = keys.iter().take(count).map(|key| Some(((*key).to_owned(), self.sink(of, depth)?)));
+                return entries.collect::<Option<Vec<_>>>().map(Sink::Map);
+            }
+            Ty::With(at) => {
+                let detail = detail(*at);
+                if detail.default.is_some() && !detail.text.contains("$min") && self.random.chance(70) {
+                    return self.sink(&detail.of, depth);
+                }
+                let value = self.random.pick(&detail.values).clone();
+                return written(value, &detail.of);
             }
             Ty::Named("Line" | "Part") if self.random.chance(20) => {
                 let fields = fields_of(ty).into_iter().map(|(name, ty)| Some((name, self.sink(&ty, depth.min(1))?)));
@@ -457,7 +482,7 @@ impl<'r> Expressions<'r> {
 
 fn is_of_input(ex: &Ex) -> bool {
     match &ex.kind {
-        Kind::Root(root) => matches!(root, Root::Input | Root::InstanceId | Root::StartedAt),
+        Kind::Root(root) => !matches!(root, Root::Step(_) | Root::Item(_) | Root::Event | Root::Error),
         Kind::Field(of, _) => is_of_input(of),
         _ => false,
     }
@@ -471,5 +496,44 @@ fn is_shaped_by_its_place(ex: &Ex) -> bool {
             is_shaped_by_its_place(left) || is_shaped_by_its_place(right)
         }
         _ => false,
+    }
+}
+
+/// A constant as it is written in a place of its type.
+fn written(value: Val, ty: &Ty) -> Option<Sink> {
+    Some(match (value, ty) {
+        (Val::List(items), Ty::List(of)) => Sink::List(items.into_iter().map(|item| written(item, of)).collect::<Option<_>>()?),
+        (Val::Map(entries), Ty::Map(of)) => {
+            Sink::Map(entries.into_iter().map(|(key, value)| Some((key, written(value, of)?))).collect::<Option<_>>()?)
+        }
+        (value, ty) => Sink::Ex(Ex::new(ty.clone(), Kind::Lit(value))),
+    })
+}
+
+/// Whether it reads nothing at all.
+fn is_constant(ex: &Ex) -> bool {
+    match &ex.kind {
+        Kind::Lit(_) | Kind::Null => true,
+        Kind::Root(_) | Kind::Call("now", _) => false,
+        Kind::List(items) | Kind::Call(_, items) => items.iter().all(is_constant),
+        Kind::Field(of, _) | Kind::Not(of) | Kind::Neg(of) => is_constant(of),
+        Kind::Index(left, right) | Kind::Bin(_, left, right) | Kind::Coalesce(left, right) | Kind::Iter(_, left, _, right) => {
+            is_constant(left) && is_constant(right)
+        }
+        Kind::If(condition, then, other) => is_constant(condition) && is_constant(then) && is_constant(other),
+        Kind::Method(_, of, args) => is_constant(of) && args.iter().all(is_constant),
+    }
+}
+
+/// Nothing to read.
+struct Nothing;
+
+impl Reads for Nothing {
+    fn root(&self, _: &Root) -> Val {
+        Val::Null
+    }
+
+    fn now(&self) -> i64 {
+        0
     }
 }

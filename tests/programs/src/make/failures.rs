@@ -26,7 +26,11 @@ pub fn within(step: &Step) -> BTreeSet<&'static str> {
         Verb::Each { list, yields, .. } => computes |= may_fail(list) || yields.as_ref().is_some_and(may_fail),
         Verb::Switch(cases) => computes |= cases.iter().filter_map(|(when, _)| when.as_ref()).any(may_fail),
         Verb::Match { value, .. } => computes |= may_fail(value),
-        Verb::Wait { value, rest, .. } => computes |= may_fail(value) || rest.as_ref().is_some_and(may_fail),
+        Verb::Wait { value, rest, is_timed, .. } => {
+            names.extend(is_timed.then_some("Timeout"));
+            computes |= may_fail(value) || rest.as_ref().is_some_and(may_fail);
+        }
+        Verb::SleepUntil(until) => computes |= may_fail(until),
         Verb::Emit { data, .. } => computes |= data.iter().any(|(_, sink)| sink_may_fail(sink)),
         Verb::Group(_) | Verb::Parallel(_) | Verb::Sleep => {}
     }
@@ -62,7 +66,7 @@ fn sink_may_fail(sink: &Sink) -> bool {
         Sink::Ex(ex) => may_fail(ex),
         Sink::Text(parts) => parts.iter().any(may_fail),
         Sink::List(items) => items.iter().any(sink_may_fail),
-        Sink::Rec(fields) => fields.iter().any(|(_, sink)| sink_may_fail(sink)),
+        Sink::Rec(fields) | Sink::Map(fields) => fields.iter().any(|(_, sink)| sink_may_fail(sink)),
     }
 }
 
@@ -78,6 +82,6 @@ pub fn ends(step: &Step) -> bool {
         Verb::Group(_) | Verb::TaskThen(..) | Verb::Parallel(_) | Verb::Repeat { .. } => lists.iter().any(has_end),
         Verb::Switch(cases) => cases.iter().any(|(when, _)| when.is_none()) && lists.iter().all(has_end),
         Verb::Match { .. } => lists.iter().all(has_end),
-        Verb::Each { .. } | Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep | Verb::Emit { .. } => false,
+        Verb::Each { .. } | Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep | Verb::SleepUntil(_) | Verb::Emit { .. } => false,
     }
 }

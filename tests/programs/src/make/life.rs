@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::model::{Eval, Impossible, Reads, json_of, text_of};
-use super::program::{Ex, Fields, Program, Root, Step, Task, Val, Verb};
+use super::program::{Ex, Fields, Program, Root, Sink, Step, Task, Ty, Val, Verb};
 use super::steps::inside;
 
 /// Results of steps, by id.
@@ -13,8 +13,8 @@ type Frame = BTreeMap<String, Val>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
-    Task { returns: Fields, raises: bool },
-    Wait { event: String, value: String, fields: Fields },
+    Task { returns: Fields, raises: bool, is_undo: bool },
+    Wait { event: String, value: String, fields: Fields, is_timed: bool },
     Sleep,
 }
 
@@ -31,6 +31,7 @@ pub enum Happened {
     Failed(&'static str),
     Received(Val),
     Fired,
+    TimedOut,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +45,21 @@ pub enum Outcome {
 /// What is asked of the world: `dispatch` or `emit`, where, and with what.
 pub type Effect = (&'static str, String, Json);
 
+/// A task that was begun and has an undo: what that reads, as it was then.
+struct Begun<'p> {
+    path: String,
+    id: String,
+    with: &'p [(String, Ex)],
+    frames: Vec<Frame>,
+    items: Vec<(String, Val)>,
+    errors: Vec<String>,
+}
+
 pub struct Life<'p> {
+    /// In the order in which they were begun.
+    begun: Vec<Begun<'p>>,
+    /// The failure, once what was begun is undone; and the undo under way.
+    undoing: Option<(String, String)>,
     program: &'p Program,
     input: Val,
     pub now: i64,
@@ -134,6 +149,8 @@ impl Reads for Life<'_> {
                 Val::Rec(vec![("name".into(), Val::Str(name))])
             }
             Root::InstanceId => Val::Str("i1".into()),
+            Root::RequestId => Val::Str("r1".into()),
+            Root::Region => Val::Str("eu".into()),
             Root::StartedAt => Val::Time(1_000_000),
         }
     }
@@ -147,6 +164,8 @@ impl<'p> Life<'p> {
     /// Starts at second 1.
     pub fn start(program: &'p Program, input: Val) -> Self {
         let mut life = Self {
+            begun: Vec::new(),
+            undoing: None,
             program,
             input,
             now: 1_000_000,
@@ -180,8 +199,11 @@ impl<'p> Life<'p> {
                 self.root = None;
                 let mut fields = Vec::new();
                 for (name, sink) in &self.program.output {
-                    let super::program::Sink::Ex(ex) = sink else { continue };
-                    match self.value(ex) {
+                    let value = match sink {
+                        Sink::Ex(ex) => self.value(ex),
+                        sink => Eval::new(self).sink(sink, &Ty::Str),
+                    };
+                    match value {
                         Ok(value) => fields.push((name.clone(), value)),
                         Err(Impossible) => {
                             self.outcome = Outcome::Parked;
@@ -194,8 +216,41 @@ impl<'p> Life<'p> {
             }
             Flow::Failed(error) => {
                 self.root = None;
-                self.outcome = Outcome::Failed(error);
+                self.undo_next(error);
             }
+        }
+    }
+
+    /// The newest of what was begun and is not undone yet.
+    fn undo_next(&mut self, error: String) {
+        self.stopping = None;
+        let Some(begun) = self.begun.pop() else {
+            self.undoing = None;
+            self.outcome = Outcome::Failed(error);
+            return;
+        };
+        (self.frames, self.items, self.errors) = (begun.frames, begun.items, begun.errors);
+        let with = begun.with.iter().map(|(name, ex)| (name.clone(), self.value(ex).unwrap_or(Val::Null))).collect();
+        let path = format!("{}/undo", begun.path);
+        self.effects.push(("dispatch", path.clone(), json_of(&Val::Rec(with))));
+        self.undoing = Some((error, path));
+    }
+
+    /// What a task's end means for its undo.
+    fn ended(&mut self, path: &str, happened: &Happened) {
+        let Some(at) = self.begun.iter().position(|begun| begun.path == path) else { return };
+        match happened {
+            Happened::Completed(result) => {
+                let begun = &mut self.begun[at];
+                let id = begun.id.clone();
+                if let (Some(frame), Val::Rec(fields)) = (begun.frames.last_mut(), result)
+                    && !fields.is_empty()
+                {
+                    frame.insert(id, result.clone());
+                }
+            }
+            // A service that says that it failed has done nothing.
+            _ => drop(self.begun.remove(at)),
         }
     }
 
@@ -203,17 +258,28 @@ impl<'p> Life<'p> {
         if let Some((error, tasks)) = &self.stopping
             && tasks.is_empty()
         {
-            self.outcome = Outcome::Failed(error.clone());
+            let error = error.clone();
+            self.undo_next(error);
         }
     }
 
     /// Offers an event; false: it is refused.
     pub fn offer(&mut self, path: &str, happened: &Happened) -> bool {
         self.effects.clear();
+        if let Some((error, at)) = &self.undoing {
+            let (error, taken) = (error.clone(), at == path);
+            if taken {
+                self.undo_next(error);
+            }
+            return taken;
+        }
         if let Some((_, tasks)) = &mut self.stopping {
             let before = tasks.len();
             tasks.retain(|task| task.path != path);
             let taken = tasks.len() < before;
+            if taken {
+                self.ended(path, happened);
+            }
             self.stop_further();
             return taken;
         }
@@ -291,17 +357,23 @@ impl<'p> Life<'p> {
         }
     }
 
-    fn dispatch(&mut self, task: &'p Task, path: &str) -> Flow<Run> {
+    fn dispatch(&mut self, task: &'p Task, id: &str, path: &str) -> Flow<Run> {
         let mut eval = Eval::new(self);
         let made = eval.fields(&task.with, &task.takes).and_then(|input| {
-            if let Some(key) = &task.key {
-                eval.text(key)?;
-            }
-            Ok(input)
+            let key = task.key.as_ref().map(|key| eval.text(key));
+            Ok((input, key.transpose()?))
         });
         match made {
-            Ok(input) => {
+            Ok((input, key)) => {
                 self.effects.push(("dispatch", path.to_owned(), json_of(&input)));
+                if let Some(key) = key {
+                    self.effects.push(("key", path.to_owned(), Json::String(key)));
+                }
+                if let Some(with) = &task.undo {
+                    let (path, id) = (path.to_owned(), id.to_owned());
+                    let (frames, items, errors) = (self.frames.clone(), self.items.clone(), self.errors.clone());
+                    self.begun.push(Begun { path, id, with, frames, items, errors });
+                }
                 Flow::Stay(Run::Task)
             }
             Err(Impossible) if self.is_caught(EXPRESSION) => Flow::Failed(EXPRESSION.into()),
@@ -324,7 +396,7 @@ impl<'p> Life<'p> {
     fn enter_verb(&mut self, step: &'p Step, path: &str) -> Flow<Run> {
         let impossible = || Flow::Failed(EXPRESSION.to_owned());
         match &step.verb {
-            Verb::Task(task) | Verb::TaskThen(task, _) => self.dispatch(task, path),
+            Verb::Task(task) | Verb::TaskThen(task, _) => self.dispatch(task, &step.id, path),
             Verb::Group(_) => self.enter_inside(&step.verb, 0, path),
             Verb::Parallel(branches) => {
                 let mut open = Vec::new();
@@ -379,6 +451,14 @@ impl<'p> Life<'p> {
                 Err(Impossible) => impossible(),
             },
             Verb::Sleep => Flow::Stay(Run::Sleep),
+            Verb::SleepUntil(until) => match self.value(until) {
+                // Timers know milliseconds, and none fires too soon.
+                Ok(Val::Time(at)) if at.div_euclid(1_000) + i64::from(at.rem_euclid(1_000) > 0) > self.now / 1_000 => {
+                    Flow::Stay(Run::Sleep)
+                }
+                Ok(_) => Flow::Done,
+                Err(Impossible) => impossible(),
+            },
             Verb::Emit { event, data } => {
                 let fields = self.program.events.iter().find(|(name, _)| name == event).map_or(&[][..], |(_, fields)| fields);
                 match Eval::new(self).fields(data, fields) {
@@ -529,7 +609,7 @@ impl<'p> Life<'p> {
 
     fn offer_verb(&mut self, step: &'p Step, run: &mut Run, path: &str, at: &str, happened: &Happened) -> Offered {
         match run {
-            Run::Task if path == at => match happened {
+            Run::Task if path == at => match (self.ended(path, happened), happened).1 {
                 Happened::Completed(result) => {
                     let (Verb::Task(task) | Verb::TaskThen(task, _)) = &step.verb else { return Offered::Refused };
                     if !task.returns.is_empty() {
@@ -548,6 +628,7 @@ impl<'p> Life<'p> {
                 }
                 _ => Offered::Refused,
             },
+            Run::Wait(_) if path == at && *happened == Happened::TimedOut => Offered::Failed("Timeout".into()),
             Run::Wait(_) if path == at => {
                 let (Happened::Received(event), Verb::Wait { rest, .. }) = (happened, &step.verb) else { return Offered::Refused };
                 self.event = Some(event.clone());
@@ -609,6 +690,7 @@ impl<'p> Life<'p> {
             Run::Drain(open, error) => {
                 let Some(found) = open.iter().position(|open| open.path == at) else { return Offered::Refused };
                 let task = open.remove(found);
+                self.ended(at, happened);
                 let has_result = matches!(&task.what, What::Task { returns, .. } if !returns.is_empty());
                 let (done, error) = (open.is_empty(), error.clone());
                 // What is inside an `each` in here has no reader any more.
@@ -666,6 +748,12 @@ impl<'p> Life<'p> {
 
     /// Everything that is open.
     pub fn open(&self) -> Vec<Open> {
+        if self.outcome != Outcome::Running {
+            return Vec::new();
+        }
+        if let Some((_, path)) = &self.undoing {
+            return vec![Open { path: path.clone(), what: What::Task { returns: Fields::new(), raises: false, is_undo: true } }];
+        }
         if let Some((_, tasks)) = &self.stopping {
             return if self.outcome == Outcome::Running { tasks.clone() } else { Vec::new() };
         }
@@ -685,11 +773,11 @@ impl<'p> Life<'p> {
         let mut push = |what: What| all.push(Open { path: path.to_owned(), what });
         match (run, &step.verb) {
             (Run::Task, Verb::Task(task) | Verb::TaskThen(task, _)) => {
-                push(What::Task { returns: task.returns.clone(), raises: task.raises });
+                push(What::Task { returns: task.returns.clone(), raises: task.raises, is_undo: false });
             }
-            (Run::Wait(value), Verb::Wait { event, .. }) => {
+            (Run::Wait(value), Verb::Wait { event, is_timed, .. }) => {
                 let fields = self.program.events.iter().find(|(name, _)| name == event).map(|(_, fields)| fields.clone());
-                push(What::Wait { event: event.clone(), value: value.clone(), fields: fields.unwrap_or_default() });
+                push(What::Wait { event: event.clone(), value: value.clone(), fields: fields.unwrap_or_default(), is_timed: *is_timed });
             }
             (Run::Sleep | Run::Pause(_), _) => push(What::Sleep),
             (Run::Inside(list, seq), verb) => self.open_seq(inside(verb)[*list], seq, path, all),

@@ -1,6 +1,8 @@
 //! Makes programs, and knows what they must do. Nothing of the compiler or the runtime is used here: this is the language once more, from
 //! its documentation.
 
+pub mod deep;
+pub mod details;
 pub mod expressions;
 pub mod failures;
 pub mod life;
@@ -12,8 +14,13 @@ pub mod steps;
 pub use program::{Fields, Program, Ty};
 
 /// Types that the programs share.
-pub fn common() -> &'static str {
-    "\
+pub fn common() -> String {
+    let details = (0..details::COUNT).map(|at| format!("    w{at}: {}\n", details::detail(at).text));
+    let details: String = details.collect();
+    format!("{PLAIN}{details}")
+}
+
+const PLAIN: &str = "\
 types:
   Colour: red | blue | in-transit
   Shade: red | dark | blue | in-transit
@@ -54,8 +61,7 @@ types:
     mi: map<integer>
     mso: map<string?>
     ml: map<Line>
-"
-}
+";
 
 /// The fields of `Sample`.
 pub fn sample() -> Fields {
@@ -116,7 +122,11 @@ pub fn fields(name: &str) -> Fields {
         ],
         _ => Vec::new(),
     };
-    all.into_iter().map(|(name, ty)| (name.to_owned(), ty)).collect()
+    let mut all: Fields = all.into_iter().map(|(name, ty)| (name.to_owned(), ty)).collect();
+    if name == "Sample" {
+        all.extend((0..details::COUNT).map(|at| (format!("w{at}"), Ty::With(at))));
+    }
+    all
 }
 
 /// The words of a common enum.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value as Json};
 
+use super::details::default_of;
 use super::program::{Ex, Kind, Root, Sink, Ty, Val};
 
 /// It cannot be computed: `ExpressionError`.
@@ -372,10 +373,15 @@ impl<'r, R: Reads> Eval<'r, R> {
     /// What arrives in a place of that type.
     pub fn sink(&mut self, sink: &Sink, ty: &Ty) -> Result<Val> {
         Ok(match (sink, ty.present()) {
-            (Sink::Ex(ex), ty) => fit(self.value(ex)?, ty),
+            (Sink::Ex(ex), ty) if !matches!(ty, Ty::With(_)) => fit(self.value(ex)?, ty),
             (Sink::Text(parts), _) => Val::Str(self.text(parts)?),
             (Sink::List(items), Ty::List(of)) => Val::List(items.iter().map(|item| self.sink(item, of)).collect::<Result<_>>()?),
             (Sink::Rec(values), Ty::Named(name)) => self.fields(values, &super::fields(name))?,
+            (Sink::Map(values), Ty::Map(of)) => {
+                let values = values.iter().map(|(key, value)| Ok((key.clone(), self.sink(value, of)?)));
+                Val::Map(values.collect::<Result<_>>()?)
+            }
+            (sink, Ty::With(at)) => self.sink(sink, &super::details::detail(*at).of)?,
             (sink, ty) => panic!("{sink:?} into {ty:?}"),
         })
     }
@@ -385,7 +391,7 @@ impl<'r, R: Reads> Eval<'r, R> {
         let mut all = Vec::new();
         for (name, ty) in fields {
             let value = values.iter().find(|(given, _)| given == name);
-            all.push((name.clone(), value.map_or(Ok(Val::Null), |(_, sink)| self.sink(sink, ty))?));
+            all.push((name.clone(), value.map_or_else(|| Ok(default_of(ty)), |(_, sink)| self.sink(sink, ty))?));
         }
         Ok(Val::Rec(all))
     }
@@ -397,6 +403,7 @@ fn fit(value: Val, ty: &Ty) -> Val {
         (Val::Null, _) => Val::Null,
         (Val::Json(value), Ty::Json) => Val::Json(value),
         (value, Ty::Json) => Val::Json(json_of(&value)),
+        (value, Ty::With(at)) => fit(value, &super::details::detail(*at).of),
         (Val::Int(value), Ty::Num) => Val::Num(value as f64),
         (Val::List(items), Ty::List(of)) => Val::List(items.into_iter().map(|item| fit(item, of)).collect()),
         (Val::Map(entries), Ty::Map(of)) => {

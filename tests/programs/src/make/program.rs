@@ -21,6 +21,8 @@ pub enum Ty {
     Fields(Fields),
     /// A record or an enum of the common types.
     Named(&'static str),
+    /// A field with details.
+    With(usize),
 }
 
 pub type Fields = Vec<(String, Ty)>;
@@ -78,6 +80,9 @@ pub enum Root {
     Event,
     Error,
     InstanceId,
+    RequestId,
+    /// `config.region`.
+    Region,
     StartedAt,
 }
 
@@ -89,6 +94,7 @@ pub enum Sink {
     Text(Vec<Ex>),
     List(Vec<Sink>),
     Rec(Vec<(String, Sink)>),
+    Map(Vec<(String, Sink)>),
 }
 
 #[derive(Debug)]
@@ -99,7 +105,8 @@ pub struct Program {
     pub named_input: bool,
     pub steps: Vec<Step>,
     pub output: Vec<(String, Sink)>,
-    /// Of the fields of `output`, what each has on its own.
+    /// A trigger's `when` and `key`; the machine knows nothing of them, but they must build.
+    pub trigger: Vec<(&'static str, String)>,
     pub events: Vec<(String, Fields)>,
 }
 
@@ -142,8 +149,10 @@ pub enum Verb {
         field: String,
         value: Ex,
         rest: Option<Ex>,
+        is_timed: bool,
     },
     Sleep,
+    SleepUntil(Ex),
     Emit {
         event: String,
         data: Vec<(String, Sink)>,
@@ -162,6 +171,8 @@ pub struct Task {
     pub returns: Fields,
     pub raises: bool,
     pub key: Option<Vec<Ex>>,
+    /// What the step that takes it back is given: values that are only read.
+    pub undo: Option<Vec<(String, Ex)>>,
 }
 
 /// How a type is written.
@@ -181,6 +192,7 @@ impl std::fmt::Display for Ty {
             Ty::Opt(of) => write!(f, "{of}?"),
             Ty::Fields(_) => f.write_str("{…}"),
             Ty::Named(name) => f.write_str(name),
+            Ty::With(at) => f.write_str(super::details::detail(*at).text),
         }
     }
 }
@@ -247,6 +259,8 @@ impl Ex {
                 Root::Event => "event".into(),
                 Root::Error => "error".into(),
                 Root::InstanceId => "instance.id".into(),
+                Root::RequestId => "instance.request_id".into(),
+                Root::Region => "config.region".into(),
                 Root::StartedAt => "instance.started_at".into(),
             },
             Kind::Field(of, name) => format!("{}{}{name}", of.within(8), if of.ty.is_opt() { "?." } else { "." }),
@@ -302,7 +316,7 @@ impl Sink {
             },
             Sink::Text(parts) => template(parts),
             Sink::List(items) => format!("[{}]", items.iter().map(Sink::yaml).collect::<Vec<_>>().join(", ")),
-            Sink::Rec(fields) => fields_yaml(fields),
+            Sink::Rec(fields) | Sink::Map(fields) => fields_yaml(fields),
         }
     }
 }
@@ -327,6 +341,10 @@ impl Program {
         if !self.events.is_empty() {
             text.push_str("events:\n");
             self.events.iter().for_each(|(name, fields)| text.push_str(&format!("  {name}: {}\n", types_yaml(fields))));
+        }
+        if !self.trigger.is_empty() {
+            text.push_str(&format!("triggers:\n  - http: POST /{}\n", self.name));
+            self.trigger.iter().for_each(|(key, value)| text.push_str(&format!("    {key}: {}\n", quoted(value))));
         }
         text.push_str("steps:\n");
         steps_yaml(&self.steps, 1, &mut text);
@@ -377,6 +395,14 @@ impl Step {
                 if let Some(key) = &task.key {
                     line(&format!("key: {}", template(key)));
                 }
+                if let Some(with) = &task.undo {
+                    line("undo:");
+                    line(&format!("  type: {}_undo", task.step_type));
+                    let with: Vec<_> = with.iter().map(|(name, ex)| (name.clone(), Sink::Ex(ex.clone()))).collect();
+                    if !with.is_empty() {
+                        line(&format!("  with: {}", fields_yaml(&with)));
+                    }
+                }
                 if let Verb::TaskThen(_, steps) = &self.verb {
                     list_yaml("steps", steps, depth + 1, text);
                 }
@@ -426,12 +452,16 @@ impl Step {
                 }
                 list_yaml("steps", steps, depth + 2, text);
             }
-            Verb::Wait { event, field, value, rest } => {
+            Verb::Wait { event, field, value, rest, is_timed } => {
                 let rest = rest.as_ref().map(|rest| format!(" && {}", rest.within(4))).unwrap_or_default();
                 let condition = format!("event.{field} == {}{rest}", value.within(5));
                 line(&format!("wait: {{ event: {event}, where: {} }}", quoted(&condition)));
+                if *is_timed {
+                    line("timeout: 2h");
+                }
             }
             Verb::Sleep => line("sleep: 5m"),
+            Verb::SleepUntil(until) => line(&format!("sleep: {{ until: {} }}", quoted(&until.text()))),
             Verb::Emit { event, data } => line(&format!("emit: {{ event: {event}, data: {} }}", fields_yaml(data))),
             Verb::Fail { error, message } => line(&format!("fail: {{ error: {error}, message: {} }}", template(message))),
         }

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value as Json;
+
+use super::details::{self, default_of, detail};
 use super::expressions::{Expressions, Scope};
 use super::failures;
+use super::model::json_of;
 use super::program::{Ex, Fields, Program, Sink, Step, Task, Ty, Val, Verb};
 use super::random::Random;
 
@@ -37,11 +41,19 @@ impl Maker {
         let mut output = Vec::new();
         for at in 0..self.random.below(4) {
             output.extend(self.expressions(|make| {
-                let ex = make.output()?;
-                Some((format!("o{at}"), Sink::Ex(ex)))
+                let sink = if make.random.chance(20) { Sink::Text(make.text(2)?) } else { Sink::Ex(make.output()?) };
+                Some((format!("o{at}"), sink))
             }));
         }
-        Program { name: self.name, seed: self.seed, named_input, steps, output, events: self.events }
+        self.scope = Scope { is_before: true, ..Scope::default() };
+        let mut trigger = Vec::new();
+        if self.random.chance(30) {
+            if self.random.chance(60) {
+                trigger.extend(self.expressions(|make| make.condition(2)).map(|ex| ("when", ex.text())));
+            }
+            trigger.extend(self.expressions(|make| make.condition_value(&Ty::Str)).map(|ex| ("key", ex.text())));
+        }
+        Program { trigger, name: self.name, seed: self.seed, named_input, steps, output, events: self.events }
     }
 
     fn expressions<T>(&mut self, make: impl FnOnce(&mut Expressions<'_>) -> T) -> T {
@@ -158,7 +170,10 @@ impl Maker {
                 (Verb::Task(task), result)
             }
             35..42 => self.wait().unwrap_or((Verb::Sleep, None)),
-            42..45 => (Verb::Sleep, None),
+            42..45 => {
+                let until = if self.random.chance(60) { self.expressions(|make| make.condition_value(&Ty::Time)) } else { None };
+                (until.map_or(Verb::Sleep, Verb::SleepUntil), None)
+            }
             45..52 => {
                 let event = format!("{}.e{}", self.name, self.ids);
                 let fields = self.types(2);
@@ -237,9 +252,15 @@ impl Maker {
             list(Named("Part")),
             list(list(Int)),
             Ty::Map(Box::new(Int)),
+            Ty::Map(Box::new(Str.opt())),
         ];
         let count = 1 + self.random.below(most);
-        (0..count).map(|at| (["a", "b", "value", "type"][at].to_owned(), self.random.pick(&types).clone())).collect()
+        let mut some = |at: usize| {
+            let detailed = self.random.chance(15);
+            let ty = if detailed { Ty::With(self.random.below(details::COUNT)) } else { self.random.pick(&types).clone() };
+            (["a", "b", "value", "type"][at].to_owned(), ty)
+        };
+        (0..count).map(&mut some).collect()
     }
 
     fn task(&mut self, id: &str) -> Task {
@@ -249,7 +270,23 @@ impl Maker {
         let (takes, with) = with.map_or_else(|| (Vec::new(), Vec::new()), |with| (takes, with));
         let returns = if self.random.chance(85) { self.types(3) } else { Vec::new() };
         let key = if self.random.chance(15) { self.expressions(|make| make.key()) } else { None };
-        Task { step_type: format!("{}_{id}", self.name), takes, with, returns, raises: self.random.chance(60), key }
+        let undo = self.random.chance(20).then(|| self.undo(id, &returns));
+        Task { step_type: format!("{}_{id}", self.name), takes, with, returns, raises: self.random.chance(60), key, undo }
+    }
+
+    /// What an undo reads: its own step's result too, which may not be there.
+    fn undo(&mut self, id: &str, returns: &Fields) -> Vec<(String, Ex)> {
+        let before = self.scope.steps.len();
+        if !returns.is_empty() {
+            self.scope.steps.push((id.to_owned(), Ty::Fields(returns.clone()).opt()));
+        }
+        let with = self.expressions(|make| {
+            let all = make.readable();
+            let count = 1 + make.random.below(3);
+            (0..count).map(|at| (format!("u{at}"), make.random.pick(&all).clone())).collect()
+        });
+        self.scope.steps.truncate(before);
+        with
     }
 
     fn wait(&mut self) -> Option<(Verb, Option<Ty>)> {
@@ -262,7 +299,7 @@ impl Maker {
         self.scope.event = None;
         let event = format!("{}.w{}", self.name, self.ids);
         self.events.push((event.clone(), fields.clone()));
-        Some((Verb::Wait { event, field: "found_by".into(), value, rest }, Some(Ty::Fields(fields))))
+        Some((Verb::Wait { event, field: "found_by".into(), value, rest, is_timed: self.random.chance(30) }, Some(Ty::Fields(fields))))
     }
 
     fn switch(&mut self, depth: usize) -> (Verb, Option<Ty>) {
@@ -369,7 +406,13 @@ impl Expressions<'_> {
 
 /// A sink for each field.
 fn sinks(make: &mut Expressions<'_>, fields: &[(String, Ty)]) -> Option<Vec<(String, Sink)>> {
-    fields.iter().map(|(name, ty)| Some((name.clone(), make.sink(ty, DEEP)?))).collect()
+    let mut all = Vec::new();
+    for (name, ty) in fields {
+        if default_of(ty) == Val::Null || make.random.chance(50) {
+            all.push((name.clone(), make.sink(ty, DEEP)?));
+        }
+    }
+    Some(all)
 }
 
 fn result(task: &Task) -> Option<Ty> {
@@ -385,7 +428,7 @@ pub fn inside(verb: &Verb) -> Vec<&[Step]> {
         Verb::Match { cases, other, .. } => {
             cases.iter().map(|(_, steps)| steps.as_slice()).chain(other.iter().map(Vec::as_slice)).collect()
         }
-        Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep | Verb::Emit { .. } | Verb::Fail { .. } => Vec::new(),
+        Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep | Verb::SleepUntil(_) | Verb::Emit { .. } | Verb::Fail { .. } => Vec::new(),
     }
 }
 
@@ -412,6 +455,11 @@ pub fn value(ty: &Ty, random: &mut Random) -> Val {
             let keys = ["a", "b", "abc"];
             Val::Map((0..random.below(3)).map(|at| (keys[at].to_owned(), value(of, random))).collect())
         }
+        Ty::With(at) => {
+            let detail = detail(*at);
+            let values: Vec<Val> = detail.values.into_iter().chain(detail.default).collect();
+            random.pick(&values).clone()
+        }
         Ty::Fields(fields) => record(fields, random),
         Ty::Named(name) => match super::words(name) {
             [] => record(&super::fields(name), random),
@@ -422,4 +470,22 @@ pub fn value(ty: &Ty, random: &mut Random) -> Val {
 
 pub fn record(fields: &[(String, Ty)], random: &mut Random) -> Val {
     Val::Rec(fields.iter().map(|(name, ty)| (name.clone(), value(ty, random))).collect())
+}
+
+/// As a service might write it: without what is the default anyway, or with a null for it.
+pub fn shortened(mut json: Json, fields: &[(String, Ty)], random: &mut Random) -> Json {
+    if let Json::Object(all) = &mut json {
+        for (name, ty) in fields {
+            let default = default_of(ty);
+            if default == Val::Null || all.get(name) != Some(&json_of(&default)) {
+                continue;
+            }
+            match random.below(3) {
+                0 => drop(all.remove(name)),
+                1 => drop(all.insert(name.clone(), Json::Null)),
+                _ => {}
+            }
+        }
+    }
+    json
 }

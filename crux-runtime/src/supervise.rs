@@ -67,6 +67,34 @@ mod tests {
 
     const VICTIM: &str = "CRUX_TEST_SUPERVISE_VICTIM";
 
+    fn sources(folder: &std::path::Path, look: &mut impl FnMut(&std::path::Path, &str)) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                sources(&path, look);
+            } else {
+                let text = std::fs::read_to_string(&path).expect("a source");
+                look(&path, text.split("#[cfg(test)]").next().unwrap_or_default());
+            }
+        }
+    }
+
+    #[test]
+    fn only_connections_are_spawned_without_supervision() {
+        // A connection that dies is one client's loss.
+        const CONNECTIONS: &str = "server/listen.rs";
+        let mut spawning = Vec::new();
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        sources(&folder, &mut |path, text| {
+            let is_test = path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests"));
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            if !is_test && code.into_iter().any(|line| line.contains("tokio::spawn(")) {
+                spawning.push(path.strip_prefix(&folder).unwrap().display().to_string());
+            }
+        });
+        assert_eq!(spawning, [CONNECTIONS]);
+    }
+
     /// Runs this test once more in a process of its own, which ends by it.
     #[tokio::test]
     async fn a_task_that_panics_ends_the_process() {

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, Error, Start};
+use super::census::Census;
 use super::elsewhere::Elsewhere;
 use super::entry::Input;
 use super::missing::Missing;
@@ -53,6 +54,7 @@ pub(crate) struct Core {
     secrets: HashMap<&'static str, Secrets>,
     pub(super) pulses: Pulses,
     pub(super) append_times: Arc<Times>,
+    pub(super) census: Census,
 }
 
 impl Core {
@@ -94,6 +96,7 @@ impl Core {
             missing: Missing::default(),
             pulses: Pulses::default(),
             append_times: Arc::default(),
+            census: Census::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 mod answers;
 pub mod api;
 mod append;
+mod census;
 mod core;
 mod effects;
 pub(crate) mod elsewhere;
@@ -42,7 +43,7 @@ use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::source;
 use crate::store::peers::Peer;
-use crate::store::{InUse, RequestKey, Store};
+use crate::store::{Count, InUse, RequestKey, Store};
 use crate::supervise;
 use crate::telemetry::times::Times;
 use crate::worker::WorkerManager;
@@ -140,6 +141,16 @@ impl Engine {
     /// How long the store took to make batches of rows durable.
     pub(crate) fn append_times(&self) -> &Times {
         &self.core.append_times
+    }
+
+    /// Counts instances by workflow and state, for [`Self::census`], unless that was done a moment ago.
+    pub(crate) async fn take_census(&self) {
+        self.core.take_census().await;
+    }
+
+    /// How many instances have not ended; `None`: the store did not say.
+    pub(crate) fn census(&self) -> Option<Vec<Count>> {
+        self.core.census.known()
     }
 
     pub fn options(&self) -> &Options {

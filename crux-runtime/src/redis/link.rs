@@ -121,7 +121,7 @@ impl Link {
             if !link.shared.refresh().await {
                 return Err(Error::Unavailable(format!("Redis at {}: the cluster has no slots, or is down", server.place)));
             }
-            tokio::spawn(keep_fresh(Arc::downgrade(&link.shared)));
+            crate::supervise::spawn("following the Redis cluster", keep_fresh(Arc::downgrade(&link.shared)));
             return Ok(link);
         }
         Err(last)

@@ -69,6 +69,11 @@ impl Status {
         }
     }
 
+    /// The states of instances that have not ended.
+    pub fn open() -> impl Iterator<Item = Self> + Clone {
+        Self::ALL.into_iter().filter(|status| !status.is_ended())
+    }
+
     pub fn is_ended(self) -> bool {
         matches!(self, Status::Completed | Status::Failed | Status::Cancelled)
     }
@@ -226,6 +231,14 @@ pub struct InUse {
     pub instances: u64,
 }
 
+/// How many instances of a workflow are in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    pub workflow: String,
+    pub status: Status,
+    pub instances: u64,
+}
+
 /// Which instances to list, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -357,6 +370,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The definitions of all instances that have not ended. Takes its time; may be a little behind.
     fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>>;
+
+    /// Of these workflows the instances that have not ended, on any node. What is not there is none.
+    fn count(&self, workflows: Vec<String>) -> Pending<Result<Vec<Count>, Error>>;
 
     /// The definition's document (JSON), kept so that instances can be shown by binaries that do not have it. Idempotent.
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>>;

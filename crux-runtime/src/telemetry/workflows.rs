@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::times::{Sum, Times};
 use crate::engine::Engine;
+use crate::store::Count;
 
 /// Reads what engine and workers have counted, when asked.
 pub(super) struct WorkflowFigures {
@@ -37,6 +38,16 @@ impl Collector for WorkflowFigures {
         counters(&mut encoder, "workflow_ended", "Instances that ended, by workflow and outcome", ended)?;
         let parked = workflows.iter().map(|(name, sum)| (of_workflow(*name), sum.parked));
         counters(&mut encoder, "workflow_parked", "Times that an instance was parked, by workflow", parked)?;
+
+        if let Some(counts) = self.engine.census() {
+            let help = "Instances in the store that have not ended, by workflow and status";
+            let mut family = encoder.encode_descriptor("workflow_instances", help, None, MetricType::Gauge)?;
+            for Count { workflow, status, instances } in &counts {
+                let labels = [("workflow", workflow.as_str()), ("status", status.word())];
+                let value = i64::try_from(*instances).unwrap_or(i64::MAX);
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
 
         let steps = || {
             let of = |workflow, step| vec![("workflow", workflow), ("step", step)];

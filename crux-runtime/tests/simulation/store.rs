@@ -7,7 +7,7 @@ use std::time::Duration;
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::{
-    Append, Appended, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
     UndeliveredEvent, memory::Memory,
 };
 
@@ -153,6 +153,7 @@ impl Store for Faulty {
         started(batch: Vec<(String, String)>) -> ();
         undelivered(after: Option<String>, limit: usize) -> Vec<UndeliveredEvent>;
         in_use() -> Vec<InUse>;
+        count(workflows: Vec<String>) -> Vec<Count>;
         define(hash: String, document: String) -> ();
         definition(hash: String) -> Option<String>;
     }

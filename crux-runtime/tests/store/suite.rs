@@ -2,7 +2,7 @@
 
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
-use crux_runtime::store::{Append, Appended, Error, Filter, InUse, KeptEvent, RecordChange, Settled, Status};
+use crux_runtime::store::{Append, Appended, Count, Error, Filter, InUse, KeptEvent, RecordChange, Settled, Status};
 
 use crate::bed::{
     Bed, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request, requested, start, subscription, text,
@@ -477,6 +477,9 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     store.subscribe(vec![subscription("paid", None, id(1), "wait")]).await.unwrap();
     store.keep(vec![event("paid", None, "e", 1, 100)]).await.unwrap();
     store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
+    let open = |instances| vec![Count { workflow: "order".to_owned(), status: Status::Processing, instances }];
+    let workflows = || vec!["order".to_owned(), "refund".to_owned()];
+    assert_eq!(store.count(workflows()).await.unwrap(), open(4));
     store.close().await.unwrap();
     drop(store);
 
@@ -491,6 +494,8 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     assert_eq!(store.undelivered(None, 10).await.unwrap().len(), 1);
     let of_order = InUse { workflow: "order".to_owned(), version: 1, definition: "hash of order".to_owned(), instances: 4 };
     assert_eq!(store.in_use().await.unwrap(), [of_order]);
+    assert_eq!(store.count(workflows()).await.unwrap(), open(4));
+    assert_eq!(store.count(vec!["refund".to_owned()]).await.unwrap(), []);
     assert_eq!(store.definition("h".to_owned()).await.unwrap().as_deref(), Some("{}"));
     // What the process before carried is this one's now.
     assert_eq!(store.claim(vec![id(4), id(5)]).await.unwrap(), [id(4), id(5)]);
@@ -506,6 +511,9 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
         assert_rows(&*store, id(n), rows).await;
     }
     assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(1), id(3), id(4), id(5)]);
+    assert_eq!(store.claim(vec![id(5)]).await.unwrap(), [id(5)]);
+    done(&*store, vec![end(id(5), 4, Status::Completed, T0, 1_000)]).await;
+    assert_eq!(store.count(workflows()).await.unwrap(), open(3));
 }
 
 pub async fn a_closed_store_says_so(bed: &Bed) {

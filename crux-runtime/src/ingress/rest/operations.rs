@@ -37,6 +37,7 @@ pub(super) async fn workers(State(ingress): State<Shared>) -> Json<Workers> {
 }
 
 pub(super) async fn metrics(State(ingress): State<Shared>) -> Result<Response, Problem> {
+    ingress.engine.take_census().await;
     let text = ingress.metrics.render().map_err(|error| Problem::new(Kind::Internal, format!("the figures cannot be written: {error}")))?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::store::{
-    Append, Appended, Error, Filter, InUse, KeptEvent, NewInstance, Record, RecordChange, RequestKey, Seq, Settled, Status, Stored,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, NewInstance, Record, RecordChange, RequestKey, Seq, Settled, Status, Stored,
     Subscription, UndeliveredEvent,
 };
 
@@ -276,6 +276,17 @@ impl Data {
             definition: definition.to_owned(),
             instances,
         };
+        counts.into_iter().map(of).collect()
+    }
+
+    pub fn count(&self, workflows: &[String]) -> Vec<Count> {
+        let mut counts: BTreeMap<(&String, Status), u64> = BTreeMap::new();
+        for record in self.instances.values().map(|instance| &instance.record) {
+            if !record.status.is_ended() && workflows.contains(&record.workflow) {
+                *counts.entry((&record.workflow, record.status)).or_default() += 1;
+            }
+        }
+        let of = |((workflow, status), instances): ((&String, Status), u64)| Count { workflow: workflow.clone(), status, instances };
         counts.into_iter().map(of).collect()
     }
 

@@ -12,7 +12,7 @@ pub use self::faults::{Call, Fate, Faults, NoFaults};
 
 use self::data::Data;
 use super::{
-    Append, Appended, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
@@ -191,6 +191,10 @@ impl Store for Memory {
 
     fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>> {
         self.run(Call::Read, move |data| data.in_use())
+    }
+
+    fn count(&self, workflows: Vec<String>) -> Pending<Result<Vec<Count>, Error>> {
+        self.run(Call::Read, move |data| data.count(&workflows))
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {

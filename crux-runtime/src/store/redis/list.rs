@@ -7,7 +7,7 @@ use super::error::unreadable;
 use super::index::{Order, Range, merge};
 use super::read::records;
 use crate::id::InstanceId;
-use crate::store::{Error, Filter, InUse, Record, Status};
+use crate::store::{Count, Error, Filter, InUse, Record, Status};
 
 pub(super) async fn list(shared: &Shared, filter: &Filter) -> Result<Vec<Record>, Error> {
     let keys = keys(shared, filter);
@@ -52,6 +52,31 @@ pub(super) async fn in_use(shared: &Shared) -> Result<Vec<InUse>, Error> {
     }
     let of = |((workflow, version, definition), instances)| InUse { workflow, version, definition, instances };
     Ok(counts.into_iter().map(of).collect())
+}
+
+/// From the sizes of indexes: nothing is read of instances.
+pub(super) async fn count(shared: &Shared, workflows: &[String]) -> Result<Vec<Count>, Error> {
+    let mut counts: BTreeMap<(&String, Status), u64> = BTreeMap::new();
+    let places: Vec<(&String, Status)> =
+        workflows.iter().flat_map(|workflow| Status::open().map(move |status| (workflow, status))).collect();
+    let of = |base: &String| {
+        let base = base.clone();
+        places.iter().map(move |(workflow, status)| {
+            let mut command = redis::cmd("ZCARD");
+            command.arg(format!("{base}:workflow:{workflow}:{}", status.word()));
+            command
+        })
+    };
+    for base in shared.keys.all() {
+        let sizes = shared.link.ask_all(of(base).collect()).await?;
+        for (place, size) in places.iter().zip(sizes) {
+            let size: u64 = redis::from_redis_value(size).map_err(|_| unreadable("the size of an index"))?;
+            *counts.entry(*place).or_default() += size;
+        }
+    }
+    let counts = counts.into_iter().filter(|(_, instances)| *instances > 0);
+    let of = |((workflow, status), instances): ((&String, Status), u64)| Count { workflow: workflow.clone(), status, instances };
+    Ok(counts.map(of).collect())
 }
 
 /// Those that say most, in every tag.

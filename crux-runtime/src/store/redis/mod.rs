@@ -36,7 +36,7 @@ use self::opening::{check_channels, check_format, say_durability};
 use self::peers::Neighbours;
 use super::peers::{About, Peers};
 use super::{
-    Append, Appended, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
     UndeliveredEvent,
 };
 use crate::id::InstanceId;
@@ -290,6 +290,13 @@ impl Store for Redis {
 
     fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>> {
         self.read(move |shared| async move { list::in_use(&shared).await })
+    }
+
+    fn count(&self, workflows: Vec<String>) -> Pending<Result<Vec<Count>, Error>> {
+        self.read(move |shared| {
+            let workflows = workflows.clone();
+            async move { list::count(&shared, &workflows).await }
+        })
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {

@@ -39,7 +39,7 @@ use self::readers::Readers;
 use self::space::Space;
 use self::witness::{Before, Witness};
 use super::{
-    Append, Appended, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
@@ -206,6 +206,11 @@ impl Store for Sqlite {
 
     fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>> {
         self.readers.ask(read::in_use)
+    }
+
+    fn count(&self, workflows: Vec<String>) -> Pending<Result<Vec<Count>, Error>> {
+        let heads = self.heads.clone();
+        self.readers.ask(move |conn| read::count(conn, &heads, &workflows))
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {

@@ -1,6 +1,8 @@
 //! Questions about instances, events and definitions. What memory knows wins over the records; it is asked first, because what moves from
 //! memory to its record meanwhile is then seen twice, and not missed.
 
+use std::collections::{BTreeMap, HashMap};
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::chain;
@@ -10,7 +12,7 @@ use super::heads::{Head, Heads, Mark, Unwritten};
 use super::write;
 use crate::id::InstanceId;
 use crate::machine::Time;
-use crate::store::{Error, InUse, KeptEvent, Record, Seq, Status, Stored, Subscription, UndeliveredEvent};
+use crate::store::{Count, Error, InUse, KeptEvent, Record, Seq, Status, Stored, Subscription, UndeliveredEvent};
 
 pub(super) const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at, i.unsettled
     FROM instance i JOIN kind k ON k.kind = i.kind";
@@ -200,12 +202,12 @@ pub(super) fn undelivered(conn: &Connection, after: Option<&str>, limit: usize) 
 }
 
 pub(super) fn in_use(conn: &Connection) -> Result<Vec<InUse>, Error> {
-    let open: Vec<String> =
-        Status::ALL.into_iter().filter(|status| !status.is_ended()).map(|status| format!("'{}'", status.word())).collect();
+    // By kind: what has ended is not looked at.
     let query = format!(
-        "SELECT k.workflow, k.version, k.definition, i.instances FROM kind k JOIN (SELECT kind, count(*) AS instances FROM instance \
-         WHERE status IN ({}) GROUP BY kind) i ON i.kind = k.kind ORDER BY k.workflow, k.version, k.definition",
-        open.join(", ")
+        "SELECT * FROM (SELECT k.workflow, k.version, k.definition, \
+         (SELECT count(*) FROM instance i WHERE i.kind = k.kind AND i.status IN ({})) AS instances FROM kind k) \
+         WHERE instances > 0 ORDER BY workflow, version, definition",
+        open_words()
     );
     let read = || -> rusqlite::Result<Vec<InUse>> {
         let mut read = conn.prepare_cached(&query)?;
@@ -216,6 +218,74 @@ pub(super) fn in_use(conn: &Connection) -> Result<Vec<InUse>, Error> {
         rows.collect()
     };
     read().map_err(|error| before_commit(&error))
+}
+
+/// The words of states in which instances are that have not ended.
+fn open_words() -> String {
+    Status::open().map(|status| format!("'{}'", status.word())).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn count(conn: &Connection, heads: &Heads, workflows: &[String]) -> Result<Vec<Count>, Error> {
+    // Before the snapshot: what moves to its record meanwhile is found there, and counted once.
+    let mut unwritten = Vec::new();
+    heads.for_unwritten(None, |id, record| {
+        match record {
+            Unwritten::Nothing => {}
+            Unwritten::Change(change) => unwritten.push((id, None, change.status)),
+            Unwritten::All(start, change) => unwritten.push((id, Some(start.kind), change.status)),
+        }
+        true
+    });
+    let read = || -> rusqlite::Result<BTreeMap<(String, Status), i64>> {
+        let snapshot = conn.unchecked_transaction()?;
+        let mut kinds: HashMap<i64, String> = HashMap::new();
+        let mut rows = snapshot.prepare_cached("SELECT kind, workflow FROM kind")?;
+        for row in rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))? {
+            let (kind, workflow) = row?;
+            if workflows.contains(&workflow) {
+                kinds.insert(kind, workflow);
+            }
+        }
+        let mut counts: BTreeMap<(i64, Status), i64> = BTreeMap::new();
+        let mut of_kind = snapshot.prepare_cached(&format!(
+            "SELECT status, count(*) FROM instance WHERE kind = ?1 AND status IN ({}) GROUP BY status",
+            open_words()
+        ))?;
+        for kind in kinds.keys() {
+            let mut rows = of_kind.query([kind])?;
+            while let Some(row) = rows.next()? {
+                if let Some(status) = status_of(row.get_ref(0)?.as_str()?) {
+                    counts.insert((*kind, status), row.get(1)?);
+                }
+            }
+        }
+        let mut stored = snapshot.prepare_cached("SELECT kind, status FROM instance WHERE id = ?1")?;
+        for (id, kind, status) in &unwritten {
+            let found: Option<(i64, String)> = stored.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let Some(kind) = found.as_ref().map(|(kind, _)| *kind).or(*kind) else { continue };
+            if let Some(former) = found.and_then(|(_, word)| status_of(&word)) {
+                *counts.entry((kind, former)).or_default() -= 1;
+            }
+            *counts.entry((kind, *status)).or_default() += 1;
+        }
+        let mut sums: BTreeMap<(String, Status), i64> = BTreeMap::new();
+        for ((kind, status), count) in counts {
+            if let Some(workflow) = kinds.get(&kind).filter(|_| !status.is_ended()) {
+                *sums.entry((workflow.clone(), status)).or_default() += count;
+            }
+        }
+        Ok(sums)
+    };
+    let sums = read().map_err(|error| before_commit(&error))?;
+    let of = |((workflow, status), sum)| {
+        let instances = u64::try_from(sum).ok().filter(|instances| *instances > 0)?;
+        Some(Count { workflow, status, instances })
+    };
+    Ok(sums.into_iter().filter_map(of).collect())
+}
+
+fn status_of(word: &str) -> Option<Status> {
+    Status::ALL.into_iter().find(|status| status.word() == word)
 }
 
 pub(super) fn definition(conn: &Connection, hash: &str) -> Result<Option<String>, Error> {

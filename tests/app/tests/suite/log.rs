@@ -136,6 +136,8 @@ async fn figures_are_kept_by_workflow_and_step() {
         let id = client.start(TRIGGER, &json!({"number": number})).await;
         client.until(&id, status).await;
     }
+    let asleep = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
+    client.until(&asleep, "waiting").await;
     let figures = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
     for line in [
         "crux_workflow_started_total{workflow=\"double\"} 2",
@@ -147,6 +149,8 @@ async fn figures_are_kept_by_workflow_and_step() {
         "crux_step_attempt_duration_seconds_bucket{le=\"+Inf\",workflow=\"double\",step=\"second\"} 1",
         "crux_worker_queued{step_type=\"double\"} 0",
         "crux_worker_queue_wait_seconds_count{step_type=\"double\"} 3",
+        "crux_workflow_instances{workflow=\"nap\",status=\"waiting\"} 1",
+        "crux_workflow_instances{workflow=\"double\",status=\"parked\"} 0",
         "crux_log_lines_lost_total 0",
     ] {
         assert!(figures.lines().any(|figure| figure == line), "no {line}: {figures}");

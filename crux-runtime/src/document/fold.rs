@@ -21,6 +21,8 @@ pub struct Fold {
     pub failure: Option<Failure>,
     life: Life,
     paused: bool,
+    /// Parked by the engine: nothing goes on, unlike beside a step that waits for a person.
+    held: bool,
     /// The forward part is over: what has not begun will not.
     stopped: bool,
     /// In the order in which they were first heard of.
@@ -120,6 +122,11 @@ impl Fold {
         self.life == Life::Parked
     }
 
+    /// Whether it is parked, and nothing at all goes on meanwhile.
+    pub fn is_held(&self) -> bool {
+        self.is_parked() && self.held
+    }
+
     /// Whether the forward part is over, be it undone, parked or ended then.
     pub fn has_stopped(&self) -> bool {
         self.stopped || self.has_ended()
@@ -199,6 +206,7 @@ impl Fold {
             EntryType::WorkflowResumed => {
                 self.paused = false;
                 self.stopped = false;
+                self.held = false;
                 self.life = Life::Running;
                 self.failure = None;
                 self.ended_at = None;
@@ -215,8 +223,8 @@ impl Fold {
             | EntryType::ResumeRequested
             | EntryType::RetryRequested
             | EntryType::UndoRequested
-            | EntryType::FailRequested
-            | EntryType::ParkRequested => {}
+            | EntryType::FailRequested => {}
+            EntryType::ParkRequested => self.held = true,
             _ => self.step_entry(entry, at),
         }
     }

@@ -346,7 +346,7 @@ impl<'a> View<'a, '_> {
                 waits_for: match self.still {
                     Some(still) => still.to_owned(),
                     None if waits_for_person => "a person: retry, undo or fail".to_owned(),
-                    None if self.fold.is_parked() => waits_parked(step, waits_for(step, stuck)),
+                    None if self.fold.is_held() => waits_parked(step, waits_for(step, stuck)),
                     None => waits_for(step, stuck),
                 },
             });
@@ -371,7 +371,7 @@ impl<'a> View<'a, '_> {
     }
 }
 
-/// Of an instance that is parked: nothing begins and no time counts.
+/// Of an instance that the engine has parked: nothing begins and no time counts.
 fn waits_parked(step: &StepInstance, waits: String) -> String {
     match &step.waits {
         Some(Waits::NextAttempt { .. } | Waits::Until(_)) => format!("the parked instance to go on, then for {waits}"),

@@ -12,7 +12,8 @@ use super::figures::Figures;
 use super::shard::answer;
 use super::stats::Tally;
 use crate::machine::{
-    Attempt, AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, StepEvent, StepHappened, TaskState, Time, Timer, Why,
+    Attempt, AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, Phase, StepEvent, StepHappened, TaskState, Time, Timer,
+    Why,
 };
 use crate::worker::task::{Report, Reported};
 
@@ -91,12 +92,14 @@ impl Feed<'_> {
         let limit = &self.core.options;
         if !matches!(event, Event::ParkRequested { .. })
             && self.entry.extent.is_full(limit)
-            && self.entry.instance.phase() == crate::machine::Phase::Running
+            && matches!(self.entry.instance.phase(), Phase::Running | Phase::Parked)
         {
             let text = format!("the journal is full: {}; raise the limit and then retry", self.entry.extent.against(limit));
             let park = Event::ParkRequested { failure: Failure::new(JOURNAL_FULL, text) };
-            self.entry.instance.apply(&park, self.now, self.out)?;
-            self.events.push(park);
+            // Refused where nothing goes on already.
+            if self.entry.instance.apply(&park, self.now, self.out).is_ok() {
+                self.events.push(park);
+            }
         }
         match self.entry.instance.apply(&event, self.now, self.out) {
             Ok(()) => {

@@ -49,7 +49,7 @@ pub struct Fx<'a, U> {
     pub(super) out: &'a mut Effects,
     pub(super) undo: &'a mut UndoStack<U>,
     pub(super) kept: &'a mut Kept,
-    pub(super) exhausted: &'a mut Option<Exhausted>,
+    pub(super) exhausted: &'a mut Vec<Exhausted>,
 }
 
 impl<'a, U: Undo> Fx<'a, U> {
@@ -166,6 +166,11 @@ pub(super) struct Mark {
 impl Effects {
     pub(super) fn mark(&self) -> Mark {
         Mark { effects: self.all.len(), notes: self.notes.len() }
+    }
+
+    /// As if it had been noted then.
+    pub(super) fn note_at(&mut self, mark: Mark, note: Note) {
+        self.notes.insert(mark.notes.min(self.notes.len()), note);
     }
 
     pub(super) fn is_at(&self, mark: Mark) -> bool {

@@ -80,7 +80,7 @@ impl TaskState {
 
     /// A task that failed before it had an input, and that no `catch` takes.
     pub(super) fn stillborn<U: Undo>(path: Path, failure: Failure, fx: &mut Fx<'_, U>) -> Self {
-        *fx.exhausted = Some(Exhausted { path, failure: failure.clone() });
+        fx.exhausted.push(Exhausted { path, failure: failure.clone() });
         fx.out.notes.push(Note::StepFailed { path, failure: failure.clone() });
         let now = fx.now;
         Self {
@@ -205,7 +205,7 @@ impl TaskState {
         if caught {
             return TaskFlow::Failed(failure);
         }
-        *fx.exhausted = Some(Exhausted { path: self.path, failure: failure.clone() });
+        fx.exhausted.push(Exhausted { path: self.path, failure: failure.clone() });
         self.attempt = Attempt::Exhausted(failure);
         TaskFlow::Open
     }
@@ -317,5 +317,58 @@ pub struct AttemptFailed {
 impl Part for TaskState {
     fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
         visit(Open::Task(self));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::definition::{Contract, EffectKind, Policy, Runs};
+    use super::super::path::Indices;
+    use super::*;
+
+    static CONTRACT: Contract = Contract {
+        step_type: "ask",
+        runs: Runs::Service { routing_key: "step.ask" },
+        effect: EffectKind::Idempotent,
+        reports_started: false,
+        payload: false,
+        raises: &[],
+        check_input: |_| Ok(()),
+        check_result: |_| Ok(()),
+        input_schema: "{}",
+        output_schema: "{}",
+    };
+
+    /// Elements that fail in the same moment would otherwise come back in the same moment.
+    #[test]
+    fn every_element_has_a_pause_of_its_own_and_always_the_same() {
+        let meta = Task { contract: &CONTRACT, policy: Policy::retry(3, 10_000), keyed: false, undo: None };
+        let next = |element: u32, instance: &str| {
+            let at = Indices::default().pushed(element).expect("one loop");
+            let task = TaskState {
+                path: Path { node: 1, at },
+                input: None,
+                key: None,
+                number: 1,
+                attempt: Attempt::Sent,
+                before_retry: 0,
+                lost: 0,
+                first_at: Time(0),
+                sent_at: Time(0),
+                started_at: None,
+            };
+            let failed = AttemptFailed { outcome: Outcome::Failed, failure: Failure::new("Error", "x"), retry: None, after_ms: None };
+            match task.decide(&meta, failed, false, Time(0), instance).what {
+                StepHappened::Failed { next: Some(next), .. } => next.0,
+                other => panic!("it is not tried again: {other:?}"),
+            }
+        };
+        let mut pauses: Vec<i64> = (0..100).map(|element| next(element, "a")).collect();
+        assert_eq!(pauses, (0..100).map(|element| next(element, "a")).collect::<Vec<_>>());
+        assert_ne!(next(0, "a"), next(0, "b"));
+        pauses.sort_unstable();
+        assert!(pauses[0] >= 5_000 && pauses[99] <= 10_000, "{pauses:?}");
+        pauses.dedup();
+        assert!(pauses.len() > 90 && pauses[pauses.len() - 1] - pauses[0] > 3_000, "{pauses:?}");
     }
 }

@@ -159,7 +159,7 @@ mod tests {
     fn within<R>(work: impl FnOnce(&mut Fx<'_, NoUndo>) -> R) -> R {
         let input = Arc::from(RawValue::NULL.to_owned());
         let env = Env { id: String::new(), request_id: String::new(), started_at: Time(0), config: Default::default(), input };
-        let (mut out, mut undo, mut kept, mut exhausted) = (Effects::default(), UndoStack::new(), Kept::default(), None);
+        let (mut out, mut undo, mut kept, mut exhausted) = (Effects::default(), UndoStack::new(), Kept::default(), Vec::new());
         let mut fx = Fx {
             definition: &DEFINITION,
             env: &env,

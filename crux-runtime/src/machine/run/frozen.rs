@@ -1,6 +1,6 @@
 //! What arrives while an instance may not move, and how it runs on.
 
-use super::super::effect::{Effects, Note};
+use super::super::effect::Effects;
 use super::super::event::{Outcome, StepEvent, StepHappened};
 use super::super::flow::{Flow, Refused, Why};
 use super::super::part::{Open, Part};
@@ -44,14 +44,9 @@ impl<M: Machine> Run<M> {
         self.held.push(event.clone());
         match &self.life {
             Life::Stopping { .. } => self.stop_further(now, out),
-            // A person, or a late worker, gave the result of the step that waited for one.
+            // A person, or a late worker, gave the result of a step that waited for one: it need not be retried.
             Life::Parked { undoing: None, .. } if matches!(event.what, StepHappened::Completed { .. }) => {
-                let before = self.exhausted.len();
                 self.exhausted.retain(|waiting| waiting.path != event.path);
-                if before > 0 && self.exhausted.is_empty() {
-                    out.notes.push(Note::Resumed);
-                    self.thaw(now, out);
-                }
             }
             _ => {}
         }
@@ -59,7 +54,7 @@ impl<M: Machine> Run<M> {
     }
 
     pub(super) fn advance_quietly(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
-        let mut exhausted = None;
+        let mut exhausted = Vec::new();
         let (slot, mut fx) = self.fx(now, out, &mut exhausted);
         let Some(state) = slot.take() else { return Err(Why::NotOpen) };
         let (state, answer) = match M::apply(state, event, &mut fx) {

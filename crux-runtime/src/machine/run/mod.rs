@@ -1,8 +1,11 @@
 //! The life of an instance around the state of its machine: pause, stop, undo, park, retry and the end, the same for every workflow.
 //!
-//! While an instance is paused, parked or stopping it is *frozen*: results and events that arrive are journalled and held, and the
-//! machine's state does not move. On resume or retry what was held is applied, in order, as of that moment. So nothing that happened is
-//! lost, nothing new starts, and the machine itself never hears of any of this.
+//! While an instance is paused, stopping, or parked by the engine it is *frozen*: results and events that arrive are journalled and held,
+//! and the machine's state does not move. On resume or retry what was held is applied, in order, as of that moment. So nothing that
+//! happened is lost, nothing new starts, and the machine itself never hears of any of this.
+//!
+//! An instance that is parked because one of its steps waits for a person is not frozen: what does not depend on that step goes on,
+//! with its retries and time-outs. Only the time-outs of what is around the step, and `deadline`, wait with it.
 
 mod frozen;
 mod retry;
@@ -11,7 +14,7 @@ mod stop;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::definition::Definition;
+use super::definition::{Definition, OnExhausted};
 use super::effect::{Effect, Effects, Ended, Hook, Note};
 use super::event::{Cause, Event, Started, StepEvent, StepHappened, Timer};
 use super::flow::{Applied, Flow, Refused, Why};
@@ -105,7 +108,7 @@ impl<M: Machine> Run<M> {
         if let Some(routing_key) = M::DEFINITION.hooks.on_start {
             out.all.push(Effect::Hook { kind: Hook::Start, routing_key });
         }
-        let mut exhausted = None;
+        let mut exhausted = Vec::new();
         let flow = M::start(input, &mut run.fx(now, out, &mut exhausted).1);
         run.settle(flow, exhausted, now, out);
         Ok(run)
@@ -116,7 +119,7 @@ impl<M: Machine> Run<M> {
         &'a mut self,
         now: Time,
         out: &'a mut Effects,
-        exhausted: &'a mut Option<Exhausted>,
+        exhausted: &'a mut Vec<Exhausted>,
     ) -> (&'a mut Option<M::State>, Fx<'a, M::Undo>) {
         let fx = Fx {
             definition: M::DEFINITION,
@@ -164,7 +167,8 @@ impl<M: Machine> Run<M> {
 
     /// Moves the machine's state.
     fn advance(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
-        let mut exhausted = None;
+        let was_parked = self.awaits_person();
+        let mut exhausted = Vec::new();
         let (slot, mut fx) = self.fx(now, out, &mut exhausted);
         let Some(state) = slot.take() else { return Err(Why::NotOpen) };
         let mark = fx.out.mark();
@@ -175,29 +179,33 @@ impl<M: Machine> Run<M> {
                 Err(why)
             }
             Ok(flow) => {
-                if matches!(event.what, StepHappened::Completed { .. }) {
-                    self.exhausted.retain(|waiting| waiting.path != event.path);
-                }
                 self.settle(flow, exhausted, now, out);
+                if was_parked && !self.awaits_person() && matches!(self.life, Life::Running | Life::Completed) {
+                    out.note_at(mark, Note::Resumed);
+                }
                 Ok(())
             }
         }
     }
 
     /// After the machine has moved.
-    fn settle(&mut self, flow: Flow<M::State, M::Output>, exhausted: Option<Exhausted>, now: Time, out: &mut Effects) {
+    fn settle(&mut self, flow: Flow<M::State, M::Output>, exhausted: Vec<Exhausted>, now: Time, out: &mut Effects) {
+        if !matches!(flow, Flow::Stay(_)) {
+            self.exhausted.clear();
+        }
         match flow {
             Flow::Stay(state) => {
                 self.state = Some(state);
-                if let Some(exhausted) = exhausted {
-                    let failure = exhausted.failure.clone();
-                    self.exhausted.push(exhausted);
-                    self.fail(failure, now, out);
-                } else if let Some(waiting) = self.exhausted.first()
-                    && !self.has_open()
-                {
-                    let failure = waiting.failure.clone();
-                    self.fail(failure, now, out);
+                self.forget_gone();
+                let is_new = !exhausted.is_empty();
+                let was_parked = self.awaits_person();
+                let Some(failure) = exhausted.first().or(self.exhausted.first()).map(|waiting| waiting.failure.clone()) else { return };
+                self.exhausted.extend(exhausted);
+                match M::DEFINITION.on_exhausted {
+                    OnExhausted::Park if was_parked => {}
+                    OnExhausted::Park => out.notes.push(Note::Parked { failure }),
+                    OnExhausted::Undo if is_new || !self.has_open() => self.stop(Cause::Failed, failure, now, out),
+                    OnExhausted::Undo => {}
                 }
             }
             Flow::Done(output) => match json::encode(&output) {
@@ -214,6 +222,36 @@ impl<M: Machine> Run<M> {
             Flow::Failed(failure) if failure.name == OUTPUT_FAILED => self.park(failure, None, out),
             Flow::Failed(failure) => self.fail(failure, now, out),
         }
+    }
+
+    /// Whether it is parked because a step waits for a person, and else goes on.
+    fn awaits_person(&self) -> bool {
+        self.parked_by().is_some()
+    }
+
+    fn parked_by(&self) -> Option<&Failure> {
+        let goes_on = matches!(self.life, Life::Running) && M::DEFINITION.on_exhausted == OnExhausted::Park;
+        self.exhausted.first().filter(|_| goes_on).map(|waiting| &waiting.failure)
+    }
+
+    /// Steps wait for nobody any more when what is around them has failed meanwhile.
+    fn forget_gone(&mut self) {
+        let Some(state) = self.state.as_ref().filter(|_| !self.exhausted.is_empty()) else { return };
+        let mut waiting = BTreeSet::new();
+        state.open(&mut |open| {
+            if let Open::Task(task) = open
+                && matches!(task.attempt, Attempt::Exhausted(_))
+            {
+                waiting.insert(task.path);
+            }
+        });
+        self.exhausted.retain(|exhausted| waiting.contains(&exhausted.path));
+    }
+
+    /// Whether a step that waits for a person stands in the step at `around`.
+    fn is_around_person(&self, around: &Path) -> bool {
+        let inside = |path: &Path| M::DEFINITION.is_inside(path.node, around.node) && path.at.as_slice().starts_with(around.at.as_slice());
+        self.awaits_person() && self.exhausted.iter().any(|waiting| inside(&waiting.path))
     }
 
     /// Whether anything but exhausted tasks is open.
@@ -255,12 +293,12 @@ impl<M: Machine> Instance for Run<M> {
             Event::Step(event) => self.step(event, now, out),
             Event::StopRequested { cause, reason } => self.request_stop(*cause, reason, now, out),
             Event::PauseRequested => match self.life {
-                Life::Running if !self.paused => {
+                Life::Running if !self.paused && !self.awaits_person() => {
                     self.paused = true;
                     out.notes.push(Note::Paused);
                     Ok(())
                 }
-                Life::Running => Err(Why::NotNow("the instance is paused already")),
+                Life::Running if self.paused => Err(Why::NotNow("the instance is paused already")),
                 _ => Err(Why::NotNow("only a running instance can be paused")),
             },
             Event::ResumeRequested => {
@@ -273,25 +311,28 @@ impl<M: Machine> Instance for Run<M> {
                 Ok(())
             }
             Event::RetryRequested { step, input } => self.retry(*step, input.as_deref(), now, out),
-            Event::UndoRequested => match &self.life {
-                Life::Parked { failure, undoing: None } => {
-                    let failure = failure.clone();
-                    self.stop(Cause::Failed, failure, now, out);
-                    Ok(())
-                }
-                _ => Err(Why::NotNow("only a parked instance can be told to undo")),
-            },
-            Event::FailRequested { reason } => match &self.life {
-                Life::Parked { failure, undoing } => {
-                    let cause = undoing.as_ref().map_or(Cause::Failed, |(cause, _)| *cause);
-                    let failure = if reason.is_empty() { failure.clone() } else { Failure::new(failure.name.clone(), reason.clone()) };
-                    self.state = None;
-                    self.held.clear();
-                    self.end(cause, failure, out);
-                    Ok(())
-                }
-                _ => Err(Why::NotNow("only a parked instance can be told to fail")),
-            },
+            Event::UndoRequested => {
+                let failure = match (&self.life, self.parked_by()) {
+                    (Life::Parked { failure, undoing: None }, _) | (Life::Running, Some(failure)) => failure.clone(),
+                    _ => return Err(Why::NotNow("only a parked instance can be told to undo")),
+                };
+                self.stop(Cause::Failed, failure, now, out);
+                Ok(())
+            }
+            Event::FailRequested { reason } => {
+                let (cause, failure) = match (&self.life, self.parked_by()) {
+                    (Life::Parked { failure, undoing }, _) => (undoing.as_ref().map_or(Cause::Failed, |(cause, _)| *cause), failure),
+                    (Life::Running, Some(failure)) => (Cause::Failed, failure),
+                    _ => return Err(Why::NotNow("only a parked instance can be told to fail")),
+                };
+                let failure = if reason.is_empty() { failure.clone() } else { Failure::new(failure.name.clone(), reason.clone()) };
+                self.give_up_open(out);
+                self.state = None;
+                self.held.clear();
+                self.exhausted.clear();
+                self.end(cause, failure, out);
+                Ok(())
+            }
             Event::ParkRequested { failure } => match self.life {
                 Life::Running => {
                     self.park(failure.clone(), None, out);
@@ -304,6 +345,7 @@ impl<M: Machine> Instance for Run<M> {
 
     fn phase(&self) -> Phase {
         match &self.life {
+            Life::Running if self.awaits_person() => Phase::Parked,
             Life::Running => Phase::Running,
             Life::Stopping { .. } => Phase::Stopping,
             Life::Undoing { .. } => Phase::Undoing,
@@ -329,6 +371,7 @@ impl<M: Machine> Instance for Run<M> {
         // While somebody holds it nothing begins by itself, and neither does its end; on resume a deadline that has passed counts at once.
         if matches!(self.life, Life::Running)
             && !self.paused
+            && !self.awaits_person()
             && let Some(ms) = M::DEFINITION.deadline_ms
         {
             visit(Open::Timer { path: Path::default(), timer: Timer::Deadline, due: self.env.started_at.plus_ms(ms) });
@@ -342,6 +385,7 @@ impl<M: Machine> Instance for Run<M> {
             // Its time-out does not run while nothing may move.
             Open::Wait { path, event, value, .. } if frozen => visit(Open::Wait { path: *path, event, value: *value, due: None }),
             Open::Timer { .. } if frozen => {}
+            Open::Timer { path, timer: Timer::Timeout, .. } if self.is_around_person(path) => {}
             _ => visit(open),
         });
     }
@@ -369,7 +413,8 @@ impl<M: Machine> Instance for Run<M> {
             | Life::Parked { failure, .. }
             | Life::Failed { failure }
             | Life::Cancelled { failure } => Some(failure),
-            Life::Running | Life::Completed => None,
+            Life::Running => self.parked_by(),
+            Life::Completed => None,
         }
     }
 }

@@ -24,7 +24,7 @@ impl<M: Machine> Run<M> {
         }
         let again: Vec<Path> =
             self.exhausted.iter().map(|waiting| waiting.path).filter(|path| step.is_none_or(|step| step == *path)).collect();
-        if step.is_none() && input.is_none() && self.is_held_up() {
+        if step.is_none() && input.is_none() && self.is_held_up() && again.is_empty() {
             out.notes.push(Note::Resumed);
             self.thaw(now, out);
             return Ok(());
@@ -42,8 +42,11 @@ impl<M: Machine> Run<M> {
             again.iter().map(|path| StepEvent { path: *path, what: StepHappened::Retry { input: input.map(ToOwned::to_owned) } }).collect();
         self.check_retry(&events)?;
         self.exhausted.retain(|waiting| !again.contains(&waiting.path));
-        out.notes.push(Note::Resumed);
         self.life = Life::Running;
+        out.notes.push(Note::Resumed);
+        if let Some(failure) = self.parked_by() {
+            out.notes.push(Note::Parked { failure: failure.clone() });
+        }
         for event in &events {
             self.advance(event, now, out)?;
         }
@@ -53,9 +56,9 @@ impl<M: Machine> Run<M> {
         Ok(())
     }
 
-    /// Parked by the engine, and not because a step waits for a person: it goes on from where it was.
+    /// Parked by the engine, and not because a step waits for a person: it can go on from where it was.
     fn is_held_up(&self) -> bool {
-        matches!(self.life, Life::Parked { undoing: None, .. }) && self.state.is_some() && self.exhausted.is_empty()
+        matches!(self.life, Life::Parked { undoing: None, .. }) && self.state.is_some()
     }
 
     /// All of them or none.
@@ -95,7 +98,7 @@ impl<M: Machine> Run<M> {
             self.life = Life::Parked { failure, undoing: Some((cause, task)) };
             return Err(why);
         }
-        let mut exhausted = None;
+        let mut exhausted = Vec::new();
         let (_, mut fx) = self.fx(now, out, &mut exhausted);
         let _sent = task.apply(&event, &mut fx);
         out.notes.push(Note::Undoing);

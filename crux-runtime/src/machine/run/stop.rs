@@ -28,6 +28,15 @@ impl<M: Machine> Run<M> {
 
     /// From now on nothing new starts; when what is under way has ended, undo, then end.
     pub(super) fn stop(&mut self, cause: Cause, failure: Failure, now: Time, out: &mut Effects) {
+        self.give_up_open(out);
+        out.notes.push(Note::Stopping { failure: failure.clone() });
+        self.life = Life::Stopping { cause, failure };
+        self.paused = false;
+        self.stop_further(now, out);
+    }
+
+    /// Nobody waits any more for what is open.
+    pub(super) fn give_up_open(&self, out: &mut Effects) {
         if let Some(state) = &self.state {
             state.open(&mut |open| match open {
                 Open::Task(task) if task.attempt == Attempt::Sent && !is_held(&self.held, &task.path) => {
@@ -39,10 +48,6 @@ impl<M: Machine> Run<M> {
                 Open::Task(_) | Open::Timer { .. } => {}
             });
         }
-        out.notes.push(Note::Stopping { failure: failure.clone() });
-        self.life = Life::Stopping { cause, failure };
-        self.paused = false;
-        self.stop_further(now, out);
     }
 
     /// Goes on to undo when no attempt is under way any more.
@@ -68,7 +73,7 @@ impl<M: Machine> Run<M> {
         let Some(entry) = self.undo.newest() else { return self.end(cause, failure, out) };
         let (node, input) = entry.value.input(&self.env, now);
         let path = Path { node, at: entry.path.at };
-        let mut exhausted = None;
+        let mut exhausted = Vec::new();
         let (_, mut fx) = self.fx(now, out, &mut exhausted);
         match input {
             Ok(input) => {
@@ -106,14 +111,14 @@ impl<M: Machine> Run<M> {
             self.life = Life::Undoing { cause, failure, task };
             return Err(why);
         }
-        let mut exhausted = None;
+        let mut exhausted = Vec::new();
         let (_, mut fx) = self.fx(now, out, &mut exhausted);
         match task.apply(&event.what, &mut fx) {
             TaskFlow::Completed => {
                 self.undo.pop();
                 self.undo_next(cause, failure, now, out);
             }
-            _ => match exhausted {
+            _ => match exhausted.pop() {
                 Some(exhausted) => self.park(exhausted.failure, Some((cause, task)), out),
                 None => self.life = Life::Undoing { cause, failure, task },
             },

@@ -80,6 +80,23 @@ async fn a_service_that_answers_garbage_fails_the_step_as_invalid_result() {
     assert!(document["error"].as_str().unwrap().contains("size"), "{}", document["error"]);
 }
 
+/// Whoever says that it has succeeded has done the work.
+#[tokio::test]
+async fn what_gave_a_result_of_the_wrong_type_is_undone() {
+    let service = Service::start(|task| match task["step_type"].as_str() {
+        Some("book_room") => Reply::Done(json!({"room": 12})),
+        _ => Reply::Done(json!({})),
+    })
+    .await;
+    let server = server(&service.config(&["book_room", "book_flight", "cancel_room"]));
+    let document = server.client().post("/api/v1/workflow/trip?wait=30s", &json!({"city": "Rome"})).await.json();
+    assert_eq!((&document["metadata"]["status"], &document["error_name"]), (&json!("failed"), &json!("InvalidResult")), "{document:#}");
+    assert_eq!((&document["undo"][0]["type"], &document["undo"][0]["state"]), (&json!("cancel_room"), &json!("completed")));
+    // Which room nobody knows.
+    assert_eq!(service.task("cancel_room", 1).await["input"], json!({}));
+    assert_eq!(service.tasks().len(), 2);
+}
+
 #[tokio::test]
 async fn a_service_that_closes_half_way_is_tried_again() {
     let document = worked(|task| if task["attempt"] == 1 { Reply::HalfWay } else { Reply::Done(json!({"size": 1})) }).await;

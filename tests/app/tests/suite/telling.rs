@@ -43,12 +43,61 @@ async fn one_of_two_failed_branches_gets_a_corrected_input_and_then_the_other() 
     let answer = client.tell(&id, "retry", &json!({"step_id": "both/left", "input": {"value": 7}})).await;
     assert_eq!((answer.status, answer.problem().as_str(), answer.field().as_str()), (422, "invalid-input", "value"));
     assert_eq!(client.tell(&id, "retry", &json!({"step_id": "both/left", "input": {"value": "good"}})).await.status, 200);
-    let document = client.until(&id, "parked").await;
-    assert_eq!((state(&document, 0), state(&document, 1)), ("completed", "failed"));
+    // As long as one of them waits for a person it is parked.
+    let document = eventually("the left one is done", || async {
+        let document = client.status(&id).await;
+        (state(&document, 0) == "completed").then_some(document)
+    })
+    .await;
+    assert_eq!((state(&document, 1), &document["metadata"]["status"]), ("failed", &json!("parked")));
     assert_eq!(client.tell(&id, "retry", &json!({"step_id": "both/right", "input": {"value": "better"}})).await.status, 200);
     let document = client.until(&id, "completed").await;
     assert_eq!(document["output"], json!({"left": "good", "right": "better"}));
     assert_eq!(service.tasks().len(), 4);
+}
+
+/// The others' retries are made while one waits for a person, and the document shows which is which, in the order of the list.
+#[tokio::test]
+async fn an_element_that_waits_for_a_person_stops_no_other() {
+    let service = Service::start(|task| match (task["input"]["name"].as_str(), task["attempt"].as_u64()) {
+        (Some("nobody"), Some(1)) => Reply::Failed(json!({"message": "nobody is there", "retry": false})),
+        (Some("shy"), _) => Reply::Failed(json!({"name": "Shy", "message": "not now", "retry": false})),
+        (Some(name), Some(1)) if name.starts_with("late") => Reply::Failed(json!("not yet")),
+        _ => Reply::Done(json!({"text": "hello"})),
+    })
+    .await;
+    let server = server(&service.config(&["hail"]));
+    let client = server.client();
+    let names = ["late 1", "nobody", "shy", "late 2", "early"];
+    let id = client.start("/api/v1/workflow/crowd", &json!({"names": names})).await;
+    client.until(&id, "parked").await;
+    let document = eventually("all others are done", || async {
+        let document = client.status(&id).await;
+        (document["current_steps"].as_array().unwrap().len() == 1).then_some(document)
+    })
+    .await;
+    assert_eq!(document["metadata"]["status"], "parked", "{document:#}");
+    let current = &document["current_steps"][0];
+    assert_eq!((&current["path"], &current["waits_for"]), (&json!("all[1]/hail"), &json!("a person: retry, undo or fail")));
+    let hail = &document["definition"]["steps"][0]["definition"]["steps"][0];
+    let shown: Vec<(&str, &str)> =
+        hail["instances"].as_array().unwrap().iter().map(|one| (one["path"].as_str().unwrap(), one["state"].as_str().unwrap())).collect();
+    let expected = [
+        ("all[0]/hail", "completed"),
+        ("all[1]/hail", "failed"),
+        ("all[2]/hail", "failed"),
+        ("all[3]/hail", "completed"),
+        ("all[4]/hail", "completed"),
+    ];
+    assert_eq!(shown, expected);
+    assert_eq!(hail["state"], "failed");
+    assert_eq!(client.tell(&id, "retry", &json!({})).await.status, 200);
+    let document = client.until(&id, "completed").await;
+    // What is left of failures was caught: that of one element, and not of the step as a whole.
+    let steps = &document["definition"]["steps"][0];
+    let hail = &steps["definition"]["steps"][0];
+    assert_eq!((&steps["state"], &hail["state"], &hail["error"]), (&json!("completed"), &json!("completed"), &json!("")));
+    assert_eq!((&hail["instances"][2]["state"], &hail["instances"][2]["error_name"]), (&json!("failed"), &json!("Shy")));
 }
 
 #[tokio::test]

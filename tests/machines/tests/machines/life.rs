@@ -1,6 +1,6 @@
 //! The life of an instance: forward, retry, catch, stop, undo, park and pause.
 
-use crux_runtime::machine::{Event, Outcome, Phase, StepHappened, Timer, Why};
+use crux_runtime::machine::{Event, Failure, Note, Outcome, Phase, StepHappened, Timer, Why};
 
 use crate::driver::Driver;
 use crate::pipelines::patient::Workflow as Parking;
@@ -189,17 +189,91 @@ fn a_parked_instance_goes_on_by_retry_with_another_input() {
     assert!(run.effects().is_empty());
     // What arrives meanwhile is kept and counts later.
     run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]);
     let step = Some(run.path("ship[0]/label"));
     let wrong = run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":1,"order":""}"#)) });
     assert_eq!(wrong, Err(Why::Invalid("line: expected a string, found the number 1".into())));
     run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":"z","order":"7"}"#)) }).unwrap();
-    assert_eq!(
-        run.effects(),
-        [r#"dispatch ship[0]/label #2 {"line":"z","order":"7"}"#, r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]
-    );
+    assert_eq!(run.effects(), [r#"dispatch ship[0]/label #2 {"line":"z","order":"7"}"#]);
+    assert_eq!(run.phase(), Phase::Running);
     run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
     run.complete("ship[2]/label", r#"{"code":"C"}"#).unwrap();
     assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"],"risk":0.5}"#]);
+}
+
+fn shipping() -> Driver {
+    let mut run = Driver::start::<Parking>(SMALL);
+    run.complete("reserve", LINES).unwrap();
+    run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
+    run
+}
+
+/// The words of the last event's notes about the instance.
+fn told(run: &Driver) -> Vec<&'static str> {
+    let word = |note: &Note| match note {
+        Note::Parked { .. } => Some("parked"),
+        Note::Resumed => Some("resumed"),
+        Note::Stopping { .. } => Some("stopping"),
+        Note::Ended(_) => Some("ended"),
+        _ => None,
+    };
+    run.out.notes.iter().filter_map(word).collect()
+}
+
+#[test]
+fn an_element_that_waits_for_a_person_holds_up_no_other() {
+    let mut run = shipping();
+    run.fail("ship[0]/label", 1, "InvalidInput").unwrap();
+    assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec!["parked"]));
+    // Retries of the others are made, and elements that have not begun begin.
+    run.step("ship[1]/label", StepHappened::Returned { attempt: 1, next: run.now }).unwrap();
+    assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec![]));
+    run.fire("ship[1]/label", Timer::Retry).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch ship[1]/label #1 {"line":"b","order":"7"}"#]);
+    run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
+    assert_eq!(run.effects(), [r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]);
+    // A second one waits too: that is nothing new of the instance.
+    run.fail("ship[2]/label", 1, "InvalidInput").unwrap();
+    assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec![]));
+    // As long as one of them waits it is parked.
+    run.apply(Event::RetryRequested { step: Some(run.path("ship[0]/label")), input: None }).unwrap();
+    assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec!["resumed", "parked"]));
+    run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
+    // Somebody gives the result by hand.
+    run.complete("ship[2]/label", r#"{"code":"C"}"#).unwrap();
+    assert_eq!((run.phase(), told(&run)), (Phase::Running, vec!["resumed"]));
+    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"]}"#]);
+}
+
+#[test]
+fn a_parked_instance_stops_what_goes_on_in_it_when_a_person_gives_it_up() {
+    for (command, effects) in [
+        (Event::UndoRequested, vec!["cancel ship[1]/label"]),
+        (Event::FailRequested { reason: String::new() }, vec!["cancel ship[1]/label"]),
+    ] {
+        let mut run = shipping();
+        run.fail("ship[0]/label", 1, "InvalidInput").unwrap();
+        run.apply(command).unwrap();
+        assert_eq!(run.effects()[..1], effects);
+        assert_ne!(run.phase(), Phase::Parked);
+        let _ = run.complete("ship[1]/label", r#"{"code":"B"}"#);
+        assert!(run.open().iter().all(|open| open == "reserve/undo #1"), "{:?}", run.open());
+    }
+}
+
+#[test]
+fn a_full_journal_holds_everything_up_beside_a_step_that_waits_for_a_person() {
+    let mut run = shipping();
+    run.fail("ship[0]/label", 1, "InvalidInput").unwrap();
+    run.apply(Event::ParkRequested { failure: Failure::new("JournalFull", "full") }).unwrap();
+    run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
+    assert!(run.effects().is_empty(), "{:?}", run.effects());
+    run.apply(Event::RetryRequested { step: None, input: None }).unwrap();
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch ship[0]/label #2 {"line":"a","order":"7"}"#, r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]
+    );
+    assert_eq!(run.phase(), Phase::Running);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::app::App;
 use crate::engine::Core;
@@ -186,6 +186,11 @@ impl Router {
             match self.deliver_once(core, &mut event, traceparent, &mut turn).await {
                 Ok(left) => break left,
                 Err(Error::ShuttingDown) => return,
+                Err(error @ Error::Store(store::Error::Broken(_))) => {
+                    // It stays where the next process finds it. Others must not wait for what a person has to repair.
+                    error!(event = event.event.name, id = event.event.id, %error, "an event has not reached everybody; a restart tries again");
+                    return;
+                }
                 Err(error) => {
                     warn!(event = event.event.name, id = event.event.id, %error, "an event has not reached everybody; trying again");
                     tokio::time::sleep(pause).await;
@@ -308,7 +313,7 @@ impl Router {
                 info!(event = event.name, id = event.id, workflow, instance = %started.instance, "an event started an instance");
                 Ok(())
             }
-            Err(error) if error.is_passing() || matches!(error, Error::ShuttingDown) => Err(error),
+            Err(error) if error.is_passing() || matches!(error, Error::ShuttingDown | Error::Store(_)) => Err(error),
             Err(error) => {
                 warn!(event = event.name, id = event.id, workflow, %error, "an event starts nothing");
                 Ok(())
@@ -338,7 +343,9 @@ impl Router {
                 // A subscription that stayed behind: its instance has ended or is gone.
                 Err(Error::UnknownInstance(_) | Error::NotNow(_)) => core.unsubscribe(subscription.clone()),
                 // Another build may be able to.
-                Err(error @ (Error::NoDefinition { .. } | Error::Broken(_))) => left = Some((subscription.instance, error)),
+                Err(error @ (Error::NoDefinition { .. } | Error::Broken(_) | Error::Store(_))) => {
+                    left = Some((subscription.instance, error))
+                }
                 Err(error) => {
                     let instance = subscription.instance;
                     warn!(event = event.name, id = event.id, %instance, %error, "an instance that waits for an event refuses it");

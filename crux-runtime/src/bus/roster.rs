@@ -4,7 +4,7 @@
 //! A node also says something, and hears itself. While it does not — the broker is away, or takes nothing from anybody — the silence of
 //! others means nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,9 +25,23 @@ const LISTED: Duration = Duration::from_secs(60);
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// How long after the first task for which there is no worker that is said in the log: one may just be starting.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Workers that are known at a time. Whoever may write to the broker can invent them.
+const MAX_WORKERS: usize = 10_000;
+/// Attempts of all of them together.
+const MAX_ATTEMPTS: usize = 1_000_000;
+/// Step types of one.
+const MAX_STEPS: usize = 1000;
+/// Bytes of a sign of life: some 40,000 attempts.
+const MAX_BEAT: usize = 4 << 20;
+/// A worker that promises to speak less often is taken to have promised this.
+const MAX_EVERY_MS: u64 = 3_600_000;
+/// How often is looked for workers that can be forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// That signs of life were dropped is said in the log at most so often.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// An attempt that a worker is at: the instance, the step, and which attempt; where attempts are cancelled, 0 is all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Working(pub InstanceId, pub StepId, pub u32);
 
 /// A worker's sign of life.
@@ -90,6 +104,13 @@ struct State {
     /// When it heard itself last, and since when without a gap.
     heard: Option<(Instant, Instant)>,
     workers: BTreeMap<String, Known>,
+    /// When a worker said last that it is at an attempt.
+    attempts: HashMap<Working, Instant>,
+    /// Who takes tasks of a step type.
+    takers: HashMap<String, BTreeSet<String>>,
+    swept_at: Option<Instant>,
+    /// Signs of life that were dropped, since it was said, and when that was.
+    dropped: (u64, Option<Instant>),
     /// Step types that had tasks while nobody was there, and whether that was said.
     unserved: BTreeSet<&'static str>,
 }
@@ -97,7 +118,6 @@ struct State {
 #[derive(Debug)]
 struct Known {
     beat: Beat,
-    working: HashSet<Working>,
     at: Instant,
 }
 
@@ -108,29 +128,103 @@ impl State {
     }
 
     fn hear_worker(&mut self, mut beat: Beat) {
-        self.workers.retain(|_, known| known.at.elapsed() < if known.working.is_empty() { LISTED } else { REMEMBERED });
+        self.sweep();
+        let before = self.forget(&beat.worker);
         if beat.is_last {
-            if self.workers.remove(&beat.worker).is_some() {
+            if before.is_some() {
                 info!(worker = beat.worker, "a worker has ended in order");
             }
             return;
         }
-        if !self.workers.contains_key(&beat.worker) {
+        // One that is known already is never dropped for those that are not.
+        if before.is_none() && self.workers.len() >= MAX_WORKERS {
+            return self.drop_one(&format!("{MAX_WORKERS} workers are known, and more are not"));
+        }
+        if beat.steps.len() > MAX_STEPS {
+            return self.drop_one(&format!("it names {} step types, and a worker has at most {MAX_STEPS}", beat.steps.len()));
+        }
+        beat.working.sort_unstable();
+        beat.working.dedup();
+        if self.attempts.len() + beat.working.len() > MAX_ATTEMPTS {
+            return self.drop_one(&format!("workers are at {} attempts, and together may be at {MAX_ATTEMPTS}", self.attempts.len()));
+        }
+        if before.is_none() {
             info!(worker = beat.worker, host = beat.host, pid = beat.pid, steps = beat.steps.join(","), "a worker has come");
         }
         self.unserved.retain(|step_type| !beat.steps.iter().any(|step| step == step_type));
-        let working = std::mem::take(&mut beat.working).into_iter().collect();
-        self.workers.insert(beat.worker.clone(), Known { beat, working, at: Instant::now() });
+        let at = Instant::now();
+        self.attempts.extend(beat.working.iter().map(|working| (*working, at)));
+        for step_type in &beat.steps {
+            self.takers.entry(step_type.clone()).or_default().insert(beat.worker.clone());
+        }
+        beat.every_ms = beat.every_ms.min(MAX_EVERY_MS);
+        self.workers.insert(beat.worker.clone(), Known { beat, at });
+    }
+
+    /// With all that is known only by it.
+    fn forget(&mut self, worker: &str) -> Option<Known> {
+        let known = self.workers.remove(worker)?;
+        for working in &known.beat.working {
+            // Another worker may have said since that it is at it.
+            if self.attempts.get(working) == Some(&known.at) {
+                self.attempts.remove(working);
+            }
+        }
+        for step_type in &known.beat.steps {
+            if let Some(takers) = self.takers.get_mut(step_type) {
+                takers.remove(worker);
+                if takers.is_empty() {
+                    self.takers.remove(step_type);
+                }
+            }
+        }
+        Some(known)
+    }
+
+    /// Forgets those that have been silent for long; where there is no room, also those that are dead and were at nothing, and then
+    /// those that are dead.
+    fn sweep(&mut self) {
+        if self.swept_at.is_some_and(|at| at.elapsed() < SWEEP_EVERY) {
+            return;
+        }
+        self.swept_at = Some(Instant::now());
+        let long = |known: &Known| known.at.elapsed() >= if known.beat.working.is_empty() { LISTED } else { REMEMBERED };
+        self.forget_all(long);
+        if self.workers.len() >= MAX_WORKERS {
+            self.forget_all(|known| !known.is_alive() && known.beat.working.is_empty());
+        }
+        if self.workers.len() >= MAX_WORKERS {
+            self.forget_all(|known| !known.is_alive());
+        }
+    }
+
+    fn forget_all(&mut self, which: impl Fn(&Known) -> bool) {
+        let names: Vec<String> = self.workers.values().filter(|known| which(known)).map(|known| known.beat.worker.clone()).collect();
+        for name in names {
+            self.forget(&name);
+        }
+    }
+
+    /// A sign of life that is not taken, and why.
+    fn drop_one(&mut self, why: &str) {
+        let (count, said_at) = &mut self.dropped;
+        *count += 1;
+        if said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            warn!(count, why, "signs of life of workers are dropped: somebody may be inventing them on the broker");
+            self.dropped = (0, Some(Instant::now()));
+        }
+    }
+
+    /// Whether a worker that lives takes tasks of that step type.
+    fn runs(&self, step_type: &str) -> bool {
+        let takers = self.takers.get(step_type);
+        takers.is_some_and(|takers| takers.iter().any(|worker| self.workers.get(worker).is_some_and(Known::is_alive)))
     }
 }
 
 impl Known {
     fn is_alive(&self) -> bool {
         self.at.elapsed() <= Duration::from_millis(self.beat.every_ms) * BEATS + SLACK
-    }
-
-    fn runs(&self, step_type: &str) -> bool {
-        self.is_alive() && self.beat.steps.iter().any(|step| step == step_type)
     }
 }
 
@@ -144,6 +238,9 @@ impl Roster {
 
     /// What came under [`super::keys::WORKERS`].
     pub(in crate::bus) fn hear_text(&self, text: &[u8]) {
+        if text.len() > MAX_BEAT {
+            return self.lock().drop_one(&format!("it has {} bytes, and may have {MAX_BEAT}", text.len()));
+        }
         match serde_json::from_slice(text) {
             Ok(said) => self.hear(said),
             Err(error) => debug!(%error, "a worker's sign of life cannot be understood"),
@@ -166,21 +263,21 @@ impl Roster {
     pub fn silent_since(&self, working: &Working, now: Time) -> Time {
         let state = self.lock();
         let Some(since) = state.hears_since() else { return now };
-        let heard = state.workers.values().filter(|known| known.working.contains(working)).map(|known| known.at).max();
-        let ago = heard.map_or(since, |heard| heard.max(since)).elapsed();
+        let heard = state.attempts.get(working);
+        let ago = heard.map_or(since, |heard| *heard.max(&since)).elapsed();
         Time(now.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// Whether a worker that lives takes tasks of that step type. While nobody can be heard, somebody may be there.
     pub fn runs(&self, step_type: &str) -> bool {
         let state = self.lock();
-        state.hears_since().is_none() || state.workers.values().any(|known| known.runs(step_type))
+        state.hears_since().is_none() || state.runs(step_type)
     }
 
     /// A task of that step type is on its way to whoever is there.
     pub(in crate::bus) fn sent(self: &Arc<Self>, step_type: &'static str) {
         let mut state = self.lock();
-        if state.workers.values().any(|known| known.runs(step_type)) || !state.unserved.insert(step_type) {
+        if state.runs(step_type) || !state.unserved.insert(step_type) {
             return;
         }
         let roster = Arc::downgrade(self);
@@ -207,7 +304,7 @@ impl Roster {
                 version,
                 steps,
                 concurrency,
-                running: known.working.len(),
+                running: known.beat.working.len(),
                 last_seen: Time(now.0.saturating_sub(ago)).to_string(),
                 is_alive: known.is_alive(),
             }
@@ -294,5 +391,40 @@ mod tests {
         assert!(roster.runs("double"));
         roster.hear(Said::Worker(last_beat("a", &[], true)));
         assert!(!roster.runs("double") && roster.list(now).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn invented_workers_cost_little_and_displace_nobody() {
+        let (roster, now, began) = (hearing().await, Time(1_000_000), std::time::Instant::now());
+        roster.hear(beat("real", &[AN_ATTEMPT]));
+        for n in 0..30_000_u32 {
+            roster.hear(beat(&format!("invented-{n}"), &[Working(InstanceId([3; 16]), StepId([4; 16]), n)]));
+        }
+        let listed = roster.list(now);
+        assert_eq!(listed.len(), MAX_WORKERS);
+        let real = |roster: &Roster| roster.list(now).into_iter().find(|listing| listing.worker == "real");
+        assert_eq!(real(&roster).map(|listing| listing.running), Some(1));
+        roster.hear(beat("real", &[AN_ATTEMPT]));
+        assert!(real(&roster).is_some_and(|listing| listing.is_alive) && roster.silent_since(&AN_ATTEMPT, now) == now);
+        assert!(roster.lock().dropped.0 > 10_000, "{:?}", roster.lock().dropped);
+        // When those are silent, there is room again.
+        pass(&roster, 6).await;
+        roster.hear(beat("late", &[]));
+        assert!(roster.list(now).iter().any(|listing| listing.worker == "late"));
+        // Looking at all of them for each took minutes.
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_its_worker_does_not_name_any_more_is_not_heard_of() {
+        let (roster, now) = (hearing().await, Time(1_000_000));
+        roster.hear(beat("a", &[AN_ATTEMPT]));
+        pass(&roster, 2).await;
+        roster.hear(beat("b", &[AN_ATTEMPT]));
+        roster.hear(beat("a", &[]));
+        assert_eq!(roster.silent_since(&AN_ATTEMPT, now), now, "another is at it");
+        roster.hear(beat("b", &[]));
+        assert_eq!(roster.silent_since(&AN_ATTEMPT, now), Time(998_000));
+        assert_eq!(roster.lock().attempts.len(), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Core;
 use super::api::{Error, IncomingEvent};
@@ -351,6 +351,10 @@ async fn take(core: &Arc<super::Core>, instance: InstanceId, incoming: IncomingE
                 pause = (pause * 2).min(Duration::from_secs(60));
             }
             Some(Err(Error::ShuttingDown)) => return false,
+            Some(Err(error @ Error::Store(_))) => {
+                error!(%instance, %error, "an emitted event cannot be kept; a restart tries again");
+                return false;
+            }
             Some(Err(error)) => {
                 warn!(%instance, %error, "an emitted event fits no declared type and reaches nobody here");
                 return true;

@@ -152,9 +152,14 @@ impl Link {
 
     /// Commands of any tags, all at once; an error of one is the error of all.
     pub async fn ask_all(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, Error> {
+        self.ask_each(commands).await?.into_iter().collect()
+    }
+
+    /// All at once, each for itself.
+    pub async fn ask_each(&self, commands: Vec<Cmd>) -> Result<Vec<Result<Value, Error>>, Error> {
         self.check_open()?;
         let orders = commands.into_iter().map(Order::from).collect();
-        self.send_all(orders).await.into_iter().map(|result| result.map_err(|error| Error::of(&error))).collect()
+        Ok(self.send_all(orders).await.into_iter().map(|result| result.map_err(|error| Error::of(&error))).collect())
     }
 
     pub async fn call(&self, call: Call) -> Result<Value, Error> {

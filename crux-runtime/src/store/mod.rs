@@ -382,6 +382,11 @@ pub trait Store: Send + Sync + 'static {
     /// Removes instances whose time of keeping is over, and events past theirs; at most `limit` of each. How many instances went.
     fn expire(&self, now: Time, limit: usize) -> Pending<Result<usize, Error>>;
 
+    /// Why nothing can be relied on, although questions are answered: nothing can be written, or what was there is gone. Shown in health.
+    fn problem(&self) -> Option<String> {
+        None
+    }
+
     /// Bytes free where the store grows; `None`: not known.
     fn free_bytes(&self) -> Option<u64>;
 

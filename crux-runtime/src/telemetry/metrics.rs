@@ -235,7 +235,12 @@ impl Collector for EngineFigures {
             MetricType::Counter,
         )?)?;
         let own = GAUGES.map(|(name, help, read)| (name, help, read(stats).load(Ordering::Relaxed)));
-        for (name, help, value) in own.into_iter().chain([("followers", "Followers of instances", followers)]) {
+        let problem = u64::from(self.engine.store().problem().is_some());
+        let others = [
+            ("followers", "Followers of instances", followers),
+            ("store_problem", "Whether nothing can be written to the store, or what was there is gone; /health says why", problem),
+        ];
+        for (name, help, value) in own.into_iter().chain(others) {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }

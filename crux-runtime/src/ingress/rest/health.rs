@@ -118,6 +118,9 @@ async fn works(ingress: &Shared) -> Result<(), String> {
 
 /// The cheapest question that reaches it.
 async fn store(ingress: &Shared) -> Result<(), String> {
+    if let Some(problem) = ingress.engine.store().problem() {
+        return Err(problem);
+    }
     let asked = ingress.engine.store().list(Filter { limit: 1, ..Filter::default() });
     match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
         Ok(Ok(_)) => Ok(()),

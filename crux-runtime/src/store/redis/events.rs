@@ -6,7 +6,7 @@ use redis::Cmd;
 
 use super::Shared;
 use super::error::unreadable;
-use super::index::{Order, Range, merge};
+use super::index::{Order, Range, merge, merge_all};
 use super::keys::{part, split_event};
 use super::marks::everywhere;
 use super::scripts::{DELIVERED, FORGET, KEEP, KEPT};
@@ -68,7 +68,7 @@ fn member(subscription: &Subscription) -> String {
 }
 
 pub(super) async fn keep(shared: &Shared, batch: Vec<KeptEvent>) -> Result<Vec<bool>, Error> {
-    let token = shared.random()?;
+    let token = super::random()?;
     // The names' events in the order in which they came, and where each answer belongs.
     let mut by_name: BTreeMap<String, (Vec<Vec<u8>>, Vec<usize>)> = BTreeMap::new();
     let count = batch.len();
@@ -151,7 +151,7 @@ pub(super) async fn undelivered(shared: &Shared, after: Option<String>, limit: u
     // Somebody may have delivered some of a page meanwhile: one of which nothing is left is not the last one.
     while undelivered.is_empty() {
         let range = Range { order: Order::Rising, after, below: None, limit };
-        let found = merge(&shared.link, &everywhere(shared, "undelivered"), &range).await?;
+        let found = merge_all(shared, &everywhere(shared, "undelivered"), &range).await?;
         let events: Vec<(&str, &str)> = found.iter().map(|(_, entry)| split_event(entry).ok_or_else(wrong)).collect::<Result<_, _>>()?;
         let read = |(name, id): &(&str, &str)| fields(shared, name, id, &["value", "data", "at", "keep_until", "started"]);
         let answers = shared.link.ask_all(events.iter().map(read).collect()).await?;

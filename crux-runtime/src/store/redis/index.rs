@@ -6,8 +6,10 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use redis::{Cmd, Value};
 
+use super::Shared;
 use super::error::unreadable;
-use crate::redis::Link;
+use super::foreign::Foreign;
+use crate::redis::{self as server, Link};
 use crate::store::Error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,15 @@ pub(super) struct Range {
 
 /// The entries, each with the number of its index.
 pub(super) async fn merge(link: &Link, keys: &[String], range: &Range) -> Result<Vec<(usize, String)>, Error> {
+    merge_with(link, keys, range, None).await
+}
+
+/// As [`merge`], of what there is in every tag: where somebody else has written something that is no index, only that one is left out.
+pub(super) async fn merge_all(shared: &Shared, keys: &[String], range: &Range) -> Result<Vec<(usize, String)>, Error> {
+    merge_with(&shared.link, keys, range, Some(&shared.foreign)).await
+}
+
+async fn merge_with(link: &Link, keys: &[String], range: &Range, foreign: Option<&Foreign>) -> Result<Vec<(usize, String)>, Error> {
     let mut found = Vec::new();
     if keys.is_empty() || range.limit == 0 {
         return Ok(found);
@@ -36,7 +47,7 @@ pub(super) async fn merge(link: &Link, keys: &[String], range: &Range) -> Result
     let step = range.limit.min(100_000) / keys.len() * 2 + 4;
     let mut sources: Vec<Source<'_>> = keys.iter().map(|key| Source::new(key, range, step)).collect();
     loop {
-        fill(link, &mut sources, range).await?;
+        fill(link, &mut sources, range, foreign).await?;
         let mut heads: BinaryHeap<Reverse<Head>> = BinaryHeap::with_capacity(sources.len());
         for (n, source) in sources.iter_mut().enumerate() {
             heads.extend(source.next(n, range.order).map(Reverse));
@@ -94,11 +105,16 @@ impl<'k> Source<'k> {
     }
 }
 
-async fn fill(link: &Link, sources: &mut [Source<'_>], range: &Range) -> Result<(), Error> {
+async fn fill(link: &Link, sources: &mut [Source<'_>], range: &Range, foreign: Option<&Foreign>) -> Result<(), Error> {
     let mut empty: Vec<&mut Source<'_>> = sources.iter_mut().filter(|source| source.read.is_empty() && !source.ended).collect();
     let commands = empty.iter().map(|source| source.command(range)).collect();
-    for (source, answer) in empty.iter_mut().zip(link.ask_all(commands).await?) {
-        source.read = entries(answer)?;
+    for (source, answer) in empty.iter_mut().zip(link.ask_each(commands).await?) {
+        if let (Err(server::Error::WrongType(why)), Some(foreign)) = (&answer, foreign) {
+            foreign.found(source.key, why);
+            source.ended = true;
+            continue;
+        }
+        source.read = entries(answer?)?;
         source.ended = source.read.len() < source.step;
         source.step *= 2;
         if let Some(last) = source.read.back() {

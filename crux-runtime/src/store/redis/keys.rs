@@ -14,6 +14,7 @@
 //! | `:event:<name>:<id>` | hash | a kept event |
 //! | `:kept:<name>:<value>`, `:kept_any:<name>`, `:undelivered`, `:past` | index | number, or time, and event |
 //! | `:definition:<hash>` | text | the document |
+//! | `:birth` | text | the store's id, the same in all tags |
 //! | `:fenced` | set | nodes that write nothing more |
 //! | `:live:<id>` | channel | the number of each new row, for followers at other nodes |
 //! | `:inbox:<node>` | channel | messages of other nodes |

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Shared;
 use super::error::unreadable;
-use super::index::{Order, Range, merge};
-use super::read::records;
+use super::index::{Order, Range, merge_all};
+use super::read::readable_records;
 use crate::id::InstanceId;
 use crate::store::{Count, Error, Filter, InUse, Record, Status};
 
@@ -17,13 +17,13 @@ pub(super) async fn list(shared: &Shared, filter: &Filter) -> Result<Vec<Record>
         // Some that are read may not belong here: by the rest of the filter, or because they have moved on meanwhile.
         let limit = (filter.limit - page.len()).clamp(32, 4096);
         let range = Range { order: Order::Falling, after: after.map(|id| id.to_string()), below: None, limit };
-        let entries = merge(&shared.link, &keys, &range).await?;
+        let entries = merge_all(shared, &keys, &range).await?;
         let ended = entries.len() < limit;
         let mut ids: Vec<InstanceId> =
             entries.iter().map(|(_, entry)| entry.parse()).collect::<Result<_, _>>().map_err(|_| unreadable("an index"))?;
         ids.dedup();
         after = ids.last().copied();
-        page.extend(records(shared, &ids).await?.into_iter().flatten().filter(|record| matches(filter, record)));
+        page.extend(readable_records(shared, &ids).await?.into_iter().filter(|record| matches(filter, record)));
         if ended {
             break;
         }

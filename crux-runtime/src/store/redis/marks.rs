@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Shared;
 use super::error::unreadable;
 use super::events;
-use super::index::{Order, Range, merge};
+use super::index::{Order, Range, merge_all};
 use super::keys::{digits, split_event, split_timed, timed};
 use super::scripts::{CLAIM, REMOVE, SETTLE};
 use crate::id::InstanceId;
@@ -26,7 +26,7 @@ pub(super) async fn settle(shared: &Shared, batch: Vec<Settled>) -> Result<(), E
 
 pub(super) async fn unsettled(shared: &Shared, after: Option<InstanceId>, limit: usize) -> Result<Vec<InstanceId>, Error> {
     let range = Range { order: Order::Rising, after: after.map(|id| id.to_string()), below: None, limit };
-    let found = merge(&shared.link, &everywhere(shared, "unsettled"), &range).await?;
+    let found = merge_all(shared, &everywhere(shared, "unsettled"), &range).await?;
     found.into_iter().map(|(_, id)| id.parse().map_err(|_| unreadable("a mark"))).collect()
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn due(
 ) -> Result<Vec<(Time, InstanceId)>, Error> {
     let after = after.map(|(at, id)| timed(at, id));
     let range = Range { order: Order::Rising, after, below: Some(digits(until.plus_ms(1))), limit };
-    let found = merge(&shared.link, &everywhere(shared, "wake"), &range).await?;
+    let found = merge_all(shared, &everywhere(shared, "wake"), &range).await?;
     found.into_iter().map(|(_, wake)| split_timed(&wake).ok_or_else(|| unreadable("a wake-up"))).collect()
 }
 
@@ -68,14 +68,14 @@ pub(super) async fn claim(shared: &Shared, batch: Vec<InstanceId>) -> Result<Vec
 
 pub(super) async fn expire(shared: &Shared, now: Time, limit: usize) -> Result<usize, Error> {
     let range = Range { order: Order::Rising, after: None, below: Some(digits(now.plus_ms(1))), limit };
-    let events = merge(&shared.link, &everywhere(shared, "past"), &range).await?;
+    let events = merge_all(shared, &everywhere(shared, "past"), &range).await?;
     let events: Vec<(&str, &str, &str)> = events
         .iter()
         .map(|(_, member)| split_event(member).map(|(name, id)| (member.as_str(), name, id)).ok_or_else(|| unreadable("an event")))
         .collect::<Result<_, _>>()?;
     events::forget(shared, &events).await?;
 
-    let over = merge(&shared.link, &everywhere(shared, "over"), &range).await?;
+    let over = merge_all(shared, &everywhere(shared, "over"), &range).await?;
     let mut by_tag: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();
     for (_, member) in &over {
         let (_, instance) = split_timed(member).ok_or_else(|| unreadable("an instance that is over"))?;

@@ -5,9 +5,11 @@
 //! Start reading at [`keys`], then [`append`] and `lua/append.lua`. No command of Redis is written outside this folder.
 
 mod append;
+mod birth;
 mod ear;
 mod error;
 mod events;
+mod foreign;
 mod index;
 mod keys;
 mod list;
@@ -29,7 +31,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::info;
 
+use self::birth::Birth;
 use self::error::closed;
+use self::foreign::Foreign;
 use self::keys::Keys;
 use self::node::Node;
 use self::opening::{check_channels, check_format, say_durability};
@@ -104,6 +108,7 @@ struct Shared {
     replicas: Option<u32>,
     /// `u64::MAX`: not known.
     free_bytes: AtomicU64,
+    foreign: Foreign,
 }
 
 impl Redis {
@@ -123,11 +128,13 @@ impl Redis {
         check_format(&link, &keys, &place).await?;
         say_durability(Durability::look(&link).await, &place, require_durable)?;
         check_channels(&link, &keys).await?;
-        let node = Node::join(&link, &keys, about, lease).await?;
+        let birth = Birth::of(&link, &keys, random()?).await?;
+        let node = Node::join(&link, &keys, about, lease, birth).await?;
         info!(place, cluster = link.is_cluster(), node = node.number()?, "the store is open");
         let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);
         let replicated = if replicas.is_some() { link.another(&address).await? } else { link.clone() };
-        let shared = Arc::new(Shared { link, replicated, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX) });
+        let shared =
+            Arc::new(Shared { link, replicated, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX), foreign: Foreign::default() });
         shared.measure().await;
         let renewing = supervise::spawn("renewing the lease", node::keep_lease(shared.clone()));
         let peers = Neighbours::begin(shared.clone(), address);
@@ -201,10 +208,10 @@ impl Shared {
         };
         self.free_bytes.store(answers.into_iter().filter_map(free).min().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
+}
 
-    fn random(&self) -> Result<u64, Error> {
-        getrandom::u64().map_err(|error| Error::Broken(format!("no random numbers: {error}")))
-    }
+fn random() -> Result<u64, Error> {
+    getrandom::u64().map_err(|error| Error::Broken(format!("no random numbers: {error}")))
 }
 
 impl Store for Redis {
@@ -313,6 +320,10 @@ impl Store for Redis {
 
     fn free_bytes(&self) -> Option<u64> {
         Some(self.shared.free_bytes.load(Ordering::Relaxed)).filter(|free| *free < u64::MAX)
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.shared.node.problem()
     }
 
     fn close(&self) -> Pending<Result<(), Error>> {

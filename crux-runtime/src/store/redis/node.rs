@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::Shared;
+use super::birth::Birth;
 use super::error::unreadable;
 use super::keys::Keys;
 use super::process::{Process, Said};
@@ -38,13 +39,17 @@ pub(super) struct Node {
     about: Mutex<About>,
     membership: watch::Sender<Membership>,
     lease: Duration,
+    pub birth: Birth,
+    /// Why the last renewal failed; empty: it did not.
+    failure: Mutex<String>,
 }
 
 impl Node {
     /// Takes a number.
-    pub async fn join(link: &Link, keys: &Keys, about: About, lease: Duration) -> Result<Self, Error> {
+    pub async fn join(link: &Link, keys: &Keys, about: About, lease: Duration, birth: Birth) -> Result<Self, Error> {
         let (membership, _) = watch::channel(Membership::default());
-        let node = Self { number: AtomicU64::new(0), known: Mutex::default(), about: Mutex::new(about), membership, lease };
+        let (number, known, failure) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
+        let node = Self { number, known, about: Mutex::new(about), membership, lease, birth, failure };
         let first = node.renew(link, keys).await?;
         bury(link, keys, &first).await?;
         Ok(node)
@@ -52,11 +57,26 @@ impl Node {
 
     /// Under which effects are carried out. An error while the lease does not hold.
     pub fn number(&self) -> Result<u64, Error> {
-        if self.membership.borrow().holds {
-            Ok(self.number.load(Ordering::SeqCst))
-        } else {
-            Err(Error::Unavailable("this node could not renew its lease in time, so that others may have taken its place".to_owned()))
+        if self.membership.borrow().holds { Ok(self.number.load(Ordering::SeqCst)) } else { Err(Error::Unavailable(self.without_lease())) }
+    }
+
+    fn without_lease(&self) -> String {
+        let text = "this node could not renew its lease in time, so that others may have taken its place";
+        match self.failure().as_str() {
+            "" => text.to_owned(),
+            failure => format!("{text}: {failure}"),
         }
+    }
+
+    /// Why it cannot work, although the server answers.
+    pub fn problem(&self) -> Option<String> {
+        let holds = self.membership.borrow().holds;
+        self.birth.problem().or_else(|| (!holds).then(|| self.without_lease()))
+    }
+
+    fn failure(&self) -> MutexGuard<'_, String> {
+        // Nothing panics under the lock.
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn known(&self) -> Known {
@@ -97,16 +117,23 @@ impl Node {
     async fn renew(&self, link: &Link, keys: &Keys) -> Result<Seen, Error> {
         let number = self.number.load(Ordering::SeqCst);
         let said = Said { process: Process::this(), about: self.about().clone() }.text();
-        let seen = match Seen::ask(link, keys, Some(number).filter(|number| *number > 0), self.lease, &said).await? {
-            Some(seen) => seen,
-            None => {
-                warn!(node = number, "this node's lease was over and others took its place; it goes on as a new node");
-                match Seen::ask(link, keys, None, self.lease, &said).await? {
-                    Some(seen) => seen,
-                    None => return Err(unreadable("the answer to a new node")),
-                }
+        let ask = async |number| Seen::ask(link, keys, number, self.lease, &said, self.birth.id()).await;
+        let mut answer = ask(Some(number).filter(|number| *number > 0)).await?;
+        if matches!(answer, Renewal::Over) {
+            warn!(node = number, "this node's lease was over and others took its place; it goes on as a new node");
+            answer = ask(None).await?;
+        }
+        let seen = match answer {
+            Renewal::Seen(seen) => seen,
+            Renewal::Over => return Err(unreadable("the answer to a new node")),
+            Renewal::OtherStore => {
+                self.birth.set_gone(true);
+                // There is no lease any more, nor anything else.
+                self.lost();
+                return Err(Error::Broken("Redis was emptied, or is another store now".to_owned()));
             }
         };
+        self.birth.set_gone(false);
         if !seen.gone.is_empty() {
             fence(link, keys, &seen.gone).await?;
         }
@@ -149,6 +176,9 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
         match timeout(limit, node.renew(&shared.link, &shared.keys)).await {
             Ok(Ok(seen)) => {
                 held_since = asked;
+                node.failure().clear();
+                // The next renewal does not wait for it.
+                let _ = timeout(pause / 3, node.birth.look(&shared.link, &shared.keys)).await;
                 if let Err(error) = bury(&shared.link, &shared.keys, &seen).await {
                     warn!(%error, "the death of another node could not be made known; its lease will end by itself");
                 }
@@ -157,13 +187,14 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
                 }
             }
             failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "no answer in time".to_owned(),
+                };
                 if !std::mem::replace(&mut has_failed, true) {
-                    let error = match failed {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => "no answer in time".to_owned(),
-                    };
                     warn!(error, "the lease could not be renewed; trying again");
                 }
+                *node.failure() = error;
                 if held_since.elapsed() >= notice {
                     node.lost();
                 }
@@ -184,17 +215,27 @@ struct Seen {
     about: Vec<String>,
 }
 
+/// What becomes of a renewal.
+enum Renewal {
+    Seen(Seen),
+    /// Another node took the lease for over.
+    Over,
+    /// What is there now is not the store that was opened.
+    OtherStore,
+}
+
 impl Seen {
-    /// `None`: the lease was taken for over.
-    async fn ask(link: &Link, keys: &Keys, number: Option<u64>, lease: Duration, said: &str) -> Result<Option<Self>, Error> {
+    async fn ask(link: &Link, keys: &Keys, number: Option<u64>, lease: Duration, said: &str, birth: &str) -> Result<Renewal, Error> {
         let number = number.map_or_else(String::new, |number| number.to_string());
-        let args = [number, lease.as_millis().to_string(), said.to_owned()].map(String::into_bytes).into();
+        let args = [number, lease.as_millis().to_string(), said.to_owned(), birth.to_owned()].map(String::into_bytes).into();
         let answer = link.call(Call { script: &RENEW, base: keys.registry().to_owned(), args }).await?;
-        if matches!(&answer, Value::Array(words) if matches!(words[..], [Value::Int(0)])) {
-            return Ok(None);
+        match &answer {
+            Value::Array(words) if matches!(words[..], [Value::Int(0)]) => return Ok(Renewal::Over),
+            Value::Array(words) if matches!(words[..], [Value::Int(-1)]) => return Ok(Renewal::OtherStore),
+            _ => {}
         }
         let (number, newest, live, gone, about) = redis::from_redis_value(answer).map_err(|_| unreadable("the answer to a renewal"))?;
-        Ok(Some(Self { number, newest, live, gone, about }))
+        Ok(Renewal::Seen(Self { number, newest, live, gone, about }))
     }
 
     fn others(&self) -> impl Iterator<Item = (u64, &str)> {

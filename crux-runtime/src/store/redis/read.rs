@@ -6,19 +6,42 @@ use super::Shared;
 use super::error::unreadable;
 use crate::id::InstanceId;
 use crate::machine::Time;
+use crate::redis as server;
 use crate::store::{Error, Record, Seq, Status, Stored};
 
 const FIELDS: [&str; 8] = ["workflow", "version", "definition", "owner", "status", "started_at", "ended_at", "node"];
 
 /// The records of these instances; `None` for those that are not there.
 pub(super) async fn records(shared: &Shared, instances: &[InstanceId]) -> Result<Vec<Option<Record>>, Error> {
-    let read = |instance: &InstanceId| {
-        let mut command = redis::cmd("HMGET");
-        command.arg(format!("{}:instance:{instance}", shared.keys.of_instance(*instance))).arg(&FIELDS);
-        command
-    };
-    let found = shared.link.ask_all(instances.iter().map(read).collect()).await?;
+    let found = shared.link.ask_all(instances.iter().map(|instance| fields_of(shared, *instance)).collect()).await?;
     instances.iter().zip(found).map(|(instance, fields)| record(*instance, fields)).collect()
+}
+
+/// As [`records`], without those that cannot be read.
+pub(super) async fn readable_records(shared: &Shared, instances: &[InstanceId]) -> Result<Vec<Record>, Error> {
+    let found = shared.link.ask_each(instances.iter().map(|instance| fields_of(shared, *instance)).collect()).await?;
+    let mut readable = Vec::with_capacity(found.len());
+    for (instance, fields) in instances.iter().zip(found) {
+        let read = match fields {
+            Err(error @ server::Error::WrongType(_)) => Err(Error::from(error)),
+            fields => record(*instance, fields?),
+        };
+        match read {
+            Ok(record) => readable.extend(record),
+            Err(error) => shared.foreign.found(&record_key(shared, *instance), &error.to_string()),
+        }
+    }
+    Ok(readable)
+}
+
+fn fields_of(shared: &Shared, instance: InstanceId) -> redis::Cmd {
+    let mut command = redis::cmd("HMGET");
+    command.arg(record_key(shared, instance)).arg(&FIELDS);
+    command
+}
+
+fn record_key(shared: &Shared, instance: InstanceId) -> String {
+    format!("{}:instance:{instance}", shared.keys.of_instance(instance))
 }
 
 fn record(instance: InstanceId, fields: Value) -> Result<Option<Record>, Error> {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crux_runtime::machine::Time;
 use crux_runtime::store::redis::{Options, Redis};
-use crux_runtime::store::{Append, Appended, Error, Store};
+use crux_runtime::store::{Append, Appended, Error, Filter, Settled, Store};
 
-use super::{open, options};
+use super::{eventually, open, options};
 use crate::bed::{assert_rows, done, event, id, new_instance, next, one, request, requested, start};
 use crate::redis_server;
 
@@ -177,4 +178,93 @@ impl Proxy {
     fn lead_to(&self, target: u16) {
         self.target.store(target, std::sync::atomic::Ordering::SeqCst);
     }
+}
+
+#[tokio::test]
+async fn a_store_that_was_emptied_is_told_of_and_written_to_by_nobody_who_knew_it() {
+    let server = redis_server::Redis::start();
+    let options = Options { lease: Duration::from_millis(600), ..options(server.url()) };
+    let store = open(options.clone()).await;
+    done(&store, vec![start(id(1))]).await;
+    assert_eq!(store.problem(), None);
+    // A partition without its data, and with them again.
+    let key = |tag: u8| format!("{}:{{{tag}}}:birth", options.prefix);
+    let problem = async |wanted: Option<&str>| {
+        let is_so = |problem: &Option<String>| match (problem, wanted) {
+            (Some(problem), Some(text)) => problem.contains(text),
+            (problem, wanted) => problem.is_some() == wanted.is_some(),
+        };
+        eventually("the problem is not told", async || Some(store.problem()).filter(is_so)).await
+    };
+    server.command(&["RENAME", &key(77), "elsewhere"]);
+    problem(Some("1 of 256 partitions in Redis were emptied, `{77}` the first of them")).await;
+    done(&store, vec![next(id(1), 2)]).await;
+    server.command(&["RENAME", "elsewhere", &key(77)]);
+    problem(None).await;
+
+    server.command(&["FLUSHALL"]);
+    problem(Some("Redis was emptied")).await;
+    let results = store.append(vec![start(id(2))]).await;
+    assert!(matches!(&results[..], [Err(Error::Unavailable(text))] if text.contains("emptied")), "{results:?}");
+    assert_eq!(server.command(&["DBSIZE"]).trim(), "0");
+    // Who starts anew accepts it; who knew another store does not.
+    let anew = open(options).await;
+    assert_eq!(anew.problem(), None);
+    done(&anew, vec![start(id(2))]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(store.problem().is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_told_of_and_so_is_that_it_does_again() {
+    let server = redis_server::Redis::start();
+    let store = open(Options { lease: Duration::from_millis(600), ..options(server.url()) }).await;
+    for (off, on) in [
+        (&["CONFIG", "SET", "min-replicas-to-write", "1"][..], &["CONFIG", "SET", "min-replicas-to-write", "0"][..]),
+        (&["CONFIG", "SET", "maxmemory", "1000"], &["CONFIG", "SET", "maxmemory", "0"]),
+        (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"]),
+    ] {
+        server.command(off);
+        let problem = eventually("nobody says that nothing can be written", async || store.problem()).await;
+        assert!(problem.contains("could not renew its lease"), "{problem}");
+        assert!(store.list(Filter { limit: 1, ..Filter::default() }).await.is_ok());
+        server.command(on);
+        eventually("it is said for ever", async || store.problem().is_none().then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_written_breaks_only_what_it_belongs_to() {
+    let server = redis_server::Redis::start();
+    let options = options(server.url());
+    let store = open(options.clone()).await;
+    // In one partition, so that one script is asked about all of them.
+    let [broken, cut, whole] = [1, 2, 3].map(|n| requested(n, "same"));
+    done(&store, vec![start(broken), start(cut), start(whole)]).await;
+    let base = format!("{}:{{{}}}", options.prefix, broken.partition() % 256);
+    let over = |key: &str| {
+        server.command(&["DEL", key]);
+        server.command(&["SET", key, "mine"]);
+    };
+    over(&format!("{base}:instance:{broken}"));
+    over(&format!("{base}:journal:{cut}"));
+    assert!(matches!(store.record(broken).await, Err(Error::Broken(_))));
+    assert!(matches!(store.rows(cut, 0, 10).await, Err(Error::Broken(_))));
+    let results = store.append(vec![next(broken, 2), next(cut, 2), next(whole, 2)]).await;
+    assert!(matches!(results[..], [Err(Error::Broken(_)), Err(Error::Broken(_)), Ok(Appended::Done)]), "{results:?}");
+    let listed = store.list(Filter { limit: 10, ..Filter::default() }).await.unwrap();
+    assert_eq!(listed.iter().map(|record| record.instance).collect::<Vec<_>>(), [whole, cut]);
+    let settled = |instance, seq| Settled { instance, seq, wake_at: Some(Time(5)) };
+    store.settle(vec![settled(broken, 1), settled(cut, 1), settled(whole, 2)]).await.unwrap();
+    assert_eq!(store.due(None, Time(10), 10).await.unwrap(), [(Time(5), whole)]);
+    assert_eq!(store.claim(vec![broken, whole]).await.unwrap(), [whole]);
+    // An index: what it held is left out, and everything else is there.
+    let far = requested(4, "elsewhere");
+    assert_ne!(far.partition() % 256, whole.partition() % 256);
+    done(&store, vec![start(far)]).await;
+    over(&format!("{base}:all"));
+    over(&format!("{base}:unsettled"));
+    let listed = store.list(Filter { limit: 10, ..Filter::default() }).await.unwrap();
+    assert_eq!(listed.iter().map(|record| record.instance).collect::<Vec<_>>(), [far]);
+    assert_eq!(store.unsettled(None, 10).await.unwrap(), [far]);
 }

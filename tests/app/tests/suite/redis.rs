@@ -114,3 +114,37 @@ async fn results_wait_for_a_definition_that_is_not_here_without_holding_up_other
     }
     assert_eq!(length("crux:stream:{dead}").trim(), "0");
 }
+
+#[tokio::test]
+async fn a_node_that_cannot_write_or_whose_store_was_emptied_is_not_ready() {
+    let redis = Redis::start();
+    let mut server = server(&store(&redis).replace("port:", "lease: 600ms, port:"));
+    let ready = async |server: &Server, status: u16| {
+        eventually("it is as it was", async || {
+            let answers = (server.client().get("/health").await, server.client().get("/health/ready").await);
+            (answers.0.status == status && answers.1.status == status).then(|| answers.0.json())
+        })
+        .await
+    };
+    let start = async |server: &Server| server.client().post("/api/v1/workflow/double", &json!({"number": 1})).await.status;
+    ready(&server, 200).await;
+    redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let health = ready(&server, 503).await;
+    let problem = health["store"]["problem"].as_str().unwrap();
+    assert!(health["status"] == "failing" && problem.contains("NOREPLICAS"), "{health}");
+    redis.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    ready(&server, 200).await;
+
+    redis.command(&["FLUSHALL"]);
+    let health = ready(&server, 503).await;
+    assert!(health["store"]["problem"].as_str().unwrap().contains("emptied"), "{health}");
+    assert_eq!(start(&server).await, 503);
+    let log = server.log();
+    assert!(log.lines().any(|line| line.contains("ERROR") && line.contains("was emptied")), "{log}");
+    let metrics = String::from_utf8(server.client().get("/metrics").await.body.to_vec()).unwrap();
+    assert!(metrics.lines().any(|line| line == "crux_store_problem 1"), "{metrics}");
+    server.kill();
+    server.restart();
+    ready(&server, 200).await;
+    assert_eq!(start(&server).await, 202);
+}

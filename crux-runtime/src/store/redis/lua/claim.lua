@@ -19,7 +19,8 @@ local claimed = {}
 for n = first, #ARGV do
     local id = ARGV[n]
     local record = base .. ':instance:' .. id
-    local fields = redis.call('HMGET', record, 'status', 'node', 'wake', 'over', 'definition')
+    -- Of one that somebody else has written over nothing is known.
+    local fields = redis.pcall('HMGET', record, 'status', 'node', 'wake', 'over', 'definition')
     local status, marked, wake, over, definition = unpack(fields)
     -- A node that is newer than what this one knows of lives.
     local taken = marked and marked ~= node and (lives[marked] or tonumber(marked) > newest)

@@ -4,7 +4,8 @@ local base, now, count = KEYS[1], ARGV[1], 0
 for n = 2, #ARGV do
     local id = ARGV[n]
     local record = base .. ':instance:' .. id
-    local fields = redis.call('HMGET', record, 'node', 'over', 'status', 'workflow', 'owner', 'request', 'wake')
+    -- Of one that somebody else has written over nothing is known.
+    local fields = redis.pcall('HMGET', record, 'node', 'over', 'status', 'workflow', 'owner', 'request', 'wake')
     local marked, over, status, workflow, owner, request, wake = unpack(fields)
     if over and not marked and string.sub(over, 1, #now) <= now then
         redis.call('ZREM', base .. ':over', over)

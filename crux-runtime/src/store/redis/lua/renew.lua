@@ -1,10 +1,13 @@
 -- A node's lease: taken the first time, renewed from then on, both by the server's clock.
--- KEYS[1]: the base of the registry's tag. ARGV: node ('' the first time), lease in ms, what the node says of itself.
--- Answers the node's number (0: another node took its lease for over), the newest number, the numbers of nodes that live, of nodes that
+-- KEYS[1]: the base of the registry's tag. ARGV: node ('' the first time), lease in ms, what the node says of itself, the store's birth id.
+-- Answers the node's number (0: another node took its lease for over; -1: this is not the store that it knows), the newest number, the numbers of nodes that live, of nodes that
 -- are gone and not fenced off yet, and what those that live say of themselves.
 local base, node, lease = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if redis.call('GET', base .. ':birth') ~= ARGV[4] then
+    return { -1 }
+end
 local nodes, gone, about = base .. ':nodes', base .. ':gone', base .. ':about'
 if node == '' then
     node = tostring(redis.call('INCR', base .. ':node'))

@@ -1,11 +1,13 @@
--- Clears marks of instances whose journal has not grown since. It does not matter who says that effects are done.
+-- Clears marks of instances whose journal has not grown since. It does not matter who says that effects are done. What somebody else has
+-- written under the keys of one is no matter of the others.
 -- KEYS[1]: the base of their tag. ARGV: instance, seq and wake-up of each, '' for none.
 local base = KEYS[1]
 for n = 1, #ARGV, 3 do
     local id, seq, wake = ARGV[n], tonumber(ARGV[n + 1]), ARGV[n + 2]
     local record = base .. ':instance:' .. id
-    if seq > 0 and redis.call('LLEN', base .. ':journal:' .. id) == seq then
-        local marked, old, over = unpack(redis.call('HMGET', record, 'node', 'wake', 'over'))
+    local fields = redis.pcall('HMGET', record, 'node', 'wake', 'over')
+    if seq > 0 and not fields.err and redis.pcall('LLEN', base .. ':journal:' .. id) == seq then
+        local marked, old, over = unpack(fields)
         if marked then
             redis.call('HDEL', record, 'node')
             redis.call('ZREM', base .. ':unsettled', id)

@@ -48,9 +48,10 @@ fn behind<'a>(node: &'a Node, all: &Count<'a>, kept: &mut BTreeSet<u16>) {
     }
     while let Some(child) = inside.pop() {
         kept.extend(is_read_outside(&child.id).then(|| result_number(child)));
-        // What is inside an `each` is not to be seen outside.
+        inside.extend(child.catch.iter().flat_map(|catch| &catch.steps));
+        // What is inside an `each` is not to be seen outside, but for its `catch`.
         if !matches!(child.verb, Verb::Each { .. }) {
-            inside.extend(child.children());
+            inside.extend(child.verb_children());
         }
     }
 }

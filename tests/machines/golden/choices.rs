@@ -113,8 +113,6 @@ fn enter_choose(at: AtChoose, fx: &mut Fx<'_>) -> StateFlow {
 
 // `give_up`, pipelines/choices.yaml:17
 
-pub struct AtGiveUp;
-
 fn enter_give_up(_: AtChoose, fx: &mut Fx<'_>) -> StateFlow {
     let message = "always".to_owned();
     let failure = fx.fail(1, "GivenUp", Ok(message));

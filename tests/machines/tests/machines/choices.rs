@@ -1,10 +1,10 @@
 //! Results of choices, where they are compared and where they may be absent; and nothing behind a step that always fails.
 
 use crux_runtime::machine::{Effect, Phase};
-use crux_test_machines::pipelines::choices::Workflow;
 use serde_json::{Value, json};
 
 use crate::driver::Driver;
+use crate::pipelines::choices::Workflow;
 
 fn chosen(input: &Value) -> Value {
     let mut run = Driver::start::<Workflow>(&input.to_string());

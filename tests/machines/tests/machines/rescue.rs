@@ -1,5 +1,6 @@
 //! What completed inside a step that fails is there in its `catch` and after it.
 
+use crate::pipelines::handled;
 use crate::pipelines::rescue::Workflow;
 use crux_runtime::machine::{Phase, StepHappened};
 use serde_json::{Value, json};
@@ -78,4 +79,13 @@ fn without_a_failure_everything_is_as_it_was() {
     let output = to_the_end(&mut run);
     assert_eq!((&output["first"], &output["right"], &output["last"]), (&json!("1"), &json!("r"), &json!("last")));
     assert!(output.get("noted").is_none());
+}
+
+#[test]
+fn what_the_catch_of_an_each_gave_outlives_the_failure_around_it() {
+    let mut run = Driver::start::<handled::Workflow>(r#"{"codes":["x"]}"#);
+    run.fail("outer/every[0]/one", 1, "Error").unwrap();
+    run.complete("outer/every/mended", &text("mended")).unwrap();
+    run.fail("outer/next", 1, "Error").unwrap();
+    assert_eq!(run.effects(), [r#"dispatch outer/noted #1 {"text":"mended"}"#]);
 }

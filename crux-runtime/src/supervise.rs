@@ -109,4 +109,27 @@ mod tests {
         let told = String::from_utf8(ended.stderr).unwrap();
         assert!(told.contains("the process ends: a test's task panicked: an accident"), "{told}");
     }
+    /// As above, of a process that logs where nothing can be written.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_log_that_cannot_be_written_keeps_no_process_from_ending() {
+        if std::env::var_os(VICTIM).is_some() {
+            crate::telemetry::begin(&crate::config::Log::default()).unwrap();
+            super::spawn("a test's task", async { panic!("an accident") });
+            return tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        let this = "supervise::tests::a_log_that_cannot_be_written_keeps_no_process_from_ending";
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        let (_unread, mut stalled) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut stalled, &[b'x'; 64 << 10]).unwrap();
+        for log in [Stdio::from(full), Stdio::from(closed), Stdio::from(stalled)] {
+            let began = std::time::Instant::now();
+            let mut victim = Command::new(std::env::current_exe().unwrap());
+            let status = victim.args([this, "--exact"]).env(VICTIM, "1").stdout(Stdio::null()).stderr(log).status().unwrap();
+            assert_eq!(status.signal(), Some(6), "{status}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        }
+    }
 }

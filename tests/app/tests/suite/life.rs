@@ -130,12 +130,18 @@ async fn a_file_of_a_newer_version_is_refused() {
 async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_moved() {
     let mut server = server("");
     let id = server.client().start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
-    server.client().until(&id, "waiting").await;
+    let hash = server.client().until(&id, "waiting").await["definition_hash"].as_str().unwrap().to_owned();
     server.tell_to_end();
     assert!(server.ended().success());
     // As if another build had started it.
     let file = rusqlite::Connection::open(server.folder().join("crux.db")).unwrap();
-    assert!(file.execute("UPDATE kind SET definition = 'feed'", []).unwrap() > 0);
+    for change in [
+        "UPDATE kind SET definition = 'feed' WHERE definition = ?1",
+        "UPDATE journal SET body = replace(body, ?1, 'feed')",
+        "UPDATE OR REPLACE definition SET hash = 'feed' WHERE hash = ?1",
+    ] {
+        assert!(file.execute(change, [&hash]).unwrap() > 0, "{change}");
+    }
     drop(file);
     server.restart();
     let client = server.client();
@@ -143,6 +149,18 @@ async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_mov
     assert_eq!((&document["workflow"], &document["metadata"]["status"]), (&json!("nap"), &json!("waiting")));
     let answer = client.tell(&id, "cancel", &json!({})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (409, "no-definition"));
+    // Whoever looks is told of it, wherever that is.
+    let why = "definition feed of `nap` version 1 is not in this binary, whose version 1 is another one";
+    let line = server.logged(&["instances stand still", why]).await;
+    assert!(line.contains(" WARN ") && line.contains("instances=1"), "{line}");
+    let waits_for = client.status(&id).await["current_steps"][0]["waits_for"].to_string();
+    assert!(waits_for.contains(why), "{waits_for}");
+    let health = client.get("/health").await.json();
+    assert_eq!(health["status"], "degraded");
+    assert_eq!(health["definitions"]["missing"][0]["workflow"], "nap");
+    let figures = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
+    let gauge = "crux_instances_without_definition{workflow=\"nap\",version=\"1\",definition=\"feed\"} 1";
+    assert!(figures.lines().any(|line| line == gauge), "{figures}");
     // Others are not disturbed.
     let answer = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await;
     assert_eq!(answer.json()["metadata"]["status"], "completed");

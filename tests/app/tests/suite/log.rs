@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::kit::{Server, eventually};
+use crate::kit::{Reply, Server, Service, eventually};
 use crate::server;
 
 const TRIGGER: &str = "/api/v1/workflow/double";
@@ -104,6 +104,27 @@ async fn what_fails_for_good_is_a_warning_and_what_goes_well_is_not_in_the_log()
 }
 
 #[tokio::test]
+async fn retries_are_told_and_an_undo_that_fails_for_good_and_what_is_parked_are_warnings() {
+    let service = Service::start(|task| match task["step_type"].as_str() {
+        Some("book_room") => Reply::Done(json!({"room": "12"})),
+        _ => Reply::Failed(json!("closed")),
+    })
+    .await;
+    let server = server(&service.config(&["book_room", "book_flight", "cancel_room"]));
+    let client = server.client();
+    let id = client.start("/api/v1/workflow/trip", &json!({"city": "Bruges"})).await;
+    client.until(&id, "parked").await;
+    let words = ["attempt failed; retrying", "step failed for good", "undo failed for good", "instance parked"];
+    let log = log_with(&server, &words).await;
+    for (word, level) in words.into_iter().zip([" INFO ", " WARN ", " WARN ", " WARN "]) {
+        let line = line(&log, word);
+        assert!(line.contains(level) && line.contains("workflow=\"trip\"") && line.contains(&id), "{line}");
+        assert!(line.contains("closed"), "{line}");
+    }
+    assert!(line(&log, "undo failed for good").contains("path=\"book_room/undo\" attempt=2"), "{log}");
+}
+
+#[tokio::test]
 async fn starts_and_ends_and_attempts_are_in_the_log_where_it_names_them() {
     let mut server = server("");
     server.restart_with(&["--log", "info,crux::instances=info,crux::attempts=info"]);
@@ -169,6 +190,11 @@ async fn a_name_of_a_megabyte_is_cut_off_in_answers_and_in_the_log() {
     assert_eq!(answer.problem(), "unknown-event");
     assert!(answer.text("detail").len() < 4096, "{}", answer.text("detail").len());
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    // Also of a field that the input does not have, and of a workflow that is not there.
+    let answer = client.post(TRIGGER, &json!({"number": 1, (name.clone()): 1})).await;
+    assert_eq!((answer.status, answer.body.len() < 8192), (202, true), "{}", answer.body.len());
+    let answer = client.get(&format!("/api/v1/workflows?workflow={}", "x".repeat(30_000))).await;
+    assert!(answer.body.len() < 8192, "{}", answer.body.len());
     let log = log_with(&server, &["unknown-event"]).await;
     assert!(log.len() < 64 << 10, "{}", log.len());
 }

@@ -121,15 +121,20 @@ impl Shard {
             return;
         }
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        let mut again = Vec::new();
+        let (mut again, mut void) = (Vec::new(), Vec::new());
         for outstanding in &entry.outstanding {
             if let Pending::Task { path, attempt, stuck: Some(stuck) } = &outstanding.what
                 && stuck.again_at <= now
-                && let Some(task) = entry.task(id, *path, *attempt, &self.core)
             {
-                again.push((outstanding.seq, outstanding.n, task));
+                let number = (outstanding.seq, outstanding.n);
+                match entry.task(id, *path, *attempt, &self.core) {
+                    Some(task) => again.push((number.0, number.1, task)),
+                    // Its step has gone on by an earlier attempt: nobody waits for this one, and it would be due for ever.
+                    None => void.push(number),
+                }
             }
         }
+        entry.outstanding.retain(|outstanding| !void.contains(&(outstanding.seq, outstanding.n)));
         // Until the next answer it is on its way; it keeps its count of tries.
         again.iter().for_each(|(seq, n, _)| entry.put_off(*seq, *n, now));
         for (seq, n, task) in again {

@@ -23,11 +23,15 @@ mod store;
 mod trace;
 mod world;
 
+/// Seeds that have found something once. 1506: a late result in the very row that sent the next attempt, which then reached nobody; the
+/// shard offered it again for ever.
+const FOUND: [u64; 1] = [1506];
+
 #[test]
 fn whatever_fails_nothing_acknowledged_is_lost_or_done_twice() {
     let one: Option<u64> = std::env::var("CRUX_SEED").ok().and_then(|seed| seed.parse().ok());
     let count: u64 = std::env::var("CRUX_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(75);
-    let seeds = one.map_or(0..count, |seed| seed..seed + 1);
+    let seeds: Vec<u64> = one.map_or_else(|| FOUND.into_iter().chain(0..count).collect(), |seed| vec![seed]);
     for seed in seeds {
         if let Err(problem) = world::play_twice(seed) {
             panic!("seed {seed}: {problem}\nplay it again with CRUX_SEED={seed}");

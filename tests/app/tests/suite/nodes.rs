@@ -68,6 +68,27 @@ async fn any_node_takes_what_is_about_an_instance_of_another() {
     b.client().until(&question, "cancelled").await;
 }
 
+/// Whichever node takes them: the one whose answer has come before the next is sent comes first.
+#[tokio::test]
+async fn events_about_one_thing_that_different_nodes_take_are_received_in_their_order() {
+    const COUNT: i64 = 40;
+    let redis = Redis::start();
+    let (a, b) = two(&shared(&redis)).await;
+    let id = a.client().start("/api/v1/workflow/letters", &json!({"chain": "c"})).await;
+    a.client().until(&id, "waiting").await;
+    for number in 1..=COUNT {
+        let letter = json!({"type": "letter.came", "data": {"chain": "c", "number": number, "last": number == COUNT}});
+        let node = if number % 3 == 0 { &a } else { &b };
+        assert_eq!(node.client().post("/api/v1/events", &letter).await.status, 202);
+    }
+    let document = b.client().until(&id, "completed").await;
+    let rounds = document["definition"]["steps"][0]["definition"]["steps"][0]["instances"].as_array().unwrap();
+    let received: Vec<i64> = rounds.iter().map(|round| round["output"]["number"].as_i64().unwrap()).collect();
+    assert_eq!(received, (1..=COUNT).collect::<Vec<_>>());
+    // The wait that comes next sees what the one before has seen, too: the oldest that is kept.
+    assert_eq!(document["output"], json!({"again": 1}));
+}
+
 #[tokio::test]
 async fn a_wait_for_the_end_hears_of_it_from_the_node_that_works() {
     let redis = Redis::start();

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_WORKERS: usize = 10_000;
 /// Attempts of all of them together.
 const MAX_ATTEMPTS: usize = 1_000_000;
+/// Of these, a worker that is known has at least so many.
+const OWN_ATTEMPTS: usize = 100;
 /// Step types of one.
 const MAX_STEPS: usize = 1000;
 /// Bytes of a sign of life: some 40,000 attempts.
@@ -145,8 +147,12 @@ impl State {
         }
         beat.working.sort_unstable();
         beat.working.dedup();
-        if self.attempts.len() + beat.working.len() > MAX_ATTEMPTS {
-            return self.drop_one(&format!("workers are at {} attempts, and together may be at {MAX_ATTEMPTS}", self.attempts.len()));
+        // One that is known may name as many as before, and a few, however many others have named.
+        let own = before.as_ref().map_or(0, |known| known.beat.working.len().max(OWN_ATTEMPTS));
+        let room = MAX_ATTEMPTS.saturating_sub(self.attempts.len()).max(own);
+        if beat.working.len() > room {
+            self.drop_one(&format!("workers are at {} attempts, and together may be at {MAX_ATTEMPTS}", self.attempts.len()));
+            beat.working.truncate(room);
         }
         if before.is_none() {
             info!(worker = beat.worker, host = beat.host, pid = beat.pid, steps = beat.steps.join(","), "a worker has come");
@@ -413,6 +419,20 @@ mod tests {
         assert!(roster.list(now).iter().any(|listing| listing.worker == "late"));
         // Looking at all of them for each took minutes.
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn invented_attempts_displace_none_of_a_worker_that_is_known() {
+        let (roster, now) = (hearing().await, Time(1_000_000));
+        roster.hear(beat("real", &[]));
+        let many: Vec<Working> = (0..).map(|n| Working(InstanceId([3; 16]), StepId([4; 16]), n)).take(MAX_ATTEMPTS + 5).collect();
+        roster.hear(beat("invented", &many));
+        let known = roster.lock().attempts.len();
+        assert_eq!(known, MAX_ATTEMPTS);
+        pass(&roster, 2).await;
+        roster.hear(beat("real", &[AN_ATTEMPT]));
+        assert_eq!(roster.silent_since(&AN_ATTEMPT, now), now);
+        assert!(roster.list(now).iter().any(|listing| listing.worker == "real" && listing.running == 1));
     }
 
     #[tokio::test(start_paused = true)]

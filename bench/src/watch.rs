@@ -8,7 +8,7 @@ use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::peers::Peers;
 use crux_runtime::store::{
-    Append, Appended, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
     UndeliveredEvent,
 };
 use tokio::sync::{oneshot, watch};
@@ -158,6 +158,10 @@ impl<S: Store> Store for Watched<S> {
 
     fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>> {
         self.store.in_use()
+    }
+
+    fn count(&self, workflows: Vec<String>) -> Pending<Result<Vec<Count>, Error>> {
+        self.store.count(workflows)
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {

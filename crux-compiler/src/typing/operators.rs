@@ -192,6 +192,16 @@ impl Checker<'_> {
     pub(super) fn choice(&mut self, condition: &Ast, then: &Ast, other: &Ast, hint: Option<&Type>) -> Option<Expr> {
         let condition = self.condition_of(condition);
         let (then_expr, other_expr) = match hint {
+            // A place may take more than one type: what `null` is absent of, the other branch says.
+            Some(hint) if matches!(then.kind, Kind::Null) => {
+                let other = self.infer(other, Some(hint))?;
+                (self.infer(then, Some(&other.ty)), Some(other))
+            }
+            Some(hint) if matches!(other.kind, Kind::Null) => {
+                let then = self.infer(then, Some(hint))?;
+                let other = self.infer(other, Some(&then.ty));
+                (Some(then), other)
+            }
             Some(hint) => (self.infer(then, Some(hint)), self.infer(other, Some(hint))),
             None => self.both(then, other).map_or((None, None), |(then, other)| (Some(then), Some(other))),
         };

@@ -104,6 +104,8 @@ fn every_expression_has_a_type() {
         ("timestamp(input.id)", "timestamp?"),
         ("string(input.channel) + string(input.at)", "string"),
         ("input.at + duration('2d')", "timestamp"),
+        ("input.at + ((input.paid ? input.span : null) ?? duration('1s'))", "timestamp"),
+        ("input.at + ((input.paid ? null : input.span) ?? duration('1s'))", "timestamp"),
         ("now() - input.at", "duration"),
         ("input.span - duration('1s')", "duration"),
         ("input.span + input.span < duration('1h')", "boolean"),

@@ -3,6 +3,8 @@
 
 use tracing::{info, warn};
 
+use crate::config::Server;
+
 /// For the store, brokers, services and whatever step structs open.
 const RESERVED: u64 = 256;
 /// With fewer a server is of little use; then the system's limit decides.
@@ -16,13 +18,18 @@ pub(super) fn admit(wanted: usize) -> usize {
     if fit >= wanted {
         return wanted;
     }
-    warn!(
-        limit,
-        wanted,
-        admitted = fit,
-        "the limit of open files admits fewer connections than `server.max_connections`; raise it (`ulimit -n`, \
-         `LimitNOFILE=`), or lower the setting"
-    );
+    if wanted == Server::default().max_connections {
+        // Nobody asked for that many: worth knowing, no reason to wake anyone.
+        info!(limit, admitted = fit, "the limit of open files admits fewer connections than the default");
+    } else {
+        warn!(
+            limit,
+            wanted,
+            admitted = fit,
+            "the limit of open files admits fewer connections than `server.max_connections`; raise it (`ulimit -n`, \
+             `LimitNOFILE=`), or lower the setting"
+        );
+    }
     fit
 }
 

@@ -19,6 +19,12 @@ impl Checker<'_> {
         match name.value.as_str() {
             "now" => {
                 self.count(name, args, 0, "now()")?;
+                if !self.scope.now {
+                    let help = "a request that is sent again must start the same instance: inside the workflow \
+                                `instance.started_at` says when it began";
+                    self.error(codes::UNKNOWN_NAME, name.span, "a trigger cannot read `now()`", Some(help.into()));
+                    return None;
+                }
                 Some(Expr { ty: Type::Timestamp, kind: ExprKind::Value(Value::Now) })
             }
             "size" => {

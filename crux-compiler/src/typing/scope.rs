@@ -24,6 +24,8 @@ pub struct Scope {
     pub error: bool,
     /// Whether `instance` and `config` can be read.
     pub instance: bool,
+    /// Whether `now()` can be asked.
+    pub now: bool,
     /// The names of `config` that were read.
     pub config: BTreeSet<String>,
     /// What is secret of results and items beyond what their types say.
@@ -94,12 +96,12 @@ impl Scope {
 
     /// Of a trigger's `with`.
     pub fn trigger_with(event: Option<Type>) -> Self {
-        Self { event: Root::of(event), event_value: Value::TriggerEvent, ..Self::nothing() }
+        Self { event: Root::of(event), event_value: Value::TriggerEvent, now: false, ..Self::nothing() }
     }
 
     /// Of a trigger's `when` and `key`.
     pub fn trigger(input: Option<Type>) -> Self {
-        Self { input: Root::of(input), ..Self::nothing() }
+        Self { input: Root::of(input), now: false, ..Self::nothing() }
     }
 
     /// Nothing at all: of literals.
@@ -112,6 +114,7 @@ impl Scope {
             event_value: Value::Event,
             error: false,
             instance: false,
+            now: true,
             config: BTreeSet::new(),
             secrets: secrets::Known::default(),
         }

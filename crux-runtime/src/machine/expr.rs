@@ -211,6 +211,11 @@ pub fn try_all<T>(list: &[T], mut holds: impl FnMut(&T) -> Result<bool, Failure>
     Ok(true)
 }
 
+/// `text in list`.
+pub fn contains(list: &[String], text: &str) -> bool {
+    list.iter().any(|element| element == text)
+}
+
 /// `list.exists(…)` with a condition that can fail.
 pub fn try_exists<T>(list: &[T], mut holds: impl FnMut(&T) -> Result<bool, Failure>) -> Result<bool, Failure> {
     try_all(list, |value| holds(value).map(|holds| !holds)).map(|none| !none)

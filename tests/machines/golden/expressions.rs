@@ -314,7 +314,7 @@ fn enter_truths(at: AtNumbers, fx: &mut Fx<'_>) -> StateFlow {
         among: matches!(at.input.colour, types::Colour::Red | types::Colour::Blue),
         numbered: [1_i64, 2_i64, 3_i64].contains(&at.input.count),
         worded: matches!(at.input.text.as_str(), "abc" | "def"),
-        listed: at.input.words.iter().any(|value| value == &at.input.text),
+        listed: machine::expr::contains(&at.input.words, &at.input.text),
         sized: at.input.sizes.contains(&at.input.count),
         held: at.input.holes.contains(&Some("x".to_owned())),
         keyed: at.input.map.contains_key("a"),

@@ -102,9 +102,9 @@ impl Writer<'_> {
                 Code::value(quote!(#among.contains_key(#key)))
             }
             Type::List(element) if **element == Type::String => {
-                let among = self.code(among).tight();
+                let among = self.borrowed_list(among);
                 let part = self.borrowed(part);
-                Code::value(quote!(#among.iter().any(|value| value == #part)))
+                Code::value(quote!(machine::expr::contains(#among, #part)))
             }
             _ => {
                 let among = match &among.kind {

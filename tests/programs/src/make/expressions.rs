@@ -14,7 +14,7 @@ pub struct Scope {
     pub items: Vec<(String, Ty)>,
     pub event: Option<Fields>,
     pub error: bool,
-    /// In a trigger there is the input only.
+    /// In a trigger there is the input only, and no `now()`.
     pub is_before: bool,
 }
 
@@ -356,7 +356,7 @@ impl<'r> Expressions<'r> {
                 }
             },
             Ty::Time => match self.random.below(3) {
-                0 => Kind::Call("now", Vec::new()),
+                0 if !self.scope.is_before => Kind::Call("now", Vec::new()),
                 _ => Kind::Bin(self.random.one_of(&["+", "-"]), self.must(ty, depth)?, self.must(&Ty::Dur, depth)?),
             },
             Ty::Dur => match self.random.below(2) {

@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 
 use crux_runtime::App;
 use crux_runtime::bus::broker::Broker;
-use crux_runtime::bus::local::Local;
-use crux_runtime::bus::{Bus, rabbitmq, redis as streams};
+use crux_runtime::bus::http::Local;
+use crux_runtime::bus::{Bus, rabbitmq, redis_streams as streams};
 use crux_runtime::engine::api::Start;
 use crux_runtime::engine::{Engine, Options};
+use crux_runtime::executor;
+use crux_runtime::executor::WorkerManager;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::server;
 use crux_runtime::store::Store;
 use crux_runtime::store::redis::{self, Redis};
 use crux_runtime::store::sqlite::{self, Sqlite};
-use crux_runtime::worker::{self, WorkerManager};
 use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 
@@ -88,7 +89,7 @@ impl Crux {
 
     async fn of(app: Arc<App>, store: impl Store, bus: Arc<dyn Bus>) -> Outcome<Self> {
         let (store, ends) = Watched::new(store);
-        let workers = WorkerManager::new(&app.steps, &worker::Options::default())?;
+        let workers = WorkerManager::new(&app.steps, &executor::Options::default())?;
         let engine = Engine::open(app, Arc::new(store), bus, workers, Hub::default(), Options::default()).await?;
         Ok(Self { engine, ends })
     }

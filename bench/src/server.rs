@@ -15,7 +15,7 @@ pub const SERVE: &str = "serve";
 pub const ECHO: &str = "echo";
 
 /// Without the hint that nobody does the remote steps: where they matter somebody does.
-const LOG: &str = "warn,crux_runtime::bus::local=error";
+const LOG: &str = "warn,crux_runtime::bus::http=error";
 
 /// A server that does not answer by then never will.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crux_runtime::executor::step::any_step;
+use crux_runtime::executor::{Cancellation, Options, WorkerManager};
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::{Contract, EffectKind, Failure, Path, Policy, Raised, Record, Runs, StepType, json};
-use crux_runtime::worker::step::any_step;
-use crux_runtime::worker::task::{Origin, Report, Reported, Task};
-use crux_runtime::worker::{Cancellation, Options, WorkerManager};
+use crux_runtime::task::{Origin, Report, Reported, Task};
 use crux_runtime::{Input, Step, StepContext, StepResult};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::executor::step::AnyStep;
 use crate::machine::{Contract, Definition, Effects, EventType, Instance, Machine, Run, Started, Time};
-use crate::worker::step::AnyStep;
 
 /// A compiled folder of pipelines; made by the generated `pipelines::app`.
 pub struct App {

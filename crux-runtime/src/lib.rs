@@ -2,29 +2,30 @@
 
 mod address;
 pub mod app;
+pub(crate) mod backoff;
 pub mod bus;
 mod canonical;
 pub mod cli;
 mod clock;
 pub mod config;
-pub mod document;
 pub mod engine;
+pub mod executor;
 pub mod id;
 mod ingress;
 pub mod journal;
 pub mod live;
 pub mod machine;
-pub mod messages;
 mod outside;
-mod redis;
-mod router;
+mod redis_client;
 pub mod server;
 mod source;
-pub mod station;
 pub mod store;
+mod suggest;
 mod supervise;
+pub mod task;
 mod telemetry;
-mod wording;
+pub mod units;
+pub mod view;
 pub mod worker;
 
 #[doc(hidden)]
@@ -34,11 +35,11 @@ pub use serde;
 #[cfg(test)]
 extern crate self as crux_runtime;
 
+pub use crate::executor::step::{Contract, Error, Input, Output, Step, StepContext, StepError, StepResult};
+pub use crate::executor::testing;
 pub use app::App;
 pub use cli::{Tool, main, main_with};
 pub use crux_macros::workflow;
-pub use worker::step::{Contract, Error, Input, Output, Step, StepContext, StepError, StepResult};
-pub use worker::testing;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use crate::document::Shape;
 use crate::id::InstanceId;
-use crate::messages::{self, Encoded};
 use crate::store::{Seq, Stored};
 use crate::supervise;
+use crate::view::document::Shape;
+use crate::view::messages;
+use crate::view::messages::Encoded;
 
 const SHARDS: usize = 64;
 /// Rows that a follower may be behind before it reads the store.

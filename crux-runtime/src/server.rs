@@ -1,11 +1,9 @@
 //! The server: the parts put together, and taken apart again in order. Everything that can be wrong with the surroundings (port, file,
 //! services, values) is an error before the first request is taken.
 
-pub(crate) mod files;
-mod listen;
-mod stream;
+pub(crate) mod open_files;
 
-pub(crate) use stream::Place;
+pub(crate) use crate::ingress::http::stream::Place;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,15 +16,17 @@ use tracing::{info, warn};
 
 use crate::app::App;
 use crate::bus::broker::Broker;
-use crate::bus::keys::class_types;
-use crate::bus::local::{self, Local};
+use crate::bus::http::{self as push, Local};
 use crate::bus::rabbitmq;
-use crate::bus::redis as streams;
+use crate::bus::redis_streams as streams;
+use crate::bus::routing_keys::class_types;
 use crate::bus::{Bus, Door};
 use crate::config::{BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
+use crate::executor;
+use crate::executor::WorkerManager;
 use crate::ingress::broker::BrokerDoor;
-use crate::ingress::{Ingress, Settings, rest, shapes};
+use crate::ingress::{Ingress, Settings, http, shapes};
 use crate::live::Hub;
 use crate::machine::{Kind, Runs, Time};
 use crate::source::{Source, System};
@@ -37,7 +37,6 @@ use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
 use crate::supervise;
 use crate::telemetry::metrics::Metrics;
-use crate::worker::{self, WorkerManager};
 
 /// How long the rest may take once the time for finishing is over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -61,9 +60,9 @@ pub enum Error {
     )]
     StoreFolder { folder: PathBuf, path: PathBuf },
     #[error(transparent)]
-    Workers(#[from] worker::Error),
+    Workers(#[from] executor::Error),
     #[error(transparent)]
-    Services(#[from] local::Error),
+    Services(#[from] push::Error),
     #[error(transparent)]
     Broker(#[from] rabbitmq::Problem),
     #[error(
@@ -89,7 +88,7 @@ pub struct Server {
     address: SocketAddr,
     ingress: Arc<Ingress>,
     stop: watch::Sender<bool>,
-    limits: listen::Limits,
+    limits: crate::ingress::http::listen::Limits,
     /// How long a shutdown may take.
     limit: Duration,
 }
@@ -133,7 +132,7 @@ impl Server {
             stopping,
         };
         let bodies = usize::try_from(config.limits.bodies.0).unwrap_or(usize::MAX);
-        let limits = listen::Limits { connections: files::admit(config.server.max_connections), bodies };
+        let limits = crate::ingress::http::listen::Limits { connections: open_files::admit(config.server.max_connections), bodies };
         Ok(Self { listener, address, ingress: Arc::new(ingress), stop, limits, limit: config.server.shutdown.0 })
     }
 
@@ -149,10 +148,10 @@ impl Server {
         let Self { listener, address, ingress, stop, limits, limit } = self;
         let package = ingress.engine.app().package;
         info!(%address, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");
-        let router = rest::router(ingress.clone());
+        let router = http::router(ingress.clone());
         let (close, closing) = watch::channel(false);
-        let stops = listen::Stops { stopping: stop.subscribe(), closing };
-        let listening = supervise::spawn("accepting connections", listen::listen(listener, router, limits, stops));
+        let stops = crate::ingress::http::listen::Stops { stopping: stop.subscribe(), closing };
+        let listening = supervise::spawn("accepting connections", crate::ingress::http::listen::listen(listener, router, limits, stops));
         let signal = signals.next().await;
         info!(signal, limit_s = limit.as_secs(), "shutting down: nothing new is taken");
         // Everybody who listens to it has heard, or is gone.
@@ -316,14 +315,14 @@ fn engine_options(config: &Config) -> engine::Options {
     }
 }
 
-fn services(config: &Config) -> Vec<local::Service> {
+fn services(config: &Config) -> Vec<push::Service> {
     let served = config.services.iter().filter(|(_, service)| service.is_pushed_to());
-    let service = |(name, service): (&String, &crate::config::Service)| local::Service {
+    let service = |(name, service): (&String, &crate::config::Service)| push::Service {
         name: name.clone(),
         url: service.address().unwrap_or_default(),
         steps: service.steps.clone(),
         listens_to: service.listens_to.clone(),
-        at_once: service.at_once.unwrap_or(local::DEFAULT_AT_ONCE),
+        at_once: service.at_once.unwrap_or(push::DEFAULT_AT_ONCE),
         statuses: service.statuses(),
     };
     served.map(service).collect()

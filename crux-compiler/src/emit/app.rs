@@ -48,7 +48,7 @@ pub(super) fn items(program: &Program) -> Items {
                 contracts: CONTRACTS,
                 events: EVENTS,
                 routes: ROUTES,
-                steps: vec![#(::crux_runtime::worker::step::any_step(steps.#fields)),*],
+                steps: vec![#(::crux_runtime::executor::step::any_step(steps.#fields)),*],
                 package: ::crux_runtime::this_package!(),
             }
         }

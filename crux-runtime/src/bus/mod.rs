@@ -5,33 +5,23 @@
 //! `keys`, `state` and `backoff`; [`rabbitmq`] and [`redis`] (its streams) are brokers. Brokers can also carry tasks of step structs to
 //! workers in other processes: [`work`] is those tasks at the worker, [`roster`] what nodes know of the workers.
 
-pub mod answer;
-mod backoff;
-mod body;
 pub mod broker;
-mod gate;
-pub(crate) mod keys;
-mod letter;
-mod listeners;
-pub mod local;
-mod parking;
+pub mod http;
 mod pattern;
-mod push;
 pub mod rabbitmq;
-pub mod redis;
-pub mod roster;
-mod state;
-pub mod work;
+pub mod redis_streams;
+pub(crate) mod routing_keys;
+mod task_body;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
+use crate::bus::broker::worker_registry::{Roster, Working};
 use broker::Broker;
-use roster::{Roster, Working};
 
-use crate::worker::task::{Report, Task};
+use crate::task::{Report, Task};
 
 /// A hook call or an emitted event to publish under a routing key.
 #[derive(Debug, Clone)]

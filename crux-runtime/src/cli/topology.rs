@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::{Common, Failure, client, out};
 use crate::app::App;
-use crate::bus::keys::class_types;
 use crate::bus::rabbitmq::topology::{Argument, Queue};
-use crate::bus::redis::topology::Stream;
-use crate::bus::{rabbitmq, redis};
+use crate::bus::redis_streams::topology::Stream;
+use crate::bus::routing_keys::class_types;
+use crate::bus::{rabbitmq, redis_streams};
 use crate::config::BusKind;
 
 /// Show the exchange and the queues of RabbitMQ, or the streams of Redis, or declare them
@@ -28,10 +28,10 @@ impl Topology {
         let config = common.load(Vec::new())?;
         if config.bus == BusKind::Redis {
             let options = config.redis.unwrap_or_default().streams(false);
-            print(common, &redis::Topology::new(app, &options.prefix, &class_types(app)), streams)?;
+            print(common, &redis_streams::Topology::new(app, &options.prefix, &class_types(app)), streams)?;
             return self.declare(async {
-                redis::declare(app, &options).await.map_err(|problem| match problem {
-                    redis::Problem::Lost(text) => Failure::unreachable(text),
+                redis_streams::declare(app, &options).await.map_err(|problem| match problem {
+                    redis_streams::Problem::Lost(text) => Failure::unreachable(text),
                     problem => Failure::refused(problem.to_string()),
                 })
             });
@@ -68,7 +68,7 @@ fn print<T: Serialize>(common: &Common, topology: &T, shown: impl Fn(&T) -> Stri
     Ok(())
 }
 
-fn streams(topology: &redis::Topology) -> String {
+fn streams(topology: &redis_streams::Topology) -> String {
     let mut out = String::new();
     let parts = [
         ("streams that Crux reads", &topology.own),

@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::{Common, Failure, out};
 use crate::app::App;
-use crate::station::Station;
+use crate::executor::Choice;
 use crate::telemetry;
-use crate::worker::Choice;
+use crate::worker::Station;
 
 /// Run step structs for servers that leave them to workers (`crux serve --steps`), until told to end
 ///

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{Config, Problem, place};
-use crate::wording::{hint, plain};
+use crate::suggest::{hint, plain};
 
 /// Variables of that prefix belong to the configuration, except those below.
 const PREFIX: &str = "CRUX_";

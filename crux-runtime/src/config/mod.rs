@@ -5,21 +5,20 @@ mod load;
 mod place;
 mod redis;
 mod show;
-pub mod units;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bus::answer::Meaning;
+use crate::bus::http::response::Meaning;
 use crate::bus::rabbitmq;
-use crate::worker::Choice;
+use crate::executor::Choice;
 
+pub use crate::units::{Size, Span};
 pub use load::{Error, Sources, load};
 pub use redis::Redis;
 pub(crate) use show::is_secret;
-pub use units::{Size, Span};
 
 /// Everything that can be set. An unknown key anywhere stops the start.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -34,7 +33,7 @@ pub struct Config {
     /// Services by name. One with `steps` gets its tasks by HTTP, one with `listens_to` hooks and emitted events.
     pub services: BTreeMap<String, Service>,
     /// How many attempts of step structs run side by side.
-    pub workers: crate::worker::Options,
+    pub workers: crate::executor::Options,
     pub limits: Limits,
     pub log: Log,
     /// Texts that expressions read as `config.NAME`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Span;
-use crate::bus::redis as streams;
+use crate::bus::redis_streams as streams;
 
 const DEFAULT_PORT: u16 = 6379;
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{BusKind, Config, StoreKind};
-use crate::document::secrets::MASK;
+use crate::view::secrets::MASK;
 
 impl Config {
     /// As JSON with the shape of the file. Passwords, also inside addresses, and texts of `config` whose name speaks of a secret, are masked.
@@ -34,7 +34,7 @@ impl Config {
             whole.rabbitmq.get_or_insert_default();
         }
         for service in whole.services.values_mut().filter(|service| service.is_pushed_to()) {
-            service.at_once.get_or_insert(crate::bus::local::DEFAULT_AT_ONCE);
+            service.at_once.get_or_insert(crate::bus::http::DEFAULT_AT_ONCE);
         }
         whole
     }

@@ -218,7 +218,7 @@ fn a_misspelt_variable_is_named() {
 fn what_is_in_force_is_shown_also_where_nobody_wrote_it() {
     let config = read("bus: redis\nservices: { a: { url: 'http://localhost:1/', steps: [x] }, auth: { host: localhost } }").unwrap();
     let shown = config.masked();
-    assert_eq!(shown["services"]["a"]["at_once"], crate::bus::local::DEFAULT_AT_ONCE);
+    assert_eq!(shown["services"]["a"]["at_once"], crate::bus::http::DEFAULT_AT_ONCE);
     assert!(shown["services"]["auth"].get("at_once").is_none(), "{shown}");
     assert!(shown["redis"]["prefix"].is_string() && shown.get("rabbitmq").is_none(), "{shown}");
     let rabbitmq = read("bus: rabbitmq").unwrap().masked();

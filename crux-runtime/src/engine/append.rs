@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 use tracing::{debug, error, warn};
 
 use super::api::Error;
-use super::entry::{Answer, Appending, Entry};
 use super::shard::{Message, Shard, Slot};
 use super::tell;
+use crate::engine::active_instance::{Answer, Appending, Entry};
 use crate::id::InstanceId;
 use crate::machine::{Effects, Event, Time};
 use crate::store::{self, Append, Appended, NewInstance, RecordChange, Stored};

@@ -9,26 +9,26 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, Error, Start};
 use super::census::Census;
-use super::elsewhere::Elsewhere;
-use super::entry::Input;
-use super::missing::Missing;
 use super::pulse::Pulses;
 use super::shard::{HORIZON_MS, Message, SHARED_HORIZON_MS};
 use super::{Options, Stats, request_key};
 use crate::app::{App, Workflow};
 use crate::bus::Bus;
-use crate::bus::roster::Working;
+use crate::bus::broker::worker_registry::Working;
 use crate::clock::Clock;
-use crate::document::Shape;
-use crate::document::secrets::{Secrets, shown_input};
+use crate::engine::active_instance::Input;
+use crate::engine::forwarding::Elsewhere;
+use crate::engine::missing_definitions::Missing;
+use crate::engine::router::Router;
+use crate::executor::WorkerManager;
 use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::machine::{self, Contract, Definition, Policy, Runs, Time};
-use crate::router::Router;
 use crate::source;
 use crate::store::{self, RequestKey, Status, Store, Subscription};
 use crate::telemetry::times::Times;
-use crate::worker::WorkerManager;
+use crate::view::document::Shape;
+use crate::view::secrets::{Secrets, shown_input};
 
 pub(crate) struct Core {
     pub(crate) app: Arc<App>,
@@ -191,7 +191,7 @@ impl Core {
     fn new_instance(&self, start: Start) -> Result<New, Error> {
         let Some(workflow) = self.version_to_start(&start.workflow) else {
             let names = self.app.workflows.iter().map(|workflow| workflow.definition.workflow);
-            return Err(Error::UnknownWorkflow { hint: crate::wording::hint(&start.workflow, names), name: start.workflow });
+            return Err(Error::UnknownWorkflow { hint: crate::suggest::hint(&start.workflow, names), name: start.workflow });
         };
         self.admit(workflow.definition)?;
         let request = request_key(&start);

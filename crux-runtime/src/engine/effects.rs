@@ -11,17 +11,17 @@ use tracing::{error, info, warn};
 
 use super::Core;
 use super::api::{Error, IncomingEvent};
-use super::entry::{Delivery, Entry, Input, Outstanding, Pending, Running, Stuck};
-use super::publish::{Publish, backoff};
 use super::shard::{Blocked, Message, Shard, Slot};
 use crate::bus;
-use crate::bus::roster::Working;
+use crate::bus::broker::worker_registry::Working;
+use crate::engine::active_instance::{Delivery, Entry, Input, Outstanding, Pending, Running, Stuck};
+use crate::engine::outbox::{Publish, backoff};
+use crate::executor::Cancellation;
 use crate::id::InstanceId;
 use crate::machine::{self, Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time};
 use crate::store::{Seq, Subscription};
 use crate::supervise;
-use crate::worker::Cancellation;
-use crate::worker::task::{Report, Reported, Task};
+use crate::task::{Report, Reported, Task};
 
 /// A task that the bus has taken is not offered to it again before it has answered; nor is it forgotten if it never does.
 const LONGEST_SILENCE_MS: u64 = 24 * 3600 * 1000;

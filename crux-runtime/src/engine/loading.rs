@@ -9,14 +9,14 @@ use smallvec::SmallVec;
 use tracing::{debug, error};
 
 use super::api::{self, Error};
-use super::entry::{Entry, Input};
 use super::replay::{Replayed, replay};
 use super::shard::{Message, Shard, Slot};
+use crate::engine::active_instance::{Entry, Input};
 use crate::id::InstanceId;
 use crate::machine::{Failure, Time};
 use crate::store::{self, Record, Stored};
 use crate::supervise;
-use crate::worker::task::Origin;
+use crate::task::Origin;
 
 /// Before the store is asked again for what it could not give.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -70,7 +70,8 @@ impl Shard {
             return;
         }
         let Some(Slot::Loading(Loading { queue, is_owed, .. })) = self.slots.remove(&id) else { return };
-        let refuse = |queue: VecDeque<Input>, error: &Error| queue.into_iter().for_each(|input| super::feed::refuse(input, error.clone()));
+        let refuse =
+            |queue: VecDeque<Input>, error: &Error| queue.into_iter().for_each(|input| crate::engine::inputs::refuse(input, error.clone()));
         let Read { record, rows, carried } = match result {
             Ok(Some(found)) => found,
             Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
@@ -110,7 +111,7 @@ impl Shard {
     fn load_again(&mut self, id: InstanceId, queue: VecDeque<Input>, is_owed: bool, error: &store::Error) {
         let is_own = |input: &Input| matches!(input, Input::Wake { .. } | Input::Report(_) | Input::Park(_));
         let (own, asked): (VecDeque<Input>, VecDeque<Input>) = queue.into_iter().partition(is_own);
-        let refuse = |input| super::feed::refuse(input, Error::Store(error.clone()));
+        let refuse = |input| crate::engine::inputs::refuse(input, Error::Store(error.clone()));
         asked.into_iter().for_each(refuse);
         // Timers are in the store, which names them again; what an earlier process left is looked for once.
         let is_left = own.iter().any(|input| matches!(input, Input::Wake { done: Some(_) }));

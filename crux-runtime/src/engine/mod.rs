@@ -5,26 +5,27 @@
 //! follow (`effects`), and what has nothing under way rests (`rest`, `marks`). `loading` replays journals, `recovery` finds what a restart
 //! left behind and what time has come for. Where nodes share the store, `elsewhere` asks the node that works on an instance.
 
-mod answers;
+pub(crate) mod active_instance;
 pub mod api;
 mod append;
 mod census;
 mod core;
 mod effects;
-pub(crate) mod elsewhere;
-pub(crate) mod entry;
+mod eviction;
 mod extent;
-mod feed;
 pub(crate) mod figures;
+pub(crate) mod forwarding;
+mod inputs;
+mod late_completion;
 mod loading;
-mod marks;
-mod missing;
+mod missing_definitions;
 mod options;
-mod publish;
+mod outbox;
 mod pulse;
 mod recovery;
 mod replay;
-mod rest;
+pub(crate) mod router;
+mod settlement;
 mod shard;
 mod stats;
 mod tell;
@@ -39,6 +40,7 @@ use api::{Command, Completed, Completion, Error, EventTaken, IncomingEvent, Prog
 use crate::app::App;
 use crate::bus::Bus;
 use crate::canonical;
+use crate::executor::WorkerManager;
 use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::source;
@@ -46,11 +48,10 @@ use crate::store::peers::Peer;
 use crate::store::{Count, InUse, RequestKey, Store};
 use crate::supervise;
 use crate::telemetry::times::Times;
-use crate::worker::WorkerManager;
 
 pub(crate) use self::core::Core;
-use self::elsewhere::{Request, Response};
 use self::shard::{Message, Shard};
+use crate::engine::forwarding::{Request, Response};
 
 pub use crate::clock::ClockState;
 pub use crate::source::{Source, System};
@@ -113,7 +114,7 @@ impl Engine {
             supervise::spawn("a shard", Shard::new(core.clone(), messages, seed, figures).run(inbox));
         }
         recovery::begin(&core);
-        elsewhere::begin(&core);
+        forwarding::begin(&core);
         Ok(Self { core, figures: shards.into() })
     }
 
@@ -212,12 +213,12 @@ impl Engine {
     /// Takes a result or a failure; durable when answered.
     pub async fn complete(&self, completion: Completion) -> Result<Completed, Error> {
         let (instance, step) = (completion.instance, completion.step.clone());
-        let said = answers::Said::of(&completion);
+        let said = late_completion::Said::of(&completion);
         match self.core.request(instance, Request::Complete(completion)).await {
             Ok(Response::Completed(completed)) => Ok(completed),
             // Not open any more, or never was: the journal knows.
             Err(Error::NotOpen | Error::NotNow(_) | Error::UnknownInstance(_)) => {
-                answers::look_back(&self.core, instance, &step, said).await
+                late_completion::look_back(&self.core, instance, &step, said).await
             }
             answer => answer.and_then(unexpected),
         }
@@ -270,7 +271,7 @@ impl Engine {
 }
 
 /// Another kind of answer than to what was asked.
-fn unexpected<T>(response: elsewhere::Response) -> Result<T, Error> {
+fn unexpected<T>(response: forwarding::Response) -> Result<T, Error> {
     let text = format!("an answer to another question: {response:?}");
     Err(Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))
 }

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Core;
-use super::entry::Input;
 use super::shard::Message;
+use crate::engine::active_instance::Input;
 use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::store::NodeNumber;
@@ -29,7 +29,7 @@ pub(super) fn begin(core: &Arc<Core>) {
     supervise::spawn("taking up what is unsettled", take_up(core.clone()));
     supervise::spawn("waking instances", wake(core.clone()));
     supervise::spawn("housekeeping", keep_house(core.clone()));
-    supervise::spawn("looking for missing definitions", super::missing::watch(core.clone()));
+    supervise::spawn("looking for missing definitions", crate::engine::missing_definitions::watch(core.clone()));
 }
 
 /// Takes up what an earlier process left; where nodes share the store, also what a node leaves that goes, whenever one does. Taking up waits

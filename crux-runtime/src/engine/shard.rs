@@ -14,18 +14,18 @@ use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::api::{self, Error};
-use super::entry::{Answer, Entry, Input, Reply};
 use super::extent::Extent;
 use super::figures::Figures;
 use super::loading::{Loading, Read};
-use super::marks::Marks;
 use super::stats::Tally;
 use super::{Core, INBOX};
+use crate::engine::active_instance::{Answer, Entry, Input, Reply};
+use crate::engine::settlement::Marks;
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Phase, Started, Time};
 use crate::store::{self, Append, Appended, NewInstance, RequestKey, Seq};
 use crate::supervise;
-use crate::worker::task::{Origin, Report, Task};
+use crate::task::{Origin, Report, Task};
 
 /// What a shard is told.
 pub(super) enum Message {
@@ -376,18 +376,18 @@ impl Shard {
                     std::mem::take(&mut entry.queue)
                 }
             };
-            inputs.into_iter().for_each(|input| super::feed::refuse(input, not_holding()));
+            inputs.into_iter().for_each(|input| crate::engine::inputs::refuse(input, not_holding()));
         }
     }
 
     /// Something came for an instance: apply it, or keep it until it can be applied.
     pub(super) fn input(&mut self, id: InstanceId, input: Input, now: Time) {
         if !self.holds {
-            return super::feed::refuse(input, not_holding());
+            return crate::engine::inputs::refuse(input, not_holding());
         }
         match self.slots.get_mut(&id) {
             // Nothing is under way of what is not in memory.
-            None if matches!(input, Input::Undelivered { .. }) => super::feed::refuse(input, Error::NotOpen),
+            None if matches!(input, Input::Undelivered { .. }) => crate::engine::inputs::refuse(input, Error::NotOpen),
             None => {
                 if matches!(input, Input::Report(_)) {
                     // The instance has ended or never knew of it: a straggler.
@@ -416,7 +416,17 @@ impl Shard {
         let mut answers: Vec<Answer> = Vec::new();
         while let Some(input) = entry.queue.pop_front().or_else(|| last.take()) {
             let fed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                super::feed::feed(entry, input, now, &self.core, &mut self.tally, &self.figures, &mut events, &mut out, &mut answers)
+                crate::engine::inputs::feed(
+                    entry,
+                    input,
+                    now,
+                    &self.core,
+                    &mut self.tally,
+                    &self.figures,
+                    &mut events,
+                    &mut out,
+                    &mut answers,
+                )
             }));
             if fed.is_err() {
                 // The state may be half changed: throw it away, replay what is durable, and let a person look.

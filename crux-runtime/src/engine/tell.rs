@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tracing::{Level, enabled, info, warn};
 
 use crate::machine::{Cause, Definition, Ended, Event, Failure, Kind, Note, Path, StepHappened, Time};
-use crate::wording::clip;
-use crate::worker::task::Origin;
+use crate::suggest::clip;
+use crate::task::Origin;
 
 /// Texts of failures and reasons are cut off here.
 const SHOWN_BYTES: usize = 500;

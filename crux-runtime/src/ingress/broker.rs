@@ -9,11 +9,11 @@ use tracing::{debug, info};
 use super::json;
 use super::problem::Problem;
 use super::requests::{CompletionBody, ProgressBody};
-use super::rest::door;
-use crate::bus::keys::{COMPLETED, HEARTBEAT, STARTED};
+use crate::bus::routing_keys::{COMPLETED, HEARTBEAT, STARTED};
 use crate::bus::{Door, Incoming, Taken};
 use crate::engine::Engine;
 use crate::engine::api::{Completion, Error, IncomingEvent, ProgressKind};
+use crate::ingress::http::middleware;
 use crate::machine::{AttemptFailed, Failure, Outcome};
 use crate::store;
 
@@ -89,7 +89,7 @@ impl BrokerDoor {
             id: incoming.message_id.clone().filter(|id| !id.is_empty()),
             data: json::raw(&incoming.body)?,
             owner: String::new(),
-            traceparent: door::well_formed(&incoming.traceparent),
+            traceparent: middleware::well_formed(&incoming.traceparent),
         };
         match self.engine.take_events(vec![event]).await.pop() {
             Some(Err(error)) => Err(error.into()),

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::Shared;
 use super::problem::{Kind, Problem};
-use crate::document::{Fold, Shape};
 use crate::engine::api::{self, Started, Undelivered};
 use crate::id::InstanceId;
 use crate::journal::{EntryType, Row};
 use crate::live::{Follower, Live, LiveRow};
-use crate::messages::Turn;
 use crate::store::{Seq, Stored};
+use crate::view::document::{Fold, Shape};
+use crate::view::messages::Turn;
 
 /// Rows that are read from the store at a time.
 const PAGE: usize = 256;

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
 use crate::outside;
-use crate::wording::plain;
+use crate::suggest::plain;
 
 /// A JSON value as it was written.
 pub(crate) fn raw(bytes: &[u8]) -> Result<Box<RawValue>, Problem> {

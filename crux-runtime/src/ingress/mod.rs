@@ -3,12 +3,12 @@
 //! what happens to an instance.
 
 pub(crate) mod broker;
+pub(crate) mod caller;
 pub(crate) mod follow;
-pub(crate) mod identity;
+pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod problem;
 pub(crate) mod requests;
-pub(crate) mod rest;
 pub(crate) mod shapes;
 mod websocket;
 
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::bus::local::Local;
+use crate::bus::http::Local;
 use crate::engine::Engine;
 use crate::telemetry::metrics::Metrics;
 

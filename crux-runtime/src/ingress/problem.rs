@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::engine::api;
 use crate::store;
-use crate::wording::clip;
+use crate::suggest::clip;
 
 /// Every kind of problem. The word is the end of its `type` and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,12 +9,12 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
-use crate::bus::answer::ErrorBody;
+use crate::bus::http::response::ErrorBody;
 use crate::config::Span;
 use crate::engine::api::{Command, Completed, Completion, IncomingEvent, Progress, ProgressKind, StepRef};
 use crate::id::InstanceId;
 use crate::machine::{Arrived, AttemptFailed, Definition, Failure, Outcome};
-use crate::wording::hint;
+use crate::suggest::hint;
 
 /// Of ids, keys and names from outside.
 pub(crate) const MAX_ID_BYTES: usize = 255;
@@ -223,8 +223,7 @@ impl KnownFields {
 
 /// `30s`, at most `longest`.
 pub(crate) fn wait(text: &str, longest: Duration) -> Result<Duration, Problem> {
-    let span: Span =
-        text.parse().map_err(|error: crate::config::units::Error| Problem::new(Kind::InvalidRequest, error.to_string()).at("wait"))?;
+    let span: Span = text.parse().map_err(|error: crate::units::Error| Problem::new(Kind::InvalidRequest, error.to_string()).at("wait"))?;
     if span.0 > longest {
         let text = format!("`{text}` is longer than this server holds a request: at most {}", Span(longest));
         return Err(Problem::new(Kind::InvalidRequest, text).at("wait"));

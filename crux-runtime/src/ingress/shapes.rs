@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::problem::{Kind, Problem};
 use crate::app::App;
-use crate::document::Shape;
 use crate::engine::Engine;
+use crate::view::document::Shape;
 
 /// Others' shapes that are kept; beyond it they are made anew.
 const KEPT: usize = 256;

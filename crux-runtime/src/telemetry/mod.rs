@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use self::lines::{Content, Lines, ToLines};
 
 use crate::config::{Log, LogFormat};
-use crate::wording::hint;
+use crate::suggest::hint;
 
 /// The log of this process. There is one standard error, so there is one of these.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();

@@ -1,154 +1,182 @@
-//! One attempt of a step struct: its context, its panics, its signs of life, and what is reported of it.
+//! One attempt in this process: from the broker's delivery to the confirm of its result.
+//!
+//! What may begin twice is acknowledged when the broker has the result, or, of what takes longer, the word that it has begun: from then on
+//! its signs of life are what servers go by. What must not begin twice is said to begin, and acknowledged, before it does.
 
-use std::any::Any;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-
+use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::task::AbortHandle;
-use tracing::{Span, error_span, warn};
+use tokio::sync::mpsc;
+use tracing::{debug, info};
 
-use super::lane::{self, ReplyTo, Turn, Work};
-use super::step::{AnyStep, Running, StepContext};
-use super::task::{Reported, Task};
-use crate::machine::{AttemptFailed, Failure, Outcome};
-use crate::supervise;
+use crate::bus::Message;
+use crate::bus::broker::task_delivery::{Delivery, Order, Receipt};
+use crate::bus::routing_keys::{COMPLETED, STARTED};
+use crate::id::{InstanceId, StepId};
+use crate::machine::{AttemptFailed, Contract, Failure, Outcome};
+use crate::task::{Reported, Task};
+use crate::worker::slots::{Crew, Place};
 
-/// A step that is not `blocking` and keeps its thread for longer than this in one go is worth a warning.
-const SLOW: Duration = Duration::from_millis(100);
-/// Heartbeats come this many times as often as the engine needs them: two may be late.
-const BEATS_PER_TIMEOUT: u64 = 3;
+/// Reports of an attempt that are not looked at yet: it has began, and ended.
+const REPORTS: usize = 4;
 
-/// Runs the attempts of a step struct that is not blocking.
-pub(super) struct StepWork {
-    step: Arc<dyn AnyStep>,
-    slowness_said: AtomicBool,
+#[derive(Serialize)]
+struct Started {
+    workflow_id: InstanceId,
+    step_id: StepId,
+    attempt: u32,
 }
 
-impl StepWork {
-    pub(super) fn new(step: Arc<dyn AnyStep>) -> Self {
-        Self { step, slowness_said: AtomicBool::new(false) }
-    }
+/// As services say it.
+#[derive(Serialize)]
+struct Completed<'a> {
+    workflow_id: InstanceId,
+    step_id: StepId,
+    step_type: &'a str,
+    attempt: u32,
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Complaint>,
+}
 
-    fn look_at_the_clock(&self, began: Instant) {
-        let took = began.elapsed();
-        if took >= SLOW && !self.slowness_said.swap(true, Ordering::Relaxed) {
-            warn!(
-                step_type = self.step.step_type(),
-                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                "the step struct keeps its thread from everybody else: make it `#[workflow(step = …, blocking)]`"
-            );
+#[derive(Serialize)]
+struct Complaint {
+    name: String,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+}
+
+/// What is needed to speak of an attempt.
+struct About {
+    workflow_id: InstanceId,
+    step_id: StepId,
+    step_type: &'static str,
+    attempt: u32,
+    id: String,
+    correlation_id: String,
+    traceparent: String,
+}
+
+pub(super) async fn run(mut place: Place, contract: &'static Contract, order: Order, delivery: Delivery) {
+    let Delivery { is_again, receipt, .. } = delivery;
+    let about = About {
+        workflow_id: order.workflow_id,
+        step_id: order.step_id,
+        step_type: contract.step_type,
+        attempt: order.attempt,
+        id: order.id(),
+        correlation_id: order.correlation_id(),
+        traceparent: order.traceparent.clone(),
+    };
+    let crew = place.crew.clone();
+    let once = order.once;
+    if once && is_again {
+        // Another worker may have begun with it. If it still is at it, its signs of life say so; if not, silence will.
+        info!(task = about.id, "a task that must not begin twice was delivered again, and is left to whoever has begun with it");
+        crew.say(about.started()).await;
+        receipt.done().await;
+        return;
+    }
+    let cancellation = crate::executor::Cancellation::default();
+    if !place.begin(&order, cancellation.clone()) {
+        debug!(task = about.id, "a task that is under way here came once more");
+        receipt.done().await;
+        return;
+    }
+    let mut receipt = Some(receipt);
+    if once {
+        crew.say(about.started()).await;
+        let is_ours = match receipt.take() {
+            Some(receipt) => receipt.done().await,
+            None => false,
+        };
+        if !is_ours {
+            return;
+        }
+    }
+    let task = Task { cancellation, ..order.task(contract) };
+    let (reports, mut reported) = mpsc::channel(REPORTS);
+    if crew.manager.submit(task, &reports).is_err() {
+        return not_begun(&crew, &about, receipt).await;
+    }
+    drop(reports);
+    while let Some(report) = reported.recv().await {
+        match report.what {
+            Reported::Began => {
+                if let Some(receipt) = receipt.take() {
+                    crew.say(about.started()).await;
+                    receipt.done().await;
+                }
+            }
+            Reported::Completed { result } => {
+                crew.say(about.completed(&crew, Ok(result))).await;
+                break;
+            }
+            Reported::Failed(failed) => {
+                crew.say(about.completed(&crew, Err(failed))).await;
+                break;
+            }
+            Reported::Undelivered { .. } | Reported::Returned => return not_begun(&crew, &about, receipt).await,
+            Reported::Delivered | Reported::Heartbeat => {}
+        }
+    }
+    if let Some(receipt) = receipt {
+        receipt.done().await;
+    }
+}
+
+/// The process ends before the attempt has begun.
+async fn not_begun(crew: &Crew, about: &About, receipt: Option<Box<dyn Receipt>>) {
+    match receipt {
+        Some(receipt) => receipt.give_back().await,
+        None => {
+            let failure = Failure::new(Failure::ERROR, "the worker ended before it began with the attempt");
+            let failed = AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None };
+            crew.say(about.completed(crew, Err(failed))).await;
         }
     }
 }
 
-impl Work for StepWork {
-    async fn run(&self, task: Task, reply: &ReplyTo, turn: Turn<'_, Self>) -> Reported {
-        if let Some(reported) = lane::not_begun(&task) {
-            return reported;
-        }
-        let context = StepContext { task };
-        let mut running = Attempt::new(&*self.step, &context);
-        let began = Instant::now();
-        let first = poll_fn(|cx| Poll::Ready(running.poll(cx))).await;
-        self.look_at_the_clock(began);
-        let outcome = match first {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => {
-                turn.give_up();
-                let _beats = began_to_run(&context.task, reply).await;
-                poll_fn(|cx| running.poll(cx)).await
+impl About {
+    fn started(&self) -> Message {
+        let Self { workflow_id, step_id, attempt, .. } = *self;
+        self.message(STARTED, &Started { workflow_id, step_id, attempt })
+    }
+
+    fn completed(&self, crew: &Crew, outcome: Result<Box<RawValue>, AttemptFailed>) -> Message {
+        let outcome = outcome.and_then(|result| match result.get().len() {
+            length if length > crew.max_result_bytes => Err(too_big(length, crew.max_result_bytes)),
+            _ => Ok(result),
+        });
+        let (result, error) = match outcome {
+            Ok(result) => (Some(result), None),
+            Err(AttemptFailed { failure, retry, after_ms, .. }) => {
+                let Failure { name, message } = failure;
+                let after = after_ms.map(|after| format!("{after}ms"));
+                (None, Some(Complaint { name: name.into_owned(), message, retry, after }))
             }
         };
-        reported(outcome)
-    }
-}
-
-/// Runs an attempt of a blocking step struct on this thread.
-pub(super) async fn run_blocking(step: &dyn AnyStep, task: Task, reply: &ReplyTo) -> Reported {
-    if let Some(reported) = lane::not_begun(&task) {
-        return reported;
-    }
-    let context = StepContext { task };
-    let mut running = Attempt::new(step, &context);
-    let _beats = began_to_run(&context.task, reply).await;
-    reported(poll_fn(|cx| running.poll(cx)).await)
-}
-
-/// A step's future that turns a panic into the outcome of the attempt.
-struct Attempt<'a> {
-    running: Running<'a>,
-    /// Around whatever the step struct logs.
-    span: Span,
-}
-
-impl<'a> Attempt<'a> {
-    fn new(step: &'a dyn AnyStep, context: &'a StepContext) -> Self {
-        // Of the highest level, so that it is there for every line that is written.
-        let span = error_span!(
-            target: "crux::attempts",
-            "attempt",
-            workflow = context.workflow(),
-            instance = context.workflow_id(),
-            path = context.path(),
-            attempt = context.attempt()
-        );
-        let running = span.in_scope(|| step.run(context));
-        Self { running, span }
+        let Self { workflow_id, step_id, step_type, attempt, .. } = *self;
+        self.message(COMPLETED, &Completed { workflow_id, step_id, step_type, attempt, success: error.is_none(), result, error })
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<RawValue>, AttemptFailed>> {
-        // After a panic the future is not polled again, so that whatever it left half done is seen by nobody; what the step struct
-        // itself shares between attempts is behind the locks of its author, which are poisoned.
-        match catch_unwind(AssertUnwindSafe(|| self.span.in_scope(|| self.running.as_mut().poll(cx)))) {
-            Ok(poll) => poll,
-            Err(payload) => Poll::Ready(Err(panicked(&*payload))),
+    fn message(&self, routing_key: &'static str, body: &impl Serialize) -> Message {
+        Message {
+            routing_key,
+            id: self.id.clone(),
+            correlation_id: self.correlation_id.clone(),
+            traceparent: self.traceparent.clone(),
+            // Texts, numbers and a value that was JSON before always encode.
+            body: crate::machine::json::raw(body).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         }
     }
 }
 
-fn panicked(payload: &(dyn Any + Send)) -> AttemptFailed {
-    let text = supervise::panic_text(payload);
-    let message = text.map_or_else(|| "the step struct panicked".to_owned(), |text| format!("the step struct panicked: {text}"));
-    AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(Failure::PANIC, message), retry: None, after_ms: None }
-}
-
-fn reported(outcome: Result<Box<RawValue>, AttemptFailed>) -> Reported {
-    match outcome {
-        Ok(result) => Reported::Completed { result },
-        Err(failed) => Reported::Failed(failed),
-    }
-}
-
-/// Tells that an attempt began, and goes on giving signs of life until the guard is dropped. An attempt that ends at once is not told
-/// of: its result says it all.
-async fn began_to_run(task: &Task, reply: &ReplyTo) -> Option<Beats> {
-    if !task.contract.reports_started {
-        return None;
-    }
-    reply.send(Reported::Began).await;
-    let every = Duration::from_millis((task.policy.heartbeat_ms? / BEATS_PER_TIMEOUT).max(1));
-    let reply = reply.clone();
-    let beats = supervise::spawn("heartbeats of an attempt", async move {
-        loop {
-            tokio::time::sleep(every).await;
-            // A full queue loses a beat, not the next one.
-            if !reply.offer(Reported::Heartbeat) {
-                return;
-            }
-        }
-    });
-    Some(Beats(beats.abort_handle()))
-}
-
-struct Beats(AbortHandle);
-
-impl Drop for Beats {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+fn too_big(length: usize, limit: usize) -> AttemptFailed {
+    let text = format!("the result has {length} bytes, the limit is {limit}: keep big data elsewhere and pass its address");
+    AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(Failure::INVALID_RESULT, text), retry: None, after_ms: None }
 }

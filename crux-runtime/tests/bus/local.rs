@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use crux_runtime::bus::Bus;
-use crux_runtime::bus::local::{Local, Service};
+use crux_runtime::bus::http::{Local, Service};
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};

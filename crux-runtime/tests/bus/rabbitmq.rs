@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crux_runtime::bus::Taken;
 use crux_runtime::bus::broker::Broker;
-use crux_runtime::bus::local::Local;
+use crux_runtime::bus::http::Local;
 use crux_runtime::bus::rabbitmq::{self, Options};
 use futures_util::future::BoxFuture;
 use lapin::message::Delivery;

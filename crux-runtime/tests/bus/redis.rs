@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crux_runtime::bus::local::Local;
-use crux_runtime::bus::redis::{self as bus, Options};
+use crux_runtime::bus::http::Local;
+use crux_runtime::bus::redis_streams as bus;
+use crux_runtime::bus::redis_streams::Options;
 use futures_util::future::BoxFuture;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;

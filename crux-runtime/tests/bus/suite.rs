@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crux_runtime::bus::{Published, Taken};
 use crux_runtime::machine::Outcome;
-use crux_runtime::worker::task::Reported;
+use crux_runtime::task::Reported;
 use serde_json::json;
 use tokio::sync::mpsc;
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crux_runtime::app::{App, Workflow};
-use crux_runtime::bus::local::{Local, Service};
+use crux_runtime::bus::http::{Local, Service};
 use crux_runtime::engine::api::Start;
 use crux_runtime::engine::{Engine, Options};
+use crux_runtime::executor::WorkerManager;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{
@@ -15,7 +16,6 @@ use crux_runtime::machine::{
 };
 use crux_runtime::store::memory::{Memory, NoFaults};
 use crux_runtime::store::{Status, Store};
-use crux_runtime::worker::WorkerManager;
 use serde_json::value::RawValue;
 
 /// The time-out of an attempt.

@@ -8,11 +8,11 @@ use crux_runtime::app::App;
 use crux_runtime::bus::{Bus, Message, Published};
 use crux_runtime::engine::api::{Error, Progress, ProgressKind, Start, Started, StepRef};
 use crux_runtime::engine::{Engine, Options};
+use crux_runtime::executor::WorkerManager;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::store::{Status, Store, memory};
-use crux_runtime::worker::WorkerManager;
-use crux_runtime::worker::task::{Report, Reported, Task};
+use crux_runtime::task::{Report, Reported, Task};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crux_runtime::bus::{Bus, Message, Published};
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::{AttemptFailed, Failure, Outcome};
-use crux_runtime::worker::task::{Report, Reported, Task};
+use crux_runtime::task::{Report, Reported, Task};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use crux_runtime::app::{App, Workflow};
 use crux_runtime::engine::api::{Command, Start};
 use crux_runtime::engine::{Engine, Options, Source};
+use crux_runtime::executor::WorkerManager;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{Instance, Run};
 use crux_runtime::store::{Status, Store, memory::Memory};
-use crux_runtime::worker::WorkerManager;
 use serde_json::value::RawValue;
 
 use super::audit::audit;

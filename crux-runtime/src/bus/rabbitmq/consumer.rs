@@ -19,14 +19,14 @@ use tracing::warn;
 use super::Options;
 use super::acks::Acks;
 use super::connection::{self, Problem, problem};
-use super::letter::{Aside, To, aside};
 use super::topology::Topology;
-use crate::bus::backoff::Backoff;
+use crate::backoff::Backoff;
+use crate::bus::broker::status::{Link, State};
+use crate::bus::broker::task_delivery::Hands;
+use crate::bus::broker::worker_registry::Roster;
 use crate::bus::broker::{self, Fate, PAUSE, bring, stopped};
-use crate::bus::keys::WORKERS;
-use crate::bus::roster::Roster;
-use crate::bus::state::{Link, State};
-use crate::bus::work::Hands;
+use crate::bus::rabbitmq::properties::{Aside, To, aside};
+use crate::bus::routing_keys::WORKERS;
 use crate::bus::{Door, Incoming, Published};
 
 /// Acknowledgements wait for company at most so long.

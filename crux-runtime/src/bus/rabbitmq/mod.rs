@@ -6,14 +6,14 @@
 //! [`connection`] how a connection is made and lost, [`letter`] what AMQP adds to a message.
 
 mod acks;
+mod broadcast;
 pub(crate) mod connection;
 mod consumer;
-mod fetch;
-mod letter;
-mod listen;
+mod properties;
 mod publisher;
-mod returns;
+mod task_consumer;
 pub mod topology;
+mod unroutable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +26,11 @@ pub use topology::Topology;
 use self::consumer::Consumer;
 use self::publisher::Publisher;
 use super::broker::{Broker, Parts};
-use super::keys::{class_types, task_keys, work_key};
-use super::local::Local;
-use super::parking::Parking;
-use super::state::State;
 use crate::app::App;
+use crate::bus::broker::parking::Parking;
+use crate::bus::broker::status::State;
+use crate::bus::http::Local;
+use crate::bus::routing_keys::{class_types, task_keys, work_key};
 use crate::supervise;
 
 /// How long the start waits for the broker before it goes on without.

@@ -15,14 +15,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Options;
 use super::connection::{self, Problem, problem};
-use super::letter::{Aside, Letter, To};
-use super::returns::{Fate, Returns};
 use super::topology::Topology;
-use crate::bus::backoff::Backoff;
+use crate::backoff::Backoff;
+use crate::bus::broker::envelope;
+use crate::bus::broker::envelope::Post;
+use crate::bus::broker::status::{Link, State};
 use crate::bus::broker::stopped;
-use crate::bus::keys::is_to_all;
-use crate::bus::letter::{self, Post};
-use crate::bus::state::{Link, State};
+use crate::bus::rabbitmq::properties::{Aside, Letter, To};
+use crate::bus::rabbitmq::unroutable::{Fate, Returns};
+use crate::bus::routing_keys::is_to_all;
 
 /// Bytes under way beyond which nothing more is taken.
 const MAX_BYTES: usize = 64 << 20;
@@ -192,7 +193,7 @@ impl Session<'_> {
                     }
                 }
                 Some(post) = self.publisher.inbox.recv(), if has_room => {
-                    if let Some(letter) = letter::Letter::new(post).await {
+                    if let Some(letter) = envelope::Letter::new(post).await {
                         self.publish(letter.into());
                     }
                 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Options;
 use super::connection::{Problem, problem};
 use crate::app::App;
-use crate::bus::keys::{COMPLETED, HEARTBEAT, STARTED, consumed_events, work_key};
+use crate::bus::routing_keys::{COMPLETED, HEARTBEAT, STARTED, consumed_events, work_key};
 use crate::machine::Runs;
 
 /// Messages that could not be understood; the oldest go when there are more.

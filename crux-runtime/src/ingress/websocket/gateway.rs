@@ -18,17 +18,17 @@ use tracing::{debug, warn};
 use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send, why_unreadable};
 use crate::engine::api::{self, Start, Started};
 use crate::id::InstanceId;
+use crate::ingress::caller::Identity;
 use crate::ingress::follow::{Follow, undelivered, until_ended};
-use crate::ingress::identity::Identity;
+use crate::ingress::http::{IGNORED, middleware};
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::requests::{self, CompletionBody, EventBody, KnownFields};
-use crate::ingress::rest::{IGNORED, door};
 use crate::ingress::{Shared, json as parse};
 use crate::live::Follower;
 use crate::machine::{Arrived, Refusal};
 use crate::server::Place;
 use crate::store::Seq;
-use crate::wording::hint;
+use crate::suggest::hint;
 
 /// Requests that are worked on.
 const AT_ONCE: usize = 64;
@@ -184,7 +184,7 @@ impl Gateway {
             None => return self.refuse(id, Problem::new(Kind::InvalidRequest, "missing field `type`").at("type")),
         };
         let ingress = self.ingress.clone();
-        let said = traceparent.as_ref().and_then(Value::as_str).map(door::well_formed);
+        let said = traceparent.as_ref().and_then(Value::as_str).map(middleware::well_formed);
         let traceparent = said.unwrap_or_else(|| self.traceparent.clone());
         match kind {
             // With whatever it proves: clients that begin with it work, and hear what they may do.
@@ -427,7 +427,7 @@ async fn waited(ingress: &Shared, started: &Started, warnings: &[String], live: 
     if fold.has_ended() {
         answer["status"] = Value::from(fold.status().word());
         let undelivered = undelivered(ingress, started.instance, &shape, &fold).await;
-        let document = crate::document::document(started.instance, &shape, &fold, &undelivered);
+        let document = crate::view::document::document(started.instance, &shape, &fold, &undelivered);
         answer["document"] = serde_json::to_value(document)
             .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;
     }

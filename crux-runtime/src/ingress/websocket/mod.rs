@@ -18,9 +18,10 @@ use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::follow::Follow;
 use super::problem::{Kind, Problem};
-use super::rest::door::{self, CorrelationId};
-use super::rest::query;
 use super::{Ingress, Shared, requests};
+use crate::ingress::http::middleware;
+use crate::ingress::http::middleware::CorrelationId;
+use crate::ingress::http::query;
 use crate::server::Place;
 use crate::store::Seq;
 
@@ -85,7 +86,7 @@ pub(super) async fn connect(
         }
         (None, Some(_)) => return Err(Problem::new(Kind::InvalidRequest, "`after` needs a `workflow_id`").at("after")),
         (None, None) => {
-            let traceparent = door::traceparent(&headers);
+            let traceparent = middleware::traceparent(&headers);
             upgrade.on_upgrade(move |socket| gateway::run(socket, ingress, correlation_id, traceparent, place))
         }
     };

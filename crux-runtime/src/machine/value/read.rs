@@ -7,7 +7,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredA
 use serde_json::value::RawValue;
 
 use super::Value;
-use crate::wording::plain;
+use crate::suggest::plain;
 
 /// JSON that is not of the type. Its text is for people, with the path of the field before it: `items[2].price: expected a number, found
 /// the string "high"`.

@@ -9,7 +9,7 @@ use super::keys::{part, timed};
 use super::read::stored;
 use super::scripts::APPEND;
 use crate::id::InstanceId;
-use crate::redis::Call;
+use crate::redis_client::Call;
 use crate::store::{Append, Appended, Error, NewInstance, RecordChange, RequestKey, Seq};
 
 pub(super) async fn append(shared: &Shared, batch: Vec<Append>) -> Vec<Result<Appended, Error>> {

@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::error::unreadable;
 use super::keys::{Keys, TAGS};
-use crate::redis::Link;
+use crate::redis_client::Link;
 use crate::store::Error;
 
 /// So many partitions are looked at with each renewal of the lease, besides that of the registry.

@@ -1,14 +1,14 @@
 //! What Redis says, in the words of the contract.
 
-use crate::redis;
+use crate::redis_client;
 use crate::store::Error;
 
-impl From<redis::Error> for Error {
-    fn from(error: redis::Error) -> Self {
+impl From<redis_client::Error> for Error {
+    fn from(error: redis_client::Error) -> Self {
         match error {
-            redis::Error::Full(text) => Self::Full(text),
-            redis::Error::Refused(text) | redis::Error::Unavailable(text) => Self::Unavailable(text),
-            redis::Error::WrongType(text) | redis::Error::Broken(text) => Self::Broken(text),
+            redis_client::Error::Full(text) => Self::Full(text),
+            redis_client::Error::Refused(text) | redis_client::Error::Unavailable(text) => Self::Unavailable(text),
+            redis_client::Error::WrongType(text) | redis_client::Error::Broken(text) => Self::Broken(text),
         }
     }
 }

@@ -8,10 +8,10 @@ use super::Shared;
 use super::error::unreadable;
 use super::index::{Order, Range, merge, merge_all};
 use super::keys::{part, split_event};
-use super::marks::everywhere;
 use super::scripts::{DELIVERED, FORGET, KEEP, KEPT};
 use crate::machine::Time;
-use crate::redis::Call;
+use crate::redis_client::Call;
+use crate::store::redis::unsettled::everywhere;
 use crate::store::{Error, KeptEvent, Subscription, UndeliveredEvent};
 
 /// Adds entries (`ZADD`) or removes them (`ZREM`).

@@ -9,7 +9,8 @@ use redis::{Cmd, Value};
 use super::Shared;
 use super::error::unreadable;
 use super::foreign::Foreign;
-use crate::redis::{self as server, Link};
+use crate::redis_client as server;
+use crate::redis_client::Link;
 use crate::store::Error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,25 +1,25 @@
 //! The store in Redis, a single server or a cluster, shared by nodes. What belongs to an instance is under one tag and changes in one
 //! script; nothing is ever changed in two tags at once. An answered append is as durable as the server's settings make it
-//! ([`durability`](crate::redis::durability)).
+//! ([`durability`](crate::redis_client::durability)).
 //!
 //! Start reading at [`keys`], then [`append`] and `lua/append.lua`. No command of Redis is written outside this folder.
 
 mod append;
 mod birth;
-mod ear;
 mod error;
 mod events;
 mod foreign;
 mod index;
 mod keys;
+mod lease;
 mod list;
-mod marks;
-mod node;
-mod opening;
 mod peers;
-mod process;
+mod process_identity;
 mod read;
 mod scripts;
+mod startup_checks;
+mod subscriber;
+mod unsettled;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -35,8 +35,6 @@ use self::birth::Birth;
 use self::error::closed;
 use self::foreign::Foreign;
 use self::keys::Keys;
-use self::node::Node;
-use self::opening::{check_channels, check_format, say_durability};
 use self::peers::Neighbours;
 use super::peers::{About, Peers};
 use super::{
@@ -45,9 +43,12 @@ use super::{
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
-use crate::redis::address::address;
-use crate::redis::durability::{self, Durability};
-use crate::redis::{Address, Link};
+use crate::redis_client::address::address;
+use crate::redis_client::durability;
+use crate::redis_client::durability::Durability;
+use crate::redis_client::{Address, Link};
+use crate::store::redis::lease::Node;
+use crate::store::redis::startup_checks::{check_channels, check_format, say_durability};
 use crate::supervise;
 
 /// How long an append waits for replicas before its outcome counts as unknown.
@@ -136,7 +137,7 @@ impl Redis {
         let shared =
             Arc::new(Shared { link, replicated, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX), foreign: Foreign::default() });
         shared.measure().await;
-        let renewing = supervise::spawn("renewing the lease", node::keep_lease(shared.clone()));
+        let renewing = supervise::spawn("renewing the lease", lease::keep_lease(shared.clone()));
         let peers = Neighbours::begin(shared.clone(), address);
         Ok(Self { shared, renewing, peers })
     }
@@ -222,7 +223,7 @@ impl Store for Redis {
     }
 
     fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>> {
-        self.write(move |shared| async move { marks::settle(&shared, batch).await })
+        self.write(move |shared| async move { unsettled::settle(&shared, batch).await })
     }
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
@@ -238,15 +239,15 @@ impl Store for Redis {
     }
 
     fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>> {
-        self.read(move |shared| async move { marks::unsettled(&shared, after, limit).await })
+        self.read(move |shared| async move { unsettled::unsettled(&shared, after, limit).await })
     }
 
     fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
-        self.read(move |shared| async move { marks::due(&shared, after, until, limit).await })
+        self.read(move |shared| async move { unsettled::due(&shared, after, until, limit).await })
     }
 
     fn claim(&self, batch: Vec<InstanceId>) -> Pending<Result<Vec<InstanceId>, Error>> {
-        self.write(move |shared| async move { marks::claim(&shared, batch).await })
+        self.write(move |shared| async move { unsettled::claim(&shared, batch).await })
     }
 
     fn peers(&self) -> Option<Arc<dyn Peers>> {
@@ -315,7 +316,7 @@ impl Store for Redis {
     }
 
     fn expire(&self, now: Time, limit: usize) -> Pending<Result<usize, Error>> {
-        self.write(move |shared| async move { marks::expire(&shared, now, limit).await })
+        self.write(move |shared| async move { unsettled::expire(&shared, now, limit).await })
     }
 
     fn free_bytes(&self) -> Option<u64> {

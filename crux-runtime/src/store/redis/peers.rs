@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::Shared;
-use super::ear::Ear;
 use crate::id::InstanceId;
-use crate::redis::Address;
+use crate::redis_client::Address;
 use crate::store::peers::{About, Heard, Peer, Peers};
+use crate::store::redis::subscriber::Ear;
 use crate::store::{Error, NodeNumber, Pending};
 use crate::supervise;
 

@@ -6,7 +6,7 @@ use super::Shared;
 use super::error::unreadable;
 use crate::id::InstanceId;
 use crate::machine::Time;
-use crate::redis as server;
+use crate::redis_client as server;
 use crate::store::{Error, Record, Seq, Status, Stored};
 
 const FIELDS: [&str; 8] = ["workflow", "version", "definition", "owner", "status", "started_at", "ended_at", "node"];

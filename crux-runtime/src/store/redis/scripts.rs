@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use crate::redis::Script;
+use crate::redis_client::Script;
 
 macro_rules! scripts {
     ($($name:ident $file:literal)*) => {

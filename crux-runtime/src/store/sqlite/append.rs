@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::chain;
-use super::change::{Change, Start, request_key, to_column};
-use super::heads::{ById, Head, Heads, Mark, Moved};
-use super::rows::{NewRow, Rows};
+use super::instance_chain;
 use crate::id::InstanceId;
+use crate::store::sqlite::bulk_insert::{NewRow, Rows};
+use crate::store::sqlite::record_delta::{Change, Start, request_key, to_column};
+use crate::store::sqlite::unflushed::{ById, Head, Heads, Mark, Moved};
 use crate::store::{Append, Appended, Error, NewInstance, RequestKey, Status};
 
 /// What the open transaction has changed and nobody else knows yet.
@@ -140,16 +140,16 @@ impl<'c> Appender<'c> {
             return Ok(Err(Error::Broken(format!("row {seq} cannot follow row {} of {instance}", head.seq))));
         }
         self.rows.flush()?;
-        let found = chain::token(self.conn, head, append.seq).and_then(|token| {
+        let found = instance_chain::token(self.conn, head, append.seq).and_then(|token| {
             if token == append.token {
                 return Ok(Appended::Same);
             }
-            chain::rows(self.conn, head, append.seq - 1, usize::MAX).map(Appended::Behind)
+            instance_chain::rows(self.conn, head, append.seq - 1, usize::MAX).map(Appended::Behind)
         });
         match found {
             Ok(appended) => Ok(Ok(appended)),
-            Err(chain::Error::Sql(error)) => Err(error),
-            Err(error @ chain::Error::Damaged(_)) => Ok(Err(error.into())),
+            Err(instance_chain::Error::Sql(error)) => Err(error),
+            Err(error @ instance_chain::Error::Damaged(_)) => Ok(Err(error.into())),
         }
     }
 

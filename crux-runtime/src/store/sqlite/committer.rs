@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, MAIN_DB};
 
-use super::ahead::Ahead;
 use super::append::Appender;
 use super::checkpoint::Gate;
 use super::error::{before_commit, broken, closed, is_fatal, is_full};
-use super::heads::{Heads, Mark};
 use super::queue::{Job, Reply};
-use super::records::Records;
-use super::space::Space;
-use super::tail::{Lazy, Tail};
 use super::witness::{Standing, Witness};
-use super::{OnFatal, checkpoint, restart, schema};
+use super::{OnFatal, checkpoint, recovery, schema};
+use crate::store::sqlite::flush::Records;
+use crate::store::sqlite::flush_policy::{Lazy, Tail};
+use crate::store::sqlite::free_space::Space;
+use crate::store::sqlite::unflushed::{Heads, Mark};
+use crate::store::sqlite::wal_preallocation::Ahead;
 use crate::store::{Error, Settled};
 
 /// A group has at most about so many rows, so that the last of a crowd does not pay for all.
@@ -128,7 +128,7 @@ impl<'c> Groups<'c> {
         gate: &'c Gate,
         pages: Arc<AtomicI32>,
     ) -> Result<Self, Error> {
-        let (tail, next_row) = restart::read_tail(conn, &heads, Instant::now())?;
+        let (tail, next_row) = recovery::read_tail(conn, &heads, Instant::now())?;
         let prepared = Appender::new(conn, next_row).and_then(|appender| Ok((appender, Records::new(conn)?)));
         let (appender, records) = prepared.map_err(|error| before_commit(&error))?;
         let ahead = Ahead::of(conn, pages);

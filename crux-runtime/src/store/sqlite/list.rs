@@ -5,9 +5,9 @@ use std::collections::BinaryHeap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::before_commit;
-use super::heads::{Heads, Unwritten};
 use super::read::{RECORD, apply, to_record, with_unwritten};
 use crate::id::InstanceId;
+use crate::store::sqlite::unflushed::{Heads, Unwritten};
 use crate::store::{Error, Filter, Record, Status};
 
 pub(super) fn list(conn: &Connection, heads: &Heads, filter: &Filter) -> Result<Vec<Record>, Error> {

@@ -3,25 +3,25 @@
 //!
 //! Start reading at [`schema`], then [`append`]. No SQL is written outside this folder.
 
-mod ahead;
 mod append;
-mod chain;
-mod change;
+mod bulk_insert;
 mod checkpoint;
 mod committer;
 mod error;
-mod heads;
+mod flush;
+mod flush_policy;
+mod free_space;
+mod instance_chain;
 mod list;
 mod lock;
 mod queue;
 mod read;
 mod readers;
-mod records;
-mod restart;
-mod rows;
+mod record_delta;
+mod recovery;
 mod schema;
-mod space;
-mod tail;
+mod unflushed;
+mod wal_preallocation;
 mod witness;
 mod write;
 
@@ -32,17 +32,17 @@ use std::thread;
 
 use self::committer::Committer;
 use self::error::closed;
-use self::heads::Heads;
 use self::lock::Lock;
 use self::queue::Queue;
 use self::readers::Readers;
-use self::space::Space;
 use self::witness::{Before, Witness};
 use super::{
     Append, Appended, Count, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
+use crate::store::sqlite::free_space::Space;
+use crate::store::sqlite::unflushed::Heads;
 use crate::supervise;
 
 /// What to do when it is not known any more what is on the disk. The default logs and ends the process; a restart then finds out.

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::chain;
-use super::change::Change;
 use super::error::before_commit;
-use super::heads::{Head, Heads, Mark, Unwritten};
+use super::instance_chain;
 use super::write;
 use crate::id::InstanceId;
 use crate::machine::Time;
+use crate::store::sqlite::record_delta::Change;
+use crate::store::sqlite::unflushed::{Head, Heads, Mark, Unwritten};
 use crate::store::{Count, Error, InUse, KeptEvent, Record, Seq, Status, Stored, Subscription, UndeliveredEvent};
 
 pub(super) const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at, i.unsettled
@@ -72,7 +72,7 @@ pub(super) fn rows(conn: &Connection, heads: &Heads, instance: InstanceId, after
             .map_err(|error| before_commit(&error))?,
     };
     let Some(head) = head else { return Ok(Vec::new()) };
-    Ok(chain::rows(&snapshot, head, after, limit)?)
+    Ok(instance_chain::rows(&snapshot, head, after, limit)?)
 }
 
 pub(super) fn unsettled(conn: &Connection, heads: &Heads, after: Option<InstanceId>, limit: usize) -> Result<Vec<InstanceId>, Error> {

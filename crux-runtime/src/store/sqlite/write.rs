@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::heads::Heads;
 use crate::id::InstanceId;
 use crate::machine::Time;
+use crate::store::sqlite::unflushed::Heads;
 use crate::store::{KeptEvent, Subscription};
 
 /// Journal rows removed in one transaction, so that appends need not wait for long.

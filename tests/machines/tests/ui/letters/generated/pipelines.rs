@@ -18,8 +18,8 @@ pub fn app(steps: Steps) -> ::crux_runtime::App {
         events: EVENTS,
         routes: ROUTES,
         steps: vec![
-            ::crux_runtime::worker::step::any_step(steps.file_letter),
-            ::crux_runtime::worker::step::any_step(steps.write_letter)
+            ::crux_runtime::executor::step::any_step(steps.file_letter),
+            ::crux_runtime::executor::step::any_step(steps.write_letter)
         ],
         package: ::crux_runtime::this_package!(),
     }

@@ -1,0 +1,195 @@
+//! Tasks of step structs, at the worker that gets them from a broker: what they look like, and who takes them. How they got there is in
+//! `body`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::bus::broker::worker_registry::Working;
+use crate::bus::routing_keys::work_key;
+use crate::bus::{Broker, Message};
+use crate::executor::Cancellation;
+use crate::id::{InstanceId, StepId};
+use crate::machine::{Contract, Path, Policy};
+use crate::supervise;
+use crate::task::{Origin, Task};
+
+/// A task as a broker brought it.
+pub struct Delivery {
+    pub body: Bytes,
+    /// Whether the broker has given it to somebody before, who did not say what became of it.
+    pub is_again: bool,
+    pub receipt: Box<dyn Receipt>,
+}
+
+/// By which the broker hears of a delivery. Dropped: the broker gives it to another worker when the connection ends.
+pub trait Receipt: Send + 'static {
+    /// The broker may forget it. `false`: it could not be told so; it gives the task to somebody again.
+    fn done(self: Box<Self>) -> BoxFuture<'static, bool>;
+
+    /// It has not begun here: another worker should have it.
+    fn give_back(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// Whether there is work for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// How many more attempts may begin.
+    pub free: usize,
+    /// It will take no more, for ever.
+    pub is_closed: bool,
+}
+
+/// What became of a delivery.
+pub enum Taken {
+    Done,
+    /// There is no room for it now.
+    Full(Delivery),
+    /// It cannot be understood; the reason is for people.
+    Refused(Delivery, String),
+}
+
+/// Where tasks of step structs go.
+pub trait Hands: Send + Sync + 'static {
+    /// The step types whose tasks it takes.
+    fn step_types(&self) -> Vec<&'static str>;
+
+    /// Whether tasks of that type must not begin twice, so that one that is delivered again is as good as lost.
+    fn is_once(&self, step_type: &str) -> bool;
+
+    /// For tasks of that type. Nothing is to be fetched while there is no room, so that it stays where other workers find it.
+    fn room(&self, step_type: &'static str) -> watch::Receiver<Room>;
+
+    fn take(self: Arc<Self>, delivery: Delivery) -> Taken;
+
+    /// Nobody waits for it any more.
+    fn cancel(&self, working: Working);
+}
+
+/// What came under [`crate::bus::routing_keys::CANCELLED`].
+pub(in crate::bus) fn cancel(hands: &dyn Hands, text: &[u8]) {
+    match serde_json::from_slice(text) {
+        Ok(working) => hands.cancel(working),
+        Err(error) => tracing::debug!(%error, "a cancellation cannot be understood"),
+    }
+}
+
+/// A task, read.
+#[derive(Debug, Deserialize)]
+pub struct Order {
+    pub workflow_id: InstanceId,
+    pub step_id: StepId,
+    pub step_type: String,
+    pub attempt: u32,
+    key: String,
+    input: Box<RawValue>,
+    payload: Option<Box<RawValue>>,
+    workflow: String,
+    pub path: String,
+    pub request_id: String,
+    pub traceparent: String,
+    /// After how long without a sign of life it counts as lost.
+    pub heartbeat_ms: Option<u64>,
+    /// It must not begin twice.
+    pub once: bool,
+}
+
+impl Order {
+    /// As [`Origin::correlation_id`].
+    pub fn correlation_id(&self) -> String {
+        if self.request_id.is_empty() { self.workflow_id.to_string() } else { self.request_id.clone() }
+    }
+
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(body).map_err(|error| format!("this is no task of a step struct: {error}"))
+    }
+
+    pub fn working(&self) -> Working {
+        Working(self.workflow_id, self.step_id, self.attempt)
+    }
+
+    /// The message id: unique per attempt.
+    pub fn id(&self) -> String {
+        format!("{}/{}/{}", self.workflow_id, self.step_id, self.attempt)
+    }
+
+    /// As workers run it.
+    pub fn task(self, contract: &'static Contract) -> Task {
+        let nothing = || RawValue::NULL.to_owned();
+        let origin = Origin {
+            workflow: Cow::Owned(self.workflow),
+            workflow_id: self.workflow_id.to_string(),
+            request_id: self.request_id,
+            traceparent: self.traceparent,
+            payload: Arc::from(self.payload.unwrap_or_else(nothing)),
+        };
+        Task {
+            instance: self.workflow_id,
+            // Only the engine knows its own numbers of steps.
+            path: Path::new(0),
+            path_text: Cow::Owned(self.path),
+            attempt: self.attempt,
+            contract,
+            // Time-outs are the engine's; the process gives signs of life for all its attempts together.
+            policy: const { &Policy::ONCE },
+            input: Arc::from(self.input),
+            own_key: Some(Arc::from(self.key)),
+            heartbeat_ms: self.heartbeat_ms,
+            origin: Arc::new(origin),
+            cancellation: Cancellation::default(),
+        }
+    }
+}
+
+/// The same task once more, for its queue.
+pub(crate) fn copy(contract: &'static Contract, order: &Order, body: &Bytes) -> Option<Message> {
+    let body = RawValue::from_string(String::from_utf8(body.to_vec()).ok()?).ok()?;
+    Some(Message {
+        routing_key: work_key(contract.step_type),
+        id: order.id(),
+        correlation_id: order.correlation_id(),
+        traceparent: order.traceparent.clone(),
+        body,
+    })
+}
+
+impl Broker {
+    /// Begins to fetch tasks for `hands`; ends when there will be no more room and everything fetched is either taken or given back.
+    pub fn fetch(&self, hands: Arc<dyn Hands>) {
+        self.keep(supervise::spawn("fetching tasks", self.consumer().fetch(hands)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::http::tests::{CLASS, task};
+    use crate::bus::task_body::task_body;
+
+    #[test]
+    fn a_task_is_the_same_at_the_worker() {
+        let task = Task { heartbeat_ms: Some(500), path_text: Cow::Borrowed("ship[3]/label"), attempt: 2, ..task(&CLASS).0 };
+        let order = Order::parse(&task_body(&task, &task.key()).unwrap()).unwrap();
+        assert_eq!(order.working(), Working(task.instance, task.step_id(), 2));
+        assert_eq!((order.heartbeat_ms, order.once), (Some(500), false));
+        let again = order.task(&CLASS);
+        assert_eq!((again.key(), again.task_id(), again.step_id()), (task.key(), task.task_id(), task.step_id()));
+        assert_eq!((again.input.get(), again.heartbeat_ms), (task.input.get(), Some(500)));
+        let (there, here) = (&again.origin, &task.origin);
+        assert_eq!((&there.workflow, &there.request_id, &there.traceparent), (&here.workflow, &here.request_id, &here.traceparent));
+        assert_eq!(there.payload.get(), here.payload.get());
+    }
+
+    #[test]
+    fn what_is_no_task_is_refused() {
+        let (task, _) = task(&CLASS);
+        let body = String::from_utf8(task_body(&task, &task.key()).unwrap()).unwrap();
+        assert!(Order::parse(body.replace("\"once\"", "\"twice\"").as_bytes()).unwrap_err().contains("missing field `once`"));
+        assert!(Order::parse(b"{}").is_err());
+    }
+}

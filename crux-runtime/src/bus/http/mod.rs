@@ -1,0 +1,299 @@
+//! The bus without a broker: services get their tasks by HTTP push, each under its step types, and hooks and emitted events under the
+//! routing keys that it listens to. What this app itself waits for is the router's business.
+
+pub(crate) mod gate;
+pub(crate) mod push;
+pub mod response;
+pub(crate) mod subscribers;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::{Bus, Message, Published};
+use crate::app::App;
+use crate::bus::http::push::Push;
+use crate::bus::http::response::Meaning;
+use crate::bus::http::subscribers::{Listener, Listeners};
+use crate::bus::pattern::Pattern;
+use crate::executor::limits::Limits;
+use crate::executor::queue::{Job, Lane, Load};
+use crate::machine::Runs;
+use crate::suggest::hint;
+use crate::task::{Report, Reported, Task};
+
+/// How many tasks, and how many messages, a service gets at a time if it is not said.
+pub const DEFAULT_AT_ONCE: usize = 64;
+/// Tasks that wait for their turn at a service; beyond it they are given back to the engine.
+const QUEUE: usize = 8192;
+
+/// A service that gets tasks or messages by HTTP push.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where they are posted to: `http://localhost:8000/`.
+    pub url: String,
+    /// The step types whose tasks it gets.
+    pub steps: Vec<String>,
+    /// Routing keys of the hooks and emitted events that it gets, or patterns: `workflow.*`.
+    pub listens_to: Vec<String>,
+    /// How many tasks it is sent at a time, and how many messages.
+    pub at_once: usize,
+    /// What its statuses mean, where that is not what is usual.
+    pub statuses: BTreeMap<u16, Meaning>,
+}
+
+/// A service that cannot be as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("services.{service}.url: `{url}` is not an address that anything can be posted to: {reason}")]
+    Address { service: String, url: String, reason: String },
+    #[error("services.{service}.steps: no service runs a step type `{step_type}`{hint}")]
+    UnknownStepType { service: String, step_type: String, hint: String },
+    #[error("services.{service}.steps: `{step_type}` runs in the step struct `{class}`, not in a service: leave it out here")]
+    Class { service: String, step_type: String, class: &'static str },
+    #[error("services.{service}.steps: `{step_type}` is already given to services.{other}: a step type has one service")]
+    Twice { service: String, step_type: String, other: String },
+    #[error("services.{service}.listens_to: `{pattern}` is no pattern of routing keys: {reason}")]
+    Pattern { service: String, pattern: String, reason: String },
+    #[error("services.{service}.listens_to: no workflow has a hook or an `emit` under `{pattern}`{mend}")]
+    UnknownKey { service: String, pattern: String, mend: String },
+    #[error("services.{service}.at_once: must be at least 1")]
+    Nothing { service: String },
+    #[error("services are called from a tokio runtime, and there is none here")]
+    NoRuntime,
+}
+
+/// A service, as `GET /api/v1/workers` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    pub service: String,
+    pub url: String,
+    pub steps: Vec<String>,
+    /// Patterns of routing keys.
+    pub listens_to: Vec<String>,
+    /// Calls side by side at most.
+    pub at_once: usize,
+    /// Calls with tasks under way.
+    pub running: usize,
+    /// Tasks that wait for their turn.
+    pub queued: usize,
+    /// Since the start of the process, of those that the service answered at once.
+    pub completed: u64,
+    pub failed: u64,
+    /// Whether anything was sent to it since the start of the process.
+    #[serde(skip)]
+    pub is_tried: bool,
+    /// Why the last task or message did not reach it; `None`: it did.
+    pub problem: Option<String>,
+}
+
+/// The bus without a broker.
+pub struct Local {
+    services: Vec<Attached>,
+    /// From a step type to the number of its service.
+    by_type: HashMap<String, usize>,
+    listeners: Listeners,
+    /// See [`Bus::back`].
+    back: watch::Sender<u64>,
+}
+
+struct Attached {
+    steps: Vec<String>,
+    listens_to: Vec<String>,
+    lane: Arc<Lane<Arc<Push>>>,
+}
+
+impl Local {
+    /// For the step types of this app, on the tokio runtime of the caller. `max_result_bytes`: longer results are refused.
+    pub fn new(app: &App, services: Vec<Service>, max_result_bytes: usize) -> Result<Self, Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let listeners = Listeners::new(runtime.clone());
+        let mut this =
+            Self { services: Vec::with_capacity(services.len()), by_type: HashMap::new(), listeners, back: watch::Sender::new(0) };
+        for service in services {
+            this.attach(app, service, max_result_bytes, &runtime)?;
+        }
+        Ok(this)
+    }
+
+    /// Says of which step types the tasks wait for a service, if nobody else takes them.
+    pub fn warn_of_unserved(&self, app: &App) {
+        let is_unserved =
+            |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { .. }) && !self.serves(contract.step_type);
+        for contract in app.contracts.iter().filter(is_unserved) {
+            tracing::warn!(step_type = contract.step_type, "no service is configured for the step type: its tasks wait for one");
+        }
+    }
+
+    /// Whether a service here gets the tasks of that step type.
+    pub fn serves(&self, step_type: &str) -> bool {
+        self.by_type.contains_key(step_type)
+    }
+
+    fn attach(&mut self, app: &App, service: Service, max_result_bytes: usize, runtime: &Handle) -> Result<(), Error> {
+        let Service { name, url, steps, listens_to, at_once, statuses } = service;
+        let uri = crate::address::http(&url).map_err(|reason| Error::Address { service: name.clone(), url: shown(&url), reason })?;
+        if at_once == 0 {
+            return Err(Error::Nothing { service: name });
+        }
+        let number = self.services.len();
+        for step_type in &steps {
+            match app.contract(step_type).map(|contract| contract.runs) {
+                Some(Runs::Service { .. }) => {}
+                Some(Runs::Class(class)) => return Err(Error::Class { service: name, step_type: step_type.clone(), class }),
+                None => {
+                    let services = app.contracts.iter().filter(|contract| matches!(contract.runs, Runs::Service { .. }));
+                    let hint = hint(step_type, services.map(|contract| contract.step_type));
+                    return Err(Error::UnknownStepType { service: name, step_type: step_type.clone(), hint });
+                }
+            }
+            if let Some(other) = self.by_type.insert(step_type.clone(), number) {
+                let other = self.services.get(other).map_or_else(|| name.clone(), |other| other.lane.work.name.clone());
+                return Err(Error::Twice { service: name, step_type: step_type.clone(), other });
+            }
+        }
+        let limits = Limits { minimum: 0, maximum: at_once, queue: QUEUE };
+        let push = Arc::new(Push::new(name, uri, statuses, max_result_bytes, self.back.clone()));
+        if !listens_to.is_empty() {
+            let keys = keys(app, &push.name, &listens_to)?;
+            let listener = Listener::new(push.clone(), at_once);
+            keys.into_iter().for_each(|key| self.listeners.add(key, listener.clone()));
+        }
+        let lane = Lane::new(push, limits, runtime.clone(), Arc::new(Notify::new()));
+        self.services.push(Attached { steps, listens_to, lane });
+        Ok(())
+    }
+
+    /// In the order of the configuration.
+    pub fn list(&self) -> Vec<Listing> {
+        let listing = |Attached { steps, listens_to, lane }: &Attached| {
+            let Load { running, queued, completed, failed } = lane.load();
+            let waiting = lane.work.gate.waiting().min(running);
+            Listing {
+                service: lane.work.name.clone(),
+                url: lane.work.url.to_string(),
+                steps: steps.clone(),
+                listens_to: listens_to.clone(),
+                at_once: lane.limits.maximum,
+                running: running - waiting,
+                queued: queued + waiting,
+                completed,
+                failed,
+                is_tried: lane.work.gate.is_tried(),
+                problem: lane.work.gate.problem(),
+            }
+        };
+        self.services.iter().map(listing).collect()
+    }
+
+    fn service(&self, step_type: &str) -> Option<&Attached> {
+        self.services.get(*self.by_type.get(step_type)?)
+    }
+}
+
+impl Bus for Local {
+    fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
+        let job = Job::new(task, reports.clone());
+        match self.service(job.task.contract.step_type) {
+            Some(service) => service.lane.submit(job).map_err(|job| job.task),
+            None => {
+                let reason = no_service(&job.task);
+                job.refuse(reason)
+            }
+        }
+    }
+
+    fn wants(&self, routing_key: &str) -> bool {
+        self.listeners.wants(routing_key)
+    }
+
+    fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
+        self.listeners.publish(message, done)
+    }
+
+    fn delay(&self, step_type: Option<&str>) -> Option<String> {
+        self.service(step_type?)?.lane.work.gate.closed()
+    }
+
+    fn held(&self, routing_key: &str) -> Option<String> {
+        self.listeners.held(routing_key)
+    }
+
+    fn back(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.back.subscribe())
+    }
+
+    fn drain(&self) {
+        for Attached { lane, .. } in &self.services {
+            lane.work.gate.drain();
+            for job in lane.take_out(Task::is_once) {
+                let (_, reply) = job.split();
+                // Without room its outcome will not be known, which does no harm but that a person has to look.
+                reply.offer(Reported::Returned);
+            }
+        }
+    }
+
+    fn health(&self) -> Result<(), String> {
+        let problems: Vec<String> = self.services.iter().filter_map(|service| service.lane.work.gate.problem()).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+}
+
+/// The routing keys that a service listens to, each once.
+fn keys(app: &App, service: &str, patterns: &[String]) -> Result<Vec<&'static str>, Error> {
+    let published = || app.routes.iter().filter(|route| route.is_published).map(|route| route.key);
+    let mut keys = Vec::new();
+    for pattern in patterns {
+        let refuse = |reason| Error::Pattern { service: service.to_owned(), pattern: pattern.clone(), reason };
+        let parsed = Pattern::parse(pattern).map_err(refuse)?;
+        let fitting = published().filter(|key| parsed.fits(key));
+        let before = keys.len();
+        keys.extend(fitting);
+        if keys.len() == before {
+            return Err(Error::UnknownKey { service: service.to_owned(), pattern: pattern.clone(), mend: mend(app, pattern) });
+        }
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
+
+/// What to write instead of a pattern that nothing fits.
+fn mend(app: &App, pattern: &str) -> String {
+    let is_task_of =
+        |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { routing_key } if routing_key == pattern);
+    if let Some(contract) = app.contracts.iter().find(is_task_of) {
+        return format!("; it is the key of tasks: name `{}` under `steps`", contract.step_type);
+    }
+    let published = || app.routes.iter().filter(|route| route.is_published).map(|route| route.key);
+    hint(pattern, published())
+}
+
+fn no_service(task: &Task) -> String {
+    match task.contract.runs {
+        Runs::Service { routing_key } => {
+            let step_type = task.contract.step_type;
+            format!("no service listens on {routing_key}: name `{step_type}` under `steps` of one of the `services` in the configuration")
+        }
+        Runs::Class(class) => format!("no worker here has the step struct `{class}`"),
+    }
+}
+
+/// Without what may be a password.
+fn shown(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}…{}", url.get(..scheme + 3).unwrap_or_default(), url.get(at..).unwrap_or_default())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

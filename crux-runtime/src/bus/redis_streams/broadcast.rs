@@ -1,0 +1,52 @@
+//! What is said to everybody: workers' signs of life to nodes, and nodes' cancellations to workers. Whoever listens reads the whole stream
+//! from now on, in no group.
+
+use std::time::Duration;
+
+use super::entry;
+use crate::bus::broker::stopped;
+use crate::bus::redis_streams::consumer::Consumer;
+use crate::bus::redis_streams::reader::BLOCK;
+use crate::redis_client::{Address, Error, Link};
+
+/// Read at a time.
+const COUNT: usize = 100;
+/// An entry before all others: what the stream's last entry is called if there is none.
+const BEFORE_ALL: &str = "0-0";
+
+impl Consumer {
+    /// Gives what is said to `hear`, until the connection is lost or the process stops.
+    pub(super) async fn listen(&self, key: &str, hear: impl Fn(&[u8])) -> Result<(), Error> {
+        // Who waits for an entry keeps the connection from everybody else, and gets no answer for so long.
+        let wire = Link::open(&Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() }).await?;
+        let mut last = newest(&wire, key).await?;
+        let mut stopping = self.stopping.clone();
+        loop {
+            let mut read = redis::cmd("XREAD");
+            read.arg("COUNT").arg(COUNT).arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(key).arg(&last);
+            let answer = tokio::select! {
+                answer = wire.ask(read) => answer?,
+                () = stopped(&mut stopping) => return Ok(()),
+            };
+            for entry in entry::read(answer)? {
+                match entry.incoming(key) {
+                    Ok(incoming) => hear(&incoming.body),
+                    Err(error) => tracing::debug!(key, error, "what is said to everybody cannot be understood"),
+                }
+                last = entry.id;
+            }
+        }
+    }
+}
+
+/// The id of the stream's newest entry.
+async fn newest(link: &Link, key: &str) -> Result<String, Error> {
+    let mut look = redis::cmd("XREVRANGE");
+    look.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+    let entries = entry::listed(link.ask(look).await?)?;
+    Ok(entries.into_iter().next().map_or_else(|| BEFORE_ALL.to_owned(), |entry| entry.id))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,283 @@
+//! The reader of one stream: gives entries to the door, and acknowledges what the door has taken for good. What the door refuses goes to
+//! the stream of the dead, with the reason, before it is acknowledged.
+//!
+//! An entry that was given to a consumer is its own until it is acknowledged, for as long as the consumer says again and again that it is
+//! still at it. What nobody has said so of for the length of a lease, any node takes over.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::entry;
+use crate::bus::Door;
+use crate::bus::broker::{Fate, PAUSE, bring, stopped};
+use crate::bus::redis_streams::consumer::Consumer;
+use crate::bus::redis_streams::entry::Entry;
+use crate::bus::redis_streams::scripts::{LEAVE, SETTLE, SWEEP};
+use crate::bus::redis_streams::topology::{GROUP, Stream};
+use crate::redis_client::{Call, Error, Link};
+
+/// How long the server lets a reader wait for an entry.
+pub(super) const BLOCK: Duration = Duration::from_secs(1);
+/// Acknowledgements wait for company at most so long.
+const ACK_EVERY: Duration = Duration::from_millis(5);
+/// Acknowledged by one call.
+const MAX_ACKS: usize = 1000;
+/// Leases after which a consumer that holds nothing counts as gone.
+const GONE_AFTER: u32 = 10;
+/// Messages that could not be understood; the oldest go when there are more.
+const MAX_DEAD: usize = 100_000;
+/// Reasons are cut here.
+const MAX_REASON: usize = 2048;
+
+/// See the module's text.
+pub(super) struct Reader<'a> {
+    consumer: &'a Consumer,
+    door: &'a dyn Door,
+    stream: &'a Stream,
+    /// The key of the stream of the dead.
+    dead: &'a str,
+    /// For what is answered at once.
+    link: &'a Link,
+    /// For reading: whoever waits there keeps it from everybody else.
+    wire: Link,
+    /// Given to this consumer and not acknowledged, and since when the server has not heard of it.
+    held: HashMap<String, Instant>,
+    acks: Vec<String>,
+    /// The entry before the first of those that a consumer held and that were not looked at yet.
+    cursor: String,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(consumer: &'a Consumer, door: &'a dyn Door, stream: &'a Stream, dead: &'a str, link: &'a Link, wire: Link) -> Self {
+        Self { consumer, door, stream, dead, link, wire, held: HashMap::new(), acks: Vec::new(), cursor: "0-0".to_owned() }
+    }
+
+    /// Until a connection is lost, or the process stops.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let (consumer, lease) = (self.consumer, self.consumer.options.lease);
+        let mut stopping = consumer.stopping.clone();
+        let (mut reading, mut in_hand, mut acking) = (FuturesUnordered::new(), FuturesUnordered::new(), FuturesUnordered::new());
+        let mut tick = interval(ACK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut care = interval(lease / 3);
+        care.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        // Larger groups save little more.
+        let group = (consumer.options.prefetch / 10).clamp(1, MAX_ACKS);
+        // First what this consumer was given before, on a connection that was lost.
+        let mut own = Some("0".to_owned());
+        loop {
+            if reading.is_empty() && self.room() > 0 {
+                reading.push(self.read(own.as_deref().unwrap_or(">")));
+            }
+            tokio::select! {
+                Some((id, is_done)) = in_hand.next(), if !in_hand.is_empty() => {
+                    self.held.remove(&id);
+                    if is_done {
+                        self.acks.push(id);
+                    }
+                    if self.acks.len() >= group {
+                        acking.push(self.acknowledge());
+                    }
+                }
+                Some(entries) = reading.next(), if !reading.is_empty() => {
+                    let entries: Vec<Entry> = entries?;
+                    let is_own = own.is_some();
+                    if is_own {
+                        own = entries.last().map(|entry| entry.id.clone());
+                    }
+                    in_hand.extend(self.hold(entries, is_own));
+                }
+                Some(acknowledged) = acking.next(), if !acking.is_empty() => { let () = acknowledged?; }
+                _ = tick.tick(), if !self.acks.is_empty() => acking.push(self.acknowledge()),
+                _ = care.tick() => {
+                    self.say_alive().await?;
+                    if own.is_none() {
+                        let taken = self.take_over().await?;
+                        in_hand.extend(self.hold(taken, true));
+                    }
+                    if swept.elapsed() >= lease * GONE_AFTER {
+                        swept = Instant::now();
+                        self.sweep().await?;
+                    }
+                }
+                () = stopped(&mut stopping) => {
+                    // What is in hand and not done goes to another node, or comes again after the start.
+                    if !self.acks.is_empty() {
+                        acking.push(self.acknowledge());
+                    }
+                    while let Some(acknowledged) = acking.next().await {
+                        let () = acknowledged?;
+                    }
+                    let Self { consumer, stream, link, wire, .. } = self;
+                    // Nothing comes any more that nobody would look at.
+                    drop((reading, wire));
+                    return leave(consumer, stream, link).await;
+                }
+            }
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.consumer.options.prefetch.saturating_sub(self.held.len())
+    }
+
+    /// Entries after `from`: of those that this consumer holds, or with `>` new ones, for which it waits.
+    fn read(&self, from: &str) -> BoxFuture<'static, Result<Vec<Entry>, Error>> {
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(GROUP).arg(&*self.consumer.name).arg("COUNT").arg(self.room());
+        read.arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(&self.stream.key).arg(from);
+        let wire = self.wire.clone();
+        Box::pin(async move { entry::read(wire.ask(read).await?) })
+    }
+
+    /// Gives entries to the door. `again`: somebody was given them before.
+    fn hold(&mut self, entries: Vec<Entry>, again: bool) -> Vec<BoxFuture<'a, (String, bool)>> {
+        let state = &self.consumer.state;
+        let mut taking: Vec<BoxFuture<'a, (String, bool)>> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if entry.fields.is_none() {
+                // Deleted while it was held: there is nothing to do but to forget it.
+                self.acks.push(entry.id);
+                continue;
+            }
+            if self.held.insert(entry.id.clone(), Instant::now()).is_some() {
+                continue;
+            }
+            state.consumed.fetch_add(1, Ordering::Relaxed);
+            state.redelivered.fetch_add(u64::from(again), Ordering::Relaxed);
+            let (consumer, door, stream, dead, link) = (self.consumer, self.door, self.stream, self.dead, self.link);
+            taking.push(Box::pin(async move {
+                let is_done = take(consumer, door, stream, dead, link, &entry).await;
+                (entry.id, is_done)
+            }));
+        }
+        taking
+    }
+
+    fn acknowledge(&mut self) -> BoxFuture<'static, Result<(), Error>> {
+        let several = self.acks.len().min(MAX_ACKS);
+        let mut args = vec![GROUP.as_bytes().to_vec()];
+        args.extend(self.acks.drain(..several).map(String::into_bytes));
+        let (link, call) = (self.link.clone(), Call { script: &SETTLE, base: self.stream.key.clone(), args });
+        Box::pin(async move { link.call(call).await.map(drop) })
+    }
+
+    /// Of what takes long.
+    async fn say_alive(&mut self) -> Result<(), Error> {
+        let (now, third) = (Instant::now(), self.consumer.options.lease / 3);
+        let mut claim = redis::cmd("XCLAIM");
+        claim.arg(&self.stream.key).arg(GROUP).arg(&*self.consumer.name).arg(0);
+        let mut count = 0;
+        for (id, heard) in &mut self.held {
+            if now.duration_since(*heard) >= third / 2 {
+                *heard = now;
+                claim.arg(id);
+                count += 1;
+            }
+        }
+        if count > 0 {
+            claim.arg("JUSTID");
+            self.link.ask(claim).await?;
+        }
+        Ok(())
+    }
+
+    /// What a consumer holds that has said nothing for the length of a lease.
+    async fn take_over(&mut self) -> Result<Vec<Entry>, Error> {
+        let mut taken = Vec::new();
+        while taken.len() < self.room() {
+            let mut claim = redis::cmd("XAUTOCLAIM");
+            claim.arg(&self.stream.key).arg(GROUP).arg(&*self.consumer.name).arg(millis(self.consumer.options.lease));
+            claim.arg(&self.cursor).arg("COUNT").arg(self.room() - taken.len());
+            let (cursor, entries) = entry::claimed(self.link.ask(claim).await?)?;
+            taken.extend(entries.into_iter().filter(|entry| !self.held.contains_key(&entry.id)));
+            self.cursor = cursor;
+            if self.cursor == "0-0" {
+                break;
+            }
+        }
+        if !taken.is_empty() {
+            info!(stream = self.stream.key, count = taken.len(), "took over what another consumer held and did not acknowledge");
+        }
+        Ok(taken)
+    }
+
+    /// Consumers that are gone and hold nothing are forgotten.
+    async fn sweep(&self) -> Result<(), Error> {
+        let long = millis(self.consumer.options.lease * GONE_AFTER).to_string();
+        let args = [GROUP, &*self.consumer.name, &long].map(|word| word.as_bytes().to_vec()).into();
+        self.link.call(Call { script: &SWEEP, base: self.stream.key.clone(), args }).await.map(drop)
+    }
+}
+
+/// Lets another consumer take over at once what this one holds.
+async fn leave(consumer: &Consumer, stream: &Stream, link: &Link) -> Result<(), Error> {
+    let lease = millis(consumer.options.lease).to_string();
+    let args = [GROUP, &*consumer.name, &lease].map(|word| word.as_bytes().to_vec()).into();
+    link.call(Call { script: &LEAVE, base: stream.key.clone(), args }).await.map(drop)
+}
+
+/// Whether the entry needs no more attention; if not, the process stops, and another gets it.
+async fn take(consumer: &Consumer, door: &dyn Door, stream: &Stream, dead: &str, link: &Link, entry: &Entry) -> bool {
+    let (reason, is_parked) = match entry.incoming(&stream.routing_key) {
+        Ok(incoming) => match bring(door, &incoming, &consumer.state).await {
+            Fate::Done => return true,
+            Fate::Refused(reason) => (reason, false),
+            Fate::Parked(reason) => (reason, true),
+            Fate::Closing => return false,
+        },
+        Err(reason) => (reason, false),
+    };
+    if !is_parked {
+        warn!(stream = stream.key, id = entry.id, reason, "a message is refused and put aside");
+    }
+    // The link that loses this also ends the reader; then the entry is read again.
+    loop {
+        let put = match is_parked {
+            true => link.call(consumer.park(stream, entry, &reason)).await,
+            false => link.ask(bury(dead, stream, entry, &reason)).await,
+        };
+        let Err(error) = put else { break };
+        warn!(stream = stream.key, %error, "a message could not be put aside; trying again");
+        tokio::time::sleep(PAUSE).await;
+    }
+    if is_parked {
+        consumer.state.parking.parked(&stream.routing_key, &reason);
+    } else {
+        consumer.state.dead.fetch_add(1, Ordering::Relaxed);
+    }
+    true
+}
+
+/// As it came, and beside it why it is here.
+pub(super) fn bury(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> redis::Cmd {
+    let mut add = redis::cmd("XADD");
+    add.arg(dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
+    for (name, value) in
+        [("reason", reason_of(reason)), ("stream", &stream.key), ("routing_key", &stream.routing_key), ("entry", &entry.id)]
+    {
+        add.arg(name).arg(value);
+    }
+    let is_ours = |name: &[u8]| [&b"reason"[..], b"stream", b"routing_key", b"entry"].contains(&name);
+    for (name, value) in entry.fields.iter().flatten().filter(|(name, _)| !is_ours(name)) {
+        add.arg(name.as_slice()).arg(value.as_slice());
+    }
+    add
+}
+
+/// As long as it may be.
+pub(super) fn reason_of(reason: &str) -> &str {
+    reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

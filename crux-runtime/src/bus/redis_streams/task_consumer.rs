@@ -1,0 +1,249 @@
+//! How a worker in a process of its own gets tasks: it asks for as many as it has room for. What it was given and did not begin with for
+//! the length of a lease, because it died, another worker takes over.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, try_join_all};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+
+use super::entry;
+use crate::backoff::Backoff;
+use crate::bus::broker::status::Link as Condition;
+use crate::bus::broker::stopped;
+use crate::bus::broker::task_delivery;
+use crate::bus::broker::task_delivery::{Delivery, Hands, Receipt, Room, Taken};
+use crate::bus::redis_streams::consumer::{Consumer, create_group};
+use crate::bus::redis_streams::entry::Entry;
+use crate::bus::redis_streams::reader::{BLOCK, bury};
+use crate::bus::redis_streams::scripts::{GIVE_BACK, LEAVE, SETTLE};
+use crate::bus::redis_streams::topology::{Stream, WORKERS};
+use crate::redis_client::{Address, Call, Error, Link};
+
+/// How many tasks of a type are read at a time, at most.
+const MAX_COUNT: usize = 64;
+
+impl Consumer {
+    /// Runs until told to stop.
+    pub(super) async fn fetch_all(self, hands: Arc<dyn Hands>) {
+        let mut backoff = Backoff::up_to(crate::bus::redis_streams::PAUSE_MAX);
+        let mut stopping = self.stopping.clone();
+        loop {
+            let lost = match Link::open(&self.address).await {
+                Ok(link) => match self.fetch_over(&link, &hands, &mut backoff).await {
+                    Ok(()) => return,
+                    Err(lost) => lost,
+                },
+                Err(error) => error,
+            };
+            self.state.set_consuming(Condition::Down(lost.to_string()));
+            tokio::select! {
+                () = tokio::time::sleep(backoff.pause()) => {}
+                () = stopped(&mut stopping) => return,
+            }
+        }
+    }
+
+    async fn fetch_over(&self, link: &Link, hands: &Arc<dyn Hands>, backoff: &mut Backoff) -> Result<(), Error> {
+        let mut streams = Vec::new();
+        for (step_type, stream) in
+            hands.step_types().into_iter().filter_map(|step_type| Some((step_type, self.topology.work_of(step_type)?)))
+        {
+            create_group(link, &stream.key, WORKERS).await?;
+            // Who waits for an entry keeps the connection from everybody else, and gets no answer for so long.
+            let wire = Link::open(&Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() }).await?;
+            streams.push(Fetching { consumer: self, hands, step_type, stream, link, wire, held: Arc::default() });
+        }
+        self.state.set_consuming(Condition::Up);
+        backoff.reset();
+        let fetching = try_join_all(streams.into_iter().map(Fetching::run));
+        let hearing = self.listen(&self.topology.cancelled, |said| task_delivery::cancel(&**hands, said));
+        tokio::try_join!(fetching, hearing).map(drop)
+    }
+}
+
+/// Given to this process and not settled, and since when the server has not heard of it.
+type Held = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// One stream.
+struct Fetching<'a> {
+    consumer: &'a Consumer,
+    hands: &'a Arc<dyn Hands>,
+    step_type: &'static str,
+    stream: &'a Stream,
+    /// For what is answered at once.
+    link: &'a Link,
+    /// For reading.
+    wire: Link,
+    held: Held,
+}
+
+impl Fetching<'_> {
+    async fn run(self) -> Result<(), Error> {
+        let mut stopping = self.consumer.stopping.clone();
+        let lease = self.consumer.options.lease;
+        let mut care = interval(lease / 3);
+        care.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut room = self.hands.room(self.step_type);
+        let mut reading: Option<BoxFuture<'_, Result<Vec<Entry>, Error>>> = None;
+        loop {
+            let now = *room.borrow_and_update();
+            if now.is_closed && reading.is_none() {
+                break;
+            }
+            if now.free > 0 && !now.is_closed && reading.is_none() {
+                reading = Some(Box::pin(self.read(now.free)));
+            }
+            tokio::select! {
+                entries = async { match reading.as_mut() { Some(reading) => reading.await, None => std::future::pending().await } } => {
+                    reading = None;
+                    for entry in entries? {
+                        self.take(entry, false).await?;
+                    }
+                }
+                _ = changed(&mut room), if reading.is_none() => {}
+                _ = care.tick() => {
+                    self.say_alive().await?;
+                    if now.free > 0 && !now.is_closed {
+                        self.take_over(now.free).await?;
+                    }
+                }
+                () = stopped(&mut stopping) => break,
+            }
+        }
+        drop(reading);
+        // What was taken before is settled until the process ends.
+        stopped(&mut stopping).await;
+        let lease = millis(lease).to_string();
+        let args = [WORKERS, &*self.consumer.name, &lease].map(|word| word.as_bytes().to_vec()).into();
+        self.link.call(Call { script: &LEAVE, base: self.stream.key.clone(), args }).await.map(drop)
+    }
+
+    async fn read(&self, free: usize) -> Result<Vec<Entry>, Error> {
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(WORKERS).arg(&*self.consumer.name).arg("COUNT").arg(free.min(MAX_COUNT));
+        read.arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(&self.stream.key).arg(">");
+        entry::read(self.wire.ask(read).await?)
+    }
+
+    /// What a worker holds that has said nothing for the length of a lease.
+    async fn take_over(&self, free: usize) -> Result<(), Error> {
+        let mut claim = redis::cmd("XAUTOCLAIM");
+        claim.arg(&self.stream.key).arg(WORKERS).arg(&*self.consumer.name).arg(millis(self.consumer.options.lease));
+        claim.arg("0-0").arg("COUNT").arg(free.min(MAX_COUNT));
+        let (_, entries) = entry::claimed(self.link.ask(claim).await?)?;
+        for entry in entries {
+            info!(stream = self.stream.key, id = entry.id, "took over a task that another worker was given and did not begin with");
+            self.take(entry, true).await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&self, entry: Entry, is_again: bool) -> Result<(), Error> {
+        let state = &self.consumer.state;
+        if entry.fields.is_none() || lock(&self.held).insert(entry.id.clone(), Instant::now()).is_some() {
+            // Deleted while somebody held it; or it is in hand here.
+            return Ok(());
+        }
+        state.consumed.fetch_add(1, Ordering::Relaxed);
+        state.redelivered.fetch_add(u64::from(is_again), Ordering::Relaxed);
+        let receipt =
+            Box::new(Ticket { id: entry.id.clone(), key: self.stream.key.clone(), link: self.link.clone(), held: self.held.clone() });
+        let (receipt, reason): (Box<dyn Receipt>, String) = match entry.incoming(&self.stream.routing_key) {
+            Ok(incoming) => match self.hands.clone().take(Delivery { body: incoming.body, is_again, receipt }) {
+                Taken::Done => return Ok(()),
+                Taken::Full(delivery) => {
+                    delivery.receipt.give_back().await;
+                    return Ok(());
+                }
+                Taken::Refused(delivery, reason) => (delivery.receipt, reason),
+            },
+            Err(reason) => (receipt, reason),
+        };
+        warn!(stream = self.stream.key, id = entry.id, reason, "a message is refused and put aside");
+        self.link.ask(bury(&self.consumer.topology.dead, self.stream, &entry, &reason)).await?;
+        state.dead.fetch_add(1, Ordering::Relaxed);
+        receipt.done().await;
+        Ok(())
+    }
+
+    /// Of what takes long to settle.
+    async fn say_alive(&self) -> Result<(), Error> {
+        let (now, third) = (Instant::now(), self.consumer.options.lease / 3);
+        let mut claim = redis::cmd("XCLAIM");
+        claim.arg(&self.stream.key).arg(WORKERS).arg(&*self.consumer.name).arg(0);
+        let mut count = 0;
+        for (id, heard) in lock(&self.held).iter_mut().filter(|(_, heard)| now.duration_since(**heard) >= third / 2) {
+            *heard = now;
+            claim.arg(id);
+            count += 1;
+        }
+        if count > 0 {
+            claim.arg("JUSTID");
+            self.link.ask(claim).await?;
+        }
+        Ok(())
+    }
+}
+
+/// By which the server hears of an entry.
+struct Ticket {
+    id: String,
+    key: String,
+    link: Link,
+    held: Held,
+}
+
+impl Ticket {
+    fn call(&self, script: &'static crate::redis_client::Script) -> Call {
+        Call { script, base: self.key.clone(), args: vec![WORKERS.as_bytes().to_vec(), self.id.as_bytes().to_vec()] }
+    }
+}
+
+impl Receipt for Ticket {
+    fn done(self: Box<Self>) -> BoxFuture<'static, bool> {
+        Box::pin(async move {
+            match self.link.call(self.call(&SETTLE)).await {
+                Ok(settled) => settled == redis::Value::Int(1),
+                Err(error) => {
+                    debug!(%error, "a task could not be acknowledged: it comes again");
+                    false
+                }
+            }
+        })
+    }
+
+    fn give_back(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.link.call(self.call(&GIVE_BACK)).await {
+                debug!(%error, "a task could not be given back: it comes again when nobody has said for long that he is at it");
+            }
+        })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        lock(&self.held).remove(&self.id);
+    }
+}
+
+/// Whoever had room may be gone; then it says so.
+async fn changed(room: &mut watch::Receiver<Room>) {
+    if room.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn lock(held: &Held) -> MutexGuard<'_, HashMap<String, Instant>> {
+    // Nothing panics under the lock.
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,346 @@
+//! One instance in memory: its state, what is on its way to the store, and what is not yet done of its effects.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::{Core, Stats};
+use crate::bus::broker::worker_registry::Working;
+use crate::engine::api::{Command, Completed, Completion, Error, Progress, Undelivered};
+use crate::engine::extent::Extent;
+use crate::engine::figures::Place;
+use crate::engine::tell::Told;
+use crate::executor::Cancellation;
+use crate::id::InstanceId;
+use crate::machine;
+use crate::machine::{Contract, Effect, Failure, Instance, Open, Path, Policy, Runs, Task, TaskState, Time, Timer};
+use crate::store::{NewInstance, Seq, Status, Stored};
+use crate::task::{Origin, Report};
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Something that came for an instance.
+pub(crate) enum Input {
+    Complete {
+        completion: Completion,
+        reply: Reply<Completed>,
+    },
+    Progress {
+        progress: Progress,
+        reply: Reply<()>,
+    },
+    Command {
+        command: Command,
+        reply: Reply<()>,
+    },
+    /// An event for a wait; the answer: whether it was taken.
+    Deliver {
+        delivery: Delivery,
+        reply: Reply<bool>,
+    },
+    Report(Report),
+    /// A timer may be due, or a restart left something; `done` hears whether it has been looked at, or could not be.
+    Wake {
+        done: Option<oneshot::Sender<bool>>,
+    },
+    /// What is not delivered, and why.
+    Undelivered {
+        reply: oneshot::Sender<Undelivered>,
+    },
+    /// The engine itself gives up on going on.
+    Park(Failure),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Delivery {
+    pub(crate) path: String,
+    pub(crate) event_id: String,
+    pub(crate) data: Arc<str>,
+    /// Until when instances may find the event that begin later.
+    #[serde(default)]
+    pub(crate) keep_until: Option<Time>,
+    /// By the wait itself, which looks for what came before it.
+    #[serde(default)]
+    pub(crate) is_kept: bool,
+}
+
+/// See the module's text. Most instances have one thing under way: it is kept in place, because thousands of instances in turn find
+/// nothing in the processor's caches that is elsewhere.
+pub(crate) struct Entry {
+    pub(crate) instance: Box<dyn Instance>,
+    pub(crate) origin: Arc<Origin>,
+    /// The last durable row.
+    pub(crate) seq: Seq,
+    /// The time of the last row: the next is never earlier.
+    pub(crate) last_at: Time,
+    pub(super) extent: Extent,
+    pub(crate) status: Option<Status>,
+    /// The append under way; there is one at most.
+    pub(crate) appending: Option<Appending>,
+    /// What came while an append was under way.
+    pub(crate) queue: VecDeque<Input>,
+    /// Events for waits that still look for what came before them: it is offered to them first.
+    pub(crate) later: Vec<(Delivery, Reply<bool>)>,
+    pub(crate) outstanding: SmallVec<[Outstanding; 1]>,
+    pub(crate) running: SmallVec<[Running; 1]>,
+    /// The earliest entry of the shard's timer heap for this instance.
+    pub(crate) timer: Option<Time>,
+    /// Counted in `Stats::unsettled`.
+    pub(crate) counted: bool,
+    /// The store has been told that everything up to here is settled.
+    pub(crate) settled_told: Seq,
+    /// When the store will name it as due, if it does.
+    pub(crate) wake_told: Option<Time>,
+    /// Its listing among the shard's idle instances; 0: none.
+    pub(crate) listed: u64,
+    pub(crate) figures: Place,
+}
+
+/// A row on its way to the store.
+pub(crate) struct Appending {
+    pub(crate) stored: Stored,
+    pub(crate) token: u64,
+    pub(crate) at: Time,
+    /// For the retry of an append whose outcome is not known.
+    pub(crate) start: Option<Box<NewInstance>>,
+    pub(crate) status: Option<Status>,
+    /// Attempts of this append so far.
+    pub(crate) tries: u32,
+    pub(crate) effects: SmallVec<[Effect; 1]>,
+    pub(crate) answers: Vec<Answer>,
+    /// For the log.
+    pub(crate) told: Vec<Told>,
+}
+
+/// Told when the row is durable, or with the error if it never will be.
+pub(crate) type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// An effect that is not done.
+#[derive(Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) seq: Seq,
+    /// Its number in the row.
+    pub(crate) n: u32,
+    pub(crate) what: Pending,
+}
+
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// A task that runs in this process, until its outcome is appended; or that is on its way to a service, until it is delivered.
+    Task { path: Path, attempt: u32, stuck: Option<Stuck> },
+    /// A hook or an emitted event, until it is out; and why it is not, once it was tried.
+    Message { routing_key: &'static str, stuck: Option<String> },
+    /// A wait that makes itself known, and looks for events that came before it.
+    Look { path: Path },
+}
+
+/// A task that could not be delivered.
+#[derive(Debug, Clone)]
+pub(crate) struct Stuck {
+    pub(crate) reason: String,
+    pub(crate) again_at: Time,
+    /// Whoever turned it away asked for so much time.
+    pub(crate) not_before: Time,
+    pub(crate) tries: u32,
+    /// It has been offered again, and there is no answer yet.
+    pub(crate) is_out: bool,
+}
+
+/// An attempt that somebody works on, with its cancellation token and its signs of life.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) path: Path,
+    pub(crate) attempt: u32,
+    pub(crate) sent_at: Time,
+    pub(crate) cancellation: Cancellation,
+    /// It dies with this process.
+    pub(crate) in_process: bool,
+    pub(crate) began_at: Option<Time>,
+    pub(crate) heard_at: Option<Time>,
+}
+
+impl Entry {
+    /// Up to which row everything is done.
+    pub(crate) fn settled(&self) -> Seq {
+        self.outstanding.iter().map(|outstanding| outstanding.seq - 1).min().unwrap_or(self.seq)
+    }
+
+    /// Keeps [`Stats::unsettled`], by which starts are admitted.
+    pub(crate) fn count(&mut self, unsettled: bool, stats: &Stats) {
+        if self.counted != unsettled {
+            self.counted = unsettled;
+            if unsettled {
+                stats.unsettled.fetch_add(1, Ordering::Relaxed);
+            } else {
+                stats.unsettled.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Nothing is on its way and nothing is left to do: whatever comes next comes from outside, or in time.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.appending.is_none() && self.queue.is_empty() && self.outstanding.is_empty()
+    }
+
+    /// When something must be done if nothing comes until then.
+    pub(crate) fn next_due(&self, now: Time, core: &Core) -> Option<Time> {
+        let mut due: Option<Time> = None;
+        let mut consider = |at: Time| due = Some(due.map_or(at, |due| due.min(at)));
+        self.instance.open(&mut |open| {
+            if let Some((at, _)) = self.timer_of(&open, now, core) {
+                consider(at);
+            }
+        });
+        for outstanding in &self.outstanding {
+            if let Pending::Task { stuck: Some(stuck), .. } = &outstanding.what {
+                consider(stuck.again_at);
+            }
+        }
+        due
+    }
+
+    fn timer_of(&self, open: &Open<'_>, now: Time, core: &Core) -> Option<(Time, Timer)> {
+        match open {
+            Open::Task(task) => {
+                let meta = self.meta(&task.path)?;
+                let running = self.running.iter().find(|running| (running.path, running.attempt) == (task.path, task.number));
+                let began_at = match running {
+                    // A task that reached nobody yet does not run, however long its service is down.
+                    Some(running) => running.began_at,
+                    None if meta.contract.reports_started || self.is_under_way(task.path, task.number) => None,
+                    // It was delivered before the instance came into memory; of when, only this is known.
+                    None => Some(task.sent_at),
+                };
+                let heard_at = running.and_then(|running| running.heard_at);
+                if !self.is_remote(task, meta.contract, running) {
+                    return task.next_timer(meta, began_at, heard_at, now);
+                }
+                // Its worker said that it begins before it did; from then on it says to all nodes what it is at.
+                let begun = task.started_at.and_then(|_| self.working(task.path, task.number));
+                let heard_at = begun.map(|working| core.silent_since(&working, now)).max(heard_at);
+                let heartbeat_ms = begun.map(|_| core.heartbeat_ms(&meta.policy));
+                let meta = machine::Task { policy: Policy { heartbeat_ms, ..meta.policy }, ..*meta };
+                task.next_timer(&meta, began_at, heard_at, now)
+            }
+            Open::Wait { due, .. } => due.map(|due| (due, Timer::Timeout)),
+            Open::Timer { due, timer, .. } => Some((*due, *timer)),
+        }
+    }
+
+    /// Whether a step struct in another process is to do an attempt. What runs in this one is kept until it has ended; which step structs
+    /// those are may differ between nodes, and from what it was before.
+    pub(crate) fn is_remote(&self, task: &TaskState, contract: &Contract, running: Option<&Running>) -> bool {
+        matches!(contract.runs, Runs::Class(_))
+            && match running {
+                Some(running) => !running.in_process,
+                None => !self.is_under_way(task.path, task.number),
+            }
+    }
+
+    /// As workers name it.
+    fn working(&self, path: Path, attempt: u32) -> Option<Working> {
+        let instance: InstanceId = self.origin.workflow_id.parse().ok()?;
+        let step = instance.step(&self.instance.definition().path_text(&path));
+        Some(Working(instance, step, attempt))
+    }
+
+    /// Whether it is recorded that somebody in another process has begun with the attempt. Of what a service may do twice this does not count:
+    /// it gets the task again.
+    pub(crate) fn has_begun_elsewhere(&self, path: &Path, attempt: u32) -> bool {
+        let counts = self.meta(path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)) || meta.is_once());
+        let mut has_begun = false;
+        self.instance.open(&mut |open| {
+            if let Open::Task(task) = open {
+                has_begun |= task.path == *path && task.number == attempt && task.started_at.is_some();
+            }
+        });
+        counts && has_begun
+    }
+
+    pub(crate) fn is_looking(&self, path: &Path) -> bool {
+        self.outstanding.iter().any(|outstanding| matches!(&outstanding.what, Pending::Look { path: looking } if looking == path))
+    }
+
+    /// Tasks that were offered and reached nobody.
+    pub(crate) fn stuck(&self) -> impl Iterator<Item = (Path, u32)> {
+        self.outstanding.iter().filter_map(|outstanding| match &outstanding.what {
+            Pending::Task { path, attempt, stuck: Some(Stuck { is_out: false, .. }) } => Some((*path, *attempt)),
+            _ => None,
+        })
+    }
+
+    /// Whether attempts are on their way which the next process would have to take for begun.
+    pub(crate) fn is_handing_out(&self, core: &Core) -> bool {
+        self.outstanding.iter().any(|outstanding| match &outstanding.what {
+            Pending::Task { path, .. } => self.meta(path).is_some_and(|meta| core.counts_as_begun(meta)),
+            Pending::Message { .. } | Pending::Look { .. } => false,
+        })
+    }
+
+    /// The attempt, if it is a step struct's in another process.
+    pub(crate) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<Working> {
+        let is_class = matches!(self.meta(&path)?.contract.runs, Runs::Class(_));
+        let is_here = self.running.iter().any(|running| (running.path, running.attempt) == (path, attempt) && running.in_process);
+        if is_class && !is_here { self.working(path, attempt) } else { None }
+    }
+
+    /// Whether somebody is known to work on an attempt.
+    pub(crate) fn has_begun(&self, path: Path, attempt: u32) -> bool {
+        self.running.iter().any(|running| (running.path, running.attempt) == (path, attempt) && running.began_at.is_some())
+    }
+
+    /// Whether a task is still on its way to whoever works on it, runs in this process, or waits for the next one.
+    fn is_under_way(&self, path: Path, attempt: u32) -> bool {
+        let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
+        self.outstanding.iter().any(|outstanding| this(&outstanding.what))
+    }
+
+    /// Timers that are due, in the order of the definition: the step, its attempt if it is a task, and which timer.
+    pub(crate) fn due(&self, now: Time, core: &Core) -> Vec<(Path, u32, Timer)> {
+        let mut due = Vec::new();
+        self.instance.open(&mut |open| {
+            if let Some((at, timer)) = self.timer_of(&open, now, core)
+                && at <= now
+            {
+                let (path, attempt) = match open {
+                    Open::Task(task) => (task.path, task.number),
+                    Open::Wait { path, .. } | Open::Timer { path, .. } => (path, 0),
+                };
+                due.push((path, attempt, timer));
+            }
+        });
+        due
+    }
+
+    pub(crate) fn meta(&self, path: &Path) -> Option<&'static Task> {
+        self.instance.definition().task(path.node)
+    }
+
+    /// Where users see it.
+    pub(crate) fn compute_status(&self) -> Status {
+        use crate::machine::{Attempt, Phase};
+        match self.instance.phase() {
+            Phase::Completed => Status::Completed,
+            Phase::Failed => Status::Failed,
+            Phase::Cancelled => Status::Cancelled,
+            Phase::Parked => Status::Parked,
+            Phase::Undoing => Status::Undoing,
+            Phase::Stopping => Status::Processing,
+            Phase::Running if self.instance.is_paused() => Status::Paused,
+            Phase::Running => {
+                let (mut working, mut waiting) = (false, false);
+                self.instance.open(&mut |open| match open {
+                    Open::Task(task) => working |= !matches!(task.attempt, Attempt::Exhausted(_)),
+                    Open::Wait { .. } => waiting = true,
+                    Open::Timer { timer: Timer::Sleep, .. } => waiting = true,
+                    Open::Timer { .. } => {}
+                });
+                if waiting && !working { Status::Waiting } else { Status::Processing }
+            }
+        }
+    }
+}

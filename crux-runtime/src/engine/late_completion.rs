@@ -1,0 +1,92 @@
+//! Answers to completions that come when the step is not open: what the journal says about it.
+
+use serde_json::value::RawValue;
+
+use super::Core;
+use crate::canonical;
+use crate::engine::api::{Completed, Completion, Error, StepRef};
+use crate::id::InstanceId;
+use crate::journal::{EntryType, Row};
+use crate::machine::Failure;
+
+/// What a completion says, kept while the engine tries it.
+pub(super) struct Said {
+    result: Option<[u8; 32]>,
+}
+
+impl Said {
+    pub(super) fn of(completion: &Completion) -> Self {
+        Self { result: completion.outcome.as_ref().ok().map(|result| canonical::hash(result)) }
+    }
+}
+
+/// What is known of the step: completed before (with the same result, or another), failed, never open, or not there at all.
+pub(super) async fn look_back(core: &Core, instance: InstanceId, step: &StepRef, said: Said) -> Result<Completed, Error> {
+    let Some(record) = core.store.record(instance).await? else { return Err(Error::UnknownInstance(instance)) };
+    let mut after = 0;
+    let mut history = History::default();
+    loop {
+        const PAGE: usize = 1024;
+        let rows = core.store.rows(instance, after, PAGE).await?;
+        for stored in &rows {
+            let row = Row::parse(&stored.row).map_err(|error| Error::Broken(Failure::new(Failure::ERROR, error.to_string())))?;
+            history.read(&row, instance, step);
+            after = stored.seq;
+        }
+        if rows.len() < PAGE {
+            break;
+        }
+    }
+    match (history.result, said.result, history.seen) {
+        (Some(recorded), Some(said), _) if recorded == said => Ok(Completed::Duplicate),
+        (Some(_), Some(_), _) => Err(Error::Conflict(format!("the step {step} has completed with another result"))),
+        // A failure of an attempt after another has succeeded.
+        (Some(_), None, _) => Ok(Completed::Superseded),
+        (None, None, true) if history.failed => Ok(Completed::Duplicate),
+        (None, _, true) if record.status.is_ended() => {
+            Err(Error::NotNow(format!("the instance has {}; the step {step} was not completed in time", record.status.word())))
+        }
+        (None, _, true) => Err(Error::NotNow(format!("the step {step} is not under way"))),
+        (None, _, false) if is_defined(core, &record.definition, instance, step) => {
+            Err(Error::NotNow(format!("the step {step} has not begun")))
+        }
+        (None, _, false) => Err(Error::UnknownStep(step.to_string())),
+    }
+}
+
+/// Whether the definition has the step, though the journal does not name it yet. Of steps in loops only their paths can tell.
+fn is_defined(core: &Core, definition: &str, instance: InstanceId, step: &StepRef) -> bool {
+    let Some(workflow) = core.app.by_hash(definition) else { return false };
+    match step {
+        StepRef::Path(path) => workflow.definition.parse_path(path).is_some(),
+        StepRef::Id(id) => workflow.definition.nodes.iter().any(|node| instance.step(node.path) == *id),
+    }
+}
+
+#[derive(Default)]
+struct History {
+    seen: bool,
+    failed: bool,
+    result: Option<[u8; 32]>,
+}
+
+impl History {
+    fn read(&mut self, row: &Row, instance: InstanceId, step: &StepRef) {
+        for entry in row.events.iter().chain(&row.out) {
+            let Some(path) = &entry.path else { continue };
+            let is_this = match step {
+                StepRef::Path(wanted) => wanted == path,
+                StepRef::Id(id) => instance.step(path) == *id,
+            };
+            if !is_this {
+                continue;
+            }
+            self.seen = true;
+            match entry.kind {
+                EntryType::StepCompleted => self.result = entry.result.as_deref().map(|result: &RawValue| canonical::hash(result)),
+                EntryType::StepFailed if entry.next.is_none() => self.failed = true,
+                _ => {}
+            }
+        }
+    }
+}

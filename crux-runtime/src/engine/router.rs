@@ -1,0 +1,427 @@
+//! The router: from an event to the workflows that it starts and the instances that wait for it. An event is first kept by the store;
+//! everything that follows from it can be repeated, because starts carry the event's id as request id and a wait takes an event once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, watch};
+use tracing::{debug, error, info, warn};
+
+use super::Core;
+use crate::app::App;
+use crate::engine::active_instance::Delivery;
+use crate::engine::api::{Error, EventTaken, IncomingEvent, Start};
+use crate::engine::forwarding::Request;
+use crate::id::InstanceId;
+use crate::machine::{Json, Kind as NodeKind, Misfit, Refusal, Trigger, TriggerSource, fields};
+use crate::store;
+use crate::store::{KeptEvent, Subscription, UndeliveredEvent};
+use crate::suggest::hint;
+use crate::supervise;
+
+/// Events that are being delivered at a time; whoever brings more waits.
+const AT_ONCE: usize = 1024;
+const PAGE: usize = 512;
+/// How long whoever brings events waits for those of an earlier process to be read.
+const READY: Duration = Duration::from_secs(5);
+/// Of a trigger's key, which becomes a request id.
+const MAX_KEY_BYTES: usize = 255;
+
+pub(crate) struct Router {
+    room: Arc<Semaphore>,
+    /// What each event name starts.
+    starts: Vec<(&'static str, &'static str, &'static Trigger)>,
+    /// Names that some step waits for.
+    waited: BTreeSet<&'static str>,
+    turns: Turns,
+    /// Whether what an earlier process has left has its place before what comes now.
+    is_ready: watch::Sender<bool>,
+    /// Whether undelivered events are going to be looked for.
+    looks: AtomicBool,
+}
+
+impl Router {
+    pub(crate) fn new(app: &App) -> Self {
+        let mut starts = Vec::new();
+        for definition in app.workflows.iter().map(|workflow| workflow.definition).filter(|definition| !definition.retired) {
+            for trigger in definition.triggers {
+                if let TriggerSource::Event { name } = trigger.source {
+                    starts.push((name, definition.workflow, trigger));
+                }
+            }
+        }
+        let waits = app.workflows.iter().flat_map(|workflow| workflow.definition.nodes).filter_map(|node| match node.kind {
+            NodeKind::Wait { event } => Some(event),
+            _ => None,
+        });
+        Self {
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+            starts,
+            waited: waits.collect(),
+            turns: Turns::default(),
+            is_ready: watch::Sender::new(false),
+            looks: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps events and has them delivered; the answers are in the order of the events.
+    pub(crate) async fn take(&self, core: &Arc<Core>, events: Vec<IncomingEvent>) -> Vec<Result<EventTaken, Error>> {
+        if core.is_closing() {
+            return events.iter().map(|_| Err(Error::ShuttingDown)).collect();
+        }
+        // What is taken now comes after what was taken before this process began.
+        if !self.is_ready().await {
+            let error = store::Error::Unavailable("events of an earlier process are still being read".to_owned());
+            return events.iter().map(|_| Err(Error::Store(error.clone()))).collect();
+        }
+        // Not kept with the event: after a crash its trace ends with the process that took it.
+        let traces: Vec<String> = events.iter().map(|event| event.traceparent.clone()).collect();
+        let checked: Vec<Result<KeptEvent, Error>> = events.into_iter().map(|event| self.check(core, event)).collect();
+        let good: Vec<KeptEvent> = checked.iter().filter_map(|checked| checked.as_ref().ok().cloned()).collect();
+        let kept = if good.is_empty() { Ok(Vec::new()) } else { core.store.keep(good).await };
+        let mut fresh = match kept {
+            Ok(fresh) => fresh.into_iter(),
+            Err(error) => {
+                self.look_soon(core);
+                return checked.into_iter().map(|checked| checked.and(Err(Error::Store(error.clone())))).collect();
+            }
+        };
+        let mut answers = Vec::with_capacity(checked.len());
+        for (event, traceparent) in checked.into_iter().zip(traces) {
+            answers.push(match event {
+                Err(error) => Err(error),
+                Ok(event) => {
+                    let duplicate = !fresh.next().unwrap_or(true);
+                    let id = event.id.clone();
+                    if !duplicate {
+                        let event = UndeliveredEvent { event, has_started: false, place: String::new() };
+                        self.deliver_soon(core, event, traceparent).await;
+                    }
+                    Ok(EventTaken { id, duplicate })
+                }
+            });
+        }
+        answers
+    }
+
+    async fn is_ready(&self) -> bool {
+        let mut is_ready = self.is_ready.subscribe();
+        // The sender lives as long as this.
+        tokio::time::timeout(READY, is_ready.wait_for(|is_ready| *is_ready)).await.is_ok()
+    }
+
+    fn check(&self, core: &Core, event: IncomingEvent) -> Result<KeptEvent, Error> {
+        let Some(declared) = core.app.event(&event.name) else {
+            let names = core.app.events.iter().map(|event| event.name);
+            return Err(Error::UnknownEvent { hint: hint(&event.name, names), name: event.name });
+        };
+        (declared.check)(&event.data).map_err(Error::Invalid)?;
+        let now = core.clock.now();
+        let id = match event.id {
+            Some(id) if id.is_empty() || id.len() > 255 => {
+                return Err(Error::Limit(format!("an event id has 1 to 255 bytes, this one {}", id.len())));
+            }
+            Some(id) => id,
+            None => crate::engine::fresh_id(&*core.options.source, now)?,
+        };
+        let value = declared.correlate.map_or(Ok(None), |field| text_of(&event.data, field))?;
+        let keep_until = now.plus_ms(core.options.keep_events_ms);
+        Ok(KeptEvent { name: event.name, value, id, data: event.data.get().to_owned(), at: now, keep_until })
+    }
+
+    async fn deliver_soon(&self, core: &Arc<Core>, event: UndeliveredEvent, traceparent: String) {
+        let Ok(place) = self.room.clone().acquire_owned().await else { return };
+        let turn = self.waited.contains(event.event.name.as_str()).then(|| self.turns.take(&event.event));
+        let core = core.clone();
+        supervise::spawn("delivering an event", async move {
+            let _place = place;
+            core.router.deliver(&core, event, &traceparent, turn).await;
+        });
+    }
+
+    /// Events may have been kept although their keeping failed: whoever brings them again is told that they are known, and nobody else
+    /// delivers them.
+    fn look_soon(&self, core: &Arc<Core>) {
+        if self.looks.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let core = core.clone();
+        supervise::spawn("looking for undelivered events", async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            core.router.looks.store(false, Ordering::Relaxed);
+            core.router.take_up(&core).await;
+        });
+    }
+
+    /// After a restart: events that may not have reached everybody, in their order, and before any that come now.
+    pub(crate) async fn take_up(&self, core: &Arc<Core>) {
+        let mut after = None;
+        loop {
+            match core.store.undelivered(after.clone(), PAGE).await {
+                Ok(events) => {
+                    let Some(last) = events.last() else { break };
+                    after = Some(last.place.clone());
+                    for event in events {
+                        self.deliver_soon(core, event, String::new()).await;
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "events of an earlier process cannot be read; trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    if core.is_closing() {
+                        return;
+                    }
+                }
+            }
+        }
+        self.is_ready.send_replace(true);
+    }
+
+    async fn deliver(&self, core: &Arc<Core>, mut event: UndeliveredEvent, traceparent: &str, mut turn: Option<Turn>) {
+        let mut pause = Duration::from_millis(50);
+        let was_left = event.has_started;
+        let left = loop {
+            match self.deliver_once(core, &mut event, traceparent, &mut turn).await {
+                Ok(left) => break left,
+                Err(Error::ShuttingDown) => return,
+                Err(error @ Error::Store(store::Error::Broken(_))) => {
+                    // It stays where the next process finds it. Others must not wait for what a person has to repair.
+                    error!(event = event.event.name, id = event.event.id, %error, "an event has not reached everybody; a restart tries again");
+                    return;
+                }
+                Err(error) => {
+                    warn!(event = event.event.name, id = event.event.id, %error, "an event has not reached everybody; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
+            }
+        };
+        drop(turn);
+        let KeptEvent { name, id, .. } = event.event;
+        let key = vec![(name.clone(), id.clone())];
+        let Some((instance, error)) = left else {
+            if let Err(error) = core.store.delivered(key).await {
+                warn!(event = name, id, %error, "a mark could not be cleared; the event is delivered again after a restart");
+            }
+            return;
+        };
+        if was_left {
+            debug!(event = name, id, %instance, %error, "an event still waits for an instance that cannot take it");
+            return;
+        }
+        warn!(
+            event = name,
+            id,
+            %instance,
+            %error,
+            "an event cannot be given to an instance that waits for it; it is kept for it, and given to it by a process that can"
+        );
+        core.missing.look();
+        if let Err(error) = core.store.started(key).await {
+            warn!(event = name, id, %error, "what an event starts is looked at again after a restart");
+        }
+    }
+
+    /// Whoever is left: an instance that cannot take anything as long as this process is what it is, and why.
+    async fn deliver_once(
+        &self,
+        core: &Arc<Core>,
+        event: &mut UndeliveredEvent,
+        traceparent: &str,
+        turn: &mut Option<Turn>,
+    ) -> Result<Option<(InstanceId, Error)>, Error> {
+        let UndeliveredEvent { event, has_started, .. } = event;
+        let data = raw(&event.data)?;
+        if !*has_started {
+            for (_, workflow, trigger) in self.starts.iter().filter(|(name, ..)| *name == event.name) {
+                self.start(core, event, traceparent, &data, workflow, trigger).await?;
+            }
+            *has_started = true;
+        }
+        if let Some(turn) = turn {
+            turn.come().await;
+        }
+        let mut after: Option<Subscription> = None;
+        let mut left = None;
+        loop {
+            let page = core.store.subscribers(event.name.clone(), event.value.clone(), after, PAGE).await?;
+            let full = page.len() == PAGE;
+            after = page.last().cloned();
+            if !page.is_empty() {
+                for earlier in self.earlier(core, event).await? {
+                    self.deliver_to(core, &earlier, &page).await?;
+                }
+            }
+            left = self.deliver_to(core, event, &page).await?.or(left);
+            if !full {
+                return Ok(left);
+            }
+        }
+    }
+
+    /// Where nodes share the store: what was taken a moment before, perhaps by another node that has not delivered it yet.
+    async fn earlier(&self, core: &Arc<Core>, event: &KeptEvent) -> Result<Vec<KeptEvent>, Error> {
+        const MOMENT_MS: u64 = 10_000;
+        const MANY: usize = 16;
+        if core.nodes_share() && event.value.is_some() {
+            let kept = core.store.kept(event.name.clone(), event.value.clone(), core.clock.now()).await?;
+            let before = kept.into_iter().take_while(|kept| kept.id != event.id);
+            let mut earlier: Vec<KeptEvent> = before.filter(|kept| kept.at.plus_ms(MOMENT_MS) >= event.at).collect();
+            return Ok(earlier.split_off(earlier.len().saturating_sub(MANY)));
+        }
+        Ok(Vec::new())
+    }
+
+    async fn start(
+        &self,
+        core: &Arc<Core>,
+        event: &KeptEvent,
+        traceparent: &str,
+        data: &RawValue,
+        workflow: &'static str,
+        trigger: &'static Trigger,
+    ) -> Result<(), Error> {
+        let arrived = match (trigger.input)(data) {
+            Ok(arrived) => arrived,
+            Err(Refusal::NotWanted) => return Ok(()),
+            Err(Refusal::Invalid(text)) => {
+                warn!(event = event.name, id = event.id, workflow, text, "an event does not give the workflow's input and starts nothing");
+                return Ok(());
+            }
+        };
+        let request_id = match arrived.key {
+            Some(key) if key.is_empty() || key.len() > MAX_KEY_BYTES => {
+                let len = key.len();
+                warn!(event = event.name, id = event.id, workflow, len, "the trigger's key has to have 1 to 255 bytes; nothing is started");
+                return Ok(());
+            }
+            Some(key) => key,
+            None => format!("{}:{}", event.name, event.id),
+        };
+        let start = Start {
+            workflow: workflow.to_owned(),
+            input: arrived.input,
+            request_id: Some(request_id),
+            owner: String::new(),
+            trigger: format!("event {}", event.name),
+            traceparent: traceparent.to_owned(),
+        };
+        match core.start(start).await {
+            Ok(started) => {
+                info!(event = event.name, id = event.id, workflow, instance = %started.instance, "an event started an instance");
+                Ok(())
+            }
+            Err(error) if error.is_passing() || matches!(error, Error::ShuttingDown | Error::Store(_)) => Err(error),
+            Err(error) => {
+                warn!(event = event.name, id = event.id, workflow, %error, "an event starts nothing");
+                Ok(())
+            }
+        }
+    }
+
+    /// All of a page side by side: they are different instances, or different waits of one.
+    async fn deliver_to(&self, core: &Arc<Core>, event: &KeptEvent, page: &[Subscription]) -> Result<Option<(InstanceId, Error)>, Error> {
+        let data: Arc<str> = Arc::from(event.data.as_str());
+        let ask = |subscription: &Subscription| {
+            let delivery = Delivery {
+                path: subscription.path.clone(),
+                event_id: event.id.clone(),
+                data: data.clone(),
+                keep_until: Some(event.keep_until),
+                is_kept: false,
+            };
+            core.request(subscription.instance, Request::Deliver(delivery))
+        };
+        let answers = futures_util::future::join_all(page.iter().map(ask)).await;
+        let mut left = None;
+        for (subscription, answer) in page.iter().zip(answers) {
+            match answer {
+                Ok(_) => {}
+                Err(error) if error.is_passing() || matches!(error, Error::ShuttingDown) => return Err(error),
+                // A subscription that stayed behind: its instance has ended or is gone.
+                Err(Error::UnknownInstance(_) | Error::NotNow(_)) => core.unsubscribe(subscription.clone()),
+                // Another build may be able to.
+                Err(error @ (Error::NoDefinition { .. } | Error::Broken(_) | Error::Store(_))) => {
+                    left = Some((subscription.instance, error))
+                }
+                Err(error) => {
+                    let instance = subscription.instance;
+                    warn!(event = event.name, id = event.id, %instance, %error, "an instance that waits for an event refuses it");
+                }
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// Events about one thing reach those who wait one after the other, in the order in which they were taken.
+#[derive(Clone, Default)]
+struct Turns {
+    last: Arc<Mutex<HashMap<Thing, (u64, watch::Receiver<()>)>>>,
+}
+
+/// What an event is about: the value by which it correlates, else its name.
+type Thing = Result<String, String>;
+
+/// Dropped when the event has reached those who wait.
+struct Turn {
+    turns: Turns,
+    thing: Thing,
+    number: u64,
+    /// The event before it, until it is its turn.
+    before: Option<watch::Receiver<()>>,
+    _ended: watch::Sender<()>,
+}
+
+impl Turns {
+    fn take(&self, event: &KeptEvent) -> Turn {
+        let thing = event.value.clone().ok_or_else(|| event.name.clone());
+        let (_ended, ended) = watch::channel(());
+        let mut last = self.last();
+        let before = last.remove(&thing);
+        let number = before.as_ref().map_or(0, |(number, _)| number + 1);
+        last.insert(thing.clone(), (number, ended));
+        drop(last);
+        Turn { turns: self.clone(), thing, number, before: before.map(|(_, ended)| ended), _ended }
+    }
+
+    fn last(&self) -> MutexGuard<'_, HashMap<Thing, (u64, watch::Receiver<()>)>> {
+        // Nothing panics under the lock.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    async fn come(&mut self) {
+        if let Some(mut before) = self.before.take() {
+            // Nothing is ever sent: it ends when the other one is dropped.
+            let _ = before.changed().await;
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut last = self.turns.last();
+        if last.get(&self.thing).is_some_and(|(number, _)| *number == self.number) {
+            last.remove(&self.thing);
+        }
+    }
+}
+
+fn raw(data: &str) -> Result<Box<RawValue>, Error> {
+    RawValue::from_string(data.to_owned()).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// The text by which a field correlates: of texts themselves, of numbers their JSON. The event's type has been checked, so that the field
+/// is there; what else the event holds is not looked at.
+fn text_of(data: &RawValue, field: &'static str) -> Result<Option<String>, Error> {
+    let misfit = |misfit: Misfit| Error::Invalid(misfit.to_string());
+    let [field] = fields(data, [field]).map_err(misfit)?;
+    let Some(value) = field.read::<Option<Json>>().map_err(misfit)? else { return Ok(None) };
+    let text = value.raw().get();
+    if text.starts_with('"') { field.read().map(Some).map_err(misfit) } else { Ok(Some(text.to_owned())) }
+}

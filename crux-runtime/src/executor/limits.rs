@@ -1,0 +1,82 @@
+//! How many attempts of a step type may run and queue. The configuration fills [`Options`]; the worker manager checks them against the
+//! step structs that it has.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Span;
+use crate::executor::step::AnyStep;
+
+/// Bounds of one step type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Threads that stay when there is nothing to do. Only for blocking step structs: the others have no threads of their own.
+    pub minimum: usize,
+    /// Attempts that run side by side.
+    pub maximum: usize,
+    /// Attempts that wait for their turn; beyond it tasks are given back to the engine.
+    pub queue: usize,
+}
+
+/// What is said of the limits of some step types; what is not said is as for the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Share {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<usize>,
+}
+
+/// Limits of all step types, as `workers` in the configuration says them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Of each step struct that does not block.
+    pub tasks: Share,
+    /// Of each step struct that blocks its thread.
+    pub threads: Share,
+    /// By step type, instead of the two above.
+    pub steps: BTreeMap<String, Share>,
+    /// How long a worker in another process may be silent, if a step has no `heartbeat` time-out.
+    pub lost_after: Span,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let lost_after = Span(std::time::Duration::from_secs(30));
+        Self { tasks: Share::default(), threads: Share::default(), steps: BTreeMap::new(), lost_after }
+    }
+}
+
+const TASKS: Limits = Limits { minimum: 0, maximum: 1024, queue: 8192 };
+const THREADS: Limits = Limits { minimum: 0, maximum: 32, queue: 8192 };
+
+impl Share {
+    fn or(self, others: Limits) -> Limits {
+        Limits {
+            minimum: self.minimum.unwrap_or(others.minimum),
+            maximum: self.maximum.unwrap_or(others.maximum),
+            queue: self.queue.unwrap_or(others.queue),
+        }
+    }
+}
+
+impl Options {
+    pub(super) fn limits_of(&self, step: &dyn AnyStep) -> Limits {
+        let others = if step.is_blocking() { self.threads.or(THREADS) } else { self.tasks.or(TASKS) };
+        self.steps.get(step.step_type()).copied().unwrap_or_default().or(others)
+    }
+
+    /// The setting to blame for the limits of a step struct.
+    pub(super) fn place_of(&self, step: &dyn AnyStep) -> String {
+        match step.step_type() {
+            step_type if self.steps.contains_key(step_type) => format!("workers.steps.{step_type}"),
+            _ if step.is_blocking() => "workers.threads".to_owned(),
+            _ => "workers.tasks".to_owned(),
+        }
+    }
+}

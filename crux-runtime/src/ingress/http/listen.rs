@@ -1,0 +1,158 @@
+//! Connections: accepted up to a number, each served on a task of its own, and all of them ended in order. A peer that does not finish
+//! its request's head in time is cut off; what else a peer may not do is in [`stream`].
+//!
+//! A shutdown has two phases. While what runs is finished, requests are still answered, one per connection: a load balancer that has not
+//! heard of it yet sends clients here, who hear 503 and when to come back, and health says why. Then nothing is accepted any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tracing::{debug, warn};
+
+use crate::ingress::http::stream::{Budget, Place, Stream};
+
+/// How long a request's head may take to come.
+const SLOWEST_HEAD: Duration = Duration::from_secs(30);
+/// How long a head may be. Also what is read and written at a time.
+const LONGEST_HEAD: usize = 64 << 10;
+/// Once the server stops: how long a peer may take to say what it wants, and to read its answer.
+const LEAVE: Duration = Duration::from_secs(2);
+/// After an error that concerns the listener (out of file descriptors), before the next try.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections there may be, and how much they may have sent that is not worked on yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connections: usize,
+    pub(crate) bodies: usize,
+}
+
+/// The word to stop, in both phases.
+#[derive(Debug, Clone)]
+pub(crate) struct Stops {
+    /// One request per connection from now on.
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// Nothing is accepted from now on.
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+/// Accepts until `closing`; ends when the connections that there were have ended.
+pub(crate) async fn listen(listener: TcpListener, router: Router, limits: Limits, stops: Stops) {
+    let Stops { stopping, mut closing } = stops;
+    let most = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS)));
+    let budget = Arc::new(Budget::new(limits.bodies));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &places, &budget) => accepted,
+            () = heard(&mut closing) => break,
+        };
+        if let Some((stream, place)) = accepted {
+            tokio::spawn(serve(stream, router.clone(), stopping.clone(), place));
+        }
+    }
+    drop(listener);
+    // All places free: nobody is connected any more. Cannot fail, the semaphore is never closed.
+    let _all = places.acquire_many(most).await;
+}
+
+/// The word to stop, or that nobody is left who could say it.
+async fn heard(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// Beyond the number, peers wait in the system's queue.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, budget: &Arc<Budget>) -> Option<(TcpStream, Place)> {
+    let place = Place::new(places.clone().acquire_owned().await.ok()?, budget.clone());
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(error) => {
+            warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>, place: Place) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "answers on this connection may be late");
+    }
+    let router = TowerToHyperService::new(router);
+    let (working, mut works) = watch::channel(false);
+    let stream = Stream::new(stream, place.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(place.clone());
+        working.send_replace(true);
+        let answering = Answering { working: working.clone(), place: place.clone() };
+        let answer = router.call(request);
+        async move {
+            let _answering = answering;
+            answer.await
+        }
+    });
+    let is_late = *stopping.borrow();
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(SLOWEST_HEAD)
+        .max_buf_size(LONGEST_HEAD)
+        .keep_alive(!is_late)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let stop = async {
+        heard(&mut stopping).await;
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop => {
+            if !is_late {
+                // The request under way is answered, then the connection ends.
+                connection.as_mut().graceful_shutdown();
+            }
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = has_nothing_to_do(&mut works) => return debug!("a connection was cut off: the peer neither finished its request nor read its answer"),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection broke off");
+    }
+}
+
+/// Ends when no request has been worked on for a while.
+async fn has_nothing_to_do(works: &mut watch::Receiver<bool>) {
+    loop {
+        // The connection, which says it, is polled beside this.
+        if works.wait_for(|works| !works).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LEAVE) => return,
+            _ = works.wait_for(|works| *works) => {}
+        }
+    }
+}
+
+/// A request is worked on.
+struct Answering {
+    working: watch::Sender<bool>,
+    place: Place,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.place.is_done();
+        self.working.send_replace(false);
+    }
+}

@@ -1,0 +1,286 @@
+//! One connection's bytes, with the bounds that HTTP and WebSocket do not have by themselves: a peer that does not read is cut off, what
+//! comes in and is not worked on yet counts against a budget of all connections, and a peer that is still sending when the server hangs
+//! up can read the last answer.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+
+/// A peer has to take [`LEAST_TAKEN`] bytes in this time, or all that there is for it.
+const SLOWEST_WRITE: Duration = Duration::from_secs(30);
+/// Less than a kilobyte a second: a peer that takes a few bytes now and then keeps a large answer in memory.
+const LEAST_TAKEN: usize = 16 << 10;
+/// What a connection may have sent without being counted: an ordinary request always finds room.
+const FREE: usize = 16 << 10;
+/// A peer that is still sending when it is hung up on gets so long, and so many bytes, to read why.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 32 << 20;
+
+/// Room for what has come and is not worked on yet, over all connections.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    free: AtomicUsize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { free: AtomicUsize::new(bytes) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(bytes)).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.free.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A place among the connections, free when the last who holds it is gone. A request carries it, because a connection that becomes a
+/// WebSocket is out of the hands of HTTP, and still a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    _permit: OwnedSemaphorePermit,
+    budget: Arc<Budget>,
+    /// Bytes that have come since the last [`Place::is_done`].
+    unread: AtomicUsize,
+    /// How many of them are taken from the budget.
+    charged: AtomicUsize,
+    is_overdrawn: AtomicBool,
+    lingers: AtomicBool,
+}
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit, budget: Arc<Budget>) -> Self {
+        let (unread, charged) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (is_overdrawn, lingers) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Inner { _permit: permit, budget, unread, charged, is_overdrawn, lingers }))
+    }
+
+    /// What has come is worked on, or thrown away: it is not in memory for the connection's sake any more.
+    pub(crate) fn is_done(&self) {
+        self.0.unread.store(0, Ordering::Relaxed);
+        let charged = self.0.charged.swap(0, Ordering::Relaxed);
+        if charged > 0 {
+            self.0.budget.give_back(charged);
+        }
+    }
+
+    /// Whether reading has failed because there was no room for more.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.0.is_overdrawn.load(Ordering::Relaxed)
+    }
+
+    /// The peer may still be sending when the connection is closed.
+    pub(crate) fn linger(&self) {
+        self.0.lingers.store(true, Ordering::Relaxed);
+    }
+
+    /// Only the task that reads the connection calls it.
+    fn has_come(&self, bytes: usize) -> io::Result<()> {
+        let unread = self.0.unread.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let more = unread.saturating_sub(FREE).saturating_sub(self.0.charged.load(Ordering::Relaxed));
+        if more == 0 {
+            return Ok(());
+        }
+        if !self.0.budget.take(more) {
+            self.0.is_overdrawn.store(true, Ordering::Relaxed);
+            return Err(io::Error::other("too much is being received from all connections together"));
+        }
+        self.0.charged.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.budget.give_back(*self.charged.get_mut());
+    }
+}
+
+/// See the module.
+pub(crate) struct Stream {
+    /// `None`: handed on when dropped.
+    tcp: Option<TcpStream>,
+    place: Place,
+    slow: Option<Slow>,
+}
+
+/// Of a peer that did not take what there was for it.
+struct Slow {
+    deadline: Pin<Box<Sleep>>,
+    taken: usize,
+}
+
+impl Stream {
+    pub(crate) fn new(tcp: TcpStream, place: Place) -> Self {
+        Self { tcp: Some(tcp), place, slow: None }
+    }
+
+    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.tcp.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// What a write has come to, in the light of how long it takes.
+    fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                if let Some(slow) = &mut self.slow {
+                    slow.taken += bytes;
+                    if slow.taken >= LEAST_TAKEN {
+                        self.slow = None;
+                    }
+                }
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let new = || Slow { deadline: Box::pin(tokio::time::sleep_until(Instant::now() + SLOWEST_WRITE)), taken: 0 };
+                let slow = self.slow.get_or_insert_with(new);
+                match slow.deadline.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        std::task::ready!(self.tcp()?.poll_read(cx, buffer))?;
+        Poll::Ready(self.place.has_come(buffer.filled().len() - before))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.tcp()?.poll_write(cx, bytes);
+        self.written(cx, written)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = self.tcp()?.poll_write_vectored(cx, pieces);
+        self.written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Asked for when all is written: the peer keeps up.
+        self.slow = None;
+        self.tcp()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp()?.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Stream {
+    /// Closing a socket of which not everything was read makes the system reset the connection, and a reset takes away what the peer has
+    /// not read yet: the answer that says why.
+    fn drop(&mut self) {
+        let Some(tcp) = self.tcp.take() else { return };
+        let is_sending = matches!(tcp.try_read(&mut [0]), Ok(1..));
+        if !is_sending && !self.place.0.lingers.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let place = self.place.clone();
+            runtime.spawn(async move {
+                // A peer that takes longer has been waited for.
+                let _ = tokio::time::timeout(LINGER, linger(tcp)).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn linger(mut tcp: TcpStream) -> io::Result<()> {
+    tcp.shutdown().await?;
+    let (mut buffer, mut read) = ([0; 4096], 0);
+    while read < LINGER_BYTES {
+        match tcp.read(&mut buffer).await? {
+            0 => break,
+            bytes => read += bytes,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    async fn pair(budget: &Arc<Budget>) -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        (Stream::new(listener.accept().await.unwrap().0, Place::new(permit, budget.clone())), peer)
+    }
+
+    /// Lets the clock run while the write waits, and gives how it ended and when.
+    async fn write_a_lot(stream: &mut Stream) -> (io::ErrorKind, Duration) {
+        let begun = Instant::now();
+        let error = loop {
+            if let Err(error) = stream.write_all(&[7; 1 << 20]).await {
+                break error;
+            }
+        };
+        (error.kind(), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_is_cut_off() {
+        let (mut stream, _peer) = pair(&Arc::new(Budget::new(0))).await;
+        let (kind, after) = write_a_lot(&mut stream).await;
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(after >= SLOWEST_WRITE && after < 2 * SLOWEST_WRITE, "after {after:?}");
+    }
+
+    #[tokio::test]
+    async fn what_has_come_counts_beyond_what_is_free_until_it_is_worked_on() {
+        let budget = Arc::new(Budget::new(100));
+        let ((one, _), (other, _)) = (pair(&budget).await, pair(&budget).await);
+        one.place.has_come(FREE + 60).unwrap();
+        other.place.has_come(FREE).unwrap();
+        assert!(other.place.has_come(60).is_err() && other.place.is_overdrawn());
+        one.place.is_done();
+        one.place.has_come(FREE).unwrap();
+        other.place.has_come(40).unwrap();
+        drop(other);
+        assert_eq!(budget.free.load(Ordering::Relaxed), 100);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_still_sending_reads_the_last_words() {
+        let (mut stream, mut peer) = pair(&Arc::new(Budget::new(0))).await;
+        peer.write_all(&[1; 100_000]).await.unwrap();
+        stream.write_all(b"enough").await.unwrap();
+        drop(stream);
+        peer.write_all(&[1; 100_000]).await.unwrap();
+        let mut said = String::new();
+        peer.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "enough");
+    }
+}

@@ -1,0 +1,269 @@
+//! This process among the nodes that share the store: its number, and the lease on it. A lease lasts 10 s by the server's clock and is
+//! renewed every 3 s; a node that cannot renew says so while its lease still holds, so that it can stop what it does before others begin
+//! with it. A node whose lease was over never comes back under the same number: in every tag it is fenced off from writing, and only then
+//! the others are told that it is gone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::Shared;
+use crate::redis_client::{Call, Link};
+use crate::store::peers::{About, Peer};
+use crate::store::redis::birth::Birth;
+use crate::store::redis::error::unreadable;
+use crate::store::redis::keys::Keys;
+use crate::store::redis::process_identity::{Process, Said};
+use crate::store::redis::scripts::{FENCE, LEAVE, RENEW};
+use crate::store::{Error, Membership, NodeNumber};
+
+/// What was known of the nodes at the last renewal.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// Greater numbers may have come since, and live.
+    pub newest: NodeNumber,
+    pub live: Vec<NodeNumber>,
+    /// What those that live say of themselves.
+    pub said: Vec<Said>,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    number: AtomicU64,
+    known: Mutex<Known>,
+    about: Mutex<About>,
+    membership: watch::Sender<Membership>,
+    lease: Duration,
+    pub birth: Birth,
+    /// Why the last renewal failed; empty: it did not.
+    failure: Mutex<String>,
+}
+
+impl Node {
+    /// Takes a number.
+    pub async fn join(link: &Link, keys: &Keys, about: About, lease: Duration, birth: Birth) -> Result<Self, Error> {
+        let (membership, _) = watch::channel(Membership::default());
+        let (number, known, failure) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
+        let node = Self { number, known, about: Mutex::new(about), membership, lease, birth, failure };
+        let first = node.renew(link, keys).await?;
+        bury(link, keys, &first).await?;
+        Ok(node)
+    }
+
+    /// Under which effects are carried out. An error while the lease does not hold.
+    pub fn number(&self) -> Result<u64, Error> {
+        if self.membership.borrow().holds { Ok(self.number.load(Ordering::SeqCst)) } else { Err(Error::Unavailable(self.without_lease())) }
+    }
+
+    fn without_lease(&self) -> String {
+        let text = "this node could not renew its lease in time, so that others may have taken its place";
+        match self.failure().as_str() {
+            "" => text.to_owned(),
+            failure => format!("{text}: {failure}"),
+        }
+    }
+
+    /// Why it cannot work, although the server answers.
+    pub fn problem(&self) -> Option<String> {
+        let holds = self.membership.borrow().holds;
+        self.birth.problem().or_else(|| (!holds).then(|| self.without_lease()))
+    }
+
+    fn failure(&self) -> MutexGuard<'_, String> {
+        // Nothing panics under the lock.
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn known(&self) -> Known {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The definitions that this node has; empty: it takes whatever there is.
+    pub fn definitions(&self) -> Vec<String> {
+        self.about().definitions.iter().map(|definition| definition.hash.clone()).collect()
+    }
+
+    pub fn say(&self, about: About) {
+        *self.about() = about;
+    }
+
+    /// Those that live, as of the last renewal.
+    pub fn nodes(&self) -> Vec<Peer> {
+        let known = self.known();
+        let peer = |(number, said): (NodeNumber, Said)| Peer { number, process: said.process.to_string(), about: said.about };
+        known.live.into_iter().zip(known.said).map(peer).collect()
+    }
+
+    fn about(&self) -> MutexGuard<'_, About> {
+        // Nothing panics under the lock.
+        self.about.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn membership(&self) -> watch::Receiver<Membership> {
+        self.membership.subscribe()
+    }
+
+    /// Lets the others take over at once.
+    pub async fn leave(&self, link: &Link, keys: &Keys) -> Result<(), Error> {
+        Ok(link.call_last(leave(keys, self.number.load(Ordering::SeqCst))).await?)
+    }
+
+    /// One renewal, and what it shows.
+    async fn renew(&self, link: &Link, keys: &Keys) -> Result<Seen, Error> {
+        let number = self.number.load(Ordering::SeqCst);
+        let said = Said { process: Process::this(), about: self.about().clone() }.text();
+        let ask = async |number| Seen::ask(link, keys, number, self.lease, &said, self.birth.id()).await;
+        let mut answer = ask(Some(number).filter(|number| *number > 0)).await?;
+        if matches!(answer, Renewal::Over) {
+            warn!(node = number, "this node's lease was over and others took its place; it goes on as a new node");
+            answer = ask(None).await?;
+        }
+        let seen = match answer {
+            Renewal::Seen(seen) => seen,
+            Renewal::Over => return Err(unreadable("the answer to a new node")),
+            Renewal::OtherStore => {
+                self.birth.set_gone(true);
+                // There is no lease any more, nor anything else.
+                self.lost();
+                return Err(Error::Broken("Redis was emptied, or is another store now".to_owned()));
+            }
+        };
+        self.birth.set_gone(false);
+        if !seen.gone.is_empty() {
+            fence(link, keys, &seen.gone).await?;
+        }
+        self.number.store(seen.number, Ordering::SeqCst);
+        let said = seen.about.iter().map(|text| Said::read(text)).collect();
+        let known = Known { newest: seen.newest, live: seen.live.clone(), said };
+        let before = std::mem::replace(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner), known);
+        // Another node may have fenced them off already.
+        let departed = !seen.gone.is_empty() || before.live.iter().any(|number| !seen.live.contains(number));
+        self.membership.send_if_modified(|membership| {
+            let changed = departed || !membership.holds || membership.number != seen.number;
+            membership.number = seen.number;
+            membership.departures += u64::from(departed);
+            membership.holds = true;
+            changed
+        });
+        Ok(seen)
+    }
+
+    fn lost(&self) {
+        let was_held = self.membership.send_if_modified(|membership| std::mem::take(&mut membership.holds));
+        if was_held {
+            warn!(node = self.number.load(Ordering::SeqCst), "the lease cannot be renewed: this node stops what it does before it ends");
+        }
+    }
+}
+
+/// Renews until the store is closed.
+pub(super) async fn keep_lease(shared: Arc<Shared>) {
+    let node = &shared.node;
+    let (pause, notice) = (node.lease.mul_f64(0.3), node.lease.mul_f64(0.7));
+    let mut held_since = Instant::now();
+    let mut has_failed = false;
+    loop {
+        // Soon again after a failure: a fail-over may be over before the lease is.
+        let pause = if has_failed { pause / 3 } else { pause };
+        sleep(pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20))).await;
+        let asked = Instant::now();
+        let limit = pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20));
+        match timeout(limit, node.renew(&shared.link, &shared.keys)).await {
+            Ok(Ok(seen)) => {
+                held_since = asked;
+                node.failure().clear();
+                // The next renewal does not wait for it.
+                let _ = timeout(pause / 3, node.birth.look(&shared.link, &shared.keys)).await;
+                if let Err(error) = bury(&shared.link, &shared.keys, &seen).await {
+                    warn!(%error, "the death of another node could not be made known; its lease will end by itself");
+                }
+                if std::mem::take(&mut has_failed) {
+                    info!(node = seen.number, "the lease is renewed again");
+                }
+            }
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "no answer in time".to_owned(),
+                };
+                if !std::mem::replace(&mut has_failed, true) {
+                    warn!(error, "the lease could not be renewed; trying again");
+                }
+                *node.failure() = error;
+                if held_since.elapsed() >= notice {
+                    node.lost();
+                }
+            }
+        }
+        shared.measure().await;
+    }
+}
+
+/// What a renewal shows.
+#[derive(Debug)]
+struct Seen {
+    number: u64,
+    newest: u64,
+    live: Vec<u64>,
+    gone: Vec<u64>,
+    /// What those that live say of themselves.
+    about: Vec<String>,
+}
+
+/// What becomes of a renewal.
+enum Renewal {
+    Seen(Seen),
+    /// Another node took the lease for over.
+    Over,
+    /// What is there now is not the store that was opened.
+    OtherStore,
+}
+
+impl Seen {
+    async fn ask(link: &Link, keys: &Keys, number: Option<u64>, lease: Duration, said: &str, birth: &str) -> Result<Renewal, Error> {
+        let number = number.map_or_else(String::new, |number| number.to_string());
+        let args = [number, lease.as_millis().to_string(), said.to_owned(), birth.to_owned()].map(String::into_bytes).into();
+        let answer = link.call(Call { script: &RENEW, base: keys.registry().to_owned(), args }).await?;
+        match &answer {
+            Value::Array(words) if matches!(words[..], [Value::Int(0)]) => return Ok(Renewal::Over),
+            Value::Array(words) if matches!(words[..], [Value::Int(-1)]) => return Ok(Renewal::OtherStore),
+            _ => {}
+        }
+        let (number, newest, live, gone, about) = redis::from_redis_value(answer).map_err(|_| unreadable("the answer to a renewal"))?;
+        Ok(Renewal::Seen(Self { number, newest, live, gone, about }))
+    }
+
+    fn others(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.live.iter().copied().zip(self.about.iter().map(String::as_str)).filter(|(number, _)| *number != self.number)
+    }
+}
+
+/// Nodes of this machine whose process is gone need not be waited for until their lease is over.
+async fn bury(link: &Link, keys: &Keys, seen: &Seen) -> Result<(), Error> {
+    let me = Process::this();
+    for (number, about) in seen.others() {
+        if me.knows_dead(about) {
+            link.call(leave(keys, number)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn leave(keys: &Keys, number: u64) -> Call {
+    Call { script: &LEAVE, base: keys.registry().to_owned(), args: vec![number.to_string().into_bytes()] }
+}
+
+/// After this, nodes that are gone write nothing more anywhere; only then they are forgotten.
+async fn fence(link: &Link, keys: &Keys, gone: &[u64]) -> Result<(), Error> {
+    let numbers: Vec<Vec<u8>> = gone.iter().map(|number| number.to_string().into_bytes()).collect();
+    let call = |base: &String| Call { script: &FENCE, base: base.clone(), args: numbers.clone() };
+    link.call_all(keys.all().iter().map(call).collect()).await.into_iter().try_for_each(|result| result.map(drop))?;
+    let mut forget = redis::cmd("SREM");
+    forget.arg(format!("{}:gone", keys.registry())).arg(&numbers);
+    Ok(link.ask(forget).await.map(drop)?)
+}

@@ -1,0 +1,112 @@
+//! One attempt's work order, as the engine hands it to the worker manager or the bus, and what they report back.
+
+pub(crate) mod cancellation;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::executor::Cancellation;
+use crate::id::{InstanceId, StepId};
+use crate::machine::{AttemptFailed, Contract, EffectKind, Path, Policy};
+
+/// One attempt of one step.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub instance: InstanceId,
+    pub path: Path,
+    /// `ship[3]/label`.
+    pub path_text: Cow<'static, str>,
+    /// From 1.
+    pub attempt: u32,
+    pub contract: &'static Contract,
+    /// Time-outs are the engine's; workers read how often to give a sign of life, and what bounds a call.
+    pub policy: &'static Policy,
+    pub input: Arc<RawValue>,
+    /// The step's own idempotency key; without one see [`Self::key`].
+    pub own_key: Option<Arc<str>>,
+    /// If the attempt runs in another process: after how long without a sign of life its worker counts as dead.
+    pub heartbeat_ms: Option<u64>,
+    pub origin: Arc<Origin>,
+    /// Fires when nobody waits for this attempt any more.
+    pub cancellation: Cancellation,
+}
+
+/// What all tasks of an instance share.
+#[derive(Debug)]
+pub struct Origin {
+    pub workflow: Cow<'static, str>,
+    pub workflow_id: String,
+    pub request_id: String,
+    pub traceparent: String,
+    /// The instance's input as it was recorded.
+    pub payload: Arc<RawValue>,
+}
+
+impl Origin {
+    /// By which logs and messages of all systems know the instance: what its client called the request, and without that its own id.
+    pub fn correlation_id(&self) -> &str {
+        if self.request_id.is_empty() { &self.workflow_id } else { &self.request_id }
+    }
+}
+
+impl Task {
+    pub fn step_id(&self) -> StepId {
+        self.instance.step(&self.path_text)
+    }
+
+    /// The idempotency key: the same for every attempt.
+    pub fn key(&self) -> String {
+        match &self.own_key {
+            Some(key) => key.to_string(),
+            None => format!("{}/{}", self.origin.workflow_id, self.path_text),
+        }
+    }
+
+    /// Whether an attempt of unknown outcome forbids another one.
+    pub fn is_once(&self) -> bool {
+        self.contract.effect == EffectKind::Once && self.own_key.is_none()
+    }
+
+    /// Ends when nobody waits for this attempt any more.
+    pub async fn cancelled(&self) {
+        self.cancellation.cancelled().await;
+    }
+
+    /// Unique per attempt, the same if it is sent twice: the message id.
+    pub fn task_id(&self) -> String {
+        format!("{}/{}/{}", self.origin.workflow_id, self.path_text, self.attempt)
+    }
+}
+
+/// What happened to an attempt, told to the engine.
+#[derive(Debug)]
+pub struct Report {
+    pub instance: InstanceId,
+    pub path: Path,
+    pub attempt: u32,
+    pub what: Reported,
+}
+
+#[derive(Debug)]
+pub enum Reported {
+    /// A service has taken the task; its result comes later, by another way.
+    Delivered,
+    /// The task did not reach anybody; no attempt is used up, and it is offered again.
+    Undelivered {
+        reason: String,
+        /// Not before so long has passed, whatever else happens.
+        after_ms: Option<u64>,
+    },
+    /// The process is ending, and the attempt has not begun: it is for another process.
+    Returned,
+    /// The worker began to run it; from now on its `run` time-out counts.
+    Began,
+    /// The worker is alive and at it.
+    Heartbeat,
+    Completed {
+        result: Box<RawValue>,
+    },
+    Failed(AttemptFailed),
+}

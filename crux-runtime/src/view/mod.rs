@@ -1,0 +1,7 @@
+//! What clients see of an instance: the status document, the messages of followers, and the fold of journal rows that both are made of.
+
+pub mod document;
+pub(crate) mod fold;
+pub mod messages;
+pub(crate) mod secrets;
+pub(crate) mod shape;

@@ -2,6 +2,7 @@
 //! falls behind misses rows, sees the gap in their numbers, and reads them from the store. Nothing here knows what a row says to people;
 //! its messages are made once per row, by the first follower that wants them.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,9 +13,6 @@ use tokio::sync::{Notify, broadcast, mpsc};
 use crate::id::InstanceId;
 use crate::store::{Seq, Stored};
 use crate::supervise;
-use crate::view::document::Shape;
-use crate::view::messages;
-use crate::view::messages::Encoded;
 
 const SHARDS: usize = 64;
 /// Rows that a follower may be behind before it reads the store.
@@ -70,22 +68,22 @@ pub(crate) enum Live {
     Gap,
 }
 
-/// A durable row, and its messages once somebody has asked for them.
+/// A durable row, and what its readers have made of it: once for all of them.
 #[derive(Debug)]
 pub(crate) struct LiveRow {
     pub(crate) stored: Arc<Stored>,
-    encoded: OnceLock<Result<Encoded, String>>,
+    /// What it is belongs to the readers, which stand above this module.
+    memo: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl LiveRow {
     pub(crate) fn new(stored: Arc<Stored>) -> Self {
-        Self { stored, encoded: OnceLock::new() }
+        Self { stored, memo: OnceLock::new() }
     }
 
-    /// The error: the row cannot be read by this binary.
-    pub(crate) fn encoded(&self, instance: InstanceId, shape: &Shape) -> Result<&Encoded, String> {
-        let encoded = self.encoded.get_or_init(|| messages::encode(instance, shape, &self.stored).map_err(|error| error.to_string()));
-        encoded.as_ref().map_err(Clone::clone)
+    /// What `make` makes of the row, made by the first who asks. `None`: the first who asked wanted another type.
+    pub(crate) fn memo<T: Any + Send + Sync>(&self, make: impl FnOnce(&Stored) -> T) -> Option<&T> {
+        self.memo.get_or_init(|| Box::new(make(&self.stored))).downcast_ref()
     }
 }
 

@@ -1,10 +1,6 @@
 //! The server: the parts put together, and taken apart again in order. Everything that can be wrong with the surroundings (port, file,
 //! services, values) is an error before the first request is taken.
 
-pub(crate) mod open_files;
-
-pub(crate) use crate::ingress::http::stream::Place;
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +25,8 @@ use crate::ingress::broker::BrokerDoor;
 use crate::ingress::{Ingress, Settings, http, shapes};
 use crate::live::Hub;
 use crate::machine::{Kind, Runs, Time};
+use crate::open_files;
+use crate::signals::Signals;
 use crate::source::{Source, System};
 use crate::store::memory::{Memory, NoFaults};
 use crate::store::peers::{About, Hosted};
@@ -78,7 +76,7 @@ pub enum Error {
     Engine(#[from] engine::OpenError),
     #[error("the clock of this machine stands before 1970: set it, then start again; times in the store would be wrong for ever")]
     Clock,
-    #[error("signals cannot be heard: {0}")]
+    #[error("cannot install signal handlers: {0}")]
     Signals(std::io::Error),
 }
 
@@ -144,7 +142,7 @@ impl Server {
     /// Answers until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order: takes nothing new, lets what is under way
     /// finish, answers 503 meanwhile, and releases the rest for the next process. A second signal ends it at once; nothing acknowledged is lost by that.
     pub async fn run(self) -> Result<(), Error> {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new().map_err(Error::Signals)?;
         let Self { listener, address, ingress, stop, limits, limit } = self;
         let package = ingress.engine.app().package;
         info!(%address, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");
@@ -335,44 +333,5 @@ fn settings(config: &Config) -> Settings {
         origins: config.server.origins.clone(),
         max_body_bytes: usize::try_from(config.limits.body.0).unwrap_or(usize::MAX),
         max_wait: config.server.max_wait.0,
-    }
-}
-
-/// The signals that end the process.
-pub(crate) struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    pub(crate) fn new() -> Result<Self, Error> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-        let interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-        Ok(Self { terminate, interrupt })
-    }
-
-    #[cfg(unix)]
-    pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn new() -> Result<Self, Error> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) async fn next(&mut self) -> &'static str {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        "Ctrl-C"
     }
 }

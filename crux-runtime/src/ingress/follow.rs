@@ -13,6 +13,7 @@ use crate::journal::{EntryType, Row};
 use crate::live::{Follower, Live, LiveRow};
 use crate::store::{Seq, Stored};
 use crate::view::document::{Fold, Shape};
+use crate::view::messages;
 use crate::view::messages::Turn;
 
 /// Rows that are read from the store at a time.
@@ -96,7 +97,7 @@ impl Follow {
     }
 
     fn give(&mut self, row: Arc<LiveRow>) -> Result<Arc<LiveRow>, Problem> {
-        let turn = row.encoded(self.instance, &self.shape).map_err(|text| Problem::new(Kind::StoreFailed, text))?.turn;
+        let turn = messages::of_row(self.instance, &self.shape, &row).map_err(|text| Problem::new(Kind::StoreFailed, text))?.turn;
         match turn {
             Turn::None => {}
             Turn::Ended => self.has_ended = true,

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::id::InstanceId;
 use crate::journal;
 use crate::journal::{Entry, EntryType, Row};
+use crate::live::LiveRow;
 use crate::machine::{Cause, Outcome, Time, Timer};
 use crate::store::{Seq, Stored};
 use crate::view::document::Shape;
@@ -86,6 +87,12 @@ struct Data<'a> {
     cause: Option<Cause>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+}
+
+/// A live row's messages: encoded once, for all who follow. The error: this binary cannot read the row.
+pub(crate) fn of_row<'r>(instance: InstanceId, shape: &Shape, row: &'r LiveRow) -> Result<&'r Encoded, String> {
+    let encoded = row.memo(|stored| encode(instance, shape, stored).map_err(|error| error.to_string()));
+    encoded.ok_or("the row was read as something else")?.as_ref().map_err(Clone::clone)
 }
 
 /// The messages of one row.

@@ -23,7 +23,8 @@ use crate::bus::{rabbitmq, redis_streams as streams};
 use crate::config::{BusKind, Config};
 use crate::executor;
 use crate::executor::{Choice, WorkerManager};
-use crate::server::{Signals, open_files};
+use crate::open_files;
+use crate::signals::Signals;
 use crate::supervise;
 use crate::worker::slots::Crew;
 
@@ -51,8 +52,8 @@ pub enum Error {
     Streams(#[from] streams::Problem),
     #[error("no randomness from the system: {0}")]
     Random(String),
-    #[error(transparent)]
-    Server(#[from] crate::server::Error),
+    #[error("cannot install signal handlers: {0}")]
+    Signals(std::io::Error),
 }
 
 /// A worker that is connected, or tries to be, and takes nothing yet.
@@ -108,7 +109,7 @@ impl Station {
     /// Works until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order: takes nothing new, gives back what has not
     /// begun, lets what runs finish and tells its results. A second signal ends it at once; what ran then is lost, and known to be.
     pub async fn run(self) -> Result<(), Error> {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new().map_err(Error::Signals)?;
         let Self { crew, bus, beating, limit, package } = self;
         bus.fetch(crew.clone());
         info!(worker = crew.id, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");

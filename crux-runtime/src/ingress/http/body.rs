@@ -11,9 +11,9 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::ingress::http::stream::ConnectionPermit;
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::{Ingress, Shared, json};
-use crate::server::Place;
 
 /// The whole body must have come by then.
 const SLOWEST: Duration = Duration::from_secs(30);
@@ -31,9 +31,9 @@ impl FromRequest<Shared> for JsonBody {
     async fn from_request(request: Request, ingress: &Shared) -> Result<Self, Problem> {
         check_content_type(request.headers())?;
         let limit = ingress.settings.max_body_bytes;
-        let place = request.extensions().get::<Place>().cloned();
+        let permit = request.extensions().get::<ConnectionPermit>().cloned();
         tokio::select! {
-            body = tokio::time::timeout(SLOWEST, read(request.into_body(), limit, place)) => match body {
+            body = tokio::time::timeout(SLOWEST, read(request.into_body(), limit, permit)) => match body {
                 Ok(result) => result.map(Self),
                 Err(_) => Err(Problem::new(Kind::NotJson, format!("the body did not come within {} s", SLOWEST.as_secs()))),
             },
@@ -77,14 +77,14 @@ async fn no_time_left(ingress: &Ingress) {
     tokio::time::sleep(LEAVE).await;
 }
 
-async fn read(mut body: Body, limit: usize, place: Option<Place>) -> Result<Bytes, Problem> {
+async fn read(mut body: Body, limit: usize, permit: Option<ConnectionPermit>) -> Result<Bytes, Problem> {
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
     let mut read = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(_) if place.as_ref().is_some_and(Place::is_overdrawn) => return Err(Problem::too_many_bodies()),
+            Err(_) if permit.as_ref().is_some_and(ConnectionPermit::is_overdrawn) => return Err(Problem::too_many_bodies()),
             Err(error) => return Err(Problem::new(Kind::NotJson, format!("the body broke off: {error}"))),
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -94,8 +94,8 @@ async fn read(mut body: Body, limit: usize, place: Option<Place>) -> Result<Byte
         }
         if read > limit {
             (first, all) = (None, BytesMut::new());
-            if let Some(place) = &place {
-                place.is_done();
+            if let Some(permit) = &permit {
+                permit.is_done();
             }
             continue;
         }

@@ -22,6 +22,7 @@ use crate::ingress::{Shared, requests};
 use crate::journal::{Entry, Row};
 use crate::live::LiveRow;
 use crate::store::Seq;
+use crate::view::messages;
 
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
@@ -123,7 +124,7 @@ pub(super) async fn events(
 
 fn events_of(instance: InstanceId, follow: &Follow, row: &LiveRow) -> Vec<Event> {
     // A row that cannot be encoded has been refused by `follow` already.
-    let Ok(encoded) = row.encoded(instance, follow.shape()) else { return Vec::new() };
+    let Ok(encoded) = messages::of_row(instance, follow.shape(), &row) else { return Vec::new() };
     let count = encoded.messages.len();
     let event = |(n, message): (usize, &Utf8Bytes)| {
         let event = Event::default().data(message.as_str());

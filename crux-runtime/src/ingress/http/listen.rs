@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
-use crate::ingress::http::stream::{Budget, Place, Stream};
+use crate::ingress::http::stream::{Budget, ConnectionPermit, Stream};
 
 /// How long a request's head may take to come.
 const SLOWEST_HEAD: Duration = Duration::from_secs(30);
@@ -56,8 +56,8 @@ pub(crate) async fn listen(listener: TcpListener, router: Router, limits: Limits
             accepted = accept(&listener, &places, &budget) => accepted,
             () = heard(&mut closing) => break,
         };
-        if let Some((stream, place)) = accepted {
-            tokio::spawn(serve(stream, router.clone(), stopping.clone(), place));
+        if let Some((stream, permit)) = accepted {
+            tokio::spawn(serve(stream, router.clone(), stopping.clone(), permit));
         }
     }
     drop(listener);
@@ -71,10 +71,10 @@ async fn heard(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Beyond the number, peers wait in the system's queue.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, budget: &Arc<Budget>) -> Option<(TcpStream, Place)> {
-    let place = Place::new(places.clone().acquire_owned().await.ok()?, budget.clone());
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, budget: &Arc<Budget>) -> Option<(TcpStream, ConnectionPermit)> {
+    let permit = ConnectionPermit::new(places.clone().acquire_owned().await.ok()?, budget.clone());
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, _)) => Some((stream, permit)),
         Err(error) => {
             warn!(%error, "a connection could not be accepted");
             tokio::time::sleep(PAUSE).await;
@@ -83,17 +83,17 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, budget: &Arc<Bu
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>, place: Place) {
+async fn serve(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>, permit: ConnectionPermit) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "answers on this connection may be late");
     }
     let router = TowerToHyperService::new(router);
     let (working, mut works) = watch::channel(false);
-    let stream = Stream::new(stream, place.clone());
+    let stream = Stream::new(stream, permit.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(permit.clone());
         working.send_replace(true);
-        let answering = Answering { working: working.clone(), place: place.clone() };
+        let answering = Answering { working: working.clone(), permit: permit.clone() };
         let answer = router.call(request);
         async move {
             let _answering = answering;
@@ -147,12 +147,12 @@ async fn has_nothing_to_do(works: &mut watch::Receiver<bool>) {
 /// A request is worked on.
 struct Answering {
     working: watch::Sender<bool>,
-    place: Place,
+    permit: ConnectionPermit,
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.place.is_done();
+        self.permit.is_done();
         self.working.send_replace(false);
     }
 }

@@ -44,16 +44,16 @@ impl Budget {
     }
 }
 
-/// A place among the connections, free when the last who holds it is gone. A request carries it, because a connection that becomes a
+/// A permit among the connections, free when the last who holds it is gone. A request carries it, because a connection that becomes a
 /// WebSocket is out of the hands of HTTP, and still a connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Place(Arc<Inner>);
+pub(crate) struct ConnectionPermit(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     _permit: OwnedSemaphorePermit,
     budget: Arc<Budget>,
-    /// Bytes that have come since the last [`Place::is_done`].
+    /// Bytes that have come since the last [`ConnectionPermit::is_done`].
     unread: AtomicUsize,
     /// How many of them are taken from the budget.
     charged: AtomicUsize,
@@ -61,7 +61,7 @@ struct Inner {
     lingers: AtomicBool,
 }
 
-impl Place {
+impl ConnectionPermit {
     pub(crate) fn new(permit: OwnedSemaphorePermit, budget: Arc<Budget>) -> Self {
         let (unread, charged) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (is_overdrawn, lingers) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -113,7 +113,7 @@ impl Drop for Inner {
 pub(crate) struct Stream {
     /// `None`: handed on when dropped.
     tcp: Option<TcpStream>,
-    place: Place,
+    permit: ConnectionPermit,
     slow: Option<Slow>,
 }
 
@@ -124,8 +124,8 @@ struct Slow {
 }
 
 impl Stream {
-    pub(crate) fn new(tcp: TcpStream, place: Place) -> Self {
-        Self { tcp: Some(tcp), place, slow: None }
+    pub(crate) fn new(tcp: TcpStream, permit: ConnectionPermit) -> Self {
+        Self { tcp: Some(tcp), permit, slow: None }
     }
 
     fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -161,7 +161,7 @@ impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         std::task::ready!(self.tcp()?.poll_read(cx, buffer))?;
-        Poll::Ready(self.place.has_come(buffer.filled().len() - before))
+        Poll::Ready(self.permit.has_come(buffer.filled().len() - before))
     }
 }
 
@@ -197,15 +197,15 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let Some(tcp) = self.tcp.take() else { return };
         let is_sending = matches!(tcp.try_read(&mut [0]), Ok(1..));
-        if !is_sending && !self.place.0.lingers.load(Ordering::Relaxed) {
+        if !is_sending && !self.permit.0.lingers.load(Ordering::Relaxed) {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let place = self.place.clone();
+            let permit = self.permit.clone();
             runtime.spawn(async move {
                 // A peer that takes longer has been waited for.
                 let _ = tokio::time::timeout(LINGER, linger(tcp)).await;
-                drop(place);
+                drop(permit);
             });
         }
     }
@@ -236,7 +236,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        (Stream::new(listener.accept().await.unwrap().0, Place::new(permit, budget.clone())), peer)
+        (Stream::new(listener.accept().await.unwrap().0, ConnectionPermit::new(permit, budget.clone())), peer)
     }
 
     /// Lets the clock run while the write waits, and gives how it ended and when.
@@ -262,12 +262,12 @@ mod tests {
     async fn what_has_come_counts_beyond_what_is_free_until_it_is_worked_on() {
         let budget = Arc::new(Budget::new(100));
         let ((one, _), (other, _)) = (pair(&budget).await, pair(&budget).await);
-        one.place.has_come(FREE + 60).unwrap();
-        other.place.has_come(FREE).unwrap();
-        assert!(other.place.has_come(60).is_err() && other.place.is_overdrawn());
-        one.place.is_done();
-        one.place.has_come(FREE).unwrap();
-        other.place.has_come(40).unwrap();
+        one.permit.has_come(FREE + 60).unwrap();
+        other.permit.has_come(FREE).unwrap();
+        assert!(other.permit.has_come(60).is_err() && other.permit.is_overdrawn());
+        one.permit.is_done();
+        one.permit.has_come(FREE).unwrap();
+        other.permit.has_come(40).unwrap();
         drop(other);
         assert_eq!(budget.free.load(Ordering::Relaxed), 100);
     }

@@ -9,7 +9,8 @@ use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send, why_unrea
 use crate::id::InstanceId;
 use crate::ingress::Shared;
 use crate::ingress::follow::Follow;
-use crate::server::Place;
+use crate::ingress::http::stream::ConnectionPermit;
+use crate::view::messages;
 
 pub(super) async fn run(
     mut socket: WebSocket,
@@ -17,7 +18,7 @@ pub(super) async fn run(
     instance: InstanceId,
     mut follow: Follow,
     correlation_id: String,
-    place: Place,
+    permit: ConnectionPermit,
 ) {
     debug!(%instance, correlation_id, "a client follows");
     let _open = ingress.metrics.socket();
@@ -30,7 +31,7 @@ pub(super) async fn run(
             next = follow.next() => match next {
                 Ok(Some(row)) => {
                     // What cannot be encoded `next` has refused already.
-                    let Ok(encoded) = row.encoded(instance, follow.shape()) else { break (code::FAILED, String::new()) };
+                    let Ok(encoded) = messages::of_row(instance, follow.shape(), &row) else { break (code::FAILED, String::new()) };
                     match send(&mut socket, encoded.messages.iter().cloned(), &ingress).await {
                         Ok(()) => ingress.metrics.sent(encoded.messages.len()),
                         Err(Gone::Closed) => return debug!(%instance, correlation_id, "the client has gone"),
@@ -49,14 +50,14 @@ pub(super) async fn run(
             },
             message = socket.recv() => match message {
                 Some(Ok(Message::Close(_))) => return answer_close(socket).await,
-                Some(Err(error)) => match why_unreadable(error, &place, ingress.settings.max_body_bytes) {
+                Some(Err(error)) => match why_unreadable(error, &permit, ingress.settings.max_body_bytes) {
                     Some(why) => break why,
                     None => return debug!(%instance, correlation_id, "the client has gone"),
                 },
                 None => return debug!(%instance, correlation_id, "the client has gone"),
                 // A follower has nothing to say; that it says something shows that it lives.
                 Some(Ok(_)) => {
-                    place.is_done();
+                    permit.is_done();
                     heard = Instant::now();
                 }
             },

@@ -20,15 +20,16 @@ use crate::engine::api::{self, Start, Started};
 use crate::id::InstanceId;
 use crate::ingress::caller::Identity;
 use crate::ingress::follow::{Follow, undelivered, until_ended};
+use crate::ingress::http::stream::ConnectionPermit;
 use crate::ingress::http::{IGNORED, middleware};
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::requests::{self, CompletionBody, EventBody, KnownFields};
 use crate::ingress::{Shared, json as parse};
 use crate::live::Follower;
 use crate::machine::{Arrived, Refusal};
-use crate::server::Place;
 use crate::store::Seq;
 use crate::suggest::hint;
+use crate::view::messages;
 
 /// Requests that are worked on.
 const AT_ONCE: usize = 64;
@@ -77,7 +78,7 @@ struct StartBody {
     wait: Option<String>,
 }
 
-pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: String, traceparent: String, place: Place) {
+pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: String, traceparent: String, permit: ConnectionPermit) {
     debug!(correlation_id, "a client of the gateway");
     let _open = ingress.metrics.socket();
     let (out, mut waiting) = mpsc::channel(QUEUE);
@@ -117,17 +118,17 @@ pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: 
                 Some(Ok(Message::Text(text))) => {
                     heard = Instant::now();
                     gateway.take(text.as_str()).await;
-                    place.is_done();
+                    permit.is_done();
                 }
                 Some(Ok(Message::Binary(_))) => break (code::NOT_TEXT, "messages are JSON texts".to_owned()),
                 Some(Ok(Message::Close(_))) => return answer_close(socket).await,
-                Some(Err(error)) => match why_unreadable(error, &place, ingress.settings.max_body_bytes) {
+                Some(Err(error)) => match why_unreadable(error, &permit, ingress.settings.max_body_bytes) {
                     Some(why) => break why,
                     None => return,
                 },
                 None => return,
                 Some(Ok(_)) => {
-                    place.is_done();
+                    permit.is_done();
                     heard = Instant::now();
                 }
             },
@@ -299,7 +300,7 @@ async fn follower(ingress: Shared, instance: InstanceId, mut follow: Follow, ans
     let reason = loop {
         match follow.next().await {
             Ok(Some(row)) => {
-                let Ok(encoded) = row.encoded(instance, follow.shape()) else { break "failed" };
+                let Ok(encoded) = messages::of_row(instance, follow.shape(), &row) else { break "failed" };
                 for message in &encoded.messages {
                     if out.send(message.clone()).await.is_err() {
                         return;

@@ -22,7 +22,7 @@ use super::{Ingress, Shared, requests};
 use crate::ingress::http::middleware;
 use crate::ingress::http::middleware::CorrelationId;
 use crate::ingress::http::query;
-use crate::server::Place;
+use crate::ingress::http::stream::ConnectionPermit;
 use crate::store::Seq;
 
 /// Small, because there may be tens of thousands: a reader of the defaults would cost 128 KiB.
@@ -62,7 +62,7 @@ struct WsQuery {
 pub(super) async fn connect(
     State(ingress): State<Shared>,
     Extension(CorrelationId(correlation_id)): Extension<CorrelationId>,
-    Extension(place): Extension<Place>,
+    Extension(permit): Extension<ConnectionPermit>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -82,12 +82,12 @@ pub(super) async fn connect(
             let instance = requests::instance_id(&workflow_id)?;
             // Before the upgrade, so that an unknown instance is an answer that HTTP knows.
             let follow = Follow::open(&ingress, instance, after.unwrap_or(0)).await?;
-            upgrade.on_upgrade(move |socket| follower::run(socket, ingress, instance, follow, correlation_id, place))
+            upgrade.on_upgrade(move |socket| follower::run(socket, ingress, instance, follow, correlation_id, permit))
         }
         (None, Some(_)) => return Err(Problem::new(Kind::InvalidRequest, "`after` needs a `workflow_id`").at("after")),
         (None, None) => {
             let traceparent = middleware::traceparent(&headers);
-            upgrade.on_upgrade(move |socket| gateway::run(socket, ingress, correlation_id, traceparent, place))
+            upgrade.on_upgrade(move |socket| gateway::run(socket, ingress, correlation_id, traceparent, permit))
         }
     };
     Ok(response.into_response())
@@ -121,20 +121,20 @@ async fn send(socket: &mut WebSocket, messages: impl Iterator<Item = Utf8Bytes>,
 }
 
 /// Why reading a socket has failed, as a code and a reason to close it with; `None`: there is nobody to tell.
-fn why_unreadable(error: axum::Error, place: &Place, limit: usize) -> Option<(u16, String)> {
+fn why_unreadable(error: axum::Error, permit: &ConnectionPermit, limit: usize) -> Option<(u16, String)> {
     let error = error.into_inner();
     let (code, reason) = match error.downcast_ref::<tungstenite::Error>()? {
         tungstenite::Error::Capacity(_) => (code::TOO_BIG, format!("a message has at most {limit} bytes (limits.body)")),
         tungstenite::Error::Utf8(_) => (code::NOT_UTF8, "a text is UTF-8".to_owned()),
         tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
         tungstenite::Error::Protocol(error) => (code::PROTOCOL, error.to_string()),
-        tungstenite::Error::Io(_) if place.is_overdrawn() => {
+        tungstenite::Error::Io(_) if permit.is_overdrawn() => {
             (code::TRY_AGAIN, "too much is being received from all clients together (limits.bodies)".to_owned())
         }
         _ => return None,
     };
     // It is still sending, most likely.
-    place.linger();
+    permit.linger();
     Some((code, reason))
 }
 

@@ -12,7 +12,7 @@ const CONNECTIONS_MIN: u64 = 16;
 
 /// Raises the limit of open files as far as the process may, and says how many of the wanted
 /// connections fit into it.
-pub(super) fn admit(wanted: usize) -> usize {
+pub(crate) fn admit(wanted: usize) -> usize {
     let Some(limit) = raise() else { return wanted };
     let fit = usize::try_from(limit.saturating_sub(RESERVED).max(CONNECTIONS_MIN)).unwrap_or(usize::MAX);
     if fit >= wanted {

@@ -1,5 +1,6 @@
-//! Publishes events to RabbitMQ that start workflows: an `order.created` for each order that is named. With `bus: rabbitmq`, `crux serve`
-//! starts the workflow `order` for each of them, once, however often it is published under the same id.
+//! Publishes events to RabbitMQ that start workflows: an `order.created` for each order that is
+//! named. With `bus: rabbitmq`, `crux serve` starts the workflow `order` for each of them, once,
+//! however often it is published under the same id.
 //!
 //! ```text
 //! cargo run --example publisher -- ORD-1 ORD-2
@@ -30,8 +31,9 @@ impl Publisher {
         Ok(Self { channel, exchange: exchange.to_owned(), _connection: connection })
     }
 
-    /// An event under its name. The same `id` again is the same event: whoever is not sure publishes it again. The error: the broker does
-    /// not have it, or nobody has bound a queue to such events.
+    /// An event under its name. The same `id` again is the same event: whoever is not sure
+    /// publishes it again. The error: the broker does not have it, or nobody has bound a queue to
+    /// such events.
     pub async fn publish(&self, event: &str, id: &str, data: &Value) -> Result<()> {
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
@@ -40,11 +42,20 @@ impl Publisher {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let body = data.to_string();
         let (exchange, event) = (self.exchange.as_str().into(), event.into());
-        let confirm = self.channel.basic_publish(exchange, event, options, body.as_bytes(), properties).await?.await?;
+        let confirm = self
+            .channel
+            .basic_publish(exchange, event, options, body.as_bytes(), properties)
+            .await?
+            .await?;
         match confirm {
             Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(_)) => Err("no queue takes such events: does `crux serve` run with `bus: rabbitmq`?".into()),
-            Confirmation::Nack(_) | Confirmation::NotRequested => Err("the broker did not take it".into()),
+            Confirmation::Ack(Some(_)) => {
+                Err("no queue takes such events: does `crux serve` run with `bus: rabbitmq`?"
+                    .into())
+            }
+            Confirmation::Nack(_) | Confirmation::NotRequested => {
+                Err("the broker did not take it".into())
+            }
         }
     }
 }
@@ -52,7 +63,8 @@ impl Publisher {
 #[tokio::main]
 #[allow(dead_code, reason = "a test takes the rest")]
 async fn main() -> Result<()> {
-    let setting = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+    let setting =
+        |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
     let url = setting("RABBITMQ_URL", "amqp://guest:guest@localhost:5672/%2f");
     let publisher = Publisher::connect(&url, &setting("EXCHANGE", "workflow_exchange")).await?;
     for order in std::env::args().skip(1) {

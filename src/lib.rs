@@ -1,4 +1,5 @@
-//! The shipped pipelines, compiled, and their step structs: what the binary `crux` runs, and what others can embed with [`app`].
+//! The shipped pipelines, compiled, and their step structs: what the binary `crux` runs, and what
+//! others can embed with [`app`].
 
 pub mod pipelines;
 pub mod steps;

@@ -1,5 +1,6 @@
-//! The subcommands that read pipelines: `check`, `expand`, `graph`, `schema`. They need no server and no build; what they say is the
-//! compiler's, this file only prints it. Exit codes: 0 done; 1 the pipelines have errors; 2 wrong usage.
+//! The subcommands that read pipelines: `check`, `expand`, `graph`, `schema`. They need no server
+//! and no build; what they say is the compiler's, this file only prints it. Exit codes: 0 done; 1
+//! the pipelines have errors; 2 wrong usage.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -13,11 +14,12 @@ use crux_runtime::Tool;
 pub(crate) const TOOLS: [Tool; 4] = [
     Tool {
         command: || {
-            let command = Command::new("check").about("Check pipelines without building them").after_help(
-                "Examples:
+            let command =
+                Command::new("check").about("Check pipelines without building them").after_help(
+                    "Examples:
   crux check
   crux check pipelines --json",
-            );
+                );
             Check::augment_args(command)
         },
         flags: &["json"],
@@ -25,33 +27,45 @@ pub(crate) const TOOLS: [Tool; 4] = [
     },
     Tool {
         command: || {
-            let command = Command::new("expand").about("Print the Rust that pipelines become").after_help(
-                "Examples:
+            let command =
+                Command::new("expand").about("Print the Rust that pipelines become").after_help(
+                    "Examples:
   crux expand order
   crux expand --dir pipelines",
-            );
+                );
             Show::augment_args(command)
         },
         flags: &[],
-        run: |matches| run(matches, |show: &Show, _| print(tools::expand(&show.dir, show.workflow.as_deref(), style(&io::stderr())))),
+        run: |matches| {
+            run(matches, |show: &Show, _| {
+                print(tools::expand(&show.dir, show.workflow.as_deref(), style(&io::stderr())))
+            })
+        },
     },
     Tool {
         command: || {
-            let command = Command::new("graph").about("Draw a workflow as a Mermaid flowchart").after_help(
-                "Examples:
+            let command =
+                Command::new("graph").about("Draw a workflow as a Mermaid flowchart").after_help(
+                    "Examples:
   crux graph refund",
-            );
+                );
             Show::augment_args(command)
         },
         flags: &[],
-        run: |matches| run(matches, |show: &Show, _| print(tools::graph(&show.dir, show.workflow.as_deref(), style(&io::stderr())))),
+        run: |matches| {
+            run(matches, |show: &Show, _| {
+                print(tools::graph(&show.dir, show.workflow.as_deref(), style(&io::stderr())))
+            })
+        },
     },
     Tool {
         command: || {
-            Command::new("schema").about("Print the JSON Schema of pipelines, for editors").after_help(
-                "Examples:
+            Command::new("schema")
+                .about("Print the JSON Schema of pipelines, for editors")
+                .after_help(
+                    "Examples:
   crux schema > schema/pipeline.schema.json",
-            )
+                )
         },
         // It is JSON.
         flags: &["json"],
@@ -75,10 +89,15 @@ struct Show {
     dir: PathBuf,
 }
 
-fn run<T: FromArgMatches>(matches: &ArgMatches, work: impl FnOnce(&T, bool) -> ExitCode) -> ExitCode {
+fn run<T: FromArgMatches>(
+    matches: &ArgMatches,
+    work: impl FnOnce(&T, bool) -> ExitCode,
+) -> ExitCode {
     match T::from_arg_matches(matches) {
         // `--json` is the whole command line's.
-        Ok(args) => work(&args, matches.try_get_one("json").ok().flatten().copied().unwrap_or(false)),
+        Ok(args) => {
+            work(&args, matches.try_get_one("json").ok().flatten().copied().unwrap_or(false))
+        }
         Err(error) => error.exit(),
     }
 }
@@ -90,7 +109,11 @@ fn check(args: &Check, json: bool) -> ExitCode {
 }
 
 fn style(stream: &impl IsTerminal) -> Style {
-    if stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() { Style::Coloured } else { Style::Plain }
+    if stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        Style::Coloured
+    } else {
+        Style::Plain
+    }
 }
 
 /// What was asked for on standard output, or on standard error what is wrong with the pipelines.

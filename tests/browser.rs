@@ -1,5 +1,6 @@
-//! Scripts of web pages in a real browser: the one that clients of the Stox gateway have, unchanged but for the id that it leaves open,
-//! and the one of `docs/api.md`. The page comes from a server of its own, as that of a front end does.
+//! Scripts of web pages in a real browser: the one that clients of the Stox gateway have, unchanged
+//! but for the id that it leaves open, and the one of `docs/api.md`. The page comes from a server
+//! of its own, as that of a front end does.
 
 mod kit;
 
@@ -20,7 +21,8 @@ use kit::{Client, Reply, Server, Service, eventually, fences, needs};
 /// As it stands in the gateway's own documentation.
 const STOX: &str = include_str!("fixtures/stox-gateway.js");
 
-/// What the page has shown on its console, and the code with which the socket was closed, once it was.
+/// What the page has shown on its console, and the code with which the socket was closed, once it
+/// was.
 #[derive(Debug, serde::Deserialize)]
 struct Seen {
     lines: Vec<Vec<Value>>,
@@ -44,12 +46,27 @@ impl Browser {
     fn show(program: &Path, url: &str, gateway: u16) -> Self {
         let profile = tempfile::tempdir().expect("a folder");
         let mut command = Command::new(program);
-        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"]);
-        command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+        command.args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+        ]);
+        command.args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ]);
         // The script names port 8080, which somebody else may have.
         command.arg(format!("--host-resolver-rules=MAP localhost 127.0.0.1:{gateway}"));
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg(url);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the browser starts");
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the browser starts");
         Self { child, _profile: profile }
     }
 }
@@ -77,7 +94,9 @@ impl FrontEnd {
         let shown = page.clone();
         let give = get(async move || Html(shown.lock().expect("nobody panics with it").clone()));
         let take = post(async move |body: String| {
-            tell.send(serde_json::from_str(&body).expect("what the page sends")).await.expect("the test hears");
+            tell.send(serde_json::from_str(&body).expect("what the page sends"))
+                .await
+                .expect("the test hears");
         });
         let router = Router::new().route("/", give).route("/seen", take);
         tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
@@ -116,7 +135,8 @@ struct Shop {
 impl Shop {
     /// `None` without a browser.
     async fn open() -> Option<Self> {
-        let browser = needs::program(&["chromium", "chromium-browser", "google-chrome"], "chromium")?;
+        let browser =
+            needs::program(&["chromium", "chromium-browser", "google-chrome"], "chromium")?;
         let front_end = FrontEnd::start().await;
         let service = Service::start(|_| Reply::Later).await;
         let services = service.config(&["image_processing", "ai_enhancement", "seo_generation"]);
@@ -152,14 +172,20 @@ impl Shop {
         [
             self.report(id, "image_processing", images).await,
             self.report(id, "ai_enhancement", json!({"description": "A tested product."})).await,
-            self.report(id, "seo_generation", json!({"title": "Product", "meta_description": "Tested.", "slug": "product"})).await,
+            self.report(
+                id,
+                "seo_generation",
+                json!({"title": "Product", "meta_description": "Tested.", "slug": "product"}),
+            )
+            .await,
         ]
     }
 
     /// Until the page's socket is open.
     async fn is_followed(&self) {
         eventually("the page follows", || async {
-            let figures = String::from_utf8(self.client.get("/metrics").await.body.to_vec()).expect("text");
+            let figures =
+                String::from_utf8(self.client.get("/metrics").await.body.to_vec()).expect("text");
             figures.contains("\ncrux_followers 1\n").then_some(())
         })
         .await;
@@ -173,11 +199,20 @@ fn stox(id: &str) -> String {
 
 /// As the gateway's own clients expect it of an upload that is completed.
 fn assert_told_whole(seen: &Seen, steps: &[String]) {
-    let completed: Vec<&Value> = seen.lines("Step completed:").iter().map(|words| &words[0]).collect();
+    let completed: Vec<&Value> =
+        seen.lines("Step completed:").iter().map(|words| &words[0]).collect();
     assert_eq!(completed, steps.iter().collect::<Vec<_>>(), "{seen:#?}");
-    assert_eq!((seen.lines("Workflow completed!").len(), seen.lines("Workflow failed:").len()), (1, 0), "{seen:#?}");
-    let types: Vec<&Value> = seen.lines("Workflow update:").iter().map(|words| &words[0]["type"]).collect();
-    assert_eq!((types.first().copied(), types.last().copied()), (Some(&json!("workflow_started")), Some(&json!("workflow_completed"))));
+    assert_eq!(
+        (seen.lines("Workflow completed!").len(), seen.lines("Workflow failed:").len()),
+        (1, 0),
+        "{seen:#?}"
+    );
+    let types: Vec<&Value> =
+        seen.lines("Workflow update:").iter().map(|words| &words[0]["type"]).collect();
+    assert_eq!(
+        (types.first().copied(), types.last().copied()),
+        (Some(&json!("workflow_started")), Some(&json!("workflow_completed")))
+    );
     assert_eq!(seen.closed, 1000);
 }
 
@@ -209,10 +244,15 @@ async fn the_script_of_the_reference_is_told_of_a_failure_in_words() {
     shop.is_followed().await;
     let failed = json!({"name": "PictureNotFound", "message": "image1.jpg is not there"});
     let task = shop.service.task("image_processing", 1).await;
-    let said = json!({"workflow_id": id, "step_id": task["step_id"], "success": false, "error": failed});
+    let said =
+        json!({"workflow_id": id, "step_id": task["step_id"], "success": false, "error": failed});
     assert_eq!(shop.client.post("/api/v1/workflow/step-completed", &said).await.status, 200);
     let seen = shop.front_end.seen().await;
-    assert_eq!(seen.lines("Workflow failed:"), [&[json!("PictureNotFound: image1.jpg is not there")]], "{seen:#?}");
+    assert_eq!(
+        seen.lines("Workflow failed:"),
+        [&[json!("PictureNotFound: image1.jpg is not there")]],
+        "{seen:#?}"
+    );
     assert!(seen.lines("Workflow completed!").is_empty(), "{seen:#?}");
 }
 
@@ -221,7 +261,10 @@ async fn the_script_of_the_page_shows_the_types_of_messages_and_the_code_of_the_
     let Some(mut shop) = Shop::open().await else { return };
     let id = shop.upload().await;
     shop.complete(&id).await;
-    let script = fences::of_page("docs/api.md").into_iter().find(|block| block.kind == "browser").expect("the page has a script");
+    let script = fences::of_page("docs/api.md")
+        .into_iter()
+        .find(|block| block.kind == "browser")
+        .expect("the page has a script");
     let _browser = shop.show(&format!("const id = '{id}';\n{}", script.text));
     let seen = shop.front_end.seen().await;
     let words: Vec<&Value> = seen.lines.iter().map(|line| &line[0]).collect();

@@ -1,4 +1,5 @@
-//! A package of its own, as a newcomer makes it from `docs/package.md`, and what becomes of it when its pipelines change.
+//! A package of its own, as a newcomer makes it from `docs/package.md`, and what becomes of it when
+//! its pipelines change.
 
 mod kit;
 
@@ -13,7 +14,8 @@ use serde_json::json;
 const PAGE: &str = "docs/package.md";
 const GREETING: &str = "pipelines/greeting.yaml";
 
-/// The files of the page and no others, built. There is one such package, and one test at a time has it.
+/// The files of the page and no others, built. There is one such package, and one test at a time
+/// has it.
 fn package_of_the_page() -> (Package, MutexGuard<'static, ()>) {
     static ONE: Mutex<()> = Mutex::new(());
     let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -21,10 +23,14 @@ fn package_of_the_page() -> (Package, MutexGuard<'static, ()>) {
     package.keep_only("pipelines", &[GREETING]);
     for block in of_page(PAGE) {
         match block.kind.as_str() {
-            // The clone is not beside it, and a package inside of the workspace's folder has to say that it is none of its members.
+            // The clone is not beside it, and a package inside of the workspace's folder has to say
+            // that it is none of its members.
             "Cargo.toml" => {
                 let crux = fences::project().display().to_string();
-                package.write("Cargo.toml", &format!("{}\n[workspace]\n", block.text.replace("../crux", &crux)));
+                package.write(
+                    "Cargo.toml",
+                    &format!("{}\n[workspace]\n", block.text.replace("../crux", &crux)),
+                );
             }
             "run" | "broken" => {}
             file => package.write(file, &block.text),
@@ -44,7 +50,15 @@ fn block(kind: &str) -> Block {
 
 /// What a workflow greets Ada with; the error's text if it does not.
 fn greeted(server: &Server, workflow: &str) -> Result<String, String> {
-    let output = server.run(&["start", workflow, "--input", r#"{"name": "Ada"}"#, "--wait", "30s", "--json"]);
+    let output = server.run(&[
+        "start",
+        workflow,
+        "--input",
+        r#"{"name": "Ada"}"#,
+        "--wait",
+        "30s",
+        "--json",
+    ]);
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
@@ -63,7 +77,10 @@ fn a_build_without_a_change_does_nothing() {
     let (package, _turn) = package_of_the_page();
     let said = package.build();
     let acts = ["Compiling", "Dirty", "Running"];
-    let acted: Vec<&str> = said.lines().filter(|line| acts.iter().any(|act| line.trim_start().starts_with(act))).collect();
+    let acted: Vec<&str> = said
+        .lines()
+        .filter(|line| acts.iter().any(|act| line.trim_start().starts_with(act)))
+        .collect();
     assert!(acted.is_empty(), "{acted:#?}");
     assert!(said.contains("Fresh greetings v0.1.0"), "{said}");
 }
@@ -73,8 +90,16 @@ fn edited_added_renamed_and_deleted_pipelines_are_in_the_next_build() {
     let (package, _turn) = package_of_the_page();
     package.replace(GREETING, "name: ${input.name}", "name: dear ${input.name}");
     let said = package.build();
-    assert_eq!(said.matches("build-script-build`").count(), 1, "the build script runs once:\n{said}");
-    assert_eq!(said.matches("Compiling ").count(), 1, "of all packages only this one is compiled:\n{said}");
+    assert_eq!(
+        said.matches("build-script-build`").count(),
+        1,
+        "the build script runs once:\n{said}"
+    );
+    assert_eq!(
+        said.matches("Compiling ").count(),
+        1,
+        "of all packages only this one is compiled:\n{said}"
+    );
     assert_eq!(greeted(&serve(&package), "greeting").as_deref(), Ok("Hello, dear Ada!"));
 
     // A second workflow with the same step type, whose contract moves to a file of its own.
@@ -84,7 +109,10 @@ fn edited_added_renamed_and_deleted_pipelines_are_in_the_next_build() {
         "pipelines/contracts.yaml",
         "step_types:\n  greet:\n    class: GreetStep\n    takes: { name: string }\n    returns: { text: string }\n",
     );
-    package.write("pipelines/farewell.yaml", &package.read(GREETING).replace("greeting", "farewell").replace("dear", "and goodbye,"));
+    package.write(
+        "pipelines/farewell.yaml",
+        &package.read(GREETING).replace("greeting", "farewell").replace("dear", "and goodbye,"),
+    );
     package.build();
     let server = serve(&package);
     assert_eq!(greeted(&server, "greeting").as_deref(), Ok("Hello, dear Ada!"));
@@ -96,13 +124,19 @@ fn edited_added_renamed_and_deleted_pipelines_are_in_the_next_build() {
     package.build();
     let server = serve(&package);
     assert_eq!(greeted(&server, "goodbye").as_deref(), Ok("Hello, and goodbye, Ada!"));
-    assert!(greeted(&server, "farewell").is_err_and(|error| error.contains("`farewell`")), "it is still there");
+    assert!(
+        greeted(&server, "farewell").is_err_and(|error| error.contains("`farewell`")),
+        "it is still there"
+    );
 
     package.delete("pipelines/goodbye.yaml");
     package.build();
     let server = serve(&package);
     assert_eq!(greeted(&server, "greeting").as_deref(), Ok("Hello, dear Ada!"));
-    assert!(greeted(&server, "goodbye").is_err_and(|error| error.contains("`goodbye`")), "it is still there");
+    assert!(
+        greeted(&server, "goodbye").is_err_and(|error| error.contains("`goodbye`")),
+        "it is still there"
+    );
 }
 
 #[test]
@@ -115,8 +149,17 @@ fn a_broken_pipeline_is_shown_where_it_is_broken_and_builds_again_when_it_is_men
     for _ in 0..2 {
         let said = package.broken_build();
         assert!(said.contains(shown), "{}: this was shown instead:\n{said}", page.place);
-        // No panic, nothing of Cargo's own about a script that failed, and no error that follows from the first.
-        for word in ["panicked", "--- stdout", "--- stderr", "didn't exit successfully", "cargo::", "build-script-build", "error[E"] {
+        // No panic, nothing of Cargo's own about a script that failed, and no error that follows
+        // from the first.
+        for word in [
+            "panicked",
+            "--- stdout",
+            "--- stderr",
+            "didn't exit successfully",
+            "cargo::",
+            "build-script-build",
+            "error[E",
+        ] {
             assert!(!said.contains(word), "`{word}` in:\n{said}");
         }
     }
@@ -136,11 +179,14 @@ fn a_broken_pipeline_is_shown_where_it_is_broken_and_builds_again_when_it_is_men
 fn program(package: &Package, version: u32, greeting: &str) -> tempfile::TempDir {
     let page = block(GREETING).text;
     let rests = page.replace("steps:\n", "steps:\n  - sleep: 3s\n");
-    let text = rests.replace("version: 1", &format!("version: {version}")).replace("${input.name}", greeting);
+    let text = rests
+        .replace("version: 1", &format!("version: {version}"))
+        .replace("${input.name}", greeting);
     package.write(GREETING, &text);
     package.build();
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::copy(package.binary(), folder.path().join("greetings")).expect("the program can be copied");
+    std::fs::copy(package.binary(), folder.path().join("greetings"))
+        .expect("the program can be copied");
     folder
 }
 
@@ -148,22 +194,31 @@ fn program(package: &Package, version: u32, greeting: &str) -> tempfile::TempDir
 #[expect(clippy::await_holding_lock, reason = "nothing else runs on this test's threads")]
 async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
     let (package, _turn) = package_of_the_page();
-    let (old, new) = (program(&package, 1, "old ${input.name}"), program(&package, 2, "new ${input.name}"));
+    let (old, new) =
+        (program(&package, 1, "old ${input.name}"), program(&package, 2, "new ${input.name}"));
     let redis = Redis::start();
-    let config = format!("store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n", redis.port());
-    let node = |program: &tempfile::TempDir| Server::start(&program.path().join("greetings").display().to_string(), &config);
+    let config = format!(
+        "store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n",
+        redis.port()
+    );
+    let node = |program: &tempfile::TempDir| {
+        Server::start(&program.path().join("greetings").display().to_string(), &config)
+    };
     let end = |mut node: Server| {
         node.tell_to_end();
         assert!(node.ended().success());
     };
-    let start = async |node: &Server| node.client().start("/api/v1/workflow/greeting", &json!({"name": "Ada"})).await;
+    let start = async |node: &Server| {
+        node.client().start("/api/v1/workflow/greeting", &json!({"name": "Ada"})).await
+    };
     let said = async |node: &Server, id: &str| {
         let document = node.client().until(id, "completed").await;
         (document["version"].clone(), document["output"]["text"].clone())
     };
     let of = |version: u32, text: &str| (json!(version), json!(text));
 
-    // Of two old nodes one makes way for a new one. What it has begun, the other goes on with; either answers for it.
+    // Of two old nodes one makes way for a new one. What it has begun, the other goes on with;
+    // either answers for it.
     let (a, b) = (node(&old), node(&old));
     let first = start(&a).await;
     end(a);
@@ -176,12 +231,17 @@ async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
     assert_eq!(said(&b, &second).await, of(2, "Hello, new Ada!"));
     assert_eq!(said(&a, &third).await, of(1, "Hello, old Ada!"));
 
-    // The last old node goes with an instance of its version: it is shown, and waits for such a node.
+    // The last old node goes with an instance of its version: it is shown, and waits for such a
+    // node.
     let fourth = start(&b).await;
     end(b);
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     let document = a.client().status(&fourth).await;
-    assert_eq!((&document["version"], &document["metadata"]["status"]), (&json!(1), &json!("waiting")), "{document:#}");
+    assert_eq!(
+        (&document["version"], &document["metadata"]["status"]),
+        (&json!(1), &json!("waiting")),
+        "{document:#}"
+    );
 
     // The new version is taken back. Its instances wait as well, until it comes again.
     let fifth = start(&a).await;

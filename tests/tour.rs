@@ -11,15 +11,18 @@ use kit::fences::{Block, of_page, project};
 use kit::package::Package;
 use kit::{PATIENCE, Server};
 
-/// This package under another name, so that its program is not put in the place of the one that other tests run.
+/// This package under another name, so that its program is not put in the place of the one that
+/// other tests run.
 const NAME: &str = "crux-tour";
 
 fn copy() -> Package {
     let package = Package::in_folder(NAME);
     let crux = project();
     let manifest = fs::read_to_string(crux.join("Cargo.toml")).expect("a manifest");
-    let manifest: String =
-        manifest.lines().filter(|line| !line.starts_with("members = ")).fold(String::new(), |text, line| text + line + "\n");
+    let manifest: String = manifest
+        .lines()
+        .filter(|line| !line.starts_with("members = "))
+        .fold(String::new(), |text, line| text + line + "\n");
     let manifest = manifest
         .replacen("name = \"crux\"", &format!("name = \"{NAME}\""), 1)
         .replacen("default-run = \"crux\"", "", 1)
@@ -28,12 +31,26 @@ fn copy() -> Package {
     package.write("Cargo.toml", &manifest);
     package.write("build.rs", &fs::read_to_string(crux.join("build.rs")).expect("a build script"));
     for folder in ["pipelines", "src", "src/steps"] {
-        for file in fs::read_dir(crux.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        for file in fs::read_dir(crux.join(folder))
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+        {
             if file.is_file() {
-                let name = file.strip_prefix(&crux).expect("it is in the project").to_str().expect("a text");
+                let name = file
+                    .strip_prefix(&crux)
+                    .expect("it is in the project")
+                    .to_str()
+                    .expect("a text");
                 let text = fs::read_to_string(&file).expect("a text");
                 // Its library has the package's name.
-                package.write(name, &if name == "src/main.rs" { text.replace("crux::main", "crux_tour::main") } else { text });
+                package.write(
+                    name,
+                    &if name == "src/main.rs" {
+                        text.replace("crux::main", "crux_tour::main")
+                    } else {
+                        text
+                    },
+                );
             }
         }
     }
@@ -55,15 +72,23 @@ fn assert_broken_as_shown(package: &Package, block: &Block) {
 /// A person takes a moment to type the next command; by then the refund sleeps.
 fn until_it_sleeps(server: &Server) {
     let begun = Instant::now();
-    while !server.run(&["list", "--status", "waiting"]).stdout.windows(6).any(|word| word == b"refund") {
+    while !server
+        .run(&["list", "--status", "waiting"])
+        .stdout
+        .windows(6)
+        .any(|word| word == b"refund")
+    {
         assert!(begun.elapsed() < PATIENCE, "nothing waits");
     }
 }
 
 #[test]
 fn the_tour_goes_as_the_readme_says() {
-    let blocks: Vec<Block> = of_page("README.md").into_iter().filter(|block| block.kind == "tour").collect();
-    let [mistake, error, missing, points, serve, start, kill] = &blocks[..] else { panic!("the tour has other blocks: {blocks:#?}") };
+    let blocks: Vec<Block> =
+        of_page("README.md").into_iter().filter(|block| block.kind == "tour").collect();
+    let [mistake, error, missing, points, serve, start, kill] = &blocks[..] else {
+        panic!("the tour has other blocks: {blocks:#?}")
+    };
     let package = copy();
 
     let order = package.read("pipelines/order.yaml");
@@ -76,7 +101,11 @@ fn the_tour_goes_as_the_readme_says() {
 
     package.write("src/steps/points.rs", &points.text);
     package.replace("src/steps/mod.rs", "mod restock;", "mod points;\nmod restock;");
-    package.replace("src/steps/mod.rs", "pub use restock::", "pub use points::PointsStep;\npub use restock::");
+    package.replace(
+        "src/steps/mod.rs",
+        "pub use restock::",
+        "pub use points::PointsStep;\npub use restock::",
+    );
     package.replace(
         "src/steps/mod.rs",
         "        restock: RestockStep,",
@@ -84,14 +113,21 @@ fn the_tour_goes_as_the_readme_says() {
     );
     package.build();
 
-    let [(command, listening)] = &commands(&serve.text)[..] else { panic!("{}: one command", serve.place) };
-    assert_eq!((command.as_str(), listening.as_str()), ("cargo run -- serve", "listening on http://127.0.0.1:8080\n"));
+    let [(command, listening)] = &commands(&serve.text)[..] else {
+        panic!("{}: one command", serve.place)
+    };
+    assert_eq!(
+        (command.as_str(), listening.as_str()),
+        ("cargo run -- serve", "listening on http://127.0.0.1:8080\n")
+    );
     // `Server` reads that line; the port is one that is free.
     let mut server = Server::start(&package.binary(), "");
     let mut session = Session::of(&server);
     session.run(start);
 
-    let [begin, (pkill, _), watch] = &commands(&kill.text)[..] else { panic!("{}: three commands", kill.place) };
+    let [begin, (pkill, _), watch] = &commands(&kill.text)[..] else {
+        panic!("{}: three commands", kill.place)
+    };
     session.expect(begin, &kill.place);
     assert!(pkill.starts_with("pkill -9 -x crux "), "{pkill}");
     until_it_sleeps(&server);

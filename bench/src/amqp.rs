@@ -1,16 +1,19 @@
-//! What the bench's service and the floor over RabbitMQ have in common: the least of an AMQP client that loses nothing. One connection
-//! publishes, with confirms; another one consumes, and acknowledges many deliveries at once.
+//! What the bench's service and the floor over RabbitMQ have in common: the least of an AMQP client
+//! that loses nothing. One connection publishes, with confirms; another one consumes, and
+//! acknowledges many deliveries at once.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-    QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+};
 
 use crate::Outcome;
 
@@ -42,9 +45,12 @@ impl Line {
         let url = format!("{url}%2f");
         let connect = async || Connection::connect(&url, ConnectionProperties::default()).await;
         let connections = [connect().await?, connect().await?];
-        let (publishing, consuming) = (connections[0].create_channel().await?, connections[1].create_channel().await?);
+        let (publishing, consuming) =
+            (connections[0].create_channel().await?, connections[1].create_channel().await?);
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        consuming.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+        consuming
+            .exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default())
+            .await?;
         publishing.confirm_select(ConfirmSelectOptions::default()).await?;
         consuming.basic_qos(PREFETCH, BasicQosOptions { global: false }).await?;
         Ok(Self { exchange: exchange.to_owned(), publishing, consuming, _connections: connections })
@@ -57,16 +63,42 @@ impl Line {
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         self.consuming.queue_declare(queue.into(), durable, arguments).await?;
         let exchange = self.exchange.as_str().into();
-        self.consuming.queue_bind(queue.into(), exchange, key.into(), QueueBindOptions::default(), FieldTable::default()).await?;
-        Ok(self.consuming.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?)
+        self.consuming
+            .queue_bind(
+                queue.into(),
+                exchange,
+                key.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        Ok(self
+            .consuming
+            .basic_consume(
+                queue.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?)
     }
 
-    /// Ends when the broker has confirmed it. All of a line have to be awaited by one task: confirms are told apart by their order.
-    pub fn publish(&self, key: &'static str, body: Vec<u8>, properties: BasicProperties) -> impl Future<Output = Outcome<()>> + use<> {
+    /// Ends when the broker has confirmed it. All of a line have to be awaited by one task:
+    /// confirms are told apart by their order.
+    pub fn publish(
+        &self,
+        key: &'static str,
+        body: Vec<u8>,
+        properties: BasicProperties,
+    ) -> impl Future<Output = Outcome<()>> + use<> {
         let (channel, exchange) = (self.publishing.clone(), self.exchange.clone());
         async move {
             let options = BasicPublishOptions { mandatory: true, immediate: false };
-            match channel.basic_publish(exchange.into(), key.into(), options, &body, properties).await?.await? {
+            match channel
+                .basic_publish(exchange.into(), key.into(), options, &body, properties)
+                .await?
+                .await?
+            {
                 Confirmation::Ack(None) => Ok(()),
                 other => Err(format!("a message to {key} did not arrive: {other:?}").into()),
             }
@@ -83,7 +115,9 @@ impl Line {
 
 /// Durable, JSON.
 pub fn properties() -> BasicProperties {
-    BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(PERSISTENT)
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(PERSISTENT)
 }
 
 /// Which deliveries are done.

@@ -1,4 +1,5 @@
-//! What has to be built to be measured: the deployed binary, and a scratch copy of the workspace whose pipelines may be changed.
+//! What has to be built to be measured: the deployed binary, and a scratch copy of the workspace
+//! whose pipelines may be changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,17 +11,24 @@ use crate::measure::Process;
 
 /// The workspace that this bench was built from.
 fn workspace() -> Outcome<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or_else(|| "the bench is in no workspace".into())
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .ok_or_else(|| "the bench is in no workspace".into())
 }
 
 /// A binary of the workspace in the release profile, built if it is not fresh.
 pub fn release_binary(name: &str) -> Outcome<PathBuf> {
-    let folder = std::env::current_exe()?.parent().ok_or("the executable is in no directory")?.to_owned();
+    let folder =
+        std::env::current_exe()?.parent().ok_or("the executable is in no directory")?.to_owned();
     let target = folder.parent().ok_or("the executable is in no target directory")?;
     let workspace = workspace()?;
     cargo(workspace, target, &["build", "--release", "--locked", "--bin", name])?;
     let binary = target.join("release").join(name);
-    if binary.is_file() { Ok(binary) } else { Err(format!("cargo left no {}", binary.display()).into()) }
+    if binary.is_file() {
+        Ok(binary)
+    } else {
+        Err(format!("cargo left no {}", binary.display()).into())
+    }
 }
 
 /// How long a command of Cargo's took, and the CPU time of all that it started.
@@ -33,16 +41,23 @@ pub struct Built {
 fn cargo(workspace: &Path, target: &Path, arguments: &[&str]) -> Outcome<Built> {
     let (begun, cpu) = (Instant::now(), Process::own().cpu_of_children());
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace).env("CARGO_TARGET_DIR", target).arg("--quiet").args(arguments).stdin(Stdio::null());
+    command
+        .current_dir(workspace)
+        .env("CARGO_TARGET_DIR", target)
+        .arg("--quiet")
+        .args(arguments)
+        .stdin(Stdio::null());
     let status = command.status()?;
     if !status.success() {
         return Err(format!("cargo {}: {status}", arguments.join(" ")).into());
     }
-    let cpu = Process::own().cpu_of_children().zip(cpu).and_then(|(now, before)| now.checked_sub(before));
+    let cpu =
+        Process::own().cpu_of_children().zip(cpu).and_then(|(now, before)| now.checked_sub(before));
     Ok(Built { taken: begun.elapsed(), cpu })
 }
 
-/// A copy of the workspace, with a target directory of its own that stays from run to run: only the first has to build everything.
+/// A copy of the workspace, with a target directory of its own that stays from run to run: only the
+/// first has to build everything.
 pub struct Scratch {
     pub workspace: PathBuf,
     target: PathBuf,
@@ -66,8 +81,8 @@ impl Scratch {
 /// Folders that are not sources.
 const NOT_COPIED: [&str; 2] = ["target", "node_modules"];
 
-/// Copies what is new or different, and takes away what is not there any more; what is the same keeps its time, so that Cargo sees no
-/// change in it.
+/// Copies what is new or different, and takes away what is not there any more; what is the same
+/// keeps its time, so that Cargo sees no change in it.
 fn copy(from: &Path, to: &Path) -> Outcome<()> {
     fs::create_dir_all(to)?;
     let mut names = Vec::new();
@@ -109,14 +124,18 @@ mod tests {
 
     #[test]
     fn a_copy_is_brought_up_to_date_and_what_is_the_same_is_left_alone() {
-        let (from, to) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-        let write = |name: &str, text: &str| fs::write(from.path().join(name), text).expect("a file");
+        let (from, to) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let write =
+            |name: &str, text: &str| fs::write(from.path().join(name), text).expect("a file");
         fs::create_dir(from.path().join("sub")).expect("a folder");
         write("same", "1");
         write("sub/changed", "1");
         write("gone", "1");
         copy(from.path(), to.path()).expect("copied");
-        let time = |name: &str| fs::metadata(to.path().join(name)).and_then(|data| data.modified()).expect("a time");
+        let time = |name: &str| {
+            fs::metadata(to.path().join(name)).and_then(|data| data.modified()).expect("a time")
+        };
         let before = time("same");
         write("sub/changed", "2");
         fs::remove_file(from.path().join("gone")).expect("removed");

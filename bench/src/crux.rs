@@ -1,6 +1,7 @@
-//! An engine as a deployed binary has it, without a server in front: the step structs of this package; SQLite on a real disk, or Redis;
-//! and the local bus without services, RabbitMQ or Redis Streams. Every run gets a directory, a server or names of its own, so that no run
-//! sees what another has left.
+//! An engine as a deployed binary has it, without a server in front: the step structs of this
+//! package; SQLite on a real disk, or Redis; and the local bus without services, RabbitMQ or Redis
+//! Streams. Every run gets a directory, a server or names of its own, so that no run sees what
+//! another has left.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -61,11 +62,17 @@ impl Crux {
         Self::of(app, Redis::open(redis::Options::new(url)).await?, bus).await
     }
 
-    /// On the directory's database, with tasks over RabbitMQ. `name` is the exchange's, and what the names of its queues begin with.
+    /// On the directory's database, with tasks over RabbitMQ. `name` is the exchange's, and what
+    /// the names of its queues begin with.
     pub async fn over_rabbitmq(directory: &Path, url: &str, name: &str) -> Outcome<Self> {
         let app = Arc::new(crux_bench::app());
         let (exchange, prefix) = (name.to_owned(), name.to_owned());
-        let options = rabbitmq::Options { url: url.to_owned(), exchange, prefix, ..rabbitmq::Options::default() };
+        let options = rabbitmq::Options {
+            url: url.to_owned(),
+            exchange,
+            prefix,
+            ..rabbitmq::Options::default()
+        };
         let broker = rabbitmq::open(&app, options, local(&app)?, &[]).await?;
         Self::over(app, sqlite(directory)?, broker).await
     }
@@ -74,7 +81,8 @@ impl Crux {
     pub async fn over_streams(url: String, prefix: &str) -> Outcome<Self> {
         let app = Arc::new(crux_bench::app());
         let prefix = prefix.to_owned();
-        let options = streams::Options { prefix: prefix.clone(), ..streams::Options::new(url.clone()) };
+        let options =
+            streams::Options { prefix: prefix.clone(), ..streams::Options::new(url.clone()) };
         let broker = streams::open(&app, options, local(&app)?, &[]).await?;
         let store = Redis::open(redis::Options { prefix, ..redis::Options::new(url) }).await?;
         Self::over(app, store, broker).await
@@ -90,7 +98,9 @@ impl Crux {
     async fn of(app: Arc<App>, store: impl Store, bus: Arc<dyn Bus>) -> Outcome<Self> {
         let (store, ends) = Watched::new(store);
         let workers = WorkerManager::new(&app.steps, &executor::Options::default())?;
-        let engine = Engine::open(app, Arc::new(store), bus, workers, Hub::default(), Options::default()).await?;
+        let engine =
+            Engine::open(app, Arc::new(store), bus, workers, Hub::default(), Options::default())
+                .await?;
         Ok(Self { engine, ends })
     }
 
@@ -119,7 +129,12 @@ impl Crux {
     }
 
     /// Keeps `in_flight` instances going until `until`; how long each took.
-    pub async fn in_flight(&self, workflow: &'static str, in_flight: usize, until: Instant) -> Outcome<Latencies> {
+    pub async fn in_flight(
+        &self,
+        workflow: &'static str,
+        in_flight: usize,
+        until: Instant,
+    ) -> Outcome<Latencies> {
         let lane = |lane: usize| {
             let crux = self.clone();
             async move {

@@ -1,5 +1,6 @@
-//! Databases with very many instances in them. The engine makes one instance; its rows are then appended again and again under other ids,
-//! by the store's own code, so that the file is the one that the engine would have left, sooner.
+//! Databases with very many instances in them. The engine makes one instance; its rows are then
+//! appended again and again under other ids, by the store's own code, so that the file is the one
+//! that the engine would have left, sooner.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::{Definition, Time};
 use crux_runtime::store::sqlite::{Options, Sqlite};
-use crux_runtime::store::{Append, Appended, NewInstance, RecordChange, Seq, Settled, Status, Store};
+use crux_runtime::store::{
+    Append, Appended, NewInstance, RecordChange, Seq, Settled, Status, Store,
+};
 
 use crate::Outcome;
 use crate::crux::{Crux, DATABASE, input, runtime};
@@ -41,7 +44,8 @@ pub fn sleeping(directory: &Path, scratch: &Path, count: usize) -> Outcome<()> {
     let until = now()?.plus_ms(365 * DAY_MS.unsigned_abs());
     runtime()?.block_on(async {
         let crux = Crux::open(scratch).await?;
-        let instance = crux.start("sleeper", format!(r#"{{"until":"{}"}}"#, until.timestamp())).await?;
+        let instance =
+            crux.start("sleeper", format!(r#"{{"until":"{}"}}"#, until.timestamp())).await?;
         crux.at_rest().await;
         let rows = crux.rows(instance).await?;
         crux.close().await;
@@ -59,31 +63,56 @@ fn definition(workflow: &str) -> Outcome<&'static Definition> {
     found.ok_or_else(|| format!("there is no workflow `{workflow}`").into())
 }
 
-async fn fill(directory: &Path, definition: &'static Definition, rows: &[String], last: Last, count: usize) -> Outcome<()> {
+async fn fill(
+    directory: &Path,
+    definition: &'static Definition,
+    rows: &[String],
+    last: Last,
+    count: usize,
+) -> Outcome<()> {
     let store = Sqlite::open(Options::new(directory.join(DATABASE)))?;
     store.define(definition.hash.to_owned(), definition.document.to_owned()).await?;
     let begin = Time(now()?.0 - DAY_MS);
     let ids: Vec<InstanceId> = (0..count as u64).map(|n| id(begin, n, count as u64)).collect();
     for ids in ids.chunks(BATCH) {
         for (seq, row) in (1..).zip(rows) {
-            let batch = ids.iter().map(|id| append(*id, seq, row, rows.len(), definition, begin, last)).collect();
+            let batch = ids
+                .iter()
+                .map(|id| append(*id, seq, row, rows.len(), definition, begin, last))
+                .collect();
             for appended in store.append(batch).await {
                 match appended? {
                     Appended::Done => {}
-                    other => return Err(format!("the database could not be filled: {other:?}").into()),
+                    other => {
+                        return Err(format!("the database could not be filled: {other:?}").into());
+                    }
                 }
             }
         }
         if let Last::Sleeps(until) = last {
             let seq = Seq::try_from(rows.len())?;
-            store.settle(ids.iter().map(|instance| Settled { instance: *instance, seq, wake_at: Some(until) }).collect()).await?;
+            store
+                .settle(
+                    ids.iter()
+                        .map(|instance| Settled { instance: *instance, seq, wake_at: Some(until) })
+                        .collect(),
+                )
+                .await?;
         }
     }
     store.close().await?;
     Ok(())
 }
 
-fn append(instance: InstanceId, seq: Seq, row: &str, rows: usize, definition: &Definition, at: Time, last: Last) -> Append {
+fn append(
+    instance: InstanceId,
+    seq: Seq,
+    row: &str,
+    rows: usize,
+    definition: &Definition,
+    at: Time,
+    last: Last,
+) -> Append {
     let start = (seq == 1).then(|| {
         Box::new(NewInstance {
             workflow: definition.workflow.to_owned(),
@@ -96,9 +125,19 @@ fn append(instance: InstanceId, seq: Seq, row: &str, rows: usize, definition: &D
     });
     let is_last = seq as usize == rows;
     let (record, settled) = match last {
-        Last::Completed if is_last => (Some(RecordChange { status: Status::Completed, ended: Some((at, definition.retain_ms)) }), seq),
-        Last::Sleeps(_) if is_last => (Some(RecordChange { status: Status::Waiting, ended: None }), 0),
-        _ => (start.is_some().then_some(RecordChange { status: Status::Processing, ended: None }), 0),
+        Last::Completed if is_last => (
+            Some(RecordChange {
+                status: Status::Completed,
+                ended: Some((at, definition.retain_ms)),
+            }),
+            seq,
+        ),
+        Last::Sleeps(_) if is_last => {
+            (Some(RecordChange { status: Status::Waiting, ended: None }), 0)
+        }
+        _ => {
+            (start.is_some().then_some(RecordChange { status: Status::Processing, ended: None }), 0)
+        }
     };
     Append { instance, seq, token: u64::from(seq), row: row.into(), settled, start, record }
 }

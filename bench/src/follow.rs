@@ -1,5 +1,5 @@
-//! Many followers of one instance over WebSocket, as light as they can be: each reads, looks for the mark that an event carried, and
-//! counts. The one that completes a round says when that was.
+//! Many followers of one instance over WebSocket, as light as they can be: each reads, looks for
+//! the mark that an event carried, and counts. The one that completes a round says when that was.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::Outcome;
 
-/// Connections that are made at a time: the server's queue of new ones is shorter than the number of followers.
+/// Connections that are made at a time: the server's queue of new ones is shorter than the number
+/// of followers.
 const AT_ONCE: usize = 100;
 /// Read at once.
 const BUFFER: usize = 4096;
@@ -39,12 +40,18 @@ pub struct Followers {
 
 impl Followers {
     /// Connects them all; they can tell the marks 0 to `rounds - 1` apart.
-    pub async fn connect(address: SocketAddr, instance: &str, followers: usize, rounds: usize) -> Outcome<Self> {
+    pub async fn connect(
+        address: SocketAddr,
+        instance: &str,
+        followers: usize,
+        rounds: usize,
+    ) -> Outcome<Self> {
         let (told, complete) = mpsc::unbounded_channel();
         let heard = (0..rounds).map(|_| AtomicUsize::new(0)).collect();
         let rounds = Arc::new(Rounds { followers, heard, complete: told });
         let url = format!("ws://{address}/ws?workflow_id={instance}");
-        let sockets = futures_util::stream::iter((0..followers).map(|_| connect(address, url.clone())));
+        let sockets =
+            futures_util::stream::iter((0..followers).map(|_| connect(address, url.clone())));
         let sockets: Vec<Outcome<_>> = sockets.buffer_unordered(AT_ONCE).collect().await;
         let mut tasks = JoinSet::new();
         for socket in sockets {
@@ -69,8 +76,9 @@ async fn connect(address: SocketAddr, url: String) -> Outcome<TcpStream> {
     Ok(socket.into_inner())
 }
 
-/// Looks for marks in the bytes that come. A whole WebSocket client would cost as much as the server that is measured beside it; this
-/// one answers no pings, and the server waits longer for that than a run takes.
+/// Looks for marks in the bytes that come. A whole WebSocket client would cost as much as the
+/// server that is measured beside it; this one answers no pings, and the server waits longer for
+/// that than a run takes.
 async fn listen(mut stream: TcpStream, rounds: Arc<Rounds>) {
     let mut buffer = vec![0; BUFFER];
     // A message may come in two pieces: what a mark may have begun with is kept.
@@ -91,14 +99,19 @@ async fn listen(mut stream: TcpStream, rounds: Arc<Rounds>) {
     }
 }
 
-/// The marks in `text` that are there as a whole, and from where on the rest has to be looked at again with what comes after it.
+/// The marks in `text` that are there as a whole, and from where on the rest has to be looked at
+/// again with what comes after it.
 fn marks(text: &[u8]) -> (Vec<usize>, usize) {
     let mut marks = Vec::new();
     let mut at = 0;
     while let Some(found) = find(&text[at..]) {
         let digits = &text[at + found + MARK.len()..];
-        let Some(end) = digits.iter().position(|byte| !byte.is_ascii_digit()) else { return (marks, at + found) };
-        marks.push(digits[..end].iter().fold(0, |mark, digit| mark * 10 + usize::from(digit - b'0')));
+        let Some(end) = digits.iter().position(|byte| !byte.is_ascii_digit()) else {
+            return (marks, at + found);
+        };
+        marks.push(
+            digits[..end].iter().fold(0, |mark, digit| mark * 10 + usize::from(digit - b'0')),
+        );
         at += found + MARK.len() + end;
     }
     (marks, at.max(text.len().saturating_sub(MARK.len())))

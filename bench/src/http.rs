@@ -1,4 +1,5 @@
-//! Clients over HTTP/1.1 with connections that are kept. They are on the machine that is measured, so they are as light as hyper allows.
+//! Clients over HTTP/1.1 with connections that are kept. They are on the machine that is measured,
+//! so they are as light as hyper allows.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -31,26 +32,43 @@ impl Client {
         Ok(Self { sender, host: address.to_string() })
     }
 
-    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Outcome<(StatusCode, Bytes)> {
+    pub async fn post(
+        &mut self,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Outcome<(StatusCode, Bytes)> {
         self.sender.ready().await?;
-        let request = Request::post(path).header(HOST, &self.host).header(CONTENT_TYPE, "application/json").body(Full::new(body.into()))?;
+        let request = Request::post(path)
+            .header(HOST, &self.host)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body.into()))?;
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();
         Ok((status, answer.into_body().collect().await?.to_bytes()))
     }
 
     /// As [`Self::post`]; any other status is an error.
-    pub async fn must(&mut self, path: &str, body: impl Into<Bytes>, expected: StatusCode) -> Outcome<Bytes> {
+    pub async fn must(
+        &mut self,
+        path: &str,
+        body: impl Into<Bytes>,
+        expected: StatusCode,
+    ) -> Outcome<Bytes> {
         let (status, body) = self.post(path, body).await?;
         if status == expected {
             Ok(body)
         } else {
-            Err(format!("POST {path}: {status}, not {expected}: {}", String::from_utf8_lossy(&body)).into())
+            Err(format!(
+                "POST {path}: {status}, not {expected}: {}",
+                String::from_utf8_lossy(&body)
+            )
+            .into())
         }
     }
 }
 
-/// `clients` connections, each posting `body(n)` again and again for `time` and expecting 200; how long each request took.
+/// `clients` connections, each posting `body(n)` again and again for `time` and expecting 200; how
+/// long each request took.
 pub async fn closed_loop(
     address: SocketAddr,
     path: &'static str,
@@ -75,7 +93,13 @@ pub async fn closed_loop(
 }
 
 /// Posts `body(0)` to `body(count - 1)` over `clients` connections, each once, and expects 202.
-pub async fn post_all(address: SocketAddr, path: &'static str, clients: usize, count: usize, body: fn(usize) -> String) -> Outcome<()> {
+pub async fn post_all(
+    address: SocketAddr,
+    path: &'static str,
+    clients: usize,
+    count: usize,
+    body: fn(usize) -> String,
+) -> Outcome<()> {
     let lane = move |lane: usize| async move {
         let mut client = Client::connect(address).await?;
         for n in (lane..count).step_by(clients) {

@@ -4,7 +4,8 @@ use std::future::Future;
 
 use crate::Outcome;
 
-/// Runs `lane(0)` to `lane(count - 1)` side by side; their results in that order, or the first error.
+/// Runs `lane(0)` to `lane(count - 1)` side by side; their results in that order, or the first
+/// error.
 pub async fn side_by_side<T, F>(count: usize, lane: impl FnMut(usize) -> F) -> Outcome<Vec<T>>
 where
     T: Send + 'static,

@@ -1,8 +1,9 @@
-//! Workloads beside their floors, printed as one table. Run it on a release build: `cargo run --release -p crux-bench`.
+//! Workloads beside their floors, printed as one table. Run it on a release build: `cargo run
+//! --release -p crux-bench`.
 //!
-//! `workload` holds what is measured, `floor` what it is held against, `crux` the engine under measurement in this process, `server` one in
-//! a process of its own, for which the bench starts itself. `servers` are brokers and stores that others wrote, and `service` does the remote
-//! steps.
+//! `workload` holds what is measured, `floor` what it is held against, `crux` the engine under
+//! measurement in this process, `server` one in a process of its own, for which the bench starts
+//! itself. `servers` are brokers and stores that others wrote, and `service` does the remote steps.
 
 mod amqp;
 mod build;
@@ -49,7 +50,8 @@ struct Arguments {
     /// Runs per figure; their median counts.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Where databases are made: on the disk that is to be measured. Beside the executable if it is not said.
+    /// Where databases are made: on the disk that is to be measured. Beside the executable if it is
+    /// not said.
     #[arg(long)]
     directory: Option<PathBuf>,
     /// The table as JSON.
@@ -88,7 +90,9 @@ fn run(arguments: Arguments) -> Outcome<()> {
     let workloads = chosen(&arguments.names)?;
     let directory = match arguments.directory {
         Some(directory) => directory,
-        None => std::env::current_exe()?.parent().ok_or("the executable is in no directory")?.to_owned(),
+        None => {
+            std::env::current_exe()?.parent().ok_or("the executable is in no directory")?.to_owned()
+        }
     };
     servers::keep_data_in(&directory)?;
     let setting = Setting {
@@ -122,7 +126,11 @@ fn run(arguments: Arguments) -> Outcome<()> {
     }
     let (goals, met) = report::goals(&rows);
     eprintln!("{met} of {goals} goals are met; it took {} s", begun.elapsed().as_secs());
-    if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("not measured: {}", failed.join(", ")).into())
+    }
 }
 
 fn chosen(names: &[String]) -> Outcome<Vec<&'static Workload>> {

@@ -1,5 +1,6 @@
-//! What is measured, apart from wall time: CPU time, memory and written bytes of a process, read from /proc, and percentiles of latencies. Where
-//! there is no /proc the figures are absent, never guessed.
+//! What is measured, apart from wall time: CPU time, memory and written bytes of a process, read
+//! from /proc, and percentiles of latencies. Where there is no /proc the figures are absent, never
+//! guessed.
 
 use std::fs;
 use std::time::Duration;
@@ -114,7 +115,8 @@ impl Latencies {
         self.taken.len()
     }
 
-    /// In milliseconds; `share` 0.5 is the median, 1.0 the longest. Nothing measured is nothing known.
+    /// In milliseconds; `share` 0.5 is the median, 1.0 the longest. Nothing measured is nothing
+    /// known.
     pub fn ms_at(&mut self, share: f64) -> Option<f64> {
         if !self.sorted {
             self.taken.sort_unstable();
@@ -137,7 +139,9 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match (values.get(middle), values.len() % 2) {
-        (Some(upper), 0) => values.get(middle.wrapping_sub(1)).map_or(*upper, |lower| (lower + upper) / 2.0),
+        (Some(upper), 0) => {
+            values.get(middle.wrapping_sub(1)).map_or(*upper, |lower| (lower + upper) / 2.0)
+        }
         (Some(value), _) => *value,
         (None, _) => 0.0,
     }
@@ -164,7 +168,11 @@ mod tests {
 
     #[test]
     fn this_process_has_memory() {
-        assert!(Process::own().resident_bytes().is_some_and(|bytes| (1 << 20..1 << 32).contains(&bytes)));
+        assert!(
+            Process::own()
+                .resident_bytes()
+                .is_some_and(|bytes| (1 << 20..1 << 32).contains(&bytes))
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The table: one row per figure, with its floor, the ratio, the goal and the CPU time beside it. Printed as Markdown, so that it can
-//! stand in docs/benchmarks.md as it is.
+//! The table: one row per figure, with its floor, the ratio, the goal and the CPU time beside it.
+//! Printed as Markdown, so that it can stand in docs/benchmarks.md as it is.
 
 use std::fmt::Write;
 
@@ -75,10 +75,16 @@ impl Row {
     /// Every goal, and whether it is met; unknown without its floor.
     pub fn verdicts(&self) -> impl Iterator<Item = (String, Option<bool>)> {
         self.goals.iter().map(|goal| match *goal {
-            Goal::AtLeast(least) => (format!("≥ {}", number(least)), Some(self.figure.value >= least)),
+            Goal::AtLeast(least) => {
+                (format!("≥ {}", number(least)), Some(self.figure.value >= least))
+            }
             Goal::AtMost(most) => (format!("≤ {}", number(most)), Some(self.figure.value <= most)),
-            Goal::FloorAtLeast(share) => (format!("≥ {share:.2} × floor"), self.ratio().map(|ratio| ratio >= share)),
-            Goal::FloorAtMost(times) => (format!("≤ {times:.2} × floor"), self.ratio().map(|ratio| ratio <= times)),
+            Goal::FloorAtLeast(share) => {
+                (format!("≥ {share:.2} × floor"), self.ratio().map(|ratio| ratio >= share))
+            }
+            Goal::FloorAtMost(times) => {
+                (format!("≤ {times:.2} × floor"), self.ratio().map(|ratio| ratio <= times))
+            }
         })
     }
 
@@ -106,7 +112,9 @@ impl Row {
     }
 
     fn cells(&self) -> [String; 6] {
-        let range = self.range.map_or(String::new(), |(lowest, highest)| format!(" ({}–{})", number(lowest), number(highest)));
+        let range = self.range.map_or(String::new(), |(lowest, highest)| {
+            format!(" ({}–{})", number(lowest), number(highest))
+        });
         [
             self.what.clone(),
             format!("{} {}{range}", number(self.figure.value), self.figure.unit),
@@ -146,11 +154,13 @@ fn grouped(digits: String) -> String {
     text
 }
 
-const HEADINGS: [&str; 6] = ["workload", "figure (lowest–highest)", "floor", "ratio", "goal", "CPU µs"];
+const HEADINGS: [&str; 6] =
+    ["workload", "figure (lowest–highest)", "floor", "ratio", "goal", "CPU µs"];
 
 /// The rows as a Markdown table with aligned columns.
 pub fn table(rows: &[Row]) -> String {
-    let lines: Vec<[String; 6]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
+    let lines: Vec<[String; 6]> =
+        std::iter::once(HEADINGS.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
     let mut widths = [0; 6];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
@@ -199,7 +209,14 @@ mod tests {
         let line = table.lines().nth(2).unwrap_or_default();
         assert_eq!(
             line.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>(),
-            ["256 in flight", "150,000 steps/s (149,000–152,000)", "200,000", "0.75", "≥ 150,000 ✓, ≥ 0.80 × floor ✗", "9.5"]
+            [
+                "256 in flight",
+                "150,000 steps/s (149,000–152,000)",
+                "200,000",
+                "0.75",
+                "≥ 150,000 ✓, ≥ 0.80 × floor ✗",
+                "9.5"
+            ]
         );
         assert_eq!((count(20), count(1_000_000)), ("20".to_owned(), "1,000,000".to_owned()));
         assert_eq!(goals(std::slice::from_ref(&row)), (2, 1));

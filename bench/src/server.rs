@@ -1,5 +1,6 @@
-//! A server in a process of its own, for workloads in which the process matters: its memory, its death, the time until it answers. The
-//! bench starts itself for that (`crux-bench serve` is the server of its own pipelines), or any other binary that Crux made.
+//! A server in a process of its own, for workloads in which the process matters: its memory, its
+//! death, the time until it answers. The bench starts itself for that (`crux-bench serve` is the
+//! server of its own pipelines), or any other binary that Crux made.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -44,12 +45,16 @@ impl Server {
         Self::spawn(command)
     }
 
-    /// The server of the bench's pipelines, with that configuration, which is written into the directory.
+    /// The server of the bench's pipelines, with that configuration, which is written into the
+    /// directory.
     pub fn with_config(config: &str, directory: &Path) -> Outcome<Self> {
         let file = directory.join("crux.yaml");
         std::fs::write(&file, config)?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args([SERVE, "--port", "0", "--log", LOG, "--config"]).arg(file).current_dir(directory);
+        command
+            .args([SERVE, "--port", "0", "--log", LOG, "--config"])
+            .arg(file)
+            .current_dir(directory);
         Self::spawn(command)
     }
 
@@ -67,7 +72,10 @@ impl Server {
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut said)?;
         }
-        let address = said.trim().strip_prefix("listening on http://").and_then(|address| address.parse().ok());
+        let address = said
+            .trim()
+            .strip_prefix("listening on http://")
+            .and_then(|address| address.parse().ok());
         match address {
             Some(address) => Ok(Self { child, begun, address }),
             None => {
@@ -100,7 +108,9 @@ impl Server {
     }
 
     pub fn until_ready(&self) -> Outcome<()> {
-        self.until("ready", |server| Ok(server.ask("GET", "/health/ready", "").is_ok_and(|(status, _)| status == 200)))
+        self.until("ready", |server| {
+            Ok(server.ask("GET", "/health/ready", "").is_ok_and(|(status, _)| status == 200))
+        })
     }
 
     /// One request on a connection of its own; status and body.
@@ -116,8 +126,13 @@ impl Server {
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("an answer without an end of its head")?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or("an answer without a status")?;
+        let (head, body) =
+            answer.split_once("\r\n\r\n").ok_or("an answer without an end of its head")?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .ok_or("an answer without a status")?;
         Ok((status, body.to_owned()))
     }
 
@@ -127,9 +142,13 @@ impl Server {
         let value = |line: &str| {
             let (key, value) = line.split_once(' ')?;
             let key = key.strip_prefix("crux_")?;
-            (key.strip_suffix("_total").unwrap_or(key) == name).then(|| value.trim().parse().ok()).flatten()
+            (key.strip_suffix("_total").unwrap_or(key) == name)
+                .then(|| value.trim().parse().ok())
+                .flatten()
         };
-        text.lines().find_map(value).ok_or_else(|| format!("the server has no figure `{name}`").into())
+        text.lines()
+            .find_map(value)
+            .ok_or_else(|| format!("the server has no figure `{name}`").into())
     }
 
     /// `kill -9`.

@@ -1,5 +1,5 @@
-//! Servers of the bench's own, by the kit that the tests use: on free ports, with data of their own, ended with the bench. Nothing is
-//! installed for them: whoever wants the figures does that.
+//! Servers of the bench's own, by the kit that the tests use: on free ports, with data of their
+//! own, ended with the bench. Nothing is installed for them: whoever wants the figures does that.
 
 use std::path::Path;
 
@@ -19,7 +19,8 @@ pub use redis::Redis;
 
 /// Where the servers' data is made from now on: on the disk that is to be measured.
 pub fn keep_data_in(directory: &Path) -> Outcome<()> {
-    tempfile::env::override_temp_dir(directory).map_err(|other| format!("temporary files are in {} already", other.display()).into())
+    tempfile::env::override_temp_dir(directory)
+        .map_err(|other| format!("temporary files are in {} already", other.display()).into())
 }
 
 /// Takes some seconds.
@@ -36,12 +37,15 @@ pub fn redis(appendfsync: &str) -> Outcome<Redis> {
         return Err(missing("Redis", "redis-server"));
     }
     let settings = [("appendonly", "yes"), ("appendfsync", appendfsync)];
-    std::panic::catch_unwind(|| Redis::start_with(&settings)).map_err(|_| "Redis did not start".into())
+    std::panic::catch_unwind(|| Redis::start_with(&settings))
+        .map_err(|_| "Redis did not start".into())
 }
 
-/// A client that sends small packets at once: without that each waits for the answer to the one before.
+/// A client that sends small packets at once: without that each waits for the answer to the one
+/// before.
 pub fn client(url: &str) -> Outcome<Client> {
-    let info = url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let info =
+        url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     Ok(Client::open(info)?)
 }
 

@@ -1,5 +1,6 @@
-//! The service that does the remote steps, in a process of its own, which the bench starts as itself. Crux and floors get the same one: it
-//! takes a task, does what the step struct of `ten` does, reports it, and acknowledges the task when the report is safe.
+//! The service that does the remote steps, in a process of its own, which the bench starts as
+//! itself. Crux and floors get the same one: it takes a task, does what the step struct of `ten`
+//! does, reports it, and acknowledges the task when the report is safe.
 
 use std::borrow::Cow;
 use std::io::{BufRead, BufReader};
@@ -165,5 +166,12 @@ fn work(task: &[u8]) -> Outcome<Vec<u8>> {
     let Task { workflow_id, step_id, step_type, attempt, input } = serde_json::from_slice(task)?;
     let result = Output { receipt: receipt(&input.order, &input.before), note: note() };
     let (workflow_id, step_id, step_type) = (&*workflow_id, &*step_id, &*step_type);
-    Ok(serde_json::to_vec(&Completion { workflow_id, step_id, step_type, attempt, success: true, result })?)
+    Ok(serde_json::to_vec(&Completion {
+        workflow_id,
+        step_id,
+        step_type,
+        attempt,
+        success: true,
+        result,
+    })?)
 }

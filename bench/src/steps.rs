@@ -1,5 +1,5 @@
-//! The step structs of the workloads. They do as little as a step can do that reads its input and gives a result of about 200 bytes: what
-//! is measured is everything around them.
+//! The step structs of the workloads. They do as little as a step can do that reads its input and
+//! gives a result of about 200 bytes: what is measured is everything around them.
 
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use crux_runtime::{Input, Output, Step, StepContext, StepResult, workflow};
 /// How many steps an instance of `ten` has.
 pub const STEPS: u32 = 10;
 
-/// A text that depends on the order and on what the step before gave, so that no step's input is known before.
+/// A text that depends on the order and on what the step before gave, so that no step's input is
+/// known before.
 pub fn receipt(order: &str, before: &str) -> String {
-    let sum = before.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    let sum =
+        before.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
     format!("{order}/{sum:08x}")
 }
 

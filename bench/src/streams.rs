@@ -1,5 +1,6 @@
-//! What the bench's service and the floor over Redis Streams have in common: the least of a client that loses nothing. It reads as a
-//! consumer of a group, adds what it has to say, and then acknowledges and deletes what it has read.
+//! What the bench's service and the floor over Redis Streams have in common: the least of a client
+//! that loses nothing. It reads as a consumer of a group, adds what it has to say, and then
+//! acknowledges and deletes what it has read.
 
 use std::time::Duration;
 
@@ -33,7 +34,12 @@ type Read = (String, Vec<(String, Vec<Vec<u8>>)>);
 
 impl Line {
     /// Creates the group, and the stream if there is none.
-    pub async fn open(url: &str, prefix: &str, routing_key: &str, group: &'static str) -> Outcome<Self> {
+    pub async fn open(
+        url: &str,
+        prefix: &str,
+        routing_key: &str,
+        group: &'static str,
+    ) -> Outcome<Self> {
         let client = servers::client(url)?;
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
@@ -51,15 +57,24 @@ impl Line {
     /// The next entries; none if nothing comes for a while.
     pub fn read(&self) -> impl Future<Output = Outcome<Vec<Entry>>> + use<> {
         let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg(self.group).arg("bench").arg("COUNT").arg(COUNT).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        read.arg("GROUP")
+            .arg(self.group)
+            .arg("bench")
+            .arg("COUNT")
+            .arg(COUNT)
+            .arg("BLOCK")
+            .arg(BLOCK.as_millis() as u64);
         read.arg("STREAMS").arg(&self.key).arg(">");
         let mut wire = self.wire.clone();
         async move {
             let answer = wire.req_packed_command(&read).await?.extract_error()?;
             let streams: Option<Vec<Read>> = redis::from_redis_value(answer)?;
             let entries = streams.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries);
-            let body = |fields: Vec<Vec<u8>>| fields.chunks_exact(2).find(|pair| pair[0] == b"body").map(|pair| pair[1].clone());
-            let read = entries.map(|(id, fields)| Ok((id, body(fields).ok_or("an entry without a body")?)));
+            let body = |fields: Vec<Vec<u8>>| {
+                fields.chunks_exact(2).find(|pair| pair[0] == b"body").map(|pair| pair[1].clone())
+            };
+            let read = entries
+                .map(|(id, fields)| Ok((id, body(fields).ok_or("an entry without a body")?)));
             read.collect()
         }
     }
@@ -67,7 +82,12 @@ impl Line {
     /// Adds an entry to the stream of that key.
     pub fn add(&self, routing_key: &str, message_id: &str, body: &[u8]) -> Cmd {
         let mut add = redis::cmd("XADD");
-        add.arg(key(&self.prefix, routing_key)).arg("*").arg("routing_key").arg(routing_key).arg("message_id").arg(message_id);
+        add.arg(key(&self.prefix, routing_key))
+            .arg("*")
+            .arg("routing_key")
+            .arg(routing_key)
+            .arg("message_id")
+            .arg(message_id);
         add.arg("correlation_id").arg("").arg("traceparent").arg("").arg("body").arg(body);
         add
     }

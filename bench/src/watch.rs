@@ -1,5 +1,6 @@
-//! A store that tells who waits for an instance that its end is durable. It passes everything on to the store that it wraps and adds a
-//! look at what is appended, so that the workloads need neither polling nor a server to hear of the end.
+//! A store that tells who waits for an instance that its end is durable. It passes everything on to
+//! the store that it wraps and adds a look at what is appended, so that the workloads need neither
+//! polling nor a server to hear of the end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +9,8 @@ use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::peers::Peers;
 use crux_runtime::store::{
-    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
-    UndeliveredEvent,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq,
+    Settled, Store, Stored, Subscription, UndeliveredEvent,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -90,7 +91,12 @@ impl<S: Store> Store for Watched<S> {
         self.store.record(instance)
     }
 
-    fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>> {
+    fn rows(
+        &self,
+        instance: InstanceId,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<Result<Vec<Stored>, Error>> {
         self.store.rows(instance, after, limit)
     }
 
@@ -98,11 +104,20 @@ impl<S: Store> Store for Watched<S> {
         self.store.list(filter)
     }
 
-    fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>> {
+    fn unsettled(
+        &self,
+        after: Option<InstanceId>,
+        limit: usize,
+    ) -> Pending<Result<Vec<InstanceId>, Error>> {
         self.store.unsettled(after, limit)
     }
 
-    fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
+    fn due(
+        &self,
+        after: Option<(Time, InstanceId)>,
+        until: Time,
+        limit: usize,
+    ) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
         self.store.due(after, until, limit)
     }
 
@@ -140,7 +155,12 @@ impl<S: Store> Store for Watched<S> {
         self.store.keep(batch)
     }
 
-    fn kept(&self, event: String, value: Option<String>, now: Time) -> Pending<Result<Vec<KeptEvent>, Error>> {
+    fn kept(
+        &self,
+        event: String,
+        value: Option<String>,
+        now: Time,
+    ) -> Pending<Result<Vec<KeptEvent>, Error>> {
         self.store.kept(event, value, now)
     }
 
@@ -152,7 +172,11 @@ impl<S: Store> Store for Watched<S> {
         self.store.started(batch)
     }
 
-    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
+    fn undelivered(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
         self.store.undelivered(after, limit)
     }
 

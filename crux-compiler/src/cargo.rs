@@ -1,8 +1,10 @@
-//! The face of the compiler towards Cargo: a build script calls [`compile`], and the package includes `$OUT_DIR/pipelines.rs`. The one
-//! file that knows Cargo's directives, and the one that prints.
+//! The face of the compiler towards Cargo: a build script calls [`compile`], and the package
+//! includes `$OUT_DIR/pipelines.rs`. The one file that knows Cargo's directives, and the one that
+//! prints.
 //!
-//! Errors are `cargo::error=` directives, one per line of the rendered text, and the script still ends well: a script that fails makes
-//! Cargo show all of its output once more, and a panic would bury the message.
+//! Errors are `cargo::error=` directives, one per line of the rendered text, and the script still
+//! ends well: a script that fails makes Cargo show all of its output once more, and a panic would
+//! bury the message.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,22 +18,27 @@ use crate::{Outcome, folder};
 const OUTPUT: &str = "pipelines.rs";
 const MODULES: &str = "pipelines";
 
-/// Compiles a folder of pipelines, given relative to the package, into `$OUT_DIR/pipelines.rs` and the modules that this names. To be
-/// called from a build script.
+/// Compiles a folder of pipelines, given relative to the package, into `$OUT_DIR/pipelines.rs` and
+/// the modules that this names. To be called from a build script.
 ///
-/// Prints Cargo's directives: the folder to watch, warnings and errors. Writes only what has changed; after errors the last good output
-/// stays, so that tools which read it do not drown the message in a hundred others.
+/// Prints Cargo's directives: the folder to watch, warnings and errors. Writes only what has
+/// changed; after errors the last good output stays, so that tools which read it do not drown the
+/// message in a hundred others.
 pub fn compile(folder: impl AsRef<Path>) {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let mut directives = Vec::new();
     let result = match (variable("CARGO_MANIFEST_DIR"), variable("OUT_DIR")) {
         (Some(package), Some(out)) => run(&package, folder.as_ref(), &out, &mut directives),
-        _ => Err(io::Error::other("CARGO_MANIFEST_DIR and OUT_DIR are not set: this runs in a build script")),
+        _ => Err(io::Error::other(
+            "CARGO_MANIFEST_DIR and OUT_DIR are not set: this runs in a build script",
+        )),
     };
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(&directives).and_then(|()| match result {
         Ok(()) => Ok(()),
-        Err(error) => writeln!(stdout, "cargo::error=the compiled pipelines could not be written: {error}"),
+        Err(error) => {
+            writeln!(stdout, "cargo::error=the compiled pipelines could not be written: {error}")
+        }
     });
     if let Err(error) = written {
         // Cargo has gone away; nobody is left who could read this but the log.
@@ -45,7 +52,11 @@ fn run(package: &Path, folder: &Path, out: &Path, directives: &mut impl Write) -
     // A folder stands for everything in it, so that a new, deleted or renamed file is seen too.
     writeln!(directives, "cargo::rerun-if-changed={shown}")?;
     let read = folder::read(&package.join(folder), &shown);
-    let outcome = if read.problems.is_empty() { crate::compile(&read.files) } else { Outcome::failed(read.problems) };
+    let outcome = if read.problems.is_empty() {
+        crate::compile(&read.files)
+    } else {
+        Outcome::failed(read.problems)
+    };
     for diagnostic in &outcome.diagnostics {
         let directive = match diagnostic.severity {
             Severity::Error => "error",
@@ -107,7 +118,8 @@ mod tests {
 
         fn build(&self) -> String {
             let mut directives = Vec::new();
-            run(self.0.path(), Path::new("pipelines"), &self.output_folder(), &mut directives).expect("a writable folder");
+            run(self.0.path(), Path::new("pipelines"), &self.output_folder(), &mut directives)
+                .expect("a writable folder");
             String::from_utf8(directives).expect("text")
         }
 
@@ -123,7 +135,12 @@ mod tests {
     #[test]
     fn every_line_of_an_error_is_a_directive_and_the_output_is_there_all_the_same() {
         let package = Package::new();
-        let directives = package.pipeline("order.yaml", "workflow: order\nversion: 1\nsteps:\n  - type: pay\n    retires: 5\n").build();
+        let directives = package
+            .pipeline(
+                "order.yaml",
+                "workflow: order\nversion: 1\nsteps:\n  - type: pay\n    retires: 5\n",
+            )
+            .build();
         let lines: Vec<&str> = directives.lines().collect();
         assert_eq!(lines[0], "cargo::rerun-if-changed=pipelines");
         assert_eq!(lines[1], "cargo::error=error[CRUX0020]: a `type` step has no key `retires`");
@@ -144,7 +161,14 @@ mod tests {
     fn an_output_that_does_not_change_is_not_written_again() {
         let package = Package::new();
         package.pipeline("order.yaml", "workflow: order\n").build();
-        let written = || package.output_folder().join(OUTPUT).metadata().and_then(|metadata| metadata.modified()).expect("a time");
+        let written = || {
+            package
+                .output_folder()
+                .join(OUTPUT)
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .expect("a time")
+        };
         let before = written();
         std::thread::sleep(std::time::Duration::from_millis(20));
         package.build();
@@ -154,7 +178,9 @@ mod tests {
     #[test]
     fn each_workflow_is_a_module_in_a_file_of_its_own() {
         let package = Package::new();
-        package.pipeline("order.yaml", "workflow: order\nversion: 1\nsteps:\n  - type: pay\n").build();
+        package
+            .pipeline("order.yaml", "workflow: order\nversion: 1\nsteps:\n  - type: pay\n")
+            .build();
         let module = package.output_folder().join(MODULES).join("order.rs");
         assert!(
             module.exists()
@@ -165,8 +191,14 @@ mod tests {
         );
 
         std::fs::remove_file(package.0.path().join("pipelines/order.yaml")).expect("a file");
-        package.pipeline("refund.yaml", "workflow: refund\nversion: 1\nsteps:\n  - type: pay\n").build();
-        assert!(!module.exists() && !package.output().contains("pub mod order;"), "{}", package.output());
+        package
+            .pipeline("refund.yaml", "workflow: refund\nversion: 1\nsteps:\n  - type: pay\n")
+            .build();
+        assert!(
+            !module.exists() && !package.output().contains("pub mod order;"),
+            "{}",
+            package.output()
+        );
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! The table of all diagnostic codes: number, the constant by which stages name it, and a title. Each has a page in `docs/errors` and
-//! an example among the tests. Numbers are never used again: 0001–0199 shape, 02xx routing keys, 03xx names and types, 04xx cases and
-//! dead code, 05xx times, 06xx effects, 07xx children, 08xx what is not supported yet.
+//! The table of all diagnostic codes: number, the constant by which stages name it, and a title.
+//! Each has a page in `docs/errors` and an example among the tests. Numbers are never used again:
+//! 0001–0199 shape, 02xx routing keys, 03xx names and types, 04xx cases and dead code, 05xx times,
+//! 06xx effects, 07xx children, 08xx what is not supported yet.
 
 pub use crate::diagnostic::Code;
 
-/// Whether the JSON Schema refuses it too: kinds of values, known keys, patterns. It cannot see YAML itself, nor compare two places.
+/// Whether the JSON Schema refuses it too: kinds of values, known keys, patterns. It cannot see
+/// YAML itself, nor compare two places.
 pub fn in_schema(code: Code) -> bool {
     matches!(code.0, 20..=39)
 }

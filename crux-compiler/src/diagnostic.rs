@@ -1,5 +1,5 @@
-//! Diagnostics as values, and the sink that stages push them into. No stage stops at its first error; a stage does not begin while
-//! the sink holds errors of the one before.
+//! Diagnostics as values, and the sink that stages push them into. No stage stops at its first
+//! error; a stage does not begin while the sink holds errors of the one before.
 
 use crate::source::Span;
 
@@ -45,12 +45,23 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: Code, span: Span, message: String) -> Self {
-        Self { code, severity, message, span, label: String::new(), others: Vec::new(), notes: Vec::new(), helps: Vec::new() }
+        Self {
+            code,
+            severity,
+            message,
+            span,
+            label: String::new(),
+            others: Vec::new(),
+            notes: Vec::new(),
+            helps: Vec::new(),
+        }
     }
 
     /// Texts may quote what the user wrote, which may be of any length.
     fn bounded(mut self) -> Self {
-        let texts = [&mut self.message, &mut self.label].into_iter().chain(self.others.iter_mut().map(|(_, label)| label));
+        let texts = [&mut self.message, &mut self.label]
+            .into_iter()
+            .chain(self.others.iter_mut().map(|(_, label)| label));
         for text in texts.chain(&mut self.notes).chain(&mut self.helps) {
             if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
                 text.truncate(end);
@@ -81,7 +92,8 @@ impl Diagnostic {
     }
 }
 
-/// Most diagnostics that one sink keeps. Whoever has more reads the first ones, mends them and comes back.
+/// Most diagnostics that one sink keeps. Whoever has more reads the first ones, mends them and
+/// comes back.
 pub const KEPT_MAX: usize = 1000;
 
 /// Longest text of a diagnostic, in characters.

@@ -1,4 +1,5 @@
-//! Reads a folder of pipelines from the disk: the one place where the compiler opens files. Everything behind it gets texts.
+//! Reads a folder of pipelines from the disk: the one place where the compiler opens files.
+//! Everything behind it gets texts.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +16,8 @@ pub struct Folder {
     pub problems: Vec<Diagnostic>,
 }
 
-/// Reads `*.yaml`, and `*.yml` and `*.YAML` so that they can be refused by name. `shown` is the folder as messages show it.
+/// Reads `*.yaml`, and `*.yml` and `*.YAML` so that they can be refused by name. `shown` is the
+/// folder as messages show it.
 pub fn read(folder: &Path, shown: &str) -> Folder {
     let mut read = Vec::new();
     let mut unreadable: Vec<(String, String)> = Vec::new();
@@ -37,7 +39,11 @@ pub fn read(folder: &Path, shown: &str) -> Folder {
     }
     let is_empty = read.is_empty() && unreadable.is_empty() && inside.is_empty();
     // Files without text, so that their problems have a place.
-    let places = unreadable.iter().chain(&inside).map(|(path, _)| path.clone()).chain(is_empty.then(|| shown.to_owned()));
+    let places = unreadable
+        .iter()
+        .chain(&inside)
+        .map(|(path, _)| path.clone())
+        .chain(is_empty.then(|| shown.to_owned()));
     read.extend(places.map(|path| File { path, text: String::new() }));
     let files = Files::new(read);
     let at = |path: &str| {
@@ -46,19 +52,34 @@ pub fn read(folder: &Path, shown: &str) -> Folder {
     };
     let problem = |(path, reason): (String, String)| {
         let at = at(&path);
-        let mend =
-            if path == shown { "write the first pipeline there, or name another folder" } else { "make the file readable, as UTF-8" };
+        let mend = if path == shown {
+            "write the first pipeline there, or name another folder"
+        } else {
+            "make the file readable, as UTF-8"
+        };
         Diagnostic::error(codes::FILE, at, format!("`{path}` cannot be read: {reason}")).help(mend)
     };
     let mut problems: Vec<Diagnostic> = unreadable.into_iter().map(problem).collect();
     problems.extend(inside.into_iter().map(|(path, first)| {
-        Diagnostic::error(codes::FOLDER_INSIDE, at(&path), format!("`{first}` is in a folder inside the folder of pipelines"))
-            .label("folders inside are not read")
-            .help(format!("move its files to `{shown}`, or the folder `{path}` out of it"))
+        Diagnostic::error(
+            codes::FOLDER_INSIDE,
+            at(&path),
+            format!("`{first}` is in a folder inside the folder of pipelines"),
+        )
+        .label("folders inside are not read")
+        .help(format!("move its files to `{shown}`, or the folder `{path}` out of it"))
     }));
     if is_empty {
-        let diagnostic = Diagnostic::error(codes::NO_PIPELINES, at(shown), format!("there are no pipelines in `{shown}`"));
-        problems.push(diagnostic.label("no `*.yaml` in it").help("write the first pipeline there, or name another folder"));
+        let diagnostic = Diagnostic::error(
+            codes::NO_PIPELINES,
+            at(shown),
+            format!("there are no pipelines in `{shown}`"),
+        );
+        problems.push(
+            diagnostic
+                .label("no `*.yaml` in it")
+                .help("write the first pipeline there, or name another folder"),
+        );
     }
     Folder { files, problems }
 }
@@ -96,7 +117,8 @@ fn is_pipeline(name: &str) -> bool {
     extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
-/// The first pipeline in a folder inside the folder. One that cannot be read holds none that anybody has meant.
+/// The first pipeline in a folder inside the folder. One that cannot be read holds none that
+/// anybody has meant.
 fn pipeline_in(folder: &Path) -> Option<String> {
     let entries = std::fs::read_dir(folder).ok()?.flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -119,7 +141,8 @@ mod tests {
     #[test]
     fn files_are_read_by_name_and_others_left_alone() {
         let folder = tempfile::tempdir().expect("a folder");
-        for name in ["b.yaml", "a.yaml", "old.yml", "loud.YAML", ".a.yaml", "a.yaml~", "crux.lock"] {
+        for name in ["b.yaml", "a.yaml", "old.yml", "loud.YAML", ".a.yaml", "a.yaml~", "crux.lock"]
+        {
             std::fs::write(folder.path().join(name), "x: 1\n").expect("a file");
         }
         for name in [".git", "pictures"] {
@@ -127,7 +150,10 @@ mod tests {
         }
         let read = read(folder.path(), "pipelines");
         let paths: Vec<&str> = read.files.iter().map(|(_, file)| file.path.as_str()).collect();
-        assert_eq!(paths, ["pipelines/a.yaml", "pipelines/b.yaml", "pipelines/loud.YAML", "pipelines/old.yml"]);
+        assert_eq!(
+            paths,
+            ["pipelines/a.yaml", "pipelines/b.yaml", "pipelines/loud.YAML", "pipelines/old.yml"]
+        );
         assert!(read.problems.is_empty());
     }
 
@@ -144,7 +170,10 @@ mod tests {
         std::fs::create_dir(folder.path().join("shop")).expect("a folder");
         std::fs::write(folder.path().join("shop/b.yaml"), "x: 1\n").expect("a file");
         let text = shown();
-        assert!(text.contains("error[CRUX0013]: `pipelines/shop/b.yaml` is in a folder inside"), "{text}");
+        assert!(
+            text.contains("error[CRUX0013]: `pipelines/shop/b.yaml` is in a folder inside"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -153,10 +182,18 @@ mod tests {
         std::fs::write(folder.path().join("latin.yaml"), b"workflow: \xe9t\xe9\n").expect("a file");
         let read_folder = read(folder.path(), "pipelines");
         let text = render::human(&read_folder.files, &read_folder.problems, Style::Plain);
-        assert!(text.contains("`pipelines/latin.yaml` cannot be read: stream did not contain valid UTF-8"), "{text}");
+        assert!(
+            text.contains(
+                "`pipelines/latin.yaml` cannot be read: stream did not contain valid UTF-8"
+            ),
+            "{text}"
+        );
 
         let missing = read(&folder.path().join("nowhere"), "nowhere");
         let text = render::human(&missing.files, &missing.problems, Style::Plain);
-        assert!(text.contains("error[CRUX0010]: `nowhere` cannot be read: no such file or directory"), "{text}");
+        assert!(
+            text.contains("error[CRUX0010]: `nowhere` cannot be read: no such file or directory"),
+            "{text}"
+        );
     }
 }

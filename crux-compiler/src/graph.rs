@@ -1,5 +1,6 @@
-//! A workflow as a Mermaid flowchart, for `crux graph` and the documentation of the generated code: steps, branches, what fails where,
-//! what undoes what, and how long all of it can take. It reads the program only; expressions are written back by [`expression`].
+//! A workflow as a Mermaid flowchart, for `crux graph` and the documentation of the generated code:
+//! steps, branches, what fails where, what undoes what, and how long all of it can take. It reads
+//! the program only; expressions are written back by [`expression`].
 
 mod expression;
 
@@ -19,7 +20,10 @@ pub fn mermaid(workflow: &Workflow) -> String {
     let mut graph = Graph { text: "flowchart TD\n".into(), depth: 1 };
     graph.line(&format!("start([\"{} {}\"])", escape(&workflow.name), workflow.version));
     let exits = graph.steps(&workflow.steps, vec![Exit::plain("start".into())]);
-    graph.line(&format!("done([\"completed<br/>{}\"])", escape(&bound(&workflow.steps).to_string())));
+    graph.line(&format!(
+        "done([\"completed<br/>{}\"])",
+        escape(&bound(&workflow.steps).to_string())
+    ));
     graph.edges(exits, "done");
     graph.text
 }
@@ -63,7 +67,9 @@ impl Graph {
         for Exit { from, label, dotted } in exits {
             let arrow = if dotted { "-.->" } else { "-->" };
             match label {
-                Some(label) => self.line(&format!("{from} {arrow}|\"{}\"| {to}", escape(&shortened(&label)))),
+                Some(label) => {
+                    self.line(&format!("{from} {arrow}|\"{}\"| {to}", escape(&shortened(&label))))
+                }
                 None => self.line(&format!("{from} {arrow} {to}")),
             }
         }
@@ -120,7 +126,12 @@ impl Graph {
             Verb::Parallel { branches, timeout_ms } => {
                 self.line(&format!("{name}[/\"{id}: side by side{}\"\\]", within(*timeout_ms)));
                 self.edges(entries, name);
-                branches.iter().flat_map(|branch| self.steps(&branch.steps, vec![Exit::labelled(name, &branch.name)])).collect()
+                branches
+                    .iter()
+                    .flat_map(|branch| {
+                        self.steps(&branch.steps, vec![Exit::labelled(name, &branch.name)])
+                    })
+                    .collect()
             }
             Verb::Switch { branches } => {
                 self.line(&format!("{name}{{\"{id}\"}}"));
@@ -136,56 +147,107 @@ impl Graph {
                 exits
             }
             Verb::Each { item, list, at_once, steps, timeout_ms, .. } => {
-                let title =
-                    format!("{id}: each {item} of {}, {at_once} at once{}", escape(&shortened(&expression(list))), within(*timeout_ms));
+                let title = format!(
+                    "{id}: each {item} of {}, {at_once} at once{}",
+                    escape(&shortened(&expression(list))),
+                    within(*timeout_ms)
+                );
                 self.subgraph(name, &title, entries, |graph| {
                     graph.steps(steps, Vec::new());
                 })
             }
             Verb::Repeat { until, max, every_ms, steps, timeout_ms } => {
-                let pause = if *every_ms == 0 { String::new() } else { format!(" every {}", format_duration(*every_ms)) };
+                let pause = if *every_ms == 0 {
+                    String::new()
+                } else {
+                    format!(" every {}", format_duration(*every_ms))
+                };
                 let until = escape(&shortened(&expression(until)));
-                let title = format!("{id}: repeat{pause} until {until}, {max} times at most{}", within(*timeout_ms));
+                let title = format!(
+                    "{id}: repeat{pause} until {until}, {max} times at most{}",
+                    within(*timeout_ms)
+                );
                 self.subgraph(name, &title, entries, |graph| {
                     graph.steps(steps, Vec::new());
                 })
             }
-            Verb::Wait { event, timeout_ms, .. } => {
-                self.leaf(name, "{{", &format!("{id}<br/>waits for {}{}", escape(event), within(*timeout_ms)), "}}", entries)
-            }
+            Verb::Wait { event, timeout_ms, .. } => self.leaf(
+                name,
+                "{{",
+                &format!("{id}<br/>waits for {}{}", escape(event), within(*timeout_ms)),
+                "}}",
+                entries,
+            ),
             Verb::Sleep(until) => {
                 let until = match until {
                     SleepUntil::For { ms } => format_duration(*ms),
-                    SleepUntil::Until(until) => format!("until {}", escape(&shortened(&expression(until)))),
+                    SleepUntil::Until(until) => {
+                        format!("until {}", escape(&shortened(&expression(until))))
+                    }
                 };
                 self.leaf(name, "([", &format!("{id}<br/>sleeps {until}"), "])", entries)
             }
-            Verb::Emit { event, .. } => self.leaf(name, ">", &format!("{id}<br/>emits {}", escape(event)), "]", entries),
+            Verb::Emit { event, .. } => {
+                self.leaf(name, ">", &format!("{id}<br/>emits {}", escape(event)), "]", entries)
+            }
             Verb::Fail { error, .. } => {
-                self.leaf(name, "(((", &format!("{id}<br/>fails with {}", escape(error)), ")))", entries);
+                self.leaf(
+                    name,
+                    "(((",
+                    &format!("{id}<br/>fails with {}", escape(error)),
+                    ")))",
+                    entries,
+                );
                 Vec::new()
             }
         }
     }
 
-    fn leaf(&mut self, name: &str, open: &str, label: &str, close: &str, entries: Vec<Exit>) -> Vec<Exit> {
+    fn leaf(
+        &mut self,
+        name: &str,
+        open: &str,
+        label: &str,
+        close: &str,
+        entries: Vec<Exit>,
+    ) -> Vec<Exit> {
         self.line(&format!("{name}{open}\"{label}\"{close}"));
         self.edges(entries, name);
         vec![Exit::plain(name.to_owned())]
     }
 
     fn task(&mut self, node: &Node, name: &str, task: &Task, entries: Vec<Exit>) {
-        let step_type = if task.contract == node.id { String::new() } else { format!("<br/>{}", escape(&task.contract)) };
-        self.leaf(name, "[", &format!("{}{step_type}{}", escape(&node.id), times(&task.policy)), "]", entries);
+        let step_type = if task.contract == node.id {
+            String::new()
+        } else {
+            format!("<br/>{}", escape(&task.contract))
+        };
+        self.leaf(
+            name,
+            "[",
+            &format!("{}{step_type}{}", escape(&node.id), times(&task.policy)),
+            "]",
+            entries,
+        );
         if let Some(undo) = &task.undo {
             let undo_name = format!("u{}", undo.no);
-            self.line(&format!("{undo_name}[\"{}{}\"]", escape(&undo.contract), times(&undo.policy)));
+            self.line(&format!(
+                "{undo_name}[\"{}{}\"]",
+                escape(&undo.contract),
+                times(&undo.policy)
+            ));
             self.edges(vec![Exit::dotted(name, "undo")], &undo_name);
         }
     }
 
     /// A box with steps inside; edges end at the box.
-    fn subgraph(&mut self, name: &str, title: &str, entries: Vec<Exit>, inside: impl FnOnce(&mut Self)) -> Vec<Exit> {
+    fn subgraph(
+        &mut self,
+        name: &str,
+        title: &str,
+        entries: Vec<Exit>,
+        inside: impl FnOnce(&mut Self),
+    ) -> Vec<Exit> {
         self.line(&format!("subgraph {name}[\"{title}\"]"));
         self.depth += 1;
         inside(self);
@@ -216,7 +278,8 @@ fn within(timeout_ms: Option<u64>) -> String {
 }
 
 fn times(policy: &Policy) -> String {
-    let attempts = if policy.attempts > 1 { format!("{} attempts", policy.attempts) } else { String::new() };
+    let attempts =
+        if policy.attempts > 1 { format!("{} attempts", policy.attempts) } else { String::new() };
     let run = policy.run_ms.map(|run| format!("{} each", format_duration(run))).unwrap_or_default();
     let parts: Vec<String> = [attempts, run].into_iter().filter(|part| !part.is_empty()).collect();
     if parts.is_empty() { String::new() } else { format!("<br/>{}", parts.join(", ")) }

@@ -1,10 +1,12 @@
 //! The intermediate representation: what `lower` hands to `emit`.
 //!
-//! Everything here is checked, named and resolved: no spans but the ones that generated comments print, no names that could be
-//! missing, no defaults left to fill in. `emit` never fails and never decides; if a choice is needed, it belongs to `lower`.
+//! Everything here is checked, named and resolved: no spans but the ones that generated comments
+//! print, no names that could be missing, no defaults left to fill in. `emit` never fails and never
+//! decides; if a choice is needed, it belongs to `lower`.
 //!
-//! Shapes are owned trees. A [`Node`]'s `no` is its number in its workflow in depth-first order, so the nodes inside a node have
-//! numbers in `no..node.end`; generated code routes events by these ranges.
+//! Shapes are owned trees. A [`Node`]'s `no` is its number in its workflow in depth-first order, so
+//! the nodes inside a node have numbers in `no..node.end`; generated code routes events by these
+//! ranges.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +20,8 @@ pub struct Program {
     pub workflows: Vec<Workflow>,
     /// Every step contract of the folder, sorted by name.
     pub contracts: Vec<Contract>,
-    /// Every record and enum that needs a Rust type, in a deterministic order; `Type::Record`/`Type::Enum` point here by [`TypeName`].
+    /// Every record and enum that needs a Rust type, in a deterministic order;
+    /// `Type::Record`/`Type::Enum` point here by [`TypeName`].
     pub types: Vec<TypeDef>,
     /// Declared events and those that only a trigger names, sorted by name.
     pub events: Vec<EventDecl>,
@@ -26,7 +29,8 @@ pub struct Program {
     pub routes: Vec<Route>,
 }
 
-/// Where in YAML something was written; printed in generated comments and in errors of the Rust type checker.
+/// Where in YAML something was written; printed in generated comments and in errors of the Rust
+/// type checker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// As the user would write it, e.g. `pipelines/booking.yaml`.
@@ -37,7 +41,8 @@ pub struct Place {
     pub column: usize,
 }
 
-/// The name of a generated Rust type: `module` is `types`, `events`, `steps::<step type>` or `<workflow>`, `name` the type's own.
+/// The name of a generated Rust type: `module` is `types`, `events`, `steps::<step type>` or
+/// `<workflow>`, `name` the type's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeName {
     pub module: String,
@@ -155,7 +160,8 @@ pub struct EventDecl {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub key: String,
-    /// What it is for, for the doc comment: `task of image_processing`, `hook of order`, `emitted by refund`.
+    /// What it is for, for the doc comment: `task of image_processing`, `hook of order`, `emitted
+    /// by refund`.
     pub meaning: String,
     /// Whether messages go out under it: hooks and emitted events.
     pub is_published: bool,
@@ -236,7 +242,8 @@ pub struct Node {
     pub no: u16,
     /// One past the last number inside this node (its undo and catch nodes included).
     pub end: u16,
-    /// The static path: `look_closer/seo`; elements and rounds are added at run time. A branch's name is not part of it.
+    /// The static path: `look_closer/seo`; elements and rounds are added at run time. A branch's
+    /// name is not part of it.
     pub path: String,
     pub place: Place,
     pub description: Option<String>,
@@ -248,11 +255,15 @@ pub struct Node {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "most nodes are tasks, so that a box would save nothing")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most nodes are tasks, so that a box would save nothing"
+)]
 pub enum Verb {
     /// One task.
     Task(Task),
-    /// A task with nested steps: first the task (which has this node's path and a number of its own), then they.
+    /// A task with nested steps: first the task (which has this node's path and a number of its
+    /// own), then they.
     TaskThen {
         task: Box<Node>,
         steps: Vec<Node>,
@@ -266,8 +277,9 @@ pub enum Verb {
         branches: Vec<Branch>,
         timeout_ms: Option<u64>,
     },
-    /// The first branch whose condition holds; conditions of an enum switch have been lowered to comparisons, in order.
-    /// A last branch without condition is `else`. If none holds, the step is done.
+    /// The first branch whose condition holds; conditions of an enum switch have been lowered to
+    /// comparisons, in order. A last branch without condition is `else`. If none holds, the step is
+    /// done.
     Switch {
         branches: Vec<Case>,
     },
@@ -291,7 +303,8 @@ pub enum Verb {
     Wait {
         event: String,
         event_type: Arc<Record>,
-        /// The value known here that the event's correlating field must equal; of that field's type. `None`: any event of the name.
+        /// The value known here that the event's correlating field must equal; of that field's
+        /// type. `None`: any event of the name.
         correlate: Option<Expr>,
         /// What else must hold, over `Value::Event`.
         condition: Option<Expr>,
@@ -400,7 +413,8 @@ pub enum ExprKind {
     /// A word of the enum that is `ty`.
     Word(String),
     List(Vec<Expr>),
-    /// Of the record that is `ty` (fields in its order, none missing; an absent one is `Null`), or of a map type.
+    /// Of the record that is `ty` (fields in its order, none missing; an absent one is `Null`), or
+    /// of a map type.
     Record(Vec<(String, Expr)>),
     Value(Value),
     /// `of.name`, or `of?.name` where `of` is optional (then `ty` is optional too).
@@ -444,9 +458,10 @@ pub enum ExprKind {
     },
     /// `text ${value} text`, each part of a type that has a text.
     Interpolate(Vec<Expr>),
-    /// `inner`, which fits `ty` without being it: `T` into `T?`, integer into number, anything present into json, an enum into one that
-    /// has all its words, a record into one all of whose fields it has with types that fit (fields that are optional there or have a
-    /// default may be missing; what the other does not know is left out); also inside lists, maps and optionals.
+    /// `inner`, which fits `ty` without being it: `T` into `T?`, integer into number, anything
+    /// present into json, an enum into one that has all its words, a record into one all of whose
+    /// fields it has with types that fit (fields that are optional there or have a default may be
+    /// missing; what the other does not know is left out); also inside lists, maps and optionals.
     Coerce(Box<Expr>),
 }
 
@@ -470,14 +485,15 @@ pub enum Value {
     Now,
 }
 
-/// Both sides have the same type by now (see [`ExprKind::Coerce`]), except for timestamp and duration arithmetic and `In`. `Equal` and
-/// `NotEqual` are there for every type, optionals included (absent equals absent); the order only for integer, number, string,
-/// timestamp and duration.
+/// Both sides have the same type by now (see [`ExprKind::Coerce`]), except for timestamp and
+/// duration arithmetic and `In`. `Equal` and `NotEqual` are there for every type, optionals
+/// included (absent equals absent); the order only for integer, number, string, timestamp and
+/// duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// On integers these four fail with `ExpressionError` on overflow or division by zero; `Add` also joins texts and lists, adds
-    /// duration to timestamp or duration; `Subtract` also gives timestamp − timestamp = duration, timestamp − duration,
-    /// duration − duration.
+    /// On integers these four fail with `ExpressionError` on overflow or division by zero; `Add`
+    /// also joins texts and lists, adds duration to timestamp or duration; `Subtract` also gives
+    /// timestamp − timestamp = duration, timestamp − duration, duration − duration.
     Add,
     Subtract,
     Multiply,
@@ -557,12 +573,15 @@ pub fn by_id(steps: &[Node]) -> BTreeMap<&str, &Node> {
     all
 }
 
-/// The value and the word of each case of a `switch`, if all of them (but for the last, an `else`) compare the same enum with a word.
+/// The value and the word of each case of a `switch`, if all of them (but for the last, an `else`)
+/// compare the same enum with a word.
 pub fn by_word(cases: &[Case]) -> Option<(&Expr, Vec<&str>)> {
     let mut value = None;
     let mut words = Vec::new();
     for (index, case) in cases.iter().enumerate() {
-        let Some(when) = &case.when else { return (index + 1 == cases.len()).then_some((value?, words)) };
+        let Some(when) = &case.when else {
+            return (index + 1 == cases.len()).then_some((value?, words));
+        };
         let ExprKind::Binary { op: Op::Equal, left, right } = &when.kind else { return None };
         let ExprKind::Word(word) = &right.kind else { return None };
         let is_same = value.is_none_or(|value: &Expr| value == &**left);
@@ -576,7 +595,8 @@ pub fn by_word(cases: &[Case]) -> Option<(&Expr, Vec<&str>)> {
 }
 
 impl Node {
-    /// The nodes directly inside this one: of its verb, then of its catches. (A `TaskThen`'s own task shares the id of the node.)
+    /// The nodes directly inside this one: of its verb, then of its catches. (A `TaskThen`'s own
+    /// task shares the id of the node.)
     pub fn children(&self) -> Vec<&Node> {
         let mut inside = self.verb_children();
         inside.extend(self.catch.iter().flat_map(|catch| &catch.steps));
@@ -586,12 +606,19 @@ impl Node {
     /// The nodes directly inside its verb.
     pub fn verb_children(&self) -> Vec<&Node> {
         match &self.verb {
-            Verb::TaskThen { steps, .. } | Verb::Group { steps, .. } | Verb::Each { steps, .. } | Verb::Repeat { steps, .. } => {
-                steps.iter().collect()
+            Verb::TaskThen { steps, .. }
+            | Verb::Group { steps, .. }
+            | Verb::Each { steps, .. }
+            | Verb::Repeat { steps, .. } => steps.iter().collect(),
+            Verb::Parallel { branches, .. } => {
+                branches.iter().flat_map(|branch| &branch.steps).collect()
             }
-            Verb::Parallel { branches, .. } => branches.iter().flat_map(|branch| &branch.steps).collect(),
             Verb::Switch { branches } => branches.iter().flat_map(|case| &case.steps).collect(),
-            Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep(_) | Verb::Emit { .. } | Verb::Fail { .. } => Vec::new(),
+            Verb::Task(_)
+            | Verb::Wait { .. }
+            | Verb::Sleep(_)
+            | Verb::Emit { .. }
+            | Verb::Fail { .. } => Vec::new(),
         }
     }
 }

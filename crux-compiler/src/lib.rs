@@ -1,8 +1,9 @@
 //! The Crux compiler: pipelines in, Rust source and diagnostics out.
 //!
-//! Pure: it opens no file, prints nothing and never panics on what it is given; only [`cargo`] knows that there is a Cargo. The stages
-//! stand in [`compile`], each with all its diagnostics before the next one begins. Start reading there, then `model` and `ir`, the
-//! two shapes that a pipeline has between its text and its Rust.
+//! Pure: it opens no file, prints nothing and never panics on what it is given; only [`cargo`]
+//! knows that there is a Cargo. The stages stand in [`compile`], each with all its diagnostics
+//! before the next one begins. Start reading there, then `model` and `ir`, the two shapes that a
+//! pipeline has between its text and its Rust.
 
 pub mod bound;
 pub mod cargo;
@@ -69,9 +70,16 @@ pub fn compile(files: &Files) -> Outcome {
     Outcome { rust, ..checked }
 }
 
-/// What stands in for the generated files as long as there have never been good ones: that of a folder without pipelines.
+/// What stands in for the generated files as long as there have never been good ones: that of a
+/// folder without pipelines.
 pub(crate) fn skeleton() -> Vec<emit::Source> {
-    let nothing = ir::Program { workflows: Vec::new(), contracts: Vec::new(), types: Vec::new(), events: Vec::new(), routes: Vec::new() };
+    let nothing = ir::Program {
+        workflows: Vec::new(),
+        contracts: Vec::new(),
+        types: Vec::new(),
+        events: Vec::new(),
+        routes: Vec::new(),
+    };
     emit::rust(&nothing)
 }
 

@@ -1,7 +1,9 @@
-//! One file of `pipelines/` as it was written: shapes are checked, names are not looked up and no default is filled in. `parse` fills
-//! it, `resolve` and `check` read it. Every name, text and value knows its place, so that a diagnostic can point at any of them.
+//! One file of `pipelines/` as it was written: shapes are checked, names are not looked up and no
+//! default is filled in. `parse` fills it, `resolve` and `check` read it. Every name, text and
+//! value knows its place, so that a diagnostic can point at any of them.
 //!
-//! Expressions and `${…}` texts are still text here ([`Text`] leads a part of them back to the file); types are already parsed.
+//! Expressions and `${…}` texts are still text here ([`Text`] leads a part of them back to the
+//! file); types are already parsed.
 
 use crate::bound::Bound;
 use crate::source::{FileId, Span, Spanned};
@@ -10,8 +12,8 @@ use crate::text::Text;
 /// A name that was written somewhere.
 pub type Name = Spanned<String>;
 
-/// The text of a bare expression: `when`, `until`, `where`, `value`, `in`, `yield`, a trigger's `key`. Not yet parsed; a `${` in it is
-/// for the expression parser to refuse.
+/// The text of a bare expression: `when`, `until`, `where`, `value`, `in`, `yield`, a trigger's
+/// `key`. Not yet parsed; a `${` in it is for the expression parser to refuse.
 pub type Expression = Text;
 
 /// One `*.yaml`.
@@ -408,7 +410,8 @@ pub struct With {
     pub entries: Vec<Entry>,
 }
 
-/// One name and its value, in `with`, `data`, `output` or a record inside them. Names are not repeated.
+/// One name and its value, in `with`, `data`, `output` or a record inside them. Names are not
+/// repeated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     pub name: Name,

@@ -1,6 +1,8 @@
-//! Which identifiers the language allows, and the one way in which a name of YAML becomes a name of Rust: `product_upload` the module
-//! `product_upload` and the type `ProductUpload`, `orderId` the field `order_id`, `step.finalize` the constant `STEP_FINALIZE`. A name
-//! that would be a Rust keyword becomes a raw identifier (`r#type`), or gets an underscore where Rust has no raw form (`self_`).
+//! Which identifiers the language allows, and the one way in which a name of YAML becomes a name of
+//! Rust: `product_upload` the module `product_upload` and the type `ProductUpload`, `orderId` the
+//! field `order_id`, `step.finalize` the constant `STEP_FINALIZE`. A name that would be a Rust
+//! keyword becomes a raw identifier (`r#type`), or gets an underscore where Rust has no raw form
+//! (`self_`).
 
 use proc_macro2::{Ident, Span};
 
@@ -68,16 +70,19 @@ impl Kind {
         let mended = match self {
             Kind::Id => words(name).join("_"),
             Kind::Type => camel(name),
-            Kind::Field | Kind::Word => {
-                name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect::<Vec<_>>().join("_")
-            }
+            Kind::Field | Kind::Word => name
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .filter(|w| !w.is_empty())
+                .collect::<Vec<_>>()
+                .join("_"),
         };
         let mended = mended.trim_start_matches('_').to_owned();
         (self.accepts(&mended) && mended != name).then_some(mended)
     }
 }
 
-/// The Rust module of a workflow or step type, or the function or variable of a step: `product_upload`, `r#match`.
+/// The Rust module of a workflow or step type, or the function or variable of a step:
+/// `product_upload`, `r#match`.
 pub fn module(name: &str) -> String {
     escape(words(name).join("_"))
 }
@@ -87,7 +92,8 @@ pub fn field(name: &str) -> String {
     module(name)
 }
 
-/// The Rust type or enum variant of a name or word: `product_upload` is `ProductUpload`, `in-transit` is `InTransit`.
+/// The Rust type or enum variant of a name or word: `product_upload` is `ProductUpload`,
+/// `in-transit` is `InTransit`.
 pub fn type_name(name: &str) -> String {
     escape(camel(name))
 }
@@ -95,7 +101,11 @@ pub fn type_name(name: &str) -> String {
 /// The Rust constant of a routing key or name: `step.image_processing` is `STEP_IMAGE_PROCESSING`.
 pub fn constant(name: &str) -> String {
     let name = words(name).join("_").to_ascii_uppercase();
-    if name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() { format!("_{name}") } else { name }
+    if name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {
+        format!("_{name}")
+    } else {
+        name
+    }
 }
 
 /// The token of a name that one of the functions above has made.
@@ -106,7 +116,8 @@ pub fn ident(rust_name: &str) -> Ident {
     }
 }
 
-/// The words of a name in lower case, split at separators and at the humps of camel case: `HTTPServer_id` is `http server id`.
+/// The words of a name in lower case, split at separators and at the humps of camel case:
+/// `HTTPServer_id` is `http server id`.
 fn words(name: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -115,7 +126,9 @@ fn words(name: &str) -> Vec<String> {
         let before = at.checked_sub(1).and_then(|at| chars.get(at)).copied().unwrap_or(' ');
         let after = chars.get(at + 1).copied().unwrap_or(' ');
         let hump = c.is_ascii_uppercase()
-            && (before.is_ascii_lowercase() || before.is_ascii_digit() || (before.is_ascii_uppercase() && after.is_ascii_lowercase()));
+            && (before.is_ascii_lowercase()
+                || before.is_ascii_digit()
+                || (before.is_ascii_uppercase() && after.is_ascii_lowercase()));
         if (hump || !c.is_ascii_alphanumeric()) && !word.is_empty() {
             words.push(std::mem::take(&mut word));
         }
@@ -129,7 +142,8 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Each word with a capital, and otherwise as written, so that `USD` stays `USD` and `orderId` becomes `OrderId`.
+/// Each word with a capital, and otherwise as written, so that `USD` stays `USD` and `orderId`
+/// becomes `OrderId`.
 fn camel(name: &str) -> String {
     let mut camel = String::new();
     for word in name.split(|c: char| !c.is_ascii_alphanumeric()) {
@@ -153,10 +167,11 @@ fn escape(name: String) -> String {
 
 /// Strict and reserved keywords of edition 2024 that may be raw identifiers.
 const KEYWORDS: &[&str] = &[
-    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "do", "dyn", "else", "enum", "extern", "false",
-    "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub",
-    "ref", "return", "static", "struct", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while",
-    "yield",
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "do", "dyn",
+    "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let",
+    "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return",
+    "static", "struct", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use",
+    "virtual", "where", "while", "yield",
 ];
 
 #[cfg(test)]
@@ -192,8 +207,17 @@ mod tests {
 
     #[test]
     fn identifiers_are_checked_and_mended() {
-        assert!(Kind::Id.accepts("look_closer2") && !Kind::Id.accepts("lookCloser") && !Kind::Id.accepts("") && !Kind::Id.accepts("2nd"));
-        assert!(Kind::Type.accepts("SeoStep") && !Kind::Type.accepts("Seo_Step") && !Kind::Type.accepts("seo"));
+        assert!(
+            Kind::Id.accepts("look_closer2")
+                && !Kind::Id.accepts("lookCloser")
+                && !Kind::Id.accepts("")
+                && !Kind::Id.accepts("2nd")
+        );
+        assert!(
+            Kind::Type.accepts("SeoStep")
+                && !Kind::Type.accepts("Seo_Step")
+                && !Kind::Type.accepts("seo")
+        );
         assert!(Kind::Field.accepts("_orderId") && !Kind::Field.accepts("order-id"));
         assert!(Kind::Word.accepts("in-transit") && !Kind::Word.accepts("in transit"));
         assert!(!Kind::Id.accepts(&"a".repeat(LENGTH_MAX + 1)));

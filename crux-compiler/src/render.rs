@@ -1,7 +1,9 @@
-//! Diagnostics as people see them: rustc's layout with the lines of YAML, and JSON for tools. The same text everywhere, so that
-//! `cargo build`, `crux check` and the fixtures agree to the letter.
+//! Diagnostics as people see them: rustc's layout with the lines of YAML, and JSON for tools. The
+//! same text everywhere, so that `cargo build`, `crux check` and the fixtures agree to the letter.
 
-use annotate_snippets::{Annotation, AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{
+    Annotation, AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet,
+};
 use serde_json::json;
 
 use crate::diagnostic::{Diagnostic, Severity};
@@ -10,7 +12,8 @@ use crate::source::{FileId, Files, Span};
 /// More are counted, not shown: a file of another format would scroll everything else away.
 const SHOWN_MAX: usize = 100;
 
-/// Of longer lines only the place is shown: no screen holds them, and to lay one out takes its time.
+/// Of longer lines only the place is shown: no screen holds them, and to lay one out takes its
+/// time.
 const LINE_BYTES_MAX: usize = 2000;
 
 /// Whether to use terminal colours.
@@ -41,7 +44,8 @@ pub fn one(files: &Files, diagnostic: &Diagnostic, style: Style) -> String {
         Severity::Warning => Level::WARNING,
     };
     let code = diagnostic.code.to_string();
-    let mut group: Group<'_> = level.primary_title(&diagnostic.message).id(&code).elements(snippets(files, diagnostic));
+    let mut group: Group<'_> =
+        level.primary_title(&diagnostic.message).id(&code).elements(snippets(files, diagnostic));
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(note));
     }
@@ -60,13 +64,18 @@ pub fn one(files: &Files, diagnostic: &Diagnostic, style: Style) -> String {
 pub fn summary(diagnostics: &[Diagnostic]) -> Option<String> {
     let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
     let warnings = diagnostics.len() - errors;
-    let count = |number: usize, word: &str| (number > 0).then(|| format!("{number} {word}{}", if number == 1 { "" } else { "s" }));
+    let count = |number: usize, word: &str| {
+        (number > 0).then(|| format!("{number} {word}{}", if number == 1 { "" } else { "s" }))
+    };
     let hidden = diagnostics
         .len()
         .checked_sub(SHOWN_MAX)
         .and_then(|hidden| count(hidden, "more diagnostic"))
         .map(|more| format!("{more} not shown"));
-    let parts: Vec<String> = [count(errors, "error"), count(warnings, "warning"), hidden].into_iter().flatten().collect();
+    let parts: Vec<String> = [count(errors, "error"), count(warnings, "warning"), hidden]
+        .into_iter()
+        .flatten()
+        .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
@@ -83,31 +92,48 @@ fn snippets<'a>(files: &'a Files, diagnostic: &'a Diagnostic) -> Vec<Element<'a>
 
 fn snippet<'a>(files: &'a Files, diagnostic: &'a Diagnostic, id: FileId) -> Option<Element<'a>> {
     let file = files.get(id)?;
-    let primary = (diagnostic.span.file == id).then_some((diagnostic.span, diagnostic.label.as_str(), AnnotationKind::Primary));
-    let others =
-        diagnostic.others.iter().filter(|(span, _)| span.file == id).map(|(span, label)| (*span, label.as_str(), AnnotationKind::Context));
+    let primary = (diagnostic.span.file == id).then_some((
+        diagnostic.span,
+        diagnostic.label.as_str(),
+        AnnotationKind::Primary,
+    ));
+    let others = diagnostic
+        .others
+        .iter()
+        .filter(|(span, _)| span.file == id)
+        .map(|(span, label)| (*span, label.as_str(), AnnotationKind::Context));
     let places: Vec<(Span, &str, AnnotationKind)> = primary.into_iter().chain(others).collect();
     if file.text.is_empty() || places.iter().all(|(span, ..)| span.end == 0) {
         // About the file as a whole: there is no line to show.
         return Some(Origin::path(&file.path).into());
     }
-    // Only the lines concerned are handed on, with their number, so that a large file costs no more than a small one.
+    // Only the lines concerned are handed on, with their number, so that a large file costs no more
+    // than a small one.
     let first = places.iter().map(|(span, ..)| span.start as usize).min().unwrap_or(0);
     let last = places.iter().map(|(span, ..)| span.end as usize).max().unwrap_or(0).max(first);
     let (first, last) = (floor(&file.text, first), floor(&file.text, last));
     let from = file.text[..first].rfind('\n').map_or(0, |at| at + 1);
     let to = file.text[last..].find('\n').map_or(file.text.len(), |at| last + at);
     if file.text[from..to].lines().any(|line| line.len() > LINE_BYTES_MAX) {
-        let (line, column) = files.position(places.first().map_or(diagnostic.span, |(span, ..)| *span));
+        let (line, column) =
+            files.position(places.first().map_or(diagnostic.span, |(span, ..)| *span));
         return Some(Origin::path(&file.path).line(line).char_column(column).into());
     }
     let line_number = file.text[..from].matches('\n').count() + 1;
-    let annotations = places.into_iter().map(|(span, label, kind)| annotate(&file.text, span, label, kind, from));
-    let snippet: Snippet<'a, Annotation<'a>> = Snippet::source(&file.text[from..to]).path(&file.path).line_start(line_number).fold(true);
+    let annotations =
+        places.into_iter().map(|(span, label, kind)| annotate(&file.text, span, label, kind, from));
+    let snippet: Snippet<'a, Annotation<'a>> =
+        Snippet::source(&file.text[from..to]).path(&file.path).line_start(line_number).fold(true);
     Some(snippet.annotations(annotations).into())
 }
 
-fn annotate<'a>(text: &str, span: Span, label: &'a str, kind: AnnotationKind, from: usize) -> Annotation<'a> {
+fn annotate<'a>(
+    text: &str,
+    span: Span,
+    label: &'a str,
+    kind: AnnotationKind,
+    from: usize,
+) -> Annotation<'a> {
     let start = floor(text, span.start as usize);
     // A place of several lines is shown by its first.
     let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
@@ -120,16 +146,19 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// One JSON object per diagnostic, in an array: `code`, `severity`, `message`, `place` (`file`, `line`, `column`, `end_line`,
-/// `end_column`), `label`, `related`, `notes`, `helps`, `rendered`. Lines and columns from 1, columns in characters, the end behind the
-/// last one.
+/// One JSON object per diagnostic, in an array: `code`, `severity`, `message`, `place` (`file`,
+/// `line`, `column`, `end_line`, `end_column`), `label`, `related`, `notes`, `helps`, `rendered`.
+/// Lines and columns from 1, columns in characters, the end behind the last one.
 pub fn json(files: &Files, diagnostics: &[Diagnostic]) -> serde_json::Value {
     let object = |diagnostic: &Diagnostic| {
         let severity = match diagnostic.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let related = diagnostic.others.iter().map(|(span, label)| json!({ "place": place(files, *span), "label": label }));
+        let related = diagnostic
+            .others
+            .iter()
+            .map(|(span, label)| json!({ "place": place(files, *span), "label": label }));
         json!({
             "code": diagnostic.code.to_string(),
             "severity": severity,

@@ -1,11 +1,15 @@
-//! Which values are secret, and which parts of them: fields with `$secret`, and whatever is made of one. Secrecy goes with a value through
-//! expressions, items, records and the results of steps. An answer by yes or no, and a length, tell too little to count.
+//! Which values are secret, and which parts of them: fields with `$secret`, and whatever is made of
+//! one. Secrecy goes with a value through expressions, items, records and the results of steps. An
+//! answer by yes or no, and a length, tell too little to count.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value as Json, json};
 
-use crate::ir::{Contract, Expr, ExprKind, Function, Iterate, Node, Op, Record, Type, TypeName, Value, Verb, Workflow};
+use crate::ir::{
+    Contract, Expr, ExprKind, Function, Iterate, Node, Op, Record, Type, TypeName, Value, Verb,
+    Workflow,
+};
 
 /// What of a value is secret.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,9 +51,9 @@ impl Secrecy {
     pub fn exceeds(&self, declared: &Self) -> bool {
         match (self, declared) {
             (Self::Open, _) | (_, Self::Secret) => false,
-            (Self::Fields(fields), Self::Fields(known)) => {
-                fields.iter().any(|(name, field)| field.exceeds(known.get(name).unwrap_or(&Self::Open)))
-            }
+            (Self::Fields(fields), Self::Fields(known)) => fields
+                .iter()
+                .any(|(name, field)| field.exceeds(known.get(name).unwrap_or(&Self::Open))),
             (Self::Elements(element), Self::Elements(known)) => element.exceeds(known),
             _ => true,
         }
@@ -93,7 +97,9 @@ impl Secrecy {
                 }
                 Self::Fields(fields)
             }
-            (Self::Elements(element), Self::Elements(other)) => Self::Elements(Box::new(element.and(*other))),
+            (Self::Elements(element), Self::Elements(other)) => {
+                Self::Elements(Box::new(element.and(*other)))
+            }
             _ => Self::Secret,
         }
     }
@@ -111,11 +117,14 @@ impl Secrecy {
     }
 
     fn write_paths(&self, path: &str, all: &mut Vec<String>) {
-        let inner = |part: &str| if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
+        let inner =
+            |part: &str| if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
         match self {
             Self::Open => {}
             Self::Secret => all.push(path.to_owned()),
-            Self::Fields(fields) => fields.iter().for_each(|(name, field)| field.write_paths(&inner(name), all)),
+            Self::Fields(fields) => {
+                fields.iter().for_each(|(name, field)| field.write_paths(&inner(name), all))
+            }
             Self::Elements(element) => element.write_paths(&inner("*"), all),
         }
     }
@@ -146,7 +155,12 @@ fn of_fields(record: &Record, looked: &mut Looked) -> Secrecy {
         return known.clone();
     }
     let fields = record.fields.iter();
-    let fields = fields.map(|field| (field.name.clone(), if field.secret { Secrecy::Secret } else { of_type(&field.ty, looked) }));
+    let fields = fields.map(|field| {
+        (
+            field.name.clone(),
+            if field.secret { Secrecy::Secret } else { of_type(&field.ty, looked) },
+        )
+    });
     let secrecy = Secrecy::fields(fields.collect::<Vec<_>>().into_iter());
     looked.insert(record.name.clone(), secrecy.clone());
     secrecy
@@ -178,12 +192,14 @@ impl Reader<'_> {
             | ExprKind::Null
             | ExprKind::Word(_) => Secrecy::Open,
             ExprKind::List(items) => {
-                let element = items.iter().map(|item| self.expr(item)).fold(Secrecy::Open, Secrecy::and);
+                let element =
+                    items.iter().map(|item| self.expr(item)).fold(Secrecy::Open, Secrecy::and);
                 Secrecy::elements(element)
             }
             ExprKind::Record(fields) => {
                 let declared = Secrecy::of_type(&expr.ty);
-                let built: Vec<(String, Secrecy)> = fields.iter().map(|(name, field)| (name.clone(), self.expr(field))).collect();
+                let built: Vec<(String, Secrecy)> =
+                    fields.iter().map(|(name, field)| (name.clone(), self.expr(field))).collect();
                 match expr.ty.present() {
                     Type::Record(_) => Secrecy::fields(built.into_iter()).and(declared),
                     // A map; its keys are written in the pipeline.
@@ -198,14 +214,26 @@ impl Reader<'_> {
             }
             ExprKind::Not(of) | ExprKind::Negate(of) => self.expr(of).whole(),
             ExprKind::Binary { op, left, right } => match op {
-                Op::Equal | Op::NotEqual | Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual | Op::In => Secrecy::Open,
-                Op::Add if matches!(expr.ty, Type::List(_)) => self.expr(left).and(self.expr(right)),
+                Op::Equal
+                | Op::NotEqual
+                | Op::Less
+                | Op::LessEqual
+                | Op::Greater
+                | Op::GreaterEqual
+                | Op::In => Secrecy::Open,
+                Op::Add if matches!(expr.ty, Type::List(_)) => {
+                    self.expr(left).and(self.expr(right))
+                }
                 _ => self.expr(left).and(self.expr(right)).whole(),
             },
             ExprKind::Coalesce { left, right } => self.expr(left).and(self.expr(right)),
             ExprKind::If { then, other, .. } => self.expr(then).and(self.expr(other)),
             ExprKind::Call { function, args } => match function {
-                Function::Size | Function::Has | Function::Contains | Function::StartsWith | Function::EndsWith => Secrecy::Open,
+                Function::Size
+                | Function::Has
+                | Function::Contains
+                | Function::StartsWith
+                | Function::EndsWith => Secrecy::Open,
                 _ => self.any(args),
             },
             ExprKind::Iterate { how, over, variable, body } => {
@@ -228,8 +256,10 @@ impl Reader<'_> {
                 match (inner, expr.ty.present()) {
                     // What the other record does not have is left out.
                     (Secrecy::Fields(fields), Type::Record(record)) => {
-                        let is_kept = |name: &String| record.fields.iter().any(|field| field.name == *name);
-                        Secrecy::fields(fields.into_iter().filter(|(name, _)| is_kept(name))).and(declared)
+                        let is_kept =
+                            |name: &String| record.fields.iter().any(|field| field.name == *name);
+                        Secrecy::fields(fields.into_iter().filter(|(name, _)| is_kept(name)))
+                            .and(declared)
                     }
                     (inner, _) => inner.and(declared),
                 }
@@ -239,27 +269,44 @@ impl Reader<'_> {
 
     fn value(&self, value: &Value, ty: &Type) -> Secrecy {
         match value {
-            Value::Step(id) => self.known.steps.get(id).cloned().unwrap_or_else(|| Secrecy::of_type(ty)),
+            Value::Step(id) => {
+                self.known.steps.get(id).cloned().unwrap_or_else(|| Secrecy::of_type(ty))
+            }
             Value::Item(name) => {
                 let item = self.items.iter().rev().find(|(item, _)| item == name);
                 item.map_or_else(|| Secrecy::of_type(ty), |(_, secrecy)| secrecy.clone())
             }
             Value::Input | Value::Event | Value::TriggerEvent => Secrecy::of_type(ty),
-            Value::Error | Value::InstanceId | Value::RequestId | Value::StartedAt | Value::Config(_) | Value::Now => Secrecy::Open,
+            Value::Error
+            | Value::InstanceId
+            | Value::RequestId
+            | Value::StartedAt
+            | Value::Config(_)
+            | Value::Now => Secrecy::Open,
         }
     }
 }
 
-/// The secret places of a workflow, for the definition's document: of its input and output, and by step of its result and of what its
-/// task takes. `None` if there are none.
+/// The secret places of a workflow, for the definition's document: of its input and output, and by
+/// step of its result and of what its task takes. `None` if there are none.
 pub fn document(workflow: &Workflow, contracts: &[Contract]) -> Option<Json> {
-    let mut places = Places { contracts, known: Known::default(), results: serde_json::Map::new(), inputs: serde_json::Map::new() };
+    let mut places = Places {
+        contracts,
+        known: Known::default(),
+        results: serde_json::Map::new(),
+        inputs: serde_json::Map::new(),
+    };
     places.nodes(&workflow.steps);
     let input = Secrecy::of_record(&workflow.input).paths();
-    let output = workflow.output.as_ref().map(|output| of(output, &places.known).paths()).unwrap_or_default();
+    let output = workflow
+        .output
+        .as_ref()
+        .map(|output| of(output, &places.known).paths())
+        .unwrap_or_default();
     let Places { results, inputs, .. } = places;
     let is_open = input.is_empty() && output.is_empty() && results.is_empty() && inputs.is_empty();
-    (!is_open).then(|| json!({ "input": input, "output": output, "results": results, "inputs": inputs }))
+    (!is_open)
+        .then(|| json!({ "input": input, "output": output, "results": results, "inputs": inputs }))
 }
 
 struct Places<'a> {
@@ -287,19 +334,24 @@ impl Places<'_> {
                 self.nodes(steps);
             }
             Verb::Group { steps, .. } | Verb::Repeat { steps, .. } => self.nodes(steps),
-            Verb::Parallel { branches, .. } => branches.iter().for_each(|branch| self.nodes(&branch.steps)),
+            Verb::Parallel { branches, .. } => {
+                branches.iter().for_each(|branch| self.nodes(&branch.steps))
+            }
             Verb::Switch { branches } => branches.iter().for_each(|case| self.nodes(&case.steps)),
             Verb::Each { item, list, steps, yields, .. } => {
                 let element = of(list, &self.known).element();
                 self.known.items.push((item.clone(), element));
                 self.nodes(steps);
-                let yielded = yields.as_ref().map(|yields| Secrecy::elements(of(yields, &self.known)));
+                let yielded =
+                    yields.as_ref().map(|yields| Secrecy::elements(of(yields, &self.known)));
                 self.known.items.pop();
                 if let Some(yielded) = yielded.filter(Secrecy::any) {
                     self.known.steps.insert(node.id.clone(), yielded);
                 }
             }
-            Verb::Wait { event_type, .. } => note(&mut self.results, &node.path, &Secrecy::of_record(event_type)),
+            Verb::Wait { event_type, .. } => {
+                note(&mut self.results, &node.path, &Secrecy::of_record(event_type))
+            }
             Verb::Sleep(_) | Verb::Emit { .. } | Verb::Fail { .. } => {}
         }
         node.catch.iter().for_each(|catch| self.nodes(&catch.steps));
@@ -308,7 +360,11 @@ impl Places<'_> {
     fn task(&mut self, path: &str, contract: &str, with: &Expr) {
         let given = of(with, &self.known);
         note(&mut self.inputs, path, &given);
-        let returns = self.contracts.iter().find(|other| other.name == contract).and_then(|contract| contract.returns.as_ref());
+        let returns = self
+            .contracts
+            .iter()
+            .find(|other| other.name == contract)
+            .and_then(|contract| contract.returns.as_ref());
         if let Some(returns) = returns {
             note(&mut self.results, path, &Secrecy::of_record(returns));
         }

@@ -1,4 +1,5 @@
-//! Source files and places in them. A span is a byte range in one file; lines and columns are computed only when something is shown.
+//! Source files and places in them. A span is a byte range in one file; lines and columns are
+//! computed only when something is shown.
 
 /// The number of a file in its [`Files`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,7 +45,9 @@ pub struct Files {
 impl Files {
     pub fn new(mut files: Vec<File>) -> Self {
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let starts = |file: &File| std::iter::once(0).chain(file.text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let starts = |file: &File| {
+            std::iter::once(0).chain(file.text.match_indices('\n').map(|(at, _)| at + 1)).collect()
+        };
         let lines = files.iter().map(starts).collect();
         Self { files, lines }
     }
@@ -60,7 +63,10 @@ impl Files {
 
     /// Line and column of a span's start, both from 1, the column in characters.
     pub fn position(&self, span: Span) -> (usize, usize) {
-        let (Some(file), Some(lines)) = (self.get(span.file), self.lines.get(span.file.0 as usize)) else { return (1, 1) };
+        let (Some(file), Some(lines)) = (self.get(span.file), self.lines.get(span.file.0 as usize))
+        else {
+            return (1, 1);
+        };
         let mut end = (span.start as usize).min(file.text.len());
         while !file.text.is_char_boundary(end) {
             end -= 1;

@@ -3,8 +3,8 @@
 /// Longer names are not compared; the work is the product of both lengths.
 const COMPARED_MAX: usize = 64;
 
-/// The candidate that a misspelt name most probably meant: at most three of its letters differ, of a short name fewer (a swap of neighbours counts once).
-/// Of equally near ones, the first.
+/// The candidate that a misspelt name most probably meant: at most three of its letters differ, of
+/// a short name fewer (a swap of neighbours counts once). Of equally near ones, the first.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let chars: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
     if chars.is_empty() || chars.len() > COMPARED_MAX {
@@ -18,11 +18,17 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
         let other: Vec<char> = candidate.chars().flat_map(char::to_lowercase).collect();
-        if candidate == name || other.len() > COMPARED_MAX || other.len().abs_diff(chars.len()) > allowed {
+        if candidate == name
+            || other.len() > COMPARED_MAX
+            || other.len().abs_diff(chars.len()) > allowed
+        {
             continue;
         }
         let distance = distance(&chars, &other);
-        if distance <= allowed && distance < other.len() && best.is_none_or(|(least, _)| distance < least) {
+        if distance <= allowed
+            && distance < other.len()
+            && best.is_none_or(|(least, _)| distance < least)
+        {
             best = Some((distance, candidate));
         }
     }

@@ -1,5 +1,6 @@
-//! A scalar of a YAML file: its value after unquoting and folding, and the way back from a part of the value to its place in the
-//! file. Expressions and `${…}` texts are parsed from the value; only this module knows where their parts stand in the source.
+//! A scalar of a YAML file: its value after unquoting and folding, and the way back from a part of
+//! the value to its place in the file. Expressions and `${…}` texts are parsed from the value; only
+//! this module knows where their parts stand in the source.
 
 use std::ops::Range;
 
@@ -18,8 +19,8 @@ pub struct Text {
 enum Places {
     /// The value stands in the file as it is, from this byte on.
     Exact(u32),
-    /// Runs that stand in the file as they are: value offset and file offset of each, ascending. Between them something was folded or
-    /// unescaped.
+    /// Runs that stand in the file as they are: value offset and file offset of each, ascending.
+    /// Between them something was folded or unescaped.
     Runs(Box<[(u32, u32)]>),
 }
 
@@ -29,7 +30,8 @@ impl Text {
         Self { value: value.into(), span, places: Places::Exact(span.start) }
     }
 
-    /// A value whose source differs from it by quotes, escapes, indentation or folding. `source` is the text at `span`.
+    /// A value whose source differs from it by quotes, escapes, indentation or folding. `source` is
+    /// the text at `span`.
     pub(crate) fn aligned(value: impl Into<String>, span: Span, source: &str) -> Self {
         let value = value.into();
         let places = align(&value, source, span.start);
@@ -38,8 +40,10 @@ impl Text {
 
     /// The place in the file of a byte range of the value.
     pub fn at(&self, range: Range<usize>) -> Span {
-        let start = self.offset(range.start).clamp(self.span.start, self.span.end.max(self.span.start));
-        // The end is found from the last byte of the range, so that a range never swallows the line break behind it.
+        let start =
+            self.offset(range.start).clamp(self.span.start, self.span.end.max(self.span.start));
+        // The end is found from the last byte of the range, so that a range never swallows the line
+        // break behind it.
         let end = if range.end > range.start { self.offset(range.end - 1) + 1 } else { start };
         Span { file: self.span.file, start, end: end.clamp(start, self.span.end.max(start)) }
     }
@@ -59,9 +63,9 @@ impl Text {
     }
 }
 
-/// Finds the characters of `value` in `source`, in order. As long as both advance together they are one run; what stands between
-/// (quotes, indentation, line breaks, escapes) begins a new one. It serves snippets, so a character that cannot be found is placed
-/// where the search stands.
+/// Finds the characters of `value` in `source`, in order. As long as both advance together they are
+/// one run; what stands between (quotes, indentation, line breaks, escapes) begins a new one. It
+/// serves snippets, so a character that cannot be found is placed where the search stands.
 fn align(value: &str, source: &str, base: u32) -> Places {
     let at = |offset: usize| base.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
     let quote = source.chars().next().filter(|c| matches!(c, '"' | '\''));
@@ -77,7 +81,8 @@ fn align(value: &str, source: &str, base: u32) -> Places {
         if start != expected {
             runs.push((u32::try_from(value_at).unwrap_or(u32::MAX), at(start)));
         }
-        // After an escape the source has advanced further than the value, so what follows is a run of its own.
+        // After an escape the source has advanced further than the value, so what follows is a run
+        // of its own.
         expected = if search.next - start == c.len_utf8() { search.next } else { usize::MAX };
     }
     Places::Runs(runs.into())
@@ -91,7 +96,8 @@ struct Search<'a> {
     source: &'a str,
     next: usize,
     quote: Option<char>,
-    /// Of the run of blanks and line breaks that was looked at last: its end, and the end of its last line break.
+    /// Of the run of blanks and line breaks that was looked at last: its end, and the end of its
+    /// last line break.
     blanks_end: usize,
     last_break: usize,
 }
@@ -112,7 +118,8 @@ impl Search<'_> {
             self.next = blanks_end;
             return self.step();
         }
-        // A single blank in the line is itself; a break with the blanks around it is whatever the fold has made of it.
+        // A single blank in the line is itself; a break with the blanks around it is whatever the
+        // fold has made of it.
         if c == ' ' && breaks || !self.rest().starts_with(c) {
             self.next = blanks_end;
             return start;
@@ -150,7 +157,8 @@ impl Search<'_> {
         start
     }
 
-    /// Where the blanks and breaks from here on end, and whether there is a break among them. Looks at each character once.
+    /// Where the blanks and breaks from here on end, and whether there is a break among them. Looks
+    /// at each character once.
     fn blanks(&mut self) -> (usize, bool) {
         if self.next >= self.blanks_end {
             let rest = self.rest();
@@ -174,7 +182,11 @@ mod tests {
 
     /// The source of each part of the value, by its first occurrence.
     fn sources<'a>(value: &str, source: &'a str, parts: &[&str]) -> Vec<&'a str> {
-        let span = Span { file: FileId(0), start: 0, end: u32::try_from(source.len()).expect("a short source") };
+        let span = Span {
+            file: FileId(0),
+            start: 0,
+            end: u32::try_from(source.len()).expect("a short source"),
+        };
         let text = Text::aligned(value, span, source);
         let source_of = |part: &&str| {
             let at = value.find(part).expect("a part of the value");
@@ -188,13 +200,26 @@ mod tests {
     fn parts_of_a_value_are_found_in_their_source() {
         assert_eq!(sources("a.b > c", "a.b > c", &["a.b", "c"]), ["a.b", "c"]);
         assert_eq!(sources("a == 'b'", "'a == ''b'''", &["a", "b"]), ["a", "b"]);
-        assert_eq!(sources("say \"x\" é \u{e9} end", r#""say \"x\" é \u00e9 end""#, &["say", "x", "end"]), ["say", "x", "end"]);
         assert_eq!(
-            sources("one two\nthree  four", "one\n    two\n\n   three  four", &["one", "two", "three", "four"]),
+            sources("say \"x\" é \u{e9} end", r#""say \"x\" é \u00e9 end""#, &["say", "x", "end"]),
+            ["say", "x", "end"]
+        );
+        assert_eq!(
+            sources(
+                "one two\nthree  four",
+                "one\n    two\n\n   three  four",
+                &["one", "two", "three", "four"]
+            ),
             ["one", "two", "three", "four"]
         );
-        assert_eq!(sources("one\n  two\nthree\n", "one\n      two\n    three\n", &["one", "two", "three"]), ["one", "two", "three"]);
-        assert_eq!(sources("onetwo x", "\"one\\\n   two x\"", &["one", "two", "x"]), ["one", "two", "x"]);
+        assert_eq!(
+            sources("one\n  two\nthree\n", "one\n      two\n    three\n", &["one", "two", "three"]),
+            ["one", "two", "three"]
+        );
+        assert_eq!(
+            sources("onetwo x", "\"one\\\n   two x\"", &["one", "two", "x"]),
+            ["one", "two", "x"]
+        );
         assert_eq!(sources("", "\"\"", &[""]), [""]);
     }
 }

@@ -1,5 +1,5 @@
-//! What the command line shows of pipelines without building them. Each function gives text; who calls it prints it and sets the exit
-//! code.
+//! What the command line shows of pipelines without building them. Each function gives text; who
+//! calls it prints it and sets the exit code.
 
 use std::path::Path;
 
@@ -23,18 +23,25 @@ pub enum Format {
     Json,
 }
 
-/// Checks all pipelines of a folder. The text is for people, or one line of JSON: `{ok, files, diagnostics}`, with the diagnostics of
-/// [`render::json`].
+/// Checks all pipelines of a folder. The text is for people, or one line of JSON: `{ok, files,
+/// diagnostics}`, with the diagnostics of [`render::json`].
 pub fn check(directory: &Path, format: Format) -> Check {
     let shown = directory.to_string_lossy();
     let read = folder::read(directory, shown.trim_end_matches(['/', '\\']));
-    let outcome = if read.problems.is_empty() { crate::check(&read.files) } else { Outcome::failed(read.problems) };
+    let outcome = if read.problems.is_empty() {
+        crate::check(&read.files)
+    } else {
+        Outcome::failed(read.problems)
+    };
     let ok = !outcome.has_errors();
     let files = read.files.iter().count();
     let text = match format {
         Format::Json => {
             let diagnostics = render::json(&read.files, &outcome.diagnostics);
-            format!("{}\n", serde_json::json!({ "ok": ok, "files": files, "diagnostics": diagnostics }))
+            format!(
+                "{}\n",
+                serde_json::json!({ "ok": ok, "files": files, "diagnostics": diagnostics })
+            )
         }
         Format::Human(style) => {
             let found = render::human(&read.files, &outcome.diagnostics, style);
@@ -50,30 +57,43 @@ pub fn check(directory: &Path, format: Format) -> Check {
     Check { ok, text }
 }
 
-/// The Rust of a workflow, exactly as it is compiled, or all generated files, one after the other under their names. The error: what is
-/// wrong with the pipelines, for people.
+/// The Rust of a workflow, exactly as it is compiled, or all generated files, one after the other
+/// under their names. The error: what is wrong with the pipelines, for people.
 pub fn expand(directory: &Path, workflow: Option<&str>, style: Style) -> Result<String, String> {
     let (outcome, shown) = compiled(directory, style, crate::compile);
     let (Some(rust), Some(program)) = (outcome.rust, outcome.program) else { return Err(shown) };
     let Some(name) = workflow else {
-        return Ok(rust.iter().map(|source| format!("// ==> {} <==\n{}", source.path, source.text)).collect::<Vec<_>>().join("\n"));
+        return Ok(rust
+            .iter()
+            .map(|source| format!("// ==> {} <==\n{}", source.path, source.text))
+            .collect::<Vec<_>>()
+            .join("\n"));
     };
-    let files: Vec<String> = program.workflows.iter().filter(|workflow| workflow.name == name).map(emit::file).collect();
+    let files: Vec<String> =
+        program.workflows.iter().filter(|workflow| workflow.name == name).map(emit::file).collect();
     if files.is_empty() {
-        let names: Vec<&str> = program.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
+        let names: Vec<&str> =
+            program.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
         return Err(unknown(name, &names));
     }
     let wanted = rust.into_iter().filter(|source| files.contains(&source.path));
     Ok(wanted.map(|source| source.text).collect::<Vec<_>>().join("\n"))
 }
 
-/// A workflow as a Mermaid flowchart, or all of them, one after the other. The error as for [`expand`].
+/// A workflow as a Mermaid flowchart, or all of them, one after the other. The error as for
+/// [`expand`].
 pub fn graph(directory: &Path, workflow: Option<&str>, style: Style) -> Result<String, String> {
     let (outcome, shown) = compiled(directory, style, crate::check);
     let Some(program) = outcome.program else { return Err(shown) };
-    let wanted = || program.workflows.iter().filter(|candidate| workflow.is_none_or(|name| candidate.name == name));
+    let wanted = || {
+        program
+            .workflows
+            .iter()
+            .filter(|candidate| workflow.is_none_or(|name| candidate.name == name))
+    };
     if let (Some(name), None) = (workflow, wanted().next()) {
-        let names: Vec<&str> = program.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
+        let names: Vec<&str> =
+            program.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
         return Err(unknown(name, &names));
     }
     Ok(wanted().map(graph::mermaid).collect::<Vec<_>>().join("\n"))
@@ -83,7 +103,8 @@ pub fn graph(directory: &Path, workflow: Option<&str>, style: Style) -> Result<S
 fn compiled(directory: &Path, style: Style, stage: fn(&Files) -> Outcome) -> (Outcome, String) {
     let shown = directory.to_string_lossy();
     let read = folder::read(directory, shown.trim_end_matches(['/', '\\']));
-    let outcome = if read.problems.is_empty() { stage(&read.files) } else { Outcome::failed(read.problems) };
+    let outcome =
+        if read.problems.is_empty() { stage(&read.files) } else { Outcome::failed(read.problems) };
     let text = render::human(&read.files, &outcome.diagnostics, style);
     (outcome, text)
 }
@@ -116,7 +137,8 @@ mod tests {
         let folder = order("workflow: order\nversion: 1\nsteps:\n  - type: pay\n");
         let drawn = graph(folder.path(), Some("order"), Style::Plain).expect("a graph");
         assert!(drawn.starts_with("flowchart TD\n"), "{drawn}");
-        let error = graph(folder.path(), Some("ordre"), Style::Plain).expect_err("no such workflow");
+        let error =
+            graph(folder.path(), Some("ordre"), Style::Plain).expect_err("no such workflow");
         assert_eq!(error, "error: there is no workflow `ordre`; did you mean `order`?\n");
     }
 
@@ -126,16 +148,24 @@ mod tests {
             let head = "workflow: order\nversion: 1\ninput: { way: air | sea }\nsteps:\n  - id: ship\n    switch:\n";
             graph(order(&format!("{head}{cases}")).path(), None, Style::Plain).expect("a graph")
         };
-        let by_value = drawn("      value: input.way\n      cases:\n        air: [{ type: fly }]\n        sea: [{ type: sail }]\n");
-        assert!(by_value.contains("input.way == ") && !by_value.contains("none of them"), "{by_value}");
-        let by_condition = drawn("      - when: input.way == \"air\"\n        steps: [{ type: fly }]\n");
+        let by_value = drawn(
+            "      value: input.way\n      cases:\n        air: [{ type: fly }]\n        sea: [{ type: sail }]\n",
+        );
+        assert!(
+            by_value.contains("input.way == ") && !by_value.contains("none of them"),
+            "{by_value}"
+        );
+        let by_condition =
+            drawn("      - when: input.way == \"air\"\n        steps: [{ type: fly }]\n");
         assert!(by_condition.contains("none of them"), "{by_condition}");
     }
 
     #[test]
     fn graph_and_expand_show_what_is_wrong_with_the_pipelines() {
         let folder = order("workflow: order\nversion: 1\n");
-        for error in [graph(folder.path(), None, Style::Plain), expand(folder.path(), None, Style::Plain)] {
+        for error in
+            [graph(folder.path(), None, Style::Plain), expand(folder.path(), None, Style::Plain)]
+        {
             assert!(error.expect_err("broken").contains("error[CRUX0021]"));
         }
     }
@@ -146,13 +176,18 @@ mod tests {
         let shown = folder.path().to_string_lossy().into_owned();
         let read = folder::read(folder.path(), &shown);
         let compiled = crate::compile(&read.files).rust.expect("there are no errors");
-        let order = expand(folder.path(), Some("order"), Style::Plain).expect("there are no errors");
+        let order =
+            expand(folder.path(), Some("order"), Style::Plain).expect("there are no errors");
         assert_eq!([order.as_str()], [compiled[1].text.as_str()]);
         assert!(order.contains("\n//! ```mermaid\n//! flowchart TD\n"), "{order}");
 
         let all = expand(folder.path(), None, Style::Plain).expect("there are no errors");
-        assert!(all.starts_with("// ==> pipelines.rs <==\n// @generated") && all.ends_with(&order), "{all}");
-        let error = expand(folder.path(), Some("ordre"), Style::Plain).expect_err("no such workflow");
+        assert!(
+            all.starts_with("// ==> pipelines.rs <==\n// @generated") && all.ends_with(&order),
+            "{all}"
+        );
+        let error =
+            expand(folder.path(), Some("ordre"), Style::Plain).expect_err("no such workflow");
         assert_eq!(error, "error: there is no workflow `ordre`; did you mean `order`?\n");
     }
 
@@ -160,9 +195,19 @@ mod tests {
     fn check_speaks_to_people_and_to_tools() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("order.yaml");
-        std::fs::write(&path, "workflow: order\nversion: 1\nsteps:\n  - type: pay\n    retires: 5\n").expect("a file");
+        std::fs::write(
+            &path,
+            "workflow: order\nversion: 1\nsteps:\n  - type: pay\n    retires: 5\n",
+        )
+        .expect("a file");
         let human = check(folder.path(), Format::Human(Style::Plain));
-        assert!(!human.ok && human.text.contains("order.yaml:5:5") && human.text.contains("\n1 error\n"), "{}", human.text);
+        assert!(
+            !human.ok
+                && human.text.contains("order.yaml:5:5")
+                && human.text.contains("\n1 error\n"),
+            "{}",
+            human.text
+        );
 
         let json = check(folder.path(), Format::Json);
         let value: serde_json::Value = serde_json::from_str(&json.text).expect("JSON");
@@ -170,14 +215,23 @@ mod tests {
         let diagnostic = &value["diagnostics"][0];
         assert_eq!(diagnostic["code"], "CRUX0020");
         assert_eq!(
-            (&diagnostic["place"]["line"], &diagnostic["place"]["column"], &diagnostic["place"]["end_column"]),
+            (
+                &diagnostic["place"]["line"],
+                &diagnostic["place"]["column"],
+                &diagnostic["place"]["end_column"]
+            ),
             (&5.into(), &5.into(), &12.into())
         );
 
-        std::fs::write(&path, "workflow: order\nversion: 1\nsteps:\n  - type: pay\n").expect("a file");
+        std::fs::write(&path, "workflow: order\nversion: 1\nsteps:\n  - type: pay\n")
+            .expect("a file");
         let human = check(folder.path(), Format::Human(Style::Plain));
         assert!(human.ok && human.text.ends_with("1 file checked, no errors\n"), "{}", human.text);
         std::fs::remove_file(path).expect("a file");
-        assert!(check(folder.path(), Format::Human(Style::Plain)).text.starts_with("error[CRUX0014]: there are no pipelines in "));
+        assert!(
+            check(folder.path(), Format::Human(Style::Plain))
+                .text
+                .starts_with("error[CRUX0014]: there are no pipelines in ")
+        );
     }
 }

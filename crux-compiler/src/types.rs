@@ -1,5 +1,6 @@
-//! What can be asked about types: how they are called in messages, whether a value of one fits a place of another, what two branches
-//! have in common. Records and enums are the same type exactly if they have the same name; the resolver gives each name once.
+//! What can be asked about types: how they are called in messages, whether a value of one fits a
+//! place of another, what two branches have in common. Records and enums are the same type exactly
+//! if they have the same name; the resolver gives each name once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,12 +15,15 @@ pub fn same(a: &Type, b: &Type) -> bool {
     match (a, b) {
         (Type::Record(a), Type::Record(b)) => a.name == b.name,
         (Type::Enum(a), Type::Enum(b)) => a.name == b.name,
-        (Type::List(a), Type::List(b)) | (Type::Map(a), Type::Map(b)) | (Type::Optional(a), Type::Optional(b)) => same(a, b),
+        (Type::List(a), Type::List(b))
+        | (Type::Map(a), Type::Map(b))
+        | (Type::Optional(a), Type::Optional(b)) => same(a, b),
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
     }
 }
 
-/// Why a value of one type does not fit a place of another; the parts are named from outside to inside.
+/// Why a value of one type does not fit a place of another; the parts are named from outside to
+/// inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Misfit {
     /// It may be absent.
@@ -41,7 +45,8 @@ pub fn fits(from: &Type, to: &Type) -> Result<(), Misfit> {
 }
 
 struct Fit {
-    /// Pairs of records under way or done: with shared types a plain recursion would take exponential time.
+    /// Pairs of records under way or done: with shared types a plain recursion would take
+    /// exponential time.
     assumed: HashSet<(TypeName, TypeName)>,
 }
 
@@ -52,7 +57,9 @@ impl Fit {
             (Type::Optional(_), _) => Err(Misfit::Absent),
             (_, Type::Optional(to)) => self.fits(from, to),
             (_, Type::Json) | (Type::Integer, Type::Number) => Ok(()),
-            (Type::List(from), Type::List(to)) | (Type::Map(from), Type::Map(to)) => self.fits(from, to),
+            (Type::List(from), Type::List(to)) | (Type::Map(from), Type::Map(to)) => {
+                self.fits(from, to)
+            }
             (Type::Record(from), Type::Record(to)) => self.record(from, to),
             (Type::Enum(from), Type::Enum(to)) if from.name != to.name => {
                 let known: HashSet<&String> = to.words.iter().collect();
@@ -72,9 +79,13 @@ impl Fit {
         }
         for wanted in &to.fields {
             match field(from, &wanted.name) {
-                Some(found) => self
-                    .fits(&found.ty, &wanted.ty)
-                    .map_err(|misfit| Misfit::Field(wanted.name.clone(), Box::new(misfit), (show(&found.ty), show(&wanted.ty))))?,
+                Some(found) => self.fits(&found.ty, &wanted.ty).map_err(|misfit| {
+                    Misfit::Field(
+                        wanted.name.clone(),
+                        Box::new(misfit),
+                        (show(&found.ty), show(&wanted.ty)),
+                    )
+                })?,
                 None if may_be_left_out(wanted) => {}
                 None => return Err(Misfit::FieldMissing(wanted.name.clone())),
             }
@@ -98,10 +109,12 @@ impl Misfit {
     }
 }
 
-/// The type that both branches of an expression fit, if there is one. Json is not a common type of everything: it would hide mistakes.
+/// The type that both branches of an expression fit, if there is one. Json is not a common type of
+/// everything: it would hide mistakes.
 pub fn common(a: &Type, b: &Type) -> Option<Type> {
     if a.present() == &Type::Json || b.present() == &Type::Json {
-        return (same(a.present(), b.present())).then(|| if b.is_optional() { b.clone() } else { a.clone() });
+        return (same(a.present(), b.present()))
+            .then(|| if b.is_optional() { b.clone() } else { a.clone() });
     }
     let (inner_a, inner_b) = (a.present(), b.present());
     let present = if fits(inner_a, inner_b).is_ok() {
@@ -124,9 +137,19 @@ pub fn may_be_left_out(field: &Field) -> bool {
     field.ty.is_optional() || field.default.is_some()
 }
 
-/// Whether values of this type have a text (`${}` inside a text, `string()`): numbers, times, words, but no list, record or optional.
+/// Whether values of this type have a text (`${}` inside a text, `string()`): numbers, times,
+/// words, but no list, record or optional.
 pub fn has_text(ty: &Type) -> bool {
-    matches!(ty, Type::String | Type::Enum(_) | Type::Boolean | Type::Integer | Type::Number | Type::Timestamp | Type::Duration)
+    matches!(
+        ty,
+        Type::String
+            | Type::Enum(_)
+            | Type::Boolean
+            | Type::Integer
+            | Type::Number
+            | Type::Timestamp
+            | Type::Duration
+    )
 }
 
 /// Fields of a record without a name that a message shows.
@@ -163,10 +186,16 @@ pub fn show_record(record: &Record) -> String {
     }
     // One level only: what is inside would drown the message.
     let brief = |ty: &Type| match ty.present() {
-        Type::Record(inner) if inner.name.module != NAMED => if ty.is_optional() { "{…}?" } else { "{…}" }.into(),
+        Type::Record(inner) if inner.name.module != NAMED => {
+            if ty.is_optional() { "{…}?" } else { "{…}" }.into()
+        }
         _ => show(ty),
     };
-    let shown = record.fields.iter().take(SHOWN_FIELDS).map(|field| format!("{}: {}", field.name, brief(&field.ty)));
+    let shown = record
+        .fields
+        .iter()
+        .take(SHOWN_FIELDS)
+        .map(|field| format!("{}: {}", field.name, brief(&field.ty)));
     let more = (record.fields.len() > SHOWN_FIELDS).then(|| "…".to_owned());
     format!("{{ {} }}", shown.chain(more).collect::<Vec<_>>().join(", "))
 }
@@ -196,7 +225,10 @@ mod tests {
 
     fn words(name: &str, words: &[&str]) -> Type {
         let name = TypeName { module: "test".into(), name: name.into() };
-        Type::Enum(Arc::new(Enum { name, words: words.iter().map(|word| (*word).into()).collect() }))
+        Type::Enum(Arc::new(Enum {
+            name,
+            words: words.iter().map(|word| (*word).into()).collect(),
+        }))
     }
 
     #[test]
@@ -252,7 +284,10 @@ mod tests {
     fn types_are_shown_as_written() {
         assert_eq!(show(&Type::List(Box::new(Type::String)).optional()), "list<string>?");
         let inner = record("inner", &[("x", Type::String)]);
-        assert_eq!(show(&record("r", &[("a", Type::Integer), ("b", inner.optional())])), "{ a: integer, b: {…}? }");
+        assert_eq!(
+            show(&record("r", &[("a", Type::Integer), ("b", inner.optional())])),
+            "{ a: integer, b: {…}? }"
+        );
         assert_eq!(show(&words("w", &["a", "b"]).optional()), "(a | b)?");
     }
 }

@@ -1,5 +1,5 @@
-//! Durations and sizes with their units, as YAML and expressions write them. Whole numbers only; the smallest units are the
-//! millisecond and the byte.
+//! Durations and sizes with their units, as YAML and expressions write them. Whole numbers only;
+//! the smallest units are the millisecond and the byte.
 
 /// Why a text is no duration or size; the text says it to the user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,11 +21,19 @@ pub enum Error {
 }
 
 /// Of durations, from large to small, in milliseconds.
-const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Of sizes, from large to small, in bytes.
-const SIZE_UNITS: [(&str, u64); 7] =
-    [("GiB", 1 << 30), ("GB", 1_000_000_000), ("MiB", 1 << 20), ("MB", 1_000_000), ("KiB", 1 << 10), ("KB", 1_000), ("B", 1)];
+const SIZE_UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("KB", 1_000),
+    ("B", 1),
+];
 
 /// `500ms`, `10s`, `1h30m`: milliseconds. At most `i64::MAX` of them.
 pub fn parse_duration(text: &str) -> Result<u64, Error> {
@@ -37,7 +45,8 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
     parse(text, &SIZE_UNITS)
 }
 
-/// The milliseconds that a text in another notation means, for a hint: `PT5M`, `5 minutes`, `1.5h`, `00:05:00`.
+/// The milliseconds that a text in another notation means, for a hint: `PT5M`, `5 minutes`, `1.5h`,
+/// `00:05:00`.
 pub fn meant_duration(text: &str) -> Option<u64> {
     const LENGTH_MAX: usize = 40;
     let text = text.trim().to_ascii_lowercase();
@@ -48,7 +57,9 @@ pub fn meant_duration(text: &str) -> Option<u64> {
     let ms = match (text.strip_prefix('p'), clock.as_slice()) {
         (Some(iso), _) => meant_iso(iso)?,
         (None, [hours, minutes, seconds]) => {
-            let part = |digits: &str| digits.parse::<u32>().ok().filter(|_| digits.len() <= 2).map(f64::from);
+            let part = |digits: &str| {
+                digits.parse::<u32>().ok().filter(|_| digits.len() <= 2).map(f64::from)
+            };
             (part(hours)? * 3600.0 + part(minutes)? * 60.0 + part(seconds)?) * 1000.0
         }
         (None, _) => meant_words(&text)?,
@@ -61,13 +72,15 @@ pub fn meant_duration(text: &str) -> Option<u64> {
 fn meant_iso(text: &str) -> Option<f64> {
     let (date, time) = text.split_once('t').unwrap_or((text, ""));
     let mut total = 0.0;
-    for (part, units) in
-        [(date, [("w", 604_800_000.0), ("d", 86_400_000.0), ("", 0.0)]), (time, [("h", 3_600_000.0), ("m", 60_000.0), ("s", 1000.0)])]
-    {
+    for (part, units) in [
+        (date, [("w", 604_800_000.0), ("d", 86_400_000.0), ("", 0.0)]),
+        (time, [("h", 3_600_000.0), ("m", 60_000.0), ("s", 1000.0)]),
+    ] {
         let mut rest = part;
         while !rest.is_empty() {
             let (number, after) = leading_number(rest)?;
-            let (_, ms) = units.iter().find(|(unit, _)| !unit.is_empty() && after.starts_with(unit))?;
+            let (_, ms) =
+                units.iter().find(|(unit, _)| !unit.is_empty() && after.starts_with(unit))?;
             total += number * ms;
             rest = after.get(1..)?;
         }
@@ -133,14 +146,22 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, Error> {
         let unit_len = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_len);
         if unit.is_empty() {
-            return Err(if after.starts_with(['.', ',']) { Error::Fraction } else { Error::UnitMissing(number.to_owned()) });
+            return Err(if after.starts_with(['.', ',']) {
+                Error::Fraction
+            } else {
+                Error::UnitMissing(number.to_owned())
+            });
         }
         let Some(index) = allowed.iter().position(|(name, _)| *name == unit) else {
             let known = units.iter().any(|(name, _)| *name == unit);
             return Err(if known { Error::Order } else { Error::UnknownUnit(unit.to_owned()) });
         };
-        let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(allowed[index].1));
-        total = value.and_then(|value| total.checked_add(value)).filter(|total| i64::try_from(*total).is_ok()).ok_or(Error::TooLarge)?;
+        let value =
+            number.parse::<u64>().ok().and_then(|number| number.checked_mul(allowed[index].1));
+        total = value
+            .and_then(|value| total.checked_add(value))
+            .filter(|total| i64::try_from(*total).is_ok())
+            .ok_or(Error::TooLarge)?;
         allowed = &allowed[index + 1..];
         rest = after;
     }
@@ -153,7 +174,14 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_written() {
-        for (text, ms) in [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("2d", 172_800_000), ("1h30m", 5_400_000), ("0s", 0)] {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("2d", 172_800_000),
+            ("1h30m", 5_400_000),
+            ("0s", 0),
+        ] {
             assert_eq!(parse_duration(text), Ok(ms), "{text}");
             assert_eq!(format_duration(ms), text);
         }

@@ -1,10 +1,12 @@
-//! How much Rust a step becomes: at most 40 lines, and no more of them in a long workflow than in a short one.
+//! How much Rust a step becomes: at most 40 lines, and no more of them in a long workflow than in a
+//! short one.
 //!
-//! The rule of counting. A step is a row of the table of nodes: a step of the YAML, or an undo. Its lines are those of the workflow's
-//! generated file without blank lines and comments, and without what does not belong to steps: imports, the types that the YAML
-//! declares (with how they are read), what stands around `start` and the arms of `apply`, triggers, and the frame of the tables. The
-//! structs of live values and views do count. A step that is more than 13 lines of YAML may have three for each of
-//! them.
+//! The rule of counting. A step is a row of the table of nodes: a step of the YAML, or an undo. Its
+//! lines are those of the workflow's generated file without blank lines and comments, and without
+//! what does not belong to steps: imports, the types that the YAML declares (with how they are
+//! read), what stands around `start` and the arms of `apply`, triggers, and the frame of the
+//! tables. The structs of live values and views do count. A step that is more than 13 lines of YAML
+//! may have three for each of them.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -30,9 +32,18 @@ fn count(files: &Files) -> Vec<Count> {
     let (Some(rust), Some(program)) = (rust, program) else { panic!("{diagnostics:#?}") };
     let counts = program.workflows.iter().map(|workflow| {
         let file = emit::file(workflow);
-        let text = &rust.iter().find(|source| source.path == file).expect("a file for each workflow").text;
-        let yaml = files.iter().find(|(_, file)| file.path == workflow.place.file).map_or(0, |(_, file)| file.text.lines().count());
-        Count { workflow: workflow.name.clone(), lines: lines(text), steps: workflow.nodes.into(), yaml }
+        let text =
+            &rust.iter().find(|source| source.path == file).expect("a file for each workflow").text;
+        let yaml = files
+            .iter()
+            .find(|(_, file)| file.path == workflow.place.file)
+            .map_or(0, |(_, file)| file.text.lines().count());
+        Count {
+            workflow: workflow.name.clone(),
+            lines: lines(text),
+            steps: workflow.nodes.into(),
+            yaml,
+        }
     });
     counts.collect()
 }
@@ -55,10 +66,16 @@ fn lines(text: &str) -> usize {
         let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
         let code: Vec<&str> = item.lines().filter(is_code).collect();
         let Some(first) = code.iter().find(|line| !line.starts_with("#[")) else { continue };
-        let is_declared = item.contains("Serialize") || first.starts_with("fn ") && item.contains("Deserializer<'de>");
+        let is_declared = item.contains("Serialize")
+            || first.starts_with("fn ") && item.contains("Deserializer<'de>");
         let is_default = first.starts_with("fn ") && first.contains("_default() ->");
         count += match *first {
-            _ if is_declared || is_default || FRAME.iter().any(|start| first.starts_with(start)) => 0,
+            _ if is_declared
+                || is_default
+                || FRAME.iter().any(|start| first.starts_with(start)) =>
+            {
+                0
+            }
             // Of the machine's `apply`, the arms.
             "    fn apply(" => code.iter().filter(|line| line.starts_with("            ")).count(),
             "static NODES: &[Node] = &[" => code.len() - 2,
@@ -70,16 +87,25 @@ fn lines(text: &str) -> usize {
 
 #[test]
 fn no_step_becomes_more_than_its_lines() {
-    let mut counts: Vec<Count> = common::fixtures("accepted").iter().flat_map(|(_, files)| count(files)).collect();
-    for of_package in ["pipelines", "bench/pipelines", "tests/machines/pipelines", "tests/app/pipelines"] {
+    let mut counts: Vec<Count> =
+        common::fixtures("accepted").iter().flat_map(|(_, files)| count(files)).collect();
+    for of_package in
+        ["pipelines", "bench/pipelines", "tests/machines/pipelines", "tests/app/pipelines"]
+    {
         let read = folder::read(&common::folder("../..").join(of_package), of_package);
         counts.extend(count(&read.files));
     }
     counts.extend(count(&monstrous(20)));
     for Count { workflow, lines, steps, yaml } in counts {
         let budget = (LINES_PER_STEP * steps).max(LINES_PER_YAML_LINE * yaml);
-        println!("{workflow}: {lines} lines, {steps} steps, {:.1} lines per step", lines as f64 / steps as f64);
-        assert!(lines <= budget, "{workflow}: {lines} lines for {steps} steps, {budget} are allowed");
+        println!(
+            "{workflow}: {lines} lines, {steps} steps, {:.1} lines per step",
+            lines as f64 / steps as f64
+        );
+        assert!(
+            lines <= budget,
+            "{workflow}: {lines} lines for {steps} steps, {budget} are allowed"
+        );
     }
 }
 
@@ -110,7 +136,8 @@ fn lines_of(files: &Files) -> usize {
 #[test]
 fn twice_the_steps_are_twice_the_lines() {
     // Where names and numbers get longer, a line may break.
-    let grows = |short: usize, long: usize| assert!(long <= 2 * short + short / 50, "{short}, {long}");
+    let grows =
+        |short: usize, long: usize| assert!(long <= 2 * short + short / 50, "{short}, {long}");
     let [first, second, third] = [100, 200, 300].map(|steps| lines_of(&chain(steps, 0)));
     grows(second - first, third - first);
     let [short, long] = [8, 16].map(|blocks| lines_of(&monstrous(blocks)));

@@ -1,6 +1,6 @@
-//! Every `tests/diagnostics/NAME.yaml`, or every folder there with several files, is compiled; what a user would see must equal
-//! `NAME.stderr` beside it. `CRUX_BLESS=1 cargo test -p crux-compiler --test diagnostics` writes the expected texts anew: read the
-//! difference before committing it.
+//! Every `tests/diagnostics/NAME.yaml`, or every folder there with several files, is compiled; what
+//! a user would see must equal `NAME.stderr` beside it. `CRUX_BLESS=1 cargo test -p crux-compiler
+//! --test diagnostics` writes the expected texts anew: read the difference before committing it.
 
 mod common;
 
@@ -29,7 +29,12 @@ fn the_diagnostics_of_every_fixture_are_as_expected() {
             wrong.push(format!("---- {name} ----\n{text}"));
         }
     }
-    assert!(wrong.is_empty(), "{} fixtures differ (CRUX_BLESS=1 rewrites them):\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} fixtures differ (CRUX_BLESS=1 rewrites them):\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -47,19 +52,29 @@ fn every_expected_text_has_its_fixture() {
 fn the_messages_of_every_fixture_are_in_house_style() {
     for (name, files) in fixtures() {
         for diagnostic in crux_compiler::check(&files).diagnostics {
-            let texts = [&diagnostic.message, &diagnostic.label].into_iter().chain(&diagnostic.notes).chain(&diagnostic.helps);
+            let texts = [&diagnostic.message, &diagnostic.label]
+                .into_iter()
+                .chain(&diagnostic.notes)
+                .chain(&diagnostic.helps);
             for text in texts {
                 assert!(!text.ends_with('.'), "{name}: no full stop at the end: {text}");
                 let first = text.chars().next();
                 assert!(
-                    first.is_none_or(|c| !c.is_uppercase() || text.starts_with("YAML") || text.starts_with("HTTP")),
+                    first.is_none_or(|c| !c.is_uppercase()
+                        || text.starts_with("YAML")
+                        || text.starts_with("HTTP")),
                     "{name}: lower case first: {text}"
                 );
             }
             let place = files.get(diagnostic.span.file).expect("a file of the set");
-            assert!(diagnostic.span.end as usize <= place.text.len(), "{name}: the place is in the file");
             assert!(
-                !diagnostic.helps.is_empty() || !diagnostic.notes.is_empty() || !diagnostic.label.is_empty(),
+                diagnostic.span.end as usize <= place.text.len(),
+                "{name}: the place is in the file"
+            );
+            assert!(
+                !diagnostic.helps.is_empty()
+                    || !diagnostic.notes.is_empty()
+                    || !diagnostic.label.is_empty(),
                 "{name}: says why or how to mend it"
             );
         }
@@ -67,17 +82,31 @@ fn the_messages_of_every_fixture_are_in_house_style() {
 }
 
 /// Codes that no text of YAML can bring about; their own tests do.
-const WITHOUT_FIXTURE: &[codes::Code] =
-    &[codes::FILE, codes::FOLDER_INSIDE, codes::NO_PIPELINES, codes::SCHEMA_DISAGREES, codes::TOO_MANY_STEPS];
+const WITHOUT_FIXTURE: &[codes::Code] = &[
+    codes::FILE,
+    codes::FOLDER_INSIDE,
+    codes::NO_PIPELINES,
+    codes::SCHEMA_DISAGREES,
+    codes::TOO_MANY_STEPS,
+];
 
 #[test]
 fn every_code_has_a_fixture_and_a_page() {
-    let seen: BTreeSet<_> =
-        fixtures().iter().flat_map(|(_, files)| crux_compiler::check(files).diagnostics).map(|diagnostic| diagnostic.code).collect();
+    let seen: BTreeSet<_> = fixtures()
+        .iter()
+        .flat_map(|(_, files)| crux_compiler::check(files).diagnostics)
+        .map(|diagnostic| diagnostic.code)
+        .collect();
     let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors");
     for (code, title) in codes::ALL {
-        assert!(seen.contains(code) || WITHOUT_FIXTURE.contains(code), "{code} ({title}) has no fixture");
+        assert!(
+            seen.contains(code) || WITHOUT_FIXTURE.contains(code),
+            "{code} ({title}) has no fixture"
+        );
         let page = fs::read_to_string(pages.join(format!("{code}.md"))).unwrap_or_default();
-        assert!(page.starts_with(&format!("# {code}: {title}\n")), "docs/errors/{code}.md begins with `# {code}: {title}`");
+        assert!(
+            page.starts_with(&format!("# {code}: {title}\n")),
+            "docs/errors/{code}.md begins with `# {code}: {title}`"
+        );
     }
 }

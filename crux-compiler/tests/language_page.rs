@@ -1,6 +1,7 @@
-//! The examples of `docs/language.md`, compiled. A fence says what its block is: `yaml NAME.yaml` a whole file, `yaml prelude` the head
-//! of a workflow whose steps are the blocks `yaml steps` after it, `text NAME.yaml` what the compiler says of the file before it.
-//! `CRUX_BLESS=1` writes those texts anew.
+//! The examples of `docs/language.md`, compiled. A fence says what its block is: `yaml NAME.yaml` a
+//! whole file, `yaml prelude` the head of a workflow whose steps are the blocks `yaml steps` after
+//! it, `text NAME.yaml` what the compiler says of the file before it. `CRUX_BLESS=1` writes those
+//! texts anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,9 @@ fn blocks(page: &str) -> Vec<Block> {
     let mut open = false;
     for (number, line) in page.lines().enumerate() {
         match (line.strip_prefix("```"), open) {
-            (Some(kind), false) => blocks.push(Block { kind: kind.to_owned(), text: String::new(), line: number + 2 }),
+            (Some(kind), false) => {
+                blocks.push(Block { kind: kind.to_owned(), text: String::new(), line: number + 2 })
+            }
             (None, true) => blocks.last_mut().expect("an open block").text += &format!("{line}\n"),
             _ => {}
         }
@@ -66,13 +69,21 @@ fn every_example_of_the_page_compiles_and_every_error_is_shown_as_it_is() {
         match (language, name) {
             ("yaml", "comment") => {}
             ("yaml", "prelude") => prelude = &block.text,
-            ("yaml", "steps") => wrong.extend(clean("verbs.yaml", &format!("{prelude}\nsteps:\n{}", indented(&block.text)))),
+            ("yaml", "steps") => wrong.extend(clean(
+                "verbs.yaml",
+                &format!("{prelude}\nsteps:\n{}", indented(&block.text)),
+            )),
             ("yaml", "broken.yaml") => shown = check(name, &block.text).1,
             ("yaml", name) => wrong.extend(clean(name, &block.text)),
             ("text", _) if std::env::var_os("CRUX_BLESS").is_some() => {
-                page_text = page_text.replace(&format!("```{}\n{}```", block.kind, block.text), &format!("```{}\n{shown}```", block.kind));
+                page_text = page_text.replace(
+                    &format!("```{}\n{}```", block.kind, block.text),
+                    &format!("```{}\n{shown}```", block.kind),
+                );
             }
-            ("text", _) if block.text != shown => wrong.push(format!("line {}: CRUX_BLESS=1 would write\n{shown}", block.line)),
+            ("text", _) if block.text != shown => {
+                wrong.push(format!("line {}: CRUX_BLESS=1 would write\n{shown}", block.line))
+            }
             _ => {}
         }
     }

@@ -1,4 +1,5 @@
-//! Whatever is fed in: an answer, within bounds, and never a panic. Places of diagnostics are inside their files.
+//! Whatever is fed in: an answer, within bounds, and never a panic. Places of diagnostics are
+//! inside their files.
 
 mod common;
 
@@ -12,10 +13,19 @@ use proptest::prelude::*;
 fn feed(files: &Files) -> bool {
     let outcome = crux_compiler::check(files);
     for diagnostic in &outcome.diagnostics {
-        for span in std::iter::once(diagnostic.span).chain(diagnostic.others.iter().map(|(span, _)| *span)) {
+        for span in
+            std::iter::once(diagnostic.span).chain(diagnostic.others.iter().map(|(span, _)| *span))
+        {
             let text = &files.get(span.file).expect("a file of the set").text;
-            assert!(span.start <= span.end && span.end as usize <= text.len(), "{diagnostic:?} in {text:?}");
-            assert!(text.is_char_boundary(span.start as usize) && text.is_char_boundary(span.end as usize), "{diagnostic:?} in {text:?}");
+            assert!(
+                span.start <= span.end && span.end as usize <= text.len(),
+                "{diagnostic:?} in {text:?}"
+            );
+            assert!(
+                text.is_char_boundary(span.start as usize)
+                    && text.is_char_boundary(span.end as usize),
+                "{diagnostic:?} in {text:?}"
+            );
         }
     }
     let text = render::human(files, &outcome.diagnostics, render::Style::Plain);
@@ -36,7 +46,10 @@ fn every_prefix_of_every_good_file_gets_an_answer() {
     for (_, files) in &good {
         for (_, file) in files.iter() {
             for (at, _) in file.text.char_indices() {
-                feed(&Files::new(vec![File { path: file.path.clone(), text: file.text[..at].into() }]));
+                feed(&Files::new(vec![File {
+                    path: file.path.clone(),
+                    text: file.text[..at].into(),
+                }]));
                 fed += 1;
             }
         }
@@ -44,7 +57,8 @@ fn every_prefix_of_every_good_file_gets_an_answer() {
     assert!(fed > 5_000, "only {fed} prefixes");
 }
 
-/// How long the worst input may take. The compiler is not optimised in tests, and the machine has other work.
+/// How long the worst input may take. The compiler is not optimised in tests, and the machine has
+/// other work.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn in_time(what: &str, text: &str) {
@@ -59,7 +73,8 @@ fn in_time(what: &str, text: &str) {
 
 #[test]
 fn inputs_that_grow_without_end_get_an_answer_in_time() {
-    // A quarter of what is allowed shows any work that grows with the square, and keeps the test short.
+    // A quarter of what is allowed shows any work that grows with the square, and keeps the test
+    // short.
     let room = parse::FILE_BYTES_MAX / 4;
     let head = "workflow: order\nversion: 1\nsteps:\n  - type: pay\n";
     let parts = [
@@ -107,8 +122,14 @@ fn inputs_that_grow_without_end_get_an_answer_in_time() {
         let many = part.repeat(room / part.len());
         in_time(part, &many);
         in_time(&format!("with {part}"), &format!("{head}    with: {many}"));
-        in_time(&format!("input {part}"), &format!("{head}input: {{ a: \"{}\" }}\n", many.replace(['"', '\\'], "")));
-        in_time(&format!("quoted {part}"), &format!("{head}    when: '{}'\n", many.replace('\'', "")));
+        in_time(
+            &format!("input {part}"),
+            &format!("{head}input: {{ a: \"{}\" }}\n", many.replace(['"', '\\'], "")),
+        );
+        in_time(
+            &format!("quoted {part}"),
+            &format!("{head}    when: '{}'\n", many.replace('\'', "")),
+        );
     }
     let keys = |line: fn(usize) -> String| {
         (0..)
@@ -123,16 +144,31 @@ fn inputs_that_grow_without_end_get_an_answer_in_time() {
     in_time("steps", &format!("{head}{}", keys(|n| format!("  - type: s{n}\n"))));
     in_time(
         "steps that read each other",
-        &format!("{head}{}", keys(|n| format!("  - {{ id: a{n}, class: A{n}, when: steps.a{}.x == 1 }}\n", n / 2))),
+        &format!(
+            "{head}{}",
+            keys(|n| format!("  - {{ id: a{n}, class: A{n}, when: steps.a{}.x == 1 }}\n", n / 2))
+        ),
     );
-    in_time("steps without a verb", &format!("{head}{}", keys(|n| format!("  - {{ tipe: s{n} }}\n"))));
+    in_time(
+        "steps without a verb",
+        &format!("{head}{}", keys(|n| format!("  - {{ tipe: s{n} }}\n"))),
+    );
     in_time("fields", &format!("{head}input:\n{}", keys(|n| format!("  f{n}: strin\n"))));
-    in_time("types", &format!("{head}types:\n{}", keys(|n| format!("  T{n}: {{ a: T{} }}\n", n + 1))));
+    in_time(
+        "types",
+        &format!("{head}types:\n{}", keys(|n| format!("  T{n}: {{ a: T{} }}\n", n + 1))),
+    );
     in_time("words", &format!("{head}types:\n  A: {}x\n", keys(|n| format!("w{n}|"))));
-    in_time("branches", &format!("{head}  - id: b\n    parallel:\n{}", keys(|n| format!("      b{n}: []\n"))));
+    in_time(
+        "branches",
+        &format!("{head}  - id: b\n    parallel:\n{}", keys(|n| format!("      b{n}: []\n"))),
+    );
     in_time(
         "cases",
-        &format!("{head}  - id: b\n    switch:\n      value: input.a\n      cases:\n{}", keys(|n| format!("        b{n}: []\n"))),
+        &format!(
+            "{head}  - id: b\n    switch:\n      value: input.a\n      cases:\n{}",
+            keys(|n| format!("        b{n}: []\n"))
+        ),
     );
     in_time("swallowed", &format!("{head}    with: [{}]", keys(|n| format!("a{n} #b\n, "))));
     in_time("tags on a line", &format!("{head}    with: [{}]", keys(|n| format!("!a{n} b, "))));
@@ -151,9 +187,13 @@ fn ten_megabytes_are_refused_at_once() {
 
 #[test]
 fn an_alias_bomb_is_refused_unexploded() {
-    let mut text = String::from("workflow: order\nversion: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    let mut text =
+        String::from("workflow: order\nversion: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for n in 1..60 {
-        text += &format!("a{n}: &a{n} [*a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}]\n", m = n - 1);
+        text += &format!(
+            "a{n}: &a{n} [*a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}, *a{m}]\n",
+            m = n - 1
+        );
     }
     in_time("an alias bomb", &text);
     assert!(!feed(&one(&text)));
@@ -205,7 +245,8 @@ fn soup() -> impl Strategy<Value = String> {
         "${",
         "?",
     ];
-    proptest::collection::vec(proptest::sample::select(words.to_vec()), 0..40).prop_map(|words| words.concat())
+    proptest::collection::vec(proptest::sample::select(words.to_vec()), 0..40)
+        .prop_map(|words| words.concat())
 }
 
 proptest! {

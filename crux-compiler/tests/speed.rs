@@ -1,5 +1,5 @@
-//! Checking a large folder takes no time that a person would notice. The bound is for a compiler without optimisation on a busy
-//! machine; the figure that is printed is the one to watch.
+//! Checking a large folder takes no time that a person would notice. The bound is for a compiler
+//! without optimisation on a busy machine; the figure that is printed is the one to watch.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -15,8 +15,11 @@ fn a_hundred_pipelines_of_ten_steps_are_checked_at_once() {
             "workflow: flow{number}\nversion: 1\ninput: {{ orderId: string, total: number }}\ntriggers:\n  - http: POST /flows/flow{number}\nsteps:\n"
         );
         for step in 0..10 {
-            let when =
-                if step == 0 { "input.total > 0.5".into() } else { format!("(steps.s{number}_{}?.total ?? 1.0) > input.total", step - 1) };
+            let when = if step == 0 {
+                "input.total > 0.5".into()
+            } else {
+                format!("(steps.s{number}_{}?.total ?? 1.0) > input.total", step - 1)
+            };
             let _ = write!(
                 text,
                 "  - id: s{number}_{step}\n    class: Step{number}N{step}\n    when: \"{when}\"\n    with:\n      order: ${{input.orderId}}\n      \

@@ -1,6 +1,7 @@
 //! `#[workflow]`, which ties a step struct to its step type; and the derives of generated code.
 //!
-//! Everything here sees Rust tokens only and opens no file: what stands in YAML meets what stands in Rust in rustc's type checker.
+//! Everything here sees Rust tokens only and opens no file: what stands in YAML meets what stands
+//! in Rust in rustc's type checker.
 
 mod open;
 mod value;
@@ -8,8 +9,9 @@ mod workflow;
 
 use proc_macro::TokenStream;
 
-/// `#[workflow(step = send_notification)]` on a step struct makes it the struct of that step type: `Input<Self>`, `Output<Self>` and
-/// `Error<Self>` are then known, and `impl Step` says what it does.
+/// `#[workflow(step = send_notification)]` on a step struct makes it the struct of that step type:
+/// `Input<Self>`, `Output<Self>` and `Error<Self>` are then known, and `impl Step` says what it
+/// does.
 ///
 /// | argument | meaning |
 /// |---|---|
@@ -22,7 +24,8 @@ pub fn workflow(arguments: TokenStream, item: TokenStream) -> TokenStream {
     workflow::expand(arguments.into(), item.into()).into()
 }
 
-/// Of the enum of a scope, and of the struct of the branches of a `parallel`: asks the part of the variant that it is, or of each branch.
+/// Of the enum of a scope, and of the struct of the branches of a `parallel`: asks the part of the
+/// variant that it is, or of each branch.
 #[proc_macro_derive(Part)]
 pub fn part(item: TokenStream) -> TokenStream {
     open::part(item.into()).into()
@@ -34,7 +37,8 @@ pub fn join(item: TokenStream) -> TokenStream {
     open::join(item.into()).into()
 }
 
-/// Of a generated record: read from and written as a JSON object. `#[json(name = "…", rules = STATIC, default = function)]` on a field.
+/// Of a generated record: read from and written as a JSON object. `#[json(name = "…", rules =
+/// STATIC, default = function)]` on a field.
 #[proc_macro_derive(Record, attributes(json))]
 pub fn record(item: TokenStream) -> TokenStream {
     value::record(item.into()).unwrap_or_else(|error| error.to_compile_error()).into()
@@ -46,7 +50,8 @@ pub fn words(item: TokenStream) -> TokenStream {
     value::words(item.into()).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
-/// Of generated records and enums that step structs see: serde's `Serialize` and `Deserialize`. Nothing in Crux needs them.
+/// Of generated records and enums that step structs see: serde's `Serialize` and `Deserialize`.
+/// Nothing in Crux needs them.
 #[proc_macro_derive(Serde)]
 pub fn serde(item: TokenStream) -> TokenStream {
     value::serde(item.into()).unwrap_or_else(|error| error.to_compile_error()).into()

@@ -42,14 +42,20 @@ pub(crate) fn join(item: TokenStream) -> TokenStream {
         Ok(input) => input,
         Err(error) => return error.to_compile_error(),
     };
-    let Data::Struct(data) = &input.data else { return error(&input, "branches stand in a struct") };
-    let Fields::Named(fields) = &data.fields else { return error(&input, "each branch has a name") };
+    let Data::Struct(data) = &input.data else {
+        return error(&input, "branches stand in a struct");
+    };
+    let Fields::Named(fields) = &data.fields else {
+        return error(&input, "each branch has a name");
+    };
     let name = &input.ident;
     let mut names = Vec::new();
     let mut values = Vec::new();
     let mut results = Vec::new();
     for (index, field) in fields.named.iter().enumerate() {
-        let Some(result) = branch_result(&field.ty) else { return error(&field.ty, "a field is a `Branch<State, Result>`") };
+        let Some(result) = branch_result(&field.ty) else {
+            return error(&field.ty, "a field is a `Branch<State, Result>`");
+        };
         names.extend(&field.ident);
         values.push(format_ident!("result_{index}"));
         results.push(result);
@@ -75,7 +81,9 @@ pub(crate) fn join(item: TokenStream) -> TokenStream {
 /// `T` of `Branch<S, T>`.
 fn branch_result(ty: &Type) -> Option<&Type> {
     let Type::Path(path) = ty else { return None };
-    let PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else { return None };
+    let PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else {
+        return None;
+    };
     match arguments.args.last()? {
         GenericArgument::Type(result) => Some(result),
         _ => None,

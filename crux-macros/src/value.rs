@@ -1,16 +1,22 @@
-//! The derives of generated records and enums: how they are read from JSON and shown, and serde's traits by way of that. A program has
-//! thousands of them, so that what is made for each is little, and generic over nothing but for serde.
+//! The derives of generated records and enums: how they are read from JSON and shown, and serde's
+//! traits by way of that. A program has thousands of them, so that what is made for each is little,
+//! and generic over nothing but for serde.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::{Data, DeriveInput, Error, Fields, LitStr, Path, Result};
 
-/// Of a struct with named fields. `#[json(name = "…", rules = STATIC, default = function, secret)]` on a field: what it is called in JSON,
-/// what is demanded of it, what stands for it where it is absent, and that errors do not quote it.
+/// Of a struct with named fields. `#[json(name = "…", rules = STATIC, default = function, secret)]`
+/// on a field: what it is called in JSON, what is demanded of it, what stands for it where it is
+/// absent, and that errors do not quote it.
 pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
     let input: DeriveInput = syn::parse2(item)?;
-    let Data::Struct(data) = input.data else { return Err(Error::new_spanned(&input.ident, "a record is a struct")) };
-    let Fields::Named(fields) = data.fields else { return Err(Error::new_spanned(&input.ident, "a record has named fields")) };
+    let Data::Struct(data) = input.data else {
+        return Err(Error::new_spanned(&input.ident, "a record is a struct"));
+    };
+    let Fields::Named(fields) = data.fields else {
+        return Err(Error::new_spanned(&input.ident, "a record has named fields"));
+    };
     let (mut names, mut idents, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for field in fields.named {
         let Some(ident) = field.ident else { continue };
@@ -43,7 +49,9 @@ pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
 /// Of an enum of words. `#[json(name = "…")]` on a variant: the word, if it is not called so.
 pub(crate) fn words(item: TokenStream) -> Result<TokenStream> {
     let input: DeriveInput = syn::parse2(item)?;
-    let Data::Enum(data) = input.data else { return Err(Error::new_spanned(&input.ident, "not an enum")) };
+    let Data::Enum(data) = input.data else {
+        return Err(Error::new_spanned(&input.ident, "not an enum"));
+    };
     let (mut words, mut variants) = (Vec::new(), Vec::new());
     for variant in data.variants {
         words.push(Said::of(&variant.ident, &variant.attrs)?.name);
@@ -110,7 +118,12 @@ struct Said {
 impl Said {
     fn of(ident: &Ident, attributes: &[syn::Attribute]) -> Result<Self> {
         let text = ident.to_string();
-        let mut said = Self { name: text.trim_start_matches("r#").to_owned(), rules: None, default: None, secret: false };
+        let mut said = Self {
+            name: text.trim_start_matches("r#").to_owned(),
+            rules: None,
+            default: None,
+            secret: false,
+        };
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("json")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("name") {

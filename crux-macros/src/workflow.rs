@@ -22,11 +22,22 @@ impl Parse for Arguments {
         let mut arguments = Self::default();
         while !input.is_empty() {
             let name = input.call(Ident::parse_any)?;
-            let twice = |there: bool| if there { Err(syn::Error::new(name.span(), format!("`{name}` stands here twice"))) } else { Ok(()) };
+            let twice = |there: bool| {
+                if there {
+                    Err(syn::Error::new(name.span(), format!("`{name}` stands here twice")))
+                } else {
+                    Ok(())
+                }
+            };
             match name.to_string().as_str() {
                 "step" => {
                     twice(arguments.step.is_some())?;
-                    arguments.step = Some(value(input, &name, "the name of a step type, without quotes", Ident::parse_any)?);
+                    arguments.step = Some(value(
+                        input,
+                        &name,
+                        "the name of a step type, without quotes",
+                        Ident::parse_any,
+                    )?);
                 }
                 "blocking" => {
                     twice(arguments.blocking)?;
@@ -34,13 +45,28 @@ impl Parse for Arguments {
                 }
                 "routing_key" => {
                     twice(arguments.routing_key.is_some())?;
-                    arguments.routing_key = Some(value(input, &name, "a text or a constant of `pipelines::routes`", Expr::parse)?);
+                    arguments.routing_key = Some(value(
+                        input,
+                        &name,
+                        "a text or a constant of `pipelines::routes`",
+                        Expr::parse,
+                    )?);
                 }
                 "crate" => {
                     twice(arguments.pipelines.is_some())?;
-                    arguments.pipelines = Some(value(input, &name, "the path of the generated module", Path::parse_mod_style)?);
+                    arguments.pipelines = Some(value(
+                        input,
+                        &name,
+                        "the path of the generated module",
+                        Path::parse_mod_style,
+                    )?);
                 }
-                other => return Err(syn::Error::new(name.span(), format!("there is no argument `{other}`: {KNOWN}"))),
+                other => {
+                    return Err(syn::Error::new(
+                        name.span(),
+                        format!("there is no argument `{other}`: {KNOWN}"),
+                    ));
+                }
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -51,7 +77,12 @@ impl Parse for Arguments {
 }
 
 /// What follows `name =`.
-fn value<T>(input: ParseStream<'_>, name: &Ident, what: &str, parse: fn(ParseStream<'_>) -> syn::Result<T>) -> syn::Result<T> {
+fn value<T>(
+    input: ParseStream<'_>,
+    name: &Ident,
+    what: &str,
+    parse: fn(ParseStream<'_>) -> syn::Result<T>,
+) -> syn::Result<T> {
     let expected = |at: proc_macro2::Span| syn::Error::new(at, format!("`{name}` needs {what}"));
     input.parse::<Token![=]>().map_err(|error| expected(error.span()))?;
     parse(input).map_err(|error| expected(error.span()))
@@ -72,7 +103,12 @@ fn try_expand(arguments: TokenStream, item: &TokenStream) -> syn::Result<TokenSt
     let (name, generics) = match syn::parse2::<Item>(item.clone())? {
         Item::Struct(item) => (item.ident, item.generics),
         Item::Enum(item) => (item.ident, item.generics),
-        other => return Err(syn::Error::new(other.span(), "`#[workflow]` stands on the struct of a step")),
+        other => {
+            return Err(syn::Error::new(
+                other.span(),
+                "`#[workflow]` stands on the struct of a step",
+            ));
+        }
     };
     let Arguments { step, blocking, routing_key, pipelines } = syn::parse2(arguments)?;
     let Some(step) = step else {

@@ -1,5 +1,6 @@
-//! How many attempts of a trivial step struct go through the worker manager: two tasks in the place of engine shards each keep some
-//! hundred attempts in flight. `cargo run --release -p crux-runtime --example worker_rate [SECONDS]`
+//! How many attempts of a trivial step struct go through the worker manager: two tasks in the place
+//! of engine shards each keep some hundred attempts in flight. `cargo run --release -p crux-runtime
+//! --example worker_rate [SECONDS]`
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 use crux_runtime::executor::step::any_step;
 use crux_runtime::executor::{Cancellation, Options, WorkerManager};
 use crux_runtime::id::InstanceId;
-use crux_runtime::machine::{Contract, EffectKind, Failure, Path, Policy, Raised, Record, Runs, StepType, json};
+use crux_runtime::machine::{
+    Contract, EffectKind, Failure, Path, Policy, Raised, Record, Runs, StepType, json,
+};
 use crux_runtime::task::{Origin, Report, Reported, Task};
 use crux_runtime::{Input, Step, StepContext, StepResult};
 use serde_json::value::RawValue;
@@ -70,7 +73,12 @@ static CONTRACT: Contract = Contract {
 static POLICY: Policy = Policy::ONCE;
 
 /// In the place of an engine shard: hands out a task for each result.
-async fn shard(manager: WorkerManager, in_flight: usize, done: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+async fn shard(
+    manager: WorkerManager,
+    in_flight: usize,
+    done: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) {
     let (sender, mut reports) = mpsc::channel::<Report>(8192);
     let origin = Arc::new(Origin {
         workflow: "bench".into(),
@@ -79,7 +87,8 @@ async fn shard(manager: WorkerManager, in_flight: usize, done: Arc<AtomicU64>, s
         traceparent: String::new(),
         payload: Arc::from(RawValue::NULL.to_owned()),
     });
-    let input: Arc<RawValue> = Arc::from(json::encode(&Text { text: "x".repeat(200) }).expect("a text encodes"));
+    let input: Arc<RawValue> =
+        Arc::from(json::encode(&Text { text: "x".repeat(200) }).expect("a text encodes"));
     let submit = || {
         let task = Task {
             instance: InstanceId([0; 16]),
@@ -94,7 +103,10 @@ async fn shard(manager: WorkerManager, in_flight: usize, done: Arc<AtomicU64>, s
             origin: origin.clone(),
             cancellation: Cancellation::default(),
         };
-        assert!(manager.submit(task, &sender).is_ok(), "the queue has room for all that are in flight");
+        assert!(
+            manager.submit(task, &sender).is_ok(),
+            "the queue has room for all that are in flight"
+        );
     };
     for _ in 0..in_flight {
         submit();
@@ -102,7 +114,10 @@ async fn shard(manager: WorkerManager, in_flight: usize, done: Arc<AtomicU64>, s
     let mut round = Vec::with_capacity(512);
     while !stop.load(Ordering::Relaxed) {
         reports.recv_many(&mut round, 512).await;
-        let ended = round.drain(..).filter(|report| matches!(report.what, Reported::Completed { .. })).count();
+        let ended = round
+            .drain(..)
+            .filter(|report| matches!(report.what, Reported::Completed { .. }))
+            .count();
         done.fetch_add(u64::try_from(ended).unwrap_or(0), Ordering::Relaxed);
         for _ in 0..ended {
             submit();
@@ -122,18 +137,25 @@ fn main() {
 }
 
 fn measure(waits: bool, in_flight: usize, seconds: f64) -> (f64, f64) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
     runtime.block_on(async {
-        let manager = WorkerManager::new(&[any_step(Echo { waits })], &Options::default()).expect("the limits are the default ones");
+        let manager = WorkerManager::new(&[any_step(Echo { waits })], &Options::default())
+            .expect("the limits are the default ones");
         let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         for _ in 0..in_flight.min(2) {
             tokio::spawn(shard(manager.clone(), in_flight.div_ceil(2), done.clone(), stop.clone()));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let (began, cpu_before, before) = (Instant::now(), cpu_seconds(), done.load(Ordering::Relaxed));
+        let (began, cpu_before, before) =
+            (Instant::now(), cpu_seconds(), done.load(Ordering::Relaxed));
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
         let count = (done.load(Ordering::Relaxed) - before) as f64;
-        let measured = (count / began.elapsed().as_secs_f64(), (cpu_seconds() - cpu_before) * 1e6 / count);
+        let measured =
+            (count / began.elapsed().as_secs_f64(), (cpu_seconds() - cpu_before) * 1e6 / count);
         stop.store(true, Ordering::Relaxed);
         measured
     })
@@ -142,6 +164,12 @@ fn measure(waits: bool, in_flight: usize, seconds: f64) -> (f64, f64) {
 /// User and system time of this process (Linux; elsewhere 0).
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<f64> = stat.rsplit(") ").next().unwrap_or("").split(' ').map(|field| field.parse().unwrap_or(0.0)).collect();
+    let fields: Vec<f64> = stat
+        .rsplit(") ")
+        .next()
+        .unwrap_or("")
+        .split(' ')
+        .map(|field| field.parse().unwrap_or(0.0))
+        .collect();
     fields.get(11..13).map_or(0.0, |ticks| ticks.iter().sum::<f64>() / 100.0)
 }

@@ -7,7 +7,9 @@ pub(crate) fn http(url: &str) -> Result<Uri, String> {
     let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
     match uri.scheme_str() {
         Some("http") => {}
-        Some("https") => return Err("https is not supported: put a proxy on this machine in between".to_owned()),
+        Some("https") => {
+            return Err("https is not supported: put a proxy on this machine in between".to_owned());
+        }
         _ => return Err("it has to begin with `http://`".to_owned()),
     }
     let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
@@ -19,7 +21,10 @@ pub(crate) fn http(url: &str) -> Result<Uri, String> {
     // A port that is no number of 16 bits reads as none, and then stands for 80.
     let port = authority.as_str().get(authority.host().len()..).unwrap_or_default();
     if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
-        return Err(format!("`{}` is not a port: it is a number from 1 to 65535", port.trim_start_matches(':')));
+        return Err(format!(
+            "`{}` is not a port: it is a number from 1 to 65535",
+            port.trim_start_matches(':')
+        ));
     }
     Ok(uri)
 }
@@ -30,13 +35,20 @@ mod tests {
 
     #[test]
     fn a_port_is_what_was_written_or_none() {
-        for (url, port) in [("http://image", None), ("http://image:8000/tasks", Some(8000)), ("http://[::1]:65535/", Some(65535))] {
+        for (url, port) in [
+            ("http://image", None),
+            ("http://image:8000/tasks", Some(8000)),
+            ("http://[::1]:65535/", Some(65535)),
+        ] {
             assert_eq!(http(url).map(|uri| uri.port_u16()), Ok(port), "{url}");
         }
         for port in ["99999", "65536", "0", "", "-1", "8o"] {
             let refused = http(&format!("http://image:{port}/tasks"));
             assert!(refused.is_err(), "{port:?}: {refused:?}");
         }
-        assert_eq!(http("http://image:99999/").unwrap_err(), "`99999` is not a port: it is a number from 1 to 65535");
+        assert_eq!(
+            http("http://image:99999/").unwrap_err(),
+            "`99999` is not a port: it is a number from 1 to 65535"
+        );
     }
 }

@@ -1,10 +1,12 @@
-//! What generated code hands to the runtime: everything that one folder of pipelines compiled to, with the step structs that its
-//! classes name.
+//! What generated code hands to the runtime: everything that one folder of pipelines compiled to,
+//! with the step structs that its classes name.
 
 use std::sync::Arc;
 
 use crate::executor::step::AnyStep;
-use crate::machine::{Contract, Definition, Effects, EventType, Instance, Machine, Run, Started, Time};
+use crate::machine::{
+    Contract, Definition, Effects, EventType, Instance, Machine, Run, Started, Time,
+};
 
 /// A compiled folder of pipelines; made by the generated `pipelines::app`.
 pub struct App {
@@ -32,7 +34,10 @@ pub struct Package {
 #[macro_export]
 macro_rules! this_package {
     () => {
-        $crate::app::Package { name: ::core::env!("CARGO_PKG_NAME"), version: ::core::env!("CARGO_PKG_VERSION") }
+        $crate::app::Package {
+            name: ::core::env!("CARGO_PKG_NAME"),
+            version: ::core::env!("CARGO_PKG_VERSION"),
+        }
     };
 }
 
@@ -40,15 +45,18 @@ macro_rules! this_package {
 #[derive(Debug, Clone, Copy)]
 pub struct Workflow {
     pub definition: &'static Definition,
-    /// Makes an instance by its first event: the id as text, the event, its time. The error: the input is not of the workflow's type,
-    /// with the path of the field.
+    /// Makes an instance by its first event: the id as text, the event, its time. The error: the
+    /// input is not of the workflow's type, with the path of the field.
     pub start: fn(&str, &Started, Time, &mut Effects) -> Result<Box<dyn Instance>, String>,
 }
 
 impl Workflow {
     /// Of the generated machine `M`.
     pub const fn of<M: Machine>() -> Self {
-        Self { definition: M::DEFINITION, start: |id, started, now, out| Ok(Box::new(Run::<M>::start(id, started, now, out)?)) }
+        Self {
+            definition: M::DEFINITION,
+            start: |id, started, now, out| Ok(Box::new(Run::<M>::start(id, started, now, out)?)),
+        }
     }
 }
 
@@ -64,7 +72,9 @@ pub struct Route {
 impl App {
     /// The version that starts new instances.
     pub fn current(&self, workflow: &str) -> Option<&'static Workflow> {
-        self.workflows.iter().find(|candidate| candidate.definition.workflow == workflow && !candidate.definition.retired)
+        self.workflows.iter().find(|candidate| {
+            candidate.definition.workflow == workflow && !candidate.definition.retired
+        })
     }
 
     /// The version that runs an instance with that definition hash.

@@ -25,7 +25,8 @@ impl Backoff {
         self.next = FIRST_PAUSE;
     }
 
-    /// Between half of the pause and all of it, so that nodes which lost the broker together do not come back together.
+    /// Between half of the pause and all of it, so that nodes which lost the broker together do not
+    /// come back together.
     pub(crate) fn pause(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(self.longest);

@@ -1,6 +1,7 @@
-//! Whether two JSON values say the same, whatever their white space, the order of their keys and the way in which their numbers and texts
-//! are written. Numbers count to their last digit, also those that no type of Rust holds. Nothing that is JSON fails here: what cannot be
-//! decoded is compared as it is written, so that nothing is ever taken for absent or for something else.
+//! Whether two JSON values say the same, whatever their white space, the order of their keys and
+//! the way in which their numbers and texts are written. Numbers count to their last digit, also
+//! those that no type of Rust holds. Nothing that is JSON fails here: what cannot be decoded is
+//! compared as it is written, so that nothing is ever taken for absent or for something else.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -58,7 +59,8 @@ fn add_entries(entries: Vec<(Cow<'_, str>, &RawValue)>, depth: usize, hash: &mut
     hash.update(b"}");
 }
 
-/// The entries of an object, in their order. A key that is no text (half of a surrogate pair) is as it is written.
+/// The entries of an object, in their order. A key that is no text (half of a surrogate pair) is as
+/// it is written.
 pub(crate) fn entries(text: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawValue)>> {
     struct Entries;
 
@@ -72,7 +74,8 @@ pub(crate) fn entries(text: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawV
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut entries = Vec::new();
             while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                let key = serde_json::from_str::<String>(key.get()).map_or(Cow::Borrowed(key.get()), Cow::Owned);
+                let key = serde_json::from_str::<String>(key.get())
+                    .map_or(Cow::Borrowed(key.get()), Cow::Owned);
                 entries.push((key, value));
             }
             Ok(entries)
@@ -90,7 +93,8 @@ fn string(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A number to its last digit: as a double is written where it is one exactly, else its digits and its exponent.
+/// A number to its last digit: as a double is written where it is one exactly, else its digits and
+/// its exponent.
 fn number(text: &str) -> Cow<'_, str> {
     if text != "-0" && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
         return text.into();
@@ -105,8 +109,8 @@ fn number(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A decimal number: its digits without zeros at either end, as a whole number, times ten to the power of its exponent. An exponent
-/// beyond all bounds is at its bound.
+/// A decimal number: its digits without zeros at either end, as a whole number, times ten to the
+/// power of its exponent. An exponent beyond all bounds is at its bound.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Decimal {
     is_negative: bool,
@@ -118,7 +122,8 @@ impl Decimal {
     /// Of a number of JSON.
     pub(crate) fn of(text: &str) -> Self {
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let (is_negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+        let (is_negative, mantissa) =
+            mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let all = format!("{whole}{fraction}");
         let digits = all.trim_end_matches('0');
@@ -126,7 +131,11 @@ impl Decimal {
         let bound = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
         let exponent = i128::from(exponent.parse::<i64>().unwrap_or(bound)) + shift;
         let digits = digits.trim_start_matches('0').to_owned();
-        if digits.is_empty() { Self { is_negative: false, digits, exponent: 0 } } else { Self { is_negative, digits, exponent } }
+        if digits.is_empty() {
+            Self { is_negative: false, digits, exponent: 0 }
+        } else {
+            Self { is_negative, digits, exponent }
+        }
     }
 }
 
@@ -199,16 +208,26 @@ mod tests {
             "{}",
             "[]",
         ];
-        let hashes: std::collections::BTreeSet<_> = values.iter().map(|value| hash_of(value)).collect();
+        let hashes: std::collections::BTreeSet<_> =
+            values.iter().map(|value| hash_of(value)).collect();
         assert_eq!(hashes.len(), values.len());
     }
 
     #[test]
     fn whole_numbers_are_read_however_they_are_written() {
         let integer = |text: &str| Decimal::of(text).integer();
-        assert_eq!((integer("1.0"), integer("-1e3"), integer("0.0")), (Some(1), Some(-1000), Some(0)));
-        assert_eq!((integer("9223372036854775807.0"), integer("-9223372036854775808.0")), (Some(i64::MAX), Some(i64::MIN)));
-        assert_eq!((integer("9223372036854775808"), integer("1.5"), integer("1e99")), (None, None, None));
+        assert_eq!(
+            (integer("1.0"), integer("-1e3"), integer("0.0")),
+            (Some(1), Some(-1000), Some(0))
+        );
+        assert_eq!(
+            (integer("9223372036854775807.0"), integer("-9223372036854775808.0")),
+            (Some(i64::MAX), Some(i64::MIN))
+        );
+        assert_eq!(
+            (integer("9223372036854775808"), integer("1.5"), integer("1e99")),
+            (None, None, None)
+        );
     }
 
     /// Journals and request ids of earlier versions hold these.

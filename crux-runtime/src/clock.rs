@@ -1,9 +1,11 @@
-//! The clock of engine and workers: wall time that never goes back while the process lives. When the system's clock is set back, time goes on from
-//! where it was; when it is set forward, time follows. Tokio's clock measures what has passed, so that tests can let it run faster.
+//! The clock of engine and workers: wall time that never goes back while the process lives. When
+//! the system's clock is set back, time goes on from where it was; when it is set forward, time
+//! follows. Tokio's clock measures what has passed, so that tests can let it run faster.
 //!
-//! A system clock that jumps far ahead may be wrong, if only for a second: whatever is due by it would time out, and be removed, for good.
-//! So time follows a great jump in steps that grow: one that is taken back soon does little harm, and one that stays is caught up with in
-//! a minute, be it ten years.
+//! A system clock that jumps far ahead may be wrong, if only for a second: whatever is due by it
+//! would time out, and be removed, for good. So time follows a great jump in steps that grow: one
+//! that is taken back soon does little harm, and one that stays is caught up with in a minute, be
+//! it ten years.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +16,8 @@ use tokio::time::Instant;
 use crate::machine::Time;
 use crate::source::{Source, System};
 
-/// As far ahead as the system's clock may be to be followed at once; also the first step after a jump.
+/// As far ahead as the system's clock may be to be followed at once; also the first step after a
+/// jump.
 const STEP_MS: i64 = 5_000;
 /// Between two steps, each twice as long as the one before.
 const STEP_EVERY: Duration = Duration::from_secs(2);
@@ -26,7 +29,8 @@ pub struct Clock {
     since: Instant,
     /// How far the system's clock has run ahead of the anchor's.
     ahead: AtomicI64,
-    /// How far the system's clock is ahead of this one, after a jump that has not been caught up with.
+    /// How far the system's clock is ahead of this one, after a jump that has not been caught up
+    /// with.
     behind: AtomicU64,
     /// Great jumps of the system's clock so far.
     jumps: AtomicU64,
@@ -44,7 +48,8 @@ struct Following {
 /// What people want to know of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockState {
-    /// How far the system's clock is ahead of the engine's, after a jump that has not been caught up with.
+    /// How far the system's clock is ahead of the engine's, after a jump that has not been caught
+    /// up with.
     pub behind_ms: u64,
     /// Great jumps ahead of the system's clock so far.
     pub jumps: u64,
@@ -75,7 +80,10 @@ impl Clock {
     }
 
     pub(crate) fn state(&self) -> ClockState {
-        ClockState { behind_ms: self.behind.load(Ordering::Relaxed), jumps: self.jumps.load(Ordering::Relaxed) }
+        ClockState {
+            behind_ms: self.behind.load(Ordering::Relaxed),
+            jumps: self.jumps.load(Ordering::Relaxed),
+        }
     }
 
     /// How far time is ahead of the anchor's now that the system's clock is so far.
@@ -97,7 +105,10 @@ impl Clock {
                 STEP_MS
             }
             Some(jump) if now >= jump.next_at => {
-                *jump = Following { step_ms: jump.step_ms.saturating_mul(2), next_at: now + STEP_EVERY };
+                *jump = Following {
+                    step_ms: jump.step_ms.saturating_mul(2),
+                    next_at: now + STEP_EVERY,
+                };
                 jump.step_ms
             }
             Some(_) => 0,
@@ -111,12 +122,14 @@ impl Clock {
         }
         let after = before.saturating_add(step_ms);
         self.ahead.store(after, Ordering::Relaxed);
-        self.behind.store(u64::try_from(ahead.saturating_sub(after)).unwrap_or(0), Ordering::Relaxed);
+        self.behind
+            .store(u64::try_from(ahead.saturating_sub(after)).unwrap_or(0), Ordering::Relaxed);
         after
     }
 }
 
-/// Whether the system's clock can be a clock: before 1970 there is no time that a journal could hold.
+/// Whether the system's clock can be a clock: before 1970 there is no time that a journal could
+/// hold.
 pub(crate) fn is_set() -> bool {
     System.wall_ms() > 0
 }

@@ -1,6 +1,7 @@
-//! Identities. An instance's id is a UUIDv7 whose last ten bits are its partition; a step's id is a UUIDv8 made of the instance's id and
-//! the step's path, so that it needs no table. Both are shown bare, or with the prefixes `workflow_instance:` and `step_instance:`; both
-//! forms are read everywhere.
+//! Identities. An instance's id is a UUIDv7 whose last ten bits are its partition; a step's id is a
+//! UUIDv8 made of the instance's id and the step's path, so that it needs no table. Both are shown
+//! bare, or with the prefixes `workflow_instance:` and `step_instance:`; both forms are read
+//! everywhere.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,7 +32,8 @@ pub fn partition_of(text: &str) -> u16 {
 }
 
 impl InstanceId {
-    /// A new id. `random` fills what time and partition leave; instances of one request id share its partition.
+    /// A new id. `random` fills what time and partition leave; instances of one request id share
+    /// its partition.
     pub fn new(now: Time, random: [u8; 10], request_id: Option<&str>) -> Self {
         let mut bytes = [0; 16];
         let ms = u64::try_from(now.0).unwrap_or(0).to_be_bytes();
@@ -77,7 +79,8 @@ impl StepId {
     }
 }
 
-/// A map by instance. Ids are made here and random already, so hashing them well would be work for nothing.
+/// A map by instance. Ids are made here and random already, so hashing them well would be work for
+/// nothing.
 pub type InstanceMap<V> = HashMap<InstanceId, V, BuildHasherDefault<RandomIdHasher>>;
 
 /// See [`InstanceMap`].
@@ -92,7 +95,8 @@ impl Hasher for RandomIdHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The map takes its groups from the top bits and its slots from the bottom ones; the partition sits in some of them.
+        // The map takes its groups from the top bits and its slots from the bottom ones; the
+        // partition sits in some of them.
         self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }

@@ -37,7 +37,9 @@ pub use serde;
 #[cfg(test)]
 extern crate self as crux_runtime;
 
-pub use crate::executor::step::{Contract, Error, Input, Output, Step, StepContext, StepError, StepResult};
+pub use crate::executor::step::{
+    Contract, Error, Input, Output, Step, StepContext, StepError, StepResult,
+};
 pub use crate::executor::testing;
 pub use app::App;
 pub use cli::{Tool, main, main_with};

@@ -1,6 +1,7 @@
-//! Live rows: whoever follows an instance hears of each row when it is durable. The engine announces and never waits: a follower that
-//! falls behind misses rows, sees the gap in their numbers, and reads them from the store. Nothing here knows what a row says to people;
-//! its messages are made once per row, by the first follower that wants them.
+//! Live rows: whoever follows an instance hears of each row when it is durable. The engine
+//! announces and never waits: a follower that falls behind misses rows, sees the gap in their
+//! numbers, and reads them from the store. Nothing here knows what a row says to people; its
+//! messages are made once per row, by the first follower that wants them.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -17,7 +18,8 @@ use crate::supervise;
 const SHARDS: usize = 64;
 /// Rows that a follower may be behind before it reads the store.
 const BEHIND: usize = 64;
-/// With more followers than this, waking them is left to a task of its own, so that the engine does not do it.
+/// With more followers than this, waking them is left to a task of its own, so that the engine does
+/// not do it.
 const RELAY_ABOVE: usize = 8;
 /// Rows on their way to such a task.
 const RELAYED: usize = 1024;
@@ -81,7 +83,8 @@ impl LiveRow {
         Self { stored, memo: OnceLock::new() }
     }
 
-    /// What `make` makes of the row, made by the first who asks. `None`: the first who asked wanted another type.
+    /// What `make` makes of the row, made by the first who asks. `None`: the first who asked wanted
+    /// another type.
     pub(crate) fn memo<T: Any + Send + Sync>(&self, make: impl FnOnce(&Stored) -> T) -> Option<&T> {
         self.memo.get_or_init(|| Box::new(make(&self.stored))).downcast_ref()
     }
@@ -90,14 +93,23 @@ impl LiveRow {
 impl Default for Hub {
     fn default() -> Self {
         let shards = std::iter::repeat_with(|| Mutex::new(HashMap::new())).take(SHARDS).collect();
-        Self { inner: Arc::new(Inner { shards, topics: AtomicUsize::new(0), followers: AtomicUsize::new(0), changed: Notify::new() }) }
+        Self {
+            inner: Arc::new(Inner {
+                shards,
+                topics: AtomicUsize::new(0),
+                followers: AtomicUsize::new(0),
+                changed: Notify::new(),
+            }),
+        }
     }
 }
 
 impl Hub {
-    /// A row is durable, and with it the instance `has_ended` or not. Called for every transition: nearly free when nobody follows.
+    /// A row is durable, and with it the instance `has_ended` or not. Called for every transition:
+    /// nearly free when nobody follows.
     pub fn announce(&self, instance: InstanceId, row: &Stored, has_ended: bool) {
-        // A follower counts itself before it reads the store; so either this sees it, or it sees the row.
+        // A follower counts itself before it reads the store; so either this sees it, or it sees
+        // the row.
         if self.inner.topics.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -120,7 +132,11 @@ impl Hub {
         let topic = shard.entry(instance).or_insert_with(|| {
             self.inner.topics.fetch_add(1, Ordering::SeqCst);
             self.inner.changed.notify_one();
-            Topic { seq: 0, out: Out { rows: broadcast::Sender::new(BEHIND), ended: Arc::default() }, relay: None }
+            Topic {
+                seq: 0,
+                out: Out { rows: broadcast::Sender::new(BEHIND), ended: Arc::default() },
+                relay: None,
+            }
         });
         let (rows, ended) = (topic.out.rows.subscribe(), topic.out.ended.clone());
         if topic.relay.is_none() && topic.out.rows.receiver_count() > RELAY_ABOVE {
@@ -130,7 +146,8 @@ impl Hub {
         Follower { instance, rows: Some(rows), ended, inner: self.inner.clone() }
     }
 
-    /// Another node has appended up to that row: followers look into the store, unless they have heard of it.
+    /// Another node has appended up to that row: followers look into the store, unless they have
+    /// heard of it.
     pub(crate) fn grown(&self, instance: InstanceId, seq: Seq) {
         if let Some(topic) = self.inner.shard(instance).get(&instance)
             && topic.seq < seq
@@ -142,17 +159,31 @@ impl Hub {
     /// Any instance may have grown at another node.
     pub(crate) fn may_have_missed(&self) {
         for shard in &self.inner.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|topic| topic.out.send_gap());
+            shard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .values()
+                .for_each(|topic| topic.out.send_gap());
         }
     }
 
     /// The instances that somebody follows.
     pub(crate) fn followed(&self) -> Vec<InstanceId> {
         let shards = self.inner.shards.iter();
-        shards.flat_map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect::<Vec<_>>()).collect()
+        shards
+            .flat_map(|shard| {
+                shard
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .keys()
+                    .copied()
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     }
 
-    /// Ends when what [`Self::followed`] gives may have changed since it last ended; for one listener.
+    /// Ends when what [`Self::followed`] gives may have changed since it last ended; for one
+    /// listener.
     pub(crate) async fn changed(&self) {
         self.inner.changed.notified().await;
     }
@@ -230,8 +261,8 @@ impl Follower {
         }
     }
 
-    /// Ends when the instance ends, or may have ended, from now on; [`Self::heard`] then says how. Whoever wants nothing but the end is
-    /// not woken by every row.
+    /// Ends when the instance ends, or may have ended, from now on; [`Self::heard`] then says how.
+    /// Whoever wants nothing but the end is not woken by every row.
     pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
         self.ended.clone().notified_owned()
     }
@@ -311,7 +342,9 @@ mod tests {
         (1..=3000).for_each(|seq| hub.announce(ID, &row(seq), false));
         let follower = &mut followers[0];
         let mut heard_gap_last = false;
-        while let Ok(live) = tokio::time::timeout(std::time::Duration::from_millis(200), follower.next()).await {
+        while let Ok(live) =
+            tokio::time::timeout(std::time::Duration::from_millis(200), follower.next()).await
+        {
             heard_gap_last = seq(live).is_none();
         }
         assert!(heard_gap_last, "rows were lost without a word");
@@ -330,7 +363,8 @@ mod tests {
             assert!(tokio::time::timeout(limit, &mut ended).await.is_err(), "woken by a row");
             hub.announce(ID, &row(4), true);
             assert!(tokio::time::timeout(limit, &mut ended).await.is_ok(), "not woken by the end");
-            let heard: Vec<Option<u32>> = std::iter::from_fn(|| follower.heard()).map(seq).collect();
+            let heard: Vec<Option<u32>> =
+                std::iter::from_fn(|| follower.heard()).map(seq).collect();
             assert_eq!(heard, [Some(1), Some(2), Some(3), Some(4)]);
         }
     }
@@ -341,8 +375,12 @@ mod tests {
         let mut followers: Vec<Follower> = (0..20).map(|_| hub.follow(ID)).collect();
         let ended = followers[0].ended();
         (1..=3000).for_each(|seq| hub.announce(ID, &row(seq), seq == 3000));
-        assert!(tokio::time::timeout(std::time::Duration::from_secs(5), ended).await.is_ok(), "not woken");
-        let heard: Vec<Option<u32>> = std::iter::from_fn(|| followers[0].heard()).map(seq).collect();
+        assert!(
+            tokio::time::timeout(std::time::Duration::from_secs(5), ended).await.is_ok(),
+            "not woken"
+        );
+        let heard: Vec<Option<u32>> =
+            std::iter::from_fn(|| followers[0].heard()).map(seq).collect();
         assert!(heard.contains(&None), "rows were lost without a word: {heard:?}");
     }
 }

@@ -14,13 +14,18 @@ const CONNECTIONS_MIN: u64 = 16;
 /// connections fit into it.
 pub(crate) fn admit(wanted: usize) -> usize {
     let Some(limit) = raise() else { return wanted };
-    let fit = usize::try_from(limit.saturating_sub(RESERVED).max(CONNECTIONS_MIN)).unwrap_or(usize::MAX);
+    let fit =
+        usize::try_from(limit.saturating_sub(RESERVED).max(CONNECTIONS_MIN)).unwrap_or(usize::MAX);
     if fit >= wanted {
         return wanted;
     }
     if wanted == Server::default().max_connections {
         // Nobody asked for that many: worth knowing, no reason to wake anyone.
-        info!(limit, admitted = fit, "the limit of open files admits fewer connections than the default");
+        info!(
+            limit,
+            admitted = fit,
+            "the limit of open files admits fewer connections than the default"
+        );
     } else {
         warn!(
             limit,

@@ -1,14 +1,17 @@
-//! JSON that comes from outside, whichever way: a request's body, a message of the gateway or of a broker, what a service answers, what a
-//! person types. One reader says what is taken, so that whatever is taken can be read again by everybody who gets it: text that is UTF-8,
-//! nested no deeper than [`MAX_DEPTH`], with no half characters (`"\ud83d"` alone) and no number that a double cannot hold. The value
-//! itself is kept as it was written; what it means is for whoever takes it.
+//! JSON that comes from outside, whichever way: a request's body, a message of the gateway or of a
+//! broker, what a service answers, what a person types. One reader says what is taken, so that
+//! whatever is taken can be read again by everybody who gets it: text that is UTF-8, nested no
+//! deeper than [`MAX_DEPTH`], with no half characters (`"\ud83d"` alone) and no number that a
+//! double cannot hold. The value itself is kept as it was written; what it means is for whoever
+//! takes it.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// How deep lists and records may nest. Below what JSON readers on the way take, with room for what is put around the value.
+/// How deep lists and records may nest. Below what JSON readers on the way take, with room for what
+/// is put around the value.
 pub(crate) const MAX_DEPTH: usize = 100;
 /// By these names serde_json knows its own types, and would not see a record that has them.
 const RESERVED: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
@@ -26,19 +29,29 @@ pub(crate) struct Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}: {}", self.path, self.reason) }
+        if self.path.is_empty() {
+            f.write_str(&self.reason)
+        } else {
+            write!(f, "{}: {}", self.path, self.reason)
+        }
     }
 }
 
 /// Whether it is taken.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), Refused> {
-    let refused = |reason: String, path: Vec<Part>| Refused { is_too_deep: false, path: shown(path), reason };
+    let refused =
+        |reason: String, path: Vec<Part>| Refused { is_too_deep: false, path: shown(path), reason };
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(refused("nothing is there where a JSON value should be".to_owned(), Vec::new()));
+        return Err(refused(
+            "nothing is there where a JSON value should be".to_owned(),
+            Vec::new(),
+        ));
     }
     let mut walk = Walk::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let result = Value { walk: &mut walk, depth: 0 }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    let result = Value { walk: &mut walk, depth: 0 }
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end());
     let Err(error) = result else { return Ok(()) };
     if walk.is_too_deep {
         let reason = format!("lists and records may nest {MAX_DEPTH} deep");
@@ -54,7 +67,10 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), Refused> {
         ));
     }
     if head == "number out of range" {
-        return Err(refused("a number that no double can hold: send it as a string".to_owned(), walk.path));
+        return Err(refused(
+            "a number that no double can hold: send it as a string".to_owned(),
+            walk.path,
+        ));
     }
     if error.is_data() {
         return Err(refused(head.to_owned(), walk.path));
@@ -219,7 +235,10 @@ mod tests {
             let text = refused(&format!(r#"{{"weight":{number}}}"#));
             assert_eq!(text, "weight: a number that no double can hold: send it as a string");
         }
-        assert_eq!(refused(r#"{"x":{"$serde_json::private::RawValue":"["}}"#), "x: the name `$serde_json::private::RawValue` is reserved");
+        assert_eq!(
+            refused(r#"{"x":{"$serde_json::private::RawValue":"["}}"#),
+            "x: the name `$serde_json::private::RawValue` is reserved"
+        );
     }
 
     #[test]

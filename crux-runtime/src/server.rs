@@ -1,5 +1,6 @@
-//! The server: the parts put together, and taken apart again in order. Everything that can be wrong with the surroundings (port, file,
-//! services, values) is an error before the first request is taken.
+//! The server: the parts put together, and taken apart again in order. Everything that can be wrong
+//! with the surroundings (port, file, services, values) is an error before the first request is
+//! taken.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -74,7 +75,9 @@ pub enum Error {
     Name(String),
     #[error(transparent)]
     Engine(#[from] engine::OpenError),
-    #[error("the clock of this machine stands before 1970: set it, then start again; times in the store would be wrong for ever")]
+    #[error(
+        "the clock of this machine stands before 1970: set it, then start again; times in the store would be wrong for ever"
+    )]
     Clock,
     #[error("cannot install signal handlers: {0}")]
     Signals(std::io::Error),
@@ -99,9 +102,12 @@ impl Server {
         }
         let app = Arc::new(app);
         let listener = bind(&config.server.host, config.server.port).await?;
-        let address = listener.local_addr().map_err(|error| Error::Address { host: config.server.host.clone(), error })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::Address { host: config.server.host.clone(), error })?;
         let workers = WorkerManager::of(&app.steps, &config.server.steps, &config.workers)?;
-        let work: Vec<&'static str> = class_types(&app).into_iter().filter(|step_type| !workers.runs(step_type)).collect();
+        let work: Vec<&'static str> =
+            class_types(&app).into_iter().filter(|step_type| !workers.runs(step_type)).collect();
         let options = engine_options(config);
         let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
         let (bus, broker) = open_bus(&app, config, &services, &work).await?;
@@ -112,11 +118,15 @@ impl Server {
         let shapes = shapes::Shapes::new(&app);
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
         if let Some(broker) = broker {
-            let name = engine::fresh_id(&System, Time(System.wall_ms())).map_err(|error| Error::Name(error.to_string()))?;
+            let name = engine::fresh_id(&System, Time(System.wall_ms()))
+                .map_err(|error| Error::Name(error.to_string()))?;
             broker.speak(name, speaks_every(engine.app(), config));
             broker.consume(broker_door(engine.clone()));
         }
-        if config.redis.is_some() && config.store.kind != StoreKind::Redis && config.bus != BusKind::Redis {
+        if config.redis.is_some()
+            && config.store.kind != StoreKind::Redis
+            && config.bus != BusKind::Redis
+        {
             warn!("`redis` is set, and neither `store.kind` nor `bus` is `redis`: it is not used");
         }
         let (stop, stopping) = watch::channel(false);
@@ -130,8 +140,18 @@ impl Server {
             stopping,
         };
         let bodies = usize::try_from(config.limits.bodies.0).unwrap_or(usize::MAX);
-        let limits = crate::ingress::http::listen::Limits { connections: open_files::admit(config.server.max_connections), bodies };
-        Ok(Self { listener, address, ingress: Arc::new(ingress), stop, limits, limit: config.server.shutdown.0 })
+        let limits = crate::ingress::http::listen::Limits {
+            connections: open_files::admit(config.server.max_connections),
+            bodies,
+        };
+        Ok(Self {
+            listener,
+            address,
+            ingress: Arc::new(ingress),
+            stop,
+            limits,
+            limit: config.server.shutdown.0,
+        })
     }
 
     /// Where it listens, with the port that was chosen.
@@ -139,8 +159,10 @@ impl Server {
         self.address
     }
 
-    /// Answers until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order: takes nothing new, lets what is under way
-    /// finish, answers 503 meanwhile, and releases the rest for the next process. A second signal ends it at once; nothing acknowledged is lost by that.
+    /// Answers until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order:
+    /// takes nothing new, lets what is under way finish, answers 503 meanwhile, and releases the
+    /// rest for the next process. A second signal ends it at once; nothing acknowledged is lost by
+    /// that.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(Error::Signals)?;
         let Self { listener, address, ingress, stop, limits, limit } = self;
@@ -149,7 +171,10 @@ impl Server {
         let router = http::router(ingress.clone());
         let (close, closing) = watch::channel(false);
         let stops = crate::ingress::http::listen::Stops { stopping: stop.subscribe(), closing };
-        let listening = supervise::spawn("accepting connections", crate::ingress::http::listen::listen(listener, router, limits, stops));
+        let listening = supervise::spawn(
+            "accepting connections",
+            crate::ingress::http::listen::listen(listener, router, limits, stops),
+        );
         let signal = signals.next().await;
         info!(signal, limit_s = limit.as_secs(), "shutting down: nothing new is taken");
         // Everybody who listens to it has heard, or is gone.
@@ -191,10 +216,15 @@ async fn open_store(config: &Config, about: About) -> Result<Arc<dyn Store>, Err
         StoreKind::Memory => Ok(Arc::new(Memory::new(Arc::new(NoFaults)))),
         StoreKind::Sqlite => {
             check_store_path(&config.store.path)?;
-            let options = sqlite::Options { reserve_bytes: config.limits.free_disk.0, ..sqlite::Options::new(&config.store.path) };
+            let options = sqlite::Options {
+                reserve_bytes: config.limits.free_disk.0,
+                ..sqlite::Options::new(&config.store.path)
+            };
             // Opening may have to read a log that a crash left behind.
             let opening = tokio::task::spawn_blocking(move || Sqlite::open(options)).await;
-            let opened = opening.map_err(|error| store::Error::Broken(format!("opening the store panicked: {error}")))?;
+            let opened = opening.map_err(|error| {
+                store::Error::Broken(format!("opening the store panicked: {error}"))
+            })?;
             Ok(Arc::new(opened?))
         }
         StoreKind::Redis => Ok(Arc::new(Redis::open(redis_options(config, about)).await?)),
@@ -203,7 +233,9 @@ async fn open_store(config: &Config, about: About) -> Result<Arc<dyn Store>, Err
 
 /// A misspelt path must not look like a store without instances.
 fn check_store_path(path: &Path) -> Result<(), Error> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+    if let Some(folder) =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+    {
         return Err(Error::StoreFolder { folder: folder.to_owned(), path: path.to_owned() });
     }
     if !path.exists() {
@@ -244,22 +276,38 @@ fn redis_options(config: &Config, about: About) -> redis::Options {
     }
 }
 
-/// How often a node says something to hear it itself: it has to find out that it hears nobody before it takes anybody for dead, who may
-/// have said his last word a third of his time before.
+/// How often a node says something to hear it itself: it has to find out that it hears nobody
+/// before it takes anybody for dead, who may have said his last word a third of his time before.
 fn speaks_every(app: &App, config: &Config) -> Duration {
-    let tasks = app.workflows.iter().flat_map(|workflow| workflow.definition.nodes).filter_map(|node| match &node.kind {
-        Kind::Task(task) | Kind::Undo(task) if matches!(task.contract.runs, Runs::Class(_)) => task.policy.heartbeat_ms,
-        _ => None,
-    });
-    let shortest = tasks.map(Duration::from_millis).min().unwrap_or(config.workers.lost_after.0).min(config.workers.lost_after.0);
+    let tasks =
+        app.workflows.iter().flat_map(|workflow| workflow.definition.nodes).filter_map(|node| {
+            match &node.kind {
+                Kind::Task(task) | Kind::Undo(task)
+                    if matches!(task.contract.runs, Runs::Class(_)) =>
+                {
+                    task.policy.heartbeat_ms
+                }
+                _ => None,
+            }
+        });
+    let shortest = tasks
+        .map(Duration::from_millis)
+        .min()
+        .unwrap_or(config.workers.lost_after.0)
+        .min(config.workers.lost_after.0);
     (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
 }
 
 /// No step that a workflow has may be left to workers that get nothing.
 fn check_workers(app: &App, work: &[&'static str]) -> Result<(), Error> {
-    let nodes = app.workflows.iter().flat_map(|workflow| workflow.definition.nodes.iter().map(move |node| (workflow, node)));
+    let nodes = app
+        .workflows
+        .iter()
+        .flat_map(|workflow| workflow.definition.nodes.iter().map(move |node| (workflow, node)));
     let used = nodes.filter_map(|(workflow, node)| match &node.kind {
-        Kind::Task(task) | Kind::Undo(task) => Some((workflow.definition.workflow, task.contract.step_type)),
+        Kind::Task(task) | Kind::Undo(task) => {
+            Some((workflow.definition.workflow, task.contract.step_type))
+        }
         _ => None,
     });
     match used.into_iter().find(|(_, step_type)| work.contains(step_type)) {
@@ -284,7 +332,11 @@ async fn open_bus(
             Ok((services.clone(), None))
         }
         BusKind::Redis => {
-            let options = config.redis.clone().unwrap_or_default().streams(config.store.kind != StoreKind::Redis);
+            let options = config
+                .redis
+                .clone()
+                .unwrap_or_default()
+                .streams(config.store.kind != StoreKind::Redis);
             let broker = Arc::new(streams::open(app, options, services.clone(), work).await?);
             Ok((broker.clone(), Some(broker)))
         }

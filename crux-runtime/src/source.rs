@@ -19,7 +19,11 @@ pub struct System;
 
 impl Source for System {
     fn wall_ms(&self) -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|since| i64::try_from(since.as_millis()).ok())
+            .unwrap_or(0)
     }
 
     fn fill(&self, bytes: &mut [u8]) -> Result<(), String> {

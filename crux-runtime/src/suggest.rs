@@ -1,5 +1,5 @@
-//! Words for people: the mend of a name that nobody knows, and what decoders say of a value that does not fit, told without the names of
-//! Rust's types.
+//! Words for people: the mend of a name that nobody knows, and what decoders say of a value that
+//! does not fit, told without the names of Rust's types.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -9,7 +9,8 @@ const SHOWN: usize = 80;
 /// Longer ones are no names.
 const NAME_BYTES_MAX: usize = 256;
 
-/// The mend of a name that nobody knows, to stand at the end of an error: the one that was probably meant, else those that there are.
+/// The mend of a name that nobody knows, to stand at the end of an error: the one that was probably
+/// meant, else those that there are.
 pub(crate) fn hint<'a>(said: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     const LISTED: usize = 12;
     if let Some(meant) = nearest(said, known.clone()) {
@@ -19,7 +20,9 @@ pub(crate) fn hint<'a>(said: &str, known: impl Iterator<Item = &'a str> + Clone)
     match known.count() {
         0 => "; there are none".to_owned(),
         1 => format!("; there is {}", listed.join("")),
-        all @ 2..=LISTED => format!("; there are {} and {}", listed[..all - 1].join(", "), listed[all - 1]),
+        all @ 2..=LISTED => {
+            format!("; there are {} and {}", listed[..all - 1].join(", "), listed[all - 1])
+        }
         all => format!("; there are {} and {} more", listed.join(", "), all - LISTED),
     }
 }
@@ -40,12 +43,14 @@ pub(crate) fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> O
         return None;
     }
     let limit = (said.chars().count() / 3).max(1);
-    let (distance, name) = known.map(|name| (strsim::damerau_levenshtein(said, name), name)).min()?;
+    let (distance, name) =
+        known.map(|name| (strsim::damerau_levenshtein(said, name), name)).min()?;
     (distance <= limit).then(|| name.to_owned())
 }
 
-/// `invalid type: string "x", expected u16` → `expected an integer from 0 to 65535, found the string "x"`. The text is serde's, without a
-/// path before it; one that is not known stays as it is.
+/// `invalid type: string "x", expected u16` → `expected an integer from 0 to 65535, found the
+/// string "x"`. The text is serde's, without a path before it; one that is not known stays as it
+/// is.
 pub(crate) fn plain(text: &str) -> String {
     if let Some((found, expected)) = ["invalid type: ", "invalid value: "]
         .iter()
@@ -54,7 +59,9 @@ pub(crate) fn plain(text: &str) -> String {
     {
         return format!("expected {}, found {}", type_of(expected), value_of(found));
     }
-    if let Some((length, expected)) = text.strip_prefix("invalid length ").and_then(|rest| rest.split_once(", expected ")) {
+    if let Some((length, expected)) =
+        text.strip_prefix("invalid length ").and_then(|rest| rest.split_once(", expected "))
+    {
         return format!("expected {}, found a list of {length}", type_of(expected));
     }
     if let Some(rest) = text.strip_prefix("unknown variant `") {
@@ -65,13 +72,16 @@ pub(crate) fn plain(text: &str) -> String {
     }
     match text {
         // Of parameters in an address.
-        "invalid digit found in string" | "cannot parse integer from empty string" => "expected an integer".to_owned(),
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "expected an integer".to_owned()
+        }
         "number too large to fit in target type" => "expected a smaller integer".to_owned(),
         _ => text.to_owned(),
     }
 }
 
-/// The rest of a text after its first backtick: the unknown name, then those that are known, all in backticks.
+/// The rest of a text after its first backtick: the unknown name, then those that are known, all in
+/// backticks.
 fn unknown(what: &str, rest: &str) -> String {
     let mut names = rest.split('`').step_by(2);
     let said = names.next().unwrap_or_default();
@@ -96,7 +106,9 @@ fn type_of(expected: &str) -> String {
 }
 
 fn value_of(found: &str) -> String {
-    let number = ["integer `", "floating point `"].iter().find_map(|start| found.strip_prefix(start)?.strip_suffix('`'));
+    let number = ["integer `", "floating point `"]
+        .iter()
+        .find_map(|start| found.strip_prefix(start)?.strip_suffix('`'));
     match found {
         "sequence" => "a list".to_owned(),
         "map" => "a record".to_owned(),
@@ -128,16 +140,26 @@ mod tests {
         assert_eq!(of("ordr", &["order", "refund"]), "; did you mean `order`?");
         assert_eq!(of("x", &[]), "; there are none");
         assert_eq!(of("parcel", &["order"]), "; there is `order`");
-        assert_eq!(of("parcel", &["order", "refund", "trip"]), "; there are `order`, `refund` and `trip`");
+        assert_eq!(
+            of("parcel", &["order", "refund", "trip"]),
+            "; there are `order`, `refund` and `trip`"
+        );
         let many: Vec<String> = (0..20).map(|n| format!("workflow_{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(of("parcel", &many).ends_with("`workflow_11` and 8 more"), "{}", of("parcel", &many));
+        assert!(
+            of("parcel", &many).ends_with("`workflow_11` and 8 more"),
+            "{}",
+            of("parcel", &many)
+        );
     }
 
     #[test]
     fn a_name_without_end_gets_no_mend_and_is_cut_off() {
         let long = "ä".repeat(1 << 20);
-        assert_eq!(hint(&long, [long.as_str()].into_iter()).len(), hint("x", [long.as_str()].into_iter()).len());
+        assert_eq!(
+            hint(&long, [long.as_str()].into_iter()).len(),
+            hint("x", [long.as_str()].into_iter()).len()
+        );
         assert_eq!(clip("short", 5), "short");
         assert_eq!(clip("äö", 3), "ä… (cut off: 4 bytes)");
     }
@@ -145,15 +167,33 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_without_the_names_of_rust() {
         for (serde, told) in [
-            ("invalid type: string \"x\", expected i64", "expected an integer, found the string \"x\""),
-            ("invalid value: integer `99999`, expected u16", "expected an integer from 0 to 65535, found the number 99999"),
-            ("invalid type: floating point `1.5`, expected i64", "expected an integer, found the number 1.5"),
+            (
+                "invalid type: string \"x\", expected i64",
+                "expected an integer, found the string \"x\"",
+            ),
+            (
+                "invalid value: integer `99999`, expected u16",
+                "expected an integer from 0 to 65535, found the number 99999",
+            ),
+            (
+                "invalid type: floating point `1.5`, expected i64",
+                "expected an integer, found the number 1.5",
+            ),
             ("invalid type: null, expected f64", "expected a number, found null"),
             ("invalid type: sequence, expected struct Input", "expected a record, found a list"),
-            ("invalid length 1, expected struct Input with 2 elements", "expected a record, found a list of 1"),
+            (
+                "invalid length 1, expected struct Input with 2 elements",
+                "expected a record, found a list of 1",
+            ),
             ("invalid type: map, expected a string", "expected a string, found a record"),
-            ("invalid type: boolean `true`, expected a string", "expected a string, found the boolean `true`"),
-            ("unknown variant `jsn`, expected `text` or `json`", "there is no `jsn`; did you mean `json`?"),
+            (
+                "invalid type: boolean `true`, expected a string",
+                "expected a string, found the boolean `true`",
+            ),
+            (
+                "unknown variant `jsn`, expected `text` or `json`",
+                "there is no `jsn`; did you mean `json`?",
+            ),
             ("unknown field `wiat`, expected `wait`", "unknown field `wiat`; did you mean `wait`?"),
             ("unknown field `x`, there are no fields", "unknown field `x`; there are none"),
             ("invalid digit found in string", "expected an integer"),

@@ -30,7 +30,10 @@ where
     runtime.spawn(async move {
         match AssertUnwindSafe(work).catch_unwind().await {
             Ok(output) => output,
-            Err(panic) => end_process(&format!("{what} panicked: {}", panic_text(&*panic).unwrap_or("no reason given"))),
+            Err(panic) => end_process(&format!(
+                "{what} panicked: {}",
+                panic_text(&*panic).unwrap_or("no reason given")
+            )),
         }
     })
 }
@@ -39,7 +42,10 @@ where
 pub(crate) fn guard<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
     match std::panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(output) => output,
-        Err(panic) => end_process(&format!("{what} panicked: {}", panic_text(&*panic).unwrap_or("no reason given"))),
+        Err(panic) => end_process(&format!(
+            "{what} panicked: {}",
+            panic_text(&*panic).unwrap_or("no reason given")
+        )),
     }
 }
 
@@ -86,7 +92,9 @@ mod tests {
         let mut spawning = Vec::new();
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         sources(&folder, &mut |path, text| {
-            let is_test = path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests"));
+            let is_test = path
+                .components()
+                .any(|part| part.as_os_str().to_string_lossy().starts_with("tests"));
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             if !is_test && code.into_iter().any(|line| line.contains("tokio::spawn(")) {
                 spawning.push(path.strip_prefix(&folder).unwrap().display().to_string());
@@ -104,7 +112,8 @@ mod tests {
         }
         let this = "supervise::tests::a_task_that_panics_ends_the_process";
         let mut victim = Command::new(std::env::current_exe().unwrap());
-        let ended = victim.args([this, "--exact"]).env(VICTIM, "1").stdout(Stdio::null()).output().unwrap();
+        let ended =
+            victim.args([this, "--exact"]).env(VICTIM, "1").stdout(Stdio::null()).output().unwrap();
         assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
         let told = String::from_utf8(ended.stderr).unwrap();
         assert!(told.contains("the process ends: a test's task panicked: an accident"), "{told}");
@@ -127,7 +136,13 @@ mod tests {
         for log in [Stdio::from(full), Stdio::from(closed), Stdio::from(stalled)] {
             let began = std::time::Instant::now();
             let mut victim = Command::new(std::env::current_exe().unwrap());
-            let status = victim.args([this, "--exact"]).env(VICTIM, "1").stdout(Stdio::null()).stderr(log).status().unwrap();
+            let status = victim
+                .args([this, "--exact"])
+                .env(VICTIM, "1")
+                .stdout(Stdio::null())
+                .stderr(log)
+                .status()
+                .unwrap();
             assert_eq!(status.signal(), Some(6), "{status}");
             assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         }

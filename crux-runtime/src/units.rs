@@ -1,5 +1,5 @@
-//! Durations and sizes as people write them in the configuration: with a unit, always. A bare number is refused, because nobody
-//! remembers whether it means seconds or milliseconds.
+//! Durations and sizes as people write them in the configuration: with a unit, always. A bare
+//! number is refused, because nobody remembers whether it means seconds or milliseconds.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +33,11 @@ impl FromStr for Span {
 
     /// As pipelines write durations, but that it cannot be negative.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let error = || Error { text: text.chars().take(80).collect(), what: "duration", examples: "`500ms`, `20s`, `5m` or `1h30m`" };
+        let error = || Error {
+            text: text.chars().take(80).collect(),
+            what: "duration",
+            examples: "`500ms`, `20s`, `5m` or `1h30m`",
+        };
         let span: machine::Duration = text.parse().map_err(|_| error())?;
         u64::try_from(span.as_ms()).map(|ms| Self(Duration::from_millis(ms))).map_err(|_| error())
     }
@@ -49,16 +53,29 @@ impl FromStr for Size {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let error = || Error { text: text.chars().take(80).collect(), what: "size", examples: "`64KiB` or `1MiB`" };
-        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?);
+        let error = || Error {
+            text: text.chars().take(80).collect(),
+            what: "size",
+            examples: "`64KiB` or `1MiB`",
+        };
+        let (number, unit) =
+            text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(error)?);
         let bytes = SIZES.iter().find(|(name, _)| *name == unit).ok_or_else(error)?.1;
-        number.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes)).map(Self).ok_or_else(error)
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(bytes))
+            .map(Self)
+            .ok_or_else(error)
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, bytes) = SIZES.into_iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes)).unwrap_or(("B", 1));
+        let (unit, bytes) = SIZES
+            .into_iter()
+            .find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes))
+            .unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / bytes)
     }
 }
@@ -108,19 +125,25 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_written_with_their_units() {
-        for (text, ms) in [("500ms", 500), ("20s", 20_000), ("1h30m", 5_400_000), ("2d", 172_800_000), ("0s", 0)] {
+        for (text, ms) in
+            [("500ms", 500), ("20s", 20_000), ("1h30m", 5_400_000), ("2d", 172_800_000), ("0s", 0)]
+        {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0.as_millis(), ms, "{text}");
             assert_eq!(span.to_string(), text);
         }
-        for text in ["", "5", "s", "5 s", "1m1h", "5s5s", "-1s", "99999999999999999999s", "1.5s", "5y"] {
+        for text in
+            ["", "5", "s", "5 s", "1m1h", "5s5s", "-1s", "99999999999999999999s", "1.5s", "5y"]
+        {
             assert!(text.parse::<Span>().is_err(), "{text:?} was taken");
         }
     }
 
     #[test]
     fn sizes_are_read_and_written_with_their_units() {
-        for (text, bytes) in [("64KiB", 65_536), ("1MiB", 1 << 20), ("512B", 512), ("2GiB", 2 << 30)] {
+        for (text, bytes) in
+            [("64KiB", 65_536), ("1MiB", 1 << 20), ("512B", 512), ("2GiB", 2 << 30)]
+        {
             let size: Size = text.parse().unwrap();
             assert_eq!(size.0, bytes, "{text}");
             assert_eq!(size.to_string(), text);
@@ -133,6 +156,9 @@ mod tests {
     #[test]
     fn a_bare_number_is_refused_with_the_mend() {
         let error = serde_json::from_str::<Span>("5").unwrap_err().to_string();
-        assert!(error.starts_with("`5` is not a duration: write a number and a unit, like `500ms`"), "{error}");
+        assert!(
+            error.starts_with("`5` is not a duration: write a number and a unit, like `500ms`"),
+            "{error}"
+        );
     }
 }

@@ -2,8 +2,8 @@ use crux_runtime::{Input, Output, Step, StepContext, StepResult, workflow};
 
 use super::numbers::with_check_digits;
 
-/// Writes the credit note of a refund: its number, and how much of the money is tax. Of one order it is always the same, so that
-/// issuing it twice is issuing it once.
+/// Writes the credit note of a refund: its number, and how much of the money is tax. Of one order
+/// it is always the same, so that issuing it twice is issuing it once.
 #[workflow(step = issue_credit_note)]
 pub struct CreditNoteStep {
     /// Contained in every price.

@@ -1,7 +1,8 @@
-//! The step structs of the shipped pipelines, one per file. They stand where a shop's own systems would be called — the mailer, the
-//! books, the store-room, the bank: each computes what it returns, writes one line to the log, and touches nothing outside. What
-//! makes them fit to be replaced is how they use [`StepContext::key`](crux_runtime::StepContext::key): it is the same for every
-//! attempt of a step, so that whoever gets it can tell a repetition from a second wish.
+//! The step structs of the shipped pipelines, one per file. They stand where a shop's own systems
+//! would be called — the mailer, the books, the store-room, the bank: each computes what it
+//! returns, writes one line to the log, and touches nothing outside. What makes them fit to be
+//! replaced is how they use [`StepContext::key`](crux_runtime::StepContext::key): it is the same
+//! for every attempt of a step, so that whoever gets it can tell a repetition from a second wish.
 
 mod credit_note;
 mod finalize_order;
@@ -22,7 +23,8 @@ pub use void_credit_note::VoidCreditNoteStep;
 
 use crate::pipelines::Steps;
 
-/// One of each, in the place of its step type. What steps need from outside — clients, pools, settings — is made here and handed in.
+/// One of each, in the place of its step type. What steps need from outside — clients, pools,
+/// settings — is made here and handed in.
 pub fn steps() -> Steps {
     Steps {
         finalize_order: FinalizeOrderStep,

@@ -1,6 +1,7 @@
 use crux_runtime::{Input, Output, Step, StepContext, StepResult, workflow};
 
-/// Tells a customer something. There is no mailer here: the message goes to the log, where it can be seen.
+/// Tells a customer something. There is no mailer here: the message goes to the log, where it can
+/// be seen.
 #[workflow(step = send_notification)]
 pub struct NotificationStep;
 

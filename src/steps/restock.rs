@@ -10,7 +10,9 @@ const PLACES: u32 = 24;
 
 impl RestockStep {
     fn shelf(order: &str) -> String {
-        let sum = order.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let sum = order
+            .bytes()
+            .fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let row = ROWS.iter().cycle().nth(sum as usize % ROWS.len()).copied().unwrap_or('A');
         format!("{row}-{:02}", sum / 7 % PLACES + 1)
     }

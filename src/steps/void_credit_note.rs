@@ -2,7 +2,8 @@ use crux_runtime::{Input, Step, StepContext, StepResult, workflow};
 
 use super::numbers::with_check_digits;
 
-/// Takes a credit note back. Nobody may know whether it was issued (its number is then absent): the order tells which one it would be.
+/// Takes a credit note back. Nobody may know whether it was issued (its number is then absent): the
+/// order tells which one it would be.
 #[workflow(step = void_credit_note)]
 pub struct VoidCreditNoteStep;
 

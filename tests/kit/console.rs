@@ -1,5 +1,6 @@
-//! What a page shows of a terminal: commands after `$ `, each with its output, run in a shell and compared. Ids and times differ from run
-//! to run; an id of the page stands for the id that was there instead, also in later commands.
+//! What a page shows of a terminal: commands after `$ `, each with its output, run in a shell and
+//! compared. Ids and times differ from run to run; an id of the page stands for the id that was
+//! there instead, also in later commands.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,8 +11,10 @@ use regex::Regex;
 use super::Server;
 use super::fences::Block;
 
-static ID: LazyLock<Regex> = LazyLock::new(|| pattern("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"));
-static TIME: LazyLock<Regex> = LazyLock::new(|| pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"));
+static ID: LazyLock<Regex> =
+    LazyLock::new(|| pattern("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"));
+static TIME: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"));
 static PROCESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\(number \d+\)"));
 static CLOCK: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b\d\d:\d\d:\d\d\.\d{3}\b"));
 
@@ -19,7 +22,8 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern")
 }
 
-/// A shell in the folder of a server, in which `crux` and `cargo run -q --` are the server's binary.
+/// A shell in the folder of a server, in which `crux` and `cargo run -q --` are the server's
+/// binary.
 pub struct Session {
     folder: PathBuf,
     url: String,
@@ -32,7 +36,12 @@ impl Session {
     pub fn of(server: &Server) -> Self {
         let bin = tempfile::tempdir().expect("a folder");
         std::os::unix::fs::symlink(server.binary(), bin.path().join("crux")).expect("a link");
-        Self { folder: server.folder().to_owned(), url: server.url().to_owned(), bin, ids: Vec::new() }
+        Self {
+            folder: server.folder().to_owned(),
+            url: server.url().to_owned(),
+            bin,
+            ids: Vec::new(),
+        }
     }
 
     /// The server has been started again, at another port.
@@ -55,7 +64,12 @@ impl Session {
 
     /// The output of a command.
     pub fn say(&self, command: &str, place: &str) -> String {
-        let command = self.ids.iter().fold(command.replace("cargo run -q --", "crux"), |command, (page, own)| command.replace(page, own));
+        let command = self
+            .ids
+            .iter()
+            .fold(command.replace("cargo run -q --", "crux"), |command, (page, own)| {
+                command.replace(page, own)
+            });
         let output = self.shell(&command).output().expect("bash runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaints = String::from_utf8_lossy(&output.stderr);
@@ -67,19 +81,28 @@ impl Session {
     pub fn complaint(&self, command: &str) -> String {
         // So that it does not fail because somebody has the port.
         let output = self.shell(command).env("CRUX_SERVER__PORT", "0").output().expect("bash runs");
-        assert!(!output.status.success(), "$ {command}\nwas to fail: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            !output.status.success(),
+            "$ {command}\nwas to fail: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     pub fn shell(&self, command: &str) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut bash = Command::new("bash");
-        bash.args(["-eu", "-o", "pipefail", "-c", command]).current_dir(&self.folder).stdin(Stdio::null());
-        bash.env_remove("CRUX_CONFIG").env("CRUX_URL", &self.url).env("PATH", format!("{}:{path}", self.bin.path().display()));
+        bash.args(["-eu", "-o", "pipefail", "-c", command])
+            .current_dir(&self.folder)
+            .stdin(Stdio::null());
+        bash.env_remove("CRUX_CONFIG")
+            .env("CRUX_URL", &self.url)
+            .env("PATH", format!("{}:{path}", self.bin.path().display()));
         bash
     }
 
-    /// Fails if the text is another one, but for ids, times and numbers of processes; remembers which id stands for which.
+    /// Fails if the text is another one, but for ids, times and numbers of processes; remembers
+    /// which id stands for which.
     pub fn compare(&mut self, expected: &str, said: &str, place: &str) {
         assert!(shape(said) == shape(expected), "{place}\nsays\n{said}\nand not\n{expected}");
         for (page, own) in ID.find_iter(expected).zip(ID.find_iter(said)) {
@@ -88,7 +111,8 @@ impl Session {
     }
 }
 
-/// The commands of a block with their outputs. A command goes on in the next line after `\`, and inside of quotes.
+/// The commands of a block with their outputs. A command goes on in the next line after `\`, and
+/// inside of quotes.
 pub fn commands(text: &str) -> Vec<(String, String)> {
     let mut commands: Vec<(String, String)> = Vec::new();
     for line in text.lines() {

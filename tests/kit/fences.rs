@@ -1,5 +1,5 @@
-//! The fenced blocks of a Markdown page. The first word of a fence is the language, for whoever shows the page; the rest is the block's
-//! kind, for tests.
+//! The fenced blocks of a Markdown page. The first word of a fence is the language, for whoever
+//! shows the page; the rest is the block's kind, for tests.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,8 @@ pub struct Block {
 
 /// The blocks of a page of the project, given by its path in it.
 pub fn of_page(path: &str) -> Vec<Block> {
-    let text = std::fs::read_to_string(project().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let text = std::fs::read_to_string(project().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut blocks: Vec<Block> = Vec::new();
     let mut is_open = false;
     for (number, line) in (1..).zip(text.lines()) {
@@ -45,5 +46,9 @@ pub fn of_page(path: &str) -> Vec<Block> {
 /// The folder of the project.
 pub fn project() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.ancestors().find(|folder| folder.join("pipelines/order.yaml").is_file()).expect("the package is in the project").to_owned()
+    package
+        .ancestors()
+        .find(|folder| folder.join("pipelines/order.yaml").is_file())
+        .expect("the package is in the project")
+        .to_owned()
 }

@@ -29,7 +29,8 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -38,14 +39,28 @@ impl Answer {
 
     /// Of a problem document: the last word of its type. Checks that it is one.
     pub fn problem(&self) -> String {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}: {:?}", self.status, self.body);
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{}: {:?}",
+            self.status,
+            self.body
+        );
         let document = self.json();
         assert_eq!(document["status"], self.status, "{document}");
-        assert_eq!(document["correlation_id"].as_str(), self.header("x-correlation-id"), "{document}");
+        assert_eq!(
+            document["correlation_id"].as_str(),
+            self.header("x-correlation-id"),
+            "{document}"
+        );
         for field in ["title", "detail"] {
-            assert!(document[field].as_str().is_some_and(|text| !text.is_empty()), "no {field}: {document}");
+            assert!(
+                document[field].as_str().is_some_and(|text| !text.is_empty()),
+                "no {field}: {document}"
+            );
         }
-        let word = document["type"].as_str().and_then(|text| text.strip_prefix("urn:crux:problem:"));
+        let word =
+            document["type"].as_str().and_then(|text| text.strip_prefix("urn:crux:problem:"));
         word.unwrap_or_else(|| panic!("no type: {document}")).to_owned()
     }
 
@@ -78,23 +93,41 @@ impl Client {
         self.send(Method::POST, path, &all, body.to_string().into_bytes()).await
     }
 
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
-        self.try_send(method, path, headers, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
+        self.try_send(method, path, headers, body)
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    pub async fn try_send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer, String> {
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer, String> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| error.to_string())?;
+        let request =
+            request.body(Full::new(Bytes::from(body))).map_err(|error| error.to_string())?;
         let asking = async {
-            let response = self.hyper.request(request).await.map_err(|error| format!("{error:?}"))?;
+            let response =
+                self.hyper.request(request).await.map_err(|error| format!("{error:?}"))?;
             let (head, body) = response.into_parts();
             let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
             Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
         };
-        tokio::time::timeout(Duration::from_secs(60), asking).await.map_err(|_| "no answer within 60 s".to_owned())?
+        tokio::time::timeout(Duration::from_secs(60), asking)
+            .await
+            .map_err(|_| "no answer within 60 s".to_owned())?
     }
 
     /// Starts an instance and gives its id.

@@ -1,5 +1,6 @@
-//! The test kit: the built binary as a process that can be killed, services that do as they are told, and clients that others wrote.
-//! Shared by the test files of several packages, so that not everything is used everywhere.
+//! The test kit: the built binary as a process that can be killed, services that do as they are
+//! told, and clients that others wrote. Shared by the test files of several packages, so that not
+//! everything is used everywhere.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 pub mod console;
@@ -24,7 +25,10 @@ pub use socket::Socket;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks again and again until there is an answer.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask().await {

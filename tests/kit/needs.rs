@@ -1,15 +1,19 @@
-//! Programs that a test needs and a machine may not have: installed as Debian's packages by whoever may, which is root.
+//! Programs that a test needs and a machine may not have: installed as Debian's packages by whoever
+//! may, which is root.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
-/// The first of these programs that there is, after an attempt to install the package if there is none. `None`: this user may not
-/// install it, and the test has nothing to stand on.
+/// The first of these programs that there is, after an attempt to install the package if there is
+/// none. `None`: this user may not install it, and the test has nothing to stand on.
 pub fn program(names: &[&str], package: &str) -> Option<PathBuf> {
     or_install(&format!("{names:?}"), package, || {
-        let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
-        names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()))
+        let folders: Vec<PathBuf> =
+            std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+        names.iter().find_map(|name| {
+            folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+        })
     })
 }
 
@@ -53,5 +57,6 @@ fn or_install(what: &str, package: &str, find: impl Fn() -> Option<PathBuf>) -> 
 
 fn may_install() -> bool {
     let id = Command::new("id").arg("-u").output();
-    id.is_ok_and(|id| id.stdout == b"0\n") && Command::new("apt-get").arg("--version").output().is_ok()
+    id.is_ok_and(|id| id.stdout == b"0\n")
+        && Command::new("apt-get").arg("--version").output().is_ok()
 }

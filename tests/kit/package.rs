@@ -1,5 +1,5 @@
-//! A package outside of the workspace, built by Cargo as its owner would: without a network, in the target folder of the workspace, so
-//! that libraries which are there already are used.
+//! A package outside of the workspace, built by Cargo as its owner would: without a network, in the
+//! target folder of the workspace, so that libraries which are there already are used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 
 use super::fences;
 
-/// As in the workspace, so that the libraries which it has built fit. `"*"` is meant for those, not for what is developed here.
+/// As in the workspace, so that the libraries which it has built fit. `"*"` is meant for those, not
+/// for what is developed here.
 const PROFILE: &str = r#"
 [profile.dev]
 debug = "line-tables-only"
@@ -28,11 +29,13 @@ pub struct Package {
 }
 
 impl Package {
-    /// Its folder is always the same: in another one it would be another package to Cargo, and be kept beside the first for ever.
+    /// Its folder is always the same: in another one it would be another package to Cargo, and be
+    /// kept beside the first for ever.
     pub fn in_folder(name: &'static str) -> Self {
         let package = Self { folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), name };
         package.write(".cargo/config.toml", PROFILE);
-        let lock = fs::read_to_string(fences::project().join("Cargo.lock")).expect("the workspace has a lock file");
+        let lock = fs::read_to_string(fences::project().join("Cargo.lock"))
+            .expect("the workspace has a lock file");
         package.write("Cargo.lock", &lock);
         package
     }
@@ -101,7 +104,11 @@ impl Package {
     /// What is on the terminal after a build that fails.
     pub fn broken_build(&self) -> String {
         let output = self.cargo(&["build"]);
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(!output.status.success(), "it was to fail:\n{said}");
         said
     }
@@ -111,7 +118,8 @@ impl Package {
         self.target().join("debug").join(self.name).display().to_string()
     }
 
-    /// That of the workspace. `binary` names the package's program, which must be none of the workspace's.
+    /// That of the workspace. `binary` names the package's program, which must be none of the
+    /// workspace's.
     fn target(&self) -> &Path {
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder")
     }

@@ -1,6 +1,7 @@
-//! A TCP proxy that does to connections what networks do: it cuts them at a chosen place, refuses them, lets them hang, loses what they
-//! carry, or leads them elsewhere. It runs in a thread of its own, so that a test that blocks does not stop it. Needs nothing of the rest
-//! of the kit, so that a test file can take it alone.
+//! A TCP proxy that does to connections what networks do: it cuts them at a chosen place, refuses
+//! them, lets them hang, loses what they carry, or leads them elsewhere. It runs in a thread of its
+//! own, so that a test that blocks does not stop it. Needs nothing of the rest of the kit, so that
+//! a test file can take it alone.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io;
@@ -13,7 +14,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
-/// How long after a message of which the answer is to be lost the connection is cut: the peer has done by then what it was asked to.
+/// How long after a message of which the answer is to be lost the connection is cut: the peer has
+/// done by then what it was asked to.
 const LOSES_FOR: Duration = Duration::from_millis(150);
 
 /// Which way bytes go.
@@ -30,7 +32,8 @@ pub enum Cut {
     Before,
     /// The first half of it does.
     Within,
-    /// All of it goes through, and nothing that comes back: it is done, and whoever asked for it is not told.
+    /// All of it goes through, and nothing that comes back: it is done, and whoever asked for it is
+    /// not told.
     Unanswered,
 }
 
@@ -90,8 +93,15 @@ enum At {
 impl Proxy {
     /// Before `127.0.0.1:target`.
     pub fn to(target: u16) -> Self {
-        let state =
-            State { target, refuses: false, flow: Flow::Open, delay: Duration::ZERO, cuts: 0, half_closes: 0, half_closed: Toward::Server };
+        let state = State {
+            target,
+            refuses: false,
+            flow: Flow::Open,
+            delay: Duration::ZERO,
+            cuts: 0,
+            half_closes: 0,
+            half_closed: Toward::Server,
+        };
         let shared = Arc::new(Shared { state: watch::channel(state).0, traps: Mutex::default() });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a listener that does not block");
@@ -99,7 +109,10 @@ impl Proxy {
         let (end, ended) = oneshot::channel::<()>();
         let serving = shared.clone();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 tokio::select! {
@@ -115,7 +128,8 @@ impl Proxy {
         self.port
     }
 
-    /// New connections go there; those that there are stay where they are until they are [`cut`](Self::cut).
+    /// New connections go there; those that there are stay where they are until they are
+    /// [`cut`](Self::cut).
     pub fn lead_to(&self, target: u16) {
         self.change(|state| state.target = target);
     }
@@ -125,7 +139,8 @@ impl Proxy {
         self.change(|state| state.cuts += 1);
     }
 
-    /// New connections are reset at once, and those that there are: the server is gone. Or it is back.
+    /// New connections are reset at once, and those that there are: the server is gone. Or it is
+    /// back.
     pub fn refuse(&self, refuses: bool) {
         self.change(|state| {
             state.refuses = refuses;
@@ -133,8 +148,8 @@ impl Proxy {
         });
     }
 
-    /// Connections are there and may be made, and nothing comes through, not even their end. What is lost is lost: afterwards they are
-    /// reset.
+    /// Connections are there and may be made, and nothing comes through, not even their end. What
+    /// is lost is lost: afterwards they are reset.
     pub fn black_hole(&self, is_one: bool) {
         self.change(|state| {
             state.flow = if is_one { Flow::Lost } else { Flow::Open };
@@ -190,26 +205,36 @@ impl Shared {
         self.traps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether to cut here, and after how many of these bytes. `seen` is the end of what went before, which was passed on.
+    /// Whether to cut here, and after how many of these bytes. `seen` is the end of what went
+    /// before, which was passed on.
     fn look(&self, toward: Toward, seen: &[u8], bytes: &[u8]) -> Option<(Cut, usize)> {
         let mut traps = self.traps();
-        let found = traps.set.iter_mut().enumerate().filter(|(_, trap)| trap.toward == toward).find_map(|(n, trap)| match &mut trap.at {
-            At::Pattern(pattern) => {
-                let whole = [seen, bytes].concat();
-                let end = (seen.len() + 1..=whole.len()).find(|end| whole[..*end].ends_with(pattern))? - seen.len();
-                let passes = match trap.cut {
-                    Cut::Before => end.saturating_sub(pattern.len()),
-                    Cut::Within => end.saturating_sub(pattern.len() / 2),
-                    Cut::Unanswered => bytes.len(),
-                };
-                Some((n, trap.cut, passes))
-            }
-            At::Byte(left) if *left <= bytes.len() => Some((n, trap.cut, if trap.cut == Cut::Unanswered { bytes.len() } else { *left })),
-            At::Byte(left) => {
-                *left -= bytes.len();
-                None
-            }
-        });
+        let found =
+            traps.set.iter_mut().enumerate().filter(|(_, trap)| trap.toward == toward).find_map(
+                |(n, trap)| match &mut trap.at {
+                    At::Pattern(pattern) => {
+                        let whole = [seen, bytes].concat();
+                        let end = (seen.len() + 1..=whole.len())
+                            .find(|end| whole[..*end].ends_with(pattern))?
+                            - seen.len();
+                        let passes = match trap.cut {
+                            Cut::Before => end.saturating_sub(pattern.len()),
+                            Cut::Within => end.saturating_sub(pattern.len() / 2),
+                            Cut::Unanswered => bytes.len(),
+                        };
+                        Some((n, trap.cut, passes))
+                    }
+                    At::Byte(left) if *left <= bytes.len() => Some((
+                        n,
+                        trap.cut,
+                        if trap.cut == Cut::Unanswered { bytes.len() } else { *left },
+                    )),
+                    At::Byte(left) => {
+                        *left -= bytes.len();
+                        None
+                    }
+                },
+            );
         let (n, cut, passes) = found?;
         traps.sprung += 1;
         traps.set[n].times -= 1;
@@ -346,7 +371,8 @@ mod tests {
                         let text = String::from_utf8_lossy(&buffer[..*read]).into_owned();
                         hears.lock().unwrap().push_str(&text);
                     }) {
-                        let said = String::from_utf8_lossy(&buffer).trim_end_matches('\0').to_uppercase();
+                        let said =
+                            String::from_utf8_lossy(&buffer).trim_end_matches('\0').to_uppercase();
                         buffer.fill(0);
                         if stream.write_all(said.as_bytes()).is_err() {
                             return;
@@ -412,11 +438,17 @@ mod tests {
 
     #[test]
     fn cuts_before_within_and_after_what_it_is_to_find() {
-        for (cut, arrives) in [(Cut::Before, "1 a "), (Cut::Within, "1 a mar"), (Cut::Unanswered, "1 a marker 2")] {
+        for (cut, arrives) in
+            [(Cut::Before, "1 a "), (Cut::Within, "1 a mar"), (Cut::Unanswered, "1 a marker 2")]
+        {
             let (proxy, heard, mut stream) = shouting();
             proxy.cut_at(Toward::Server, b"marker", cut, 1);
             assert_eq!(say(&mut stream, "1 a ").unwrap(), "1 A ");
-            assert_eq!(kind(say(&mut stream, "marker 2")), io::ErrorKind::ConnectionReset, "{cut:?}");
+            assert_eq!(
+                kind(say(&mut stream, "marker 2")),
+                io::ErrorKind::ConnectionReset,
+                "{cut:?}"
+            );
             assert_eq!(proxy.cuts(), 1);
             let until = Instant::now() + Duration::from_secs(2);
             while *heard.lock().unwrap() != arrives && Instant::now() < until {

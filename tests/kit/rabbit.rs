@@ -1,5 +1,6 @@
-//! A RabbitMQ broker of the test's own: Debian's package, installed if it is missing, on free ports, with its own data, name and cookie.
-//! It ends with the process that started it, however that ends.
+//! A RabbitMQ broker of the test's own: Debian's package, installed if it is missing, on free
+//! ports, with its own data, name and cookie. It ends with the process that started it, however
+//! that ends.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,8 +13,8 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const PATIENCE: Duration = Duration::from_secs(120);
 const COOKIE: &str = "ONLYFORTESTS";
 
-/// Runs the broker until its standard input ends, which it does with whoever holds the other end; its data goes too, unless that one said
-/// a word before. `epmd` is Erlang's directory of names.
+/// Runs the broker until its standard input ends, which it does with whoever holds the other end;
+/// its data goes too, unless that one said a word before. `epmd` is Erlang's directory of names.
 const GUARD: &str = r#"
 epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 >/dev/null 2>&1 </dev/null & names=$!
 "$0" >"$HOME/out" 2>&1 </dev/null & server=$!
@@ -41,7 +42,8 @@ impl Broker {
         std::fs::write(&cookie, COOKIE).expect("its cookie");
         restrict(&cookie);
         std::fs::write(folder.path().join("plugins"), "[].").expect("its plugins");
-        std::fs::write(folder.path().join("rabbitmq.conf"), "disk_free_limit.absolute = 1MB\n").expect("its configuration");
+        std::fs::write(folder.path().join("rabbitmq.conf"), "disk_free_limit.absolute = 1MB\n")
+            .expect("its configuration");
         let [port, names_port, nodes_port] = free_ports();
         let mut broker = Self { folder, port, names_port, nodes_port, guard: None };
         broker.begin();
@@ -86,9 +88,13 @@ impl Broker {
             .env("RABBITMQ_GENERATED_CONFIG_DIR", file("generated"))
             .env("RABBITMQ_CONF_ENV_FILE", file("none"))
             .env("RABBITMQ_PID_FILE", file("pid"))
-            // Its script then becomes the broker instead of starting it, so that there is one process to end.
+            // Its script then becomes the broker instead of starting it, so that there is one
+            // process to end.
             .env("RABBITMQ_ALLOW_INPUT", "true")
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-noinput +sbwt none +sbwtdcpu none +sbwtdio none")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-noinput +sbwt none +sbwtdcpu none +sbwtdio none",
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -106,14 +112,18 @@ impl Broker {
     fn answers(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
         let mut greeting = [0; 1];
-        let asked = stream.set_read_timeout(Some(Duration::from_secs(5))).and_then(|()| stream.write_all(b"AMQP\x00\x00\x09\x01"));
+        let asked = stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .and_then(|()| stream.write_all(b"AMQP\x00\x00\x09\x01"));
         asked.and_then(|()| stream.read_exact(&mut greeting)).is_ok() && greeting == [1]
     }
 
-    /// Runs Erlang inside of the broker: what an operator does with `rabbitmqctl eval`, which takes seconds to start.
+    /// Runs Erlang inside of the broker: what an operator does with `rabbitmqctl eval`, which takes
+    /// seconds to start.
     pub fn eval(&self, erlang: &str) {
         let mut call = Command::new("erl_call")
-            // Under a name of its own: two calls of one name, or soon after each other, are refused.
+            // Under a name of its own: two calls of one name, or soon after each other, are
+            // refused.
             .args(["-r", "-n", "crux@localhost", "-c", COOKIE, "-e"])
             .env("HOME", self.folder.path())
             .env("ERL_EPMD_PORT", self.names_port.to_string())
@@ -121,7 +131,11 @@ impl Broker {
             .stdout(Stdio::piped())
             .spawn()
             .expect("erl_call runs");
-        call.stdin.take().expect("it reads").write_all(format!("{erlang}\n").as_bytes()).expect("it reads");
+        call.stdin
+            .take()
+            .expect("it reads")
+            .write_all(format!("{erlang}\n").as_bytes())
+            .expect("it reads");
         let answer = call.wait_with_output().expect("it ends").stdout;
         assert!(answer.starts_with(b"{ok"), "{erlang}: {}", String::from_utf8_lossy(&answer));
     }
@@ -169,9 +183,12 @@ fn install() {
             Err(error) => Err(error.to_string()),
         }
     };
-    let installed = apt(&["update"]).and_then(|()| apt(&["install", "-y", "--no-install-recommends", "rabbitmq-server"]));
+    let installed = apt(&["update"])
+        .and_then(|()| apt(&["install", "-y", "--no-install-recommends", "rabbitmq-server"]));
     if let Err(text) = installed {
-        panic!("this test needs RabbitMQ, and it could not be installed; as root: apt-get install rabbitmq-server\n{text}");
+        panic!(
+            "this test needs RabbitMQ, and it could not be installed; as root: apt-get install rabbitmq-server\n{text}"
+        );
     }
 }
 
@@ -184,5 +201,6 @@ fn free_ports<const N: usize>() -> [u16; N] {
 /// Erlang insists on it.
 fn restrict(file: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o400)).expect("its rights can be set");
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o400))
+        .expect("its rights can be set");
 }

@@ -1,5 +1,6 @@
-//! Private Redis servers for tests: on free ports, with folders of their own, stopped by their own ids. Installs the server from Debian's
-//! packages where it is missing. Needs nothing of the rest of the kit, so that a test file can take it alone.
+//! Private Redis servers for tests: on free ports, with folders of their own, stopped by their own
+//! ids. Installs the server from Debian's packages where it is missing. Needs nothing of the rest
+//! of the kit, so that a test file can take it alone.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -20,8 +21,8 @@ pub struct Redis {
     running: Option<Running>,
 }
 
-/// A shell that starts the server, says its id and kills it when our end of its input is closed: statics are never dropped, and a test
-/// process may be killed.
+/// A shell that starts the server, says its id and kills it when our end of its input is closed:
+/// statics are never dropped, and a test process may be killed.
 struct Running {
     watch: Child,
     pid: u32,
@@ -38,7 +39,8 @@ impl Redis {
     /// With these settings and no others: nothing is kept unless they say so.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         install();
-        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let settings =
+            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let folder = tempfile::tempdir().expect("a folder for the server");
         let mut redis = Self { folder, port: 0, settings, running: None };
         // A port that is free now may be taken a moment later.
@@ -93,24 +95,46 @@ impl Redis {
     /// SIGSTOP and SIGCONT: it hangs, and goes on.
     pub fn hang(&self, hangs: bool) {
         let pid = self.pid();
-        let status = Command::new("kill").args([if hangs { "-STOP" } else { "-CONT" }, &pid.to_string()]).status().expect("kill runs");
+        let status = Command::new("kill")
+            .args([if hangs { "-STOP" } else { "-CONT" }, &pid.to_string()])
+            .status()
+            .expect("kill runs");
         assert!(status.success());
     }
 
     /// Sends a command; its answer as text, lists with one item per line.
     pub fn command(&self, words: &[&str]) -> String {
-        command(self.port, words).unwrap_or_else(|error| panic!("{words:?}: {error}; the server's log:\n{}", self.log()))
+        command(self.port, words)
+            .unwrap_or_else(|error| panic!("{words:?}: {error}; the server's log:\n{}", self.log()))
     }
 
     fn try_run(&mut self) -> bool {
         let port = self.port.to_string();
         let folder = self.folder.path();
         let mut shell = Command::new("sh");
-        shell.args(["-c", WATCH, "watch", "--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(folder);
+        shell
+            .args([
+                "-c",
+                WATCH,
+                "watch",
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+            ])
+            .arg(folder);
         for (key, value) in &self.settings {
             shell.arg(format!("--{key}")).arg(value);
         }
-        let mut watch = shell.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell starts");
+        let mut watch = shell
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell starts");
         let mut pid = String::new();
         let said = watch.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut pid));
         assert!(matches!(said, Some(Ok(_))), "the shell says nothing");
@@ -154,7 +178,9 @@ impl Cluster {
         let cluster = Self::of(6);
         for n in 0..3 {
             let id = cluster.nodes[n].command(&["CLUSTER", "MYID"]);
-            wait("the replica knows its master", || cluster.nodes[n + 3].command(&["CLUSTER", "NODES"]).contains(&id));
+            wait("the replica knows its master", || {
+                cluster.nodes[n + 3].command(&["CLUSTER", "NODES"]).contains(&id)
+            });
             cluster.nodes[n + 3].command(&["CLUSTER", "REPLICATE", &id]);
         }
         cluster.wait_until_whole();
@@ -176,7 +202,9 @@ impl Cluster {
             (Redis::start_with(&settings), bus)
         };
         let nodes: Vec<(Redis, String)> = (0..count).map(|_| start()).collect();
-        for ((node, _), (n, slots)) in nodes.iter().zip([(1, "0 5461"), (2, "5462 10922"), (3, "10923 16383")]) {
+        for ((node, _), (n, slots)) in
+            nodes.iter().zip([(1, "0 5461"), (2, "5462 10922"), (3, "10923 16383")])
+        {
             let (first, last) = slots.split_once(' ').expect("two numbers");
             node.command(&["CLUSTER", "ADDSLOTSRANGE", first, last]);
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &n.to_string()]);
@@ -186,7 +214,12 @@ impl Cluster {
             other.command(&["CLUSTER", "MEET", "127.0.0.1", &first.port().to_string(), bus]);
         }
         let cluster = Self { nodes: nodes.into_iter().map(|(node, _)| node).collect() };
-        wait("the cluster comes up", || cluster.nodes.iter().all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")));
+        wait("the cluster comes up", || {
+            cluster
+                .nodes
+                .iter()
+                .all(|node| node.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+        });
         cluster
     }
 
@@ -200,7 +233,10 @@ impl Cluster {
 
     /// Of that pair, the one that is the master now.
     pub fn master(&self, pair: usize) -> usize {
-        [pair, pair + 3].into_iter().find(|n| self.is_master(*n)).expect("one of the two is the master")
+        [pair, pair + 3]
+            .into_iter()
+            .find(|n| self.is_master(*n))
+            .expect("one of the two is the master")
     }
 
     /// The other one of a pair.
@@ -222,7 +258,9 @@ impl Cluster {
         let line = self.myself(node).unwrap_or_default();
         let has = |words: &str| {
             let (first, last) = words.split_once('-').unwrap_or((words, words));
-            first.parse().is_ok_and(|first: u16| last.parse().is_ok_and(|last: u16| (first..=last).contains(&slot)))
+            first.parse().is_ok_and(|first: u16| {
+                last.parse().is_ok_and(|last: u16| (first..=last).contains(&slot))
+            })
         };
         line.split(' ').skip(8).any(has)
     }
@@ -253,7 +291,8 @@ impl Cluster {
     /// Until that node is a master, and the cluster works.
     pub fn wait_until_master(&self, node: usize) {
         wait("a replica takes over", || {
-            self.is_master(node) && self.nodes[node].command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+            self.is_master(node)
+                && self.nodes[node].command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
         });
     }
 
@@ -261,10 +300,13 @@ impl Cluster {
     pub fn wait_until_whole(&self) {
         wait("the cluster is whole", || {
             (0..self.nodes.len()).all(|node| {
-                let (info, replication) =
-                    (self.nodes[node].command(&["CLUSTER", "INFO"]), self.nodes[node].command(&["INFO", "replication"]));
+                let (info, replication) = (
+                    self.nodes[node].command(&["CLUSTER", "INFO"]),
+                    self.nodes[node].command(&["INFO", "replication"]),
+                );
                 info.contains("cluster_state:ok")
-                    && (replication.contains("role:master") || replication.contains("master_link_status:up"))
+                    && (replication.contains("role:master")
+                        || replication.contains("master_link_status:up"))
                     && !self.nodes[node].command(&["CLUSTER", "NODES"]).contains("fail")
             })
         });
@@ -299,7 +341,8 @@ fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
 fn answer(from: &mut impl BufRead) -> std::io::Result<String> {
     let mut line = String::new();
     from.read_line(&mut line)?;
-    let (kind, rest) = line.trim_end().split_at_checked(1).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let (kind, rest) =
+        line.trim_end().split_at_checked(1).ok_or(std::io::ErrorKind::UnexpectedEof)?;
     let length = rest.parse::<i64>().unwrap_or(-1);
     match kind {
         "-" => Err(std::io::Error::other(rest.to_owned())),
@@ -311,7 +354,8 @@ fn answer(from: &mut impl BufRead) -> std::io::Result<String> {
         }
         "$" => Ok(String::new()),
         "*" => {
-            let items = (0..length).map(|_| answer(from)).collect::<std::io::Result<Vec<String>>>()?;
+            let items =
+                (0..length).map(|_| answer(from)).collect::<std::io::Result<Vec<String>>>()?;
             Ok(items.join("\n"))
         }
         _ => Ok(rest.to_owned()),
@@ -319,7 +363,11 @@ fn answer(from: &mut impl BufRead) -> std::io::Result<String> {
 }
 
 pub fn is_installed() -> bool {
-    Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new("redis-server")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Once per process; Debian's tools keep processes apart themselves.
@@ -333,7 +381,10 @@ fn install() {
             // Without a run level the package does not start the machine's own server.
             let mut command = Command::new("apt-get");
             command.args(["-o", "DPkg::Lock::Timeout=300", "-qq"]).args(arguments);
-            command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
+            command
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                .env("RUNLEVEL", "1")
+                .stdout(Stdio::null());
             assert!(
                 command.status().is_ok_and(|status| status.success()),
                 "redis-server is missing, and `apt-get {}` did not work: install it by hand",

@@ -17,7 +17,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// With a configuration file of this text, in a folder of its own. The port is free unless the text names one.
+    /// With a configuration file of this text, in a folder of its own. The port is free unless the
+    /// text names one.
     pub fn start(binary: &str, config: &str) -> Self {
         Self::start_with(binary, config, &[])
     }
@@ -25,8 +26,12 @@ impl Server {
     pub fn start_with(binary: &str, config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server");
         std::fs::write(folder.path().join("crux.yaml"), config).expect("its configuration");
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut server = Self { binary: binary.into(), folder, environment, child: None, url: String::new() };
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let mut server =
+            Self { binary: binary.into(), folder, environment, child: None, url: String::new() };
         server.restart();
         server
     }
@@ -46,11 +51,19 @@ impl Server {
     pub fn restart_logging_to(&mut self, log: Stdio, arguments: &[&str]) {
         self.stop_if_running();
         let mut command = self.command();
-        let mut child = command.arg("serve").args(arguments).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
+        let mut child = command
+            .arg("serve")
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
         let stdout = child.stdout.take().expect("its output is piped");
         let mut first = String::new();
         BufReader::new(stdout).read_line(&mut first).expect("its output can be read");
-        let Some(url) = first.trim().strip_prefix("listening on ") else { panic!("the server does not listen: {}", self.log()) };
+        let Some(url) = first.trim().strip_prefix("listening on ") else {
+            panic!("the server does not listen: {}", self.log())
+        };
         self.url = url.to_owned();
         self.child = Some(child);
     }
@@ -60,7 +73,9 @@ impl Server {
         let mut command = Command::new(&self.binary);
         command.current_dir(self.folder.path());
         // What is set for the test, such as `CRUX_KILLS`, is no setting of the server.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CRUX_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CRUX_"))
+        {
             command.env_remove(name);
         }
         if !self.environment.iter().any(|(name, _)| name == "CRUX_SERVER__PORT") {
@@ -94,7 +109,11 @@ impl Server {
     }
 
     pub fn port(&self) -> u16 {
-        self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a URL ends with its port")
+        self.url
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok())
+            .expect("a URL ends with its port")
     }
 
     pub fn folder(&self) -> &Path {
@@ -109,15 +128,22 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Waits until the log has a line with all these words: it is written a moment later than things happen.
+    /// Waits until the log has a line with all these words: it is written a moment later than
+    /// things happen.
     pub async fn logged(&self, words: &[&str]) -> String {
-        let find = |log: String| log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
+        let find = |log: String| {
+            log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+        };
         super::eventually(&format!("the log says {words:?}"), || async { find(self.log()) }).await
     }
 
     fn log_file(&self) -> std::fs::File {
         let path = self.folder.path().join("log");
-        std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the log can be written")
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("the log can be written")
     }
 
     /// As a power cut does, as far as the process is concerned.
@@ -143,7 +169,10 @@ impl Server {
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status().expect("kill runs");
+        let status = Command::new("kill")
+            .args([signal, &self.pid().to_string()])
+            .status()
+            .expect("kill runs");
         assert!(status.success());
     }
 
@@ -155,7 +184,11 @@ impl Server {
             if let Some(status) = child.try_wait().expect("the process can be asked") {
                 return status;
             }
-            assert!(begun.elapsed() < PATIENCE, "the server does not end; its log:\n{}", self.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the server does not end; its log:\n{}",
+                self.log()
+            );
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }

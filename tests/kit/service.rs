@@ -52,11 +52,18 @@ impl Service {
         Self::on(listener, behaviour)
     }
 
-    pub fn on(listener: TcpListener, behaviour: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn on(
+        listener: TcpListener,
+        behaviour: impl Fn(&Value) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("it has an address");
         let tasks = Arc::new(Mutex::new(Vec::new()));
         let headers = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::new(Shared { tasks: tasks.clone(), headers: headers.clone(), behaviour: Box::new(behaviour) });
+        let shared = Arc::new(Shared {
+            tasks: tasks.clone(),
+            headers: headers.clone(),
+            behaviour: Box::new(behaviour),
+        });
         let router = axum::Router::new().route("/", post(take)).with_state(shared);
         let serving = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("it serves");
@@ -81,7 +88,14 @@ impl Service {
     /// A header of each task that it was given so far.
     pub fn headers(&self, name: &str) -> Vec<String> {
         let headers = self.headers.lock().expect("no test panics while it holds this");
-        headers.iter().map(|headers| headers.get(name).map_or_else(String::new, |value| value.to_str().unwrap_or("").to_owned())).collect()
+        headers
+            .iter()
+            .map(|headers| {
+                headers
+                    .get(name)
+                    .map_or_else(String::new, |value| value.to_str().unwrap_or("").to_owned())
+            })
+            .collect()
     }
 
     /// The `n`th task (from 1) of a step type, once it has come.
@@ -106,17 +120,24 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     let mut reply = (shared.behaviour)(&task);
     loop {
         return match reply {
-            Reply::Done(result) => axum::Json(json!({"success": true, "result": result})).into_response(),
-            Reply::Failed(error) => axum::Json(json!({"success": false, "error": error})).into_response(),
+            Reply::Done(result) => {
+                axum::Json(json!({"success": true, "result": result})).into_response()
+            }
+            Reply::Failed(error) => {
+                axum::Json(json!({"success": false, "error": error})).into_response()
+            }
             Reply::Later => StatusCode::ACCEPTED.into_response(),
-            Reply::Raw(status, body) => (StatusCode::from_u16(status).expect("a status"), body).into_response(),
+            Reply::Raw(status, body) => {
+                (StatusCode::from_u16(status).expect("a status"), body).into_response()
+            }
             Reply::After(pause, then) => {
                 tokio::time::sleep(pause).await;
                 reply = *then;
                 continue;
             }
             Reply::HalfWay => {
-                let pieces = [Ok(Bytes::from_static(b"{\"success\":")), Err(std::io::Error::other("cut"))];
+                let pieces =
+                    [Ok(Bytes::from_static(b"{\"success\":")), Err(std::io::Error::other("cut"))];
                 axum::body::Body::from_stream(futures_util::stream::iter(pieces)).into_response()
             }
         };

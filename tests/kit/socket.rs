@@ -19,7 +19,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// `query`: `?workflow_id=…`, or nothing for the gateway. The error: the status of what was answered instead.
+    /// `query`: `?workflow_id=…`, or nothing for the gateway. The error: the status of what was
+    /// answered instead.
     pub async fn try_open(server: &Server, query: &str) -> Result<Self, u16> {
         match connect_async(format!("ws://{}/ws{query}", server.address())).await {
             Ok((stream, _)) => Ok(Self { stream, closed: None }),
@@ -41,8 +42,12 @@ impl Socket {
         let next = tokio::time::timeout(PATIENCE, async {
             loop {
                 match self.stream.next().await {
-                    Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).expect("messages are JSON")),
-                    Some(Ok(Message::Close(frame))) => self.closed = frame.map(|frame| u16::from(frame.code)),
+                    Some(Ok(Message::Text(text))) => {
+                        return Some(serde_json::from_str(&text).expect("messages are JSON"));
+                    }
+                    Some(Ok(Message::Close(frame))) => {
+                        self.closed = frame.map(|frame| u16::from(frame.code))
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => return None,
                 }
@@ -78,7 +83,8 @@ impl Socket {
         let _ = self.stream.send(Message::Frame(Frame::message(payload, opcode, true))).await;
     }
 
-    /// Sends a request of the gateway and gives its answer; other messages that come before it are dropped.
+    /// Sends a request of the gateway and gives its answer; other messages that come before it are
+    /// dropped.
     pub async fn ask(&mut self, request: &Value) -> Value {
         self.send(request).await;
         loop {
@@ -94,7 +100,11 @@ impl Socket {
 pub fn assert_gapless(messages: &[Value], after: u64) {
     let (mut seq, mut n) = (after + 1, 0);
     for message in messages {
-        assert_eq!((message["seq"].as_u64(), message["n"].as_u64()), (Some(seq), Some(n)), "{messages:#?}");
+        assert_eq!(
+            (message["seq"].as_u64(), message["n"].as_u64()),
+            (Some(seq), Some(n)),
+            "{messages:#?}"
+        );
         if message["last"] == true {
             (seq, n) = (seq + 1, 0);
         } else {

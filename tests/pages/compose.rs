@@ -1,5 +1,5 @@
-//! `compose.yaml`, as far as it can be tried out without Docker: the settings of its nodes are taken by the binary, and those of its servers
-//! are the ones that the page on production names.
+//! `compose.yaml`, as far as it can be tried out without Docker: the settings of its nodes are
+//! taken by the binary, and those of its servers are the ones that the page on production names.
 
 use std::process::Command;
 
@@ -12,7 +12,9 @@ fn file(name: &str) -> String {
 #[test]
 fn the_settings_of_its_nodes_are_in_force() {
     let text = file("compose.yaml");
-    let settings = text.lines().filter_map(|line| line.trim().split_once(": ").filter(|(name, _)| name.starts_with("CRUX_")));
+    let settings = text.lines().filter_map(|line| {
+        line.trim().split_once(": ").filter(|(name, _)| name.starts_with("CRUX_"))
+    });
     let mut crux = Command::new(env!("CARGO_BIN_EXE_crux"));
     crux.arg("config").current_dir(env!("CARGO_TARGET_TMPDIR")).env_remove("CRUX_CONFIG");
     for (name, value) in settings {
@@ -21,7 +23,12 @@ fn the_settings_of_its_nodes_are_in_force() {
     let output = crux.output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    for line in ["kind: redis", "require_durable: true", "bus: rabbitmq", r#"url: "amqp://crux:***@localhost:5672/""#] {
+    for line in [
+        "kind: redis",
+        "require_durable: true",
+        "bus: rabbitmq",
+        r#"url: "amqp://crux:***@localhost:5672/""#,
+    ] {
         assert!(said.contains(line), "`{line}` is not in force:\n{said}");
     }
 }

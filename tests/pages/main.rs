@@ -1,6 +1,7 @@
-//! The documentation, tried out. Every block of every page says by its fence what becomes of it here: it is run, compared with what was
-//! run before, read as what it claims to be, or found in the file that it quotes. A block whose fence does not say so is a failure. Help
-//! pages are documentation too.
+//! The documentation, tried out. Every block of every page says by its fence what becomes of it
+//! here: it is run, compared with what was run before, read as what it claims to be, or found in
+//! the file that it quotes. A block whose fence does not say so is a failure. Help pages are
+//! documentation too.
 //!
 //! | fence | what is tried |
 //! |---|---|
@@ -71,23 +72,36 @@ pages! {
 }
 
 /// Whole pages that tests of their own go through.
-const PAGES_ELSEWHERE: &[(&str, &str)] =
-    &[("docs/language.md", "crux-compiler/tests/language_page.rs"), ("docs/package.md", "tests/rebuild.rs")];
+const PAGES_ELSEWHERE: &[(&str, &str)] = &[
+    ("docs/language.md", "crux-compiler/tests/language_page.rs"),
+    ("docs/package.md", "tests/rebuild.rs"),
+];
 
 #[test]
 fn no_page_is_forgotten() {
     let project = fences::project();
     let files = |folder: &str| {
-        let entries = std::fs::read_dir(project.join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path());
-        let pages = entries.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-        pages.map(|path| path.strip_prefix(&project).expect("it is inside").display().to_string()).collect::<Vec<_>>()
+        let entries = std::fs::read_dir(project.join(folder))
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path());
+        let pages =
+            entries.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+        pages
+            .map(|path| path.strip_prefix(&project).expect("it is inside").display().to_string())
+            .collect::<Vec<_>>()
     };
     let there: BTreeSet<String> = files("").into_iter().chain(files("docs")).collect();
     for (page, test) in PAGES_ELSEWHERE {
-        let text = std::fs::read_to_string(project.join(test)).unwrap_or_else(|error| panic!("{test}: {error}"));
+        let text = std::fs::read_to_string(project.join(test))
+            .unwrap_or_else(|error| panic!("{test}: {error}"));
         let name = page.rsplit('/').next().expect("a name");
         assert!(text.contains(name), "{test} does not speak of {page}");
     }
-    let tried: BTreeSet<String> = PAGES.iter().copied().chain(PAGES_ELSEWHERE.iter().map(|(page, _)| *page)).map(str::to_owned).collect();
+    let tried: BTreeSet<String> = PAGES
+        .iter()
+        .copied()
+        .chain(PAGES_ELSEWHERE.iter().map(|(page, _)| *page))
+        .map(str::to_owned)
+        .collect();
     assert_eq!(there, tried);
 }

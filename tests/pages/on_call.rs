@@ -16,7 +16,9 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.ends_with("tests.rs")
+        {
             let text = std::fs::read_to_string(&path).expect("a source");
             found.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
         }
@@ -25,7 +27,8 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
 
 /// The texts in quotes from here to the parenthesis that closes.
 fn literals(rest: &str) -> Vec<String> {
-    let (mut depth, mut found, mut current, mut chars) = (1, Vec::new(), None::<String>, rest.chars());
+    let (mut depth, mut found, mut current, mut chars) =
+        (1, Vec::new(), None::<String>, rest.chars());
     while depth > 0
         && let Some(c) = chars.next()
     {
@@ -57,7 +60,11 @@ fn the_page_for_those_on_call_has_every_warning_and_error() {
             let Some(line) = literals.iter().find(|text| text.contains(' ')) else { continue };
             lines += 1;
             // What is filled in differs each time, and the page cuts long lines short.
-            let parts = line.split(['{', '}']).enumerate().filter(|(n, _)| n.is_multiple_of(2)).map(|(_, part)| plain(part));
+            let parts = line
+                .split(['{', '}'])
+                .enumerate()
+                .filter(|(n, _)| n.is_multiple_of(2))
+                .map(|(_, part)| plain(part));
             let longest = parts.max_by_key(String::len).unwrap_or_default();
             let words: String = longest.chars().take(40).collect();
             if !page.contains(words.trim()) {
@@ -89,7 +96,9 @@ fn the_page_for_those_on_call_has_every_metric_of_the_sources() {
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crux-runtime/src"), &mut all);
     let metric = regex::Regex::new(r#""([a-z][a-z_]+)",\s*(?:help\b|"[A-Z])"#).unwrap();
     let field = regex::Regex::new(r#"name: "([a-z_]+)",\s*help:"#).unwrap();
-    let registers = |source: &&String| ["Registry", "encode_descriptor", "Figure {"].iter().any(|word| source.contains(word));
+    let registers = |source: &&String| {
+        ["Registry", "encode_descriptor", "Figure {"].iter().any(|word| source.contains(word))
+    };
     let (mut names, mut missing) = (0, Vec::new());
     for source in all.iter().filter(registers) {
         for found in metric.captures_iter(source).chain(field.captures_iter(source)) {
@@ -108,8 +117,12 @@ fn the_page_for_those_on_call_has_every_metric_of_the_sources() {
 async fn the_page_for_those_on_call_has_every_metric_of_a_server() {
     let server = Server::start(env!("CARGO_BIN_EXE_crux"), "");
     let figures = String::from_utf8(server.client().get("/metrics").await.body.to_vec()).unwrap();
-    let names: Vec<&str> = figures.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let names: Vec<&str> = figures
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
     assert!(names.len() > 30, "{figures}");
-    let missing: Vec<&&str> = names.iter().filter(|name| !PAGE.contains(&format!("`{name}`"))).collect();
+    let missing: Vec<&&str> =
+        names.iter().filter(|name| !PAGE.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/on-call.md does not explain these metrics: {missing:#?}");
 }

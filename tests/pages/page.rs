@@ -44,8 +44,11 @@ impl Page {
 
     fn block(&mut self, block: &Block) {
         let place = &block.place;
-        if let Some((.., test)) = ELSEWHERE.iter().find(|(page, kind, _)| *page == self.path && *kind == block.kind) {
-            let text = fs::read_to_string(fences::project().join(test)).unwrap_or_else(|error| panic!("{test}: {error}"));
+        if let Some((.., test)) =
+            ELSEWHERE.iter().find(|(page, kind, _)| *page == self.path && *kind == block.kind)
+        {
+            let text = fs::read_to_string(fences::project().join(test))
+                .unwrap_or_else(|error| panic!("{test}: {error}"));
             let name = self.path.rsplit('/').next().expect("a name");
             assert!(text.contains(name), "{place}: {test} does not speak of {name}");
             return;
@@ -54,8 +57,10 @@ impl Page {
             (_, "by-hand") => self.by_hand += 1,
             ("bash", "run") => self.said = self.bash(block),
             ("json", "answer") => {
-                let shown: Value = serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{place}: {error}"));
-                let said: Value = serde_json::from_str(&self.said).unwrap_or_else(|error| panic!("{place}: {error}: {}", self.said));
+                let shown: Value = serde_json::from_str(&block.text)
+                    .unwrap_or_else(|error| panic!("{place}: {error}"));
+                let said: Value = serde_json::from_str(&self.said)
+                    .unwrap_or_else(|error| panic!("{place}: {error}: {}", self.said));
                 let difference = json::difference(&shown, &said, "$");
                 assert_eq!(difference, None, "{place}: the answer was\n{said:#}");
             }
@@ -70,20 +75,31 @@ impl Page {
             ("text", "table") => self.table(block),
             ("text", "routes") => self.routes(block),
             ("yaml", kind) if kind.starts_with("save ") => {
-                fs::write(self.server.folder().join(&kind["save ".len()..]), &block.text).expect("a file");
+                fs::write(self.server.folder().join(&kind["save ".len()..]), &block.text)
+                    .expect("a file");
             }
             (_, file) if file.contains(['.', '/']) => {
-                let text = fs::read_to_string(fences::project().join(file)).unwrap_or_else(|error| panic!("{place}: {file}: {error}"));
-                assert!(text.contains(&block.text), "{place}: this is not in {file}:\n{}", block.text);
+                let text = fs::read_to_string(fences::project().join(file))
+                    .unwrap_or_else(|error| panic!("{place}: {file}: {error}"));
+                assert!(
+                    text.contains(&block.text),
+                    "{place}: this is not in {file}:\n{}",
+                    block.text
+                );
             }
-            (language, kind) => panic!("{place}: `{language} {kind}` does not say what becomes of the block in tests/pages"),
+            (language, kind) => panic!(
+                "{place}: `{language} {kind}` does not say what becomes of the block in tests/pages"
+            ),
         }
     }
 
-    /// What a script says on standard output. Variables that it sets are there for the scripts after it.
+    /// What a script says on standard output. Variables that it sets are there for the scripts
+    /// after it.
     fn bash(&self, block: &Block) -> String {
-        let names = block.text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
-        let names = names.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase()));
+        let names =
+            block.text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+        let names = names
+            .filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase()));
         let keep: String = names.map(|name| format!("declare -p {name} >> variables\n")).collect();
         let script = block.text.replace("localhost:8080", self.server.address());
         self.session.say(&format!("touch variables; . ./variables\n{script}\n{keep}"), &block.place)
@@ -100,10 +116,16 @@ impl Page {
 
     /// The page's server in the place of ours, but for the port.
     fn serve(&mut self, block: &Block) {
-        let [(command, said)] = &commands(&block.text)[..] else { panic!("{}: one command", block.place) };
-        let arguments: Vec<&str> = command.strip_prefix("crux serve ").expect("crux serve").split(' ').collect();
+        let [(command, said)] = &commands(&block.text)[..] else {
+            panic!("{}: one command", block.place)
+        };
+        let arguments: Vec<&str> =
+            command.strip_prefix("crux serve ").expect("crux serve").split(' ').collect();
         assert_eq!(said, "listening on http://127.0.0.1:8080\n", "{}", block.place);
-        let arguments: Vec<&str> = arguments.into_iter().map(|argument| if argument == "8080" { "0" } else { argument }).collect();
+        let arguments: Vec<&str> = arguments
+            .into_iter()
+            .map(|argument| if argument == "8080" { "0" } else { argument })
+            .collect();
         self.server.restart_with(&arguments);
         self.session.is_now_with(&self.server);
     }
@@ -117,7 +139,8 @@ impl Page {
 
     /// Followers of the instance that the page calls `$ID` get one like this.
     fn message(&self, block: &Block) {
-        let shown: Value = serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+        let shown: Value = serde_json::from_str(&block.text)
+            .unwrap_or_else(|error| panic!("{}: {error}", block.place));
         let said = self.session.say(". ./variables; crux watch $ID --json", &block.place);
         let differences: Vec<_> = said
             .lines()
@@ -144,16 +167,32 @@ impl Page {
             if ["services", "config"].contains(&section.as_str()) {
                 continue;
             }
-            assert!(block.text.contains(&format!("{section}:")), "{}: `{section}` is not there", block.place);
+            assert!(
+                block.text.contains(&format!("{section}:")),
+                "{}: `{section}` is not there",
+                block.place
+            );
             let Some(settings) = settings.as_object() else {
-                assert_eq!(&shown[section], settings, "{}: the default of `{section}`", block.place);
+                assert_eq!(
+                    &shown[section], settings,
+                    "{}: the default of `{section}`",
+                    block.place
+                );
                 continue;
             };
             for (name, value) in settings {
-                assert!(block.text.contains(&format!("  {name}:")), "{}: `{section}.{name}` is not there", block.place);
+                assert!(
+                    block.text.contains(&format!("  {name}:")),
+                    "{}: `{section}.{name}` is not there",
+                    block.place
+                );
                 // An empty record is filled in by whoever uses it.
                 if name != "steps" && value.as_object().is_none_or(|value| !value.is_empty()) {
-                    assert_eq!(&shown[section][name], value, "{}: the default of `{section}.{name}`", block.place);
+                    assert_eq!(
+                        &shown[section][name], value,
+                        "{}: the default of `{section}.{name}`",
+                        block.place
+                    );
                 }
             }
         }
@@ -163,17 +202,26 @@ impl Page {
     fn sql(&mut self, block: &Block) {
         // Something to be found.
         let input = r#"{"orderId": "ORD-9", "customerId": "CUST-9", "bookingTime": "2025-08-21T14:25:36Z"}"#;
-        let id = self.session.say(&format!("crux start order --wait 30s --json --input '{input}'"), &block.place);
+        let id = self
+            .session
+            .say(&format!("crux start order --wait 30s --json --input '{input}'"), &block.place);
         let id: Value = serde_json::from_str(&id).expect("JSON");
         let id = id["workflow_id"].as_str().expect("an id").replace('-', "");
         let query = match (block.text.find("x'"), block.text.find("'\n")) {
-            (Some(from), Some(to)) if from < to => format!("{}{id}{}", &block.text[..from + 2], &block.text[to..]),
+            (Some(from), Some(to)) if from < to => {
+                format!("{}{id}{}", &block.text[..from + 2], &block.text[to..])
+            }
             _ => block.text.clone(),
         };
-        let store = Connection::open_with_flags(self.server.folder().join("crux.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the store");
+        let store = Connection::open_with_flags(
+            self.server.folder().join("crux.db"),
+            OpenFlags::SQLITE_OPEN_READ_ONLY,
+        )
+        .expect("the store");
         let begun = std::time::Instant::now();
         loop {
-            let mut statement = store.prepare(&query).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+            let mut statement =
+                store.prepare(&query).unwrap_or_else(|error| panic!("{}: {error}", block.place));
             let columns = statement.column_names().collect::<Vec<_>>().join(" ");
             let rows = statement.query_map([], |_| Ok(())).expect("an answer").count();
             // Records follow the journal.
@@ -188,7 +236,8 @@ impl Page {
 
     fn table(&self, block: &Block) {
         let head = block.text.lines().nth(1).expect("a head under the line");
-        let columns: Vec<&str> = head.split('│').map(str::trim).filter(|name| !name.is_empty()).collect();
+        let columns: Vec<&str> =
+            head.split('│').map(str::trim).filter(|name| !name.is_empty()).collect();
         assert_eq!(columns.join(" "), self.said, "{}", block.place);
     }
 
@@ -196,9 +245,13 @@ impl Page {
         for line in block.text.lines() {
             let (method, path) = line.split_once(' ').expect("a method and a path");
             let path = path.replace("{id}", "0199b0a4-5a3c-7d21-9f0e-3b1d5a7c2e44");
-            let command = format!("curl -s -o answer -w '%{{http_code}}' -X {method} http://{}{path}", self.server.address());
+            let command = format!(
+                "curl -s -o answer -w '%{{http_code}}' -X {method} http://{}{path}",
+                self.server.address()
+            );
             let status = self.session.say(&command, &block.place);
-            let answer = fs::read_to_string(self.server.folder().join("answer")).unwrap_or_default();
+            let answer =
+                fs::read_to_string(self.server.folder().join("answer")).unwrap_or_default();
             let is_missing = status == "405" || answer.contains("problem:not-found");
             assert!(!is_missing, "{}: {line}: {status} {answer}", block.place);
         }

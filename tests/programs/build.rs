@@ -1,4 +1,5 @@
-//! Makes `CRUX_PROGRAMS` programs from the seed `CRUX_PROGRAMS_SEED` on, and compiles them as one folder.
+//! Makes `CRUX_PROGRAMS` programs from the seed `CRUX_PROGRAMS_SEED` on, and compiles them as one
+//! folder.
 
 #[path = "src/make/mod.rs"]
 #[allow(dead_code, reason = "only what makes programs runs here")]
@@ -17,7 +18,9 @@ fn main() {
     println!("cargo::rerun-if-env-changed=CRUX_PROGRAMS");
     println!("cargo::rerun-if-changed=src/make");
     println!("cargo::rerun-if-changed=build.rs");
-    let number = |name: &str, default: u64| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number = |name: &str, default: u64| {
+        env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
     let (seed, count) = (number("CRUX_PROGRAMS_SEED", 1), number("CRUX_PROGRAMS", 40));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("this runs in a build script"));
 
@@ -35,7 +38,9 @@ fn main() {
     for program in &programs {
         let seed = program.seed;
         let name = &program.name;
-        arms.push_str(&format!("        {seed} => start::<pipelines::{name}::Workflow>(started, now, out),\n"));
+        arms.push_str(&format!(
+            "        {seed} => start::<pipelines::{name}::Workflow>(started, now, out),\n"
+        ));
         files.push(File { path: format!("pipelines/{name}.yaml"), text: program.yaml() });
     }
     files.extend(found());
@@ -65,7 +70,9 @@ fn main() {
 /// Programs that once did not build.
 fn found() -> Vec<File> {
     println!("cargo::rerun-if-changed=found");
-    let all = fs::read_dir("found").expect("a readable folder").map(|entry| entry.expect("a readable folder").path());
+    let all = fs::read_dir("found")
+        .expect("a readable folder")
+        .map(|entry| entry.expect("a readable folder").path());
     let mut all: Vec<PathBuf> = all.collect();
     all.sort();
     let file = |path: PathBuf| {
@@ -89,7 +96,10 @@ fn refused(seeds: &mut Vec<u64>) -> Vec<String> {
 
 fn why_refused(program: &Program) -> Option<String> {
     let common = File { path: "pipelines/common.yaml".into(), text: make::common() };
-    let files = Files::new(vec![common, File { path: format!("pipelines/{}.yaml", program.name), text: program.yaml() }]);
+    let files = Files::new(vec![
+        common,
+        File { path: format!("pipelines/{}.yaml", program.name), text: program.yaml() },
+    ]);
     let found = crux_compiler::check(&files).diagnostics;
     found.iter().any(|found| found.severity == Severity::Error).then(|| errors(&files, found))
 }

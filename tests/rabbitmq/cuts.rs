@@ -1,5 +1,5 @@
-//! Connections that break at the worst moment: in the middle of a publish, an append or an acknowledgement, and when all is done and whoever
-//! asked is not told.
+//! Connections that break at the worst moment: in the middle of a publish, an append or an
+//! acknowledgement, and when all is done and whoever asked is not told.
 
 use std::time::Duration;
 
@@ -21,11 +21,15 @@ async fn behind_a_proxy() -> (Proxy, Server, Line) {
     let broker = shared().await;
     let (proxy, name) = (Proxy::to(broker.port()), fresh_name());
     let url = format!("amqp://guest:guest@127.0.0.1:{}/", proxy.port());
-    let server = Server::start(BINARY, &format!("bus: rabbitmq\nrabbitmq: {{ url: '{url}', exchange: {name}, prefix: {name} }}\n"));
+    let server = Server::start(
+        BINARY,
+        &format!("bus: rabbitmq\nrabbitmq: {{ url: '{url}', exchange: {name}, prefix: {name} }}\n"),
+    );
     (proxy, server, Line::open(&broker.url(), &name).await)
 }
 
-/// One upload while connections are cut at this place; the ids of the messages by which its first task came.
+/// One upload while connections are cut at this place; the ids of the messages by which its first
+/// task came.
 async fn upload_with_a_cut(pattern: &[u8], cut: Cut) -> Vec<String> {
     let (proxy, server, line) = behind_a_proxy().await;
     let services = line.services(result).await;
@@ -34,9 +38,13 @@ async fn upload_with_a_cut(pattern: &[u8], cut: Cut) -> Vec<String> {
     completed(&server.client(), &id).await;
     eventually("the cut", async || (proxy.cuts() == 1).then_some(())).await;
     let ledger = Ledger { starts: [("lamp".to_owned(), id)].into(), ..Default::default() };
-    eventually("it works again", async || (server.client().get("/health").await.json()["status"] == "ok").then_some(())).await;
+    eventually("it works again", async || {
+        (server.client().get("/health").await.json()["status"] == "ok").then_some(())
+    })
+    .await;
     ledger.audit(&[&server], &line).await;
-    let first = services.tasks().into_iter().filter(|task| task.body["step_type"] == "image_processing");
+    let first =
+        services.tasks().into_iter().filter(|task| task.body["step_type"] == "image_processing");
     first.map(|task| task.message_id).collect()
 }
 
@@ -61,11 +69,22 @@ async fn a_result_whose_acknowledgement_is_lost_comes_again_and_changes_nothing(
         let (request, client) = (format!("lamp-{n}"), server.client());
         let id = insist(&client, &request).await;
         completed(&client, &id).await;
-        eventually("the cut", async || (proxy.cuts() == 1 + u32::try_from(n).unwrap()).then_some(())).await;
-        eventually("it works again", async || (client.get("/health").await.json()["status"] == "ok").then_some(())).await;
-        Ledger { starts: [(request, id)].into(), ..Default::default() }.audit(&[&server], &line).await;
+        eventually("the cut", async || {
+            (proxy.cuts() == 1 + u32::try_from(n).unwrap()).then_some(())
+        })
+        .await;
+        eventually("it works again", async || {
+            (client.get("/health").await.json()["status"] == "ok").then_some(())
+        })
+        .await;
+        Ledger { starts: [(request, id)].into(), ..Default::default() }
+            .audit(&[&server], &line)
+            .await;
     }
-    assert!(figure(&server.client(), "crux_bus_redelivered_total").await >= 2, "nothing came again");
+    assert!(
+        figure(&server.client(), "crux_bus_redelivered_total").await >= 2,
+        "nothing came again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,7 +117,9 @@ async fn a_result_that_breaks_off_on_its_way_comes_again() {
     let id = insist(&server.client(), "lamp").await;
     let document = completed(&server.client(), &id).await;
     assert_eq!((proxy.cuts(), &document["output"]["images"]), (1, &json!(["processed1.jpg"])));
-    Ledger { starts: [("lamp".to_owned(), id)].into(), ..Default::default() }.audit(&[&server], &line).await;
+    Ledger { starts: [("lamp".to_owned(), id)].into(), ..Default::default() }
+        .audit(&[&server], &line)
+        .await;
 }
 
 /// Anywhere, of either server, again and again under load.
@@ -112,7 +133,8 @@ async fn connections_that_break_anywhere_cost_nothing_but_time() {
     deployment.to_redis.delay(Duration::from_millis(1));
     for n in 0..40_usize {
         // Spread without two places that are always the same.
-        let (toward, bytes) = (if n % 2 == 0 { Toward::Server } else { Toward::Client }, 1 + n * 7919 % 5000);
+        let (toward, bytes) =
+            (if n % 2 == 0 { Toward::Server } else { Toward::Client }, 1 + n * 7919 % 5000);
         let proxy = if n % 4 < 2 { &deployment.to_redis } else { &deployment.to_broker };
         if n % 10 == 9 {
             proxy.half_close(toward);

@@ -22,8 +22,10 @@ impl Deployment {
     /// So many nodes, which see each other. `settings` go to the store, such as `wait_replicas: 1`.
     pub async fn start(broker: &Broker, nodes: usize, settings: &str) -> Self {
         let redis = Redis::start();
-        let (to_redis, to_broker, name) = (Proxy::to(redis.port()), Proxy::to(broker.port()), fresh_name());
-        // Leases that end soon, and heartbeats that come often, so that tests need not wait for them.
+        let (to_redis, to_broker, name) =
+            (Proxy::to(redis.port()), Proxy::to(broker.port()), fresh_name());
+        // Leases that end soon, and heartbeats that come often, so that tests need not wait for
+        // them.
         let config = format!(
             "store: {{ kind: redis {settings} }}\n\
              redis: {{ host: 127.0.0.1, port: {}, lease: 2s, timeout: 1s }}\n\
@@ -35,7 +37,8 @@ impl Deployment {
         let nodes: Vec<Server> = (0..nodes).map(|_| Server::start(BINARY, &config)).collect();
         for node in &nodes {
             eventually("the nodes do not see each other", async || {
-                (health(node).await["nodes"].as_array().map_or(0, Vec::len) == nodes.len()).then_some(())
+                (health(node).await["nodes"].as_array().map_or(0, Vec::len) == nodes.len())
+                    .then_some(())
             })
             .await;
         }
@@ -49,7 +52,10 @@ impl Deployment {
     /// Until every node says so of itself.
     pub async fn until(&self, status: &str) {
         for node in &self.nodes {
-            eventually(&format!("a node that is {status}"), async || (health(node).await["status"] == status).then_some(())).await;
+            eventually(&format!("a node that is {status}"), async || {
+                (health(node).await["status"] == status).then_some(())
+            })
+            .await;
         }
     }
 }

@@ -49,7 +49,10 @@ async fn the_publisher_of_the_examples_starts_orders_once_each() {
     let publisher = publisher::Publisher::connect(&url, &line.exchange).await.unwrap();
     for _ in 0..2 {
         for order_id in ["ORD-1", "ORD-2"] {
-            publisher.publish("order.created", &format!("order.created/{order_id}"), &order(order_id)).await.unwrap();
+            publisher
+                .publish("order.created", &format!("order.created/{order_id}"), &order(order_id))
+                .await
+                .unwrap();
         }
     }
     let client = server.client();
@@ -62,7 +65,10 @@ async fn the_publisher_of_the_examples_starts_orders_once_each() {
         (line.waiting(&format!("{}.events", line.exchange)).await == 0).then_some(())
     })
     .await;
-    assert_eq!(client.get("/api/v1/workflow/list").await.json()["workflows"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        client.get("/api/v1/workflow/list").await.json()["workflows"].as_array().unwrap().len(),
+        2
+    );
     // What nobody takes is an error of whoever publishes it.
     let error = publisher.publish("order.creatd", "e-1", &order("ORD-3")).await.unwrap_err();
     assert!(error.to_string().contains("no queue takes such events"), "{error}");

@@ -1,4 +1,5 @@
-//! A replica takes the place of Redis: by hand, as a Sentinel does it, and with the proxy as the address that moves.
+//! A replica takes the place of Redis: by hand, as a Sentinel does it, and with the proxy as the
+//! address that moves.
 
 use std::time::Duration;
 
@@ -17,21 +18,28 @@ async fn replica_of(primary: u16) -> Redis {
     replica.command(&["REPLICAOF", "127.0.0.1", &primary.to_string()]);
     eventually("the replica follows", async || {
         let said = replica.command(&["INFO", "replication"]);
-        (said.contains("master_link_status:up") && said.contains("master_sync_in_progress:0")).then_some(())
+        (said.contains("master_link_status:up") && said.contains("master_sync_in_progress:0"))
+            .then_some(())
     })
     .await;
     replica
 }
 
-/// Until the replica has all that the primary has now. (`WAIT` is about what its own connection has written.)
+/// Until the replica has all that the primary has now. (`WAIT` is about what its own connection has
+/// written.)
 async fn caught_up(replica: &Redis, primary: &Redis) {
     let offset = |redis: &Redis, field: &str| -> u64 {
         let said = redis.command(&["INFO", "replication"]);
         let value = said.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {field}: {said}"))
+        value
+            .and_then(|value| value.trim().parse().ok())
+            .unwrap_or_else(|| panic!("no {field}: {said}"))
     };
     let written = offset(primary, "master_repl_offset");
-    eventually("the replica has what was written", async || (offset(replica, "slave_repl_offset") >= written).then_some(())).await;
+    eventually("the replica has what was written", async || {
+        (offset(replica, "slave_repl_offset") >= written).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +77,8 @@ async fn rows_that_a_replica_does_not_have_are_missed_counted_and_made_again() {
     let broker = shared().await;
     let mut deployment = Deployment::start(&broker, 1, "").await;
     let line = &deployment.line;
-    let [pictures, texts] = ["image_processing", "ai_enhancement"].map(|step| queue(&line.exchange, step));
+    let [pictures, texts] =
+        ["image_processing", "ai_enhancement"].map(|step| queue(&line.exchange, step));
     line.bind(&pictures, &["step.image_processing"]).await.unwrap();
     line.bind(&texts, &["step.ai_enhancement"]).await.unwrap();
     let to_primary = Proxy::to(deployment.redis.port());
@@ -87,9 +96,12 @@ async fn rows_that_a_replica_does_not_have_are_missed_counted_and_made_again() {
     replica.command(&["REPLICAOF", "NO", "ONE"]);
     deployment.to_redis.lead_to(replica.port());
 
-    // The node finds out when it is about the instance; then what was is as if it had never been, and the first result counts again.
-    let too_early =
-        eventually("an answer of the store", async || Some(complete(&client, &second).await).filter(|(status, _)| *status != 503)).await;
+    // The node finds out when it is about the instance; then what was is as if it had never been,
+    // and the first result counts again.
+    let too_early = eventually("an answer of the store", async || {
+        Some(complete(&client, &second).await).filter(|(status, _)| *status != 503)
+    })
+    .await;
     assert_eq!(too_early, (409, "not-now".to_owned()));
     assert_eq!(figure(&client, "crux_store_lost_writes_total").await, 1);
     assert_eq!(complete(&client, &first).await, (200, "accepted".to_owned()));

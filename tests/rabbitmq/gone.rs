@@ -1,5 +1,5 @@
-//! The broker or Redis is gone for long, in each of the two ways: nobody answers the door, or somebody does and then says nothing.
-//! `OUTAGE_SECONDS=60` makes it a minute.
+//! The broker or Redis is gone for long, in each of the two ways: nobody answers the door, or
+//! somebody does and then says nothing. `OUTAGE_SECONDS=60` makes it a minute.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,10 @@ async fn without_the_broker(gone: fn(&Proxy, bool)) {
     for node in &deployment.nodes {
         eventually("the reason is shown", async || {
             let document = node.client().status(&id).await;
-            document["current_steps"][0]["waits_for"].as_str().is_some_and(|why| why.contains("RabbitMQ")).then_some(())
+            document["current_steps"][0]["waits_for"]
+                .as_str()
+                .is_some_and(|why| why.contains("RabbitMQ"))
+                .then_some(())
         })
         .await;
     }
@@ -57,7 +60,10 @@ async fn assert_says_so(node: &Server) {
     let refused = eventually("a start is refused", async || {
         let headers = [("content-type", "application/json")];
         let input = crate::product("nobody").to_string().into_bytes();
-        let answer = node.client().try_send(hyper::Method::POST, "/api/v1/workflow/upload", &headers, input).await;
+        let answer = node
+            .client()
+            .try_send(hyper::Method::POST, "/api/v1/workflow/upload", &headers, input)
+            .await;
         answer.ok().filter(|answer| answer.status != 202)
     })
     .await;
@@ -104,7 +110,8 @@ async fn a_redis_that_says_nothing_any_more_is_given_up_and_found_again() {
     without_redis(Proxy::black_hole).await;
 }
 
-/// What an attempt says that was stopped for the sake of the lease is not about the same attempt when it is made again.
+/// What an attempt says that was stopped for the sake of the lease is not about the same attempt
+/// when it is made again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_is_lost_while_tasks_wait_for_the_broker_fails_no_workflow() {
     let broker = shared().await;
@@ -119,9 +126,15 @@ async fn a_lease_that_is_lost_while_tasks_wait_for_the_broker_fails_no_workflow(
         ledger.starts.insert(request.clone(), insist(&node.client(), &request).await);
     }
     deployment.to_redis.refuse(true);
-    eventually("the lease is lost", async || node.log().contains("this node stops what it does").then_some(())).await;
+    eventually("the lease is lost", async || {
+        node.log().contains("this node stops what it does").then_some(())
+    })
+    .await;
     deployment.to_redis.refuse(false);
-    eventually("a lease again", async || node.log().contains("the lease is renewed again").then_some(())).await;
+    eventually("a lease again", async || {
+        node.log().contains("the lease is renewed again").then_some(())
+    })
+    .await;
     ledger.starts.insert("lamp-10".to_owned(), insist(&node.client(), "lamp-10").await);
     deployment.to_broker.refuse(false);
     ledger.audit(&deployment.all(), &deployment.line).await;

@@ -1,6 +1,7 @@
-//! The services of `examples/services` as they are, each in its language, with the rights that `docs/services.md` gives to a service and to
-//! Crux. Their libraries come by the ordinary package managers. Where a language is missing and cannot be installed, its test says so and
-//! does nothing; `REQUIRE_LANGUAGES` makes that a failure.
+//! The services of `examples/services` as they are, each in its language, with the rights that
+//! `docs/services.md` gives to a service and to Crux. Their libraries come by the ordinary package
+//! managers. Where a language is missing and cannot be installed, its test says so and does
+//! nothing; `REQUIRE_LANGUAGES` makes that a failure.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,7 +36,11 @@ fn folder(language: &str) -> PathBuf {
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{command:?}: {said}");
 }
 
@@ -64,7 +69,8 @@ fn go(folder: &Path) -> Option<Vec<PathBuf>> {
     let go = needs::program(&["go"], "golang-go")?;
     let version = Command::new(&go).args(["env", "GOVERSION"]).output().unwrap();
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let minor: u32 = version.trim().split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
+    let minor: u32 =
+        version.trim().split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
     if minor < OLDEST_GO {
         eprintln!("skipped: this is {}, and the service needs Go 1.{OLDEST_GO}", version.trim());
         return None;
@@ -74,19 +80,32 @@ fn go(folder: &Path) -> Option<Vec<PathBuf>> {
     Some(vec![program])
 }
 
-/// A virtual host of its own, with a user for Crux and one for the service, each with the rights that the documentation gives.
+/// A virtual host of its own, with a user for Crux and one for the service, each with the rights
+/// that the documentation gives.
 fn host(broker: &Broker, name: &str) {
     broker.eval(&format!("rabbit_vhost:add(<<\"{name}\">>, <<\"test\">>)."));
     let rights = |user: &str, [configure, write, read]: [&str; 3]| {
-        broker.eval(&format!("rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"secret\">>, <<\"test\">>)."));
-        let rights = format!("<<\"{configure}\">>, <<\"{write}\">>, <<\"{read}\">>").replace('\\', "\\\\");
+        broker.eval(&format!(
+            "rabbit_auth_backend_internal:add_user(<<\"{user}\">>, <<\"secret\">>, <<\"test\">>)."
+        ));
+        let rights =
+            format!("<<\"{configure}\">>, <<\"{write}\">>, <<\"{read}\">>").replace('\\', "\\\\");
         broker.eval(&format!("rabbit_auth_backend_internal:set_permissions(<<\"{user}\">>, <<\"{name}\">>, {rights}, <<\"test\">>)."));
     };
     let page = std::fs::read_to_string(fences::project().join("docs/services.md")).unwrap();
     let of_page = |begins: &str| -> [String; 3] {
-        let line = page.lines().find(|line| line.starts_with(begins)).unwrap_or_else(|| panic!("the page has `{begins}`"));
-        let patterns: Vec<String> = line.split('`').skip(1).step_by(2).map(|pattern| pattern.replace("\\|", "|")).collect();
-        patterns.into_iter().filter(|pattern| pattern.starts_with('^')).collect::<Vec<_>>().try_into().unwrap()
+        let line = page
+            .lines()
+            .find(|line| line.starts_with(begins))
+            .unwrap_or_else(|| panic!("the page has `{begins}`"));
+        let patterns: Vec<String> =
+            line.split('`').skip(1).step_by(2).map(|pattern| pattern.replace("\\|", "|")).collect();
+        patterns
+            .into_iter()
+            .filter(|pattern| pattern.starts_with('^'))
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap()
     };
     rights(&format!("crux-{name}"), of_page("| Crux").each_ref().map(String::as_str));
     rights(&format!("image-{name}"), of_page("| a service").each_ref().map(String::as_str));
@@ -103,7 +122,11 @@ struct Service {
 }
 
 impl Service {
-    fn start(program: Vec<PathBuf>, environment: Vec<(&'static str, String)>, log: PathBuf) -> Self {
+    fn start(
+        program: Vec<PathBuf>,
+        environment: Vec<(&'static str, String)>,
+        log: PathBuf,
+    ) -> Self {
         let child = Self::spawn(&program, &environment, &log);
         Self { program, environment, log, child }
     }
@@ -111,8 +134,16 @@ impl Service {
     fn spawn(program: &[PathBuf], environment: &[(&'static str, String)], log: &Path) -> Child {
         let output = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(&program[0]);
-        command.args(&program[1..]).env_remove("EXCHANGE").envs(environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap()
+        command
+            .args(&program[1..])
+            .env_remove("EXCHANGE")
+            .envs(environment.iter().map(|(name, value)| (name, value)));
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap()
     }
 
     fn kill(&mut self) {
@@ -125,7 +156,8 @@ impl Service {
     }
 
     fn stand_still(&self) {
-        let status = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
+        let status =
+            Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -134,7 +166,10 @@ impl Service {
     }
 
     async fn says(&self, what: &str, times: usize) {
-        eventually(&format!("the service says {what}"), async || (self.log().matches(what).count() >= times).then_some(())).await;
+        eventually(&format!("the service says {what}"), async || {
+            (self.log().matches(what).count() >= times).then_some(())
+        })
+        .await;
     }
 }
 
@@ -154,7 +189,9 @@ fn product(name: &str, picture: &str) -> Value {
 }
 
 async fn upload(client: &Client, name: &str, picture: &str) -> String {
-    let answer = client.post_with("/api/v1/workflow/upload", &[("idempotency-key", name)], &product(name, picture)).await;
+    let answer = client
+        .post_with("/api/v1/workflow/upload", &[("idempotency-key", name)], &product(name, picture))
+        .await;
     assert_eq!(answer.status, 202, "{:?}", answer.body);
     answer.text("workflow_id")
 }
@@ -173,7 +210,10 @@ async fn serves(language: &'static str, prepare: Prepare) {
     tokio::task::block_in_place(|| host(&broker, language));
     let url = |user: &str| format!("amqp://{user}@127.0.0.1:{}/{language}", broker.port());
     let crux = url(&format!("crux-{language}:secret"));
-    let server = Server::start(BINARY, &format!("bus: rabbitmq\nrabbitmq: {{ url: '{crux}', retry_delay: 200ms }}\n"));
+    let server = Server::start(
+        BINARY,
+        &format!("bus: rabbitmq\nrabbitmq: {{ url: '{crux}', retry_delay: 200ms }}\n"),
+    );
     let client = server.client();
     let line = Line::open(&url("guest:guest"), EXCHANGE).await;
     let _others = line.services_of(&["ai_enhancement", "seo_generation"], result).await;
@@ -181,7 +221,10 @@ async fn serves(language: &'static str, prepare: Prepare) {
     let pictures = files.path().join("pictures");
     std::fs::create_dir(&pictures).unwrap();
     std::fs::write(pictures.join("chair.png"), "").unwrap();
-    let environment = vec![("RABBITMQ_URL", url(&format!("image-{language}:secret"))), ("PICTURES", pictures.display().to_string())];
+    let environment = vec![
+        ("RABBITMQ_URL", url(&format!("image-{language}:secret"))),
+        ("PICTURES", pictures.display().to_string()),
+    ];
     let mut service = Service::start(program, environment, files.path().join("log"));
     service.says("ready", 1).await;
 
@@ -198,7 +241,8 @@ async fn serves(language: &'static str, prepare: Prepare) {
     // One that is not there yet: the attempt fails, and another is made.
     let table = upload(&client, "table", "table.png").await;
     let why = eventually("the attempt fails", async || {
-        Some(step(&client, &table).await["error"].as_str()?.to_owned()).filter(|error| !error.is_empty())
+        Some(step(&client, &table).await["error"].as_str()?.to_owned())
+            .filter(|error| !error.is_empty())
     })
     .await;
     assert!(why.contains("table.png is not there yet"), "{why}");
@@ -220,19 +264,26 @@ async fn serves(language: &'static str, prepare: Prepare) {
     service.stand_still();
     let lamp = upload(&client, "lamp", "chair.png").await;
     eventually("the task is with the service", async || {
-        let why = client.status(&lamp).await["current_steps"][0]["waits_for"].as_str().unwrap_or_default().to_owned();
+        let why = client.status(&lamp).await["current_steps"][0]["waits_for"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         (why.contains("result of attempt 1") && line.waiting(QUEUE).await == 0).then_some(())
     })
     .await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     service.kill();
-    eventually("the broker takes it back", async || (line.waiting(QUEUE).await == 1).then_some(())).await;
+    eventually("the broker takes it back", async || (line.waiting(QUEUE).await == 1).then_some(()))
+        .await;
     service.start_again();
     let document = completed(&client, &lamp).await;
     assert_eq!(document["definition"]["steps"][0]["attempts"], 1);
 
     let starts = [("chair", chair), ("table", table), ("lamp", lamp)];
-    let ledger = Ledger { starts: starts.map(|(request, id)| (request.to_owned(), id)).into(), ..Default::default() };
+    let ledger = Ledger {
+        starts: starts.map(|(request, id)| (request.to_owned(), id)).into(),
+        ..Default::default()
+    };
     ledger.audit_instances(&[&server]).await;
     for queue in [QUEUE, "crux.completions", "crux.events", "crux.dead"] {
         assert_eq!(line.waiting(queue).await, 0, "{queue}");

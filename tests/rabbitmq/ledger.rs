@@ -1,5 +1,6 @@
-//! A ledger outside of the nodes: what clients were told, and what has to be so afterwards. Every acknowledged start has ended well, each of
-//! its steps is recorded once, and no queue and no node has anything left.
+//! A ledger outside of the nodes: what clients were told, and what has to be so afterwards. Every
+//! acknowledged start has ended well, each of its steps is recorded once, and no queue and no node
+//! has anything left.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::kit::{Client, Server, order};
 use crate::product;
 use crate::service::{Line, STEPS, queue};
 
-/// How long everything may take to come to its end. What was not delivered is offered again after a minute at the latest.
+/// How long everything may take to come to its end. What was not delivered is offered again after a
+/// minute at the latest.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -31,9 +33,16 @@ impl Ledger {
         let until = self.audit_instances(nodes).await;
         let own = ["completions", "events"].map(|own| format!("{}.{own}", line.exchange));
         for queue in STEPS.iter().map(|step| queue(&line.exchange, step)).chain(own) {
-            until_zero(&format!("messages in {queue}"), until, async || u64::from(line.waiting(&queue).await)).await;
+            until_zero(&format!("messages in {queue}"), until, async || {
+                u64::from(line.waiting(&queue).await)
+            })
+            .await;
         }
-        assert_eq!(line.waiting(&format!("{}.dead", line.exchange)).await, 0, "something was refused");
+        assert_eq!(
+            line.waiting(&format!("{}.dead", line.exchange)).await,
+            0,
+            "something was refused"
+        );
         println!("{} acknowledged starts; refused: {:?}", self.starts.len(), self.refused);
     }
 
@@ -47,21 +56,35 @@ impl Ledger {
             assert_eq!(document["metadata"]["status"], "completed", "{request}: {document:#}");
             let expected: &[&str] = if is_order(request) {
                 let confirmation = document["output"]["confirmation"].as_str().unwrap_or_default();
-                assert!(confirmation.starts_with(&format!("C-{request}-")), "{request}: {document:#}");
+                assert!(
+                    confirmation.starts_with(&format!("C-{request}-")),
+                    "{request}: {document:#}"
+                );
                 &["send_notification", "finalize_order"]
             } else {
                 assert_eq!(document["output"]["slug"], format!("slug-{request}"), "{document:#}");
                 &STEPS
             };
-            assert_eq!(recorded(&client, id).await, expected.iter().map(|step| ((*step).to_owned(), 1)).collect(), "{request}");
+            assert_eq!(
+                recorded(&client, id).await,
+                expected.iter().map(|step| ((*step).to_owned(), 1)).collect(),
+                "{request}"
+            );
         }
-        for (request, id) in self.starts.iter().filter(|(request, _)| request.contains('-')).take(5) {
-            assert_eq!(start(&nodes[0].client(), request).await.ok().as_ref(), Some(id), "{request} means another instance now");
+        for (request, id) in self.starts.iter().filter(|(request, _)| request.contains('-')).take(5)
+        {
+            assert_eq!(
+                start(&nodes[0].client(), request).await.ok().as_ref(),
+                Some(id),
+                "{request} means another instance now"
+            );
         }
         for node in nodes {
-            until_zero(&format!("instances with work under way at {}", node.url()), until, async || {
-                figure(&node.client(), "crux_instances_unsettled").await
-            })
+            until_zero(
+                &format!("instances with work under way at {}", node.url()),
+                until,
+                async || figure(&node.client(), "crux_instances_unsettled").await,
+            )
             .await;
         }
         until
@@ -73,16 +96,27 @@ fn is_order(request: &str) -> bool {
     request.starts_with("order")
 }
 
-/// Starts what this request id is for. The error: the status of the refusal, 0 if there was no answer.
+/// Starts what this request id is for. The error: the status of the refusal, 0 if there was no
+/// answer.
 async fn start(client: &Client, request: &str) -> Result<String, u16> {
-    let (path, input) =
-        if is_order(request) { ("/api/v1/workflow/order", order(request)) } else { ("/api/v1/workflow/upload", product(request)) };
+    let (path, input) = if is_order(request) {
+        ("/api/v1/workflow/order", order(request))
+    } else {
+        ("/api/v1/workflow/upload", product(request))
+    };
     let headers = [("content-type", "application/json"), ("idempotency-key", request)];
-    let answer = client.try_send(hyper::Method::POST, path, &headers, input.to_string().into_bytes()).await.map_err(|_| 0_u16)?;
+    let answer = client
+        .try_send(hyper::Method::POST, path, &headers, input.to_string().into_bytes())
+        .await
+        .map_err(|_| 0_u16)?;
     match answer.status {
         200 | 202 => Ok(answer.text("workflow_id")),
         status @ (429 | 503) => {
-            assert!(answer.header("retry-after").is_some(), "{status} without a time: {:?}", answer.body);
+            assert!(
+                answer.header("retry-after").is_some(),
+                "{status} without a time: {:?}",
+                answer.body
+            );
             Err(status)
         }
         status => panic!("{request}: {status}: {:?}", answer.body),
@@ -100,7 +134,10 @@ async fn ended(client: &Client, id: &str, until: Instant) -> Value {
         }
         assert_eq!(answer.status, 200, "{id}: {:?}", answer.body);
         let document = answer.json();
-        if ["completed", "failed", "cancelled", "parked"].iter().any(|status| document["metadata"]["status"] == *status) {
+        if ["completed", "failed", "cancelled", "parked"]
+            .iter()
+            .any(|status| document["metadata"]["status"] == *status)
+        {
             return document;
         }
         assert!(Instant::now() < until, "{id} does not end: {document:#}");
@@ -121,7 +158,12 @@ pub async fn recorded(client: &Client, id: &str) -> BTreeMap<String, u32> {
     let mut recorded = BTreeMap::new();
     for (n, row) in (1..).zip(history["rows"].as_array().unwrap()) {
         assert_eq!(row["seq"], n, "a gap: {history:#}");
-        for event in row["events"].as_array().unwrap().iter().filter(|event| event["type"] == "step_completed") {
+        for event in row["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["type"] == "step_completed")
+        {
             *recorded.entry(event["path"].as_str().unwrap().to_owned()).or_default() += 1;
         }
     }
@@ -147,8 +189,8 @@ async fn until_zero(what: &str, until: Instant, count: impl AsyncFn() -> u64) {
     }
 }
 
-/// Clients that start products and orders, each start under a request id of its own, again and again until it is acknowledged by whichever
-/// node.
+/// Clients that start products and orders, each start under a request id of its own, again and
+/// again until it is acknowledged by whichever node.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Ledger>>,
@@ -159,7 +201,8 @@ impl Traffic {
     pub fn begin(nodes: &[Server], clients: usize, pause: Duration) -> Self {
         let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let places: Vec<Client> = nodes.iter().map(Server::client).collect();
-        let client = || tokio::spawn(keep_starting(places.clone(), pause, stop.clone(), next.clone()));
+        let client =
+            || tokio::spawn(keep_starting(places.clone(), pause, stop.clone(), next.clone()));
         let clients = (0..clients).map(|_| client()).collect();
         Self { stop, clients }
     }
@@ -171,13 +214,21 @@ impl Traffic {
         for client in self.clients {
             let of_one = client.await.unwrap();
             ledger.starts.extend(of_one.starts);
-            of_one.refused.into_iter().for_each(|(status, times)| *ledger.refused.entry(status).or_default() += times);
+            of_one
+                .refused
+                .into_iter()
+                .for_each(|(status, times)| *ledger.refused.entry(status).or_default() += times);
         }
         ledger
     }
 }
 
-async fn keep_starting(places: Vec<Client>, pause: Duration, stop: Arc<AtomicBool>, next: Arc<AtomicU64>) -> Ledger {
+async fn keep_starting(
+    places: Vec<Client>,
+    pause: Duration,
+    stop: Arc<AtomicBool>,
+    next: Arc<AtomicU64>,
+) -> Ledger {
     let mut ledger = Ledger::default();
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
@@ -208,7 +259,9 @@ pub async fn insist(client: &Client, request: &str) -> String {
     loop {
         match start(client, request).await {
             Ok(id) => return id,
-            Err(status) => assert!(Instant::now() < until, "{request} is refused with {status} all the time"),
+            Err(status) => {
+                assert!(Instant::now() < until, "{request} is refused with {status} all the time")
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -216,5 +269,8 @@ pub async fn insist(client: &Client, request: &str) -> String {
 
 /// What `/health` says.
 pub async fn health(node: &Server) -> Value {
-    node.client().try_send(hyper::Method::GET, "/health", &[], Vec::new()).await.map_or(json!({}), |answer| answer.json())
+    node.client()
+        .try_send(hyper::Method::GET, "/health", &[], Vec::new())
+        .await
+        .map_or(json!({}), |answer| answer.json())
 }

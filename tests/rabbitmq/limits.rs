@@ -30,7 +30,10 @@ async fn a_broker_short_of_memory_is_waited_for_by_all_nodes() {
     // No attempt was given up and made again; a task may come twice, under one id.
     let tasks = services.tasks();
     let ids: BTreeSet<&str> = tasks.iter().map(|task| task.message_id.as_str()).collect();
-    assert_eq!(ids.len(), ledger.starts.keys().filter(|request| request.starts_with("lamp")).count() * STEPS.len());
+    assert_eq!(
+        ids.len(),
+        ledger.starts.keys().filter(|request| request.starts_with("lamp")).count() * STEPS.len()
+    );
     assert!(tasks.len() - ids.len() < 10, "{} tasks came twice", tasks.len() - ids.len());
 }
 
@@ -38,8 +41,11 @@ async fn a_broker_short_of_memory_is_waited_for_by_all_nodes() {
 async fn a_message_too_big_for_the_broker_is_shown_and_stops_nobody_else() {
     let broker = alone().await;
     // Channels that are opened from now on take no more.
-    let at_most =
-        |bytes: u32| tokio::task::block_in_place(|| broker.eval(&format!("application:set_env(rabbit, max_message_size, {bytes}).")));
+    let at_most = |bytes: u32| {
+        tokio::task::block_in_place(|| {
+            broker.eval(&format!("application:set_env(rabbit, max_message_size, {bytes})."))
+        })
+    };
     at_most(8000);
     let name = fresh_name();
     let server = Server::start(BINARY, &config(&broker, &name, ""));
@@ -60,7 +66,8 @@ async fn a_message_too_big_for_the_broker_is_shown_and_stops_nobody_else() {
     for id in &ids {
         eventually("the reason is shown", async || {
             let document = client.status(id).await;
-            let why = document["current_steps"][0]["waits_for"].as_str().unwrap_or_default().to_owned();
+            let why =
+                document["current_steps"][0]["waits_for"].as_str().unwrap_or_default().to_owned();
             (why.contains("undeliverable") && why.contains("8000")).then_some(())
         })
         .await;
@@ -94,7 +101,10 @@ async fn five_times_as_much_as_services_can_do_is_refused_at_the_door() {
     const CAPACITY: u16 = 20;
     let broker = shared().await;
     let name = fresh_name();
-    let server = Server::start(BINARY, &format!("{}limits: {{ unsettled: 60 }}\n", config(&broker, &name, "")));
+    let server = Server::start(
+        BINARY,
+        &format!("{}limits: {{ unsettled: 60 }}\n", config(&broker, &name, "")),
+    );
     let mut line = Line::open(&broker.url(), &name).await;
     // Queues that take no more than the service does in a second.
     line.limits = Limits { max_length: Some(CAPACITY.into()), prefetch: 1 };
@@ -118,7 +128,11 @@ async fn five_times_as_much_as_services_can_do_is_refused_at_the_door() {
     tokio::time::sleep(overload().saturating_sub(begun.elapsed())).await;
     let at_the_end = memory(&nodes[0]);
     let ledger = traffic.end().await;
-    assert!(ledger.refused.get(&429).is_some_and(|times| *times > 20), "refused: {:?}", ledger.refused);
+    assert!(
+        ledger.refused.get(&429).is_some_and(|times| *times > 20),
+        "refused: {:?}",
+        ledger.refused
+    );
     assert!(ledger.refused.keys().all(|status| *status == 429), "refused: {:?}", ledger.refused);
     assert!(at_the_end < half_way + (32 << 20), "{half_way} bytes became {at_the_end}");
     assert!(figure(&nodes[0].client(), "crux_starts_overloaded_total").await > 0);

@@ -1,5 +1,6 @@
-//! The built binary over a real RabbitMQ, with services that know nothing of Crux but its messages. One broker for all tests: each has its
-//! own exchange and queues, and those that hurt the broker have it for themselves.
+//! The built binary over a real RabbitMQ, with services that know nothing of Crux but its messages.
+//! One broker for all tests: each has its own exchange and queues, and those that hurt the broker
+//! have it for themselves.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 #[path = "../kit/mod.rs"]
@@ -59,7 +60,10 @@ fn fresh_name() -> String {
 }
 
 fn config(broker: &Broker, name: &str, more: &str) -> String {
-    format!("bus: rabbitmq\nrabbitmq: {{ url: '{}', exchange: {name}, prefix: {name}, retry_delay: 200ms {more} }}\n", broker.url())
+    format!(
+        "bus: rabbitmq\nrabbitmq: {{ url: '{}', exchange: {name}, prefix: {name}, retry_delay: 200ms {more} }}\n",
+        broker.url()
+    )
 }
 
 /// A server, and a line to its exchange.
@@ -76,8 +80,12 @@ fn product(name: &str) -> Value {
 /// What good services answer.
 fn result(task: &Value) -> Value {
     match task["step_type"].as_str() {
-        Some("image_processing") => json!({"processed_images": ["processed1.jpg"], "processing_time": "2.5s"}),
-        Some("ai_enhancement") => json!({"description": "A better text", "highlights": ["light"], "keywords": ["lamp"]}),
+        Some("image_processing") => {
+            json!({"processed_images": ["processed1.jpg"], "processing_time": "2.5s"})
+        }
+        Some("ai_enhancement") => {
+            json!({"description": "A better text", "highlights": ["light"], "keywords": ["lamp"]})
+        }
         _ => {
             json!({"title": "T", "meta_description": "M", "keywords": ["k"], "slug": format!("slug-{}", task["input"]["name"].as_str().unwrap())})
         }

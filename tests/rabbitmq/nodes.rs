@@ -1,5 +1,5 @@
-//! Several nodes that share a Redis and the broker, as a deployment has them: a task leaves by one, its result comes back to another, and
-//! nodes die in between.
+//! Several nodes that share a Redis and the broker, as a deployment has them: a task leaves by one,
+//! its result comes back to another, and nodes die in between.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,11 +18,17 @@ async fn assert_recorded_once(node: &Server, id: &str) {
     let mut recorded: BTreeMap<String, u32> = BTreeMap::new();
     for (n, row) in (1..).zip(history["rows"].as_array().unwrap()) {
         assert_eq!(row["seq"], n, "{history:#}");
-        for event in row["events"].as_array().unwrap().iter().filter(|event| event["type"] == "step_completed") {
+        for event in row["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["type"] == "step_completed")
+        {
             *recorded.entry(event["path"].as_str().unwrap().to_owned()).or_default() += 1;
         }
     }
-    let expected: BTreeMap<String, u32> = STEPS.iter().map(|step| ((*step).to_owned(), 1)).collect();
+    let expected: BTreeMap<String, u32> =
+        STEPS.iter().map(|step| ((*step).to_owned(), 1)).collect();
     assert_eq!(recorded, expected);
 }
 
@@ -31,7 +37,10 @@ async fn products_are_made_whichever_node_dies() {
     let broker = shared().await;
     let redis = Redis::start();
     let name = fresh_name();
-    let store = format!("store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n", redis.port());
+    let store = format!(
+        "store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n",
+        redis.port()
+    );
     let config = format!("{}{store}", config(&broker, &name, ""));
     let mut nodes: Vec<Server> = (0..3).map(|_| Server::start(BINARY, &config)).collect();
     let line = Line::open(&broker.url(), &name).await;
@@ -44,7 +53,8 @@ async fn products_are_made_whichever_node_dies() {
     let mut ledger: Vec<(String, String)> = Vec::new();
     for n in 0..PRODUCTS {
         let product_name = format!("Lamp{n}");
-        let id = nodes[n % 3].client().start("/api/v1/workflow/upload", &product(&product_name)).await;
+        let id =
+            nodes[n % 3].client().start("/api/v1/workflow/upload", &product(&product_name)).await;
         ledger.push((id, product_name));
         // While tasks are on their way to services, and results on their way back.
         if n % 20 == 10 {
@@ -62,7 +72,10 @@ async fn products_are_made_whichever_node_dies() {
     assert!(services.tasks().len() >= PRODUCTS * STEPS.len());
     let own = format!("{}.completions", line.exchange);
     for queue in STEPS.iter().map(|step| queue(&line.exchange, step)).chain([own]) {
-        eventually(&format!("{queue} is not empty"), async || (line.waiting(&queue).await == 0).then_some(())).await;
+        eventually(&format!("{queue} is not empty"), async || {
+            (line.waiting(&queue).await == 0).then_some(())
+        })
+        .await;
     }
     assert_eq!(line.waiting(&format!("{}.dead", line.exchange)).await, 0, "something was refused");
 }

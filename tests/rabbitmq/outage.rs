@@ -1,4 +1,5 @@
-//! The broker dies, is not there at the start, or is short of memory. These tests have it for themselves.
+//! The broker dies, is not there at the start, or is short of memory. These tests have it for
+//! themselves.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,14 +31,20 @@ fn keep_starting(client: Client, stop: Arc<AtomicBool>) -> tokio::task::JoinHand
 
 /// The instance's steps, each recorded once.
 async fn audit(client: &Client, id: &str) {
-    let Ok(document) = tokio::time::timeout(Duration::from_secs(60), client.until(id, "completed")).await else {
+    let Ok(document) =
+        tokio::time::timeout(Duration::from_secs(60), client.until(id, "completed")).await
+    else {
         panic!("it is not done: {:#}", client.status(id).await);
     };
     let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json();
     let rows = history["rows"].as_array().unwrap();
-    let completed: Vec<&Value> =
-        rows.iter().flat_map(|row| row["events"].as_array().unwrap()).filter(|event| event["type"] == "step_completed").collect();
-    let paths: BTreeSet<&str> = completed.iter().map(|event| event["path"].as_str().unwrap()).collect();
+    let completed: Vec<&Value> = rows
+        .iter()
+        .flat_map(|row| row["events"].as_array().unwrap())
+        .filter(|event| event["type"] == "step_completed")
+        .collect();
+    let paths: BTreeSet<&str> =
+        completed.iter().map(|event| event["path"].as_str().unwrap()).collect();
     assert_eq!((completed.len(), paths), (3, BTreeSet::from(STEPS)), "{document:#}");
 }
 
@@ -51,11 +58,21 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
     let other = fresh_name();
     let other_line = Line::open(&broker.url(), &other).await;
     let exchange = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    other_line.channel.exchange_declare(other.as_str().into(), ExchangeKind::Topic, exchange, FieldTable::default()).await.unwrap();
+    other_line
+        .channel
+        .exchange_declare(
+            other.as_str().into(),
+            ExchangeKind::Topic,
+            exchange,
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
     let client = server.client();
     let stop = Arc::new(AtomicBool::new(false));
     let starting = keep_starting(client.clone(), stop.clone());
-    // A quorum queue that is not a second old when its broker is killed may hang for ever afterwards (seen with RabbitMQ 3.10).
+    // A quorum queue that is not a second old when its broker is killed may hang for ever
+    // afterwards (seen with RabbitMQ 3.10).
     tokio::time::sleep(Duration::from_secs(5)).await;
 
     tokio::task::block_in_place(|| broker.kill());
@@ -68,7 +85,10 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
     // Starts are taken all the same, and say what they wait for.
     let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
     eventually("the reason is shown", || async {
-        let why = client.status(&id).await["current_steps"][0]["waits_for"].as_str().unwrap_or_default().to_owned();
+        let why = client.status(&id).await["current_steps"][0]["waits_for"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         why.contains("RabbitMQ").then_some(())
     })
     .await;
@@ -79,7 +99,8 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
     assert_eq!(late.client().get("/health").await.json()["status"], "degraded");
 
     tokio::task::block_in_place(|| broker.begin());
-    // Their queues are new: one that was declared a moment before the death and never used may hang when the broker is back.
+    // Their queues are new: one that was declared a moment before the death and never used may hang
+    // when the broker is back.
     let other_line = Line::open(&broker.url(), &other).await;
     let _other_services = other_line.services(result).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -119,16 +140,26 @@ async fn a_broker_short_of_memory_closes_the_door_and_opens_it_again() {
     })
     .await;
     assert_eq!((refused.status, refused.problem().as_str()), (429, "overloaded"));
-    assert!(refused.text("detail").contains("RabbitMQ has blocked publishing"), "{:?}", refused.body);
+    assert!(
+        refused.text("detail").contains("RabbitMQ has blocked publishing"),
+        "{:?}",
+        refused.body
+    );
     assert!(refused.header("retry-after").is_some());
     let taken = ids.into_inner().unwrap();
     // Each start publishes a hook and a task.
     assert!(taken.len() <= 40, "{} starts were taken", taken.len());
-    let why = client.status(taken.last().unwrap()).await["current_steps"][0]["waits_for"].to_string();
+    let why =
+        client.status(taken.last().unwrap()).await["current_steps"][0]["waits_for"].to_string();
     assert!(why.contains("blocked"), "{why}");
     assert_eq!(client.get("/health").await.json()["bus"]["status"], "failing");
     // What needs no broker goes on.
-    let refund = client.post("/api/v1/workflow/step-heartbeat", &json!({"workflow_id": taken[0], "step_id": "image_processing"})).await;
+    let refund = client
+        .post(
+            "/api/v1/workflow/step-heartbeat",
+            &json!({"workflow_id": taken[0], "step_id": "image_processing"}),
+        )
+        .await;
     assert_eq!(refund.status, 200, "{:?}", refund.body);
 
     tokio::task::block_in_place(|| broker.short_of_memory(false));

@@ -18,8 +18,13 @@ fn said(answer: &Answer) -> String {
     if answer.status == 200 { answer.text("status") } else { answer.problem() }
 }
 
-/// The same step told to both nodes at once, so many times each, every time with what `result` makes of the number.
-async fn tell_both(clients: &[Client], task: &Value, result: impl Fn(usize) -> Value) -> Vec<String> {
+/// The same step told to both nodes at once, so many times each, every time with what `result`
+/// makes of the number.
+async fn tell_both(
+    clients: &[Client],
+    task: &Value,
+    result: impl Fn(usize) -> Value,
+) -> Vec<String> {
     let telling = (0..6).map(|n| {
         let body = completion(task, &result(n));
         async move { said(&clients[n % 2].post("/api/v1/workflow/step-completed", &body).await) }
@@ -53,13 +58,22 @@ async fn two_nodes_that_race_for_one_instance_agree() {
     for task in tasks("image_processing").await {
         let mut words = tell_both(&clients, &task, |_| result(&task)).await;
         words.sort();
-        assert_eq!(words, ["accepted", "duplicate", "duplicate", "duplicate", "duplicate", "duplicate"], "{task:#}");
+        assert_eq!(
+            words,
+            ["accepted", "duplicate", "duplicate", "duplicate", "duplicate", "duplicate"],
+            "{task:#}"
+        );
     }
     // Two results: one of them counts, and whoever has the other is told so.
     for task in tasks("ai_enhancement").await {
-        let words = tell_both(&clients, &task, |n| json!({"description": format!("Text {}", n % 2)})).await;
+        let words =
+            tell_both(&clients, &task, |n| json!({"description": format!("Text {}", n % 2)})).await;
         let count = |word: &str| words.iter().filter(|said| *said == word).count();
-        assert_eq!((count("accepted"), count("duplicate"), count("conflict")), (1, 2, 3), "{words:?}");
+        assert_eq!(
+            (count("accepted"), count("duplicate"), count("conflict")),
+            (1, 2, 3),
+            "{words:?}"
+        );
     }
     // The last result at one node, and a cancellation at the other: both nodes tell the same end.
     let mut ends = BTreeSet::new();
@@ -68,10 +82,15 @@ async fn two_nodes_that_race_for_one_instance_agree() {
         let (a, b) = (&clients[n % 2], &clients[(n + 1) % 2]);
         let body = completion(&task, &result(&task));
         let nothing = json!({});
-        let (completed, cancelled) = tokio::join!(a.post("/api/v1/workflow/step-completed", &body), b.tell(&id, "cancel", &nothing));
+        let (completed, cancelled) = tokio::join!(
+            a.post("/api/v1/workflow/step-completed", &body),
+            b.tell(&id, "cancel", &nothing)
+        );
         let end = eventually("an end", async || {
-            let [a, b] = [a.status(&id).await, b.status(&id).await].map(|document| document["metadata"]["status"].clone());
-            (a == b && (a == "completed" || a == "cancelled")).then_some(a.as_str().unwrap().to_owned())
+            let [a, b] = [a.status(&id).await, b.status(&id).await]
+                .map(|document| document["metadata"]["status"].clone());
+            (a == b && (a == "completed" || a == "cancelled"))
+                .then_some(a.as_str().unwrap().to_owned())
         })
         .await;
         if end == "completed" {
@@ -91,16 +110,29 @@ async fn results_twice_late_wrong_foreign_and_poisonous_change_nothing_at_any_no
     let deployment = Deployment::start(&broker, 2, "").await;
     let line = &deployment.line;
     let dead = format!("{}.dead", line.exchange);
-    let services = line.services(|task| if task["step_type"] == "image_processing" { Value::Null } else { result(task) }).await;
+    let services = line
+        .services(
+            |task| if task["step_type"] == "image_processing" { Value::Null } else { result(task) },
+        )
+        .await;
     let mut ledger = Ledger::default();
     for n in 0..INSTANCES {
         let request = format!("lamp-{n}");
         let id = insist(&deployment.nodes[n % 2].client(), &request).await;
         ledger.starts.insert(request, id);
     }
-    let tasks = eventually("the tasks", async || Some(services.tasks()).filter(|tasks| tasks.len() == INSTANCES)).await;
-    let poison: [&[u8]; 6] =
-        [b"", b"\xff\xfe\x00", b"{", b"[]", br#"{"workflow_id":"01890a5d-ac96-774b-bcce-b302099a8057"}"#, b"\"\\ud800\""];
+    let tasks = eventually("the tasks", async || {
+        Some(services.tasks()).filter(|tasks| tasks.len() == INSTANCES)
+    })
+    .await;
+    let poison: [&[u8]; 6] = [
+        b"",
+        b"\xff\xfe\x00",
+        b"{",
+        b"[]",
+        br#"{"workflow_id":"01890a5d-ac96-774b-bcce-b302099a8057"}"#,
+        b"\"\\ud800\"",
+    ];
     let deep = "[".repeat(100_000);
     for task in &tasks {
         let mut other_step = completion(&task.body, &result(&task.body));
@@ -109,7 +141,11 @@ async fn results_twice_late_wrong_foreign_and_poisonous_change_nothing_at_any_no
     }
     for _ in &tasks {
         let buried = line.next(&dead).await;
-        assert!(header(&buried, "x-crux-reason").contains("image_processing"), "{}", header(&buried, "x-crux-reason"));
+        assert!(
+            header(&buried, "x-crux-reason").contains("image_processing"),
+            "{}",
+            header(&buried, "x-crux-reason")
+        );
     }
     for (n, task) in tasks.iter().enumerate() {
         // Both nodes take from the same queue.
@@ -134,7 +170,11 @@ async fn results_twice_late_wrong_foreign_and_poisonous_change_nothing_at_any_no
     assert!(reasons.iter().any(|reason| reason.contains("step")), "{reasons:#?}");
     // Late, and saying something else.
     for task in &tasks {
-        line.complete(&task.body, &json!({"processed_images": ["other.jpg"], "processing_time": "1s"})).await;
+        line.complete(
+            &task.body,
+            &json!({"processed_images": ["other.jpg"], "processing_time": "1s"}),
+        )
+        .await;
         assert!(header(&line.next(&dead).await, "x-crux-reason").contains("with another result"));
     }
     ledger.audit(&deployment.all(), line).await;

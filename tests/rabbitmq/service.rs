@@ -1,4 +1,5 @@
-//! A service behind RabbitMQ, in some lines of lapin: it declares and binds its own queue, takes tasks, and reports by `step.completed`.
+//! A service behind RabbitMQ, in some lines of lapin: it declares and binds its own queue, takes
+//! tasks, and reports by `step.completed`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,7 +7,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
+    QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -41,10 +43,17 @@ impl Line {
     async fn try_open(url: &str, exchange: &str) -> lapin::Result<Self> {
         // Without a name behind the slash it is the default virtual host.
         let host = if url.ends_with('/') { "%2f" } else { "" };
-        let connection = Connection::connect(&format!("{url}{host}"), ConnectionProperties::default()).await?;
+        let connection =
+            Connection::connect(&format!("{url}{host}"), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         let limits = Limits { max_length: None, prefetch: 50 };
-        Ok(Self { url: url.to_owned(), exchange: exchange.to_owned(), _connection: connection, channel, limits })
+        Ok(Self {
+            url: url.to_owned(),
+            exchange: exchange.to_owned(),
+            _connection: connection,
+            channel,
+            limits,
+        })
     }
 
     /// Declares a queue and binds it.
@@ -59,15 +68,29 @@ impl Line {
         self.channel.queue_declare(queue.into(), options, arguments).await?;
         for key in keys {
             let (queue, exchange) = (queue.into(), self.exchange.as_str().into());
-            self.channel.queue_bind(queue, exchange, (*key).into(), QueueBindOptions::default(), FieldTable::default()).await?;
+            self.channel
+                .queue_bind(
+                    queue,
+                    exchange,
+                    (*key).into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await?;
         }
         Ok(())
     }
 
     pub async fn publish(&self, key: &str, id: &str, body: &[u8]) {
-        let properties = BasicProperties::default().with_message_id(id.into()).with_delivery_mode(2);
+        let properties =
+            BasicProperties::default().with_message_id(id.into()).with_delivery_mode(2);
         let exchange = self.exchange.as_str().into();
-        self.channel.basic_publish(exchange, key.into(), BasicPublishOptions::default(), body, properties).await.unwrap().await.unwrap();
+        self.channel
+            .basic_publish(exchange, key.into(), BasicPublishOptions::default(), body, properties)
+            .await
+            .unwrap()
+            .await
+            .unwrap();
     }
 
     pub async fn complete(&self, task: &Value, result: &Value) {
@@ -78,43 +101,65 @@ impl Line {
     /// The next message of a queue, removed from it.
     pub async fn next(&self, queue: &str) -> Delivery {
         eventually(&format!("a message in {queue}"), || async {
-            let got = self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap();
+            let got = self
+                .channel
+                .basic_get(queue.into(), BasicGetOptions { no_ack: true })
+                .await
+                .unwrap();
             got.map(|message| message.delivery)
         })
         .await
     }
 
-    /// How many messages wait in a queue; those that somebody has and did not acknowledge do not count.
+    /// How many messages wait in a queue; those that somebody has and did not acknowledge do not
+    /// count.
     pub async fn waiting(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        self.channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap().message_count()
+        self.channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+            .unwrap()
+            .message_count()
     }
 
     /// The three services of a product, each with a queue of its own.
-    pub async fn services(&self, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Service {
+    pub async fn services(
+        &self,
+        answer: impl Fn(&Value) -> Value + Send + Sync + 'static,
+    ) -> Service {
         self.services_of(&STEPS, answer).await
     }
 
     /// Those of these steps.
-    pub async fn services_of(&self, steps: &[&'static str], answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Service {
+    pub async fn services_of(
+        &self,
+        steps: &[&'static str],
+        answer: impl Fn(&Value) -> Value + Send + Sync + 'static,
+    ) -> Service {
         let seen: Arc<Mutex<Vec<Task>>> = Arc::default();
         let answer: Arc<Answer> = Arc::new(answer);
         let mut working = Vec::new();
         for step in steps.iter().copied() {
-            let (url, exchange, tasks, answer) = (self.url.clone(), self.exchange.clone(), seen.clone(), answer.clone());
+            let (url, exchange, tasks, answer) =
+                (self.url.clone(), self.exchange.clone(), seen.clone(), answer.clone());
             let limits = self.limits;
             let (ready, is_ready) = tokio::sync::oneshot::channel();
             working.push(tokio::spawn(async move {
                 let mut ready = Some(ready);
                 // As services do: the broker may go, and come back.
                 loop {
-                    if let Err(error) = work(&url, &exchange, limits, step, &tasks, &*answer, &mut ready).await {
+                    if let Err(error) =
+                        work(&url, &exchange, limits, step, &tasks, &*answer, &mut ready).await
+                    {
                         eprintln!("service of {step}: {error}");
                     }
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }));
-            tokio::time::timeout(PATIENCE, is_ready).await.expect("the service consumes").expect("the service lives");
+            tokio::time::timeout(PATIENCE, is_ready)
+                .await
+                .expect("the service consumes")
+                .expect("the service lives");
         }
         Service { tasks: seen, working }
     }
@@ -171,8 +216,12 @@ async fn work(
         let queue = queue(exchange, step);
         line.bind(&queue, &[&format!("step.{step}")]).await?;
         line.channel.basic_qos(limits.prefetch, BasicQosOptions::default()).await?;
-        let deliveries =
-            line.channel.basic_consume(queue.as_str().into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+        let deliveries = line.channel.basic_consume(
+            queue.as_str().into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
         let deliveries = deliveries.await?;
         Ok::<_, lapin::Error>((line, deliveries))
     });
@@ -191,7 +240,13 @@ async fn work(
             let key = "step.completed".into();
             let options = BasicPublishOptions::default();
             line.channel
-                .basic_publish(exchange.into(), key, options, body.as_bytes(), BasicProperties::default().with_delivery_mode(2))
+                .basic_publish(
+                    exchange.into(),
+                    key,
+                    options,
+                    body.as_bytes(),
+                    BasicProperties::default().with_delivery_mode(2),
+                )
                 .await?
                 .await?;
         }
@@ -206,7 +261,9 @@ pub fn completion(task: &Value, result: &Value) -> Value {
 
 pub fn task(delivery: &Delivery) -> Task {
     let properties = &delivery.properties;
-    let text = |text: &Option<lapin::types::ShortString>| text.as_ref().map_or_else(String::new, ToString::to_string);
+    let text = |text: &Option<lapin::types::ShortString>| {
+        text.as_ref().map_or_else(String::new, ToString::to_string)
+    };
     Task {
         message_id: text(properties.message_id()),
         correlation_id: text(properties.correlation_id()),

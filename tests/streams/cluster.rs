@@ -25,7 +25,8 @@ async fn products_are_made_over_a_cluster() {
         nodes[1].client().until(id, "completed").await;
         assert_recorded_once(&nodes[1], id).await;
     }
-    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()]) {
+    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()])
+    {
         line.is_empty(&key).await;
     }
     assert_eq!(line.length("dead").await, 0);

@@ -1,4 +1,5 @@
-//! Whoever dies with something that it did not acknowledge: a service with a task, a node with results.
+//! Whoever dies with something that it did not acknowledge: a service with a task, a node with
+//! results.
 
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ async fn a_task_of_a_dead_service_is_taken_over_by_another() {
     line.group("step.image_processing", "workers").await.unwrap();
     let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
     // It reads the task, and is never heard of again.
-    let task = eventually("the task comes", || async { line.read("step.image_processing", "workers", "dead").await.unwrap().pop() }).await;
+    let task = eventually("the task comes", || async {
+        line.read("step.image_processing", "workers", "dead").await.unwrap().pop()
+    })
+    .await;
     let services = line.services(result).await;
     let document = client.until(&id, "completed").await;
     assert_eq!(document["definition"]["steps"][0]["attempts"], 1, "{document:#}");
@@ -61,8 +65,12 @@ async fn results_that_a_dead_node_held_are_taken_over_by_another() {
     assert_eq!(line.length("dead").await, 0);
     second.logged(&["took over what another consumer held"]).await;
     // The dead one holds nothing any more, and is forgotten in time.
-    eventually("the dead consumer is forgotten", || async { (!line.held("step.completed").await.contains_key(&dead)).then_some(()) }).await;
-    // A node that is idle for as long may be forgotten too, and is there again when something comes.
+    eventually("the dead consumer is forgotten", || async {
+        (!line.held("step.completed").await.contains_key(&dead)).then_some(())
+    })
+    .await;
+    // A node that is idle for as long may be forgotten too, and is there again when something
+    // comes.
     tokio::time::sleep(Duration::from_millis(LEASE_MS * 2)).await;
     let answer = second.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;
     assert_eq!(answer.json()["metadata"]["status"], "completed", "{:?}", answer.body);

@@ -11,9 +11,13 @@ async fn an_event_starts_an_instance_once_per_message_id() {
     let client = server.client();
     let created = |id: &str| order(id).to_string();
     for _ in 0..3 {
-        line.publish("order.created", &[("message_id", "event-1"), ("body", &created("ORD-1"))]).await.unwrap();
+        line.publish("order.created", &[("message_id", "event-1"), ("body", &created("ORD-1"))])
+            .await
+            .unwrap();
     }
-    line.publish("order.created", &[("message_id", "event-2"), ("body", &created("ORD-2"))]).await.unwrap();
+    line.publish("order.created", &[("message_id", "event-2"), ("body", &created("ORD-2"))])
+        .await
+        .unwrap();
     // Without an id of its own: the entry's.
     line.publish("order.created", &[("body", &created("ORD-3"))]).await.unwrap();
     let list = eventually("all have completed", || async {
@@ -30,7 +34,9 @@ async fn an_event_starts_an_instance_once_per_message_id() {
 #[tokio::test]
 async fn an_event_of_the_wrong_shape_is_put_aside() {
     let (server, line) = server().await;
-    line.publish("order.created", &[("message_id", "event-1"), ("body", "\"what is this\"")]).await.unwrap();
+    line.publish("order.created", &[("message_id", "event-1"), ("body", "\"what is this\"")])
+        .await
+        .unwrap();
     let buried = line.next("dead", "people").await;
     assert_eq!(buried.text("stream"), line.stream("order.created"));
     assert!(!buried.text("reason").is_empty());

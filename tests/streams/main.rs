@@ -1,5 +1,6 @@
-//! The built binary over a real Redis: tasks leave by streams, results come back by streams, and services know nothing of Crux but its
-//! entries. One server for all tests: each has its own prefix, and those that hurt the server have one for themselves.
+//! The built binary over a real Redis: tasks leave by streams, results come back by streams, and
+//! services know nothing of Crux but its entries. One server for all tests: each has its own
+//! prefix, and those that hurt the server have one for themselves.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 #[path = "../kit/mod.rs"]
@@ -25,7 +26,8 @@ use kit::{Redis, Server};
 use service::Line;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crux");
-/// Of nodes and what they hold: short, so that the dead are noticed soon, and long enough for a busy machine.
+/// Of nodes and what they hold: short, so that the dead are noticed soon, and long enough for a
+/// busy machine.
 const LEASE_MS: u64 = 2000;
 
 /// The server that tests share; it ends with the process.
@@ -47,7 +49,9 @@ fn config(url: &str, prefix: &str, more: &str) -> String {
 
 /// The store in a file.
 fn bus_only(url: &str, prefix: &str, more: &str) -> String {
-    format!("bus: redis\nredis: {{ url: '{url}', prefix: {prefix}, lease: {LEASE_MS}ms, timeout: 2s {more} }}\n")
+    format!(
+        "bus: redis\nredis: {{ url: '{url}', prefix: {prefix}, lease: {LEASE_MS}ms, timeout: 2s {more} }}\n"
+    )
 }
 
 /// A server, and a line to its streams.
@@ -57,7 +61,8 @@ async fn server() -> (Server, Line) {
     (server, Line::open(&url, &name).await)
 }
 
-/// Starts an upload; asks again while the node cannot say yes, because the machine is busy or another has just died.
+/// Starts an upload; asks again while the node cannot say yes, because the machine is busy or
+/// another has just died.
 async fn start(node: &Server, name: &str) -> String {
     kit::eventually("a start is taken", || async {
         let answer = node.client().post("/api/v1/workflow/upload", &product(name)).await;
@@ -77,8 +82,12 @@ fn product(name: &str) -> Value {
 /// What good services answer.
 fn result(task: &Value) -> Value {
     match task["step_type"].as_str() {
-        Some("image_processing") => json!({"processed_images": ["processed1.jpg"], "processing_time": "2.5s"}),
-        Some("ai_enhancement") => json!({"description": "A better text", "highlights": ["light"], "keywords": ["lamp"]}),
+        Some("image_processing") => {
+            json!({"processed_images": ["processed1.jpg"], "processing_time": "2.5s"})
+        }
+        Some("ai_enhancement") => {
+            json!({"description": "A better text", "highlights": ["light"], "keywords": ["lamp"]})
+        }
         _ => {
             json!({"title": "T", "meta_description": "M", "keywords": ["k"], "slug": format!("slug-{}", task["input"]["name"].as_str().unwrap())})
         }

@@ -1,5 +1,5 @@
-//! Several nodes on one Redis, which is their store and their bus: a task leaves by one, its result comes back to another, and nodes die in
-//! between.
+//! Several nodes on one Redis, which is their store and their bus: a task leaves by one, its result
+//! comes back to another, and nodes die in between.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,11 +18,17 @@ pub async fn assert_recorded_once(node: &Server, id: &str) {
     let mut recorded: BTreeMap<String, u32> = BTreeMap::new();
     for (n, row) in (1..).zip(history["rows"].as_array().unwrap()) {
         assert_eq!(row["seq"], n, "{history:#}");
-        for event in row["events"].as_array().unwrap().iter().filter(|event| event["type"] == "step_completed") {
+        for event in row["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["type"] == "step_completed")
+        {
             *recorded.entry(event["path"].as_str().unwrap().to_owned()).or_default() += 1;
         }
     }
-    let expected: BTreeMap<String, u32> = STEPS.iter().map(|step| ((*step).to_owned(), 1)).collect();
+    let expected: BTreeMap<String, u32> =
+        STEPS.iter().map(|step| ((*step).to_owned(), 1)).collect();
     assert_eq!(recorded, expected);
 }
 
@@ -57,7 +63,8 @@ async fn products_are_made_whichever_node_dies() {
         assert_recorded_once(node, id).await;
     }
     assert!(services.tasks().len() >= PRODUCTS * STEPS.len());
-    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()]) {
+    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()])
+    {
         line.is_empty(&key).await;
     }
     assert_eq!(line.length("dead").await, 0, "something was refused");

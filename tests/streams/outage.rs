@@ -31,14 +31,20 @@ fn keep_starting(client: Client, stop: Arc<AtomicBool>) -> tokio::task::JoinHand
 
 /// The instance's steps, each recorded once.
 async fn audit(client: &Client, id: &str) {
-    let Ok(document) = tokio::time::timeout(Duration::from_secs(60), client.until(id, "completed")).await else {
+    let Ok(document) =
+        tokio::time::timeout(Duration::from_secs(60), client.until(id, "completed")).await
+    else {
         panic!("it is not done: {:#}", client.status(id).await);
     };
     let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json();
     let rows = history["rows"].as_array().unwrap();
-    let completed: Vec<&Value> =
-        rows.iter().flat_map(|row| row["events"].as_array().unwrap()).filter(|event| event["type"] == "step_completed").collect();
-    let paths: BTreeSet<&str> = completed.iter().map(|event| event["path"].as_str().unwrap()).collect();
+    let completed: Vec<&Value> = rows
+        .iter()
+        .flat_map(|row| row["events"].as_array().unwrap())
+        .filter(|event| event["type"] == "step_completed")
+        .collect();
+    let paths: BTreeSet<&str> =
+        completed.iter().map(|event| event["path"].as_str().unwrap()).collect();
     assert_eq!((completed.len(), paths), (3, BTreeSet::from(STEPS)), "{document:#}");
 }
 
@@ -63,7 +69,10 @@ async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool)
         // Starts are taken all the same, and say what they wait for.
         let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
         eventually("the reason is shown", || async {
-            let why = client.status(&id).await["current_steps"][0]["waits_for"].as_str().unwrap_or_default().to_owned();
+            let why = client.status(&id).await["current_steps"][0]["waits_for"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
             why.contains("Redis").then_some(())
         })
         .await;
@@ -78,7 +87,8 @@ async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool)
     }
     assert!(ids.len() >= 10 && services.tasks().len() >= 3 * ids.len());
     let line = Line::open(&redis.url(), "crux").await;
-    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()]) {
+    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()])
+    {
         line.is_empty(&key).await;
     }
     assert_eq!(line.length("dead").await, 0);
@@ -97,7 +107,8 @@ async fn a_redis_that_dies_in_the_middle_with_the_store_costs_nothing_but_time()
     dies_in_the_middle(|url| config(url, "crux", ""), false).await;
 }
 
-/// Longer than any time-out: who reads, who acknowledges and who publishes gives up, and does it again.
+/// Longer than any time-out: who reads, who acknowledges and who publishes gives up, and does it
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_hangs_is_given_up_and_found_again() {
     let redis = Redis::start();
@@ -109,7 +120,10 @@ async fn a_redis_that_hangs_is_given_up_and_found_again() {
     let starting = keep_starting(client.clone(), stop.clone());
     tokio::time::sleep(Duration::from_millis(500)).await;
     redis.hang(true);
-    eventually("health tells", || async { (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(()) }).await;
+    eventually("health tells", || async {
+        (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(())
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     redis.hang(false);
     stop.store(true, Ordering::Relaxed);
@@ -119,7 +133,10 @@ async fn a_redis_that_hangs_is_given_up_and_found_again() {
     }
     line.is_empty("step.completed").await;
     assert_eq!(line.length("dead").await, 0);
-    eventually("health tells", || async { (client.get("/health").await.json()["status"] == "ok").then_some(()) }).await;
+    eventually("health tells", || async {
+        (client.get("/health").await.json()["status"] == "ok").then_some(())
+    })
+    .await;
 }
 
 /// What was sent and not answered: it is not known whether it is there, and it is sent again.
@@ -137,7 +154,10 @@ async fn what_a_redis_had_not_confirmed_when_it_died_is_sent_again() {
     }
     eventually("tasks are on their way", || async {
         let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
-        metrics.lines().any(|line| line.starts_with("crux_bus_unconfirmed") && !line.ends_with(" 0")).then_some(())
+        metrics
+            .lines()
+            .any(|line| line.starts_with("crux_bus_unconfirmed") && !line.ends_with(" 0"))
+            .then_some(())
     })
     .await;
     tokio::task::block_in_place(|| {
@@ -149,7 +169,8 @@ async fn what_a_redis_had_not_confirmed_when_it_died_is_sent_again() {
     for id in &ids {
         audit(&client, id).await;
     }
-    let mut first: Vec<String> = services.tasks().iter().map(|task| task.text("message_id").to_owned()).collect();
+    let mut first: Vec<String> =
+        services.tasks().iter().map(|task| task.text("message_id").to_owned()).collect();
     first.retain(|id| id.ends_with("/image_processing/1"));
     first.sort();
     first.dedup();
@@ -171,12 +192,16 @@ async fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
     audit(&client, &id).await;
 }
 
-/// All that is in a Redis which keeps nothing is gone with it: groups are made anew, tasks come again when their time is over.
+/// All that is in a Redis which keeps nothing is gone with it: groups are made anew, tasks come
+/// again when their time is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_has_forgotten_its_groups_gets_them_again() {
     let mut redis = Redis::start_with(&[("appendonly", "no")]);
     let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
-    eventually("the danger is said", || async { server.log().contains("`appendonly` is `no`").then_some(()) }).await;
+    eventually("the danger is said", || async {
+        server.log().contains("`appendonly` is `no`").then_some(())
+    })
+    .await;
     tokio::task::block_in_place(|| redis.restart());
     let line = Line::open(&redis.url(), "crux").await;
     let _services = line.services(result).await;
@@ -184,8 +209,10 @@ async fn a_redis_that_has_forgotten_its_groups_gets_them_again() {
     let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
     audit(&client, &id).await;
     redis.command(&["FLUSHALL"]);
-    eventually("the group is there again", || async { (redis.command(&["EXISTS", &line.stream("step.completed")]) == "1").then_some(()) })
-        .await;
+    eventually("the group is there again", || async {
+        (redis.command(&["EXISTS", &line.stream("step.completed")]) == "1").then_some(())
+    })
+    .await;
     let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
     audit(&client, &id).await;
 }
@@ -208,7 +235,11 @@ async fn a_redis_without_memory_closes_the_door_and_opens_it_again() {
         assert!(taken.len() < 500, "starts are never refused");
     };
     assert_eq!((refused.status, refused.problem().as_str()), (429, "overloaded"));
-    assert!(refused.text("detail").contains("Redis has blocked publishing: the memory of Redis"), "{:?}", refused.body);
+    assert!(
+        refused.text("detail").contains("Redis has blocked publishing: the memory of Redis"),
+        "{:?}",
+        refused.body
+    );
     // Each start publishes a hook and a task.
     assert!(taken.len() <= 60, "{} starts were taken", taken.len());
     assert_eq!(client.get("/health").await.json()["bus"]["status"], "failing");

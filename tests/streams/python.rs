@@ -15,7 +15,12 @@ impl Example {
     fn start(python: &Path, prefix: &str, name: &str) -> Self {
         let file = fences::project().join("examples/services/python/stream_service.py");
         let mut python = Command::new(python);
-        python.arg(file).env("REDIS_URL", shared().url()).env("PREFIX", prefix).env("NAME", name).env("IDLE_MS", "1500");
+        python
+            .arg(file)
+            .env("REDIS_URL", shared().url())
+            .env("PREFIX", prefix)
+            .env("NAME", name)
+            .env("IDLE_MS", "1500");
         Self(python.stdout(Stdio::null()).spawn().expect("python3 runs"))
     }
 }
@@ -29,13 +34,20 @@ impl Drop for Example {
 
 #[tokio::test]
 async fn the_service_in_python_does_its_step_and_takes_over_what_a_dead_one_had() {
-    let Some(python) = tokio::task::spawn_blocking(|| needs::python_with("redis", "python3-redis")).await.unwrap() else { return };
+    let Some(python) =
+        tokio::task::spawn_blocking(|| needs::python_with("redis", "python3-redis")).await.unwrap()
+    else {
+        return;
+    };
     let (server, line) = server().await;
     let client = server.client();
     line.group("step.image_processing", "workers").await.unwrap();
     let first = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
     // One that takes a task and dies.
-    eventually("the task comes", || async { line.read("step.image_processing", "workers", "dead").await.unwrap().pop() }).await;
+    eventually("the task comes", || async {
+        line.read("step.image_processing", "workers", "dead").await.unwrap().pop()
+    })
+    .await;
     let _example = Example::start(&python, &line.prefix, "alive");
     let second = client.start("/api/v1/workflow/upload", &product("Chair")).await;
     for id in [&first, &second] {
@@ -45,7 +57,11 @@ async fn the_service_in_python_does_its_step_and_takes_over_what_a_dead_one_had(
         })
         .await;
         let output = &document["definition"]["steps"][0]["output"];
-        assert_eq!(output["processed_images"], json!(["image1.webp", "image2.webp"]), "{document:#}");
+        assert_eq!(
+            output["processed_images"],
+            json!(["image1.webp", "image2.webp"]),
+            "{document:#}"
+        );
     }
     line.is_empty("step.image_processing").await;
     let _services = line.services(result).await;

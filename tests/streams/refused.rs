@@ -1,4 +1,5 @@
-//! Entries that are wrong, late, doubled or nonsense: they change nothing, and what nobody could understand is put aside.
+//! Entries that are wrong, late, doubled or nonsense: they change nothing, and what nobody could
+//! understand is put aside.
 
 use serde_json::{Value, json};
 
@@ -9,21 +10,39 @@ use crate::{product, result, server};
 /// How often a step is recorded as completed.
 async fn recorded(client: &Client, id: &str, path: &str) -> usize {
     let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json();
-    let events = history["rows"].as_array().unwrap().iter().flat_map(|row| row["events"].as_array().unwrap().iter());
+    let events = history["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row["events"].as_array().unwrap().iter());
     events.filter(|event| event["type"] == "step_completed" && event["path"] == path).count()
 }
 
 #[tokio::test]
 async fn a_malformed_entry_is_put_aside_with_its_reason_and_stops_nobody() {
     let (server, line) = server().await;
-    let id = line.publish("step.completed", &[("body", "{not json"), ("message_id", "poison-1"), ("colour", "red")]).await.unwrap();
+    let id = line
+        .publish(
+            "step.completed",
+            &[("body", "{not json"), ("message_id", "poison-1"), ("colour", "red")],
+        )
+        .await
+        .unwrap();
     let buried = line.next("dead", "people").await;
-    assert_eq!((buried.text("body"), buried.text("message_id"), buried.text("colour")), ("{not json", "poison-1", "red"));
+    assert_eq!(
+        (buried.text("body"), buried.text("message_id"), buried.text("colour")),
+        ("{not json", "poison-1", "red")
+    );
     assert_eq!((buried.text("routing_key"), buried.text("entry")), ("step.completed", id.as_str()));
     assert_eq!(buried.text("stream"), line.stream("step.completed"));
     assert!(buried.text("reason").contains("line 1 column 2"), "{buried:?}");
 
-    line.publish("step.completed", &[("body", r#"{"workflow_id":"x","step_id":"y","success":true}"#)]).await.unwrap();
+    line.publish(
+        "step.completed",
+        &[("body", r#"{"workflow_id":"x","step_id":"y","success":true}"#)],
+    )
+    .await
+    .unwrap();
     let buried = line.next("dead", "people").await;
     assert!(buried.text("reason").starts_with("workflow_id: "), "{buried:?}");
 
@@ -41,7 +60,8 @@ async fn a_malformed_entry_is_put_aside_with_its_reason_and_stops_nobody() {
 #[tokio::test]
 async fn a_result_of_the_wrong_type_fails_the_step_and_is_put_aside() {
     let (server, line) = server().await;
-    let _services = line.services(|_| json!({"processed_images": "one.jpg", "processing_time": "1s"})).await;
+    let _services =
+        line.services(|_| json!({"processed_images": "one.jpg", "processing_time": "1s"})).await;
     let answer = server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;
     let document = answer.json();
     assert_eq!(document["metadata"]["status"], "failed", "{document:#}");
@@ -53,16 +73,22 @@ async fn a_result_of_the_wrong_type_fails_the_step_and_is_put_aside() {
 #[tokio::test]
 async fn a_completion_twice_late_or_with_another_result_changes_nothing() {
     let (server, line) = server().await;
-    let services = line.services(|task| if task["step_type"] == "image_processing" { Value::Null } else { result(task) }).await;
+    let services = line
+        .services(
+            |task| if task["step_type"] == "image_processing" { Value::Null } else { result(task) },
+        )
+        .await;
     let client = server.client();
     let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
-    let task = eventually("the task comes", || async { services.tasks().first().cloned() }).await.body();
+    let task =
+        eventually("the task comes", || async { services.tasks().first().cloned() }).await.body();
     for _ in 0..5 {
         line.complete(&task, &result(&task)).await;
     }
     client.until(&id, "completed").await;
     line.complete(&task, &result(&task)).await;
-    line.complete(&task, &json!({"processed_images": ["other.jpg"], "processing_time": "1s"})).await;
+    line.complete(&task, &json!({"processed_images": ["other.jpg"], "processing_time": "1s"}))
+        .await;
     // The only one that contradicts what is recorded.
     let buried = line.next("dead", "people").await;
     assert!(buried.text("reason").contains("with another result"), "{buried:?}");

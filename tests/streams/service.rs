@@ -1,5 +1,5 @@
-//! A service behind Redis Streams: it creates its own group, reads tasks, takes over what a dead consumer held, reports by
-//! `step.completed`, and acknowledges.
+//! A service behind Redis Streams: it creates its own group, reads tasks, takes over what a dead
+//! consumer held, reports by `step.completed`, and acknowledges.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -60,10 +60,21 @@ impl Line {
 
     async fn try_open(url: &str, prefix: &str, is_cluster: bool) -> RedisResult<Self> {
         let wire = if is_cluster {
-            Wire::Many(ClusterClient::builder(vec![url]).response_timeout(Duration::from_secs(5)).build()?.get_async_connection().await?)
+            Wire::Many(
+                ClusterClient::builder(vec![url])
+                    .response_timeout(Duration::from_secs(5))
+                    .build()?
+                    .get_async_connection()
+                    .await?,
+            )
         } else {
-            let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(5)));
-            Wire::One(redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?)
+            let patient =
+                AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(5)));
+            Wire::One(
+                redis::Client::open(url)?
+                    .get_multiplexed_async_connection_with_config(&patient)
+                    .await?,
+            )
         };
         Ok(Self { url: url.to_owned(), is_cluster, prefix: prefix.to_owned(), wire })
     }
@@ -100,11 +111,19 @@ impl Line {
     }
 
     pub async fn complete(&self, task: &Value, result: &Value) {
-        self.publish("step.completed", &[("body", &completion(task, result).to_string())]).await.unwrap();
+        self.publish("step.completed", &[("body", &completion(task, result).to_string())])
+            .await
+            .unwrap();
     }
 
-    /// Entries that nobody in the group was given before, for a consumer, which waits for them for a moment.
-    pub async fn read(&self, routing_key: &str, group: &str, consumer: &str) -> RedisResult<Vec<Entry>> {
+    /// Entries that nobody in the group was given before, for a consumer, which waits for them for
+    /// a moment.
+    pub async fn read(
+        &self,
+        routing_key: &str,
+        group: &str,
+        consumer: &str,
+    ) -> RedisResult<Vec<Entry>> {
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(20).arg("BLOCK").arg(200);
         read.arg("STREAMS").arg(self.stream(routing_key)).arg(">");
@@ -118,9 +137,21 @@ impl Line {
     }
 
     /// What a consumer of the group held for long and did not acknowledge.
-    pub async fn take_over(&self, routing_key: &str, group: &str, consumer: &str) -> RedisResult<Vec<Entry>> {
+    pub async fn take_over(
+        &self,
+        routing_key: &str,
+        group: &str,
+        consumer: &str,
+    ) -> RedisResult<Vec<Entry>> {
         let mut claim = cmd("XAUTOCLAIM");
-        claim.arg(self.stream(routing_key)).arg(group).arg(consumer).arg(IDLE_MS).arg("0-0").arg("COUNT").arg(20);
+        claim
+            .arg(self.stream(routing_key))
+            .arg(group)
+            .arg(consumer)
+            .arg(IDLE_MS)
+            .arg("0-0")
+            .arg("COUNT")
+            .arg(20);
         match self.ask(claim).await? {
             Answer::Array(mut words) if words.len() >= 2 => Ok(entries(Some(words.swap_remove(1)))),
             _ => Ok(Vec::new()),
@@ -141,7 +172,14 @@ impl Line {
     pub async fn next(&self, routing_key: &str, group: &str) -> Entry {
         self.group(routing_key, group).await.unwrap();
         let mut read = cmd("XREADGROUP");
-        read.arg("GROUP").arg(group).arg("test").arg("COUNT").arg(1).arg("STREAMS").arg(self.stream(routing_key)).arg(">");
+        read.arg("GROUP")
+            .arg(group)
+            .arg("test")
+            .arg("COUNT")
+            .arg(1)
+            .arg("STREAMS")
+            .arg(self.stream(routing_key))
+            .arg(">");
         eventually(&format!("an entry in {routing_key}"), || async {
             match self.ask(read.clone()).await.unwrap() {
                 Answer::Array(mut streams) => match streams.pop() {
@@ -162,27 +200,38 @@ impl Line {
     }
 
     pub async fn is_empty(&self, routing_key: &str) {
-        eventually(&format!("{routing_key} is not empty"), || async { (self.length(routing_key).await == 0).then_some(()) }).await;
+        eventually(&format!("{routing_key} is not empty"), || async {
+            (self.length(routing_key).await == 0).then_some(())
+        })
+        .await;
     }
 
     /// How many entries each consumer of Crux holds.
     pub async fn held(&self, routing_key: &str) -> BTreeMap<String, u64> {
         let mut info = cmd("XINFO");
         info.arg("CONSUMERS").arg(self.stream(routing_key)).arg("crux");
-        let consumers: Vec<BTreeMap<String, Answer>> = from_redis_value(self.ask(info).await.unwrap()).unwrap();
+        let consumers: Vec<BTreeMap<String, Answer>> =
+            from_redis_value(self.ask(info).await.unwrap()).unwrap();
         let consumer = |of: BTreeMap<String, Answer>| {
-            (from_redis_value(of["name"].clone()).unwrap(), from_redis_value(of["pending"].clone()).unwrap())
+            (
+                from_redis_value(of["name"].clone()).unwrap(),
+                from_redis_value(of["pending"].clone()).unwrap(),
+            )
         };
         consumers.into_iter().map(consumer).collect()
     }
 
     /// The three services of a product.
-    pub async fn services(&self, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Service {
+    pub async fn services(
+        &self,
+        answer: impl Fn(&Value) -> Value + Send + Sync + 'static,
+    ) -> Service {
         let seen: Arc<Mutex<Vec<Entry>>> = Arc::default();
         let answer: Arc<Behaviour> = Arc::new(answer);
         let mut working = Vec::new();
         for step in STEPS {
-            let (url, prefix, is_cluster) = (self.url.clone(), self.prefix.clone(), self.is_cluster);
+            let (url, prefix, is_cluster) =
+                (self.url.clone(), self.prefix.clone(), self.is_cluster);
             let (tasks, answer) = (seen.clone(), answer.clone());
             let (ready, is_ready) = tokio::sync::oneshot::channel();
             working.push(tokio::spawn(async move {
@@ -199,7 +248,10 @@ impl Line {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }));
-            tokio::time::timeout(PATIENCE, is_ready).await.expect("the service reads").expect("the service lives");
+            tokio::time::timeout(PATIENCE, is_ready)
+                .await
+                .expect("the service reads")
+                .expect("the service lives");
         }
         Service { tasks: seen, working }
     }
@@ -247,7 +299,11 @@ async fn work(
             tasks.lock().unwrap().push(entry.clone());
             // First the answer, then the acknowledgement: whoever dies in between does it again.
             if !result.is_null() {
-                line.publish("step.completed", &[("body", &completion(&task, &result).to_string())]).await?;
+                line.publish(
+                    "step.completed",
+                    &[("body", &completion(&task, &result).to_string())],
+                )
+                .await?;
             }
             line.acknowledge(&key, group, &entry.id).await?;
         }

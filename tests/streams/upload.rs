@@ -14,7 +14,8 @@ async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
     let services = line.services(result).await;
     let client = server.client();
     let headers = [("traceparent", TRACE), ("idempotency-key", "req-1")];
-    let answer = client.post_with("/api/v1/workflow/upload?wait=30s", &headers, &product("Lamp")).await;
+    let answer =
+        client.post_with("/api/v1/workflow/upload?wait=30s", &headers, &product("Lamp")).await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
     let document = answer.json();
     assert_eq!(document["metadata"]["status"], "completed", "{document:#}");
@@ -22,7 +23,13 @@ async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
 
     let id = document["workflow_id"].as_str().unwrap();
     let tasks = services.tasks();
-    assert_eq!(tasks.iter().map(|task| task.body()["step_type"].as_str().unwrap().to_owned()).collect::<Vec<_>>(), STEPS);
+    assert_eq!(
+        tasks
+            .iter()
+            .map(|task| task.body()["step_type"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>(),
+        STEPS
+    );
     for task in &tasks {
         let body = task.body();
         let step = body["step_type"].as_str().unwrap();
@@ -36,8 +43,18 @@ async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
     assert_eq!(tasks[0].body()["input"], json!({"images": ["image1.jpg", "image2.jpg"]}));
 
     let health = client.get("/health").await.json();
-    assert_eq!((&health["status"], &health["bus"]["status"]), (&json!("ok"), &json!("ok")), "{health:#}");
-    for key in ["step.image_processing", "step.ai_enhancement", "step.seo_generation", "step.completed", "dead"] {
+    assert_eq!(
+        (&health["status"], &health["bus"]["status"]),
+        (&json!("ok"), &json!("ok")),
+        "{health:#}"
+    );
+    for key in [
+        "step.image_processing",
+        "step.ai_enhancement",
+        "step.seo_generation",
+        "step.completed",
+        "dead",
+    ] {
         line.is_empty(key).await;
     }
     eventually("the list of nodes shows the bus", || async {
@@ -46,7 +63,9 @@ async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
     })
     .await;
     let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
-    for figure in ["crux_bus_published_total{} 3", "crux_bus_consumed_total{} 3", "crux_bus_working{} 1"] {
+    for figure in
+        ["crux_bus_published_total{} 3", "crux_bus_consumed_total{} 3", "crux_bus_working{} 1"]
+    {
         assert!(metrics.contains(figure), "{figure}: {metrics}");
     }
 }
@@ -55,7 +74,10 @@ async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
 async fn the_store_may_be_a_file_and_a_service_may_have_an_address() {
     let (name, url) = (fresh_name(), shared().url());
     let pushed = Service::start(|task| Reply::Done(result(task))).await;
-    let server = Server::start(BINARY, &format!("{}{}", bus_only(&url, &name, ""), pushed.config(&["ai_enhancement"])));
+    let server = Server::start(
+        BINARY,
+        &format!("{}{}", bus_only(&url, &name, ""), pushed.config(&["ai_enhancement"])),
+    );
     let line = Line::open(&url, &name).await;
     let services = line.services(result).await;
     let answer = server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;
@@ -71,12 +93,16 @@ async fn what_is_published_and_consumed_is_logged_with_its_correlation_id() {
     let server = Server::start(BINARY, &format!("{}{log}", bus_only(&url, &name, "")));
     let line = Line::open(&url, &name).await;
     let services = line.services(result).await;
-    let document = server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await.json();
+    let document =
+        server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await.json();
     let id = document["workflow_id"].as_str().unwrap();
     assert!(services.tasks().iter().all(|task| task.text("correlation_id") == id), "{document:#}");
     let log = server.log();
-    let published = format!("routing_key=\"step.image_processing\" message_id=\"{id}/image_processing/1\" correlation_id=\"{id}\"");
-    let told = |text: &str, with: &str| log.lines().any(|line| line.contains(text) && line.contains(with));
+    let published = format!(
+        "routing_key=\"step.image_processing\" message_id=\"{id}/image_processing/1\" correlation_id=\"{id}\""
+    );
+    let told =
+        |text: &str, with: &str| log.lines().any(|line| line.contains(text) && line.contains(with));
     assert!(told("a message is published", &published), "{log}");
     assert!(told("a message is consumed", "routing_key=\"step.completed\""), "{log}");
     assert!(told("a completion has come", &format!("instance={id}")), "{log}");
@@ -100,11 +126,19 @@ fn a_server_that_does_not_let_this_user_in_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let url = shared().url().replace("redis://", "redis://nobody:wrong@");
     std::fs::write(folder.path().join("crux.yaml"), bus_only(&url, "refused", "")).unwrap();
-    let output = std::process::Command::new(BINARY).args(["serve", "--port", "0"]).current_dir(folder.path()).output().unwrap();
+    let output = std::process::Command::new(BINARY)
+        .args(["serve", "--port", "0"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("error: ") && !error.contains("wrong@"), "{error}");
     // The configuration by itself is well-formed.
-    let shown = std::process::Command::new(BINARY).arg("config").current_dir(folder.path()).output().unwrap();
+    let shown = std::process::Command::new(BINARY)
+        .arg("config")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
     assert!(shown.status.success(), "{shown:?}");
 }

@@ -1,6 +1,7 @@
-//! Remote steps over RabbitMQ without Crux: the same messages to and from the same service, with the same confirms and acknowledgements;
-//! and, if it is to, the same rows in SQLite. A completion is acknowledged when its row is durable; only then the next task goes out. One
-//! task that owns everything.
+//! Remote steps over RabbitMQ without Crux: the same messages to and from the same service, with
+//! the same confirms and acknowledgements; and, if it is to, the same rows in SQLite. A completion
+//! is acknowledged when its row is durable; only then the next task goes out. One task that owns
+//! everything.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +14,23 @@ use super::remote::{Floored, Instance, Instances, Load};
 use crate::Outcome;
 use crate::amqp::{ACK_EVERY, Acks, COMPLETIONS, Line, TASKS, properties};
 
-/// `rows` are the texts of an instance's rows and the folder of their database; without them nothing is appended.
-pub fn run(url: &str, exchange: &str, load: Load, rows: Option<(&[String], &Path)>) -> Outcome<Floored> {
+/// `rows` are the texts of an instance's rows and the folder of their database; without them
+/// nothing is appended.
+pub fn run(
+    url: &str,
+    exchange: &str,
+    load: Load,
+    rows: Option<(&[String], &Path)>,
+) -> Outcome<Floored> {
     let (appending, committing) = match rows {
         None => (None, None),
         Some((rows, _)) if rows.len() != load.steps as usize + 1 => {
-            return Err(format!("an instance of {} steps has {} rows: the floor writes one for each", load.steps, rows.len()).into());
+            return Err(format!(
+                "an instance of {} steps has {} rows: the floor writes one for each",
+                load.steps,
+                rows.len()
+            )
+            .into());
         }
         Some((rows, folder)) => {
             let (committer, committing) = Committer::begin(&folder.join("floor-remote.db"))?;
@@ -37,7 +49,12 @@ pub fn run(url: &str, exchange: &str, load: Load, rows: Option<(&[String], &Path
 /// Where the rows go, and what they say.
 type Appending = (Committer, Arc<[String]>);
 
-async fn dispatch(line: Line, mut completions: lapin::Consumer, rows: Option<Appending>, load: Load) -> Outcome<Floored> {
+async fn dispatch(
+    line: Line,
+    mut completions: lapin::Consumer,
+    rows: Option<Appending>,
+    load: Load,
+) -> Outcome<Floored> {
     let mut instances = Instances::begin(load);
     let mut acks = Acks::default();
     let (mut appending, mut publishing) = (FuturesUnordered::new(), FuturesUnordered::new());
@@ -75,8 +92,13 @@ async fn dispatch(line: Line, mut completions: lapin::Consumer, rows: Option<App
     Ok(floored)
 }
 
-/// Ends when the row that says it is durable, if rows are appended. `tag` is the delivery's that said it.
-async fn append(rows: Option<Appending>, mut instance: Instance, tag: Option<u64>) -> Outcome<(Instance, Option<u64>)> {
+/// Ends when the row that says it is durable, if rows are appended. `tag` is the delivery's that
+/// said it.
+async fn append(
+    rows: Option<Appending>,
+    mut instance: Instance,
+    tag: Option<u64>,
+) -> Outcome<(Instance, Option<u64>)> {
     if let Some((committer, rows)) = rows {
         let text = rows.get(instance.step as usize).cloned().unwrap_or_default();
         let row = committer.append(instance.id.0, instance.step + 1, instance.prev, text).await;

@@ -1,5 +1,6 @@
-//! The Redis store without Crux: the very calls of scripts by which Crux has written one instance, recorded by `MONITOR` and sent again
-//! under other ids, pipelined by a client that does nothing else. A call goes out when the one before it of the same instance is answered.
+//! The Redis store without Crux: the very calls of scripts by which Crux has written one instance,
+//! recorded by `MONITOR` and sent again under other ids, pipelined by a client that does nothing
+//! else. A call goes out when the one before it of the same instance is answered.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -44,7 +45,11 @@ impl Recorder {
         stream.write_all(b"MONITOR\r\n")?;
         let mut recorder = Self { lines: BufReader::new(stream) };
         let said = recorder.line()?;
-        if said == b"+OK" { Ok(recorder) } else { Err(format!("MONITOR: {}", String::from_utf8_lossy(&said)).into()) }
+        if said == b"+OK" {
+            Ok(recorder)
+        } else {
+            Err(format!("MONITOR: {}", String::from_utf8_lossy(&said)).into())
+        }
     }
 
     /// The calls that append that instance's rows: those of the script that is called for it first.
@@ -56,12 +61,25 @@ impl Recorder {
             let words = words(&line);
             // EVALSHA, the script, one key, the key, and the first argument.
             let [name, called, _, base, first, ..] = words.as_slice() else { continue };
-            if name == b"EVALSHA" && first == instance.as_bytes() && script.get_or_insert_with(|| called.clone()) == called {
-                let piece = |word: &Vec<u8>| if word == base { Piece::Base } else { Piece::Word(word.clone(), places(word, instance)) };
+            if name == b"EVALSHA"
+                && first == instance.as_bytes()
+                && script.get_or_insert_with(|| called.clone()) == called
+            {
+                let piece = |word: &Vec<u8>| {
+                    if word == base {
+                        Piece::Base
+                    } else {
+                        Piece::Word(word.clone(), places(word, instance))
+                    }
+                };
                 calls.push(words.iter().map(piece).collect());
             }
         }
-        if calls.is_empty() { Err("the server saw no call for the instance".into()) } else { Ok(Calls { calls }) }
+        if calls.is_empty() {
+            Err("the server saw no call for the instance".into())
+        } else {
+            Ok(Calls { calls })
+        }
     }
 
     fn line(&mut self) -> Outcome<Vec<u8>> {
@@ -88,7 +106,9 @@ fn words(line: &[u8]) -> Vec<Vec<u8>> {
                     Some(b'b') => word.push(8),
                     Some(b'x') => {
                         let digits: Vec<u8> = bytes.by_ref().take(2).collect();
-                        let byte = std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                        let byte = std::str::from_utf8(&digits)
+                            .ok()
+                            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
                         word.extend(byte);
                     }
                     other => word.extend(other),
@@ -102,7 +122,11 @@ fn words(line: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn places(word: &[u8], id: &str) -> Vec<usize> {
-    word.windows(id.len()).enumerate().filter(|(_, window)| *window == id.as_bytes()).map(|(place, _)| place).collect()
+    word.windows(id.len())
+        .enumerate()
+        .filter(|(_, window)| *window == id.as_bytes())
+        .map(|(place, _)| place)
+        .collect()
 }
 
 /// What a run came to.
@@ -126,13 +150,22 @@ impl Calls {
     /// Whether it was carried out.
     pub fn check(answer: &Value) -> Outcome<()> {
         match answer {
-            Value::Array(words) if words.first() == Some(&Value::BulkString(b"done".to_vec())) => Ok(()),
+            Value::Array(words) if words.first() == Some(&Value::BulkString(b"done".to_vec())) => {
+                Ok(())
+            }
             other => Err(format!("an append was not carried out: {other:?}").into()),
         }
     }
 
-    /// The same again and again for `time`, for as many instances at a time, divided among `connections`.
-    pub async fn repeat(&self, url: &str, connections: usize, in_flight: usize, time: Duration) -> Outcome<Called> {
+    /// The same again and again for `time`, for as many instances at a time, divided among
+    /// `connections`.
+    pub async fn repeat(
+        &self,
+        url: &str,
+        connections: usize,
+        in_flight: usize,
+        time: Duration,
+    ) -> Outcome<Called> {
         let client = servers::client(url)?;
         let connections = connections.min(in_flight);
         let meter = Meter::begin(Process::own());
@@ -144,14 +177,20 @@ impl Calls {
                 let mut connection = client.get_multiplexed_async_connection().await?;
                 let mut count = 0;
                 for group in (0_u32..).take_while(|_| begun.elapsed() < time) {
-                    let ids: Vec<String> = (0..share).map(|n| format!("{lane:08x}-{n:04x}-7000-8000-{group:012x}")).collect();
+                    let ids: Vec<String> = (0..share)
+                        .map(|n| format!("{lane:08x}-{n:04x}-7000-8000-{group:012x}"))
+                        .collect();
                     count += calls.write(&mut connection, &ids).await?;
                 }
                 Ok(count)
             }
         };
         let calls: u64 = side_by_side(connections, lane).await?.into_iter().sum();
-        Ok(Called { calls, calls_per_s: calls as f64 / begun.elapsed().as_secs_f64(), cpu_us_per_call: meter.cpu_us_per(calls) })
+        Ok(Called {
+            calls,
+            calls_per_s: calls as f64 / begun.elapsed().as_secs_f64(),
+            cpu_us_per_call: meter.cpu_us_per(calls),
+        })
     }
 
     /// These instances, each call of all of them together; how many calls that were.
@@ -177,7 +216,9 @@ fn command(call: &[Piece], base: &str, id: &str) -> redis::Cmd {
             Piece::Word(word, places) if places.is_empty() => command.arg(word),
             Piece::Word(word, places) => {
                 let mut word = word.clone();
-                places.iter().for_each(|place| word[*place..place + id.len()].copy_from_slice(id.as_bytes()));
+                places.iter().for_each(|place| {
+                    word[*place..place + id.len()].copy_from_slice(id.as_bytes())
+                });
                 command.arg(word)
             }
         };
@@ -192,7 +233,8 @@ mod tests {
     #[test]
     fn a_line_of_monitor_is_read_back_to_its_words() {
         let line = br#"1339518083.107412 [0 127.0.0.1:60866] "EVALSHA" "12ab" "1" "crux:{7}" "a \"b\" \\ \xc3\xa9\n""#;
-        let expected: [&[u8]; 5] = [b"EVALSHA", b"12ab", b"1", b"crux:{7}", b"a \"b\" \\ \xc3\xa9\n"];
+        let expected: [&[u8]; 5] =
+            [b"EVALSHA", b"12ab", b"1", b"crux:{7}", b"a \"b\" \\ \xc3\xa9\n"];
         assert_eq!(words(line), expected);
     }
 

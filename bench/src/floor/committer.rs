@@ -1,4 +1,5 @@
-//! One thread that commits rows in groups: it takes what is there and never waits for company. What the floors share that append.
+//! One thread that commits rows in groups: it takes what is there and never waits for company. What
+//! the floors share that append.
 
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -32,12 +33,20 @@ impl Committer {
     pub fn begin(file: &Path) -> Outcome<(Self, Committing)> {
         let journal = Journal::open(file)?;
         let (jobs, queue) = mpsc::channel(2 * GROUP);
-        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || commit(journal, queue))?;
+        let thread = std::thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || commit(journal, queue))?;
         Ok((Self { jobs }, Committing(thread)))
     }
 
     /// The row's number once it is durable; `None`: the thread has ended.
-    pub async fn append(&self, instance: [u8; 16], seq: u32, prev: i64, body: String) -> Option<i64> {
+    pub async fn append(
+        &self,
+        instance: [u8; 16],
+        seq: u32,
+        prev: i64,
+        body: String,
+    ) -> Option<i64> {
         let (done, durable) = oneshot::channel();
         self.jobs.send(Job { instance, seq, prev, body, done }).await.ok()?;
         durable.await.ok()
@@ -57,7 +66,10 @@ fn commit(mut journal: Journal, mut queue: mpsc::Receiver<Job>) -> Outcome<()> {
     let mut numbers = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut group, GROUP) > 0 {
         numbers.clear();
-        journal.commit(group.iter().map(|job| (&job.instance, job.seq, job.prev, job.body.as_str())), &mut numbers)?;
+        journal.commit(
+            group.iter().map(|job| (&job.instance, job.seq, job.prev, job.body.as_str())),
+            &mut numbers,
+        )?;
         for (job, number) in group.drain(..).zip(&numbers) {
             // Whoever waited is gone only when the run is over.
             let _ = job.done.send(*number);

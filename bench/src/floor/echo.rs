@@ -1,5 +1,5 @@
-//! A bare axum server that reads a JSON object and writes it back: what HTTP and JSON cost by themselves, in a process of its own like
-//! the server that is held against it.
+//! A bare axum server that reads a JSON object and writes it back: what HTTP and JSON cost by
+//! themselves, in a process of its own like the server that is held against it.
 
 use axum::routing::post;
 use axum::{Json, Router};
@@ -19,7 +19,10 @@ pub fn serve() -> Outcome<()> {
             stream.set_nodelay(true)?;
             let service = hyper_util::service::TowerToHyperService::new(router.clone());
             // A client that goes away is no concern of a floor's.
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(hyper_util::rt::TokioIo::new(stream), service));
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new()
+                    .serve_connection(hyper_util::rt::TokioIo::new(stream), service),
+            );
         }
     })
 }

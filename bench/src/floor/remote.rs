@@ -1,5 +1,6 @@
-//! Instances of remote steps without Crux: what the floors over brokers have in common. An instance is the number of its step, and
-//! its task is written as Crux writes it; no retries, no time-outs, no recovery, no questions answered.
+//! Instances of remote steps without Crux: what the floors over brokers have in common. An instance
+//! is the number of its step, and its task is written as Crux writes it; no retries, no time-outs,
+//! no recovery, no questions answered.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -65,7 +66,15 @@ impl Instances {
     /// Time and CPU time count from now on.
     pub fn begin(load: Load) -> Self {
         let meter = Meter::begin(Process::own());
-        Self { load, meter, begun: Instant::now(), started: 0, steps: 0, latencies: Latencies::default(), open: HashMap::new() }
+        Self {
+            load,
+            meter,
+            begun: Instant::now(),
+            started: 0,
+            steps: 0,
+            latencies: Latencies::default(),
+            open: HashMap::new(),
+        }
     }
 
     /// The next one, whose first row is to be appended; `None`: there are enough.
@@ -80,7 +89,15 @@ impl Instances {
             random[2..].copy_from_slice(&self.started.to_be_bytes());
             let id = InstanceId::new(Time(1_764_000_000_000), random, None);
             let order = format!("ORD-{:012}", self.started);
-            Instance { id, text: id.to_string(), step: 0, prev: 0, order, before: "CUST-89101".to_owned(), begun: Instant::now() }
+            Instance {
+                id,
+                text: id.to_string(),
+                step: 0,
+                prev: 0,
+                order,
+                before: "CUST-89101".to_owned(),
+                begun: Instant::now(),
+            }
         })
     }
 
@@ -89,7 +106,8 @@ impl Instances {
         (0..self.load.in_flight).filter_map(|_| self.start()).collect()
     }
 
-    /// Its row is durable: the next step's task, with its id and body. `None`: that was the last one, and it has ended.
+    /// Its row is durable: the next step's task, with its id and body. `None`: that was the last
+    /// one, and it has ended.
     pub fn next(&mut self, mut instance: Instance) -> Outcome<Option<(String, Vec<u8>)>> {
         if instance.step == self.load.steps {
             self.latencies.add(instance.begun.elapsed());
@@ -126,7 +144,11 @@ impl Instances {
 
     pub fn floored(self) -> Floored {
         let steps_per_s = self.steps as f64 / self.begun.elapsed().as_secs_f64();
-        Floored { steps_per_s, cpu_us_per_step: self.meter.cpu_us_per(self.steps), latencies: self.latencies }
+        Floored {
+            steps_per_s,
+            cpu_us_per_step: self.meter.cpu_us_per(self.steps),
+            latencies: self.latencies,
+        }
     }
 }
 

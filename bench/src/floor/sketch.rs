@@ -1,6 +1,7 @@
-//! The sketch: the smallest program that does the same job. Ten steps one after the other, each step's result decoded from JSON, the
-//! next input encoded, one JSON row per transition, durable by one committer thread that takes what is there. No retries, no time-outs,
-//! no recovery, no questions answered: what is left to an engine is the distance to this.
+//! The sketch: the smallest program that does the same job. Ten steps one after the other, each
+//! step's result decoded from JSON, the next input encoded, one JSON row per transition, durable by
+//! one committer thread that takes what is there. No retries, no time-outs, no recovery, no
+//! questions answered: what is left to an engine is the distance to this.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,7 +40,11 @@ impl Sketch {
     /// The whole of one instance, until its end is durable.
     pub fn instance(&self, n: u64) -> impl Future<Output = Outcome<()>> + Send + use<> {
         let committer = self.committer.clone();
-        async move { instance_of(u128::from(n).to_be_bytes(), &committer).await.ok_or_else(|| "the sketch's committer has ended".into()) }
+        async move {
+            instance_of(u128::from(n).to_be_bytes(), &committer)
+                .await
+                .ok_or_else(|| "the sketch's committer has ended".into())
+        }
     }
 
     /// When all instances have ended.
@@ -59,12 +64,15 @@ pub struct Sketched {
 
 /// Keeps `in_flight` instances going for `time`.
 pub fn run(directory: &Path, in_flight: usize, time: Duration) -> Outcome<Sketched> {
-    let (committer, committing) = Committer::begin(&directory.join(format!("sketch-{in_flight}.db")))?;
+    let (committer, committing) =
+        Committer::begin(&directory.join(format!("sketch-{in_flight}.db")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let meter = Meter::begin(Process::own());
     let begun = Instant::now();
     let steps = runtime.block_on(async {
-        let lanes: Vec<_> = (0..in_flight as u64).map(|lane| tokio::spawn(instances(lane, committer.clone(), begun + time))).collect();
+        let lanes: Vec<_> = (0..in_flight as u64)
+            .map(|lane| tokio::spawn(instances(lane, committer.clone(), begun + time)))
+            .collect();
         drop(committer);
         let mut steps = 0;
         for lane in lanes {
@@ -120,5 +128,6 @@ async fn instance_of(instance: [u8; 16], committer: &Committer) -> Option<()> {
 /// The same work as the bench's step struct does.
 fn attempt(input: &str) -> Option<String> {
     let input: Input = serde_json::from_str(input).ok()?;
-    serde_json::to_string(&Output { receipt: receipt(&input.order, &input.before), note: note() }).ok()
+    serde_json::to_string(&Output { receipt: receipt(&input.order, &input.before), note: note() })
+        .ok()
 }

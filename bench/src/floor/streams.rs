@@ -1,6 +1,7 @@
-//! Remote steps over Redis Streams without Crux: the same entries to and from the same service on the server that also has the rows; and, if
-//! it is to, the same calls of the script that appends. What is read together is appended together; then the next tasks are added, and the
-//! completions acknowledged and deleted.
+//! Remote steps over Redis Streams without Crux: the same entries to and from the same service on
+//! the server that also has the rows; and, if it is to, the same calls of the script that appends.
+//! What is read together is appended together; then the next tasks are added, and the completions
+//! acknowledged and deleted.
 
 use std::sync::Arc;
 
@@ -18,7 +19,12 @@ pub fn run(url: &str, prefix: &str, load: Load, calls: Option<Calls>) -> Outcome
     if let Some(calls) = &calls
         && calls.len() != load.steps as usize + 1
     {
-        return Err(format!("an instance of {} steps has {} rows: the floor writes one for each", load.steps, calls.len()).into());
+        return Err(format!(
+            "an instance of {} steps has {} rows: the floor writes one for each",
+            load.steps,
+            calls.len()
+        )
+        .into());
     }
     crate::crux::runtime()?.block_on(async {
         let line = Line::open(url, prefix, COMPLETIONS, "floor").await?;
@@ -28,7 +34,8 @@ pub fn run(url: &str, prefix: &str, load: Load, calls: Option<Calls>) -> Outcome
 
 async fn dispatch(line: Line, calls: Option<Arc<Calls>>, load: Load) -> Outcome<Floored> {
     let mut instances = Instances::begin(load);
-    let (mut reading, mut appending, mut sending) = (FuturesUnordered::new(), FuturesUnordered::new(), FuturesUnordered::new());
+    let (mut reading, mut appending, mut sending) =
+        (FuturesUnordered::new(), FuturesUnordered::new(), FuturesUnordered::new());
     appending.push(append(&line, calls.clone(), instances.first(), Vec::new()));
     while !(appending.is_empty() && sending.is_empty() && instances.is_empty()) {
         if reading.is_empty() {
@@ -69,7 +76,8 @@ async fn dispatch(line: Line, calls: Option<Arc<Calls>>, load: Load) -> Outcome<
     Ok(instances.floored())
 }
 
-/// Ends when the rows that say it are written, if rows are appended. `ids` are the entries' that said it.
+/// Ends when the rows that say it are written, if rows are appended. `ids` are the entries' that
+/// said it.
 fn append(
     line: &Line,
     calls: Option<Arc<Calls>>,
@@ -79,7 +87,9 @@ fn append(
     let command = |calls: &Arc<Calls>, instance: &Instance| {
         calls.command(instance.step as usize, usize::from(instance.id.partition()), &instance.text)
     };
-    let writing = calls.map(|calls| line.send(instances.iter().map(|instance| command(&calls, instance)).collect()));
+    let writing = calls.map(|calls| {
+        line.send(instances.iter().map(|instance| command(&calls, instance)).collect())
+    });
     async move {
         if let Some(writing) = writing {
             writing.await?.iter().try_for_each(Calls::check)?;

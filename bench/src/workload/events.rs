@@ -1,5 +1,5 @@
-//! Events for 100,000 waiting instances, each of which waits for one of its own. 256 senders each send an event and wait until the end of
-//! the instance that it reaches is durable.
+//! Events for 100,000 waiting instances, each of which waits for one of its own. 256 senders each
+//! send an event and wait until the end of the instance that it reaches is durable.
 
 use std::time::Instant;
 
@@ -51,7 +51,10 @@ async fn start(crux: &Crux, waiting: usize) -> Outcome<Vec<Vec<(usize, InstanceI
         async move {
             let mut started = Vec::new();
             for n in (lane..waiting).step_by(SENDERS) {
-                started.push((n, crux.start("waiting", format!(r#"{{"order":"{}"}}"#, order(n))).await?));
+                started.push((
+                    n,
+                    crux.start("waiting", format!(r#"{{"order":"{}"}}"#, order(n))).await?,
+                ));
             }
             Ok(started)
         }

@@ -1,5 +1,6 @@
-//! Half of what the machine can do, as an open loop: instances begin when it is their time, however long the others take, and their
-//! latency counts from that moment. So a stall shows in all who would have begun in it. The floor is the sketch at the same rate.
+//! Half of what the machine can do, as an open loop: instances begin when it is their time, however
+//! long the others take, and their latency counts from that moment. So a stall shows in all who
+//! would have begun in it. The floor is the sketch at the same rate.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use crux_bench::steps::STEPS;
 const IN_FLIGHT: usize = 256;
 
 pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
-    let (mut rate, mut cpu, mut crux, mut sketch) = (vec![], vec![], Quantiles::default(), Quantiles::default());
+    let (mut rate, mut cpu, mut crux, mut sketch) =
+        (vec![], vec![], Quantiles::default(), Quantiles::default());
     for _ in 0..setting.runs {
         let per_s = most_per_s(setting)? / 2.0;
         if setting.floors {
@@ -32,8 +34,12 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
     Ok(vec![
         Row::of_runs("half load", "steps/s", &rate).cpu(&cpu),
         Row::of_runs("half load, 10 steps, p50", "ms", &crux.p50).floor(&sketch.p50),
-        Row::of_runs("half load, 10 steps, p99", "ms", &crux.p99).floor(&sketch.p99).goal(Goal::AtMost(10.0)),
-        Row::of_runs("half load, 10 steps, p99.9", "ms", &crux.p999).floor(&sketch.p999).goal(Goal::AtMost(20.0)),
+        Row::of_runs("half load, 10 steps, p99", "ms", &crux.p99)
+            .floor(&sketch.p99)
+            .goal(Goal::AtMost(10.0)),
+        Row::of_runs("half load, 10 steps, p99.9", "ms", &crux.p999)
+            .floor(&sketch.p999)
+            .goal(Goal::AtMost(20.0)),
         Row::of_runs("half load, 10 steps, longest", "ms", &crux.longest).floor(&sketch.longest),
     ])
 }
@@ -94,13 +100,19 @@ fn sketched(setting: &Setting, per_s: f64) -> Outcome<Latencies> {
 }
 
 /// Begins so many instances at that rate; how long each took from when it was its time.
-fn open_loop<F>(runtime: &Runtime, per_s: f64, count: u64, instance: impl Fn(u64) -> F) -> Outcome<Latencies>
+fn open_loop<F>(
+    runtime: &Runtime,
+    per_s: f64,
+    count: u64,
+    instance: impl Fn(u64) -> F,
+) -> Outcome<Latencies>
 where
     F: Future<Output = Outcome<()>> + Send + 'static,
 {
     let begun = Instant::now();
     let mut instances = Vec::new();
-    // A thread of its own keeps the time: a task would wait for its turn behind those that it starts.
+    // A thread of its own keeps the time: a task would wait for its turn behind those that it
+    // starts.
     for n in 0..count {
         let at = begun + Duration::from_secs_f64(n as f64 / per_s);
         thread::sleep(at.saturating_duration_since(Instant::now()));

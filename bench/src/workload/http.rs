@@ -1,6 +1,7 @@
-//! Starts over HTTP that wait for the end (`POST …?wait=30s`), from clients that keep their connections. Server and clients are processes
-//! of their own on one machine, which both need; the CPU time of each is counted apart. The floor is the same client against a bare axum
-//! server that gives the JSON back.
+//! Starts over HTTP that wait for the end (`POST …?wait=30s`), from clients that keep their
+//! connections. Server and clients are processes of their own on one machine, which both need; the
+//! CPU time of each is counted apart. The floor is the same client against a bare axum server that
+//! gives the JSON back.
 
 use super::Setting;
 use crate::Outcome;
@@ -39,27 +40,42 @@ fn measure(setting: &Setting, clients: usize) -> Outcome<Vec<Row>> {
         server.until_ready()?;
         runs.push(load(setting, &server, "/api/v1/workflow/ten?wait=30s", clients)?);
     }
-    let of = |runs: &[Run], what: fn(&Run) -> Option<f64>| runs.iter().filter_map(what).collect::<Vec<_>>();
-    let per_step = |runs: &[Run]| runs.iter().filter_map(|run| Some(run.server_us? / f64::from(STEPS))).collect::<Vec<_>>();
-    let mut throughput = Row::of_runs(format!("http, {clients} clients, 10 steps"), "workflows/s", &of(&runs, |run| Some(run.per_s)))
-        .floor(&of(&floors, |run| Some(run.per_s)))
-        .cpu(&per_step(&runs));
+    let of = |runs: &[Run], what: fn(&Run) -> Option<f64>| {
+        runs.iter().filter_map(what).collect::<Vec<_>>()
+    };
+    let per_step = |runs: &[Run]| {
+        runs.iter().filter_map(|run| Some(run.server_us? / f64::from(STEPS))).collect::<Vec<_>>()
+    };
+    let mut throughput = Row::of_runs(
+        format!("http, {clients} clients, 10 steps"),
+        "workflows/s",
+        &of(&runs, |run| Some(run.per_s)),
+    )
+    .floor(&of(&floors, |run| Some(run.per_s)))
+    .cpu(&per_step(&runs));
     if clients == 256 {
         throughput = throughput.goal(Goal::AtLeast(8_000.0));
     }
     Ok(vec![
         throughput,
-        Row::of_runs(format!("http, {clients} clients, p50"), "ms", &of(&runs, |run| run.p50_ms)).floor(&of(&floors, |run| run.p50_ms)),
-        Row::of_runs(format!("http, {clients} clients, p99"), "ms", &of(&runs, |run| run.p99_ms)).floor(&of(&floors, |run| run.p99_ms)),
-        Row::of_runs(format!("http, {clients} clients, client's CPU per workflow"), "µs", &of(&runs, |run| run.client_us))
-            .floor(&of(&floors, |run| run.client_us)),
+        Row::of_runs(format!("http, {clients} clients, p50"), "ms", &of(&runs, |run| run.p50_ms))
+            .floor(&of(&floors, |run| run.p50_ms)),
+        Row::of_runs(format!("http, {clients} clients, p99"), "ms", &of(&runs, |run| run.p99_ms))
+            .floor(&of(&floors, |run| run.p99_ms)),
+        Row::of_runs(
+            format!("http, {clients} clients, client's CPU per workflow"),
+            "µs",
+            &of(&runs, |run| run.client_us),
+        )
+        .floor(&of(&floors, |run| run.client_us)),
     ])
 }
 
 fn load(setting: &Setting, server: &Server, path: &'static str, clients: usize) -> Outcome<Run> {
     let (of_server, of_client) = (Meter::begin(server.process()), Meter::begin(Process::own()));
     let time = setting.short_time();
-    let mut latencies = runtime()?.block_on(http::closed_loop(server.address, path, clients, time, input))?;
+    let mut latencies =
+        runtime()?.block_on(http::closed_loop(server.address, path, clients, time, input))?;
     let count = latencies.len() as u64;
     Ok(Run {
         per_s: count as f64 / time.as_secs_f64(),

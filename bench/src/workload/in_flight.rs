@@ -1,5 +1,6 @@
-//! A constant number of instances in flight: each that ends is followed by a new one. The floor is the sketch; bare SQLite, which appends
-//! the same rows in groups of as many and does nothing else, stands beside it.
+//! A constant number of instances in flight: each that ends is followed by a new one. The floor is
+//! the sketch; bare SQLite, which appends the same rows in groups of as many and does nothing else,
+//! stands beside it.
 
 use std::time::Instant;
 
@@ -37,7 +38,12 @@ fn measure(setting: &Setting, in_flight: usize) -> Outcome<Measured> {
     for _ in 0..setting.runs {
         if setting.floors {
             let bodies = bodies(setting.fresh()?.path())?;
-            measured.bare_rows_per_s.push(rows::in_groups(setting.fresh()?.path(), &bodies, in_flight, setting.short_time() / 2)?);
+            measured.bare_rows_per_s.push(rows::in_groups(
+                setting.fresh()?.path(),
+                &bodies,
+                in_flight,
+                setting.short_time() / 2,
+            )?);
             let sketched = sketch::run(setting.fresh()?.path(), in_flight, setting.short_time())?;
             measured.sketch_steps_per_s.push(sketched.steps_per_s);
             measured.sketch_cpu_us.extend(sketched.cpu_us_per_step);
@@ -64,9 +70,15 @@ fn measure(setting: &Setting, in_flight: usize) -> Outcome<Measured> {
 impl Measured {
     fn rows(&self, in_flight: usize) -> Vec<Row> {
         let mut steps =
-            Row::of_runs(format!("{in_flight} in flight"), "steps/s", &self.steps_per_s).floor(&self.sketch_steps_per_s).cpu(&self.cpu_us);
-        let mut written =
-            Row::of_runs(format!("{in_flight} in flight, written per transition"), "bytes", &self.written).floor(&self.sketch_written);
+            Row::of_runs(format!("{in_flight} in flight"), "steps/s", &self.steps_per_s)
+                .floor(&self.sketch_steps_per_s)
+                .cpu(&self.cpu_us);
+        let mut written = Row::of_runs(
+            format!("{in_flight} in flight, written per transition"),
+            "bytes",
+            &self.written,
+        )
+        .floor(&self.sketch_written);
         match in_flight {
             256 => {
                 steps = steps.goal(Goal::AtLeast(150_000.0)).goal(Goal::FloorAtLeast(0.6));
@@ -78,10 +90,18 @@ impl Measured {
         let mut rows = vec![steps, written];
         if !self.sketch_steps_per_s.is_empty() {
             rows.push(
-                Row::of_runs(format!("{in_flight} in flight: the sketch itself"), "steps/s", &self.sketch_steps_per_s)
-                    .cpu(&self.sketch_cpu_us),
+                Row::of_runs(
+                    format!("{in_flight} in flight: the sketch itself"),
+                    "steps/s",
+                    &self.sketch_steps_per_s,
+                )
+                .cpu(&self.sketch_cpu_us),
             );
-            rows.push(Row::of_runs(format!("{in_flight} in a group: bare SQLite"), "rows/s", &self.bare_rows_per_s));
+            rows.push(Row::of_runs(
+                format!("{in_flight} in a group: bare SQLite"),
+                "rows/s",
+                &self.bare_rows_per_s,
+            ));
         }
         rows
     }

@@ -1,5 +1,6 @@
-//! One remote step over RabbitMQ when nobody else is there: instances of one step, one after the other, from the start to the moment at
-//! which the end is durable. The floor does the same: two appends, and two quorum queues between them.
+//! One remote step over RabbitMQ when nobody else is there: instances of one step, one after the
+//! other, from the start to the moment at which the end is durable. The floor does the same: two
+//! appends, and two quorum queues between them.
 
 use std::time::Instant;
 
@@ -17,13 +18,15 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
     let broker = servers::rabbitmq()?;
     let bodies = rabbitmq::bodies(setting, &broker, "errand")?;
     let instances = if setting.quick { 100 } else { 2000 };
-    let (mut p50, mut p99, mut cpu, mut floor_p50, mut floor_p99, mut floor_cpu) = (vec![], vec![], vec![], vec![], vec![], vec![]);
+    let (mut p50, mut p99, mut cpu, mut floor_p50, mut floor_p99, mut floor_cpu) =
+        (vec![], vec![], vec![], vec![], vec![], vec![]);
     for run in 0..setting.runs {
         if setting.floors {
             let (directory, name) = (setting.fresh()?, format!("floor{run}"));
             let _service = Service::over_rabbitmq(&broker.url(), &name)?;
             let load = Load { steps: 1, in_flight: 1, until: Until::Started(instances) };
-            let mut floored = amqp::run(&broker.url(), &name, load, Some((&bodies, directory.path())))?;
+            let mut floored =
+                amqp::run(&broker.url(), &name, load, Some((&bodies, directory.path())))?;
             floor_p50.extend(floored.latencies.ms_at(0.5));
             floor_p99.extend(floored.latencies.ms_at(0.99));
             floor_cpu.extend(floored.cpu_us_per_step);
@@ -48,11 +51,19 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
     }
     let what = "RabbitMQ, one step at a time";
     let mut rows = vec![
-        Row::of_runs(format!("{what}, p50"), "ms", &p50).floor(&floor_p50).goal(Goal::FloorAtMost(1.5)).cpu(&cpu),
-        Row::of_runs(format!("{what}, p99"), "ms", &p99).floor(&floor_p99).goal(Goal::FloorAtMost(1.5)),
+        Row::of_runs(format!("{what}, p50"), "ms", &p50)
+            .floor(&floor_p50)
+            .goal(Goal::FloorAtMost(1.5))
+            .cpu(&cpu),
+        Row::of_runs(format!("{what}, p99"), "ms", &p99)
+            .floor(&floor_p99)
+            .goal(Goal::FloorAtMost(1.5)),
     ];
     if setting.floors {
-        rows.push(Row::of_runs(format!("{what}: the floor itself, p50"), "ms", &floor_p50).cpu(&floor_cpu));
+        rows.push(
+            Row::of_runs(format!("{what}: the floor itself, p50"), "ms", &floor_p50)
+                .cpu(&floor_cpu),
+        );
     }
     Ok(rows)
 }

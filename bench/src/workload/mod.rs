@@ -41,13 +41,14 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// How long a run with a constant load lasts. The full time is longer than the steps' time-out, so that what time-outs leave behind
-    /// is in the figure.
+    /// How long a run with a constant load lasts. The full time is longer than the steps' time-out,
+    /// so that what time-outs leave behind is in the figure.
     pub fn time(&self) -> Duration {
         if self.quick { Duration::from_secs(2) } else { Duration::from_secs(12) }
     }
 
-    /// For floors, which do not change with time, and where several figures of the same kind are compared.
+    /// For floors, which do not change with time, and where several figures of the same kind are
+    /// compared.
     pub fn short_time(&self) -> Duration {
         if self.quick { Duration::from_secs(1) } else { Duration::from_secs(4) }
     }
@@ -72,22 +73,78 @@ pub struct Workload {
 
 /// In the order of the table.
 pub const ALL: &[Workload] = &[
-    Workload { name: "one", about: "ten steps one after the other, one instance at a time", run: one_at_a_time::run },
-    Workload { name: "flight", about: "1, 16, 256 and 4,096 instances of ten steps in flight", run: in_flight::run },
-    Workload { name: "half", about: "half of what 256 in flight come to, as an open loop", run: half_load::run },
-    Workload { name: "http", about: "starts over HTTP that wait for the end, from 64 and 256 clients", run: http::run },
-    Workload { name: "stored", about: "256 in flight beside 1,000,000 stored instances", run: stored::run },
-    Workload { name: "restart", about: "kill -9 with 100,000 open instances, and the next process", run: restart::run },
-    Workload { name: "timers", about: "10,000 sleeping instances due per second, and 1,000,000 that sleep on", run: timers::run },
+    Workload {
+        name: "one",
+        about: "ten steps one after the other, one instance at a time",
+        run: one_at_a_time::run,
+    },
+    Workload {
+        name: "flight",
+        about: "1, 16, 256 and 4,096 instances of ten steps in flight",
+        run: in_flight::run,
+    },
+    Workload {
+        name: "half",
+        about: "half of what 256 in flight come to, as an open loop",
+        run: half_load::run,
+    },
+    Workload {
+        name: "http",
+        about: "starts over HTTP that wait for the end, from 64 and 256 clients",
+        run: http::run,
+    },
+    Workload {
+        name: "stored",
+        about: "256 in flight beside 1,000,000 stored instances",
+        run: stored::run,
+    },
+    Workload {
+        name: "restart",
+        about: "kill -9 with 100,000 open instances, and the next process",
+        run: restart::run,
+    },
+    Workload {
+        name: "timers",
+        about: "10,000 sleeping instances due per second, and 1,000,000 that sleep on",
+        run: timers::run,
+    },
     Workload { name: "events", about: "events for 100,000 waiting instances", run: events::run },
-    Workload { name: "websocket", about: "1,000 and 10,000 followers of one instance", run: websocket::run },
-    Workload { name: "rabbitmq", about: "256 instances of ten steps of a service behind RabbitMQ", run: rabbitmq::run },
+    Workload {
+        name: "websocket",
+        about: "1,000 and 10,000 followers of one instance",
+        run: websocket::run,
+    },
+    Workload {
+        name: "rabbitmq",
+        about: "256 instances of ten steps of a service behind RabbitMQ",
+        run: rabbitmq::run,
+    },
     Workload { name: "latency", about: "one step behind RabbitMQ at a time", run: latency::run },
-    Workload { name: "streams", about: "256 instances of ten steps of a service behind Redis Streams", run: streams::run },
-    Workload { name: "redis", about: "256 in flight on Redis, synced once a second and always", run: redis::run },
-    Workload { name: "nodes", about: "two nodes on Redis beside one, with steps of their own and behind RabbitMQ", run: nodes::run },
-    Workload { name: "rest", about: "the deployed binary at rest: ready time and memory", run: rest::run },
-    Workload { name: "rebuild", about: "one changed line, 100 pipelines, and `crux check` of them", run: rebuild::run },
+    Workload {
+        name: "streams",
+        about: "256 instances of ten steps of a service behind Redis Streams",
+        run: streams::run,
+    },
+    Workload {
+        name: "redis",
+        about: "256 in flight on Redis, synced once a second and always",
+        run: redis::run,
+    },
+    Workload {
+        name: "nodes",
+        about: "two nodes on Redis beside one, with steps of their own and behind RabbitMQ",
+        run: nodes::run,
+    },
+    Workload {
+        name: "rest",
+        about: "the deployed binary at rest: ready time and memory",
+        run: rest::run,
+    },
+    Workload {
+        name: "rebuild",
+        about: "one changed line, 100 pipelines, and `crux check` of them",
+        run: rebuild::run,
+    },
 ];
 
 /// The rows of one instance of `ten`, so that floors write the same bytes.

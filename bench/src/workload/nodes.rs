@@ -1,6 +1,7 @@
-//! Two nodes on one Redis against one node, as deployed: processes of their own, instances started over HTTP that wait for the end. First
-//! with steps in the nodes, then with steps of a service behind RabbitMQ. The "floor" is the one node. On one machine nodes, servers and
-//! clients share the cores, so that two nodes show what working together costs rather than what it brings.
+//! Two nodes on one Redis against one node, as deployed: processes of their own, instances started
+//! over HTTP that wait for the end. First with steps in the nodes, then with steps of a service
+//! behind RabbitMQ. The "floor" is the one node. On one machine nodes, servers and clients share
+//! the cores, so that two nodes show what working together costs rather than what it brings.
 
 use super::Setting;
 use crate::Outcome;
@@ -27,7 +28,10 @@ fn local(setting: &Setting) -> Outcome<Measured> {
     for _ in 0..setting.runs {
         for nodes in [1, 2] {
             let redis = servers::redis("everysec")?;
-            measured.add(nodes, load(setting, nodes, &on_redis(redis.port()), "/api/v1/workflow/ten?wait=30s")?);
+            measured.add(
+                nodes,
+                load(setting, nodes, &on_redis(redis.port()), "/api/v1/workflow/ten?wait=30s")?,
+            );
         }
     }
     Ok(measured)
@@ -40,7 +44,10 @@ fn remote(setting: &Setting) -> Outcome<Measured> {
         for nodes in [1, 2] {
             let (redis, name) = (servers::redis("everysec")?, format!("run{run}_of_{nodes}"));
             let _service = Service::over_rabbitmq(&broker.url(), &name)?;
-            let rabbitmq = format!("bus: rabbitmq\nrabbitmq: {{ url: '{}', exchange: {name}, prefix: {name} }}\n", broker.url());
+            let rabbitmq = format!(
+                "bus: rabbitmq\nrabbitmq: {{ url: '{}', exchange: {name}, prefix: {name} }}\n",
+                broker.url()
+            );
             let config = format!("{}{rabbitmq}", on_redis(redis.port()));
             measured.add(nodes, load(setting, nodes, &config, "/api/v1/workflow/remote?wait=30s")?);
         }
@@ -69,7 +76,8 @@ fn load(setting: &Setting, nodes: usize, config: &str, path: &'static str) -> Ou
     let meters: Vec<Meter> = servers.iter().map(|server| Meter::begin(server.process())).collect();
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
     let time = setting.short_time();
-    let at_one = |node: usize| http::closed_loop(addresses[node], path, CLIENTS / nodes, time, input);
+    let at_one =
+        |node: usize| http::closed_loop(addresses[node], path, CLIENTS / nodes, time, input);
     let mut latencies = Latencies::all(runtime()?.block_on(side_by_side(nodes, at_one))?);
     let steps = latencies.len() as u64 * u64::from(STEPS);
     Ok(Run {
@@ -91,16 +99,30 @@ impl Measured {
     }
 
     fn rows(&self, what: &str) -> Vec<Row> {
-        let of = |runs: &[Run], what: fn(&Run) -> Option<f64>| runs.iter().filter_map(what).collect::<Vec<f64>>();
+        let of = |runs: &[Run], what: fn(&Run) -> Option<f64>| {
+            runs.iter().filter_map(what).collect::<Vec<f64>>()
+        };
         let (one, two) = (&self.one, &self.two);
         vec![
-            Row::of_runs(format!("{what}: two nodes beside one"), "steps/s", &of(two, |run| Some(run.steps_per_s)))
-                .floor(&of(one, |run| Some(run.steps_per_s)))
-                .cpu(&of(two, |run| run.cpu_us_per_step)),
-            Row::of_runs(format!("{what}: two nodes beside one, 10 steps, p50"), "ms", &of(two, |run| run.p50_ms))
-                .floor(&of(one, |run| run.p50_ms)),
-            Row::of_runs(format!("{what}: one node"), "steps/s", &of(one, |run| Some(run.steps_per_s)))
-                .cpu(&of(one, |run| run.cpu_us_per_step)),
+            Row::of_runs(
+                format!("{what}: two nodes beside one"),
+                "steps/s",
+                &of(two, |run| Some(run.steps_per_s)),
+            )
+            .floor(&of(one, |run| Some(run.steps_per_s)))
+            .cpu(&of(two, |run| run.cpu_us_per_step)),
+            Row::of_runs(
+                format!("{what}: two nodes beside one, 10 steps, p50"),
+                "ms",
+                &of(two, |run| run.p50_ms),
+            )
+            .floor(&of(one, |run| run.p50_ms)),
+            Row::of_runs(
+                format!("{what}: one node"),
+                "steps/s",
+                &of(one, |run| Some(run.steps_per_s)),
+            )
+            .cpu(&of(one, |run| run.cpu_us_per_step)),
         ]
     }
 }

@@ -1,5 +1,5 @@
-//! One instance at a time: what ten durable steps take when nobody else is there. The floor is one SQLite commit for each of its eleven
-//! rows.
+//! One instance at a time: what ten durable steps take when nobody else is there. The floor is one
+//! SQLite commit for each of its eleven rows.
 
 use super::{Setting, bodies};
 use crate::Outcome;
@@ -12,9 +12,13 @@ use crux_bench::steps::STEPS;
 pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
     let bodies = bodies(setting.fresh()?.path())?;
     let instances = if setting.quick { 200 } else { 2000 };
-    let (mut p50, mut p99, mut floor_p50, mut floor_p99, mut cpu) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut p50, mut p99, mut floor_p50, mut floor_p99, mut cpu) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..setting.runs {
-        let mut commits: Latencies = floor::rows::one_at_a_time(setting.fresh()?.path(), &bodies, instances)?.into_iter().collect();
+        let mut commits: Latencies =
+            floor::rows::one_at_a_time(setting.fresh()?.path(), &bodies, instances)?
+                .into_iter()
+                .collect();
         floor_p50.extend(commits.ms_at(0.5));
         floor_p99.extend(commits.ms_at(0.99));
         let (mut taken, cpu_us) = crux(setting, instances)?;
@@ -23,7 +27,10 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
         cpu.extend(cpu_us);
     }
     Ok(vec![
-        Row::of_runs("one at a time, 10 steps, p50", "ms", &p50).floor(&floor_p50).goal(Goal::FloorAtMost(1.6)).cpu(&cpu),
+        Row::of_runs("one at a time, 10 steps, p50", "ms", &p50)
+            .floor(&floor_p50)
+            .goal(Goal::FloorAtMost(1.6))
+            .cpu(&cpu),
         Row::of_runs("one at a time, 10 steps, p99", "ms", &p99).floor(&floor_p99),
     ])
 }

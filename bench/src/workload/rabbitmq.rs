@@ -1,5 +1,6 @@
-//! Steps of a service behind RabbitMQ: each is a task that goes to the service and a completion that comes back, so two quorum queues, with
-//! an append between them. The service is a process of its own, and the same for Crux and floors.
+//! Steps of a service behind RabbitMQ: each is a task that goes to the service and a completion
+//! that comes back, so two quorum queues, with an append between them. The service is a process of
+//! its own, and the same for Crux and floors.
 
 use std::path::Path;
 use std::time::Instant;
@@ -40,7 +41,12 @@ struct Measured {
 }
 
 /// Floors and figure take turns, so that what else the machine does falls on both.
-fn measure(setting: &Setting, broker: &Broker, bodies: &[String], in_flight: usize) -> Outcome<Measured> {
+fn measure(
+    setting: &Setting,
+    broker: &Broker,
+    bodies: &[String],
+    in_flight: usize,
+) -> Outcome<Measured> {
     let mut measured = Measured::default();
     for run in 0..setting.runs {
         if setting.floors {
@@ -49,7 +55,8 @@ fn measure(setting: &Setting, broker: &Broker, bodies: &[String], in_flight: usi
             measured.bare_steps_per_s.push(bare.steps_per_s);
             measured.bare_cpu_us.extend(bare.cpu_us_per_step);
             let directory = setting.fresh()?;
-            let (floored, service_us) = floor(broker, &format!("floor{run}"), load, Some((bodies, directory.path())))?;
+            let (floored, service_us) =
+                floor(broker, &format!("floor{run}"), load, Some((bodies, directory.path())))?;
             measured.floor_steps_per_s.push(floored.steps_per_s);
             measured.floor_cpu_us.extend(floored.cpu_us_per_step);
             measured.floor_service_us.extend(service_us);
@@ -58,7 +65,8 @@ fn measure(setting: &Setting, broker: &Broker, bodies: &[String], in_flight: usi
         let service = Service::over_rabbitmq(&broker.url(), &name)?;
         runtime()?.block_on(async {
             let crux = Crux::over_rabbitmq(directory.path(), &broker.url(), &name).await?;
-            let (meter, of_service) = (Meter::begin(Process::own()), Meter::begin(service.process()));
+            let (meter, of_service) =
+                (Meter::begin(Process::own()), Meter::begin(service.process()));
             let begun = Instant::now();
             crux.in_flight("remote", in_flight, begun + setting.time()).await?;
             measured.steps_per_s.push(crux.steps() as f64 / begun.elapsed().as_secs_f64());
@@ -72,7 +80,12 @@ fn measure(setting: &Setting, broker: &Broker, bodies: &[String], in_flight: usi
 }
 
 /// And the service's CPU time per step.
-fn floor(broker: &Broker, name: &str, load: Load, rows: Option<(&[String], &Path)>) -> Outcome<(Floored, Option<f64>)> {
+fn floor(
+    broker: &Broker,
+    name: &str,
+    load: Load,
+    rows: Option<(&[String], &Path)>,
+) -> Outcome<(Floored, Option<f64>)> {
     let service = Service::over_rabbitmq(&broker.url(), name)?;
     let meter = Meter::begin(service.process());
     let floored = amqp::run(&broker.url(), name, load, rows)?;
@@ -104,11 +117,26 @@ impl Measured {
             Row::of_runs(format!("{what}, beside the bare floor"), "steps/s", &self.steps_per_s)
                 .floor(&self.bare_steps_per_s)
                 .goal(Goal::FloorAtLeast(0.6)),
-            Row::of_runs(format!("{what}, the service's CPU per step"), "µs", &self.service_us).floor(&self.floor_service_us),
+            Row::of_runs(format!("{what}, the service's CPU per step"), "µs", &self.service_us)
+                .floor(&self.floor_service_us),
         ];
         if !self.floor_steps_per_s.is_empty() {
-            rows.push(Row::of_runs(format!("{what}: the floor itself"), "steps/s", &self.floor_steps_per_s).cpu(&self.floor_cpu_us));
-            rows.push(Row::of_runs(format!("{what}: the bare floor itself"), "steps/s", &self.bare_steps_per_s).cpu(&self.bare_cpu_us));
+            rows.push(
+                Row::of_runs(
+                    format!("{what}: the floor itself"),
+                    "steps/s",
+                    &self.floor_steps_per_s,
+                )
+                .cpu(&self.floor_cpu_us),
+            );
+            rows.push(
+                Row::of_runs(
+                    format!("{what}: the bare floor itself"),
+                    "steps/s",
+                    &self.bare_steps_per_s,
+                )
+                .cpu(&self.bare_cpu_us),
+            );
         }
         rows
     }

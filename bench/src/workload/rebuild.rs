@@ -1,6 +1,7 @@
-//! How long a person waits for the compiler: `cargo build` in the dev profile after one line of a shipped pipeline has changed; with 100
-//! more pipelines of ten steps: when they are new, when all of them change, when one line does; and `crux check` of those. On a scratch
-//! copy of the workspace; everything else is built before.
+//! How long a person waits for the compiler: `cargo build` in the dev profile after one line of a
+//! shipped pipeline has changed; with 100 more pipelines of ten steps: when they are new, when all
+//! of them change, when one line does; and `crux check` of those. On a scratch copy of the
+//! workspace; everything else is built before.
 
 use std::fmt::Write;
 use std::fs;
@@ -28,7 +29,12 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
     let file = pipelines.join(CHANGED.0);
     let text = fs::read_to_string(&file)?;
     if text.matches(CHANGED.1).count() != 1 {
-        return Err(format!("{} does not say `{}` once: choose another line", file.display(), CHANGED.1).into());
+        return Err(format!(
+            "{} does not say `{}` once: choose another line",
+            file.display(),
+            CHANGED.1
+        )
+        .into());
     }
     let one_line = |n: usize| -> Outcome<Built> {
         fs::write(&file, text.replace(CHANGED.1, &format!("{} (change {n})", CHANGED.1)))?;
@@ -48,18 +54,34 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
     let mut checks = check(checked.path())?;
 
     Ok(vec![
-        seconds("rebuild: one changed line", &alone, |built| Some(built.taken)).goal(Goal::AtMost(5.0)),
+        seconds("rebuild: one changed line", &alone, |built| Some(built.taken))
+            .goal(Goal::AtMost(5.0)),
         seconds("rebuild: one changed line, CPU time", &alone, |built| built.cpu),
-        seconds("100 more pipelines of 10 steps: the first time", &new, |built| Some(built.taken)).goal(Goal::AtMost(20.0)),
-        seconds("100 more pipelines of 10 steps: the first time, CPU time", &new, |built| built.cpu),
-        seconds("100 more pipelines of 10 steps: all changed", &changed, |built| Some(built.taken)).goal(Goal::AtMost(20.0)),
-        seconds("100 more pipelines of 10 steps: one changed line", &among, |built| Some(built.taken)),
-        Row::once("`crux check` of 100 pipelines of 10 steps, p50", "ms", checks.ms_at(0.5).unwrap_or(0.0)).goal(Goal::AtMost(500.0)),
+        seconds("100 more pipelines of 10 steps: the first time", &new, |built| Some(built.taken))
+            .goal(Goal::AtMost(20.0)),
+        seconds("100 more pipelines of 10 steps: the first time, CPU time", &new, |built| {
+            built.cpu
+        }),
+        seconds("100 more pipelines of 10 steps: all changed", &changed, |built| Some(built.taken))
+            .goal(Goal::AtMost(20.0)),
+        seconds("100 more pipelines of 10 steps: one changed line", &among, |built| {
+            Some(built.taken)
+        }),
+        Row::once(
+            "`crux check` of 100 pipelines of 10 steps, p50",
+            "ms",
+            checks.ms_at(0.5).unwrap_or(0.0),
+        )
+        .goal(Goal::AtMost(500.0)),
     ])
 }
 
 fn seconds(what: &str, builds: &[Built], of: fn(&Built) -> Option<Duration>) -> Row {
-    Row::of_runs(what, "s", &builds.iter().filter_map(of).map(|taken| taken.as_secs_f64()).collect::<Vec<_>>())
+    Row::of_runs(
+        what,
+        "s",
+        &builds.iter().filter_map(of).map(|taken| taken.as_secs_f64()).collect::<Vec<_>>(),
+    )
 }
 
 /// `n` is in all of them, so that each time all are new.
@@ -97,7 +119,8 @@ fn check(folder: &Path) -> Outcome<Latencies> {
     let mut taken = Latencies::default();
     for _ in 0..CHECKS {
         let begun = Instant::now();
-        let status = Command::new(&binary).arg("check").arg(folder).stdout(Stdio::null()).status()?;
+        let status =
+            Command::new(&binary).arg("check").arg(folder).stdout(Stdio::null()).status()?;
         taken.add(begun.elapsed());
         if !status.success() {
             return Err(format!("crux check {}: {status}", folder.display()).into());

@@ -1,5 +1,5 @@
-//! Steps in this process, and their rows in Redis, which syncs its log once a second (`everysec`) or before each answer (`always`). The
-//! floor are the same calls of the same scripts without Crux.
+//! Steps in this process, and their rows in Redis, which syncs its log once a second (`everysec`)
+//! or before each answer (`always`). The floor are the same calls of the same scripts without Crux.
 
 use std::time::Instant;
 
@@ -11,8 +11,8 @@ use crate::measure::{Meter, Process};
 use crate::report::Row;
 use crate::servers::{self, Redis};
 
-/// Connections of the floor. A server reads some KiB of each and then syncs: with several, a sync covers more. The floor over one, as Crux has
-/// one, stands beside it.
+/// Connections of the floor. A server reads some KiB of each and then syncs: with several, a sync
+/// covers more. The floor over one, as Crux has one, stands beside it.
 const CONNECTIONS: usize = 8;
 
 pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
@@ -47,12 +47,19 @@ fn measure(setting: &Setting, appendfsync: &str, in_flight: usize) -> Outcome<Me
                 // It still knows the scripts then.
                 redis.command(&["FLUSHALL"]);
                 let of_server = Meter::begin(server(&redis));
-                let called = calls.repeat(&redis.url(), CONNECTIONS, in_flight, setting.short_time()).await?;
+                let called = calls
+                    .repeat(&redis.url(), CONNECTIONS, in_flight, setting.short_time())
+                    .await?;
                 measured.calls_per_s.push(called.calls_per_s);
                 measured.cpu_us_per_call.extend(called.cpu_us_per_call);
                 measured.floor_server_us.extend(of_server.cpu_us_per(called.calls));
                 redis.command(&["FLUSHALL"]);
-                measured.calls_per_s_over_one.push(calls.repeat(&redis.url(), 1, in_flight, setting.short_time() / 2).await?.calls_per_s);
+                measured.calls_per_s_over_one.push(
+                    calls
+                        .repeat(&redis.url(), 1, in_flight, setting.short_time() / 2)
+                        .await?
+                        .calls_per_s,
+                );
                 Outcome::Ok(())
             })?;
         }
@@ -62,7 +69,9 @@ fn measure(setting: &Setting, appendfsync: &str, in_flight: usize) -> Outcome<Me
             let (meter, of_server) = (Meter::begin(Process::own()), Meter::begin(server(&redis)));
             let begun = Instant::now();
             crux.in_flight("ten", in_flight, begun + setting.time()).await?;
-            measured.transitions_per_s.push(crux.transitions() as f64 / begun.elapsed().as_secs_f64());
+            measured
+                .transitions_per_s
+                .push(crux.transitions() as f64 / begun.elapsed().as_secs_f64());
             measured.cpu_us_per_step.extend(meter.cpu_us_per(crux.steps()));
             measured.server_us.extend(of_server.cpu_us_per(crux.transitions()));
             crux.close().await;
@@ -93,12 +102,26 @@ impl Measured {
     fn rows(&self, appendfsync: &str, in_flight: usize) -> Vec<Row> {
         let what = format!("Redis {appendfsync}, {in_flight} in flight");
         let mut rows = vec![
-            Row::of_runs(what.clone(), "transitions/s", &self.transitions_per_s).floor(&self.calls_per_s).cpu(&self.cpu_us_per_step),
-            Row::of_runs(format!("{what}, redis-server's CPU per transition"), "µs", &self.server_us).floor(&self.floor_server_us),
+            Row::of_runs(what.clone(), "transitions/s", &self.transitions_per_s)
+                .floor(&self.calls_per_s)
+                .cpu(&self.cpu_us_per_step),
+            Row::of_runs(
+                format!("{what}, redis-server's CPU per transition"),
+                "µs",
+                &self.server_us,
+            )
+            .floor(&self.floor_server_us),
         ];
         if !self.calls_per_s.is_empty() {
-            rows.push(Row::of_runs(format!("{what}: the floor itself"), "calls/s", &self.calls_per_s).cpu(&self.cpu_us_per_call));
-            rows.push(Row::of_runs(format!("{what}: the floor over one connection"), "calls/s", &self.calls_per_s_over_one));
+            rows.push(
+                Row::of_runs(format!("{what}: the floor itself"), "calls/s", &self.calls_per_s)
+                    .cpu(&self.cpu_us_per_call),
+            );
+            rows.push(Row::of_runs(
+                format!("{what}: the floor over one connection"),
+                "calls/s",
+                &self.calls_per_s_over_one,
+            ));
         }
         rows
     }

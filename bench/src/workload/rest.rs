@@ -1,5 +1,5 @@
-//! The deployed binary (`crux`, of the root package) at rest: from the start of its process until it answers that it is ready, and its
-//! memory a while later.
+//! The deployed binary (`crux`, of the root package) at rest: from the start of its process until
+//! it answers that it is ready, and its memory a while later.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
     std::thread::sleep(CALM);
     let resident = server.process().resident_bytes().ok_or("the server's memory cannot be read")?;
     Ok(vec![
-        Row::once("at rest: ready, p50", "ms", ready.ms_at(0.5).unwrap_or(0.0)).goal(Goal::AtMost(50.0)),
+        Row::once("at rest: ready, p50", "ms", ready.ms_at(0.5).unwrap_or(0.0))
+            .goal(Goal::AtMost(50.0)),
         Row::once("at rest: ready, longest", "ms", ready.ms_at(1.0).unwrap_or(0.0)),
         Row::once("at rest: memory", "MiB", resident as f64 / MIB).goal(Goal::AtMost(20.0)),
     ])

@@ -1,5 +1,6 @@
-//! A process that is killed (`kill -9`) with 100,000 open instances, 1,000 of which have a step under way; then the next process on the
-//! same database, from its start until it accepts and until every step is under way again.
+//! A process that is killed (`kill -9`) with 100,000 open instances, 1,000 of which have a step
+//! under way; then the next process on the same database, from its start until it accepts and until
+//! every step is under way again.
 
 use std::time::Duration;
 
@@ -24,11 +25,13 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
         let database = directory.path().join(DATABASE);
         let server = Server::start(&database)?;
         runtime()?.block_on(async {
-            http::post_all(server.address, "/api/v1/workflow/waiting", CLIENTS, waiting, order).await?;
+            http::post_all(server.address, "/api/v1/workflow/waiting", CLIENTS, waiting, order)
+                .await?;
             http::post_all(server.address, "/api/v1/workflow/slow", CLIENTS, working, order).await
         })?;
         server.until("only the slow ones have something under way", |server| {
-            Ok(server.figure("instances_unsettled")? == working as u64 && server.figure("attempts_dispatched")? == working as u64)
+            Ok(server.figure("instances_unsettled")? == working as u64
+                && server.figure("attempts_dispatched")? == working as u64)
         })?;
         // Marks are cleared on disk a little later than in memory.
         std::thread::sleep(CALM);
@@ -36,21 +39,32 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
 
         let server = Server::start(&database)?;
         server.until("accepting", |server| {
-            Ok(server.ask("POST", "/api/v1/workflow/waiting", &order(waiting)).is_ok_and(|(status, _)| status == 202))
+            Ok(server
+                .ask("POST", "/api/v1/workflow/waiting", &order(waiting))
+                .is_ok_and(|(status, _)| status == 202))
         })?;
         accept_ms.push(server.age().as_secs_f64() * 1e3);
         server.until("all resumed", |server| {
             let (_, health) = server.ask("GET", "/health", "")?;
-            Ok(health.contains(r#""has_recovered":true"#) && server.figure("attempts_dispatched")? >= working as u64)
+            Ok(health.contains(r#""has_recovered":true"#)
+                && server.figure("attempts_dispatched")? >= working as u64)
         })?;
         resumed_ms.push(server.age().as_secs_f64() * 1e3);
         cpu.extend(server.process().cpu().map(|cpu| cpu.as_secs_f64() * 1e6 / working as f64));
     }
     Ok(vec![
-        Row::of_runs(format!("kill -9 with {open} open: first accept"), "ms", &accept_ms).goal(Goal::AtMost(2_000.0)),
-        Row::of_runs(format!("kill -9 with {open} open: {} unsettled resumed", crate::report::count(working)), "ms", &resumed_ms)
-            .goal(Goal::AtMost(10_000.0))
-            .cpu(&cpu),
+        Row::of_runs(format!("kill -9 with {open} open: first accept"), "ms", &accept_ms)
+            .goal(Goal::AtMost(2_000.0)),
+        Row::of_runs(
+            format!(
+                "kill -9 with {open} open: {} unsettled resumed",
+                crate::report::count(working)
+            ),
+            "ms",
+            &resumed_ms,
+        )
+        .goal(Goal::AtMost(10_000.0))
+        .cpu(&cpu),
     ])
 }
 

@@ -1,5 +1,6 @@
-//! 256 in flight on a database that holds 1,000,000 ended instances; what stands for the floor is the same on an empty one. The database
-//! is filled by the store's own code ([`crate::fill`]) with instances of one step.
+//! 256 in flight on a database that holds 1,000,000 ended instances; what stands for the floor is
+//! the same on an empty one. The database is filled by the store's own code ([`crate::fill`]) with
+//! instances of one step.
 
 use std::path::Path;
 use std::time::Instant;
@@ -31,7 +32,10 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
     }
     let what = crate::report::count(stored);
     Ok(vec![
-        Row::of_runs(format!("256 in flight, {what} stored"), "steps/s", &full).floor(&empty).goal(Goal::FloorAtLeast(0.9)).cpu(&cpu),
+        Row::of_runs(format!("256 in flight, {what} stored"), "steps/s", &full)
+            .floor(&empty)
+            .goal(Goal::FloorAtLeast(0.9))
+            .cpu(&cpu),
         Row::once(format!("ready with {what} stored"), "ms", ready_ms),
     ])
 }

@@ -1,5 +1,6 @@
-//! Sleeping instances: 10,000 of them due every second, and how much later than due their end is durable; and 1,000,000 that sleep for a
-//! year, and what they cost a process that starts with them. The million is made by the store's own code ([`crate::fill`]).
+//! Sleeping instances: 10,000 of them due every second, and how much later than due their end is
+//! durable; and 1,000,000 that sleep for a year, and what they cost a process that starts with
+//! them. The million is made by the store's own code ([`crate::fill`]).
 
 use std::time::{Duration, SystemTime};
 
@@ -54,7 +55,10 @@ async fn lateness(setting: &Setting) -> Outcome<(Latencies, Option<f64>)> {
             let mut started = Vec::new();
             for n in (lane..DUE_PER_S * seconds).step_by(STARTERS) {
                 let at = first.plus_ms((n * 1000 / DUE_PER_S) as u64);
-                started.push((at, crux.start("sleeper", format!(r#"{{"until":"{}"}}"#, at.timestamp())).await?));
+                started.push((
+                    at,
+                    crux.start("sleeper", format!(r#"{{"until":"{}"}}"#, at.timestamp())).await?,
+                ));
             }
             Ok(started)
         }
@@ -69,7 +73,12 @@ async fn lateness(setting: &Setting) -> Outcome<(Latencies, Option<f64>)> {
         }));
     }
     if fill::now()? >= first {
-        return Err(format!("{} instances could not be started in {} s", waiting.len(), LEAD.as_secs()).into());
+        return Err(format!(
+            "{} instances could not be started in {} s",
+            waiting.len(),
+            LEAD.as_secs()
+        )
+        .into());
     }
     let meter = Meter::begin(Process::own());
     let count = waiting.len() as u64;

@@ -1,4 +1,5 @@
-//! Two names of YAML that would be one name in Rust: fields, words, types, steps, branches, step types, workflows and routing keys.
+//! Two names of YAML that would be one name in Rust: fields, words, types, steps, branches, step
+//! types, workflows and routing keys.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +21,20 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
     for workflow in folder.sources.iter().filter_map(|file| file.workflow.as_ref()) {
         let module = names::module(&workflow.name.value);
         if MODULES.contains(&module.as_str()) {
-            let message = format!("a workflow cannot be called `{}`: generated code has a module `{module}`", workflow.name.value);
-            sink.push(Diagnostic::error(codes::NAME_TAKEN, workflow.name.span, message).help("rename the workflow and its file"));
+            let message = format!(
+                "a workflow cannot be called `{}`: generated code has a module `{module}`",
+                workflow.name.value
+            );
+            sink.push(
+                Diagnostic::error(codes::NAME_TAKEN, workflow.name.span, message)
+                    .help("rename the workflow and its file"),
+            );
         }
         modules.add(&workflow.name.value, workflow.name.span, sink);
         steps(&workflow.steps, sink);
     }
-    let (mut as_module, mut as_type) = (Names::new("step types", names::module), Names::new("step types", names::type_name));
+    let (mut as_module, mut as_type) =
+        (Names::new("step types", names::module), Names::new("step types", names::type_name));
     for (name, contract) in &folder.contracts {
         let _ = as_module.add(name, contract.span, sink) && as_type.add(name, contract.span, sink);
     }
@@ -41,7 +49,11 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
         }
     }
     for workflow in folder.sources.iter().filter_map(|file| file.workflow.as_ref()) {
-        for hook in [&workflow.hooks.on_start, &workflow.hooks.on_complete, &workflow.hooks.on_failure].into_iter().flatten() {
+        for hook in
+            [&workflow.hooks.on_start, &workflow.hooks.on_complete, &workflow.hooks.on_failure]
+                .into_iter()
+                .flatten()
+        {
             constants.add(&hook.value, hook.span, sink);
         }
     }
@@ -52,7 +64,9 @@ fn types(folder: &Folder<'_>, sink: &mut Sink) {
     for (def, span) in &folder.types.defs {
         let rust = crate::emit::type_name(&def.name.name);
         // Also two of one name: an inferred type may be called like another.
-        if let Some(first) = modules.entry(&def.name.module).or_default().insert(rust.clone(), *span) {
+        if let Some(first) =
+            modules.entry(&def.name.module).or_default().insert(rust.clone(), *span)
+        {
             collide(&format!("two types are both `{rust}` in Rust"), *span, first, sink);
         }
         match &def.shape {
@@ -74,7 +88,8 @@ fn types(folder: &Folder<'_>, sink: &mut Sink) {
 }
 
 fn steps(steps: &[Step], sink: &mut Sink) {
-    let (mut as_module, mut as_type) = (Names::new("steps", names::module), Names::new("steps", names::type_name));
+    let (mut as_module, mut as_type) =
+        (Names::new("steps", names::module), Names::new("steps", names::type_name));
     each_step(steps, &mut |step| {
         let named = match (&step.id, &step.verb) {
             (Some(id), _) => Some(id),
@@ -82,12 +97,15 @@ fn steps(steps: &[Step], sink: &mut Sink) {
             _ => None,
         };
         if let Some(id) = named {
-            let _ = as_module.add(&id.value, id.span, sink) && as_type.add(&id.value, id.span, sink);
+            let _ =
+                as_module.add(&id.value, id.span, sink) && as_type.add(&id.value, id.span, sink);
         }
         if let Verb::Parallel { branches, .. } = &step.verb {
-            let (mut as_field, mut as_type) = (Names::new("branches", names::field), Names::new("branches", names::type_name));
+            let (mut as_field, mut as_type) =
+                (Names::new("branches", names::field), Names::new("branches", names::type_name));
             for branch in branches {
-                let _ = as_field.add(&branch.name.value, branch.name.span, sink) && as_type.add(&branch.name.value, branch.name.span, sink);
+                let _ = as_field.add(&branch.name.value, branch.name.span, sink)
+                    && as_type.add(&branch.name.value, branch.name.span, sink);
             }
         }
     });
@@ -112,7 +130,12 @@ impl Names {
             if other == name {
                 return true;
             }
-            collide(&format!("the {} `{other}` and `{name}` are both `{rust}` in Rust", self.what), span, *first, sink);
+            collide(
+                &format!("the {} `{other}` and `{name}` are both `{rust}` in Rust", self.what),
+                span,
+                *first,
+                sink,
+            );
             return false;
         }
         self.known.insert(rust, (name.to_owned(), span));
@@ -122,6 +145,7 @@ impl Names {
 
 fn collide(message: &str, span: Span, first: Span, sink: &mut Sink) {
     let diagnostic = Diagnostic::error(codes::RUST_COLLISION, span, message);
-    let diagnostic = if first == span { diagnostic } else { diagnostic.other(first, "the other one") };
+    let diagnostic =
+        if first == span { diagnostic } else { diagnostic.other(first, "the other one") };
     sink.push(diagnostic.help("rename one of them"));
 }

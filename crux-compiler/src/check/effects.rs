@@ -1,4 +1,5 @@
-//! Steps whose effect happens once: they are not retried blindly, and what follows them should know how to take them back.
+//! Steps whose effect happens once: they are not retried blindly, and what follows them should know
+//! how to take them back.
 
 use super::flow::can_fail;
 use crate::codes;
@@ -16,12 +17,28 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
                 let name = undo.type_name.value.as_str();
                 let help = "an undo takes no `key`: leave `retry` out, so that a person decides when the outcome is unknown; or, if the \
                             receiver knows a second attempt by the task's `key`, say `effect: idempotent` in the contract";
-                retry_of_once(folder, name, undo.retry.as_ref(), undo.timeout.as_ref(), undo.type_name.span, help, sink);
+                retry_of_once(
+                    folder,
+                    name,
+                    undo.retry.as_ref(),
+                    undo.timeout.as_ref(),
+                    undo.type_name.span,
+                    help,
+                    sink,
+                );
             }
             if work.key.is_none() {
                 let name = work.type_name.value.as_str();
                 let help = "give the step a `key` by which the receiver knows the second attempt, or leave `retry` out";
-                retry_of_once(folder, name, work.retry.as_ref(), work.timeout.as_ref(), work.type_name.span, help, sink);
+                retry_of_once(
+                    folder,
+                    name,
+                    work.retry.as_ref(),
+                    work.timeout.as_ref(),
+                    work.type_name.span,
+                    help,
+                    sink,
+                );
             }
         });
         without_undo(&workflow.steps, false, folder, sink);
@@ -42,8 +59,11 @@ fn retry_of_once(
         return;
     }
     let span = retry.map_or(name, |retry| retry.span);
-    let message = format!("`{step_type}` has `effect: once` and is retried without a `key`: a second attempt may do it twice");
-    let diagnostic = Diagnostic::error(codes::RETRY_OF_ONCE, span, message).other(contract.span, "its contract");
+    let message = format!(
+        "`{step_type}` has `effect: once` and is retried without a `key`: a second attempt may do it twice"
+    );
+    let diagnostic =
+        Diagnostic::error(codes::RETRY_OF_ONCE, span, message).other(contract.span, "its contract");
     sink.push(diagnostic.help(help));
 }
 
@@ -53,7 +73,8 @@ fn without_undo(steps: &[Step], after: bool, folder: &Folder<'_>, sink: &mut Sin
     let mut after = after;
     for step in steps.iter().rev() {
         let lists = branches(&step.verb);
-        let nested_fails = matches!(&step.verb, Verb::Work(_)) && lists.iter().any(|list| can_fail(list, folder));
+        let nested_fails =
+            matches!(&step.verb, Verb::Work(_)) && lists.iter().any(|list| can_fail(list, folder));
         if let Verb::Work(work) = &step.verb
             && (after || nested_fails)
         {
@@ -61,7 +82,10 @@ fn without_undo(steps: &[Step], after: bool, folder: &Folder<'_>, sink: &mut Sin
         }
         for (at, list) in lists.iter().enumerate() {
             let beside = match &step.verb {
-                Verb::Parallel { .. } => lists.iter().enumerate().any(|(other, list)| other != at && can_fail(list, folder)),
+                Verb::Parallel { .. } => lists
+                    .iter()
+                    .enumerate()
+                    .any(|(other, list)| other != at && can_fail(list, folder)),
                 // The next element or round.
                 Verb::Each(_) | Verb::Repeat(_) => can_fail(list, folder),
                 _ => false,
@@ -79,8 +103,13 @@ fn warn(work: &Work, folder: &Folder<'_>, sink: &mut Sink) {
     let step_type = work.type_name.value.as_str();
     let Some(contract) = folder.contracts.get(step_type) else { return };
     if contract.effect == EffectKind::Once && work.undo.is_none() {
-        let message = format!("`{step_type}` has `effect: once`, a step behind it can fail, and nothing takes it back");
-        let diagnostic = Diagnostic::warning(codes::ONCE_WITHOUT_UNDO, work.type_name.span, message);
-        sink.push(diagnostic.help("add `undo: { type: …, with: … }`, or `undo: none` if none is needed"));
+        let message = format!(
+            "`{step_type}` has `effect: once`, a step behind it can fail, and nothing takes it back"
+        );
+        let diagnostic =
+            Diagnostic::warning(codes::ONCE_WITHOUT_UNDO, work.type_name.span, message);
+        sink.push(
+            diagnostic.help("add `undo: { type: …, with: … }`, or `undo: none` if none is needed"),
+        );
     }
 }

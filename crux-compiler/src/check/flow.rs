@@ -1,5 +1,5 @@
-//! Code that never runs: what follows a step that never goes on, and a `catch` of what nothing inside raises; and names of errors that
-//! nobody raises.
+//! Code that never runs: what follows a step that never goes on, and a `catch` of what nothing
+//! inside raises; and names of errors that nobody raises.
 
 use super::raises::{out_of, within};
 use crate::codes;
@@ -41,7 +41,9 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
                 _ => None,
             };
             for (name, retry) in [work, undo].into_iter().flatten() {
-                if let (Some(contract), Some(retry)) = (folder.contracts.get(name.value.as_str()), retry) {
+                if let (Some(contract), Some(retry)) =
+                    (folder.contracts.get(name.value.as_str()), retry)
+                {
                     retries(&name.value, contract, retry, sink);
                 }
             }
@@ -60,7 +62,8 @@ fn dead(steps: &[Step], sink: &mut Sink) {
         if ends(step) {
             let place = next.id.as_ref().map_or(next.verb_key, |id| id.span);
             let last = step.id.as_ref().map_or(step.verb_key, |id| id.span);
-            let diagnostic = Diagnostic::error(codes::NEVER_RUNS, place, "this step never runs").other(last, "this one always fails");
+            let diagnostic = Diagnostic::error(codes::NEVER_RUNS, place, "this step never runs")
+                .other(last, "this one always fails");
             sink.push(diagnostic.help("leave it out, or give the failing step a `when`"));
             return;
         }
@@ -75,12 +78,18 @@ fn ends(step: &Step) -> bool {
     let all_end = |steps: &[Step]| steps.iter().any(ends);
     match &step.verb {
         Verb::Fail { .. } => true,
-        Verb::Group { .. } | Verb::Work(_) | Verb::Parallel { .. } => branches(&step.verb).into_iter().any(all_end),
-        Verb::Switch { otherwise, .. } => otherwise.is_some() && branches(&step.verb).into_iter().all(all_end),
+        Verb::Group { .. } | Verb::Work(_) | Verb::Parallel { .. } => {
+            branches(&step.verb).into_iter().any(all_end)
+        }
+        Verb::Switch { otherwise, .. } => {
+            otherwise.is_some() && branches(&step.verb).into_iter().all(all_end)
+        }
         // Without an `else` every word has a case.
         Verb::Match { .. } => branches(&step.verb).into_iter().all(all_end),
         Verb::Repeat(repeat) => all_end(&repeat.steps),
-        Verb::Each(_) | Verb::Wait { .. } | Verb::Sleep(_) | Verb::Child(_) | Verb::Emit { .. } => false,
+        Verb::Each(_) | Verb::Wait { .. } | Verb::Sleep(_) | Verb::Child(_) | Verb::Emit { .. } => {
+            false
+        }
     }
 }
 
@@ -90,21 +99,36 @@ fn catches(step: &Step, folder: &Folder<'_>, sink: &mut Sink) {
     for (at, catch) in catches.iter().enumerate() {
         let before = catches.iter().take(at);
         let span = catch.error.span;
-        if let Some(first) = before.clone().find(|before| before.error.value == Caught::Any || before.error.value == catch.error.value) {
+        if let Some(first) = before.clone().find(|before| {
+            before.error.value == Caught::Any || before.error.value == catch.error.value
+        }) {
             let message = "this `catch` never runs: one before it takes the same";
-            let diagnostic = Diagnostic::error(codes::CATCH_NEVER, span, message).other(first.error.span, "takes it");
+            let diagnostic = Diagnostic::error(codes::CATCH_NEVER, span, message)
+                .other(first.error.span, "takes it");
             sink.push(diagnostic.help("the first that fits is taken: put `any` last"));
             continue;
         }
-        let taken = |name: &&str| !catches.iter().take(at).any(|before| before.error.value == Caught::Named((*name).to_owned()));
+        let taken = |name: &&str| {
+            !catches
+                .iter()
+                .take(at)
+                .any(|before| before.error.value == Caught::Named((*name).to_owned()))
+        };
         match &catch.error.value {
             Caught::Any if !raised.iter().any(taken) => {
-                let diagnostic = Diagnostic::error(codes::CATCH_NEVER, span, "this `catch` never runs: nothing is left for it to take");
+                let diagnostic = Diagnostic::error(
+                    codes::CATCH_NEVER,
+                    span,
+                    "this `catch` never runs: nothing is left for it to take",
+                );
                 sink.push(diagnostic.help("leave it out"));
             }
             Caught::Named(name) if !raised.contains(name.as_str()) => {
                 let message = format!("nothing inside raises `{name}`");
-                sink.push(Diagnostic::error(codes::CATCH_NEVER, span, message).help(never_raised(name, &raised)));
+                sink.push(
+                    Diagnostic::error(codes::CATCH_NEVER, span, message)
+                        .help(never_raised(name, &raised)),
+                );
             }
             Caught::Any | Caught::Named(_) => {}
         }
@@ -114,10 +138,14 @@ fn catches(step: &Step, folder: &Folder<'_>, sink: &mut Sink) {
 fn never_raised(name: &str, raised: &super::raises::Names<'_>) -> String {
     match (nearest(name, raised.iter().copied()), name) {
         (Some(near), _) => format!("did you mean `{near}`?"),
-        (None, "Timeout") => "nothing inside has a `timeout`: give it one, or leave the `catch` out".into(),
+        (None, "Timeout") => {
+            "nothing inside has a `timeout`: give it one, or leave the `catch` out".into()
+        }
         (None, "Cancelled") => "a cancelled instance is undone; nothing catches that".into(),
         (None, _) if errors::is_built_in(name) => "leave the `catch` out".into(),
-        (None, _) => format!("name it in the step's contract: `raises: [{name}]`, or leave the `catch` out"),
+        (None, _) => {
+            format!("name it in the step's contract: `raises: [{name}]`, or leave the `catch` out")
+        }
     }
 }
 
@@ -141,9 +169,15 @@ fn retries(step_type: &str, contract: &Contract<'_>, retry: &Retry, sink: &mut S
         }
     }
     for error in retry.only.iter().flat_map(|names| &names.value) {
-        if let Some(never) = retry.never.iter().flat_map(|names| &names.value).find(|never| never.value == error.value) {
+        if let Some(never) = retry
+            .never
+            .iter()
+            .flat_map(|names| &names.value)
+            .find(|never| never.value == error.value)
+        {
             let message = format!("`{}` is retried only and never", error.value);
-            let diagnostic = Diagnostic::error(codes::UNKNOWN_ERROR, never.span, message).other(error.span, "`only` here");
+            let diagnostic = Diagnostic::error(codes::UNKNOWN_ERROR, never.span, message)
+                .other(error.span, "`only` here");
             sink.push(diagnostic.help("name it in one of them"));
         }
     }

@@ -1,5 +1,6 @@
-//! What the build proves beyond shapes and types, one family of rules per file. The families look at the resolved names and at the
-//! model; only [`times`] also needs the finished program. None of them changes anything.
+//! What the build proves beyond shapes and types, one family of rules per file. The families look
+//! at the resolved names and at the model; only [`times`] also needs the finished program. None of
+//! them changes anything.
 
 mod collisions;
 mod effects;
@@ -18,7 +19,8 @@ use crate::resolve::Folder;
 
 pub use times::{Bound, bound};
 
-/// Refuses by name what is not supported yet, and takes out the files that only later versions can compile.
+/// Refuses by name what is not supported yet, and takes out the files that only later versions can
+/// compile.
 pub fn support(sources: &mut Vec<model::File>, sink: &mut Sink) {
     unsupported::check(sources, sink);
     sources.retain(|file| file.retired_version.is_none());

@@ -1,4 +1,5 @@
-//! Which failures can come out of a step: what its verb raises, and what comes out of the steps inside without being caught there.
+//! Which failures can come out of a step: what its verb raises, and what comes out of the steps
+//! inside without being caught there.
 
 use std::collections::BTreeSet;
 
@@ -31,12 +32,17 @@ pub fn out_of<'a>(step: &'a Step, folder: &'a Folder<'a>) -> Names<'a> {
 
 /// What its `catch` can see.
 pub fn within<'a>(step: &'a Step, folder: &'a Folder<'a>) -> Names<'a> {
-    let mut names: Names<'a> = branches(&step.verb).into_iter().flatten().flat_map(|inner| out_of(inner, folder)).collect();
+    let mut names: Names<'a> = branches(&step.verb)
+        .into_iter()
+        .flatten()
+        .flat_map(|inner| out_of(inner, folder))
+        .collect();
     let mut computes = step.when.as_ref().is_some_and(bare);
     let timeout = match &step.verb {
         Verb::Work(work) => {
             of_work(work, folder, &mut names);
-            computes |= work.with.iter().any(|with| entries(&with.entries)) || work.key.as_ref().is_some_and(template);
+            computes |= work.with.iter().any(|with| entries(&with.entries))
+                || work.key.as_ref().is_some_and(template);
             None
         }
         Verb::Group { timeout_ms, .. } | Verb::Parallel { timeout_ms, .. } => *timeout_ms,
@@ -99,7 +105,9 @@ fn bare(text: &Text) -> bool {
 fn template(text: &Text) -> bool {
     match split(text) {
         Ok(Template::Whole(ast)) => ast.may_fail(),
-        Ok(Template::Mixed(parts)) => parts.iter().any(|part| matches!(part, Part::Value(ast) if ast.may_fail())),
+        Ok(Template::Mixed(parts)) => {
+            parts.iter().any(|part| matches!(part, Part::Value(ast) if ast.may_fail()))
+        }
         Ok(Template::Text(_)) | Err(_) => false,
     }
 }
@@ -118,7 +126,14 @@ fn value(written: &Value) -> bool {
 }
 
 fn of_work<'a>(work: &'a Work, folder: &'a Folder<'a>, names: &mut Names<'a>) {
-    names.extend(["Error", "InvalidInput", "InvalidResult", "Unavailable", "WorkerLost", "NoWorker"]);
+    names.extend([
+        "Error",
+        "InvalidInput",
+        "InvalidResult",
+        "Unavailable",
+        "WorkerLost",
+        "NoWorker",
+    ]);
     let Some(contract) = folder.contracts.get(work.type_name.value.as_str()) else { return };
     names.extend(contract.raises.iter().map(String::as_str));
     if matches!(contract.runs, Runs::Class(_)) {
@@ -128,7 +143,10 @@ fn of_work<'a>(work: &'a Work, folder: &'a Folder<'a>, names: &mut Names<'a>) {
         names.insert("OutcomeUnknown");
     }
     let policy = policy::merge(contract, work.retry.as_ref(), work.timeout.as_ref());
-    if [policy.queue_ms, policy.run_ms, policy.heartbeat_ms, policy.total_ms].iter().any(Option::is_some) {
+    if [policy.queue_ms, policy.run_ms, policy.heartbeat_ms, policy.total_ms]
+        .iter()
+        .any(Option::is_some)
+    {
         names.insert("Timeout");
     }
 }

@@ -1,4 +1,5 @@
-//! Routing keys, events and routes: what AMQP accepts, what Crux keeps for itself, what two claim, and what nobody receives.
+//! Routing keys, events and routes: what AMQP accepts, what Crux keeps for itself, what two claim,
+//! and what nobody receives.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ const MAX_BYTES: usize = 255;
 /// Published by hooks and by nothing else.
 const HOOKS_ONLY: [&str; 3] = ["workflow.start", "workflow.completed", "workflow.failed"];
 /// Consumed or published by Crux itself.
-const RESERVED: [&str; 5] = ["step.completed", "step.started", "step.heartbeat", "worker.#", "crux.#"];
+const RESERVED: [&str; 5] =
+    ["step.completed", "step.started", "step.heartbeat", "worker.#", "crux.#"];
 
 /// Routes that are built in. `*` stands for one word.
 const RESERVED_ROUTES: [&str; 23] = [
@@ -46,13 +48,17 @@ const RESERVED_ROUTES: [&str; 23] = [
 ];
 
 pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
-    let workflows: Vec<&Workflow> = folder.sources.iter().filter_map(|file| file.workflow.as_ref()).collect();
+    let workflows: Vec<&Workflow> =
+        folder.sources.iter().filter_map(|file| file.workflow.as_ref()).collect();
     step_types(folder, sink);
     routes(&workflows, sink);
     for pattern in folder.sources.iter().flat_map(|file| &file.external) {
         if let Some(reason) = syntax(&pattern.value, true) {
-            let diagnostic =
-                Diagnostic::error(codes::PATTERN_SYNTAX, pattern.span, format!("`{}` is no pattern of routing keys", pattern.value));
+            let diagnostic = Diagnostic::error(
+                codes::PATTERN_SYNTAX,
+                pattern.span,
+                format!("`{}` is no pattern of routing keys", pattern.value),
+            );
             sink.push(diagnostic.note(reason).help("words are joined with dots; `*` stands for one word, `#` for any number: `billing.#`"));
         }
     }
@@ -97,9 +103,15 @@ fn task_keys(folder: &Folder<'_>, workflows: &[&Workflow], sink: &mut Sink) {
         .collect();
     let mut check = |key: &Name, what: &str| {
         let Some((step_type, place)) = tasks.get(&key.value) else { return };
-        let message = format!("`{}` is the routing key of the step type `{step_type}`: its service takes {what} for a task", key.value);
-        let diagnostic = Diagnostic::warning(codes::TASK_KEY_PUBLISHED, key.span, message).other(*place, "its tasks go there");
-        sink.push(diagnostic.help("publish under another name; work is handed out by a step with `type`"));
+        let message = format!(
+            "`{}` is the routing key of the step type `{step_type}`: its service takes {what} for a task",
+            key.value
+        );
+        let diagnostic = Diagnostic::warning(codes::TASK_KEY_PUBLISHED, key.span, message)
+            .other(*place, "its tasks go there");
+        sink.push(
+            diagnostic.help("publish under another name; work is handed out by a step with `type`"),
+        );
     };
     for workflow in workflows {
         hooks(&workflow.hooks).for_each(|hook| check(hook, "this hook"));
@@ -111,22 +123,36 @@ fn task_keys(folder: &Folder<'_>, workflows: &[&Workflow], sink: &mut Sink) {
     }
 }
 
-/// Each instance that comes to such an `emit` starts the next one, without end. Behind a condition, or with a trigger that chooses, it may
-/// be meant.
+/// Each instance that comes to such an `emit` starts the next one, without end. Behind a condition,
+/// or with a trigger that chooses, it may be meant.
 fn starts_itself(workflow: &Workflow, steps: &[Step], sink: &mut Sink) {
     for step in steps.iter().filter(|step| step.when.is_none()) {
         match &step.verb {
             Verb::Emit { event, .. } => {
                 let starts = |source: &TriggerSource| matches!(source, TriggerSource::Event(name) if name.value == event.value);
                 let trigger = workflow.triggers.iter().find(|trigger| starts(&trigger.source));
-                let Some(trigger) = trigger.filter(|trigger| trigger.when.is_none() && trigger.key.is_none()) else { continue };
-                let message = format!("`{}` starts this workflow again: every instance starts another, without end", event.value);
-                let diagnostic = Diagnostic::warning(codes::STARTS_ITSELF, event.span, message).other(trigger.span, "started here");
-                sink.push(diagnostic.help("emit another event, or say when with `when` on the `emit` or on the trigger"));
+                let Some(trigger) =
+                    trigger.filter(|trigger| trigger.when.is_none() && trigger.key.is_none())
+                else {
+                    continue;
+                };
+                let message = format!(
+                    "`{}` starts this workflow again: every instance starts another, without end",
+                    event.value
+                );
+                let diagnostic = Diagnostic::warning(codes::STARTS_ITSELF, event.span, message)
+                    .other(trigger.span, "started here");
+                sink.push(diagnostic.help(
+                    "emit another event, or say when with `when` on the `emit` or on the trigger",
+                ));
             }
             Verb::Group { steps, .. } => starts_itself(workflow, steps, sink),
-            Verb::Work(work) => starts_itself(workflow, work.steps.as_deref().unwrap_or_default(), sink),
-            Verb::Parallel { branches, .. } => branches.iter().for_each(|branch| starts_itself(workflow, &branch.steps, sink)),
+            Verb::Work(work) => {
+                starts_itself(workflow, work.steps.as_deref().unwrap_or_default(), sink)
+            }
+            Verb::Parallel { branches, .. } => {
+                branches.iter().for_each(|branch| starts_itself(workflow, &branch.steps, sink))
+            }
             Verb::Each(each) => starts_itself(workflow, &each.steps, sink),
             Verb::Repeat(repeat) => starts_itself(workflow, &repeat.steps, sink),
             _ => {}
@@ -152,9 +178,12 @@ fn step_types(folder: &Folder<'_>, sink: &mut Sink) {
         if let Some(known) = taken.get(key_or_class) {
             let own = (*name, contract.runs_span);
             // What stands first in the files has it; the other one is the mistake.
-            let ((other, first), (name, place)) = if known.1 < own.1 { (*known, own) } else { (own, *known) };
-            let message = format!("two step types, `{other}` and `{name}`, with the {what} `{key_or_class}`");
-            let diagnostic = Diagnostic::error(code, place, message).other(first, format!("`{other}` has it"));
+            let ((other, first), (name, place)) =
+                if known.1 < own.1 { (*known, own) } else { (own, *known) };
+            let message =
+                format!("two step types, `{other}` and `{name}`, with the {what} `{key_or_class}`");
+            let diagnostic =
+                Diagnostic::error(code, place, message).other(first, format!("`{other}` has it"));
             sink.push(diagnostic.help(match &contract.runs {
                 Runs::Class(_) => "a step struct has one contract: write a second struct, or use one step type for both",
                 Runs::Service { .. } => "give one of them another `routing_key`, or use one step type for both",
@@ -169,14 +198,30 @@ fn routes(workflows: &[&Workflow], sink: &mut Sink) {
     for workflow in workflows {
         for trigger in &workflow.triggers {
             let TriggerSource::Http(path) = &trigger.source else { continue };
-            if let Some(built_in) = RESERVED_ROUTES.iter().chain(&["/docs"]).find(|route| is_route(route, &path.value)) {
-                let diagnostic = Diagnostic::error(codes::ROUTE_RESERVED, path.span, format!("the route `{}` is built in", path.value));
-                let diagnostic = if *built_in == path.value { diagnostic } else { diagnostic.note(format!("`{built_in}` is reserved")) };
-                sink.push(diagnostic.help(format!("choose another path, such as `/api/v1/workflow/{}`", workflow.name.value)));
+            if let Some(built_in) =
+                RESERVED_ROUTES.iter().chain(&["/docs"]).find(|route| is_route(route, &path.value))
+            {
+                let diagnostic = Diagnostic::error(
+                    codes::ROUTE_RESERVED,
+                    path.span,
+                    format!("the route `{}` is built in", path.value),
+                );
+                let diagnostic = if *built_in == path.value {
+                    diagnostic
+                } else {
+                    diagnostic.note(format!("`{built_in}` is reserved"))
+                };
+                sink.push(diagnostic.help(format!(
+                    "choose another path, such as `/api/v1/workflow/{}`",
+                    workflow.name.value
+                )));
             } else if let Some((first, owner)) = claimed.get(path.value.as_str()) {
                 let message = format!("the route `{}` starts `{owner}` already", path.value);
-                let diagnostic = Diagnostic::error(codes::ROUTE_TAKEN, path.span, message).other(*first, "claimed here");
-                sink.push(diagnostic.help("a route starts one workflow: choose another path, or start both with an event"));
+                let diagnostic = Diagnostic::error(codes::ROUTE_TAKEN, path.span, message)
+                    .other(*first, "claimed here");
+                sink.push(diagnostic.help(
+                    "a route starts one workflow: choose another path, or start both with an event",
+                ));
             }
             claimed.entry(&path.value).or_insert((path.span, &workflow.name.value));
         }
@@ -184,18 +229,25 @@ fn routes(workflows: &[&Workflow], sink: &mut Sink) {
 }
 
 fn is_route(pattern: &str, path: &str) -> bool {
-    let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
-    pattern.len() == path.len() && pattern.iter().zip(&path).all(|(wanted, word)| *wanted == "*" || wanted == word)
+    let (pattern, path): (Vec<&str>, Vec<&str>) =
+        (pattern.split('/').collect(), path.split('/').collect());
+    pattern.len() == path.len()
+        && pattern.iter().zip(&path).all(|(wanted, word)| *wanted == "*" || wanted == word)
 }
 
 /// A key that is published or consumed as it stands.
 fn key(key: &Name, what: &str, sink: &mut Sink) {
     if let Some(reason) = syntax(&key.value, false) {
-        let diagnostic = Diagnostic::error(codes::ROUTING_KEY_SYNTAX, key.span, format!("`{}` is no routing key", key.value));
+        let diagnostic = Diagnostic::error(
+            codes::ROUTING_KEY_SYNTAX,
+            key.span,
+            format!("`{}` is no routing key", key.value),
+        );
         sink.push(diagnostic.note(reason).help("a routing key is words of letters, digits, `_` and `-`, joined with dots: `order.paid`"));
         return;
     }
-    let reserved = HOOKS_ONLY.contains(&key.value.as_str()) || RESERVED.iter().any(|pattern| matches(pattern, &key.value));
+    let reserved = HOOKS_ONLY.contains(&key.value.as_str())
+        || RESERVED.iter().any(|pattern| matches(pattern, &key.value));
     if reserved {
         let message = format!("the routing key `{}` is reserved: {what} cannot have it", key.value);
         let diagnostic = Diagnostic::error(codes::ROUTING_KEY_RESERVED, key.span, message);
@@ -223,9 +275,15 @@ fn syntax(key: &str, pattern: bool) -> Option<String> {
         if pattern && matches!(word, "*" | "#") {
             continue;
         }
-        if let Some(c) = word.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-')) {
+        if let Some(c) =
+            word.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))
+        {
             let wildcard = matches!(c, '*' | '#');
-            let reason = if wildcard && !pattern { "wildcards stand in patterns only" } else { "it may not stand in a word" };
+            let reason = if wildcard && !pattern {
+                "wildcards stand in patterns only"
+            } else {
+                "it may not stand in a word"
+            };
             return Some(format!("`{}`: {reason}", c.escape_debug()));
         }
     }
@@ -252,10 +310,13 @@ fn unheard(folder: &Folder<'_>, workflows: &[&Workflow], sink: &mut Sink) {
         Runs::Service { routing_key } => Some(routing_key.as_str()),
         Runs::Class(_) => None,
     }));
-    let external = folder.sources.iter().flat_map(|file| &file.external).map(|pattern| pattern.value.as_str());
+    let external =
+        folder.sources.iter().flat_map(|file| &file.external).map(|pattern| pattern.value.as_str());
     let patterns: Vec<&str> = external.chain(["workflow.#"]).collect();
     for (key, what) in published {
-        if heard.contains(&key.value.as_str()) || patterns.iter().any(|pattern| matches(pattern, &key.value)) {
+        if heard.contains(&key.value.as_str())
+            || patterns.iter().any(|pattern| matches(pattern, &key.value))
+        {
             continue;
         }
         let message = format!("nothing receives `{}`: {what} is published and lost", key.value);
@@ -264,10 +325,12 @@ fn unheard(folder: &Folder<'_>, workflows: &[&Workflow], sink: &mut Sink) {
     }
 }
 
-/// Whether a pattern of AMQP's topic exchange matches a key: `*` is one word, `#` any number of words.
+/// Whether a pattern of AMQP's topic exchange matches a key: `*` is one word, `#` any number of
+/// words.
 fn matches(pattern: &str, key: &str) -> bool {
     let key: Vec<&str> = key.split('.').collect();
-    // Which suffixes of the key the rest of the pattern would match; built from its end, so that `#` costs no recursion.
+    // Which suffixes of the key the rest of the pattern would match; built from its end, so that
+    // `#` costs no recursion.
     let mut rest = vec![false; key.len() + 1];
     if let Some(end) = rest.last_mut() {
         *end = true;
@@ -275,7 +338,10 @@ fn matches(pattern: &str, key: &str) -> bool {
     for word in pattern.rsplit('.') {
         let mut with = vec![false; key.len() + 1];
         for at in (0..=key.len()).rev() {
-            let (here, next) = (rest.get(at).copied().unwrap_or(false), rest.get(at + 1).copied().unwrap_or(false));
+            let (here, next) = (
+                rest.get(at).copied().unwrap_or(false),
+                rest.get(at + 1).copied().unwrap_or(false),
+            );
             let holds = match word {
                 "#" => here || with.get(at + 1).copied().unwrap_or(false),
                 _ => next && key.get(at).is_some_and(|found| word == "*" || word == *found),

@@ -1,5 +1,5 @@
-//! Times that contradict each other, and how long a workflow can take at most. Where something has no bound, the reason is a value too:
-//! `crux graph` prints it.
+//! Times that contradict each other, and how long a workflow can take at most. Where something has
+//! no bound, the reason is a value too: `crux graph` prints it.
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
@@ -46,7 +46,13 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
     }
 }
 
-fn task(folder: &Folder<'_>, name: &Spanned<String>, retry: Option<&Retry>, timeout: Option<&Timeout>, sink: &mut Sink) {
+fn task(
+    folder: &Folder<'_>,
+    name: &Spanned<String>,
+    retry: Option<&Retry>,
+    timeout: Option<&Timeout>,
+    sink: &mut Sink,
+) {
     // Without times of its own a step has those of its contract, which are looked at there.
     let Some(contract) = folder.contracts.get(name.value.as_str()) else { return };
     if retry.is_some() || timeout.is_some() {
@@ -54,12 +60,24 @@ fn task(folder: &Folder<'_>, name: &Spanned<String>, retry: Option<&Retry>, time
     }
 }
 
-fn of_policy(contract: &Contract<'_>, retry: Option<&Retry>, timeout: Option<&Timeout>, name: Span, sink: &mut Sink) {
+fn of_policy(
+    contract: &Contract<'_>,
+    retry: Option<&Retry>,
+    timeout: Option<&Timeout>,
+    name: Span,
+    sink: &mut Sink,
+) {
     let policy = policy::merge(contract, retry, timeout);
     if let Some(max) = policy.max_backoff_ms.filter(|max| *max < policy.backoff_ms) {
-        let span = retry.and_then(|retry| retry.max_ms.or(retry.backoff_ms)).map_or(name, |time| time.span);
+        let span = retry
+            .and_then(|retry| retry.max_ms.or(retry.backoff_ms))
+            .map_or(name, |time| time.span);
         let (max, backoff) = (format_duration(max), format_duration(policy.backoff_ms));
-        let diagnostic = Diagnostic::error(codes::TIMEOUT_ORDER, span, format!("`max: {max}` is below `backoff: {backoff}`"));
+        let diagnostic = Diagnostic::error(
+            codes::TIMEOUT_ORDER,
+            span,
+            format!("`max: {max}` is below `backoff: {backoff}`"),
+        );
         sink.push(diagnostic.help("back-offs grow from `backoff` to `max`"));
     }
     if let Some(timeout) = timeout
@@ -67,18 +85,29 @@ fn of_policy(contract: &Contract<'_>, retry: Option<&Retry>, timeout: Option<&Ti
     {
         for (part, key) in [(timeout.queue_ms, "queue"), (timeout.heartbeat_ms, "heartbeat")] {
             let Some(part) = part else { continue };
-            let message = format!("`{key}` needs a worker that says when it starts, and this service does not");
-            let diagnostic = Diagnostic::error(codes::TIMEOUT_NEEDS_START, part.span, message).other(contract.span, "its contract");
+            let message = format!(
+                "`{key}` needs a worker that says when it starts, and this service does not"
+            );
+            let diagnostic = Diagnostic::error(codes::TIMEOUT_NEEDS_START, part.span, message)
+                .other(contract.span, "its contract");
             sink.push(diagnostic.help("add `reports: started` to the contract if the service does, or use `run` and `total`"));
         }
     }
-    let place = timeout.map(|timeout| timeout.span).or(retry.map(|retry| retry.span)).unwrap_or(name);
+    let place =
+        timeout.map(|timeout| timeout.span).or(retry.map(|retry| retry.span)).unwrap_or(name);
     let mut below = |inner: Option<u64>, outer: Option<u64>, inner_key: &str, outer_key: &str| {
         if let (Some(inner), Some(outer)) = (inner, outer)
             && inner > outer
         {
-            let message = format!("`{inner_key}: {}` is longer than `{outer_key}: {}`", format_duration(inner), format_duration(outer));
-            sink.push(Diagnostic::error(codes::TIMEOUT_ORDER, place, message).help(format!("`{inner_key}` is a part of `{outer_key}`")));
+            let message = format!(
+                "`{inner_key}: {}` is longer than `{outer_key}: {}`",
+                format_duration(inner),
+                format_duration(outer)
+            );
+            sink.push(
+                Diagnostic::error(codes::TIMEOUT_ORDER, place, message)
+                    .help(format!("`{inner_key}` is a part of `{outer_key}`")),
+            );
         }
     };
     below(policy.run_ms, policy.total_ms, "run", "total");
@@ -89,9 +118,15 @@ fn of_policy(contract: &Contract<'_>, retry: Option<&Retry>, timeout: Option<&Ti
         && policy.attempts > 1
         && policy.run_ms <= Some(total)
     {
-        let (attempts, needed, total) = (policy.attempts, format_duration(needed), format_duration(total));
-        let message = format!("{attempts} attempts can take {needed}, and `total` is {total}: the last ones may never be made");
-        sink.push(Diagnostic::warning(codes::TIMES_EXCEED_TOTAL, place, message).help("raise `total`, or make fewer or shorter attempts"));
+        let (attempts, needed, total) =
+            (policy.attempts, format_duration(needed), format_duration(total));
+        let message = format!(
+            "{attempts} attempts can take {needed}, and `total` is {total}: the last ones may never be made"
+        );
+        sink.push(
+            Diagnostic::warning(codes::TIMES_EXCEED_TOTAL, place, message)
+                .help("raise `total`, or make fewer or shorter attempts"),
+        );
     }
 }
 
@@ -120,10 +155,22 @@ fn attempts(policy: &Policy) -> Option<u64> {
 /// Warns where the steps may take longer than the workflow's `deadline`.
 pub fn against_deadline(folder: &Folder<'_>, program: &Program, sink: &mut Sink) {
     for workflow in &program.workflows {
-        let written = folder.sources.iter().filter_map(|file| file.workflow.as_ref()).find(|written| written.name.value == workflow.name);
-        let (Some(written), Bound::Ms(needed)) = (written, bound(&workflow.steps)) else { continue };
-        let Some(deadline) = written.deadline_ms.filter(|deadline| deadline.value < needed) else { continue };
-        let message = format!("the steps can take {}, and `deadline` is {}", format_duration(needed), format_duration(deadline.value));
+        let written = folder
+            .sources
+            .iter()
+            .filter_map(|file| file.workflow.as_ref())
+            .find(|written| written.name.value == workflow.name);
+        let (Some(written), Bound::Ms(needed)) = (written, bound(&workflow.steps)) else {
+            continue;
+        };
+        let Some(deadline) = written.deadline_ms.filter(|deadline| deadline.value < needed) else {
+            continue;
+        };
+        let message = format!(
+            "the steps can take {}, and `deadline` is {}",
+            format_duration(needed),
+            format_duration(deadline.value)
+        );
         let diagnostic = Diagnostic::warning(codes::TIMES_EXCEED_DEADLINE, deadline.span, message);
         sink.push(diagnostic.help("raise `deadline`, or shorten time-outs and retries"));
     }
@@ -150,9 +197,13 @@ fn of_node(node: &Node) -> Bound {
         },
         Verb::TaskThen { task, steps } => sum([of_node(task), bound(steps)]),
         Verb::Group { steps, timeout_ms } => cut(bound(steps), timeout_ms),
-        Verb::Parallel { branches, timeout_ms } => cut(longest(branches.iter().map(|branch| bound(&branch.steps))), timeout_ms),
+        Verb::Parallel { branches, timeout_ms } => {
+            cut(longest(branches.iter().map(|branch| bound(&branch.steps))), timeout_ms)
+        }
         Verb::Switch { branches } => longest(branches.iter().map(|case| bound(&case.steps))),
-        Verb::Each { timeout_ms, .. } => cut(unbounded("goes over a list of any length"), timeout_ms),
+        Verb::Each { timeout_ms, .. } => {
+            cut(unbounded("goes over a list of any length"), timeout_ms)
+        }
         Verb::Repeat { max, every_ms, steps, timeout_ms, .. } => {
             let rounds = match bound(steps) {
                 Bound::Ms(round) => {

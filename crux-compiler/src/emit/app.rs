@@ -1,4 +1,5 @@
-//! The root of the generated file: the step structs that the pipelines need, and the app that they make.
+//! The root of the generated file: the step structs that the pipelines need, and the app that they
+//! make.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -21,7 +22,10 @@ pub(super) fn items(program: &Program) -> Items {
         .collect();
     let fields: Vec<_> = classes.iter().map(|(contract, _)| variable(&contract.name)).collect();
     let declared = classes.iter().zip(&fields).map(|((contract, class), field)| {
-        let (doc, class) = (types::doc(contract.description.as_deref(), &contract.place), ident(&names::type_name(class)));
+        let (doc, class) = (
+            types::doc(contract.description.as_deref(), &contract.place),
+            ident(&names::type_name(class)),
+        );
         quote!(#doc pub #field: crate::steps::#class)
     });
     let workflows = program.workflows.iter().map(|workflow| {
@@ -57,7 +61,9 @@ pub(super) fn items(program: &Program) -> Items {
         items.push(assertion(contract, class));
     }
     items.push(quote!(static WORKFLOWS: &[::crux_runtime::app::Workflow] = &[#(#workflows),*];));
-    items.push(quote!(static CONTRACTS: &[&::crux_runtime::machine::Contract] = &[#(#contracts),*];));
+    items.push(
+        quote!(static CONTRACTS: &[&::crux_runtime::machine::Contract] = &[#(#contracts),*];),
+    );
     let events = program.events.iter().map(event);
     items.push(quote!(static EVENTS: &[::crux_runtime::machine::EventType] = &[#(#events),*];));
     items.push(routes::table(program));
@@ -68,11 +74,14 @@ pub(super) fn items(program: &Program) -> Items {
 fn assertion(contract: &Contract, class: &str) -> TokenStream {
     let step_type = &contract.name;
     let marker = format_ident!("Is{}", type_name(step_type));
-    let (module, class_ident) = (module_path(&format!("steps::{step_type}")), ident(&names::type_name(class)));
+    let (module, class_ident) =
+        (module_path(&format!("steps::{step_type}")), ident(&names::type_name(class)));
     let place = types::place(&contract.place);
     let message = format!("`{class}` is a step struct of another step type than `{step_type}`");
     let label = format!("{place} has `type: {step_type}` with `class: {class}`");
-    let note = format!("write `#[workflow(step = {step_type})]` above `struct {class}`, or name the right class in {place}");
+    let note = format!(
+        "write `#[workflow(step = {step_type})]` above `struct {class}`, or name the right class in {place}"
+    );
     quote! {
         const _: () = {
             #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note)]

@@ -10,7 +10,11 @@ use super::step::{Variant, tuple, used, used_fx};
 use super::workflow::Generator;
 
 impl Generator<'_, '_> {
-    pub(super) fn catch_function(&self, id: StepId, variants: &mut Vec<Variant>) -> Option<TokenStream> {
+    pub(super) fn catch_function(
+        &self,
+        id: StepId,
+        variants: &mut Vec<Variant>,
+    ) -> Option<TokenStream> {
         let step = &self.plan.steps[id];
         if step.node.catch.is_empty() {
             return None;
@@ -20,7 +24,11 @@ impl Generator<'_, '_> {
         let mut items = TokenStream::new();
         for (catch, scope) in step.node.catch.iter().zip(&step.catches) {
             let body = match scope {
-                None => self.after(id, &quote!(at), step.gives.iter().map(|key| self.kept_or_none(*key, id)).collect()),
+                None => self.after(
+                    id,
+                    &quote!(at),
+                    step.gives.iter().map(|key| self.kept_or_none(*key, id)).collect(),
+                ),
                 Some(scope) => {
                     let (body, after) = self.handler(id, *scope, variants);
                     items.extend(after);
@@ -36,22 +44,43 @@ impl Generator<'_, '_> {
             }
         }
         let other = any.unwrap_or_else(|| quote!(Flow::Failed(failure)));
-        let body = if arms.is_empty() { other } else { quote!(match failure.name() { #(#arms,)* _ => #other }) };
+        let body = if arms.is_empty() {
+            other
+        } else {
+            quote!(match failure.name() { #(#arms,)* _ => #other })
+        };
         let catch = format_ident!("catch_{}", step.snake);
-        let (at, failure, at_type) = (param("at", &body), param("failure", &body), self.at_type(step));
+        let (at, failure, at_type) =
+            (param("at", &body), param("failure", &body), self.at_type(step));
         let params = [quote!(#at: #at_type), quote!(#failure: Failure)];
-        let function = self.step_function(step.scope, self.plan.catch_needs_view(step), &catch, &params, (&body, &body));
+        let function = self.step_function(
+            step.scope,
+            self.plan.catch_needs_view(step),
+            &catch,
+            &params,
+            (&body, &body),
+        );
         Some(quote!(#function #items))
     }
 
     /// What a step that has failed gives of the steps inside it.
     pub(super) fn kept_or_none(&self, key: Key<'_>, id: StepId) -> TokenStream {
-        let kept = self.plan.stands_inside(key, id).then(|| super::function::kept(self.plan, self.module, key)).flatten();
+        let kept = self
+            .plan
+            .stands_inside(key, id)
+            .then(|| super::function::kept(self.plan, self.module, key))
+            .flatten();
         kept.unwrap_or_else(|| quote!(None))
     }
 
-    /// Entering the steps of a catch and going on after them; and what goes on, where that is a function of its own.
-    fn handler(&self, id: StepId, scope: ScopeId, variants: &mut Vec<Variant>) -> (TokenStream, TokenStream) {
+    /// Entering the steps of a catch and going on after them; and what goes on, where that is a
+    /// function of its own.
+    fn handler(
+        &self,
+        id: StepId,
+        scope: ScopeId,
+        variants: &mut Vec<Variant>,
+    ) -> (TokenStream, TokenStream) {
         let step = &self.plan.steps[id];
         let (next, after) = self.next_after_catch(id, scope);
         if self.plan.scopes[scope].is_instant {
@@ -63,9 +92,11 @@ impl Generator<'_, '_> {
         let (around, name) = (self.state(step.scope), ident(&self.plan.scopes[scope].name));
         let view = self.view_inline(scope, &quote!(&at), &quote!(error));
         let go_on = next.then(&quote!(#around::#name), None);
-        let (enter, apply) = (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
+        let (enter, apply) =
+            (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
         let error = format_ident!("error");
-        let (enter_error, apply_error, enter_fx) = (used(&enter, &error), used(&apply, &error), used_fx(&enter));
+        let (enter_error, apply_error, enter_fx) =
+            (used(&enter, &error), used(&apply, &error), used_fx(&enter));
         variants.push(Variant {
             name: name.clone(),
             at: step.at_name.clone(),
@@ -76,13 +107,20 @@ impl Generator<'_, '_> {
         (quote!(Handler::start(failure, fx, |#enter_error, #enter_fx| #enter) #go_on), after)
     }
 
-    /// Entering the first step of a sequence of a scope; `view`: what its steps see of what is around them, with a comma.
-    pub(super) fn enter_scope(&self, scope: ScopeId, sequence: usize, view: Option<TokenStream>) -> TokenStream {
+    /// Entering the first step of a sequence of a scope; `view`: what its steps see of what is
+    /// around them, with a comma.
+    pub(super) fn enter_scope(
+        &self,
+        scope: ScopeId,
+        sequence: usize,
+        view: Option<TokenStream>,
+    ) -> TokenStream {
         let inner = &self.plan.scopes[scope];
         match inner.sequences.get(sequence).and_then(|steps| steps.first()) {
             Some(first) => {
                 let first = &self.plan.steps[*first];
-                let (enter, first_at) = (format_ident!("enter_{}", first.snake), ident(&first.at_name));
+                let (enter, first_at) =
+                    (format_ident!("enter_{}", first.snake), ident(&first.at_name));
                 let view = view.filter(|_| self.plan.enter_needs_view(first));
                 quote!(#enter(#view #first_at, fx))
             }

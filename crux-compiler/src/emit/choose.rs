@@ -1,4 +1,5 @@
-//! Which case of a `switch` is entered: a `match` over the words of an enum, or else one condition after the other.
+//! Which case of a `switch` is entered: a `match` over the words of an enum, or else one condition
+//! after the other.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -23,10 +24,15 @@ impl<'a> Generator<'_, 'a> {
         };
         let before = view.before.filter(|_| mentions(&choices, "view"));
         let body = with_surroundings(quote!(#before #choices));
-        let (name, at_type, needs_view) = (format_ident!("choose_{}", step.snake), self.at_type(step), self.choose_needs_view(step));
+        let (name, at_type, needs_view) = (
+            format_ident!("choose_{}", step.snake),
+            self.at_type(step),
+            self.choose_needs_view(step),
+        );
         let is_read = mentions(&body, "at");
         let (at, at_arg) = (is_read.then(|| quote!(at: &#at_type,)), is_read.then(|| quote!(&at,)));
-        let (up, fx, flow) = (self.up_param(step.scope, &body, needs_view), param("fx", &body), self.flow(scope));
+        let (up, fx, flow) =
+            (self.up_param(step.scope, &body, needs_view), param("fx", &body), self.flow(scope));
         let up_arg = self.up_arg(step.scope, needs_view);
         let item = quote! {
             fn #name(#up #at #fx: &mut Fx<'_>) -> #flow {
@@ -67,7 +73,14 @@ impl<'a> Generator<'_, 'a> {
         choices
     }
 
-    fn match_words(&self, step: &Step<'a>, cases: &'a [Case], value: &'a Expr, words: &[&str], view: &View) -> TokenStream {
+    fn match_words(
+        &self,
+        step: &Step<'a>,
+        cases: &'a [Case],
+        value: &'a Expr,
+        words: &[&str],
+        view: &View,
+    ) -> TokenStream {
         let scope = step.inside[0];
         let inline = self.site(step).inline(value);
         let tokens = inline.tokens();
@@ -99,7 +112,8 @@ impl<'a> Generator<'_, 'a> {
 
     /// The step is done if no case holds.
     fn none_of_them(&self, step: &Step<'a>) -> TokenStream {
-        let nothing = tuple(self.plan.scopes[step.inside[0]].exports.iter().map(|_| quote!(None)).collect());
+        let nothing =
+            tuple(self.plan.scopes[step.inside[0]].exports.iter().map(|_| quote!(None)).collect());
         quote!(Flow::Done(#nothing))
     }
 }

@@ -16,7 +16,11 @@ impl<'a> Generator<'_, 'a> {
     pub(super) fn group(&self, id: StepId) -> Made {
         let step = &self.plan.steps[id];
         let scope = step.inside[0];
-        let timeout = if let Verb::Group { timeout_ms, .. } = step.node.verb { option(timeout_ms) } else { quote!(None) };
+        let timeout = if let Verb::Group { timeout_ms, .. } = step.node.verb {
+            option(timeout_ms)
+        } else {
+            quote!(None)
+        };
         let view = self.view_inside(scope);
         let enter = self.enter_scope(scope, 0, view.arg.clone());
         let apply = self.apply_scope(scope, view.arg.clone());
@@ -34,22 +38,28 @@ impl<'a> Generator<'_, 'a> {
 
     pub(super) fn each(&self, id: StepId) -> Made {
         let step = &self.plan.steps[id];
-        let Verb::Each { item_type, list, at_once, timeout_ms, yields, .. } = &step.node.verb else { return Made::nothing() };
+        let Verb::Each { item_type, list, at_once, timeout_ms, yields, .. } = &step.node.verb
+        else {
+            return Made::nothing();
+        };
         let scope = step.inside[0];
         let (let_list, list) = self.site(step).inline(list).named("list");
         let view = self.view_inline(scope, &quote!(&at), &quote!(error));
-        let (enter, apply) = (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
+        let (enter, apply) =
+            (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
         let item = self.item_name(scope);
         let (enter_item, apply_item) = (used(&enter, &item), used(&apply, &item));
         let (enter_fx, apply_fx) = (used_fx(&enter), used_fx(&apply));
         let enter = quote!(|#enter_item, #enter_fx| #enter);
         let (at_once, timeout) = (count((*at_once).into()), option(*timeout_ms));
         let (state, ty) = (self.state(scope), self.module.ty(item_type));
-        let result = yields.as_ref().map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty));
+        let result =
+            yields.as_ref().map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty));
         let (number, go_on) = (number(step), self.go_on(id));
         // Its result is no event's: where it is to be kept, it is said here.
         let own = self.plan.key(&Value::Step(step.node.id.clone()));
-        let keep = own.and_then(|own| self.plan.kept_number(own)).map(|_| quote!(.keep(#number, fx)));
+        let keep =
+            own.and_then(|own| self.plan.kept_number(own)).map(|_| quote!(.keep(#number, fx)));
         Made {
             enter: quote!(#let_list Within::each(#number, #timeout, #list, #at_once, fx, #enter) #keep #go_on),
             open: Some(Part {
@@ -62,11 +72,16 @@ impl<'a> Generator<'_, 'a> {
 
     pub(super) fn repeat(&self, id: StepId) -> Made {
         let step = &self.plan.steps[id];
-        let Verb::Repeat { until, max, every_ms, timeout_ms, .. } = &step.node.verb else { return Made::nothing() };
+        let Verb::Repeat { until, max, every_ms, timeout_ms, .. } = &step.node.verb else {
+            return Made::nothing();
+        };
         let scope = step.inside[0];
         let view = self.view_inside(scope);
         let until = self.until(id, until, view.arg.clone());
-        let (enter, apply) = (self.enter_scope(scope, 0, view.arg.clone()), self.apply_scope(scope, view.arg.clone()));
+        let (enter, apply) = (
+            self.enter_scope(scope, 0, view.arg.clone()),
+            self.apply_scope(scope, view.arg.clone()),
+        );
         let (enter, apply) = (closure(&["fx"], &enter), closure(&["inside", "fx"], &apply));
         let rounds = format_ident!("ROUNDS_{}", step.snake.to_uppercase());
         let (number, max, every) = (number(step), count((*max).into()), count(*every_ms));
@@ -78,7 +93,10 @@ impl<'a> Generator<'_, 'a> {
         let (start_view, arm_view) = (before(&start), before(&arm));
         Made {
             enter: quote!(#start_view #start),
-            open: Some(Part { ty: quote!(Within<Repeat<#state>>), arm: if arm_view.is_some() { quote!({ #arm_view #arm }) } else { arm } }),
+            open: Some(Part {
+                ty: quote!(Within<Repeat<#state>>),
+                arm: if arm_view.is_some() { quote!({ #arm_view #arm }) } else { arm },
+            }),
             items: quote! {
                 const #rounds: Rounds = Rounds::new(#number, #max, #every);
 
@@ -109,7 +127,10 @@ impl<'a> Generator<'_, 'a> {
         let arm = quote!(part.apply(event, fx, #apply) #go_on);
         Made {
             enter: quote!(#start_view Within::start(#number, #timeout, fx, #start) #go_on),
-            open: Some(Part { ty: quote!(Within<#inside>), arm: if apply_view.is_some() { quote!({ #apply_view #arm }) } else { arm } }),
+            open: Some(Part {
+                ty: quote!(Within<#inside>),
+                arm: if apply_view.is_some() { quote!({ #apply_view #arm }) } else { arm },
+            }),
             items: TokenStream::new(),
         }
     }

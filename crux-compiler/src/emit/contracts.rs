@@ -1,4 +1,5 @@
-//! One module per step type: its input, its result, its errors, and its contract as the runtime sees it.
+//! One module per step type: its input, its result, its errors, and its contract as the runtime
+//! sees it.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -29,8 +30,12 @@ pub(super) fn modules(program: &Program) -> Items {
         let mut with_imports = Items::new();
         with_imports.uses(module.imports(inner.tokens(), &program.contracts));
         with_imports.append(inner);
-        let mut before: Vec<String> =
-            contract.description.iter().flat_map(|text| text.lines()).map(|line| format!("/// {line}\n///")).collect();
+        let mut before: Vec<String> = contract
+            .description
+            .iter()
+            .flat_map(|text| text.lines())
+            .map(|line| format!("/// {line}\n///"))
+            .collect();
         before.push(format!("/// `{}`", types::place(&contract.place)));
         items.module(&before, &names::module(&contract.name), with_imports);
     }
@@ -38,7 +43,9 @@ pub(super) fn modules(program: &Program) -> Items {
 }
 
 fn items(contract: &Contract, program: &Program, module: Module<'_>) -> TokenStream {
-    let declared = |name: &str| program.types.iter().any(|def| def.name.module == module.0 && def.name.name == name);
+    let declared = |name: &str| {
+        program.types.iter().any(|def| def.name.module == module.0 && def.name.name == name)
+    };
     let input = module.path(&contract.takes.name);
     // A contract may take or return a named type; its own names stand for it.
     let input_alias = (!declared("Input")).then(|| quote!(pub type Input = #input;));
@@ -74,11 +81,17 @@ fn items(contract: &Contract, program: &Program, module: Module<'_>) -> TokenStr
         EffectKind::Idempotent => quote!(EffectKind::Idempotent),
         EffectKind::Once => quote!(EffectKind::Once),
     };
-    let (reports_started, payload, raises) = (contract.reports_started, contract.payload, &contract.raises);
-    let check_result =
-        if contract.returns.is_some() { quote!(machine::json::check::<Output>) } else { quote!(machine::json::check_nothing) };
+    let (reports_started, payload, raises) =
+        (contract.reports_started, contract.payload, &contract.raises);
+    let check_result = if contract.returns.is_some() {
+        quote!(machine::json::check::<Output>)
+    } else {
+        quote!(machine::json::check_nothing)
+    };
     let input_schema = schema::raw(&schema::record(&contract.takes));
-    let output_schema = schema::raw(&contract.returns.as_ref().map_or_else(schema::anything, |record| schema::record(record)));
+    let output_schema = schema::raw(
+        &contract.returns.as_ref().map_or_else(schema::anything, |record| schema::record(record)),
+    );
     let type_doc = format!(" The step type `{name}`, for `#[workflow(step = {name})]`.");
     quote! {
         #input_alias

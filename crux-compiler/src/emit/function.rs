@@ -1,4 +1,5 @@
-//! Expressions of the live values: where they stand, or as functions where they stand in several places.
+//! Expressions of the live values: where they stand, or as functions where they stand in several
+//! places.
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::quote;
@@ -37,7 +38,8 @@ impl Inline {
         }
         // An owned value is what it is, whatever its type.
         let result = body.in_ok(&Type::Json);
-        let tokens = if has_question(&result) { quote!(machine::expr::attempt(|| #result)) } else { result };
+        let tokens =
+            if has_question(&result) { quote!(machine::expr::attempt(|| #result)) } else { result };
         Self { tokens, fallible }
     }
 
@@ -49,7 +51,10 @@ impl Inline {
     /// `let name = …;` and the `Result` of it.
     pub(super) fn named(&self, name: &str) -> (TokenStream, TokenStream) {
         let (name, tokens) = (ident(name), &self.tokens);
-        (quote!(let #name = #tokens;), if self.fallible { quote!(#name) } else { quote!(Ok(#name)) })
+        (
+            quote!(let #name = #tokens;),
+            if self.fallible { quote!(#name) } else { quote!(Ok(#name)) },
+        )
     }
 
     /// The `Result`.
@@ -85,17 +90,27 @@ impl<'a> Site<'_, 'a> {
             Found::Here(key) if self.at.is_empty() => {
                 let name = self.plan.field(key);
                 let optional = self.plan.is_optional(key, self.scope);
-                if optional { Code::option_of_refs(quote!(#name)) } else { Code::reference(quote!(#name)) }
+                if optional {
+                    Code::option_of_refs(quote!(#name))
+                } else {
+                    Code::reference(quote!(#name))
+                }
             }
             Found::Here(key) => {
                 let field = self.plan.field(key);
                 shared(quote!(at.#field), self.plan.is_optional(key, self.scope))
             }
             Found::Around(step, key) => {
-                let (around, field) = (outer_value(self.plan, self.scope, Outer::At(step)), self.plan.field(key));
-                shared(quote!(#around.#field), self.plan.is_optional(key, self.plan.steps[step].scope))
+                let (around, field) =
+                    (outer_value(self.plan, self.scope, Outer::At(step)), self.plan.field(key));
+                shared(
+                    quote!(#around.#field),
+                    self.plan.is_optional(key, self.plan.steps[step].scope),
+                )
             }
-            Found::Item(name) => Code::reference(outer_value(self.plan, self.scope, Outer::Item(name))),
+            Found::Item(name) => {
+                Code::reference(outer_value(self.plan, self.scope, Outer::Item(name)))
+            }
             Found::Error => Code::reference(outer_value(self.plan, self.scope, Outer::Error)),
             Found::Kept(key) => Code::shared(kept(self.plan, self.module, key)?).optional(),
         })
@@ -122,18 +137,21 @@ fn shared(tokens: TokenStream, optional: bool) -> Code {
 
 /// `fx.kept::<score::Output>(3)`: a result that is read after a failure.
 pub(super) fn kept(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>) -> Option<TokenStream> {
-    let (number, ty) = (super::expr::count(plan.kept_number(key)?.into()), result_type(plan, module, key));
+    let (number, ty) =
+        (super::expr::count(plan.kept_number(key)?.into()), result_type(plan, module, key));
     Some(quote!(fx.kept::<#ty>(#number)))
 }
 
-/// Whether tokens read a variable of that name: not as a field (`x.at`), nor as the name of one (`at: x`), nor in a path.
+/// Whether tokens read a variable of that name: not as a field (`x.at`), nor as the name of one
+/// (`at: x`), nor in a path.
 pub(super) fn mentions(tokens: &TokenStream, name: &str) -> bool {
     let trees: Vec<TokenTree> = tokens.clone().into_iter().collect();
     let is = |tree: Option<&TokenTree>, wanted: char| matches!(tree, Some(TokenTree::Punct(punct)) if punct.as_char() == wanted);
     trees.iter().enumerate().any(|(at, tree)| match tree {
         TokenTree::Group(group) => mentions(&group.stream(), name),
         TokenTree::Ident(ident) if *ident == name => {
-            let before = |distance: usize| at.checked_sub(distance).and_then(|before| trees.get(before));
+            let before =
+                |distance: usize| at.checked_sub(distance).and_then(|before| trees.get(before));
             // `0..at` is no field, and `x: at` is no path.
             let is_field = is(before(1), '.') && !is(before(2), '.');
             let is_path = is(before(1), ':') && is(before(2), ':');
@@ -145,7 +163,12 @@ pub(super) fn mentions(tokens: &TokenStream, name: &str) -> bool {
 }
 
 /// The type of a value among live values.
-pub(super) fn live_type(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>, optional: bool) -> TokenStream {
+pub(super) fn live_type(
+    plan: &Plan<'_>,
+    module: Module<'_>,
+    key: Key<'_>,
+    optional: bool,
+) -> TokenStream {
     let ty = result_type(plan, module, key);
     if optional { quote!(Option<Arc<#ty>>) } else { quote!(Arc<#ty>) }
 }
@@ -172,6 +195,11 @@ pub(super) fn item<'a>(plan: &Plan<'a>, name: &str, scope: ScopeId) -> Option<&'
     None
 }
 
-pub(super) fn item_type(plan: &Plan<'_>, module: Module<'_>, name: &str, scope: ScopeId) -> TokenStream {
+pub(super) fn item_type(
+    plan: &Plan<'_>,
+    module: Module<'_>,
+    name: &str,
+    scope: ScopeId,
+) -> TokenStream {
     module.ty(item(plan, name, scope).unwrap_or(&Type::Json))
 }

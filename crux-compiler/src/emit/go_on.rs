@@ -1,4 +1,5 @@
-//! What comes after a step: from what its part has given to the live values of the next one, or to the result of the scope.
+//! What comes after a step: from what its part has given to the live values of the next one, or to
+//! the result of the scope.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
@@ -20,7 +21,8 @@ pub(super) struct Next {
     made: TokenStream,
     /// Whether the function takes no result.
     is_void: bool,
-    /// What is around the scope, where the function takes it too, and in its place a closure that does not.
+    /// What is around the scope, where the function takes it too, and in its place a closure that
+    /// does not.
     up: Option<(TokenStream, TokenStream)>,
     function: TokenStream,
 }
@@ -50,7 +52,11 @@ impl<'a> Generator<'_, 'a> {
         let step = &self.plan.steps[id];
         let scope = &self.plan.scopes[step.scope];
         let (state, variant) = (ident(&scope.name), ident(&step.camel));
-        let stay = if self.plan.is_instant_verb(step) { quote!(machine::never_stays) } else { quote!(#state::#variant) };
+        let stay = if self.plan.is_instant_verb(step) {
+            quote!(machine::never_stays)
+        } else {
+            quote!(#state::#variant)
+        };
         let catch = (!step.node.catch.is_empty()).then(|| {
             let catch = format_ident!("catch_{}", step.snake);
             match self.up_arg(step.scope, self.plan.catch_needs_view(step)) {
@@ -78,15 +84,25 @@ impl<'a> Generator<'_, 'a> {
         let done = self.is_done_inline(id).then(|| self.results(id, &quote!(at), &gives));
         let value = done.clone().unwrap_or_else(|| tuple(gives.clone()));
         // Only a closure has `up`, or `at` before it is moved.
-        let is_plain = (if done.is_some() { !mentions(&value, "at") } else { !has_view }) && !mentions(&value, "fx");
+        let is_plain = (if done.is_some() { !mentions(&value, "at") } else { !has_view })
+            && !mentions(&value, "fx");
         if !is_plain {
             // What is passed on as it comes needs no names.
-            let is_same = done.is_none() && first.is_empty() && !gives.is_empty() && value.to_string() == pattern.to_string();
+            let is_same = done.is_none()
+                && first.is_empty()
+                && !gives.is_empty()
+                && value.to_string() == pattern.to_string();
             if is_same {
                 let name = self.after_name(id);
                 let after = self.call_after(id, &quote!(at), Some(quote!(given)));
-                let up = self.up_arg(step.scope, true).map(|up| (up, quote!(|at, given, fx| #after)));
-                return Next { made: TokenStream::new(), is_void: false, up, function: quote!(#name) };
+                let up =
+                    self.up_arg(step.scope, true).map(|up| (up, quote!(|at, given, fx| #after)));
+                return Next {
+                    made: TokenStream::new(),
+                    is_void: false,
+                    up,
+                    function: quote!(#name),
+                };
             }
             let after = match &done {
                 Some(results) => quote!(Flow::Done(#results)),
@@ -94,13 +110,28 @@ impl<'a> Generator<'_, 'a> {
             };
             let (at, fx) = (used(&after, &format_ident!("at")), used_fx(&after));
             return match gives.is_empty() && done.is_none() {
-                true => Next { made: TokenStream::new(), is_void: true, up: None, function: quote!(|#at, #fx| #after) },
-                false => Next { made: first, is_void: false, up: None, function: quote!(|#at, #pattern, #fx| #after) },
+                true => Next {
+                    made: TokenStream::new(),
+                    is_void: true,
+                    up: None,
+                    function: quote!(|#at, #fx| #after),
+                },
+                false => Next {
+                    made: first,
+                    is_void: false,
+                    up: None,
+                    function: quote!(|#at, #pattern, #fx| #after),
+                },
             };
         }
         let after = self.after_name(id);
         if done.is_none() && gives.is_empty() {
-            return Next { made: TokenStream::new(), is_void: true, up: None, function: quote!(#after) };
+            return Next {
+                made: TokenStream::new(),
+                is_void: true,
+                up: None,
+                function: quote!(#after),
+            };
         }
         let (text, given) = (value.to_string(), pattern.to_string());
         let made = match text.as_str() {
@@ -110,11 +141,16 @@ impl<'a> Generator<'_, 'a> {
             some if some == quote!(Some(#pattern)).to_string() => quote!(#first.some()),
             _ => quote!(#first.give(|#pattern| #value)),
         };
-        Next { made, is_void: false, up: None, function: if done.is_some() { quote!(machine::done) } else { quote!(#after) } }
+        Next {
+            made,
+            is_void: false,
+            up: None,
+            function: if done.is_some() { quote!(machine::done) } else { quote!(#after) },
+        }
     }
 
-    /// The same after the steps of a catch. Results that the machine has kept are asked for in a function: both where the catch begins
-    /// and where it goes on leads there.
+    /// The same after the steps of a catch. Results that the machine has kept are asked for in a
+    /// function: both where the catch begins and where it goes on leads there.
     pub(super) fn next_after_catch(&self, id: StepId, catch: ScopeId) -> (Next, TokenStream) {
         let next = self.next(id, Some(catch));
         let step = &self.plan.steps[id];
@@ -123,10 +159,11 @@ impl<'a> Generator<'_, 'a> {
             return (next, TokenStream::new());
         }
         let Given { pattern, found, .. } = self.given(id, Some(catch));
-        let gives = step.gives.iter().map(|key| match found.iter().find(|(found, _)| found == key) {
-            Some((_, value)) => value.clone(),
-            None => self.kept_or_none(*key, id),
-        });
+        let gives =
+            step.gives.iter().map(|key| match found.iter().find(|(found, _)| found == key) {
+                Some((_, value)) => value.clone(),
+                None => self.kept_or_none(*key, id),
+            });
         let after = self.after(id, &quote!(at), gives.collect());
         let (name, at, at_type, out) = (
             format_ident!("after_{}", self.plan.scopes[catch].snake),
@@ -136,7 +173,8 @@ impl<'a> Generator<'_, 'a> {
         );
         let is_void = found.is_empty();
         let given = (!is_void).then(|| quote!(#pattern: #out));
-        let params: Vec<TokenStream> = std::iter::once(quote!(#at: #at_type)).chain(given).collect();
+        let params: Vec<TokenStream> =
+            std::iter::once(quote!(#at: #at_type)).chain(given).collect();
         let function = self.step_function(step.scope, false, &name, &params, (&after, &after));
         (Next { made: TokenStream::new(), is_void, up: None, function: quote!(#name) }, function)
     }
@@ -148,12 +186,22 @@ impl<'a> Generator<'_, 'a> {
         let (pattern, found) = match catch {
             Some(scope) => self.exported(&[scope], step),
             None if step.inside.is_empty() || is_each => match step.gives.first() {
-                // Its own result is the only one that a step without exports gives (its catches give theirs on another way).
+                // Its own result is the only one that a step without exports gives (its catches
+                // give theirs on another way).
                 Some(key) if self.is_own(*key, id) => {
                     let name = self.plan.field(*key);
-                    let value = if self.plan.is_optional(*key, step.scope) { quote!(Some(#name)) } else { quote!(#name) };
+                    let value = if self.plan.is_optional(*key, step.scope) {
+                        quote!(Some(#name))
+                    } else {
+                        quote!(#name)
+                    };
                     let first = if is_each { quote!(.give(Arc::new)) } else { TokenStream::new() };
-                    return Given { first, pattern: quote!(#name), found: vec![(*key, value)], is_unit: false };
+                    return Given {
+                        first,
+                        pattern: quote!(#name),
+                        found: vec![(*key, value)],
+                        is_unit: false,
+                    };
                 }
                 _ => (quote!(_), Vec::new()),
             },
@@ -162,7 +210,12 @@ impl<'a> Generator<'_, 'a> {
         let is_unit = match catch {
             Some(scope) => self.plan.scopes[scope].exports.is_empty(),
             None if matches!(step.node.verb, Verb::Sleep(_) | Verb::Emit { .. }) => true,
-            None if is_each || step.inside.is_empty() || matches!(step.node.verb, Verb::Parallel { .. }) => false,
+            None if is_each
+                || step.inside.is_empty()
+                || matches!(step.node.verb, Verb::Parallel { .. }) =>
+            {
+                false
+            }
             None => step.inside.iter().all(|scope| self.plan.scopes[*scope].exports.is_empty()),
         };
         Given { first: TokenStream::new(), pattern, found, is_unit }
@@ -173,8 +226,13 @@ impl<'a> Generator<'_, 'a> {
         self.plan.owner_id(key) == Some(id)
     }
 
-    /// The pattern of what `scopes` give to `step` (a tuple of tuples), and the values for the keys that it passes on.
-    fn exported(&self, scopes: &[ScopeId], step: &Step<'a>) -> (TokenStream, Vec<(Key<'a>, TokenStream)>) {
+    /// The pattern of what `scopes` give to `step` (a tuple of tuples), and the values for the keys
+    /// that it passes on.
+    fn exported(
+        &self,
+        scopes: &[ScopeId],
+        step: &Step<'a>,
+    ) -> (TokenStream, Vec<(Key<'a>, TokenStream)>) {
         let mut found = Vec::new();
         let mut patterns = Vec::new();
         for scope in scopes {
@@ -183,7 +241,8 @@ impl<'a> Generator<'_, 'a> {
                 if !step.gives.contains(key) {
                     return quote!(_);
                 }
-                let wrap = self.plan.is_optional(*key, step.scope) && !self.plan.is_export_optional(*key, *scope);
+                let wrap = self.plan.is_optional(*key, step.scope)
+                    && !self.plan.is_export_optional(*key, *scope);
                 found.push((*key, if wrap { quote!(Some(#name)) } else { quote!(#name) }));
                 quote!(#name)
             });
@@ -204,12 +263,14 @@ impl<'a> Generator<'_, 'a> {
 
     fn call_after(&self, id: StepId, at: &TokenStream, given: Option<TokenStream>) -> TokenStream {
         let step = &self.plan.steps[id];
-        let (after, up) = (self.after_name(id), self.up_arg(step.scope, self.plan.after_needs_view(step)));
+        let (after, up) =
+            (self.after_name(id), self.up_arg(step.scope, self.plan.after_needs_view(step)));
         let given = given.map(|given| quote!(#given,));
         quote!(#after(#up #at, #given fx))
     }
 
-    /// Whether nothing comes after the step but the end of a scope that gives results of steps: no function is needed for that.
+    /// Whether nothing comes after the step but the end of a scope that gives results of steps: no
+    /// function is needed for that.
     fn is_done_inline(&self, id: StepId) -> bool {
         let step = &self.plan.steps[id];
         let scope = &self.plan.scopes[step.scope];
@@ -230,7 +291,8 @@ impl<'a> Generator<'_, 'a> {
         let step = &self.plan.steps[id];
         let scope = &self.plan.scopes[step.scope];
         let results = scope.exports.iter().map(|key| {
-            let given = step.gives.iter().position(|given| given == key).and_then(|index| gives.get(index));
+            let given =
+                step.gives.iter().position(|given| given == key).and_then(|index| gives.get(index));
             let field = self.plan.field(*key);
             let value = match given {
                 Some(value) => value.clone(),
@@ -244,7 +306,8 @@ impl<'a> Generator<'_, 'a> {
         tuple(results.collect())
     }
 
-    /// What takes the live values of the step and what it gives: `enter_<next step>`, or `end_<scope>`.
+    /// What takes the live values of the step and what it gives: `enter_<next step>`, or
+    /// `end_<scope>`.
     fn after_name(&self, id: StepId) -> Ident {
         let step = &self.plan.steps[id];
         match step.next {
@@ -259,23 +322,33 @@ impl<'a> Generator<'_, 'a> {
             return None;
         }
         let names = step.gives.iter().map(|key| self.plan.field(*key)).map(|name| quote!(#name));
-        let types = step.gives.iter().map(|key| live_type(self.plan, self.module, *key, self.plan.is_optional(*key, step.scope)));
+        let types = step.gives.iter().map(|key| {
+            live_type(self.plan, self.module, *key, self.plan.is_optional(*key, step.scope))
+        });
         let (pattern, ty) = (tuple(names.collect()), self.gives_type(step, types.collect()));
         Some(quote!(#pattern: #ty))
     }
 
-    /// The type of what a step gives; where that is several, by the name of the tuple of what is inside it, if it is the same.
+    /// The type of what a step gives; where that is several, by the name of the tuple of what is
+    /// inside it, if it is the same.
     fn gives_type(&self, step: &Step<'a>, types: Vec<TokenStream>) -> TokenStream {
         let alias = match step.inside.as_slice() {
             [inside] => self.plan.scopes[*inside].out_name.as_str(),
             _ => step.join_out_name.as_str(),
         };
-        let exported: Vec<(Key<'a>, ScopeId)> =
-            step.inside.iter().flat_map(|scope| self.plan.scopes[*scope].exports.iter().map(|key| (*key, *scope))).collect();
-        let is_flat = step.inside.len() == 1 || step.inside.iter().all(|scope| self.plan.scopes[*scope].exports.len() == 1);
+        let exported: Vec<(Key<'a>, ScopeId)> = step
+            .inside
+            .iter()
+            .flat_map(|scope| self.plan.scopes[*scope].exports.iter().map(|key| (*key, *scope)))
+            .collect();
+        let is_flat = step.inside.len() == 1
+            || step.inside.iter().all(|scope| self.plan.scopes[*scope].exports.len() == 1);
         let is_same = is_flat
             && exported.iter().map(|(key, _)| *key).eq(step.gives.iter().copied())
-            && exported.iter().all(|(key, scope)| self.plan.is_export_optional(*key, *scope) == self.plan.is_optional(*key, step.scope));
+            && exported.iter().all(|(key, scope)| {
+                self.plan.is_export_optional(*key, *scope)
+                    == self.plan.is_optional(*key, step.scope)
+            });
         if is_same && types.len() > 1 && !alias.is_empty() {
             let alias = ident(alias);
             quote!(#alias)
@@ -292,7 +365,8 @@ impl<'a> Generator<'_, 'a> {
         }
         let fields = step.live.iter().map(|key| {
             let field = self.plan.field(*key);
-            let value = if previous.gives.contains(key) { quote!(#field) } else { quote!(at.#field) };
+            let value =
+                if previous.gives.contains(key) { quote!(#field) } else { quote!(at.#field) };
             field_value(&field, value)
         });
         quote!(#name { #(#fields),* })

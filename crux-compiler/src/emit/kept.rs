@@ -1,5 +1,6 @@
-//! Which results are read after a failure: those of steps inside a step that fails and is caught, where the `catch` or what comes after
-//! it reads them. The state that held them is gone by then, so that the machine keeps them apart.
+//! Which results are read after a failure: those of steps inside a step that fails and is caught,
+//! where the `catch` or what comes after it reads them. The state that held them is gone by then,
+//! so that the machine keeps them apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 

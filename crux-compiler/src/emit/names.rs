@@ -61,13 +61,29 @@ pub(super) const IMPORTED: &[&str] = &[
 ];
 
 /// Names of Rust's prelude that generated code writes; and those that the generator itself gives.
-const PRELUDE: &[&str] =
-    &["Box", "Clone", "Copy", "Debug", "Err", "FnMut", "None", "Ok", "Option", "PartialEq", "Result", "Self", "Some", "String", "Vec"];
+const PRELUDE: &[&str] = &[
+    "Box",
+    "Clone",
+    "Copy",
+    "Debug",
+    "Err",
+    "FnMut",
+    "None",
+    "Ok",
+    "Option",
+    "PartialEq",
+    "Result",
+    "Self",
+    "Some",
+    "String",
+    "Vec",
+];
 
 /// Local variables and fields of generated functions.
 const VARIABLES: &[&str] = &[
-    "at", "data", "each", "env", "error", "event", "failure", "fx", "input", "inside", "now", "part", "repeat", "all", "applied", "failed",
-    "view", "raw", "state", "up", "value", "visit", "key", "until", "list", "message", "undo", "result", "next", "given",
+    "at", "data", "each", "env", "error", "event", "failure", "fx", "input", "inside", "now",
+    "part", "repeat", "all", "applied", "failed", "view", "raw", "state", "up", "value", "visit",
+    "key", "until", "list", "message", "undo", "result", "next", "given",
 ];
 
 /// The names that a module has used.
@@ -82,9 +98,15 @@ pub(super) struct Names {
 impl Names {
     /// For a module in which the types `taken` stand.
     pub(super) fn new<'a>(taken: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut types: BTreeSet<String> = IMPORTED.iter().chain(PRELUDE).map(|name| (*name).to_owned()).collect();
+        let mut types: BTreeSet<String> =
+            IMPORTED.iter().chain(PRELUDE).map(|name| (*name).to_owned()).collect();
         types.extend(taken.into_iter().map(type_name));
-        Self { types, steps: VARIABLES.iter().map(|name| (*name).to_owned()).collect(), scopes: BTreeSet::new(), variants: BTreeSet::new() }
+        Self {
+            types,
+            steps: VARIABLES.iter().map(|name| (*name).to_owned()).collect(),
+            scopes: BTreeSet::new(),
+            variants: BTreeSet::new(),
+        }
     }
 
     /// A type of that name, or with a number after it.
@@ -96,7 +118,11 @@ impl Names {
     pub(super) fn take_step(&mut self, id: &str) -> (String, String) {
         let snake = take(&mut self.steps, bare(&names::module(id)), "_");
         let camel = names::type_name(&snake);
-        let camel = if is_reserved(&camel) { format!("{}Step", camel.trim_end_matches('_')) } else { camel };
+        let camel = if is_reserved(&camel) {
+            format!("{}Step", camel.trim_end_matches('_'))
+        } else {
+            camel
+        };
         (snake, take(&mut self.variants, &camel, ""))
     }
 
@@ -130,15 +156,22 @@ fn is_reserved(name: &str) -> bool {
 }
 
 /// What the modules of declared types call by name: no type that stands in them is called so.
-const OF_TYPES: &[&str] = &["Duration", "IndexMap", "Json", "Option", "Rules", "Self_", "String", "Timestamp", "Vec"];
+const OF_TYPES: &[&str] =
+    &["Duration", "IndexMap", "Json", "Option", "Rules", "Self_", "String", "Timestamp", "Vec"];
 
-/// The Rust name of a declared type: as it is called in YAML, but for the few names that its module needs for itself.
+/// The Rust name of a declared type: as it is called in YAML, but for the few names that its module
+/// needs for itself.
 pub fn type_name(name: &str) -> String {
     let rust = names::type_name(name);
-    if OF_TYPES.contains(&rust.as_str()) { format!("{}Type", rust.trim_end_matches('_')) } else { rust }
+    if OF_TYPES.contains(&rust.as_str()) {
+        format!("{}Type", rust.trim_end_matches('_'))
+    } else {
+        rust
+    }
 }
 
-/// The variant of a word or of an error's name, as it is called in YAML: behind its enum's name it is like no other.
+/// The variant of a word or of an error's name, as it is called in YAML: behind its enum's name it
+/// is like no other.
 pub(super) fn variant(word: &str) -> Ident {
     names::ident(&names::type_name(word))
 }
@@ -153,13 +186,17 @@ pub(super) fn variable(snake: &str) -> Ident {
     names::ident(&names::module(snake))
 }
 
-/// A variable of that name, or with `_` at its end where generated functions call one of their own so, or `is_taken` says that another
-/// does. No name of YAML ends so in Rust.
+/// A variable of that name, or with `_` at its end where generated functions call one of their own
+/// so, or `is_taken` says that another does. No name of YAML ends so in Rust.
 pub(super) fn local(yaml: &str, is_taken: impl Fn(&Ident) -> bool) -> Ident {
     let name = variable(yaml);
     let text = name.to_string();
     let plain = bare(&text);
-    if VARIABLES.contains(&plain) || plain.starts_with("at_") || is_taken(&name) { ident(&format!("{plain}_")) } else { name }
+    if VARIABLES.contains(&plain) || plain.starts_with("at_") || is_taken(&name) {
+        ident(&format!("{plain}_"))
+    } else {
+        name
+    }
 }
 
 pub(super) fn ident(name: &str) -> Ident {

@@ -1,4 +1,5 @@
-//! What the steps of each scope read of what is around them, and so which functions of a scope need its view.
+//! What the steps of each scope read of what is around them, and so which functions of a scope need
+//! its view.
 
 use super::plan::{Found, Key, Outer, Plan, Scope, ScopeId, ScopeKind, Step, StepId};
 use super::reads;
@@ -22,7 +23,11 @@ impl<'a> Plan<'a> {
         };
         for id in 0..self.steps.len() {
             let step = &self.steps[id];
-            let held = if let Verb::Wait { condition, .. } = &step.node.verb { condition.as_ref() } else { None };
+            let held = if let Verb::Wait { condition, .. } = &step.node.verb {
+                condition.as_ref()
+            } else {
+                None
+            };
             let (mut reads_outside, mut holds_outside) = (false, false);
             for expr in reads::own(step.node) {
                 let is_outside = note(self, expr, step.scope, &step.live);
@@ -30,10 +35,13 @@ impl<'a> Plan<'a> {
                 reads_outside |= is_outside && !is_held;
                 holds_outside |= is_outside && is_held;
             }
-            if let (Verb::Repeat { until, .. }, Some(inside)) = (&step.node.verb, step.inside.first()) {
+            if let (Verb::Repeat { until, .. }, Some(inside)) =
+                (&step.node.verb, step.inside.first())
+            {
                 note(self, until, *inside, &self.scopes[*inside].exports);
             }
-            (self.steps[id].reads_outside, self.steps[id].holds_outside) = (reads_outside, holds_outside);
+            (self.steps[id].reads_outside, self.steps[id].holds_outside) =
+                (reads_outside, holds_outside);
         }
         for (id, scope) in self.scopes.iter().enumerate() {
             if let (Some(yields), Some(last)) = (yields(scope), self.last(scope)) {
@@ -57,7 +65,8 @@ impl<'a> Plan<'a> {
         self.scopes[id].around.map(|step| self.steps[step].scope)
     }
 
-    /// Whether a scope's view gets `outer` from the step around it, and not from the view of the scope around that.
+    /// Whether a scope's view gets `outer` from the step around it, and not from the view of the
+    /// scope around that.
     pub(super) fn provides(&self, scope: ScopeId, outer: Outer<'a>) -> bool {
         let scope = &self.scopes[scope];
         match outer {
@@ -90,12 +99,15 @@ impl<'a> Plan<'a> {
         let (Some(yields), Some(last)) = (yields(scope), self.last(scope)) else { return false };
         let known = known_at_end(last);
         let mut needs = false;
-        reads::of_expr(yields, &mut |value| needs |= !matches!(self.find(value, id, &known), Some(Found::Here(_)) | None));
+        reads::of_expr(yields, &mut |value| {
+            needs |= !matches!(self.find(value, id, &known), Some(Found::Here(_)) | None)
+        });
         needs
     }
 
     pub(super) fn catch_needs_view(&self, step: &Step<'a>) -> bool {
-        !step.node.catch.is_empty() && (self.handlers_need_view(step) || self.after_needs_view(step))
+        !step.node.catch.is_empty()
+            && (self.handlers_need_view(step) || self.after_needs_view(step))
     }
 
     fn handlers_need_view(&self, step: &Step<'a>) -> bool {
@@ -108,8 +120,11 @@ impl<'a> Plan<'a> {
 
     /// Whether offering an event to a scope needs its view.
     pub(super) fn apply_needs_view(&self, id: ScopeId) -> bool {
-        let steps = self.scopes[id].sequences.iter().flatten().map(|step: &StepId| &self.steps[*step]);
-        steps.filter(|step| !self.is_instant(step)).any(|step| step.holds_outside || self.goes_on_with_view(step))
+        let steps =
+            self.scopes[id].sequences.iter().flatten().map(|step: &StepId| &self.steps[*step]);
+        steps
+            .filter(|step| !self.is_instant(step))
+            .any(|step| step.holds_outside || self.goes_on_with_view(step))
     }
 
     fn goes_on_with_view(&self, step: &Step<'a>) -> bool {

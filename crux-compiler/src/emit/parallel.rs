@@ -1,4 +1,5 @@
-//! `parallel`: a struct of its branches, how they are started, and how an event reaches the one that it is for.
+//! `parallel`: a struct of its branches, how they are started, and how an event reaches the one
+//! that it is for.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
@@ -15,7 +16,9 @@ use crate::ir::Verb;
 impl Generator<'_, '_> {
     pub(super) fn parallel(&self, id: StepId) -> Made {
         let step = &self.plan.steps[id];
-        let Verb::Parallel { branches, timeout_ms } = &step.node.verb else { return Made::nothing() };
+        let Verb::Parallel { branches, timeout_ms } = &step.node.verb else {
+            return Made::nothing();
+        };
         let name = ident(&step.join_name);
         let outs: Vec<_> = step.inside.iter().map(|scope| self.out(*scope)).collect();
         let (alias, out) = match step.join_out_name.as_str() {
@@ -33,25 +36,31 @@ impl Generator<'_, '_> {
             let enter = closure(&["fx"], &self.enter_scope(*scope, 0, view));
             quote!(let #field = Branch::start(&mut failed, fx, #enter);)
         });
-        let applies = step.inside.iter().zip(&fields).zip(branches).filter_map(|((scope, field), branch)| {
-            // An empty branch gets no events.
-            let range = range(branch.steps.iter().map(|node| (node.no, node.end)))?;
-            if self.plan.scopes[*scope].is_instant {
-                return Some(quote!(#range => all.#field.apply(&mut failed, machine::never)));
-            }
-            let View { before, arg } = self.view(*scope, &at_and_error.0, &at_and_error.1);
-            let apply = self.apply_scope(*scope, arg);
-            let before = before.filter(|_| mentions(&apply, "view"));
-            let apply = quote!(all.#field.apply(&mut failed, |inside| #apply));
-            Some(if before.is_some() { quote!(#range => { #before #apply }) } else { quote!(#range => #apply) })
-        });
+        let applies =
+            step.inside.iter().zip(&fields).zip(branches).filter_map(|((scope, field), branch)| {
+                // An empty branch gets no events.
+                let range = range(branch.steps.iter().map(|node| (node.no, node.end)))?;
+                if self.plan.scopes[*scope].is_instant {
+                    return Some(quote!(#range => all.#field.apply(&mut failed, machine::never)));
+                }
+                let View { before, arg } = self.view(*scope, &at_and_error.0, &at_and_error.1);
+                let apply = self.apply_scope(*scope, arg);
+                let before = before.filter(|_| mentions(&apply, "view"));
+                let apply = quote!(all.#field.apply(&mut failed, |inside| #apply));
+                Some(if before.is_some() {
+                    quote!(#range => { #before #apply })
+                } else {
+                    quote!(#range => #apply)
+                })
+            });
         let applies: Vec<_> = applies.collect();
         let start_body = quote! {
             let mut failed = None;
             #(#starts)*
             machine::joined(#name { #(#fields),* }, failed)
         };
-        let all_empty = applies.is_empty().then(|| quote!(machine::advanced(all, Err(Why::NotOpen), None)));
+        let all_empty =
+            applies.is_empty().then(|| quote!(machine::advanced(all, Err(Why::NotOpen), None)));
         let advance_body = all_empty.clone().unwrap_or_else(|| {
             quote! {
                 let mut failed = None;
@@ -62,12 +71,16 @@ impl Generator<'_, '_> {
                 machine::advanced(all, applied, failed)
             }
         });
-        let (start, advance) = (format_ident!("start_{}", step.snake), format_ident!("advance_{}", step.snake));
+        let (start, advance) =
+            (format_ident!("start_{}", step.snake), format_ident!("advance_{}", step.snake));
         let (at, needs_view) = (ident(&step.at_name), self.plan.inside_needs_view(step));
         let at_param = |body: &TokenStream| mentions(body, "at").then(|| quote!(at: &#at,));
-        let (start_up, start_at) = (self.up_param(step.scope, &start_body, needs_view), at_param(&start_body));
-        let (advance_up, advance_at) = (self.up_param(step.scope, &advance_body, needs_view), at_param(&advance_body));
-        let (advance_event, advance_fx) = (param("event", &advance_body), param("fx", &advance_body));
+        let (start_up, start_at) =
+            (self.up_param(step.scope, &start_body, needs_view), at_param(&start_body));
+        let (advance_up, advance_at) =
+            (self.up_param(step.scope, &advance_body, needs_view), at_param(&advance_body));
+        let (advance_event, advance_fx) =
+            (param("event", &advance_body), param("fx", &advance_body));
         let mutable = all_empty.is_none().then(|| quote!(mut));
         let items = quote! {
             #[derive(Part, Join)]
@@ -90,8 +103,12 @@ impl Generator<'_, '_> {
         let up = self.up_arg(step.scope, needs_view);
         let at_arg = |param: &Option<TokenStream>| param.is_some().then(|| quote!(&at,));
         let (start_at, advance_at) = (at_arg(&start_at), at_arg(&advance_at));
-        let (start, advance) = (quote!(#start(#up #start_at fx)), quote!(#advance(#up #advance_at inside, event, fx)));
-        Made { items, ..self.made(id, quote!(#name), &View::default(), &option(*timeout_ms), &start, &advance) }
+        let (start, advance) =
+            (quote!(#start(#up #start_at fx)), quote!(#advance(#up #advance_at inside, event, fx)));
+        Made {
+            items,
+            ..self.made(id, quote!(#name), &View::default(), &option(*timeout_ms), &start, &advance)
+        }
     }
 }
 
@@ -102,7 +119,9 @@ fn branch_name(name: &str) -> Ident {
 
 /// The numbers of the nodes of a branch, as a pattern; `None`: it has none.
 fn range(nodes: impl Iterator<Item = (u16, u16)>) -> Option<TokenStream> {
-    let bounds = nodes.fold(None, |bounds: Option<(u16, u16)>, (no, end)| Some(bounds.map_or((no, end), |(first, _)| (first, end))));
+    let bounds = nodes.fold(None, |bounds: Option<(u16, u16)>, (no, end)| {
+        Some(bounds.map_or((no, end), |(first, _)| (first, end)))
+    });
     bounds.map(|(first, end)| match end == first + 1 {
         true => super::expr::count(first.into()),
         false => {

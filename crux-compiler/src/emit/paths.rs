@@ -1,4 +1,5 @@
-//! How generated code names types, as seen from one of its modules; and what a module imports for that.
+//! How generated code names types, as seen from one of its modules; and what a module imports for
+//! that.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,8 @@ use super::names::{IMPORTED, bare, ident, type_name};
 use crate::ir::{Contract, Type, TypeName};
 use crate::names;
 
-/// A module of the generated file: `types`, `events`, `steps::<step type>`, a workflow's, or the root (empty).
+/// A module of the generated file: `types`, `events`, `steps::<step type>`, a workflow's, or the
+/// root (empty).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Module<'a>(pub(super) &'a str);
 
@@ -31,7 +33,11 @@ impl Module<'_> {
     /// The path of a step type's module.
     pub(super) fn contract(self, step_type: &str) -> TokenStream {
         let module = ident(&names::module(step_type));
-        if self.is_workflow() && is_importable(&names::module(step_type)) { quote!(#module) } else { quote!(steps::#module) }
+        if self.is_workflow() && is_importable(&names::module(step_type)) {
+            quote!(#module)
+        } else {
+            quote!(steps::#module)
+        }
     }
 
     pub(super) fn path(self, name: &TypeName) -> TokenStream {
@@ -85,20 +91,28 @@ impl Module<'_> {
         }
     }
 
-    /// The paths that `tokens`, being the module's items, need to import, in a folder with these step types.
+    /// The paths that `tokens`, being the module's items, need to import, in a folder with these
+    /// step types.
     pub(super) fn imports(self, tokens: TokenStream, contracts: &[Contract]) -> Vec<TokenStream> {
-        let (mut used, mut prefixes, mut declared) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut used, mut prefixes, mut declared) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         scan(tokens, &mut used, &mut prefixes, &mut declared);
         used.retain(|name| !declared.contains(name));
         let mut paths = Vec::new();
         if used.contains("Arc") {
             paths.push(quote!(::std::sync::Arc));
         }
-        if ["keep", "then", "then_in", "then_or", "then_void", "then_void_or"].iter().any(|name| used.contains(*name)) {
+        if ["keep", "then", "then_in", "then_or", "then_void", "then_void_or"]
+            .iter()
+            .any(|name| used.contains(*name))
+        {
             used.insert("Then".into());
         }
-        let machine: Vec<_> =
-            IMPORTED.iter().filter(|name| used.contains(**name) && !OTHERS.contains(name)).map(|name| ident(name)).collect();
+        let machine: Vec<_> = IMPORTED
+            .iter()
+            .filter(|name| used.contains(**name) && !OTHERS.contains(name))
+            .map(|name| ident(name))
+            .collect();
         let itself = prefixes.contains("machine").then(|| quote!(self,));
         match (itself, machine.as_slice()) {
             (None, []) => {}
@@ -115,7 +129,9 @@ impl Module<'_> {
         let steps: Vec<_> = contracts
             .iter()
             .map(|contract| names::module(&contract.name))
-            .filter(|module| self.is_workflow() && is_importable(module) && prefixes.contains(module))
+            .filter(|module| {
+                self.is_workflow() && is_importable(module) && prefixes.contains(module)
+            })
             .map(|module| ident(&module))
             .collect();
         match steps.as_slice() {
@@ -135,7 +151,8 @@ impl Module<'_> {
 /// Imported from elsewhere than the machine, or never.
 const OTHERS: &[&str] = &["Arc", "Fx"];
 
-/// Whether a step type's module can be called by its name alone: not where that is the name of another module, or a type of Rust's.
+/// Whether a step type's module can be called by its name alone: not where that is the name of
+/// another module, or a type of Rust's.
 fn is_importable(step_type: &str) -> bool {
     const TAKEN: &[&str] = &[
         "alloc",
@@ -178,13 +195,20 @@ pub(super) fn module_path(module: &str) -> TokenStream {
     quote!(#(#parts)::*)
 }
 
-/// Which names stand alone, which stand before `::`, and which types are declared here. The variants of an enum are none of them.
-fn scan(tokens: TokenStream, used: &mut BTreeSet<String>, prefixes: &mut BTreeSet<String>, declared: &mut BTreeSet<String>) {
+/// Which names stand alone, which stand before `::`, and which types are declared here. The
+/// variants of an enum are none of them.
+fn scan(
+    tokens: TokenStream,
+    used: &mut BTreeSet<String>,
+    prefixes: &mut BTreeSet<String>,
+    declared: &mut BTreeSet<String>,
+) {
     let trees: Vec<TokenTree> = tokens.into_iter().collect();
-    let keyword = |at: usize, back: usize| match at.checked_sub(back).and_then(|before| trees.get(before)) {
-        Some(TokenTree::Ident(word)) => word.to_string(),
-        _ => String::new(),
-    };
+    let keyword =
+        |at: usize, back: usize| match at.checked_sub(back).and_then(|before| trees.get(before)) {
+            Some(TokenTree::Ident(word)) => word.to_string(),
+            _ => String::new(),
+        };
     let is_colon = |tree: Option<&TokenTree>| matches!(tree, Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
     let mut path_before = false;
     for (at, tree) in trees.iter().enumerate() {

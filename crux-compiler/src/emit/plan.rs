@@ -1,7 +1,9 @@
-//! What the generator must know of a workflow before it writes a line: its scopes, the values that are live at each step, what each
-//! scope gives to the one around it, and what the steps of a scope read of what is around them.
+//! What the generator must know of a workflow before it writes a line: its scopes, the values that
+//! are live at each step, what each scope gives to the one around it, and what the steps of a scope
+//! read of what is around them.
 //!
-//! Liveness is computed backwards, once per scope: a step holds what it, or anything after it in its scope, reads.
+//! Liveness is computed backwards, once per scope: a step holds what it, or anything after it in
+//! its scope, reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +94,8 @@ pub(super) struct Step<'a> {
     pub(super) camel: String,
     /// Of the struct that holds [`Self::live`].
     pub(super) at_name: String,
-    /// Of a `parallel`: the struct of its branches, and the tuple of what they give, where that is several.
+    /// Of a `parallel`: the struct of its branches, and the tuple of what they give, where that is
+    /// several.
     pub(super) join_name: String,
     pub(super) join_out_name: String,
     /// Of a step with `undo`: the struct of what that reads.
@@ -144,8 +147,16 @@ impl<'a> Plan<'a> {
             kept: super::kept::nodes(workflow),
             fields: BTreeMap::new(),
         };
-        let end = workflow.output.as_ref().map(|output| plan.read_by(&[output])).unwrap_or_default();
-        plan.scope(ScopeKind::Root, None, vec![workflow.steps.iter().collect()], &end, &BTreeSet::new(), names);
+        let end =
+            workflow.output.as_ref().map(|output| plan.read_by(&[output])).unwrap_or_default();
+        plan.scope(
+            ScopeKind::Root,
+            None,
+            vec![workflow.steps.iter().collect()],
+            &end,
+            &BTreeSet::new(),
+            names,
+        );
         plan.fill_views();
         plan
     }
@@ -183,14 +194,16 @@ impl<'a> Plan<'a> {
 
     /// The results that a step and everything inside it gives.
     fn inside(&self, node: &'a Node) -> BTreeSet<Key<'a>> {
-        let mut all: BTreeSet<Key<'a>> = self.keys.get(node.id.as_str()).copied().into_iter().collect();
+        let mut all: BTreeSet<Key<'a>> =
+            self.keys.get(node.id.as_str()).copied().into_iter().collect();
         for child in node.children() {
             all.extend(self.inside(child));
         }
         all
     }
 
-    /// Plans a scope and everything inside it. `end`: what its last expression reads; `wanted`: what others read.
+    /// Plans a scope and everything inside it. `end`: what its last expression reads; `wanted`:
+    /// what others read.
     fn scope(
         &mut self,
         kind: ScopeKind<'a>,
@@ -202,7 +215,11 @@ impl<'a> Plan<'a> {
     ) -> ScopeId {
         let id = self.scopes.len();
         let (name, snake) = self.scope_name(kind, around, names);
-        let view_name = if kind == ScopeKind::Root { String::new() } else { names.take_type(&format!("In{name}")) };
+        let view_name = if kind == ScopeKind::Root {
+            String::new()
+        } else {
+            names.take_type(&format!("In{name}"))
+        };
         let flow_name = names.take_type(&format!("{name}Flow"));
         self.scopes.push(Scope {
             name,
@@ -221,7 +238,8 @@ impl<'a> Plan<'a> {
         let mut exports = BTreeSet::new();
         for nodes in sequences {
             let nodes = reachable(nodes);
-            let mut known: BTreeSet<Key<'a>> = nodes.iter().flat_map(|node| self.inside(node)).collect();
+            let mut known: BTreeSet<Key<'a>> =
+                nodes.iter().flat_map(|node| self.inside(node)).collect();
             known.extend(is_root.then_some(Key::Input));
             let given: BTreeSet<Key<'a>> = wanted.intersection(&known).copied().collect();
             // Nothing is read behind a `fail`.
@@ -234,17 +252,27 @@ impl<'a> Plan<'a> {
         }
         self.scopes[id].exports = exports.into_iter().collect();
         let steps = self.scopes[id].sequences.iter().flatten();
-        self.scopes[id].is_instant = !is_root && steps.map(|step| &self.steps[*step]).all(|step| self.is_instant(step));
+        self.scopes[id].is_instant =
+            !is_root && steps.map(|step| &self.steps[*step]).all(|step| self.is_instant(step));
         if self.scopes[id].exports.len() > 1 {
             self.scopes[id].out_name = names.take_type(&format!("{}Out", self.scopes[id].name));
         }
         id
     }
 
-    fn sequence(&mut self, scope: ScopeId, nodes: &[&'a Node], at_end: BTreeSet<Key<'a>>, names: &mut Names) -> Vec<StepId> {
+    fn sequence(
+        &mut self,
+        scope: ScopeId,
+        nodes: &[&'a Node],
+        at_end: BTreeSet<Key<'a>>,
+        names: &mut Names,
+    ) -> Vec<StepId> {
         // What is known before each step.
         let mut known = Vec::with_capacity(nodes.len());
-        let mut so_far: BTreeSet<Key<'a>> = (self.scopes[scope].kind == ScopeKind::Root).then_some(Key::Input).into_iter().collect();
+        let mut so_far: BTreeSet<Key<'a>> = (self.scopes[scope].kind == ScopeKind::Root)
+            .then_some(Key::Input)
+            .into_iter()
+            .collect();
         for node in nodes {
             known.push(so_far.clone());
             so_far.extend(self.inside(node));
@@ -270,16 +298,34 @@ impl<'a> Plan<'a> {
         ids
     }
 
-    fn step(&mut self, scope: ScopeId, node: &'a Node, gives: Vec<Key<'a>>, live: Vec<Key<'a>>, names: &mut Names) -> StepId {
+    fn step(
+        &mut self,
+        scope: ScopeId,
+        node: &'a Node,
+        gives: Vec<Key<'a>>,
+        live: Vec<Key<'a>>,
+        names: &mut Names,
+    ) -> StepId {
         let id = self.steps.len();
         // The task of a task with steps has the id of both.
         let key = self.keys.get(node.id.as_str()).copied();
         let is_task_of_both = key.is_some_and(|key| self.owners.contains_key(&key));
-        let (snake, camel) = if is_task_of_both { names.take_step(&format!("{}_task", node.id)) } else { names.take_step(&node.id) };
+        let (snake, camel) = if is_task_of_both {
+            names.take_step(&format!("{}_task", node.id))
+        } else {
+            names.take_step(&node.id)
+        };
         let at_name = names.take_type(&format!("At{camel}"));
-        let join_name = if matches!(node.verb, Verb::Parallel { .. }) { names.take_type(&camel) } else { String::new() };
-        let undo_name =
-            if task(node).is_some_and(|task| task.undo.is_some()) { names.take_type(&format!("Undo{camel}")) } else { String::new() };
+        let join_name = if matches!(node.verb, Verb::Parallel { .. }) {
+            names.take_type(&camel)
+        } else {
+            String::new()
+        };
+        let undo_name = if task(node).is_some_and(|task| task.undo.is_some()) {
+            names.take_type(&format!("Undo{camel}"))
+        } else {
+            String::new()
+        };
         if let Some(key) = key {
             self.owners.insert(key, id);
             self.fields.entry(key).or_insert_with(|| snake.clone());
@@ -311,13 +357,27 @@ impl<'a> Plan<'a> {
                 vec![self.scope(ScopeKind::Group, around, vec![nodes], &nothing, &wanted, names)]
             }
             Verb::Group { steps, .. } => {
-                vec![self.scope(ScopeKind::Group, around, vec![steps.iter().collect()], &nothing, &wanted, names)]
+                vec![self.scope(
+                    ScopeKind::Group,
+                    around,
+                    vec![steps.iter().collect()],
+                    &nothing,
+                    &wanted,
+                    names,
+                )]
             }
             Verb::Parallel { branches, .. } => {
                 let mut scopes = Vec::with_capacity(branches.len());
                 for (index, branch) in branches.iter().enumerate() {
                     let steps = vec![branch.steps.iter().collect()];
-                    scopes.push(self.scope(ScopeKind::Branch(index), around, steps, &nothing, &wanted, names));
+                    scopes.push(self.scope(
+                        ScopeKind::Branch(index),
+                        around,
+                        steps,
+                        &nothing,
+                        &wanted,
+                        names,
+                    ));
                 }
                 scopes
             }
@@ -332,18 +392,32 @@ impl<'a> Plan<'a> {
             }
             Verb::Repeat { until, steps, .. } => {
                 let wanted = self.read_by(&[until]).union(&wanted).copied().collect();
-                vec![self.scope(ScopeKind::Repeat, around, vec![steps.iter().collect()], &nothing, &wanted, names)]
+                vec![self.scope(
+                    ScopeKind::Repeat,
+                    around,
+                    vec![steps.iter().collect()],
+                    &nothing,
+                    &wanted,
+                    names,
+                )]
             }
-            Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep(_) | Verb::Emit { .. } | Verb::Fail { .. } => Vec::new(),
+            Verb::Task(_)
+            | Verb::Wait { .. }
+            | Verb::Sleep(_)
+            | Verb::Emit { .. }
+            | Verb::Fail { .. } => Vec::new(),
         };
         let mut catches = Vec::with_capacity(node.catch.len());
         for (index, catch) in node.catch.iter().enumerate() {
             let steps = vec![catch.steps.iter().collect()];
-            let scope = (!catch.steps.is_empty()).then(|| self.scope(ScopeKind::Catch(index), around, steps, &nothing, &wanted, names));
+            let scope = (!catch.steps.is_empty()).then(|| {
+                self.scope(ScopeKind::Catch(index), around, steps, &nothing, &wanted, names)
+            });
             catches.push(scope);
         }
         if matches!(node.verb, Verb::Parallel { .. }) && inside.len() > 1 {
-            self.steps[id].join_out_name = names.take_type(&format!("{}Out", self.steps[id].join_name));
+            self.steps[id].join_out_name =
+                names.take_type(&format!("{}Out", self.steps[id].join_name));
         }
         self.steps[id].inside = inside;
         self.steps[id].catches = catches;
@@ -360,22 +434,42 @@ impl<'a> Plan<'a> {
         matches!(step.node.verb, Verb::Emit { .. } | Verb::Fail { .. })
     }
 
-    fn scope_name(&self, kind: ScopeKind<'a>, around: Option<StepId>, names: &mut Names) -> (String, String) {
+    fn scope_name(
+        &self,
+        kind: ScopeKind<'a>,
+        around: Option<StepId>,
+        names: &mut Names,
+    ) -> (String, String) {
         let Some(step) = around.map(|step| &self.steps[step]) else {
             return (names.take_type("State"), names.take_scope("state"));
         };
         let (camel, snake) = match (kind, &step.node.verb) {
             (ScopeKind::Branch(index), Verb::Parallel { branches, .. }) => {
                 let branch = branches.get(index).map_or("", |branch| branch.name.as_str());
-                (format!("{}{}", step.camel, rust::type_name(branch)), format!("{}_{}", step.snake, bare(&rust::module(branch))))
+                (
+                    format!("{}{}", step.camel, rust::type_name(branch)),
+                    format!("{}_{}", step.snake, bare(&rust::module(branch))),
+                )
             }
             (ScopeKind::Catch(index), _) => {
-                let error = step.node.catch.get(index).and_then(|catch| catch.error.as_deref()).unwrap_or("Any");
-                (format!("{}Catch{}", step.camel, rust::type_name(error)), format!("{}_catch_{}", step.snake, bare(&rust::module(error))))
+                let error = step
+                    .node
+                    .catch
+                    .get(index)
+                    .and_then(|catch| catch.error.as_deref())
+                    .unwrap_or("Any");
+                (
+                    format!("{}Catch{}", step.camel, rust::type_name(error)),
+                    format!("{}_catch_{}", step.snake, bare(&rust::module(error))),
+                )
             }
             _ => (step.camel.clone(), step.snake.clone()),
         };
-        let name = if matches!(kind, ScopeKind::Catch(_)) { names.take_catch(&camel) } else { names.take_type(&camel) };
+        let name = if matches!(kind, ScopeKind::Catch(_)) {
+            names.take_catch(&camel)
+        } else {
+            names.take_type(&camel)
+        };
         (name, names.take_scope(&snake))
     }
 
@@ -423,8 +517,14 @@ impl<'a> Plan<'a> {
         self.owners.get(&key).map(|id| &self.steps[*id])
     }
 
-    /// Where an expression that stands in `scope`, with `live` at hand, finds a value. `None`: it is not part of the state.
-    pub(super) fn find<'v>(&self, value: &'v Value, scope: ScopeId, live: &[Key<'a>]) -> Option<Found<'v>>
+    /// Where an expression that stands in `scope`, with `live` at hand, finds a value. `None`: it
+    /// is not part of the state.
+    pub(super) fn find<'v>(
+        &self,
+        value: &'v Value,
+        scope: ScopeId,
+        live: &[Key<'a>],
+    ) -> Option<Found<'v>>
     where
         'a: 'v,
     {
@@ -449,11 +549,12 @@ impl<'a> Plan<'a> {
 
     /// The number by which the machine knows a result that is read after a failure.
     pub(super) fn kept_number(&self, key: Key<'a>) -> Option<u16> {
-        Some(super::kept::result_number(self.owner(key)?.node)).filter(|number| self.kept.contains(number))
+        Some(super::kept::result_number(self.owner(key)?.node))
+            .filter(|number| self.kept.contains(number))
     }
 
-    /// Whether the step of a key stands inside the verb of a step (or is the task of that), so that it may have completed though that
-    /// failed.
+    /// Whether the step of a key stands inside the verb of a step (or is the task of that), so that
+    /// it may have completed though that failed.
     pub(super) fn stands_inside(&self, key: Key<'a>, step: StepId) -> bool {
         let Some(owner) = self.owners.get(&key) else { return false };
         if *owner == step {

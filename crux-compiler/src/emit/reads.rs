@@ -13,7 +13,9 @@ pub(super) fn of_node<'a>(node: &'a Node, visit: &mut dyn FnMut(&'a Value)) {
         of_expr(expr, visit);
     }
     match &node.verb {
-        Verb::Each { yields: Some(last), .. } | Verb::Repeat { until: last, .. } => of_expr(last, visit),
+        Verb::Each { yields: Some(last), .. } | Verb::Repeat { until: last, .. } => {
+            of_expr(last, visit)
+        }
         Verb::TaskThen { task, .. } => of_node(task, visit),
         _ => {}
     }
@@ -22,8 +24,9 @@ pub(super) fn of_node<'a>(node: &'a Node, visit: &mut dyn FnMut(&'a Value)) {
     }
 }
 
-/// The expressions that are evaluated where the step stands: not those inside it, not what ends its rounds and elements. A wait's
-/// condition and an undo's input are among them: what they read must be there.
+/// The expressions that are evaluated where the step stands: not those inside it, not what ends its
+/// rounds and elements. A wait's condition and an undo's input are among them: what they read must
+/// be there.
 pub(super) fn own(node: &Node) -> Vec<&Expr> {
     let mut all: Vec<&Expr> = node.when.iter().collect();
     match &node.verb {
@@ -32,13 +35,19 @@ pub(super) fn own(node: &Node) -> Vec<&Expr> {
             all.extend(&task.key);
             all.extend(task.undo.as_ref().map(|undo| &undo.with));
         }
-        Verb::Switch { branches } => all.extend(branches.iter().filter_map(|case| case.when.as_ref())),
+        Verb::Switch { branches } => {
+            all.extend(branches.iter().filter_map(|case| case.when.as_ref()))
+        }
         Verb::Each { list, .. } => all.push(list),
         Verb::Wait { correlate, condition, .. } => all.extend(correlate.iter().chain(condition)),
         Verb::Sleep(SleepUntil::Until(until)) => all.push(until),
         Verb::Emit { data, .. } => all.push(data),
         Verb::Fail { message, .. } => all.push(message),
-        Verb::TaskThen { .. } | Verb::Group { .. } | Verb::Parallel { .. } | Verb::Repeat { .. } | Verb::Sleep(SleepUntil::For { .. }) => {}
+        Verb::TaskThen { .. }
+        | Verb::Group { .. }
+        | Verb::Parallel { .. }
+        | Verb::Repeat { .. }
+        | Verb::Sleep(SleepUntil::For { .. }) => {}
     }
     all
 }
@@ -64,11 +73,18 @@ fn walk<'a>(expr: &'a Expr, bound: &mut Vec<&'a str>, visit: &mut dyn FnMut(&'a 
 /// The expressions directly inside one.
 pub(super) fn parts(expr: &Expr) -> Vec<&Expr> {
     match &expr.kind {
-        ExprKind::List(items) | ExprKind::Interpolate(items) | ExprKind::Call { args: items, .. } => items.iter().collect(),
+        ExprKind::List(items)
+        | ExprKind::Interpolate(items)
+        | ExprKind::Call { args: items, .. } => items.iter().collect(),
         ExprKind::Record(fields) => fields.iter().map(|(_, value)| value).collect(),
-        ExprKind::Field { of, .. } | ExprKind::Not(of) | ExprKind::Negate(of) | ExprKind::Coerce(of) => vec![of],
+        ExprKind::Field { of, .. }
+        | ExprKind::Not(of)
+        | ExprKind::Negate(of)
+        | ExprKind::Coerce(of) => vec![of],
         ExprKind::Index { of, index } => vec![of, index],
-        ExprKind::Binary { left, right, .. } | ExprKind::Coalesce { left, right } => vec![left, right],
+        ExprKind::Binary { left, right, .. } | ExprKind::Coalesce { left, right } => {
+            vec![left, right]
+        }
         ExprKind::If { condition, then, other } => vec![condition, then, other],
         ExprKind::Iterate { over, body, .. } => vec![over, body],
         ExprKind::Text(_)

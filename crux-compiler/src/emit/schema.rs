@@ -80,14 +80,18 @@ pub fn ty(ty: &Type) -> Value {
         Type::Number => json!({ "type": "number" }),
         Type::Boolean => json!({ "type": "boolean" }),
         Type::Timestamp => json!({ "type": "string", "format": "date-time" }),
-        Type::Duration => json!({ "type": "string", "pattern": "^-?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?(\\d+ms)?$" }),
+        Type::Duration => {
+            json!({ "type": "string", "pattern": "^-?(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?(\\d+ms)?$" })
+        }
         Type::Json => json!({}),
         Type::List(of) => json!({ "type": "array", "items": self::ty(of) }),
         Type::Map(of) => json!({ "type": "object", "additionalProperties": self::ty(of) }),
         Type::Optional(of) => optional(self::ty(of)),
         Type::Record(record) => self::record(record),
         Type::Enum(of) => words(of),
-        Type::Error => json!({ "type": "object", "properties": { "name": { "type": "string" }, "message": { "type": "string" } } }),
+        Type::Error => {
+            json!({ "type": "object", "properties": { "name": { "type": "string" }, "message": { "type": "string" } } })
+        }
     }
 }
 
@@ -113,12 +117,19 @@ pub(super) fn literal(kind: &ExprKind) -> Option<Value> {
         ExprKind::Integer(value) => json!(value),
         ExprKind::Number(value) => json!(value),
         ExprKind::Boolean(value) => json!(value),
-        ExprKind::Timestamp(microseconds) => json!(jiff::Timestamp::from_microsecond(*microseconds).ok()?.to_string()),
-        ExprKind::Duration { ms } => json!(crate::units::format_duration(u64::try_from(*ms).ok()?)),
-        ExprKind::List(items) => Value::Array(items.iter().map(|item| literal(&item.kind)).collect::<Option<_>>()?),
-        ExprKind::Record(fields) => {
-            Value::Object(fields.iter().map(|(name, value)| Some((name.clone(), literal(&value.kind)?))).collect::<Option<_>>()?)
+        ExprKind::Timestamp(microseconds) => {
+            json!(jiff::Timestamp::from_microsecond(*microseconds).ok()?.to_string())
         }
+        ExprKind::Duration { ms } => json!(crate::units::format_duration(u64::try_from(*ms).ok()?)),
+        ExprKind::List(items) => {
+            Value::Array(items.iter().map(|item| literal(&item.kind)).collect::<Option<_>>()?)
+        }
+        ExprKind::Record(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(name, value)| Some((name.clone(), literal(&value.kind)?)))
+                .collect::<Option<_>>()?,
+        ),
         ExprKind::Coerce(inner) => literal(&inner.kind)?,
         _ => return None,
     })

@@ -31,7 +31,8 @@ impl<'a> Generator<'_, 'a> {
                 items.push(self.apply_function(id, &variants));
             }
             items.push(self.view_struct(id));
-            let is_used = !steps.is_empty() || self.has_end(scope) || scope.kind == ScopeKind::Switch;
+            let is_used =
+                !steps.is_empty() || self.has_end(scope) || scope.kind == ScopeKind::Switch;
             if !is_used {
                 return;
             }
@@ -40,7 +41,11 @@ impl<'a> Generator<'_, 'a> {
         items.push(self.out_alias(id));
         for (step, tokens) in steps {
             let step = &self.plan.steps[step];
-            items.heading(&format!("`{}`, {}", step.node.path, super::types::place(&step.node.place)));
+            items.heading(&format!(
+                "`{}`, {}",
+                step.node.path,
+                super::types::place(&step.node.place)
+            ));
             items.push(tokens);
             for inner in step.inside.iter().copied().chain(step.catches.iter().copied().flatten()) {
                 self.scope(inner, items);
@@ -101,7 +106,9 @@ impl<'a> Generator<'_, 'a> {
         match scope.kind {
             ScopeKind::Root if self.plan.workflow.output.is_none() => quote!(()),
             ScopeKind::Root => quote!(Output),
-            ScopeKind::Each { yields, .. } => yields.map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty)),
+            ScopeKind::Each { yields, .. } => {
+                yields.map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty))
+            }
             _ if !scope.out_name.is_empty() => {
                 let name = ident(&scope.out_name);
                 quote!(#name)
@@ -130,7 +137,8 @@ impl<'a> Generator<'_, 'a> {
         if scope.out_name.is_empty() {
             return TokenStream::new();
         }
-        let (name, types) = (ident(&scope.out_name), scope.exports.iter().map(|key| self.export_type(*key, id)));
+        let (name, types) =
+            (ident(&scope.out_name), scope.exports.iter().map(|key| self.export_type(*key, id)));
         quote!(type #name = (#(#types),*);)
     }
 
@@ -141,7 +149,10 @@ impl<'a> Generator<'_, 'a> {
             return quote!(pub struct #name;);
         }
         let fields = keys.iter().map(|key| {
-            let (field, ty) = (self.plan.field(*key), live_type(self.plan, self.module, *key, self.plan.is_optional(*key, scope)));
+            let (field, ty) = (
+                self.plan.field(*key),
+                live_type(self.plan, self.module, *key, self.plan.is_optional(*key, scope)),
+            );
             quote!(#field: #ty)
         });
         quote!(pub struct #name { #(#fields),* })

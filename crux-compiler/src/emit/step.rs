@@ -1,5 +1,6 @@
-//! The functions of one step: entering it, going on after it, catching its failure; and its arms in the scope's `apply`. What each verb
-//! is made of stands in [`super::work`], [`super::waiting`], [`super::instant`] and [`super::composite`].
+//! The functions of one step: entering it, going on after it, catching its failure; and its arms in
+//! the scope's `apply`. What each verb is made of stands in [`super::work`], [`super::waiting`],
+//! [`super::instant`] and [`super::composite`].
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
@@ -15,7 +16,8 @@ use crate::ir::Verb;
 /// Everything that is generated for a step, but for its scope's enum and `apply`.
 pub(super) struct Written {
     pub(super) items: TokenStream,
-    /// The variants that hold it and its catches while they are open, with the types of their parts.
+    /// The variants that hold it and its catches while they are open, with the types of their
+    /// parts.
     pub(super) variants: Vec<Variant>,
 }
 
@@ -33,7 +35,8 @@ pub(super) struct Variant {
 pub(super) struct Made {
     /// The body of `enter_<step>`, after its `when`.
     pub(super) enter: TokenStream,
-    /// The part that holds the step while it is open, and how an event is offered to it; `None`: it is never open.
+    /// The part that holds the step while it is open, and how an event is offered to it; `None`: it
+    /// is never open.
     pub(super) open: Option<Part>,
     /// Functions and constants of the step's own.
     pub(super) items: TokenStream,
@@ -70,10 +73,16 @@ impl<'a> Generator<'_, 'a> {
         let mut functions = self.enter_function(step, quote!(#when), made.enter);
         functions.extend(self.catch_function(id, &mut variants));
         functions.extend(made.items);
-        // A step that ends everything there and then, as `fail`, may have nobody who takes its live values.
+        // A step that ends everything there and then, as `fail`, may have nobody who takes its live
+        // values.
         let is_held = variants.iter().any(|variant| variant.at == step.at_name);
-        let is_taken = step.next.is_some() || self.is_before_end(id) || names(&functions, &step.at_name);
-        let mut items = if is_held || is_taken { self.at_struct(&step.at_name, &step.live, step.scope) } else { TokenStream::new() };
+        let is_taken =
+            step.next.is_some() || self.is_before_end(id) || names(&functions, &step.at_name);
+        let mut items = if is_held || is_taken {
+            self.at_struct(&step.at_name, &step.live, step.scope)
+        } else {
+            TokenStream::new()
+        };
         items.extend(functions);
         Written { items, variants }
     }
@@ -85,16 +94,24 @@ impl<'a> Generator<'_, 'a> {
         step.next.is_none() && self.has_end(scope) && !super::plan::is_end(step.node)
     }
 
-    /// `enter_<step>`, from the live values of the step before it and what that gives, or from its own if it is the first.
-    fn enter_function(&self, step: &Step<'a>, when: TokenStream, enter: TokenStream) -> TokenStream {
+    /// `enter_<step>`, from the live values of the step before it and what that gives, or from its
+    /// own if it is the first.
+    fn enter_function(
+        &self,
+        step: &Step<'a>,
+        when: TokenStream,
+        enter: TokenStream,
+    ) -> TokenStream {
         let body = with_surroundings(quote!(#when #enter));
-        let (name, needs_view) = (format_ident!("enter_{}", step.snake), self.plan.enter_needs_view(step));
+        let (name, needs_view) =
+            (format_ident!("enter_{}", step.snake), self.plan.enter_needs_view(step));
         let Some(previous) = step.previous.map(|previous| &self.plan.steps[previous]) else {
             let at = self.at_param(step, &body);
             return self.step_function(step.scope, needs_view, &name, &[at], (&body, &body));
         };
         let at = self.at_value(step, previous);
-        // Of its own live values nothing is made if it reads none; then it needs none of those before.
+        // Of its own live values nothing is made if it reads none; then it needs none of those
+        // before.
         let at = if mentions(&body, "at") { at } else { TokenStream::new() };
         let let_at = (!at.is_empty()).then(|| quote!(let at = #at;));
         let mut params = vec![self.at_param(previous, &at)];
@@ -108,7 +125,8 @@ impl<'a> Generator<'_, 'a> {
         quote!(#at: #ty)
     }
 
-    /// What ends a scope with an expression, from the last step's live values and what that gives: `output` or `yield`.
+    /// What ends a scope with an expression, from the last step's live values and what that gives:
+    /// `output` or `yield`.
     pub(super) fn end_function(&self, id: ScopeId) -> TokenStream {
         let scope = &self.plan.scopes[id];
         let expr = match scope.kind {
@@ -121,7 +139,10 @@ impl<'a> Generator<'_, 'a> {
         let (Some(expr), Some(last)) = (expr, last) else { return TokenStream::new() };
         let site = Site { given: &last.gives, ..self.site(last) };
         let value = site.inline(expr);
-        let (tokens, failed) = (value.tokens(), if scope.kind == ScopeKind::Root { quote!(failure.output()) } else { quote!(failure) });
+        let (tokens, failed) = (
+            value.tokens(),
+            if scope.kind == ScopeKind::Root { quote!(failure.output()) } else { quote!(failure) },
+        );
         let body = with_surroundings(if value.fallible {
             quote! {
                 match #tokens {
@@ -139,7 +160,14 @@ impl<'a> Generator<'_, 'a> {
     }
 
     pub(super) fn site<'s>(&'s self, step: &'s Step<'a>) -> Site<'s, 'a> {
-        Site { plan: self.plan, module: self.module, scope: step.scope, live: &step.live, given: &[], at: &step.at_name }
+        Site {
+            plan: self.plan,
+            module: self.module,
+            scope: step.scope,
+            live: &step.live,
+            given: &[],
+            at: &step.at_name,
+        }
     }
 
     /// What stands before a step with `when`.
@@ -172,7 +200,10 @@ impl<'a> Generator<'_, 'a> {
         if step.node.catch.is_empty() {
             return quote!(Flow::Failed(#failure));
         }
-        let (catch, up) = (format_ident!("catch_{}", step.snake), self.up_arg(step.scope, self.plan.catch_needs_view(step)));
+        let (catch, up) = (
+            format_ident!("catch_{}", step.snake),
+            self.up_arg(step.scope, self.plan.catch_needs_view(step)),
+        );
         quote!(#catch(#up at, #failure, fx))
     }
 
@@ -181,8 +212,8 @@ impl<'a> Generator<'_, 'a> {
         quote!(#at)
     }
 
-    /// A function of a scope's steps: what is around them, `params`, `fx`; and its body, with the part of it that reads them. What that
-    /// does not read is called `_`.
+    /// A function of a scope's steps: what is around them, `params`, `fx`; and its body, with the
+    /// part of it that reads them. What that does not read is called `_`.
     pub(super) fn step_function(
         &self,
         scope: ScopeId,
@@ -191,7 +222,8 @@ impl<'a> Generator<'_, 'a> {
         params: &[TokenStream],
         (body, reads): (&TokenStream, &TokenStream),
     ) -> TokenStream {
-        let (up, fx, flow) = (self.up_param(scope, reads, needs_view), param("fx", reads), self.flow(scope));
+        let (up, fx, flow) =
+            (self.up_param(scope, reads, needs_view), param("fx", reads), self.flow(scope));
         quote! {
             fn #name(#up #(#params,)* #fx: &mut Fx<'_>) -> #flow {
                 #body
@@ -230,7 +262,8 @@ pub(super) fn used_fx(tokens: &TokenStream) -> TokenStream {
     used(tokens, &format_ident!("fx"))
 }
 
-/// A closure that names the parameters it uses; the function itself, where the closure would do nothing but call it.
+/// A closure that names the parameters it uses; the function itself, where the closure would do
+/// nothing but call it.
 pub(super) fn closure(parameters: &[&str], body: &TokenStream) -> TokenStream {
     let tokens: Vec<TokenTree> = body.clone().into_iter().collect();
     if let [TokenTree::Ident(function), TokenTree::Group(arguments)] = &tokens[..]

@@ -20,7 +20,11 @@ pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) 
     rows.nodes(&workflow.steps, None, &Catching::default());
     rows.all.sort_by_key(|(number, _)| *number);
     let rows = rows.all.into_iter().map(|(_, row)| row);
-    let triggers = workflow.triggers.iter().enumerate().map(|(index, declared)| trigger::row(index, declared, workflow, module));
+    let triggers = workflow
+        .triggers
+        .iter()
+        .enumerate()
+        .map(|(index, declared)| trigger::row(index, declared, workflow, module));
     let hook = |key: &Option<String>| match key {
         Some(key) => {
             let constant = super::routes::constant(key);
@@ -29,14 +33,18 @@ pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) 
         None => quote!(None),
     };
     let hooks = &workflow.hooks;
-    let (on_start, on_complete, on_failure) = (hook(&hooks.on_start), hook(&hooks.on_complete), hook(&hooks.on_failure));
+    let (on_start, on_complete, on_failure) =
+        (hook(&hooks.on_start), hook(&hooks.on_complete), hook(&hooks.on_failure));
     let hooks = match (&hooks.on_start, &hooks.on_complete, &hooks.on_failure) {
         (None, None, None) => quote!(Hooks::NONE),
-        _ => quote!(Hooks { on_start: #on_start, on_complete: #on_complete, on_failure: #on_failure }),
+        _ => {
+            quote!(Hooks { on_start: #on_start, on_complete: #on_complete, on_failure: #on_failure })
+        }
     };
     let Workflow { name, retired, replay_hash, policy_hash, config, .. } = workflow;
     let version = count(workflow.version.into());
-    let (source, description) = (&workflow.place.file, workflow.description.as_deref().unwrap_or(""));
+    let (source, description) =
+        (&workflow.place.file, workflow.description.as_deref().unwrap_or(""));
     let deadline = option(workflow.deadline_ms);
     let on_exhausted = match workflow.on_exhausted {
         OnExhausted::Undo => quote!(OnExhausted::Undo),
@@ -49,7 +57,9 @@ pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) 
         input_schema["additionalProperties"] = Value::Bool(false);
     }
     let input_schema = schema::raw(&input_schema);
-    let output_schema = schema::raw(&workflow.output.as_ref().map_or_else(schema::anything, |output| schema::ty(&output.ty)));
+    let output_schema = schema::raw(
+        &workflow.output.as_ref().map_or_else(schema::anything, |output| schema::ty(&output.ty)),
+    );
     items.push(quote! {
         pub static DEFINITION: Definition = Definition {
             workflow: #name,
@@ -98,7 +108,11 @@ impl Catching {
 
     fn tokens(&self) -> Option<TokenStream> {
         let names = &self.names;
-        if self.any { Some(quote!(.caught_any())) } else { (!names.is_empty()).then(|| quote!(.caught(&[#(#names),*]))) }
+        if self.any {
+            Some(quote!(.caught_any()))
+        } else {
+            (!names.is_empty()).then(|| quote!(.caught(&[#(#names),*])))
+        }
     }
 }
 
@@ -113,7 +127,11 @@ impl Parent {
     fn tokens(self) -> TokenStream {
         let (Self::Verb(number) | Self::Catch(number)) = self;
         let number = count(number.into());
-        if let Self::Verb(_) = self { quote!(.inside(#number)) } else { quote!(.in_catch_of(#number)) }
+        if let Self::Verb(_) = self {
+            quote!(.inside(#number))
+        } else {
+            quote!(.in_catch_of(#number))
+        }
     }
 }
 
@@ -177,7 +195,8 @@ impl Rows<'_> {
 
     fn push(&mut self, number: u16, row: TokenStream, parent: Option<Parent>, catching: &Catching) {
         let parent = parent.map(Parent::tokens);
-        let (caught, kept) = (catching.tokens(), self.kept.contains(&number).then(|| quote!(.kept())));
+        let (caught, kept) =
+            (catching.tokens(), self.kept.contains(&number).then(|| quote!(.kept())));
         self.all.push((number, quote!(#row #parent #caught #kept)));
     }
 
@@ -266,7 +285,8 @@ fn step(node: &Node, program: &Program) -> Value {
         Verb::TaskThen { task, .. } => super::plan::task(task),
         _ => None,
     };
-    let contract = task.and_then(|task| program.contracts.iter().find(|contract| contract.name == task.contract));
+    let contract = task
+        .and_then(|task| program.contracts.iter().find(|contract| contract.name == task.contract));
     let class = match contract.map(|contract| &contract.runs) {
         Some(Runs::Class(class)) => class.as_str(),
         _ => "",
@@ -284,10 +304,13 @@ fn step(node: &Node, program: &Program) -> Value {
         Verb::Emit { .. } => "emit",
         Verb::Fail { .. } => "fail",
     };
-    let mut children: Vec<Value> = node.children().into_iter().map(|child| step(child, program)).collect();
+    let mut children: Vec<Value> =
+        node.children().into_iter().map(|child| step(child, program)).collect();
     if let Verb::Switch { branches } = &node.verb {
         // The steps of the cases come first among the children.
-        let cases = (0_usize..).zip(branches).flat_map(|(case, branch)| branch.steps.iter().map(move |_| case));
+        let cases = (0_usize..)
+            .zip(branches)
+            .flat_map(|(case, branch)| branch.steps.iter().map(move |_| case));
         for (child, case) in children.iter_mut().zip(cases) {
             child["case"] = json!(case);
         }

@@ -1,5 +1,5 @@
-//! Generated items become text one by one, so that blank lines and comments stand where a person would put them; `prettyplease` knows
-//! neither.
+//! Generated items become text one by one, so that blank lines and comments stand where a person
+//! would put them; `prettyplease` knows neither.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -102,7 +102,8 @@ fn spaced(item: &str) -> String {
     let mut text = String::with_capacity(item.len());
     let mut before = "";
     for line in item.lines() {
-        let is_member = item.starts_with("impl") && (line.starts_with("    fn ") || line.starts_with("    ///"));
+        let is_member = item.starts_with("impl")
+            && (line.starts_with("    fn ") || line.starts_with("    ///"));
         if is_member && !before.ends_with('{') && !before.starts_with("    ///") {
             text.push('\n');
         }

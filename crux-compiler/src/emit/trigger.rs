@@ -13,8 +13,14 @@ use crate::ir::{Program, Trigger, TriggerSource, Type, Value, Workflow};
 /// One function per trigger.
 pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) -> Items {
     let mut items = Items::new();
-    for (index, trigger) in workflow.triggers.iter().enumerate().filter(|(_, trigger)| !is_plain(trigger)) {
-        items.heading(&format!("trigger `{}`, {}", source_text(&trigger.source), super::types::place(&trigger.place)));
+    for (index, trigger) in
+        workflow.triggers.iter().enumerate().filter(|(_, trigger)| !is_plain(trigger))
+    {
+        items.heading(&format!(
+            "trigger `{}`, {}",
+            source_text(&trigger.source),
+            super::types::place(&trigger.place)
+        ));
         items.push(functions(index, trigger, workflow, program, module));
     }
     items
@@ -40,7 +46,12 @@ fn asked_name(index: usize) -> Ident {
 }
 
 /// The trigger, as the table has it.
-pub(super) fn row(index: usize, trigger: &Trigger, workflow: &Workflow, module: Module<'_>) -> TokenStream {
+pub(super) fn row(
+    index: usize,
+    trigger: &Trigger,
+    workflow: &Workflow,
+    module: Module<'_>,
+) -> TokenStream {
     let input = module.path(&workflow.input.name);
     let plain = quote!(Arrived::input::<#input>);
     let name = name(index);
@@ -68,7 +79,13 @@ fn source_text(source: &TriggerSource) -> String {
     }
 }
 
-fn functions(index: usize, trigger: &Trigger, workflow: &Workflow, program: &Program, module: Module<'_>) -> TokenStream {
+fn functions(
+    index: usize,
+    trigger: &Trigger,
+    workflow: &Workflow,
+    program: &Program,
+    module: Module<'_>,
+) -> TokenStream {
     let input = module.path(&workflow.input.name);
     let name = name(index);
     let Some(with) = &trigger.with else {

@@ -1,5 +1,5 @@
-//! Declared types as Rust types: records as structs, enums as enums, other names as aliases. Fields get Rust's names and keep the
-//! names of the YAML in JSON.
+//! Declared types as Rust types: records as structs, enums as enums, other names as aliases. Fields
+//! get Rust's names and keep the names of the YAML in JSON.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
@@ -16,8 +16,8 @@ use crate::names;
 pub(super) enum SeenBy {
     /// Generated code alone: input and result of a service's step.
     Machines,
-    /// Step structs, hooks and tests too, which may want to hand them to others by serde's traits. Those are an eighth of what a type
-    /// takes to build.
+    /// Step structs, hooks and tests too, which may want to hand them to others by serde's traits.
+    /// Those are an eighth of what a type takes to build.
     People,
 }
 
@@ -42,7 +42,8 @@ pub(super) fn item(def: &TypeDef, module: Module<'_>, seen_by: SeenBy) -> TokenS
 
 /// A description and the place in YAML, as a doc comment.
 pub(super) fn doc(description: Option<&str>, place: &Place) -> TokenStream {
-    let mut lines: Vec<String> = description.into_iter().flat_map(str::lines).map(|line| format!(" {line}")).collect();
+    let mut lines: Vec<String> =
+        description.into_iter().flat_map(str::lines).map(|line| format!(" {line}")).collect();
     if !lines.is_empty() {
         lines.push(String::new());
     }
@@ -63,7 +64,8 @@ fn record(record: &Record, doc: &TokenStream, module: Module<'_>, seen_by: SeenB
     for field in &record.fields {
         let rust = variable(&field.name);
         let ty = module.ty(&field.ty);
-        let text = field.description.iter().flat_map(|text| text.lines()).map(|line| format!(" {line}"));
+        let text =
+            field.description.iter().flat_map(|text| text.lines()).map(|line| format!(" {line}"));
         let text: Vec<String> = text.collect();
         let mut attributes = Vec::new();
         let own = bare(&rust.to_string()).to_owned();
@@ -71,8 +73,10 @@ fn record(record: &Record, doc: &TokenStream, module: Module<'_>, seen_by: SeenB
             let yaml = &field.name;
             attributes.push(quote!(name = #yaml));
         }
-        // What stands between the two names keeps `line_total` of `Order` apart from `total` of `OrderLine`.
-        let helper = |what: &str| format!("{}_{what}_of_{own}", bare(&names::module(&record.name.name)));
+        // What stands between the two names keeps `line_total` of `Order` apart from `total` of
+        // `OrderLine`.
+        let helper =
+            |what: &str| format!("{}_{what}_of_{own}", bare(&names::module(&record.name.name)));
         if has_rules(field) {
             let name = ident(&helper("rules").to_uppercase());
             helpers.push(rules(&name, field));
@@ -89,8 +93,11 @@ fn record(record: &Record, doc: &TokenStream, module: Module<'_>, seen_by: SeenB
         let json = (!attributes.is_empty()).then(|| quote!(#[json(#(#attributes),*)]));
         fields.push(quote!(#(#[doc = #text])* #json pub #rust: #ty));
     }
-    let (debug, derived) =
-        if record.fields.iter().any(|field| field.secret) { (Some(masked(record, &name)), None) } else { (None, Some(quote!(Debug,))) };
+    let (debug, derived) = if record.fields.iter().any(|field| field.secret) {
+        (Some(masked(record, &name)), None)
+    } else {
+        (None, Some(quote!(Debug,)))
+    };
     quote! {
         #doc
         #[derive(#derived Clone, PartialEq, machine::Record #serde)]
@@ -132,7 +139,12 @@ fn rules(name: &Ident, field: &Field) -> TokenStream {
 }
 
 /// What stands for a field that is absent.
-fn default(name: &Ident, value: &crate::ir::Expr, ty: &TokenStream, module: Module<'_>) -> TokenStream {
+fn default(
+    name: &Ident,
+    value: &crate::ir::Expr,
+    ty: &TokenStream,
+    module: Module<'_>,
+) -> TokenStream {
     let find = |_: &crate::ir::Value| None;
     let value = Writer::new(module, &find).owned(value);
     quote! {
@@ -148,7 +160,11 @@ fn masked(record: &Record, name: &Ident) -> TokenStream {
     let fields = record.fields.iter().map(|field| {
         let rust = variable(&field.name);
         let shown = bare(&rust.to_string()).to_owned();
-        if field.secret { quote!(.field(#shown, &"…")) } else { quote!(.field(#shown, &self.#rust)) }
+        if field.secret {
+            quote!(.field(#shown, &"…"))
+        } else {
+            quote!(.field(#shown, &self.#rust))
+        }
     });
     quote! {
         impl ::std::fmt::Debug for #name {

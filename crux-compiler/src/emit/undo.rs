@@ -33,7 +33,12 @@ pub(super) struct Written {
 }
 
 /// What the undo of a step reads, each once, in the order in which it reads it.
-pub(super) fn captured<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'a Undo, site: &Site<'_, 'a>) -> Vec<Captured> {
+pub(super) fn captured<'a>(
+    generator: &Generator<'_, 'a>,
+    step: &Step<'a>,
+    undo: &'a Undo,
+    site: &Site<'_, 'a>,
+) -> Vec<Captured> {
     let mut read: Vec<&'a Value> = Vec::new();
     reads::of_expr(&undo.with, &mut |value| {
         if !read.contains(&value) {
@@ -43,7 +48,12 @@ pub(super) fn captured<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo:
     read.into_iter().filter_map(|value| one(generator, step, value, site)).collect()
 }
 
-fn one<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, value: &'a Value, site: &Site<'_, 'a>) -> Option<Captured> {
+fn one<'a>(
+    generator: &Generator<'_, 'a>,
+    step: &Step<'a>,
+    value: &'a Value,
+    site: &Site<'_, 'a>,
+) -> Option<Captured> {
     let plan = generator.plan;
     let of_key = |key: Key<'a>, value: TokenStream, optional: bool| {
         let field = plan.field(key);
@@ -63,10 +73,17 @@ fn one<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, value: &'a Value, sit
         }
         Found::Around(around, key) => {
             let (view, field) = (outer_value(plan, site.scope, Outer::At(around)), plan.field(key));
-            of_key(key, quote!(#view.#field.clone()), plan.is_optional(key, plan.steps[around].scope))
+            of_key(
+                key,
+                quote!(#view.#field.clone()),
+                plan.is_optional(key, plan.steps[around].scope),
+            )
         }
         Found::Item(name) => {
-            let (field, item) = (outer_name(plan, Outer::Item(name)), outer_value(plan, site.scope, Outer::Item(name)));
+            let (field, item) = (
+                outer_name(plan, Outer::Item(name)),
+                outer_value(plan, site.scope, Outer::Item(name)),
+            );
             let ty = super::function::item_type(plan, generator.module, name, site.scope);
             let copy = super::function::item(plan, name, site.scope).is_some_and(is_copy);
             let value = if copy { quote!(*#item) } else { quote!(#item.clone()) };
@@ -75,7 +92,12 @@ fn one<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, value: &'a Value, sit
         Found::Kept(key) => of_key(key, super::function::kept(plan, generator.module, key)?, true),
         Found::Error => {
             let error = outer_value(plan, site.scope, Outer::Error);
-            Captured { field: ident("error"), ty: quote!(Failure), value: quote!(#error.clone()), code: Code::place(quote!(at.error)) }
+            Captured {
+                field: ident("error"),
+                ty: quote!(Failure),
+                value: quote!(#error.clone()),
+                code: Code::place(quote!(at.error)),
+            }
         }
     })
 }
@@ -86,24 +108,43 @@ fn is_own<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, key: Key<'a>) -> b
 }
 
 pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'a Undo) -> Written {
-    let site = Site { plan: generator.plan, module: generator.module, scope: step.scope, live: &step.live, given: &[], at: &step.at_name };
+    let site = Site {
+        plan: generator.plan,
+        module: generator.module,
+        scope: step.scope,
+        live: &step.live,
+        given: &[],
+        at: &step.at_name,
+    };
     let captured = captured(generator, step, undo, &site);
     let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
-    let own = generator.plan.key(&Value::Step(step.node.id.clone())).map(|key| generator.plan.field(key));
+    let own =
+        generator.plan.key(&Value::Step(step.node.id.clone())).map(|key| generator.plan.field(key));
     let reads_own = captured.iter().any(|captured| captured.value.to_string() == "None");
-    let completed = own.filter(|_| reads_own).map(|field| quote!(Undo::#variant(at) => at.#field = machine::json::decode(result).ok()));
+    let completed = own
+        .filter(|_| reads_own)
+        .map(|field| quote!(Undo::#variant(at) => at.#field = machine::json::decode(result).ok()));
 
     let find = |value: &Value| {
-        let own_key = generator.plan.key(value).filter(|key| is_own(generator, step, *key)).map(|key| generator.plan.field(key));
+        let own_key = generator
+            .plan
+            .key(value)
+            .filter(|key| is_own(generator, step, *key))
+            .map(|key| generator.plan.field(key));
         let field = match own_key {
             Some(field) => field,
             None => match generator.plan.find(value, site.scope, site.live)? {
-                Found::Here(key) | Found::Around(_, key) | Found::Kept(key) => generator.plan.field(key),
+                Found::Here(key) | Found::Around(_, key) | Found::Kept(key) => {
+                    generator.plan.field(key)
+                }
                 Found::Item(name) => outer_name(generator.plan, Outer::Item(name)),
                 Found::Error => ident("error"),
             },
         };
-        captured.iter().find(|captured| captured.field == field).map(|captured| captured.code.clone())
+        captured
+            .iter()
+            .find(|captured| captured.field == field)
+            .map(|captured| captured.code.clone())
     };
     let mut writer = super::expr::Writer::new(generator.module, &find);
     let body = writer.owned_code(&undo.with);
@@ -117,8 +158,16 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
     let let_input = (!input.fallible).then(|| quote!(let input = #tokens;));
     let number = super::expr::count(undo.no.into());
     let at = param("at", tokens);
-    let fields: Vec<_> = captured.iter().map(|captured| (&captured.field, &captured.ty)).map(|(field, ty)| quote!(#field: #ty)).collect();
-    let declared = if fields.is_empty() { quote!(pub struct #name;) } else { quote!(pub struct #name { #(#fields),* }) };
+    let fields: Vec<_> = captured
+        .iter()
+        .map(|captured| (&captured.field, &captured.ty))
+        .map(|(field, ty)| quote!(#field: #ty))
+        .collect();
+    let declared = if fields.is_empty() {
+        quote!(pub struct #name;)
+    } else {
+        quote!(pub struct #name { #(#fields),* })
+    };
     let doc = format!(" `{}`", super::types::place(&step.node.place));
     Written {
         variant: quote!(#[doc = #doc] #variant(#name)),

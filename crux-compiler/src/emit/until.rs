@@ -1,4 +1,5 @@
-//! The `until` of a `repeat`: a function, because it is asked where the first round ends and where a later one does.
+//! The `until` of a `repeat`: a function, because it is asked where the first round ends and where
+//! a later one does.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
@@ -24,7 +25,14 @@ impl Generator<'_, '_> {
         let step = &self.plan.steps[id];
         let scope_id = step.inside[0];
         let scope = &self.plan.scopes[scope_id];
-        let site = Site { plan: self.plan, module: self.module, scope: scope_id, live: &scope.exports, given: &[], at: "" };
+        let site = Site {
+            plan: self.plan,
+            module: self.module,
+            scope: scope_id,
+            live: &scope.exports,
+            given: &[],
+            at: "",
+        };
         let find = |value: &Value| site.code(value);
         let is_taken = |name: &Ident| self.plan.is_field(name);
         let mut writer = Writer::new(self.module, &find).among(&is_taken);
@@ -57,7 +65,9 @@ impl Generator<'_, '_> {
             }
             round.push(quote!(#name));
         }
-        for (name, ty, value) in [("env", quote!(&Env), quote!(fx.env())), ("now", quote!(Time), quote!(fx.now()))] {
+        for (name, ty, value) in
+            [("env", quote!(&Env), quote!(fx.env())), ("now", quote!(Time), quote!(fx.now()))]
+        {
             if mentions(&body, name) {
                 let name = ident(name);
                 params.push(quote!(#name: #ty));
@@ -76,6 +86,9 @@ impl Generator<'_, '_> {
         let call = quote!(#name(#(#args)*));
         let call = if fallible { call } else { quote!(Ok(#call)) };
         let (round, fx) = (tuple_or_any(round), used_fx(&call));
-        Until { item: quote!(#many fn #name(#(#params),*) -> #out { #body }), closure: quote!(|#round, #fx| #call) }
+        Until {
+            item: quote!(#many fn #name(#(#params),*) -> #out { #body }),
+            closure: quote!(|#round, #fx| #call),
+        }
     }
 }

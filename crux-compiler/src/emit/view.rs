@@ -1,4 +1,5 @@
-//! What the steps of a scope see of what is around them: nothing, one thing that is passed as it is, or a struct of several, `up`.
+//! What the steps of a scope see of what is around them: nothing, one thing that is passed as it
+//! is, or a struct of several, `up`.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens as _, format_ident, quote};
@@ -27,19 +28,23 @@ enum Form<'a> {
     One(Outer<'a>),
     /// What the scope around sees.
     Same(ScopeId),
-    /// A struct: what the step around provides and, as `up`, the view of the scope around where that is needed too.
+    /// A struct: what the step around provides and, as `up`, the view of the scope around where
+    /// that is needed too.
     Struct { own: Vec<Outer<'a>>, up: Option<ScopeId> },
 }
 
 impl<'a> Form<'a> {
     fn of(plan: &Plan<'a>, id: ScopeId) -> Self {
         let scope = &plan.scopes[id];
-        let (own, further): (Vec<_>, Vec<_>) = scope.view.iter().copied().partition(|outer| plan.provides(id, *outer));
+        let (own, further): (Vec<_>, Vec<_>) =
+            scope.view.iter().copied().partition(|outer| plan.provides(id, *outer));
         match (own.as_slice(), further.as_slice(), plan.around(id)) {
             ([], [], _) => Form::Nothing,
             ([one], [], _) | ([], [one], _) => Form::One(*one),
             ([], _, Some(around)) => Form::Same(around),
-            (_, further, around) => Form::Struct { own, up: around.filter(|_| !further.is_empty()) },
+            (_, further, around) => {
+                Form::Struct { own, up: around.filter(|_| !further.is_empty()) }
+            }
         }
     }
 }
@@ -63,7 +68,8 @@ fn item_variable(name: &str) -> Ident {
     local(name, |_| false)
 }
 
-/// The parameter that holds a scope's view: called as the one thing that is in it, if nothing else is called so, else `up`.
+/// The parameter that holds a scope's view: called as the one thing that is in it, if nothing else
+/// is called so, else `up`.
 pub(super) fn view_name(plan: &Plan<'_>, scope: ScopeId) -> Ident {
     match Form::of(plan, scope) {
         Form::One(outer) => {
@@ -81,11 +87,18 @@ pub(super) fn outer_value<'a>(plan: &Plan<'a>, scope: ScopeId, outer: Outer<'a>)
 }
 
 /// Something around a scope, where `view` is the scope's.
-fn outer_in<'a>(plan: &Plan<'a>, scope: ScopeId, outer: Outer<'a>, view: TokenStream) -> TokenStream {
+fn outer_in<'a>(
+    plan: &Plan<'a>,
+    scope: ScopeId,
+    outer: Outer<'a>,
+    view: TokenStream,
+) -> TokenStream {
     match Form::of(plan, scope) {
         Form::Nothing | Form::One(_) => view,
         Form::Same(around) => outer_in(plan, around, outer, view),
-        Form::Struct { up: Some(around), .. } if !plan.provides(scope, outer) => outer_in(plan, around, outer, quote!(#view.up)),
+        Form::Struct { up: Some(around), .. } if !plan.provides(scope, outer) => {
+            outer_in(plan, around, outer, quote!(#view.up))
+        }
         Form::Struct { .. } => {
             let field = own_field(plan, outer);
             quote!(#view.#field)
@@ -109,7 +122,9 @@ impl<'a> Generator<'_, 'a> {
     pub(super) fn view_struct(&self, id: ScopeId) -> TokenStream {
         let Form::Struct { own, up } = Form::of(self.plan, id) else { return TokenStream::new() };
         let name = ident(&self.plan.scopes[id].view_name);
-        let up = up.and_then(|around| self.view_type_with(around, &quote!('a))).map(|ty| quote!(up: #ty));
+        let up = up
+            .and_then(|around| self.view_type_with(around, &quote!('a)))
+            .map(|ty| quote!(up: #ty));
         let own = own.iter().map(|outer| {
             let (field, ty) = (own_field(self.plan, *outer), self.outer_type(id, *outer));
             quote!(#field: &'a #ty)
@@ -132,7 +147,10 @@ impl<'a> Generator<'_, 'a> {
         match Form::of(self.plan, id) {
             Form::Nothing => None,
             Form::One(outer) => {
-                let (ty, lifetime) = (self.outer_type(id, outer), Some(lifetime).filter(|lifetime| lifetime.to_string() != "'_"));
+                let (ty, lifetime) = (
+                    self.outer_type(id, outer),
+                    Some(lifetime).filter(|lifetime| lifetime.to_string() != "'_"),
+                );
                 Some(quote!(& #lifetime #ty))
             }
             Form::Same(around) => self.view_type_with(around, lifetime),
@@ -143,21 +161,33 @@ impl<'a> Generator<'_, 'a> {
         }
     }
 
-    /// The view of a scope, as it is made in the scope around it beside the live values `at` (a reference) of the step around it.
-    /// `error`: the failure that a catch has taken, likewise.
+    /// The view of a scope, as it is made in the scope around it beside the live values `at` (a
+    /// reference) of the step around it. `error`: the failure that a catch has taken, likewise.
     pub(super) fn view(&self, id: ScopeId, at: &TokenStream, error: &TokenStream) -> View {
         match (Form::of(self.plan, id), self.view_value(id, at, error)) {
-            (Form::Struct { .. }, Some(value)) => View { before: Some(quote!(let view = #value;)), arg: Some(quote!(view,)) },
+            (Form::Struct { .. }, Some(value)) => {
+                View { before: Some(quote!(let view = #value;)), arg: Some(quote!(view,)) }
+            }
             (_, value) => View { before: None, arg: value.map(|value| quote!(#value,)) },
         }
     }
 
     /// The view itself and a comma, where there is no room for a `let`.
-    pub(super) fn view_inline(&self, id: ScopeId, at: &TokenStream, error: &TokenStream) -> Option<TokenStream> {
+    pub(super) fn view_inline(
+        &self,
+        id: ScopeId,
+        at: &TokenStream,
+        error: &TokenStream,
+    ) -> Option<TokenStream> {
         self.view_value(id, at, error).map(|value| quote!(#value,))
     }
 
-    fn view_value(&self, id: ScopeId, at: &TokenStream, error: &TokenStream) -> Option<TokenStream> {
+    fn view_value(
+        &self,
+        id: ScopeId,
+        at: &TokenStream,
+        error: &TokenStream,
+    ) -> Option<TokenStream> {
         let around = self.plan.around(id)?;
         let value = |outer: Outer<'a>| match outer {
             _ if !self.plan.provides(id, outer) => outer_value(self.plan, around, outer),
@@ -171,8 +201,15 @@ impl<'a> Generator<'_, 'a> {
             Form::Same(around) => Some(view_name(self.plan, around).into_token_stream()),
             Form::Struct { own, up } => {
                 let name = ident(&self.plan.scopes[id].view_name);
-                let up = up.map(|around| field_value(&format_ident!("up"), view_name(self.plan, around).into_token_stream()));
-                let own = own.iter().map(|outer| field_value(&own_field(self.plan, *outer), value(*outer)));
+                let up = up.map(|around| {
+                    field_value(
+                        &format_ident!("up"),
+                        view_name(self.plan, around).into_token_stream(),
+                    )
+                });
+                let own = own
+                    .iter()
+                    .map(|outer| field_value(&own_field(self.plan, *outer), value(*outer)));
                 let fields = up.into_iter().chain(own);
                 Some(quote!(#name { #(#fields),* }))
             }
@@ -187,7 +224,8 @@ impl<'a> Generator<'_, 'a> {
         }
     }
 
-    /// The view of the scope in which something stands, with a comma, for those of its functions that need it.
+    /// The view of the scope in which something stands, with a comma, for those of its functions
+    /// that need it.
     pub(super) fn up_arg(&self, id: ScopeId, is_needed: bool) -> Option<TokenStream> {
         (is_needed && !self.plan.scopes[id].view.is_empty()).then(|| {
             let view = view_name(self.plan, id);
@@ -196,7 +234,12 @@ impl<'a> Generator<'_, 'a> {
     }
 
     /// The parameter for it, called `_` where the body does not read it.
-    pub(super) fn up_param(&self, id: ScopeId, body: &TokenStream, is_needed: bool) -> Option<TokenStream> {
+    pub(super) fn up_param(
+        &self,
+        id: ScopeId,
+        body: &TokenStream,
+        is_needed: bool,
+    ) -> Option<TokenStream> {
         let ty = self.view_type(id).filter(|_| is_needed)?;
         let up = param(&view_name(self.plan, id).to_string(), body);
         Some(quote!(#up: #ty,))

@@ -13,14 +13,20 @@ use crate::ir::{SleepUntil, Verb};
 impl Generator<'_, '_> {
     pub(super) fn wait(&self, id: StepId) -> Made {
         let step = &self.plan.steps[id];
-        let Verb::Wait { event, event_type, correlate, condition, timeout_ms } = &step.node.verb else { return Made::nothing() };
+        let Verb::Wait { event, event_type, correlate, condition, timeout_ms } = &step.node.verb
+        else {
+            return Made::nothing();
+        };
         let (number, site, go_on) = (number(step), self.site(step), self.go_on(id));
         let (let_value, value) = match correlate {
             None => (TokenStream::new(), quote!(Ok(None))),
             Some(value) => {
                 let value = site.inline_code(|writer| writer.text(value));
                 let (let_value, _) = value.named("value");
-                (let_value, if value.fallible { quote!(value.map(Some)) } else { quote!(Ok(Some(value))) })
+                (
+                    let_value,
+                    if value.fallible { quote!(value.map(Some)) } else { quote!(Ok(Some(value))) },
+                )
             }
         };
         let timeout = option(*timeout_ms);
@@ -53,7 +59,14 @@ impl Generator<'_, '_> {
             SleepUntil::Until(until) => {
                 let until = self.site(step).inline(until);
                 let (let_until, _) = until.named("until");
-                (let_until, if until.fallible { quote!(until.map(Time::from)) } else { quote!(Ok(Time::from(until))) })
+                (
+                    let_until,
+                    if until.fallible {
+                        quote!(until.map(Time::from))
+                    } else {
+                        quote!(Ok(Time::from(until)))
+                    },
+                )
             }
         };
         Made {

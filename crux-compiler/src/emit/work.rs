@@ -25,7 +25,10 @@ impl<'a> Generator<'_, 'a> {
         };
         Made {
             enter: quote!(#push #let_input #start #go_on),
-            open: Some(Part { ty: quote!(Leaf<#contract::Type>), arm: quote!(part.apply(event, fx) #go_on) }),
+            open: Some(Part {
+                ty: quote!(Leaf<#contract::Type>),
+                arm: quote!(part.apply(event, fx) #go_on),
+            }),
             items: TokenStream::new(),
         }
     }
@@ -35,7 +38,10 @@ impl<'a> Generator<'_, 'a> {
         let number = number(step);
         let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
         let captured = super::undo::captured(self, step, undo, &self.site(step));
-        let fields: Vec<_> = captured.iter().map(|captured| super::expr::field_value(&captured.field, captured.value.clone())).collect();
+        let fields: Vec<_> = captured
+            .iter()
+            .map(|captured| super::expr::field_value(&captured.field, captured.value.clone()))
+            .collect();
         let value = if fields.is_empty() { quote!(#name) } else { quote!(#name { #(#fields),* }) };
         quote! {
             let undo = #value;

@@ -1,5 +1,5 @@
-//! The module of one version of a workflow, from top to bottom: its types, the machine, the root scope with its steps, undo, triggers,
-//! tables.
+//! The module of one version of a workflow, from top to bottom: its types, the machine, the root
+//! scope with its steps, undo, triggers, tables.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -22,7 +22,8 @@ pub(super) struct Generator<'g, 'a> {
 /// The items of a workflow's module, its imports first.
 pub(super) fn items(workflow: &Workflow, program: &Program) -> Items {
     let module = Module(&workflow.module);
-    let own: Vec<_> = program.types.iter().filter(|def| def.name.module == workflow.module).collect();
+    let own: Vec<_> =
+        program.types.iter().filter(|def| def.name.module == workflow.module).collect();
     let fixed = ["Workflow", "Fx", "Undo"];
     let mut names = Names::new(own.iter().map(|def| def.name.name.as_str()).chain(fixed));
     let plan = Plan::new(workflow, &mut names);
@@ -48,7 +49,10 @@ impl<'a> Generator<'_, 'a> {
     }
 
     fn undo_steps(&self) -> impl Iterator<Item = (&Step<'a>, &'a Undo)> {
-        self.plan.steps.iter().filter_map(|step| Some((step, super::plan::task(step.node)?.undo.as_ref()?)))
+        self.plan
+            .steps
+            .iter()
+            .filter_map(|step| Some((step, super::plan::task(step.node)?.undo.as_ref()?)))
     }
 
     pub(super) fn machine(&self, variants: &[Variant]) -> TokenStream {
@@ -64,9 +68,15 @@ impl<'a> Generator<'_, 'a> {
             )
         });
         let input = self.module.path(&self.plan.workflow.input.name);
-        let start = match root.sequences.first().and_then(|steps| steps.first()).map(|first| &self.plan.steps[*first]) {
+        let start = match root
+            .sequences
+            .first()
+            .and_then(|steps| steps.first())
+            .map(|first| &self.plan.steps[*first])
+        {
             Some(first) => {
-                let (enter, at) = (quote::format_ident!("enter_{}", first.snake), ident(&first.at_name));
+                let (enter, at) =
+                    (quote::format_ident!("enter_{}", first.snake), ident(&first.at_name));
                 if first.live.contains(&Key::Input) {
                     quote!(let input = Arc::new(input); #enter(#at { input }, fx))
                 } else {
@@ -76,7 +86,8 @@ impl<'a> Generator<'_, 'a> {
             // The language wants a step.
             None => quote!(Flow::Done(())),
         };
-        let (input_param, start_fx) = (super::scope::param("input", &start), super::scope::param("fx", &start));
+        let (input_param, start_fx) =
+            (super::scope::param("input", &start), super::scope::param("fx", &start));
         let (event, fx) = (super::scope::param("event", &arms), super::scope::param("fx", &arms));
         quote! {
             #output
@@ -111,7 +122,8 @@ impl<'a> Generator<'_, 'a> {
         if steps.is_empty() {
             return TokenStream::new();
         }
-        let (mut variants, mut completed, mut inputs, mut items) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut variants, mut completed, mut inputs, mut items) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (step, undo) in steps {
             let written = super::undo::items(self, step, undo);
             variants.push(written.variant);
@@ -123,9 +135,15 @@ impl<'a> Generator<'_, 'a> {
             let all: TokenStream = tokens.iter().cloned().collect();
             super::scope::param(name, &all)
         };
-        let (env, now, raw) = (uses(&inputs, "env"), uses(&inputs, "now"), uses(&completed, "result"));
-        let other = (completed.len() < variants.len() && !completed.is_empty()).then(|| quote!(_ => {}));
-        let completed = if completed.is_empty() { quote!() } else { quote!(match self { #(#completed,)* #other }) };
+        let (env, now, raw) =
+            (uses(&inputs, "env"), uses(&inputs, "now"), uses(&completed, "result"));
+        let other =
+            (completed.len() < variants.len() && !completed.is_empty()).then(|| quote!(_ => {}));
+        let completed = if completed.is_empty() {
+            quote!()
+        } else {
+            quote!(match self { #(#completed,)* #other })
+        };
         quote! {
             /// What undoes the steps that have been done, newest first.
             pub enum Undo {

@@ -1,5 +1,5 @@
-//! The syntax tree of an expression: what was written, with the place of every part. Nothing here is checked; names and types are
-//! the business of `typing`.
+//! The syntax tree of an expression: what was written, with the place of every part. Nothing here
+//! is checked; names and types are the business of `typing`.
 
 use crate::source::{Span, Spanned};
 
@@ -98,11 +98,16 @@ impl Binary {
 }
 
 impl Ast {
-    /// Whether its evaluation can be the failure `ExpressionError`: arithmetic can overflow or divide by zero. Without types, so a text
-    /// that is joined with `+` counts too.
+    /// Whether its evaluation can be the failure `ExpressionError`: arithmetic can overflow or
+    /// divide by zero. Without types, so a text that is joined with `+` counts too.
     pub fn may_fail(&self) -> bool {
         match &self.kind {
-            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null | Kind::Name(_) => false,
+            Kind::Text(_)
+            | Kind::Integer(_)
+            | Kind::Number(_)
+            | Kind::Boolean(_)
+            | Kind::Null
+            | Kind::Name(_) => false,
             Kind::Negate(_) => true,
             Kind::List(items) => items.iter().any(Ast::may_fail),
             Kind::Field { of, .. } | Kind::Not(of) => of.may_fail(),
@@ -113,12 +118,20 @@ impl Ast {
                     || args.iter().any(Ast::may_fail)
             }
             Kind::Binary { op, left, right } => {
-                matches!(op.value, Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::Remainder)
-                    || left.may_fail()
+                matches!(
+                    op.value,
+                    Binary::Add
+                        | Binary::Subtract
+                        | Binary::Multiply
+                        | Binary::Divide
+                        | Binary::Remainder
+                ) || left.may_fail()
                     || right.may_fail()
             }
             Kind::Coalesce { left, right, .. } => left.may_fail() || right.may_fail(),
-            Kind::If { condition, then, other } => condition.may_fail() || then.may_fail() || other.may_fail(),
+            Kind::If { condition, then, other } => {
+                condition.may_fail() || then.may_fail() || other.may_fail()
+            }
         }
     }
 
@@ -126,7 +139,12 @@ impl Ast {
     pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Ast)) {
         visit(self);
         match &self.kind {
-            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null | Kind::Name(_) => {}
+            Kind::Text(_)
+            | Kind::Integer(_)
+            | Kind::Number(_)
+            | Kind::Boolean(_)
+            | Kind::Null
+            | Kind::Name(_) => {}
             Kind::List(items) => items.iter().for_each(|item| item.walk(visit)),
             Kind::Field { of, .. } | Kind::Not(of) | Kind::Negate(of) => of.walk(visit),
             Kind::Index { of, index } => {
@@ -141,18 +159,22 @@ impl Ast {
                 left.walk(visit);
                 right.walk(visit);
             }
-            Kind::If { condition, then, other } => [condition, then, other].into_iter().for_each(|part| part.walk(visit)),
+            Kind::If { condition, then, other } => {
+                [condition, then, other].into_iter().for_each(|part| part.walk(visit))
+            }
         }
     }
 
-    /// Whether it reads the item `item` or the result of one of the steps `steps`, or asks for the time: something that may differ from
-    /// one element or round to the next.
+    /// Whether it reads the item `item` or the result of one of the steps `steps`, or asks for the
+    /// time: something that may differ from one element or round to the next.
     pub fn reads_of_loop(&self, item: Option<&str>, steps: &dyn Fn(&str) -> bool) -> bool {
         let mut reads = false;
         self.walk(&mut |part| {
             reads |= match &part.kind {
                 Kind::Name(name) => item == Some(name.as_str()),
-                Kind::Field { of, name, .. } => matches!(&of.kind, Kind::Name(root) if root == "steps") && steps(&name.value),
+                Kind::Field { of, name, .. } => {
+                    matches!(&of.kind, Kind::Name(root) if root == "steps") && steps(&name.value)
+                }
                 Kind::Call { receiver: None, function, .. } => function.value == "now",
                 _ => false,
             };
@@ -163,14 +185,19 @@ impl Ast {
     /// Whether it reads anything at all.
     pub fn reads_something(&self) -> bool {
         let mut reads = false;
-        self.walk(&mut |part| reads |= matches!(&part.kind, Kind::Name(_) | Kind::Call { receiver: None, .. }));
+        self.walk(&mut |part| {
+            reads |= matches!(&part.kind, Kind::Name(_) | Kind::Call { receiver: None, .. })
+        });
         reads
     }
 
-    /// Whether this is a literal, also a negative one or a list of literals: something whose value is known while reading.
+    /// Whether this is a literal, also a negative one or a list of literals: something whose value
+    /// is known while reading.
     pub fn is_literal(&self) -> bool {
         match &self.kind {
-            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null => true,
+            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null => {
+                true
+            }
             Kind::List(items) => items.iter().all(Ast::is_literal),
             _ => false,
         }

@@ -1,5 +1,6 @@
-//! Splits the text of an expression into tokens. It knows the spelling of things and nothing of their meaning; what other languages
-//! would write (`=`, `and`, `===`) is recognised here to say what Crux writes instead.
+//! Splits the text of an expression into tokens. It knows the spelling of things and nothing of
+//! their meaning; what other languages would write (`=`, `and`, `===`) is recognised here to say
+//! what Crux writes instead.
 
 use super::{Failure, Offset};
 
@@ -21,8 +22,10 @@ pub struct Lexeme {
 }
 
 /// Longest first, so that the first match is the right one.
-const SYMBOLS: [&str; 24] =
-    ["??", "?.", "==", "!=", "<=", ">=", "&&", "||", "?", ":", "<", ">", "+", "-", "*", "/", "%", "!", "(", ")", "[", "]", ",", "."];
+const SYMBOLS: [&str; 24] = [
+    "??", "?.", "==", "!=", "<=", ">=", "&&", "||", "?", ":", "<", ">", "+", "-", "*", "/", "%",
+    "!", "(", ")", "[", "]", ",", ".",
+];
 
 /// Spellings of other languages, longest first, and what to write here.
 const FOREIGN: [(&str, &str); 23] = [
@@ -38,7 +41,10 @@ const FOREIGN: [(&str, &str); 23] = [
     ("<>", "write `!=`"),
     ("${", "this is an expression already: leave out `${` and `}`"),
     ("{{", "this is an expression already: leave out `{{` and `}}`"),
-    ("{", "there are no records in expressions: write the record in yaml, with an expression for each field"),
+    (
+        "{",
+        "there are no records in expressions: write the record in yaml, with an expression for each field",
+    ),
     ("`", "write texts in single or double quotes"),
     (";", "an expression is one value"),
     ("$", "names have no `$`: write `input.x`"),
@@ -85,7 +91,9 @@ impl<'a> Lexer<'a> {
             return Ok(Lexeme { token: Token::End, at: Offset::new(start, start) });
         };
         let token = match first {
-            'a'..='z' | 'A'..='Z' | '_' => Token::Name(self.take_while(|c| c.is_ascii_alphanumeric() || c == '_').to_owned()),
+            'a'..='z' | 'A'..='Z' | '_' => {
+                Token::Name(self.take_while(|c| c.is_ascii_alphanumeric() || c == '_').to_owned())
+            }
             '0'..='9' => self.number(start)?,
             '"' | '\'' => Token::Text(self.quoted(first)?),
             _ => self.symbol(first)?,
@@ -135,8 +143,10 @@ impl<'a> Lexer<'a> {
         if whole {
             return match digits.parse::<u64>() {
                 Ok(value) if value <= 1 << 63 => Ok(Token::Integer(value)),
-                _ => Err(Failure::new(at, format!("`{digits}` does not fit an integer of 64 bits"))
-                    .help(format!("write `{digits}.0` for a number, or keep it as text"))),
+                _ => {
+                    Err(Failure::new(at, format!("`{digits}` does not fit an integer of 64 bits"))
+                        .help(format!("write `{digits}.0` for a number, or keep it as text")))
+                }
             };
         }
         match digits.parse::<f64>() {
@@ -152,8 +162,13 @@ impl<'a> Lexer<'a> {
         loop {
             let before = self.at;
             let Some(c) = self.rest().chars().next() else {
-                return Err(Failure::new(Offset::new(start, self.text.len()), "this text has no end")
-                    .help(format!("close it with `{quote}`; inside a text write the quote as `\\{quote}`")));
+                return Err(Failure::new(
+                    Offset::new(start, self.text.len()),
+                    "this text has no end",
+                )
+                .help(format!(
+                    "close it with `{quote}`; inside a text write the quote as `\\{quote}`"
+                )));
             };
             self.at += c.len_utf8();
             match c {
@@ -180,7 +195,11 @@ impl<'a> Lexer<'a> {
             Some('t') => Some('\t'),
             Some(c @ ('\\' | '"' | '\'' | '`' | '$')) => Some(c),
             Some('u') => {
-                let digits = self.rest().get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit())).unwrap_or_default();
+                let digits = self
+                    .rest()
+                    .get(..4)
+                    .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))
+                    .unwrap_or_default();
                 self.at += digits.len();
                 u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)
             }
@@ -194,12 +213,20 @@ impl<'a> Lexer<'a> {
     }
 
     fn symbol(&mut self, first: char) -> Result<Token, Failure> {
-        let foreign = FOREIGN.iter().filter(|(spelling, _)| self.rest().starts_with(spelling)).max_by_key(|(spelling, _)| spelling.len());
+        let foreign = FOREIGN
+            .iter()
+            .filter(|(spelling, _)| self.rest().starts_with(spelling))
+            .max_by_key(|(spelling, _)| spelling.len());
         let ours = SYMBOLS.iter().find(|symbol| self.rest().starts_with(**symbol));
         match (foreign, ours) {
-            (Some((spelling, mend)), ours) if ours.is_none_or(|symbol| symbol.len() < spelling.len()) => {
-                Err(Failure::new(Offset::new(self.at, self.at + spelling.len()), format!("`{spelling}` means nothing in an expression"))
-                    .help(*mend))
+            (Some((spelling, mend)), ours)
+                if ours.is_none_or(|symbol| symbol.len() < spelling.len()) =>
+            {
+                Err(Failure::new(
+                    Offset::new(self.at, self.at + spelling.len()),
+                    format!("`{spelling}` means nothing in an expression"),
+                )
+                .help(*mend))
             }
             (_, Some(symbol)) => {
                 self.at += symbol.len();

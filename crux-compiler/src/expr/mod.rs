@@ -1,5 +1,6 @@
-//! The expression language: text in, syntax tree out, with the place in the file of every part. It checks no names and no types;
-//! that is `typing`. Start at [`parse`] for a bare expression and at [`template::split`] for a text with `${…}`.
+//! The expression language: text in, syntax tree out, with the place in the file of every part. It
+//! checks no names and no types; that is `typing`. Start at [`parse`] for a bare expression and at
+//! [`template::split`] for a text with `${…}`.
 
 pub mod ast;
 mod lexer;
@@ -22,9 +23,18 @@ pub const MAX_DEPTH: usize = 96;
 /// Parses a bare expression (`when`, `in`, `yield`, …).
 pub fn parse(text: &Text) -> Result<Ast, Box<Diagnostic>> {
     if template::holds_placeholder(&text.value) {
-        let bare = text.value.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).filter(|inner| !inner.contains("${"));
+        let bare = text
+            .value
+            .trim()
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'))
+            .filter(|inner| !inner.contains("${"));
         let at = text.value.find("${").map_or(text.span, |at| text.at(at..at + 2));
-        let diagnostic = Diagnostic::error(codes::PLACEHOLDER_IN_EXPRESSION, at, "this key takes a bare expression, without `${}`");
+        let diagnostic = Diagnostic::error(
+            codes::PLACEHOLDER_IN_EXPRESSION,
+            at,
+            "this key takes a bare expression, without `${}`",
+        );
         return Err(Box::new(match bare {
             Some(inner) => diagnostic.help(format!("write `{}`", inner.trim().trim_start_matches('{').trim_end_matches('}').trim())),
             None => diagnostic.help("write the expression alone; texts are joined with `+`, as in `\"order \" + input.id`"),

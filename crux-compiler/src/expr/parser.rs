@@ -1,5 +1,6 @@
-//! A Pratt parser: tokens in, tree out. Precedence, loosest first: `? :`, `??`, `||`, `&&`, comparison and `in` (which do not chain),
-//! `+ -`, `* / %`, unary, postfix. Depth is counted while the tree grows, so that chains and brackets have the same limit.
+//! A Pratt parser: tokens in, tree out. Precedence, loosest first: `? :`, `??`, `||`, `&&`,
+//! comparison and `in` (which do not chain), `+ -`, `* / %`, unary, postfix. Depth is counted while
+//! the tree grows, so that chains and brackets have the same limit.
 
 use super::ast::{Ast, Binary, Kind};
 use super::lexer::{Lexeme, Token, tokens};
@@ -61,7 +62,10 @@ impl Parser<'_> {
 
     fn at(&self) -> Offset {
         // The lexer's last token is always `End`.
-        self.tokens.get(self.next).or(self.tokens.last()).map_or(Offset::new(0, 0), |lexeme| lexeme.at)
+        self.tokens
+            .get(self.next)
+            .or(self.tokens.last())
+            .map_or(Offset::new(0, 0), |lexeme| lexeme.at)
     }
 
     fn is(&self, symbol: &str) -> bool {
@@ -80,7 +84,8 @@ impl Parser<'_> {
             return Ok(at);
         }
         if self.token() == &Token::End {
-            return Err(Failure::new(opened, format!("this {what} has no end")).help(format!("close it with `{symbol}`")));
+            return Err(Failure::new(opened, format!("this {what} has no end"))
+                .help(format!("close it with `{symbol}`")));
         }
         Err(self.unexpected_after())
     }
@@ -136,7 +141,11 @@ impl Parser<'_> {
                     let right = self.expression(power + 1)?;
                     let (at, depth) = around(&left, &right);
                     let op = (self.locate)(op);
-                    self.tree(Kind::Coalesce { left: Box::new(left.ast), right: Box::new(right.ast), op }, at, depth)?
+                    self.tree(
+                        Kind::Coalesce { left: Box::new(left.ast), right: Box::new(right.ast), op },
+                        at,
+                        depth,
+                    )?
                 }
                 Infix::Binary(binary) => self.binary(left, binary, power, op)?,
             };
@@ -153,14 +162,19 @@ impl Parser<'_> {
         }
         let (at, depth) = around(&left, &right);
         let op = Spanned::new(binary, (self.locate)(op));
-        self.tree(Kind::Binary { op, left: Box::new(left.ast), right: Box::new(right.ast) }, at, depth)
+        self.tree(
+            Kind::Binary { op, left: Box::new(left.ast), right: Box::new(right.ast) },
+            at,
+            depth,
+        )
     }
 
     fn ternary(&mut self, condition: Tree, question: Offset) -> Parsed {
         let then = self.expression(power::TERNARY)?;
         if !self.eat(":") {
             if self.token() == &Token::End {
-                return Err(Failure::new(question, "this `?` has no `:`").help("write `condition ? one : other`, or `??` for a default"));
+                return Err(Failure::new(question, "this `?` has no `:`")
+                    .help("write `condition ? one : other`, or `??` for a default"));
             }
             return Err(self.unexpected_after());
         }
@@ -183,8 +197,10 @@ impl Parser<'_> {
             if let Token::Integer(value) = *self.token() {
                 let end = self.at();
                 self.next += 1;
-                // 2^63 is the only value that fits with the sign and not without; the lexer lets nothing greater pass.
-                let literal = self.tree(Kind::Integer(0i64.wrapping_sub_unsigned(value)), at.to(end), 1)?;
+                // 2^63 is the only value that fits with the sign and not without; the lexer lets
+                // nothing greater pass.
+                let literal =
+                    self.tree(Kind::Integer(0i64.wrapping_sub_unsigned(value)), at.to(end), 1)?;
                 return self.postfixes(literal);
             }
             let of = self.expression(power::UNARY)?;
@@ -208,7 +224,12 @@ impl Parser<'_> {
         let kind = match token {
             Token::Integer(value) => match i64::try_from(value) {
                 Ok(value) => Kind::Integer(value),
-                Err(_) => return Err(Failure::new(at, format!("`{value}` does not fit an integer of 64 bits"))),
+                Err(_) => {
+                    return Err(Failure::new(
+                        at,
+                        format!("`{value}` does not fit an integer of 64 bits"),
+                    ));
+                }
             },
             Token::Number(value) => Kind::Number(value),
             Token::Text(value) => Kind::Text(value),
@@ -222,7 +243,9 @@ impl Parser<'_> {
                 let (items, depth, end) = self.list("]", at, "list")?;
                 return self.tree(Kind::List(items), at.to(end), depth + 1);
             }
-            Token::Symbol(symbol) => return Err(Failure::new(at, format!("a value is missing before `{symbol}`"))),
+            Token::Symbol(symbol) => {
+                return Err(Failure::new(at, format!("a value is missing before `{symbol}`")));
+            }
             Token::End => return Err(self.missing_value()),
         };
         self.tree(kind, at, 1)
@@ -257,7 +280,11 @@ impl Parser<'_> {
                 let index = self.expression(0)?;
                 let end = self.expect("]", at, "index")?;
                 let (at, depth) = (of.at.to(end), 1 + of.depth.max(index.depth));
-                of = self.tree(Kind::Index { of: Box::new(of.ast), index: Box::new(index.ast) }, at, depth)?;
+                of = self.tree(
+                    Kind::Index { of: Box::new(of.ast), index: Box::new(index.ast) },
+                    at,
+                    depth,
+                )?;
             } else {
                 return Ok(of);
             }
@@ -268,26 +295,41 @@ impl Parser<'_> {
         let at = self.at();
         let Token::Name(name) = self.token().clone() else {
             let failure = Failure::new(at, "a field's name is missing after the dot");
-            return Err(if self.is("[") { failure.help("write `xs[0]` without a dot") } else { failure });
+            return Err(if self.is("[") {
+                failure.help("write `xs[0]` without a dot")
+            } else {
+                failure
+            });
         };
         self.next += 1;
         let name = Spanned::new(name, (self.locate)(at));
         let opened = self.at();
         if self.eat("(") {
             if optional {
-                return Err(Failure::new(dot, "a function cannot follow `?.`").help("give the value a default first: `(value ?? default)`"));
+                return Err(Failure::new(dot, "a function cannot follow `?.`")
+                    .help("give the value a default first: `(value ?? default)`"));
             }
             let (args, inner, end) = self.list(")", opened, "parenthesis")?;
             let (at, depth) = (of.at.to(end), 1 + of.depth.max(inner));
-            return self.tree(Kind::Call { receiver: Some(Box::new(of.ast)), function: name, args }, at, depth);
+            return self.tree(
+                Kind::Call { receiver: Some(Box::new(of.ast)), function: name, args },
+                at,
+                depth,
+            );
         }
         let (at, depth) = (of.at.to(at), of.depth + 1);
         let dot = (self.locate)(dot);
         self.tree(Kind::Field { of: Box::new(of.ast), name, optional, dot }, at, depth)
     }
 
-    /// What stands between commas up to `close`: the trees, the greatest depth and the place of `close`.
-    fn list(&mut self, close: &'static str, opened: Offset, what: &str) -> Parsed<(Vec<Ast>, usize, Offset)> {
+    /// What stands between commas up to `close`: the trees, the greatest depth and the place of
+    /// `close`.
+    fn list(
+        &mut self,
+        close: &'static str,
+        opened: Offset,
+        what: &str,
+    ) -> Parsed<(Vec<Ast>, usize, Offset)> {
         let (mut items, mut depth) = (Vec::new(), 0);
         while !self.is(close) {
             let item = self.expression(0)?;
@@ -303,7 +345,9 @@ impl Parser<'_> {
 
     fn missing_value(&self) -> Failure {
         match self.next.checked_sub(1).and_then(|before| self.tokens.get(before)) {
-            Some(Lexeme { token: Token::Symbol(symbol), at }) => Failure::new(*at, format!("a value is missing after `{symbol}`")),
+            Some(Lexeme { token: Token::Symbol(symbol), at }) => {
+                Failure::new(*at, format!("a value is missing after `{symbol}`"))
+            }
             _ => Failure::new(self.at(), "a value is missing here"),
         }
     }
@@ -320,13 +364,18 @@ impl Parser<'_> {
                     "is" => failure.help("write `==`"),
                     "mod" => failure.help("write `%`"),
                     "if" | "else" => failure.help("write `condition ? one : other`"),
-                    "like" | "matches" => failure.help("known for texts are `contains`, `startsWith` and `endsWith`"),
+                    "like" | "matches" => {
+                        failure.help("known for texts are `contains`, `startsWith` and `endsWith`")
+                    }
                     _ => failure.help("an operator is missing before it; texts stand in quotes"),
                 }
             }
-            Token::Symbol("!") => Failure::new(at, "`!` cannot stand here").help("write `!=`, or `!(…)` before the whole condition"),
+            Token::Symbol("!") => Failure::new(at, "`!` cannot stand here")
+                .help("write `!=`, or `!(…)` before the whole condition"),
             Token::Symbol(symbol) => Failure::new(at, format!("`{symbol}` cannot stand here")),
-            Token::Integer(_) | Token::Number(_) | Token::Text(_) => Failure::new(at, "an operator is missing before this value"),
+            Token::Integer(_) | Token::Number(_) | Token::Text(_) => {
+                Failure::new(at, "an operator is missing before this value")
+            }
             Token::End => self.missing_value(),
         }
     }
@@ -337,7 +386,9 @@ fn around(left: &Tree, right: &Tree) -> (Offset, usize) {
 }
 
 fn too_deep(at: Offset) -> Failure {
-    let mut failure = Failure::new(at, format!("this expression is nested more than {MAX_DEPTH} levels deep")).help("do this in a step");
+    let mut failure =
+        Failure::new(at, format!("this expression is nested more than {MAX_DEPTH} levels deep"))
+            .help("do this in a step");
     failure.limit = true;
     failure
 }

@@ -1,5 +1,5 @@
-//! Texts with expressions in them: `Order ${input.id} of ${steps.find.name}`. A text that is one `${…}` and nothing else keeps the
-//! type of its expression; `$${` is a literal `${`.
+//! Texts with expressions in them: `Order ${input.id} of ${steps.find.name}`. A text that is one
+//! `${…}` and nothing else keeps the type of its expression; `$${` is a literal `${`.
 
 use super::{Ast, parse_part};
 use crate::codes;
@@ -21,9 +21,11 @@ pub enum Part {
     Value(Ast),
 }
 
-/// Whether a text holds `${`. Bare expressions must not; in a text of theirs `\${` is one that stands for itself.
+/// Whether a text holds `${`. Bare expressions must not; in a text of theirs `\${` is one that
+/// stands for itself.
 pub fn holds_placeholder(text: &str) -> bool {
-    text.match_indices("${").any(|(at, _)| !text.get(..at).is_some_and(|before| before.ends_with('\\')))
+    text.match_indices("${")
+        .any(|(at, _)| !text.get(..at).is_some_and(|before| before.ends_with('\\')))
 }
 
 /// Splits a decoded scalar. All its expressions are parsed, so that each wrong one is reported.
@@ -37,16 +39,28 @@ pub fn split(scalar: &Text) -> Result<Template, Vec<Diagnostic>> {
             at += 3;
         } else if let Some(inner) = rest.strip_prefix("${") {
             let Some(length) = end(inner) else {
-                let open = Diagnostic::error(codes::EXPRESSION_SYNTAX, scalar.at(at..at + 2), "this `${` has no `}`");
+                let open = Diagnostic::error(
+                    codes::EXPRESSION_SYNTAX,
+                    scalar.at(at..at + 2),
+                    "this `${` has no `}`",
+                );
                 errors.push(open.help("close it with `}`; a literal `${` is written `$${`"));
                 return Err(errors);
             };
             if inner.starts_with('{') {
                 let written = inner.get(1..length).unwrap_or_default().trim();
-                let doubled =
-                    Diagnostic::error(codes::EXPRESSION_SYNTAX, scalar.at(at..at + 3), "an expression stands in one pair of braces");
+                let doubled = Diagnostic::error(
+                    codes::EXPRESSION_SYNTAX,
+                    scalar.at(at..at + 3),
+                    "an expression stands in one pair of braces",
+                );
                 errors.push(doubled.label("two braces").help(format!("write `${{{written}}}`")));
-                at += 2 + length + 1 + usize::from(inner.get(length + 1..).is_some_and(|after| after.starts_with('}')));
+                at += 2
+                    + length
+                    + 1
+                    + usize::from(
+                        inner.get(length + 1..).is_some_and(|after| after.starts_with('}')),
+                    );
                 continue;
             }
             match parse_part(scalar, at + 2..at + 2 + length) {
@@ -97,7 +111,9 @@ fn end(inner: &str) -> Option<usize> {
             None if c == '"' || c == '\'' => quote = Some(c),
             None if c == '}' => return Some(at),
             // The next expression: the one at hand has no end.
-            None if c == '{' && inner.get(..at).is_some_and(|before| before.ends_with('$')) => return None,
+            None if c == '{' && inner.get(..at).is_some_and(|before| before.ends_with('$')) => {
+                return None;
+            }
             None => {}
         }
     }

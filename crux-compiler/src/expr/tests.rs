@@ -10,7 +10,8 @@ fn text(value: &str) -> Text {
 
 /// A tree in prefix form.
 fn shown(ast: &Ast) -> String {
-    let all = |items: &[Ast]| items.iter().map(|item| format!(" {}", shown(item))).collect::<String>();
+    let all =
+        |items: &[Ast]| items.iter().map(|item| format!(" {}", shown(item))).collect::<String>();
     match &ast.kind {
         Kind::Text(value) => format!("{value:?}"),
         Kind::Integer(value) => value.to_string(),
@@ -19,15 +20,25 @@ fn shown(ast: &Ast) -> String {
         Kind::Null => "null".into(),
         Kind::Name(name) => name.clone(),
         Kind::List(items) => format!("[{}]", all(items).trim_start()),
-        Kind::Field { of, name, optional, .. } => format!("{}{}{}", shown(of), if *optional { "?." } else { "." }, name.value),
+        Kind::Field { of, name, optional, .. } => {
+            format!("{}{}{}", shown(of), if *optional { "?." } else { "." }, name.value)
+        }
         Kind::Index { of, index } => format!("{}[{}]", shown(of), shown(index)),
-        Kind::Call { receiver: Some(of), function, args } => format!("(.{} {}{})", function.value, shown(of), all(args)),
-        Kind::Call { receiver: None, function, args } => format!("({}{})", function.value, all(args)),
+        Kind::Call { receiver: Some(of), function, args } => {
+            format!("(.{} {}{})", function.value, shown(of), all(args))
+        }
+        Kind::Call { receiver: None, function, args } => {
+            format!("({}{})", function.value, all(args))
+        }
         Kind::Not(of) => format!("(! {})", shown(of)),
         Kind::Negate(of) => format!("(- {})", shown(of)),
-        Kind::Binary { op, left, right } => format!("({} {} {})", op.value.symbol(), shown(left), shown(right)),
+        Kind::Binary { op, left, right } => {
+            format!("({} {} {})", op.value.symbol(), shown(left), shown(right))
+        }
         Kind::Coalesce { left, right, .. } => format!("(?? {} {})", shown(left), shown(right)),
-        Kind::If { condition, then, other } => format!("(? {} {} {})", shown(condition), shown(then), shown(other)),
+        Kind::If { condition, then, other } => {
+            format!("(? {} {} {})", shown(condition), shown(then), shown(other))
+        }
     }
 }
 
@@ -87,7 +98,11 @@ fn what_is_wrong_is_said_where_it_is() {
         (r"'a\q'", r"\q", r"`\q` is not an escape"),
         ("48h", "48h", "`48h` is not a number"),
         ("1_000", "1_000", "`1_000` is not a number"),
-        ("9223372036854775808", "9223372036854775808", "`9223372036854775808` does not fit an integer of 64 bits"),
+        (
+            "9223372036854775808",
+            "9223372036854775808",
+            "`9223372036854775808` does not fit an integer of 64 bits",
+        ),
         ("1e999", "1e999", "`1e999` does not fit a number (a double)"),
         ("a.", "", "a field's name is missing after the dot"),
         ("a?.b()", "?.b", "a function cannot follow `?.`"),
@@ -114,7 +129,16 @@ fn spans_lead_into_the_file() {
 
 #[test]
 fn depth_and_length_are_bounded() {
-    for (open, close) in [("(", ")"), ("[", "]"), ("!", ""), ("-", ""), ("f(", ")"), ("a ? b : ", ""), ("a ?? (", ")"), ("a[", "]")] {
+    for (open, close) in [
+        ("(", ")"),
+        ("[", "]"),
+        ("!", ""),
+        ("-", ""),
+        ("f(", ")"),
+        ("a ? b : ", ""),
+        ("a ?? (", ")"),
+        ("a[", "]"),
+    ] {
         let deep = format!("{}x{}", open.repeat(1500), close.repeat(1500));
         let error = parse(&text(&deep)).err().filter(|error| error.code == codes::EXPRESSION_LIMIT);
         assert!(error.is_some(), "{open}");
@@ -180,7 +204,8 @@ const OPERATORS: [(&str, u8); 15] = [
     (">=", 5),
 ];
 
-/// A second opinion about precedence: splits at the last of the loosest operators, again and again. `None` where comparisons chain.
+/// A second opinion about precedence: splits at the last of the loosest operators, again and again.
+/// `None` where comparisons chain.
 fn split_at_loosest(operands: &[String], operators: &[usize]) -> Option<String> {
     let power = |operator: &usize| OPERATORS[*operator].1;
     let Some(loosest) = operators.iter().map(power).min() else { return Some(operands[0].clone()) };

@@ -1,4 +1,5 @@
-//! Expressions written back as text, for people: coercions are left out, parentheses stand where the precedence needs them.
+//! Expressions written back as text, for people: coercions are left out, parentheses stand where
+//! the precedence needs them.
 
 use crate::ir::{Expr, ExprKind, Function, Iterate, Op, Value};
 use crate::units::format_duration;
@@ -19,25 +20,36 @@ pub fn expression(expr: &Expr) -> String {
 fn write(expr: &Expr, outer: u8) -> String {
     let (text, own) = match &expr.kind {
         ExprKind::Text(text) | ExprKind::Word(text) => (format!("{text:?}"), power::POSTFIX),
-        ExprKind::Integer(value) => (value.to_string(), if *value < 0 { power::UNARY } else { power::POSTFIX }),
-        ExprKind::Number(value) => (format!("{value:?}"), if *value < 0.0 { power::UNARY } else { power::POSTFIX }),
+        ExprKind::Integer(value) => {
+            (value.to_string(), if *value < 0 { power::UNARY } else { power::POSTFIX })
+        }
+        ExprKind::Number(value) => {
+            (format!("{value:?}"), if *value < 0.0 { power::UNARY } else { power::POSTFIX })
+        }
         ExprKind::Boolean(value) => (value.to_string(), power::POSTFIX),
         ExprKind::Timestamp(micros) => {
-            let shown = jiff::Timestamp::from_microsecond(*micros).map_or_else(|_| micros.to_string(), |time| time.to_string());
+            let shown = jiff::Timestamp::from_microsecond(*micros)
+                .map_or_else(|_| micros.to_string(), |time| time.to_string());
             (format!("timestamp(\"{shown}\")"), power::POSTFIX)
         }
-        ExprKind::Duration { ms } => (format!("duration(\"{}\")", format_duration(ms.unsigned_abs())), power::POSTFIX),
+        ExprKind::Duration { ms } => {
+            (format!("duration(\"{}\")", format_duration(ms.unsigned_abs())), power::POSTFIX)
+        }
         ExprKind::Null => ("null".into(), power::POSTFIX),
         ExprKind::List(items) => (format!("[{}]", list(items)), power::POSTFIX),
         ExprKind::Record(fields) => {
-            let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {}", write(value, 0))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{name}: {}", write(value, 0))).collect();
             (format!("{{ {} }}", fields.join(", ")), power::POSTFIX)
         }
         ExprKind::Value(value) => (value_text(value), power::POSTFIX),
-        ExprKind::Field { of, name, optional } => {
-            (format!("{}{}{name}", write(of, power::POSTFIX), if *optional { "?." } else { "." }), power::POSTFIX)
+        ExprKind::Field { of, name, optional } => (
+            format!("{}{}{name}", write(of, power::POSTFIX), if *optional { "?." } else { "." }),
+            power::POSTFIX,
+        ),
+        ExprKind::Index { of, index } => {
+            (format!("{}[{}]", write(of, power::POSTFIX), write(index, 0)), power::POSTFIX)
         }
-        ExprKind::Index { of, index } => (format!("{}[{}]", write(of, power::POSTFIX), write(index, 0)), power::POSTFIX),
         ExprKind::Not(of) => (format!("!{}", write(of, power::UNARY)), power::UNARY),
         ExprKind::Negate(of) => (format!("-{}", write(of, power::UNARY)), power::UNARY),
         ExprKind::Binary { op, left, right } => {
@@ -46,11 +58,17 @@ fn write(expr: &Expr, outer: u8) -> String {
             let left_power = if own == COMPARE { own + 1 } else { own };
             (format!("{} {symbol} {}", write(left, left_power), write(right, own + 1)), own)
         }
-        ExprKind::Coalesce { left, right } => {
-            (format!("{} ?? {}", write(left, power::COALESCE), write(right, power::COALESCE + 1)), power::COALESCE)
-        }
+        ExprKind::Coalesce { left, right } => (
+            format!("{} ?? {}", write(left, power::COALESCE), write(right, power::COALESCE + 1)),
+            power::COALESCE,
+        ),
         ExprKind::If { condition, then, other } => (
-            format!("{} ? {} : {}", write(condition, power::COALESCE), write(then, power::TERNARY), write(other, power::TERNARY)),
+            format!(
+                "{} ? {} : {}",
+                write(condition, power::COALESCE),
+                write(then, power::TERNARY),
+                write(other, power::TERNARY)
+            ),
             power::TERNARY,
         ),
         ExprKind::Call { function, args } => (call(*function, args), power::POSTFIX),
@@ -61,7 +79,10 @@ fn write(expr: &Expr, outer: u8) -> String {
                 Iterate::All => "all",
                 Iterate::Exists => "exists",
             };
-            (format!("{}.{how}({variable}, {})", write(over, power::POSTFIX), write(body, 0)), power::POSTFIX)
+            (
+                format!("{}.{how}({variable}, {})", write(over, power::POSTFIX), write(body, 0)),
+                power::POSTFIX,
+            )
         }
         ExprKind::Interpolate(parts) => {
             let parts: String = parts
@@ -117,7 +138,9 @@ fn value_text(value: &Value) -> String {
 fn call(function: Function, args: &[Expr]) -> String {
     let before = |name: &str| format!("{name}({})", list(args));
     let after = |name: &str| match args.split_first() {
-        Some((receiver, rest)) => format!("{}.{name}({})", write(receiver, power::POSTFIX), list(rest)),
+        Some((receiver, rest)) => {
+            format!("{}.{name}({})", write(receiver, power::POSTFIX), list(rest))
+        }
         None => format!("{name}()"),
     };
     match function {

@@ -1,9 +1,11 @@
-//! The two hashes of a workflow version. *Replay*: whatever the state of a running instance depends on when its journal is applied again
-//! — steps, order, verbs, expressions, types of input, results and events. *Policy*: what may change freely under running instances.
+//! The two hashes of a workflow version. *Replay*: whatever the state of a running instance depends
+//! on when its journal is applied again — steps, order, verbs, expressions, types of input, results
+//! and events. *Policy*: what may change freely under running instances.
 //!
-//! Both are taken over a canonical byte form of the program, never over text, so that comments, formatting, the order of keys and the
-//! names of types make no difference. The form is written out here by hand: a derived one would change with every refactoring and
-//! turn released versions into changed ones.
+//! Both are taken over a canonical byte form of the program, never over text, so that comments,
+//! formatting, the order of keys and the names of types make no difference. The form is written out
+//! here by hand: a derived one would change with every refactoring and turn released versions into
+//! changed ones.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::bound::Bound;
 use crate::ir::{
-    Catch, Contract, Expr, ExprKind, Field, Function, Iterate, Node, OnExhausted, Op, Policy, Record, Runs, SleepUntil, TriggerSource,
-    Type, TypeName, Undo, Value, Verb, Workflow,
+    Catch, Contract, Expr, ExprKind, Field, Function, Iterate, Node, OnExhausted, Op, Policy,
+    Record, Runs, SleepUntil, TriggerSource, Type, TypeName, Undo, Value, Verb, Workflow,
 };
 
 /// Fills in both hashes.
@@ -34,7 +36,8 @@ pub(super) fn hash(workflow: &mut Workflow, contracts: &[Contract]) {
 
 struct Canon {
     hasher: Sha256,
-    /// Types written before are written as their number: shared types would take exponential time otherwise.
+    /// Types written before are written as their number: shared types would take exponential time
+    /// otherwise.
     types: BTreeMap<TypeName, u64>,
 }
 
@@ -152,8 +155,10 @@ impl Canon {
                 self.text(&task.contract);
                 self.expr(&task.with);
                 self.option(task.key.as_ref(), Self::expr);
-                let returns =
-                    contracts.iter().find(|contract| contract.name == task.contract).and_then(|contract| contract.returns.as_ref());
+                let returns = contracts
+                    .iter()
+                    .find(|contract| contract.name == task.contract)
+                    .and_then(|contract| contract.returns.as_ref());
                 self.option(returns, |canon, record| canon.record(record));
                 self.option(task.undo.as_ref(), |canon, Undo { contract, with, .. }| {
                     canon.text(contract);
@@ -368,7 +373,9 @@ impl Canon {
                         canon.contract(&undo.contract, contracts);
                     });
                 }
-                Verb::TaskThen { task, .. } => canon.policies(std::slice::from_ref(task), contracts),
+                Verb::TaskThen { task, .. } => {
+                    canon.policies(std::slice::from_ref(task), contracts)
+                }
                 Verb::Group { timeout_ms, .. }
                 | Verb::Parallel { timeout_ms, .. }
                 | Verb::Each { timeout_ms, .. }
@@ -383,7 +390,9 @@ impl Canon {
     }
 
     fn contract(&mut self, name: &str, contracts: &[Contract]) {
-        let Some(contract) = contracts.iter().find(|contract| contract.name == name) else { return };
+        let Some(contract) = contracts.iter().find(|contract| contract.name == name) else {
+            return;
+        };
         match &contract.runs {
             Runs::Class(class) => self.named("class", class),
             Runs::Service { routing_key } => self.named("service", routing_key),
@@ -407,7 +416,13 @@ impl Canon {
         for names in [&policy.only, &policy.never] {
             self.list(names, |canon, name| canon.text(name));
         }
-        for time in [policy.max_backoff_ms, policy.queue_ms, policy.run_ms, policy.heartbeat_ms, policy.total_ms] {
+        for time in [
+            policy.max_backoff_ms,
+            policy.queue_ms,
+            policy.run_ms,
+            policy.heartbeat_ms,
+            policy.total_ms,
+        ] {
             self.option(time, Self::number);
         }
     }

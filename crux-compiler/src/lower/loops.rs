@@ -18,7 +18,8 @@ impl<'a> Walk<'_, 'a> {
         let ast = checker.parse(written)?;
         let until = checker.condition_of(&ast)?;
         if !ast.reads_of_loop(None, &|id| inside.contains(id)) {
-            let message = "this `until` is the same after every round: it reads nothing of its loop";
+            let message =
+                "this `until` is the same after every round: it reads nothing of its loop";
             let diagnostic = Diagnostic::warning(codes::UNTIL_CONSTANT, ast.span, message);
             checker.sink.push(diagnostic.help("read the result of a step inside, or `now()`"));
         }
@@ -28,22 +29,35 @@ impl<'a> Walk<'_, 'a> {
     pub(super) fn each(&mut self, each: &'a Each, here: &Here<'_>) -> Lowered {
         let mut checker = self.checker();
         let fresh = checker.fresh_name(&each.item.value, each.item.span);
-        let list = checker.expression_of_any_type(&each.list).and_then(|(list, ast)| match &list.ty {
-            Type::List(element) => Some(((**element).clone(), list)),
-            Type::Optional(_) => {
-                checker.absent(&list, ast.span, "`each` goes over what is there", "give it a default: `in: xs ?? []`");
-                None
-            }
-            other => {
-                let help = matches!(other, Type::Map(_)).then(|| "a map has no order of work: return a list".to_owned());
-                checker.error(codes::TYPE_MISMATCH, ast.span, format!("`each` goes over a list, not over {}", show(other)), help);
-                None
-            }
-        });
+        let list =
+            checker.expression_of_any_type(&each.list).and_then(|(list, ast)| match &list.ty {
+                Type::List(element) => Some(((**element).clone(), list)),
+                Type::Optional(_) => {
+                    checker.absent(
+                        &list,
+                        ast.span,
+                        "`each` goes over what is there",
+                        "give it a default: `in: xs ?? []`",
+                    );
+                    None
+                }
+                other => {
+                    let help = matches!(other, Type::Map(_))
+                        .then(|| "a map has no order of work: return a list".to_owned());
+                    checker.error(
+                        codes::TYPE_MISMATCH,
+                        ast.span,
+                        format!("`each` goes over a list, not over {}", show(other)),
+                        help,
+                    );
+                    None
+                }
+            });
         let ids = self.ids_in(&each.steps);
         let (item_type, list) = match list {
             Some((item_type, list)) if fresh.is_some() => (item_type, list),
-            // Without the element's type every reader of it would be an error: the body waits until this one is mended.
+            // Without the element's type every reader of it would be an error: the body waits until
+            // this one is mended.
             _ => {
                 self.set_all(&ids, &Standing::InEach(here.id.to_owned()));
                 return Lowered { verb: None, result: StepResult::Broken };
@@ -52,10 +66,14 @@ impl<'a> Walk<'_, 'a> {
         let of_list = secrets::of(&list, &self.scope.secrets);
         self.scope.secrets.items.push((each.item.value.clone(), of_list.element()));
         self.scope.items.push((each.item.value.clone(), item_type.clone()));
-        self.loops.push(Loop { item: Some(each.item.value.clone()), steps: ids.iter().cloned().collect() });
+        self.loops.push(Loop {
+            item: Some(each.item.value.clone()),
+            steps: ids.iter().cloned().collect(),
+        });
         let steps = self.steps(&each.steps, here.path);
         self.loops.pop();
-        let yields = each.yields.as_ref().map(|yields| self.checker().expression_of_any_type(yields));
+        let yields =
+            each.yields.as_ref().map(|yields| self.checker().expression_of_any_type(yields));
         self.scope.items.pop();
         if let Some(Some((element, _))) = &yields {
             let yielded = Secrecy::elements(secrets::of(element, &self.scope.secrets));
@@ -100,6 +118,11 @@ impl<'a> Walk<'_, 'a> {
                 timeout_ms: repeat.timeout_ms.map(|timeout| timeout.value),
             })
         };
-        Lowered { verb: verb(), result: StepResult::None("a `repeat` has none of its own; read the steps inside".into()) }
+        Lowered {
+            verb: verb(),
+            result: StepResult::None(
+                "a `repeat` has none of its own; read the steps inside".into(),
+            ),
+        }
     }
 }

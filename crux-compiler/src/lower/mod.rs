@@ -1,5 +1,6 @@
-//! From checked names to the intermediate representation: a walk over each workflow's steps that types every expression where it
-//! stands, numbers the nodes and fills in defaults. Errors leave holes, never wrong nodes; with any error there is no program.
+//! From checked names to the intermediate representation: a walk over each workflow's steps that
+//! types every expression where it stands, numbers the nodes and fills in defaults. Errors leave
+//! holes, never wrong nodes; with any error there is no program.
 
 mod branches;
 mod hash;
@@ -42,7 +43,11 @@ pub fn lower(folder: &mut Folder<'_>, sink: &mut Sink) -> Option<Program> {
     }
     let mut workflows = workflows.into_iter().collect::<Option<Vec<_>>>()?;
     workflows.sort_by(|a, b| a.name.cmp(&b.name).then(b.version.cmp(&a.version)));
-    let contracts = folder.contracts.iter().map(|(name, contract)| contract.finished(name, &folder.types)).collect::<Option<Vec<_>>>()?;
+    let contracts = folder
+        .contracts
+        .iter()
+        .map(|(name, contract)| contract.finished(name, &folder.types))
+        .collect::<Option<Vec<_>>>()?;
     for workflow in &mut workflows {
         hash::hash(workflow, &contracts);
     }
@@ -61,7 +66,12 @@ pub fn lower(folder: &mut Folder<'_>, sink: &mut Sink) -> Option<Program> {
     Some(Program { workflows, contracts, types, events, routes })
 }
 
-fn workflow<'a>(folder: &mut Folder<'a>, file: &'a model::File, written: &'a model::Workflow, sink: &mut Sink) -> Option<Workflow> {
+fn workflow<'a>(
+    folder: &mut Folder<'a>,
+    file: &'a model::File,
+    written: &'a model::Workflow,
+    sink: &mut Sink,
+) -> Option<Workflow> {
     let name = &written.name.value;
     let input = folder.inputs.get(name.as_str()).cloned().flatten();
     let triggers = triggers::triggers(folder, written, input.as_ref(), sink);
@@ -108,16 +118,26 @@ fn workflow<'a>(folder: &mut Folder<'a>, file: &'a model::File, written: &'a mod
 impl Walk<'_, '_> {
     /// The record that a workflow ends with.
     fn output(&mut self, workflow: &str, written: &model::Output) -> Option<crate::ir::Expr> {
-        let mut new = NewTypes { module: crate::resolve::workflow_types(workflow), made: Vec::new() };
+        let mut new =
+            NewTypes { module: crate::resolve::workflow_types(workflow), made: Vec::new() };
         let mut checker = Checker { scope: &mut self.scope, sink: self.sink };
         let built = checker.record_of_any_type(&written.entries, written.key, "Output", &mut new);
         self.define(new);
         if let Some(crate::ir::ExprKind::Record(fields)) = built.as_ref().map(|built| &built.kind) {
-            for (name, _) in fields.iter().filter(|(_, field)| secrets::of(field, &self.scope.secrets).any()) {
-                let span = written.entries.iter().find(|entry| entry.name.value == *name).map_or(written.key, |entry| entry.value.span);
+            for (name, _) in
+                fields.iter().filter(|(_, field)| secrets::of(field, &self.scope.secrets).any())
+            {
+                let span = written
+                    .entries
+                    .iter()
+                    .find(|entry| entry.name.value == *name)
+                    .map_or(written.key, |entry| entry.value.span);
                 let message = format!("the output `{name}` is secret: whoever reads it gets `***`");
-                let diagnostic = Diagnostic::warning(codes::SECRET_OUTPUT, span, message).label("made of a field with `$secret`");
-                self.sink.push(diagnostic.help("leave it out; a step that needs it is given it by `with`"));
+                let diagnostic = Diagnostic::warning(codes::SECRET_OUTPUT, span, message)
+                    .label("made of a field with `$secret`");
+                self.sink.push(
+                    diagnostic.help("leave it out; a step that needs it is given it by `with`"),
+                );
             }
         }
         built
@@ -126,7 +146,8 @@ impl Walk<'_, '_> {
     /// Makes inferred records types of the folder.
     fn define(&mut self, new: NewTypes) {
         for (record, span) in new.made {
-            let name = TypeName { module: record.name.module.clone(), name: record.name.name.clone() };
+            let name =
+                TypeName { module: record.name.module.clone(), name: record.name.name.clone() };
             self.folder.types.define(name, None, span, Shape::Record(record));
         }
     }

@@ -16,7 +16,11 @@ pub(super) fn routes(workflows: &[Workflow], contracts: &[Contract]) -> Vec<Rout
         }
     }
     for workflow in workflows {
-        for hook in [&workflow.hooks.on_start, &workflow.hooks.on_complete, &workflow.hooks.on_failure].into_iter().flatten() {
+        for hook in
+            [&workflow.hooks.on_start, &workflow.hooks.on_complete, &workflow.hooks.on_failure]
+                .into_iter()
+                .flatten()
+        {
             add(hook, format!("hook of {}", workflow.name));
             published.insert(hook.clone());
         }
@@ -39,6 +43,10 @@ pub(super) fn routes(workflows: &[Workflow], contracts: &[Contract]) -> Vec<Rout
         }
     }
     let joined = |meanings: BTreeSet<String>| meanings.into_iter().collect::<Vec<_>>().join(", ");
-    let route = |(key, meanings)| Route { is_published: published.contains(&key), meaning: joined(meanings), key };
+    let route = |(key, meanings)| Route {
+        is_published: published.contains(&key),
+        meaning: joined(meanings),
+        key,
+    };
     meanings.into_iter().map(route).collect()
 }

@@ -13,12 +13,17 @@ impl Walk<'_, '_> {
     pub(super) fn sleep(&mut self, sleep: &Sleep) -> Lowered {
         let until = match sleep {
             Sleep::For { ms } => Some(SleepUntil::For { ms: ms.value }),
-            Sleep::Until(until) => self.checker().expression(until, &Type::Timestamp).and_then(|time| {
-                self.refuse_secret(&time, until.span, "the time of a `sleep`, which is shown")?;
-                Some(SleepUntil::Until(time))
-            }),
+            Sleep::Until(until) => {
+                self.checker().expression(until, &Type::Timestamp).and_then(|time| {
+                    self.refuse_secret(&time, until.span, "the time of a `sleep`, which is shown")?;
+                    Some(SleepUntil::Until(time))
+                })
+            }
         };
-        Lowered { verb: until.map(Verb::Sleep), result: StepResult::None("a `sleep` has none".into()) }
+        Lowered {
+            verb: until.map(Verb::Sleep),
+            result: StepResult::None("a `sleep` has none".into()),
+        }
     }
 
     pub(super) fn emit(&mut self, name: &Name, data: Option<&[Entry]>) -> Lowered {
@@ -34,7 +39,12 @@ impl Walk<'_, '_> {
             }
             // Its type is broken: the values may still have errors of their own.
             Some(None) => {
-                self.checker().record_of_any_type(entries, name.span, "Broken", &mut NewTypes::default());
+                self.checker().record_of_any_type(
+                    entries,
+                    name.span,
+                    "Broken",
+                    &mut NewTypes::default(),
+                );
                 None
             }
             None => self.emit_of_new_type(name, entries),
@@ -43,7 +53,11 @@ impl Walk<'_, '_> {
             self.refuse_secrets(&data, entries, name.span, "an event, which whoever listens gets")?;
             Some(data)
         });
-        let verb = data.map(|data| Verb::Emit { event: name.value.clone(), routing_key: name.value.clone(), data });
+        let verb = data.map(|data| Verb::Emit {
+            event: name.value.clone(),
+            routing_key: name.value.clone(),
+            data,
+        });
         Lowered { verb, result: StepResult::None("an `emit` has none".into()) }
     }
 
@@ -65,11 +79,18 @@ impl Walk<'_, '_> {
     pub(super) fn fail(&mut self, error: &Name, message: Option<&Text>) -> Lowered {
         if errors::is_built_in(&error.value) {
             let said = format!("`{}` is an error of Crux itself", error.value);
-            self.sink.push(Diagnostic::error(codes::ERROR_RESERVED, error.span, said).help("give the failure a name of its own"));
+            self.sink.push(
+                Diagnostic::error(codes::ERROR_RESERVED, error.span, said)
+                    .help("give the failure a name of its own"),
+            );
         }
         let message = match message {
             Some(text) => self.checker().template(text, &Type::String).and_then(|message| {
-                self.refuse_secret(&message, text.span, "the message of a failure, which is shown and logged")?;
+                self.refuse_secret(
+                    &message,
+                    text.span,
+                    "the message of a failure, which is shown and logged",
+                )?;
                 Some(message)
             }),
             None => Some(Expr { ty: Type::String, kind: ExprKind::Text(String::new()) }),

@@ -1,5 +1,5 @@
-//! What a step means for those who read it later: there, perhaps there, or out of reach. Each place where the flow divides says here
-//! what becomes of the steps inside.
+//! What a step means for those who read it later: there, perhaps there, or out of reach. Each place
+//! where the flow divides says here what becomes of the steps inside.
 
 use super::walk::Walk;
 use crate::model::Step;
@@ -30,7 +30,8 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// What was certain inside is no longer certain for those who come after; `why` is told of each.
+    /// What was certain inside is no longer certain for those who come after; `why` is told of
+    /// each.
     pub fn perhaps(&mut self, ids: &[String], why: impl Fn(&str) -> String) {
         for id in ids {
             if self.scope.standing(id) == Some(&Standing::Certain) {
@@ -39,7 +40,8 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// Inside the handlers of a step it has failed, and what stands in it may not have run. Returns what to restore.
+    /// Inside the handlers of a step it has failed, and what stands in it may not have run. Returns
+    /// what to restore.
     pub fn fail_for_handlers(&mut self, step: &'a Step, id: &str) -> Vec<(String, Standing)> {
         let mut before = self.set_all(&[id.to_owned()], &Standing::Failed);
         for list in branches(&step.verb) {
@@ -47,7 +49,9 @@ impl<'a> Walk<'_, 'a> {
                 if let Some(Standing::Certain) = self.scope.standing(&inner) {
                     before.extend(self.set_all(
                         std::slice::from_ref(&inner),
-                        &Standing::Maybe(format!("`{id}` has failed here: `{inner}` may not have run")),
+                        &Standing::Maybe(format!(
+                            "`{id}` has failed here: `{inner}` may not have run"
+                        )),
                     ));
                 }
             }
@@ -70,9 +74,13 @@ impl<'a> Walk<'_, 'a> {
             inside.extend(self.ids_in(list));
         }
         if skipped {
-            self.perhaps(&inside, |inner| format!("`{inner}` stands in `{id}`, which has a `when`"));
+            self.perhaps(&inside, |inner| {
+                format!("`{inner}` stands in `{id}`, which has a `when`")
+            });
         } else if caught {
-            self.perhaps(&inside, |inner| format!("`{inner}` stands in `{id}`, which has a `catch`"));
+            self.perhaps(&inside, |inner| {
+                format!("`{inner}` stands in `{id}`, which has a `catch`")
+            });
         }
         for catch in step.catch.iter().flatten() {
             let handlers = self.ids_in(&catch.steps);

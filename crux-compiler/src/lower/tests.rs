@@ -9,7 +9,8 @@ use crate::types::show;
 /// The program of one file; its diagnostics are a failure.
 fn program(text: &str) -> Program {
     let name = text.lines().find_map(|line| line.strip_prefix("workflow: ")).unwrap_or("library");
-    let files = Files::new(vec![File { path: format!("pipelines/{name}.yaml"), text: text.into() }]);
+    let files =
+        Files::new(vec![File { path: format!("pipelines/{name}.yaml"), text: text.into() }]);
     let outcome = crate::check(&files);
     let said = render::human(&files, &outcome.diagnostics, render::Style::Plain);
     assert!(!outcome.has_errors(), "{said}");
@@ -105,7 +106,15 @@ output:
 fn the_booking_is_lowered_whole() {
     let program = program(BOOKING);
     let [workflow] = program.workflows.as_slice() else { panic!("one workflow") };
-    let shown = |node: &Node| format!("{} {}..{} {}", node.path, node.no, node.end, node.result.as_ref().map_or("-".into(), show));
+    let shown = |node: &Node| {
+        format!(
+            "{} {}..{} {}",
+            node.path,
+            node.no,
+            node.end,
+            node.result.as_ref().map_or("-".into(), show)
+        )
+    };
     let mut nodes: Vec<&Node> = by_id(&workflow.steps).into_values().collect();
     nodes.sort_by_key(|node| node.no);
     assert_eq!(
@@ -125,10 +134,17 @@ fn the_booking_is_lowered_whole() {
     assert_eq!(show(&output.ty), "{ finalized_at: timestamp?, keywords: list<string> }");
     let Verb::Task(task) = &by_id(&workflow.steps)["notify"].verb else { panic!("a task") };
     assert_eq!(
-        (task.policy.attempts, task.policy.backoff_ms, task.policy.max_backoff_ms, task.policy.run_ms),
+        (
+            task.policy.attempts,
+            task.policy.backoff_ms,
+            task.policy.max_backoff_ms,
+            task.policy.run_ms
+        ),
         (5, 200, Some(10_000), Some(5_000))
     );
-    let takes = program.contracts.iter().map(|contract| format!("{} {}", contract.name, crate::types::show_record(&contract.takes)));
+    let takes = program.contracts.iter().map(|contract| {
+        format!("{} {}", contract.name, crate::types::show_record(&contract.takes))
+    });
     assert_eq!(
         takes.collect::<Vec<_>>(),
         [
@@ -139,9 +155,17 @@ fn the_booking_is_lowered_whole() {
             "seo_generation { order: string }",
         ]
     );
-    let events = program.events.iter().map(|event| (event.name.as_str(), event.correlate.as_deref())).collect::<Vec<_>>();
+    let events = program
+        .events
+        .iter()
+        .map(|event| (event.name.as_str(), event.correlate.as_deref()))
+        .collect::<Vec<_>>();
     assert_eq!(events, [("booking.created", None), ("booking.reviewed", Some("orderId"))]);
-    let keys = program.routes.iter().map(|route| format!("{}: {}", route.key, route.meaning)).collect::<Vec<_>>();
+    let keys = program
+        .routes
+        .iter()
+        .map(|route| format!("{}: {}", route.key, route.meaning))
+        .collect::<Vec<_>>();
     assert_eq!(
         keys,
         [
@@ -172,7 +196,10 @@ fn formatting_changes_no_hash() {
         ("# routing keys", "# other words"),
         ("    returns: { message_id: string }\n", "    returns:\n      message_id: string\n"),
         ("\"steps.approval?.approved ?? true\"", "'steps.approval?.approved   ?? (true)'"),
-        ("      where: event.orderId == input.orderId", "      where: input.orderId == event.orderId"),
+        (
+            "      where: event.orderId == input.orderId",
+            "      where: input.orderId == event.orderId",
+        ),
         (
             "retry: { attempts: 5, backoff: 200ms, max: 10s }\n    timeout: 5s",
             "timeout: 5s\n    retry: { max: 10s, attempts: 5, backoff: 200ms }",
@@ -195,7 +222,10 @@ fn formatting_changes_no_hash() {
 fn what_replay_depends_on_changes_its_hash_and_policy_changes_the_other() {
     let before = hashes("workflow", "workflow");
     for (from, to) in [
-        ("order: ${input.orderId}\n          returns", "order: ${input.customerId}\n          returns"),
+        (
+            "order: ${input.orderId}\n          returns",
+            "order: ${input.customerId}\n          returns",
+        ),
         ("returns: { value: number }", "returns: { value: number, more: string? }"),
         ("steps.score.value > 0.8", "steps.score.value > 0.9"),
         ("type: send_notification", "type: send_message"),
@@ -229,7 +259,9 @@ fn what_replay_depends_on_changes_its_hash_and_policy_changes_the_other() {
 #[test]
 fn too_many_steps_are_refused() {
     let step = |number: usize| format!("  - {{ id: s{number}, sleep: 1m }}\n");
-    let of = |count: usize| format!("workflow: long\nversion: 1\nsteps:\n{}", (0..count).map(step).collect::<String>());
+    let of = |count: usize| {
+        format!("workflow: long\nversion: 1\nsteps:\n{}", (0..count).map(step).collect::<String>())
+    };
     assert_eq!(program(&of(1_000)).workflows[0].nodes, 1_000);
     let files = Files::new(vec![File { path: "pipelines/long.yaml".into(), text: of(1_001) }]);
     let outcome = crate::check(&files);
@@ -272,7 +304,8 @@ fn a_workflow_is_drawn() {
     );
 }
 
-/// One line per node, in the order of their numbers: path, range, verb with its expressions, result.
+/// One line per node, in the order of their numbers: path, range, verb with its expressions,
+/// result.
 fn outline(steps: &[Node]) -> Vec<String> {
     let mut lines = Vec::new();
     for node in steps {
@@ -282,24 +315,46 @@ fn outline(steps: &[Node]) -> Vec<String> {
         }
         line += &match &node.verb {
             Verb::Task(task) => {
-                let undo = task.undo.as_ref().map(|undo| format!(" undo {} {} {}", undo.no, undo.contract, expression(&undo.with)));
-                format!(" task {} {}{}", task.contract, expression(&task.with), undo.unwrap_or_default())
+                let undo = task.undo.as_ref().map(|undo| {
+                    format!(" undo {} {} {}", undo.no, undo.contract, expression(&undo.with))
+                });
+                format!(
+                    " task {} {}{}",
+                    task.contract,
+                    expression(&task.with),
+                    undo.unwrap_or_default()
+                )
             }
             Verb::TaskThen { .. } => " task, then".into(),
             Verb::Group { .. } => " group".into(),
             Verb::Parallel { .. } => " parallel".into(),
             Verb::Switch { branches } => {
-                let cases = branches.iter().map(|case| case.when.as_ref().map_or("else".into(), expression));
+                let cases = branches
+                    .iter()
+                    .map(|case| case.when.as_ref().map_or("else".into(), expression));
                 format!(" switch {}", cases.collect::<Vec<_>>().join(" | "))
             }
             Verb::Each { item, item_type, list, yields, .. } => {
                 let yields = yields.as_ref().map(|yields| format!(" yield {}", expression(yields)));
-                format!(" each {item}: {} of {}{}", show(item_type), expression(list), yields.unwrap_or_default())
+                format!(
+                    " each {item}: {} of {}{}",
+                    show(item_type),
+                    expression(list),
+                    yields.unwrap_or_default()
+                )
             }
-            Verb::Repeat { until, max, every_ms, .. } => format!(" repeat until {} max {max} every {every_ms}", expression(until)),
+            Verb::Repeat { until, max, every_ms, .. } => {
+                format!(" repeat until {} max {max} every {every_ms}", expression(until))
+            }
             Verb::Wait { event, correlate, condition, .. } => {
-                let part = |name: &str, part: &Option<crate::ir::Expr>| part.as_ref().map(|part| format!(" {name} {}", expression(part)));
-                format!(" wait {event}{}{}", part("=", correlate).unwrap_or_default(), part("and", condition).unwrap_or_default())
+                let part = |name: &str, part: &Option<crate::ir::Expr>| {
+                    part.as_ref().map(|part| format!(" {name} {}", expression(part)))
+                };
+                format!(
+                    " wait {event}{}{}",
+                    part("=", correlate).unwrap_or_default(),
+                    part("and", condition).unwrap_or_default()
+                )
             }
             Verb::Sleep(_) => " sleep".into(),
             Verb::Emit { event, data, .. } => format!(" emit {event} {}", expression(data)),
@@ -319,7 +374,11 @@ fn outline(steps: &[Node]) -> Vec<String> {
             lines.extend(outline(std::slice::from_ref(child)));
         }
         for child in caught {
-            lines.extend(outline(std::slice::from_ref(child)).into_iter().map(|line| format!("caught: {line}")));
+            lines.extend(
+                outline(std::slice::from_ref(child))
+                    .into_iter()
+                    .map(|line| format!("caught: {line}")),
+            );
         }
     }
     lines
@@ -427,16 +486,29 @@ output:
     }
     assert_eq!((lines.len(), workflow.nodes), (expected.len(), 15));
     assert_eq!(workflow.config, ["region", "town"]);
-    assert_eq!(workflow.output.as_ref().map(|output| show(&output.ty)).as_deref(), Some("{ letters: list<string>, pages: integer }"));
+    assert_eq!(
+        workflow.output.as_ref().map(|output| show(&output.ty)).as_deref(),
+        Some("{ letters: list<string>, pages: integer }")
+    );
     // The contract's defaults and the step's own, key by key.
     let Verb::Task(nested) = &by_id(&workflow.steps)["nested"].verb else { panic!("a task") };
     let policy = &nested.policy;
-    assert_eq!((policy.attempts, policy.backoff_ms, policy.max_backoff_ms, policy.run_ms), (5, 1_000, Some(5_000), Some(10_000)));
+    assert_eq!(
+        (policy.attempts, policy.backoff_ms, policy.max_backoff_ms, policy.run_ms),
+        (5, 1_000, Some(5_000), Some(10_000))
+    );
     assert_eq!(policy.never, ["Timeout"]);
     // What is inferred has types of its own.
-    let names: Vec<String> = program.types.iter().map(|def| format!("{}::{}", def.name.module, def.name.name)).collect();
-    for wanted in ["steps::first::Input", "steps::first::InputPlace", "events::AllStarted", "all::InputKind", "all::Output", "types::Label"]
-    {
+    let names: Vec<String> =
+        program.types.iter().map(|def| format!("{}::{}", def.name.module, def.name.name)).collect();
+    for wanted in [
+        "steps::first::Input",
+        "steps::first::InputPlace",
+        "events::AllStarted",
+        "all::InputKind",
+        "all::Output",
+        "types::Label",
+    ] {
         assert!(names.iter().any(|name| name == wanted), "{wanted} in {names:?}");
     }
 }

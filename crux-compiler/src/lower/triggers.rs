@@ -15,14 +15,25 @@ pub(super) fn triggers(
     input: Option<&Arc<Record>>,
     sink: &mut Sink,
 ) -> Option<Vec<Trigger>> {
-    let triggers: Vec<Option<Trigger>> =
-        workflow.triggers.iter().map(|trigger| lower(folder, &workflow.name.value, trigger, input, sink)).collect();
+    let triggers: Vec<Option<Trigger>> = workflow
+        .triggers
+        .iter()
+        .map(|trigger| lower(folder, &workflow.name.value, trigger, input, sink))
+        .collect();
     triggers.into_iter().collect()
 }
 
-fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: Option<&Arc<Record>>, sink: &mut Sink) -> Option<Trigger> {
+fn lower(
+    folder: &Folder<'_>,
+    workflow: &str,
+    trigger: &model::Trigger,
+    input: Option<&Arc<Record>>,
+    sink: &mut Sink,
+) -> Option<Trigger> {
     let (source, event) = match &trigger.source {
-        model::TriggerSource::Http(path) => (TriggerSource::Http { path: path.value.clone() }, Some(Type::Json)),
+        model::TriggerSource::Http(path) => {
+            (TriggerSource::Http { path: path.value.clone() }, Some(Type::Json))
+        }
         model::TriggerSource::Event(name) => {
             let ty = folder.events.get(&name.value).and_then(|event| event.ty.clone());
             (TriggerSource::Event { name: name.value.clone() }, ty.map(Type::Record))
@@ -35,7 +46,12 @@ fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: O
         Some(with) => input.and_then(|input| {
             let mut scope = Scope::trigger_with(event);
             let owner = format!("the input of `{workflow}`");
-            let built = Checker { scope: &mut scope, sink }.record(&with.entries, with.key, input, &owner)?;
+            let built = Checker { scope: &mut scope, sink }.record(
+                &with.entries,
+                with.key,
+                input,
+                &owner,
+            )?;
             secrecy::unmarked(&scope.secrets, sink, &built, input, &with.entries, &owner);
             Some(Some(built))
         }),
@@ -49,9 +65,22 @@ fn lower(folder: &Folder<'_>, workflow: &str, trigger: &model::Trigger, input: O
     let key = match &trigger.key {
         None => Some(None),
         Some(key) => checker.expression(key, &Type::String).and_then(|lowered| {
-            secrecy::refuse(checker.scope, checker.sink, &lowered, key.span, "the `key` of a trigger, which is kept")?;
+            secrecy::refuse(
+                checker.scope,
+                checker.sink,
+                &lowered,
+                key.span,
+                "the `key` of a trigger, which is kept",
+            )?;
             Some(Some(lowered))
         }),
     };
-    Some(Trigger { place: folder.types.place(trigger.span), source, with: with?, when: when?, key: key?, is_closed: trigger.is_closed })
+    Some(Trigger {
+        place: folder.types.place(trigger.span),
+        source,
+        with: with?,
+        when: when?,
+        key: key?,
+        is_closed: trigger.is_closed,
+    })
 }

@@ -1,4 +1,5 @@
-//! `wait`: the event, the value by which the router finds the waiting instance, and what else must hold.
+//! `wait`: the event, the value by which the router finds the waiting instance, and what else must
+//! hold.
 
 use super::walk::{Lowered, Walk};
 use crate::codes;
@@ -13,7 +14,12 @@ use crate::types::{field, show};
 use crate::typing::{Root, StepResult};
 
 impl Walk<'_, '_> {
-    pub(super) fn wait(&mut self, name: &Name, condition: Option<&Expression>, timeout_ms: Option<u64>) -> Lowered {
+    pub(super) fn wait(
+        &mut self,
+        name: &Name,
+        condition: Option<&Expression>,
+        timeout_ms: Option<u64>,
+    ) -> Lowered {
         let broken = Lowered { verb: None, result: StepResult::Broken };
         let Some(event) = self.folder.events.get_mut(&name.value) else {
             let help = match nearest(&name.value, self.folder.events.keys().map(String::as_str)) {
@@ -23,7 +29,8 @@ impl Walk<'_, '_> {
             let message = format!("nothing says what the event `{}` holds", name.value);
             self.sink.push(Diagnostic::error(codes::UNKNOWN_EVENT, name.span, message).help(help));
             // Once is enough, however many waits there are.
-            let event = Event { span: name.span, ty: None, declared: false, correlate: None, used: true };
+            let event =
+                Event { span: name.span, ty: None, declared: false, correlate: None, used: true };
             self.folder.events.insert(name.value.clone(), event);
             return broken;
         };
@@ -36,17 +43,29 @@ impl Walk<'_, '_> {
             Some(condition) => self.where_(name, condition),
         };
         self.scope.event = Root::Missing;
-        let verb =
-            checked.map(|(correlate, condition)| Verb::Wait { event: name.value.clone(), event_type, correlate, condition, timeout_ms });
+        let verb = checked.map(|(correlate, condition)| Verb::Wait {
+            event: name.value.clone(),
+            event_type,
+            correlate,
+            condition,
+            timeout_ms,
+        });
         Lowered { verb, result }
     }
 
     /// The correlating value, and the rest of the condition.
-    fn where_(&mut self, event: &Name, condition: &Expression) -> Option<(Option<Expr>, Option<Expr>)> {
+    fn where_(
+        &mut self,
+        event: &Name,
+        condition: &Expression,
+    ) -> Option<(Option<Expr>, Option<Expr>)> {
         let ast = self.checker().parse(condition)?;
         let mut parts = Vec::new();
         conjuncts(&ast, &mut parts);
-        let found = parts.iter().enumerate().find_map(|(at, part)| correlation(part).map(|(field, known)| (at, field, known)));
+        let found = parts
+            .iter()
+            .enumerate()
+            .find_map(|(at, part)| correlation(part).map(|(field, known)| (at, field, known)));
         let Some((at, event_field, known)) = found else {
             // The types first: a wrong condition is a plainer error than a missing one.
             self.checker().condition_of(&ast)?;
@@ -68,7 +87,11 @@ impl Walk<'_, '_> {
             rest = Some(match rest {
                 None => part,
                 Some(before) => {
-                    let kind = ExprKind::Binary { op: Op::And, left: Box::new(before), right: Box::new(part) };
+                    let kind = ExprKind::Binary {
+                        op: Op::And,
+                        left: Box::new(before),
+                        right: Box::new(part),
+                    };
                     Expr { ty: Type::Boolean, kind }
                 }
             });
@@ -77,7 +100,12 @@ impl Walk<'_, '_> {
         complete.then_some((Some(correlate), rest))
     }
 
-    fn correlate(&mut self, event: &Name, event_field: &Spanned<String>, known: &Ast) -> Option<Expr> {
+    fn correlate(
+        &mut self,
+        event: &Name,
+        event_field: &Spanned<String>,
+        known: &Ast,
+    ) -> Option<Expr> {
         let declared = self.folder.events.get_mut(&event.value)?;
         let record = declared.ty.clone()?;
         let Some(found) = field(&record, &event_field.value) else {
@@ -87,18 +115,28 @@ impl Walk<'_, '_> {
         };
         match &declared.correlate {
             Some((other, first)) if *other != event_field.value => {
-                let message = format!("waits for `{}` find it by two fields, `{other}` and `{}`", event.value, event_field.value);
-                let diagnostic = Diagnostic::error(codes::EVENT_CORRELATED_TWICE, event_field.span, message)
-                    .other(*first, format!("by `{other}` here"))
-                    .note("events are kept and found by one value, the same for all waits");
-                self.sink.push(diagnostic.help(format!("begin `where` with `event.{other} == …`; other comparisons may follow")));
+                let message = format!(
+                    "waits for `{}` find it by two fields, `{other}` and `{}`",
+                    event.value, event_field.value
+                );
+                let diagnostic =
+                    Diagnostic::error(codes::EVENT_CORRELATED_TWICE, event_field.span, message)
+                        .other(*first, format!("by `{other}` here"))
+                        .note("events are kept and found by one value, the same for all waits");
+                self.sink.push(diagnostic.help(format!(
+                    "begin `where` with `event.{other} == …`; other comparisons may follow"
+                )));
                 return None;
             }
             Some(_) => {}
             None => declared.correlate = Some((event_field.value.clone(), event_field.span)),
         }
         if !matches!(found.ty, Type::String | Type::Integer | Type::Enum(_)) {
-            let message = format!("`event.{}` is {}: an event is found by a text, an integer or a word", found.name, show(&found.ty));
+            let message = format!(
+                "`event.{}` is {}: an event is found by a text, an integer or a word",
+                found.name,
+                show(&found.ty)
+            );
             let diagnostic = Diagnostic::error(codes::WHERE_CORRELATES, event_field.span, message);
             let help = if found.ty.is_optional() {
                 "make the field required, or compare another one first"
@@ -119,9 +157,14 @@ impl Walk<'_, '_> {
         let place = "the value that an event is found by, which is kept and shown";
         self.refuse_secret(&value, known.span, place)?;
         if found.secret {
-            let message = format!("`event.{}` is secret: no event is found by a secret", found.name);
+            let message =
+                format!("`event.{}` is secret: no event is found by a secret", found.name);
             let diagnostic = Diagnostic::error(codes::SECRET_SHOWN, event_field.span, message);
-            self.sink.push(diagnostic.label("`$secret` in its type").help("compare another field first, such as an id"));
+            self.sink.push(
+                diagnostic
+                    .label("`$secret` in its type")
+                    .help("compare another field first, such as an id"),
+            );
             return None;
         }
         Some(value)
@@ -146,7 +189,9 @@ fn correlation(ast: &Ast) -> Option<(&Spanned<String>, &Ast)> {
         return None;
     }
     [(left, right), (right, left)].into_iter().find_map(|(field, known)| match &field.kind {
-        Kind::Field { of, name, optional: false, .. } if is_event(of) && !reads_event(known) => Some((name, &**known)),
+        Kind::Field { of, name, optional: false, .. } if is_event(of) && !reads_event(known) => {
+            Some((name, &**known))
+        }
         _ => None,
     })
 }
@@ -158,12 +203,23 @@ fn is_event(ast: &Ast) -> bool {
 fn reads_event(ast: &Ast) -> bool {
     is_event(ast)
         || match &ast.kind {
-            Kind::Text(_) | Kind::Integer(_) | Kind::Number(_) | Kind::Boolean(_) | Kind::Null | Kind::Name(_) => false,
+            Kind::Text(_)
+            | Kind::Integer(_)
+            | Kind::Number(_)
+            | Kind::Boolean(_)
+            | Kind::Null
+            | Kind::Name(_) => false,
             Kind::List(items) => items.iter().any(reads_event),
             Kind::Field { of, .. } | Kind::Not(of) | Kind::Negate(of) => reads_event(of),
             Kind::Index { of, index } => reads_event(of) || reads_event(index),
-            Kind::Call { receiver, args, .. } => receiver.as_deref().is_some_and(reads_event) || args.iter().any(reads_event),
-            Kind::Binary { left, right, .. } | Kind::Coalesce { left, right, .. } => reads_event(left) || reads_event(right),
-            Kind::If { condition, then, other } => reads_event(condition) || reads_event(then) || reads_event(other),
+            Kind::Call { receiver, args, .. } => {
+                receiver.as_deref().is_some_and(reads_event) || args.iter().any(reads_event)
+            }
+            Kind::Binary { left, right, .. } | Kind::Coalesce { left, right, .. } => {
+                reads_event(left) || reads_event(right)
+            }
+            Kind::If { condition, then, other } => {
+                reads_event(condition) || reads_event(then) || reads_event(other)
+            }
         }
 }

@@ -1,5 +1,5 @@
-//! The walk over the steps of one workflow, in the order in which they run. It numbers them, keeps up what can be read where, and gives
-//! each to the file that knows its verb.
+//! The walk over the steps of one workflow, in the order in which they run. It numbers them, keeps
+//! up what can be read where, and gives each to the file that knows its verb.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,14 +50,24 @@ pub(super) struct Lowered {
 
 impl<'w, 'a> Walk<'w, 'a> {
     /// Gives every step an id. `None` if there are too many.
-    pub fn new(folder: &'w mut Folder<'a>, sink: &'w mut Sink, scope: Scope, workflow: &'a model::Workflow) -> Option<Self> {
-        let mut walk = Self { folder, sink, scope, loops: Vec::new(), ids: BTreeMap::new(), next: 0 };
+    pub fn new(
+        folder: &'w mut Folder<'a>,
+        sink: &'w mut Sink,
+        scope: Scope,
+        workflow: &'a model::Workflow,
+    ) -> Option<Self> {
+        let mut walk =
+            Self { folder, sink, scope, loops: Vec::new(), ids: BTreeMap::new(), next: 0 };
         let mut steps: Vec<&Step> = Vec::new();
         each_step(&workflow.steps, &mut |step| steps.push(step));
         if steps.len() > MAX_STEPS {
-            let message = format!("this workflow has {} steps; the limit is {MAX_STEPS}", steps.len());
+            let message =
+                format!("this workflow has {} steps; the limit is {MAX_STEPS}", steps.len());
             let diagnostic = Diagnostic::error(codes::TOO_MANY_STEPS, workflow.name.span, message);
-            walk.sink.push(diagnostic.help("use `each` for what repeats, or start a second workflow with an event"));
+            walk.sink.push(
+                diagnostic
+                    .help("use `each` for what repeats, or start a second workflow with an event"),
+            );
             return None;
         }
         walk.name(&steps);
@@ -91,7 +101,8 @@ impl<'w, 'a> Walk<'w, 'a> {
             self.ids.insert(step.span, id.to_owned());
             if let Some(first) = places.get(id) {
                 let message = format!("two steps have the id `{id}`");
-                let diagnostic = Diagnostic::error(codes::STEP_ID_TWICE, span, message).other(*first, "first here");
+                let diagnostic = Diagnostic::error(codes::STEP_ID_TWICE, span, message)
+                    .other(*first, "first here");
                 let help = if step.id.is_some() {
                     "ids are unique in a workflow"
                 } else {
@@ -101,8 +112,11 @@ impl<'w, 'a> Walk<'w, 'a> {
             }
             places.entry(id).or_insert(span);
             if id == "undo" {
-                let message = "`undo` is no id of a step: it is the end of the path of what undoes one";
-                self.sink.push(Diagnostic::error(codes::NAME_TAKEN, span, message).help("choose another id"));
+                let message =
+                    "`undo` is no id of a step: it is the end of the path of what undoes one";
+                self.sink.push(
+                    Diagnostic::error(codes::NAME_TAKEN, span, message).help("choose another id"),
+                );
             }
         }
         let taken: BTreeSet<String> = places.keys().map(|id| (*id).to_owned()).collect();
@@ -152,10 +166,13 @@ impl<'w, 'a> Walk<'w, 'a> {
         self.know(&id, lowered.result);
         let catch = self.catch(step, &here);
         self.settle(step, &id);
-        let result = self.scope.steps.as_ref().and_then(|steps| steps.get(&id)).and_then(|known| match &known.result {
-            StepResult::Type(ty) => Some(ty.clone()),
-            StepResult::None(_) | StepResult::Broken => None,
-        });
+        let result =
+            self.scope.steps.as_ref().and_then(|steps| steps.get(&id)).and_then(
+                |known| match &known.result {
+                    StepResult::Type(ty) => Some(ty.clone()),
+                    StepResult::None(_) | StepResult::Broken => None,
+                },
+            );
         Some(Node {
             place: self.folder.types.place(span),
             no,
@@ -180,10 +197,18 @@ impl<'w, 'a> Walk<'w, 'a> {
     fn verb(&mut self, step: &'a Step, here: &Here<'_>) -> Lowered {
         match &step.verb {
             model::Verb::Work(work) => self.work(work, here),
-            model::Verb::Group { steps, timeout_ms } => self.group(steps, timeout_ms.map(|timeout| timeout.value), here),
-            model::Verb::Parallel { branches, timeout_ms } => self.parallel(branches, timeout_ms.map(|timeout| timeout.value), here),
-            model::Verb::Switch { cases, otherwise } => self.switch(cases, otherwise.as_ref(), here),
-            model::Verb::Match { value, cases, otherwise } => self.switch_by_value(value, cases, otherwise.as_ref(), step.verb_key, here),
+            model::Verb::Group { steps, timeout_ms } => {
+                self.group(steps, timeout_ms.map(|timeout| timeout.value), here)
+            }
+            model::Verb::Parallel { branches, timeout_ms } => {
+                self.parallel(branches, timeout_ms.map(|timeout| timeout.value), here)
+            }
+            model::Verb::Switch { cases, otherwise } => {
+                self.switch(cases, otherwise.as_ref(), here)
+            }
+            model::Verb::Match { value, cases, otherwise } => {
+                self.switch_by_value(value, cases, otherwise.as_ref(), step.verb_key, here)
+            }
             model::Verb::Each(each) => self.each(each, here),
             model::Verb::Repeat(repeat) => self.repeat(repeat, here),
             model::Verb::Wait { event, condition, timeout_ms } => {
@@ -198,8 +223,11 @@ impl<'w, 'a> Walk<'w, 'a> {
     }
 
     fn catch(&mut self, step: &'a Step, here: &Here<'_>) -> Option<Vec<Catch>> {
-        let Some(written) = step.catch.as_ref().filter(|written| !written.is_empty()) else { return Some(Vec::new()) };
-        let handlers: Vec<&'a [Step]> = written.iter().map(|catch| catch.steps.as_slice()).collect();
+        let Some(written) = step.catch.as_ref().filter(|written| !written.is_empty()) else {
+            return Some(Vec::new());
+        };
+        let handlers: Vec<&'a [Step]> =
+            written.iter().map(|catch| catch.steps.as_slice()).collect();
         let failed = self.fail_for_handlers(step, here.id);
         let nested = std::mem::replace(&mut self.scope.error, true);
         let lists = self.side_by_side(&handlers, here);

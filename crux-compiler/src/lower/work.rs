@@ -1,4 +1,5 @@
-//! Work: a task with its input, policy and undo. Where a contract does not say what it takes, `with` says it here.
+//! Work: a task with its input, policy and undo. Where a contract does not say what it takes,
+//! `with` says it here.
 
 use super::secrecy;
 use super::walk::{Here, Lowered, Walk};
@@ -17,11 +18,14 @@ use crate::typing::{NewTypes, Standing, StepResult};
 impl<'a> Walk<'_, 'a> {
     pub(super) fn work(&mut self, work: &'a Work, here: &Here<'_>) -> Lowered {
         let step_type = work.type_name.value.as_str();
-        let result = match self.folder.contracts.get(step_type).map(|contract| contract.returns.clone()) {
-            Some(Returns::Record(record)) => StepResult::Type(Type::Record(record)),
-            Some(Returns::Nothing) => StepResult::None(format!("`{step_type}` declares no `returns`")),
-            Some(Returns::Broken) | None => StepResult::Broken,
-        };
+        let result =
+            match self.folder.contracts.get(step_type).map(|contract| contract.returns.clone()) {
+                Some(Returns::Record(record)) => StepResult::Type(Type::Record(record)),
+                Some(Returns::Nothing) => {
+                    StepResult::None(format!("`{step_type}` declares no `returns`"))
+                }
+                Some(Returns::Broken) | None => StepResult::Broken,
+            };
         let then = work.steps.as_ref().filter(|steps| !steps.is_empty());
         let inner_no = then.map(|_| self.number());
         let with = self.with(step_type, work.with.as_ref(), work.type_name.span);
@@ -34,9 +38,19 @@ impl<'a> Walk<'_, 'a> {
             Some(model::Undo::By(undo)) => self.undo(undo, here, &result).map(Some),
         };
         let policy = self.policy(step_type, work.retry.as_ref(), work.timeout.as_ref());
-        let task = || Some(Task { contract: step_type.to_owned(), with: with?, policy: policy?, key: key?, undo: undo? });
+        let task = || {
+            Some(Task {
+                contract: step_type.to_owned(),
+                with: with?,
+                policy: policy?,
+                key: key?,
+                undo: undo?,
+            })
+        };
         let task = task().map(Verb::Task);
-        let (Some(steps), Some(no)) = (then, inner_no) else { return Lowered { verb: task, result } };
+        let (Some(steps), Some(no)) = (then, inner_no) else {
+            return Lowered { verb: task, result };
+        };
         let end = self.nodes();
         self.know(here.id, result.clone());
         self.scope.set_standing(here.id, Standing::Certain);
@@ -63,7 +77,8 @@ impl<'a> Walk<'_, 'a> {
         Lowered { verb: verb(), result }
     }
 
-    /// A key by which a receiver knows a repetition: one that is the same for different tasks makes all of them but the first undone.
+    /// A key by which a receiver knows a repetition: one that is the same for different tasks makes
+    /// all of them but the first undone.
     fn key(&mut self, key: &Text, step_type: &str) -> Option<Expr> {
         let asts = match split(key) {
             Ok(Template::Text(_)) => Vec::new(),
@@ -101,25 +116,48 @@ impl<'a> Walk<'_, 'a> {
 
     /// In a loop a key names the element or something of the round.
     fn key_in_loop(&mut self, key: &Text, asts: &[Ast], step_type: &str) -> Option<()> {
-        // The elements of an `each` differ, so that naming one of them is enough also where rounds are around or inside.
-        let innermost = self.loops.iter().rev().find(|around| around.item.is_some()).or(self.loops.last());
+        // The elements of an `each` differ, so that naming one of them is enough also where rounds
+        // are around or inside.
+        let innermost =
+            self.loops.iter().rev().find(|around| around.item.is_some()).or(self.loops.last());
         let Some(innermost) = innermost else { return Some(()) };
         let item = innermost.item.as_deref();
         if asts.iter().any(|ast| ast.reads_of_loop(item, &|id| innermost.steps.contains(id))) {
             return Some(());
         }
         let (each, name) = match item {
-            Some(item) => ("element", format!("name the element, as in `${{{item}}}` or one of its fields")),
-            None => ("round", "name something of the round: the result of a step inside the loop".to_owned()),
+            Some(item) => {
+                ("element", format!("name the element, as in `${{{item}}}` or one of its fields"))
+            }
+            None => (
+                "round",
+                "name something of the round: the result of a step inside the loop".to_owned(),
+            ),
         };
-        let message = format!("this `key` is the same for every {each}: a receiver does the first one only");
-        let is_once = self.folder.contracts.get(step_type).is_some_and(|contract| contract.effect == EffectKind::Once);
-        let diagnostic = if is_once { Diagnostic::error } else { Diagnostic::warning }(codes::KEY_OF_LOOP, key.span, message);
-        self.sink.push(diagnostic.help(format!("{name}; without a `key` it is instance, step and {each}")));
+        let message =
+            format!("this `key` is the same for every {each}: a receiver does the first one only");
+        let is_once = self
+            .folder
+            .contracts
+            .get(step_type)
+            .is_some_and(|contract| contract.effect == EffectKind::Once);
+        let diagnostic = if is_once { Diagnostic::error } else { Diagnostic::warning }(
+            codes::KEY_OF_LOOP,
+            key.span,
+            message,
+        );
+        self.sink.push(
+            diagnostic.help(format!("{name}; without a `key` it is instance, step and {each}")),
+        );
         (!is_once).then_some(())
     }
 
-    fn policy(&self, step_type: &str, retry: Option<&model::Retry>, timeout: Option<&model::Timeout>) -> Option<Policy> {
+    fn policy(
+        &self,
+        step_type: &str,
+        retry: Option<&model::Retry>,
+        timeout: Option<&model::Timeout>,
+    ) -> Option<Policy> {
         let contract = self.folder.contracts.get(step_type)?;
         Some(policy::merge(contract, retry, timeout))
     }
@@ -127,7 +165,10 @@ impl<'a> Walk<'_, 'a> {
     fn undo(&mut self, undo: &'a UndoWork, here: &Here<'_>, result: &StepResult) -> Option<Undo> {
         let no = self.number();
         let step_type = undo.type_name.value.as_str();
-        let why = format!("`{}` is undone also if its outcome is unknown: it may have no result", here.id);
+        let why = format!(
+            "`{}` is undone also if its outcome is unknown: it may have no result",
+            here.id
+        );
         self.know(here.id, result.clone());
         self.scope.set_standing(here.id, Standing::Maybe(why));
         let with = self.with(step_type, undo.with.as_ref(), undo.type_name.span);
@@ -139,7 +180,8 @@ impl<'a> Walk<'_, 'a> {
     /// The input of a task, as its contract wants it.
     fn with(&mut self, step_type: &str, with: Option<&With>, name: Span) -> Option<Expr> {
         let takes = self.folder.contracts.get(step_type).map(|contract| contract.takes.clone());
-        let (entries, span) = with.map_or((&[][..], name), |with| (with.entries.as_slice(), with.key));
+        let (entries, span) =
+            with.map_or((&[][..], name), |with| (with.entries.as_slice(), with.key));
         match takes {
             Some(Takes::Known(record)) => {
                 let owner = format!("the input of `{step_type}`");
@@ -163,7 +205,12 @@ impl<'a> Walk<'_, 'a> {
             }
             Some(Takes::Broken) | None => {
                 // The values may still have errors of their own.
-                self.checker().record_of_any_type(entries, span, "Broken", &mut NewTypes::default());
+                self.checker().record_of_any_type(
+                    entries,
+                    span,
+                    "Broken",
+                    &mut NewTypes::default(),
+                );
                 None
             }
         }

@@ -36,9 +36,14 @@ pub static WORKFLOW: Shape = Shape {
     ],
 };
 
-pub static LIBRARY: Shape = Shape { what: "a library", schema: "Library", keys: &["types", "events", "step_types", "external"] };
+pub static LIBRARY: Shape = Shape {
+    what: "a library",
+    schema: "Library",
+    keys: &["types", "events", "step_types", "external"],
+};
 
-const ON_EXHAUSTED: &[(&str, OnExhausted)] = &[("undo", OnExhausted::Undo), ("park", OnExhausted::Park)];
+const ON_EXHAUSTED: &[(&str, OnExhausted)] =
+    &[("undo", OnExhausted::Undo), ("park", OnExhausted::Park)];
 
 /// The name that a file's path says, and the version of a `NAME@N.yaml`.
 pub struct FileName {
@@ -46,12 +51,14 @@ pub struct FileName {
     pub retired_version: Option<u32>,
 }
 
-/// `pipelines/booking@2.yaml` is `booking` in version 2. A name that no pipeline can have is reported.
+/// `pipelines/booking@2.yaml` is `booking` in version 2. A name that no pipeline can have is
+/// reported.
 pub fn file_name(id: FileId, path: &str, sink: &mut Sink) -> Option<FileName> {
     let start = Span { file: id, start: 0, end: 0 };
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
     let Some(stem) = name.strip_suffix(".yaml") else {
-        let diagnostic = Diagnostic::error(codes::FILE_NAME, start, format!("`{name}` does not end in `.yaml`"));
+        let diagnostic =
+            Diagnostic::error(codes::FILE_NAME, start, format!("`{name}` does not end in `.yaml`"));
         let mended = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
         sink.push(diagnostic.help(format!("rename it to `{mended}.yaml`")));
         return None;
@@ -60,7 +67,9 @@ pub fn file_name(id: FileId, path: &str, sink: &mut Sink) -> Option<FileName> {
         Some((stem, version)) => (stem, Some(version)),
         None => (stem, None),
     };
-    let retired_version = match version.map(|version| version.parse::<u32>().ok().filter(|version| *version > 0)) {
+    let retired_version = match version
+        .map(|version| version.parse::<u32>().ok().filter(|version| *version > 0))
+    {
         Some(None) => {
             sink.push(
                 Diagnostic::error(codes::FILE_NAME, start, format!("`{name}` names no version"))
@@ -72,8 +81,12 @@ pub fn file_name(id: FileId, path: &str, sink: &mut Sink) -> Option<FileName> {
         None => None,
     };
     if !names::Kind::Id.accepts(stem) {
-        let diagnostic = Diagnostic::error(codes::FILE_NAME, start, format!("`{name}` cannot be the name of a pipeline's file"))
-            .note(format!("before `.yaml` it consists of {}", names::Kind::Id.rule()));
+        let diagnostic = Diagnostic::error(
+            codes::FILE_NAME,
+            start,
+            format!("`{name}` cannot be the name of a pipeline's file"),
+        )
+        .note(format!("before `.yaml` it consists of {}", names::Kind::Id.rule()));
         sink.push(match names::Kind::Id.mend(stem) {
             Some(mended) => diagnostic.help(format!("rename it to `{mended}.yaml`")),
             None => diagnostic,
@@ -88,9 +101,13 @@ pub fn file(id: FileId, name: FileName, root: Option<&Node>, sink: &mut Sink) ->
     let FileName { stem, retired_version } = name;
     let Some(root) = root.filter(|root| !matches!(root.kind, Kind::Null | Kind::Absent)) else {
         sink.push(
-            Diagnostic::error(codes::WRONG_KIND, Span { file: id, start: 0, end: 0 }, "the file is empty")
-                .label("nothing in it")
-                .help(format!("a pipeline begins with `workflow: {stem}`, `version: 1` and `steps:`")),
+            Diagnostic::error(
+                codes::WRONG_KIND,
+                Span { file: id, start: 0, end: 0 },
+                "the file is empty",
+            )
+            .label("nothing in it")
+            .help(format!("a pipeline begins with `workflow: {stem}`, `version: 1` and `steps:`")),
         );
         return None;
     };
@@ -100,37 +117,67 @@ pub fn file(id: FileId, name: FileName, root: Option<&Node>, sink: &mut Sink) ->
     };
     let has = |keys: &[&str]| pairs.iter().any(|pair| keys.contains(&pair.key.value.as_str()));
     // A file with keys of neither is a workflow of another system.
-    let is_library = !has(&["workflow", "version", "steps", "triggers", "input", "output", "hooks"]) && has(LIBRARY.keys);
+    let is_library =
+        !has(&["workflow", "version", "steps", "triggers", "input", "output", "hooks"])
+            && has(LIBRARY.keys);
     let shape = if is_library { &LIBRARY } else { &WORKFLOW };
-    let mapping = Mapping::open(root, shape, if is_library { workflow_only } else { nowhere }, sink)?;
-    let types = mapping.get("types").map(|pair| types::declarations(pair, sink)).unwrap_or_default();
+    let mapping =
+        Mapping::open(root, shape, if is_library { workflow_only } else { nowhere }, sink)?;
+    let types =
+        mapping.get("types").map(|pair| types::declarations(pair, sink)).unwrap_or_default();
     let events = mapping.get("events").map(|pair| types::events(pair, sink)).unwrap_or_default();
-    let step_types = mapping.get("step_types").map(|pair| policy::step_types(pair, sink)).unwrap_or_default();
+    let step_types =
+        mapping.get("step_types").map(|pair| policy::step_types(pair, sink)).unwrap_or_default();
     let external = mapping.get("external").map(|pair| {
         let nodes = scalar::elements(pair, sink).unwrap_or_default();
-        nodes.iter().filter_map(|node| scalar::filled_node("a pattern of `external`", node, sink)).collect()
+        nodes
+            .iter()
+            .filter_map(|node| scalar::filled_node("a pattern of `external`", node, sink))
+            .collect()
     });
     let workflow = if is_library { None } else { Some(workflow(&mapping, &stem, sink)?) };
-    Some(File { id, stem, retired_version, workflow, types, events, step_types, external: external.unwrap_or_default() })
+    Some(File {
+        id,
+        stem,
+        retired_version,
+        workflow,
+        types,
+        events,
+        step_types,
+        external: external.unwrap_or_default(),
+    })
 }
 
 fn workflow_only(key: &str) -> Option<String> {
-    WORKFLOW.keys.contains(&key).then(|| format!("`{key}` belongs to a workflow; a file with one begins with `workflow: NAME`"))
+    WORKFLOW.keys.contains(&key).then(|| {
+        format!("`{key}` belongs to a workflow; a file with one begins with `workflow: NAME`")
+    })
 }
 
 fn workflow(mapping: &Mapping<'_>, stem: &str, sink: &mut Sink) -> Option<Workflow> {
     let name = mapping.need("workflow", &format!("workflow: {stem}"), sink);
-    let name = name.and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the name of a workflow", sink));
+    let name = name.and_then(|pair| {
+        scalar::name(&pair.value, names::Kind::Id, "the name of a workflow", sink)
+    });
     let name = name.filter(|name| is_named_like_file(name, stem, sink));
-    let version = mapping.need("version", "version: 1", sink).and_then(|pair| scalar::integer(pair, 1..=u32::MAX, sink));
+    let version = mapping
+        .need("version", "version: 1", sink)
+        .and_then(|pair| scalar::integer(pair, 1..=u32::MAX, sink));
     let description = mapping.get("description").and_then(|pair| scalar::text(pair, sink));
     let input = mapping.get("input").and_then(|pair| types::record(pair, sink));
-    let output = mapping.get("output").and_then(|pair| Some(Output { key: pair.key.span, entries: value::entries(pair, sink)? }));
-    let triggers = mapping.get("triggers").map(|pair| trigger::triggers(pair, sink)).unwrap_or_default();
-    let hooks = mapping.get("hooks").and_then(|pair| trigger::hooks(pair, sink)).unwrap_or_default();
-    let deadline_ms = mapping.get("deadline").and_then(|pair| scalar::duration(pair, Zero::Refused, sink));
-    let on_exhausted = mapping.get("on_exhausted").and_then(|pair| scalar::word(pair, ON_EXHAUSTED, sink));
-    let retain_ms = mapping.get("retain").and_then(|pair| scalar::duration(pair, Zero::Refused, sink));
+    let output = mapping
+        .get("output")
+        .and_then(|pair| Some(Output { key: pair.key.span, entries: value::entries(pair, sink)? }));
+    let triggers =
+        mapping.get("triggers").map(|pair| trigger::triggers(pair, sink)).unwrap_or_default();
+    let hooks =
+        mapping.get("hooks").and_then(|pair| trigger::hooks(pair, sink)).unwrap_or_default();
+    let deadline_ms =
+        mapping.get("deadline").and_then(|pair| scalar::duration(pair, Zero::Refused, sink));
+    let on_exhausted =
+        mapping.get("on_exhausted").and_then(|pair| scalar::word(pair, ON_EXHAUSTED, sink));
+    let retain_ms =
+        mapping.get("retain").and_then(|pair| scalar::duration(pair, Zero::Refused, sink));
     let steps = mapping.need("steps", "steps:", sink).and_then(|pair| step::some_steps(pair, sink));
     Some(Workflow {
         name: name?,
@@ -150,9 +197,13 @@ fn workflow(mapping: &Mapping<'_>, stem: &str, sink: &mut Sink) -> Option<Workfl
 fn is_named_like_file(name: &Name, stem: &str, sink: &mut Sink) -> bool {
     if name.value != stem {
         sink.push(
-            Diagnostic::error(codes::NAME_DIFFERS, name.span, format!("the workflow `{}` is in the file of `{stem}`", name.value))
-                .label("not the name of the file")
-                .help(format!("write `workflow: {stem}` or rename the file to `{}.yaml`", name.value)),
+            Diagnostic::error(
+                codes::NAME_DIFFERS,
+                name.span,
+                format!("the workflow `{}` is in the file of `{stem}`", name.value),
+            )
+            .label("not the name of the file")
+            .help(format!("write `workflow: {stem}` or rename the file to `{}.yaml`", name.value)),
         );
     }
     name.value == stem

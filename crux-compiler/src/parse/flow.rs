@@ -13,25 +13,61 @@ use crate::names;
 use crate::source::Spanned;
 use crate::units;
 
-pub static GROUP: Shape = Shape { what: "a group", schema: "GroupStep", keys: &["id", "description", "steps", "when", "timeout", "catch"] };
-pub static PARALLEL: Shape =
-    Shape { what: "a `parallel` step", schema: "ParallelStep", keys: &["id", "description", "parallel", "when", "timeout", "catch"] };
-pub static SWITCH: Shape = Shape { what: "a `switch` step", schema: "SwitchStep", keys: &["id", "description", "switch", "when", "catch"] };
-pub static EACH: Shape =
-    Shape { what: "an `each` step", schema: "EachStep", keys: &["id", "description", "each", "when", "timeout", "catch"] };
-pub static REPEAT: Shape =
-    Shape { what: "a `repeat` step", schema: "RepeatStep", keys: &["id", "description", "repeat", "when", "timeout", "catch"] };
-pub static WAIT: Shape =
-    Shape { what: "a `wait` step", schema: "WaitStep", keys: &["id", "description", "wait", "when", "timeout", "catch"] };
-pub static SLEEP: Shape = Shape { what: "a `sleep` step", schema: "SleepStep", keys: &["id", "description", "sleep", "when", "catch"] };
-pub static EMIT: Shape = Shape { what: "an `emit` step", schema: "EmitStep", keys: &["id", "description", "emit", "when", "catch"] };
-pub static FAIL: Shape = Shape { what: "a `fail` step", schema: "FailStep", keys: &["id", "description", "fail", "when", "catch"] };
+pub static GROUP: Shape = Shape {
+    what: "a group",
+    schema: "GroupStep",
+    keys: &["id", "description", "steps", "when", "timeout", "catch"],
+};
+pub static PARALLEL: Shape = Shape {
+    what: "a `parallel` step",
+    schema: "ParallelStep",
+    keys: &["id", "description", "parallel", "when", "timeout", "catch"],
+};
+pub static SWITCH: Shape = Shape {
+    what: "a `switch` step",
+    schema: "SwitchStep",
+    keys: &["id", "description", "switch", "when", "catch"],
+};
+pub static EACH: Shape = Shape {
+    what: "an `each` step",
+    schema: "EachStep",
+    keys: &["id", "description", "each", "when", "timeout", "catch"],
+};
+pub static REPEAT: Shape = Shape {
+    what: "a `repeat` step",
+    schema: "RepeatStep",
+    keys: &["id", "description", "repeat", "when", "timeout", "catch"],
+};
+pub static WAIT: Shape = Shape {
+    what: "a `wait` step",
+    schema: "WaitStep",
+    keys: &["id", "description", "wait", "when", "timeout", "catch"],
+};
+pub static SLEEP: Shape = Shape {
+    what: "a `sleep` step",
+    schema: "SleepStep",
+    keys: &["id", "description", "sleep", "when", "catch"],
+};
+pub static EMIT: Shape = Shape {
+    what: "an `emit` step",
+    schema: "EmitStep",
+    keys: &["id", "description", "emit", "when", "catch"],
+};
+pub static FAIL: Shape = Shape {
+    what: "a `fail` step",
+    schema: "FailStep",
+    keys: &["id", "description", "fail", "when", "catch"],
+};
 
-pub static CASE: Shape = Shape { what: "a branch of `switch`", schema: "Case", keys: &["when", "steps"] };
+pub static CASE: Shape =
+    Shape { what: "a branch of `switch`", schema: "Case", keys: &["when", "steps"] };
 pub static ELSE: Shape = Shape { what: "the `else` of `switch`", schema: "Else", keys: &["else"] };
-pub static MATCH: Shape = Shape { what: "`switch`", schema: "Match", keys: &["value", "cases", "else"] };
-pub static EACH_BODY: Shape = Shape { what: "`each`", schema: "Each", keys: &["item", "in", "at_once", "steps", "yield"] };
-pub static REPEAT_BODY: Shape = Shape { what: "`repeat`", schema: "Repeat", keys: &["until", "max", "every", "steps"] };
+pub static MATCH: Shape =
+    Shape { what: "`switch`", schema: "Match", keys: &["value", "cases", "else"] };
+pub static EACH_BODY: Shape =
+    Shape { what: "`each`", schema: "Each", keys: &["item", "in", "at_once", "steps", "yield"] };
+pub static REPEAT_BODY: Shape =
+    Shape { what: "`repeat`", schema: "Repeat", keys: &["until", "max", "every", "steps"] };
 pub static WAIT_BODY: Shape = Shape { what: "`wait`", schema: "Wait", keys: &["event", "where"] };
 pub static SLEEP_BODY: Shape = Shape { what: "`sleep`", schema: "SleepUntil", keys: &["until"] };
 pub static EMIT_BODY: Shape = Shape { what: "`emit`", schema: "Emit", keys: &["event", "data"] };
@@ -39,7 +75,11 @@ pub static FAIL_BODY: Shape = Shape { what: "`fail`", schema: "Fail", keys: &["e
 
 /// `key` is the verb's key in `mapping`.
 pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
-    let timeout_ms = if matches!(key, "steps" | "parallel" | "each" | "repeat" | "wait") { timeout(mapping, sink) } else { None };
+    let timeout_ms = if matches!(key, "steps" | "parallel" | "each" | "repeat" | "wait") {
+        timeout(mapping, sink)
+    } else {
+        None
+    };
     let pair = mapping.get(key)?;
     match key {
         "steps" => Some(Verb::Group { steps: step::some_steps(pair, sink)?, timeout_ms }),
@@ -52,15 +92,29 @@ pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
                 sink.push(diagnostic);
                 return None;
             }
-            let body = body(pair, &WAIT_BODY, &format!("{{ event: {} }}", shown(pair, "order.paid")), sink)?;
-            let event = body.need("event", "event: order.paid", sink).and_then(|pair| scalar::filled(pair, sink));
+            let body = body(
+                pair,
+                &WAIT_BODY,
+                &format!("{{ event: {} }}", shown(pair, "order.paid")),
+                sink,
+            )?;
+            let event = body
+                .need("event", "event: order.paid", sink)
+                .and_then(|pair| scalar::filled(pair, sink));
             let condition = body.get("where").and_then(|pair| scalar::expression(pair, sink));
             Some(Verb::Wait { event: event?, condition, timeout_ms })
         }
         "sleep" => sleep(pair, sink).map(Verb::Sleep),
         "emit" => {
-            let body = body(pair, &EMIT_BODY, &format!("{{ event: {} }}", shown(pair, "order.paid")), sink)?;
-            let event = body.need("event", "event: order.paid", sink).and_then(|pair| scalar::filled(pair, sink));
+            let body = body(
+                pair,
+                &EMIT_BODY,
+                &format!("{{ event: {} }}", shown(pair, "order.paid")),
+                sink,
+            )?;
+            let event = body
+                .need("event", "event: order.paid", sink)
+                .and_then(|pair| scalar::filled(pair, sink));
             let data = body.get("data").and_then(|pair| value::entries(pair, sink));
             Some(Verb::Emit { event: event?, data })
         }
@@ -71,7 +125,9 @@ pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
             };
             let body = body(pair, &FAIL_BODY, &example, sink)?;
             let error = body.need("error", "error: OutOfStock", sink);
-            let error = error.and_then(|pair| scalar::name(&pair.value, names::Kind::Type, "the name of an error", sink));
+            let error = error.and_then(|pair| {
+                scalar::name(&pair.value, names::Kind::Type, "the name of an error", sink)
+            });
             let message = body.get("message").and_then(|pair| scalar::text(pair, sink));
             Some(Verb::Fail { error: error?, message })
         }
@@ -85,9 +141,20 @@ fn wait_for_a_while(pair: &Pair) -> Option<Diagnostic> {
         Kind::Text(text) | Kind::Integer(_, text) | Kind::Number(_, text) => text.value.as_str(),
         _ => return None,
     };
-    let ms = units::parse_duration(text).ok().or_else(|| units::meant_duration(text)).or_else(|| text.parse().ok().map(|s: u64| s * 1000));
-    let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, "`wait` waits for an event, not for a time");
-    Some(diagnostic.label("this is a duration").help(format!("write `sleep: {}`", units::format_duration(ms?))))
+    let ms = units::parse_duration(text)
+        .ok()
+        .or_else(|| units::meant_duration(text))
+        .or_else(|| text.parse().ok().map(|s: u64| s * 1000));
+    let diagnostic = Diagnostic::error(
+        codes::WRONG_KIND,
+        pair.value.span,
+        "`wait` waits for an event, not for a time",
+    );
+    Some(
+        diagnostic
+            .label("this is a duration")
+            .help(format!("write `sleep: {}`", units::format_duration(ms?))),
+    )
 }
 
 /// The time-out of everything but work.
@@ -95,9 +162,13 @@ pub fn timeout(mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Spanned<u64>> {
     let pair = mapping.get("timeout")?;
     if matches!(pair.value.kind, Kind::Mapping(_)) {
         sink.push(
-            Diagnostic::error(codes::WRONG_KIND, pair.value.span, "this `timeout` must be one duration, not a mapping")
-                .label("this is a mapping")
-                .help("write `timeout: 10m`; only work has `queue`, `run`, `heartbeat` and `total`"),
+            Diagnostic::error(
+                codes::WRONG_KIND,
+                pair.value.span,
+                "this `timeout` must be one duration, not a mapping",
+            )
+            .label("this is a mapping")
+            .help("write `timeout: 10m`; only work has `queue`, `run`, `heartbeat` and `total`"),
         );
         return None;
     }
@@ -105,17 +176,28 @@ pub fn timeout(mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Spanned<u64>> {
 }
 
 /// The mapping of a verb; of a text that should be one, the mend is shown.
-fn body<'a>(pair: &'a Pair, shape: &'static Shape, example: &str, sink: &mut Sink) -> Option<Mapping<'a>> {
+fn body<'a>(
+    pair: &'a Pair,
+    shape: &'static Shape,
+    example: &str,
+    sink: &mut Sink,
+) -> Option<Mapping<'a>> {
     if let Kind::Text(_) = &pair.value.kind {
         sink.push(
-            Diagnostic::error(codes::WRONG_KIND, pair.value.span, format!("`{}` must be a mapping, not a text", pair.key.value))
-                .label("this is a text")
-                .help(format!("write `{}: {example}`", pair.key.value)),
+            Diagnostic::error(
+                codes::WRONG_KIND,
+                pair.value.span,
+                format!("`{}` must be a mapping, not a text", pair.key.value),
+            )
+            .label("this is a text")
+            .help(format!("write `{}: {example}`", pair.key.value)),
         );
         return None;
     }
     let beside: Elsewhere = |key| match key {
-        "id" | "when" | "timeout" | "catch" | "description" => Some(format!("`{key}` belongs to the step itself, one level up")),
+        "id" | "when" | "timeout" | "catch" | "description" => {
+            Some(format!("`{key}` belongs to the step itself, one level up"))
+        }
         _ => elsewhere(key),
     };
     Mapping::under(pair, shape, beside, sink)
@@ -130,7 +212,12 @@ fn shown<'a>(pair: &'a Pair, example: &'a str) -> &'a str {
 
 fn branches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Branch>> {
     let Kind::Mapping(pairs) = &pair.value.kind else {
-        wrong_kind("`parallel`", &pair.value, "a mapping of names to branches, `{ left: [...], right: [...] }`", sink);
+        wrong_kind(
+            "`parallel`",
+            &pair.value,
+            "a mapping of names to branches, `{ left: [...], right: [...] }`",
+            sink,
+        );
         return None;
     };
     if pairs.is_empty() {
@@ -141,11 +228,18 @@ fn branches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Branch>> {
         return None;
     }
     let branch = |pair: &Pair, sink: &mut Sink| {
-        let name = scalar::check_name(pair.key.clone(), names::Kind::Id, "the name of a branch", sink);
+        let name =
+            scalar::check_name(pair.key.clone(), names::Kind::Id, "the name of a branch", sink);
         let steps = branch_steps(pair, sink);
         Some(Branch { name: name?, steps: steps? })
     };
-    Some(pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY).filter_map(|pair| branch(pair, sink)).collect())
+    Some(
+        pairs
+            .iter()
+            .filter(|pair| pair.key.value != BROKEN_KEY)
+            .filter_map(|pair| branch(pair, sink))
+            .collect(),
+    )
 }
 
 /// Most branches of one step. A workflow has no more steps than that either.
@@ -153,9 +247,13 @@ const BRANCHES_MAX: usize = 1000;
 
 fn too_many(pair: &Pair, branches: usize, sink: &mut Sink) -> bool {
     if branches > BRANCHES_MAX {
-        let message = format!("`{}` has {branches} branches, more than {BRANCHES_MAX}", pair.key.value);
-        let diagnostic = Diagnostic::error(codes::LIMIT, pair.key.span, message).label("too many branches");
-        sink.push(diagnostic.help("a list of things is done by `each`; what depends on a value of many belongs in a step"));
+        let message =
+            format!("`{}` has {branches} branches, more than {BRANCHES_MAX}", pair.key.value);
+        let diagnostic =
+            Diagnostic::error(codes::LIMIT, pair.key.span, message).label("too many branches");
+        sink.push(diagnostic.help(
+            "a list of things is done by `each`; what depends on a value of many belongs in a step",
+        ));
     }
     branches > BRANCHES_MAX
 }
@@ -174,7 +272,12 @@ fn switch(pair: &Pair, sink: &mut Sink) -> Option<Verb> {
         Kind::List(nodes) => switch_list(pair, nodes, sink),
         Kind::Mapping(_) => switch_value(pair, sink),
         _ => {
-            wrong_kind("`switch`", &pair.value, "a list of branches or a mapping with `value` and `cases`", sink);
+            wrong_kind(
+                "`switch`",
+                &pair.value,
+                "a list of branches or a mapping with `value` and `cases`",
+                sink,
+            );
             None
         }
     }
@@ -211,21 +314,30 @@ fn switch_list(pair: &Pair, nodes: &[Node], sink: &mut Sink) -> Option<Verb> {
 }
 
 fn else_elsewhere(key: &str) -> Option<String> {
-    matches!(key, "when" | "steps").then(|| "`else` has its steps directly: `else: [...]`, and no condition".into())
+    matches!(key, "when" | "steps")
+        .then(|| "`else` has its steps directly: `else: [...]`, and no condition".into())
 }
 
 fn case(node: &Node, sink: &mut Sink) -> Option<SwitchCase> {
     let mapping = Mapping::open(node, &CASE, nowhere, sink)?;
-    let when = mapping.need("when", "when: steps.score.value > 0.8", sink).and_then(|pair| scalar::expression(pair, sink));
+    let when = mapping
+        .need("when", "when: steps.score.value > 0.8", sink)
+        .and_then(|pair| scalar::expression(pair, sink));
     let steps = mapping.need("steps", "steps: []", sink).and_then(|pair| step::steps(pair, sink));
     Some(SwitchCase { when: when?, steps: steps? })
 }
 
 fn switch_value(pair: &Pair, sink: &mut Sink) -> Option<Verb> {
     let mapping = Mapping::under(pair, &MATCH, match_elsewhere, sink)?;
-    let value = mapping.need("value", "value: input.channel", sink).and_then(|pair| scalar::expression(pair, sink));
-    let cases = mapping.need("cases", "cases: { email: [], sms: [] }", sink).and_then(|pair| match_cases(pair, sink));
-    let otherwise = mapping.get("else").and_then(|pair| Some(Otherwise { key: pair.key.span, steps: step::steps(pair, sink)? }));
+    let value = mapping
+        .need("value", "value: input.channel", sink)
+        .and_then(|pair| scalar::expression(pair, sink));
+    let cases = mapping
+        .need("cases", "cases: { email: [], sms: [] }", sink)
+        .and_then(|pair| match_cases(pair, sink));
+    let otherwise = mapping
+        .get("else")
+        .and_then(|pair| Some(Otherwise { key: pair.key.span, steps: step::steps(pair, sink)? }));
     Some(Verb::Match { value: value?, cases: cases?, otherwise })
 }
 
@@ -248,27 +360,44 @@ fn match_cases(pair: &Pair, sink: &mut Sink) -> Option<Vec<MatchCase>> {
     if too_many(pair, pairs.len(), sink) {
         return None;
     }
-    let case = |pair: &Pair, sink: &mut Sink| Some(MatchCase { value: pair.key.clone(), steps: branch_steps(pair, sink)? });
-    Some(pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY).filter_map(|pair| case(pair, sink)).collect())
+    let case = |pair: &Pair, sink: &mut Sink| {
+        Some(MatchCase { value: pair.key.clone(), steps: branch_steps(pair, sink)? })
+    };
+    Some(
+        pairs
+            .iter()
+            .filter(|pair| pair.key.value != BROKEN_KEY)
+            .filter_map(|pair| case(pair, sink))
+            .collect(),
+    )
 }
 
 fn each(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Option<Each> {
     let body = body(pair, &EACH_BODY, "{ item: line, in: input.lines, steps: [...] }", sink)?;
     let item = body.need("item", "item: line", sink);
-    let item = item.and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the name of an item", sink));
-    let list = body.need("in", "in: input.lines", sink).and_then(|pair| scalar::expression(pair, sink));
-    let at_once = body.get("at_once").and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
-    let steps = body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
+    let item = item
+        .and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the name of an item", sink));
+    let list =
+        body.need("in", "in: input.lines", sink).and_then(|pair| scalar::expression(pair, sink));
+    let at_once =
+        body.get("at_once").and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
+    let steps =
+        body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
     let yields = body.get("yield").and_then(|pair| scalar::expression(pair, sink));
     Some(Each { item: item?, list: list?, at_once, steps: steps?, yields, timeout_ms })
 }
 
 fn repeat(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Option<Repeat> {
     let body = body(pair, &REPEAT_BODY, "{ until: steps.poll.done, max: 10, steps: [...] }", sink)?;
-    let until = body.need("until", "until: steps.poll.done", sink).and_then(|pair| scalar::expression(pair, sink));
-    let max = body.need("max", "max: 10", sink).and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
+    let until = body
+        .need("until", "until: steps.poll.done", sink)
+        .and_then(|pair| scalar::expression(pair, sink));
+    let max = body
+        .need("max", "max: 10", sink)
+        .and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
     let every_ms = body.get("every").and_then(|pair| scalar::duration(pair, Zero::Refused, sink));
-    let steps = body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
+    let steps =
+        body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
     Some(Repeat { until: until?, max: max?, every_ms, steps: steps?, timeout_ms })
 }
 
@@ -278,7 +407,10 @@ fn sleep(pair: &Pair, sink: &mut Sink) -> Option<Sleep> {
     }
     if let Kind::Mapping(pairs) = &pair.value.kind
         && let [only] = pairs.as_slice()
-        && matches!(only.key.value.as_str(), "for" | "duration" | "time" | "delay" | "ms" | "seconds" | "minutes" | "hours")
+        && matches!(
+            only.key.value.as_str(),
+            "for" | "duration" | "time" | "delay" | "ms" | "seconds" | "minutes" | "hours"
+        )
         && let Kind::Text(text) | Kind::Integer(_, text) = &only.value.kind
     {
         let message = format!("`sleep` has no key `{}`", only.key.value);
@@ -288,8 +420,13 @@ fn sleep(pair: &Pair, sink: &mut Sink) -> Option<Sleep> {
             "hours" => "h",
             _ => "s",
         };
-        let time = if matches!(only.value.kind, Kind::Integer(..)) { format!("{}{unit}", text.value) } else { text.value.clone() };
-        let diagnostic = Diagnostic::error(codes::UNKNOWN_KEY, only.key.span, message).label("unknown key");
+        let time = if matches!(only.value.kind, Kind::Integer(..)) {
+            format!("{}{unit}", text.value)
+        } else {
+            text.value.clone()
+        };
+        let diagnostic =
+            Diagnostic::error(codes::UNKNOWN_KEY, only.key.span, message).label("unknown key");
         sink.push(diagnostic.help(format!("write `sleep: {time}`")));
         return None;
     }

@@ -1,5 +1,6 @@
-//! Mappings with a known set of keys. Opening one reports every key that does not belong there, with the nearest that does, and every
-//! key without a value; what is asked for afterwards is there or has been reported.
+//! Mappings with a known set of keys. Opening one reports every key that does not belong there,
+//! with the nearest that does, and every key without a value; what is asked for afterwards is there
+//! or has been reported.
 
 use super::synonyms;
 use super::tree::{BROKEN_KEY, Kind, Node, Pair};
@@ -31,11 +32,19 @@ pub struct Mapping<'a> {
 
 impl<'a> Mapping<'a> {
     /// The mapping that `pair` leads to; something else is reported.
-    pub fn under(pair: &'a Pair, shape: &'static Shape, elsewhere: Elsewhere, sink: &mut Sink) -> Option<Self> {
+    pub fn under(
+        pair: &'a Pair,
+        shape: &'static Shape,
+        elsewhere: Elsewhere,
+        sink: &mut Sink,
+    ) -> Option<Self> {
         if !matches!(pair.value.kind, Kind::Mapping(_)) {
             if !matches!(pair.value.kind, Kind::Broken) {
                 let keys = list(shape.keys.iter().copied());
-                sink.push(wrong(&format!("`{}`", pair.key.value), &pair.value, "a mapping").help(format!("its keys are {keys}")));
+                sink.push(
+                    wrong(&format!("`{}`", pair.key.value), &pair.value, "a mapping")
+                        .help(format!("its keys are {keys}")),
+                );
             }
             return None;
         }
@@ -43,7 +52,12 @@ impl<'a> Mapping<'a> {
     }
 
     /// The mapping that `node` is; something else is reported.
-    pub fn open(node: &'a Node, shape: &'static Shape, elsewhere: Elsewhere, sink: &mut Sink) -> Option<Self> {
+    pub fn open(
+        node: &'a Node,
+        shape: &'static Shape,
+        elsewhere: Elsewhere,
+        sink: &mut Sink,
+    ) -> Option<Self> {
         let Kind::Mapping(pairs) = &node.kind else {
             wrong_kind(shape.what, node, "a mapping", sink);
             return None;
@@ -62,7 +76,10 @@ impl<'a> Mapping<'a> {
     /// The key and value, unless it is absent or has been reported as empty.
     pub fn get(&self, key: &str) -> Option<&'a Pair> {
         debug_assert!(self.shape.keys.contains(&key), "{key} is no key of {}", self.shape.what);
-        self.pairs.iter().find(|pair| pair.key.value == key && !matches!(pair.value.kind, Kind::Null | Kind::Absent | Kind::Broken))
+        self.pairs.iter().find(|pair| {
+            pair.key.value == key
+                && !matches!(pair.value.kind, Kind::Null | Kind::Absent | Kind::Broken)
+        })
     }
 
     pub fn has(&self, key: &str) -> bool {
@@ -72,14 +89,19 @@ impl<'a> Mapping<'a> {
     /// Like [`Self::get`], and an absent key is reported. `example` is what to write.
     pub fn need(&self, key: &str, example: &str, sink: &mut Sink) -> Option<&'a Pair> {
         if !self.has(key) {
-            let misspelt = self.unknown().any(|written| suggest::nearest(written, [key]).is_some()) || self.means(key);
+            let misspelt = self.unknown().any(|written| suggest::nearest(written, [key]).is_some())
+                || self.means(key);
             // A misspelt key has been reported with the right one beside it.
             if !misspelt {
                 let span = self.pairs.first().map_or(self.span, |pair| pair.key.span);
                 sink.push(
-                    Diagnostic::error(codes::MISSING_KEY, span, format!("{} needs `{key}`", self.shape.what))
-                        .label(format!("without `{key}`"))
-                        .help(format!("write `{example}`")),
+                    Diagnostic::error(
+                        codes::MISSING_KEY,
+                        span,
+                        format!("{} needs `{key}`", self.shape.what),
+                    )
+                    .label(format!("without `{key}`"))
+                    .help(format!("write `{example}`")),
                 );
             }
         }
@@ -93,7 +115,10 @@ impl<'a> Mapping<'a> {
     /// Keys that the shape does not have.
     fn unknown(&self) -> impl Iterator<Item = &'a str> {
         let keys = self.shape.keys;
-        self.pairs.iter().map(|pair| pair.key.value.as_str()).filter(move |written| *written != BROKEN_KEY && !keys.contains(written))
+        self.pairs
+            .iter()
+            .map(|pair| pair.key.value.as_str())
+            .filter(move |written| *written != BROKEN_KEY && !keys.contains(written))
     }
 
     /// Whether there is a key of another system that stands for this one.
@@ -101,7 +126,9 @@ impl<'a> Mapping<'a> {
         let named = format!("`{key}`");
         self.unknown().any(|written| {
             let ours = synonyms::ours(written, |ours| self.shape.keys.contains(&ours));
-            ours == Some(key) || (ours.is_none() && synonyms::otherwise(written).is_some_and(|instead| instead.contains(&named)))
+            ours == Some(key)
+                || (ours.is_none()
+                    && synonyms::otherwise(written).is_some_and(|instead| instead.contains(&named)))
         })
     }
 
@@ -114,23 +141,35 @@ impl<'a> Mapping<'a> {
         let ours = synonyms::ours(key, free);
         if let Some(place) = elsewhere(key).filter(|_| ours.is_none()) {
             sink.push(
-                Diagnostic::error(codes::MISPLACED_KEY, pair.key.span, format!("`{key}` does not belong in {}", self.shape.what))
-                    .label("not here")
-                    .help(place),
+                Diagnostic::error(
+                    codes::MISPLACED_KEY,
+                    pair.key.span,
+                    format!("`{key}` does not belong in {}", self.shape.what),
+                )
+                .label("not here")
+                .help(place),
             );
             return;
         }
         // A verb of its own, in a step that has one.
-        let verb = || synonyms::ours(key, super::step::is_verb).filter(|_| self.shape.keys.contains(&"catch"));
-        let diagnostic =
-            Diagnostic::error(codes::UNKNOWN_KEY, pair.key.span, format!("{} has no key `{key}`", self.shape.what)).label("unknown key");
+        let verb = || {
+            synonyms::ours(key, super::step::is_verb).filter(|_| self.shape.keys.contains(&"catch"))
+        };
+        let diagnostic = Diagnostic::error(
+            codes::UNKNOWN_KEY,
+            pair.key.span,
+            format!("{} has no key `{key}`", self.shape.what),
+        )
+        .label("unknown key");
         sink.push(if let Some(ours) = ours {
             diagnostic.help(format!("it is called `{ours}` here"))
         } else if let Some(verb) = verb() {
             diagnostic.help(format!("it is called `{verb}` here, and is a step of its own"))
         } else if let Some(instead) = synonyms::otherwise(key) {
             diagnostic.help(instead)
-        } else if let Some(near) = suggest::nearest(key, self.shape.keys.iter().copied().filter(|known| free(known))) {
+        } else if let Some(near) =
+            suggest::nearest(key, self.shape.keys.iter().copied().filter(|known| free(known)))
+        {
             diagnostic.help(format!("did you mean `{near}`?"))
         } else {
             diagnostic.note(format!("the keys here are {}", list(self.shape.keys.iter().copied())))
@@ -153,7 +192,8 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// Reports a value of the wrong kind. `what` is what it should have been part of, `wanted` what belongs there.
+/// Reports a value of the wrong kind. `what` is what it should have been part of, `wanted` what
+/// belongs there.
 pub fn wrong_kind(what: &str, node: &Node, wanted: &str, sink: &mut Sink) {
     if matches!(node.kind, Kind::Broken) {
         return;
@@ -162,8 +202,12 @@ pub fn wrong_kind(what: &str, node: &Node, wanted: &str, sink: &mut Sink) {
 }
 
 fn wrong(what: &str, node: &Node, wanted: &str) -> Diagnostic {
-    Diagnostic::error(codes::WRONG_KIND, node.span, format!("{what} must be {wanted}, not {}", node.describe()))
-        .label(format!("this is {}", node.describe()))
+    Diagnostic::error(
+        codes::WRONG_KIND,
+        node.span,
+        format!("{what} must be {wanted}, not {}", node.describe()),
+    )
+    .label(format!("this is {}", node.describe()))
 }
 
 /// Reports a key behind whose colon nothing stands.

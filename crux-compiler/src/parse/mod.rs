@@ -1,5 +1,6 @@
-//! From texts to models: YAML with the place of every key and value, then the shapes of the language. All that can be known of a file
-//! without looking at the others is reported here, all errors of all files at once; nothing is looked up and no default filled in.
+//! From texts to models: YAML with the place of every key and value, then the shapes of the
+//! language. All that can be known of a file without looking at the others is reported here, all
+//! errors of all files at once; nothing is looked up and no default filled in.
 
 mod file;
 mod flow;
@@ -60,7 +61,8 @@ fn parse_file(id: FileId, path: &str, source: &str, sink: &mut Sink) -> Option<m
     model
 }
 
-/// The JSON Schema must accept what the parser accepts, or editors would show errors in pipelines that are right.
+/// The JSON Schema must accept what the parser accepts, or editors would show errors in pipelines
+/// that are right.
 fn cross_check(id: FileId, root: &tree::Node, sink: &mut Sink) {
     if let Some(disagreement) = schema::refusal(&root.to_json()) {
         let span = root.find(&disagreement.path).unwrap_or(Span { file: id, start: 0, end: 0 });
@@ -68,7 +70,10 @@ fn cross_check(id: FileId, root: &tree::Node, sink: &mut Sink) {
             Diagnostic::error(
                 codes::SCHEMA_DISAGREES,
                 span,
-                format!("the JSON Schema refuses what the compiler accepts: {}", disagreement.message),
+                format!(
+                    "the JSON Schema refuses what the compiler accepts: {}",
+                    disagreement.message
+                ),
             )
             .label("here")
             .help("this is a fault of Crux; please report it with this pipeline"),

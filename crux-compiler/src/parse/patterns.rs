@@ -1,5 +1,6 @@
-//! The rules of single values as regular expressions and bounds, for the JSON Schema. What the parser does by hand elsewhere is said
-//! here once more, beside nothing else; the agreement tests hold both together.
+//! The rules of single values as regular expressions and bounds, for the JSON Schema. What the
+//! parser does by hand elsewhere is said here once more, beside nothing else; the agreement tests
+//! hold both together.
 
 use super::types;
 use crate::names::Kind;

@@ -1,4 +1,5 @@
-//! Single values: names, texts, words, numbers, durations. Each function reports what does not fit and then gives nothing.
+//! Single values: names, texts, words, numbers, durations. Each function reports what does not fit
+//! and then gives nothing.
 
 use std::ops::RangeInclusive;
 
@@ -24,9 +25,13 @@ fn text_node(what: &str, node: &Node, sink: &mut Sink) -> Option<Text> {
         Kind::Text(text) => Some(text.clone()),
         Kind::Boolean(_, text) | Kind::Integer(_, text) | Kind::Number(_, text) => {
             sink.push(
-                Diagnostic::error(codes::WRONG_KIND, node.span, format!("{what} must be a text, not {}", node.describe()))
-                    .label(format!("to YAML this is {}", node.describe()))
-                    .help(format!("put it in quotes: `\"{}\"`", text.value)),
+                Diagnostic::error(
+                    codes::WRONG_KIND,
+                    node.span,
+                    format!("{what} must be a text, not {}", node.describe()),
+                )
+                .label(format!("to YAML this is {}", node.describe()))
+                .help(format!("put it in quotes: `\"{}\"`", text.value)),
             );
             None
         }
@@ -46,7 +51,10 @@ pub fn filled(pair: &Pair, sink: &mut Sink) -> Option<Name> {
 pub fn filled_node(what: &str, node: &Node, sink: &mut Sink) -> Option<Name> {
     let text = text_node(what, node, sink)?;
     if text.value.trim().is_empty() {
-        sink.push(Diagnostic::error(codes::BAD_NAME, node.span, format!("{what} is empty")).label("nothing in it"));
+        sink.push(
+            Diagnostic::error(codes::BAD_NAME, node.span, format!("{what} is empty"))
+                .label("nothing in it"),
+        );
         return None;
     }
     Some(Name::new(text.value, text.span))
@@ -65,9 +73,14 @@ pub fn check_name(name: Name, kind: names::Kind, what: &str, sink: &mut Sink) ->
     }
     let long = name.value.len() > names::LENGTH_MAX;
     let shown = if long { "this".to_owned() } else { format!("`{}`", name.value) };
-    let diagnostic = Diagnostic::error(codes::BAD_NAME, name.span, format!("{shown} cannot be {what}"))
-        .label(if long { format!("longer than {} bytes", names::LENGTH_MAX) } else { "not allowed as a name".into() })
-        .note(format!("it consists of {}", kind.rule()));
+    let diagnostic =
+        Diagnostic::error(codes::BAD_NAME, name.span, format!("{shown} cannot be {what}"))
+            .label(if long {
+                format!("longer than {} bytes", names::LENGTH_MAX)
+            } else {
+                "not allowed as a name".into()
+            })
+            .note(format!("it consists of {}", kind.rule()));
     sink.push(match kind.mend(&name.value).filter(|_| !long) {
         Some(mended) => diagnostic.help(format!("write `{mended}`")),
         None => diagnostic,
@@ -78,20 +91,29 @@ pub fn check_name(name: Name, kind: names::Kind, what: &str, sink: &mut Sink) ->
 /// The text of a bare expression: any scalar, as written.
 pub fn expression(pair: &Pair, sink: &mut Sink) -> Option<Expression> {
     match &pair.value.kind {
-        Kind::Text(text) | Kind::Boolean(_, text) | Kind::Integer(_, text) | Kind::Number(_, text) => Some(text.clone()),
+        Kind::Text(text)
+        | Kind::Boolean(_, text)
+        | Kind::Integer(_, text)
+        | Kind::Number(_, text) => Some(text.clone()),
         Kind::List(_) | Kind::Mapping(_) => {
             sink.push(
                 Diagnostic::error(
                     codes::WRONG_KIND,
                     pair.value.span,
-                    format!("`{}` must be an expression, not {}", pair.key.value, pair.value.describe()),
+                    format!(
+                        "`{}` must be an expression, not {}",
+                        pair.key.value,
+                        pair.value.describe()
+                    ),
                 )
                 .label(format!("to YAML this is {}", pair.value.describe()))
-                .help(if pair.key.value == "where" && matches!(pair.value.kind, Kind::Mapping(_)) {
-                    "write a comparison, as in `where: event.orderId == input.orderId`"
-                } else {
-                    "put the expression in quotes"
-                }),
+                .help(
+                    if pair.key.value == "where" && matches!(pair.value.kind, Kind::Mapping(_)) {
+                        "write a comparison, as in `where: event.orderId == input.orderId`"
+                    } else {
+                        "put the expression in quotes"
+                    },
+                ),
             );
             None
         }
@@ -100,14 +122,22 @@ pub fn expression(pair: &Pair, sink: &mut Sink) -> Option<Expression> {
 }
 
 /// One of a few words.
-pub fn word<T: Copy>(pair: &Pair, words: &[(&'static str, T)], sink: &mut Sink) -> Option<Spanned<T>> {
+pub fn word<T: Copy>(
+    pair: &Pair,
+    words: &[(&'static str, T)],
+    sink: &mut Sink,
+) -> Option<Spanned<T>> {
     let text = text(pair, sink)?;
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
         return Some(Spanned::new(*value, text.span));
     }
     let known = || words.iter().map(|(word, _)| *word);
-    let diagnostic =
-        Diagnostic::error(codes::UNKNOWN_WORD, text.span, format!("`{}` cannot be `{}`", pair.key.value, text.value)).label("unknown word");
+    let diagnostic = Diagnostic::error(
+        codes::UNKNOWN_WORD,
+        text.span,
+        format!("`{}` cannot be `{}`", pair.key.value, text.value),
+    )
+    .label("unknown word");
     sink.push(match suggest::nearest(&text.value, known()) {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None => diagnostic.help(format!("it is {}", list(known()).replace(" and ", " or "))),
@@ -128,18 +158,25 @@ pub fn boolean(pair: &Pair, sink: &mut Sink) -> Option<Spanned<bool>> {
 /// A whole number of the given range.
 pub fn integer(pair: &Pair, range: RangeInclusive<u32>, sink: &mut Sink) -> Option<Spanned<u32>> {
     match &pair.value.kind {
-        Kind::Integer(value, text) => match u32::try_from(*value).ok().filter(|value| range.contains(value)) {
-            Some(value) => Some(Spanned::new(value, text.span)),
-            None => {
-                out_of_range(pair, &format!("from {} to {}", range.start(), range.end()), sink);
-                None
+        Kind::Integer(value, text) => {
+            match u32::try_from(*value).ok().filter(|value| range.contains(value)) {
+                Some(value) => Some(Spanned::new(value, text.span)),
+                None => {
+                    out_of_range(pair, &format!("from {} to {}", range.start(), range.end()), sink);
+                    None
+                }
             }
-        },
+        }
         Kind::Text(_) | Kind::Number(..) => {
             let described = pair.value.describe();
             let message = format!("`{}` must be a whole number, not {described}", pair.key.value);
-            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message).label(format!("this is {described}"));
-            sink.push(diagnostic.help(format!("write digits without quotes: `{}: {}`", pair.key.value, range.start())));
+            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message)
+                .label(format!("this is {described}"));
+            sink.push(diagnostic.help(format!(
+                "write digits without quotes: `{}: {}`",
+                pair.key.value,
+                range.start()
+            )));
             None
         }
         _ => {
@@ -150,7 +187,10 @@ pub fn integer(pair: &Pair, range: RangeInclusive<u32>, sink: &mut Sink) -> Opti
 }
 
 /// A number, whole or not.
-#[allow(clippy::cast_precision_loss, reason = "limits are compared as doubles, like the values that they limit")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "limits are compared as doubles, like the values that they limit"
+)]
 pub fn bound(pair: &Pair, sink: &mut Sink) -> Option<Spanned<Bound>> {
     match &pair.value.kind {
         Kind::Integer(value, text) => Some(Spanned::new(Bound::Whole(*value), text.span)),
@@ -164,8 +204,12 @@ pub fn bound(pair: &Pair, sink: &mut Sink) -> Option<Spanned<Bound>> {
 
 pub fn out_of_range(pair: &Pair, range: &str, sink: &mut Sink) {
     sink.push(
-        Diagnostic::error(codes::OUT_OF_RANGE, pair.value.span, format!("`{}` is out of range", pair.key.value))
-            .label(format!("must be {range}")),
+        Diagnostic::error(
+            codes::OUT_OF_RANGE,
+            pair.value.span,
+            format!("`{}` is out of range", pair.key.value),
+        )
+        .label(format!("must be {range}")),
     );
 }
 
@@ -179,15 +223,26 @@ pub enum Zero {
 /// Milliseconds.
 pub fn duration(pair: &Pair, zero: Zero, sink: &mut Sink) -> Option<Spanned<u64>> {
     let (text, span): (&str, Span) = match &pair.value.kind {
-        Kind::Text(text) | Kind::Integer(_, text) | Kind::Number(_, text) => (&text.value, text.span),
+        Kind::Text(text) | Kind::Integer(_, text) | Kind::Number(_, text) => {
+            (&text.value, text.span)
+        }
         _ => {
-            wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a duration like `30s`", sink);
+            wrong_kind(
+                &format!("`{}`", pair.key.value),
+                &pair.value,
+                "a duration like `30s`",
+                sink,
+            );
             return None;
         }
     };
     let refuse = |reason: String| {
-        let diagnostic =
-            Diagnostic::error(codes::BAD_DURATION, span, format!("`{}` must be a duration like `30s`", pair.key.value)).label(reason);
+        let diagnostic = Diagnostic::error(
+            codes::BAD_DURATION,
+            span,
+            format!("`{}` must be a duration like `30s`", pair.key.value),
+        )
+        .label(reason);
         match (&pair.value.kind, units::meant_duration(text)) {
             (Kind::Integer(..), _) => diagnostic.help(format!("write the unit: `{text}s` or `{text}ms`")),
             (_, Some(ms)) => diagnostic.help(format!("write `{}`", units::format_duration(ms))),
@@ -197,13 +252,17 @@ pub fn duration(pair: &Pair, zero: Zero, sink: &mut Sink) -> Option<Spanned<u64>
     match units::parse_duration(text) {
         Ok(0) if zero == Zero::Refused => {
             sink.push(
-                Diagnostic::error(codes::BAD_DURATION, span, format!("`{}` cannot be zero", pair.key.value))
-                    .label(if pair.key.value == "every" {
-                        "no pause at all is what is without it"
-                    } else {
-                        "nothing can happen in no time"
-                    })
-                    .help(format!("leave `{}` out, or give it a time", pair.key.value)),
+                Diagnostic::error(
+                    codes::BAD_DURATION,
+                    span,
+                    format!("`{}` cannot be zero", pair.key.value),
+                )
+                .label(if pair.key.value == "every" {
+                    "no pause at all is what is without it"
+                } else {
+                    "nothing can happen in no time"
+                })
+                .help(format!("leave `{}` out, or give it a time", pair.key.value)),
             );
             None
         }
@@ -221,7 +280,8 @@ pub fn elements<'a>(pair: &'a Pair, sink: &mut Sink) -> Option<&'a [Node]> {
         Kind::List(nodes) => Some(nodes),
         Kind::Mapping(_) => {
             let message = format!("`{}` must be a list, not a mapping", pair.key.value);
-            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message).label("this is a mapping");
+            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message)
+                .label("this is a mapping");
             sink.push(diagnostic.help("each element of a list begins with `- `"));
             None
         }
@@ -244,14 +304,23 @@ pub fn some_elements<'a>(pair: &'a Pair, sink: &mut Sink) -> Option<&'a [Node]> 
 
 pub fn empty(pair: &Pair, sink: &mut Sink) {
     sink.push(
-        Diagnostic::error(codes::EMPTY, pair.value.span, format!("`{}` must not be empty", pair.key.value))
-            .label("nothing in it")
-            .help("write what belongs there or leave it out"),
+        Diagnostic::error(
+            codes::EMPTY,
+            pair.value.span,
+            format!("`{}` must not be empty", pair.key.value),
+        )
+        .label("nothing in it")
+        .help("write what belongs there or leave it out"),
     );
 }
 
 /// A list of identifiers.
-pub fn names(pair: &Pair, kind: names::Kind, what: &str, sink: &mut Sink) -> Option<Spanned<Vec<Name>>> {
+pub fn names(
+    pair: &Pair,
+    kind: names::Kind,
+    what: &str,
+    sink: &mut Sink,
+) -> Option<Spanned<Vec<Name>>> {
     let nodes = some_elements(pair, sink)?;
     let names = nodes.iter().filter_map(|node| name(node, kind, what, sink)).collect();
     Some(Spanned::new(names, pair.value.span))

@@ -1,4 +1,5 @@
-//! A step: which verb it has, what every step may have, and the work of `type`. The other verbs are in `flow`.
+//! A step: which verb it has, what every step may have, and the work of `type`. The other verbs are
+//! in `flow`.
 
 use super::flow;
 use super::mapping::{Mapping, Shape, list, nowhere, wrong_kind};
@@ -49,12 +50,27 @@ pub static CHILD: Shape = Shape {
 pub static UNDO: Shape = Shape {
     what: "`undo`",
     schema: "UndoWork",
-    keys: &["type", "class", "routing_key", "takes", "returns", "raises", "effect", "reports", "payload", "with", "retry", "timeout"],
+    keys: &[
+        "type",
+        "class",
+        "routing_key",
+        "takes",
+        "returns",
+        "raises",
+        "effect",
+        "reports",
+        "payload",
+        "with",
+        "retry",
+        "timeout",
+    ],
 };
 
-pub static CATCH: Shape = Shape { what: "an element of `catch`", schema: "Catch", keys: &["error", "steps"] };
+pub static CATCH: Shape =
+    Shape { what: "an element of `catch`", schema: "Catch", keys: &["error", "steps"] };
 
-/// Each verb's key and the shape of its step. `class` and `routing_key` alone are work too, `steps` alone is a group.
+/// Each verb's key and the shape of its step. `class` and `routing_key` alone are work too, `steps`
+/// alone is a group.
 static VERBS: &[(&str, &Shape)] = &[
     ("type", &WORK),
     ("parallel", &flow::PARALLEL),
@@ -90,7 +106,9 @@ fn step(node: &Node, sink: &mut Sink) -> Option<Step> {
     };
     let (verb_key, shape) = verb(pairs, node, sink)?;
     let mapping = Mapping::open(node, shape, elsewhere, sink)?;
-    let id = mapping.get("id").and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the id of a step", sink));
+    let id = mapping
+        .get("id")
+        .and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the id of a step", sink));
     if !matches!(verb_key.value.as_str(), "type" | "emit" | "fail" | "sleep") {
         mapping.need("id", "id: some_name", sink);
     }
@@ -98,11 +116,21 @@ fn step(node: &Node, sink: &mut Sink) -> Option<Step> {
     let when = mapping.get("when").and_then(|pair| scalar::expression(pair, sink));
     let catch = mapping.get("catch").and_then(|pair| catches(pair, sink));
     let verb = match verb_key.value.as_str() {
-        "type" | "class" | "routing_key" => work(&mapping, id.as_ref(), sink).map(|work| Verb::Work(Box::new(work))),
+        "type" | "class" | "routing_key" => {
+            work(&mapping, id.as_ref(), sink).map(|work| Verb::Work(Box::new(work)))
+        }
         "child" => child(&mapping, sink).map(|child| Verb::Child(Box::new(child))),
         other => flow::verb(other, &mapping, sink),
     };
-    Some(Step { span: node.span, id, description, when, verb_key: verb_key.span, verb: verb?, catch })
+    Some(Step {
+        span: node.span,
+        id,
+        description,
+        when,
+        verb_key: verb_key.span,
+        verb: verb?,
+        catch,
+    })
 }
 
 /// The key that says what a step does, and the shape that follows from it.
@@ -111,9 +139,11 @@ fn verb<'a>(pairs: &'a [Pair], node: &Node, sink: &mut Sink) -> Option<(&'a Name
     let mut verbs: Vec<(&Name, &'static Shape)> = Vec::new();
     for (verb, shape) in VERBS {
         let Some(pair) = found(verb) else { continue };
-        // Nested steps follow the work that they stand in; `class` and `routing_key` belong to the `type` beside them.
-        let belongs =
-            verbs.first().is_some_and(|(_, first)| std::ptr::eq(*first, *shape) || (*verb == "steps" && std::ptr::eq(*first, &WORK)));
+        // Nested steps follow the work that they stand in; `class` and `routing_key` belong to the
+        // `type` beside them.
+        let belongs = verbs.first().is_some_and(|(_, first)| {
+            std::ptr::eq(*first, *shape) || (*verb == "steps" && std::ptr::eq(*first, &WORK))
+        });
         if !belongs {
             verbs.push((&pair.key, shape));
         }
@@ -125,8 +155,11 @@ fn verb<'a>(pairs: &'a [Pair], node: &Node, sink: &mut Sink) -> Option<(&'a Name
             None
         }
         [(first, _), (second, _), ..] => {
-            let (first, second) = if first.span < second.span { (first, second) } else { (second, first) };
-            let holder = [first, second].into_iter().find(|verb| matches!(verb.value.as_str(), "each" | "repeat" | "parallel" | "switch"));
+            let (first, second) =
+                if first.span < second.span { (first, second) } else { (second, first) };
+            let holder = [first, second].into_iter().find(|verb| {
+                matches!(verb.value.as_str(), "each" | "repeat" | "parallel" | "switch")
+            });
             let steps = [first, second].into_iter().any(|verb| verb.value == "steps");
             let help = match holder.filter(|_| steps).map(|verb| verb.value.as_str()) {
                 Some("each") => "the steps belong inside: `each: { item: line, in: input.lines, steps: [...] }`".to_owned(),
@@ -157,14 +190,27 @@ pub fn is_verb(key: &str) -> bool {
 fn no_verb(pairs: &[Pair], node: &Node) -> Diagnostic {
     let verbs = || VERBS.iter().map(|(verb, _)| *verb);
     let unknown = |pair: &Pair| {
-        Diagnostic::error(codes::UNKNOWN_KEY, pair.key.span, format!("a step has no key `{}`", pair.key.value)).label("unknown key")
+        Diagnostic::error(
+            codes::UNKNOWN_KEY,
+            pair.key.span,
+            format!("a step has no key `{}`", pair.key.value),
+        )
+        .label("unknown key")
     };
-    let misspelt = || pairs.iter().filter(|pair| !WORK.keys.contains(&pair.key.value.as_str()) && pair.key.value != BROKEN_KEY);
+    let misspelt = || {
+        pairs.iter().filter(|pair| {
+            !WORK.keys.contains(&pair.key.value.as_str()) && pair.key.value != BROKEN_KEY
+        })
+    };
     for pair in misspelt() {
         if let Some(ours) = synonyms::ours(&pair.key.value, is_verb) {
             let help = format!("it is called `{ours}` here");
             let what = "the name of work that a Rust struct (`class`) or a service does; a pipeline runs no commands";
-            return unknown(pair).help(if ours == "type" { format!("{help}: {what}") } else { help });
+            return unknown(pair).help(if ours == "type" {
+                format!("{help}: {what}")
+            } else {
+                help
+            });
         }
     }
     for pair in misspelt() {
@@ -189,7 +235,8 @@ pub fn elsewhere(key: &str) -> Option<String> {
         "with" => "`type` and `child` steps and on triggers",
         "retry" | "undo" => "`type` and `child` steps",
         "timeout" => "`type`, `steps`, `parallel`, `each`, `repeat`, `wait` and `child` steps",
-        "class" | "routing_key" | "takes" | "returns" | "raises" | "effect" | "reports" | "payload" | "key" => "`type` steps",
+        "class" | "routing_key" | "takes" | "returns" | "raises" | "effect" | "reports"
+        | "payload" | "key" => "`type` steps",
         "steps" => "`type` steps and groups; branches have steps of their own",
         _ => return None,
     };
@@ -216,7 +263,9 @@ fn step_type_name(pair: &Pair, sink: &mut Sink) -> Option<Name> {
 }
 
 fn child(mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Child> {
-    let workflow = mapping.get("child").and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the name of a workflow", sink));
+    let workflow = mapping.get("child").and_then(|pair| {
+        scalar::name(&pair.value, names::Kind::Id, "the name of a workflow", sink)
+    });
     let with = mapping.get("with").and_then(|pair| value::with(pair, sink));
     let retry = mapping.get("retry").and_then(|pair| policy::retry(pair, sink));
     let timeout_ms = flow::timeout(mapping, sink);
@@ -231,19 +280,32 @@ fn undo(pair: &Pair, sink: &mut Sink) -> Option<Undo> {
             return Some(Undo::NotNeeded(text.span));
         }
         sink.push(
-            Diagnostic::error(codes::WRONG_KIND, text.span, "`undo` must be `none` or a mapping with a `type`, not a text")
-                .label("this is a text")
-                .help(format!("write `undo: {{ type: {} }}`, with its `with`", text.value)),
+            Diagnostic::error(
+                codes::WRONG_KIND,
+                text.span,
+                "`undo` must be `none` or a mapping with a `type`, not a text",
+            )
+            .label("this is a text")
+            .help(format!("write `undo: {{ type: {} }}`, with its `with`", text.value)),
         );
         return None;
     }
     let mapping = Mapping::under(pair, &UNDO, undo_elsewhere, sink)?;
-    let type_name = mapping.need("type", "type: cancel_order", sink).and_then(|pair| step_type_name(pair, sink));
+    let type_name = mapping
+        .need("type", "type: cancel_order", sink)
+        .and_then(|pair| step_type_name(pair, sink));
     let contract = policy::contract(&mapping, sink);
     let with = mapping.get("with").and_then(|pair| value::with(pair, sink));
     let retry = mapping.get("retry").and_then(|pair| policy::retry(pair, sink));
     let timeout = mapping.get("timeout").and_then(|pair| policy::timeout(pair, sink));
-    Some(Undo::By(Box::new(UndoWork { span: mapping.span, type_name: type_name?, contract, with, retry, timeout })))
+    Some(Undo::By(Box::new(UndoWork {
+        span: mapping.span,
+        type_name: type_name?,
+        contract,
+        with,
+        retry,
+        timeout,
+    })))
 }
 
 fn undo_elsewhere(key: &str) -> Option<String> {
@@ -259,7 +321,8 @@ fn catches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Catch>> {
     };
     if let Some(error) = error {
         let message = format!("`catch` must be a list, not {}", pair.value.describe());
-        let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message).label(format!("this is {}", pair.value.describe()));
+        let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message)
+            .label(format!("this is {}", pair.value.describe()));
         sink.push(diagnostic.help(format!("write `catch: [{{ error: {error}, steps: [...] }}]`")));
         return None;
     }
@@ -281,10 +344,21 @@ fn caught(pair: &Pair, sink: &mut Sink) -> Option<Spanned<Caught>> {
         return Some(Spanned::new(Caught::Any, text.span));
     }
     if let Kind::Text(text) = &pair.value.kind
-        && matches!(text.value.as_str(), "*" | "all" | "ALL" | "Any" | "ANY" | "States.ALL" | "Exception")
+        && matches!(
+            text.value.as_str(),
+            "*" | "all" | "ALL" | "Any" | "ANY" | "States.ALL" | "Exception"
+        )
     {
-        let diagnostic = Diagnostic::error(codes::BAD_NAME, text.span, format!("`{}` cannot be the name of an error", text.value));
-        sink.push(diagnostic.label("not allowed as a name").help("every failure is taken by `error: any`"));
+        let diagnostic = Diagnostic::error(
+            codes::BAD_NAME,
+            text.span,
+            format!("`{}` cannot be the name of an error", text.value),
+        );
+        sink.push(
+            diagnostic
+                .label("not allowed as a name")
+                .help("every failure is taken by `error: any`"),
+        );
         return None;
     }
     let name = scalar::name(&pair.value, names::Kind::Type, "the name of an error", sink)?;

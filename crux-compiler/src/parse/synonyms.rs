@@ -1,6 +1,8 @@
-//! What other systems call the keys of a pipeline. A key that is not known here, and is known there, is answered with the one to write.
+//! What other systems call the keys of a pipeline. A key that is not known here, and is known
+//! there, is answered with the one to write.
 
-/// Keys of other systems without blanks, `-`, `_` and capitals, and the keys that mean the same here: the first that its place knows.
+/// Keys of other systems without blanks, `-`, `_` and capitals, and the keys that mean the same
+/// here: the first that its place knows.
 const KEYS: &[(&str, &[&str])] = &[
     // The verbs.
     ("uses", &["type"]),
@@ -217,18 +219,33 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("seconds", A_WHILE),
     ("minutes", A_WHILE),
     ("duration", A_WHILE),
-    ("$required", "a field that may be absent has a type with `?`: `string?`; all others are required"),
+    (
+        "$required",
+        "a field that may be absent has a type with `?`: `string?`; all others are required",
+    ),
     ("$optional", "a field that may be absent has a type with `?`: `string?`"),
     ("$nullable", "a field that may be absent has a type with `?`: `string?`"),
     ("$enum", "an enum is written as a type: `email | sms`"),
     ("$ref", "a named type is written as a type: `address: Address`"),
     ("concurrencygroup", "two starts with one `key` on a trigger are one instance"),
     ("permissions", "leave it out: what a step may do is the business of its service"),
-    ("runson", "leave it out: `class` says that a Rust struct of this package does a step, `routing_key` that a service does"),
+    (
+        "runson",
+        "leave it out: `class` says that a Rust struct of this package does a step, `routing_key` that a service does",
+    ),
     ("image", "a container is a service: it gets the tasks of a step type under its `routing_key`"),
-    ("script", "there are no scripts in a pipeline: a step is done by a Rust struct or a service of its `type`"),
-    ("shell", "there are no scripts in a pipeline: a step is done by a Rust struct or a service of its `type`"),
-    ("apiversion", "leave it out: a pipeline begins with `workflow: NAME`, `version: 1` and `steps:`"),
+    (
+        "script",
+        "there are no scripts in a pipeline: a step is done by a Rust struct or a service of its `type`",
+    ),
+    (
+        "shell",
+        "there are no scripts in a pipeline: a step is done by a Rust struct or a service of its `type`",
+    ),
+    (
+        "apiversion",
+        "leave it out: a pipeline begins with `workflow: NAME`, `version: 1` and `steps:`",
+    ),
 ];
 
 const A_WHILE: &str = "to wait for a while is a step of its own: `sleep: 10m`";
@@ -264,7 +281,10 @@ mod tests {
 
     #[test]
     fn each_key_stands_in_the_tables_once_and_as_it_is_looked_up() {
-        let keys: [Vec<&str>; 2] = [KEYS.iter().map(|(key, _)| *key).collect(), OTHERWISE.iter().map(|(key, _)| *key).collect()];
+        let keys: [Vec<&str>; 2] = [
+            KEYS.iter().map(|(key, _)| *key).collect(),
+            OTHERWISE.iter().map(|(key, _)| *key).collect(),
+        ];
         for table in keys {
             for (at, key) in table.iter().enumerate() {
                 assert_eq!(plain(key), **key);
@@ -276,7 +296,10 @@ mod tests {
     #[test]
     fn the_first_that_the_place_knows_is_taken() {
         assert_eq!(ours("Max-Attempts", |key| key == "retry"), Some("retry"));
-        assert_eq!(ours("maxAttempts", |key| key == "attempts" || key == "retry"), Some("attempts"));
+        assert_eq!(
+            ours("maxAttempts", |key| key == "attempts" || key == "retry"),
+            Some("attempts")
+        );
         assert_eq!(ours("uses", |_| false), None);
     }
 }

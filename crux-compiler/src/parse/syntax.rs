@@ -1,5 +1,6 @@
-//! What YAML trips over, in the words of a pipeline's author: which rule of YAML was hit on this line, and the line as it should be.
-//! Looks at the source around the place that the parser names; never at more than the lines concerned.
+//! What YAML trips over, in the words of a pipeline's author: which rule of YAML was hit on this
+//! line, and the line as it should be. Looks at the source around the place that the parser names;
+//! never at more than the lines concerned.
 
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic};
@@ -42,13 +43,18 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn at(source: &'a str, at: usize) -> Self {
         let start = line_start(source, at);
-        let line = source.get(start..line_end(source, start)).filter(|line| line.len() <= LINE_BYTES_MAX).unwrap_or_default();
+        let line = source
+            .get(start..line_end(source, start))
+            .filter(|line| line.len() <= LINE_BYTES_MAX)
+            .unwrap_or_default();
         let mut value_at = line.len() - line.trim_start().len();
         while let Some(rest) = line.get(value_at..).filter(|rest| rest.starts_with("- ")) {
             value_at += rest.len() - rest[1..].trim_start().len();
         }
         let key = line.get(value_at..).unwrap_or_default();
-        if let Some(colon) = key.find(": ").filter(|colon| key[..*colon].chars().all(|c| c.is_alphanumeric() || "_.$-".contains(c))) {
+        if let Some(colon) = key.find(": ").filter(|colon| {
+            key[..*colon].chars().all(|c| c.is_alphanumeric() || "_.$-".contains(c))
+        }) {
             value_at += key.len() - key[colon + 1..].trim_start().len();
         }
         let value = line.get(value_at..).unwrap_or_default();
@@ -72,10 +78,14 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A value in quotes that has the same quotes inside, with others around it: of `"${x ?? "y"}"` this is `'${x ?? "y"}'`.
+/// A value in quotes that has the same quotes inside, with others around it: of `"${x ?? "y"}"`
+/// this is `'${x ?? "y"}'`.
 fn requoted(value: &str) -> Option<String> {
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    let inner = value.get(1..)?.strip_suffix(quote).filter(|inner| inner.contains(quote) && inner.contains("${"))?;
+    let inner = value
+        .get(1..)?
+        .strip_suffix(quote)
+        .filter(|inner| inner.contains(quote) && inner.contains("${"))?;
     Some(if quote == '"' {
         format!("'{}'", inner.replace('\'', "''"))
     } else {
@@ -85,7 +95,11 @@ fn requoted(value: &str) -> Option<String> {
 
 /// A text in the quotes that need the fewest escapes.
 fn quoted(text: &str) -> String {
-    if !text.contains('"') && !text.contains('\\') { format!("\"{text}\"") } else { format!("'{}'", text.replace('\'', "''")) }
+    if !text.contains('"') && !text.contains('\\') {
+        format!("\"{text}\"")
+    } else {
+        format!("'{}'", text.replace('\'', "''"))
+    }
 }
 
 /// Cuts off a comment that is meant as one: blank, `#`, blank.
@@ -94,19 +108,34 @@ fn without_comment(value: &str) -> &str {
 }
 
 /// A tag, anchor or alias at `start..end`.
-pub fn refused(file: FileId, source: &str, start: usize, end: usize, code: Code, what: &str) -> Diagnostic {
+pub fn refused(
+    file: FileId,
+    source: &str,
+    start: usize,
+    end: usize,
+    code: Code,
+    what: &str,
+) -> Diagnostic {
     let token = source.get(start..end).unwrap_or_default();
     let line = Line::at(source, start);
     let shown = if token.is_empty() { "it" } else { token };
-    let diagnostic = Diagnostic::error(code, span(file, start, end), format!("`{shown}` is {what} to YAML, and pipelines have none"))
-        .label(format!("{what} begins with `{}`", token.chars().next().unwrap_or(' ')));
+    let diagnostic = Diagnostic::error(
+        code,
+        span(file, start, end),
+        format!("`{shown}` is {what} to YAML, and pipelines have none"),
+    )
+    .label(format!("{what} begins with `{}`", token.chars().next().unwrap_or(' ')));
     let after = line.value.get(token.len()..).unwrap_or_default().trim_start();
-    let text_follows = line.value_start == start && !after.is_empty() && !after.starts_with(['{', '[', '#']);
-    let is_negation = token.strip_prefix('!').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '('));
+    let text_follows =
+        line.value_start == start && !after.is_empty() && !after.starts_with(['{', '[', '#']);
+    let is_negation = token
+        .strip_prefix('!')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '('));
     if code == codes::TAG && line.value_start == start && (is_negation || line.is_expression()) {
         diagnostic.help(format!("put the expression in quotes: `{}`", line.mended()))
     } else if text_follows {
-        diagnostic.help(format!("if it is text or an expression, put it in quotes: `{}`", line.mended()))
+        diagnostic
+            .help(format!("if it is text or an expression, put it in quotes: `{}`", line.mended()))
     } else if code == codes::TAG {
         diagnostic.help("leave the tag out; types are declared, not tagged")
     } else {
@@ -115,7 +144,13 @@ pub fn refused(file: FileId, source: &str, start: usize, end: usize, code: Code,
 }
 
 /// Whether the comment behind the plain scalar at `start..end` was meant as a part of it.
-pub fn swallowed(file: FileId, source: &str, value: &str, start: usize, end: usize) -> Option<Diagnostic> {
+pub fn swallowed(
+    file: FileId,
+    source: &str,
+    value: &str,
+    start: usize,
+    end: usize,
+) -> Option<Diagnostic> {
     let rest = source.get(end..)?;
     let comment = rest.trim_start_matches([' ', '\t']);
     if comment.len() == rest.len() || !comment.starts_with('#') {
@@ -123,19 +158,32 @@ pub fn swallowed(file: FileId, source: &str, value: &str, start: usize, end: usi
     }
     let comment = source.get(source.len() - comment.len()..line_end(source, end))?;
     let glued = comment[1..].starts_with(|c: char| c.is_alphanumeric() || c == '$');
-    let open = value.matches('"').count() % 2 == 1 || value.matches("${").count() > value.matches('}').count();
+    let open = value.matches('"').count() % 2 == 1
+        || value.matches("${").count() > value.matches('}').count();
     if !glued && !open {
         return None;
     }
     let at = line_end(source, end) - comment.len();
     let line = Line::at(source, start);
     let head = if line.value_start == start { line.head.trim_start() } else { "" };
-    let whole = source.get(start..line_end(source, end)).filter(|whole| whole.len() <= LINE_BYTES_MAX).unwrap_or("…").trim_end();
-    let diagnostic = Diagnostic::error(codes::SWALLOWED, span(file, at, line_end(source, end)), "a comment swallows the end of this text")
-        .label("to YAML, a comment begins at ` #`")
-        .other(span(file, start, end), "so the text is only this")
-        .help(format!("put the text in quotes: `{head}{}`", quoted(whole)));
-    Some(if open { diagnostic } else { diagnostic.help("if it is a comment, write a blank after the `#`") })
+    let whole = source
+        .get(start..line_end(source, end))
+        .filter(|whole| whole.len() <= LINE_BYTES_MAX)
+        .unwrap_or("…")
+        .trim_end();
+    let diagnostic = Diagnostic::error(
+        codes::SWALLOWED,
+        span(file, at, line_end(source, end)),
+        "a comment swallows the end of this text",
+    )
+    .label("to YAML, a comment begins at ` #`")
+    .other(span(file, start, end), "so the text is only this")
+    .help(format!("put the text in quotes: `{head}{}`", quoted(whole)));
+    Some(if open {
+        diagnostic
+    } else {
+        diagnostic.help("if it is a comment, write a blank after the `#`")
+    })
 }
 
 /// Where a syntax error is and what was open there.
@@ -152,16 +200,22 @@ pub struct Stop<'a> {
 /// A syntax error in the words of the language.
 pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     let Stop { at, info, .. } = *stop;
-    let error =
-        |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, boundary(source, end)), message);
-    let tab_behind_colon = info.contains("YAML whitespace").then(|| tab_behind_colon(source, at)).flatten();
+    let error = |start: usize, end: usize, message: &str| {
+        Diagnostic::error(codes::SYNTAX, span(file, start, boundary(source, end)), message)
+    };
+    let tab_behind_colon =
+        info.contains("YAML whitespace").then(|| tab_behind_colon(source, at)).flatten();
     if info.contains("tab") || tab_behind_colon.is_some() {
         let tab = tab_behind_colon.unwrap_or_else(|| indenting_tab(source, at));
-        return error(tab, tab + 1, "YAML does not allow a tab here").label("a tab").help("write blanks");
+        return error(tab, tab + 1, "YAML does not allow a tab here")
+            .label("a tab")
+            .help("write blanks");
     }
     if info.contains("escape") || info.contains("hexadecimal") {
-        let diagnostic = error(at, line_end(source, at), "an unknown escape in double quotes").label("in this text");
-        return diagnostic.help("a backslash itself is written `\\\\`; in single quotes nothing is escaped");
+        let diagnostic = error(at, line_end(source, at), "an unknown escape in double quotes")
+            .label("in this text");
+        return diagnostic
+            .help("a backslash itself is written `\\\\`; in single quotes nothing is escaped");
     }
     if info.contains("quoted scalar") && !info.contains("trailing") {
         return error(at, at + 1, "a quote is opened and not closed")
@@ -169,8 +223,14 @@ pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
             .help("close it on the same line; a quote inside double quotes is `\\\"`, inside single quotes `''`");
     }
     if info.contains("comment intercepting") {
-        let diagnostic = error(at, line_end(source, at), "a comment ends a text without quotes, but the text goes on in the next line");
-        return diagnostic.label("the comment").help("put the text in quotes, or the comment on a line of its own");
+        let diagnostic = error(
+            at,
+            line_end(source, at),
+            "a comment ends a text without quotes, but the text goes on in the next line",
+        );
+        return diagnostic
+            .label("the comment")
+            .help("put the text in quotes, or the comment on a line of its own");
     }
     if let Some(open) = stop.open_bracket {
         return in_brackets(file, source, at, open);
@@ -197,30 +257,47 @@ fn indenting_tab(source: &str, at: usize) -> usize {
     at
 }
 
-/// An error outside of brackets: something in the value of this line, or the line itself in the wrong place.
+/// An error outside of brackets: something in the value of this line, or the line itself in the
+/// wrong place.
 fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     let Stop { at, info, .. } = *stop;
-    let error =
-        |start: usize, end: usize, message: &str| Diagnostic::error(codes::SYNTAX, span(file, start, boundary(source, end)), message);
+    let error = |start: usize, end: usize, message: &str| {
+        Diagnostic::error(codes::SYNTAX, span(file, start, boundary(source, end)), message)
+    };
     let line = Line::at(source, at);
     let value_end = line.value_start + line.value.len();
     let in_value = at >= line.value_start && !line.value.is_empty();
-    let quote = |diagnostic: Diagnostic| diagnostic.help(format!("put the whole text in quotes: `{}`", line.mended()));
+    let quote = |diagnostic: Diagnostic| {
+        diagnostic.help(format!("put the whole text in quotes: `{}`", line.mended()))
+    };
     match line.value.chars().next().filter(|_| in_value) {
         Some(c @ ('"' | '\'')) => {
-            let diagnostic = error(line.value_start, value_end, "a text that begins with a quote ends at its closing quote");
+            let diagnostic = error(
+                line.value_start,
+                value_end,
+                "a text that begins with a quote ends at its closing quote",
+            );
             let diagnostic = diagnostic.label(format!("more stands behind the closing {c}"));
             return match requoted(without_comment(line.value)) {
-                Some(_) => diagnostic.help(format!("use the other quotes around it: `{}`", line.mended())),
+                Some(_) => {
+                    diagnostic.help(format!("use the other quotes around it: `{}`", line.mended()))
+                }
                 None => quote(diagnostic),
             };
         }
         Some('[' | '{') => {
             let message = "a value that begins with a bracket is a list or mapping and ends at its closing bracket";
-            return quote(error(line.value_start, value_end, message).label("something stands behind the closing bracket"));
+            return quote(
+                error(line.value_start, value_end, message)
+                    .label("something stands behind the closing bracket"),
+            );
         }
         Some(c @ ('!' | '&' | '*' | '@' | '`' | '%' | '|' | '>')) => {
-            let diagnostic = error(line.value_start, value_end, &format!("a text without quotes cannot begin with `{c}`"));
+            let diagnostic = error(
+                line.value_start,
+                value_end,
+                &format!("a text without quotes cannot begin with `{c}`"),
+            );
             return quote(diagnostic.label(format!("`{c}` has a meaning of its own in YAML")));
         }
         Some('-') if info.contains("block sequence") => {
@@ -230,27 +307,46 @@ fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
         }
         _ => {}
     }
-    if info.contains("mapping values are not allowed") || info.contains("illegal placement of ':'") {
-        // The colon of a second pair in the value of this line, or of a line that continues the value of the one above.
-        if in_value && at > line.value_start && stop.last_end >= line.value_start && line.head.trim_end().ends_with([':', '-']) {
-            return quote(error(at, at + 1, "`: ` in a text without quotes begins a mapping").label("this colon"));
+    if info.contains("mapping values are not allowed") || info.contains("illegal placement of ':'")
+    {
+        // The colon of a second pair in the value of this line, or of a line that continues the
+        // value of the one above.
+        if in_value
+            && at > line.value_start
+            && stop.last_end >= line.value_start
+            && line.head.trim_end().ends_with([':', '-'])
+        {
+            return quote(
+                error(at, at + 1, "`: ` in a text without quotes begins a mapping")
+                    .label("this colon"),
+            );
         }
-        let diagnostic = error(at, at + 1, "a key stands where the value above goes on").label("this colon");
-        return diagnostic.help("line it up with the keys it belongs to, or leave the value above empty");
+        let diagnostic =
+            error(at, at + 1, "a key stands where the value above goes on").label("this colon");
+        return diagnostic
+            .help("line it up with the keys it belongs to, or leave the value above empty");
     }
-    if ["expected key", "'-' indicator", "indentation", "<document start>", "simple key"].iter().any(|words| info.contains(words)) {
-        let diagnostic = error(at, line_end(source, at).max(at), "this line does not fit the lines above");
+    if ["expected key", "'-' indicator", "indentation", "<document start>", "simple key"]
+        .iter()
+        .any(|words| info.contains(words))
+    {
+        let diagnostic =
+            error(at, line_end(source, at).max(at), "this line does not fit the lines above");
         return diagnostic
             .label("neither a key nor an element at this depth")
             .help("check the indentation, the `-` and the `:` of this line and of the one above");
     }
-    error(at, at + 1, &format!("YAML does not allow this: {info}")).label("here").help("if it is text, put it in quotes")
+    error(at, at + 1, &format!("YAML does not allow this: {info}"))
+        .label("here")
+        .help("if it is text, put it in quotes")
 }
 
-/// On the line of `at`, the text around it from a quote before `${` to the same quote behind the last `}`.
+/// On the line of `at`, the text around it from a quote before `${` to the same quote behind the
+/// last `}`.
 fn quoted_around(source: &str, at: usize) -> Option<(usize, usize)> {
     let start = line_start(source, at);
-    let line = source.get(start..line_end(source, start)).filter(|line| line.len() <= LINE_BYTES_MAX)?;
+    let line =
+        source.get(start..line_end(source, start)).filter(|line| line.len() <= LINE_BYTES_MAX)?;
     let before = line.get(..at - start)?;
     ['"', '\''].into_iter().find_map(|quote| {
         let from = before.rfind(&format!("{quote}${{"))?;
@@ -263,13 +359,19 @@ fn quoted_around(source: &str, at: usize) -> Option<(usize, usize)> {
 fn in_brackets(file: FileId, source: &str, at: usize, open: usize) -> Diagnostic {
     let end = line_end(source, at);
     let inside = source.get(open + 1..end).unwrap_or_default();
-    let error = |message: &str| Diagnostic::error(codes::SYNTAX, span(file, at, boundary(source, at + 1)), message);
+    let error = |message: &str| {
+        Diagnostic::error(codes::SYNTAX, span(file, at, boundary(source, at + 1)), message)
+    };
     if let Some((start, end)) = quoted_around(source, at)
         && let Some(mended) = source.get(start..end).and_then(requoted)
     {
-        return Diagnostic::error(codes::SYNTAX, span(file, start, end), "a text that begins with a quote ends at the next one")
-            .label("the quotes inside end the text")
-            .help(format!("use the other quotes around it: `{mended}`"));
+        return Diagnostic::error(
+            codes::SYNTAX,
+            span(file, start, end),
+            "a text that begins with a quote ends at the next one",
+        )
+        .label("the quotes inside end the text")
+        .help(format!("use the other quotes around it: `{mended}`"));
     }
     if source.get(open + 1..at).is_some_and(|before| before.trim_end().ends_with('$')) {
         return error("inside `{ }` and `[ ]`, the brace of `${…}` is a brace of YAML")
@@ -277,10 +379,14 @@ fn in_brackets(file: FileId, source: &str, at: usize, open: usize) -> Diagnostic
             .help("put `${…}` in quotes, or write one key per line");
     }
     if 1 + inside.matches(['[', '{']).count() > inside.matches([']', '}']).count() {
-        return Diagnostic::error(codes::SYNTAX, span(file, open, open + 1), "a bracket is opened and not closed")
-            .label("opened here")
-            .other(span(file, at, at), "YAML gives up here")
-            .help("close it, or write one entry per line");
+        return Diagnostic::error(
+            codes::SYNTAX,
+            span(file, open, open + 1),
+            "a bracket is opened and not closed",
+        )
+        .label("opened here")
+        .other(span(file, at, at), "YAML gives up here")
+        .help("close it, or write one entry per line");
     }
     error("inside `{ }` and `[ ]`, brackets, commas and `: ` belong to YAML")
         .label("YAML expects `,` or the closing bracket here")

@@ -1,6 +1,7 @@
-//! YAML events into a tree in which every key and node knows its place. What YAML allows and pipelines do not is refused here: tags,
-//! anchors, aliases, merge keys, keys that are not text, keys written twice, a second document, and plain texts whose end a comment has
-//! swallowed. Depth and number of nodes are bounded; nothing is ever expanded, so an alias bomb is one error.
+//! YAML events into a tree in which every key and node knows its place. What YAML allows and
+//! pipelines do not is refused here: tags, anchors, aliases, merge keys, keys that are not text,
+//! keys written twice, a second document, and plain texts whose end a comment has swallowed. Depth
+//! and number of nodes are bounded; nothing is ever expanded, so an alias bomb is one error.
 
 use std::collections::HashMap;
 
@@ -68,7 +69,8 @@ impl Node {
 }
 
 impl Node {
-    /// What a schema would see. An integer beyond 64 bits, or a number, is a number; keys are texts.
+    /// What a schema would see. An integer beyond 64 bits, or a number, is a number; keys are
+    /// texts.
     pub fn to_json(&self) -> Value {
         match &self.kind {
             Kind::Absent | Kind::Null | Kind::Broken => Value::Null,
@@ -77,7 +79,9 @@ impl Node {
             Kind::Number(value, _) => Value::from(*value),
             Kind::Text(text) => Value::from(text.value.as_str()),
             Kind::List(nodes) => nodes.iter().map(Node::to_json).collect(),
-            Kind::Mapping(pairs) => Value::Object(pairs.iter().map(|pair| (pair.key.value.clone(), pair.value.to_json())).collect()),
+            Kind::Mapping(pairs) => Value::Object(
+                pairs.iter().map(|pair| (pair.key.value.clone(), pair.value.to_json())).collect(),
+            ),
         }
     }
 
@@ -86,13 +90,16 @@ impl Node {
         let Some((first, rest)) = path.split_first() else { return Some(self.span) };
         match &self.kind {
             Kind::List(nodes) => nodes.get(first.parse::<usize>().ok()?)?.find(rest),
-            Kind::Mapping(pairs) => pairs.iter().find(|pair| pair.key.value == *first)?.value.find(rest),
+            Kind::Mapping(pairs) => {
+                pairs.iter().find(|pair| pair.key.value == *first)?.value.find(rest)
+            }
             _ => None,
         }
     }
 }
 
-/// The content of a file; `None` if there is none, or after a syntax error, which is then in the sink.
+/// The content of a file; `None` if there is none, or after a syntax error, which is then in the
+/// sink.
 pub fn read(file: FileId, source: &str, sink: &mut Sink) -> Option<Node> {
     let mut reader = Reader {
         file,
@@ -108,8 +115,13 @@ pub fn read(file: FileId, source: &str, sink: &mut Sink) -> Option<Node> {
     };
     if let Some((at, c)) = source.char_indices().find(|(_, c)| is_forbidden(*c)) {
         let message = format!("YAML does not allow the character U+{:04X}", u32::from(c));
-        let diagnostic = Diagnostic::error(codes::SYNTAX, syntax::span(file, at, at + c.len_utf8()), message);
-        let what = if c == '\0' { "a NUL: the file may be damaged, or not UTF-8" } else { "a control character" };
+        let diagnostic =
+            Diagnostic::error(codes::SYNTAX, syntax::span(file, at, at + c.len_utf8()), message);
+        let what = if c == '\0' {
+            "a NUL: the file may be damaged, or not UTF-8"
+        } else {
+            "a control character"
+        };
         reader.sink.push(diagnostic.label(what).help("take it out"));
         return None;
     }
@@ -117,14 +129,22 @@ pub fn read(file: FileId, source: &str, sink: &mut Sink) -> Option<Node> {
     while let Some(event) = parser.next_event() {
         match event {
             Ok((event, span)) => {
-                let (start, end) = (reader.bytes.at(span.start.index()), reader.bytes.at(span.end.index()));
+                let (start, end) =
+                    (reader.bytes.at(span.start.index()), reader.bytes.at(span.end.index()));
                 reader.event(event, start, end)?;
             }
             Err(error) => {
                 let at = reader.bytes.at(error.marker().index());
-                let flow = |open: &&Open| source.get(open.start..).is_some_and(|rest| rest.starts_with(['{', '[']));
+                let flow = |open: &&Open| {
+                    source.get(open.start..).is_some_and(|rest| rest.starts_with(['{', '[']))
+                };
                 let open_bracket = reader.open.iter().find(flow).map(|open| open.start);
-                let stop = syntax::Stop { at, last_end: reader.last_end, open_bracket, info: error.info() };
+                let stop = syntax::Stop {
+                    at,
+                    last_end: reader.last_end,
+                    open_bracket,
+                    info: error.info(),
+                };
                 let diagnostic = syntax::explain(file, source, &stop);
                 // A tag or an anchor on the same line has led to it and has been explained.
                 if at >= reader.refused_to {
@@ -153,7 +173,8 @@ struct Reader<'s> {
     documents: usize,
     /// Where the last event ended.
     last_end: usize,
-    /// The end of the last line on which something was refused; a syntax error up to here is its consequence.
+    /// The end of the last line on which something was refused; a syntax error up to here is its
+    /// consequence.
     refused_to: usize,
 }
 
@@ -191,16 +212,22 @@ impl Reader<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_properties(anchor > 0, tag.is_some(), start);
-                self.begin(start, Items::Mapping { pairs: Vec::new(), key: None, first: HashMap::new() })?;
+                self.begin(
+                    start,
+                    Items::Mapping { pairs: Vec::new(), key: None, first: HashMap::new() },
+                )?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(end)?,
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    let diagnostic =
-                        Diagnostic::error(codes::DOCUMENTS, self.span(start, end), "a second document begins in the same file")
-                            .label("one file holds one pipeline")
-                            .help("move what follows into a file of its own");
+                    let diagnostic = Diagnostic::error(
+                        codes::DOCUMENTS,
+                        self.span(start, end),
+                        "a second document begins in the same file",
+                    )
+                    .label("one file holds one pipeline")
+                    .help("move what follows into a file of its own");
                     self.sink.push(diagnostic);
                     return None;
                 }
@@ -225,11 +252,15 @@ impl Reader<'_> {
         let node = match open.items {
             Items::List(nodes) => {
                 // A block list ends with its last element, not with the blank lines behind it.
-                let end = nodes.last().filter(|_| !closed).map_or(end, |node| node.span.end as usize);
+                let end =
+                    nodes.last().filter(|_| !closed).map_or(end, |node| node.span.end as usize);
                 Node { kind: Kind::List(nodes), span: self.span(open.start, end) }
             }
             Items::Mapping { pairs, .. } => {
-                let end = pairs.last().filter(|_| !closed).map_or(end, |pair| pair.value.span.end as usize);
+                let end = pairs
+                    .last()
+                    .filter(|_| !closed)
+                    .map_or(end, |pair| pair.value.span.end as usize);
                 Node { kind: Kind::Mapping(pairs), span: self.span(open.start, end) }
             }
         };
@@ -240,7 +271,10 @@ impl Reader<'_> {
     fn add(&mut self, node: Node) -> Option<()> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
-            return self.exceed(node.span.start as usize, format!("the file has more than {NODES_MAX} values"));
+            return self.exceed(
+                node.span.start as usize,
+                format!("the file has more than {NODES_MAX} values"),
+            );
         }
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
@@ -251,10 +285,14 @@ impl Reader<'_> {
             Items::Mapping { pairs, key, first } => match key.take() {
                 Some(key) => match first.get(&key.value) {
                     Some(earlier) => self.sink.push(
-                        Diagnostic::error(codes::KEY_TWICE, key.span, format!("the key `{}` is written twice", key.value))
-                            .label("here again")
-                            .other(*earlier, "first here")
-                            .help("keep one of them"),
+                        Diagnostic::error(
+                            codes::KEY_TWICE,
+                            key.span,
+                            format!("the key `{}` is written twice", key.value),
+                        )
+                        .label("here again")
+                        .other(*earlier, "first here")
+                        .help("keep one of them"),
                     ),
                     None => {
                         first.insert(key.value.clone(), key.span);
@@ -267,12 +305,22 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn scalar(&mut self, value: &str, style: ScalarStyle, start: usize, end: usize, refused: bool) -> Node {
+    fn scalar(
+        &mut self,
+        value: &str,
+        style: ScalarStyle,
+        start: usize,
+        end: usize,
+        refused: bool,
+    ) -> Node {
         let span = self.span(start, end);
         // A scalar that is not there has the place of what precedes it.
         if style == ScalarStyle::Plain && value.is_empty() {
             let at = self.last_end.min(start);
-            return Node { kind: if refused { Kind::Broken } else { Kind::Absent }, span: self.span(at, at) };
+            return Node {
+                kind: if refused { Kind::Broken } else { Kind::Absent },
+                span: self.span(at, at),
+            };
         }
         if refused {
             return Node { kind: Kind::Broken, span };
@@ -286,8 +334,16 @@ impl Reader<'_> {
             return Node { kind: Kind::Broken, span };
         }
         if is_infinite(value) {
-            let diagnostic = Diagnostic::error(codes::NOT_FINITE, span, format!("`{value}` is not a finite number"));
-            self.sink.push(diagnostic.label("no number here is infinite or undefined").help("if it is text, put it in quotes"));
+            let diagnostic = Diagnostic::error(
+                codes::NOT_FINITE,
+                span,
+                format!("`{value}` is not a finite number"),
+            );
+            self.sink.push(
+                diagnostic
+                    .label("no number here is infinite or undefined")
+                    .help("if it is text, put it in quotes"),
+            );
             return Node { kind: Kind::Broken, span };
         }
         Node { kind: plain(text), span }
@@ -301,7 +357,12 @@ impl Reader<'_> {
         let between = self.source.get(self.last_end..start).unwrap_or_default();
         let at = between.find(if tag { '!' } else { '&' }).map_or(start, |at| self.last_end + at);
         let len = self.source[at..].find(char::is_whitespace).unwrap_or(self.source.len() - at);
-        self.refuse(at, at + len, if tag { codes::TAG } else { codes::ANCHOR }, if tag { "a tag" } else { "an anchor" });
+        self.refuse(
+            at,
+            at + len,
+            if tag { codes::TAG } else { codes::ANCHOR },
+            if tag { "a tag" } else { "an anchor" },
+        );
         true
     }
 
@@ -324,7 +385,8 @@ impl Reader<'_> {
     }
 }
 
-/// A node in the place of a key. A key that cannot be one is reported and gets a name that no shape knows as broken.
+/// A node in the place of a key. A key that cannot be one is reported and gets a name that no shape
+/// knows as broken.
 fn key_of(node: Node, sink: &mut Sink) -> Name {
     let span = node.span;
     match node.kind {
@@ -336,13 +398,20 @@ fn key_of(node: Node, sink: &mut Sink) -> Name {
             );
             Name::new(BROKEN_KEY.into(), span)
         }
-        Kind::Text(text) | Kind::Boolean(_, text) | Kind::Integer(_, text) | Kind::Number(_, text) => Name::new(text.value, span),
+        Kind::Text(text)
+        | Kind::Boolean(_, text)
+        | Kind::Integer(_, text)
+        | Kind::Number(_, text) => Name::new(text.value, span),
         Kind::Broken => Name::new(BROKEN_KEY.into(), span),
         Kind::Absent | Kind::Null | Kind::List(_) | Kind::Mapping(_) => {
             sink.push(
-                Diagnostic::error(codes::KEY_NOT_TEXT, span, format!("a key is a text, this one is {}", node_word(&node.kind)))
-                    .label("stands where a key belongs")
-                    .help("in quotes it is a text"),
+                Diagnostic::error(
+                    codes::KEY_NOT_TEXT,
+                    span,
+                    format!("a key is a text, this one is {}", node_word(&node.kind)),
+                )
+                .label("stands where a key belongs")
+                .help("in quotes it is a text"),
             );
             Name::new(BROKEN_KEY.into(), span)
         }
@@ -381,10 +450,16 @@ fn plain(text: Text) -> Kind {
     if let Some(integer) = integer {
         return Kind::Integer(integer, text);
     }
-    // Rust reads more as a number than YAML does (`1_0` not, `infinity` yes), so the characters are looked at first.
-    let numeric = unsigned.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
+    // Rust reads more as a number than YAML does (`1_0` not, `infinity` yes), so the characters are
+    // looked at first.
+    let numeric =
+        unsigned.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-'));
     match value.parse::<f64>() {
-        Ok(number) if numeric && number.is_finite() && unsigned.contains(|c: char| c.is_ascii_digit()) => Kind::Number(number, text),
+        Ok(number)
+            if numeric && number.is_finite() && unsigned.contains(|c: char| c.is_ascii_digit()) =>
+        {
+            Kind::Number(number, text)
+        }
         _ => Kind::Text(text),
     }
 }
@@ -414,7 +489,9 @@ impl ByteOffsets {
             return Self::Ascii(source.len());
         }
         let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        Self::Table(source.char_indices().map(|(at, _)| offset(at)).chain([offset(source.len())]).collect())
+        Self::Table(
+            source.char_indices().map(|(at, _)| offset(at)).chain([offset(source.len())]).collect(),
+        )
     }
 
     fn at(&self, index: usize) -> usize {

@@ -1,4 +1,5 @@
-//! Types as they are written: texts like `list<string>?` and `email | sms`, records as mappings, fields with `$` details.
+//! Types as they are written: texts like `list<string>?` and `email | sms`, records as mappings,
+//! fields with `$` details.
 
 use std::collections::HashMap;
 
@@ -64,13 +65,18 @@ const FOREIGN: &[(&str, &str)] = &[
 pub fn declarations(pair: &Pair, sink: &mut Sink) -> Vec<TypeDecl> {
     let mut all = Vec::new();
     for pair in pairs(pair, sink) {
-        let name = scalar::check_name(pair.key.clone(), names::Kind::Type, "the name of a type", sink);
+        let name =
+            scalar::check_name(pair.key.clone(), names::Kind::Type, "the name of a type", sink);
         let Some(details) = details(pair, sink) else { continue };
         for (key, span) in details.limits {
             sink.push(
-                Diagnostic::error(codes::BAD_FIELD, span, format!("`{key}` belongs to a field, not to a type"))
-                    .label("not on a named type")
-                    .help("write it on the fields of this type"),
+                Diagnostic::error(
+                    codes::BAD_FIELD,
+                    span,
+                    format!("`{key}` belongs to a field, not to a type"),
+                )
+                .label("not on a named type")
+                .help("write it on the fields of this type"),
             );
         }
         let (Some(name), Some(field)) = (name, details.field) else { continue };
@@ -79,13 +85,17 @@ pub fn declarations(pair: &Pair, sink: &mut Sink) -> Vec<TypeDecl> {
     all
 }
 
-/// The entries of `events`. The syntax of event names is that of routing keys and is checked with them.
+/// The entries of `events`. The syntax of event names is that of routing keys and is checked with
+/// them.
 pub fn events(pair: &Pair, sink: &mut Sink) -> Vec<EventDecl> {
-    let declare = |pair: &Pair, sink: &mut Sink| Some(EventDecl { name: pair.key.clone(), ty: record(pair, sink)? });
+    let declare = |pair: &Pair, sink: &mut Sink| {
+        Some(EventDecl { name: pair.key.clone(), ty: record(pair, sink)? })
+    };
     pairs(pair, sink).iter().filter_map(|pair| declare(pair, sink)).collect()
 }
 
-/// The pairs of a mapping with free keys; those already refused are left out by the caller's checks.
+/// The pairs of a mapping with free keys; those already refused are left out by the caller's
+/// checks.
 fn pairs<'a>(pair: &'a Pair, sink: &mut Sink) -> &'a [Pair] {
     match &pair.value.kind {
         Kind::Mapping(pairs) => pairs,
@@ -117,9 +127,13 @@ fn node(node: &Node, what: &str, sink: &mut Sink) -> Option<TypeExpr> {
         Kind::Mapping(pairs) => {
             if let Some(dollar) = pairs.iter().find(|pair| pair.key.value.starts_with('$')) {
                 sink.push(
-                    Diagnostic::error(codes::BAD_FIELD, dollar.key.span, format!("`{}` belongs to a field", dollar.key.value))
-                        .label("not to a record")
-                        .help("fields are named first: `name: { $type: string }`"),
+                    Diagnostic::error(
+                        codes::BAD_FIELD,
+                        dollar.key.span,
+                        format!("`{}` belongs to a field", dollar.key.value),
+                    )
+                    .label("not to a record")
+                    .help("fields are named first: `name: { $type: string }`"),
                 );
                 return None;
             }
@@ -131,9 +145,13 @@ fn node(node: &Node, what: &str, sink: &mut Sink) -> Option<TypeExpr> {
                 _ => "string",
             };
             sink.push(
-                Diagnostic::error(codes::BAD_TYPE, node.span, format!("{what} must be a type, not a list"))
-                    .label("to YAML this is a list")
-                    .help(format!("a list type is written `list<{element}>`")),
+                Diagnostic::error(
+                    codes::BAD_TYPE,
+                    node.span,
+                    format!("{what} must be a type, not a list"),
+                )
+                .label("to YAML this is a list")
+                .help(format!("a list type is written `list<{element}>`")),
             );
             None
         }
@@ -148,7 +166,8 @@ fn node(node: &Node, what: &str, sink: &mut Sink) -> Option<TypeExpr> {
 fn fields(pairs: &[Pair], sink: &mut Sink) -> Vec<Field> {
     let mut fields = Vec::new();
     for pair in pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY) {
-        let name = scalar::check_name(pair.key.clone(), names::Kind::Field, "the name of a field", sink);
+        let name =
+            scalar::check_name(pair.key.clone(), names::Kind::Field, "the name of a field", sink);
         let field = details(pair, sink).and_then(|details| details.field);
         if let (Some(_), Some(field)) = (name, field) {
             fields.push(field);
@@ -181,8 +200,16 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
             return None;
         }
         let ty = node(&pair.value, &what, sink)?;
-        let field =
-            Field { name: pair.key.clone(), ty, default: None, min: None, max: None, pattern: None, secret: false, description: None };
+        let field = Field {
+            name: pair.key.clone(),
+            ty,
+            default: None,
+            min: None,
+            max: None,
+            pattern: None,
+            secret: false,
+            description: None,
+        };
         return Some(Details { field: Some(field), limits: Vec::new() });
     }
     if let Some(diagnostic) = mixed(pair) {
@@ -190,12 +217,17 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
         return None;
     }
     let mapping = Mapping::open(&pair.value, &FIELD, nowhere, sink)?;
-    let ty = mapping.need("$type", "$type: string", sink).and_then(|pair| node(&pair.value, "`$type`", sink));
+    let ty = mapping
+        .need("$type", "$type: string", sink)
+        .and_then(|pair| node(&pair.value, "`$type`", sink));
     let default = mapping.get("$default").and_then(|pair| value::value(&pair.value, sink));
     let min = mapping.get("$min").and_then(|pair| scalar::bound(pair, sink));
     let max = mapping.get("$max").and_then(|pair| scalar::bound(pair, sink));
     let pattern = mapping.get("$pattern").and_then(|pair| scalar::text(pair, sink));
-    let secret = mapping.get("$secret").and_then(|pair| scalar::boolean(pair, sink)).is_some_and(|secret| secret.value);
+    let secret = mapping
+        .get("$secret")
+        .and_then(|pair| scalar::boolean(pair, sink))
+        .is_some_and(|secret| secret.value);
     let description = mapping.get("$description").and_then(|pair| scalar::text(pair, sink));
     if let (Some(min), Some(max)) = (&min, &max)
         && min.value > max.value
@@ -207,8 +239,20 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
         );
     }
     let limits = ["$default", "$min", "$max", "$pattern", "$secret"];
-    let limits = limits.into_iter().filter_map(|key| mapping.get(key).map(|pair| (key, pair.key.span))).collect();
-    let field = ty.map(|ty| Field { name: pair.key.clone(), ty, default, min, max, pattern, secret, description });
+    let limits = limits
+        .into_iter()
+        .filter_map(|key| mapping.get(key).map(|pair| (key, pair.key.span)))
+        .collect();
+    let field = ty.map(|ty| Field {
+        name: pair.key.clone(),
+        ty,
+        default,
+        min,
+        max,
+        pattern,
+        secret,
+        description,
+    });
     Some(Details { field, limits })
 }
 
@@ -216,9 +260,13 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
 fn schema_like(pair: &Pair) -> Option<Diagnostic> {
     let Kind::Mapping(pairs) = &pair.value.kind else { return None };
     let ty = pairs.iter().find(|pair| pair.key.value == "type")?;
-    let detail = pairs.iter().find(|pair| matches!(pair.value.kind, Kind::Boolean(..) | Kind::Integer(..) | Kind::Number(..)))?;
-    let message = format!("`{}` is no field: its value is {}", detail.key.value, detail.value.describe());
-    let diagnostic = Diagnostic::error(codes::BAD_FIELD, detail.key.span, message).label("not a type");
+    let detail = pairs.iter().find(|pair| {
+        matches!(pair.value.kind, Kind::Boolean(..) | Kind::Integer(..) | Kind::Number(..))
+    })?;
+    let message =
+        format!("`{}` is no field: its value is {}", detail.key.value, detail.value.describe());
+    let diagnostic =
+        Diagnostic::error(codes::BAD_FIELD, detail.key.span, message).label("not a type");
     let diagnostic = diagnostic.other(ty.key.span, "this makes a field called `type`");
     Some(diagnostic.help("details of a field begin with `$`: `{ $type: string, $min: 1 }`; one that may be absent is `string?`"))
 }
@@ -227,24 +275,34 @@ fn schema_like(pair: &Pair) -> Option<Diagnostic> {
 fn mixed(pair: &Pair) -> Option<Diagnostic> {
     let Kind::Mapping(pairs) = &pair.value.kind else { return None };
     let detail = pairs.iter().find(|pair| pair.key.value.starts_with('$'))?;
-    let field = pairs.iter().find(|pair| !pair.key.value.starts_with('$') && pair.key.value != BROKEN_KEY)?;
+    let field = pairs
+        .iter()
+        .find(|pair| !pair.key.value.starts_with('$') && pair.key.value != BROKEN_KEY)?;
     let message = format!("`{}` and `{}` cannot stand together", detail.key.value, field.key.value);
     let diagnostic = Diagnostic::error(codes::BAD_FIELD, detail.key.span, message)
         .label("a detail of the field")
         .other(field.key.span, "a field of a record");
     let name = &pair.key.value;
-    Some(
-        diagnostic
-            .help(format!("details stand around the type: `{name}: {{ $type: {{ {}: … }}, {}: … }}`", field.key.value, detail.key.value)),
-    )
+    Some(diagnostic.help(format!(
+        "details stand around the type: `{name}: {{ $type: {{ {}: … }}, {}: … }}`",
+        field.key.value, detail.key.value
+    )))
 }
 
 /// A type in a text.
 fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
     let value = text.value.as_str();
     if let Some(ty) = or_null(value) {
-        let diagnostic = Diagnostic::error(codes::BAD_TYPE, text.span, "`|` stands between the words of an enum, not between types");
-        sink.push(diagnostic.label("`null` is no word").help(format!("a value that may be absent is `{ty}?`")));
+        let diagnostic = Diagnostic::error(
+            codes::BAD_TYPE,
+            text.span,
+            "`|` stands between the words of an enum, not between types",
+        );
+        sink.push(
+            diagnostic
+                .label("`null` is no word")
+                .help(format!("a value that may be absent is `{ty}?`")),
+        );
         return None;
     }
     if value.contains('|') && !value.contains('<') {
@@ -262,14 +320,26 @@ fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
 fn or_null(text: &str) -> Option<&str> {
     let (left, right) = text.split_once('|')?;
     let (left, right) = (left.trim(), right.trim());
-    let is_type = |name: &str| BASES.iter().any(|(base, _)| *base == name) || names::Kind::Type.accepts(name) || name.ends_with('>');
-    [(left, right), (right, left)].into_iter().find(|(ty, null)| *null == "null" && is_type(ty)).map(|(ty, _)| ty)
+    let is_type = |name: &str| {
+        BASES.iter().any(|(base, _)| *base == name)
+            || names::Kind::Type.accepts(name)
+            || name.ends_with('>')
+    };
+    [(left, right), (right, left)]
+        .into_iter()
+        .find(|(ty, null)| *null == "null" && is_type(ty))
+        .map(|(ty, _)| ty)
 }
 
 /// What a type of the language is called that others write in their way.
 pub(crate) fn foreign(name: &str) -> Option<&'static str> {
-    let ours = FOREIGN.iter().find(|(foreign, _)| foreign.eq_ignore_ascii_case(name)).map(|(_, ours)| *ours);
-    ours.or_else(|| BASES.iter().map(|(base, _)| *base).find(|base| base.eq_ignore_ascii_case(name)))
+    let ours = FOREIGN
+        .iter()
+        .find(|(foreign, _)| foreign.eq_ignore_ascii_case(name))
+        .map(|(_, ours)| *ours);
+    ours.or_else(|| {
+        BASES.iter().map(|(base, _)| *base).find(|base| base.eq_ignore_ascii_case(name))
+    })
 }
 
 /// `email | sms`: an enum.
@@ -281,9 +351,13 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
     let parts: Vec<&str> = text.value.split('|').collect();
     if parts.len() > WORDS_MAX {
         sink.push(
-            Diagnostic::error(codes::LIMIT, text.span, format!("an enum of more than {WORDS_MAX} words"))
-                .label("too many words")
-                .help("use `string`"),
+            Diagnostic::error(
+                codes::LIMIT,
+                text.span,
+                format!("an enum of more than {WORDS_MAX} words"),
+            )
+            .label("too many words")
+            .help("use `string`"),
         );
         return None;
     }
@@ -300,18 +374,28 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
             complete = false;
         } else if let Some(earlier) = known.get(word) {
             sink.push(
-                Diagnostic::error(codes::WORD_TWICE, span, format!("the word `{word}` is written twice"))
-                    .label("here again")
-                    .other(*earlier, "first here"),
+                Diagnostic::error(
+                    codes::WORD_TWICE,
+                    span,
+                    format!("the word `{word}` is written twice"),
+                )
+                .label("here again")
+                .other(*earlier, "first here"),
             );
             complete = false;
         } else if word.is_empty() {
             sink.push(
-                Diagnostic::error(codes::BAD_TYPE, text.span, "a word is missing beside `|`").label("an enum is written `email | sms`"),
+                Diagnostic::error(codes::BAD_TYPE, text.span, "a word is missing beside `|`")
+                    .label("an enum is written `email | sms`"),
             );
             return None;
         } else {
-            match scalar::check_name(Name::new(word.to_owned(), span), names::Kind::Word, "a word of an enum", sink) {
+            match scalar::check_name(
+                Name::new(word.to_owned(), span),
+                names::Kind::Word,
+                "a word of an enum",
+                sink,
+            ) {
                 Some(name) => {
                     known.insert(word, span);
                     words.push(name);
@@ -347,11 +431,17 @@ impl Parser<'_> {
         if self.rest.starts_with('?') {
             return Err(self.wrong(1, "one `?` is enough"));
         }
-        Ok(TypeExpr { shape: TypeShape::Optional(Box::new(ty)), span: self.text.at(start..self.offset()) })
+        Ok(TypeExpr {
+            shape: TypeShape::Optional(Box::new(ty)),
+            span: self.text.at(start..self.offset()),
+        })
     }
 
     fn base(&mut self) -> Parsed<TypeShape> {
-        let len = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(self.rest.len());
+        let len = self
+            .rest
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(self.rest.len());
         let (name, after) = self.rest.split_at(len);
         if name.is_empty() {
             let len = self.rest.chars().next().map_or(0, char::len_utf8);
@@ -362,7 +452,10 @@ impl Parser<'_> {
             let inner = Box::new(self.ty()?);
             self.rest = self.rest.trim_start();
             if !self.eat('>') {
-                return Err(self.wrong(self.rest.chars().next().map_or(0, char::len_utf8), "the closing `>` is missing here"));
+                return Err(self.wrong(
+                    self.rest.chars().next().map_or(0, char::len_utf8),
+                    "the closing `>` is missing here",
+                ));
             }
             return Ok(if name == "list" { TypeShape::List(inner) } else { TypeShape::Map(inner) });
         }
@@ -380,9 +473,12 @@ impl Parser<'_> {
     fn unknown(&self, name: &str, after: &str) -> Box<Diagnostic> {
         let start = self.offset();
         let span = self.text.at(start..start + name.len());
-        let diagnostic = Diagnostic::error(codes::BAD_TYPE, span, format!("there is no type `{name}`")).label("unknown type");
+        let diagnostic =
+            Diagnostic::error(codes::BAD_TYPE, span, format!("there is no type `{name}`"))
+                .label("unknown type");
         let foreign = foreign(name);
-        let near = || suggest::nearest(name, BASES.iter().map(|(base, _)| *base).chain(["list", "map"]));
+        let near =
+            || suggest::nearest(name, BASES.iter().map(|(base, _)| *base).chain(["list", "map"]));
         Box::new(if name == "enum" {
             diagnostic.help("the words of an enum stand alone: `email | sms`")
         } else if after.starts_with("[]") {
@@ -415,26 +511,39 @@ impl Parser<'_> {
     fn trailing(&self) -> Box<Diagnostic> {
         let diagnostic = self.wrong(self.rest.trim_end().len(), "a type ends before this");
         let before = &self.text.value[..self.offset()];
-        if let Some(inner) = self.rest.trim_end().strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
+        if let Some(inner) =
+            self.rest.trim_end().strip_prefix('<').and_then(|rest| rest.strip_suffix('>'))
+        {
             let inner = inner.rsplit(',').next().unwrap_or(inner).trim();
             return match before.trim() {
                 "Optional" | "Option" | "Maybe" | "Nullable" => {
                     Box::new(diagnostic.help(format!("a value that may be absent is `{inner}?`")))
                 }
-                "List" | "Array" | "Vec" | "Set" => Box::new(diagnostic.help(format!("a list type is written `list<{inner}>`"))),
-                "Map" | "Dict" | "HashMap" | "Record" => {
-                    Box::new(diagnostic.help(format!("a map type is written `map<{inner}>`, from text")))
+                "List" | "Array" | "Vec" | "Set" => {
+                    Box::new(diagnostic.help(format!("a list type is written `list<{inner}>`")))
                 }
+                "Map" | "Dict" | "HashMap" | "Record" => Box::new(
+                    diagnostic.help(format!("a map type is written `map<{inner}>`, from text")),
+                ),
                 _ => diagnostic,
             };
         }
-        if self.rest.starts_with("[]") { Box::new(diagnostic.help(format!("a list type is written `list<{before}>`"))) } else { diagnostic }
+        if self.rest.starts_with("[]") {
+            Box::new(diagnostic.help(format!("a list type is written `list<{before}>`")))
+        } else {
+            diagnostic
+        }
     }
 
     fn wrong(&self, len: usize, why: &str) -> Box<Diagnostic> {
         let start = self.offset();
         Box::new(
-            Diagnostic::error(codes::BAD_TYPE, self.text.at(start..start + len), format!("`{}` is not a type", self.text.value)).label(why),
+            Diagnostic::error(
+                codes::BAD_TYPE,
+                self.text.at(start..start + len),
+                format!("`{}` is not a type", self.text.value),
+            )
+            .label(why),
         )
     }
 }

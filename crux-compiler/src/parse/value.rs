@@ -1,4 +1,5 @@
-//! Values of `with`, `data`, `output` and `$default`: what the author hands on, with `${…}` still as text.
+//! Values of `with`, `data`, `output` and `$default`: what the author hands on, with `${…}` still
+//! as text.
 
 use super::scalar;
 use super::tree::{BROKEN_KEY, Kind, Node, Pair};
@@ -17,9 +18,15 @@ pub fn entries(pair: &Pair, sink: &mut Sink) -> Option<Vec<Entry>> {
     let Kind::Mapping(pairs) = &pair.value.kind else {
         if !matches!(pair.value.kind, Kind::Broken) {
             let described = pair.value.describe();
-            let message = format!("`{}` must be a mapping of names to values, not {described}", pair.key.value);
-            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message).label(format!("this is {described}"));
-            sink.push(diagnostic.help(format!("write `{}: {{ name: \"${{…}}\" }}`", pair.key.value)));
+            let message = format!(
+                "`{}` must be a mapping of names to values, not {described}",
+                pair.key.value
+            );
+            let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message)
+                .label(format!("this is {described}"));
+            sink.push(
+                diagnostic.help(format!("write `{}: {{ name: \"${{…}}\" }}`", pair.key.value)),
+            );
         }
         return None;
     };
@@ -57,24 +64,38 @@ fn entry(pair: &Pair, sink: &mut Sink) -> Option<Entry> {
 pub fn value(node: &Node, sink: &mut Sink) -> Option<Spanned<Value>> {
     let value = match &node.kind {
         Kind::Absent => {
-            let diagnostic = Diagnostic::error(codes::VALUE_MISSING, node.span, "an element of this list is empty");
-            sink.push(diagnostic.label("nothing stands here").help("write `null` for an absent value"));
+            let diagnostic = Diagnostic::error(
+                codes::VALUE_MISSING,
+                node.span,
+                "an element of this list is empty",
+            );
+            sink.push(
+                diagnostic.label("nothing stands here").help("write `null` for an absent value"),
+            );
             return None;
         }
         Kind::Null => Value::Null,
         Kind::Boolean(value, _) => Value::Boolean(*value),
         Kind::Integer(value, _) => Value::Integer(*value),
-        Kind::Number(_, text) if text.value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+')) => {
+        Kind::Number(_, text)
+            if text.value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+')) =>
+        {
             sink.push(
-                Diagnostic::error(codes::INTEGER_TOO_LARGE, node.span, "this integer does not fit into 64 bits")
-                    .label("too large")
-                    .help("write it as a text in quotes, or as a number with a point"),
+                Diagnostic::error(
+                    codes::INTEGER_TOO_LARGE,
+                    node.span,
+                    "this integer does not fit into 64 bits",
+                )
+                .label("too large")
+                .help("write it as a text in quotes, or as a number with a point"),
             );
             return None;
         }
         Kind::Number(value, _) => Value::Number(*value),
         Kind::Text(text) => Value::Text(text.clone()),
-        Kind::List(nodes) => Value::List(nodes.iter().filter_map(|node| value(node, sink)).collect()),
+        Kind::List(nodes) => {
+            Value::List(nodes.iter().filter_map(|node| value(node, sink)).collect())
+        }
         Kind::Mapping(pairs) => {
             let pairs = pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY);
             Value::Record(pairs.filter_map(|pair| entry(pair, sink)).collect())

@@ -1,5 +1,6 @@
-//! Contracts: each step type has one in the whole folder, in place where exactly one step uses it, else under `step_types`. What a step
-//! takes may be missing in place; the walk over the workflows infers it from `with` and fills it in.
+//! Contracts: each step type has one in the whole folder, in place where exactly one step uses it,
+//! else under `step_types`. What a step takes may be missing in place; the walk over the workflows
+//! infers it from `with` and fills it in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,13 +60,22 @@ pub fn module(step_type: &str) -> String {
 }
 
 /// Collects the contracts of the folder.
-pub fn collect<'a>(files: &'a Files, sources: &'a [model::File], types: &mut Types<'a>, sink: &mut Sink) -> Contracts<'a> {
+pub fn collect<'a>(
+    files: &'a Files,
+    sources: &'a [model::File],
+    types: &mut Types<'a>,
+    sink: &mut Sink,
+) -> Contracts<'a> {
     let mut contracts = Contracts::new();
     for step_type in sources.iter().flat_map(|file| &file.step_types) {
         if let Some(first) = contracts.get(step_type.name.value.as_str()) {
             let message = format!("the step type `{}` is defined twice", step_type.name.value);
-            let diagnostic = Diagnostic::error(codes::STEP_TYPE_TWICE, step_type.name.span, message).other(first.span, "first here");
-            sink.push(diagnostic.help("a step type has one contract in the whole folder: keep one"));
+            let diagnostic =
+                Diagnostic::error(codes::STEP_TYPE_TWICE, step_type.name.span, message)
+                    .other(first.span, "first here");
+            sink.push(
+                diagnostic.help("a step type has one contract in the whole folder: keep one"),
+            );
             continue;
         }
         let mut contract = contract(&step_type.name, &step_type.contract, types, sink);
@@ -74,7 +84,9 @@ pub fn collect<'a>(files: &'a Files, sources: &'a [model::File], types: &mut Typ
         contract.timeout = step_type.timeout.as_ref();
         contract.shared = true;
         if matches!(contract.takes, Takes::Inferred) {
-            contract.takes = Takes::Known(types.empty_record(input_name(&step_type.name.value), step_type.name.span));
+            contract.takes = Takes::Known(
+                types.empty_record(input_name(&step_type.name.value), step_type.name.span),
+            );
         }
         contracts.insert(&step_type.name.value, contract);
     }
@@ -84,8 +96,11 @@ pub fn collect<'a>(files: &'a Files, sources: &'a [model::File], types: &mut Typ
         if let Some(shared) = contracts.get_mut(name).filter(|contract| contract.shared) {
             shared.used = true;
             if let Some(key) = found.contract.first() {
-                let message = format!("the contract of `{name}` stands under `step_types`; a step cannot change it");
-                let diagnostic = Diagnostic::error(codes::CONTRACT_ELSEWHERE, key, message).other(shared.span, "the contract is here");
+                let message = format!(
+                    "the contract of `{name}` stands under `step_types`; a step cannot change it"
+                );
+                let diagnostic = Diagnostic::error(codes::CONTRACT_ELSEWHERE, key, message)
+                    .other(shared.span, "the contract is here");
                 sink.push(diagnostic.help("leave the key out, or move it to `step_types`; only `retry` and `timeout` may differ"));
             }
             continue;
@@ -112,22 +127,32 @@ pub fn input_name(step_type: &str) -> TypeName {
     TypeName { module: module(step_type), name: "Input".into() }
 }
 
-fn contract<'a>(name: &'a model::Name, written: &'a model::Contract, types: &mut Types<'a>, sink: &mut Sink) -> Contract<'a> {
+fn contract<'a>(
+    name: &'a model::Name,
+    written: &'a model::Contract,
+    types: &mut Types<'a>,
+    sink: &mut Sink,
+) -> Contract<'a> {
     let step_type = name.value.as_str();
     let takes = match &written.takes {
         None => Takes::Inferred,
-        Some(takes) => types.record(takes, input_name(step_type), "what a step takes", sink).map_or(Takes::Broken, Takes::Known),
+        Some(takes) => types
+            .record(takes, input_name(step_type), "what a step takes", sink)
+            .map_or(Takes::Broken, Takes::Known),
     };
     let output = TypeName { module: module(step_type), name: "Output".into() };
     let returns = match &written.returns {
         None => Returns::Nothing,
-        Some(returns) => types.record(returns, output, "what a step returns", sink).map_or(Returns::Broken, Returns::Record),
+        Some(returns) => types
+            .record(returns, output, "what a step returns", sink)
+            .map_or(Returns::Broken, Returns::Record),
     };
     let (runs, runs_span) = match (&written.class, &written.routing_key) {
         (Some(class), None) => (Runs::Class(class.value.clone()), class.span),
         (Some(class), Some(key)) => {
             let message = format!("`{step_type}` runs in a step struct and in a service");
-            let diagnostic = Diagnostic::error(codes::CONTRACT_TWICE, key.span, message).other(class.span, "a step struct");
+            let diagnostic = Diagnostic::error(codes::CONTRACT_TWICE, key.span, message)
+                .other(class.span, "a step struct");
             sink.push(diagnostic.help("keep `class` or `routing_key`"));
             (Runs::Class(class.value.clone()), class.span)
         }
@@ -138,10 +163,15 @@ fn contract<'a>(name: &'a model::Name, written: &'a model::Contract, types: &mut
     for (at, error) in raises.iter().enumerate() {
         if super::errors::is_built_in(&error.value) {
             let message = format!("`{}` is an error of Crux itself", error.value);
-            sink.push(Diagnostic::error(codes::ERROR_RESERVED, error.span, message).help("give the step's error a name of its own"));
+            sink.push(
+                Diagnostic::error(codes::ERROR_RESERVED, error.span, message)
+                    .help("give the step's error a name of its own"),
+            );
         } else if raises.iter().take(at).any(|before| before.value == error.value) {
             let message = format!("`{}` is named twice", error.value);
-            sink.push(Diagnostic::error(codes::ERROR_RESERVED, error.span, message).help("name it once"));
+            sink.push(
+                Diagnostic::error(codes::ERROR_RESERVED, error.span, message).help("name it once"),
+            );
         }
     }
     let class = matches!(runs, Runs::Class(_));
@@ -169,19 +199,29 @@ fn contract<'a>(name: &'a model::Name, written: &'a model::Contract, types: &mut
 
 fn used_twice(files: &Files, first: &Use<'_>, second: &Use<'_>) -> Diagnostic {
     let name = &second.name.value;
-    let message = format!("the step type `{name}` is used in more than one place, so its contract cannot stand in a step");
+    let message = format!(
+        "the step type `{name}` is used in more than one place, so its contract cannot stand in a step"
+    );
     let written = if first.contract.first().is_some() { first.contract } else { second.contract };
     Diagnostic::error(codes::CONTRACT_TWICE, second.name.span, message)
         .other(first.name.span, "used here first")
         .note("each step type has one contract in the whole folder")
-        .help(format!("move it: `step_types: {{ {name}: {{ {} }} }}`, and leave `type: {name}` in the steps", shown(files, written)))
+        .help(format!(
+            "move it: `step_types: {{ {name}: {{ {} }} }}`, and leave `type: {name}` in the steps",
+            shown(files, written)
+        ))
 }
 
-/// A contract in flow style, of the source's own words; parts that fill several lines are left for the user to copy.
+/// A contract in flow style, of the source's own words; parts that fill several lines are left for
+/// the user to copy.
 fn shown(files: &Files, contract: &model::Contract) -> String {
     let text = |span: Span| {
         let file = files.get(span.file)?;
-        file.text.get(span.start as usize..span.end as usize).map(str::trim).filter(|text| !text.contains('\n')).map(str::to_owned)
+        file.text
+            .get(span.start as usize..span.end as usize)
+            .map(str::trim)
+            .filter(|text| !text.contains('\n'))
+            .map(str::to_owned)
     };
     let of_type = |written: &model::TypeExpr| text(written.span).unwrap_or_else(|| "…".into());
     let parts = [
@@ -189,10 +229,17 @@ fn shown(files: &Files, contract: &model::Contract) -> String {
         contract.routing_key.as_ref().map(|key| format!("routing_key: {}", key.value)),
         Some(format!("takes: {}", contract.takes.as_ref().map_or("{ … }".into(), of_type))),
         contract.returns.as_ref().map(|returns| format!("returns: {}", of_type(returns))),
-        contract
-            .raises
-            .as_ref()
-            .map(|raises| format!("raises: [{}]", raises.value.iter().map(|error| error.value.as_str()).collect::<Vec<_>>().join(", "))),
+        contract.raises.as_ref().map(|raises| {
+            format!(
+                "raises: [{}]",
+                raises
+                    .value
+                    .iter()
+                    .map(|error| error.value.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        }),
         contract.effect.as_ref().map(|effect| {
             let word = match effect.value {
                 Effect::None => "none",

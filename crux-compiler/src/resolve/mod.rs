@@ -1,5 +1,6 @@
-//! Names: what each one of the folder means, before any step is looked at. Types, inputs, events and contracts are known afterwards;
-//! only what a step takes may still have to be inferred by the walk in `lower`.
+//! Names: what each one of the folder means, before any step is looked at. Types, inputs, events
+//! and contracts are known afterwards; only what a step takes may still have to be inferred by the
+//! walk in `lower`.
 
 pub mod contracts;
 pub mod errors;

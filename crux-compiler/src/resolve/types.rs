@@ -1,5 +1,6 @@
-//! From types as written to types as they are: names are looked up, records and enums in place get a name of their own, aliases are
-//! followed. A type never contains itself, and nests at most [`MAX_NESTING`] levels.
+//! From types as written to types as they are: names are looked up, records and enums in place get
+//! a name of their own, aliases are followed. A type never contains itself, and nests at most
+//! [`MAX_NESTING`] levels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,8 +56,11 @@ impl<'a> Types<'a> {
         for decl in all.clone() {
             if let Some(first) = types.declared.get(decl.name.value.as_str()) {
                 let message = format!("the type `{}` is defined twice", decl.name.value);
-                let diagnostic = Diagnostic::error(codes::TYPE_TWICE, decl.name.span, message).other(first.name.span, "first here");
-                sink.push(diagnostic.help("named types are global to the folder: leave one out, or give it another name"));
+                let diagnostic = Diagnostic::error(codes::TYPE_TWICE, decl.name.span, message)
+                    .other(first.name.span, "first here");
+                sink.push(diagnostic.help(
+                    "named types are global to the folder: leave one out, or give it another name",
+                ));
             } else {
                 types.declared.insert(&decl.name.value, decl);
             }
@@ -72,20 +76,36 @@ impl<'a> Types<'a> {
         place(self.files, span)
     }
 
-    /// The record that a type expression means; records in place are called `name`. Reports whatever is no record.
-    pub fn record(&mut self, written: &'a TypeExpr, name: TypeName, what: &str, sink: &mut Sink) -> Option<Arc<Record>> {
+    /// The record that a type expression means; records in place are called `name`. Reports
+    /// whatever is no record.
+    pub fn record(
+        &mut self,
+        written: &'a TypeExpr,
+        name: TypeName,
+        what: &str,
+        sink: &mut Sink,
+    ) -> Option<Arc<Record>> {
         match self.resolve(written, name, sink)? {
             Type::Record(record) => Some(record),
             other => {
                 let message = format!("{what} is a record, not {}", show(&other));
-                sink.push(Diagnostic::error(codes::TYPE_PLACE, written.span, message).help("write `{ name: type }`, or name a record"));
+                sink.push(
+                    Diagnostic::error(codes::TYPE_PLACE, written.span, message)
+                        .help("write `{ name: type }`, or name a record"),
+                );
                 None
             }
         }
     }
 
-    /// The type that a type expression means; records and enums in place are called `name` and longer.
-    pub fn resolve(&mut self, written: &'a TypeExpr, name: TypeName, sink: &mut Sink) -> Option<Type> {
+    /// The type that a type expression means; records and enums in place are called `name` and
+    /// longer.
+    pub fn resolve(
+        &mut self,
+        written: &'a TypeExpr,
+        name: TypeName,
+        sink: &mut Sink,
+    ) -> Option<Type> {
         self.expr(written, &name, None, sink).map(|resolved| resolved.ty)
     }
 
@@ -96,13 +116,19 @@ impl<'a> Types<'a> {
             let help = match (foreign(name), nearest(name, self.declared.keys().copied())) {
                 (Some(ours), _) => format!("it is called `{ours}` here"),
                 (None, Some(near)) => format!("did you mean `{near}`?"),
-                (None, None) => format!("define it: `types: {{ {name}: … }}`, in any file of the folder"),
+                (None, None) => {
+                    format!("define it: `types: {{ {name}: … }}`, in any file of the folder")
+                }
             };
             let mut places = places.clone();
             places.sort_unstable();
             places.dedup();
             let Some((first, others)) = places.split_first() else { continue };
-            let mut diagnostic = Diagnostic::error(codes::UNKNOWN_TYPE, *first, format!("there is no type `{name}`"));
+            let mut diagnostic = Diagnostic::error(
+                codes::UNKNOWN_TYPE,
+                *first,
+                format!("there is no type `{name}`"),
+            );
             for other in others.iter().take(SHOWN) {
                 diagnostic = diagnostic.other(*other, "used here too");
             }
@@ -118,7 +144,13 @@ impl<'a> Types<'a> {
         self.declared.iter().filter(|(name, _)| !self.used.contains(*name)).map(|(_, decl)| *decl)
     }
 
-    pub fn define(&mut self, name: TypeName, description: Option<String>, span: Span, shape: Shape) {
+    pub fn define(
+        &mut self,
+        name: TypeName,
+        description: Option<String>,
+        span: Span,
+        shape: Shape,
+    ) {
         self.defs.push((TypeDef { name, description, place: self.place(span), shape }, span));
     }
 
@@ -142,7 +174,10 @@ impl<'a> Types<'a> {
             let optional = resolved.ty.is_optional();
             if optional {
                 let message = format!("the type `{name}` is optional");
-                sink.push(Diagnostic::error(codes::TYPE_PLACE, decl.ty.span, message).help(format!("write `{name}?` where it is used")));
+                sink.push(
+                    Diagnostic::error(codes::TYPE_PLACE, decl.ty.span, message)
+                        .help(format!("write `{name}?` where it is used")),
+                );
             }
             !optional
         });
@@ -156,7 +191,13 @@ impl<'a> Types<'a> {
         resolved
     }
 
-    fn expr(&mut self, written: &'a TypeExpr, name: &TypeName, decl: Option<&'a TypeDecl>, sink: &mut Sink) -> Option<Resolved> {
+    fn expr(
+        &mut self,
+        written: &'a TypeExpr,
+        name: &TypeName,
+        decl: Option<&'a TypeDecl>,
+        sink: &mut Sink,
+    ) -> Option<Resolved> {
         let one = |ty| Some(Resolved { ty, levels: 1 });
         let resolved = match &written.shape {
             TypeShape::String => one(Type::String),
@@ -171,7 +212,10 @@ impl<'a> Types<'a> {
             TypeShape::Map(of) => self.wrap(of, name, sink, |ty| Type::Map(Box::new(ty))),
             TypeShape::Named(other) => self.reference(other, written.span, sink),
             TypeShape::Enum(words) => {
-                let words = Arc::new(Enum { name: name.clone(), words: words.iter().map(|word| word.value.clone()).collect() });
+                let words = Arc::new(Enum {
+                    name: name.clone(),
+                    words: words.iter().map(|word| word.value.clone()).collect(),
+                });
                 self.describe(name, decl, written.span, Shape::Enum(words.clone()));
                 one(Type::Enum(words))
             }
@@ -179,13 +223,22 @@ impl<'a> Types<'a> {
         }?;
         if resolved.levels > MAX_NESTING {
             let message = format!("this type nests more than {MAX_NESTING} levels deep");
-            sink.push(Diagnostic::error(codes::TYPE_PLACE, written.span, message).help("pass what is inside as `json`, or flatten it"));
+            sink.push(
+                Diagnostic::error(codes::TYPE_PLACE, written.span, message)
+                    .help("pass what is inside as `json`, or flatten it"),
+            );
             return None;
         }
         Some(resolved)
     }
 
-    fn wrap(&mut self, of: &'a TypeExpr, name: &TypeName, sink: &mut Sink, wrap: impl Fn(Type) -> Type) -> Option<Resolved> {
+    fn wrap(
+        &mut self,
+        of: &'a TypeExpr,
+        name: &TypeName,
+        sink: &mut Sink,
+        wrap: impl Fn(Type) -> Type,
+    ) -> Option<Resolved> {
         let inner = self.expr(of, name, None, sink)?;
         Some(Resolved { ty: wrap(inner.ty), levels: inner.levels + 1 })
     }
@@ -194,9 +247,13 @@ impl<'a> Types<'a> {
         if let Some(start) = self.open.iter().position(|open| *open == name) {
             let circle = self.open.get(start..).unwrap_or_default().join(" → ");
             sink.push(
-                Diagnostic::error(codes::TYPE_RECURSIVE, span, format!("the type `{name}` contains itself"))
-                    .note(format!("the circle is {circle} → {name}"))
-                    .help("types are finite: pass what is inside as `json`, or refer to it by an id"),
+                Diagnostic::error(
+                    codes::TYPE_RECURSIVE,
+                    span,
+                    format!("the type `{name}` contains itself"),
+                )
+                .note(format!("the circle is {circle} → {name}"))
+                .help("types are finite: pass what is inside as `json`, or refer to it by an id"),
             );
             return None;
         }
@@ -226,7 +283,10 @@ impl<'a> Types<'a> {
         let mut fields = Vec::new();
         let mut complete = true;
         for field in written {
-            let inner = TypeName { module: name.module.clone(), name: format!("{}{}", name.name, capitalised(&field.name.value)) };
+            let inner = TypeName {
+                module: name.module.clone(),
+                name: format!("{}{}", name.name, capitalised(&field.name.value)),
+            };
             let Some(resolved) = self.expr(&field.ty, &inner, None, sink) else {
                 complete = false;
                 continue;
@@ -246,7 +306,8 @@ impl<'a> Types<'a> {
     }
 
     fn describe(&mut self, name: &TypeName, decl: Option<&TypeDecl>, span: Span, shape: Shape) {
-        let description = decl.and_then(|decl| decl.description.as_ref()).map(|text| text.value.clone());
+        let description =
+            decl.and_then(|decl| decl.description.as_ref()).map(|text| text.value.clone());
         self.define(name.clone(), description, decl.map_or(span, |decl| decl.name.span), shape);
     }
 }
@@ -267,8 +328,15 @@ fn field_of(written: &model::Field, ty: Type, sink: &mut Sink) -> Option<Field> 
         && let Err(error) = regex::Regex::new(&pattern.value)
     {
         let message = format!("`{}` is no regular expression", pattern.value);
-        // The last line says what is wrong; those before it draw the place, which is the whole text here.
-        let reason = error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // The last line says what is wrong; those before it draw the place, which is the whole text
+        // here.
+        let reason = error
+            .to_string()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned();
         sink.push(Diagnostic::error(codes::LITERAL, pattern.span, message).label(reason));
         return None;
     }
@@ -283,29 +351,43 @@ fn field_of(written: &model::Field, ty: Type, sink: &mut Sink) -> Option<Field> 
 /// `$min` and `$max` limit a length or a value, `$pattern` a string: other types have neither.
 fn rules_fit(written: &model::Field, ty: &Type, sink: &mut Sink) -> Option<()> {
     let ty = ty.present();
-    let limited = matches!(ty, Type::String | Type::List(_) | Type::Integer | Type::Number | Type::Duration);
+    let limited =
+        matches!(ty, Type::String | Type::List(_) | Type::Integer | Type::Number | Type::Duration);
     let counts = matches!(ty, Type::String | Type::List(_) | Type::Duration);
     let rules = [
         ("$min", written.min.map(|min| min.span), limited),
         ("$max", written.max.map(|max| max.span), limited),
-        ("$pattern", written.pattern.as_ref().map(|pattern| pattern.span), matches!(ty, Type::String)),
+        (
+            "$pattern",
+            written.pattern.as_ref().map(|pattern| pattern.span),
+            matches!(ty, Type::String),
+        ),
     ];
     let mut fits = true;
     for (rule, span, has) in rules {
         let Some(span) = span.filter(|_| !has) else { continue };
         let message = format!("`{}` is {}, which has no `{rule}`", written.name.value, show(ty));
-        let label =
-            if rule == "$pattern" { "a pattern is for a string" } else { "a limit is for a string, list, integer, number or duration" };
+        let label = if rule == "$pattern" {
+            "a pattern is for a string"
+        } else {
+            "a limit is for a string, list, integer, number or duration"
+        };
         let diagnostic = Diagnostic::error(codes::RULE_OF_TYPE, span, message).label(label);
         sink.push(match ty {
-            Type::Map(_) | Type::Json | Type::Record(_) => diagnostic.help("leave it out, and look at the value in the step"),
+            Type::Map(_) | Type::Json | Type::Record(_) => {
+                diagnostic.help("leave it out, and look at the value in the step")
+            }
             _ => diagnostic.help("leave it out"),
         });
         fits = false;
     }
     if let Some(max) = written.max.filter(|max| counts && max.value.number() < 0.0) {
-        let message = format!("no {} fits `$max: {}`: a length is never negative", show(ty), max.value);
-        sink.push(Diagnostic::error(codes::RULE_OF_TYPE, max.span, message).help("write the greatest length that is allowed"));
+        let message =
+            format!("no {} fits `$max: {}`: a length is never negative", show(ty), max.value);
+        sink.push(
+            Diagnostic::error(codes::RULE_OF_TYPE, max.span, message)
+                .help("write the greatest length that is allowed"),
+        );
         fits = false;
     }
     fits.then_some(())
@@ -315,14 +397,21 @@ fn default_of(written: &Spanned<model::Value>, field: &Field, sink: &mut Sink) -
     let mut scope = Scope::nothing();
     let value = Checker { scope: &mut scope, sink }.value(written, &field.ty)?;
     if !is_constant(&value) {
-        let diagnostic = Diagnostic::error(codes::DEFAULT_COMPUTED, written.span, "a `$default` is a plain value, not an expression");
-        sink.push(
-            diagnostic.label("computed").help("write the value itself; what depends on others is given by `with`, as in `${x ?? …}`"),
+        let diagnostic = Diagnostic::error(
+            codes::DEFAULT_COMPUTED,
+            written.span,
+            "a `$default` is a plain value, not an expression",
         );
+        sink.push(diagnostic.label("computed").help(
+            "write the value itself; what depends on others is given by `with`, as in `${x ?? …}`",
+        ));
         return None;
     }
     if let Some(reason) = broken_rule(&value, field) {
-        sink.push(Diagnostic::error(codes::LITERAL, written.span, reason).label("breaks a rule of its field"));
+        sink.push(
+            Diagnostic::error(codes::LITERAL, written.span, reason)
+                .label("breaks a rule of its field"),
+        );
         return None;
     }
     Some(value)
@@ -349,7 +438,11 @@ fn is_constant(value: &Expr) -> bool {
 /// Where something stands, for people.
 pub fn place(files: &Files, span: Span) -> Place {
     let (line, column) = files.position(span);
-    Place { file: files.get(span.file).map(|file| file.path.clone()).unwrap_or_default(), line, column }
+    Place {
+        file: files.get(span.file).map(|file| file.path.clone()).unwrap_or_default(),
+        line,
+        column,
+    }
 }
 
 /// The part of a type's name that a field gives to what stands in place.

@@ -1,4 +1,5 @@
-//! Walks over the steps of the model: every step at any depth, and every place that uses a step type.
+//! Walks over the steps of the model: every step at any depth, and every place that uses a step
+//! type.
 
 use crate::model::{Catch, Contract, File, Name, Step, Undo, Verb};
 use crate::text::Text;
@@ -18,14 +19,22 @@ pub fn uses(sources: &[File]) -> Vec<Use<'_>> {
         each_step(&workflow.steps, &mut |step| {
             let undo = match &step.verb {
                 Verb::Work(work) => {
-                    all.push(Use { name: &work.type_name, contract: &work.contract, description: step.description.as_ref() });
+                    all.push(Use {
+                        name: &work.type_name,
+                        contract: &work.contract,
+                        description: step.description.as_ref(),
+                    });
                     work.undo.as_ref()
                 }
                 Verb::Child(child) => child.undo.as_ref(),
                 _ => None,
             };
             if let Some(Undo::By(undo)) = undo {
-                all.push(Use { name: &undo.type_name, contract: &undo.contract, description: None });
+                all.push(Use {
+                    name: &undo.type_name,
+                    contract: &undo.contract,
+                    description: None,
+                });
             }
         });
     }
@@ -54,15 +63,25 @@ pub fn branches(verb: &Verb) -> Vec<&[Step]> {
     match verb {
         Verb::Work(work) => work.steps.iter().map(Vec::as_slice).collect(),
         Verb::Group { steps, .. } => vec![steps],
-        Verb::Parallel { branches, .. } => branches.iter().map(|branch| branch.steps.as_slice()).collect(),
-        Verb::Switch { cases, otherwise } => {
-            cases.iter().map(|case| case.steps.as_slice()).chain(otherwise.iter().map(|otherwise| otherwise.steps.as_slice())).collect()
+        Verb::Parallel { branches, .. } => {
+            branches.iter().map(|branch| branch.steps.as_slice()).collect()
         }
-        Verb::Match { cases, otherwise, .. } => {
-            cases.iter().map(|case| case.steps.as_slice()).chain(otherwise.iter().map(|otherwise| otherwise.steps.as_slice())).collect()
-        }
+        Verb::Switch { cases, otherwise } => cases
+            .iter()
+            .map(|case| case.steps.as_slice())
+            .chain(otherwise.iter().map(|otherwise| otherwise.steps.as_slice()))
+            .collect(),
+        Verb::Match { cases, otherwise, .. } => cases
+            .iter()
+            .map(|case| case.steps.as_slice())
+            .chain(otherwise.iter().map(|otherwise| otherwise.steps.as_slice()))
+            .collect(),
         Verb::Each(each) => vec![&each.steps],
         Verb::Repeat(repeat) => vec![&repeat.steps],
-        Verb::Wait { .. } | Verb::Sleep(_) | Verb::Child(_) | Verb::Emit { .. } | Verb::Fail { .. } => Vec::new(),
+        Verb::Wait { .. }
+        | Verb::Sleep(_)
+        | Verb::Child(_)
+        | Verb::Emit { .. }
+        | Verb::Fail { .. } => Vec::new(),
     }
 }

@@ -1,5 +1,6 @@
-//! The single values of the schema: patterns for names, types, durations, expressions. The patterns are made from the rules of the
-//! parser, so that both refuse the same texts; they use no look-around, which not every editor understands.
+//! The single values of the schema: patterns for names, types, durations, expressions. The patterns
+//! are made from the rules of the parser, so that both refuse the same texts; they use no
+//! look-around, which not every editor understands.
 
 use std::borrow::Cow;
 
@@ -85,7 +86,11 @@ impl JsonSchema for AnyValue {
 }
 
 /// A mapping from names of one kind to values of one shape.
-fn mapping<T: JsonSchema>(generator: &mut SchemaGenerator, names: Value, description: &str) -> Schema {
+fn mapping<T: JsonSchema>(
+    generator: &mut SchemaGenerator,
+    names: Value,
+    description: &str,
+) -> Schema {
     let inner = generator.subschema_for::<T>();
     json_schema!({ "type": "object", "description": description, "propertyNames": names, "additionalProperties": inner })
 }

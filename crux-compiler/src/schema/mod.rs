@@ -1,5 +1,6 @@
-//! The JSON Schema of pipelines, for editors, made from the types in `shape` and `step`. It says what the parser says as far as a schema
-//! can; tests hold both together, and every build checks every pipeline against it as well.
+//! The JSON Schema of pipelines, for editors, made from the types in `shape` and `step`. It says
+//! what the parser says as far as a schema can; tests hold both together, and every build checks
+//! every pipeline against it as well.
 
 mod leaf;
 pub mod shape;
@@ -13,7 +14,10 @@ use serde_json::Value;
 
 /// The schema, in draft 7, which every editor understands.
 pub fn schema() -> Value {
-    let mut schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<shape::Pipeline>().to_value();
+    let mut schema = SchemaSettings::draft07()
+        .into_generator()
+        .into_root_schema_for::<shape::Pipeline>()
+        .to_value();
     without_null(&mut schema);
     if let Value::Object(schema) = &mut schema {
         schema.insert("title".into(), "Crux pipeline".into());
@@ -37,15 +41,22 @@ pub struct Refusal {
 /// The first objection of the schema to a pipeline, if there is any.
 pub fn refusal(instance: &Value) -> Option<Refusal> {
     static VALIDATOR: OnceLock<Result<Validator, String>> = OnceLock::new();
-    let validator = VALIDATOR.get_or_init(|| jsonschema::validator_for(&schema()).map_err(|error| error.to_string()));
+    let validator = VALIDATOR
+        .get_or_init(|| jsonschema::validator_for(&schema()).map_err(|error| error.to_string()));
     match validator {
         Ok(validator) if validator.is_valid(instance) => None,
         Ok(validator) => validator.iter_errors(instance).next().map(|error| {
             let path = error.instance_path().to_string();
-            let path = path.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect();
+            let path = path
+                .split('/')
+                .skip(1)
+                .map(|part| part.replace("~1", "/").replace("~0", "~"))
+                .collect();
             Refusal { path, message: error.masked().to_string() }
         }),
-        Err(error) => Some(Refusal { path: Vec::new(), message: format!("it is no schema: {error}") }),
+        Err(error) => {
+            Some(Refusal { path: Vec::new(), message: format!("it is no schema: {error}") })
+        }
     }
 }
 
@@ -88,7 +99,12 @@ mod tests {
     use crate::parse::SHAPES;
 
     fn properties(definition: &Value) -> BTreeSet<&str> {
-        definition["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect()
+        definition["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key.as_str())
+            .collect()
     }
 
     #[test]
@@ -96,7 +112,12 @@ mod tests {
         let schema = schema();
         for shape in SHAPES {
             let definition = &schema["definitions"][shape.schema];
-            assert_eq!(properties(definition), shape.keys.iter().copied().collect(), "{}", shape.schema);
+            assert_eq!(
+                properties(definition),
+                shape.keys.iter().copied().collect(),
+                "{}",
+                shape.schema
+            );
             assert_eq!(definition["additionalProperties"], Value::Bool(false), "{}", shape.schema);
         }
     }
@@ -111,24 +132,34 @@ mod tests {
                 }
             }
             match value {
-                Value::Object(object) => object.iter().for_each(|(key, value)| walk(value, &format!("{path}/{key}"))),
+                Value::Object(object) => {
+                    object.iter().for_each(|(key, value)| walk(value, &format!("{path}/{key}")))
+                }
                 Value::Array(values) => values.iter().for_each(|value| walk(value, path)),
                 _ => {}
             }
         }
         let schema = schema();
         walk(&schema, "");
-        assert!(schema["definitions"].as_object().is_some_and(|definitions| definitions.len() > SHAPES.len()));
+        assert!(
+            schema["definitions"]
+                .as_object()
+                .is_some_and(|definitions| definitions.len() > SHAPES.len())
+        );
     }
 
     #[test]
     fn the_committed_schema_is_fresh() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/pipeline.schema.json");
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/pipeline.schema.json");
         if std::env::var_os("CRUX_BLESS").is_some() {
             std::fs::write(&path, text()).expect("a writable folder");
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == text(), "schema/pipeline.schema.json is stale: CRUX_BLESS=1 cargo test -p crux-compiler writes it anew");
+        assert!(
+            committed == text(),
+            "schema/pipeline.schema.json is stale: CRUX_BLESS=1 cargo test -p crux-compiler writes it anew"
+        );
     }
 
     #[test]

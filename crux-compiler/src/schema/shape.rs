@@ -1,14 +1,16 @@
-//! Pipelines as they are written, as Rust types for the schema generator: each mapping of the language is a struct, its keys are the
-//! fields, the comments become the descriptions that editors show. Nothing is ever made of these types; a test holds their keys equal
-//! to those that the parser knows.
+//! Pipelines as they are written, as Rust types for the schema generator: each mapping of the
+//! language is a struct, its keys are the fields, the comments become the descriptions that editors
+//! show. Nothing is ever made of these types; a test holds their keys equal to those that the
+//! parser knows.
 
 #![allow(dead_code, reason = "the generator reads the types, nobody reads their values")]
 
 use schemars::JsonSchema;
 
 use super::leaf::{
-    AnyValue, Attempts, Duration, DurationOrZero, EventName, Events, Expression, Factor, Filled, Hook, HttpRoute, Id, RecordType,
-    RoutingKey, StepTypes, TypeName, TypeText, Types, Values, Version,
+    AnyValue, Attempts, Duration, DurationOrZero, EventName, Events, Expression, Factor, Filled,
+    Hook, HttpRoute, Id, RecordType, RoutingKey, StepTypes, TypeName, TypeText, Types, Values,
+    Version,
 };
 use super::step::SomeSteps;
 
@@ -30,7 +32,8 @@ pub struct Workflow {
     version: Version,
     /// What the workflow is for.
     description: Option<String>,
-    /// The type of what starts an instance: a record or the name of one. Without it: an empty record.
+    /// The type of what starts an instance: a record or the name of one. Without it: an empty
+    /// record.
     input: Option<RecordOrName>,
     /// The result of an instance: names and expressions.
     output: Option<Values>,

@@ -1,10 +1,14 @@
-//! The steps of the schema: one struct per verb, so that an editor offers what belongs to it and nothing else. Read with `shape`.
+//! The steps of the schema: one struct per verb, so that an editor offers what belongs to it and
+//! nothing else. Read with `shape`.
 
 #![allow(dead_code, reason = "the generator reads the types, nobody reads their values")]
 
 use schemars::JsonSchema;
 
-use super::leaf::{Branches, Cases, Count, Duration, ErrorOrAny, EventName, Expression, Id, NotEmpty, RoutingKey, TypeName, Values};
+use super::leaf::{
+    Branches, Cases, Count, Duration, ErrorOrAny, EventName, Expression, Id, NotEmpty, RoutingKey,
+    TypeName, Values,
+};
 use super::shape::{Effect, ErrorNames, RecordOrName, Reports, Retry, Timeout};
 
 /// Steps, one after the other; may be empty.
@@ -56,7 +60,8 @@ step! {
     /// Work: a Rust step struct or a service does it.
     #[schemars(extend("anyOf" = [{ "required": ["type"] }, { "required": ["id", "class"] }, { "required": ["id", "routing_key"] }]))]
     WorkStep, Option<Id>, {
-        /// The step type. Without `class` and `routing_key`, a service does it under the routing key `step.NAME`.
+        /// The step type. Without `class` and `routing_key`, a service does it under the routing
+        /// key `step.NAME`.
         r#type: Option<Id>,
         /// The Rust step struct that does it.
         class: Option<TypeName>,
@@ -272,7 +277,8 @@ pub struct Repeat {
 pub struct Wait {
     /// The name of the event.
     event: EventName,
-    /// Which one: an equality of a field of `event` and a value known here, and more conditions if wanted.
+    /// Which one: an equality of a field of `event` and a value known here, and more conditions if
+    /// wanted.
     r#where: Option<Expression>,
 }
 

@@ -1,4 +1,5 @@
-//! Reading: names, fields, elements and results of steps. Here is decided what a reader may see and what may be absent for it.
+//! Reading: names, fields, elements and results of steps. Here is decided what a reader may see and
+//! what may be absent for it.
 
 use super::scope::Root;
 use super::{Checker, Standing, StepResult, article};
@@ -13,26 +14,40 @@ use crate::types::{self, show};
 impl Checker<'_> {
     pub(super) fn name(&mut self, name: &str, span: Span) -> Option<Expr> {
         if let Some(ty) = self.scope.item(name) {
-            return Some(Expr { ty: ty.clone(), kind: ExprKind::Value(Value::Item(name.to_owned())) });
+            return Some(Expr {
+                ty: ty.clone(),
+                kind: ExprKind::Value(Value::Item(name.to_owned())),
+            });
         }
         match name {
             "input" | "event" => {
                 let input = name == "input";
                 let value = if input { Value::Input } else { self.scope.event_value.clone() };
                 match if input { &self.scope.input } else { &self.scope.event } {
-                    Root::Known(ty) => return Some(Expr { ty: ty.clone(), kind: ExprKind::Value(value) }),
+                    Root::Known(ty) => {
+                        return Some(Expr { ty: ty.clone(), kind: ExprKind::Value(value) });
+                    }
                     Root::Broken => return None,
                     Root::Missing => {}
                 }
             }
-            "error" if self.scope.error => return Some(Expr { ty: Type::Error, kind: ExprKind::Value(Value::Error) }),
+            "error" if self.scope.error => {
+                return Some(Expr { ty: Type::Error, kind: ExprKind::Value(Value::Error) });
+            }
             "steps" | "instance" | "config" if self.scope.names().contains(&name) => {
                 let help = match name {
                     "steps" => "write `steps.ID`, with the id of a step",
-                    "instance" => "write `instance.id`, `instance.request_id` or `instance.started_at`",
+                    "instance" => {
+                        "write `instance.id`, `instance.request_id` or `instance.started_at`"
+                    }
                     _ => "write `config.NAME`",
                 };
-                self.error(codes::UNKNOWN_NAME, span, format!("`{name}` is no value on its own"), Some(help.into()));
+                self.error(
+                    codes::UNKNOWN_NAME,
+                    span,
+                    format!("`{name}` is no value on its own"),
+                    Some(help.into()),
+                );
                 return None;
             }
             _ => {}
@@ -47,9 +62,9 @@ impl Checker<'_> {
             "event" => Some("`event` is there in a wait's `where` and in a trigger's `with`"),
             "error" => Some("`error` is there inside a `catch`"),
             "input" => Some("in a trigger's `with` the input is not there yet: read `event`"),
-            "steps" | "instance" | "config" => {
-                Some("a trigger starts an instance: there are no steps, no instance and no configuration yet")
-            }
+            "steps" | "instance" | "config" => Some(
+                "a trigger starts an instance: there are no steps, no instance and no configuration yet",
+            ),
             _ => None,
         };
         let field = as_record(&self.scope.input).and_then(|input| types::field(input, name));
@@ -70,20 +85,34 @@ impl Checker<'_> {
         self.error(codes::UNKNOWN_NAME, span, format!("there is no `{name}` here"), Some(help));
     }
 
-    pub(super) fn field(&mut self, of: &Ast, name: &Spanned<String>, optional: bool, dot: Span) -> Option<Expr> {
+    pub(super) fn field(
+        &mut self,
+        of: &Ast,
+        name: &Spanned<String>,
+        optional: bool,
+        dot: Span,
+    ) -> Option<Expr> {
         if let Kind::Name(root) = &of.kind
             && matches!(root.as_str(), "steps" | "instance" | "config")
             && self.scope.names().contains(&root.as_str())
         {
             if optional {
-                self.error(codes::NEVER_ABSENT, dot, format!("`{root}` is never absent"), Some("write `.`".into()));
+                self.error(
+                    codes::NEVER_ABSENT,
+                    dot,
+                    format!("`{root}` is never absent"),
+                    Some("write `.`".into()),
+                );
                 return None;
             }
             return match root.as_str() {
                 "steps" => self.step(name),
                 "config" => {
                     self.scope.config.insert(name.value.clone());
-                    Some(Expr { ty: Type::String, kind: ExprKind::Value(Value::Config(name.value.clone())) })
+                    Some(Expr {
+                        ty: Type::String,
+                        kind: ExprKind::Value(Value::Config(name.value.clone())),
+                    })
                 }
                 _ => self.instance(name),
             };
@@ -91,17 +120,27 @@ impl Checker<'_> {
         let of_expr = self.infer(of, None)?;
         if of_expr.ty.is_optional() != optional {
             if optional {
-                let message = format!("`?.` after what is never absent: this is {}", show(&of_expr.ty));
-                let diagnostic = Diagnostic::error(codes::NEVER_ABSENT, dot, message).other(of.span, "always there");
+                let message =
+                    format!("`?.` after what is never absent: this is {}", show(&of_expr.ty));
+                let diagnostic = Diagnostic::error(codes::NEVER_ABSENT, dot, message)
+                    .other(of.span, "always there");
                 self.sink.push(diagnostic.help("write `.`"));
             } else {
-                self.absent(&of_expr, of.span, &format!("`.{}` needs it to be there", name.value), &format!("write `?.{}`", name.value));
+                self.absent(
+                    &of_expr,
+                    of.span,
+                    &format!("`.{}` needs it to be there", name.value),
+                    &format!("write `?.{}`", name.value),
+                );
             }
             return None;
         }
         let ty = self.field_type(&of_expr, of.span, name)?;
         let ty = if optional { ty.optional() } else { ty };
-        Some(Expr { ty, kind: ExprKind::Field { of: Box::new(of_expr), name: name.value.clone(), optional } })
+        Some(Expr {
+            ty,
+            kind: ExprKind::Field { of: Box::new(of_expr), name: name.value.clone(), optional },
+        })
     }
 
     fn field_type(&mut self, of: &Expr, span: Span, name: &Spanned<String>) -> Option<Type> {
@@ -112,7 +151,12 @@ impl Checker<'_> {
                     return Some(Type::String);
                 }
                 let help = "known are `error.name` and `error.message`".to_owned();
-                self.error(codes::UNKNOWN_FIELD, name.span, format!("an error has no field `{}`", name.value), Some(help));
+                self.error(
+                    codes::UNKNOWN_FIELD,
+                    name.span,
+                    format!("an error has no field `{}`", name.value),
+                    Some(help),
+                );
                 return None;
             }
             other => {
@@ -121,7 +165,10 @@ impl Checker<'_> {
                     Type::List(_) | Type::Map(_) if is_length => "write `size(…)`".to_owned(),
                     Type::Json => super::JSON_IS_OPAQUE.to_owned(),
                     Type::Map(_) => format!("write `[\"{}\"]`", name.value),
-                    Type::List(_) => format!("write `[0]?.{0}` for one element, `.map(x, x.{0})` for all", name.value),
+                    Type::List(_) => format!(
+                        "write `[0]?.{0}` for one element, `.map(x, x.{0})` for all",
+                        name.value
+                    ),
                     _ if is_method(&name.value) => format!("write `.{}()`", name.value),
                     _ if is_length => "write `size(…)`".to_owned(),
                     _ => "only records have fields".to_owned(),
@@ -142,10 +189,12 @@ impl Checker<'_> {
     /// Reports a field that a record does not have.
     pub(crate) fn unknown_field(&mut self, record: &Record, name: &Spanned<String>, owner: &str) {
         let names = || record.fields.iter().map(|field| field.name.as_str());
-        let is_result =
-            owner.starts_with("the result of") && matches!(name.value.as_str(), "output" | "outputs" | "result" | "results" | "data");
+        let is_result = owner.starts_with("the result of")
+            && matches!(name.value.as_str(), "output" | "outputs" | "result" | "results" | "data");
         let help = match nearest(&name.value, names()) {
-            _ if is_result => format!("leave `.{}` out: the fields of a result follow the step's id", name.value),
+            _ if is_result => {
+                format!("leave `.{}` out: the fields of a result follow the step's id", name.value)
+            }
             Some(near) => format!("did you mean `{near}`?"),
             None if record.fields.is_empty() => "it has no fields".into(),
             None => format!("its fields are {}", names().collect::<Vec<_>>().join(", ")),
@@ -162,9 +211,17 @@ impl Checker<'_> {
             other => {
                 let help = match nearest(other, ["id", "request_id", "started_at"]) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => "known are `instance.id`, `instance.request_id` and `instance.started_at`".into(),
+                    None => {
+                        "known are `instance.id`, `instance.request_id` and `instance.started_at`"
+                            .into()
+                    }
                 };
-                self.error(codes::UNKNOWN_FIELD, name.span, format!("there is no `instance.{other}`"), Some(help));
+                self.error(
+                    codes::UNKNOWN_FIELD,
+                    name.span,
+                    format!("there is no `instance.{other}`"),
+                    Some(help),
+                );
                 return None;
             }
         };
@@ -178,15 +235,22 @@ impl Checker<'_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "a result is read by the id of its step".into(),
             };
-            self.error(codes::UNKNOWN_STEP, id.span, format!("there is no step `{}` in this workflow", id.value), Some(help));
+            self.error(
+                codes::UNKNOWN_STEP,
+                id.span,
+                format!("there is no step `{}` in this workflow", id.value),
+                Some(help),
+            );
             return None;
         };
         let (step, place) = (&id.value, known.place);
         let refused = match &known.standing {
             Standing::Certain | Standing::Maybe(_) => None,
-            Standing::Later => {
-                Some((codes::STEP_LATER, format!("`{step}` runs later"), "read results of steps that come before".to_owned()))
-            }
+            Standing::Later => Some((
+                codes::STEP_LATER,
+                format!("`{step}` runs later"),
+                "read results of steps that come before".to_owned(),
+            )),
             Standing::Itself => Some((
                 codes::STEP_LATER,
                 format!("`{step}` has no result yet where it is read"),
@@ -204,20 +268,29 @@ impl Checker<'_> {
             )),
             Standing::InEach(owner) => Some((
                 codes::STEP_ELSEWHERE,
-                format!("`{step}` runs once per element of `{owner}`: it has no single result outside"),
+                format!(
+                    "`{step}` runs once per element of `{owner}`: it has no single result outside"
+                ),
                 format!("give `{owner}` a `yield: steps.{step}` and read the list `steps.{owner}`"),
             )),
         };
         if let Some((code, message, help)) = refused {
-            let diagnostic = Diagnostic::error(code, id.span, message).other(place, format!("`{step}` is here")).help(help);
+            let diagnostic = Diagnostic::error(code, id.span, message)
+                .other(place, format!("`{step}` is here"))
+                .help(help);
             self.sink.push(diagnostic);
             return None;
         }
         let ty = match &known.result {
             StepResult::Broken => return None,
             StepResult::None(why) => {
-                let diagnostic = Diagnostic::error(codes::STEP_WITHOUT_RESULT, id.span, format!("`{step}` has no result"));
-                let diagnostic = diagnostic.other(place, format!("`{step}` is here")).note(why.clone());
+                let diagnostic = Diagnostic::error(
+                    codes::STEP_WITHOUT_RESULT,
+                    id.span,
+                    format!("`{step}` has no result"),
+                );
+                let diagnostic =
+                    diagnostic.other(place, format!("`{step}` is here")).note(why.clone());
                 self.sink.push(diagnostic);
                 return None;
             }
@@ -233,7 +306,12 @@ impl Checker<'_> {
             Type::List(element) => (Type::Integer, (**element).clone()),
             Type::Map(element) => (Type::String, (**element).clone()),
             Type::Optional(_) => {
-                self.absent(&of_expr, of.span, "`[…]` needs it to be there", "give it a default: `(xs ?? [])[0]`");
+                self.absent(
+                    &of_expr,
+                    of.span,
+                    "`[…]` needs it to be there",
+                    "give it a default: `(xs ?? [])[0]`",
+                );
                 return None;
             }
             other => {
@@ -242,12 +320,20 @@ impl Checker<'_> {
                     Type::Json => Some(super::JSON_IS_OPAQUE.to_owned()),
                     _ => None,
                 };
-                self.error(codes::OPERAND_TYPE, of.span, format!("{} has no elements", article(&show(other))), help);
+                self.error(
+                    codes::OPERAND_TYPE,
+                    of.span,
+                    format!("{} has no elements", article(&show(other))),
+                    help,
+                );
                 return None;
             }
         };
         let index = self.check(index, &wanted)?;
-        Some(Expr { ty: element.optional(), kind: ExprKind::Index { of: Box::new(of_expr), index: Box::new(index) } })
+        Some(Expr {
+            ty: element.optional(),
+            kind: ExprKind::Index { of: Box::new(of_expr), index: Box::new(index) },
+        })
     }
 }
 
@@ -262,7 +348,9 @@ fn ours(name: &str) -> Option<&'static str> {
         "workflow" | "context" | "ctx" | "github" => {
             "known of the instance are `instance.id`, `instance.request_id` and `instance.started_at`"
         }
-        "outputs" | "results" | "needs" | "tasks" => "results of steps are read by their ids: `steps.ID`",
+        "outputs" | "results" | "needs" | "tasks" => {
+            "results of steps are read by their ids: `steps.ID`"
+        }
         _ => return None,
     })
 }

@@ -1,4 +1,5 @@
-//! Functions: those that stand before their argument (`size(x)`) and those that follow their value (`x.lower()`).
+//! Functions: those that stand before their argument (`size(x)`) and those that follow their value
+//! (`x.lower()`).
 
 use super::{Checker, article, literals};
 use crate::codes;
@@ -10,19 +11,43 @@ use crate::source::{Span, Spanned};
 use crate::suggest::nearest;
 use crate::types::{has_text, same, show};
 
-pub(super) const FUNCTIONS: [&str; 8] = ["size", "has", "string", "integer", "number", "timestamp", "duration", "now"];
-pub(super) const METHODS: [&str; 13] =
-    ["contains", "startsWith", "endsWith", "lower", "upper", "join", "map", "filter", "all", "exists", "sum", "min", "max"];
+pub(super) const FUNCTIONS: [&str; 8] =
+    ["size", "has", "string", "integer", "number", "timestamp", "duration", "now"];
+pub(super) const METHODS: [&str; 13] = [
+    "contains",
+    "startsWith",
+    "endsWith",
+    "lower",
+    "upper",
+    "join",
+    "map",
+    "filter",
+    "all",
+    "exists",
+    "sum",
+    "min",
+    "max",
+];
 
 impl Checker<'_> {
-    pub(super) fn function(&mut self, name: &Spanned<String>, args: &[Ast], span: Span) -> Option<Expr> {
+    pub(super) fn function(
+        &mut self,
+        name: &Spanned<String>,
+        args: &[Ast],
+        span: Span,
+    ) -> Option<Expr> {
         match name.value.as_str() {
             "now" => {
                 self.count(name, args, 0, "now()")?;
                 if !self.scope.now {
                     let help = "a request that is sent again must start the same instance: inside the workflow \
                                 `instance.started_at` says when it began";
-                    self.error(codes::UNKNOWN_NAME, name.span, "a trigger cannot read `now()`", Some(help.into()));
+                    self.error(
+                        codes::UNKNOWN_NAME,
+                        name.span,
+                        "a trigger cannot read `now()`",
+                        Some(help.into()),
+                    );
                     return None;
                 }
                 Some(Expr { ty: Type::Timestamp, kind: ExprKind::Value(Value::Now) })
@@ -37,7 +62,9 @@ impl Checker<'_> {
                 Some(call(Function::Size, vec![of_expr], Type::Integer))
             }
             "has" => self.has(name, args),
-            "string" | "integer" | "number" | "timestamp" | "duration" => self.conversion(name, args, span),
+            "string" | "integer" | "number" | "timestamp" | "duration" => {
+                self.conversion(name, args, span)
+            }
             other => {
                 let help = if METHODS.contains(&other) {
                     format!("it follows its value: `x.{other}(…)`")
@@ -48,7 +75,12 @@ impl Checker<'_> {
                 } else {
                     format!("known are {}; anything else is a step", FUNCTIONS.join(", "))
                 };
-                self.error(codes::UNKNOWN_FUNCTION, name.span, format!("there is no function `{other}(…)`"), Some(help));
+                self.error(
+                    codes::UNKNOWN_FUNCTION,
+                    name.span,
+                    format!("there is no function `{other}(…)`"),
+                    Some(help),
+                );
                 None
             }
         }
@@ -80,7 +112,10 @@ impl Checker<'_> {
                     self.error(
                         codes::FUNCTION_ARGUMENTS,
                         of.span,
-                        format!("`has` with a key looks into json, not into {}", article(&show(&of_expr.ty))),
+                        format!(
+                            "`has` with a key looks into json, not into {}",
+                            article(&show(&of_expr.ty))
+                        ),
                         help,
                     );
                     return None;
@@ -118,13 +153,24 @@ impl Checker<'_> {
         let of_expr = self.present(of, &format!("give it a default: `{}(x ?? …)`", name.value))?;
         if same(&of_expr.ty, &ty) {
             let help = Some("leave the conversion out".into());
-            self.error(codes::FUNCTION_ARGUMENTS, span, format!("this is {} already", article(&show(&ty))), help);
+            self.error(
+                codes::FUNCTION_ARGUMENTS,
+                span,
+                format!("this is {} already", article(&show(&ty))),
+                help,
+            );
             return None;
         }
         let result = match (function, &of_expr.ty) {
             (Function::ToString, from) if has_text(from) => ty,
             (Function::ToInteger, Type::Number) | (Function::ToNumber, Type::Integer) => ty,
-            (Function::ToInteger | Function::ToNumber | Function::ToTimestamp | Function::ToDuration, Type::String) => ty.optional(),
+            (
+                Function::ToInteger
+                | Function::ToNumber
+                | Function::ToTimestamp
+                | Function::ToDuration,
+                Type::String,
+            ) => ty.optional(),
             _ => {
                 let takes = match function {
                     Function::ToString => "integer, number, boolean, timestamp, duration or a word",
@@ -139,7 +185,12 @@ impl Checker<'_> {
         Some(call(function, vec![of_expr], result))
     }
 
-    pub(super) fn method(&mut self, receiver: &Ast, name: &Spanned<String>, args: &[Ast]) -> Option<Expr> {
+    pub(super) fn method(
+        &mut self,
+        receiver: &Ast,
+        name: &Spanned<String>,
+        args: &[Ast],
+    ) -> Option<Expr> {
         let method = name.value.as_str();
         if !METHODS.contains(&method) {
             let help = if FUNCTIONS.contains(&method) {
@@ -151,7 +202,12 @@ impl Checker<'_> {
             } else {
                 format!("known are {}; anything else is a step", METHODS.join(", "))
             };
-            self.error(codes::UNKNOWN_FUNCTION, name.span, format!("there is no function `.{method}(…)`"), Some(help));
+            self.error(
+                codes::UNKNOWN_FUNCTION,
+                name.span,
+                format!("there is no function `.{method}(…)`"),
+                Some(help),
+            );
             return None;
         }
         let of = self.present(receiver, &format!("give it a default: `(x ?? …).{method}(…)`"))?;
@@ -178,7 +234,11 @@ impl Checker<'_> {
             }
             ("lower" | "upper", Type::String) => {
                 self.count(name, args, 0, &format!("text.{method}()"))?;
-                Some(call(if method == "lower" { Function::Lower } else { Function::Upper }, vec![of], Type::String))
+                Some(call(
+                    if method == "lower" { Function::Lower } else { Function::Upper },
+                    vec![of],
+                    Type::String,
+                ))
             }
             ("join", Type::List(element)) if **element == Type::String => {
                 let [separator] = self.exactly(name, args, "xs.join(\", \")")?;
@@ -191,11 +251,18 @@ impl Checker<'_> {
                 Some(call(Function::Sum, vec![of], ty))
             }
             ("min" | "max", Type::List(element))
-                if matches!(**element, Type::Integer | Type::Number | Type::Timestamp | Type::Duration) =>
+                if matches!(
+                    **element,
+                    Type::Integer | Type::Number | Type::Timestamp | Type::Duration
+                ) =>
             {
                 let ty = (**element).clone().optional();
                 self.count(name, args, 0, &format!("xs.{method}()"))?;
-                Some(call(if method == "min" { Function::Min } else { Function::Max }, vec![of], ty))
+                Some(call(
+                    if method == "min" { Function::Min } else { Function::Max },
+                    vec![of],
+                    ty,
+                ))
             }
             _ => {
                 let follows = match method {
@@ -206,11 +273,17 @@ impl Checker<'_> {
                     "min" | "max" => "a list of integers, numbers, timestamps or durations",
                     _ => "a text",
                 };
-                let message = format!("`.{method}(…)` follows {follows}, not {}", article(&show(&of.ty)));
-                let diagnostic = Diagnostic::error(codes::FUNCTION_ARGUMENTS, name.span, message).other(receiver.span, show(&of.ty));
+                let message =
+                    format!("`.{method}(…)` follows {follows}, not {}", article(&show(&of.ty)));
+                let diagnostic = Diagnostic::error(codes::FUNCTION_ARGUMENTS, name.span, message)
+                    .other(receiver.span, show(&of.ty));
                 let help = match (method, &of.ty) {
-                    ("join", Type::List(element)) if has_text(element) => Some("write `xs.map(x, string(x)).join(…)`"),
-                    (_, Type::List(element)) if element.is_optional() => Some("some elements may be absent: `xs.map(x, x ?? …)` first"),
+                    ("join", Type::List(element)) if has_text(element) => {
+                        Some("write `xs.map(x, string(x)).join(…)`")
+                    }
+                    (_, Type::List(element)) if element.is_optional() => {
+                        Some("some elements may be absent: `xs.map(x, x ?? …)` first")
+                    }
                     _ => None,
                 };
                 self.sink.push(help.into_iter().fold(diagnostic, Diagnostic::help));
@@ -219,12 +292,24 @@ impl Checker<'_> {
         }
     }
 
-    fn iterate(&mut self, over: Expr, element: Type, name: &Spanned<String>, args: &[Ast]) -> Option<Expr> {
+    fn iterate(
+        &mut self,
+        over: Expr,
+        element: Type,
+        name: &Spanned<String>,
+        args: &[Ast],
+    ) -> Option<Expr> {
         let method = name.value.as_str();
         let [variable, body] = self.exactly(name, args, &format!("xs.{method}(x, …)"))?;
         let Kind::Name(variable_name) = &variable.kind else {
-            let help = Some(format!("write `xs.{method}(x, …)`, where `x` stands for each element"));
-            self.error(codes::FUNCTION_ARGUMENTS, variable.span, "the first argument is the name of the element", help);
+            let help =
+                Some(format!("write `xs.{method}(x, …)`, where `x` stands for each element"));
+            self.error(
+                codes::FUNCTION_ARGUMENTS,
+                variable.span,
+                "the first argument is the name of the element",
+                help,
+            );
             return None;
         };
         self.fresh_name(variable_name, variable.span)?;
@@ -238,21 +323,34 @@ impl Checker<'_> {
             "all" => (Iterate::All, Type::Boolean),
             _ => (Iterate::Exists, Type::Boolean),
         };
-        let kind = ExprKind::Iterate { how, over: Box::new(over), variable: variable_name.clone(), body: Box::new(body) };
+        let kind = ExprKind::Iterate {
+            how,
+            over: Box::new(over),
+            variable: variable_name.clone(),
+            body: Box::new(body),
+        };
         Some(Expr { ty, kind })
     }
 
-    /// A name for an element must not hide another: what an expression reads is always the nearest and the only one.
+    /// A name for an element must not hide another: what an expression reads is always the nearest
+    /// and the only one.
     pub(crate) fn fresh_name(&mut self, name: &str, span: Span) -> Option<()> {
         let taken = if super::scope::ROOTS.contains(&name) {
             format!("`{name}` means something in every expression")
-        } else if let Some((item, _)) = self.scope.items.iter().find(|(item, _)| names::field(item) == names::field(name)) {
+        } else if let Some((item, _)) =
+            self.scope.items.iter().find(|(item, _)| names::field(item) == names::field(name))
+        {
             // Also if only their Rust names are one: the inner would hide the outer in silence.
             format!("`{item}` is an element already")
         } else {
             return Some(());
         };
-        self.error(codes::NAME_TAKEN, span, taken, Some("choose another name for the element".into()));
+        self.error(
+            codes::NAME_TAKEN,
+            span,
+            taken,
+            Some("choose another name for the element".into()),
+        );
         None
     }
 
@@ -265,12 +363,23 @@ impl Checker<'_> {
         Some(found)
     }
 
-    fn exactly<'a, const N: usize>(&mut self, name: &Spanned<String>, args: &'a [Ast], form: &str) -> Option<&'a [Ast; N]> {
+    fn exactly<'a, const N: usize>(
+        &mut self,
+        name: &Spanned<String>,
+        args: &'a [Ast],
+        form: &str,
+    ) -> Option<&'a [Ast; N]> {
         self.count(name, args, N, form)?;
         args.try_into().ok()
     }
 
-    fn count(&mut self, name: &Spanned<String>, args: &[Ast], wanted: usize, form: &str) -> Option<()> {
+    fn count(
+        &mut self,
+        name: &Spanned<String>,
+        args: &[Ast],
+        wanted: usize,
+        form: &str,
+    ) -> Option<()> {
         if args.len() == wanted {
             return Some(());
         }
@@ -290,7 +399,10 @@ impl Checker<'_> {
 
     fn wrong_argument(&mut self, span: Span, function: &str, takes: &str, found: &Expr) {
         let message = format!("`{function}` takes {takes}, not {}", article(&show(&found.ty)));
-        self.sink.push(Diagnostic::error(codes::FUNCTION_ARGUMENTS, span, message).label(format!("this is {}", show(&found.ty))));
+        self.sink.push(
+            Diagnostic::error(codes::FUNCTION_ARGUMENTS, span, message)
+                .label(format!("this is {}", show(&found.ty))),
+        );
     }
 }
 
@@ -310,11 +422,17 @@ fn ours(function: &str) -> Option<&'static str> {
         "every" => "write `xs.all(x, …)`",
         "select" | "collect" => "write `xs.map(x, …)`",
         "coalesce" | "default" | "ifNull" | "nvl" | "orElse" => "write `x ?? default`",
-        "isNull" | "isEmpty" | "defined" | "isset" => "write `has(x)` for what may be absent, `size(x) == 0` for what may be empty",
+        "isNull" | "isEmpty" | "defined" | "isset" => {
+            "write `has(x)` for what may be absent, `size(x) == 0` for what may be empty"
+        }
         "success" | "always" => "leave it out: a step runs when those before it are done",
         "failure" | "cancelled" => "what is done after a failure stands in the `catch` of the step",
-        "toJSON" | "toJson" | "fromJSON" | "fromJson" | "json" => "values are passed on as they are; a step reads what is in json",
-        "uuid" | "random" | "rand" => "nothing here is random: `instance.id` is another one for each instance",
+        "toJSON" | "toJson" | "fromJSON" | "fromJson" | "json" => {
+            "values are passed on as they are; a step reads what is in json"
+        }
+        "uuid" | "random" | "rand" => {
+            "nothing here is random: `instance.id` is another one for each instance"
+        }
         _ => return None,
     })
 }

@@ -1,4 +1,5 @@
-//! Literals that get their meaning from the type of their place: words of enums, times written as text, lists, `null`.
+//! Literals that get their meaning from the type of their place: words of enums, times written as
+//! text, lists, `null`.
 
 use super::Checker;
 use crate::bound::Bound;
@@ -14,7 +15,11 @@ use crate::units;
 /// A text as a value of another type, or why it is none.
 pub fn convert(text: &str, to: &Type) -> Result<ExprKind, String> {
     match to {
-        Type::Integer => text.trim().parse().map(ExprKind::Integer).map_err(|_| "digits only, at most 64 bits".into()),
+        Type::Integer => text
+            .trim()
+            .parse()
+            .map(ExprKind::Integer)
+            .map_err(|_| "digits only, at most 64 bits".into()),
         Type::Number => match text.trim().parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(ExprKind::Number(value)),
             _ => Err("it does not read as a number".into()),
@@ -25,13 +30,16 @@ pub fn convert(text: &str, to: &Type) -> Result<ExprKind, String> {
         },
         Type::Duration => {
             let ms = units::parse_duration(text).map_err(|error| error.to_string())?;
-            Ok(ExprKind::Duration { ms: i64::try_from(ms).map_err(|_| "it is too long".to_owned())? })
+            Ok(ExprKind::Duration {
+                ms: i64::try_from(ms).map_err(|_| "it is too long".to_owned())?,
+            })
         }
         _ => Err(format!("a text is no {}", show(to))),
     }
 }
 
-/// Why a literal breaks `$min`, `$max` or `$pattern` of its field; `None` if it does not, or is no literal.
+/// Why a literal breaks `$min`, `$max` or `$pattern` of its field; `None` if it does not, or is no
+/// literal.
 pub fn broken_rule(value: &Expr, field: &Field) -> Option<String> {
     if let (ExprKind::Text(text), Some(pattern)) = (&value.kind, &field.pattern)
         && regex::Regex::new(pattern).is_ok_and(|pattern| !pattern.is_match(text))
@@ -49,8 +57,12 @@ pub fn broken_rule(value: &Expr, field: &Field) -> Option<String> {
     };
     let name = &field.name;
     match (field.min, field.max) {
-        (Some(min), _) if size < min => Some(format!("{what} is {size}, and `{name}` has `$min: {min}`")),
-        (_, Some(max)) if size > max => Some(format!("{what} is {size}, and `{name}` has `$max: {max}`")),
+        (Some(min), _) if size < min => {
+            Some(format!("{what} is {size}, and `{name}` has `$min: {min}`"))
+        }
+        (_, Some(max)) if size > max => {
+            Some(format!("{what} is {size}, and `{name}` has `$max: {max}`"))
+        }
         _ => None,
     }
 }
@@ -62,13 +74,21 @@ impl Checker<'_> {
             return Some(Expr { ty: Type::String, kind: ExprKind::Text(value.to_owned()) });
         };
         if words.words.iter().any(|word| word == value) {
-            return Some(Expr { ty: Type::Enum(words.clone()), kind: ExprKind::Word(value.to_owned()) });
+            return Some(Expr {
+                ty: Type::Enum(words.clone()),
+                kind: ExprKind::Word(value.to_owned()),
+            });
         }
         let help = match nearest(value, words.words.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("its words are {}", words.words.join(", ")),
         };
-        self.error(codes::ENUM_WORD, span, format!("`{value}` is no word of {}", show(&Type::Enum(words.clone()))), Some(help));
+        self.error(
+            codes::ENUM_WORD,
+            span,
+            format!("`{value}` is no word of {}", show(&Type::Enum(words.clone()))),
+            Some(help),
+        );
         None
     }
 
@@ -84,8 +104,15 @@ impl Checker<'_> {
 
     pub(super) fn null(&mut self, span: Span, hint: Option<&Type>) -> Option<Expr> {
         let Some(hint) = hint else {
-            let help = Some("say the type where the value goes to (`takes`), or leave the value out".into());
-            self.error(codes::TYPE_UNKNOWABLE, span, "nothing says what type this `null` has", help);
+            let help = Some(
+                "say the type where the value goes to (`takes`), or leave the value out".into(),
+            );
+            self.error(
+                codes::TYPE_UNKNOWABLE,
+                span,
+                "nothing says what type this `null` has",
+                help,
+            );
             return None;
         };
         Some(Expr { ty: hint.clone().optional(), kind: ExprKind::Null })
@@ -97,7 +124,8 @@ impl Checker<'_> {
             Some(Type::Json) => Some(Type::Json),
             _ => None,
         };
-        // Each item is inferred once, whatever becomes of the others: twice would be exponential in nested lists.
+        // Each item is inferred once, whatever becomes of the others: twice would be exponential in
+        // nested lists.
         let mut found = Vec::new();
         let mut element = wanted.clone();
         for item in items {
@@ -113,11 +141,20 @@ impl Checker<'_> {
         let Some(element) = element else {
             if items.is_empty() {
                 let help = Some("say the type where the value goes to (`takes`)".into());
-                self.error(codes::TYPE_UNKNOWABLE, span, "nothing says what the elements of `[]` are", help);
+                self.error(
+                    codes::TYPE_UNKNOWABLE,
+                    span,
+                    "nothing says what the elements of `[]` are",
+                    help,
+                );
             }
             return None;
         };
-        let items: Vec<Option<Expr>> = found.into_iter().map(|(value, span)| self.coerce(value?, span, &element)).collect();
-        Some(Expr { ty: Type::List(Box::new(element)), kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?) })
+        let items: Vec<Option<Expr>> =
+            found.into_iter().map(|(value, span)| self.coerce(value?, span, &element)).collect();
+        Some(Expr {
+            ty: Type::List(Box::new(element)),
+            kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?),
+        })
     }
 }

@@ -1,6 +1,8 @@
-//! The type checker of expressions: trees of `expr` and values of YAML in, [`ir::Expr`] out. It is bidirectional: a wanted type goes
-//! down as a hint for literals (a text becomes a word of an enum, `null` an absent value), the found type comes up, and [`Checker::coerce`]
-//! is the only place where one meets the other. `None` means that an error has been reported; nobody reports it twice.
+//! The type checker of expressions: trees of `expr` and values of YAML in, [`ir::Expr`] out. It is
+//! bidirectional: a wanted type goes down as a hint for literals (a text becomes a word of an enum,
+//! `null` an absent value), the found type comes up, and [`Checker::coerce`] is the only place
+//! where one meets the other. `None` means that an error has been reported; nobody reports it
+//! twice.
 
 mod access;
 mod calls;
@@ -56,7 +58,12 @@ impl Checker<'_> {
     pub(crate) fn condition_of(&mut self, ast: &Ast) -> Option<Expr> {
         if let Kind::Boolean(value) = ast.kind {
             self.sink.push(
-                Diagnostic::error(codes::CONDITION_LITERAL, ast.span, format!("this condition is always {value}")).help(if value {
+                Diagnostic::error(
+                    codes::CONDITION_LITERAL,
+                    ast.span,
+                    format!("this condition is always {value}"),
+                )
+                .help(if value {
                     "leave the condition out"
                 } else {
                     "leave out what never runs"
@@ -73,7 +80,8 @@ impl Checker<'_> {
         self.coerce(found, ast.span, wanted)
     }
 
-    /// A value of whatever type it has; the hint is what the place would like, for literals that have no type of their own.
+    /// A value of whatever type it has; the hint is what the place would like, for literals that
+    /// have no type of their own.
     pub(crate) fn infer(&mut self, ast: &Ast, hint: Option<&Type>) -> Option<Expr> {
         let of = |ty, kind| Some(Expr { ty, kind });
         match &ast.kind {
@@ -86,8 +94,12 @@ impl Checker<'_> {
             Kind::Name(name) => self.name(name, ast.span),
             Kind::Field { of, name, optional, dot } => self.field(of, name, *optional, *dot),
             Kind::Index { of, index } => self.index(of, index),
-            Kind::Call { receiver: Some(receiver), function, args } => self.method(receiver, function, args),
-            Kind::Call { receiver: None, function, args } => self.function(function, args, ast.span),
+            Kind::Call { receiver: Some(receiver), function, args } => {
+                self.method(receiver, function, args)
+            }
+            Kind::Call { receiver: None, function, args } => {
+                self.function(function, args, ast.span)
+            }
             Kind::Not(of) => {
                 let of = self.condition_of(of)?;
                 Some(Expr { ty: Type::Boolean, kind: ExprKind::Not(Box::new(of)) })
@@ -109,15 +121,27 @@ impl Checker<'_> {
         }
         if found.kind == ExprKind::Null {
             let message = format!("`null` where {} is wanted", article(&show(wanted)));
-            self.error(codes::TYPE_MISMATCH, span, message, Some("only an optional value can be absent".into()));
+            self.error(
+                codes::TYPE_MISMATCH,
+                span,
+                message,
+                Some("only an optional value can be absent".into()),
+            );
             return None;
         }
         let misfit = match fits(&found.ty, wanted) {
-            Ok(()) => return Some(Expr { ty: wanted.clone(), kind: ExprKind::Coerce(Box::new(found)) }),
+            Ok(()) => {
+                return Some(Expr { ty: wanted.clone(), kind: ExprKind::Coerce(Box::new(found)) });
+            }
             Err(misfit) => misfit,
         };
         if misfit == Misfit::Absent && found.ty.is_optional() {
-            self.absent(&found, span, &format!("{} is wanted", show(wanted)), "give it a default: `… ?? default`");
+            self.absent(
+                &found,
+                span,
+                &format!("{} is wanted", show(wanted)),
+                "give it a default: `… ?? default`",
+            );
             return None;
         }
         let mut diagnostic = Diagnostic::error(
@@ -134,7 +158,11 @@ impl Checker<'_> {
 
     /// Reports that `found`, at `span`, may be absent.
     pub(crate) fn absent(&mut self, found: &Expr, span: Span, label: &str, help: &str) {
-        let diagnostic = Diagnostic::error(codes::MAY_BE_ABSENT, span, format!("this may be absent: it is {}", show(&found.ty)));
+        let diagnostic = Diagnostic::error(
+            codes::MAY_BE_ABSENT,
+            span,
+            format!("this may be absent: it is {}", show(&found.ty)),
+        );
         let diagnostic = self.with_reason(diagnostic.label(label.to_owned()), found);
         self.sink.push(diagnostic.help(help.to_owned()));
     }
@@ -150,17 +178,32 @@ impl Checker<'_> {
                     diagnostic = diagnostic.other(known.place, "this step may not have run");
                 }
             }
-            ExprKind::Field { of, .. } if of.ty.is_optional() => return self.with_reason(diagnostic, of),
-            ExprKind::Field { name, .. } => diagnostic.notes.push(format!("`{name}` is optional in its type")),
+            ExprKind::Field { of, .. } if of.ty.is_optional() => {
+                return self.with_reason(diagnostic, of);
+            }
+            ExprKind::Field { name, .. } => {
+                diagnostic.notes.push(format!("`{name}` is optional in its type"))
+            }
             ExprKind::Coerce(inner) => return self.with_reason(diagnostic, inner),
             ExprKind::Coalesce { right, .. } => return self.with_reason(diagnostic, right),
-            ExprKind::Index { of, .. } if matches!(of.ty, Type::Map(_)) => diagnostic.notes.push("a map may not have the key".into()),
-            ExprKind::Index { .. } => diagnostic.notes.push("a list may be shorter than that".into()),
+            ExprKind::Index { of, .. } if matches!(of.ty, Type::Map(_)) => {
+                diagnostic.notes.push("a map may not have the key".into())
+            }
+            ExprKind::Index { .. } => {
+                diagnostic.notes.push("a list may be shorter than that".into())
+            }
             ExprKind::Call { function: Function::Min | Function::Max, .. } => {
-                diagnostic.notes.push("an empty list has no smallest and no greatest element".into());
+                diagnostic
+                    .notes
+                    .push("an empty list has no smallest and no greatest element".into());
             }
             ExprKind::Call {
-                function: Function::ToInteger | Function::ToNumber | Function::ToTimestamp | Function::ToDuration, ..
+                function:
+                    Function::ToInteger
+                    | Function::ToNumber
+                    | Function::ToTimestamp
+                    | Function::ToDuration,
+                ..
             } => {
                 diagnostic.notes.push("not every text can be converted".into());
             }
@@ -169,14 +212,21 @@ impl Checker<'_> {
         diagnostic
     }
 
-    pub(crate) fn error(&mut self, code: Code, span: Span, message: impl Into<String>, help: Option<String>) {
+    pub(crate) fn error(
+        &mut self,
+        code: Code,
+        span: Span,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
         let mut diagnostic = Diagnostic::error(code, span, message);
         diagnostic.helps.extend(help);
         self.sink.push(diagnostic);
     }
 }
 
-const JSON_IS_OPAQUE: &str = "json is opaque: declare its type where it comes from, or read it in a step";
+const JSON_IS_OPAQUE: &str =
+    "json is opaque: declare its type where it comes from, or read it in a step";
 
 /// `an integer`, `a list<string>`; records and enums without a name stay as they are.
 fn article(shown: &str) -> String {
@@ -191,7 +241,9 @@ fn article(shown: &str) -> String {
 /// How one type is made of another.
 fn conversion(found: &Expr, wanted: &Type) -> Option<String> {
     Some(match (&found.ty, wanted.present()) {
-        (Type::String, to @ (Type::Timestamp | Type::Duration)) if matches!(found.kind, ExprKind::Text(_)) => {
+        (Type::String, to @ (Type::Timestamp | Type::Duration))
+            if matches!(found.kind, ExprKind::Text(_)) =>
+        {
             format!("write `{}(\"…\")`", show(to))
         }
         (Type::Json, _) => JSON_IS_OPAQUE.into(),
@@ -200,7 +252,10 @@ fn conversion(found: &Expr, wanted: &Type) -> Option<String> {
             format!("write `{}(…) ?? default`: not every text can be converted", show(to))
         }
         (Type::String, Type::Enum(words)) => {
-            format!("a text may be none of the words ({}): compare it and give the word", words.words.join(", "))
+            format!(
+                "a text may be none of the words ({}): compare it and give the word",
+                words.words.join(", ")
+            )
         }
         (from, Type::String) if types::has_text(from) => "write `string(…)`".into(),
         (from, Type::List(of)) if same(from, of) => "write `[…]` around it".into(),

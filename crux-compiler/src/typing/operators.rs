@@ -1,5 +1,6 @@
-//! Operators: which types they take and what they give. Integers and numbers do not mix, times have an arithmetic of their own, and
-//! nothing that may be absent is computed with; absent values are only compared, defaulted and passed on.
+//! Operators: which types they take and what they give. Integers and numbers do not mix, times have
+//! an arithmetic of their own, and nothing that may be absent is computed with; absent values are
+//! only compared, defaulted and passed on.
 
 use super::{Checker, article, literals};
 use crate::codes;
@@ -14,12 +15,23 @@ impl Checker<'_> {
         match op.value {
             Binary::And | Binary::Or => {
                 let (left, right) = (self.condition_of(left), self.condition_of(right));
-                Some(binary(if op.value == Binary::And { Op::And } else { Op::Or }, left?, right?, Type::Boolean))
+                Some(binary(
+                    if op.value == Binary::And { Op::And } else { Op::Or },
+                    left?,
+                    right?,
+                    Type::Boolean,
+                ))
             }
             Binary::Equal | Binary::NotEqual => self.equality(op, left, right),
-            Binary::Less | Binary::LessEqual | Binary::Greater | Binary::GreaterEqual => self.order(op, left, right),
+            Binary::Less | Binary::LessEqual | Binary::Greater | Binary::GreaterEqual => {
+                self.order(op, left, right)
+            }
             Binary::In => self.membership(op.span, left, right),
-            Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::Remainder => self.arithmetic(op, left, right),
+            Binary::Add
+            | Binary::Subtract
+            | Binary::Multiply
+            | Binary::Divide
+            | Binary::Remainder => self.arithmetic(op, left, right),
         }
     }
 
@@ -38,7 +50,11 @@ impl Checker<'_> {
             );
             return None;
         }
-        let ty = if mixes_numbers(&left_expr.ty, &right_expr.ty) { None } else { common(&left_expr.ty, &right_expr.ty) };
+        let ty = if mixes_numbers(&left_expr.ty, &right_expr.ty) {
+            None
+        } else {
+            common(&left_expr.ty, &right_expr.ty)
+        };
         let Some(ty) = ty else {
             self.operands(op, (left, &left_expr), (right, &right_expr));
             return None;
@@ -51,7 +67,10 @@ impl Checker<'_> {
     fn order(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
         self.refuse_two_literals(op, left, right)?;
         let (left_expr, right_expr) = self.present_both(op, left, right)?;
-        let ordered = matches!(left_expr.ty, Type::Integer | Type::Number | Type::String | Type::Timestamp | Type::Duration);
+        let ordered = matches!(
+            left_expr.ty,
+            Type::Integer | Type::Number | Type::String | Type::Timestamp | Type::Duration
+        );
         if !ordered || !same(&left_expr.ty, &right_expr.ty) {
             self.operands(op, (left, &left_expr), (right, &right_expr));
             return None;
@@ -72,7 +91,9 @@ impl Checker<'_> {
             (_, Integer, Integer) => Some(Integer),
             (_, Number, Number) => Some(Number),
             (Binary::Add, String, String) => Some(String),
-            (Binary::Add, List(_), List(_)) if same(&left_expr.ty, &right_expr.ty) => Some(left_expr.ty.clone()),
+            (Binary::Add, List(_), List(_)) if same(&left_expr.ty, &right_expr.ty) => {
+                Some(left_expr.ty.clone())
+            }
             (Binary::Add | Binary::Subtract, Timestamp, Duration) => Some(Timestamp),
             (Binary::Add | Binary::Subtract, Duration, Duration) => Some(Duration),
             (Binary::Subtract, Timestamp, Timestamp) => Some(Duration),
@@ -91,13 +112,21 @@ impl Checker<'_> {
         };
         let is_division = matches!(op.value, Binary::Divide | Binary::Remainder);
         if is_division && is_zero(&right_expr) {
-            self.error(codes::ALWAYS_FAILS, right.span, "a division by zero always fails", Some("divide by something else".into()));
+            self.error(
+                codes::ALWAYS_FAILS,
+                right.span,
+                "a division by zero always fails",
+                Some("divide by something else".into()),
+            );
             return None;
         }
         let known = [integer(&left_expr), integer(&right_expr)].iter().all(Option::is_some);
         let computed = binary(ir_op, left_expr, right_expr, ty);
         if known && integer(&computed).is_none() {
-            let message = format!("`{}` of these always fails: the result does not fit into 64 bits", op.value.symbol());
+            let message = format!(
+                "`{}` of these always fails: the result does not fit into 64 bits",
+                op.value.symbol()
+            );
             self.error(
                 codes::ALWAYS_FAILS,
                 Span { end: right.span.end, ..left.span },
@@ -127,7 +156,12 @@ impl Checker<'_> {
             Type::List(of) => (**of).clone(),
             Type::Map(_) => Type::String,
             Type::Optional(_) => {
-                self.absent(&among, right.span, "`in` looks into what is there", "give it a default: `x in (xs ?? [])`");
+                self.absent(
+                    &among,
+                    right.span,
+                    "`in` looks into what is there",
+                    "give it a default: `x in (xs ?? [])`",
+                );
                 return None;
             }
             other => {
@@ -137,13 +171,19 @@ impl Checker<'_> {
                     format!("`in` looks into a list or a map, not into {}", article(&show(other))),
                 )
                 .other(right.span, format!("this is {}", show(other)));
-                let help = matches!(other, Type::String).then(|| "write `text.contains(part)`".to_owned());
+                let help =
+                    matches!(other, Type::String).then(|| "write `text.contains(part)`".to_owned());
                 self.sink.push(help.into_iter().fold(diagnostic, Diagnostic::help));
                 return None;
             }
         };
         if element.ty.is_optional() && !wanted.is_optional() {
-            self.absent(&element, left.span, "`in` looks for what is there", "give it a default: `(x ?? default) in xs`");
+            self.absent(
+                &element,
+                left.span,
+                "`in` looks for what is there",
+                "give it a default: `(x ?? default) in xs`",
+            );
             return None;
         }
         if mixes_numbers(&element.ty, &wanted) {
@@ -157,22 +197,39 @@ impl Checker<'_> {
     pub(super) fn negate(&mut self, of: &Ast) -> Option<Expr> {
         let value = self.infer(of, None)?;
         if value.ty.is_optional() {
-            self.absent(&value, of.span, "`-` takes what is there", "give it a default: `-(x ?? 0)`");
+            self.absent(
+                &value,
+                of.span,
+                "`-` takes what is there",
+                "give it a default: `-(x ?? 0)`",
+            );
             return None;
         }
         if !matches!(value.ty, Type::Integer | Type::Number) {
-            let message = format!("`-` takes an integer or a number, not {}", article(&show(&value.ty)));
-            self.sink.push(Diagnostic::error(codes::OPERAND_TYPE, of.span, message).label(format!("this is {}", show(&value.ty))));
+            let message =
+                format!("`-` takes an integer or a number, not {}", article(&show(&value.ty)));
+            self.sink.push(
+                Diagnostic::error(codes::OPERAND_TYPE, of.span, message)
+                    .label(format!("this is {}", show(&value.ty))),
+            );
             return None;
         }
         Some(Expr { ty: value.ty.clone(), kind: ExprKind::Negate(Box::new(value)) })
     }
 
-    pub(super) fn coalesce(&mut self, left: &Ast, right: &Ast, op: Span, hint: Option<&Type>) -> Option<Expr> {
+    pub(super) fn coalesce(
+        &mut self,
+        left: &Ast,
+        right: &Ast,
+        op: Span,
+        hint: Option<&Type>,
+    ) -> Option<Expr> {
         let left_expr = self.infer(left, hint)?;
         let Type::Optional(inner) = &left_expr.ty else {
-            let message = format!("`??` after what is never absent: this is {}", show(&left_expr.ty));
-            let diagnostic = Diagnostic::error(codes::NEVER_ABSENT, op, message).other(left.span, "always there");
+            let message =
+                format!("`??` after what is never absent: this is {}", show(&left_expr.ty));
+            let diagnostic = Diagnostic::error(codes::NEVER_ABSENT, op, message)
+                .other(left.span, "always there");
             self.sink.push(diagnostic.help("leave out `??` and what follows it"));
             return None;
         };
@@ -183,13 +240,23 @@ impl Checker<'_> {
             self.coerce(right_expr, right.span, &inner);
             return None;
         };
-        let ty = if right_expr.ty.is_optional() { present.clone().optional() } else { present.clone() };
+        let ty =
+            if right_expr.ty.is_optional() { present.clone().optional() } else { present.clone() };
         let left_expr = self.coerce(left_expr, left.span, &present.optional())?;
         let right_expr = self.coerce(right_expr, right.span, &ty)?;
-        Some(Expr { ty, kind: ExprKind::Coalesce { left: Box::new(left_expr), right: Box::new(right_expr) } })
+        Some(Expr {
+            ty,
+            kind: ExprKind::Coalesce { left: Box::new(left_expr), right: Box::new(right_expr) },
+        })
     }
 
-    pub(super) fn choice(&mut self, condition: &Ast, then: &Ast, other: &Ast, hint: Option<&Type>) -> Option<Expr> {
+    pub(super) fn choice(
+        &mut self,
+        condition: &Ast,
+        then: &Ast,
+        other: &Ast,
+        hint: Option<&Type>,
+    ) -> Option<Expr> {
         let condition = self.condition_of(condition);
         let (then_expr, other_expr) = match hint {
             // A place may take more than one type: what `null` is absent of, the other branch says.
@@ -203,13 +270,20 @@ impl Checker<'_> {
                 (Some(then), other)
             }
             Some(hint) => (self.infer(then, Some(hint)), self.infer(other, Some(hint))),
-            None => self.both(then, other).map_or((None, None), |(then, other)| (Some(then), Some(other))),
+            None => self
+                .both(then, other)
+                .map_or((None, None), |(then, other)| (Some(then), Some(other))),
         };
         let (condition, then_expr, other_expr) = (condition?, then_expr?, other_expr?);
         let Some(ty) = common(&then_expr.ty, &other_expr.ty) else {
-            let message = format!("one branch is {}, the other {}", show(&then_expr.ty), show(&other_expr.ty));
+            let message = format!(
+                "one branch is {}, the other {}",
+                show(&then_expr.ty),
+                show(&other_expr.ty)
+            );
             let diagnostic = Diagnostic::error(codes::TYPE_MISMATCH, other.span, message);
-            self.sink.push(diagnostic.label(show(&other_expr.ty)).other(then.span, show(&then_expr.ty)));
+            self.sink
+                .push(diagnostic.label(show(&other_expr.ty)).other(then.span, show(&then_expr.ty)));
             return None;
         };
         let then = Box::new(self.coerce(then_expr, then.span, &ty)?);
@@ -217,7 +291,8 @@ impl Checker<'_> {
         Some(Expr { ty, kind: ExprKind::If { condition: Box::new(condition), then, other } })
     }
 
-    /// Two values that should be of one type; the one that is no literal says what the other's literals mean.
+    /// Two values that should be of one type; the one that is no literal says what the other's
+    /// literals mean.
     fn both(&mut self, left: &Ast, right: &Ast) -> Option<(Expr, Expr)> {
         if left.is_literal() && !right.is_literal() {
             let right = self.infer(right, None)?;
@@ -229,7 +304,12 @@ impl Checker<'_> {
         Some((left_expr?, right_expr?))
     }
 
-    fn present_both(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<(Expr, Expr)> {
+    fn present_both(
+        &mut self,
+        op: Spanned<Binary>,
+        left: &Ast,
+        right: &Ast,
+    ) -> Option<(Expr, Expr)> {
         let (left_expr, right_expr) = self.both(left, right)?;
         let mut present = true;
         for (ast, found) in [(left, &left_expr), (right, &right_expr)] {
@@ -250,7 +330,12 @@ impl Checker<'_> {
     fn refuse_two_literals(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<()> {
         if left.is_literal() && right.is_literal() {
             let message = "both sides of this comparison are literals: it never changes";
-            self.error(codes::CONDITION_LITERAL, op.span, message, Some("compare with `input` or with the result of a step".into()));
+            self.error(
+                codes::CONDITION_LITERAL,
+                op.span,
+                message,
+                Some("compare with `input` or with the result of a step".into()),
+            );
             return None;
         }
         Some(())
@@ -264,8 +349,9 @@ impl Checker<'_> {
         } else {
             format!("`{symbol}` does not take {} and {}", article(&left_type), article(&right_type))
         };
-        let diagnostic =
-            Diagnostic::error(codes::OPERAND_TYPE, op.span, message).other(left.0.span, left_type).other(right.0.span, right_type);
+        let diagnostic = Diagnostic::error(codes::OPERAND_TYPE, op.span, message)
+            .other(left.0.span, left_type)
+            .other(right.0.span, right_type);
         let help = operand_help(op.value, left, right);
         self.sink.push(help.into_iter().fold(diagnostic, Diagnostic::help));
     }
@@ -305,10 +391,18 @@ fn is_zero(expr: &Expr) -> bool {
 
 /// Integer and number mix only through `number()`.
 fn mixes_numbers(left: &Type, right: &Type) -> bool {
-    matches!((left.present(), right.present()), (Type::Integer, Type::Number) | (Type::Number, Type::Integer))
+    matches!(
+        (left.present(), right.present()),
+        (Type::Integer, Type::Number) | (Type::Number, Type::Integer)
+    )
 }
 
-fn null_and_other<'e>(left: &Ast, right: &Ast, left_expr: &'e Expr, right_expr: &'e Expr) -> Option<(Span, &'e Expr)> {
+fn null_and_other<'e>(
+    left: &Ast,
+    right: &Ast,
+    left_expr: &'e Expr,
+    right_expr: &'e Expr,
+) -> Option<(Span, &'e Expr)> {
     match (&left.kind, &right.kind) {
         (Kind::Null, _) => Some((left.span, right_expr)),
         (_, Kind::Null) => Some((right.span, left_expr)),
@@ -325,34 +419,48 @@ fn operand_help(op: Binary, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option
                 let is_time = |to: &Type| literals::convert(value, to).is_ok();
                 return Some(match other {
                     _ if is_time(&Type::Duration) => format!("write `duration(\"{value}\")`"),
-                    Type::Timestamp if is_time(&Type::Timestamp) => format!("write `timestamp(\"{value}\")`"),
-                    Type::Timestamp => format!("write `timestamp(\"{value}\")`, with a time as in `2026-08-21T14:25:36Z`"),
+                    Type::Timestamp if is_time(&Type::Timestamp) => {
+                        format!("write `timestamp(\"{value}\")`")
+                    }
+                    Type::Timestamp => format!(
+                        "write `timestamp(\"{value}\")`, with a time as in `2026-08-21T14:25:36Z`"
+                    ),
                     _ => "write `duration(\"5m\")`".to_owned(),
                 });
             }
-            (Kind::Text(value), _, to @ (Type::Integer | Type::Number)) if literals::convert(value, to).is_ok() => {
+            (Kind::Text(value), _, to @ (Type::Integer | Type::Number))
+                if literals::convert(value, to).is_ok() =>
+            {
                 return Some(format!("write `{value}` without quotes"));
             }
             (Kind::Text(value), _, Type::Boolean) if matches!(value.as_str(), "true" | "false") => {
                 return Some(format!("write `{value}` without quotes"));
             }
-            (_, Type::Integer, Type::Number) => return Some("integer and number mix only through `number(…)`".into()),
+            (_, Type::Integer, Type::Number) => {
+                return Some("integer and number mix only through `number(…)`".into());
+            }
             (_, Type::Json, _) => return Some(super::JSON_IS_OPAQUE.into()),
             _ => {}
         }
     }
     match (op, types) {
-        (Binary::Add, (Type::String, other) | (other, Type::String)) if crate::types::has_text(other) => {
+        (Binary::Add, (Type::String, other) | (other, Type::String))
+            if crate::types::has_text(other) =>
+        {
             Some("join texts with `string(…)`, or write a text with `${…}` in it".into())
         }
-        (Binary::Add, (Type::Duration, Type::Timestamp)) => Some("write the timestamp first".into()),
+        (Binary::Add, (Type::Duration, Type::Timestamp)) => {
+            Some("write the timestamp first".into())
+        }
         (Binary::Multiply | Binary::Divide, (Type::Duration, _) | (_, Type::Duration)) => {
             Some("durations are added and subtracted only".into())
         }
         (_, (Type::Enum(words), Type::String) | (Type::String, Type::Enum(words))) => {
             Some(format!("an enum compares with its own words only: {}", words.words.join(", ")))
         }
-        (_, (Type::Enum(_), Type::Enum(_))) if fits(types.0, types.1).is_err() => Some("they are different enums".into()),
+        (_, (Type::Enum(_), Type::Enum(_))) if fits(types.0, types.1).is_err() => {
+            Some("they are different enums".into())
+        }
         _ => None,
     }
 }

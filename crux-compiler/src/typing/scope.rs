@@ -1,5 +1,6 @@
-//! What an expression can read where it stands: the roots (`input`, `event`, `error`, …), items, and for each step whether its result
-//! is there. The walk over the steps keeps it up to date; the checker only asks.
+//! What an expression can read where it stands: the roots (`input`, `event`, `error`, …), items,
+//! and for each step whether its result is there. The walk over the steps keeps it up to date; the
+//! checker only asks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,12 +92,22 @@ pub enum Standing {
 impl Scope {
     /// Of a workflow's steps.
     pub fn steps(input: Option<Type>) -> Self {
-        Self { input: Root::of(input), steps: Some(BTreeMap::new()), instance: true, ..Self::nothing() }
+        Self {
+            input: Root::of(input),
+            steps: Some(BTreeMap::new()),
+            instance: true,
+            ..Self::nothing()
+        }
     }
 
     /// Of a trigger's `with`.
     pub fn trigger_with(event: Option<Type>) -> Self {
-        Self { event: Root::of(event), event_value: Value::TriggerEvent, now: false, ..Self::nothing() }
+        Self {
+            event: Root::of(event),
+            event_value: Value::TriggerEvent,
+            now: false,
+            ..Self::nothing()
+        }
     }
 
     /// Of a trigger's `when` and `key`.

@@ -1,5 +1,6 @@
-//! Values of YAML as they stand in `with`, `data`, `output` and `$default`: scalars, texts with `${…}`, lists and records, checked
-//! against the type of their place, or with a type inferred from them where nobody declares one.
+//! Values of YAML as they stand in `with`, `data`, `output` and `$default`: scalars, texts with
+//! `${…}`, lists and records, checked against the type of their place, or with a type inferred from
+//! them where nobody declares one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,23 +49,40 @@ impl Checker<'_> {
                 Type::Json => return self.map(entries, value.span, &Type::Json, wanted),
                 _ => {
                     let message = format!("a record where {} is wanted", article(&show(wanted)));
-                    self.sink.push(Diagnostic::error(codes::TYPE_MISMATCH, value.span, message).label("this is a record"));
+                    self.sink.push(
+                        Diagnostic::error(codes::TYPE_MISMATCH, value.span, message)
+                            .label("this is a record"),
+                    );
                     return None;
                 }
             },
         };
         if matches!(wanted.present(), Type::String | Type::Enum(_)) {
-            let message = format!("{} where {} is wanted", article(&show(&found.ty)), article(&show(wanted)));
-            self.error(codes::TYPE_MISMATCH, value.span, message, Some("put the text in quotes".into()));
+            let message =
+                format!("{} where {} is wanted", article(&show(&found.ty)), article(&show(wanted)));
+            self.error(
+                codes::TYPE_MISMATCH,
+                value.span,
+                message,
+                Some("put the text in quotes".into()),
+            );
             return None;
         }
         self.coerce(found, value.span, wanted)
     }
 
-    /// The entries of a record of a known type. `owner` says what the record is, as in "`pack` takes".
-    pub fn record(&mut self, entries: &[Entry], span: Span, record: &Arc<Record>, owner: &str) -> Option<Expr> {
+    /// The entries of a record of a known type. `owner` says what the record is, as in "`pack`
+    /// takes".
+    pub fn record(
+        &mut self,
+        entries: &[Entry],
+        span: Span,
+        record: &Arc<Record>,
+        owner: &str,
+    ) -> Option<Expr> {
         let mut complete = true;
-        let fields: HashMap<&str, &Field> = record.fields.iter().map(|field| (field.name.as_str(), field)).collect();
+        let fields: HashMap<&str, &Field> =
+            record.fields.iter().map(|field| (field.name.as_str(), field)).collect();
         let mut values: HashMap<&str, Option<Expr>> = HashMap::new();
         for entry in entries {
             let Some(field) = fields.get(entry.name.value.as_str()) else {
@@ -73,20 +91,35 @@ impl Checker<'_> {
                 continue;
             };
             let value = self.value(&entry.value, &field.ty);
-            if let Some(reason) = value.as_ref().and_then(|value| literals::broken_rule(value, field)) {
-                self.sink.push(Diagnostic::error(codes::LITERAL, entry.value.span, reason).label("breaks a rule of its field"));
+            if let Some(reason) =
+                value.as_ref().and_then(|value| literals::broken_rule(value, field))
+            {
+                self.sink.push(
+                    Diagnostic::error(codes::LITERAL, entry.value.span, reason)
+                        .label("breaks a rule of its field"),
+                );
                 complete = false;
             }
             complete &= value.is_some();
             values.insert(&field.name, value);
         }
         let given = |field: &Field| values.contains_key(field.name.as_str());
-        let missing: Vec<&Field> = record.fields.iter().filter(|field| !may_be_left_out(field) && !given(field)).collect();
+        let missing: Vec<&Field> =
+            record.fields.iter().filter(|field| !may_be_left_out(field) && !given(field)).collect();
         if let Some(first) = missing.first() {
-            let names = missing.iter().map(|field| format!("`{}`", field.name)).collect::<Vec<_>>().join(", ");
+            let names = missing
+                .iter()
+                .map(|field| format!("`{}`", field.name))
+                .collect::<Vec<_>>()
+                .join(", ");
             let noun = if missing.len() == 1 { "field" } else { "fields" };
             let help = format!("add `{}: …`, of type {}", first.name, show(&first.ty));
-            self.error(codes::FIELD_MISSING, span, format!("{owner} needs the {noun} {names}"), Some(help));
+            self.error(
+                codes::FIELD_MISSING,
+                span,
+                format!("{owner} needs the {noun} {names}"),
+                Some(help),
+            );
             complete = false;
         }
         if !complete {
@@ -94,15 +127,25 @@ impl Checker<'_> {
         }
         let fields = record.fields.iter().map(|field| {
             let value = values.remove(field.name.as_str()).flatten();
-            let absent = || field.default.clone().unwrap_or(Expr { ty: field.ty.clone(), kind: ExprKind::Null });
+            let absent = || {
+                field.default.clone().unwrap_or(Expr { ty: field.ty.clone(), kind: ExprKind::Null })
+            };
             (field.name.clone(), value.unwrap_or_else(absent))
         });
         Some(Expr { ty: Type::Record(record.clone()), kind: ExprKind::Record(fields.collect()) })
     }
 
-    fn map(&mut self, entries: &[Entry], span: Span, element: &Type, wanted: &Type) -> Option<Expr> {
-        let fields: Vec<Option<(String, Expr)>> =
-            entries.iter().map(|entry| Some((entry.name.value.clone(), self.value(&entry.value, element)?))).collect();
+    fn map(
+        &mut self,
+        entries: &[Entry],
+        span: Span,
+        element: &Type,
+        wanted: &Type,
+    ) -> Option<Expr> {
+        let fields: Vec<Option<(String, Expr)>> = entries
+            .iter()
+            .map(|entry| Some((entry.name.value.clone(), self.value(&entry.value, element)?)))
+            .collect();
         let kind = ExprKind::Record(fields.into_iter().collect::<Option<_>>()?);
         self.coerce(Expr { ty: Type::Map(Box::new(element.clone())), kind }, span, wanted)
     }
@@ -117,12 +160,18 @@ impl Checker<'_> {
             Type::Json => Type::Json,
             _ => {
                 let message = format!("a list where {} is wanted", article(&show(wanted)));
-                self.sink.push(Diagnostic::error(codes::TYPE_MISMATCH, span, message).label("this is a list"));
+                self.sink.push(
+                    Diagnostic::error(codes::TYPE_MISMATCH, span, message).label("this is a list"),
+                );
                 return None;
             }
         };
-        let items: Vec<Option<Expr>> = items.iter().map(|item| self.value(item, &element)).collect();
-        let list = Expr { ty: Type::List(Box::new(element)), kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?) };
+        let items: Vec<Option<Expr>> =
+            items.iter().map(|item| self.value(item, &element)).collect();
+        let list = Expr {
+            ty: Type::List(Box::new(element)),
+            kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?),
+        };
         self.coerce(list, span, wanted)
     }
 
@@ -145,7 +194,12 @@ impl Checker<'_> {
                 let to = wanted.present();
                 if !is_text && let Some(meant) = self.meant(text) {
                     let message = format!("a text where {} is wanted", article(&show(wanted)));
-                    self.error(codes::TYPE_MISMATCH, text.span, message, Some(format!("for its value write `{meant}`")));
+                    self.error(
+                        codes::TYPE_MISMATCH,
+                        text.span,
+                        message,
+                        Some(format!("for its value write `{meant}`")),
+                    );
                     return None;
                 }
                 if matches!(to, Type::Timestamp | Type::Duration) {
@@ -159,7 +213,8 @@ impl Checker<'_> {
                 }
                 if matches!(to, Type::Integer | Type::Number | Type::Boolean) {
                     let message = format!("a text where {} is wanted", article(&show(wanted)));
-                    let is_literal = literals::convert(&plain, to).is_ok() || matches!(plain.as_str(), "true" | "false");
+                    let is_literal = literals::convert(&plain, to).is_ok()
+                        || matches!(plain.as_str(), "true" | "false");
                     let help = match to {
                         _ if is_literal => "leave out the quotes",
                         Type::Boolean => "write `true` or `false`, without quotes",
@@ -175,7 +230,9 @@ impl Checker<'_> {
     }
 
     fn split(&mut self, text: &Text) -> Option<Template> {
-        split(text).map_err(|errors| errors.into_iter().for_each(|error| self.sink.push(error))).ok()
+        split(text)
+            .map_err(|errors| errors.into_iter().for_each(|error| self.sink.push(error)))
+            .ok()
     }
 
     /// The same for a text that stays one where it is plain.
@@ -194,12 +251,22 @@ impl Checker<'_> {
             .iter()
             .map(|part| {
                 let ast = match part {
-                    Part::Text(plain) => return Some(Expr { ty: Type::String, kind: ExprKind::Text(plain.clone()) }),
+                    Part::Text(plain) => {
+                        return Some(Expr {
+                            ty: Type::String,
+                            kind: ExprKind::Text(plain.clone()),
+                        });
+                    }
                     Part::Value(ast) => ast,
                 };
                 let value = self.infer(ast, None)?;
                 if value.ty.is_optional() {
-                    self.absent(&value, ast.span, "a text holds what is there", "give it a default: `${… ?? \"none\"}`");
+                    self.absent(
+                        &value,
+                        ast.span,
+                        "a text holds what is there",
+                        "give it a default: `${… ?? \"none\"}`",
+                    );
                     return None;
                 }
                 if !has_text(&value.ty) {
@@ -210,17 +277,29 @@ impl Checker<'_> {
                         _ => "pass it on as a value of its own",
                     };
                     let message = format!("{} has no text", article(&show(&value.ty)));
-                    self.sink.push(Diagnostic::error(codes::NO_TEXT, ast.span, message).other(text.span, "inside this text").help(help));
+                    self.sink.push(
+                        Diagnostic::error(codes::NO_TEXT, ast.span, message)
+                            .other(text.span, "inside this text")
+                            .help(help),
+                    );
                     return None;
                 }
                 Some(value)
             })
             .collect();
-        Some(Expr { ty: Type::String, kind: ExprKind::Interpolate(parts.into_iter().collect::<Option<_>>()?) })
+        Some(Expr {
+            ty: Type::String,
+            kind: ExprKind::Interpolate(parts.into_iter().collect::<Option<_>>()?),
+        })
     }
 
     /// A value of whatever type it has. Records in it become types called `name` and longer.
-    pub fn value_of_any_type(&mut self, value: &Spanned<Value>, name: &str, new: &mut NewTypes) -> Option<Expr> {
+    pub fn value_of_any_type(
+        &mut self,
+        value: &Spanned<Value>,
+        name: &str,
+        new: &mut NewTypes,
+    ) -> Option<Expr> {
         let of = |ty, kind| Some(Expr { ty, kind });
         match &value.value {
             Value::Null => self.null(value.span, None),
@@ -238,7 +317,13 @@ impl Checker<'_> {
     }
 
     /// A record whose fields have the types of their values.
-    pub fn record_of_any_type(&mut self, entries: &[Entry], span: Span, name: &str, new: &mut NewTypes) -> Option<Expr> {
+    pub fn record_of_any_type(
+        &mut self,
+        entries: &[Entry],
+        span: Span,
+        name: &str,
+        new: &mut NewTypes,
+    ) -> Option<Expr> {
         let entries: Vec<Option<(String, Expr)>> = entries
             .iter()
             .map(|entry| {
@@ -248,15 +333,29 @@ impl Checker<'_> {
             .collect();
         let values = entries.into_iter().collect::<Option<Vec<_>>>()?;
         // A field of something secret is secret itself, where its type does not say so.
-        let secret = |value: &Expr| secrets::of(value, &self.scope.secrets).exceeds(&Secrecy::of_type(&value.ty));
-        let field = |(name, value): &(String, Expr)| Field { secret: secret(value), ..plain_field(name, value.ty.clone()) };
+        let secret = |value: &Expr| {
+            secrets::of(value, &self.scope.secrets).exceeds(&Secrecy::of_type(&value.ty))
+        };
+        let field = |(name, value): &(String, Expr)| Field {
+            secret: secret(value),
+            ..plain_field(name, value.ty.clone())
+        };
         let fields = values.iter().map(field).collect();
-        let record = Arc::new(Record { name: TypeName { module: new.module.clone(), name: name.to_owned() }, fields });
+        let record = Arc::new(Record {
+            name: TypeName { module: new.module.clone(), name: name.to_owned() },
+            fields,
+        });
         new.made.push((record.clone(), span));
         Some(Expr { ty: Type::Record(record), kind: ExprKind::Record(values) })
     }
 
-    fn list_of_any_type(&mut self, items: &[Spanned<Value>], span: Span, name: &str, new: &mut NewTypes) -> Option<Expr> {
+    fn list_of_any_type(
+        &mut self,
+        items: &[Spanned<Value>],
+        span: Span,
+        name: &str,
+        new: &mut NewTypes,
+    ) -> Option<Expr> {
         let mut found: Vec<(Option<Expr>, Span)> = Vec::new();
         let mut element: Option<Type> = None;
         for item in items {
@@ -276,16 +375,34 @@ impl Checker<'_> {
         let Some(element) = element else {
             if items.is_empty() {
                 let help = Some("declare the type with `takes`".into());
-                self.error(codes::TYPE_UNKNOWABLE, span, "nothing says what the elements of `[]` are", help);
+                self.error(
+                    codes::TYPE_UNKNOWABLE,
+                    span,
+                    "nothing says what the elements of `[]` are",
+                    help,
+                );
             }
             return None;
         };
-        let items: Vec<Option<Expr>> = found.into_iter().map(|(value, span)| self.coerce(value?, span, &element)).collect();
-        Some(Expr { ty: Type::List(Box::new(element)), kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?) })
+        let items: Vec<Option<Expr>> =
+            found.into_iter().map(|(value, span)| self.coerce(value?, span, &element)).collect();
+        Some(Expr {
+            ty: Type::List(Box::new(element)),
+            kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?),
+        })
     }
 }
 
 /// A field without details.
 pub(crate) fn plain_field(name: &str, ty: Type) -> Field {
-    Field { name: name.to_owned(), ty, default: None, min: None, max: None, pattern: None, secret: false, description: None }
+    Field {
+        name: name.to_owned(),
+        ty,
+        default: None,
+        min: None,
+        max: None,
+        pattern: None,
+        secret: false,
+        description: None,
+    }
 }

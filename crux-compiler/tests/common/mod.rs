@@ -1,4 +1,5 @@
-//! The fixtures: every `tests/diagnostics/NAME.yaml`, or every folder there with several files, and every file of `tests/accepted`.
+//! The fixtures: every `tests/diagnostics/NAME.yaml`, or every folder there with several files, and
+//! every file of `tests/accepted`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,12 +39,18 @@ pub fn shipped() -> Files {
 }
 
 pub fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     paths.sort();
     paths
 }
 
 fn file(path: &Path) -> File {
     let name = path.file_name().expect("a name").to_string_lossy();
-    File { path: format!("pipelines/{name}"), text: fs::read_to_string(path).expect("a readable fixture") }
+    File {
+        path: format!("pipelines/{name}"),
+        text: fs::read_to_string(path).expect("a readable fixture"),
+    }
 }

@@ -1,5 +1,6 @@
-//! A workflow that nobody would write: blocks of ten steps, a `parallel` in a `switch` in an `each` in a group, each block inside the
-//! last one to a depth of three, and what is inside reading what is around it.
+//! A workflow that nobody would write: blocks of ten steps, a `parallel` in a `switch` in an `each`
+//! in a group, each block inside the last one to a depth of three, and what is inside reading what
+//! is around it.
 
 use std::fmt::Write as _;
 

@@ -1,9 +1,12 @@
-//! The bus: how tasks reach services and how hooks and emitted events leave. It knows tasks and messages, not the engine.
+//! The bus: how tasks reach services and how hooks and emitted events leave. It knows tasks and
+//! messages, not the engine.
 //!
-//! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by `answer`, and messages are posted to
-//! those that listen (`listeners`, `pattern`); `gate` says when a service is left alone. [`broker`] is what all brokers have in common, beside it `letter` (what is published),
-//! `keys`, `state` and `backoff`; [`rabbitmq`] and [`redis`] (its streams) are brokers. Brokers can also carry tasks of step structs to
-//! workers in other processes: [`work`] is those tasks at the worker, [`roster`] what nodes know of the workers.
+//! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by
+//! `answer`, and messages are posted to those that listen (`listeners`, `pattern`); `gate` says
+//! when a service is left alone. [`broker`] is what all brokers have in common, beside it `letter`
+//! (what is published), `keys`, `state` and `backoff`; [`rabbitmq`] and [`redis`] (its streams) are
+//! brokers. Brokers can also carry tasks of step structs to workers in other processes: [`work`] is
+//! those tasks at the worker, [`roster`] what nodes know of the workers.
 
 pub mod broker;
 pub mod http;
@@ -46,50 +49,60 @@ pub enum Published {
 
 /// A way to services.
 pub trait Bus: Send + Sync + 'static {
-    /// Takes a task for its service without waiting, or gives it back when there is no room. The answer comes as [`Report`]s with
-    /// the task's path and attempt: at least one that says that it was delivered or not, or how it ended, for until then the
-    /// attempt's time does not count.
+    /// Takes a task for its service without waiting, or gives it back when there is no room. The
+    /// answer comes as [`Report`]s with the task's path and attempt: at least one that says that it
+    /// was delivered or not, or how it ended, for until then the attempt's time does not count.
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task>;
 
     /// Whether somebody may want messages under that key; if not, none needs to be made.
     fn wants(&self, routing_key: &str) -> bool;
 
     /// Takes a message without waiting, or gives it back. `done` hears what became of it.
-    fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message>;
+    fn publish(
+        &self,
+        message: Message,
+        done: Box<dyn FnOnce(Published) + Send>,
+    ) -> Result<(), Message>;
 
     /// Shown in `/health`: whether it works, and if not why.
     fn health(&self) -> Result<(), String>;
 
-    /// Why what it has taken is not out yet — tasks of that step type, or hooks and events; `None`: nothing holds them up.
+    /// Why what it has taken is not out yet — tasks of that step type, or hooks and events; `None`:
+    /// nothing holds them up.
     fn delay(&self, _step_type: Option<&str>) -> Option<String> {
         None
     }
 
-    /// Why messages under that key are not out yet that it has taken; `None`: nothing holds them up.
+    /// Why messages under that key are not out yet that it has taken; `None`: nothing holds them
+    /// up.
     fn held(&self, _routing_key: &str) -> Option<String> {
         None
     }
 
-    /// Changes when somebody is back who turned away tasks or messages for a while: what waits for its pause should come now. `None`:
-    /// this bus does not know.
+    /// Changes when somebody is back who turned away tasks or messages for a while: what waits for
+    /// its pause should come now. `None`: this bus does not know.
     fn back(&self) -> Option<watch::Receiver<u64>> {
         None
     }
 
-    /// Why nothing new should be started that needs the bus: what it has taken already does not get out.
+    /// Why nothing new should be started that needs the bus: what it has taken already does not get
+    /// out.
     fn congestion(&self) -> Option<String> {
         None
     }
 
-    /// Who works in processes of their own; `None`: nobody can, for tasks of step structs do not leave by this bus.
+    /// Who works in processes of their own; `None`: nobody can, for tasks of step structs do not
+    /// leave by this bus.
     fn roster(&self) -> Option<&Roster> {
         None
     }
 
-    /// Nobody waits any more for an attempt of a step struct in another process: lets its worker know, if it can.
+    /// Nobody waits any more for an attempt of a step struct in another process: lets its worker
+    /// know, if it can.
     fn cancel(&self, _working: Working) {}
 
-    /// Shown in `/health`: why messages are put aside for a while that cannot be taken yet; `None`: there are none.
+    /// Shown in `/health`: why messages are put aside for a while that cannot be taken yet; `None`:
+    /// there are none.
     fn parked(&self) -> Option<String> {
         None
     }
@@ -99,10 +112,12 @@ pub trait Bus: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The process is about to end: what must not be handed out twice and waits for its turn is given back.
+    /// The process is about to end: what must not be handed out twice and waits for its turn is
+    /// given back.
     fn drain(&self) {}
 
-    /// Takes in nothing more, and ends when what was given to it is out. What is not out when the process ends comes again.
+    /// Takes in nothing more, and ends when what was given to it is out. What is not out when the
+    /// process ends comes again.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -111,7 +126,8 @@ pub trait Bus: Send + Sync + 'static {
 /// One figure at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figure {
-    /// `bus_published`; the same for all figures that differ in the routing key only, which stand together.
+    /// `bus_published`; the same for all figures that differ in the routing key only, which stand
+    /// together.
     pub name: &'static str,
     pub help: &'static str,
     pub kind: FigureKind,

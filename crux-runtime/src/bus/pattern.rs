@@ -1,4 +1,5 @@
-//! Patterns of routing keys, as topic exchanges know them: words between dots, `*` for one word, `#` for any number of them.
+//! Patterns of routing keys, as topic exchanges know them: words between dots, `*` for one word,
+//! `#` for any number of them.
 
 use std::fmt;
 
@@ -13,11 +14,16 @@ impl Pattern {
     /// The error says what is wrong with the text and how it is written.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let is_word = |word: &str| {
-            let is_plain = || word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+            let is_plain = || {
+                word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+            };
             matches!(word, "*" | "#") || (!word.is_empty() && is_plain())
         };
         if text.len() > MAX_BYTES {
-            return Err(format!("a routing key has at most {MAX_BYTES} bytes, this one {}", text.len()));
+            return Err(format!(
+                "a routing key has at most {MAX_BYTES} bytes, this one {}",
+                text.len()
+            ));
         }
         match text.split('.').find(|word| !is_word(word)) {
             None => Ok(Self(text.to_owned())),
@@ -34,8 +40,12 @@ impl Pattern {
 fn fits(pattern: &[&str], key: &[&str]) -> bool {
     match (pattern, key) {
         ([], []) => true,
-        (["#", rest @ ..], _) => fits(rest, key) || key.split_first().is_some_and(|(_, key)| fits(pattern, key)),
-        ([word, rest @ ..], [first, key @ ..]) => (*word == "*" || word == first) && fits(rest, key),
+        (["#", rest @ ..], _) => {
+            fits(rest, key) || key.split_first().is_some_and(|(_, key)| fits(pattern, key))
+        }
+        ([word, rest @ ..], [first, key @ ..]) => {
+            (*word == "*" || word == first) && fits(rest, key)
+        }
         _ => false,
     }
 }

@@ -22,10 +22,12 @@ pub(in crate::bus) fn is_to_all(routing_key: &str) -> bool {
 
 /// Of the tasks of a step struct that runs in another process: `crux.work.<type>`.
 pub(in crate::bus) fn work_key(step_type: &'static str) -> &'static str {
-    // Keys live as long as the process, as those that are in the generated code: there is one for each step type.
+    // Keys live as long as the process, as those that are in the generated code: there is one for
+    // each step type.
     static KEYS: Mutex<BTreeMap<&'static str, &'static str>> = Mutex::new(BTreeMap::new());
     let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
-    keys.entry(step_type).or_insert_with(|| Box::leak(format!("crux.work.{step_type}").into_boxed_str()))
+    keys.entry(step_type)
+        .or_insert_with(|| Box::leak(format!("crux.work.{step_type}").into_boxed_str()))
 }
 
 /// Events that start an instance or wake one, in any version that still runs.
@@ -46,7 +48,11 @@ pub(in crate::bus) fn consumed_events(app: &App) -> BTreeSet<&'static str> {
 
 /// The step types that are done by step structs.
 pub(crate) fn class_types(app: &App) -> Vec<&'static str> {
-    app.contracts.iter().filter(|contract| matches!(contract.runs, Runs::Class(_))).map(|contract| contract.step_type).collect()
+    app.contracts
+        .iter()
+        .filter(|contract| matches!(contract.runs, Runs::Class(_)))
+        .map(|contract| contract.step_type)
+        .collect()
 }
 
 /// Of the tasks for services.

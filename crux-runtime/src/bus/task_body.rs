@@ -22,7 +22,8 @@ struct Body<'a> {
     work: Option<Work<'a>>,
 }
 
-/// What a worker in another process needs beside what services get; it reads all of it as [`crate::bus::broker::task_delivery::Order`].
+/// What a worker in another process needs beside what services get; it reads all of it as
+/// [`crate::bus::broker::task_delivery::Order`].
 #[derive(Serialize)]
 struct Work<'a> {
     workflow: &'a str,
@@ -60,11 +61,13 @@ mod tests {
 
     use super::*;
 
-    /// The body is made from the ids, input and payload of the example, and must be the example again.
+    /// The body is made from the ids, input and payload of the example, and must be the example
+    /// again.
     #[test]
     fn the_task_of_the_page_is_a_task() {
         let page = include_str!("../../../docs/services.md");
-        let example = page.split("```json task\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let example =
+            page.split("```json task\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let example: Value = serde_json::from_str(example).unwrap();
         let raw = |field: &str| RawValue::from_string(example[field].to_string()).unwrap();
         let (input, payload) = (raw("input"), raw("payload"));

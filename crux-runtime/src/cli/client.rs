@@ -23,25 +23,42 @@ pub(super) async fn get(common: &Common, path: &str) -> Result<Value, Failure> {
     ask(common, Method::GET, path, None).await
 }
 
-pub(super) async fn post(common: &Common, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
-    let body = serde_json::to_vec(body).map_err(|error| Failure::usage(format!("it cannot be sent: {error}")))?;
+pub(super) async fn post(
+    common: &Common,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<Value, Failure> {
+    let body = serde_json::to_vec(body)
+        .map_err(|error| Failure::usage(format!("it cannot be sent: {error}")))?;
     ask(common, Method::POST, path, Some(body)).await
 }
 
-async fn ask(common: &Common, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Value, Failure> {
+async fn ask(
+    common: &Common,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<Value, Failure> {
     let url = common.url()?;
     let mut request = Request::builder().method(method).uri(format!("{url}{path}"));
     if body.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
     let body = body.map_or_else(Bytes::new, Bytes::from);
-    let request = request.body(Full::new(body)).map_err(|error| Failure::usage(format!("`{url}{path}` is no address: {error}")))?;
+    let request = request
+        .body(Full::new(body))
+        .map_err(|error| Failure::usage(format!("`{url}{path}` is no address: {error}")))?;
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let unreachable =
-        |error: &dyn std::fmt::Display| Failure::unreachable(format!("no server answers at {url}: {error}; start one with `crux serve`"));
-    let response = client.request(request).await.map_err(|error| unreachable(&innermost(&error)))?;
+    let unreachable = |error: &dyn std::fmt::Display| {
+        Failure::unreachable(format!(
+            "no server answers at {url}: {error}; start one with `crux serve`"
+        ))
+    };
+    let response =
+        client.request(request).await.map_err(|error| unreachable(&innermost(&error)))?;
     let status = response.status();
-    let body = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
+    let body =
+        response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
     answer(status, &body)
 }
 
@@ -50,8 +67,13 @@ fn answer(status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
     let value: Option<Value> = serde_json::from_slice(body).ok();
     match value {
         Some(value) if status.is_success() => Ok(value),
-        Some(problem) if problem["detail"].is_string() => Err(Failure::refused(problem_text(&problem))),
-        _ => Err(Failure::refused(format!("the server answered {status}: {}", String::from_utf8_lossy(body.get(..200).unwrap_or(body))))),
+        Some(problem) if problem["detail"].is_string() => {
+            Err(Failure::refused(problem_text(&problem)))
+        }
+        _ => Err(Failure::refused(format!(
+            "the server answered {status}: {}",
+            String::from_utf8_lossy(body.get(..200).unwrap_or(body))
+        ))),
     }
 }
 

@@ -14,7 +14,8 @@ use crate::outside;
 
 /// Start an instance of a workflow
 ///
-/// Prints its id; with --wait, once it has ended, its document, and then the exit code says whether it completed.
+/// Prints its id; with --wait, once it has ended, its document, and then the exit code says whether
+/// it completed.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  crux start order --input '{\"orderId\": \"ORD-1\", \"customerId\": \"CUST-1\", \"bookingTime\": \"2025-08-21T14:25:36Z\"}'
@@ -36,7 +37,8 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
-        /// What the gateway is asked; the input as it was given, for a number may have more digits than this program can count with.
+        /// What the gateway is asked; the input as it was given, for a number may have more digits
+        /// than this program can count with.
         #[derive(Serialize)]
         struct Request<'a> {
             r#type: &'static str,
@@ -50,9 +52,11 @@ impl Start {
         }
         let input = read_json(&self.input, "--input")?;
         let (workflow, wait) = (self.workflow.as_str(), self.wait.as_deref());
-        let request = Request { r#type: "start", id: 1, workflow, input, request_id: self.request_id, wait };
+        let request =
+            Request { r#type: "start", id: 1, workflow, input, request_id: self.request_id, wait };
         let answer = ask_gateway(common, &request).await?;
-        for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str)
+        {
             out::complain(&format!("warning: {warning}"));
         }
         if common.json {
@@ -64,15 +68,22 @@ impl Start {
         }
         match (self.wait, answer["status"].as_str()) {
             (_, Some("ignored")) => {
-                let text = format!("nothing was started: for this input the `when` of no trigger of `{}` holds", self.workflow);
+                let text = format!(
+                    "nothing was started: for this input the `when` of no trigger of `{}` holds",
+                    self.workflow
+                );
                 Err(Failure::refused(text))
             }
             (None, _) | (Some(_), Some("completed")) => Ok(()),
             (Some(wait), Some("processing")) => {
                 let id = answer["workflow_id"].as_str().unwrap_or_default();
-                Err(Failure::refused(format!("{id} has not ended within {wait}: it goes on, see `crux status {id}`")))
+                Err(Failure::refused(format!(
+                    "{id} has not ended within {wait}: it goes on, see `crux status {id}`"
+                )))
             }
-            (Some(_), status) => Err(Failure::refused(format!("the workflow has {}", status.unwrap_or("not ended")))),
+            (Some(_), status) => {
+                Err(Failure::refused(format!("the workflow has {}", status.unwrap_or("not ended"))))
+            }
         }
     }
 }
@@ -81,14 +92,18 @@ impl Start {
 async fn ask_gateway(common: &Common, request: &impl Serialize) -> Result<Value, Failure> {
     let url = client::socket_url(common, "")?;
     let unreachable = |error: tokio_tungstenite::tungstenite::Error| {
-        Failure::unreachable(format!("no server answers at {url}: {error}; start one with `crux serve`"))
+        Failure::unreachable(format!(
+            "no server answers at {url}: {error}; start one with `crux serve`"
+        ))
     };
-    let request = serde_json::to_string(request).map_err(|error| Failure::usage(format!("it cannot be sent: {error}")))?;
+    let request = serde_json::to_string(request)
+        .map_err(|error| Failure::usage(format!("it cannot be sent: {error}")))?;
     let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.map_err(unreachable)?;
     socket.send(Message::text(request)).await.map_err(unreachable)?;
     while let Some(message) = socket.next().await {
         let Message::Text(text) = message.map_err(unreachable)? else { continue };
-        let answer: Value = serde_json::from_str(&text).map_err(|error| Failure::refused(format!("the answer is not JSON: {error}")))?;
+        let answer: Value = serde_json::from_str(&text)
+            .map_err(|error| Failure::refused(format!("the answer is not JSON: {error}")))?;
         return match answer["ok"].as_bool() {
             Some(true) => Ok(answer["data"].clone()),
             _ => Err(Failure::refused(client::problem_text(&answer["error"]))),
@@ -99,12 +114,15 @@ async fn ask_gateway(common: &Common, request: &impl Serialize) -> Result<Value,
 
 /// Show where an instance is, and why it waits
 #[derive(Args)]
-#[command(after_help = "Examples:\n  crux status $ID\n  crux status $ID --json\n  crux status --nodes")]
+#[command(
+    after_help = "Examples:\n  crux status $ID\n  crux status $ID --json\n  crux status --nodes"
+)]
 pub(super) struct Status {
     /// The instance's id
     #[arg(required_unless_present = "nodes")]
     id: Option<String>,
-    /// Instead: the nodes that share the store, what they run, and what is wrong with what they depend on
+    /// Instead: the nodes that share the store, what they run, and what is wrong with what they
+    /// depend on
     #[arg(long, conflicts_with = "id")]
     nodes: bool,
     /// All elements and rounds, however many
@@ -122,7 +140,8 @@ impl Status {
         if common.json {
             out::print_line(if self.nodes { &document["nodes"] } else { &document })?;
         } else {
-            let text = if self.nodes { show::nodes(&document) } else { show::status(&document, self.all) };
+            let text =
+                if self.nodes { show::nodes(&document) } else { show::status(&document, self.all) };
             out::print(&text)?;
         }
         Ok(())
@@ -136,7 +155,8 @@ pub(super) struct List {
     /// Only of this workflow
     #[arg(long)]
     workflow: Option<String>,
-    /// Only in this status: processing, waiting, paused, parked, undoing, completed, failed, cancelled
+    /// Only in this status: processing, waiting, paused, parked, undoing, completed, failed,
+    /// cancelled
     #[arg(long)]
     status: Option<String>,
     /// Only older than this instance: the last of the page before
@@ -149,7 +169,9 @@ pub(super) struct List {
 impl List {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
         let mut path = format!("/api/v1/workflow/list?limit={}", self.limit);
-        for (name, value) in [("workflow", &self.workflow), ("status", &self.status), ("after", &self.after)] {
+        for (name, value) in
+            [("workflow", &self.workflow), ("status", &self.status), ("after", &self.after)]
+        {
             if let Some(value) = value {
                 path.push_str(&format!("&{name}={}", encoded(value)));
             }
@@ -183,7 +205,9 @@ impl Cancel {
 
 /// Try again what has failed, in a parked or failed instance
 #[derive(Args)]
-#[command(after_help = "Examples:\n  crux retry $ID\n  crux retry $ID --step image_processing --input '{\"images\": [\"chair.png\"]}'")]
+#[command(
+    after_help = "Examples:\n  crux retry $ID\n  crux retry $ID --step image_processing --input '{\"images\": [\"chair.png\"]}'"
+)]
 pub(super) struct Retry {
     /// The instance's id
     id: String,
@@ -283,12 +307,22 @@ impl Restart {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
         let path = format!("/api/v1/workflow/{}/restart", encoded(&self.id));
         let answer = client::post(common, &path, &json!({})).await?;
-        if common.json { out::print_line(&answer) } else { out::print_line(answer["workflow_id"].as_str().unwrap_or_default()) }
+        if common.json {
+            out::print_line(&answer)
+        } else {
+            out::print_line(answer["workflow_id"].as_str().unwrap_or_default())
+        }
     }
 }
 
-async fn tell(common: &Common, id: &str, command: &str, body: &impl Serialize) -> Result<(), Failure> {
-    let answer = client::post(common, &format!("/api/v1/workflow/{}/{command}", encoded(id)), body).await?;
+async fn tell(
+    common: &Common,
+    id: &str,
+    command: &str,
+    body: &impl Serialize,
+) -> Result<(), Failure> {
+    let answer =
+        client::post(common, &format!("/api/v1/workflow/{}/{command}", encoded(id)), body).await?;
     if common.json {
         out::print_line(&answer)?;
     } else {
@@ -336,15 +370,19 @@ fn read_json(argument: &str, flag: &str) -> Result<Box<RawValue>, Failure> {
         ("-", _) => {
             let mut text = String::new();
             let read = std::io::stdin().read_to_string(&mut text);
-            read.map(|_| text).map_err(|error| Failure::usage(format!("{flag}: standard input cannot be read: {error}")))?
+            read.map(|_| text).map_err(|error| {
+                Failure::usage(format!("{flag}: standard input cannot be read: {error}"))
+            })?
         }
-        (_, Some(path)) => {
-            std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{flag}: {path} cannot be read: {error}")))?
-        }
+        (_, Some(path)) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("{flag}: {path} cannot be read: {error}")))?,
         (text, None) => text.to_owned(),
     };
-    outside::check(text.as_bytes()).map_err(|refused| Failure::usage(format!("{flag}: not JSON that can be read: {refused}")))?;
-    serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{flag}: not JSON: {error}")))
+    outside::check(text.as_bytes()).map_err(|refused| {
+        Failure::usage(format!("{flag}: not JSON that can be read: {refused}"))
+    })?;
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("{flag}: not JSON: {error}")))
 }
 
 /// For a path or a query.

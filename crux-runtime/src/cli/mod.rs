@@ -1,7 +1,9 @@
-//! The command line. `serve` is the server; the other commands talk to one that runs, by HTTP and WebSocket, like any other client. Tools
-//! that know YAML are not here: whoever builds the binary brings them along as [`Tool`]s.
+//! The command line. `serve` is the server; the other commands talk to one that runs, by HTTP and
+//! WebSocket, like any other client. Tools that know YAML are not here: whoever builds the binary
+//! brings them along as [`Tool`]s.
 //!
-//! Exit codes: 0 done; 1 the answer was no, or the workflow did not complete; 2 wrong usage or configuration; 3 no server answers.
+//! Exit codes: 0 done; 1 the answer was no, or the workflow did not complete; 2 wrong usage or
+//! configuration; 3 no server answers.
 
 mod client;
 mod commands;
@@ -23,8 +25,8 @@ use crate::config::{Config, Sources};
 /// A subcommand that the binary adds.
 pub struct Tool {
     pub command: fn() -> clap::Command,
-    /// Of the flags of the whole command line (`json`, `config`, `server`) those that it honours; the
-    /// others are refused.
+    /// Of the flags of the whole command line (`json`, `config`, `server`) those that it honours;
+    /// the others are refused.
     pub flags: &'static [&'static str],
     pub run: fn(&clap::ArgMatches) -> ExitCode,
 }
@@ -73,7 +75,8 @@ pub(crate) struct Common {
     /// The configuration file [default: crux.yaml, else config.yaml, if there is one]
     #[arg(long, global = true, value_name = "FILE", env = "CRUX_CONFIG")]
     config: Option<PathBuf>,
-    /// The server to talk to [default: http:// with server.host and server.port of the configuration]
+    /// The server to talk to [default: http:// with server.host and server.port of the
+    /// configuration]
     #[arg(long, global = true, value_name = "URL", env = "CRUX_URL")]
     server: Option<String>,
     /// Print JSON, for programs
@@ -110,13 +113,16 @@ pub fn main(app: App) -> ExitCode {
 pub fn main_with(app: App, tools: &[Tool]) -> ExitCode {
     let crate::app::Package { name, version } = app.package;
     // Once for the process: clap keeps it for as long.
-    let version: &'static str = format!("{version} ({name}; crux-runtime {})", env!("CARGO_PKG_VERSION")).leak();
+    let version: &'static str =
+        format!("{version} ({name}; crux-runtime {})", env!("CARGO_PKG_VERSION")).leak();
     let command = Cli::command().name("crux").version(version);
     let command = tools.iter().fold(command, |command, tool| command.subcommand((tool.command)()));
     let matches = command.clone().get_matches();
     let (name, its) = matches.subcommand().unwrap_or(("serve", &matches));
     let tool = tools.iter().find(|tool| (tool.command)().get_name() == name);
-    if let Some(text) = unused_flag(name, tool.map_or_else(|| honoured(name), |tool| tool.flags), its) {
+    if let Some(text) =
+        unused_flag(name, tool.map_or_else(|| honoured(name), |tool| tool.flags), its)
+    {
         out::complain(&format!("error: {text}"));
         return ExitCode::from(2);
     }
@@ -150,17 +156,20 @@ fn honoured(command: &str) -> &'static [&'static str] {
 
 /// A flag that would change nothing is a mistake of who gives it.
 fn unused_flag(command: &str, honoured: &[&str], matches: &clap::ArgMatches) -> Option<String> {
-    let is_given = |id: &&str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+    let is_given =
+        |id: &&str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
     let flag = |text: String| Some(format!("{text}: leave it out"));
     let unused = ["config", "json", "server"].into_iter().filter(|id| !honoured.contains(id));
     match unused.into_iter().find(is_given) {
-        Some("json") if command == "serve" || command == "worker" => {
-            Some(format!("--json: `crux {command}` prints no answers; for a log in JSON set `log.format: json`"))
-        }
+        Some("json") if command == "serve" || command == "worker" => Some(format!(
+            "--json: `crux {command}` prints no answers; for a log in JSON set `log.format: json`"
+        )),
         Some("json") => flag(format!("--json: what `crux {command}` prints is no JSON")),
         Some("server") => flag(format!("--server: `crux {command}` talks to no server")),
         Some(other) => flag(format!("--{other}: `crux {command}` reads no configuration")),
-        None if is_given(&"server") && is_given(&"config") => flag("--config: --server says already which server is meant".to_owned()),
+        None if is_given(&"server") && is_given(&"config") => {
+            flag("--config: --server says already which server is meant".to_owned())
+        }
         None => None,
     }
 }
@@ -204,7 +213,9 @@ impl Common {
         if let Some(url) = &self.server {
             let url = url.trim_end_matches('/');
             let checked = crate::address::http(url);
-            return checked.map(|_| url.to_owned()).map_err(|why| Failure::usage(format!("--server: `{url}`: {why}")));
+            return checked
+                .map(|_| url.to_owned())
+                .map_err(|why| Failure::usage(format!("--server: `{url}`: {why}")));
         }
         let config = self.load(Vec::new())?;
         let host = &config.server.host;
@@ -231,7 +242,11 @@ mod tests {
     fn every_help_page_has_an_example() {
         for command in Cli::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains(&format!("  crux {}", command.get_name())), "`{}` has no example", command.get_name());
+            assert!(
+                help.contains(&format!("  crux {}", command.get_name())),
+                "`{}` has no example",
+                command.get_name()
+            );
         }
     }
 }

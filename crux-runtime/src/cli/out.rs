@@ -10,7 +10,9 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure { code: 0, text: String::new() }),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(Failure { code: 0, text: String::new() })
+        }
         Err(error) => Err(Failure::refused(format!("standard output cannot be written: {error}"))),
     }
 }
@@ -25,7 +27,8 @@ pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// A line for whoever started a process that goes on for long. Nobody may read it: it holds nothing up.
+/// A line for whoever started a process that goes on for long. Nobody may read it: it holds nothing
+/// up.
 pub(crate) fn announce(line: String) {
     let print = move || {
         let _ = writeln!(io::stdout(), "{line}");
@@ -38,6 +41,9 @@ pub(crate) fn announce(line: String) {
 pub(crate) fn mention_passed_over(config: &crate::config::Config) {
     if !config.passed_over.is_empty() {
         let variables = config.passed_over.join(", ");
-        tracing::info!(variables, "environment variables of a Kubernetes Service are no settings; ignored");
+        tracing::info!(
+            variables,
+            "environment variables of a Kubernetes Service are no settings; ignored"
+        );
     }
 }

@@ -11,9 +11,12 @@ use crate::telemetry;
 
 /// Answer requests and run workflows until told to end
 ///
-/// Settings come from the configuration file, the environment (CRUX_SERVER__PORT=9090) and the flags here, the later ones winning.
+/// Settings come from the configuration file, the environment (CRUX_SERVER__PORT=9090) and the
+/// flags here, the later ones winning.
 #[derive(Args, Default)]
-#[command(after_help = "Examples:\n  crux serve --port 8080 --store ./crux.db\n  crux serve --steps none")]
+#[command(
+    after_help = "Examples:\n  crux serve --port 8080 --store ./crux.db\n  crux serve --steps none"
+)]
 pub(super) struct Serve {
     /// The port to listen on; 0 takes one that is free
     #[arg(long)]
@@ -21,7 +24,8 @@ pub(super) struct Serve {
     /// The SQLite file
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
-    /// The step structs that run in this process: all, none, or step types; the others run in `crux worker`
+    /// The step structs that run in this process: all, none, or step types; the others run in `crux
+    /// worker`
     #[arg(long, value_name = "all|none|A,B")]
     steps: Option<String>,
     /// What to log: error, warn, info, debug, or by module

@@ -34,7 +34,8 @@ pub(super) fn status(document: &Value, all: bool) -> String {
     step_lines(&mut out, &undo, 1, shown);
     let waits = document["current_steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     for current in waits.iter().take(shown) {
-        let _ = writeln!(out, "waits      {}: {}", text(&current["path"]), text(&current["waits_for"]));
+        let _ =
+            writeln!(out, "waits      {}: {}", text(&current["path"]), text(&current["waits_for"]));
     }
     if waits.len() > shown {
         let _ = writeln!(out, "waits      … and {} more; --all shows them", waits.len() - shown);
@@ -59,7 +60,8 @@ fn step_lines(out: &mut String, steps: &[&Value], depth: usize, shown: usize) {
     if steps.len() <= shown {
         return steps.iter().for_each(|step| step_line(out, step, name(step), depth));
     }
-    let is_plain = |step: &Value| ["completed", "pending", "skipped"].contains(&state(step).as_str());
+    let is_plain =
+        |step: &Value| ["completed", "pending", "skipped"].contains(&state(step).as_str());
     let mut left = shown;
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
     for step in steps {
@@ -70,7 +72,8 @@ fn step_lines(out: &mut String, steps: &[&Value], depth: usize, shown: usize) {
             *others.entry(state(step)).or_default() += 1;
         }
     }
-    let counts: Vec<String> = others.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let counts: Vec<String> =
+        others.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let _ = writeln!(out, "{}… and {}; --all shows them", "  ".repeat(depth), counts.join(", "));
 }
 
@@ -107,7 +110,11 @@ pub(super) fn nodes(health: &Value) -> String {
             let hash: String = one["hash"].as_str().unwrap_or_default().chars().take(8).collect();
             format!("{} {} ({hash})", one["workflow"].as_str().unwrap_or_default(), one["version"])
         };
-        let _ = writeln!(text, "  runs       {}", definitions.map(definition).collect::<Vec<_>>().join(", "));
+        let _ = writeln!(
+            text,
+            "  runs       {}",
+            definitions.map(definition).collect::<Vec<_>>().join(", ")
+        );
     }
     text
 }
@@ -118,7 +125,13 @@ pub(super) fn list(page: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     for row in page["workflows"].as_array().into_iter().flatten() {
         let id = text(&row["workflow_id"]);
-        let _ = writeln!(out, "{id}  {:<11} {:<24} {}", text(&row["status"]), text(&row["workflow"]), text(&row["start_time"]));
+        let _ = writeln!(
+            out,
+            "{id}  {:<11} {:<24} {}",
+            text(&row["status"]),
+            text(&row["workflow"]),
+            text(&row["start_time"])
+        );
     }
     if let Some(next) = page["next"].as_str().filter(|next| !next.is_empty()) {
         let _ = writeln!(out, "more: --after {next}");
@@ -155,7 +168,9 @@ fn mapping(out: &mut String, value: &Value, depth: usize) {
 fn is_plain(text: &str) -> bool {
     let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./+".contains(&byte));
-    is_word && !["true", "false", "null", "yes", "no", "on", "off"].contains(&text.to_ascii_lowercase().as_str())
+    is_word
+        && !["true", "false", "null", "yes", "no", "on", "off"]
+            .contains(&text.to_ascii_lowercase().as_str())
 }
 
 /// One live message as a line.
@@ -169,8 +184,13 @@ pub(super) fn message(message: &Value) -> String {
     if let Some(attempt) = data["attempt"].as_u64().filter(|attempt| *attempt > 1) {
         let _ = write!(line, "  attempt {attempt}");
     }
-    for (label, name) in [("", "error"), ("next attempt at ", "next_attempt_at"), ("event ", "event"), ("until ", "until"), ("", "reason")]
-    {
+    for (label, name) in [
+        ("", "error"),
+        ("next attempt at ", "next_attempt_at"),
+        ("event ", "event"),
+        ("until ", "until"),
+        ("", "reason"),
+    ] {
         if let Some(value) = data[name].as_str().filter(|value| !value.is_empty()) {
             let _ = write!(line, "  {label}{value}");
         }
@@ -187,7 +207,8 @@ mod tests {
     #[test]
     fn of_many_elements_those_are_shown_that_are_not_simply_done() {
         let element = |n: usize| {
-            let (state, error) = if n.is_multiple_of(1000) { ("failed", "no ink") } else { ("completed", "") };
+            let (state, error) =
+                if n.is_multiple_of(1000) { ("failed", "no ink") } else { ("completed", "") };
             json!({"path": format!("print[{n}]"), "state": state, "error": error})
         };
         let elements: Vec<Value> = (0..14_000).map(element).collect();

@@ -13,8 +13,9 @@ use crate::config::BusKind;
 
 /// Show the exchange and the queues of RabbitMQ, or the streams of Redis, or declare them
 ///
-/// Crux declares what it consumes by itself, whenever it connects; the queues of tasks belong to the services. --declare makes all of them
-/// as they are shown, for those who begin. With `bus: redis` these are streams and their groups of consumers.
+/// Crux declares what it consumes by itself, whenever it connects; the queues of tasks belong to
+/// the services. --declare makes all of them as they are shown, for those who begin. With `bus:
+/// redis` these are streams and their groups of consumers.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux topology\n  crux topology --declare")]
 pub(super) struct Topology {
@@ -28,7 +29,11 @@ impl Topology {
         let config = common.load(Vec::new())?;
         if config.bus == BusKind::Redis {
             let options = config.redis.unwrap_or_default().streams(false);
-            print(common, &redis_streams::Topology::new(app, &options.prefix, &class_types(app)), streams)?;
+            print(
+                common,
+                &redis_streams::Topology::new(app, &options.prefix, &class_types(app)),
+                streams,
+            )?;
             return self.declare(async {
                 redis_streams::declare(app, &options).await.map_err(|problem| match problem {
                     redis_streams::Problem::Lost(text) => Failure::unreachable(text),
@@ -46,7 +51,10 @@ impl Topology {
         })
     }
 
-    fn declare<T>(&self, declaring: impl Future<Output = Result<T, Failure>>) -> Result<(), Failure> {
+    fn declare<T>(
+        &self,
+        declaring: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<(), Failure> {
         if !self.declare {
             return Ok(());
         }
@@ -58,9 +66,14 @@ impl Topology {
     }
 }
 
-fn print<T: Serialize>(common: &Common, topology: &T, shown: impl Fn(&T) -> String) -> Result<(), Failure> {
+fn print<T: Serialize>(
+    common: &Common,
+    topology: &T,
+    shown: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
     if common.json {
-        let json = serde_json::to_string(topology).map_err(|error| Failure::refused(error.to_string()))?;
+        let json =
+            serde_json::to_string(topology).map_err(|error| Failure::refused(error.to_string()))?;
         out::print_line(&json)?;
     } else {
         out::print(&shown(topology))?;
@@ -85,7 +98,10 @@ fn streams(topology: &redis_streams::Topology) -> String {
         out.push('\n');
     }
     out.push_str(&format!("messages that were refused\n  {}\n", topology.dead));
-    out.push_str(&format!("messages that cannot be taken yet, until they are tried again\n  {}\n", topology.parked));
+    out.push_str(&format!(
+        "messages that cannot be taken yet, until they are tried again\n  {}\n",
+        topology.parked
+    ));
     out
 }
 
@@ -118,5 +134,10 @@ fn queue_text(queue: &Queue) -> String {
     });
     let arguments: Vec<String> = arguments.collect();
     let keys = if queue.keys.is_empty() { "nothing".to_owned() } else { queue.keys.join(", ") };
-    format!("  {:<28} {}\n    bound to {keys}\n    durable, {}\n", queue.name, queue.purpose, arguments.join(", "))
+    format!(
+        "  {:<28} {}\n    bound to {keys}\n    durable, {}\n",
+        queue.name,
+        queue.purpose,
+        arguments.join(", ")
+    )
 }

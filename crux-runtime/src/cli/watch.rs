@@ -1,5 +1,6 @@
-//! `crux watch`: an instance's live messages. When the connection breaks it comes back and goes on after the last whole row, so that
-//! nothing is missed and nothing is shown twice, whatever happens to the server meanwhile.
+//! `crux watch`: an instance's live messages. When the connection breaks it comes back and goes on
+//! after the last whole row, so that nothing is missed and nothing is shown twice, whatever happens
+//! to the server meanwhile.
 
 use std::time::Duration;
 
@@ -44,23 +45,35 @@ impl Watch {
                 Broke::Lost(why) => match alive_at {
                     None => {
                         let url = common.url()?;
-                        return Err(Failure::unreachable(format!("no server answers at {url}: {why}; start one with `crux serve`")));
+                        return Err(Failure::unreachable(format!(
+                            "no server answers at {url}: {why}; start one with `crux serve`"
+                        )));
                     }
                     Some(at) if at.elapsed() > PATIENCE => {
-                        return Err(Failure::unreachable(format!("the server has not come back: {why}")));
+                        return Err(Failure::unreachable(format!(
+                            "the server has not come back: {why}"
+                        )));
                     }
                     Some(_) => tokio::time::sleep(Duration::from_millis(300)).await,
                 },
             }
         }
         match last_type.as_str() {
-            "workflow_failed" | "workflow_cancelled" => Err(Failure { code: 1, text: String::new() }),
+            "workflow_failed" | "workflow_cancelled" => {
+                Err(Failure { code: 1, text: String::new() })
+            }
             _ => Ok(()),
         }
     }
 
-    async fn follow(&mut self, common: &Common, last_type: &mut String, alive_at: &mut Option<Instant>) -> Result<Broke, Failure> {
-        let url = client::socket_url(common, &format!("?workflow_id={}&after={}", self.id, self.after))?;
+    async fn follow(
+        &mut self,
+        common: &Common,
+        last_type: &mut String,
+        alive_at: &mut Option<Instant>,
+    ) -> Result<Broke, Failure> {
+        let url =
+            client::socket_url(common, &format!("?workflow_id={}&after={}", self.id, self.after))?;
         let mut socket = match tokio_tungstenite::connect_async(&url).await {
             Ok((socket, _)) => socket,
             Err(Error::Http(response)) => return Err(refused(&response)),
@@ -71,8 +84,9 @@ impl Watch {
             *alive_at = Some(Instant::now());
             match next {
                 Some(Ok(Message::Text(text))) => {
-                    let message: Value =
-                        serde_json::from_str(&text).map_err(|error| Failure::refused(format!("a message is not JSON: {error}")))?;
+                    let message: Value = serde_json::from_str(&text).map_err(|error| {
+                        Failure::refused(format!("a message is not JSON: {error}"))
+                    })?;
                     if common.json {
                         out::print_line(&text)?
                     } else {
@@ -99,9 +113,12 @@ impl Watch {
 }
 
 fn refused(response: &tokio_tungstenite::tungstenite::http::Response<Option<Vec<u8>>>) -> Failure {
-    let problem = response.body().as_deref().and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    let problem =
+        response.body().as_deref().and_then(|body| serde_json::from_slice::<Value>(body).ok());
     match problem {
-        Some(problem) if problem["detail"].is_string() => Failure::refused(client::problem_text(&problem)),
+        Some(problem) if problem["detail"].is_string() => {
+            Failure::refused(client::problem_text(&problem))
+        }
         _ => Failure::refused(format!("the server answered {}", response.status())),
     }
 }

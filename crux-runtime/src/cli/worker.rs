@@ -8,12 +8,16 @@ use crate::executor::Choice;
 use crate::telemetry;
 use crate::worker::Station;
 
-/// Run step structs for servers that leave them to workers (`crux serve --steps`), until told to end
+/// Run step structs for servers that leave them to workers (`crux serve --steps`), until told to
+/// end
 ///
-/// It takes tasks over the broker of the configuration and needs nothing else: no store, no port. Start as many as there is work for, on
-/// any machine. Told to end, it takes nothing new and lets what runs finish, for as long as `server.shutdown` says.
+/// It takes tasks over the broker of the configuration and needs nothing else: no store, no port.
+/// Start as many as there is work for, on any machine. Told to end, it takes nothing new and lets
+/// what runs finish, for as long as `server.shutdown` says.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  crux worker --steps send_notification,restock --concurrency 8")]
+#[command(
+    after_help = "Examples:\n  crux worker --steps send_notification,restock --concurrency 8"
+)]
 pub(super) struct Worker {
     /// The step types whose tasks it takes: all, or some
     #[arg(long, value_name = "all|A,B", default_value = "all")]
@@ -29,7 +33,8 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn run(self, app: App, common: &Common) -> Result<(), Failure> {
         let flags = self.log.map(|log| ("--log", "log.level", log)).into_iter().collect();
-        let choice: Choice = self.steps.parse().map_err(|text| Failure::usage(format!("--steps: {text}")))?;
+        let choice: Choice =
+            self.steps.parse().map_err(|text| Failure::usage(format!("--steps: {text}")))?;
         let config = common.load(flags)?;
         telemetry::begin(&config.log).map_err(Failure::usage)?;
         out::mention_passed_over(&config);

@@ -1,5 +1,6 @@
-//! Where the configuration comes from: a file, overlaid by the environment (`CRUX_SERVER__PORT`), overlaid by flags. The first thing
-//! that is wrong stops the start, with where it was written, why it is wrong and what would be right.
+//! Where the configuration comes from: a file, overlaid by the environment (`CRUX_SERVER__PORT`),
+//! overlaid by flags. The first thing that is wrong stops the start, with where it was written, why
+//! it is wrong and what would be right.
 
 use std::path::{Path, PathBuf};
 
@@ -13,14 +14,16 @@ const PREFIX: &str = "CRUX_";
 /// Read by the command line.
 const NOT_SETTINGS: [&str; 2] = ["CRUX_CONFIG", "CRUX_URL"];
 /// The settings that have others inside.
-const SECTIONS: [&str; 9] = ["server", "store", "redis", "services", "workers", "limits", "log", "config", "rabbitmq"];
+const SECTIONS: [&str; 9] =
+    ["server", "store", "redis", "services", "workers", "limits", "log", "config", "rabbitmq"];
 /// What is looked for when no file is named, in this order.
 const FILES: [&str; 2] = ["crux.yaml", "config.yaml"];
 
 /// Where to look.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The file that must be there; `None`: `crux.yaml`, else `config.yaml`, else none, in `directory`.
+    /// The file that must be there; `None`: `crux.yaml`, else `config.yaml`, else none, in
+    /// `directory`.
     pub file: Option<PathBuf>,
     pub directory: PathBuf,
     /// All variables; those that do not begin with `CRUX_` are passed over.
@@ -37,7 +40,8 @@ pub enum Error {
     /// The text shows line and column.
     #[error("{path}: {text}", path = path.display())]
     Syntax { path: PathBuf, text: String },
-    /// A key or a value that means nothing; `place` is a file with line and column, a variable, or a flag.
+    /// A key or a value that means nothing; `place` is a file with line and column, a variable, or
+    /// a flag.
     #[error("{place}: {key}: {text}")]
     Setting { place: String, key: String, text: String },
 }
@@ -46,9 +50,11 @@ pub enum Error {
 pub fn load(sources: &Sources) -> Result<Config, Error> {
     let file = File::read(sources)?;
     let mut overlays = overlays(sources);
-    // A variable's text fits a text as it is, and everything else once it is read as YAML; which of the two, its place in the types says.
+    // A variable's text fits a text as it is, and everything else once it is read as YAML; which of
+    // the two, its place in the types says.
     loop {
-        let mut tree = file.as_ref().map_or_else(|| Value::Object(Map::new()), |file| file.tree.clone());
+        let mut tree =
+            file.as_ref().map_or_else(|| Value::Object(Map::new()), |file| file.tree.clone());
         for overlay in &overlays {
             overlay.apply(&mut tree)?;
         }
@@ -61,7 +67,9 @@ pub fn load(sources: &Sources) -> Result<Config, Error> {
                 };
             }
             Err(problem) => {
-                let Some(overlay) = overlays.iter_mut().rev().find(|overlay| overlay.is_about(&problem.key)) else {
+                let Some(overlay) =
+                    overlays.iter_mut().rev().find(|overlay| overlay.is_about(&problem.key))
+                else {
                     return Err(refuse(problem, &overlays, file.as_ref()));
                 };
                 if !overlay.read_as_yaml() {
@@ -82,12 +90,17 @@ impl File {
     fn read(sources: &Sources) -> Result<Option<Self>, Error> {
         let path = match &sources.file {
             Some(path) => path.clone(),
-            None => match FILES.iter().map(|name| sources.directory.join(name)).find(|path| path.exists()) {
+            None => match FILES
+                .iter()
+                .map(|name| sources.directory.join(name))
+                .find(|path| path.exists())
+            {
                 Some(path) => path,
                 None => return Ok(None),
             },
         };
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::Unreadable { path: path.clone(), error })?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Error::Unreadable { path: path.clone(), error })?;
         let tree = match serde_saphyr::from_str::<Value>(&text) {
             Ok(tree) => without_nulls(tree),
             Err(error) => {
@@ -100,15 +113,22 @@ impl File {
         match tree {
             Value::Null => Ok(None),
             Value::Object(_) => Ok(Some(Self { path: short(&path), text, tree })),
-            _ => Err(Error::Syntax { path: short(&path), text: "expected keys and values, like `server:`".to_owned() }),
+            _ => Err(Error::Syntax {
+                path: short(&path),
+                text: "expected keys and values, like `server:`".to_owned(),
+            }),
         }
     }
 
-    /// `crux.yaml:3:5`: the typed reader mostly fails at the same place as the overlaid tree did, and knows where that is.
+    /// `crux.yaml:3:5`: the typed reader mostly fails at the same place as the overlaid tree did,
+    /// and knows where that is.
     fn place(&self, key: &str) -> String {
-        let location = serde_saphyr::from_str::<Config>(&self.text).err().and_then(|error| error.location());
+        let location =
+            serde_saphyr::from_str::<Config>(&self.text).err().and_then(|error| error.location());
         match location.or_else(|| place::find(&self.text, key)) {
-            Some(location) => format!("{}:{}:{}", self.path.display(), location.line(), location.column()),
+            Some(location) => {
+                format!("{}:{}:{}", self.path.display(), location.line(), location.column())
+            }
             None => self.path.display().to_string(),
         }
     }
@@ -123,7 +143,11 @@ fn short(path: &Path) -> PathBuf {
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(
-            fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, without_nulls(value))).collect(),
+            fields
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key, without_nulls(value)))
+                .collect(),
         ),
         other => other,
     }
@@ -138,16 +162,29 @@ struct Overlay {
 }
 
 fn overlays(sources: &Sources) -> Vec<Overlay> {
-    let is_setting = |(name, value): &&(String, String)| !NOT_SETTINGS.contains(&name.as_str()) && !is_service_link(name, value);
-    let mut variables: Vec<&(String, String)> =
-        sources.environment.iter().filter(|(name, _)| name.starts_with(PREFIX)).filter(is_setting).collect();
+    let is_setting = |(name, value): &&(String, String)| {
+        !NOT_SETTINGS.contains(&name.as_str()) && !is_service_link(name, value)
+    };
+    let mut variables: Vec<&(String, String)> = sources
+        .environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(is_setting)
+        .collect();
     variables.sort();
     let variables = variables.into_iter().map(|(name, value)| {
         let words = name.trim_start_matches(PREFIX).split("__").collect::<Vec<_>>();
         // Names of texts keep their case: `CRUX_CONFIG__CITY` is `config.CITY`.
         let of_config = words.first().is_some_and(|first| *first == "CONFIG");
-        let key = words.iter().enumerate().map(|(n, word)| if of_config && n > 0 { (*word).to_owned() } else { word.to_lowercase() });
-        Overlay { source: name.clone(), key: key.collect(), value: Value::from(value.as_str()), is_text: true }
+        let key = words.iter().enumerate().map(|(n, word)| {
+            if of_config && n > 0 { (*word).to_owned() } else { word.to_lowercase() }
+        });
+        Overlay {
+            source: name.clone(),
+            key: key.collect(),
+            value: Value::from(value.as_str()),
+            is_text: true,
+        }
     });
     let flags = sources.flags.iter().map(|(flag, key, value)| Overlay {
         source: (*flag).to_owned(),
@@ -162,14 +199,18 @@ fn service_links(sources: &Sources) -> impl Iterator<Item = &(String, String)> {
     sources.environment.iter().filter(|(name, value)| is_service_link(name, value))
 }
 
-/// Kubernetes gives every container variables for each Service of its namespace. Those of one that is
-/// called `crux`, or `crux-…`, begin as settings do: `CRUX_SERVICE_HOST`, `CRUX_PORT_8080_TCP_ADDR`.
+/// Kubernetes gives every container variables for each Service of its namespace. Those of one that
+/// is called `crux`, or `crux-…`, begin as settings do: `CRUX_SERVICE_HOST`,
+/// `CRUX_PORT_8080_TCP_ADDR`.
 fn is_service_link(name: &str, value: &str) -> bool {
-    let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !rest.contains("__")) else { return false };
+    let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !rest.contains("__")) else {
+        return false;
+    };
     let words: Vec<&str> = rest.split('_').collect();
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     let is_port = |rest: &[&str]| match rest {
-        ["PORT", number, "TCP" | "UDP" | "SCTP"] | ["PORT", number, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_number(number),
+        ["PORT", number, "TCP" | "UDP" | "SCTP"]
+        | ["PORT", number, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_number(number),
         ["PORT"] => ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)),
         _ => false,
     };
@@ -179,14 +220,24 @@ fn is_service_link(name: &str, value: &str) -> bool {
 
 impl Overlay {
     fn apply(&self, tree: &mut Value) -> Result<(), Error> {
-        let refuse = |text: &str| Error::Setting { place: self.source.clone(), key: self.key.join("."), text: text.to_owned() };
-        let Some((last, before)) = self.key.split_last() else { return Err(refuse("names no setting")) };
+        let refuse = |text: &str| Error::Setting {
+            place: self.source.clone(),
+            key: self.key.join("."),
+            text: text.to_owned(),
+        };
+        let Some((last, before)) = self.key.split_last() else {
+            return Err(refuse("names no setting"));
+        };
         let mut at = tree;
         for word in before {
-            let Value::Object(fields) = at else { return Err(refuse("is inside a setting that is a single value")) };
+            let Value::Object(fields) = at else {
+                return Err(refuse("is inside a setting that is a single value"));
+            };
             at = fields.entry(word.as_str()).or_insert_with(|| Value::Object(Map::new()));
         }
-        let Value::Object(fields) = at else { return Err(refuse("is inside a setting that is a single value")) };
+        let Value::Object(fields) = at else {
+            return Err(refuse("is inside a setting that is a single value"));
+        };
         fields.insert(last.clone(), self.value.clone());
         Ok(())
     }
@@ -225,8 +276,14 @@ fn decode(tree: Value) -> Result<Config, Problem> {
         match in_quotes(1).filter(|_| text.starts_with("unknown field ")) {
             Some(unknown) => {
                 let known: Vec<&str> = text.split('`').skip(3).step_by(2).collect();
-                let parent = key.strip_suffix(&unknown).map_or(key.as_str(), |parent| parent.trim_end_matches('.'));
-                let key = if parent.is_empty() || parent == "." { unknown.clone() } else { format!("{parent}.{unknown}") };
+                let parent = key
+                    .strip_suffix(&unknown)
+                    .map_or(key.as_str(), |parent| parent.trim_end_matches('.'));
+                let key = if parent.is_empty() || parent == "." {
+                    unknown.clone()
+                } else {
+                    format!("{parent}.{unknown}")
+                };
                 Problem { key, text: unknown_key(&unknown, &known) }
             }
             None => Problem { key, text: plain(&text) },
@@ -241,9 +298,11 @@ fn unknown_key(unknown: &str, known: &[&str]) -> String {
 /// With the place of what is to blame: the last overlay of that key, else the file.
 fn refuse(problem: Problem, overlays: &[Overlay], file: Option<&File>) -> Error {
     let Problem { key, mut text } = problem;
-    let is_in_file = file.is_some_and(|file| key.split('.').try_fold(&file.tree, |at, word| at.get(word)).is_some());
+    let is_in_file = file
+        .is_some_and(|file| key.split('.').try_fold(&file.tree, |at, word| at.get(word)).is_some());
     let about = overlays.iter().rev().find(|overlay| overlay.is_about(&key));
-    let overlay = about.or_else(|| overlays.iter().rev().find(|overlay| !is_in_file && overlay.is_within(&key)));
+    let overlay = about
+        .or_else(|| overlays.iter().rev().find(|overlay| !is_in_file && overlay.is_within(&key)));
     if let Some(overlay) = overlay
         && let [only] = overlay.key.as_slice()
         && let Some((section, name)) = only.split_once('_')

@@ -1,5 +1,6 @@
-//! The configuration: what a person may set, with its defaults, as one typed value. [`load`] reads it from a file, the environment and
-//! flags; this file only says what there is. Nothing in here acts: `server` turns it into options of the parts.
+//! The configuration: what a person may set, with its defaults, as one typed value. [`load`] reads
+//! it from a file, the environment and flags; this file only says what there is. Nothing in here
+//! acts: `server` turns it into options of the parts.
 
 mod load;
 mod place;
@@ -30,7 +31,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
     pub bus: BusKind,
-    /// Services by name. One with `steps` gets its tasks by HTTP, one with `listens_to` hooks and emitted events.
+    /// Services by name. One with `steps` gets its tasks by HTTP, one with `listens_to` hooks and
+    /// emitted events.
     pub services: BTreeMap<String, Service>,
     /// How many attempts of step structs run side by side.
     pub workers: crate::executor::Options,
@@ -57,7 +59,8 @@ pub struct Server {
     pub environment: String,
     /// Names that the `Host` header may have beside those of the loopback interface.
     pub hosts: Vec<String>,
-    /// Origins of browser pages, beside the server's own, that may talk to it: `http://localhost:5173`.
+    /// Origins of browser pages, beside the server's own, that may talk to it:
+    /// `http://localhost:5173`.
     pub origins: Vec<String>,
     pub max_connections: usize,
     /// The longest time for which `?wait=` holds a request.
@@ -98,7 +101,12 @@ pub struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { kind: StoreKind::Sqlite, path: PathBuf::from("crux.db"), require_durable: false, wait_replicas: 0 }
+        Self {
+            kind: StoreKind::Sqlite,
+            path: PathBuf::from("crux.db"),
+            require_durable: false,
+            wait_replicas: 0,
+        }
     }
 }
 
@@ -214,7 +222,8 @@ pub enum LogFormat {
 pub struct Rabbitmq {
     pub url: String,
     pub exchange: String,
-    /// How often a message is published again that a queue did not take, before the instance shows it.
+    /// How often a message is published again that a queue did not take, before the instance shows
+    /// it.
     pub max_retries: u32,
     /// Before the first of these.
     pub retry_delay: Span,
@@ -232,15 +241,45 @@ pub struct Rabbitmq {
 
 impl Default for Rabbitmq {
     fn default() -> Self {
-        let rabbitmq::Options { url, exchange, prefix, max_retries, retry_delay, window, queue, prefetch, parking, .. } =
-            rabbitmq::Options::default();
-        Self { url, exchange, prefix, max_retries, retry_delay: Span(retry_delay), window, queue, prefetch, parking: Span(parking) }
+        let rabbitmq::Options {
+            url,
+            exchange,
+            prefix,
+            max_retries,
+            retry_delay,
+            window,
+            queue,
+            prefetch,
+            parking,
+            ..
+        } = rabbitmq::Options::default();
+        Self {
+            url,
+            exchange,
+            prefix,
+            max_retries,
+            retry_delay: Span(retry_delay),
+            window,
+            queue,
+            prefetch,
+            parking: Span(parking),
+        }
     }
 }
 
 impl Rabbitmq {
     pub(crate) fn options(&self) -> rabbitmq::Options {
-        let Self { url, exchange, prefix, max_retries, retry_delay, window, queue, prefetch, parking } = self.clone();
+        let Self {
+            url,
+            exchange,
+            prefix,
+            max_retries,
+            retry_delay,
+            window,
+            queue,
+            prefetch,
+            parking,
+        } = self.clone();
         rabbitmq::Options {
             url,
             exchange,
@@ -256,17 +295,30 @@ impl Rabbitmq {
     }
 
     fn check(&self) -> Result<(), Problem> {
-        rabbitmq::connection::address(&self.url).map_err(|text| Problem::new("rabbitmq.url", text))?;
-        for (key, name) in [("rabbitmq.exchange", &self.exchange), ("rabbitmq.prefix", &self.prefix)] {
-            let is_name =
-                (1..=100).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+        rabbitmq::connection::address(&self.url)
+            .map_err(|text| Problem::new("rabbitmq.url", text))?;
+        for (key, name) in
+            [("rabbitmq.exchange", &self.exchange), ("rabbitmq.prefix", &self.prefix)]
+        {
+            let is_name = (1..=100).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
             if !is_name {
-                return Err(Problem::new(key, format!("`{name}` is no name: use 1 to 100 letters, digits, `_`, `-` and `.`")));
+                return Err(Problem::new(
+                    key,
+                    format!("`{name}` is no name: use 1 to 100 letters, digits, `_`, `-` and `.`"),
+                ));
             }
         }
-        for (key, value) in [("window", self.window), ("queue", self.queue), ("prefetch", usize::from(self.prefetch))] {
+        for (key, value) in [
+            ("window", self.window),
+            ("queue", self.queue),
+            ("prefetch", usize::from(self.prefetch)),
+        ] {
             if value == 0 || value > 1_000_000 {
-                return Err(Problem::new(format!("rabbitmq.{key}"), "must be at least 1, and at most 1000000"));
+                return Err(Problem::new(
+                    format!("rabbitmq.{key}"),
+                    "must be at least 1, and at most 1000000",
+                ));
             }
         }
         if !PARKING.contains(&self.parking.0) {
@@ -284,7 +336,8 @@ impl Config {
     /// What no type can say: values that fit by themselves and not together.
     pub(crate) fn check(&self) -> Result<(), Problem> {
         let host = self.server.host.as_str();
-        let is_loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        let is_loopback = host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
         if !is_loopback {
             let text = format!(
                 "`{host}` is not on this machine's loopback interface, and nothing here asks who calls: use 127.0.0.1, ::1 or localhost"
@@ -295,13 +348,18 @@ impl Config {
             return Err(Problem::new("server.max_connections", "must be at least 1"));
         }
         if self.limits.bodies.0 < self.limits.body.0 {
-            return Err(Problem::new("limits.bodies", "must be at least `limits.body`: else no body of that size could ever come"));
+            return Err(Problem::new(
+                "limits.bodies",
+                "must be at least `limits.body`: else no body of that size could ever come",
+            ));
         }
         for origin in &self.server.origins {
             if !is_origin(origin) {
                 return Err(Problem::new(
                     "server.origins",
-                    format!("`{origin}` is not an origin: write scheme, host and port, like `http://localhost:5173`"),
+                    format!(
+                        "`{origin}` is not an origin: write scheme, host and port, like `http://localhost:5173`"
+                    ),
                 ));
             }
         }
@@ -326,7 +384,9 @@ impl Config {
         for (name, service) in &self.services {
             for step in &service.steps {
                 if let Some(other) = owners.insert(step, name) {
-                    let text = format!("`{step}` is already given to services.{other}: a step type has one service");
+                    let text = format!(
+                        "`{step}` is already given to services.{other}: a step type has one service"
+                    );
                     return Err(Problem::new(format!("services.{name}.steps"), text));
                 }
             }
@@ -338,9 +398,10 @@ impl Config {
 impl Store {
     fn check(&self) -> Result<(), Problem> {
         match self.kind {
-            StoreKind::Memory if self.require_durable => {
-                Err(Problem::new("store.require_durable", "the kind `memory` keeps nothing: use `sqlite` or `redis`"))
-            }
+            StoreKind::Memory if self.require_durable => Err(Problem::new(
+                "store.require_durable",
+                "the kind `memory` keeps nothing: use `sqlite` or `redis`",
+            )),
             StoreKind::Memory | StoreKind::Sqlite if self.wait_replicas > 0 => {
                 Err(Problem::new("store.wait_replicas", "only the kind `redis` has replicas"))
             }
@@ -358,16 +419,24 @@ impl Service {
     fn check(&self) -> Result<(), String> {
         let wrong = self.address().and_then(|url| crate::address::http(&url).err());
         match (&self.url, &self.host, self.port) {
-            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => Err("has both `url` and `host` or `port`: keep one".to_owned()),
-            _ if let Some(why) = wrong => Err(format!("has no address that anything can be posted to: {why}")),
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+                Err("has both `url` and `host` or `port`: keep one".to_owned())
+            }
+            _ if let Some(why) = wrong => {
+                Err(format!("has no address that anything can be posted to: {why}"))
+            }
             (None, None, _) if self.is_pushed_to() => {
                 let what = if self.steps.is_empty() { "listens_to" } else { "steps" };
                 Err(format!("has `{what}` and no address: add `url`, or `host` and `port`"))
             }
-            (None, Some(_), None) if self.is_pushed_to() => Err("has `host` and no `port`: add it".to_owned()),
+            (None, Some(_), None) if self.is_pushed_to() => {
+                Err("has `host` and no `port`: add it".to_owned())
+            }
             _ if self.at_once == Some(0) => Err("`at_once` must be at least 1".to_owned()),
             _ => match self.statuses.keys().find(|status| status_number(status).is_none()) {
-                Some(status) => Err(format!("`statuses` has `{status}`, which is not an HTTP status from 400 to 599")),
+                Some(status) => Err(format!(
+                    "`statuses` has `{status}`, which is not an HTTP status from 400 to 599"
+                )),
                 None => Ok(()),
             },
         }
@@ -375,7 +444,10 @@ impl Service {
 
     /// By the numbers of the statuses.
     pub fn statuses(&self) -> BTreeMap<u16, Meaning> {
-        self.statuses.iter().filter_map(|(status, meaning)| Some((status_number(status)?, *meaning))).collect()
+        self.statuses
+            .iter()
+            .filter_map(|(status, meaning)| Some((status_number(status)?, *meaning)))
+            .collect()
     }
 
     /// Whether it gets tasks or messages.

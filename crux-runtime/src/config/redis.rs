@@ -49,7 +49,8 @@ pub struct Redis {
 
 impl Default for Redis {
     fn default() -> Self {
-        let streams::Options { max_length, window, queue, prefetch, parking, .. } = streams::Options::new("");
+        let streams::Options { max_length, window, queue, prefetch, parking, .. } =
+            streams::Options::new("");
         Self {
             url: None,
             host: None,
@@ -75,17 +76,27 @@ impl Redis {
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         if let Some(url) = &self.url {
             if self.host.is_some() || self.port.is_some() || self.db.is_some() {
-                return Err(("url", "stands beside `host`, `port` or `db`: keep one of the two ways".to_owned()));
+                return Err((
+                    "url",
+                    "stands beside `host`, `port` or `db`: keep one of the two ways".to_owned(),
+                ));
             }
             if !url.starts_with("redis://") {
-                return Err(("url", "it begins with redis:// (this binary is built without TLS)".to_owned()));
+                return Err((
+                    "url",
+                    "it begins with redis:// (this binary is built without TLS)".to_owned(),
+                ));
             }
         }
-        if let Some(node) = self.nodes.iter().find(|node| node.contains('/') || !node.contains(':')) {
+        if let Some(node) = self.nodes.iter().find(|node| node.contains('/') || !node.contains(':'))
+        {
             return Err(("nodes", format!("`{node}` is not `host:port`")));
         }
         if self.prefix.is_empty() || self.prefix.contains(['{', '}']) {
-            return Err(("prefix", format!("`{}` begins every key: it is not empty and has no braces", self.prefix)));
+            return Err((
+                "prefix",
+                format!("`{}` begins every key: it is not empty and has no braces", self.prefix),
+            ));
         }
         if self.timeout.0 < Duration::from_millis(50) {
             return Err(("timeout", "must be at least 50ms".to_owned()));
@@ -93,8 +104,14 @@ impl Redis {
         if self.lease.0 < Duration::from_millis(500) {
             return Err(("lease", "must be at least 500ms".to_owned()));
         }
-        let counts = [("stream_length", self.stream_length, 100_000_000), ("window", self.window, 1_000_000)];
-        for (key, value, most) in counts.into_iter().chain([("queue", self.queue, 1_000_000), ("prefetch", self.prefetch, 10_000)]) {
+        let counts = [
+            ("stream_length", self.stream_length, 100_000_000),
+            ("window", self.window, 1_000_000),
+        ];
+        for (key, value, most) in counts
+            .into_iter()
+            .chain([("queue", self.queue, 1_000_000), ("prefetch", self.prefetch, 10_000)])
+        {
             if value == 0 || value > most {
                 return Err((key, format!("must be at least 1, and at most {most}")));
             }
@@ -129,6 +146,8 @@ impl Redis {
             let host = self.host.as_deref().unwrap_or("localhost");
             format!("redis://{host}:{}/{}", self.port.unwrap_or(DEFAULT_PORT), self.db.unwrap_or(0))
         });
-        std::iter::once(first).chain(self.nodes.iter().map(|node| format!("redis://{node}"))).collect()
+        std::iter::once(first)
+            .chain(self.nodes.iter().map(|node| format!("redis://{node}")))
+            .collect()
     }
 }

@@ -6,7 +6,8 @@ use super::{BusKind, Config, StoreKind};
 use crate::view::secrets::MASK;
 
 impl Config {
-    /// As JSON with the shape of the file. Passwords, also inside addresses, and texts of `config` whose name speaks of a secret, are masked.
+    /// As JSON with the shape of the file. Passwords, also inside addresses, and texts of `config`
+    /// whose name speaks of a secret, are masked.
     pub fn masked(&self) -> Value {
         let mut value = serde_json::to_value(self.with_defaults()).unwrap_or(Value::Null);
         mask_addresses(&mut value);
@@ -77,8 +78,10 @@ mod tests {
         let mut config = Config::default();
         config.config.insert("STRIPE_KEY".to_owned(), "sk_live_1".to_owned());
         config.config.insert("CITY".to_owned(), "Ghent".to_owned());
-        config.rabbitmq =
-            Some(super::super::Rabbitmq { url: "amqp://guest:hunter2@localhost:5672/vhost".to_owned(), ..Default::default() });
+        config.rabbitmq = Some(super::super::Rabbitmq {
+            url: "amqp://guest:hunter2@localhost:5672/vhost".to_owned(),
+            ..Default::default()
+        });
         config.redis = Some(super::super::Redis {
             url: Some("redis://:hunter2@localhost:6379/0".to_owned()),
             password: Some("hunter2".to_owned()),
@@ -86,7 +89,10 @@ mod tests {
         });
         let shown = config.masked().to_string();
         assert!(!shown.contains("sk_live_1") && !shown.contains("hunter2"), "{shown}");
-        assert!(shown.contains("amqp://guest:***@localhost:5672/vhost") && shown.contains("Ghent"), "{shown}");
+        assert!(
+            shown.contains("amqp://guest:***@localhost:5672/vhost") && shown.contains("Ghent"),
+            "{shown}"
+        );
         assert!(shown.contains("redis://:***@localhost:6379/0"), "{shown}");
     }
 }

@@ -15,12 +15,14 @@ fn sources(file: &str) -> (tempfile::TempDir, Sources) {
 
 fn read(file: &str) -> Result<Config, String> {
     let (directory, sources) = sources(file);
-    load(&sources).map_err(|error| error.to_string().replace(&format!("{}/", directory.path().display()), ""))
+    load(&sources)
+        .map_err(|error| error.to_string().replace(&format!("{}/", directory.path().display()), ""))
 }
 
 fn read_env(file: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let (_directory, mut sources) = sources(file);
-    sources.environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    sources.environment =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     load(&sources).map_err(|error| error.to_string())
 }
 
@@ -50,20 +52,29 @@ services:
 fn the_gateways_file_loads_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("config.yaml"), GATEWAY).unwrap();
-    let config = load(&Sources { directory: directory.path().to_owned(), ..Default::default() }).unwrap();
+    let config =
+        load(&Sources { directory: directory.path().to_owned(), ..Default::default() }).unwrap();
     assert_eq!(config.server.port, 8080);
     assert_eq!(config.services["image"].address().as_deref(), Some("http://localhost:8000/"));
     let rabbitmq = config.rabbitmq.unwrap();
     assert_eq!((rabbitmq.max_retries, rabbitmq.retry_delay), (3, Span(Duration::from_secs(5))));
-    assert_eq!((rabbitmq.url.as_str(), rabbitmq.exchange.as_str()), ("amqp://guest:guest@localhost:5672/", "workflow_exchange"));
+    assert_eq!(
+        (rabbitmq.url.as_str(), rabbitmq.exchange.as_str()),
+        ("amqp://guest:guest@localhost:5672/", "workflow_exchange")
+    );
 }
 
 #[test]
 fn settings_of_streams_that_make_no_sense_are_named() {
     assert_eq!(read("bus: redis").unwrap().bus, BusKind::Redis);
-    for (key, value) in [("stream_length", 0), ("window", 0), ("queue", 1_000_001), ("prefetch", 10_001)] {
+    for (key, value) in
+        [("stream_length", 0), ("window", 0), ("queue", 1_000_001), ("prefetch", 10_001)]
+    {
         let error = read(&format!("redis: {{ {key}: {value} }}")).unwrap_err();
-        assert!(error.contains(&format!("redis.{key}: must be at least 1, and at most")), "{error}");
+        assert!(
+            error.contains(&format!("redis.{key}: must be at least 1, and at most")),
+            "{error}"
+        );
     }
 }
 
@@ -71,9 +82,17 @@ fn settings_of_streams_that_make_no_sense_are_named() {
 fn settings_of_the_broker_that_make_no_sense_are_named() {
     assert_eq!(read("bus: rabbitmq").unwrap().bus, BusKind::Rabbitmq);
     let error = read("bus: kafka").unwrap_err();
-    assert!(error.starts_with("crux.yaml:1:6: bus: there is no `kafka`; there are `local`, `rabbitmq` and `redis`"), "{error}");
+    assert!(
+        error.starts_with(
+            "crux.yaml:1:6: bus: there is no `kafka`; there are `local`, `rabbitmq` and `redis`"
+        ),
+        "{error}"
+    );
     let error = read("rabbitmq: { url: 'http://guest:hunter2@localhost/' }").unwrap_err();
-    assert!(error.contains("rabbitmq.url: not an address like amqp://") && !error.contains("hunter2"), "{error}");
+    assert!(
+        error.contains("rabbitmq.url: not an address like amqp://") && !error.contains("hunter2"),
+        "{error}"
+    );
     let error = read("rabbitmq: { exchange: '' }").unwrap_err();
     assert!(error.contains("rabbitmq.exchange: `` is no name"), "{error}");
     let error = read("rabbitmq: { window: 0 }").unwrap_err();
@@ -97,7 +116,10 @@ fn crux_yaml_comes_before_config_yaml() {
 #[test]
 fn a_misspelt_key_stops_the_start_and_is_named() {
     let error = read("server:\n  port: 1\n  environmnt: x\n").unwrap_err();
-    assert_eq!(error, "crux.yaml:3:3: server.environmnt: there is no such setting; did you mean `environment`?");
+    assert_eq!(
+        error,
+        "crux.yaml:3:3: server.environmnt: there is no such setting; did you mean `environment`?"
+    );
     let error = read("sever:\n  port: 1\n").unwrap_err();
     assert_eq!(error, "crux.yaml:1:1: sever: there is no such setting; did you mean `server`?");
     let error = read("services:\n  image:\n    steps: [a]\n    adress: here\n").unwrap_err();
@@ -111,9 +133,18 @@ fn impossible_values_are_named_with_their_place() {
     let error = read("server:\n  shutdown: 5\n").unwrap_err();
     assert!(error.contains("server.shutdown: `5` is not a duration"), "{error}");
     let error = read("server:\n  host: 0.0.0.0\n").unwrap_err();
-    assert!(error.contains("server.host: `0.0.0.0` is not on this machine's loopback interface"), "{error}");
-    let error = read("services:\n  a: { url: 'http://x/', steps: [s] }\n  b: { url: 'http://y/', steps: [s] }\n").unwrap_err();
-    assert!(error.contains("crux.yaml:3:33: services.b.steps: `s` is already given to services.a"), "{error}");
+    assert!(
+        error.contains("server.host: `0.0.0.0` is not on this machine's loopback interface"),
+        "{error}"
+    );
+    let error = read(
+        "services:\n  a: { url: 'http://x/', steps: [s] }\n  b: { url: 'http://y/', steps: [s] }\n",
+    )
+    .unwrap_err();
+    assert!(
+        error.contains("crux.yaml:3:33: services.b.steps: `s` is already given to services.a"),
+        "{error}"
+    );
     let error = read("services:\n  a: { steps: [s] }\n").unwrap_err();
     assert!(error.contains("services.a: has `steps` and no address"), "{error}");
     let error = read("server: { origins: ['localhost:1'] }").unwrap_err();
@@ -159,11 +190,20 @@ fn variables_overlay_the_file() {
 #[test]
 fn a_wrong_variable_is_named() {
     let error = read_env("", &[("CRUX_SERVER__PROT", "1")]).unwrap_err();
-    assert_eq!(error, "CRUX_SERVER__PROT: server.prot: there is no such setting; did you mean `port`?");
+    assert_eq!(
+        error,
+        "CRUX_SERVER__PROT: server.prot: there is no such setting; did you mean `port`?"
+    );
     let error = read_env("", &[("CRUX_SERVER__PORT", "many")]).unwrap_err();
-    assert_eq!(error, "CRUX_SERVER__PORT: server.port: expected an integer from 0 to 65535, found the string \"many\"");
+    assert_eq!(
+        error,
+        "CRUX_SERVER__PORT: server.port: expected an integer from 0 to 65535, found the string \"many\""
+    );
     let error = read_env("server: { port: 1 }", &[("CRUX_SERVER__PORT__X", "1")]).unwrap_err();
-    assert_eq!(error, "CRUX_SERVER__PORT__X: server.port.x: is inside a setting that is a single value");
+    assert_eq!(
+        error,
+        "CRUX_SERVER__PORT__X: server.port.x: is inside a setting that is a single value"
+    );
 }
 
 #[test]
@@ -178,7 +218,9 @@ fn flags_come_last() {
 fn a_named_file_must_be_there() {
     let (_directory, mut sources) = sources("");
     sources.file = Some("nowhere/crux.yaml".into());
-    assert!(load(&sources).unwrap_err().to_string().starts_with("nowhere/crux.yaml: cannot be read: "));
+    assert!(
+        load(&sources).unwrap_err().to_string().starts_with("nowhere/crux.yaml: cannot be read: ")
+    );
 }
 
 #[test]
@@ -196,9 +238,12 @@ fn variables_of_a_kubernetes_service_are_no_settings() {
         ("CRUX_SERVER_SERVICE_HOST", "10.96.0.11"),
         ("CRUX_SERVER_PORT", "tcp://10.96.0.11:8080"),
     ];
-    let config = read_env("", &[links.as_slice(), &[("CRUX_SERVER__PORT", "9090")]].concat()).unwrap();
+    let config =
+        read_env("", &[links.as_slice(), &[("CRUX_SERVER__PORT", "9090")]].concat()).unwrap();
     assert_eq!((config.server.port, config.passed_over.len()), (9090, links.len()));
-    for (name, value) in [("CRUX_PORT", "9090"), ("CRUX_SERVICES_HOST", "x"), ("CRUX_PORT_X_TCP", "1")] {
+    for (name, value) in
+        [("CRUX_PORT", "9090"), ("CRUX_SERVICES_HOST", "x"), ("CRUX_PORT_X_TCP", "1")]
+    {
         assert!(read_env("", &[(name, value)]).is_err(), "{name}");
     }
 }
@@ -206,8 +251,15 @@ fn variables_of_a_kubernetes_service_are_no_settings() {
 #[test]
 fn a_misspelt_variable_is_named() {
     let told = |name: &str| read_env("server: { port: 1 }", &[(name, "9090")]).unwrap_err();
-    assert_eq!(told("CRUX_SEVER__PORT"), "CRUX_SEVER__PORT: sever: there is no such setting; did you mean `server`?");
-    assert!(told("CRUX_SERVER__PROT").starts_with("CRUX_SERVER__PROT: server.prot: "), "{}", told("CRUX_SERVER__PROT"));
+    assert_eq!(
+        told("CRUX_SEVER__PORT"),
+        "CRUX_SEVER__PORT: sever: there is no such setting; did you mean `server`?"
+    );
+    assert!(
+        told("CRUX_SERVER__PROT").starts_with("CRUX_SERVER__PROT: server.prot: "),
+        "{}",
+        told("CRUX_SERVER__PROT")
+    );
     assert_eq!(
         told("CRUX_SERVER_PORT"),
         "CRUX_SERVER_PORT: server_port: there is no such setting; did you mean `CRUX_SERVER__PORT`, with two underscores?"

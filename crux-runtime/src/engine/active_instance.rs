@@ -1,4 +1,5 @@
-//! One instance in memory: its state, what is on its way to the store, and what is not yet done of its effects.
+//! One instance in memory: its state, what is on its way to the store, and what is not yet done of
+//! its effects.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use crate::engine::tell::Told;
 use crate::executor::Cancellation;
 use crate::id::InstanceId;
 use crate::machine;
-use crate::machine::{Contract, Effect, Failure, Instance, Open, Path, Policy, Runs, Task, TaskState, Time, Timer};
+use crate::machine::{
+    Contract, Effect, Failure, Instance, Open, Path, Policy, Runs, Task, TaskState, Time, Timer,
+};
 use crate::store::{NewInstance, Seq, Status, Stored};
 use crate::task::{Origin, Report};
 
@@ -43,7 +46,8 @@ pub(crate) enum Input {
         reply: Reply<bool>,
     },
     Report(Report),
-    /// A timer may be due, or a restart left something; `done` hears whether it has been looked at, or could not be.
+    /// A timer may be due, or a restart left something; `done` hears whether it has been looked at,
+    /// or could not be.
     Wake {
         done: Option<oneshot::Sender<bool>>,
     },
@@ -68,8 +72,8 @@ pub(crate) struct Delivery {
     pub(crate) is_kept: bool,
 }
 
-/// See the module's text. Most instances have one thing under way: it is kept in place, because thousands of instances in turn find
-/// nothing in the processor's caches that is elsewhere.
+/// See the module's text. Most instances have one thing under way: it is kept in place, because
+/// thousands of instances in turn find nothing in the processor's caches that is elsewhere.
 pub(crate) struct Entry {
     pub(crate) instance: Box<dyn Instance>,
     pub(crate) origin: Arc<Origin>,
@@ -130,7 +134,8 @@ pub(crate) struct Outstanding {
 
 #[derive(Debug)]
 pub(crate) enum Pending {
-    /// A task that runs in this process, until its outcome is appended; or that is on its way to a service, until it is delivered.
+    /// A task that runs in this process, until its outcome is appended; or that is on its way to a
+    /// service, until it is delivered.
     Task { path: Path, attempt: u32, stuck: Option<Stuck> },
     /// A hook or an emitted event, until it is out; and why it is not, once it was tried.
     Message { routing_key: &'static str, stuck: Option<String> },
@@ -181,7 +186,8 @@ impl Entry {
         }
     }
 
-    /// Nothing is on its way and nothing is left to do: whatever comes next comes from outside, or in time.
+    /// Nothing is on its way and nothing is left to do: whatever comes next comes from outside, or
+    /// in time.
     pub(crate) fn is_idle(&self) -> bool {
         self.appending.is_none() && self.queue.is_empty() && self.outstanding.is_empty()
     }
@@ -207,23 +213,34 @@ impl Entry {
         match open {
             Open::Task(task) => {
                 let meta = self.meta(&task.path)?;
-                let running = self.running.iter().find(|running| (running.path, running.attempt) == (task.path, task.number));
+                let running = self
+                    .running
+                    .iter()
+                    .find(|running| (running.path, running.attempt) == (task.path, task.number));
                 let began_at = match running {
-                    // A task that reached nobody yet does not run, however long its service is down.
+                    // A task that reached nobody yet does not run, however long its service is
+                    // down.
                     Some(running) => running.began_at,
-                    None if meta.contract.reports_started || self.is_under_way(task.path, task.number) => None,
-                    // It was delivered before the instance came into memory; of when, only this is known.
+                    None if meta.contract.reports_started
+                        || self.is_under_way(task.path, task.number) =>
+                    {
+                        None
+                    }
+                    // It was delivered before the instance came into memory; of when, only this is
+                    // known.
                     None => Some(task.sent_at),
                 };
                 let heard_at = running.and_then(|running| running.heard_at);
                 if !self.is_remote(task, meta.contract, running) {
                     return task.next_timer(meta, began_at, heard_at, now);
                 }
-                // Its worker said that it begins before it did; from then on it says to all nodes what it is at.
+                // Its worker said that it begins before it did; from then on it says to all nodes
+                // what it is at.
                 let begun = task.started_at.and_then(|_| self.working(task.path, task.number));
                 let heard_at = begun.map(|working| core.silent_since(&working, now)).max(heard_at);
                 let heartbeat_ms = begun.map(|_| core.heartbeat_ms(&meta.policy));
-                let meta = machine::Task { policy: Policy { heartbeat_ms, ..meta.policy }, ..*meta };
+                let meta =
+                    machine::Task { policy: Policy { heartbeat_ms, ..meta.policy }, ..*meta };
                 task.next_timer(&meta, began_at, heard_at, now)
             }
             Open::Wait { due, .. } => due.map(|due| (due, Timer::Timeout)),
@@ -231,9 +248,15 @@ impl Entry {
         }
     }
 
-    /// Whether a step struct in another process is to do an attempt. What runs in this one is kept until it has ended; which step structs
-    /// those are may differ between nodes, and from what it was before.
-    pub(crate) fn is_remote(&self, task: &TaskState, contract: &Contract, running: Option<&Running>) -> bool {
+    /// Whether a step struct in another process is to do an attempt. What runs in this one is kept
+    /// until it has ended; which step structs those are may differ between nodes, and from what it
+    /// was before.
+    pub(crate) fn is_remote(
+        &self,
+        task: &TaskState,
+        contract: &Contract,
+        running: Option<&Running>,
+    ) -> bool {
         matches!(contract.runs, Runs::Class(_))
             && match running {
                 Some(running) => !running.in_process,
@@ -248,14 +271,17 @@ impl Entry {
         Some(Working(instance, step, attempt))
     }
 
-    /// Whether it is recorded that somebody in another process has begun with the attempt. Of what a service may do twice this does not count:
-    /// it gets the task again.
+    /// Whether it is recorded that somebody in another process has begun with the attempt. Of what
+    /// a service may do twice this does not count: it gets the task again.
     pub(crate) fn has_begun_elsewhere(&self, path: &Path, attempt: u32) -> bool {
-        let counts = self.meta(path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)) || meta.is_once());
+        let counts = self
+            .meta(path)
+            .is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)) || meta.is_once());
         let mut has_begun = false;
         self.instance.open(&mut |open| {
             if let Open::Task(task) = open {
-                has_begun |= task.path == *path && task.number == attempt && task.started_at.is_some();
+                has_begun |=
+                    task.path == *path && task.number == attempt && task.started_at.is_some();
             }
         });
         counts && has_begun
@@ -268,7 +294,9 @@ impl Entry {
     /// Tasks that were offered and reached nobody.
     pub(crate) fn stuck(&self) -> impl Iterator<Item = (Path, u32)> {
         self.outstanding.iter().filter_map(|outstanding| match &outstanding.what {
-            Pending::Task { path, attempt, stuck: Some(Stuck { is_out: false, .. }) } => Some((*path, *attempt)),
+            Pending::Task { path, attempt, stuck: Some(Stuck { is_out: false, .. }) } => {
+                Some((*path, *attempt))
+            }
             _ => None,
         })
     }
@@ -276,7 +304,9 @@ impl Entry {
     /// Whether attempts are on their way which the next process would have to take for begun.
     pub(crate) fn is_handing_out(&self, core: &Core) -> bool {
         self.outstanding.iter().any(|outstanding| match &outstanding.what {
-            Pending::Task { path, .. } => self.meta(path).is_some_and(|meta| core.counts_as_begun(meta)),
+            Pending::Task { path, .. } => {
+                self.meta(path).is_some_and(|meta| core.counts_as_begun(meta))
+            }
             Pending::Message { .. } | Pending::Look { .. } => false,
         })
     }
@@ -284,22 +314,28 @@ impl Entry {
     /// The attempt, if it is a step struct's in another process.
     pub(crate) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<Working> {
         let is_class = matches!(self.meta(&path)?.contract.runs, Runs::Class(_));
-        let is_here = self.running.iter().any(|running| (running.path, running.attempt) == (path, attempt) && running.in_process);
+        let is_here = self.running.iter().any(|running| {
+            (running.path, running.attempt) == (path, attempt) && running.in_process
+        });
         if is_class && !is_here { self.working(path, attempt) } else { None }
     }
 
     /// Whether somebody is known to work on an attempt.
     pub(crate) fn has_begun(&self, path: Path, attempt: u32) -> bool {
-        self.running.iter().any(|running| (running.path, running.attempt) == (path, attempt) && running.began_at.is_some())
+        self.running.iter().any(|running| {
+            (running.path, running.attempt) == (path, attempt) && running.began_at.is_some()
+        })
     }
 
-    /// Whether a task is still on its way to whoever works on it, runs in this process, or waits for the next one.
+    /// Whether a task is still on its way to whoever works on it, runs in this process, or waits
+    /// for the next one.
     fn is_under_way(&self, path: Path, attempt: u32) -> bool {
         let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
         self.outstanding.iter().any(|outstanding| this(&outstanding.what))
     }
 
-    /// Timers that are due, in the order of the definition: the step, its attempt if it is a task, and which timer.
+    /// Timers that are due, in the order of the definition: the step, its attempt if it is a task,
+    /// and which timer.
     pub(crate) fn due(&self, now: Time, core: &Core) -> Vec<(Path, u32, Timer)> {
         let mut due = Vec::new();
         self.instance.open(&mut |open| {

@@ -1,5 +1,5 @@
-//! What ingress, workers and the command line ask of the engine, and its answers. Answers are values: how they look on a wire is
-//! ingress's business.
+//! What ingress, workers and the command line ask of the engine, and its answers. Answers are
+//! values: how they look on a wire is ingress's business.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -14,7 +14,8 @@ pub struct Start {
     pub workflow: String,
     /// Of the workflow's input type; checked by the engine.
     pub input: Box<RawValue>,
-    /// Given by the client, or made from what triggered it; the same id with the same input gets the first answer again.
+    /// Given by the client, or made from what triggered it; the same id with the same input gets
+    /// the first answer again.
     pub request_id: Option<String>,
     /// Who: the scope of request ids, and the instance's owner. Empty without authentication.
     pub owner: String,
@@ -114,7 +115,8 @@ pub struct IncomingEvent {
     pub traceparent: String,
 }
 
-/// An event that has been stored. What it starts and whom it reaches follows from that, also after a crash.
+/// An event that has been stored. What it starts and whom it reaches follows from that, also after
+/// a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventTaken {
     pub id: String,
@@ -134,7 +136,8 @@ pub struct Undelivered {
     pub still: Option<String>,
 }
 
-/// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an unknown outcome.
+/// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an
+/// unknown outcome.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     #[error("there is no workflow `{name}`{hint}")]
@@ -147,7 +150,8 @@ pub enum Error {
     UnknownStep(String),
     #[error("the step is of type `{is}`, not `{said}`")]
     WrongStepType { is: String, said: String },
-    /// The step is not open: it has not begun, or it has ended. The handle looks into the journal and says which.
+    /// The step is not open: it has not begun, or it has ended. The handle looks into the journal
+    /// and says which.
     #[error("the step is not open")]
     NotOpen,
     /// Not an error to callers of the handle: the request id has started this instance before.

@@ -1,4 +1,5 @@
-//! Rows on their way to the store: one batch per round, at most one row of an instance at a time, and what becomes of them.
+//! Rows on their way to the store: one batch per round, at most one row of an instance at a time,
+//! and what becomes of them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,11 +49,29 @@ impl Shard {
         let status = entry.compute_status();
         let changed = (entry.status != Some(status)).then_some(status);
         let seq = entry.seq + 1;
-        // With nothing left to do for this row and the ones before, the append itself clears the mark.
-        let settled = if effects.is_empty() && entry.outstanding.is_empty() && status.is_ended() { seq } else { entry.settled() };
-        self.tokens = self.tokens.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // With nothing left to do for this row and the ones before, the append itself clears the
+        // mark.
+        let settled = if effects.is_empty() && entry.outstanding.is_empty() && status.is_ended() {
+            seq
+        } else {
+            entry.settled()
+        };
+        self.tokens = self
+            .tokens
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let stored = Stored { seq, settled, row };
-        entry.appending = Some(Appending { stored, token: self.tokens, at: now, start, status: changed, tries: 0, effects, answers, told });
+        entry.appending = Some(Appending {
+            stored,
+            token: self.tokens,
+            at: now,
+            start,
+            status: changed,
+            tries: 0,
+            effects,
+            answers,
+            told,
+        });
         self.batch.push(append_of(id, entry, definition.retain_ms));
         entry.count(true, &self.core.stats);
     }
@@ -65,7 +84,8 @@ impl Shard {
         let batch = std::mem::take(&mut self.batch);
         let rows = batch.iter().map(|append| (append.instance, append.token)).collect();
         let appending = self.core.store.append(batch);
-        let (messages, times, began) = (self.messages.clone(), self.core.append_times.clone(), Instant::now());
+        let (messages, times, began) =
+            (self.messages.clone(), self.core.append_times.clone(), Instant::now());
         supervise::spawn("appending", async move {
             let results = appending.await;
             times.observe(began.elapsed());
@@ -74,10 +94,19 @@ impl Shard {
         });
     }
 
-    pub(super) fn appended(&mut self, id: InstanceId, token: u64, result: Result<Appended, store::Error>, now: Time) {
+    pub(super) fn appended(
+        &mut self,
+        id: InstanceId,
+        token: u64,
+        result: Result<Appended, store::Error>,
+        now: Time,
+    ) {
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
         // The answer may be to a row of a state that was thrown away since.
-        let Some(mut appending) = entry.appending.take_if(|appending| appending.token == token) else { return };
+        let Some(mut appending) = entry.appending.take_if(|appending| appending.token == token)
+        else {
+            return;
+        };
         match result {
             Ok(Appended::Done | Appended::Same) => {
                 entry.seq = appending.stored.seq;
@@ -95,13 +124,21 @@ impl Shard {
                     tell::write(appending.told, entry.instance.definition(), &entry.origin);
                 }
                 self.tally.transitions += 1;
-                self.core.hub.announce(id, &appending.stored, appending.status.is_some_and(store::Status::is_ended));
+                self.core.hub.announce(
+                    id,
+                    &appending.stored,
+                    appending.status.is_some_and(store::Status::is_ended),
+                );
                 for answer in appending.answers {
                     answer(Ok(()));
                 }
                 self.carry_out(id, appending.stored.seq, appending.effects);
                 if let Some(Slot::Ready(entry)) = self.slots.get(&id) {
-                    if entry.queue.is_empty() { self.rest(id, now) } else { self.work(id, None, now) }
+                    if entry.queue.is_empty() {
+                        self.rest(id, now)
+                    } else {
+                        self.work(id, None, now)
+                    }
                 }
             }
             Ok(Appended::Used { instance, same_input }) => {
@@ -109,7 +146,9 @@ impl Shard {
                 let result = if same_input {
                     Err(Error::Replayed(instance))
                 } else {
-                    Err(Error::Conflict(format!("the request id was used for {instance} with another input")))
+                    Err(Error::Conflict(format!(
+                        "the request id was used for {instance} with another input"
+                    )))
                 };
                 for answer in appending.answers {
                     answer(result.clone());
@@ -127,11 +166,15 @@ impl Shard {
                 error!(instance = %id, rows = appending.stored.seq - 1, have, "the store has lost rows that it had answered; loading again");
                 self.core.stats.lost.fetch_add(1, Ordering::Relaxed);
                 for answer in appending.answers {
-                    answer(Err(Error::NotNow("the store has lost a part of the instance: see where it is, and try again".to_owned())));
+                    answer(Err(Error::NotNow(
+                        "the store has lost a part of the instance: see where it is, and try again"
+                            .to_owned(),
+                    )));
                 }
                 self.reload(id);
             }
-            // Nothing depends on a start that was not acknowledged: it is refused, not tried again behind the caller's back.
+            // Nothing depends on a start that was not acknowledged: it is refused, not tried again
+            // behind the caller's back.
             Err(store::Error::Full(text)) if appending.start.is_some() => {
                 self.forget(id);
                 for answer in appending.answers {
@@ -174,7 +217,10 @@ impl Shard {
 fn append_of(id: InstanceId, entry: &Entry, retain_ms: u64) -> Append {
     // Callers have just put it there.
     let Some(appending) = &entry.appending else { unreachable!("an append without a row") };
-    let record = appending.status.map(|status| RecordChange { status, ended: status.is_ended().then_some((appending.at, retain_ms)) });
+    let record = appending.status.map(|status| RecordChange {
+        status,
+        ended: status.is_ended().then_some((appending.at, retain_ms)),
+    });
     Append {
         instance: id,
         seq: appending.stored.seq,

@@ -35,7 +35,8 @@ impl Core {
         if read_at.is_some_and(|at| at.elapsed() < FRESH) {
             return;
         }
-        let mut names: Vec<&str> = self.app.workflows.iter().map(|workflow| workflow.definition.workflow).collect();
+        let mut names: Vec<&str> =
+            self.app.workflows.iter().map(|workflow| workflow.definition.workflow).collect();
         names.sort_unstable();
         names.dedup();
         let workflows = names.iter().map(|name| (*name).to_owned()).collect();
@@ -60,9 +61,12 @@ impl Core {
 fn complete(workflows: &[&str], counts: &[Count]) -> Vec<Count> {
     // No instance is `pending`, which is a state of steps.
     let statuses = Status::open().filter(|status| *status != Status::Pending);
-    let places = workflows.iter().flat_map(|workflow| statuses.clone().map(move |status| (*workflow, status)));
+    let places = workflows
+        .iter()
+        .flat_map(|workflow| statuses.clone().map(move |status| (*workflow, status)));
     let of = |(workflow, status): (&str, Status)| {
-        let found = counts.iter().find(|count| count.workflow == workflow && count.status == status);
+        let found =
+            counts.iter().find(|count| count.workflow == workflow && count.status == status);
         let instances = found.map_or(0, |count| count.instances);
         Count { workflow: workflow.to_owned(), status, instances }
     };

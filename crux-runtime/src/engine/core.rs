@@ -101,7 +101,11 @@ impl Core {
     }
 
     /// An instance's input as its hooks and the payload of its tasks carry it: without secrets.
-    pub(super) fn shown_input(&self, definition: &Definition, input: &Arc<RawValue>) -> Arc<RawValue> {
+    pub(super) fn shown_input(
+        &self,
+        definition: &Definition,
+        input: &Arc<RawValue>,
+    ) -> Arc<RawValue> {
         if self.secrets.is_empty() {
             return input.clone();
         }
@@ -154,7 +158,12 @@ impl Core {
     }
 
     /// Sends an input to an instance and waits for its answer.
-    pub(crate) async fn ask<T>(&self, id: InstanceId, input: Input, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+    pub(crate) async fn ask<T>(
+        &self,
+        id: InstanceId,
+        input: Input,
+        answer: oneshot::Receiver<Result<T, Error>>,
+    ) -> Result<T, Error> {
         if self.is_closing() {
             return Err(Error::ShuttingDown);
         }
@@ -179,8 +188,12 @@ impl Core {
         self.begin(new).await
     }
 
-    /// Followed from before its first row, so that nobody need look into the store for what was missed; a replayed start from now on.
-    pub(crate) async fn start_and_follow(&self, start: Start) -> Result<(api::Started, Follower), Error> {
+    /// Followed from before its first row, so that nobody need look into the store for what was
+    /// missed; a replayed start from now on.
+    pub(crate) async fn start_and_follow(
+        &self,
+        start: Start,
+    ) -> Result<(api::Started, Follower), Error> {
         let new = self.new_instance(start)?;
         let follower = self.hub.follow(new.id);
         let started = self.begin(new).await?;
@@ -191,15 +204,21 @@ impl Core {
     fn new_instance(&self, start: Start) -> Result<New, Error> {
         let Some(workflow) = self.version_to_start(&start.workflow) else {
             let names = self.app.workflows.iter().map(|workflow| workflow.definition.workflow);
-            return Err(Error::UnknownWorkflow { hint: crate::suggest::hint(&start.workflow, names), name: start.workflow });
+            return Err(Error::UnknownWorkflow {
+                hint: crate::suggest::hint(&start.workflow, names),
+                name: start.workflow,
+            });
         };
         self.admit(workflow.definition)?;
         let request = request_key(&start);
-        let random =
-            source::random(&*self.options.source).map_err(|text| Error::Broken(machine::Failure::new(machine::Failure::ERROR, text)))?;
+        let random = source::random(&*self.options.source)
+            .map_err(|text| Error::Broken(machine::Failure::new(machine::Failure::ERROR, text)))?;
         let id = InstanceId::new(self.clock.now(), random, start.request_id.as_deref());
         let definition = workflow.definition;
-        let config = definition.config.iter().filter_map(|name| Some(((*name).to_owned(), self.options.values.get(*name)?.clone())));
+        let config = definition
+            .config
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), self.options.values.get(*name)?.clone())));
         let started = machine::Started {
             workflow: definition.workflow.to_owned(),
             version: definition.version,
@@ -214,9 +233,15 @@ impl Core {
         Ok(New { id, workflow, started: Box::new(started), request })
     }
 
-    async fn begin(&self, New { id, workflow, started, request }: New) -> Result<api::Started, Error> {
+    async fn begin(
+        &self,
+        New { id, workflow, started, request }: New,
+    ) -> Result<api::Started, Error> {
         let (reply, answer) = oneshot::channel();
-        self.inbox(id).send(Message::Start { id, workflow, started, request, reply }).await.map_err(|_| Error::ShuttingDown)?;
+        self.inbox(id)
+            .send(Message::Start { id, workflow, started, request, reply })
+            .await
+            .map_err(|_| Error::ShuttingDown)?;
         match answer.await.map_err(|_| Error::ShuttingDown)? {
             Ok(started) => {
                 self.stats.started.fetch_add(1, Ordering::Relaxed);
@@ -227,14 +252,23 @@ impl Core {
         }
     }
 
-    /// The newest version that all nodes that live have, so that any of them can go on with it; without one, this node's own.
+    /// The newest version that all nodes that live have, so that any of them can go on with it;
+    /// without one, this node's own.
     fn version_to_start(&self, workflow: &str) -> Option<&'static Workflow> {
         let own = self.app.current(workflow)?;
         let Some(elsewhere) = &self.elsewhere else { return Some(own) };
         let nodes = elsewhere.peers.nodes();
-        let everywhere = |version: &&Workflow| nodes.iter().all(|node| node.about.hosts(version.definition.hash));
-        let versions = self.app.workflows.iter().filter(|version| version.definition.workflow == workflow);
-        Some(versions.filter(everywhere).max_by_key(|version| version.definition.version).unwrap_or(own))
+        let everywhere = |version: &&Workflow| {
+            nodes.iter().all(|node| node.about.hosts(version.definition.hash))
+        };
+        let versions =
+            self.app.workflows.iter().filter(|version| version.definition.workflow == workflow);
+        Some(
+            versions
+                .filter(everywhere)
+                .max_by_key(|version| version.definition.version)
+                .unwrap_or(own),
+        )
     }
 
     /// Whether attempts of that step type run in this process, and end with it.
@@ -247,8 +281,8 @@ impl Core {
         policy.heartbeat_ms.unwrap_or(self.options.lost_after_ms)
     }
 
-    /// From when on it counts that nothing was heard of an attempt in another process. What was said while this process did not listen
-    /// is not known to it.
+    /// From when on it counts that nothing was heard of an attempt in another process. What was
+    /// said while this process did not listen is not known to it.
     pub(super) fn silent_since(&self, working: &Working, now: Time) -> Time {
         match self.bus.roster() {
             Some(roster) => roster.silent_since(working, now),
@@ -256,7 +290,8 @@ impl Core {
         }
     }
 
-    /// How far ahead wake-ups are kept in memory. Where nodes share the store, what this node has put to rest is another's to wake.
+    /// How far ahead wake-ups are kept in memory. Where nodes share the store, what this node has
+    /// put to rest is another's to wake.
     pub(super) fn horizon_ms(&self) -> u64 {
         if self.elsewhere.is_some() { SHARED_HORIZON_MS } else { HORIZON_MS }
     }
@@ -269,7 +304,10 @@ impl Core {
         let under_way = self.stats.unsettled.load(Ordering::Relaxed);
         if under_way >= u64::try_from(self.options.max_unsettled).unwrap_or(u64::MAX) {
             self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::Overloaded { reason: format!("{under_way} instances have work under way"), retry_after_s: 1 });
+            return Err(Error::Overloaded {
+                reason: format!("{under_way} instances have work under way"),
+                retry_after_s: 1,
+            });
         }
         if definition.needs_bus(|step_type| self.workers.runs(step_type))
             && let Some(reason) = self.bus.congestion()
@@ -279,7 +317,10 @@ impl Core {
         }
         if self.disk_low.load(Ordering::Relaxed) {
             self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
-            let text = format!("less than {} MiB are free where the store is", self.options.min_free_bytes >> 20);
+            let text = format!(
+                "less than {} MiB are free where the store is",
+                self.options.min_free_bytes >> 20
+            );
             return Err(Error::Store(store::Error::Full(text)));
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Carrying out effects, after their row is durable; and repeating, after a restart, those that were not settled.
+//! Carrying out effects, after their row is durable; and repeating, after a restart, those that
+//! were not settled.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,16 +15,22 @@ use super::api::{Error, IncomingEvent};
 use super::shard::{Blocked, Message, Shard, Slot};
 use crate::bus;
 use crate::bus::broker::worker_registry::Working;
-use crate::engine::active_instance::{Delivery, Entry, Input, Outstanding, Pending, Running, Stuck};
+use crate::engine::active_instance::{
+    Delivery, Entry, Input, Outstanding, Pending, Running, Stuck,
+};
 use crate::engine::outbox::{Publish, backoff};
 use crate::executor::Cancellation;
 use crate::id::InstanceId;
-use crate::machine::{self, Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs, StepHappened, Time};
+use crate::machine::{
+    self, Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs,
+    StepHappened, Time,
+};
 use crate::store::{Seq, Subscription};
 use crate::supervise;
 use crate::task::{Report, Reported, Task};
 
-/// A task that the bus has taken is not offered to it again before it has answered; nor is it forgotten if it never does.
+/// A task that the bus has taken is not offered to it again before it has answered; nor is it
+/// forgotten if it never does.
 const LONGEST_SILENCE_MS: u64 = 24 * 3600 * 1000;
 
 impl Shard {
@@ -54,17 +61,30 @@ impl Shard {
                     origin: entry.origin.clone(),
                     cancellation: cancellation.clone(),
                 };
-                entry.outstanding.push(Outstanding { seq, n, what: Pending::Task { path, attempt, stuck: None } });
+                entry.outstanding.push(Outstanding {
+                    seq,
+                    n,
+                    what: Pending::Task { path, attempt, stuck: None },
+                });
                 entry.running.retain(|running| running.path != path);
                 if self.draining {
-                    // The next process hands it out; and is told that it may, where it would have to think that this one did.
+                    // The next process hands it out; and is told that it may, where it would have
+                    // to think that this one did.
                     if self.core.counts_as_begun(meta) {
                         entry.queue.push_back(Input::Report(returned(id, path, attempt)));
                     }
                     return;
                 }
                 let sent_at = entry.last_at;
-                entry.running.push(Running { path, attempt, sent_at, cancellation, in_process, began_at: None, heard_at: None });
+                entry.running.push(Running {
+                    path,
+                    attempt,
+                    sent_at,
+                    cancellation,
+                    in_process,
+                    began_at: None,
+                    heard_at: None,
+                });
                 info!(
                     target: "crux::attempts",
                     workflow = &*task.origin.workflow,
@@ -82,13 +102,25 @@ impl Shard {
                     running.cancellation.cancel();
                     is_here |= running.in_process;
                 }
-                if !is_here && entry.meta(&path).is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_))) {
-                    self.core.bus.cancel(Working(id, id.step(&entry.instance.definition().path_text(&path)), 0));
+                if !is_here
+                    && entry
+                        .meta(&path)
+                        .is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)))
+                {
+                    self.core.bus.cancel(Working(
+                        id,
+                        id.step(&entry.instance.definition().path_text(&path)),
+                        0,
+                    ));
                 }
             }
             Effect::Hook { kind, routing_key } => {
                 if self.core.bus.wants(routing_key) {
-                    entry.outstanding.push(Outstanding { seq, n, what: Pending::Message { routing_key, stuck: None } });
+                    entry.outstanding.push(Outstanding {
+                        seq,
+                        n,
+                        what: Pending::Message { routing_key, stuck: None },
+                    });
                     let message = message(entry, id, seq, n, routing_key, hook_body(entry, kind));
                     let publish = self.publishing(id, seq, n, message);
                     supervise::spawn("publishing a message", async move { publish.run().await });
@@ -97,7 +129,11 @@ impl Shard {
             Effect::Emit { event, routing_key, data, .. } => {
                 let is_ours = self.core.app.event(event).is_some();
                 if is_ours || self.core.bus.wants(routing_key) {
-                    entry.outstanding.push(Outstanding { seq, n, what: Pending::Message { routing_key, stuck: None } });
+                    entry.outstanding.push(Outstanding {
+                        seq,
+                        n,
+                        what: Pending::Message { routing_key, stuck: None },
+                    });
                     let message = message(entry, id, seq, n, routing_key, data);
                     self.emit(is_ours.then_some(event), self.publishing(id, seq, n, message));
                 }
@@ -105,12 +141,22 @@ impl Shard {
             Effect::Subscribe { path, event, value } => {
                 entry.outstanding.push(Outstanding { seq, n, what: Pending::Look { path } });
                 let path = entry.instance.definition().path_text(&path).into_owned();
-                self.subscribe(seq, n, Subscription { event: event.to_owned(), value, instance: id, path });
+                self.subscribe(
+                    seq,
+                    n,
+                    Subscription { event: event.to_owned(), value, instance: id, path },
+                );
             }
             Effect::Unsubscribe { path, event, value } => {
-                // Lazy: a subscription that stays behind finds no open wait and is removed when that shows.
+                // Lazy: a subscription that stays behind finds no open wait and is removed when
+                // that shows.
                 let path = entry.instance.definition().path_text(&path).into_owned();
-                self.core.unsubscribe(Subscription { event: event.to_owned(), value, instance: id, path });
+                self.core.unsubscribe(Subscription {
+                    event: event.to_owned(),
+                    value,
+                    instance: id,
+                    path,
+                });
             }
         }
     }
@@ -129,7 +175,8 @@ impl Shard {
                 let number = (outstanding.seq, outstanding.n);
                 match entry.task(id, *path, *attempt, &self.core) {
                     Some(task) => again.push((number.0, number.1, task)),
-                    // Its step has gone on by an earlier attempt: nobody waits for this one, and it would be due for ever.
+                    // Its step has gone on by an earlier attempt: nobody waits for this one, and it
+                    // would be due for ever.
                     None => void.push(number),
                 }
             }
@@ -142,8 +189,8 @@ impl Shard {
         }
     }
 
-    /// A service is back. Whatever was turned away is offered now, and not when its own pause is over, which has grown meanwhile; whether it
-    /// is that service's only the bus knows.
+    /// A service is back. Whatever was turned away is offered now, and not when its own pause is
+    /// over, which has grown meanwhile; whether it is that service's only the bus knows.
     pub(super) fn hurry(&mut self, now: Time) {
         let mut ids = Vec::new();
         for (id, slot) in &mut self.slots {
@@ -160,7 +207,8 @@ impl Shard {
         }
     }
 
-    /// Hands a task to whoever runs it, or keeps it until there is room, behind those that wait already.
+    /// Hands a task to whoever runs it, or keeps it until there is room, behind those that wait
+    /// already.
     fn offer(&mut self, seq: Seq, n: u32, task: Task) {
         let step_type = task.contract.step_type;
         if let Some(waiting) = self.blocked.get_mut(step_type) {
@@ -175,7 +223,8 @@ impl Shard {
     pub(super) fn drain(&mut self, now: Time) {
         self.draining = true;
         let blocked = std::mem::take(&mut self.blocked).into_values().flatten();
-        let mut unsent: Vec<_> = blocked.map(|Blocked { task, .. }| (task.instance, task.path, task.attempt)).collect();
+        let mut unsent: Vec<_> =
+            blocked.map(|Blocked { task, .. }| (task.instance, task.path, task.attempt)).collect();
         for (id, slot) in &self.slots {
             if let Slot::Ready(entry) = slot {
                 unsent.extend(entry.stuck().map(|(path, attempt)| (*id, path, attempt)));
@@ -212,7 +261,8 @@ impl Shard {
         Publish { core: self.core.clone(), shard: self.messages.clone(), instance, seq, n, message }
     }
 
-    /// An emitted event goes to this app's own triggers and waits, if it is declared here, and out under its routing key.
+    /// An emitted event goes to this app's own triggers and waits, if it is declared here, and out
+    /// under its routing key.
     fn emit(&self, event: Option<&'static str>, publish: Publish) {
         let core = self.core.clone();
         let incoming = event.map(|event| IncomingEvent {
@@ -236,7 +286,8 @@ impl Shard {
         });
     }
 
-    /// First the subscription, then a look at the events that came before it: an event sees the one or the other.
+    /// First the subscription, then a look at the events that came before it: an event sees the one
+    /// or the other.
     fn subscribe(&self, seq: Seq, n: u32, subscription: Subscription) {
         let (core, messages) = (self.core.clone(), self.messages.clone());
         let id = subscription.instance;
@@ -245,7 +296,13 @@ impl Shard {
             let kept = loop {
                 let attempt = async {
                     core.store.subscribe(vec![subscription.clone()]).await?;
-                    core.store.kept(subscription.event.clone(), subscription.value.clone(), core.clock.now()).await
+                    core.store
+                        .kept(
+                            subscription.event.clone(),
+                            subscription.value.clone(),
+                            core.clock.now(),
+                        )
+                        .await
                 };
                 match attempt.await {
                     Ok(kept) => break kept,
@@ -258,7 +315,13 @@ impl Shard {
             };
             for event in kept {
                 let path = subscription.path.clone();
-                let delivery = Delivery { path, event_id: event.id, data: event.data.into(), keep_until: None, is_kept: true };
+                let delivery = Delivery {
+                    path,
+                    event_id: event.id,
+                    data: event.data.into(),
+                    keep_until: None,
+                    is_kept: true,
+                };
                 match offer_kept(&core, id, delivery).await {
                     Ok(true) => break,
                     Ok(false) => {}
@@ -266,7 +329,9 @@ impl Shard {
                     Err(Error::ShuttingDown | Error::Elsewhere { .. }) => return,
                     // It has gone on without this wait.
                     Err(Error::NotOpen | Error::NotNow(_) | Error::UnknownInstance(_)) => break,
-                    Err(error) => warn!(instance = %id, event = event.name, %error, "a wait refuses an event"),
+                    Err(error) => {
+                        warn!(instance = %id, event = event.name, %error, "a wait refuses an event")
+                    }
                 }
             }
             // The shard is gone only when the process ends.
@@ -274,7 +339,8 @@ impl Shard {
         });
     }
 
-    /// After a restart: the effects of rows that were not settled, under the same ids. Attempts that ran in the dead process are lost.
+    /// After a restart: the effects of rows that were not settled, under the same ids. Attempts
+    /// that ran in the dead process are lost.
     pub(super) fn recover(&mut self, id: InstanceId, unsettled: Vec<(Seq, u32, Effect)>) {
         for (seq, n, effect) in unsettled {
             let Effect::Dispatch { path, attempt, .. } = &effect else {
@@ -287,13 +353,22 @@ impl Shard {
             if !entry.is_open(path, *attempt) {
                 continue;
             }
-            // Whoever works on it has said that it begins, and says what becomes of it, or falls silent.
+            // Whoever works on it has said that it begins, and says what becomes of it, or falls
+            // silent.
             if entry.has_begun_elsewhere(path, *attempt) {
                 continue;
             }
             if entry.meta(path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
-                let failure = Failure::new(Failure::WORKER_LOST, "the process that ran the attempt, or was handing it out, has died");
-                let failed = AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None };
+                let failure = Failure::new(
+                    Failure::WORKER_LOST,
+                    "the process that ran the attempt, or was handing it out, has died",
+                );
+                let failed = AttemptFailed {
+                    outcome: Outcome::Unknown,
+                    failure,
+                    retry: None,
+                    after_ms: None,
+                };
                 entry.queue.push_back(Input::Report(Report {
                     instance: id,
                     path: *path,
@@ -308,15 +383,19 @@ impl Shard {
 }
 
 impl Core {
-    /// Whether an attempt that was on its way when its process died has to be taken for begun: what ran in it, and what must not begin twice,
-    /// for nobody knows how far it had come.
+    /// Whether an attempt that was on its way when its process died has to be taken for begun: what
+    /// ran in it, and what must not begin twice, for nobody knows how far it had come.
     pub(super) fn counts_as_begun(&self, meta: &machine::Task) -> bool {
         self.runs_here(meta.contract) || meta.is_once()
     }
 
     /// To whoever runs the task, or back when there is no room.
     fn hand_over(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
-        if self.runs_here(task.contract) { self.workers.submit(task, reports) } else { self.bus.dispatch(task, reports) }
+        if self.runs_here(task.contract) {
+            self.workers.submit(task, reports)
+        } else {
+            self.bus.dispatch(task, reports)
+        }
     }
 
     /// What a task says of signs of life, if it leaves for a worker in another process.
@@ -331,7 +410,8 @@ async fn offer_kept(core: &Core, instance: InstanceId, delivery: Delivery) -> Re
     let mut pause = Duration::from_millis(50);
     loop {
         let (reply, taken) = tokio::sync::oneshot::channel();
-        match core.ask(instance, Input::Deliver { delivery: delivery.clone(), reply }, taken).await {
+        match core.ask(instance, Input::Deliver { delivery: delivery.clone(), reply }, taken).await
+        {
             Err(error) if error.is_passing() && !matches!(error, Error::Elsewhere { .. }) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(10));
@@ -369,7 +449,14 @@ async fn take(core: &Arc<super::Core>, instance: InstanceId, incoming: IncomingE
     }
 }
 
-fn message(entry: &Entry, id: InstanceId, seq: Seq, n: u32, routing_key: &'static str, body: Box<RawValue>) -> bus::Message {
+fn message(
+    entry: &Entry,
+    id: InstanceId,
+    seq: Seq,
+    n: u32,
+    routing_key: &'static str,
+    body: Box<RawValue>,
+) -> bus::Message {
     bus::Message {
         routing_key,
         id: format!("{id}/{seq}/{n}"),
@@ -401,7 +488,11 @@ fn hook_body(entry: &Entry, kind: Hook) -> Box<RawValue> {
         workflow: &entry.origin.workflow,
         request_id: &entry.origin.request_id,
         status,
-        error: entry.instance.failure().filter(|_| kind == Hook::Failure).map_or(String::new(), ToString::to_string),
+        error: entry
+            .instance
+            .failure()
+            .filter(|_| kind == Hook::Failure)
+            .map_or(String::new(), ToString::to_string),
         payload: &entry.origin.payload,
     };
     // Texts and a value that was JSON before always encode.
@@ -413,7 +504,8 @@ impl Entry {
         let mut open = false;
         self.instance.open(&mut |item| {
             if let Open::Task(task) = item {
-                open |= task.path == *path && task.number == attempt && task.attempt == Attempt::Sent;
+                open |=
+                    task.path == *path && task.number == attempt && task.attempt == Attempt::Sent;
             }
         });
         open
@@ -422,7 +514,10 @@ impl Entry {
     /// The work order of an attempt that is open already, to be handed out once more.
     fn task(&self, id: InstanceId, path: Path, attempt: u32, core: &Core) -> Option<Task> {
         let meta = self.meta(&path)?;
-        let running = self.running.iter().find(|running| (running.path, running.attempt) == (path, attempt))?;
+        let running = self
+            .running
+            .iter()
+            .find(|running| (running.path, running.attempt) == (path, attempt))?;
         let mut task = None;
         self.instance.open(&mut |item| {
             if let Open::Task(state) = item
@@ -449,7 +544,11 @@ impl Entry {
 
     /// The task is being offered again: not before the next answer, which the bus owes.
     fn put_off(&mut self, seq: Seq, n: u32, now: Time) {
-        for outstanding in self.outstanding.iter_mut().filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)) {
+        for outstanding in self
+            .outstanding
+            .iter_mut()
+            .filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n))
+        {
             if let Pending::Task { stuck: Some(stuck), .. } = &mut outstanding.what {
                 stuck.again_at = now.plus_ms(LONGEST_SILENCE_MS);
                 stuck.is_out = true;
@@ -462,9 +561,13 @@ impl Entry {
         let Event::Step(event) = event else { return };
         if matches!(
             event.what,
-            StepHappened::Completed { .. } | StepHappened::Failed { .. } | StepHappened::Lost { .. } | StepHappened::Returned { .. }
+            StepHappened::Completed { .. }
+                | StepHappened::Failed { .. }
+                | StepHappened::Lost { .. }
+                | StepHappened::Returned { .. }
         ) {
-            let closed = |what: &Pending| matches!(what, Pending::Task { path, .. } if *path == event.path);
+            let closed =
+                |what: &Pending| matches!(what, Pending::Task { path, .. } if *path == event.path);
             self.outstanding.retain(|outstanding| !closed(&outstanding.what));
             if matches!(event.what, StepHappened::Completed { .. }) {
                 // Another attempt may still run; its result changes nothing any more.
@@ -478,7 +581,11 @@ impl Entry {
 
     pub(super) fn delivered(&mut self, path: Path, attempt: u32, now: Time) {
         if self.meta(&path).is_some_and(|meta| !meta.contract.reports_started) {
-            for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+            for running in self
+                .running
+                .iter_mut()
+                .filter(|running| (running.path, running.attempt) == (path, attempt))
+            {
                 running.began_at = running.began_at.or(Some(now));
             }
         }
@@ -486,9 +593,20 @@ impl Entry {
         self.outstanding.retain(|outstanding| !this(&outstanding.what));
     }
 
-    pub(super) fn undelivered(&mut self, path: Path, attempt: u32, reason: String, after_ms: Option<u64>, now: Time) {
+    pub(super) fn undelivered(
+        &mut self,
+        path: Path,
+        attempt: u32,
+        reason: String,
+        after_ms: Option<u64>,
+        now: Time,
+    ) {
         // A call that had begun may turn out to have reached nobody.
-        for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+        for running in self
+            .running
+            .iter_mut()
+            .filter(|running| (running.path, running.attempt) == (path, attempt))
+        {
             running.began_at = None;
         }
         for outstanding in &mut self.outstanding {
@@ -499,7 +617,13 @@ impl Entry {
                 let pause = u64::try_from(backoff(tries).as_millis()).unwrap_or(u64::MAX);
                 let not_before = now.plus_ms(after_ms.unwrap_or_default());
                 let again_at = now.plus_ms(pause).max(not_before);
-                *stuck = Some(Stuck { reason: reason.clone(), again_at, not_before, tries, is_out: false });
+                *stuck = Some(Stuck {
+                    reason: reason.clone(),
+                    again_at,
+                    not_before,
+                    tries,
+                    is_out: false,
+                });
             }
         }
     }
@@ -520,7 +644,11 @@ impl Entry {
 
     /// Why a message is not out.
     pub(super) fn not_out(&mut self, seq: Seq, n: u32, reason: String) {
-        for outstanding in self.outstanding.iter_mut().filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)) {
+        for outstanding in self
+            .outstanding
+            .iter_mut()
+            .filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n))
+        {
             if let Pending::Message { stuck, .. } = &mut outstanding.what {
                 *stuck = Some(reason.clone());
             }
@@ -528,13 +656,21 @@ impl Entry {
     }
 
     pub(super) fn begin(&mut self, path: Path, attempt: u32, now: Time) {
-        for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+        for running in self
+            .running
+            .iter_mut()
+            .filter(|running| (running.path, running.attempt) == (path, attempt))
+        {
             running.began_at = Some(now);
         }
     }
 
     pub(super) fn hear(&mut self, path: Path, attempt: u32, now: Time) {
-        for running in self.running.iter_mut().filter(|running| (running.path, running.attempt) == (path, attempt)) {
+        for running in self
+            .running
+            .iter_mut()
+            .filter(|running| (running.path, running.attempt) == (path, attempt))
+        {
             running.heard_at = Some(now);
         }
     }

@@ -1,5 +1,5 @@
-//! Instances of which nothing is under way: their marks are cleared, they leave memory when others need the place, and come back when
-//! they are due.
+//! Instances of which nothing is under way: their marks are cleared, they leave memory when others
+//! need the place, and come back when they are due.
 
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,8 @@ use crate::machine::{Time, Timer};
 use crate::store::{Settled, Status};
 
 impl Shard {
-    /// Nothing is under way: clear the mark, set the timer, and leave memory if the instance has ended or others need the place.
+    /// Nothing is under way: clear the mark, set the timer, and leave memory if the instance has
+    /// ended or others need the place.
     pub(super) fn rest(&mut self, id: InstanceId, now: Time) {
         let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
         if entry.appending.is_some() {
@@ -23,7 +24,8 @@ impl Shard {
         let due = entry.next_due(now, &self.core);
         if entry.is_idle() {
             // Signs of life put a time-out off: the store must not name it as due over and over.
-            let is_put_off = entry.wake_told.is_some_and(|told| told <= now) && due.is_some_and(|due| due > now);
+            let is_put_off =
+                entry.wake_told.is_some_and(|told| told <= now) && due.is_some_and(|due| due > now);
             if entry.settled_told < entry.seq || is_put_off {
                 entry.settled_told = entry.seq;
                 entry.wake_told = due;
@@ -41,7 +43,8 @@ impl Shard {
         }
         if let Some(due) = due
             && entry.timer.is_none_or(|timer| due < timer)
-            // Whatever is settled and due later is found by its `wake_at`: a million sleepers cost no memory.
+            // Whatever is settled and due later is found by its `wake_at`: a million sleepers cost
+            // no memory.
             && (due <= now.plus_ms(self.core.horizon_ms()) || !entry.is_idle())
         {
             entry.timer = Some(due);
@@ -70,7 +73,8 @@ impl Shard {
         }
     }
 
-    /// Keeps the number of idle instances within its limit; whoever leaves is woken by the store's `wake_at`, or by what comes for it.
+    /// Keeps the number of idle instances within its limit; whoever leaves is woken by the store's
+    /// `wake_at`, or by what comes for it.
     fn evict(&mut self) {
         let limit = (self.core.options.cached_instances / self.core.shards()).max(1);
         while self.idle.len() > limit {
@@ -110,7 +114,12 @@ impl Shard {
                 Some(Slot::Ready(entry)) if entry.timer == Some(due) => {
                     entry.timer = None;
                     // Attempts under way still run out of time.
-                    if self.draining && entry.due(now, &self.core).iter().all(|(_, _, timer)| *timer == Timer::Retry) {
+                    if self.draining
+                        && entry
+                            .due(now, &self.core)
+                            .iter()
+                            .all(|(_, _, timer)| *timer == Timer::Retry)
+                    {
                         continue;
                     }
                     self.resend(id, now);
@@ -134,7 +143,8 @@ impl Shard {
                 self.forget(id);
                 true
             }
-            // With work under way its mark is this node's, and nobody else can have changed it; but for an append that is not answered yet.
+            // With work under way its mark is this node's, and nobody else can have changed it; but
+            // for an append that is not answered yet.
             Some(Slot::Ready(entry)) => entry.appending.is_some(),
             // Somebody else who asks has had it forgotten: whoever asks now hears what is stored.
             Some(Slot::Loading(_)) | None => true,

@@ -1,6 +1,7 @@
-//! How much of an instance's journal counts against its limits. What a loop has done is done: the rows of an element or a round that is
-//! over do not count as rows any more, so that their limit bounds what is open, however long a list is. As bytes everything counts: they
-//! are what is read when the instance comes back to memory.
+//! How much of an instance's journal counts against its limits. What a loop has done is done: the
+//! rows of an element or a round that is over do not count as rows any more, so that their limit
+//! bounds what is open, however long a list is. As bytes everything counts: they are what is read
+//! when the instance comes back to memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,8 @@ const PASS_BYTES: usize = 256;
 pub(super) struct Extent {
     pub(super) rows: u32,
     pub(super) bytes: usize,
-    /// Rows of elements and rounds that are open, as far as they are known to be about nothing else.
+    /// Rows of elements and rounds that are open, as far as they are known to be about nothing
+    /// else.
     open: BTreeMap<Pass, u32>,
 }
 
@@ -34,7 +36,8 @@ impl Pass {
     }
 
     fn is_around(&self, path: &Path, instance: &dyn Instance) -> bool {
-        path.at.as_slice().starts_with(&self.at) && instance.definition().loop_at(path, self.at.len()) == Some(self.node)
+        path.at.as_slice().starts_with(&self.at)
+            && instance.definition().loop_at(path, self.at.len()) == Some(self.node)
     }
 }
 
@@ -45,7 +48,8 @@ impl Extent {
 
     /// Four fifths of a limit.
     pub(super) fn is_nearly_full(&self, limits: &Options) -> bool {
-        self.rows >= limits.max_journal_rows / 5 * 4 || self.bytes >= limits.max_journal_bytes / 5 * 4
+        self.rows >= limits.max_journal_rows / 5 * 4
+            || self.bytes >= limits.max_journal_bytes / 5 * 4
     }
 
     /// For people: what there is, and what the limits are.
@@ -58,15 +62,24 @@ impl Extent {
         )
     }
 
-    /// One more row, of these events and that many bytes, in which so many elements and rounds began. Whose row it is, for [`Self::close`].
-    pub(super) fn add(&mut self, events: &[Event], bytes: usize, passes: u32, instance: &dyn Instance) -> Vec<Pass> {
+    /// One more row, of these events and that many bytes, in which so many elements and rounds
+    /// began. Whose row it is, for [`Self::close`].
+    pub(super) fn add(
+        &mut self,
+        events: &[Event],
+        bytes: usize,
+        passes: u32,
+        instance: &dyn Instance,
+    ) -> Vec<Pass> {
         self.rows = self.rows.saturating_add(1);
         let passes = usize::try_from(passes).unwrap_or(usize::MAX).saturating_mul(PASS_BYTES);
         self.bytes = self.bytes.saturating_add(bytes).saturating_add(passes);
         let mut about = Vec::new();
         for event in events {
             let pass = match event {
-                Event::Step(event) if !event.path.at.is_empty() => Pass::around(&event.path, instance),
+                Event::Step(event) if !event.path.at.is_empty() => {
+                    Pass::around(&event.path, instance)
+                }
                 _ => None,
             };
             let Some(pass) = pass else {
@@ -93,7 +106,9 @@ impl Extent {
         instance.open(&mut |open| {
             let path = open.path();
             if !path.at.is_empty() {
-                for (is_open, pass) in is_open.iter_mut().zip(passes).filter(|(is_open, _)| !**is_open) {
+                for (is_open, pass) in
+                    is_open.iter_mut().zip(passes).filter(|(is_open, _)| !**is_open)
+                {
                     *is_open = pass.is_around(&path, instance);
                 }
             }
@@ -109,8 +124,15 @@ impl Extent {
         if !self.open.is_empty() {
             instance.open(&mut |item| {
                 let path = item.path();
-                let around = |depth| Some((instance.definition().loop_at(&path, depth)?, path.at.as_slice().get(..depth)?.to_vec()));
-                open.extend((1..=path.at.len()).filter_map(around).map(|(node, at)| Pass { node, at }));
+                let around = |depth| {
+                    Some((
+                        instance.definition().loop_at(&path, depth)?,
+                        path.at.as_slice().get(..depth)?.to_vec(),
+                    ))
+                };
+                open.extend(
+                    (1..=path.at.len()).filter_map(around).map(|(node, at)| Pass { node, at }),
+                );
             });
         }
         let rows = &mut self.rows;

@@ -1,5 +1,5 @@
-//! What is counted by workflow and by step. Every shard has figures of its own, so that no core waits
-//! for another one's counters; whoever reads them adds them up.
+//! What is counted by workflow and by step. Every shard has figures of its own, so that no core
+//! waits for another one's counters; whoever reads them adds them up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,7 +50,11 @@ impl Figures {
             failed: AtomicU64::default(),
             cancelled: AtomicU64::default(),
             parked: AtomicU64::default(),
-            steps: (definition.nodes.iter()).map(|node| matches!(node.kind, Kind::Task(_) | Kind::Undo(_)).then(OfStep::default)).collect(),
+            steps: (definition.nodes.iter())
+                .map(|node| {
+                    matches!(node.kind, Kind::Task(_) | Kind::Undo(_)).then(OfStep::default)
+                })
+                .collect(),
         });
         Arc::new(Self { definitions: definitions.collect() })
     }
@@ -90,7 +94,9 @@ impl Figures {
     pub(super) fn count(&self, place: Place, event: &Event) {
         let Event::Step(StepEvent { path, what }) = event else { return };
         match what {
-            StepHappened::Failed { next, .. } => self.attempt_failed(place, path.node, next.is_none()),
+            StepHappened::Failed { next, .. } => {
+                self.attempt_failed(place, path.node, next.is_none())
+            }
             StepHappened::Lost { .. } => self.attempt_failed(place, path.node, false),
             _ => {}
         }

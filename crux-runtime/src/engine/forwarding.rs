@@ -1,6 +1,7 @@
-//! Instances that another node works on. What is asked of an instance is asked here first; if it is another node's, or of a definition
-//! that only another node has, that node is asked, and its answer is the answer. Letters get lost: whoever waits for too long asks again,
-//! and everything that can be asked may be asked twice.
+//! Instances that another node works on. What is asked of an instance is asked here first; if it is
+//! another node's, or of a definition that only another node has, that node is asked, and its
+//! answer is the answer. Letters get lost: whoever waits for too long asks again, and everything
+//! that can be asked may be asked twice.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +24,13 @@ use crate::supervise;
 
 /// How long another node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
-/// How long it is tried to find the node that works on an instance: one that has just died is known to be gone only later.
+/// How long it is tried to find the node that works on an instance: one that has just died is known
+/// to be gone only later.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Before it is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How soon rows of other nodes are heard of after somebody begins to follow; short ones are over by then.
+/// How soon rows of other nodes are heard of after somebody begins to follow; short ones are over
+/// by then.
 const FOLLOW_AFTER: Duration = Duration::from_millis(50);
 
 /// What can be asked of an instance, wherever it is.
@@ -74,7 +77,12 @@ impl Elsewhere {
     }
 
     /// `None`: no answer.
-    async fn ask(&self, node: NodeNumber, instance: InstanceId, request: &Request) -> Option<Result<Response, Error>> {
+    async fn ask(
+        &self,
+        node: NodeNumber,
+        instance: InstanceId,
+        request: &Request,
+    ) -> Option<Result<Response, Error>> {
         let (answers, answer) = oneshot::channel();
         let number = {
             let mut asked = self.asked();
@@ -84,7 +92,12 @@ impl Elsewhere {
             number
         };
         let answer = async {
-            let letter = Letter::Ask { from: self.peers.number(), number, instance, request: request.clone() };
+            let letter = Letter::Ask {
+                from: self.peers.number(),
+                number,
+                instance,
+                request: request.clone(),
+            };
             if !self.write(node, &letter).await {
                 return None;
             }
@@ -121,7 +134,11 @@ impl Elsewhere {
     /// Lets the others know what this node depends on, and what is wrong with it.
     pub(super) fn say_how_it_is(&self, bus: Result<(), String>) {
         let me = self.peers.number();
-        let Some(mut about) = self.peers.nodes().into_iter().find(|node| node.number == me).map(|node| node.about) else { return };
+        let Some(mut about) =
+            self.peers.nodes().into_iter().find(|node| node.number == me).map(|node| node.about)
+        else {
+            return;
+        };
         about.dependencies.insert("bus".to_owned(), bus.err().unwrap_or_default());
         self.peers.say(about);
     }
@@ -134,14 +151,24 @@ impl Elsewhere {
     /// A node that has the definition, other than this one.
     fn host(&self, definition: &str) -> Option<NodeNumber> {
         let me = self.peers.number();
-        self.peers.nodes().into_iter().find(|node| node.number != me && node.about.hosts(definition)).map(|node| node.number)
+        self.peers
+            .nodes()
+            .into_iter()
+            .find(|node| node.number != me && node.about.hosts(definition))
+            .map(|node| node.number)
     }
 }
 
 impl Core {
     /// Asks the instance, wherever it is.
-    pub(crate) async fn request(&self, instance: InstanceId, request: Request) -> Result<Response, Error> {
-        let Some(elsewhere) = &self.elsewhere else { return self.ask_here(instance, request).await };
+    pub(crate) async fn request(
+        &self,
+        instance: InstanceId,
+        request: Request,
+    ) -> Result<Response, Error> {
+        let Some(elsewhere) = &self.elsewhere else {
+            return self.ask_here(instance, request).await;
+        };
         let until = Instant::now() + PATIENCE;
         loop {
             let answer = self.ask_fresh(instance, &request).await;
@@ -168,11 +195,18 @@ impl Core {
         }
     }
 
-    /// Asks it at this node. What is refused because of what this node remembers is asked again of what is stored.
+    /// Asks it at this node. What is refused because of what this node remembers is asked again of
+    /// what is stored.
     async fn ask_fresh(&self, instance: InstanceId, request: &Request) -> Result<Response, Error> {
         let answer = self.ask_here(instance, request.clone()).await;
         let may_be_stale = match &answer {
-            Err(Error::NotOpen | Error::NotNow(_) | Error::UnknownStep(_) | Error::Invalid(_) | Error::Moved) => true,
+            Err(
+                Error::NotOpen
+                | Error::NotNow(_)
+                | Error::UnknownStep(_)
+                | Error::Invalid(_)
+                | Error::Moved,
+            ) => true,
             Ok(Response::Taken(false) | Response::Completed(Completed::Superseded)) => true,
             Ok(_) | Err(_) => false,
         };
@@ -182,33 +216,46 @@ impl Core {
         answer
     }
 
-    /// What is in memory of the instance is not what the next one who asks is told, unless work is under way. Whether that may be something else.
+    /// What is in memory of the instance is not what the next one who asks is told, unless work is
+    /// under way. Whether that may be something else.
     async fn forget_idle(&self, instance: InstanceId) -> bool {
         let (reply, forgotten) = oneshot::channel();
-        self.inbox(instance).send(Message::ForgetIdle { id: instance, reply }).await.is_ok() && forgotten.await.unwrap_or(false)
+        self.inbox(instance).send(Message::ForgetIdle { id: instance, reply }).await.is_ok()
+            && forgotten.await.unwrap_or(false)
     }
 
     async fn ask_here(&self, instance: InstanceId, request: Request) -> Result<Response, Error> {
         match request {
             Request::Complete(completion) => {
                 let (reply, answer) = oneshot::channel();
-                self.ask(instance, Input::Complete { completion, reply }, answer).await.map(Response::Completed)
+                self.ask(instance, Input::Complete { completion, reply }, answer)
+                    .await
+                    .map(Response::Completed)
             }
             Request::Progress(progress) => {
                 let (reply, answer) = oneshot::channel();
-                self.ask(instance, Input::Progress { progress, reply }, answer).await.map(|()| Response::Done)
+                self.ask(instance, Input::Progress { progress, reply }, answer)
+                    .await
+                    .map(|()| Response::Done)
             }
             Request::Command(command) => {
                 let (reply, answer) = oneshot::channel();
-                self.ask(instance, Input::Command { command, reply }, answer).await.map(|()| Response::Done)
+                self.ask(instance, Input::Command { command, reply }, answer)
+                    .await
+                    .map(|()| Response::Done)
             }
             Request::Deliver(delivery) => {
                 let (reply, answer) = oneshot::channel();
-                self.ask(instance, Input::Deliver { delivery, reply }, answer).await.map(Response::Taken)
+                self.ask(instance, Input::Deliver { delivery, reply }, answer)
+                    .await
+                    .map(Response::Taken)
             }
             Request::Undelivered => {
                 let (reply, answer) = oneshot::channel();
-                let sent = self.inbox(instance).send(Message::For(instance, Input::Undelivered { reply })).await;
+                let sent = self
+                    .inbox(instance)
+                    .send(Message::For(instance, Input::Undelivered { reply }))
+                    .await;
                 sent.map_err(|_| Error::ShuttingDown)?;
                 Ok(Response::Undelivered(answer.await.unwrap_or_default()))
             }
@@ -222,9 +269,14 @@ impl Core {
             _ => Undelivered::default(),
         };
         let here = of(Some(self.ask_here(instance, Request::Undelivered).await));
-        let Some(elsewhere) = self.elsewhere.as_ref().filter(|_| here == Undelivered::default()) else { return here };
+        let Some(elsewhere) = self.elsewhere.as_ref().filter(|_| here == Undelivered::default())
+        else {
+            return here;
+        };
         match self.store.record(instance).await {
-            Ok(Some(store::Record { carried_by: Some(node), .. })) if node != elsewhere.peers.number() => {
+            Ok(Some(store::Record { carried_by: Some(node), .. }))
+                if node != elsewhere.peers.number() =>
+            {
                 of(elsewhere.ask(node, instance, &Request::Undelivered).await)
             }
             // Whoever shows the instance reads it too, and says what is wrong with the store.

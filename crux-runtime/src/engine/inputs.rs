@@ -1,5 +1,5 @@
-//! From what came for an instance to the events of its next row. An input is taken, and then answered when the row is durable, or it is
-//! refused at once; a refused one leaves no trace.
+//! From what came for an instance to the events of its next row. An input is taken, and then
+//! answered when the row is durable, or it is refused at once; a refused one leaves no trace.
 
 use std::sync::atomic::Ordering;
 
@@ -7,13 +7,15 @@ use serde_json::value::RawValue;
 
 use super::Core;
 use crate::engine::active_instance::{Answer, Delivery, Entry, Input, Pending, Reply};
-use crate::engine::api::{Command, Completed, Completion, Error, Progress, ProgressKind, StepRef, Undelivered};
+use crate::engine::api::{
+    Command, Completed, Completion, Error, Progress, ProgressKind, StepRef, Undelivered,
+};
 use crate::engine::figures::Figures;
 use crate::engine::shard::answer;
 use crate::engine::stats::Tally;
 use crate::machine::{
-    Attempt, AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, Phase, StepEvent, StepHappened, TaskState, Time, Timer,
-    Why,
+    Attempt, AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, Phase, StepEvent,
+    StepHappened, TaskState, Time, Timer, Why,
 };
 use crate::task::{Report, Reported};
 
@@ -94,7 +96,10 @@ impl Feed<'_> {
             && self.entry.extent.is_full(limit)
             && matches!(self.entry.instance.phase(), Phase::Running | Phase::Parked)
         {
-            let text = format!("the journal is full: {}; raise the limit and then retry", self.entry.extent.against(limit));
+            let text = format!(
+                "the journal is full: {}; raise the limit and then retry",
+                self.entry.extent.against(limit)
+            );
             let park = Event::ParkRequested { failure: Failure::new(JOURNAL_FULL, text) };
             // Refused where nothing goes on already.
             if self.entry.instance.apply(&park, self.now, self.out).is_ok() {
@@ -128,14 +133,35 @@ impl Feed<'_> {
             Reported::Completed { result } => {
                 self.attempt_ended(path, attempt);
                 if result.get().len() > self.core.options.max_result_bytes {
-                    let failure = Failure::new(Failure::INVALID_RESULT, too_big(&result, self.core.options.max_result_bytes));
-                    return self.fail(path, attempt, AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
+                    let failure = Failure::new(
+                        Failure::INVALID_RESULT,
+                        too_big(&result, self.core.options.max_result_bytes),
+                    );
+                    return self.fail(
+                        path,
+                        attempt,
+                        AttemptFailed {
+                            outcome: Outcome::Failed,
+                            failure,
+                            retry: None,
+                            after_ms: None,
+                        },
+                    );
                 }
                 match self.step(path, StepHappened::Completed { attempt: Some(attempt), result }) {
                     Ok(()) => self.tally.steps_completed += 1,
                     Err(Why::Invalid(text)) => {
                         let failure = Failure::new(Failure::INVALID_RESULT, text);
-                        self.fail(path, attempt, AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
+                        self.fail(
+                            path,
+                            attempt,
+                            AttemptFailed {
+                                outcome: Outcome::Failed,
+                                failure,
+                                retry: None,
+                                after_ms: None,
+                            },
+                        );
                     }
                     Err(why) => tracing::debug!(%why, "a late result changes nothing"),
                 }
@@ -147,13 +173,15 @@ impl Feed<'_> {
             Reported::Delivered => self.entry.delivered(path, attempt, self.now),
             Reported::Returned => self.give_back(path, attempt),
             Reported::Undelivered { reason, after_ms } => {
-                let counts_as_begun = self.entry.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta));
+                let counts_as_begun =
+                    self.entry.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta));
                 if self.core.is_closing() && counts_as_begun {
                     return self.give_back(path, attempt);
                 }
                 self.entry.undelivered(path, attempt, reason, after_ms, self.now);
             }
-            // The attempt dies with this process, and so may the knowledge that it began: not worth a row.
+            // The attempt dies with this process, and so may the knowledge that it began: not worth
+            // a row.
             Reported::Began => self.entry.begin(path, attempt, self.now),
             Reported::Heartbeat => self.entry.hear(path, attempt, self.now),
         }
@@ -195,7 +223,9 @@ impl Feed<'_> {
     fn wake(&mut self) {
         for (path, attempt, timer) in self.entry.due(self.now, self.core) {
             match timer {
-                Timer::Queue | Timer::Run | Timer::Heartbeat | Timer::Total => self.time_out(path, attempt, timer),
+                Timer::Queue | Timer::Run | Timer::Heartbeat | Timer::Total => {
+                    self.time_out(path, attempt, timer)
+                }
                 Timer::Deadline => {
                     let reason = "the workflow's deadline passed".to_owned();
                     self.apply_due(Event::StopRequested { cause: Cause::Deadline, reason });
@@ -203,7 +233,10 @@ impl Feed<'_> {
                 // It would only be given back again.
                 Timer::Retry if self.core.is_closing() => {}
                 Timer::Retry | Timer::Sleep | Timer::Timeout => {
-                    self.apply_due(Event::Step(StepEvent { path, what: StepHappened::TimerFired { timer } }));
+                    self.apply_due(Event::Step(StepEvent {
+                        path,
+                        what: StepHappened::TimerFired { timer },
+                    }));
                 }
             }
         }
@@ -218,25 +251,43 @@ impl Feed<'_> {
 
     fn time_out(&mut self, path: Path, attempt: u32, timer: Timer) {
         let (name, text) = match timer {
-            Timer::Queue => (Failure::NO_WORKER, "nobody began with the task within its `queue` time-out"),
-            Timer::Heartbeat => (Failure::WORKER_LOST, "the worker fell silent for longer than its `heartbeat` time-out"),
-            Timer::Total => (Failure::TIMEOUT, "all attempts together took longer than the `total` time-out"),
+            Timer::Queue => {
+                (Failure::NO_WORKER, "nobody began with the task within its `queue` time-out")
+            }
+            Timer::Heartbeat => (
+                Failure::WORKER_LOST,
+                "the worker fell silent for longer than its `heartbeat` time-out",
+            ),
+            Timer::Total => {
+                (Failure::TIMEOUT, "all attempts together took longer than the `total` time-out")
+            }
             _ => (Failure::TIMEOUT, "the attempt ran longer than its time-out"),
         };
-        // The attempt goes on if it does not listen, and its result still counts; it only is no longer waited for.
+        // The attempt goes on if it does not listen, and its result still counts; it only is no
+        // longer waited for.
         for running in &self.entry.running {
             if (running.path, running.attempt) == (path, attempt) {
                 running.cancellation.cancel();
             }
         }
-        // A worker of which nothing is heard has nothing to be told; and its attempt goes out again under the same number.
+        // A worker of which nothing is heard has nothing to be told; and its attempt goes out again
+        // under the same number.
         if timer != Timer::Heartbeat
             && let Some(working) = self.entry.working_elsewhere(path, attempt)
         {
             self.core.bus.cancel(working);
         }
         let retry = (timer == Timer::Total).then_some(false);
-        self.fail(path, attempt, AttemptFailed { outcome: Outcome::Unknown, failure: Failure::new(name, text), retry, after_ms: None });
+        self.fail(
+            path,
+            attempt,
+            AttemptFailed {
+                outcome: Outcome::Unknown,
+                failure: Failure::new(name, text),
+                retry,
+                after_ms: None,
+            },
+        );
     }
 
     /// The open task that a message is about.
@@ -264,14 +315,26 @@ impl Feed<'_> {
     }
 
     fn complete(&mut self, completion: Completion, reply: Reply<Completed>) {
-        let Some((path, current)) = self.find(&completion.step) else { return answer(reply, Err(Error::NotOpen)) };
+        let Some((path, current)) = self.find(&completion.step) else {
+            return answer(reply, Err(Error::NotOpen));
+        };
         if let (Some(said), Some(meta)) = (&completion.step_type, self.entry.meta(&path))
             && meta.contract.step_type != said
         {
-            return answer(reply, Err(Error::WrongStepType { is: meta.contract.step_type.to_owned(), said: said.clone() }));
+            return answer(
+                reply,
+                Err(Error::WrongStepType {
+                    is: meta.contract.step_type.to_owned(),
+                    said: said.clone(),
+                }),
+            );
         }
         let attempt = completion.attempt.unwrap_or(current);
-        let sent_at = self.entry.running.iter().find(|running| (running.path, running.attempt) == (path, attempt));
+        let sent_at = self
+            .entry
+            .running
+            .iter()
+            .find(|running| (running.path, running.attempt) == (path, attempt));
         let sent_at = sent_at.map(|running| running.sent_at);
         match completion.outcome {
             Ok(result) => {
@@ -279,7 +342,9 @@ impl Feed<'_> {
                 if result.get().len() > limit {
                     return answer(reply, Err(Error::Limit(too_big(&result, limit))));
                 }
-                match self.step(path, StepHappened::Completed { attempt: completion.attempt, result }) {
+                match self
+                    .step(path, StepHappened::Completed { attempt: completion.attempt, result })
+                {
                     Ok(()) => {
                         self.tally.steps_completed += 1;
                         self.attempt_took(path, sent_at);
@@ -310,7 +375,9 @@ impl Feed<'_> {
     }
 
     fn progress(&mut self, progress: Progress, reply: Reply<()>) {
-        let Some((path, current)) = self.find(&progress.step) else { return answer(reply, Err(Error::NotOpen)) };
+        let Some((path, current)) = self.find(&progress.step) else {
+            return answer(reply, Err(Error::NotOpen));
+        };
         let attempt = progress.attempt.unwrap_or(current);
         if attempt != current {
             return answer(reply, Err(Error::NotNow("a later attempt is under way".to_owned())));
@@ -331,7 +398,10 @@ impl Feed<'_> {
             && self.entry.extent.is_full(&self.core.options)
             && self.entry.instance.failure().is_some_and(|failure| failure.name == JOURNAL_FULL)
         {
-            let text = format!("the journal is still full: {}; raise the limit first", self.entry.extent.against(&self.core.options));
+            let text = format!(
+                "the journal is still full: {}; raise the limit first",
+                self.entry.extent.against(&self.core.options)
+            );
             return answer(reply, Err(Error::NotNow(text)));
         }
         let event = match command {
@@ -357,7 +427,8 @@ impl Feed<'_> {
         }
     }
 
-    /// As [`Self::find`], also for steps of an instance that has ended: those are named by path, or found among the definition's tasks.
+    /// As [`Self::find`], also for steps of an instance that has ended: those are named by path, or
+    /// found among the definition's tasks.
     fn find_any(&self, step: &StepRef) -> Option<Path> {
         if let Some((path, _)) = self.find(step) {
             return Some(path);
@@ -366,18 +437,25 @@ impl Feed<'_> {
         match step {
             StepRef::Path(text) => definition.parse_path(text),
             StepRef::Id(id) => {
-                let workflow_id: crate::id::InstanceId = self.entry.origin.workflow_id.parse().ok()?;
-                (0..u16::try_from(definition.nodes.len()).ok()?)
-                    .map(Path::new)
-                    .find(|path| workflow_id.step(&definition.path_text(path)) == *id && definition.task(path.node).is_some())
+                let workflow_id: crate::id::InstanceId =
+                    self.entry.origin.workflow_id.parse().ok()?;
+                (0..u16::try_from(definition.nodes.len()).ok()?).map(Path::new).find(|path| {
+                    workflow_id.step(&definition.path_text(path)) == *id
+                        && definition.task(path.node).is_some()
+                })
             }
         }
     }
 
     fn deliver(&mut self, delivery: Delivery, reply: Reply<bool>) {
-        let Some(path) = self.entry.instance.definition().parse_path(&delivery.path) else { return answer(reply, Ok(false)) };
+        let Some(path) = self.entry.instance.definition().parse_path(&delivery.path) else {
+            return answer(reply, Ok(false));
+        };
         // An event may have been kept longer than that, for others who could not take it.
-        if delivery.keep_until.is_some_and(|keep_until| self.entry.instance.env().started_at > keep_until) {
+        if delivery
+            .keep_until
+            .is_some_and(|keep_until| self.entry.instance.env().started_at > keep_until)
+        {
             return answer(reply, Ok(false));
         }
         if !delivery.is_kept && self.entry.is_looking(&path) {
@@ -390,7 +468,9 @@ impl Feed<'_> {
         match self.step(path, StepHappened::Received { event_id: delivery.event_id, data }) {
             Ok(()) => self.later(reply, true),
             Err(Why::Invalid(text)) => answer(reply, Err(Error::Invalid(text))),
-            Err(Why::NotOpen | Why::NoMatch | Why::NotNow(_) | Why::Superseded) => answer(reply, Ok(false)),
+            Err(Why::NotOpen | Why::NoMatch | Why::NotNow(_) | Why::Superseded) => {
+                answer(reply, Ok(false))
+            }
         }
     }
 
@@ -400,20 +480,32 @@ impl Feed<'_> {
         for outstanding in &self.entry.outstanding {
             match &outstanding.what {
                 Pending::Task { path, stuck: Some(stuck), .. } => {
-                    undelivered.tasks.push((definition.path_text(path).into_owned(), stuck.reason.clone()));
+                    undelivered
+                        .tasks
+                        .push((definition.path_text(path).into_owned(), stuck.reason.clone()));
                 }
                 // It has not been offered, or waits in its service's line.
-                Pending::Task { path, attempt, stuck: None } if !self.entry.has_begun(*path, *attempt) => {
-                    let contract = definition.task(path.node).map(|task| task.contract).filter(|contract| !self.core.runs_here(contract));
-                    let reason = contract.and_then(|contract| self.core.bus.delay(Some(contract.step_type)));
-                    undelivered.tasks.extend(reason.map(|reason| (definition.path_text(path).into_owned(), reason)));
+                Pending::Task { path, attempt, stuck: None }
+                    if !self.entry.has_begun(*path, *attempt) =>
+                {
+                    let contract = definition
+                        .task(path.node)
+                        .map(|task| task.contract)
+                        .filter(|contract| !self.core.runs_here(contract));
+                    let reason =
+                        contract.and_then(|contract| self.core.bus.delay(Some(contract.step_type)));
+                    undelivered.tasks.extend(
+                        reason.map(|reason| (definition.path_text(path).into_owned(), reason)),
+                    );
                 }
                 Pending::Message { routing_key, stuck: Some(reason) } => {
                     undelivered.messages.push(((*routing_key).to_owned(), reason.clone()))
                 }
                 Pending::Message { routing_key, stuck: None } => {
                     let reason = self.core.bus.held(routing_key);
-                    undelivered.messages.extend(reason.map(|reason| ((*routing_key).to_owned(), reason)));
+                    undelivered
+                        .messages
+                        .extend(reason.map(|reason| ((*routing_key).to_owned(), reason)));
                 }
                 _ => {}
             }
@@ -445,7 +537,10 @@ impl Feed<'_> {
 }
 
 fn too_big(result: &RawValue, limit: usize) -> String {
-    format!("the result has {} bytes, the limit is {limit}: keep big data elsewhere and pass its address", result.get().len())
+    format!(
+        "the result has {} bytes, the limit is {limit}: keep big data elsewhere and pass its address",
+        result.get().len()
+    )
 }
 
 fn refusal(why: Why) -> Error {

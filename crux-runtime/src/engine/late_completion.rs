@@ -20,16 +20,25 @@ impl Said {
     }
 }
 
-/// What is known of the step: completed before (with the same result, or another), failed, never open, or not there at all.
-pub(super) async fn look_back(core: &Core, instance: InstanceId, step: &StepRef, said: Said) -> Result<Completed, Error> {
-    let Some(record) = core.store.record(instance).await? else { return Err(Error::UnknownInstance(instance)) };
+/// What is known of the step: completed before (with the same result, or another), failed, never
+/// open, or not there at all.
+pub(super) async fn look_back(
+    core: &Core,
+    instance: InstanceId,
+    step: &StepRef,
+    said: Said,
+) -> Result<Completed, Error> {
+    let Some(record) = core.store.record(instance).await? else {
+        return Err(Error::UnknownInstance(instance));
+    };
     let mut after = 0;
     let mut history = History::default();
     loop {
         const PAGE: usize = 1024;
         let rows = core.store.rows(instance, after, PAGE).await?;
         for stored in &rows {
-            let row = Row::parse(&stored.row).map_err(|error| Error::Broken(Failure::new(Failure::ERROR, error.to_string())))?;
+            let row = Row::parse(&stored.row)
+                .map_err(|error| Error::Broken(Failure::new(Failure::ERROR, error.to_string())))?;
             history.read(&row, instance, step);
             after = stored.seq;
         }
@@ -39,13 +48,16 @@ pub(super) async fn look_back(core: &Core, instance: InstanceId, step: &StepRef,
     }
     match (history.result, said.result, history.seen) {
         (Some(recorded), Some(said), _) if recorded == said => Ok(Completed::Duplicate),
-        (Some(_), Some(_), _) => Err(Error::Conflict(format!("the step {step} has completed with another result"))),
+        (Some(_), Some(_), _) => {
+            Err(Error::Conflict(format!("the step {step} has completed with another result")))
+        }
         // A failure of an attempt after another has succeeded.
         (Some(_), None, _) => Ok(Completed::Superseded),
         (None, None, true) if history.failed => Ok(Completed::Duplicate),
-        (None, _, true) if record.status.is_ended() => {
-            Err(Error::NotNow(format!("the instance has {}; the step {step} was not completed in time", record.status.word())))
-        }
+        (None, _, true) if record.status.is_ended() => Err(Error::NotNow(format!(
+            "the instance has {}; the step {step} was not completed in time",
+            record.status.word()
+        ))),
         (None, _, true) => Err(Error::NotNow(format!("the step {step} is not under way"))),
         (None, _, false) if is_defined(core, &record.definition, instance, step) => {
             Err(Error::NotNow(format!("the step {step} has not begun")))
@@ -54,12 +66,15 @@ pub(super) async fn look_back(core: &Core, instance: InstanceId, step: &StepRef,
     }
 }
 
-/// Whether the definition has the step, though the journal does not name it yet. Of steps in loops only their paths can tell.
+/// Whether the definition has the step, though the journal does not name it yet. Of steps in loops
+/// only their paths can tell.
 fn is_defined(core: &Core, definition: &str, instance: InstanceId, step: &StepRef) -> bool {
     let Some(workflow) = core.app.by_hash(definition) else { return false };
     match step {
         StepRef::Path(path) => workflow.definition.parse_path(path).is_some(),
-        StepRef::Id(id) => workflow.definition.nodes.iter().any(|node| instance.step(node.path) == *id),
+        StepRef::Id(id) => {
+            workflow.definition.nodes.iter().any(|node| instance.step(node.path) == *id)
+        }
     }
 }
 
@@ -83,7 +98,10 @@ impl History {
             }
             self.seen = true;
             match entry.kind {
-                EntryType::StepCompleted => self.result = entry.result.as_deref().map(|result: &RawValue| canonical::hash(result)),
+                EntryType::StepCompleted => {
+                    self.result =
+                        entry.result.as_deref().map(|result: &RawValue| canonical::hash(result))
+                }
                 EntryType::StepFailed if entry.next.is_none() => self.failed = true,
                 _ => {}
             }

@@ -32,7 +32,8 @@ pub(super) struct Loading {
 }
 
 impl Shard {
-    /// Throws the state away and replays the journal; what has come in the meantime is applied then.
+    /// Throws the state away and replays the journal; what has come in the meantime is applied
+    /// then.
     pub(super) fn reload(&mut self, id: InstanceId) {
         let queue = match self.slots.get_mut(&id) {
             Some(Slot::Ready(entry)) => std::mem::take(&mut entry.queue),
@@ -42,13 +43,20 @@ impl Shard {
         self.load(id, queue, true);
     }
 
-    /// Brings an instance into memory for what is in `queue`; one that `is_owed` in any case. A mark that is on its way to be cleared is
-    /// cleared first: read with it, the instance would repeat effects that are done.
+    /// Brings an instance into memory for what is in `queue`; one that `is_owed` in any case. A
+    /// mark that is on its way to be cleared is cleared first: read with it, the instance would
+    /// repeat effects that are done.
     pub(super) fn load(&mut self, id: InstanceId, queue: VecDeque<Input>, is_owed: bool) {
         self.load_after(Duration::ZERO, id, queue, is_owed);
     }
 
-    fn load_after(&mut self, pause: Duration, id: InstanceId, queue: VecDeque<Input>, is_owed: bool) {
+    fn load_after(
+        &mut self,
+        pause: Duration,
+        id: InstanceId,
+        queue: VecDeque<Input>,
+        is_owed: bool,
+    ) {
         self.loads += 1;
         let number = self.loads;
         self.slots.insert(id, Slot::Loading(Loading { number, queue, is_owed }));
@@ -65,31 +73,49 @@ impl Shard {
         });
     }
 
-    pub(super) fn loaded(&mut self, id: InstanceId, number: u64, result: Result<Option<Read>, store::Error>, now: Time) {
-        if !matches!(self.slots.get(&id), Some(Slot::Loading(loading)) if loading.number == number) {
+    pub(super) fn loaded(
+        &mut self,
+        id: InstanceId,
+        number: u64,
+        result: Result<Option<Read>, store::Error>,
+        now: Time,
+    ) {
+        if !matches!(self.slots.get(&id), Some(Slot::Loading(loading)) if loading.number == number)
+        {
             return;
         }
-        let Some(Slot::Loading(Loading { queue, is_owed, .. })) = self.slots.remove(&id) else { return };
-        let refuse =
-            |queue: VecDeque<Input>, error: &Error| queue.into_iter().for_each(|input| crate::engine::inputs::refuse(input, error.clone()));
+        let Some(Slot::Loading(Loading { queue, is_owed, .. })) = self.slots.remove(&id) else {
+            return;
+        };
+        let refuse = |queue: VecDeque<Input>, error: &Error| {
+            queue.into_iter().for_each(|input| crate::engine::inputs::refuse(input, error.clone()))
+        };
         let Read { record, rows, carried } = match result {
             Ok(Some(found)) => found,
             Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
-            Err(error) if Error::Store(error.clone()).is_passing() => return self.load_again(id, queue, is_owed, &error),
+            Err(error) if Error::Store(error.clone()).is_passing() => {
+                return self.load_again(id, queue, is_owed, &error);
+            }
             Err(error) => return refuse(queue, &Error::Store(error)),
         };
-        // An ended instance is not replayed for questions that its journal answers; only a retry may bring it back.
-        let revives = queue.iter().any(|input| matches!(input, Input::Command { command: api::Command::Retry { .. }, .. }));
+        // An ended instance is not replayed for questions that its journal answers; only a retry
+        // may bring it back.
+        let revives = queue.iter().any(|input| {
+            matches!(input, Input::Command { command: api::Command::Retry { .. }, .. })
+        });
         if let Some(node) = record.carried_by.filter(|_| !carried) {
             return refuse(queue, &Error::Elsewhere { node });
         }
         let is_wanted = is_owed || queue.iter().any(|input| matches!(input, Input::Wake { .. }));
-        let settled = record.settled || rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
+        let settled = record.settled
+            || rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
         if record.status.is_ended() && !revives && (settled || !is_wanted) {
             return refuse(queue, &Error::NotNow("the instance has ended".to_owned()));
         }
         let core = self.core.clone();
-        let replayed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replay(&core.app, id, &record, &rows)));
+        let replayed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            replay(&core.app, id, &record, &rows)
+        }));
         let replayed = match replayed {
             Ok(Ok(replayed)) => replayed,
             Ok(Err(error)) => {
@@ -101,19 +127,31 @@ impl Shard {
             }
             Err(_) => {
                 error!(instance = %id, "replaying the journal panicked");
-                return refuse(queue, &Error::Broken(Failure::new(Failure::PANIC, "replaying the journal panicked")));
+                return refuse(
+                    queue,
+                    &Error::Broken(Failure::new(Failure::PANIC, "replaying the journal panicked")),
+                );
             }
         };
         self.adopt(id, record, replayed, queue, now);
     }
 
-    /// The store is away. Whoever asked hears of it and may ask again; what nobody would ask for again waits until it is back.
-    fn load_again(&mut self, id: InstanceId, queue: VecDeque<Input>, is_owed: bool, error: &store::Error) {
-        let is_own = |input: &Input| matches!(input, Input::Wake { .. } | Input::Report(_) | Input::Park(_));
+    /// The store is away. Whoever asked hears of it and may ask again; what nobody would ask for
+    /// again waits until it is back.
+    fn load_again(
+        &mut self,
+        id: InstanceId,
+        queue: VecDeque<Input>,
+        is_owed: bool,
+        error: &store::Error,
+    ) {
+        let is_own =
+            |input: &Input| matches!(input, Input::Wake { .. } | Input::Report(_) | Input::Park(_));
         let (own, asked): (VecDeque<Input>, VecDeque<Input>) = queue.into_iter().partition(is_own);
         let refuse = |input| crate::engine::inputs::refuse(input, Error::Store(error.clone()));
         asked.into_iter().for_each(refuse);
-        // Timers are in the store, which names them again; what an earlier process left is looked for once.
+        // Timers are in the store, which names them again; what an earlier process left is looked
+        // for once.
         let is_left = own.iter().any(|input| matches!(input, Input::Wake { done: Some(_) }));
         if (is_owed || is_left) && !self.core.is_closing() {
             debug!(instance = %id, %error, "an instance cannot be read; trying again");
@@ -122,7 +160,14 @@ impl Shard {
         own.into_iter().for_each(refuse);
     }
 
-    fn adopt(&mut self, id: InstanceId, record: Record, replayed: Replayed, queue: VecDeque<Input>, now: Time) {
+    fn adopt(
+        &mut self,
+        id: InstanceId,
+        record: Record,
+        replayed: Replayed,
+        queue: VecDeque<Input>,
+        now: Time,
+    ) {
         let Replayed { instance, traceparent, seq, last_at, extent, unsettled } = replayed;
         let figures = self.figures.place(instance.definition());
         let origin = Arc::new(Origin {

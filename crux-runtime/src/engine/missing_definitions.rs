@@ -1,5 +1,6 @@
-//! Definitions that instances need and nobody here has. Such instances are kept as they are and nothing of them goes on, until a binary
-//! with their definition runs: people have to hear of it, for nothing else tells them.
+//! Definitions that instances need and nobody here has. Such instances are kept as they are and
+//! nothing of them goes on, until a binary with their definition runs: people have to hear of it,
+//! for nothing else tells them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +48,8 @@ pub(super) async fn watch(core: Arc<Core>) {
         match core.store.in_use().await {
             Ok(all) => {
                 core.missing.is_old.store(false, Ordering::Relaxed);
-                let now: Vec<InUse> = all.into_iter().filter(|in_use| !core.is_hosted(&in_use.definition)).collect();
+                let now: Vec<InUse> =
+                    all.into_iter().filter(|in_use| !core.is_hosted(&in_use.definition)).collect();
                 tell(&core.app, &core.missing.list(), &now);
                 core.missing.set(now);
             }
@@ -60,7 +62,8 @@ pub(super) async fn watch(core: Arc<Core>) {
         }
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let is_due = core.missing.is_old.load(Ordering::Relaxed) || !core.missing.list().is_empty();
+            let is_due =
+                core.missing.is_old.load(Ordering::Relaxed) || !core.missing.list().is_empty();
             if is_due || core.is_closing() {
                 break;
             }
@@ -71,19 +74,40 @@ pub(super) async fn watch(core: Arc<Core>) {
 /// Says what is new, once.
 fn tell(app: &App, before: &[InUse], now: &[InUse]) {
     let is_same = |one: &InUse, other: &InUse| one.definition == other.definition;
-    for InUse { workflow, version, definition, instances } in now.iter().filter(|one| !before.iter().any(|other| is_same(one, other))) {
+    for InUse { workflow, version, definition, instances } in
+        now.iter().filter(|one| !before.iter().any(|other| is_same(one, other)))
+    {
         let why = why(app, workflow, *version, definition);
-        warn!(workflow, version, definition, instances, "instances stand still: {why}; deploy a binary that has it");
+        warn!(
+            workflow,
+            version,
+            definition,
+            instances,
+            "instances stand still: {why}; deploy a binary that has it"
+        );
     }
-    for InUse { workflow, version, definition, .. } in before.iter().filter(|one| !now.iter().any(|other| is_same(one, other))) {
-        info!(workflow, version, definition, "no instance stands still for want of this definition any more");
+    for InUse { workflow, version, definition, .. } in
+        before.iter().filter(|one| !now.iter().any(|other| is_same(one, other)))
+    {
+        info!(
+            workflow,
+            version, definition, "no instance stands still for want of this definition any more"
+        );
     }
 }
 
 /// For people: which definition is missing, and what this binary has instead.
 fn why(app: &App, workflow: &str, version: u32, definition: &str) -> String {
-    let missing = format!("definition {} of `{workflow}` version {version} is not in this binary", short(definition));
-    let versions = || app.workflows.iter().map(|workflow| workflow.definition).filter(|own| own.workflow == workflow);
+    let missing = format!(
+        "definition {} of `{workflow}` version {version} is not in this binary",
+        short(definition)
+    );
+    let versions = || {
+        app.workflows
+            .iter()
+            .map(|workflow| workflow.definition)
+            .filter(|own| own.workflow == workflow)
+    };
     if let Some(own) = versions().find(|own| own.version == version) {
         return format!(
             "{missing}, whose version {version} is another one ({}): the file was changed and kept its version",
@@ -108,7 +132,8 @@ fn short(definition: &str) -> &str {
 impl Core {
     /// Whether this node or another that lives has the definition.
     fn is_hosted(&self, definition: &str) -> bool {
-        self.app.by_hash(definition).is_some() || self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.hosts(definition))
+        self.app.by_hash(definition).is_some()
+            || self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.hosts(definition))
     }
 
     /// Why an instance stands still that needs that definition; `None`: it does not.

@@ -1,9 +1,12 @@
-//! The engine: the life of instances. Load, apply, append, then effects; never an effect before the append.
+//! The engine: the life of instances. Load, apply, append, then effects; never an effect before the
+//! append.
 //!
-//! [`Engine`] is the handle that ingress and the command line use. Behind it instances are spread by hash over shards (`shard`), one task
-//! each, which own the instances' states (`entry`): what comes is turned into events (`feed`), rows go to the store in batches, effects
-//! follow (`effects`), and what has nothing under way rests (`rest`, `marks`). `loading` replays journals, `recovery` finds what a restart
-//! left behind and what time has come for. Where nodes share the store, `elsewhere` asks the node that works on an instance.
+//! [`Engine`] is the handle that ingress and the command line use. Behind it instances are spread
+//! by hash over shards (`shard`), one task each, which own the instances' states (`entry`): what
+//! comes is turned into events (`feed`), rows go to the store in batches, effects follow
+//! (`effects`), and what has nothing under way rests (`rest`, `marks`). `loading` replays journals,
+//! `recovery` finds what a restart left behind and what time has come for. Where nodes share the
+//! store, `elsewhere` asks the node that works on an instance.
 
 pub(crate) mod active_instance;
 pub mod api;
@@ -35,7 +38,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use api::{Command, Completed, Completion, Error, EventTaken, IncomingEvent, Progress, Start, Started, Undelivered};
+use api::{
+    Command, Completed, Completion, Error, EventTaken, IncomingEvent, Progress, Start, Started,
+    Undelivered,
+};
 
 use crate::app::App;
 use crate::bus::Bus;
@@ -72,7 +78,9 @@ pub struct Engine {
 /// Why an engine cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("workflow `{workflow}` reads `config.{name}`, which is not set: add `{name}` under `config` in the configuration")]
+    #[error(
+        "workflow `{workflow}` reads `config.{name}`, which is not set: add `{name}` under `config` in the configuration"
+    )]
     MissingValue { workflow: &'static str, name: &'static str },
     #[error(transparent)]
     Store(#[from] crate::store::Error),
@@ -93,10 +101,18 @@ impl Engine {
         for workflow in app.workflows {
             for name in workflow.definition.config {
                 if !options.values.contains_key(*name) {
-                    return Err(OpenError::MissingValue { workflow: workflow.definition.workflow, name });
+                    return Err(OpenError::MissingValue {
+                        workflow: workflow.definition.workflow,
+                        name,
+                    });
                 }
             }
-            store.define(workflow.definition.hash.to_owned(), workflow.definition.document.to_owned()).await?;
+            store
+                .define(
+                    workflow.definition.hash.to_owned(),
+                    workflow.definition.document.to_owned(),
+                )
+                .await?;
         }
         let mut inboxes = Vec::new();
         let mut channels = Vec::new();
@@ -108,10 +124,15 @@ impl Engine {
         let core = Arc::new(Core::new(app, store, bus, workers, hub, options, inboxes));
         let mut shards = Vec::new();
         for (messages, inbox) in channels {
-            let seed = source::random(&*core.options.source).map(u64::from_le_bytes).map_err(OpenError::Random)?;
+            let seed = source::random(&*core.options.source)
+                .map(u64::from_le_bytes)
+                .map_err(OpenError::Random)?;
             let figures = figures::Figures::new(core.app.workflows);
             shards.push(figures.clone());
-            supervise::spawn("a shard", Shard::new(core.clone(), messages, seed, figures).run(inbox));
+            supervise::spawn(
+                "a shard",
+                Shard::new(core.clone(), messages, seed, figures).run(inbox),
+            );
         }
         recovery::begin(&core);
         forwarding::begin(&core);
@@ -144,7 +165,8 @@ impl Engine {
         &self.core.append_times
     }
 
-    /// Counts instances by workflow and state, for [`Self::census`], unless that was done a moment ago.
+    /// Counts instances by workflow and state, for [`Self::census`], unless that was done a moment
+    /// ago.
     pub(crate) async fn take_census(&self) {
         self.core.take_census().await;
     }
@@ -171,7 +193,8 @@ impl Engine {
         self.core.elsewhere.as_ref().map(|elsewhere| elsewhere.peers.nodes())
     }
 
-    /// Definitions that instances need and neither this binary nor another node has: they stand still.
+    /// Definitions that instances need and neither this binary nor another node has: they stand
+    /// still.
     pub fn missing_definitions(&self) -> Vec<InUse> {
         self.core.missing.list()
     }
@@ -205,8 +228,12 @@ impl Engine {
         self.core.start(start).await
     }
 
-    /// As [`Self::start`], and who hears of all that the instance does from then on; of one that this starts, of all that it ever does.
-    pub(crate) async fn start_and_follow(&self, start: Start) -> Result<(Started, Follower), Error> {
+    /// As [`Self::start`], and who hears of all that the instance does from then on; of one that
+    /// this starts, of all that it ever does.
+    pub(crate) async fn start_and_follow(
+        &self,
+        start: Start,
+    ) -> Result<(Started, Follower), Error> {
         self.core.start_and_follow(start).await
     }
 
@@ -239,14 +266,14 @@ impl Engine {
         self.core.router.take(&self.core, events).await
     }
 
-    /// What of an instance does not reach whom it is for, and why. Empty if the instance is not in memory, for then nothing of it is under
-    /// way.
+    /// What of an instance does not reach whom it is for, and why. Empty if the instance is not in
+    /// memory, for then nothing of it is under way.
     pub async fn undelivered(&self, instance: InstanceId) -> Undelivered {
         self.core.undelivered(instance).await
     }
 
-    /// Takes nothing new, waits for what is under way until `limit`, and closes the store. What is still under way then is taken up by
-    /// the next process.
+    /// Takes nothing new, waits for what is under way until `limit`, and closes the store. What is
+    /// still under way then is taken up by the next process.
     pub async fn shutdown(&self, limit: Duration) {
         self.core.close();
         let begun = tokio::time::Instant::now();
@@ -279,12 +306,18 @@ fn unexpected<T>(response: forwarding::Response) -> Result<T, Error> {
 /// An id for what came without one.
 pub(crate) fn fresh_id(source: &dyn Source, now: crate::machine::Time) -> Result<String, Error> {
     let random = source::random(source).map(u64::from_le_bytes);
-    let random = random.map_err(|text| Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))?;
+    let random = random.map_err(|text| {
+        Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text))
+    })?;
     Ok(format!("{:012x}{random:016x}", now.0))
 }
 
 /// The key under which a request id is used once: per owner and workflow.
 fn request_key(start: &Start) -> Option<RequestKey> {
     let id = start.request_id.clone()?;
-    Some(RequestKey { scope: format!("{}/{}", start.owner, start.workflow), id, input_hash: canonical::hash(&start.input) })
+    Some(RequestKey {
+        scope: format!("{}/{}", start.owner, start.workflow),
+        id,
+        input_hash: canonical::hash(&start.input),
+    })
 }

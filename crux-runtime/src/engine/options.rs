@@ -10,7 +10,8 @@ use crate::source::{Source, System};
 pub struct Options {
     /// Engine tasks; instances are spread over them by hash.
     pub shards: usize,
-    /// Instances with effects under way, in all: beyond it starts are refused ([`Error::Overloaded`]).
+    /// Instances with effects under way, in all: beyond it starts are refused
+    /// ([`Error::Overloaded`]).
     pub max_unsettled: usize,
     /// Starts are refused while less than this is free where the store grows.
     pub min_free_bytes: u64,

@@ -1,5 +1,5 @@
-//! Messages on their way out: hooks and emitted events. Each is offered to the bus until it is out; only then is its effect done. Until
-//! then the shard knows why it is not, and so do people.
+//! Messages on their way out: hooks and emitted events. Each is offered to the bus until it is out;
+//! only then is its effect done. Until then the shard knows why it is not, and so do people.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,8 @@ pub(super) struct Publish {
 }
 
 impl Publish {
-    /// Ends when the message is out. Does nothing that the process would miss if it died in between: the effect is repeated.
+    /// Ends when the message is out. Does nothing that the process would miss if it died in
+    /// between: the effect is repeated.
     pub(super) async fn run(&self) {
         let Self { instance, seq, n, .. } = *self;
         let mut waiting = Waiting { core: &self.core, is_counted: false };

@@ -35,8 +35,8 @@ impl Core {
         }
     }
 
-    /// For how long a shard has not answered, without waiting for one; `None`: a shard is gone. Asks
-    /// those that have nothing left to answer, so that the next call knows.
+    /// For how long a shard has not answered, without waiting for one; `None`: a shard is gone.
+    /// Asks those that have nothing left to answer, so that the next call knows.
     pub(super) fn silent_for(&self) -> Option<Duration> {
         silent_for(&self.pulses, &self.inboxes)
     }
@@ -81,7 +81,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_shard_that_does_not_answer_is_silent_for_ever_longer_and_one_that_is_gone_is_found() {
+    async fn a_shard_that_does_not_answer_is_silent_for_ever_longer_and_one_that_is_gone_is_found()
+    {
         let (quick, mut quick_inbox) = mpsc::channel(2);
         let (stuck, mut stuck_inbox) = mpsc::channel(1);
         let (pulses, inboxes) = (Pulses::default(), [quick, stuck]);

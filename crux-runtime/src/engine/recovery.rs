@@ -1,5 +1,5 @@
-//! What goes on in the background: taking up what an earlier process left, waking what time has come for, removing what is over, and a
-//! look at the disk.
+//! What goes on in the background: taking up what an earlier process left, waking what time has
+//! come for, removing what is over, and a look at the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,11 +29,15 @@ pub(super) fn begin(core: &Arc<Core>) {
     supervise::spawn("taking up what is unsettled", take_up(core.clone()));
     supervise::spawn("waking instances", wake(core.clone()));
     supervise::spawn("housekeeping", keep_house(core.clone()));
-    supervise::spawn("looking for missing definitions", crate::engine::missing_definitions::watch(core.clone()));
+    supervise::spawn(
+        "looking for missing definitions",
+        crate::engine::missing_definitions::watch(core.clone()),
+    );
 }
 
-/// Takes up what an earlier process left; where nodes share the store, also what a node leaves that goes, whenever one does. Taking up waits
-/// for a store that is away, and a lease may be lost meanwhile: then shards have to hear of it at once, and it begins again.
+/// Takes up what an earlier process left; where nodes share the store, also what a node leaves that
+/// goes, whenever one does. Taking up waits for a store that is away, and a lease may be lost
+/// meanwhile: then shards have to hear of it at once, and it begins again.
 async fn take_up(core: Arc<Core>) {
     let mut membership = core.store.membership();
     let mut known = *membership.borrow_and_update();
@@ -63,7 +67,8 @@ async fn take_up(core: Arc<Core>) {
     }
 }
 
-/// Shards forget what they have: while this node was not known to live, others may have gone on with it.
+/// Shards forget what they have: while this node was not known to live, others may have gone on
+/// with it.
 async fn hold(core: &Core, holds: bool) {
     for inbox in &core.inboxes {
         // A shard is gone only when the process ends.
@@ -71,8 +76,8 @@ async fn hold(core: &Core, holds: bool) {
     }
 }
 
-/// Has events delivered that had been taken, and loads every unsettled instance that no other node carries, which repeats what is not done
-/// of its effects.
+/// Has events delivered that had been taken, and loads every unsettled instance that no other node
+/// carries, which repeats what is not done of its effects.
 async fn take_up_now(core: &Arc<Core>) {
     core.router.take_up(core).await;
     let mut after = None;
@@ -114,18 +119,23 @@ async fn take_up_now(core: &Arc<Core>) {
         info!(instances = taken, "took up what an earlier process left");
     }
     if left > 0 {
-        warn!(instances = left, "some of what an earlier process left cannot go on here, for the reasons that the log names");
+        warn!(
+            instances = left,
+            "some of what an earlier process left cannot go on here, for the reasons that the log names"
+        );
     }
 }
 
 /// Whether it goes on. One that cannot be loaded is reported where that is found out.
 async fn look_at(core: Arc<Core>, id: InstanceId) -> bool {
     let (done, looked) = oneshot::channel();
-    core.inbox(id).send(Message::For(id, Input::Wake { done: Some(done) })).await.is_ok() && looked.await.unwrap_or(false)
+    core.inbox(id).send(Message::For(id, Input::Wake { done: Some(done) })).await.is_ok()
+        && looked.await.unwrap_or(false)
 }
 
-/// Tells shards of instances that are due soon. Where nodes share the store each partition is one node's to wake; what is late, because that
-/// node has gone, is anybody's: of those who wake the same instance, one gets its row in.
+/// Tells shards of instances that are due soon. Where nodes share the store each partition is one
+/// node's to wake; what is late, because that node has gone, is anybody's: of those who wake the
+/// same instance, one gets its row in.
 async fn wake(core: Arc<Core>) {
     let pause = Duration::from_millis(core.horizon_ms() / 3);
     loop {
@@ -171,12 +181,18 @@ struct Nodes {
 
 impl Nodes {
     fn of(peers: &dyn Peers) -> Self {
-        Self { me: peers.number(), all: peers.nodes().into_iter().map(|node| node.number).collect() }
+        Self {
+            me: peers.number(),
+            all: peers.nodes().into_iter().map(|node| node.number).collect(),
+        }
     }
 
-    /// Whether this node is the one whose number and the partition have the greatest hash: nodes that come and go move only their own part.
+    /// Whether this node is the one whose number and the partition have the greatest hash: nodes
+    /// that come and go move only their own part.
     fn wakes(&self, id: InstanceId) -> bool {
-        let weight = |node: &NodeNumber| crate::machine::hash(&[&node.to_le_bytes(), &id.partition().to_le_bytes()]);
+        let weight = |node: &NodeNumber| {
+            crate::machine::hash(&[&node.to_le_bytes(), &id.partition().to_le_bytes()])
+        };
         self.all.iter().max_by_key(|node| weight(node)).is_none_or(|node| *node == self.me)
     }
 }
@@ -185,12 +201,15 @@ async fn keep_house(core: Arc<Core>) {
     const EXPIRE: usize = 1000;
     let mut round = 0_u64;
     loop {
-        // A jump of the system's clock is followed by and by, also where nothing else asks for the time.
+        // A jump of the system's clock is followed by and by, also where nothing else asks for the
+        // time.
         core.clock.now();
         let low = core.store.free_bytes().is_some_and(|free| free < core.options.min_free_bytes);
         if core.disk_low.swap(low, Ordering::Relaxed) != low {
             if low {
-                warn!("the disk is nearly full: starts are refused, what runs goes on as long as it can");
+                warn!(
+                    "the disk is nearly full: starts are refused, what runs goes on as long as it can"
+                );
             } else {
                 info!("there is room on the disk again: starts are taken");
             }
@@ -200,11 +219,16 @@ async fn keep_house(core: Arc<Core>) {
         {
             elsewhere.say_how_it_is(core.bus.health());
         }
-        let waiting = core.unsubscribed.lock().map(|mut waiting| std::mem::take(&mut *waiting)).unwrap_or_default();
+        let waiting = core
+            .unsubscribed
+            .lock()
+            .map(|mut waiting| std::mem::take(&mut *waiting))
+            .unwrap_or_default();
         if !waiting.is_empty()
             && let Err(error) = core.store.unsubscribe(waiting).await
         {
-            // A subscription that stays behind costs a look when such an event comes, and is removed then.
+            // A subscription that stays behind costs a look when such an event comes, and is
+            // removed then.
             warn!(%error, "subscriptions could not be removed");
         }
         if round.is_multiple_of(20) {

@@ -1,4 +1,5 @@
-//! From a journal back to an instance: replay. The journal's own effects are not repeated, except those that were not settled.
+//! From a journal back to an instance: replay. The journal's own effects are not repeated, except
+//! those that were not settled.
 
 use super::api::Error;
 use super::extent::Extent;
@@ -20,7 +21,12 @@ pub(super) struct Replayed {
 }
 
 /// Replays `rows`, which are the whole journal of `id`.
-pub(super) fn replay(app: &App, id: InstanceId, record: &Record, rows: &[Stored]) -> Result<Replayed, Error> {
+pub(super) fn replay(
+    app: &App,
+    id: InstanceId,
+    record: &Record,
+    rows: &[Stored],
+) -> Result<Replayed, Error> {
     let broken = |text: String| Error::Broken(Failure::new(Failure::ERROR, text));
     let Some(workflow) = app.by_hash(&record.definition) else {
         return Err(Error::NoDefinition {
@@ -30,12 +36,17 @@ pub(super) fn replay(app: &App, id: InstanceId, record: &Record, rows: &[Stored]
         });
     };
     // Rows say it as of their append; the record knows what was done since, when all is.
-    let settled = if record.settled { Seq::MAX } else { rows.iter().map(|row| row.settled).max().unwrap_or(0) };
+    let settled = if record.settled {
+        Seq::MAX
+    } else {
+        rows.iter().map(|row| row.settled).max().unwrap_or(0)
+    };
     let mut replayed: Option<Replayed> = None;
     let mut out = Effects::default();
     let mut events = Vec::new();
     for stored in rows {
-        let unreadable = |error: journal::Error| broken(format!("row {} of the journal: {error}", stored.seq));
+        let unreadable =
+            |error: journal::Error| broken(format!("row {} of the journal: {error}", stored.seq));
         let row = Row::parse(&stored.row).map_err(unreadable)?;
         out.clear();
         events.clear();
@@ -43,12 +54,22 @@ pub(super) fn replay(app: &App, id: InstanceId, record: &Record, rows: &[Stored]
             let event = entry.into_event(workflow.definition).map_err(unreadable)?;
             match (&mut replayed, event) {
                 (None, Event::Started(started)) => {
-                    let instance = (workflow.start)(&id.to_string(), &started, row.at, &mut out).map_err(&broken)?;
+                    let instance = (workflow.start)(&id.to_string(), &started, row.at, &mut out)
+                        .map_err(&broken)?;
                     let traceparent = started.traceparent;
                     let extent = Extent::default();
-                    replayed = Some(Replayed { instance, traceparent, seq: 0, last_at: row.at, extent, unsettled: Vec::new() });
+                    replayed = Some(Replayed {
+                        instance,
+                        traceparent,
+                        seq: 0,
+                        last_at: row.at,
+                        extent,
+                        unsettled: Vec::new(),
+                    });
                 }
-                (None, _) => return Err(broken("the journal does not begin with `started`".to_owned())),
+                (None, _) => {
+                    return Err(broken("the journal does not begin with `started`".to_owned()));
+                }
                 (Some(replayed), event) => {
                     replayed.instance.apply(&event, row.at, &mut out).map_err(|why| {
                         broken(format!(
@@ -65,7 +86,9 @@ pub(super) fn replay(app: &App, id: InstanceId, record: &Record, rows: &[Stored]
             replayed.last_at = row.at;
             replayed.extent.add(&events, stored.row.len(), out.passes, &*replayed.instance);
             if stored.seq > settled {
-                replayed.unsettled.extend((0..).zip(out.all.drain(..)).map(|(n, effect)| (stored.seq, n, effect)));
+                replayed.unsettled.extend(
+                    (0..).zip(out.all.drain(..)).map(|(n, effect)| (stored.seq, n, effect)),
+                );
             }
         }
     }

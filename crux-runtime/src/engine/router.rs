@@ -1,5 +1,6 @@
-//! The router: from an event to the workflows that it starts and the instances that wait for it. An event is first kept by the store;
-//! everything that follows from it can be repeated, because starts carry the event's id as request id and a wait takes an event once.
+//! The router: from an event to the workflows that it starts and the instances that wait for it. An
+//! event is first kept by the store; everything that follows from it can be repeated, because
+//! starts carry the event's id as request id and a wait takes an event once.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,17 +47,24 @@ pub(crate) struct Router {
 impl Router {
     pub(crate) fn new(app: &App) -> Self {
         let mut starts = Vec::new();
-        for definition in app.workflows.iter().map(|workflow| workflow.definition).filter(|definition| !definition.retired) {
+        for definition in app
+            .workflows
+            .iter()
+            .map(|workflow| workflow.definition)
+            .filter(|definition| !definition.retired)
+        {
             for trigger in definition.triggers {
                 if let TriggerSource::Event { name } = trigger.source {
                     starts.push((name, definition.workflow, trigger));
                 }
             }
         }
-        let waits = app.workflows.iter().flat_map(|workflow| workflow.definition.nodes).filter_map(|node| match node.kind {
-            NodeKind::Wait { event } => Some(event),
-            _ => None,
-        });
+        let waits = app.workflows.iter().flat_map(|workflow| workflow.definition.nodes).filter_map(
+            |node| match node.kind {
+                NodeKind::Wait { event } => Some(event),
+                _ => None,
+            },
+        );
         Self {
             room: Arc::new(Semaphore::new(AT_ONCE)),
             starts,
@@ -68,25 +76,36 @@ impl Router {
     }
 
     /// Keeps events and has them delivered; the answers are in the order of the events.
-    pub(crate) async fn take(&self, core: &Arc<Core>, events: Vec<IncomingEvent>) -> Vec<Result<EventTaken, Error>> {
+    pub(crate) async fn take(
+        &self,
+        core: &Arc<Core>,
+        events: Vec<IncomingEvent>,
+    ) -> Vec<Result<EventTaken, Error>> {
         if core.is_closing() {
             return events.iter().map(|_| Err(Error::ShuttingDown)).collect();
         }
         // What is taken now comes after what was taken before this process began.
         if !self.is_ready().await {
-            let error = store::Error::Unavailable("events of an earlier process are still being read".to_owned());
+            let error = store::Error::Unavailable(
+                "events of an earlier process are still being read".to_owned(),
+            );
             return events.iter().map(|_| Err(Error::Store(error.clone()))).collect();
         }
         // Not kept with the event: after a crash its trace ends with the process that took it.
         let traces: Vec<String> = events.iter().map(|event| event.traceparent.clone()).collect();
-        let checked: Vec<Result<KeptEvent, Error>> = events.into_iter().map(|event| self.check(core, event)).collect();
-        let good: Vec<KeptEvent> = checked.iter().filter_map(|checked| checked.as_ref().ok().cloned()).collect();
+        let checked: Vec<Result<KeptEvent, Error>> =
+            events.into_iter().map(|event| self.check(core, event)).collect();
+        let good: Vec<KeptEvent> =
+            checked.iter().filter_map(|checked| checked.as_ref().ok().cloned()).collect();
         let kept = if good.is_empty() { Ok(Vec::new()) } else { core.store.keep(good).await };
         let mut fresh = match kept {
             Ok(fresh) => fresh.into_iter(),
             Err(error) => {
                 self.look_soon(core);
-                return checked.into_iter().map(|checked| checked.and(Err(Error::Store(error.clone())))).collect();
+                return checked
+                    .into_iter()
+                    .map(|checked| checked.and(Err(Error::Store(error.clone()))))
+                    .collect();
             }
         };
         let mut answers = Vec::with_capacity(checked.len());
@@ -97,7 +116,8 @@ impl Router {
                     let duplicate = !fresh.next().unwrap_or(true);
                     let id = event.id.clone();
                     if !duplicate {
-                        let event = UndeliveredEvent { event, has_started: false, place: String::new() };
+                        let event =
+                            UndeliveredEvent { event, has_started: false, place: String::new() };
                         self.deliver_soon(core, event, traceparent).await;
                     }
                     Ok(EventTaken { id, duplicate })
@@ -122,19 +142,30 @@ impl Router {
         let now = core.clock.now();
         let id = match event.id {
             Some(id) if id.is_empty() || id.len() > 255 => {
-                return Err(Error::Limit(format!("an event id has 1 to 255 bytes, this one {}", id.len())));
+                return Err(Error::Limit(format!(
+                    "an event id has 1 to 255 bytes, this one {}",
+                    id.len()
+                )));
             }
             Some(id) => id,
             None => crate::engine::fresh_id(&*core.options.source, now)?,
         };
         let value = declared.correlate.map_or(Ok(None), |field| text_of(&event.data, field))?;
         let keep_until = now.plus_ms(core.options.keep_events_ms);
-        Ok(KeptEvent { name: event.name, value, id, data: event.data.get().to_owned(), at: now, keep_until })
+        Ok(KeptEvent {
+            name: event.name,
+            value,
+            id,
+            data: event.data.get().to_owned(),
+            at: now,
+            keep_until,
+        })
     }
 
     async fn deliver_soon(&self, core: &Arc<Core>, event: UndeliveredEvent, traceparent: String) {
         let Ok(place) = self.room.clone().acquire_owned().await else { return };
-        let turn = self.waited.contains(event.event.name.as_str()).then(|| self.turns.take(&event.event));
+        let turn =
+            self.waited.contains(event.event.name.as_str()).then(|| self.turns.take(&event.event));
         let core = core.clone();
         supervise::spawn("delivering an event", async move {
             let _place = place;
@@ -142,8 +173,8 @@ impl Router {
         });
     }
 
-    /// Events may have been kept although their keeping failed: whoever brings them again is told that they are known, and nobody else
-    /// delivers them.
+    /// Events may have been kept although their keeping failed: whoever brings them again is told
+    /// that they are known, and nobody else delivers them.
     fn look_soon(&self, core: &Arc<Core>) {
         if self.looks.swap(true, Ordering::Relaxed) {
             return;
@@ -156,7 +187,8 @@ impl Router {
         });
     }
 
-    /// After a restart: events that may not have reached everybody, in their order, and before any that come now.
+    /// After a restart: events that may not have reached everybody, in their order, and before any
+    /// that come now.
     pub(crate) async fn take_up(&self, core: &Arc<Core>) {
         let mut after = None;
         loop {
@@ -180,7 +212,13 @@ impl Router {
         self.is_ready.send_replace(true);
     }
 
-    async fn deliver(&self, core: &Arc<Core>, mut event: UndeliveredEvent, traceparent: &str, mut turn: Option<Turn>) {
+    async fn deliver(
+        &self,
+        core: &Arc<Core>,
+        mut event: UndeliveredEvent,
+        traceparent: &str,
+        mut turn: Option<Turn>,
+    ) {
         let mut pause = Duration::from_millis(50);
         let was_left = event.has_started;
         let left = loop {
@@ -188,7 +226,8 @@ impl Router {
                 Ok(left) => break left,
                 Err(Error::ShuttingDown) => return,
                 Err(error @ Error::Store(store::Error::Broken(_))) => {
-                    // It stays where the next process finds it. Others must not wait for what a person has to repair.
+                    // It stays where the next process finds it. Others must not wait for what a
+                    // person has to repair.
                     error!(event = event.event.name, id = event.event.id, %error, "an event has not reached everybody; a restart tries again");
                     return;
                 }
@@ -225,7 +264,8 @@ impl Router {
         }
     }
 
-    /// Whoever is left: an instance that cannot take anything as long as this process is what it is, and why.
+    /// Whoever is left: an instance that cannot take anything as long as this process is what it
+    /// is, and why.
     async fn deliver_once(
         &self,
         core: &Arc<Core>,
@@ -236,7 +276,9 @@ impl Router {
         let UndeliveredEvent { event, has_started, .. } = event;
         let data = raw(&event.data)?;
         if !*has_started {
-            for (_, workflow, trigger) in self.starts.iter().filter(|(name, ..)| *name == event.name) {
+            for (_, workflow, trigger) in
+                self.starts.iter().filter(|(name, ..)| *name == event.name)
+            {
                 self.start(core, event, traceparent, &data, workflow, trigger).await?;
             }
             *has_started = true;
@@ -247,7 +289,10 @@ impl Router {
         let mut after: Option<Subscription> = None;
         let mut left = None;
         loop {
-            let page = core.store.subscribers(event.name.clone(), event.value.clone(), after, PAGE).await?;
+            let page = core
+                .store
+                .subscribers(event.name.clone(), event.value.clone(), after, PAGE)
+                .await?;
             let full = page.len() == PAGE;
             after = page.last().cloned();
             if !page.is_empty() {
@@ -262,14 +307,17 @@ impl Router {
         }
     }
 
-    /// Where nodes share the store: what was taken a moment before, perhaps by another node that has not delivered it yet.
+    /// Where nodes share the store: what was taken a moment before, perhaps by another node that
+    /// has not delivered it yet.
     async fn earlier(&self, core: &Arc<Core>, event: &KeptEvent) -> Result<Vec<KeptEvent>, Error> {
         const MOMENT_MS: u64 = 10_000;
         const MANY: usize = 16;
         if core.nodes_share() && event.value.is_some() {
-            let kept = core.store.kept(event.name.clone(), event.value.clone(), core.clock.now()).await?;
+            let kept =
+                core.store.kept(event.name.clone(), event.value.clone(), core.clock.now()).await?;
             let before = kept.into_iter().take_while(|kept| kept.id != event.id);
-            let mut earlier: Vec<KeptEvent> = before.filter(|kept| kept.at.plus_ms(MOMENT_MS) >= event.at).collect();
+            let mut earlier: Vec<KeptEvent> =
+                before.filter(|kept| kept.at.plus_ms(MOMENT_MS) >= event.at).collect();
             return Ok(earlier.split_off(earlier.len().saturating_sub(MANY)));
         }
         Ok(Vec::new())
@@ -288,14 +336,26 @@ impl Router {
             Ok(arrived) => arrived,
             Err(Refusal::NotWanted) => return Ok(()),
             Err(Refusal::Invalid(text)) => {
-                warn!(event = event.name, id = event.id, workflow, text, "an event does not give the workflow's input and starts nothing");
+                warn!(
+                    event = event.name,
+                    id = event.id,
+                    workflow,
+                    text,
+                    "an event does not give the workflow's input and starts nothing"
+                );
                 return Ok(());
             }
         };
         let request_id = match arrived.key {
             Some(key) if key.is_empty() || key.len() > MAX_KEY_BYTES => {
                 let len = key.len();
-                warn!(event = event.name, id = event.id, workflow, len, "the trigger's key has to have 1 to 255 bytes; nothing is started");
+                warn!(
+                    event = event.name,
+                    id = event.id,
+                    workflow,
+                    len,
+                    "the trigger's key has to have 1 to 255 bytes; nothing is started"
+                );
                 return Ok(());
             }
             Some(key) => key,
@@ -314,7 +374,11 @@ impl Router {
                 info!(event = event.name, id = event.id, workflow, instance = %started.instance, "an event started an instance");
                 Ok(())
             }
-            Err(error) if error.is_passing() || matches!(error, Error::ShuttingDown | Error::Store(_)) => Err(error),
+            Err(error)
+                if error.is_passing() || matches!(error, Error::ShuttingDown | Error::Store(_)) =>
+            {
+                Err(error)
+            }
             Err(error) => {
                 warn!(event = event.name, id = event.id, workflow, %error, "an event starts nothing");
                 Ok(())
@@ -323,7 +387,12 @@ impl Router {
     }
 
     /// All of a page side by side: they are different instances, or different waits of one.
-    async fn deliver_to(&self, core: &Arc<Core>, event: &KeptEvent, page: &[Subscription]) -> Result<Option<(InstanceId, Error)>, Error> {
+    async fn deliver_to(
+        &self,
+        core: &Arc<Core>,
+        event: &KeptEvent,
+        page: &[Subscription],
+    ) -> Result<Option<(InstanceId, Error)>, Error> {
         let data: Arc<str> = Arc::from(event.data.as_str());
         let ask = |subscription: &Subscription| {
             let delivery = Delivery {
@@ -340,9 +409,13 @@ impl Router {
         for (subscription, answer) in page.iter().zip(answers) {
             match answer {
                 Ok(_) => {}
-                Err(error) if error.is_passing() || matches!(error, Error::ShuttingDown) => return Err(error),
+                Err(error) if error.is_passing() || matches!(error, Error::ShuttingDown) => {
+                    return Err(error);
+                }
                 // A subscription that stayed behind: its instance has ended or is gone.
-                Err(Error::UnknownInstance(_) | Error::NotNow(_)) => core.unsubscribe(subscription.clone()),
+                Err(Error::UnknownInstance(_) | Error::NotNow(_)) => {
+                    core.unsubscribe(subscription.clone())
+                }
                 // Another build may be able to.
                 Err(error @ (Error::NoDefinition { .. } | Error::Broken(_) | Error::Store(_))) => {
                     left = Some((subscription.instance, error))
@@ -357,7 +430,8 @@ impl Router {
     }
 }
 
-/// Events about one thing reach those who wait one after the other, in the order in which they were taken.
+/// Events about one thing reach those who wait one after the other, in the order in which they were
+/// taken.
 #[derive(Clone, Default)]
 struct Turns {
     last: Arc<Mutex<HashMap<Thing, (u64, watch::Receiver<()>)>>>,
@@ -416,12 +490,16 @@ fn raw(data: &str) -> Result<Box<RawValue>, Error> {
     RawValue::from_string(data.to_owned()).map_err(|error| Error::Invalid(error.to_string()))
 }
 
-/// The text by which a field correlates: of texts themselves, of numbers their JSON. The event's type has been checked, so that the field
-/// is there; what else the event holds is not looked at.
+/// The text by which a field correlates: of texts themselves, of numbers their JSON. The event's
+/// type has been checked, so that the field is there; what else the event holds is not looked at.
 fn text_of(data: &RawValue, field: &'static str) -> Result<Option<String>, Error> {
     let misfit = |misfit: Misfit| Error::Invalid(misfit.to_string());
     let [field] = fields(data, [field]).map_err(misfit)?;
     let Some(value) = field.read::<Option<Json>>().map_err(misfit)? else { return Ok(None) };
     let text = value.raw().get();
-    if text.starts_with('"') { field.read().map(Some).map_err(misfit) } else { Ok(Some(text.to_owned())) }
+    if text.starts_with('"') {
+        field.read().map(Some).map_err(misfit)
+    } else {
+        Ok(Some(text.to_owned()))
+    }
 }

@@ -1,5 +1,6 @@
-//! The marks of instances that are settled. An instance has one in the store from its append until the effects of its rows are done, so
-//! that a restart finds it; clearing them takes a commit, and is done for many at a time.
+//! The marks of instances that are settled. An instance has one in the store from its append until
+//! the effects of its rows are done, so that a restart finds it; clearing them takes a commit, and
+//! is done for many at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub(super) struct Marks {
 /// Marks that the store is clearing.
 struct Batch {
     instances: Vec<InstanceId>,
-    /// Closed when the store has cleared them: whoever waits for it goes on in the order in which they came, unlike with a `watch`.
+    /// Closed when the store has cleared them: whoever waits for it goes on in the order in which
+    /// they came, unlike with a `watch`.
     under_way: Arc<Semaphore>,
 }
 
@@ -59,7 +61,10 @@ impl Marks {
         let settled = std::mem::take(&mut self.settled);
         let under_way = Arc::new(Semaphore::new(0));
         let done = under_way.clone();
-        self.clearing.push(Batch { instances: settled.iter().map(|settled| settled.instance).collect(), under_way });
+        self.clearing.push(Batch {
+            instances: settled.iter().map(|settled| settled.instance).collect(),
+            under_way,
+        });
         // Asked for at once, not when a task gets its turn.
         let clearing = core.store.settle(settled.clone());
         let core = core.clone();
@@ -77,13 +82,20 @@ impl Marks {
         wait_for(self.clearing.iter().map(|batch| batch.under_way.clone()).collect())
     }
 
-    /// Has the store clear the instance's mark if it is to be cleared, and waits until it has, if it is clearing it. Whoever read the
-    /// instance before would take its effects for not done.
-    pub(super) fn cleared_of(&mut self, id: InstanceId, core: &Arc<Core>) -> impl Future<Output = ()> + Send + use<> {
+    /// Has the store clear the instance's mark if it is to be cleared, and waits until it has, if
+    /// it is clearing it. Whoever read the instance before would take its effects for not done.
+    pub(super) fn cleared_of(
+        &mut self,
+        id: InstanceId,
+        core: &Arc<Core>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         if self.settled.iter().any(|settled| settled.instance == id) {
             self.clear(core);
         }
-        let batches = self.clearing.iter().filter(|batch| batch.is_under_way() && batch.instances.contains(&id));
+        let batches = self
+            .clearing
+            .iter()
+            .filter(|batch| batch.is_under_way() && batch.instances.contains(&id));
         wait_for(batches.map(|batch| batch.under_way.clone()).collect())
     }
 }
@@ -94,8 +106,9 @@ impl Batch {
     }
 }
 
-/// Until it succeeds: an instance whose mark stays repeats its effects when it comes back to memory, and one whose wake-up is not stored
-/// sleeps on. Not beyond the end of this process, for the next one looks at whatever has a mark.
+/// Until it succeeds: an instance whose mark stays repeats its effects when it comes back to
+/// memory, and one whose wake-up is not stored sleeps on. Not beyond the end of this process, for
+/// the next one looks at whatever has a mark.
 async fn clear_again(core: &Core, settled: Vec<Settled>) {
     let mut pause = FIRST_PAUSE;
     while !core.is_closing() {

@@ -1,6 +1,6 @@
-//! One shard: the task that owns a part of the instances. It takes what has come, applies it, sends the rows to the store in one batch,
-//! and carries out effects when rows are durable. It never waits for the store, a worker or the bus: whatever takes time comes back as a
-//! message.
+//! One shard: the task that owns a part of the instances. It takes what has come, applies it, sends
+//! the rows to the store in one batch, and carries out effects when rows are durable. It never
+//! waits for the store, a worker or the bus: whatever takes time comes back as a message.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -61,8 +61,8 @@ pub(super) enum Message {
     },
     /// An instance is due then; it need not be in memory.
     Timer(InstanceId, Time),
-    /// Drops an instance if nothing of it is under way: its journal may have grown at another node. The answer: whether it may say something
-    /// else when it is asked again.
+    /// Drops an instance if nothing of it is under way: its journal may have grown at another node.
+    /// The answer: whether it may say something else when it is asked again.
     ForgetIdle {
         id: InstanceId,
         reply: oneshot::Sender<bool>,
@@ -93,7 +93,8 @@ pub(super) struct Shard {
     pub(super) slots: InstanceMap<Slot>,
     /// May hold entries that are void: an instance's own `timer`, or `away`, says which one counts.
     pub(super) timers: BinaryHeap<Reverse<(Time, InstanceId)>>,
-    /// The timers of instances that are not in memory. Those that have ended are in neither: what they leave in `timers` is void.
+    /// The timers of instances that are not in memory. Those that have ended are in neither: what
+    /// they leave in `timers` is void.
     pub(super) away: InstanceMap<Time>,
     /// Rows to send at the end of the round.
     pub(super) batch: Vec<Append>,
@@ -104,8 +105,8 @@ pub(super) struct Shard {
     pub(super) row: String,
     pub(super) tally: Tally,
     pub(super) figures: Arc<Figures>,
-    /// Instances that were idle, in the order in which they came to be, each with its listing: void if the instance has another one, or
-    /// none.
+    /// Instances that were idle, in the order in which they came to be, each with its listing: void
+    /// if the instance has another one, or none.
     pub(super) idle: VecDeque<(InstanceId, u64)>,
     pub(super) listings: u64,
     pub(super) tokens: u64,
@@ -114,7 +115,8 @@ pub(super) struct Shard {
     pub(super) draining: bool,
     /// See [`store::Membership`].
     holds: bool,
-    /// Tasks that found no room at a worker or the bus, by step type, in order of age. No queue is empty.
+    /// Tasks that found no room at a worker or the bus, by step type, in order of age. No queue is
+    /// empty.
     pub(super) blocked: BTreeMap<&'static str, VecDeque<Blocked>>,
 }
 
@@ -127,7 +129,8 @@ pub(super) struct Blocked {
 
 /// How many messages are taken in one round.
 const ROUND: usize = 512;
-/// How far ahead timers of settled instances are kept in memory; the waker looks into the store more often than that.
+/// How far ahead timers of settled instances are kept in memory; the waker looks into the store
+/// more often than that.
 pub(super) const HORIZON_MS: u64 = 60_000;
 /// The same where nodes share the store.
 pub(super) const SHARED_HORIZON_MS: u64 = 1_500;
@@ -135,7 +138,12 @@ pub(super) const SHARED_HORIZON_MS: u64 = 1_500;
 const CLEAR_EVERY: Duration = Duration::from_millis(50);
 
 impl Shard {
-    pub(super) fn new(core: Arc<Core>, messages: mpsc::Sender<Message>, seed: u64, figures: Arc<Figures>) -> Self {
+    pub(super) fn new(
+        core: Arc<Core>,
+        messages: mpsc::Sender<Message>,
+        seed: u64,
+        figures: Arc<Figures>,
+    ) -> Self {
         // Reports are bounded by the attempts under way; whoever finds no room waits.
         let (reports, reported) = mpsc::channel(INBOX);
         Self {
@@ -177,7 +185,9 @@ impl Shard {
             if next != alarm_at || alarm.is_elapsed() {
                 alarm_at = next;
                 if let Some(due) = next {
-                    alarm.as_mut().reset(Instant::now() + Duration::from_millis(due.since_ms(self.core.clock.now())));
+                    alarm.as_mut().reset(
+                        Instant::now() + Duration::from_millis(due.since_ms(self.core.clock.now())),
+                    );
                 }
             }
             tokio::select! {
@@ -188,7 +198,8 @@ impl Shard {
                 () = came_back(&mut back) => self.hurry(self.core.clock.now()),
                 _ = clear.tick(), if !self.marks.is_empty() || !self.blocked.is_empty() => self.marks.clear(&self.core),
             }
-            // Both queues are looked at in every round, so that a flood of one does not starve the other.
+            // Both queues are looked at in every round, so that a flood of one does not starve the
+            // other.
             while inbox.len() < ROUND
                 && let Ok(message) = messages.try_recv()
             {
@@ -218,7 +229,9 @@ impl Shard {
 
     fn message(&mut self, message: Message, now: Time) {
         match message {
-            Message::Start { id, workflow, started, request, reply } => self.start(id, workflow, *started, request, reply, now),
+            Message::Start { id, workflow, started, request, reply } => {
+                self.start(id, workflow, *started, request, reply, now)
+            }
             Message::For(id, input) => self.input(id, input, now),
             Message::Appended { rows, results } => {
                 for ((id, token), result) in rows.into_iter().zip(results) {
@@ -229,7 +242,9 @@ impl Shard {
             Message::Loaded(id, number, result) => self.loaded(id, number, *result, now),
             Message::Done { instance, seq, n } => {
                 if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
-                    entry.outstanding.retain(|outstanding| (outstanding.seq, outstanding.n) != (seq, n));
+                    entry
+                        .outstanding
+                        .retain(|outstanding| (outstanding.seq, outstanding.n) != (seq, n));
                     for (delivery, reply) in std::mem::take(&mut entry.later) {
                         self.input(instance, Input::Deliver { delivery, reply }, now);
                     }
@@ -287,7 +302,9 @@ impl Shard {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let workflow_id = id.to_string();
-        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (workflow.start)(&workflow_id, &started, now, &mut out)));
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            (workflow.start)(&workflow_id, &started, now, &mut out)
+        }));
         let instance = match made {
             Ok(Ok(instance)) => instance,
             Ok(Err(text)) => {
@@ -300,7 +317,8 @@ impl Shard {
                 return answer(reply, Err(Error::Broken(Failure::new(Failure::PANIC, text))));
             }
         };
-        // Nothing has begun and nothing is lost: better said now than by an instance that has failed.
+        // Nothing has begun and nothing is lost: better said now than by an instance that has
+        // failed.
         if let Some(failure) = out.excess.take()
             && instance.phase() != Phase::Running
         {
@@ -341,7 +359,9 @@ impl Shard {
             listed: 0,
             figures: self.figures.place(workflow.definition),
         };
-        let reply: Answer = Box::new(move |result| answer(reply, result.map(|()| api::Started { instance: id, replayed: false })));
+        let reply: Answer = Box::new(move |result| {
+            answer(reply, result.map(|()| api::Started { instance: id, replayed: false }))
+        });
         self.slots.insert(id, Slot::Ready(Box::new(entry)));
         self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
         let mut events = std::mem::take(&mut self.events);
@@ -352,7 +372,8 @@ impl Shard {
     /// Others may have taken over what this node had: stop it, and remember nothing.
     fn hold(&mut self, holds: bool) {
         self.holds = holds;
-        // What is said of attempts that are stopped here is about them alone, and must not meet the same attempts when they are made again.
+        // What is said of attempts that are stopped here is about them alone, and must not meet the
+        // same attempts when they are made again.
         (self.reports, self.reported) = mpsc::channel(INBOX);
         self.timers.clear();
         self.away.clear();
@@ -367,16 +388,22 @@ impl Shard {
                     entry.count(false, &self.core.stats);
                     self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
                     entry.running.iter().for_each(|running| running.cancellation.cancel());
-                    for answer in entry.appending.take().into_iter().flat_map(|appending| appending.answers) {
+                    for answer in
+                        entry.appending.take().into_iter().flat_map(|appending| appending.answers)
+                    {
                         answer(Err(not_holding()));
                     }
-                    entry
-                        .queue
-                        .extend(std::mem::take(&mut entry.later).into_iter().map(|(delivery, reply)| Input::Deliver { delivery, reply }));
+                    entry.queue.extend(
+                        std::mem::take(&mut entry.later)
+                            .into_iter()
+                            .map(|(delivery, reply)| Input::Deliver { delivery, reply }),
+                    );
                     std::mem::take(&mut entry.queue)
                 }
             };
-            inputs.into_iter().for_each(|input| crate::engine::inputs::refuse(input, not_holding()));
+            inputs
+                .into_iter()
+                .for_each(|input| crate::engine::inputs::refuse(input, not_holding()));
         }
     }
 
@@ -387,7 +414,9 @@ impl Shard {
         }
         match self.slots.get_mut(&id) {
             // Nothing is under way of what is not in memory.
-            None if matches!(input, Input::Undelivered { .. }) => crate::engine::inputs::refuse(input, Error::NotOpen),
+            None if matches!(input, Input::Undelivered { .. }) => {
+                crate::engine::inputs::refuse(input, Error::NotOpen)
+            }
             None => {
                 if matches!(input, Input::Report(_)) {
                     // The instance has ended or never knew of it: a straggler.
@@ -429,14 +458,21 @@ impl Shard {
                 )
             }));
             if fed.is_err() {
-                // The state may be half changed: throw it away, replay what is durable, and let a person look.
+                // The state may be half changed: throw it away, replay what is durable, and let a
+                // person look.
                 error!(instance = %id, "applying an event panicked; the instance is parked");
                 for answer in answers {
-                    answer(Err(Error::Broken(Failure::new(Failure::PANIC, "applying the event panicked"))));
+                    answer(Err(Error::Broken(Failure::new(
+                        Failure::PANIC,
+                        "applying the event panicked",
+                    ))));
                 }
                 let mut queue = std::mem::take(&mut entry.queue);
                 queue.extend(last);
-                queue.push_front(Input::Park(Failure::new(Failure::PANIC, "applying an event panicked")));
+                queue.push_front(Input::Park(Failure::new(
+                    Failure::PANIC,
+                    "applying an event panicked",
+                )));
                 self.forget(id);
                 self.load(id, queue, true);
                 return;
@@ -466,7 +502,9 @@ pub(super) async fn came_back(back: &mut Option<watch::Receiver<u64>>) {
 }
 
 fn not_holding() -> Error {
-    Error::Store(store::Error::Unavailable("this node could not renew its lease in time: another may work on the instance".to_owned()))
+    Error::Store(store::Error::Unavailable(
+        "this node could not renew its lease in time: another may work on the instance".to_owned(),
+    ))
 }
 
 pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {

@@ -32,7 +32,8 @@ pub struct Stats {
     pub refused: AtomicU64,
 }
 
-/// What a shard has counted in the round that it is in. Counting each step in [`Stats`] would make every core wait for the others.
+/// What a shard has counted in the round that it is in. Counting each step in [`Stats`] would make
+/// every core wait for the others.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) transitions: u64,
@@ -44,9 +45,11 @@ impl Tally {
     /// At the end of a round.
     pub(super) fn add_to(&mut self, stats: &Stats) {
         let Self { transitions, dispatched, steps_completed } = std::mem::take(self);
-        for (counter, count) in
-            [(&stats.transitions, transitions), (&stats.dispatched, dispatched), (&stats.steps_completed, steps_completed)]
-        {
+        for (counter, count) in [
+            (&stats.transitions, transitions),
+            (&stats.dispatched, dispatched),
+            (&stats.steps_completed, steps_completed),
+        ] {
             if count > 0 {
                 counter.fetch_add(count, Ordering::Relaxed);
             }

@@ -1,5 +1,5 @@
-//! What the log says of instances, once it is durable. What a person should look at is a warning; what
-//! happens all the time has targets of its own, which are quiet unless `log.level` names them.
+//! What the log says of instances, once it is durable. What a person should look at is a warning;
+//! what happens all the time has targets of its own, which are quiet unless `log.level` names them.
 //!
 //! | target | what |
 //! |---|---|
@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use tracing::{Level, enabled, info, warn};
 
-use crate::machine::{Cause, Definition, Ended, Event, Failure, Kind, Note, Path, StepHappened, Time};
+use crate::machine::{
+    Cause, Definition, Ended, Event, Failure, Kind, Note, Path, StepHappened, Time,
+};
 use crate::suggest::clip;
 use crate::task::Origin;
 
@@ -49,8 +51,12 @@ pub(super) fn of(events: &[Event], notes: &[Note]) -> Vec<Told> {
             }
             Event::Step(event) => told.extend(of_step(event.path, &event.what)),
             Event::StopRequested { cause: Cause::Failed, .. } | Event::ParkRequested { .. } => {}
-            Event::StopRequested { cause: Cause::Cancelled, reason } => told.push(asked("cancel", reason)),
-            Event::StopRequested { cause: Cause::Deadline, reason } => told.push(asked("end", reason)),
+            Event::StopRequested { cause: Cause::Cancelled, reason } => {
+                told.push(asked("cancel", reason))
+            }
+            Event::StopRequested { cause: Cause::Deadline, reason } => {
+                told.push(asked("end", reason))
+            }
             Event::UndoRequested => told.push(asked("undo", "")),
             Event::FailRequested { reason } => told.push(asked("fail", reason)),
             Event::RetryRequested { .. } => told.push(asked("retry", "")),
@@ -70,7 +76,9 @@ pub(super) fn of(events: &[Event], notes: &[Note]) -> Vec<Told> {
                 }
             }
             Note::Ended(Ended::Failed { failure }) => told.push(Told::Failed(failure.clone())),
-            Note::Ended(Ended::Cancelled { failure }) => told.push(Told::Cancelled(failure.clone())),
+            Note::Ended(Ended::Cancelled { failure }) => {
+                told.push(Told::Cancelled(failure.clone()))
+            }
             Note::StepStarted { .. }
             | Note::StepWaiting { .. }
             | Note::StepSkipped { .. }
@@ -87,10 +95,16 @@ fn asked(command: &'static str, reason: &str) -> Told {
 
 fn of_step(path: Path, what: &StepHappened) -> Option<Told> {
     match what {
-        StepHappened::Completed { .. } => enabled!(target: "crux::attempts", Level::INFO).then_some(Told::AttemptCompleted { path }),
+        StepHappened::Completed { .. } => enabled!(target: "crux::attempts", Level::INFO)
+            .then_some(Told::AttemptCompleted { path }),
         StepHappened::Failed { attempt, failure, next: Some(next), .. } => {
             let (attempt, failure, next) = (*attempt, failure.clone(), *next);
-            enabled!(target: "crux::retries", Level::INFO).then_some(Told::Retry { path, attempt, failure, next })
+            enabled!(target: "crux::retries", Level::INFO).then_some(Told::Retry {
+                path,
+                attempt,
+                failure,
+                next,
+            })
         }
         StepHappened::Failed { attempt, failure, next: None, .. } => {
             Some(Told::StepFailed { path, attempt: *attempt, failure: failure.clone() })
@@ -121,7 +135,9 @@ fn line(told: Told, definition: &'static Definition, origin: &Arc<Origin>) {
             let version = definition.version;
             info!(target: "crux::instances", workflow, instance, request_id, version, trigger, "instance started");
         }
-        Told::Completed => info!(target: "crux::instances", workflow, instance, request_id, "instance completed"),
+        Told::Completed => {
+            info!(target: "crux::instances", workflow, instance, request_id, "instance completed")
+        }
         Told::Failed(failure) => {
             let error = &*about(&failure);
             warn!(workflow, instance, request_id, error, "instance failed");
@@ -134,10 +150,18 @@ fn line(told: Told, definition: &'static Definition, origin: &Arc<Origin>) {
             let error = &*about(&failure);
             info!(workflow, instance, request_id, error, "instance is stopping");
         }
-        Told::Undoing => info!(workflow, instance, request_id, "instance is undoing its completed steps"),
+        Told::Undoing => {
+            info!(workflow, instance, request_id, "instance is undoing its completed steps")
+        }
         Told::Parked(failure) => {
             let error = &*about(&failure);
-            warn!(workflow, instance, request_id, error, "instance parked; waiting for a person to retry, undo or fail it");
+            warn!(
+                workflow,
+                instance,
+                request_id,
+                error,
+                "instance parked; waiting for a person to retry, undo or fail it"
+            );
         }
         Told::Paused => info!(workflow, instance, request_id, "instance paused"),
         Told::Resumed => info!(workflow, instance, request_id, "instance resumed"),
@@ -177,12 +201,26 @@ fn line(told: Told, definition: &'static Definition, origin: &Arc<Origin>) {
             let path = &*path;
             match node {
                 Some(node) if matches!(node.kind, Kind::Undo(_)) => {
-                    warn!(workflow, instance, request_id, path, attempt, error, "undo failed for good");
+                    warn!(
+                        workflow,
+                        instance, request_id, path, attempt, error, "undo failed for good"
+                    );
                 }
                 Some(node) if node.caught.takes(&failure.name) => {
-                    info!(workflow, instance, request_id, path, attempt, error, "step failed for good; the workflow catches it");
+                    info!(
+                        workflow,
+                        instance,
+                        request_id,
+                        path,
+                        attempt,
+                        error,
+                        "step failed for good; the workflow catches it"
+                    );
                 }
-                _ => warn!(workflow, instance, request_id, path, attempt, error, "step failed for good"),
+                _ => warn!(
+                    workflow,
+                    instance, request_id, path, attempt, error, "step failed for good"
+                ),
             }
         }
     }

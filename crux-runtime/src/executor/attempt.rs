@@ -1,4 +1,5 @@
-//! One attempt of a step struct: its context, its panics, its signs of life, and what is reported of it.
+//! One attempt of a step struct: its context, its panics, its signs of life, and what is reported
+//! of it.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -19,7 +20,8 @@ use crate::machine::{AttemptFailed, Failure, Outcome};
 use crate::supervise;
 use crate::task::{Reported, Task};
 
-/// A step that is not `blocking` and keeps its thread for longer than this in one go is worth a warning.
+/// A step that is not `blocking` and keeps its thread for longer than this in one go is worth a
+/// warning.
 const SLOW: Duration = Duration::from_millis(100);
 /// Heartbeats come this many times as often as the engine needs them: two may be late.
 const BEATS_PER_TIMEOUT: u64 = 3;
@@ -103,9 +105,12 @@ impl<'a> Attempt<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<RawValue>, AttemptFailed>> {
-        // After a panic the future is not polled again, so that whatever it left half done is seen by nobody; what the step struct
-        // itself shares between attempts is behind the locks of its author, which are poisoned.
-        match catch_unwind(AssertUnwindSafe(|| self.span.in_scope(|| self.running.as_mut().poll(cx)))) {
+        // After a panic the future is not polled again, so that whatever it left half done is seen
+        // by nobody; what the step struct itself shares between attempts is behind the locks of its
+        // author, which are poisoned.
+        match catch_unwind(AssertUnwindSafe(|| {
+            self.span.in_scope(|| self.running.as_mut().poll(cx))
+        })) {
             Ok(poll) => poll,
             Err(payload) => Poll::Ready(Err(panicked(&*payload))),
         }
@@ -114,8 +119,16 @@ impl<'a> Attempt<'a> {
 
 fn panicked(payload: &(dyn Any + Send)) -> AttemptFailed {
     let text = supervise::panic_text(payload);
-    let message = text.map_or_else(|| "the step struct panicked".to_owned(), |text| format!("the step struct panicked: {text}"));
-    AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(Failure::PANIC, message), retry: None, after_ms: None }
+    let message = text.map_or_else(
+        || "the step struct panicked".to_owned(),
+        |text| format!("the step struct panicked: {text}"),
+    );
+    AttemptFailed {
+        outcome: Outcome::Failed,
+        failure: Failure::new(Failure::PANIC, message),
+        retry: None,
+        after_ms: None,
+    }
 }
 
 fn reported(outcome: Result<Box<RawValue>, AttemptFailed>) -> Reported {
@@ -125,8 +138,8 @@ fn reported(outcome: Result<Box<RawValue>, AttemptFailed>) -> Reported {
     }
 }
 
-/// Tells that an attempt began, and goes on giving signs of life until the guard is dropped. An attempt that ends at once is not told
-/// of: its result says it all.
+/// Tells that an attempt began, and goes on giving signs of life until the guard is dropped. An
+/// attempt that ends at once is not told of: its result says it all.
 async fn began_to_run(task: &Task, reply: &ReplyTo) -> Option<Beats> {
     if !task.contract.reports_started {
         return None;

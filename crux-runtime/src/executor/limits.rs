@@ -1,5 +1,5 @@
-//! How many attempts of a step type may run and queue. The configuration fills [`Options`]; the worker manager checks them against the
-//! step structs that it has.
+//! How many attempts of a step type may run and queue. The configuration fills [`Options`]; the
+//! worker manager checks them against the step structs that it has.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use crate::executor::step::AnyStep;
 /// Bounds of one step type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Threads that stay when there is nothing to do. Only for blocking step structs: the others have no threads of their own.
+    /// Threads that stay when there is nothing to do. Only for blocking step structs: the others
+    /// have no threads of their own.
     pub minimum: usize,
     /// Attempts that run side by side.
     pub maximum: usize,
@@ -48,7 +49,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let lost_after = Span(std::time::Duration::from_secs(30));
-        Self { tasks: Share::default(), threads: Share::default(), steps: BTreeMap::new(), lost_after }
+        Self {
+            tasks: Share::default(),
+            threads: Share::default(),
+            steps: BTreeMap::new(),
+            lost_after,
+        }
     }
 }
 
@@ -67,7 +73,8 @@ impl Share {
 
 impl Options {
     pub(super) fn limits_of(&self, step: &dyn AnyStep) -> Limits {
-        let others = if step.is_blocking() { self.threads.or(THREADS) } else { self.tasks.or(TASKS) };
+        let others =
+            if step.is_blocking() { self.threads.or(THREADS) } else { self.tasks.or(TASKS) };
         self.steps.get(step.step_type()).copied().unwrap_or_default().or(others)
     }
 

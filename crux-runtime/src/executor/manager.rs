@@ -1,4 +1,5 @@
-//! The worker manager: every step struct of the app behind a queue of its own. This is all of workers that the engine sees.
+//! The worker manager: every step struct of the app behind a queue of its own. This is all of
+//! workers that the engine sees.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,9 @@ pub enum Error {
     Nothing(String),
     #[error("{0}: `minimum` ({1}) is more than `maximum` ({2})")]
     MinimumAboveMaximum(String, usize, usize),
-    #[error("{0}: `minimum` counts threads, and the step struct of `{1}` is not `blocking`: leave it out")]
+    #[error(
+        "{0}: `minimum` counts threads, and the step struct of `{1}` is not `blocking`: leave it out"
+    )]
     MinimumWithoutThreads(String, &'static str),
     #[error("two step structs are of step type `{0}`")]
     Twice(&'static str),
@@ -82,7 +85,11 @@ impl WorkerManager {
     }
 
     /// For some of these step structs.
-    pub fn of(steps: &[Arc<dyn AnyStep>], choice: &Choice, options: &Options) -> Result<Self, Error> {
+    pub fn of(
+        steps: &[Arc<dyn AnyStep>],
+        choice: &Choice,
+        options: &Options,
+    ) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         check(steps, options)?;
         choice.check(steps.iter().map(|step| step.step_type()))?;
@@ -91,7 +98,8 @@ impl WorkerManager {
             .iter()
             .filter(|step| choice.takes(step.step_type()))
             .map(|step| {
-                let (step_type, step, runtime, quiet) = (step.step_type(), step.clone(), runtime.clone(), quiet.clone());
+                let (step_type, step, runtime, quiet) =
+                    (step.step_type(), step.clone(), runtime.clone(), quiet.clone());
                 let limits = options.limits_of(&*step);
                 let place = if step.is_blocking() {
                     Place::Threads(Threads::new(step, limits, runtime, quiet))
@@ -120,14 +128,17 @@ impl WorkerManager {
         waits.collect()
     }
 
-    /// Takes a task without waiting, or gives it back: its queue is full, or it is draining. What becomes of it goes to `reports`; a
-    /// task whose step struct this process does not have ([`Self::runs`]) is [`Reported::Undelivered`].
+    /// Takes a task without waiting, or gives it back: its queue is full, or it is draining. What
+    /// becomes of it goes to `reports`; a task whose step struct this process does not have
+    /// ([`Self::runs`]) is [`Reported::Undelivered`].
     ///
-    /// [`Reported::Began`] is told of attempts that do not end at once and whose contract asks for it.
+    /// [`Reported::Began`] is told of attempts that do not end at once and whose contract asks for
+    /// it.
     pub fn submit(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         let job = Job::new(task, reports.clone());
         let Some(worker) = self.worker(job.task.contract.step_type) else {
-            let reason = format!("this process runs no step struct for `{}`", job.task.contract.step_type);
+            let reason =
+                format!("this process runs no step struct for `{}`", job.task.contract.step_type);
             return job.refuse(reason);
         };
         let submitted = match &worker.place {
@@ -142,8 +153,9 @@ impl WorkerManager {
         self.inner.workers.iter().map(Worker::listing).collect()
     }
 
-    /// Takes nothing new, gives back what has not begun ([`Reported::Returned`]) and waits for what runs, `limit` at most. How many
-    /// attempts are left running then: whoever wants them to hurry fires their cancellation tokens.
+    /// Takes nothing new, gives back what has not begun ([`Reported::Returned`]) and waits for what
+    /// runs, `limit` at most. How many attempts are left running then: whoever wants them to hurry
+    /// fires their cancellation tokens.
     pub async fn drain(&self, limit: Duration) -> usize {
         for worker in &self.inner.workers {
             for job in worker.close() {
@@ -170,7 +182,8 @@ impl WorkerManager {
     }
 
     fn worker(&self, step_type: &str) -> Option<&Worker> {
-        let found = self.inner.workers.binary_search_by(|worker| worker.step_type.cmp(step_type)).ok()?;
+        let found =
+            self.inner.workers.binary_search_by(|worker| worker.step_type.cmp(step_type)).ok()?;
         self.inner.workers.get(found)
     }
 }
@@ -204,7 +217,10 @@ impl Worker {
 fn check(steps: &[Arc<dyn AnyStep>], options: &Options) -> Result<(), Error> {
     let mut types: Vec<&'static str> = steps.iter().map(|step| step.step_type()).collect();
     types.sort_unstable();
-    if let Some(twice) = types.windows(2).find_map(|pair| (pair.first() == pair.last()).then(|| pair.first().copied()).flatten()) {
+    if let Some(twice) = types
+        .windows(2)
+        .find_map(|pair| (pair.first() == pair.last()).then(|| pair.first().copied()).flatten())
+    {
         return Err(Error::Twice(twice));
     }
     if let Some(unknown) = options.steps.keys().find(|name| !types.contains(&name.as_str())) {

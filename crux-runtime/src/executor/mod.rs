@@ -1,8 +1,9 @@
-//! Workers: step structs and what runs them. A task comes in by [`WorkerManager::submit`] and never waits there; what became of it goes
-//! back as [`crate::task::Report`]s. Workers know no store and no workflow: they see one attempt at a time.
+//! Workers: step structs and what runs them. A task comes in by [`WorkerManager::submit`] and never
+//! waits there; what became of it goes back as [`crate::task::Report`]s. Workers know no store and
+//! no workflow: they see one attempt at a time.
 //!
-//! [`step`] is the author's side; `manager` the face for the engine; `lane` (async) and `threads` (blocking) hand out attempts under
-//! a step type's limits; `attempt` runs one.
+//! [`step`] is the author's side; `manager` the face for the engine; `lane` (async) and `threads`
+//! (blocking) hand out attempts under a step type's limits; `attempt` runs one.
 
 mod attempt;
 pub(crate) mod limits;

@@ -1,9 +1,9 @@
-//! A bounded queue of attempts and the runners that empty it: tokio tasks whose number follows the queue's depth. It decides when an
-//! attempt runs, not how: that is [`Work`].
+//! A bounded queue of attempts and the runners that empty it: tokio tasks whose number follows the
+//! queue's depth. It decides when an attempt runs, not how: that is [`Work`].
 //!
-//! Most attempts end without ever waiting, so a runner polls one after the other in its own task; only when an attempt waits does
-//! another runner take over the queue. Trivial steps cost neither a task nor a wake-up each, and waiting ones run side by side up to
-//! the maximum.
+//! Most attempts end without ever waiting, so a runner polls one after the other in its own task;
+//! only when an attempt waits does another runner take over the queue. Trivial steps cost neither a
+//! task nor a wake-up each, and waiting ones run side by side up to the maximum.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,25 +46,35 @@ impl Job {
         (self.task, ReplyTo { instance, path, attempt, reports: self.reports })
     }
 
-    /// Tells the engine that the task reached nobody; gives it back if the engine has no room to hear it.
+    /// Tells the engine that the task reached nobody; gives it back if the engine has no room to
+    /// hear it.
     pub(crate) fn refuse(self, reason: String) -> Result<(), Task> {
         let (task, reply) = self.split();
-        reply.reports.try_send(reply.report(Reported::Undelivered { reason, after_ms: None })).map_err(|_| task)
+        reply
+            .reports
+            .try_send(reply.report(Reported::Undelivered { reason, after_ms: None }))
+            .map_err(|_| task)
     }
 }
 
 impl ReplyTo {
     /// Tells the engine; waits while its queue is full.
     pub(crate) async fn send(&self, what: Reported) {
-        if let Err(mpsc::error::TrySendError::Full(report)) = self.reports.try_send(self.report(what)) {
-            // The engine is gone only when the process ends; then nobody needs the report, and the attempt is repeated after the start.
+        if let Err(mpsc::error::TrySendError::Full(report)) =
+            self.reports.try_send(self.report(what))
+        {
+            // The engine is gone only when the process ends; then nobody needs the report, and the
+            // attempt is repeated after the start.
             let _ = self.reports.send(report).await;
         }
     }
 
     /// Tells the engine if it has room. Whether there still is an engine.
     pub(crate) fn offer(&self, what: Reported) -> bool {
-        !matches!(self.reports.try_send(self.report(what)), Err(mpsc::error::TrySendError::Closed(_)))
+        !matches!(
+            self.reports.try_send(self.report(what)),
+            Err(mpsc::error::TrySendError::Closed(_))
+        )
     }
 
     fn report(&self, what: Reported) -> Report {
@@ -72,18 +82,30 @@ impl ReplyTo {
     }
 }
 
-/// What is to be reported of an attempt if nobody waits for it any more before it has begun: it surely did not happen.
+/// What is to be reported of an attempt if nobody waits for it any more before it has begun: it
+/// surely did not happen.
 pub(crate) fn not_begun(task: &Task) -> Option<Reported> {
     task.cancellation.is_cancelled().then(|| {
         let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
-        Reported::Failed(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None })
+        Reported::Failed(AttemptFailed {
+            outcome: Outcome::Failed,
+            failure,
+            retry: Some(false),
+            after_ms: None,
+        })
     })
 }
 
 /// What a lane does with an attempt.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
-    /// Runs it to its end; what it returns is reported. Calls [`Turn::give_up`] before it waits for anything. Must not panic.
-    fn run(&self, task: Task, reply: &ReplyTo, turn: Turn<'_, Self>) -> impl Future<Output = Reported> + Send;
+    /// Runs it to its end; what it returns is reported. Calls [`Turn::give_up`] before it waits for
+    /// anything. Must not panic.
+    fn run(
+        &self,
+        task: Task,
+        reply: &ReplyTo,
+        turn: Turn<'_, Self>,
+    ) -> impl Future<Output = Reported> + Send;
 }
 
 /// Counts of what a lane has done and does.
@@ -100,7 +122,11 @@ impl Load {
         match reported {
             Reported::Completed { .. } => self.completed += 1,
             Reported::Failed(_) => self.failed += 1,
-            Reported::Delivered | Reported::Undelivered { .. } | Reported::Returned | Reported::Began | Reported::Heartbeat => {}
+            Reported::Delivered
+            | Reported::Undelivered { .. }
+            | Reported::Returned
+            | Reported::Began
+            | Reported::Heartbeat => {}
         }
     }
 }
@@ -108,7 +134,8 @@ impl Load {
 pub(crate) struct Lane<W> {
     pub(crate) work: W,
     pub(crate) limits: Limits,
-    /// Runners that may work on the queue side by side without waiting: more than the runtime has threads are of no use.
+    /// Runners that may work on the queue side by side without waiting: more than the runtime has
+    /// threads are of no use.
     parallel: usize,
     runtime: Handle,
     /// Told when the last runner of a closed lane ends.
@@ -118,7 +145,8 @@ pub(crate) struct Lane<W> {
     state: Mutex<State>,
 }
 
-/// Invariant: while the queue is not empty, some runner is at it or the maximum is reached; so whoever ends an attempt looks at the queue.
+/// Invariant: while the queue is not empty, some runner is at it or the maximum is reached; so
+/// whoever ends an attempt looks at the queue.
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
@@ -134,7 +162,15 @@ struct State {
 impl<W: Work> Lane<W> {
     pub(crate) fn new(work: W, limits: Limits, runtime: Handle, quiet: Arc<Notify>) -> Arc<Self> {
         let parallel = runtime.metrics().num_workers().max(1);
-        Arc::new(Self { work, limits, parallel, runtime, quiet, waits: Times::default(), state: Mutex::default() })
+        Arc::new(Self {
+            work,
+            limits,
+            parallel,
+            runtime,
+            quiet,
+            waits: Times::default(),
+            state: Mutex::default(),
+        })
     }
 
     /// Takes an attempt, or gives it back when there is no room.
@@ -150,7 +186,12 @@ impl<W: Work> Lane<W> {
 
     pub(crate) fn load(&self) -> Load {
         let state = self.lock();
-        Load { running: state.running, queued: state.queue.len(), completed: state.completed, failed: state.failed }
+        Load {
+            running: state.running,
+            queued: state.queue.len(),
+            completed: state.completed,
+            failed: state.failed,
+        }
     }
 
     /// Takes nothing any more; what has not begun comes back.
@@ -163,14 +204,18 @@ impl<W: Work> Lane<W> {
     /// Those of the queue that are chosen, which then do not run.
     pub(crate) fn take_out(&self, is_chosen: impl Fn(&Task) -> bool) -> Vec<Job> {
         let mut state = self.lock();
-        let (chosen, left): (Vec<Job>, Vec<Job>) = std::mem::take(&mut state.queue).into_iter().partition(|job| is_chosen(&job.task));
+        let (chosen, left): (Vec<Job>, Vec<Job>) =
+            std::mem::take(&mut state.queue).into_iter().partition(|job| is_chosen(&job.task));
         state.queue = left.into();
         chosen
     }
 
     /// Starts a runner, if there is work for it and it may.
     fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        if state.queue.is_empty() || state.at_queue >= self.parallel || state.running >= self.limits.maximum {
+        if state.queue.is_empty()
+            || state.at_queue >= self.parallel
+            || state.running >= self.limits.maximum
+        {
             return;
         }
         state.running += 1;

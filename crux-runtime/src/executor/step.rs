@@ -1,5 +1,5 @@
-//! What the author of a step struct writes against: [`Step`], its context and its errors; and the face without types that the worker
-//! manager runs.
+//! What the author of a step struct writes against: [`Step`], its context and its errors; and the
+//! face without types that the worker manager runs.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,7 +20,8 @@ use crate::task::Task;
 pub trait Contract {
     /// The generated marker `crate::pipelines::steps::<type>::Type`.
     type Type: StepType;
-    /// Whether `run` blocks its thread (`#[workflow(…, blocking)]`): it then runs on a thread of its own.
+    /// Whether `run` blocks its thread (`#[workflow(…, blocking)]`): it then runs on a thread of
+    /// its own.
     const BLOCKING: bool = false;
 }
 
@@ -38,8 +39,13 @@ pub type Error<S> = <<S as Contract>::Type as StepType>::Error;
     note = "write `impl Step for {Self} {{ async fn run(&self, input: Input<Self>, cx: &StepContext) -> StepResult<Self> {{ … }} }}`"
 )]
 pub trait Step: Contract + Send + Sync + Sized + 'static {
-    /// One attempt. The engine may call it again with the same input and [`StepContext::key`] after a failure, a time-out or a crash.
-    fn run(&self, input: Input<Self>, cx: &StepContext) -> impl Future<Output = StepResult<Self>> + Send;
+    /// One attempt. The engine may call it again with the same input and [`StepContext::key`] after
+    /// a failure, a time-out or a crash.
+    fn run(
+        &self,
+        input: Input<Self>,
+        cx: &StepContext,
+    ) -> impl Future<Output = StepResult<Self>> + Send;
 }
 
 /// What `run` returns.
@@ -96,7 +102,8 @@ impl StepContext {
         self.task.contract.payload.then_some(&*self.task.origin.payload)
     }
 
-    /// Whether nobody waits for this attempt any more (cancelled, timed out, shutting down). Long steps should look from time to time.
+    /// Whether nobody waits for this attempt any more (cancelled, timed out, shutting down). Long
+    /// steps should look from time to time.
     pub fn is_cancelled(&self) -> bool {
         self.task.cancellation.is_cancelled()
     }
@@ -107,14 +114,16 @@ impl StepContext {
     }
 }
 
-/// Says which attempt it is, and nothing of what it carries: inputs may hold what does not belong into logs.
+/// Says which attempt it is, and nothing of what it carries: inputs may hold what does not belong
+/// into logs.
 impl fmt::Debug for StepContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StepContext({})", self.task.task_id())
     }
 }
 
-/// Why an attempt failed, `E` being the step type's named errors. Retried as the step's `retry` says, unless [`Self::terminal`].
+/// Why an attempt failed, `E` being the step type's named errors. Retried as the step's `retry`
+/// says, unless [`Self::terminal`].
 #[derive(Debug)]
 pub struct StepError<E> {
     kind: Kind<E>,
@@ -185,7 +194,8 @@ impl<E: Raised> StepError<E> {
 }
 
 /// A running attempt.
-pub type Running<'a> = Pin<Box<dyn Future<Output = Result<Box<RawValue>, AttemptFailed>> + Send + 'a>>;
+pub type Running<'a> =
+    Pin<Box<dyn Future<Output = Result<Box<RawValue>, AttemptFailed>> + Send + 'a>>;
 
 /// A step struct without its types.
 pub trait AnyStep: Send + Sync {
@@ -210,11 +220,17 @@ impl<S: Step> AnyStep for Typed<S> {
 
     fn run<'a>(&'a self, cx: &'a StepContext) -> Running<'a> {
         Box::pin(async move {
-            let failed =
-                |name, text| AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(name, text), retry: None, after_ms: None };
-            let input = json::decode(&cx.task.input).map_err(|text| failed(Failure::INVALID_INPUT, text))?;
+            let failed = |name, text| AttemptFailed {
+                outcome: Outcome::Failed,
+                failure: Failure::new(name, text),
+                retry: None,
+                after_ms: None,
+            };
+            let input = json::decode(&cx.task.input)
+                .map_err(|text| failed(Failure::INVALID_INPUT, text))?;
             let output = self.0.run(input, cx).await.map_err(StepError::into_failed)?;
-            json::encode(&output).map_err(|failure| failed(Failure::INVALID_RESULT, failure.message))
+            json::encode(&output)
+                .map_err(|failure| failed(Failure::INVALID_RESULT, failure.message))
         })
     }
 }

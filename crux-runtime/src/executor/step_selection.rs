@@ -68,7 +68,9 @@ impl fmt::Display for Choice {
         match self {
             Self::All => f.write_str("all"),
             Self::None => f.write_str("none"),
-            Self::Only(steps) => f.write_str(&steps.iter().map(String::as_str).collect::<Vec<_>>().join(",")),
+            Self::Only(steps) => {
+                f.write_str(&steps.iter().map(String::as_str).collect::<Vec<_>>().join(","))
+            }
         }
     }
 }
@@ -119,22 +121,41 @@ mod tests {
 
     #[test]
     fn it_is_a_word_or_names() {
-        let only = |names: &[&str]| Choice::Only(names.iter().map(|name| (*name).to_owned()).collect());
+        let only =
+            |names: &[&str]| Choice::Only(names.iter().map(|name| (*name).to_owned()).collect());
         assert_eq!("all".parse(), Ok(Choice::All));
         assert_eq!("none".parse(), Ok(Choice::None));
         assert_eq!("b, a".parse(), Ok(only(&["a", "b"])));
-        assert!("a,,b".parse::<Choice>().is_err() && "".parse::<Choice>().is_err() && "all,a".parse::<Choice>().is_err());
+        assert!(
+            "a,,b".parse::<Choice>().is_err()
+                && "".parse::<Choice>().is_err()
+                && "all,a".parse::<Choice>().is_err()
+        );
         let read = |json: &str| serde_json::from_str::<Choice>(json);
-        assert_eq!((read("\"all\"").unwrap(), read("[\"a\"]").unwrap(), read("[]").unwrap()), (Choice::All, only(&["a"]), Choice::None));
+        assert_eq!(
+            (read("\"all\"").unwrap(), read("[\"a\"]").unwrap(), read("[]").unwrap()),
+            (Choice::All, only(&["a"]), Choice::None)
+        );
         assert_eq!(serde_json::to_string(&only(&["a", "b"])).unwrap(), r#"["a","b"]"#);
-        assert!(read("7").unwrap_err().to_string().contains("expected `all`, `none`, or a list of step types"));
+        assert!(
+            read("7")
+                .unwrap_err()
+                .to_string()
+                .contains("expected `all`, `none`, or a list of step types")
+        );
     }
 
     #[test]
     fn a_name_that_is_not_known_has_a_mend() {
         let known = ["double", "wake_up"];
-        let error = "doubel".parse::<Choice>().unwrap().check(known.into_iter()).unwrap_err().to_string();
-        assert!(error.ends_with("no step struct of this binary has the step type `doubel`; did you mean `double`?"), "{error}");
+        let error =
+            "doubel".parse::<Choice>().unwrap().check(known.into_iter()).unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                "no step struct of this binary has the step type `doubel`; did you mean `double`?"
+            ),
+            "{error}"
+        );
         assert!("double,wake_up".parse::<Choice>().unwrap().check(known.into_iter()).is_ok());
     }
 }

@@ -1,4 +1,5 @@
-//! For tests of step structs by their authors: one attempt without an engine, and without a runtime of the test's own.
+//! For tests of step structs by their authors: one attempt without an engine, and without a runtime
+//! of the test's own.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,18 +12,21 @@ use crate::id::InstanceId;
 use crate::machine::{AttemptFailed, Path, Policy, StepType};
 use crate::task::{Origin, Task};
 
-/// Runs the first attempt of a step of an instance of its own to its end. The failure is what the engine would hear.
+/// Runs the first attempt of a step of an instance of its own to its end. The failure is what the
+/// engine would hear.
 ///
 /// # Panics
 ///
-/// Inside an async function (await [`Step::run`] with [`context`] there), and when the step itself panics.
+/// Inside an async function (await [`Step::run`] with [`context`] there), and when the step itself
+/// panics.
 pub fn run<S: Step>(step: &S, input: Input<S>) -> Result<Output<S>, AttemptFailed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a test may open an event queue of the system");
     runtime.block_on(step.run(input, &context::<S>())).map_err(|error| error.into_failed())
 }
 
-/// The surroundings of a first attempt, of a step `test` of an instance of its own. Nobody cancels it.
+/// The surroundings of a first attempt, of a step `test` of an instance of its own. Nobody cancels
+/// it.
 pub fn context<S: Contract>() -> StepContext {
     let instance = InstanceId([0; 16]);
     let nothing: Arc<RawValue> = Arc::from(RawValue::NULL.to_owned());

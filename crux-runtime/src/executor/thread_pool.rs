@@ -1,5 +1,6 @@
-//! Blocking step structs: a bounded queue of attempts and the threads that empty it, between a minimum and a maximum by the queue's
-//! depth. They block these threads and never those of sockets or the engine.
+//! Blocking step structs: a bounded queue of attempts and the threads that empty it, between a
+//! minimum and a maximum by the queue's depth. They block these threads and never those of sockets
+//! or the engine.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -41,9 +42,21 @@ struct State {
 }
 
 impl Threads {
-    pub(super) fn new(step: Arc<dyn AnyStep>, limits: Limits, runtime: Handle, quiet: Arc<Notify>) -> Arc<Self> {
-        let threads =
-            Arc::new(Self { step, limits, runtime, quiet, waits: Times::default(), state: Mutex::default(), work: Condvar::new() });
+    pub(super) fn new(
+        step: Arc<dyn AnyStep>,
+        limits: Limits,
+        runtime: Handle,
+        quiet: Arc<Notify>,
+    ) -> Arc<Self> {
+        let threads = Arc::new(Self {
+            step,
+            limits,
+            runtime,
+            quiet,
+            waits: Times::default(),
+            state: Mutex::default(),
+            work: Condvar::new(),
+        });
         for _ in 0..limits.minimum {
             threads.grow(threads.lock());
         }
@@ -69,7 +82,12 @@ impl Threads {
     pub(super) fn load(&self) -> Load {
         let state = self.lock();
         let running = state.threads - state.idle;
-        Load { running, queued: state.queue.len(), completed: state.completed, failed: state.failed }
+        Load {
+            running,
+            queued: state.queue.len(),
+            completed: state.completed,
+            failed: state.failed,
+        }
     }
 
     /// Takes nothing any more; what has not begun comes back.
@@ -85,8 +103,11 @@ impl Threads {
         let name = format!("step {}", self.step.step_type());
         match std::thread::Builder::new().name(name).spawn(move || this.run()) {
             Ok(_) => state.threads += 1,
-            // The task stays in the queue for the threads there are, or for the next attempt to start one.
-            Err(error) => warn!(step_type = self.step.step_type(), %error, "no more threads can be started for the step struct"),
+            // The task stays in the queue for the threads there are, or for the next attempt to
+            // start one.
+            Err(error) => {
+                warn!(step_type = self.step.step_type(), %error, "no more threads can be started for the step struct")
+            }
         }
     }
 
@@ -124,7 +145,8 @@ impl Threads {
                 return None;
             }
             state.idle += 1;
-            let (woken, waited) = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+            let (woken, waited) =
+                self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
             if waited.timed_out() && state.queue.is_empty() && state.threads > self.limits.minimum {

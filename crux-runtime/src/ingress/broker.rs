@@ -1,5 +1,6 @@
-//! What a broker brings: completions, starts and heartbeats of steps under the keys of the reference, and events under their own names.
-//! Translates, asks the engine, and says what is to become of the message.
+//! What a broker brings: completions, starts and heartbeats of steps under the keys of the
+//! reference, and events under their own names. Translates, asks the engine, and says what is to
+//! become of the message.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -42,7 +43,13 @@ impl BrokerDoor {
         };
         let Completion { instance, step, step_type, attempt, .. } = &completion;
         let (step, step_type) = (step.clone(), step_type.clone());
-        let about = Completion { instance: *instance, step, step_type, attempt: *attempt, outcome: Ok(RawValue::NULL.to_owned()) };
+        let about = Completion {
+            instance: *instance,
+            step,
+            step_type,
+            attempt: *attempt,
+            outcome: Ok(RawValue::NULL.to_owned()),
+        };
         let (message_id, correlation_id) = (&incoming.message_id, &incoming.correlation_id);
         info!(target: "crux::messages", message_id, correlation_id, instance = %about.instance, step = %about.step, "a completion has come");
         let error = match self.engine.complete(completion).await {
@@ -56,10 +63,12 @@ impl BrokerDoor {
         ignore_late(error)
     }
 
-    /// Nobody hears an answer here: a step whose result cannot be taken fails at once rather than by its time-out.
+    /// Nobody hears an answer here: a step whose result cannot be taken fails at once rather than
+    /// by its time-out.
     async fn fail(&self, completion: Completion, text: String) -> Result<(), Why> {
         let failure = Failure::new(Failure::INVALID_RESULT, text);
-        let outcome = Err(AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
+        let outcome =
+            Err(AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
         match self.engine.complete(Completion { outcome, ..completion }).await {
             Ok(_) => Ok(()),
             Err(error) => ignore_late(error),
@@ -131,7 +140,9 @@ enum Why {
 impl From<Problem> for Why {
     fn from(problem: Problem) -> Self {
         Self::Refused(match problem.field {
-            Some(field) if !problem.detail.starts_with(&field) => format!("{field}: {}", problem.detail),
+            Some(field) if !problem.detail.starts_with(&field) => {
+                format!("{field}: {}", problem.detail)
+            }
             _ => problem.detail,
         })
     }
@@ -141,13 +152,16 @@ impl From<Error> for Why {
     fn from(error: Error) -> Self {
         match error {
             Error::ShuttingDown => Self::Closing,
-            // About one instance only: a node with that definition may come, another may take over from one that has
-            // died, and a person may repair what is stored.
-            Error::NoDefinition { .. } | Error::Elsewhere { .. } | Error::Moved | Error::Store(store::Error::Broken(_)) => {
-                Self::Held(error.to_string())
-            }
+            // About one instance only: a node with that definition may come, another may take over
+            // from one that has died, and a person may repair what is stored.
+            Error::NoDefinition { .. }
+            | Error::Elsewhere { .. }
+            | Error::Moved
+            | Error::Store(store::Error::Broken(_)) => Self::Held(error.to_string()),
             // The store may recover.
-            error if error.is_passing() || matches!(error, Error::Store(_)) => Self::Later(error.to_string()),
+            error if error.is_passing() || matches!(error, Error::Store(_)) => {
+                Self::Later(error.to_string())
+            }
             error => Self::Refused(error.to_string()),
         }
     }
@@ -169,8 +183,10 @@ mod tests {
     #[test]
     fn what_may_work_in_a_moment_is_never_refused() {
         let full = Error::Store(store::Error::Full("no space".to_owned()));
-        let overloaded = Error::Overloaded { reason: "the disk is nearly full".to_owned(), retry_after_s: 1 };
-        for error in [Error::Store(store::Error::Unavailable("away".to_owned())), full, overloaded] {
+        let overloaded =
+            Error::Overloaded { reason: "the disk is nearly full".to_owned(), retry_after_s: 1 };
+        for error in [Error::Store(store::Error::Unavailable("away".to_owned())), full, overloaded]
+        {
             assert!(error.is_passing(), "{error}");
             let text = error.to_string();
             assert!(matches!(Why::from(error), Why::Later(reason) if reason == text), "{text}");
@@ -182,10 +198,23 @@ mod tests {
             assert!(matches!(Why::from(error), Why::Held(reason) if reason == text), "{text}");
         }
         let (workflow, definition) = ("order".to_owned(), "6f".to_owned());
-        assert!(matches!(Why::from(Error::NoDefinition { workflow, version: 2, definition }), Why::Held(_)));
-        assert!(matches!(Why::from(Error::Store(store::Error::Broken("a row".to_owned()))), Why::Held(_)));
+        assert!(matches!(
+            Why::from(Error::NoDefinition { workflow, version: 2, definition }),
+            Why::Held(_)
+        ));
+        assert!(matches!(
+            Why::from(Error::Store(store::Error::Broken("a row".to_owned()))),
+            Why::Held(_)
+        ));
         assert!(matches!(Why::from(Error::ShuttingDown), Why::Closing));
-        assert!(matches!(Why::from(Error::UnknownInstance(InstanceId::new(crate::machine::Time(1), [0; 10], None))), Why::Refused(_)));
+        assert!(matches!(
+            Why::from(Error::UnknownInstance(InstanceId::new(
+                crate::machine::Time(1),
+                [0; 10],
+                None
+            ))),
+            Why::Refused(_)
+        ));
         assert!(matches!(Why::from(Error::Invalid("name: missing".to_owned())), Why::Refused(_)));
     }
 }

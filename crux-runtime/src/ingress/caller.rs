@@ -1,5 +1,5 @@
-//! Who speaks to the server, and what they may do. As long as it answers on the loopback interface only, it asks nobody: whoever is on
-//! this machine may do everything, and no credential is read.
+//! Who speaks to the server, and what they may do. As long as it answers on the loopback interface
+//! only, it asks nobody: whoever is on this machine may do everything, and no credential is read.
 
 use serde::Serialize;
 

@@ -1,5 +1,6 @@
-//! Following an instance: all its rows from a number on, in order and without gaps, first from the store and then live, until it has
-//! ended. WebSocket, server-sent events and `?wait=` are made of this.
+//! Following an instance: all its rows from a number on, in order and without gaps, first from the
+//! store and then live, until it has ended. WebSocket, server-sent events and `?wait=` are made of
+//! this.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,21 +35,37 @@ pub(crate) struct Follow {
 }
 
 impl Follow {
-    /// Of an instance that there is; what comes is what follows the row `after`, which must be there too.
-    pub(crate) async fn open(ingress: &Shared, instance: InstanceId, after: Seq) -> Result<Self, Problem> {
+    /// Of an instance that there is; what comes is what follows the row `after`, which must be
+    /// there too.
+    pub(crate) async fn open(
+        ingress: &Shared,
+        instance: InstanceId,
+        after: Seq,
+    ) -> Result<Self, Problem> {
         let live = ingress.engine.hub().follow(instance);
         let Some(record) = ingress.engine.store().record(instance).await? else {
             return Err(api::Error::UnknownInstance(instance).into());
         };
-        // Of a row that is not there yet nobody can have heard: rows are told when they are in the store.
+        // Of a row that is not there yet nobody can have heard: rows are told when they are in the
+        // store.
         if after > 0 && ingress.engine.store().rows(instance, after - 1, 1).await?.is_empty() {
-            let text =
-                format!("the instance has no row {after}: follow after a row that has come, or leave `after` out to hear everything");
+            let text = format!(
+                "the instance has no row {after}: follow after a row that has come, or leave `after` out to hear everything"
+            );
             return Err(Problem::new(Kind::InvalidRequest, text).at("after"));
         }
         let shape = ingress.shapes.of(&ingress.engine, &record.definition).await?;
         let has_ended = record.status.is_ended();
-        Ok(Self { ingress: ingress.clone(), instance, shape, live, seq: after, page: VecDeque::new(), is_behind: true, has_ended })
+        Ok(Self {
+            ingress: ingress.clone(),
+            instance,
+            shape,
+            live,
+            seq: after,
+            page: VecDeque::new(),
+            is_behind: true,
+            has_ended,
+        })
     }
 
     pub(crate) fn shape(&self) -> &Arc<Shape> {
@@ -60,7 +77,8 @@ impl Follow {
         self.seq
     }
 
-    /// The next row; `None` when the instance has ended and every row was given out. May be dropped while it waits.
+    /// The next row; `None` when the instance has ended and every row was given out. May be dropped
+    /// while it waits.
     pub(crate) async fn next(&mut self) -> Result<Option<Arc<LiveRow>>, Problem> {
         loop {
             if let Some(row) = self.page.pop_front() {
@@ -75,7 +93,9 @@ impl Follow {
             }
             match self.live.next().await {
                 Live::Row(row) if row.stored.seq <= self.seq => {}
-                Live::Row(row) if row.stored.seq == self.seq + 1 => return self.give(row).map(Some),
+                Live::Row(row) if row.stored.seq == self.seq + 1 => {
+                    return self.give(row).map(Some);
+                }
                 Live::Row(_) | Live::Gap => self.is_behind = true,
             }
         }
@@ -97,7 +117,9 @@ impl Follow {
     }
 
     fn give(&mut self, row: Arc<LiveRow>) -> Result<Arc<LiveRow>, Problem> {
-        let turn = messages::of_row(self.instance, &self.shape, &row).map_err(|text| Problem::new(Kind::StoreFailed, text))?.turn;
+        let turn = messages::of_row(self.instance, &self.shape, &row)
+            .map_err(|text| Problem::new(Kind::StoreFailed, text))?
+            .turn;
         match turn {
             Turn::None => {}
             Turn::Ended => self.has_ended = true,
@@ -109,25 +131,40 @@ impl Follow {
 }
 
 /// An instance as its journal says now.
-pub(crate) async fn read(ingress: &Shared, instance: InstanceId) -> Result<(Arc<Shape>, Fold), Problem> {
+pub(crate) async fn read(
+    ingress: &Shared,
+    instance: InstanceId,
+) -> Result<(Arc<Shape>, Fold), Problem> {
     let mut fold = Fold::default();
     read_on(ingress, instance, &mut fold).await?;
-    let Some(started) = &fold.started else { return Err(api::Error::UnknownInstance(instance).into()) };
+    let Some(started) = &fold.started else {
+        return Err(api::Error::UnknownInstance(instance).into());
+    };
     let shape = ingress.shapes.of(&ingress.engine, &started.definition).await?;
     Ok((shape, fold))
 }
 
-/// What of the instance does not reach whom it is for. Only the engine knows, but for those of which nothing can be on its way.
-pub(crate) async fn undelivered(ingress: &Shared, instance: InstanceId, shape: &Shape, fold: &Fold) -> Undelivered {
+/// What of the instance does not reach whom it is for. Only the engine knows, but for those of
+/// which nothing can be on its way.
+pub(crate) async fn undelivered(
+    ingress: &Shared,
+    instance: InstanceId,
+    shape: &Shape,
+    fold: &Fold,
+) -> Undelivered {
     if shape.is_quiet && fold.has_ended() {
         return Undelivered::default();
     }
-    let still = fold.started.as_ref().filter(|_| !fold.has_ended()).and_then(|started| ingress.engine.why_still(started));
+    let still = fold
+        .started
+        .as_ref()
+        .filter(|_| !fold.has_ended())
+        .and_then(|started| ingress.engine.why_still(started));
     Undelivered { still, ..ingress.engine.undelivered(instance).await }
 }
 
-/// Waits until the instance has ended or `limit` has passed; in both cases what its journal says then. `live` is what
-/// [`crate::engine::Engine::start_and_follow`] has given with `started`.
+/// Waits until the instance has ended or `limit` has passed; in both cases what its journal says
+/// then. `live` is what [`crate::engine::Engine::start_and_follow`] has given with `started`.
 pub(crate) async fn until_ended(
     ingress: &Shared,
     started: &Started,
@@ -142,7 +179,8 @@ pub(crate) async fn until_ended(
         read_on(ingress, instance, &mut fold).await?;
     }
     take_heard(ingress, instance, &mut live, &mut fold).await?;
-    // Rows are taken when the end has come: to be woken by each of them would cost more than what is done with it.
+    // Rows are taken when the end has come: to be woken by each of them would cost more than what
+    // is done with it.
     while !fold.has_ended() {
         let in_time = tokio::select! {
             () = &mut ended => true,
@@ -162,7 +200,12 @@ pub(crate) async fn until_ended(
 }
 
 /// Folds the rows that have come.
-async fn take_heard(ingress: &Shared, instance: InstanceId, live: &mut Follower, fold: &mut Fold) -> Result<(), Problem> {
+async fn take_heard(
+    ingress: &Shared,
+    instance: InstanceId,
+    live: &mut Follower,
+    fold: &mut Fold,
+) -> Result<(), Problem> {
     while let Some(heard) = live.heard() {
         match heard {
             Live::Row(row) if row.stored.seq <= fold.seq => {}
@@ -187,17 +230,27 @@ async fn read_on(ingress: &Shared, instance: InstanceId, fold: &mut Fold) -> Res
 }
 
 fn take(fold: &mut Fold, stored: &Stored) -> Result<(), Problem> {
-    let row = Row::parse(&stored.row).map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
+    let row = Row::parse(&stored.row)
+        .map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
     fold.row(stored.seq, row);
     Ok(())
 }
 
 /// What started an instance: its first row.
-pub(crate) async fn first_row(ingress: &Shared, instance: InstanceId) -> Result<crate::machine::Started, Problem> {
+pub(crate) async fn first_row(
+    ingress: &Shared,
+    instance: InstanceId,
+) -> Result<crate::machine::Started, Problem> {
     let rows = ingress.engine.store().rows(instance, 0, 1).await?;
     let unreadable = |text: String| Problem::new(Kind::StoreFailed, text);
-    let Some(stored) = rows.first() else { return Err(api::Error::UnknownInstance(instance).into()) };
+    let Some(stored) = rows.first() else {
+        return Err(api::Error::UnknownInstance(instance).into());
+    };
     let row = Row::parse(&stored.row).map_err(|error| unreadable(error.to_string()))?;
-    let started = row.events.into_iter().find(|entry| entry.kind == EntryType::Started).and_then(|entry| entry.started);
+    let started = row
+        .events
+        .into_iter()
+        .find(|entry| entry.kind == EntryType::Started)
+        .and_then(|entry| entry.started);
     started.ok_or_else(|| unreadable("the journal does not begin with `started`".to_owned()))
 }

@@ -16,7 +16,8 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<Box<RawValue>, Problem> {
 /// A value of a type that a route expects.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     check(bytes)?;
-    // To keep track of the place costs as much as the reading: only what is wrong is read once more for it.
+    // To keep track of the place costs as much as the reading: only what is wrong is read once more
+    // for it.
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);
     }
@@ -61,7 +62,12 @@ mod tests {
     #[test]
     fn a_hundred_thousand_levels_are_refused_and_brackets_in_texts_are_not() {
         assert_eq!(raw("[".repeat(100_000).as_bytes()).unwrap_err().kind, Kind::TooDeep);
-        assert_eq!(raw(format!("{}1{}", "{\"a\":".repeat(101), "}".repeat(101)).as_bytes()).unwrap_err().kind, Kind::TooDeep);
+        assert_eq!(
+            raw(format!("{}1{}", "{\"a\":".repeat(101), "}".repeat(101)).as_bytes())
+                .unwrap_err()
+                .kind,
+            Kind::TooDeep
+        );
         assert!(raw(format!("{}1{}", "[".repeat(100), "]".repeat(100)).as_bytes()).is_ok());
         assert!(raw(format!("\"\\\"{}\"", "[".repeat(200)).as_bytes()).is_ok());
     }

@@ -1,6 +1,7 @@
-//! The doors: what comes from outside is checked, translated, and given to the engine; what the engine answers is translated back. REST
-//! and WebSocket know nothing of each other; what both need stands here and in `follow`, `identity`, `problem` and `json`. Nothing in here decides
-//! what happens to an instance.
+//! The doors: what comes from outside is checked, translated, and given to the engine; what the
+//! engine answers is translated back. REST and WebSocket know nothing of each other; what both need
+//! stands here and in `follow`, `identity`, `problem` and `json`. Nothing in here decides what
+//! happens to an instance.
 
 pub(crate) mod broker;
 pub(crate) mod caller;
@@ -56,7 +57,11 @@ impl Ingress {
 
     /// Nothing new is taken while the server stops.
     pub(crate) fn check_open(&self) -> Result<(), problem::Problem> {
-        if self.is_stopping() { Err(crate::engine::api::Error::ShuttingDown.into()) } else { Ok(()) }
+        if self.is_stopping() {
+            Err(crate::engine::api::Error::ShuttingDown.into())
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

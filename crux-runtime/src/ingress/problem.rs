@@ -1,5 +1,6 @@
-//! What is answered when something is not done: RFC 9457 problem documents with a stable `type`, the path of the field that is to blame,
-//! and the correlation id by which the log knows the request. REST sends them as responses, WebSocket inside its answers.
+//! What is answered when something is not done: RFC 9457 problem documents with a stable `type`,
+//! the path of the field that is to blame, and the correlation id by which the log knows the
+//! request. REST sends them as responses, WebSocket inside its answers.
 
 use std::borrow::Cow;
 
@@ -83,12 +84,18 @@ impl Kind {
             Kind::TooDeep => ("too-deep", 400, "The body is nested too deeply"),
             Kind::TooLarge => ("too-large", 413, "The body is too large"),
             Kind::NotJsonContent => ("not-json-content", 415, "The content type is not JSON"),
-            Kind::InvalidRequest => ("invalid-request", 400, "The request is not of the form that the route expects"),
+            Kind::InvalidRequest => {
+                ("invalid-request", 400, "The request is not of the form that the route expects")
+            }
             Kind::InvalidInput => ("invalid-input", 422, "The value is not of the declared type"),
             Kind::NotFound => ("not-found", 404, "There is no such route"),
-            Kind::MethodNotAllowed => ("method-not-allowed", 405, "The route does not have that method"),
+            Kind::MethodNotAllowed => {
+                ("method-not-allowed", 405, "The route does not have that method")
+            }
             Kind::HostRefused => ("host-refused", 403, "The Host header names another server"),
-            Kind::OriginRefused => ("origin-refused", 403, "Pages of that origin may not talk to this server"),
+            Kind::OriginRefused => {
+                ("origin-refused", 403, "Pages of that origin may not talk to this server")
+            }
             Kind::ForwardedRefused => ("forwarded-refused", 403, "Forwarded requests are refused"),
             Kind::UnknownWorkflow => ("unknown-workflow", 404, "There is no such workflow"),
             Kind::UnknownEvent => ("unknown-event", 404, "There is no such event"),
@@ -97,7 +104,9 @@ impl Kind {
             Kind::WrongStepType => ("wrong-step-type", 422, "The step is of another type"),
             Kind::Conflict => ("conflict", 409, "Something else was said before"),
             Kind::NotNow => ("not-now", 409, "The state does not allow it"),
-            Kind::NoDefinition => ("no-definition", 409, "This server does not have the instance's definition"),
+            Kind::NoDefinition => {
+                ("no-definition", 409, "This server does not have the instance's definition")
+            }
             Kind::Limit => ("limit", 422, "A limit was passed"),
             Kind::Overloaded => ("overloaded", 429, "Too much is under way"),
             Kind::DiskFull => ("disk-full", 507, "The disk is full"),
@@ -140,7 +149,12 @@ pub(crate) struct Document<'a> {
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         // Names and values of the client may stand in it, of any length.
-        Self { kind, detail: cut(detail.into(), DETAIL_BYTES_MAX), field: None, retry_after_s: None }
+        Self {
+            kind,
+            detail: cut(detail.into(), DETAIL_BYTES_MAX),
+            field: None,
+            retry_after_s: None,
+        }
     }
 
     /// All connections together have sent more than is held for them.
@@ -156,12 +170,15 @@ impl Problem {
 
     /// The field that is to blame is in that one.
     pub(crate) fn within(self, field: &str) -> Self {
-        let inner = self.field.as_ref().map_or_else(|| field.to_owned(), |inner| format!("{field}.{inner}"));
+        let inner = self
+            .field
+            .as_ref()
+            .map_or_else(|| field.to_owned(), |inner| format!("{field}.{inner}"));
         self.at(inner)
     }
 
-    /// A value that is not of its type; `text` begins with the path of the field, as decoding gives it. `within`: where in the request
-    /// the value stands.
+    /// A value that is not of its type; `text` begins with the path of the field, as decoding gives
+    /// it. `within`: where in the request the value stands.
     pub(crate) fn invalid(text: &str, within: &str) -> Self {
         let inner = field_of(text);
         let field = match (within.is_empty(), inner) {
@@ -194,7 +211,9 @@ impl Problem {
         let body = serde_json::to_vec(&self.document(correlation_id)).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -224,15 +243,26 @@ impl From<api::Error> for Problem {
             api::Error::NotOpen | api::Error::NotNow(_) | api::Error::Replayed(_) => Kind::NotNow,
             api::Error::NoDefinition { .. } => Kind::NoDefinition,
             api::Error::Overloaded { retry_after_s, .. } => {
-                return Self { retry_after_s: Some(*retry_after_s), ..Self::new(Kind::Overloaded, error.to_string()) };
+                return Self {
+                    retry_after_s: Some(*retry_after_s),
+                    ..Self::new(Kind::Overloaded, error.to_string())
+                };
             }
             api::Error::Elsewhere { .. } | api::Error::Moved => {
-                return Self { retry_after_s: Some(1), ..Self::new(Kind::StoreUnavailable, error.to_string()) };
+                return Self {
+                    retry_after_s: Some(1),
+                    ..Self::new(Kind::StoreUnavailable, error.to_string())
+                };
             }
             api::Error::Limit(_) => Kind::Limit,
             api::Error::Store(error) => return error.clone().into(),
             api::Error::Broken(_) => Kind::Broken,
-            api::Error::ShuttingDown => return Self { retry_after_s: Some(1), ..Self::new(Kind::ShuttingDown, error.to_string()) },
+            api::Error::ShuttingDown => {
+                return Self {
+                    retry_after_s: Some(1),
+                    ..Self::new(Kind::ShuttingDown, error.to_string())
+                };
+            }
         };
         Self::new(kind, error.to_string())
     }
@@ -245,9 +275,10 @@ impl From<store::Error> for Problem {
             store::Error::Unavailable(_) => (Kind::StoreUnavailable, Some(1)),
             store::Error::Broken(_) => (Kind::StoreFailed, None),
             // Said when a store is opened, before there is anybody to answer.
-            store::Error::InUse { .. } | store::Error::Refused(_) | store::Error::NotDurable { .. } | store::Error::Newer { .. } => {
-                (Kind::StoreFailed, None)
-            }
+            store::Error::InUse { .. }
+            | store::Error::Refused(_)
+            | store::Error::NotDurable { .. }
+            | store::Error::Newer { .. } => (Kind::StoreFailed, None),
         };
         Self { retry_after_s, ..Self::new(kind, error.to_string()) }
     }
@@ -260,25 +291,33 @@ fn cut(text: String, max_bytes: usize) -> String {
     }
 }
 
-/// The path that a text of decoding begins with (`address.street: invalid type …`), with the name of a missing or unknown field.
+/// The path that a text of decoding begins with (`address.street: invalid type …`), with the name
+/// of a missing or unknown field.
 fn field_of(text: &str) -> Option<String> {
     let (path, rest) = match text.split_once(": ") {
         Some((path, rest)) if is_path(path) => (path, rest),
         _ => ("", text),
     };
-    let named = ["missing field `", "unknown field `"].iter().find_map(|start| rest.strip_prefix(start)?.split('`').next());
+    let named = ["missing field `", "unknown field `"]
+        .iter()
+        .find_map(|start| rest.strip_prefix(start)?.split('`').next());
     match (path.is_empty(), named) {
         (true, None) => None,
         (true, Some(name)) => Some(name.to_owned()),
         (false, None) => Some(path.to_owned()),
         // The path of an unknown field ends with it already.
-        (false, Some(name)) if path == name || path.ends_with(&format!(".{name}")) => Some(path.to_owned()),
+        (false, Some(name)) if path == name || path.ends_with(&format!(".{name}")) => {
+            Some(path.to_owned())
+        }
         (false, Some(name)) => Some(format!("{path}.{name}")),
     }
 }
 
 fn is_path(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | '-' | '?'))
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | '-' | '?'))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! What clients ask, whichever door they come by: bodies of completions, events, starts and commands, and their translation for the
-//! engine. The same names and the same rules for REST and WebSocket.
+//! What clients ask, whichever door they come by: bodies of completions, events, starts and
+//! commands, and their translation for the engine. The same names and the same rules for REST and
+//! WebSocket.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use serde_json::value::RawValue;
 use super::problem::{Kind, Problem};
 use crate::bus::http::response::ErrorBody;
 use crate::config::Span;
-use crate::engine::api::{Command, Completed, Completion, IncomingEvent, Progress, ProgressKind, StepRef};
+use crate::engine::api::{
+    Command, Completed, Completion, IncomingEvent, Progress, ProgressKind, StepRef,
+};
 use crate::id::InstanceId;
 use crate::machine::{Arrived, AttemptFailed, Definition, Failure, Outcome};
 use crate::suggest::hint;
@@ -81,7 +84,12 @@ pub(crate) struct ProgressBody {
 
 impl ProgressBody {
     pub(crate) fn into_progress(self, what: ProgressKind) -> Result<Progress, Problem> {
-        Ok(Progress { instance: instance_id(&self.workflow_id)?, step: step_ref(&self.step_id)?, attempt: self.attempt, what })
+        Ok(Progress {
+            instance: instance_id(&self.workflow_id)?,
+            step: step_ref(&self.step_id)?,
+            attempt: self.attempt,
+            what,
+        })
     }
 }
 
@@ -99,7 +107,13 @@ impl EventBody {
             Some(data) => data,
             None => super::json::raw(b"{}")?,
         };
-        Ok(IncomingEvent { name: self.r#type, id: self.id, data, owner: String::new(), traceparent: traceparent.to_owned() })
+        Ok(IncomingEvent {
+            name: self.r#type,
+            id: self.id,
+            data,
+            owner: String::new(),
+            traceparent: traceparent.to_owned(),
+        })
     }
 }
 
@@ -121,13 +135,18 @@ pub(crate) struct RetryBody {
 
 impl RetryBody {
     pub(crate) fn into_command(self) -> Result<Command, Problem> {
-        Ok(Command::Retry { step: self.step_id.as_deref().map(step_ref).transpose()?, input: self.input })
+        Ok(Command::Retry {
+            step: self.step_id.as_deref().map(step_ref).transpose()?,
+            input: self.input,
+        })
     }
 }
 
 /// An instance's id, bare or with its prefix.
 pub(crate) fn instance_id(text: &str) -> Result<InstanceId, Problem> {
-    text.parse().map_err(|error: crate::id::Error| Problem::new(Kind::InvalidRequest, error.to_string()).at("workflow_id"))
+    text.parse().map_err(|error: crate::id::Error| {
+        Problem::new(Kind::InvalidRequest, error.to_string()).at("workflow_id")
+    })
 }
 
 /// A step by its id, bare or with its prefix, or by its path.
@@ -137,33 +156,50 @@ pub(crate) fn step_ref(text: &str) -> Result<StepRef, Problem> {
     }
     let is_path = !text.is_empty()
         && text.len() <= 1024
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'/' | b'[' | b']' | b'#'));
+        && text.bytes().all(|byte| {
+            byte.is_ascii_lowercase()
+                || byte.is_ascii_digit()
+                || matches!(byte, b'_' | b'/' | b'[' | b']' | b'#')
+        });
     if is_path {
         return Ok(StepRef::Path(text.to_owned()));
     }
     let shown: String = text.chars().take(80).collect();
-    Err(Problem::new(Kind::InvalidRequest, format!("`{shown}` is neither a step's id nor its path")).at("step_id"))
+    Err(Problem::new(
+        Kind::InvalidRequest,
+        format!("`{shown}` is neither a step's id nor its path"),
+    )
+    .at("step_id"))
 }
 
 /// A request id of the client's.
 pub(crate) fn request_id(text: &str, field: &str) -> Result<String, Problem> {
     if text.is_empty() || text.len() > MAX_ID_BYTES {
-        let what = if field == "key" { "the trigger's key, which is the request id," } else { "a request id" };
+        let what = if field == "key" {
+            "the trigger's key, which is the request id,"
+        } else {
+            "a request id"
+        };
         let text = format!("{what} has 1 to {MAX_ID_BYTES} bytes, this one {}", text.len());
         return Err(Problem::new(Kind::InvalidRequest, text).at(field));
     }
     Ok(text.to_owned())
 }
 
-/// By which request id a start is known: where the trigger has a `key`, that key alone, whatever the client says.
-pub(crate) fn start_id(arrived: &Arrived, said: impl FnOnce() -> Result<Option<String>, Problem>) -> Result<Option<String>, Problem> {
+/// By which request id a start is known: where the trigger has a `key`, that key alone, whatever
+/// the client says.
+pub(crate) fn start_id(
+    arrived: &Arrived,
+    said: impl FnOnce() -> Result<Option<String>, Problem>,
+) -> Result<Option<String>, Problem> {
     match &arrived.key {
         Some(key) => request_id(key, "key").map(Some),
         None => said(),
     }
 }
 
-/// The fields that an input may have. Others are kept with the instance, and no step sees them: most often a name that is misspelt.
+/// The fields that an input may have. Others are kept with the instance, and no step sees them:
+/// most often a name that is misspelt.
 pub(crate) struct KnownFields {
     names: Vec<String>,
     /// Others are refused: the trigger says `additional: false`.
@@ -176,16 +212,21 @@ const MAX_WARNINGS: usize = 8;
 impl KnownFields {
     pub(crate) fn of(definition: &Definition) -> Self {
         // Without a schema everything is known.
-        let schema: serde_json::Value = serde_json::from_str(definition.input_schema).unwrap_or_default();
+        let schema: serde_json::Value =
+            serde_json::from_str(definition.input_schema).unwrap_or_default();
         let names = schema["properties"].as_object().map(|fields| fields.keys().cloned().collect());
-        Self { names: names.unwrap_or_default(), is_closed: schema["additionalProperties"] == false }
+        Self {
+            names: names.unwrap_or_default(),
+            is_closed: schema["additionalProperties"] == false,
+        }
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
         self.names.iter().any(|known| known == name)
     }
 
-    /// What is said of fields of a record that are not known, `besides` those that mean something else. Refused, if none may be there.
+    /// What is said of fields of a record that are not known, `besides` those that mean something
+    /// else. Refused, if none may be there.
     pub(crate) fn check(&self, input: &RawValue, besides: &[&str]) -> Result<Vec<String>, Problem> {
         struct Names<'k>(&'k KnownFields, &'k [&'k str]);
 
@@ -199,7 +240,10 @@ impl KnownFields {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut unknown = Vec::new();
                 while let Some((name, IgnoredAny)) = map.next_entry::<Cow<'_, str>, _>()? {
-                    if unknown.len() < MAX_WARNINGS && !self.0.has(&name) && !self.1.contains(&&*name) {
+                    if unknown.len() < MAX_WARNINGS
+                        && !self.0.has(&name)
+                        && !self.1.contains(&&*name)
+                    {
                         unknown.push(name.chars().take(80).collect());
                     }
                 }
@@ -208,9 +252,14 @@ impl KnownFields {
         }
 
         // What is no record has been refused before.
-        let unknown = serde_json::Deserializer::from_str(input.get()).deserialize_map(Names(self, besides)).unwrap_or_default();
+        let unknown = serde_json::Deserializer::from_str(input.get())
+            .deserialize_map(Names(self, besides))
+            .unwrap_or_default();
         if let (true, Some(name)) = (self.is_closed, unknown.first()) {
-            let text = format!("there is no field `{name}`{}", hint(name, self.names.iter().map(String::as_str)));
+            let text = format!(
+                "there is no field `{name}`{}",
+                hint(name, self.names.iter().map(String::as_str))
+            );
             return Err(Problem::new(Kind::InvalidInput, text).at(name));
         }
         let told = |name: &String| {
@@ -223,9 +272,14 @@ impl KnownFields {
 
 /// `30s`, at most `longest`.
 pub(crate) fn wait(text: &str, longest: Duration) -> Result<Duration, Problem> {
-    let span: Span = text.parse().map_err(|error: crate::units::Error| Problem::new(Kind::InvalidRequest, error.to_string()).at("wait"))?;
+    let span: Span = text.parse().map_err(|error: crate::units::Error| {
+        Problem::new(Kind::InvalidRequest, error.to_string()).at("wait")
+    })?;
     if span.0 > longest {
-        let text = format!("`{text}` is longer than this server holds a request: at most {}", Span(longest));
+        let text = format!(
+            "`{text}` is longer than this server holds a request: at most {}",
+            Span(longest)
+        );
         return Err(Problem::new(Kind::InvalidRequest, text).at("wait"));
     }
     Ok(span.0)
@@ -244,12 +298,18 @@ mod tests {
     #[test]
     fn both_forms_of_ids_are_read_and_a_path_too() {
         let said = |workflow: &str, step: &str| {
-            completion(&format!(r#"{{"workflow_id":"{workflow}","step_id":"{step}","step_type":"x","success":true,"result":{{}}}}"#))
+            completion(&format!(
+                r#"{{"workflow_id":"{workflow}","step_id":"{step}","step_type":"x","success":true,"result":{{}}}}"#
+            ))
         };
         let bare = said(ID, ID).unwrap();
-        let prefixed = said(&format!("workflow_instance:{ID}"), &format!("step_instance:{ID}")).unwrap();
+        let prefixed =
+            said(&format!("workflow_instance:{ID}"), &format!("step_instance:{ID}")).unwrap();
         assert_eq!((bare.instance, &bare.step), (prefixed.instance, &prefixed.step));
-        assert_eq!(said(ID, "ship[3]/label").unwrap().step, StepRef::Path("ship[3]/label".to_owned()));
+        assert_eq!(
+            said(ID, "ship[3]/label").unwrap().step,
+            StepRef::Path("ship[3]/label".to_owned())
+        );
         assert_eq!(said("uuid-here", ID).unwrap_err().field.as_deref(), Some("workflow_id"));
         assert_eq!(said(ID, "Step UUID").unwrap_err().field.as_deref(), Some("step_id"));
     }
@@ -257,13 +317,31 @@ mod tests {
     #[test]
     fn an_error_is_a_text_or_a_record() {
         let failed = |error: &str| {
-            completion(&format!(r#"{{"workflow_id":"{ID}","step_id":"{ID}","success":false{error}}}"#)).map(|it| it.outcome.unwrap_err())
+            completion(&format!(
+                r#"{{"workflow_id":"{ID}","step_id":"{ID}","success":false{error}}}"#
+            ))
+            .map(|it| it.outcome.unwrap_err())
         };
-        assert_eq!(failed(r#","error":"no disk""#).unwrap().failure, Failure::new("Error", "no disk"));
-        let named = failed(r#","error":{"name":"OutOfStock","message":"none","retry":false,"after":"30s"}"#).unwrap();
-        assert_eq!((named.failure.name.as_ref(), named.retry, named.after_ms), ("OutOfStock", Some(false), Some(30_000)));
+        assert_eq!(
+            failed(r#","error":"no disk""#).unwrap().failure,
+            Failure::new("Error", "no disk")
+        );
+        let named = failed(
+            r#","error":{"name":"OutOfStock","message":"none","retry":false,"after":"30s"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (named.failure.name.as_ref(), named.retry, named.after_ms),
+            ("OutOfStock", Some(false), Some(30_000))
+        );
         assert_eq!(failed("").unwrap().failure.message, "the service gave no reason");
-        assert_eq!(failed(r#","error":{"name":"out of stock","message":"none"}"#).unwrap().failure.to_string(), "out of stock: none");
+        assert_eq!(
+            failed(r#","error":{"name":"out of stock","message":"none"}"#)
+                .unwrap()
+                .failure
+                .to_string(),
+            "out of stock: none"
+        );
         let wrong = failed(r#","error":7"#).unwrap_err();
         assert!(wrong.detail.contains("expected a text or `{name, message"), "{}", wrong.detail);
     }

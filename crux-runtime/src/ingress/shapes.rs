@@ -1,4 +1,5 @@
-//! The shapes of definitions, by hash: of this binary's own from the beginning, of others once they were needed.
+//! The shapes of definitions, by hash: of this binary's own from the beginning, of others once they
+//! were needed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,8 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    /// A definition of this binary that cannot be read is as if it had no steps: the compiler's tests see to it that there is none.
+    /// A definition of this binary that cannot be read is as if it had no steps: the compiler's
+    /// tests see to it that there is none.
     pub(crate) fn new(app: &App) -> Self {
         let own = app.workflows.iter().map(|workflow| workflow.definition).map(|definition| {
             let shape = Shape::new(definition.document, Some(definition)).unwrap_or_else(|error| {
@@ -31,11 +33,16 @@ impl Shapes {
 
     /// The shape of the definition with that hash; without steps if nobody knows it.
     pub(crate) async fn of(&self, engine: &Engine, hash: &str) -> Result<Arc<Shape>, Problem> {
-        if let Some(shape) = self.own.get(hash).cloned().or_else(|| self.others().get(hash).cloned()) {
+        if let Some(shape) =
+            self.own.get(hash).cloned().or_else(|| self.others().get(hash).cloned())
+        {
             return Ok(shape);
         }
-        let Some(document) = engine.store().definition(hash.to_owned()).await? else { return Ok(Arc::default()) };
-        let shape = Shape::new(&document, None).map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
+        let Some(document) = engine.store().definition(hash.to_owned()).await? else {
+            return Ok(Arc::default());
+        };
+        let shape = Shape::new(&document, None)
+            .map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
         let shape = Arc::new(shape);
         let mut others = self.others();
         if others.len() >= KEPT {

@@ -1,10 +1,13 @@
-//! Rows in: as flat entries for documents and messages, and back to the machine's events for replay.
+//! Rows in: as flat entries for documents and messages, and back to the machine's events for
+//! replay.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::VERSION;
-use crate::machine::{Cause, Definition, Event, Failure, Outcome, Path, Started, StepEvent, StepHappened, Time, Timer};
+use crate::machine::{
+    Cause, Definition, Event, Failure, Outcome, Path, Started, StepEvent, StepHappened, Time, Timer,
+};
 
 /// One transition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,7 +28,8 @@ pub enum EntryType {
     /// A service reported that it began.
     StepBegan,
     StepCompleted,
-    /// As event: an attempt failed (`next`: the next one's time); in `out`: a step failed without an attempt of its own.
+    /// As event: an attempt failed (`next`: the next one's time); in `out`: a step failed without
+    /// an attempt of its own.
     StepFailed,
     TaskLost,
     /// Given back before it began, by a process that was ending.
@@ -124,7 +128,10 @@ impl Entry {
         let lacks = Error::Incomplete(self.kind);
         let event = match self.kind {
             EntryType::Started => Event::Started(self.started.ok_or(lacks)?),
-            EntryType::StopRequested => Event::StopRequested { cause: self.cause.ok_or(lacks)?, reason: self.reason.unwrap_or_default() },
+            EntryType::StopRequested => Event::StopRequested {
+                cause: self.cause.ok_or(lacks)?,
+                reason: self.reason.unwrap_or_default(),
+            },
             EntryType::PauseRequested => Event::PauseRequested,
             EntryType::ResumeRequested => Event::ResumeRequested,
             EntryType::RetryRequested => {
@@ -132,28 +139,42 @@ impl Entry {
                 Event::RetryRequested { step, input: self.input }
             }
             EntryType::UndoRequested => Event::UndoRequested,
-            EntryType::FailRequested => Event::FailRequested { reason: self.reason.unwrap_or_default() },
+            EntryType::FailRequested => {
+                Event::FailRequested { reason: self.reason.unwrap_or_default() }
+            }
             EntryType::ParkRequested => Event::ParkRequested { failure: self.error.ok_or(lacks)? },
             _ => return self.into_step_event(definition, lacks),
         };
         Ok(event)
     }
 
-    fn into_step_event(self, definition: &'static Definition, lacks: Error) -> Result<Event, Error> {
+    fn into_step_event(
+        self,
+        definition: &'static Definition,
+        lacks: Error,
+    ) -> Result<Event, Error> {
         let Some(path) = self.path.as_deref() else { return Err(lacks) };
         let path = step(definition, path)?;
         let what = match (self.kind, self.attempt) {
             (EntryType::StepBegan, Some(attempt)) => StepHappened::Started { attempt },
-            (EntryType::StepCompleted, attempt) => StepHappened::Completed { attempt, result: self.result.ok_or(lacks)? },
+            (EntryType::StepCompleted, attempt) => {
+                StepHappened::Completed { attempt, result: self.result.ok_or(lacks)? }
+            }
             (EntryType::StepFailed, Some(attempt)) => StepHappened::Failed {
                 attempt,
                 outcome: self.outcome.unwrap_or(Outcome::Failed),
                 failure: self.error.ok_or(lacks)?,
                 next: self.next,
             },
-            (EntryType::TaskLost, Some(attempt)) => StepHappened::Lost { attempt, next: self.next.ok_or(lacks)? },
-            (EntryType::TaskReturned, Some(attempt)) => StepHappened::Returned { attempt, next: self.next.ok_or(lacks)? },
-            (EntryType::TimerFired, _) => StepHappened::TimerFired { timer: self.timer.ok_or(lacks)? },
+            (EntryType::TaskLost, Some(attempt)) => {
+                StepHappened::Lost { attempt, next: self.next.ok_or(lacks)? }
+            }
+            (EntryType::TaskReturned, Some(attempt)) => {
+                StepHappened::Returned { attempt, next: self.next.ok_or(lacks)? }
+            }
+            (EntryType::TimerFired, _) => {
+                StepHappened::TimerFired { timer: self.timer.ok_or(lacks)? }
+            }
             (EntryType::EventReceived, _) => {
                 let Some(data) = self.data else { return Err(lacks) };
                 StepHappened::Received { event_id: self.event_id.ok_or(lacks)?, data }
@@ -165,5 +186,7 @@ impl Entry {
 }
 
 fn step(definition: &'static Definition, path: &str) -> Result<Path, Error> {
-    definition.parse_path(path).ok_or_else(|| Error::UnknownStep { path: path.to_owned(), definition: definition.hash })
+    definition
+        .parse_path(path)
+        .ok_or_else(|| Error::UnknownStep { path: path.to_owned(), definition: definition.hash })
 }

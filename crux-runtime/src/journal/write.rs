@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::machine::{Definition, Ended, Event, Failure, Note, Outcome, Path, StepHappened, Time, Waiting};
+use crate::machine::{
+    Definition, Ended, Event, Failure, Note, Outcome, Path, StepHappened, Time, Waiting,
+};
 
 /// One row, in place of what `text` holds: the events of a transition and its notes.
 pub fn row(text: &mut String, definition: &Definition, at: Time, events: &[Event], notes: &[Note]) {

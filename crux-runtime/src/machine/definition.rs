@@ -1,5 +1,5 @@
-//! The static tables that generated code brings along: what the machine and everything around it know about a workflow without
-//! knowing its types. All of it is `const` data.
+//! The static tables that generated code brings along: what the machine and everything around it
+//! know about a workflow without knowing its types. All of it is `const` data.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,8 @@ pub struct Definition {
     pub version: u32,
     /// An older version, kept for instances that still run: it starts nothing.
     pub retired: bool,
-    /// Hex SHA-256 of what replay depends on; an instance runs only under the hash that it started with.
+    /// Hex SHA-256 of what replay depends on; an instance runs only under the hash that it started
+    /// with.
     pub hash: &'static str,
     /// Hex SHA-256 of what may change while instances run.
     pub policy_hash: &'static str,
@@ -31,8 +32,8 @@ pub struct Definition {
     pub retain_ms: u64,
     /// Configuration values that its expressions read; journalled at the start.
     pub config: &'static [&'static str],
-    /// JSON: `{"hooks": {…}, "steps": [{"id", "type", "class", "steps": […]}, …]}` in the order of the YAML; the status document's
-    /// `definition`.
+    /// JSON: `{"hooks": {…}, "steps": [{"id", "type", "class", "steps": […]}, …]}` in the order of
+    /// the YAML; the status document's `definition`.
     pub document: &'static str,
     /// JSON Schemas.
     pub input_schema: &'static str,
@@ -60,20 +61,44 @@ pub struct Node {
 /// How generated tables write a node.
 impl Node {
     pub const fn new(id: &'static str, path: &'static str, line: u32, kind: Kind) -> Self {
-        Self { id, path, line, parent: None, in_catch: false, kind, caught: Caught::Names(&[]), is_kept: false }
+        Self {
+            id,
+            path,
+            line,
+            parent: None,
+            in_catch: false,
+            kind,
+            caught: Caught::Names(&[]),
+            is_kept: false,
+        }
     }
 
     /// One attempt without time-outs, unless [`Self::policy`] says more.
-    pub const fn task(id: &'static str, path: &'static str, line: u32, contract: &'static Contract) -> Self {
+    pub const fn task(
+        id: &'static str,
+        path: &'static str,
+        line: u32,
+        contract: &'static Contract,
+    ) -> Self {
         Self::new(id, path, line, Kind::Task(Task::new(contract)))
     }
 
     /// What undoes the task in its parent node.
-    pub const fn undo(id: &'static str, path: &'static str, line: u32, contract: &'static Contract) -> Self {
+    pub const fn undo(
+        id: &'static str,
+        path: &'static str,
+        line: u32,
+        contract: &'static Contract,
+    ) -> Self {
         Self::new(id, path, line, Kind::Undo(Task::new(contract)))
     }
 
-    pub const fn wait(id: &'static str, path: &'static str, line: u32, event: &'static str) -> Self {
+    pub const fn wait(
+        id: &'static str,
+        path: &'static str,
+        line: u32,
+        event: &'static str,
+    ) -> Self {
         Self::new(id, path, line, Kind::Wait { event })
     }
 
@@ -119,7 +144,9 @@ impl Node {
     /// The node of its undo.
     pub const fn undone_by(self, undo: u16) -> Self {
         match self.kind {
-            Kind::Task(task) => Self { kind: Kind::Task(Task { undo: Some(undo), ..task }), ..self },
+            Kind::Task(task) => {
+                Self { kind: Kind::Task(Task { undo: Some(undo), ..task }), ..self }
+            }
             _ => self,
         }
     }
@@ -191,7 +218,8 @@ pub struct Contract {
     /// Whether its tasks carry the instance's input as `payload`.
     pub payload: bool,
     pub raises: &'static [&'static str],
-    /// Whether a JSON value is of the contract's input or result type; the error names the path of the field.
+    /// Whether a JSON value is of the contract's input or result type; the error names the path of
+    /// the field.
     pub check_input: fn(&RawValue) -> Result<(), String>,
     pub check_result: fn(&RawValue) -> Result<(), String>,
     /// JSON Schemas.
@@ -200,13 +228,15 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// Whether its tasks go out under that routing key: a service's own, or `step.<type>` for a step struct.
+    /// Whether its tasks go out under that routing key: a service's own, or `step.<type>` for a
+    /// step struct.
     pub const fn has_routing_key(&self, key: &str) -> bool {
         match self.runs {
             Runs::Service { routing_key } => is_same(key.as_bytes(), 0, routing_key.as_bytes()),
             Runs::Class(_) => {
                 const PREFIX: &[u8] = b"step.";
-                is_prefix(key.as_bytes(), PREFIX) && is_same(key.as_bytes(), PREFIX.len(), self.step_type.as_bytes())
+                is_prefix(key.as_bytes(), PREFIX)
+                    && is_same(key.as_bytes(), PREFIX.len(), self.step_type.as_bytes())
             }
         }
     }
@@ -253,7 +283,8 @@ pub enum OnExhausted {
     Park,
 }
 
-/// Retry and time-outs. Only ever read for decisions that are then journalled, so it may differ between builds.
+/// Retry and time-outs. Only ever read for decisions that are then journalled, so it may differ
+/// between builds.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     pub attempts: u32,
@@ -272,7 +303,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// One attempt, no time-outs; the base of generated tables. What is sent again without using up an attempt waits for a second.
+    /// One attempt, no time-outs; the base of generated tables. What is sent again without using up
+    /// an attempt waits for a second.
     pub const ONCE: Policy = Policy {
         attempts: 1,
         backoff_ms: 1000,
@@ -345,9 +377,11 @@ impl Hooks {
 #[derive(Debug)]
 pub struct Trigger {
     pub source: TriggerSource,
-    /// From what arrived to the workflow's input; checks it on the way. The error names the path of the field.
+    /// From what arrived to the workflow's input; checks it on the way. The error names the path of
+    /// the field.
     pub input: fn(&RawValue) -> Result<Arrived, Refusal>,
-    /// The same for a start that brings the workflow's input itself: another function where the trigger has a `with`.
+    /// The same for a start that brings the workflow's input itself: another function where the
+    /// trigger has a `with`.
     pub direct: fn(&RawValue) -> Result<Arrived, Refusal>,
     /// What arrives is not the input: it has a `with`.
     pub maps: bool,
@@ -356,11 +390,17 @@ pub struct Trigger {
 /// How generated tables write a trigger.
 impl Trigger {
     /// `POST path`.
-    pub const fn http(path: &'static str, input: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
+    pub const fn http(
+        path: &'static str,
+        input: fn(&RawValue) -> Result<Arrived, Refusal>,
+    ) -> Self {
         Self { source: TriggerSource::Http { path }, input, direct: input, maps: false }
     }
 
-    pub const fn event(name: &'static str, input: fn(&RawValue) -> Result<Arrived, Refusal>) -> Self {
+    pub const fn event(
+        name: &'static str,
+        input: fn(&RawValue) -> Result<Arrived, Refusal>,
+    ) -> Self {
         Self { source: TriggerSource::Event { name }, input, direct: input, maps: false }
     }
 
@@ -425,8 +465,9 @@ pub struct EventType {
 }
 
 impl Definition {
-    /// What a start means that names the workflow and brings its input, without a trigger that says more: the first trigger that has a
-    /// `key` and wants the input gives the key; if no trigger wants it, nothing is started.
+    /// What a start means that names the workflow and brings its input, without a trigger that says
+    /// more: the first trigger that has a `key` and wants the input gives the key; if no trigger
+    /// wants it, nothing is started.
     pub fn arrived(&self, input: &RawValue) -> Result<Arrived, Refusal> {
         let mut wanted = None;
         for trigger in self.triggers {
@@ -444,18 +485,24 @@ impl Definition {
         }
     }
 
-    /// Whether anything of it leaves by the bus; `runs_here` says which step types have a step struct in this process.
+    /// Whether anything of it leaves by the bus; `runs_here` says which step types have a step
+    /// struct in this process.
     pub fn needs_bus(&self, runs_here: impl Fn(&str) -> bool) -> bool {
         let Hooks { on_start, on_complete, on_failure } = &self.hooks;
         let leaves = |node: &Node| match &node.kind {
-            Kind::Task(Task { contract, .. }) | Kind::Undo(Task { contract, .. }) => match contract.runs {
-                Runs::Service { .. } => true,
-                Runs::Class(_) => !runs_here(contract.step_type),
-            },
+            Kind::Task(Task { contract, .. }) | Kind::Undo(Task { contract, .. }) => {
+                match contract.runs {
+                    Runs::Service { .. } => true,
+                    Runs::Class(_) => !runs_here(contract.step_type),
+                }
+            }
             Kind::Emit => true,
             _ => false,
         };
-        on_start.is_some() || on_complete.is_some() || on_failure.is_some() || self.nodes.iter().any(leaves)
+        on_start.is_some()
+            || on_complete.is_some()
+            || on_failure.is_some()
+            || self.nodes.iter().any(leaves)
     }
 
     pub fn node(&self, number: u16) -> Option<&'static Node> {
@@ -481,7 +528,8 @@ impl Definition {
         let mut next = self.node(number);
         while let Some((node, number)) = next.and_then(|node| Some((node, node.parent?))) {
             next = self.node(number);
-            let is_loop = next.is_some_and(|parent| matches!(parent.kind, Kind::Each | Kind::Repeat));
+            let is_loop =
+                next.is_some_and(|parent| matches!(parent.kind, Kind::Each | Kind::Repeat));
             if is_loop && !node.in_catch {
                 around.push(number);
             }
@@ -500,19 +548,23 @@ impl Definition {
         Path { node: path.node, at }
     }
 
-    /// The same step without the rounds of the `repeat`s inside its innermost `each`: one per element.
+    /// The same step without the rounds of the `repeat`s inside its innermost `each`: one per
+    /// element.
     pub(super) fn in_element(&self, path: &Path) -> Path {
-        let is_each = |number: &u16| self.node(*number).is_some_and(|node| matches!(node.kind, Kind::Each));
+        let is_each =
+            |number: &u16| self.node(*number).is_some_and(|node| matches!(node.kind, Kind::Each));
         let len = self.loops(path.node).iter().rposition(is_each).map_or(0, |last| last + 1);
         Path { node: path.node, at: path.at.truncated(len) }
     }
 
     /// Whether `node` is the node `around` or stands in it.
     pub(super) fn is_inside(&self, node: u16, around: u16) -> bool {
-        std::iter::successors(Some(node), |number| self.node(*number)?.parent).any(|number| number == around)
+        std::iter::successors(Some(node), |number| self.node(*number)?.parent)
+            .any(|number| number == around)
     }
 
-    /// `ship[3]/label`, `poll#2/ask`. Static where no loop is around the step, which is most often the case.
+    /// `ship[3]/label`, `poll#2/ask`. Static where no loop is around the step, which is most often
+    /// the case.
     pub fn path_text(&self, path: &Path) -> Cow<'static, str> {
         let Some(node) = self.node(path.node) else { return Cow::Borrowed("") };
         if path.at.is_empty() {
@@ -549,7 +601,8 @@ impl Definition {
             }
         }
         bare.push_str(rest);
-        // A task with nested steps has the path of the group around it; the task comes second and is the one that events address.
+        // A task with nested steps has the path of the group around it; the task comes second and
+        // is the one that events address.
         let node = self.nodes.iter().rposition(|node| node.path == bare)?;
         let path = Path { node: u16::try_from(node).ok()?, at };
         (self.loops(path.node).len() == at.len()).then_some(path)

@@ -1,5 +1,5 @@
-//! Stopping what is open inside one step: nothing new starts, attempts under way run to their end or time-out and are recorded, then
-//! the step fails with the failure that stopped it.
+//! Stopping what is open inside one step: nothing new starts, attempts under way run to their end
+//! or time-out and are recorded, then the step fails with the failure that stopped it.
 
 use super::effect::{Effect, Note};
 use super::event::{StepEvent, StepHappened};
@@ -19,7 +19,12 @@ pub struct Drain {
 
 impl Drain {
     /// Stops everything that is open in `part`, the inside of the step at `around`.
-    pub(super) fn start<U: Undo, T>(around: Path, part: &dyn Part, failure: Failure, fx: &mut Fx<'_, U>) -> Flow<Self, T> {
+    pub(super) fn start<U: Undo, T>(
+        around: Path,
+        part: &dyn Part,
+        failure: Failure,
+        fx: &mut Fx<'_, U>,
+    ) -> Flow<Self, T> {
         let mut tasks = Vec::new();
         part.open(&mut |open| match open {
             Open::Task(task) if task.attempt == Attempt::Sent => {
@@ -27,7 +32,11 @@ impl Drain {
                 tasks.push(task.clone());
             }
             Open::Wait { path, event, value, .. } => {
-                fx.out.all.push(Effect::Unsubscribe { path, event, value: value.map(str::to_owned) });
+                fx.out.all.push(Effect::Unsubscribe {
+                    path,
+                    event,
+                    value: value.map(str::to_owned),
+                });
                 fx.out.notes.push(Note::StepSkipped { path });
             }
             Open::Task(task) => fx.out.notes.push(Note::StepSkipped { path: task.path }),
@@ -42,9 +51,17 @@ impl Drain {
         if self.tasks.is_empty() { Flow::Failed(self.failure) } else { Flow::Stay(self) }
     }
 
-    pub(super) fn apply<U: Undo, T>(mut self, event: &StepEvent, fx: &mut Fx<'_, U>) -> Applied<Self, T> {
-        let Some(at) = self.tasks.iter().position(|task| task.path == event.path) else { return Err(Refused(self, Why::NotOpen)) };
-        let Some(task) = fx.definition.task(event.path.node) else { return Err(Refused(self, Why::NotOpen)) };
+    pub(super) fn apply<U: Undo, T>(
+        mut self,
+        event: &StepEvent,
+        fx: &mut Fx<'_, U>,
+    ) -> Applied<Self, T> {
+        let Some(at) = self.tasks.iter().position(|task| task.path == event.path) else {
+            return Err(Refused(self, Why::NotOpen));
+        };
+        let Some(task) = fx.definition.task(event.path.node) else {
+            return Err(Refused(self, Why::NotOpen));
+        };
         let state = &mut self.tasks[at];
         if let Err(why) = state.accepts(&event.what, task) {
             return Err(Refused(self, why));
@@ -57,7 +74,8 @@ impl Drain {
                 fx.keep(&event.path, result);
                 false
             }
-            StepHappened::Failed { outcome: super::Outcome::Unknown, .. } | StepHappened::Lost { .. } => {
+            StepHappened::Failed { outcome: super::Outcome::Unknown, .. }
+            | StepHappened::Lost { .. } => {
                 fx.undo.unknown(&state.path);
                 false
             }

@@ -43,7 +43,10 @@ impl<I, S: Part, T> Each<I, S, T> {
     ) -> Inside<Self, Vec<T>> {
         let elements = match elements {
             Ok(elements) if elements.len() > MAX_ELEMENTS => {
-                let failure = Failure::expression(format!("the list has {} elements, the limit is {MAX_ELEMENTS}", elements.len()));
+                let failure = Failure::expression(format!(
+                    "the list has {} elements, the limit is {MAX_ELEMENTS}",
+                    elements.len()
+                ));
                 fx.out.excess = Some(failure.clone());
                 return Inside::Failed(failure);
             }
@@ -51,10 +54,15 @@ impl<I, S: Part, T> Each<I, S, T> {
             Err(failure) => return Inside::Failed(failure),
         };
         let slots = elements.iter().map(|_| Slot::Waiting).collect();
-        Self { elements, slots, at_once: at_once.max(1), next: 0, open: 0, path, again_at: None }.fill(fx, &mut enter)
+        Self { elements, slots, at_once: at_once.max(1), next: 0, open: 0, path, again_at: None }
+            .fill(fx, &mut enter)
     }
 
-    fn fill<U: Undo>(mut self, fx: &mut Fx<'_, U>, enter: &mut impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>) -> Inside<Self, Vec<T>> {
+    fn fill<U: Undo>(
+        mut self,
+        fx: &mut Fx<'_, U>,
+        enter: &mut impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
+    ) -> Inside<Self, Vec<T>> {
         self.again_at = None;
         while self.open < self.at_once
             && let Some(element) = self.elements.get(self.next)
@@ -82,7 +90,10 @@ impl<I, S: Part, T> Each<I, S, T> {
         if self.open > 0 || self.next < self.slots.len() {
             return Inside::Stay(self);
         }
-        let results = self.slots.into_iter().filter_map(|slot| if let Slot::Done(result) = slot { Some(result) } else { None });
+        let results = self
+            .slots
+            .into_iter()
+            .filter_map(|slot| if let Slot::Done(result) = slot { Some(result) } else { None });
         Inside::Done(results.collect())
     }
 
@@ -94,12 +105,18 @@ impl<I, S: Part, T> Each<I, S, T> {
         apply: impl FnOnce(&I, S, &mut Fx<'_, U>) -> Applied<S, T>,
         mut enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
     ) -> Result<Inside<Self, Vec<T>>, Refused<Self>> {
-        if event.path == self.path && self.again_at.is_some() && matches!(event.what, StepHappened::TimerFired { timer: Timer::Sleep }) {
+        if event.path == self.path
+            && self.again_at.is_some()
+            && matches!(event.what, StepHappened::TimerFired { timer: Timer::Sleep })
+        {
             return Ok(self.fill(fx, &mut enter));
         }
-        let Some(number) = event.path.index(fx.depth()) else { return Err(Refused(self, Why::NotOpen)) };
+        let Some(number) = event.path.index(fx.depth()) else {
+            return Err(Refused(self, Why::NotOpen));
+        };
         let index = usize::try_from(number).unwrap_or(usize::MAX);
-        let (Some(slot), Some(element)) = (self.slots.get_mut(index), self.elements.get(index)) else {
+        let (Some(slot), Some(element)) = (self.slots.get_mut(index), self.elements.get(index))
+        else {
             return Err(Refused(self, Why::NotOpen));
         };
         let state = match std::mem::replace(slot, Slot::Waiting) {
@@ -143,7 +160,9 @@ impl<I, S: Part, T> Within<Each<I, S, T>> {
         fx: &mut Fx<'_, U>,
         enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
     ) -> Flow<Self, Vec<T>> {
-        Self::start(node, timeout_ms, fx, |fx| Each::start(fx.path(node), elements, at_once, fx, enter))
+        Self::start(node, timeout_ms, fx, |fx| {
+            Each::start(fx.path(node), elements, at_once, fx, enter)
+        })
     }
 
     /// See [`Each::apply`].

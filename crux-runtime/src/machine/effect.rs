@@ -1,4 +1,5 @@
-//! What applying an event asks the world to do. Effects are values; the engine carries them out after the event is durable.
+//! What applying an event asks the world to do. Effects are values; the engine carries them out
+//! after the event is durable.
 
 use std::sync::Arc;
 
@@ -6,7 +7,8 @@ use serde_json::value::RawValue;
 
 use super::{Failure, Path};
 
-/// Something for the engine to do. Its id is `<instance>/<seq>/<n>`, `n` its number in [`Effects::all`].
+/// Something for the engine to do. Its id is `<instance>/<seq>/<n>`, `n` its number in
+/// [`Effects::all`].
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// Hand out one attempt of a task.
@@ -32,7 +34,8 @@ pub enum Effect {
         kind: Hook,
         routing_key: &'static str,
     },
-    /// From now on events of that name (with that value in the correlating field) are for this step.
+    /// From now on events of that name (with that value in the correlating field) are for this
+    /// step.
     Subscribe {
         path: Path,
         event: &'static str,
@@ -52,7 +55,8 @@ pub enum Hook {
     Failure,
 }
 
-/// What a follower is told and the journal row records beside its events: consequences that cannot be read off the events alone.
+/// What a follower is told and the journal row records beside its events: consequences that cannot
+/// be read off the events alone.
 #[derive(Debug, Clone)]
 pub enum Note {
     StepStarted {
@@ -66,7 +70,8 @@ pub enum Note {
     StepSkipped {
         path: Path,
     },
-    /// A failure that a `catch` took, or that ended a group from inside; the step's result is absent from here on.
+    /// A failure that a `catch` took, or that ended a group from inside; the step's result is
+    /// absent from here on.
     StepFailed {
         path: Path,
         failure: Failure,
@@ -106,14 +111,16 @@ pub enum Ended {
 pub struct Effects {
     pub all: Vec<Effect>,
     pub notes: Vec<Note>,
-    /// Elements and rounds that were begun: those that take no time follow one another without an end of their own.
+    /// Elements and rounds that were begun: those that take no time follow one another without an
+    /// end of their own.
     pub passes: u32,
     /// A list has more than [`super::MAX_ELEMENTS`] elements: the failure of its `each`.
     pub excess: Option<Failure>,
 }
 
-/// So many elements and rounds are begun in one transition, and so many notes made: then a loop lets others go first, and goes on in the
-/// next. A single list of the greatest length that takes no time still fits.
+/// So many elements and rounds are begun in one transition, and so many notes made: then a loop
+/// lets others go first, and goes on in the next. A single list of the greatest length that takes
+/// no time still fits.
 const PASSES_MAX: u32 = 10_000;
 const NOTES_MAX: usize = 50_000;
 

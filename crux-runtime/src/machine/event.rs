@@ -1,5 +1,6 @@
-//! Events: what an instance's journal holds. An event is past tense, carries everything that its consequences depend on (also what was
-//! decided from policies, clocks and configuration), and is applied in the same way when it is new and when it is replayed.
+//! Events: what an instance's journal holds. An event is past tense, carries everything that its
+//! consequences depend on (also what was decided from policies, clocks and configuration), and is
+//! applied in the same way when it is new and when it is replayed.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,8 @@ pub enum Event {
     FailRequested {
         reason: String,
     },
-    /// The journal reached its limit, or another reason of the engine's to stop without undoing; a person chooses.
+    /// The journal reached its limit, or another reason of the engine's to stop without undoing; a
+    /// person chooses.
     ParkRequested {
         failure: Failure,
     },
@@ -79,9 +81,11 @@ pub enum StepHappened {
     Failed { attempt: u32, outcome: Outcome, failure: Failure, next: Option<Time> },
     /// The worker died with the attempt; it goes out again at `next` without using one up.
     Lost { attempt: u32, next: Time },
-    /// The process that was to run the attempt is ending and gave it back before it began; it goes out again at `next`, by another process.
+    /// The process that was to run the attempt is ending and gave it back before it began; it goes
+    /// out again at `next`, by another process.
     Returned { attempt: u32, next: Time },
-    /// A sleep, the pause between rounds, a retry's back-off or a time-out of something other than a task ended.
+    /// A sleep, the pause between rounds, a retry's back-off or a time-out of something other than
+    /// a task ended.
     TimerFired { timer: Timer },
     /// An event for which the step waits.
     Received { event_id: String, data: Box<RawValue> },

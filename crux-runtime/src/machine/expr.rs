@@ -1,5 +1,6 @@
-//! The functions and operators of the expression language that Rust has no operator for, called by generated code. None panics: what
-//! cannot be computed is the failure `ExpressionError`, and conversions of texts give an `Option`.
+//! The functions and operators of the expression language that Rust has no operator for, called by
+//! generated code. None panics: what cannot be computed is the failure `ExpressionError`, and
+//! conversions of texts give an `Option`.
 
 use std::fmt::{self, Display};
 
@@ -33,7 +34,9 @@ macro_rules! operator {
 }
 
 fn impossible(what: &str) -> Failure {
-    Failure::expression(format!("{what} cannot be computed: it is too large, or a division by zero"))
+    Failure::expression(format!(
+        "{what} cannot be computed: it is too large, or a division by zero"
+    ))
 }
 
 /// JSON has no infinity and no NaN, so that the language has none either.
@@ -89,9 +92,14 @@ pub fn negate(value: i64) -> Result<i64, Failure> {
 
 /// `integer(value)`: without the decimals.
 pub fn truncate(value: f64) -> Result<i64, Failure> {
-    // Both bounds are exact in a double: -2^63 is the first that fits, 2^63 the first that does not.
+    // Both bounds are exact in a double: -2^63 is the first that fits, 2^63 the first that does
+    // not.
     const BOUND: f64 = 9_223_372_036_854_775_808.0;
-    if (-BOUND..BOUND).contains(&value) { Ok(value as i64) } else { Err(impossible(&format!("integer({})", number(value)))) }
+    if (-BOUND..BOUND).contains(&value) {
+        Ok(value as i64)
+    } else {
+        Err(impossible(&format!("integer({})", number(value))))
+    }
 }
 
 /// `number(integer)`, and an integer where a number is wanted: the nearest.
@@ -105,7 +113,11 @@ pub fn number(value: f64) -> impl Display {
     impl Display for Number {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let size = self.0.abs();
-            if size != 0.0 && !(1e-7..1e21).contains(&size) { write!(f, "{:e}", self.0) } else { write!(f, "{}", self.0 + 0.0) }
+            if size != 0.0 && !(1e-7..1e21).contains(&size) {
+                write!(f, "{:e}", self.0)
+            } else {
+                write!(f, "{}", self.0 + 0.0)
+            }
         }
     }
     Number(value)
@@ -133,7 +145,11 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 
 /// A timestamp that the compiler has read from a literal.
 pub fn timestamp(microseconds: i64) -> Timestamp {
-    Timestamp::from_microsecond(microseconds).unwrap_or(if microseconds < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    Timestamp::from_microsecond(microseconds).unwrap_or(if microseconds < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 /// What has a size: a text in characters, a list, a map.
@@ -191,7 +207,10 @@ pub fn max<T: PartialOrd + Copy>(list: &[T]) -> Option<T> {
 }
 
 /// `list.filter(…)` with a condition that can fail.
-pub fn try_filter<T: Clone>(list: &[T], mut holds: impl FnMut(&T) -> Result<bool, Failure>) -> Result<Vec<T>, Failure> {
+pub fn try_filter<T: Clone>(
+    list: &[T],
+    mut holds: impl FnMut(&T) -> Result<bool, Failure>,
+) -> Result<Vec<T>, Failure> {
     let mut kept = Vec::new();
     for value in list {
         if holds(value)? {
@@ -202,7 +221,10 @@ pub fn try_filter<T: Clone>(list: &[T], mut holds: impl FnMut(&T) -> Result<bool
 }
 
 /// `list.all(…)` with a condition that can fail.
-pub fn try_all<T>(list: &[T], mut holds: impl FnMut(&T) -> Result<bool, Failure>) -> Result<bool, Failure> {
+pub fn try_all<T>(
+    list: &[T],
+    mut holds: impl FnMut(&T) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
     for value in list {
         if !holds(value)? {
             return Ok(false);
@@ -217,7 +239,10 @@ pub fn contains(list: &[String], text: &str) -> bool {
 }
 
 /// `list.exists(…)` with a condition that can fail.
-pub fn try_exists<T>(list: &[T], mut holds: impl FnMut(&T) -> Result<bool, Failure>) -> Result<bool, Failure> {
+pub fn try_exists<T>(
+    list: &[T],
+    mut holds: impl FnMut(&T) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
     try_all(list, |value| holds(value).map(|holds| !holds)).map(|none| !none)
 }
 
@@ -234,8 +259,14 @@ mod tests {
         assert_eq!(add(2, 3), Ok(5));
         assert_eq!(divide(-7, 2), Ok(-3));
         assert_eq!(remainder(-7, 2), Ok(-1));
-        assert_eq!(subtract(at_time("2026-01-02T00:00:00Z"), at_time("2026-01-01T00:00:00Z")), Ok(Duration::from_ms(86_400_000)));
-        assert_eq!(add(at_time("2026-01-01T00:00:00Z"), Duration::from_ms(1)), Ok(at_time("2026-01-01T00:00:00.001Z")));
+        assert_eq!(
+            subtract(at_time("2026-01-02T00:00:00Z"), at_time("2026-01-01T00:00:00Z")),
+            Ok(Duration::from_ms(86_400_000))
+        );
+        assert_eq!(
+            add(at_time("2026-01-01T00:00:00Z"), Duration::from_ms(1)),
+            Ok(at_time("2026-01-01T00:00:00.001Z"))
+        );
         for failure in [
             add(i64::MAX, 1).unwrap_err(),
             subtract(i64::MIN, 1).unwrap_err(),
@@ -261,9 +292,15 @@ mod tests {
 
     #[test]
     fn numbers_have_one_text() {
-        for (value, text) in
-            [(5.0, "5"), (0.1, "0.1"), (-1.5, "-1.5"), (-0.0, "0"), (1e20, "100000000000000000000"), (1e21, "1e21"), (1.5e-9, "1.5e-9")]
-        {
+        for (value, text) in [
+            (5.0, "5"),
+            (0.1, "0.1"),
+            (-1.5, "-1.5"),
+            (-0.0, "0"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e21"),
+            (1.5e-9, "1.5e-9"),
+        ] {
             assert_eq!(number(value).to_string(), text);
         }
         assert_eq!(truncate(-1.9), Ok(-1));
@@ -271,8 +308,14 @@ mod tests {
 
     #[test]
     fn texts_are_converted_or_absent() {
-        assert_eq!((parse_integer(" 12 "), parse_integer("1.5"), parse_integer("9223372036854775808")), (Some(12), None, None));
-        assert_eq!((parse_number("1.5"), parse_number("inf"), parse_number("NaN"), parse_number("1e999")), (Some(1.5), None, None, None));
+        assert_eq!(
+            (parse_integer(" 12 "), parse_integer("1.5"), parse_integer("9223372036854775808")),
+            (Some(12), None, None)
+        );
+        assert_eq!(
+            (parse_number("1.5"), parse_number("inf"), parse_number("NaN"), parse_number("1e999")),
+            (Some(1.5), None, None, None)
+        );
         assert_eq!(parse_timestamp("yesterday"), None);
         assert_eq!(parse_duration("1h"), Some(Duration::from_ms(3_600_000)));
     }

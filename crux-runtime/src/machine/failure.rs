@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// A failure by its name. Names of steps' own errors come from `raises`; the built-in ones are the constants here.
+/// A failure by its name. Names of steps' own errors come from `raises`; the built-in ones are the
+/// constants here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub name: Cow<'static, str>,
@@ -55,6 +56,10 @@ impl Failure {
 /// `Name: message`, as people read it in documents and logs; a plain text alone.
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.name == Self::ERROR { f.write_str(&self.message) } else { write!(f, "{}: {}", self.name, self.message) }
+        if self.name == Self::ERROR {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.name, self.message)
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! How control flows between scopes: a step entered or advanced stays open, is done with its result, or has failed; an event that is
-//! not for it is refused and gives the state back.
+//! How control flows between scopes: a step entered or advanced stays open, is done with its
+//! result, or has failed; an event that is not for it is refused and gives the state back.
 
 use super::{Failure, Fx, Undo, Value, json};
 
@@ -25,7 +25,8 @@ pub enum Why {
     Superseded,
     /// The event does not fulfil the `where` of the wait.
     NoMatch,
-    /// The result, event or corrected input is not of the declared type; the text names the field's path.
+    /// The result, event or corrected input is not of the declared type; the text names the field's
+    /// path.
     Invalid(String),
     /// The instance's phase does not allow it; the text says what does.
     NotNow(&'static str),
@@ -46,9 +47,10 @@ impl std::fmt::Display for Why {
 /// The outcome of offering an event to a scope of state `S` with result `T`.
 pub type Applied<S, T> = Result<Flow<S, T>, Refused<S>>;
 
-/// How generated code goes on: the arms of its `apply` functions, and the ends of its `enter` functions. `at` are the live values beside
-/// the part `P`, `stay` the variant that holds both while the part is open, `next` what comes after it, `catch` what takes its failure.
-/// `fx` is an argument of the last two, so that both may use it.
+/// How generated code goes on: the arms of its `apply` functions, and the ends of its `enter`
+/// functions. `at` are the live values beside the part `P`, `stay` the variant that holds both
+/// while the part is open, `next` what comes after it, `catch` what takes its failure. `fx` is an
+/// argument of the last two, so that both may use it.
 pub trait Then<P, T>: Sized {
     /// A [`Flow`] or [`Applied`] of the scope around the part.
     type Around<S, O>;

@@ -1,5 +1,5 @@
-//! The surroundings of one `apply`: what the step may read (time, instance, where it stands) and where its effects go. Generated code
-//! passes it down as `fx` and never looks inside.
+//! The surroundings of one `apply`: what the step may read (time, instance, where it stands) and
+//! where its effects go. Generated code passes it down as `fx` and never looks inside.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ impl Env {
     }
 }
 
-/// A task whose attempts are used up and whose failure no `catch` takes. It stays in the state, so that a person can retry it.
+/// A task whose attempts are used up and whose failure no `catch` takes. It stays in the state, so
+/// that a person can retry it.
 #[derive(Debug, Clone)]
 pub struct Exhausted {
     pub path: Path,
@@ -147,8 +148,16 @@ impl<'a, U: Undo> Fx<'a, U> {
     }
 
     /// A `fail`, with its message.
-    pub fn fail(&mut self, node: u16, error: &'static str, message: Result<String, Failure>) -> Failure {
-        self.failed(node, message.map_or_else(|failure| failure, |message| Failure::new(error, message)))
+    pub fn fail(
+        &mut self,
+        node: u16,
+        error: &'static str,
+        message: Result<String, Failure>,
+    ) -> Failure {
+        self.failed(
+            node,
+            message.map_or_else(|failure| failure, |message| Failure::new(error, message)),
+        )
     }
 
     pub(super) fn waiting(&mut self, path: Path, why: Waiting) {
@@ -156,7 +165,8 @@ impl<'a, U: Undo> Fx<'a, U> {
     }
 }
 
-/// A refused event must leave no trace, not even by code that had begun to work: the number of effects before, to return to.
+/// A refused event must leave no trace, not even by code that had begun to work: the number of
+/// effects before, to return to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     effects: usize,

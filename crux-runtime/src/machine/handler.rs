@@ -6,7 +6,8 @@ use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
 
-/// A `catch` that is being worked on: its scope's state `S`, and what the steps in it read as `error`.
+/// A `catch` that is being worked on: its scope's state `S`, and what the steps in it read as
+/// `error`.
 #[derive(Debug)]
 pub struct Handler<S> {
     failure: Failure,
@@ -32,7 +33,9 @@ impl<S> Handler<S> {
     ) -> Applied<Self, T> {
         match inside(&self.failure, *self.inside, fx) {
             Ok(flow) => Ok(Self::wrap(self.failure, flow)),
-            Err(Refused(inside, why)) => Err(Refused(Self { failure: self.failure, inside: Box::new(inside) }, why)),
+            Err(Refused(inside, why)) => {
+                Err(Refused(Self { failure: self.failure, inside: Box::new(inside) }, why))
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! What the engine sees of an instance: one object-safe face for every workflow, so that nothing above is generic over workflows.
+//! What the engine sees of an instance: one object-safe face for every workflow, so that nothing
+//! above is generic over workflows.
 
 use super::definition::Definition;
 use super::effect::Effects;
@@ -29,7 +30,8 @@ impl Phase {
     }
 }
 
-/// One instance, of whatever workflow. It comes into being by [`super::Event::Started`] (see [`super::Run::start`]).
+/// One instance, of whatever workflow. It comes into being by [`super::Event::Started`] (see
+/// [`super::Run::start`]).
 pub trait Instance: Send {
     fn definition(&self) -> &'static Definition;
 
@@ -42,11 +44,19 @@ pub trait Instance: Send {
 
     fn is_paused(&self) -> bool;
 
-    /// Calls `visit` for everything that can still happen: tasks, waits and timers that are not held by a pause or a stop.
+    /// Calls `visit` for everything that can still happen: tasks, waits and timers that are not
+    /// held by a pause or a stop.
     fn open(&self, visit: &mut dyn FnMut(Open<'_>));
 
-    /// The event to journal for an attempt that did not succeed; refused if the attempt is not the current one of an open task.
-    fn decide(&self, path: &Path, attempt: u32, failed: AttemptFailed, now: Time) -> Result<StepEvent, Why>;
+    /// The event to journal for an attempt that did not succeed; refused if the attempt is not the
+    /// current one of an open task.
+    fn decide(
+        &self,
+        path: &Path,
+        attempt: u32,
+        failed: AttemptFailed,
+        now: Time,
+    ) -> Result<StepEvent, Why>;
 
     /// Why the instance failed, is parked or stops.
     fn failure(&self) -> Option<&Failure>;

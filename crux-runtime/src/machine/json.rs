@@ -1,6 +1,8 @@
-//! Between typed values and the JSON that is recorded and sent. Errors of decoding name the path of the field.
+//! Between typed values and the JSON that is recorded and sent. Errors of decoding name the path of
+//! the field.
 //!
-//! What is generic over values is written out, without closures: each would be compiled again for each of a thousand types.
+//! What is generic over values is written out, without closures: each would be compiled again for
+//! each of a thousand types.
 
 use std::sync::Arc;
 
@@ -21,7 +23,8 @@ pub fn encode_shared<T: Show>(value: &T) -> Result<Arc<RawValue>, Failure> {
 
 /// As [`encode`], for what is no value of the pipeline language.
 pub fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, Failure> {
-    serde_json::value::to_raw_value(value).map_err(|error| Failure::expression(format!("cannot be written as JSON: {error}")))
+    serde_json::value::to_raw_value(value)
+        .map_err(|error| Failure::expression(format!("cannot be written as JSON: {error}")))
 }
 
 /// From outside or from the journal.

@@ -1,8 +1,10 @@
 //! Results that outlive the failure of what they stand in.
 //!
-//! A state holds the results that its next steps read. When a group, `parallel` or another composite step fails, the state inside it is
-//! gone, and with it the results of the steps that had completed there. Where a `catch` takes that failure, the steps in it and after it
-//! may read those results. The compiler marks the nodes that are read so; their results are kept here, by node and element.
+//! A state holds the results that its next steps read. When a group, `parallel` or another
+//! composite step fails, the state inside it is gone, and with it the results of the steps that had
+//! completed there. Where a `catch` takes that failure, the steps in it and after it may read those
+//! results. The compiler marks the nodes that are read so; their results are kept here, by node and
+//! element.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +19,8 @@ use super::{Definition, Value, json};
 pub(super) struct Kept(BTreeMap<Path, Box<RawValue>>);
 
 impl Kept {
-    /// A result of the node at `path`, if it is one to keep. A later round of a `repeat` replaces that of the one before.
+    /// A result of the node at `path`, if it is one to keep. A later round of a `repeat` replaces
+    /// that of the one before.
     pub(super) fn keep(&mut self, definition: &Definition, path: &Path, result: &RawValue) {
         if definition.node(path.node).is_some_and(|node| node.is_kept) {
             self.0.insert(definition.in_element(path), result.to_owned());
@@ -25,7 +28,12 @@ impl Kept {
     }
 
     /// The result of a step, as it is seen from `at`.
-    pub(super) fn get<T: Value>(&self, definition: &Definition, node: u16, at: Indices) -> Option<Arc<T>> {
+    pub(super) fn get<T: Value>(
+        &self,
+        definition: &Definition,
+        node: u16,
+        at: Indices,
+    ) -> Option<Arc<T>> {
         let result = self.0.get(&definition.in_element(&Path { node, at }))?;
         // It was of the contract's type when the step completed.
         json::decode(result).ok().map(Arc::new)
@@ -33,7 +41,9 @@ impl Kept {
 
     /// A round of the `repeat` of that number begins: the results of the last one are not its own.
     pub(super) fn begin_round(&mut self, definition: &Definition, repeat: u16, at: Indices) {
-        self.0.retain(|path, _| !(definition.is_inside(path.node, repeat) && is_same_place(path.at, at)));
+        self.0.retain(|path, _| {
+            !(definition.is_inside(path.node, repeat) && is_same_place(path.at, at))
+        });
     }
 
     /// An element of an `each` is done: nobody outside reads what is inside it.

@@ -1,5 +1,5 @@
-//! A step being worked on as generated code sees it: a task with the types of its contract. What needs no types is not generic over them:
-//! a program has a thousand contracts.
+//! A step being worked on as generated code sees it: a task with the types of its contract. What
+//! needs no types is not generic over them: a program has a thousand contracts.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -52,8 +52,13 @@ pub struct Leaf<C> {
 }
 
 impl<C: StepType> Leaf<C> {
-    /// Dispatches the first attempt. An input that could not be computed is the step's failure: caught, or kept for a person.
-    pub fn start<U: Undo>(node: u16, input: Result<C::Input, Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, Arc<C::Output>> {
+    /// Dispatches the first attempt. An input that could not be computed is the step's failure:
+    /// caught, or kept for a person.
+    pub fn start<U: Undo>(
+        node: u16,
+        input: Result<C::Input, Failure>,
+        fx: &mut Fx<'_, U>,
+    ) -> Flow<Self, Arc<C::Output>> {
         Self::of(enter(node, encoded(input), None, fx))
     }
 
@@ -75,7 +80,11 @@ impl<C: StepType> Leaf<C> {
     }
 
     /// Offers an event; done with the step's result.
-    pub fn apply<U: Undo>(mut self, event: &StepEvent, fx: &mut Fx<'_, U>) -> Applied<Self, Arc<C::Output>> {
+    pub fn apply<U: Undo>(
+        mut self,
+        event: &StepEvent,
+        fx: &mut Fx<'_, U>,
+    ) -> Applied<Self, Arc<C::Output>> {
         match offer(&mut self.task, event, fx) {
             Ok(Offered::Open) => Ok(Flow::Stay(self)),
             Ok(Offered::Failed(failure)) => Ok(Flow::Failed(failure)),
@@ -109,7 +118,9 @@ fn enter<U: Undo>(
     let path = fx.path(node);
     let task = match input.and_then(|input| Ok((input, key.transpose()?.map(Arc::from)))) {
         Ok((input, key)) => TaskState::start(path, input, key, fx),
-        Err(failure) if fx.definition.node(node).is_some_and(|node| node.caught.takes(&failure.name)) => {
+        Err(failure)
+            if fx.definition.node(node).is_some_and(|node| node.caught.takes(&failure.name)) =>
+        {
             fx.out.notes.push(Note::StepFailed { path, failure: failure.clone() });
             return Err(failure);
         }
@@ -126,7 +137,11 @@ enum Offered<'a> {
     Result(&'a RawValue),
 }
 
-fn offer<'a, U: Undo>(state: &mut TaskState, event: &'a StepEvent, fx: &mut Fx<'_, U>) -> Result<Offered<'a>, Why> {
+fn offer<'a, U: Undo>(
+    state: &mut TaskState,
+    event: &'a StepEvent,
+    fx: &mut Fx<'_, U>,
+) -> Result<Offered<'a>, Why> {
     if event.path != state.path {
         return Err(Why::NotOpen);
     }

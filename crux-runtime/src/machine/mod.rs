@@ -1,11 +1,14 @@
-//! The words of generated code: how an instance's state changes by events, and what that asks the world to do.
+//! The words of generated code: how an instance's state changes by events, and what that asks the
+//! world to do.
 //!
-//! Everything in here is pure. No clock, no randomness, no file, no socket, no task: time is the event's, ids and jitter are hashes, maps
-//! are ordered; the same journal gives the same state for ever. An event that is not taken leaves state and effects as they were.
+//! Everything in here is pure. No clock, no randomness, no file, no socket, no task: time is the
+//! event's, ids and jitter are hashes, maps are ordered; the same journal gives the same state for
+//! ever. An event that is not taken leaves state and effects as they were.
 //!
-//! Where to start reading: [`Machine`] is what the compiler generates for a workflow, [`Run`] the life around it, [`Instance`] what the
-//! engine sees. The parts of generated states are [`Leaf`], [`Within`], [`Branch`], [`Each`], [`Repeat`], [`Wait`] and [`Sleep`];
-//! [`Flow`] and [`Then`] connect them.
+//! Where to start reading: [`Machine`] is what the compiler generates for a workflow, [`Run`] the
+//! life around it, [`Instance`] what the engine sees. The parts of generated states are [`Leaf`],
+//! [`Within`], [`Branch`], [`Each`], [`Repeat`], [`Wait`] and [`Sleep`]; [`Flow`] and [`Then`]
+//! connect them.
 
 mod definition;
 mod drain;
@@ -38,8 +41,8 @@ pub use crux_macros::{Enum, Join, Part, Record, Serde};
 pub use serde_json::value::RawValue;
 
 pub use definition::{
-    Arrived, Caught, Contract, Definition, EffectKind, EventType, Hooks, Kind, Node, OnExhausted, Policy, Refusal, Runs, Task, Trigger,
-    TriggerSource,
+    Arrived, Caught, Contract, Definition, EffectKind, EventType, Hooks, Kind, Node, OnExhausted,
+    Policy, Refusal, Runs, Task, Trigger, TriggerSource,
 };
 pub use each::{Each, MAX_ELEMENTS};
 pub use effect::{Effect, Effects, Ended, Hook, Note, Waiting};
@@ -60,7 +63,8 @@ pub use task::{Attempt, AttemptFailed, FREE_RESENDS, TaskState};
 pub use time::Time;
 pub use undo::{NoUndo, Undo};
 pub use value::{
-    Duration, Field, IndexMap, Json, Misfit, NotADuration, Parts, Record, Show, Timestamp, Value, ValueRef, deserialize, fields, word,
+    Duration, Field, IndexMap, Json, Misfit, NotADuration, Parts, Record, Show, Timestamp, Value,
+    ValueRef, deserialize, fields, word,
 };
 pub use wait::{Sleep, Wait};
 pub use within::{Inside, Within};

@@ -1,5 +1,5 @@
-//! Branches side by side. Generated code has one struct per `parallel` with a [`Branch`] per branch; it starts them in order and offers
-//! each event to the one that it is for.
+//! Branches side by side. Generated code has one struct per `parallel` with a [`Branch`] per
+//! branch; it starts them in order and offers each event to the one that it is for.
 
 use super::Failure;
 use super::flow::{Applied, Flow, Refused, Why};
@@ -19,7 +19,11 @@ pub enum Branch<S, T> {
 
 impl<S, T> Branch<S, T> {
     /// Enters the branch, unless one before it has failed.
-    pub fn start<U: Undo>(failed: &mut Option<Failure>, fx: &mut Fx<'_, U>, enter: impl FnOnce(&mut Fx<'_, U>) -> Flow<S, T>) -> Self {
+    pub fn start<U: Undo>(
+        failed: &mut Option<Failure>,
+        fx: &mut Fx<'_, U>,
+        enter: impl FnOnce(&mut Fx<'_, U>) -> Flow<S, T>,
+    ) -> Self {
         if failed.is_some() {
             return Branch::Stopped;
         }
@@ -38,7 +42,11 @@ impl<S, T> Branch<S, T> {
     }
 
     /// Offers an event to the branch.
-    pub fn apply(&mut self, failed: &mut Option<Failure>, apply: impl FnOnce(S) -> Applied<S, T>) -> Result<(), Why> {
+    pub fn apply(
+        &mut self,
+        failed: &mut Option<Failure>,
+        apply: impl FnOnce(S) -> Applied<S, T>,
+    ) -> Result<(), Why> {
         match std::mem::replace(self, Branch::Stopped) {
             Branch::Open(state) => match apply(state) {
                 Ok(flow) => *self = Self::settle(flow, failed),
@@ -93,7 +101,11 @@ pub fn joined<B: Join>(branches: B, failed: Option<Failure>) -> Inside<B, B::Out
 }
 
 /// The outcome of offering an event to a branch of `branches`.
-pub fn advanced<B: Join>(branches: B, advanced: Result<(), Why>, failed: Option<Failure>) -> Result<Inside<B, B::Out>, Refused<B>> {
+pub fn advanced<B: Join>(
+    branches: B,
+    advanced: Result<(), Why>,
+    failed: Option<Failure>,
+) -> Result<Inside<B, B::Out>, Refused<B>> {
     match advanced {
         Ok(()) => Ok(joined(branches, failed)),
         Err(why) => Err(Refused(branches, why)),

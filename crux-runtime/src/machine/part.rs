@@ -1,5 +1,5 @@
-//! What is open in a state. Every scope and every part can be asked; recovery, the status document, "why does it wait" and the next
-//! wake-up come from the answers alone.
+//! What is open in a state. Every scope and every part can be asked; recovery, the status document,
+//! "why does it wait" and the next wake-up come from the answers alone.
 
 use super::event::Timer;
 use super::flow::Applied;

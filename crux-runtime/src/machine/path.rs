@@ -1,5 +1,6 @@
-//! Which step of an instance: the number of its node in the definition and the numbers of the elements and rounds around it.
-//! A path is small and `Copy`, because every event carries one; its text (`ship[3]/label`) is made only where people read it.
+//! Which step of an instance: the number of its node in the definition and the numbers of the
+//! elements and rounds around it. A path is small and `Copy`, because every event carries one; its
+//! text (`ship[3]/label`) is made only where people read it.
 
 /// How deep `each` and `repeat` may nest; the compiler refuses more.
 pub const MAX_LOOPS: usize = 6;
@@ -26,7 +27,10 @@ impl Indices {
 
     /// The outermost `len` of them.
     pub(super) fn truncated(self, len: usize) -> Self {
-        self.as_slice().iter().take(len).fold(Self::default(), |at, index| at.pushed(*index).unwrap_or(at))
+        self.as_slice()
+            .iter()
+            .take(len)
+            .fold(Self::default(), |at, index| at.pushed(*index).unwrap_or(at))
     }
 
     /// One loop deeper. `None` past [`MAX_LOOPS`].

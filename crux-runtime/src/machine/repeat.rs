@@ -61,7 +61,13 @@ impl<S: Part> Repeat<S> {
         loop {
             fx.kept.begin_round(fx.definition, rounds.node, fx.at);
             let result = match fx.inside(round, &mut enter) {
-                Flow::Stay(state) => return Inside::Stay(Self { path, round, phase: Phase::Round(Box::new(state)) }),
+                Flow::Stay(state) => {
+                    return Inside::Stay(Self {
+                        path,
+                        round,
+                        phase: Phase::Round(Box::new(state)),
+                    });
+                }
                 Flow::Failed(failure) => return Inside::Failed(failure),
                 Flow::Done(result) => result,
             };
@@ -113,24 +119,39 @@ impl<S: Part> Repeat<S> {
         let Self { path, round, phase } = self;
         match phase {
             Phase::Pause { until: due } => {
-                if event.path == path && matches!(event.what, StepHappened::TimerFired { timer: Timer::Sleep }) {
+                if event.path == path
+                    && matches!(event.what, StepHappened::TimerFired { timer: Timer::Sleep })
+                {
                     Ok(Self::rounds(rounds, path, round + 1, fx, enter, until))
                 } else {
-                    Err(Refused(Self { path, round, phase: Phase::Pause { until: due } }, Why::NotOpen))
+                    Err(Refused(
+                        Self { path, round, phase: Phase::Pause { until: due } },
+                        Why::NotOpen,
+                    ))
                 }
             }
             Phase::Round(state) => {
                 if event.path.index(fx.depth()) != Some(round) {
-                    return Err(Refused(Self { path, round, phase: Phase::Round(state) }, Why::NotOpen));
+                    return Err(Refused(
+                        Self { path, round, phase: Phase::Round(state) },
+                        Why::NotOpen,
+                    ));
                 }
                 match fx.inside(round, |fx| apply(*state, fx)) {
-                    Err(Refused(state, why)) => Err(Refused(Self { path, round, phase: Phase::Round(Box::new(state)) }, why)),
-                    Ok(Flow::Stay(state)) => Ok(Inside::Stay(Self { path, round, phase: Phase::Round(Box::new(state)) })),
+                    Err(Refused(state, why)) => Err(Refused(
+                        Self { path, round, phase: Phase::Round(Box::new(state)) },
+                        why,
+                    )),
+                    Ok(Flow::Stay(state)) => {
+                        Ok(Inside::Stay(Self { path, round, phase: Phase::Round(Box::new(state)) }))
+                    }
                     Ok(Flow::Failed(failure)) => Ok(Inside::Failed(failure)),
-                    Ok(Flow::Done(result)) => Ok(match Self::after(rounds, path, round, result, fx, &mut until) {
-                        After::Is(inside) => inside,
-                        After::Again => Self::rounds(rounds, path, round + 1, fx, enter, until),
-                    }),
+                    Ok(Flow::Done(result)) => {
+                        Ok(match Self::after(rounds, path, round, result, fx, &mut until) {
+                            After::Is(inside) => inside,
+                            After::Again => Self::rounds(rounds, path, round + 1, fx, enter, until),
+                        })
+                    }
                 }
             }
         }
@@ -173,7 +194,9 @@ impl<S: Part> Part for Repeat<S> {
     fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
         match &self.phase {
             Phase::Round(state) => state.open(visit),
-            Phase::Pause { until } => visit(Open::Timer { path: self.path, timer: Timer::Sleep, due: *until }),
+            Phase::Pause { until } => {
+                visit(Open::Timer { path: self.path, timer: Timer::Sleep, due: *until })
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a declared field demands of its value beyond its type: `$min`, `$max`, `$pattern`, `$default`. Checked while the value is read,
-//! so that the error carries the path of the field.
+//! What a declared field demands of its value beyond its type: `$min`, `$max`, `$pattern`,
+//! `$default`. Checked while the value is read, so that the error carries the path of the field.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,8 @@ use regex::Regex;
 
 use super::value::{Duration, Field, Misfit, Value};
 
-/// Bounds of a field: of a text its length in characters, of a list its length, of a number its value, of a duration its seconds.
+/// Bounds of a field: of a text its length in characters, of a list its length, of a number its
+/// value, of a duration its seconds.
 #[derive(Debug)]
 pub struct Rules {
     pub min: Option<f64>,
@@ -41,8 +42,12 @@ impl Pattern {
     }
 
     fn accepts(&self, text: &str) -> bool {
-        // The compiler has refused patterns that cannot be compiled; one that slipped through accepts nothing.
-        self.compiled.get_or_init(|| Regex::new(self.text).ok()).as_ref().is_some_and(|regex| regex.is_match(text))
+        // The compiler has refused patterns that cannot be compiled; one that slipped through
+        // accepts nothing.
+        self.compiled
+            .get_or_init(|| Regex::new(self.text).ok())
+            .as_ref()
+            .is_some_and(|regex| regex.is_match(text))
     }
 }
 
@@ -136,20 +141,27 @@ impl Rules {
         self
     }
 
-    /// Rules with this pattern alone, as the first of a chain: it is compiled when it is first needed.
+    /// Rules with this pattern alone, as the first of a chain: it is compiled when it is first
+    /// needed.
     pub const fn pattern(text: &'static str) -> Self {
         Self { pattern: Some(Pattern::new(text)), ..Self::NONE }
     }
 
     fn check(&self, value: &impl Ruled) -> Result<(), String> {
         if let Some(value) = value.integer() {
-            let low =
-                self.whole.min.map(|min| (value < min, min.to_string())).or(self.min.map(|min| (is_less(value, min), min.to_string())));
+            let low = self
+                .whole
+                .min
+                .map(|min| (value < min, min.to_string()))
+                .or(self.min.map(|min| (is_less(value, min), min.to_string())));
             if let Some((true, min)) = low {
                 return Err(format!("its value is {value}, at least {min} is wanted"));
             }
-            let high =
-                self.whole.max.map(|max| (value > max, max.to_string())).or(self.max.map(|max| (is_more(value, max), max.to_string())));
+            let high = self
+                .whole
+                .max
+                .map(|max| (value > max, max.to_string()))
+                .or(self.max.map(|max| (is_more(value, max), max.to_string())));
             if let Some((true, max)) = high {
                 return Err(format!("its value is {value}, at most {max} is wanted"));
             }
@@ -162,13 +174,16 @@ impl Rules {
             }
         }
         match (&self.pattern, value.text()) {
-            (Some(pattern), Some(text)) if !pattern.accepts(text) => Err(format!("it does not match the pattern {}", pattern.text)),
+            (Some(pattern), Some(text)) if !pattern.accepts(text) => {
+                Err(format!("it does not match the pattern {}", pattern.text))
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// Of 2^63 and above no integer is more, of those below -2^63 none is less; in between the whole part of a double is an integer.
+/// Of 2^63 and above no integer is more, of those below -2^63 none is less; in between the whole
+/// part of a double is an integer.
 fn is_less(value: i64, bound: f64) -> bool {
     let whole = bound.ceil();
     whole >= -(i64::MIN as f64) || whole > i64::MIN as f64 && value < whole as i64
@@ -188,7 +203,11 @@ impl Field<'_> {
     }
 
     /// With rules and a default, which is not held to them; null is the same as absent.
-    pub fn ruled_or<T: Ruled + Value>(self, rules: &Rules, default: fn() -> T) -> Result<T, Misfit> {
+    pub fn ruled_or<T: Ruled + Value>(
+        self,
+        rules: &Rules,
+        default: fn() -> T,
+    ) -> Result<T, Misfit> {
         Ok(self.ruled::<Option<T>>(rules)?.unwrap_or_else(default))
     }
 }
@@ -224,27 +243,52 @@ mod tests {
     fn integers_are_held_to_their_bounds_digit_by_digit() {
         const EVEN: i64 = 1 << 53;
         let fits = |value: i64, rules: Rules| rules.check(&value).is_ok();
-        assert!(fits(EVEN, Rules::NONE.max(9_007_199_254_740_992.0)) && !fits(EVEN + 1, Rules::NONE.max(9_007_199_254_740_992.0)));
-        assert!(fits(EVEN + 1, Rules::NONE.whole_min(EVEN + 1)) && !fits(EVEN, Rules::NONE.whole_min(EVEN + 1)));
-        assert!(fits(EVEN + 1, Rules::NONE.whole_max(EVEN + 1)) && !fits(EVEN + 2, Rules::NONE.whole_max(EVEN + 1)));
-        assert!(fits(1, Rules::NONE.max(1.5).min(0.5)) && !fits(2, Rules::NONE.max(1.5)) && !fits(0, Rules::NONE.min(0.5)));
-        assert!(fits(i64::MAX, Rules::NONE.max(1e300)) && !fits(i64::MAX, Rules::NONE.min(1e300)));
-        assert!(fits(i64::MIN, Rules::NONE.min(-1e300)) && !fits(i64::MIN, Rules::NONE.max(-1e300)));
         assert!(
-            fits(i64::MIN, Rules::NONE.min(-9_223_372_036_854_775_808.0)) && !fits(i64::MAX, Rules::NONE.min(9_223_372_036_854_775_808.0))
+            fits(EVEN, Rules::NONE.max(9_007_199_254_740_992.0))
+                && !fits(EVEN + 1, Rules::NONE.max(9_007_199_254_740_992.0))
+        );
+        assert!(
+            fits(EVEN + 1, Rules::NONE.whole_min(EVEN + 1))
+                && !fits(EVEN, Rules::NONE.whole_min(EVEN + 1))
+        );
+        assert!(
+            fits(EVEN + 1, Rules::NONE.whole_max(EVEN + 1))
+                && !fits(EVEN + 2, Rules::NONE.whole_max(EVEN + 1))
+        );
+        assert!(
+            fits(1, Rules::NONE.max(1.5).min(0.5))
+                && !fits(2, Rules::NONE.max(1.5))
+                && !fits(0, Rules::NONE.min(0.5))
+        );
+        assert!(fits(i64::MAX, Rules::NONE.max(1e300)) && !fits(i64::MAX, Rules::NONE.min(1e300)));
+        assert!(
+            fits(i64::MIN, Rules::NONE.min(-1e300)) && !fits(i64::MIN, Rules::NONE.max(-1e300))
+        );
+        assert!(
+            fits(i64::MIN, Rules::NONE.min(-9_223_372_036_854_775_808.0))
+                && !fits(i64::MAX, Rules::NONE.min(9_223_372_036_854_775_808.0))
         );
     }
 
     #[test]
     fn a_value_outside_the_rules_is_refused_with_the_path_of_its_field() {
-        assert_eq!(decode(r#"{"code":"AB"}"#), Ok(Input { count: 1, code: "AB".into(), names: None }));
-        assert_eq!(decode(r#"{"code":"AB","count":null,"names":null}"#), Ok(Input { count: 1, code: "AB".into(), names: None }));
+        assert_eq!(
+            decode(r#"{"code":"AB"}"#),
+            Ok(Input { count: 1, code: "AB".into(), names: None })
+        );
+        assert_eq!(
+            decode(r#"{"code":"AB","count":null,"names":null}"#),
+            Ok(Input { count: 1, code: "AB".into(), names: None })
+        );
         for (text, error) in [
             (r#"{"code":"AB","count":0}"#, "count: its value is 0, at least 1 is wanted"),
             (r#"{"code":"AB","count":201}"#, "count: its value is 201, at most 200 is wanted"),
             (r#"{"code":"ÄÖÜSS"}"#, "code: its length is 5, at most 4 is wanted"),
             (r#"{"code":"ab"}"#, "code: it does not match the pattern ^[A-Z]+$"),
-            (r#"{"code":"AB","names":[]}"#, "names: its number of elements is 0, at least 1 is wanted"),
+            (
+                r#"{"code":"AB","names":[]}"#,
+                "names: its number of elements is 0, at least 1 is wanted",
+            ),
         ] {
             assert_eq!(decode(text), Err(error.into()), "{text}");
         }

@@ -1,4 +1,5 @@
-//! One step being worked on: its attempts, time-outs and retries. It knows no types; a [`Leaf`](super::Leaf) adds its contract's.
+//! One step being worked on: its attempts, time-outs and retries. It knows no types; a
+//! [`Leaf`](super::Leaf) adds its contract's.
 
 use std::sync::Arc;
 
@@ -60,7 +61,12 @@ pub(super) enum TaskFlow {
 }
 
 impl TaskState {
-    pub(super) fn start<U: Undo>(path: Path, input: Arc<RawValue>, key: Option<Arc<str>>, fx: &mut Fx<'_, U>) -> Self {
+    pub(super) fn start<U: Undo>(
+        path: Path,
+        input: Arc<RawValue>,
+        key: Option<Arc<str>>,
+        fx: &mut Fx<'_, U>,
+    ) -> Self {
         let now = fx.now;
         let task = Self {
             path,
@@ -99,7 +105,12 @@ impl TaskState {
 
     fn dispatch<U: Undo>(&self, fx: &mut Fx<'_, U>) {
         if let Some(input) = &self.input {
-            fx.out.all.push(Effect::Dispatch { path: self.path, attempt: self.number, input: input.clone(), key: self.key.clone() });
+            fx.out.all.push(Effect::Dispatch {
+                path: self.path,
+                attempt: self.number,
+                input: input.clone(),
+                key: self.key.clone(),
+            });
             fx.out.notes.push(Note::StepStarted { path: self.path, attempt: self.number });
         }
     }
@@ -120,7 +131,9 @@ impl TaskState {
                 }
                 (task.contract.check_result)(result).map_err(Why::Invalid)
             }
-            StepHappened::Failed { attempt, .. } | StepHappened::Lost { attempt, .. } | StepHappened::Returned { attempt, .. } => {
+            StepHappened::Failed { attempt, .. }
+            | StepHappened::Lost { attempt, .. }
+            | StepHappened::Returned { attempt, .. } => {
                 if *attempt < self.number {
                     Err(Why::Superseded)
                 } else if *attempt > self.number || self.attempt != Attempt::Sent {
@@ -130,17 +143,28 @@ impl TaskState {
                 }
             }
             StepHappened::Started { attempt } => {
-                if *attempt == self.number && self.attempt == Attempt::Sent && self.started_at.is_none() {
+                if *attempt == self.number
+                    && self.attempt == Attempt::Sent
+                    && self.started_at.is_none()
+                {
                     Ok(())
                 } else {
                     Err(Why::NotOpen)
                 }
             }
-            StepHappened::TimerFired { timer: Timer::Retry } if matches!(self.attempt, Attempt::BackingOff { .. }) => Ok(()),
+            StepHappened::TimerFired { timer: Timer::Retry }
+                if matches!(self.attempt, Attempt::BackingOff { .. }) =>
+            {
+                Ok(())
+            }
             StepHappened::Retry { input } => match (&self.attempt, input, &self.input) {
-                (Attempt::Exhausted(_), Some(input), _) => (task.contract.check_input)(input).map_err(Why::Invalid),
+                (Attempt::Exhausted(_), Some(input), _) => {
+                    (task.contract.check_input)(input).map_err(Why::Invalid)
+                }
                 (Attempt::Exhausted(_), None, Some(_)) => Ok(()),
-                (Attempt::Exhausted(_), None, None) => Err(Why::NotNow("the step never had an input: retry it with one")),
+                (Attempt::Exhausted(_), None, None) => {
+                    Err(Why::NotNow("the step never had an input: retry it with one"))
+                }
                 _ => Err(Why::NotNow("the step has not failed")),
             },
             StepHappened::TimerFired { .. } | StepHappened::Received { .. } => Err(Why::NotOpen),
@@ -178,12 +202,16 @@ impl TaskState {
                     self.send_again(fx);
                 }
             }
-            // Not sent again here, however soon that is: whoever gave it back would only get it again.
-            StepHappened::Returned { next, .. } => self.attempt = Attempt::BackingOff { until: *next },
+            // Not sent again here, however soon that is: whoever gave it back would only get it
+            // again.
+            StepHappened::Returned { next, .. } => {
+                self.attempt = Attempt::BackingOff { until: *next }
+            }
             StepHappened::Started { .. } => self.started_at = Some(fx.now),
             StepHappened::TimerFired { .. } => self.send_again(fx),
             StepHappened::Retry { input } => {
-                // Attempt numbers are never used twice, except that a task without an input never sent its first.
+                // Attempt numbers are never used twice, except that a task without an input never
+                // sent its first.
                 if self.input.is_some() {
                     self.number += 1;
                 }
@@ -201,7 +229,8 @@ impl TaskState {
     }
 
     fn exhaust<U: Undo>(&mut self, failure: Failure, fx: &mut Fx<'_, U>) -> TaskFlow {
-        let caught = fx.definition.node(self.path.node).is_some_and(|node| node.caught.takes(&failure.name));
+        let caught =
+            fx.definition.node(self.path.node).is_some_and(|node| node.caught.takes(&failure.name));
         if caught {
             return TaskFlow::Failed(failure);
         }
@@ -210,10 +239,17 @@ impl TaskState {
         TaskFlow::Open
     }
 
-    /// When something must be done about this task if nothing happens until then, and what: the earliest of its timers. `began_at` and
-    /// `heard_at` are signs of life that live in memory only; an attempt whose worker does not report its start began when it was handed
-    /// over. A `run` time-out of an attempt that has not begun is looked at again.
-    pub fn next_timer(&self, task: &Task, began_at: Option<Time>, heard_at: Option<Time>, now: Time) -> Option<(Time, Timer)> {
+    /// When something must be done about this task if nothing happens until then, and what: the
+    /// earliest of its timers. `began_at` and `heard_at` are signs of life that live in memory
+    /// only; an attempt whose worker does not report its start began when it was handed over. A
+    /// `run` time-out of an attempt that has not begun is looked at again.
+    pub fn next_timer(
+        &self,
+        task: &Task,
+        began_at: Option<Time>,
+        heard_at: Option<Time>,
+        now: Time,
+    ) -> Option<(Time, Timer)> {
         match self.attempt {
             Attempt::Exhausted(_) => None,
             Attempt::BackingOff { until } => Some((until, Timer::Retry)),
@@ -231,45 +267,85 @@ impl TaskState {
                 };
                 consider(self.sent_at, policy.queue_ms.filter(|_| began.is_none()), Timer::Queue);
                 consider(began.unwrap_or(now), policy.run_ms, Timer::Run);
-                consider(heard_at.max(began).unwrap_or(now), policy.heartbeat_ms.filter(|_| reports), Timer::Heartbeat);
+                consider(
+                    heard_at.max(began).unwrap_or(now),
+                    policy.heartbeat_ms.filter(|_| reports),
+                    Timer::Heartbeat,
+                );
                 consider(self.first_at, policy.total_ms, Timer::Total);
                 next
             }
         }
     }
 
-    /// What becomes of an attempt that ended in `failure`: the event to journal. `retry` and `after_ms` are the worker's own wish.
-    /// `stopping`: nothing new may start.
-    pub fn decide(&self, task: &Task, failed: AttemptFailed, stopping: bool, now: Time, instance: &str) -> StepEvent {
+    /// What becomes of an attempt that ended in `failure`: the event to journal. `retry` and
+    /// `after_ms` are the worker's own wish. `stopping`: nothing new may start.
+    pub fn decide(
+        &self,
+        task: &Task,
+        failed: AttemptFailed,
+        stopping: bool,
+        now: Time,
+        instance: &str,
+    ) -> StepEvent {
         let once = task.is_once();
         let AttemptFailed { mut outcome, mut failure, retry, after_ms } = failed;
         let is_misfit = failure.name == Failure::INVALID_RESULT;
         if is_misfit {
-            // It said that it has succeeded: what it does has been done, though its result is no use.
+            // It said that it has succeeded: what it does has been done, though its result is no
+            // use.
             outcome = Outcome::Unknown;
         }
-        if failure.name == Failure::WORKER_LOST && outcome == Outcome::Unknown && !once && !stopping && self.lost < FREE_RESENDS {
-            return StepEvent { path: self.path, what: StepHappened::Lost { attempt: self.number, next: now } };
+        if failure.name == Failure::WORKER_LOST
+            && outcome == Outcome::Unknown
+            && !once
+            && !stopping
+            && self.lost < FREE_RESENDS
+        {
+            return StepEvent {
+                path: self.path,
+                what: StepHappened::Lost { attempt: self.number, next: now },
+            };
         }
         let may_repeat = !once || outcome != Outcome::Unknown;
         if !may_repeat && !is_misfit {
             failure = Failure::new(Failure::OUTCOME_UNKNOWN, failure.to_string());
         }
-        let next = if stopping || retry == Some(false) || !may_repeat || failure.name == Failure::OUTCOME_UNKNOWN {
+        let next = if stopping
+            || retry == Some(false)
+            || !may_repeat
+            || failure.name == Failure::OUTCOME_UNKNOWN
+        {
             None
         } else {
             self.next_attempt(task, &failure, after_ms, now, instance)
         };
-        StepEvent { path: self.path, what: StepHappened::Failed { attempt: self.number, outcome, failure, next } }
+        StepEvent {
+            path: self.path,
+            what: StepHappened::Failed { attempt: self.number, outcome, failure, next },
+        }
     }
 
-    fn next_attempt(&self, task: &Task, failure: &Failure, after_ms: Option<u64>, now: Time, instance: &str) -> Option<Time> {
+    fn next_attempt(
+        &self,
+        task: &Task,
+        failure: &Failure,
+        after_ms: Option<u64>,
+        now: Time,
+        instance: &str,
+    ) -> Option<Time> {
         let policy = &task.policy;
         let name = failure.name.as_ref();
         let wanted = if policy.never.contains(&name) {
             false
         } else if policy.only.is_empty() {
-            ![Failure::INVALID_INPUT, Failure::INVALID_RESULT, Failure::EXPRESSION_ERROR, Failure::OUTCOME_UNKNOWN].contains(&name)
+            ![
+                Failure::INVALID_INPUT,
+                Failure::INVALID_RESULT,
+                Failure::EXPRESSION_ERROR,
+                Failure::OUTCOME_UNKNOWN,
+            ]
+            .contains(&name)
         } else {
             policy.only.contains(&name)
         };
@@ -281,7 +357,8 @@ impl TaskState {
         (!too_late).then_some(next)
     }
 
-    /// Exponential, at most `max`; jitter takes away up to half, so that the sum of back-offs has a known bound.
+    /// Exponential, at most `max`; jitter takes away up to half, so that the sum of back-offs has a
+    /// known bound.
     fn backoff_ms(&self, task: &Task, instance: &str) -> u64 {
         let policy = &task.policy;
         let limit = policy.max_backoff_ms.unwrap_or(u64::MAX);
@@ -290,16 +367,24 @@ impl TaskState {
             if backoff >= limit {
                 break;
             }
-            backoff = u64::try_from(u128::from(backoff) * u128::from(policy.factor_milli) / 1000).unwrap_or(u64::MAX);
+            backoff = u64::try_from(u128::from(backoff) * u128::from(policy.factor_milli) / 1000)
+                .unwrap_or(u64::MAX);
         }
         let backoff = backoff.min(limit);
         if !policy.jitter {
             return backoff;
         }
         // Elements that fail together do not come back together.
-        let loops: Vec<u8> = self.path.at.as_slice().iter().flat_map(|index| index.to_le_bytes()).collect();
-        let hash = super::hash(&[instance.as_bytes(), &self.path.node.to_le_bytes(), &loops, &self.number.to_le_bytes()]);
-        backoff - u64::try_from((u128::from(backoff / 2) * u128::from(hash >> 32)) >> 32).unwrap_or(0)
+        let loops: Vec<u8> =
+            self.path.at.as_slice().iter().flat_map(|index| index.to_le_bytes()).collect();
+        let hash = super::hash(&[
+            instance.as_bytes(),
+            &self.path.node.to_le_bytes(),
+            &loops,
+            &self.number.to_le_bytes(),
+        ]);
+        backoff
+            - u64::try_from((u128::from(backoff / 2) * u128::from(hash >> 32)) >> 32).unwrap_or(0)
     }
 }
 
@@ -342,7 +427,12 @@ mod tests {
     /// Elements that fail in the same moment would otherwise come back in the same moment.
     #[test]
     fn every_element_has_a_pause_of_its_own_and_always_the_same() {
-        let meta = Task { contract: &CONTRACT, policy: Policy::retry(3, 10_000), keyed: false, undo: None };
+        let meta = Task {
+            contract: &CONTRACT,
+            policy: Policy::retry(3, 10_000),
+            keyed: false,
+            undo: None,
+        };
         let next = |element: u32, instance: &str| {
             let at = Indices::default().pushed(element).expect("one loop");
             let task = TaskState {
@@ -357,7 +447,12 @@ mod tests {
                 sent_at: Time(0),
                 started_at: None,
             };
-            let failed = AttemptFailed { outcome: Outcome::Failed, failure: Failure::new("Error", "x"), retry: None, after_ms: None };
+            let failed = AttemptFailed {
+                outcome: Outcome::Failed,
+                failure: Failure::new("Error", "x"),
+                retry: None,
+                after_ms: None,
+            };
             match task.decide(&meta, failed, false, Time(0), instance).what {
                 StepHappened::Failed { next: Some(next), .. } => next.0,
                 other => panic!("it is not tried again: {other:?}"),

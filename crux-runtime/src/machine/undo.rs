@@ -1,5 +1,5 @@
-//! The undo stack: for every dispatched step that has an `undo`, the values that the undo's input is made of. States carry nothing for
-//! it.
+//! The undo stack: for every dispatched step that has an `undo`, the values that the undo's input
+//! is made of. States carry nothing for it.
 
 use std::sync::Arc;
 
@@ -8,9 +8,11 @@ use serde_json::value::RawValue;
 use super::fx::Env;
 use super::{Failure, Path, Time};
 
-/// The workflow's generated enum with a variant for each step that has an undo, holding what its `with` reads.
+/// The workflow's generated enum with a variant for each step that has an undo, holding what its
+/// `with` reads.
 pub trait Undo: Send + 'static {
-    /// The step completed: keep its result for the undo's input. Called with results that the step has accepted.
+    /// The step completed: keep its result for the undo's input. Called with results that the step
+    /// has accepted.
     fn completed(&mut self, result: &RawValue);
 
     /// The node of the undo and its input.
@@ -59,7 +61,8 @@ impl<U: Undo> UndoStack<U> {
         self.0.push(Entry { path, value, stage: Stage::Pending });
     }
 
-    /// The newest of that path: a step in a `repeat` has one per round, told apart by the round in its path.
+    /// The newest of that path: a step in a `repeat` has one per round, told apart by the round in
+    /// its path.
     fn entry(&mut self, path: &Path) -> Option<&mut Entry<U>> {
         self.0.iter_mut().rev().find(|entry| entry.path == *path)
     }

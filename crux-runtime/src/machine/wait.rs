@@ -72,16 +72,23 @@ impl<E: Value> Wait<E> {
                     Err(failure) => Flow::Failed(failure),
                 },
             },
-            // Also without one: time-outs may change under a running instance, and its journal must go on to mean the same.
-            StepHappened::TimerFired { timer: Timer::Timeout } => {
-                Flow::Failed(Failure::new(Failure::TIMEOUT, format!("no event {} came in time", self.event)))
-            }
+            // Also without one: time-outs may change under a running instance, and its journal must
+            // go on to mean the same.
+            StepHappened::TimerFired { timer: Timer::Timeout } => Flow::Failed(Failure::new(
+                Failure::TIMEOUT,
+                format!("no event {} came in time", self.event),
+            )),
             _ => return Err(Refused(self, Why::NotOpen)),
         };
-        fx.out.all.push(Effect::Unsubscribe { path: self.path, event: self.event, value: self.value });
+        fx.out.all.push(Effect::Unsubscribe {
+            path: self.path,
+            event: self.event,
+            value: self.value,
+        });
         fx.out.notes.push(match &outcome {
             Flow::Failed(failure) => Note::StepFailed { path: self.path, failure: failure.clone() },
-            // Said apart from the event: one that came while nothing might move is taken later, or never.
+            // Said apart from the event: one that came while nothing might move is taken later, or
+            // never.
             _ => Note::StepCompleted { path: self.path },
         });
         Ok(outcome)
@@ -90,7 +97,12 @@ impl<E: Value> Wait<E> {
 
 impl<E> Part for Wait<E> {
     fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
-        visit(Open::Wait { path: self.path, event: self.event, value: self.value.as_deref(), due: self.due });
+        visit(Open::Wait {
+            path: self.path,
+            event: self.event,
+            value: self.value.as_deref(),
+            due: self.due,
+        });
     }
 }
 
@@ -103,7 +115,11 @@ pub struct Sleep {
 
 impl Sleep {
     /// In the past: done at once.
-    pub fn start<U: Undo>(node: u16, until: Result<Time, Failure>, fx: &mut Fx<'_, U>) -> Flow<Self, ()> {
+    pub fn start<U: Undo>(
+        node: u16,
+        until: Result<Time, Failure>,
+        fx: &mut Fx<'_, U>,
+    ) -> Flow<Self, ()> {
         let path = fx.path(node);
         match until {
             Err(failure) => {
@@ -122,7 +138,9 @@ impl Sleep {
     }
 
     pub fn apply<U: Undo>(self, event: &StepEvent, fx: &mut Fx<'_, U>) -> Applied<Self, ()> {
-        if event.path == self.path && matches!(event.what, StepHappened::TimerFired { timer: Timer::Sleep }) {
+        if event.path == self.path
+            && matches!(event.what, StepHappened::TimerFired { timer: Timer::Sleep })
+        {
             fx.out.notes.push(Note::StepCompleted { path: self.path });
             Ok(Flow::Done(()))
         } else {

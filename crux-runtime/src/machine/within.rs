@@ -1,4 +1,5 @@
-//! A composite step around the scope or parts inside it: its time-out, and the stop of everything inside when it fails.
+//! A composite step around the scope or parts inside it: its time-out, and the stop of everything
+//! inside when it fails.
 
 use super::drain::Drain;
 use super::effect::Note;
@@ -48,21 +49,34 @@ impl<B: Part> Within<B> {
         match body {
             Body::Draining(drain) => match drain.apply(event, fx) {
                 Ok(flow) => Ok(Self::drained(path, due, flow)),
-                Err(Refused(drain, why)) => Err(Refused(Self { path, due, body: Body::Draining(drain) }, why)),
+                Err(Refused(drain, why)) => {
+                    Err(Refused(Self { path, due, body: Body::Draining(drain) }, why))
+                }
             },
-            // Also without a time-out: it may have been taken away since this was recorded, and the journal must go on to mean the same.
-            Body::Open(body) if event.path == path && matches!(event.what, StepHappened::TimerFired { timer: Timer::Timeout }) => {
+            // Also without a time-out: it may have been taken away since this was recorded, and the
+            // journal must go on to mean the same.
+            Body::Open(body)
+                if event.path == path
+                    && matches!(event.what, StepHappened::TimerFired { timer: Timer::Timeout }) =>
+            {
                 let failure = Failure::new(Failure::TIMEOUT, "the step's time-out passed");
                 Ok(Self::settle(path, due, Inside::Broken(*body, failure), fx))
             }
             Body::Open(body) => match inside(*body, fx) {
                 Ok(inside) => Ok(Self::settle(path, due, inside.into(), fx)),
-                Err(Refused(body, why)) => Err(Refused(Self { path, due, body: Body::Open(Box::new(body)) }, why)),
+                Err(Refused(body, why)) => {
+                    Err(Refused(Self { path, due, body: Body::Open(Box::new(body)) }, why))
+                }
             },
         }
     }
 
-    fn settle<U: Undo, T>(path: Path, due: Option<Time>, inside: Inside<B, T>, fx: &mut Fx<'_, U>) -> Flow<Self, T> {
+    fn settle<U: Undo, T>(
+        path: Path,
+        due: Option<Time>,
+        inside: Inside<B, T>,
+        fx: &mut Fx<'_, U>,
+    ) -> Flow<Self, T> {
         match inside {
             Inside::Stay(body) => Flow::Stay(Self { path, due, body: Body::Open(Box::new(body)) }),
             Inside::Done(result) => {
@@ -158,8 +172,15 @@ mod tests {
 
     fn within<R>(work: impl FnOnce(&mut Fx<'_, NoUndo>) -> R) -> R {
         let input = Arc::from(RawValue::NULL.to_owned());
-        let env = Env { id: String::new(), request_id: String::new(), started_at: Time(0), config: Default::default(), input };
-        let (mut out, mut undo, mut kept, mut exhausted) = (Effects::default(), UndoStack::new(), Kept::default(), Vec::new());
+        let env = Env {
+            id: String::new(),
+            request_id: String::new(),
+            started_at: Time(0),
+            config: Default::default(),
+            input,
+        };
+        let (mut out, mut undo, mut kept, mut exhausted) =
+            (Effects::default(), UndoStack::new(), Kept::default(), Vec::new());
         let mut fx = Fx {
             definition: &DEFINITION,
             env: &env,
@@ -173,24 +194,38 @@ mod tests {
         work(&mut fx)
     }
 
-    /// Time-outs are policy: a build may take one away while the journals of its instances say that it passed.
+    /// Time-outs are policy: a build may take one away while the journals of its instances say that
+    /// it passed.
     #[test]
     fn a_recorded_time_out_is_replayed_though_the_step_has_none_any_more() {
-        let passed = |node| StepEvent { path: Path::new(node), what: StepHappened::TimerFired { timer: Timer::Timeout } };
+        let passed = |node| StepEvent {
+            path: Path::new(node),
+            what: StepHappened::TimerFired { timer: Timer::Timeout },
+        };
         for timeout_ms in [Some(5), None] {
             let failed = within(|fx| {
-                let Flow::Stay(wait) = Wait::<Json>::start(0, "reviewed", Ok(None), timeout_ms, fx) else { panic!("it waits") };
+                let Flow::Stay(wait) = Wait::<Json>::start(0, "reviewed", Ok(None), timeout_ms, fx)
+                else {
+                    panic!("it waits")
+                };
                 wait.apply(&passed(0), fx)
             });
-            assert!(matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT), "{failed:?}");
+            assert!(
+                matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT),
+                "{failed:?}"
+            );
             let failed = within(|fx| {
-                let Flow::Stay(group) = Within::start(1, timeout_ms, fx, |fx| Wait::<Json>::start(2, "reviewed", Ok(None), None, fx))
-                else {
+                let Flow::Stay(group) = Within::start(1, timeout_ms, fx, |fx| {
+                    Wait::<Json>::start(2, "reviewed", Ok(None), None, fx)
+                }) else {
                     panic!("it waits inside")
                 };
                 group.apply(&passed(1), fx, |wait, fx| wait.apply(&passed(2), fx))
             });
-            assert!(matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT), "{failed:?}");
+            assert!(
+                matches!(&failed, Ok(Flow::Failed(failure)) if failure.name == Failure::TIMEOUT),
+                "{failed:?}"
+            );
         }
     }
 }

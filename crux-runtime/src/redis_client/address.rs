@@ -5,8 +5,14 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use super::Error;
 
 /// `username` and `password`, if they are said, count instead of those in the URL.
-pub(crate) fn address(url: &str, username: Option<&str>, password: Option<&str>) -> Result<ConnectionInfo, Error> {
-    let info = url.into_connection_info().map_err(|error| Error::Broken(format!("`redis.url`: {error}")))?;
+pub(crate) fn address(
+    url: &str,
+    username: Option<&str>,
+    password: Option<&str>,
+) -> Result<ConnectionInfo, Error> {
+    let info = url
+        .into_connection_info()
+        .map_err(|error| Error::Broken(format!("`redis.url`: {error}")))?;
     match info.addr() {
         ConnectionAddr::TcpTls { .. } => {
             Err(Error::Broken("`redis.url`: this binary is built without TLS; put a proxy in between, or use redis://".to_owned()))

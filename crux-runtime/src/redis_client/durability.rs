@@ -1,5 +1,6 @@
-//! What the server keeps when it dies, as its settings say. Redis keeps nothing of its own accord; which of its settings are in force is
-//! looked at when the store is opened, because an answer that is not kept is worth nothing.
+//! What the server keeps when it dies, as its settings say. Redis keeps nothing of its own accord;
+//! which of its settings are in force is looked at when the store is opened, because an answer that
+//! is not kept is worth nothing.
 
 use redis::Value;
 use tracing::{info, warn};
@@ -31,14 +32,20 @@ impl Durability {
         let configs = match link.ask_masters(config).await {
             Ok(configs) => configs,
             Err(error) => {
-                found.dangers.push(format!("the settings cannot be read ({error}): `appendfsync` is not known"));
+                found.dangers.push(format!(
+                    "the settings cannot be read ({error}): `appendfsync` is not known"
+                ));
                 Vec::new()
             }
         };
         for (master, info) in &infos {
-            let config = configs.iter().find(|(other, _)| other == master).map(|(_, config)| config);
+            let config =
+                configs.iter().find(|(other, _)| other == master).map(|(_, config)| config);
             let Ok(info) = redis::from_redis_value::<String>(info.clone()) else { continue };
-            let one = judge(|key| setting(&info, key), |key| config.and_then(|config| configured(config, key)));
+            let one = judge(
+                |key| setting(&info, key),
+                |key| config.and_then(|config| configured(config, key)),
+            );
             let place = if master.is_empty() { String::new() } else { format!("{master}: ") };
             found.dangers.extend(one.dangers.into_iter().map(|danger| format!("{place}{danger}")));
             if found.loses.is_empty() || one.loses != NOTHING {
@@ -57,13 +64,19 @@ impl Durability {
     }
 
     fn unknown(error: &redis::RedisError) -> Self {
-        Self { loses: "an unknown part".to_owned(), dangers: vec![format!("the server does not say how it is set ({error})")] }
+        Self {
+            loses: "an unknown part".to_owned(),
+            dangers: vec![format!("the server does not say how it is set ({error})")],
+        }
     }
 }
 
 const NOTHING: &str = "nothing";
 
-fn judge(info: impl Fn(&str) -> Option<String>, config: impl Fn(&str) -> Option<String>) -> Durability {
+fn judge(
+    info: impl Fn(&str) -> Option<String>,
+    config: impl Fn(&str) -> Option<String>,
+) -> Durability {
     let mut dangers = Vec::new();
     let loses = match (info("aof_enabled").as_deref(), config("appendfsync").as_deref()) {
         (Some("0"), _) => {
@@ -91,7 +104,9 @@ fn judge(info: impl Fn(&str) -> Option<String>, config: impl Fn(&str) -> Option<
 
 /// A line of `INFO`.
 pub(crate) fn setting(info: &str, key: &str) -> Option<String> {
-    info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+    info.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+        .map(|value| value.trim().to_owned())
 }
 
 /// A value of `CONFIG GET`, which is a list of keys and values or a map.
@@ -105,15 +120,25 @@ mod tests {
     use super::*;
 
     fn of(settings: &'static [(&str, &str)]) -> Durability {
-        let get = |key: &str| settings.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned());
+        let get = |key: &str| {
+            settings.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
+        };
         judge(get, get)
     }
 
     #[test]
     fn each_mode_has_its_loss_and_dangerous_settings_are_named() {
-        let safe = of(&[("aof_enabled", "1"), ("appendfsync", "always"), ("maxmemory_policy", "noeviction")]);
+        let safe = of(&[
+            ("aof_enabled", "1"),
+            ("appendfsync", "always"),
+            ("maxmemory_policy", "noeviction"),
+        ]);
         assert_eq!((safe.loses.as_str(), safe.dangers.len()), ("nothing", 0));
-        let usual = of(&[("aof_enabled", "1"), ("appendfsync", "everysec"), ("maxmemory_policy", "noeviction")]);
+        let usual = of(&[
+            ("aof_enabled", "1"),
+            ("appendfsync", "everysec"),
+            ("maxmemory_policy", "noeviction"),
+        ]);
         assert_eq!((usual.loses.as_str(), usual.dangers.len()), ("the last 2 seconds at most", 0));
         let bad = of(&[
             ("aof_enabled", "0"),

@@ -14,7 +14,8 @@ pub(crate) enum Error {
     /// It passes by itself; whether the command was done is not known.
     #[error("{0}")]
     Unavailable(String),
-    /// What is stored under the key is of another kind than what is written there: somebody else has written it.
+    /// What is stored under the key is of another kind than what is written there: somebody else
+    /// has written it.
     #[error("{0}")]
     WrongType(String),
     /// A person has to act.
@@ -26,9 +27,15 @@ impl Error {
     /// Of a command. Whether it was done is known only where the server refused it.
     pub(super) fn of(error: &RedisError) -> Self {
         match error.kind() {
-            ErrorKind::Extension if error.code() == Some("OOM") => Self::Full("the memory of Redis (`maxmemory`) is used up".to_owned()),
-            ErrorKind::Extension if error.code() == Some("WRONGTYPE") => Self::WrongType(format!("Redis: {error}")),
-            ErrorKind::Extension if matches!(error.code(), Some("NOREPLICAS" | "MISCONF")) => Self::Refused(format!("Redis: {error}")),
+            ErrorKind::Extension if error.code() == Some("OOM") => {
+                Self::Full("the memory of Redis (`maxmemory`) is used up".to_owned())
+            }
+            ErrorKind::Extension if error.code() == Some("WRONGTYPE") => {
+                Self::WrongType(format!("Redis: {error}"))
+            }
+            ErrorKind::Extension if matches!(error.code(), Some("NOREPLICAS" | "MISCONF")) => {
+                Self::Refused(format!("Redis: {error}"))
+            }
             ErrorKind::ClusterConnectionNotFound
             | ErrorKind::Server(
                 ServerErrorKind::BusyLoading
@@ -39,7 +46,11 @@ impl Error {
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask,
             ) => Self::Refused(format!("Redis: {error}")),
-            ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::CrossSlot | ServerErrorKind::NoPerm)
+            ErrorKind::Server(
+                ServerErrorKind::ResponseError
+                | ServerErrorKind::CrossSlot
+                | ServerErrorKind::NoPerm,
+            )
             | ErrorKind::AuthenticationFailed
             | ErrorKind::InvalidClientConfig
             | ErrorKind::UnexpectedReturnType

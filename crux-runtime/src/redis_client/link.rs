@@ -1,8 +1,10 @@
-//! The way to a server, or to the masters of a cluster. Each command goes to whoever has its key; what the cluster moves, loses or takes
-//! over is followed ([`slots`](crate::redis_client::slots)), and a connection that is lost is made anew ([`server`](crate::redis_client::server)).
+//! The way to a server, or to the masters of a cluster. Each command goes to whoever has its key;
+//! what the cluster moves, loses or takes over is followed ([`slots`](crate::redis_client::slots)),
+//! and a connection that is lost is made anew ([`server`](crate::redis_client::server)).
 //!
-//! Not the client library's cluster connection: it stops for ever when it gets a redirection while it looks up the slots, it repeats
-//! commands of which it does not know whether they were done, and it takes scripts to a server that has only a part of their keys.
+//! Not the client library's cluster connection: it stops for ever when it gets a redirection while
+//! it looks up the slots, it repeats commands of which it does not know whether they were done, and
+//! it takes scripts to a server that has only a part of their keys.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +24,8 @@ use super::{Error, Script};
 use crate::redis_client::server::{Exchange, Server};
 use crate::redis_client::slots::Slots;
 
-/// How long a command may be sent again that was refused because its slot is about to be somewhere else.
+/// How long a command may be sent again that was refused because its slot is about to be somewhere
+/// else.
 const REDIRECT_PATIENCE: Duration = Duration::from_secs(2);
 /// Before it is sent again, the first time; it doubles.
 const REDIRECT_PAUSE: Duration = Duration::from_millis(5);
@@ -74,7 +77,8 @@ struct Shared {
 struct Order {
     command: Cmd,
     key: Vec<u8>,
-    /// It needs keys of the slot that it does not name: only a server that has all of the slot can do it.
+    /// It needs keys of the slot that it does not name: only a server that has all of the slot can
+    /// do it.
     is_whole: bool,
 }
 
@@ -111,7 +115,11 @@ impl Link {
                 },
                 Exchange::NotSent(error) | Exchange::Unknown(error) => {
                     let text = format!("Redis at {} cannot be reached: {error}", server.place);
-                    last = if matches!(Error::of(&error), Error::Broken(_)) { Error::Broken(text) } else { Error::Unavailable(text) };
+                    last = if matches!(Error::of(&error), Error::Broken(_)) {
+                        Error::Broken(text)
+                    } else {
+                        Error::Unavailable(text)
+                    };
                     continue;
                 }
             };
@@ -120,9 +128,15 @@ impl Link {
             }
             let link = Self::over(Slots::many(&address.nodes, node.clone(), address.timeout));
             if !link.shared.refresh().await {
-                return Err(Error::Unavailable(format!("Redis at {}: the cluster has no slots, or is down", server.place)));
+                return Err(Error::Unavailable(format!(
+                    "Redis at {}: the cluster has no slots, or is down",
+                    server.place
+                )));
             }
-            crate::supervise::spawn("following the Redis cluster", keep_fresh(Arc::downgrade(&link.shared)));
+            crate::supervise::spawn(
+                "following the Redis cluster",
+                keep_fresh(Arc::downgrade(&link.shared)),
+            );
             return Ok(link);
         }
         Err(last)
@@ -134,7 +148,10 @@ impl Link {
     }
 
     fn over(slots: Slots) -> Self {
-        Self { shared: Arc::new(Shared { slots: RwLock::new(slots), unsure: Notify::new() }), is_closed: Arc::default() }
+        Self {
+            shared: Arc::new(Shared { slots: RwLock::new(slots), unsure: Notify::new() }),
+            is_closed: Arc::default(),
+        }
     }
 
     pub fn is_cluster(&self) -> bool {
@@ -160,7 +177,12 @@ impl Link {
     pub async fn ask_each(&self, commands: Vec<Cmd>) -> Result<Vec<Result<Value, Error>>, Error> {
         self.check_open()?;
         let orders = commands.into_iter().map(Order::from).collect();
-        Ok(self.send_all(orders).await.into_iter().map(|result| result.map_err(|error| Error::of(&error))).collect())
+        Ok(self
+            .send_all(orders)
+            .await
+            .into_iter()
+            .map(|result| result.map_err(|error| Error::of(&error)))
+            .collect())
     }
 
     pub async fn call(&self, call: Call) -> Result<Value, Error> {
@@ -172,28 +194,37 @@ impl Link {
         if let Err(error) = self.check_open() {
             return calls.iter().map(|_| Err(error.clone())).collect();
         }
-        self.run_all(&calls).await.into_iter().map(|result| result.map_err(|error| Error::of(&error))).collect()
+        self.run_all(&calls)
+            .await
+            .into_iter()
+            .map(|result| result.map_err(|error| Error::of(&error)))
+            .collect()
     }
 
     /// As [`Self::call`], also when the store is closed.
     pub async fn call_last(&self, call: Call) -> Result<(), Error> {
         let results = self.run_all(&[call]).await;
-        results.into_iter().try_for_each(|result| result.map(drop).map_err(|error| Error::of(&error)))
+        results
+            .into_iter()
+            .try_for_each(|result| result.map(drop).map_err(|error| Error::of(&error)))
     }
 
-    /// By which connection that key is reached now. `WAIT` counts what was written by its own one, and is worth nothing by another.
+    /// By which connection that key is reached now. `WAIT` counts what was written by its own one,
+    /// and is worth nothing by another.
     pub async fn connection(&self, key: &str) -> Option<u64> {
         let server = self.shared.read(|slots| slots.master_of(key.as_bytes()).cloned())?;
         server.connection().await
     }
 
-    /// How many replicas have got everything that was written so far for that tag, after `timeout` at the latest.
+    /// How many replicas have got everything that was written so far for that tag, after `timeout`
+    /// at the latest.
     pub async fn replicas(&self, base: &str, wanted: u32, timeout: Duration) -> Result<u32, Error> {
         let mut wait = redis::cmd("WAIT");
         wait.arg(wanted).arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let order = Order { command: wait, key: base.as_bytes().to_vec(), is_whole: false };
         let reached = self.send(order).await.and_then(|value| Ok(redis::from_redis_value(value)?));
-        // Also if the server is a replica itself by now, which it says as if the question were wrong.
+        // Also if the server is a replica itself by now, which it says as if the question were
+        // wrong.
         reached.map_err(|error| Error::Unavailable(format!("Redis: {error}")))
     }
 
@@ -203,12 +234,15 @@ impl Link {
         let mut publish = redis::cmd("SPUBLISH");
         publish.arg(channel).arg(message);
         let heard = self.send(publish.into()).await;
-        heard.and_then(|value| Ok(redis::from_redis_value(value)?)).map_err(|error| Error::of(&error))
+        heard
+            .and_then(|value| Ok(redis::from_redis_value(value)?))
+            .map_err(|error| Error::of(&error))
     }
 
     /// The same question to the server, or to each master, by its address.
     pub async fn ask_masters(&self, command: Cmd) -> RedisResult<Vec<(String, Value)>> {
-        let (masters, is_cluster) = self.shared.read(|slots| (slots.masters().to_vec(), slots.is_cluster()));
+        let (masters, is_cluster) =
+            self.shared.read(|slots| (slots.masters().to_vec(), slots.is_cluster()));
         let asked = masters.iter().map(|master| async {
             let answer = match master.exchange(&[&command], false).await {
                 Exchange::Answered(mut answers) => answers.pop().unwrap_or(Ok(Value::Nil)),
@@ -231,12 +265,13 @@ impl Link {
     async fn run_all(&self, calls: &[Call]) -> Vec<RedisResult<Value>> {
         let by_hash = calls.iter().map(|call| call.command("EVALSHA", &call.script.hash)).collect();
         let mut results = self.send_all(by_hash).await;
-        // The server has forgotten its scripts: it was started again, another took over, or somebody told it to. Nothing was done then.
-        let is_unknown =
-            |result: &RedisResult<Value>| matches!(result, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript));
+        // The server has forgotten its scripts: it was started again, another took over, or
+        // somebody told it to. Nothing was done then.
+        let is_unknown = |result: &RedisResult<Value>| matches!(result, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript));
         let unknown: Vec<usize> = (0..results.len()).filter(|n| is_unknown(&results[*n])).collect();
         if !unknown.is_empty() {
-            let in_full = unknown.iter().map(|n| calls[*n].command("EVAL", calls[*n].script.text)).collect();
+            let in_full =
+                unknown.iter().map(|n| calls[*n].command("EVAL", calls[*n].script.text)).collect();
             for (n, result) in unknown.into_iter().zip(self.send_all(in_full).await) {
                 results[n] = result;
             }
@@ -248,8 +283,8 @@ impl Link {
         self.send_all(vec![order]).await.pop().unwrap_or_else(|| Err(nobody()))
     }
 
-    /// Sends what goes to the same server together. Again only what a server has refused because it is not, or not yet, the one to ask:
-    /// of that nothing was done.
+    /// Sends what goes to the same server together. Again only what a server has refused because it
+    /// is not, or not yet, the one to ask: of that nothing was done.
     async fn send_all(&self, orders: Vec<Order>) -> Vec<RedisResult<Value>> {
         let begun = Instant::now();
         let mut answers: Vec<RedisResult<Value>> = orders.iter().map(|_| Err(nobody())).collect();
@@ -266,13 +301,22 @@ impl Link {
     }
 
     /// Which of them are to be sent again.
-    async fn send_once(&self, orders: &[Order], open: &[usize], answers: &mut [RedisResult<Value>]) -> Vec<usize> {
+    async fn send_once(
+        &self,
+        orders: &[Order],
+        open: &[usize],
+        answers: &mut [RedisResult<Value>],
+    ) -> Vec<usize> {
         let mut groups: BTreeMap<String, (Arc<Server>, Vec<usize>)> = BTreeMap::new();
         let mut again = Vec::new();
         self.shared.read(|slots| {
             for n in open {
                 match slots.master_of(&orders[*n].key) {
-                    Some(server) => groups.entry(server.place.clone()).or_insert_with(|| (server.clone(), Vec::new())).1.push(*n),
+                    Some(server) => groups
+                        .entry(server.place.clone())
+                        .or_insert_with(|| (server.clone(), Vec::new()))
+                        .1
+                        .push(*n),
                     None => again.push(*n),
                 }
             }
@@ -287,7 +331,8 @@ impl Link {
         });
         let mut asked = Vec::new();
         for (server, numbers, exchange) in join_all(exchanges).await {
-            for (n, answer) in numbers.iter().copied().zip(self.shared.answers(&numbers, exchange)) {
+            for (n, answer) in numbers.iter().copied().zip(self.shared.answers(&numbers, exchange))
+            {
                 match self.shared.next(&orders[n], &answer, &server) {
                     Next::Answered => {}
                     Next::Ask(place) => asked.push((n, place)),
@@ -325,8 +370,12 @@ impl Shared {
             Exchange::Answered(answers) => answers,
             Exchange::NotSent(error) => {
                 self.unsure.notify_one();
-                let not_sent = || (ErrorKind::ClusterConnectionNotFound, "no connection", error.to_string());
-                numbers.iter().map(|_| Err(if is_wrong(&error) { error.clone() } else { not_sent().into() })).collect()
+                let not_sent =
+                    || (ErrorKind::ClusterConnectionNotFound, "no connection", error.to_string());
+                numbers
+                    .iter()
+                    .map(|_| Err(if is_wrong(&error) { error.clone() } else { not_sent().into() }))
+                    .collect()
             }
             Exchange::Unknown(error) => {
                 self.unsure.notify_one();
@@ -337,7 +386,8 @@ impl Shared {
 
     fn next(&self, order: &Order, answer: &RedisResult<Value>, server: &Server) -> Next {
         let Err(error) = answer else { return Next::Answered };
-        let place = || error.redirect_node().map(|(place, _)| slots::complete(place, &server.place));
+        let place =
+            || error.redirect_node().map(|(place, _)| slots::complete(place, &server.place));
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => {
                 self.unsure.notify_one();
@@ -355,7 +405,11 @@ impl Shared {
             },
             ErrorKind::Server(ServerErrorKind::TryAgain) => Next::Again,
             // The client is told so at once: it may be long.
-            ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
+            ErrorKind::Server(
+                ServerErrorKind::ClusterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::MasterDown,
+            ) => {
                 self.unsure.notify_one();
                 Next::Answered
             }
@@ -372,7 +426,8 @@ impl Shared {
                 .map(|server| async move {
                     let mut question = redis::cmd("CLUSTER");
                     question.arg("SLOTS");
-                    let answer = timeout(REFRESH_TIMEOUT, server.exchange(&[&question], false)).await;
+                    let answer =
+                        timeout(REFRESH_TIMEOUT, server.exchange(&[&question], false)).await;
                     let Ok(Exchange::Answered(mut answers)) = answer else { return None };
                     slots::read(answers.pop()?, &server.place)
                 })
@@ -410,7 +465,8 @@ async fn keep_fresh(shared: std::sync::Weak<Shared>) {
 }
 
 fn masters(shared: &Shared) -> Vec<String> {
-    let mut places: Vec<String> = shared.read(|slots| slots.masters().iter().map(|master| master.place.clone()).collect());
+    let mut places: Vec<String> =
+        shared.read(|slots| slots.masters().iter().map(|master| master.place.clone()).collect());
     places.sort_unstable();
     places
 }
@@ -424,7 +480,8 @@ fn key_of(command: &Cmd) -> Option<Vec<u8>> {
     match word(0)?.as_slice() {
         b"XGROUP" | b"XINFO" => word(2),
         b"XREAD" | b"XREADGROUP" => {
-            let streams = command.args_iter().position(|word| matches!(word, Arg::Simple(b"STREAMS")))?;
+            let streams =
+                command.args_iter().position(|word| matches!(word, Arg::Simple(b"STREAMS")))?;
             word(streams + 1)
         }
         _ => word(1),
@@ -457,7 +514,10 @@ mod tests {
         };
         assert_eq!(of(&["GET", "a"]), "a");
         assert_eq!(of(&["XGROUP", "CREATE", "b", "workers", "0"]), "b");
-        assert_eq!(of(&["XREADGROUP", "GROUP", "crux", "me", "COUNT", "1", "STREAMS", "c", ">"]), "c");
+        assert_eq!(
+            of(&["XREADGROUP", "GROUP", "crux", "me", "COUNT", "1", "STREAMS", "c", ">"]),
+            "c"
+        );
         assert_eq!(of(&["SPUBLISH", "d", "text"]), "d");
         assert_eq!(of(&["INFO"]), "");
     }

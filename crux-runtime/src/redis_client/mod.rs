@@ -1,5 +1,6 @@
-//! Redis, for whoever keeps something there: the store and the bus. How a server or a cluster is reached ([`link`], which sends, [`slots`],
-//! who has what, and [`server`], one connection; [`address`]), what its errors mean, and what it keeps when it dies ([`durability`]).
+//! Redis, for whoever keeps something there: the store and the bus. How a server or a cluster is
+//! reached ([`link`], which sends, [`slots`], who has what, and [`server`], one connection;
+//! [`address`]), what its errors mean, and what it keeps when it dies ([`durability`]).
 
 pub(crate) mod address;
 pub(crate) mod durability;

@@ -1,11 +1,13 @@
-//! A script that the server knows by its hash. Its text never changes while the process runs, and no text of a user's becomes a part of it.
+//! A script that the server knows by its hash. Its text never changes while the process runs, and
+//! no text of a user's becomes a part of it.
 
 pub(crate) struct Script {
     pub(super) text: &'static str,
     /// Hex SHA-1, by which the server knows it.
     pub(super) hash: String,
-    /// It reads and writes keys of its tag that it does not name. While a slot is moved from one server to another, its keys are here and
-    /// there; such a script has to wait until they are together again.
+    /// It reads and writes keys of its tag that it does not name. While a slot is moved from one
+    /// server to another, its keys are here and there; such a script has to wait until they are
+    /// together again.
     pub(super) is_of_tag: bool,
 }
 

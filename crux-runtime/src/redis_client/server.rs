@@ -1,5 +1,5 @@
-//! One server, and the connection to it: made when it is first needed, and made anew when it was lost. What is asked at the same time
-//! shares it, and what is asked together goes out together.
+//! One server, and the connection to it: made when it is first needed, and made anew when it was
+//! lost. What is asked at the same time shares it, and what is asked together goes out together.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisResult, Value,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// After a failed attempt to connect, the next one is made so much later at the earliest; who asks before gets the same error.
+/// After a failed attempt to connect, the next one is made so much later at the earliest; who asks
+/// before gets the same error.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The numbers of connections: no two of a process have the same.
@@ -50,10 +53,17 @@ pub(super) enum Exchange {
 
 impl Server {
     pub(super) fn new(place: String, info: ConnectionInfo, timeout: Duration) -> Self {
-        Self { place, info, timeout, live: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+        Self {
+            place,
+            info,
+            timeout,
+            live: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// Sends these together. `asking`: the server has only a part of the slot, and answers about that part.
+    /// Sends these together. `asking`: the server has only a part of the slot, and answers about
+    /// that part.
     pub(super) async fn exchange(&self, commands: &[&Cmd], asking: bool) -> Exchange {
         let mut live = match self.live().await {
             Ok(live) => live,
@@ -70,7 +80,8 @@ impl Server {
         match answers {
             Ok(answers) => Exchange::Answered(answers),
             Err(error) => {
-                // Also after a time-out: a connection that the network has forgotten would never answer again.
+                // Also after a time-out: a connection that the network has forgotten would never
+                // answer again.
                 if error.is_io_error() || error.is_unrecoverable_error() {
                     self.forget(live.number);
                 }
@@ -108,7 +119,8 @@ impl Server {
         match connect(&self.info, self.timeout).await {
             Ok(connection) => {
                 let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-                let live = Live { number, connection, abandoned: Arc::new(watch::Sender::new(false)) };
+                let live =
+                    Live { number, connection, abandoned: Arc::new(watch::Sender::new(false)) };
                 *self.lock() = Some(live.clone());
                 Ok(live)
             }
@@ -134,11 +146,17 @@ impl Server {
 
 async fn connect(info: &ConnectionInfo, timeout: Duration) -> RedisResult<MultiplexedConnection> {
     let client = redis::Client::open(info.clone().set_tcp_settings(tcp()))?;
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout));
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(Some(timeout));
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-async fn send(connection: &mut MultiplexedConnection, commands: &[&Cmd], asking: bool) -> RedisResult<Vec<RedisResult<Value>>> {
+async fn send(
+    connection: &mut MultiplexedConnection,
+    commands: &[&Cmd],
+    asking: bool,
+) -> RedisResult<Vec<RedisResult<Value>>> {
     if let ([command], false) = (commands, asking) {
         return match connection.send_packed_command(command).await {
             Ok(value) => Ok(vec![value.extract_error()]),
@@ -147,7 +165,8 @@ async fn send(connection: &mut MultiplexedConnection, commands: &[&Cmd], asking:
         };
     }
     let mut pipeline = Pipeline::with_capacity(commands.len() + usize::from(asking));
-    // It counts for the next command of the connection only, between which and it there must be nobody else's.
+    // It counts for the next command of the connection only, between which and it there must be
+    // nobody else's.
     let before = usize::from(asking);
     if asking {
         pipeline.cmd("ASKING");

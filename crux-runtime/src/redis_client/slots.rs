@@ -1,4 +1,5 @@
-//! Which server has which slots. A cluster tells it, and a server that is asked for a slot of another one names that one.
+//! Which server has which slots. A cluster tells it, and a server that is asked for a slot of
+//! another one names that one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use crate::redis_client::server::Server;
 
 /// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
-/// A server that has no slots any more may still answer what it was asked; after that long, nobody waits for it.
+/// A server that has no slots any more may still answer what it was asked; after that long, nobody
+/// waits for it.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The servers.
@@ -51,18 +53,38 @@ impl Slots {
     pub(super) fn one(info: ConnectionInfo, timeout: Duration) -> Self {
         let server = Arc::new(Server::new(info.addr().to_string(), info.clone(), timeout));
         let (known, masters) = (BTreeMap::new(), vec![server]);
-        Self { timeout, pattern: info, known, masters, of: HashMap::new(), ranges: Vec::new(), is_cluster: false }
+        Self {
+            timeout,
+            pattern: info,
+            known,
+            masters,
+            of: HashMap::new(),
+            ranges: Vec::new(),
+            is_cluster: false,
+        }
     }
 
     /// A cluster of which nothing is known but some servers.
-    pub(super) fn many(nodes: &[ConnectionInfo], pattern: ConnectionInfo, timeout: Duration) -> Self {
+    pub(super) fn many(
+        nodes: &[ConnectionInfo],
+        pattern: ConnectionInfo,
+        timeout: Duration,
+    ) -> Self {
         let configured = |info: &ConnectionInfo| {
             let place = info.addr().to_string();
             let server = Arc::new(Server::new(place.clone(), info.clone(), timeout));
             (place, Known { server, is_configured: true, left: None })
         };
         let known = nodes.iter().map(configured).collect();
-        Self { timeout, pattern, known, masters: Vec::new(), of: HashMap::new(), ranges: Vec::new(), is_cluster: true }
+        Self {
+            timeout,
+            pattern,
+            known,
+            masters: Vec::new(),
+            of: HashMap::new(),
+            ranges: Vec::new(),
+            is_cluster: true,
+        }
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -75,7 +97,8 @@ impl Slots {
 
     /// Those that have no slots.
     pub(super) fn others(&self) -> Vec<Arc<Server>> {
-        let is_other = |known: &&Known| !self.masters.iter().any(|master| Arc::ptr_eq(master, &known.server));
+        let is_other =
+            |known: &&Known| !self.masters.iter().any(|master| Arc::ptr_eq(master, &known.server));
         self.known.values().filter(is_other).map(|known| known.server.clone()).collect()
     }
 
@@ -94,18 +117,24 @@ impl Slots {
         }
         let (host, port) = place.rsplit_once(':')?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let info = self.pattern.clone().set_addr(ConnectionAddr::Tcp(host.to_owned(), port.parse().ok()?));
+        let info =
+            self.pattern.clone().set_addr(ConnectionAddr::Tcp(host.to_owned(), port.parse().ok()?));
         let server = Arc::new(Server::new(place.to_owned(), info, self.timeout));
-        self.known.insert(place.to_owned(), Known { server: server.clone(), is_configured: false, left: None });
+        self.known.insert(
+            place.to_owned(),
+            Known { server: server.clone(), is_configured: false, left: None },
+        );
         Some(server)
     }
 
     /// A server has said that the slot of that key is that one's.
     pub(super) fn moved(&mut self, key: &[u8], server: &Arc<Server>) {
-        let n = self.masters.iter().position(|master| Arc::ptr_eq(master, server)).unwrap_or_else(|| {
-            self.masters.push(server.clone());
-            self.masters.len() - 1
-        });
+        let n = self.masters.iter().position(|master| Arc::ptr_eq(master, server)).unwrap_or_else(
+            || {
+                self.masters.push(server.clone());
+                self.masters.len() - 1
+            },
+        );
         self.of.insert(Slot::for_key(key), n);
         // What the cluster tells next counts, whether it is what it told last or not.
         self.ranges.clear();
@@ -118,11 +147,16 @@ impl Slots {
             self.of.clear();
             for range in &ranges {
                 let Some(server) = self.at(&range.master) else { continue };
-                let n = self.masters.iter().position(|master| Arc::ptr_eq(master, &server)).unwrap_or_else(|| {
-                    self.masters.push(server);
-                    self.masters.len() - 1
-                });
-                self.of.extend((range.first..=range.last).filter_map(Slot::new).map(|slot| (slot, n)));
+                let n = self
+                    .masters
+                    .iter()
+                    .position(|master| Arc::ptr_eq(master, &server))
+                    .unwrap_or_else(|| {
+                        self.masters.push(server);
+                        self.masters.len() - 1
+                    });
+                self.of
+                    .extend((range.first..=range.last).filter_map(Slot::new).map(|slot| (slot, n)));
                 for replica in &range.replicas {
                     self.at(replica);
                 }
@@ -144,7 +178,8 @@ impl Slots {
     }
 }
 
-/// The answer to `CLUSTER SLOTS` of the server at `place`; `None`: it is not one, or nobody has any slot.
+/// The answer to `CLUSTER SLOTS` of the server at `place`; `None`: it is not one, or nobody has any
+/// slot.
 pub(super) fn read(answer: RedisResult<Value>, place: &str) -> Option<Vec<Range>> {
     let Ok(Value::Array(rows)) = answer else { return None };
     let ranges: Vec<Range> = rows.into_iter().filter_map(|row| range(row, place)).collect();
@@ -195,13 +230,21 @@ mod tests {
     }
 
     fn row(first: i64, last: i64, servers: &[(&str, i64)]) -> Value {
-        let server = |(host, port): &(&str, i64)| Value::Array(vec![word(host), Value::Int(*port), word("id"), Value::Array(Vec::new())]);
-        Value::Array([Value::Int(first), Value::Int(last)].into_iter().chain(servers.iter().map(server)).collect())
+        let server = |(host, port): &(&str, i64)| {
+            Value::Array(vec![word(host), Value::Int(*port), word("id"), Value::Array(Vec::new())])
+        };
+        Value::Array(
+            [Value::Int(first), Value::Int(last)]
+                .into_iter()
+                .chain(servers.iter().map(server))
+                .collect(),
+        )
     }
 
     fn cluster(rows: Vec<Value>) -> Slots {
         let info = "redis://127.0.0.1:7001".into_connection_info().unwrap();
-        let mut slots = Slots::many(std::slice::from_ref(&info), info.clone(), Duration::from_secs(1));
+        let mut slots =
+            Slots::many(std::slice::from_ref(&info), info.clone(), Duration::from_secs(1));
         slots.told(read(Ok(Value::Array(rows)), "127.0.0.1:7001").unwrap());
         slots
     }
@@ -213,7 +256,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slot_is_found_where_the_cluster_or_a_redirection_says_it_is() {
         // `123456789` has slot 0x31C3 = 12739.
-        let rows = || vec![row(0, 12738, &[("", 7001)]), row(12739, 16383, &[("127.0.0.1", 7002), ("127.0.0.1", 7003)])];
+        let rows = || {
+            vec![
+                row(0, 12738, &[("", 7001)]),
+                row(12739, 16383, &[("127.0.0.1", 7002), ("127.0.0.1", 7003)]),
+            ]
+        };
         let mut slots = cluster(rows());
         assert_eq!(place(&slots, "a{123456789}b"), "127.0.0.1:7002");
         assert_eq!((slots.masters().len(), slots.others().len()), (2, 1));
@@ -221,14 +269,22 @@ mod tests {
         slots.moved(b"{123456789}", &third);
         assert_eq!(place(&slots, "123456789"), "127.0.0.1:7004");
         slots.told(read(Ok(Value::Array(rows())), "127.0.0.1:7001").unwrap());
-        assert_eq!(place(&slots, "123456789"), "127.0.0.1:7002", "what the cluster tells counts, also if it tells the same again");
+        assert_eq!(
+            place(&slots, "123456789"),
+            "127.0.0.1:7002",
+            "what the cluster tells counts, also if it tells the same again"
+        );
         // The replica takes over; the old server is forgotten after a while.
-        let after = || read(Ok(Value::Array(vec![row(0, 16383, &[("127.0.0.1", 7003)])])), "127.0.0.1:7003").unwrap();
+        let after = || {
+            read(Ok(Value::Array(vec![row(0, 16383, &[("127.0.0.1", 7003)])])), "127.0.0.1:7003")
+                .unwrap()
+        };
         slots.told(after());
         assert_eq!(place(&slots, "123456789"), "127.0.0.1:7003");
         tokio::time::advance(GRACE).await;
         slots.told(after());
-        let others: Vec<String> = slots.others().iter().map(|server| server.place.clone()).collect();
+        let others: Vec<String> =
+            slots.others().iter().map(|server| server.place.clone()).collect();
         assert_eq!(others, ["127.0.0.1:7001"], "the one that was configured stays known");
     }
 

@@ -1,6 +1,7 @@
-//! The store: where journals live. One contract for SQLite, Redis and memory, no stronger than the weakest of them: an append is atomic
-//! for one instance and for nothing else. A store knows instances, rows, marks, subscriptions and kept events; it does not know what a
-//! workflow is, and never looks into a row.
+//! The store: where journals live. One contract for SQLite, Redis and memory, no stronger than the
+//! weakest of them: an append is atomic for one instance and for nothing else. A store knows
+//! instances, rows, marks, subscriptions and kept events; it does not know what a workflow is, and
+//! never looks into a row.
 
 pub mod memory;
 pub mod peers;
@@ -85,12 +86,14 @@ pub struct Append {
     pub instance: InstanceId,
     /// The row's number. The journal must hold exactly the rows before it.
     pub seq: Seq,
-    /// Random; tells the store's own earlier success from somebody else's row when an outcome was unknown.
+    /// Random; tells the store's own earlier success from somebody else's row when an outcome was
+    /// unknown.
     pub token: u64,
     /// See [`crate::journal`]. Shared: the engine keeps it until the answer has come.
     pub row: Arc<str>,
-    /// Every effect of the rows up to this number is done. If it is `seq` itself the instance is settled by this very append, without a
-    /// `wake_at` (an instance that ended and told nobody); otherwise the append leaves it unsettled.
+    /// Every effect of the rows up to this number is done. If it is `seq` itself the instance is
+    /// settled by this very append, without a `wake_at` (an instance that ended and told nobody);
+    /// otherwise the append leaves it unsettled.
     pub settled: Seq,
     /// With row 1 only.
     pub start: Option<Box<NewInstance>>,
@@ -110,7 +113,8 @@ pub struct NewInstance {
     pub request: Option<RequestKey>,
 }
 
-/// A request id in its scope: at most one instance is ever started for it while that instance is kept.
+/// A request id in its scope: at most one instance is ever started for it while that instance is
+/// kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RequestKey {
     /// Client and workflow.
@@ -136,12 +140,13 @@ pub enum Appended {
     Same,
     /// Somebody else appended first: the rows from `Append::seq` on.
     Behind(Vec<Stored>),
-    /// The journal is shorter than what was answered, by the rows from `have` on: the store lost them, as a server does that fails over to a
-    /// replica. What is in memory is worth nothing.
+    /// The journal is shorter than what was answered, by the rows from `have` on: the store lost
+    /// them, as a server does that fails over to a replica. What is in memory is worth nothing.
     Lost {
         have: Seq,
     },
-    /// Its mark is that node's: nothing was written. If that node is gone, the instance can be claimed.
+    /// Its mark is that node's: nothing was written. If that node is gone, the instance can be
+    /// claimed.
     Carried {
         by: NodeNumber,
     },
@@ -171,7 +176,8 @@ pub struct Record {
     pub status: Status,
     pub started_at: Time,
     pub ended_at: Option<Time>,
-    /// Whether the effects of all its rows are done ([`Store::settle`]). Lists may be a little behind.
+    /// Whether the effects of all its rows are done ([`Store::settle`]). Lists may be a little
+    /// behind.
     pub settled: bool,
     /// The node whose mark it has, if it is not settled and nodes share the store.
     pub carried_by: Option<NodeNumber>,
@@ -183,7 +189,8 @@ pub struct Settled {
     pub instance: InstanceId,
     /// The last row whose effects are done. If the journal has grown since, nothing is changed.
     pub seq: Seq,
-    /// When it must be looked at again at the latest; may be early, never late. `None`: not before something comes for it.
+    /// When it must be looked at again at the latest; may be early, never late. `None`: not before
+    /// something comes for it.
     pub wake_at: Option<Time>,
 }
 
@@ -253,12 +260,15 @@ pub struct Filter {
 /// This process among those that share the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
-    /// Under which this node works; it gets another one when others took its lease for over. 0 where nobody shares the store.
+    /// Under which this node works; it gets another one when others took its lease for over. 0
+    /// where nobody shares the store.
     pub number: NodeNumber,
-    /// Whether what this node carries is its own. While it is not, nothing can be appended, and others may have taken it over: whatever is
-    /// under way is to be stopped. When it holds again, what is in memory may be old.
+    /// Whether what this node carries is its own. While it is not, nothing can be appended, and
+    /// others may have taken it over: whatever is under way is to be stopped. When it holds again,
+    /// what is in memory may be old.
     pub holds: bool,
-    /// Grows when nodes are known to be gone, also this one under an earlier number: what they carried can be claimed.
+    /// Grows when nodes are known to be gone, also this one under an earlier number: what they
+    /// carried can be claimed.
     pub departures: u64,
 }
 
@@ -285,9 +295,13 @@ pub enum Error {
     /// To open it would lose or destroy what is there.
     #[error("{0}")]
     Refused(String),
-    #[error("Redis at {place} may lose what it has confirmed, and `store.require_durable` is set: {why}")]
+    #[error(
+        "Redis at {place} may lose what it has confirmed, and `store.require_durable` is set: {why}"
+    )]
     NotDurable { place: String, why: String },
-    #[error("{path} was written by a newer version of Crux (format {found}, this binary reads up to {known})")]
+    #[error(
+        "{path} was written by a newer version of Crux (format {found}, this binary reads up to {known})"
+    )]
     Newer { path: String, found: u32, known: u32 },
 }
 
@@ -295,34 +309,53 @@ fn number(pid: &Option<u32>) -> String {
     pid.map_or(String::new(), |pid| format!(" (number {pid})"))
 }
 
-/// The contract. Every method may be called from any task; an answer knows all that was answered before its question was asked. What is
-/// asked for is done also if the caller drops the future.
+/// The contract. Every method may be called from any task; an answer knows all that was answered
+/// before its question was asked. What is asked for is done also if the caller drops the future.
 pub trait Store: Send + Sync + 'static {
-    /// Appends rows of any instances, each for itself; at most one per instance in a batch. Durable when answered. One that leaves a gap
-    /// is [`Error::Broken`], or [`Appended::Lost`] of a store that can lose what it has answered.
+    /// Appends rows of any instances, each for itself; at most one per instance in a batch. Durable
+    /// when answered. One that leaves a gap is [`Error::Broken`], or [`Appended::Lost`] of a store
+    /// that can lose what it has answered.
     fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>>;
 
-    /// Clears marks, and sets wake-ups. What is answered and not yet on disk may be lost with the process: then more is looked at after its
-    /// restart than needed. After an error it is asked for again.
+    /// Clears marks, and sets wake-ups. What is answered and not yet on disk may be lost with the
+    /// process: then more is looked at after its restart than needed. After an error it is asked
+    /// for again.
     fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>>;
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>>;
 
     /// Rows with a number greater than `after`, at most `limit`, in order.
-    fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>>;
+    fn rows(
+        &self,
+        instance: InstanceId,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<Result<Vec<Stored>, Error>>;
 
     fn list(&self, filter: Filter) -> Pending<Result<Vec<Record>, Error>>;
 
     /// Instances with the unsettled mark, by id, greater than `after`.
-    fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>>;
+    fn unsettled(
+        &self,
+        after: Option<InstanceId>,
+        limit: usize,
+    ) -> Pending<Result<Vec<InstanceId>, Error>>;
 
-    /// Settled instances whose `wake_at` is at or before `until`, by time and id, after `after` (the last of the page before).
-    fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>>;
+    /// Settled instances whose `wake_at` is at or before `until`, by time and id, after `after`
+    /// (the last of the page before).
+    fn due(
+        &self,
+        after: Option<(Time, InstanceId)>,
+        until: Time,
+        limit: usize,
+    ) -> Pending<Result<Vec<(Time, InstanceId)>, Error>>;
 
-    /// Sets the mark of these for this node, unless another living node carries them; which of them are this node's now. The mark stays until
-    /// they are settled, also where the journal has not grown, and as long as it is there nobody else appends. What an earlier process left
-    /// unsettled has to be claimed. Instances of definitions that this node does not have ([`peers::About`]) are left to others. A store of
-    /// one process has one node, which carries everything.
+    /// Sets the mark of these for this node, unless another living node carries them; which of them
+    /// are this node's now. The mark stays until they are settled, also where the journal has not
+    /// grown, and as long as it is there nobody else appends. What an earlier process left
+    /// unsettled has to be claimed. Instances of definitions that this node does not have
+    /// ([`peers::About`]) are left to others. A store of one process has one node, which carries
+    /// everything.
     fn claim(&self, batch: Vec<InstanceId>) -> Pending<Result<Vec<InstanceId>, Error>> {
         Box::pin(std::future::ready(Ok(batch)))
     }
@@ -332,7 +365,8 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Whether this node may work, and whether others have gone. A store of one process is never left.
+    /// Whether this node may work, and whether others have gone. A store of one process is never
+    /// left.
     fn membership(&self) -> watch::Receiver<Membership> {
         watch::channel(Membership::default()).1
     }
@@ -343,7 +377,8 @@ pub trait Store: Send + Sync + 'static {
     /// Idempotent.
     fn unsubscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>>;
 
-    /// Who waits for that event with that value or for any value (`None`: only the latter), in a stable order, after `after`.
+    /// Who waits for that event with that value or for any value (`None`: only the latter), in a
+    /// stable order, after `after`.
     fn subscribers(
         &self,
         event: String,
@@ -352,37 +387,53 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Pending<Result<Vec<Subscription>, Error>>;
 
-    /// Keeps events, undelivered at first; for each whether it is new (`false`: one of that name and id is there). Durable when answered.
+    /// Keeps events, undelivered at first; for each whether it is new (`false`: one of that name
+    /// and id is there). Durable when answered.
     fn keep(&self, batch: Vec<KeptEvent>) -> Pending<Result<Vec<bool>, Error>>;
 
     /// Events that a wait for that name and value (`None`: any) may still take, oldest first.
-    fn kept(&self, event: String, value: Option<String>, now: Time) -> Pending<Result<Vec<KeptEvent>, Error>>;
+    fn kept(
+        &self,
+        event: String,
+        value: Option<String>,
+        now: Time,
+    ) -> Pending<Result<Vec<KeptEvent>, Error>>;
 
     /// These have reached everybody that waited and started everything that they start. Lazy.
     fn delivered(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>>;
 
-    /// Whatever these start has started, but not everybody who waits has got them: they stay undelivered. Lazy.
+    /// Whatever these start has started, but not everybody who waits has got them: they stay
+    /// undelivered. Lazy.
     fn started(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>>;
 
-    /// Events that may not have reached everybody, oldest first, after `after` (the place of the last of the page before). They are kept
-    /// until they have, also past their time.
-    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>>;
+    /// Events that may not have reached everybody, oldest first, after `after` (the place of the
+    /// last of the page before). They are kept until they have, also past their time.
+    fn undelivered(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Pending<Result<Vec<UndeliveredEvent>, Error>>;
 
-    /// The definitions of all instances that have not ended. Takes its time; may be a little behind.
+    /// The definitions of all instances that have not ended. Takes its time; may be a little
+    /// behind.
     fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>>;
 
-    /// Of these workflows the instances that have not ended, on any node. What is not there is none.
+    /// Of these workflows the instances that have not ended, on any node. What is not there is
+    /// none.
     fn count(&self, workflows: Vec<String>) -> Pending<Result<Vec<Count>, Error>>;
 
-    /// The definition's document (JSON), kept so that instances can be shown by binaries that do not have it. Idempotent.
+    /// The definition's document (JSON), kept so that instances can be shown by binaries that do
+    /// not have it. Idempotent.
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>>;
 
     fn definition(&self, hash: String) -> Pending<Result<Option<String>, Error>>;
 
-    /// Removes instances whose time of keeping is over, and events past theirs; at most `limit` of each. How many instances went.
+    /// Removes instances whose time of keeping is over, and events past theirs; at most `limit` of
+    /// each. How many instances went.
     fn expire(&self, now: Time, limit: usize) -> Pending<Result<usize, Error>>;
 
-    /// Why nothing can be relied on, although questions are answered: nothing can be written, or what was there is gone. Shown in health.
+    /// Why nothing can be relied on, although questions are answered: nothing can be written, or
+    /// what was there is gone. Shown in health.
     fn problem(&self) -> Option<String> {
         None
     }

@@ -1,5 +1,6 @@
-//! The other nodes that share a store: who they are, and short messages to them. Nothing here is durable: a message that gets lost is asked
-//! again by whoever waits for its answer, and rows that nobody told of are found in the store.
+//! The other nodes that share a store: who they are, and short messages to them. Nothing here is
+//! durable: a message that gets lost is asked again by whoever waits for its answer, and rows that
+//! nobody told of are found in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,9 +75,11 @@ pub trait Peers: Send + Sync + 'static {
     /// Whether somebody heard it. Nobody: the node is gone, or is just about to listen again.
     fn send(&self, to: NodeNumber, message: Vec<u8>) -> Pending<Result<bool, Error>>;
 
-    /// From now on rows of these are heard of, and of no others. After a moment; whoever begins to be heard of is told once as grown.
+    /// From now on rows of these are heard of, and of no others. After a moment; whoever begins to
+    /// be heard of is told once as grown.
     fn follow(&self, instances: BTreeSet<InstanceId>);
 
-    /// What comes; can be taken once. What is not taken in time is dropped and becomes a [`Heard::Gap`].
+    /// What comes; can be taken once. What is not taken in time is dropped and becomes a
+    /// [`Heard::Gap`].
     fn hear(&self) -> Option<mpsc::Receiver<Heard>>;
 }

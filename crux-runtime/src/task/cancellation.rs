@@ -1,4 +1,5 @@
-//! The cancellation token of one attempt. Every attempt has one and hardly any is ever cancelled, so it is small and costs one allocation.
+//! The cancellation token of one attempt. Every attempt has one and hardly any is ever cancelled,
+//! so it is small and costs one allocation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

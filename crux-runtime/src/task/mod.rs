@@ -1,4 +1,5 @@
-//! One attempt's work order, as the engine hands it to the worker manager or the bus, and what they report back.
+//! One attempt's work order, as the engine hands it to the worker manager or the bus, and what they
+//! report back.
 
 pub(crate) mod cancellation;
 
@@ -21,12 +22,14 @@ pub struct Task {
     /// From 1.
     pub attempt: u32,
     pub contract: &'static Contract,
-    /// Time-outs are the engine's; workers read how often to give a sign of life, and what bounds a call.
+    /// Time-outs are the engine's; workers read how often to give a sign of life, and what bounds a
+    /// call.
     pub policy: &'static Policy,
     pub input: Arc<RawValue>,
     /// The step's own idempotency key; without one see [`Self::key`].
     pub own_key: Option<Arc<str>>,
-    /// If the attempt runs in another process: after how long without a sign of life its worker counts as dead.
+    /// If the attempt runs in another process: after how long without a sign of life its worker
+    /// counts as dead.
     pub heartbeat_ms: Option<u64>,
     pub origin: Arc<Origin>,
     /// Fires when nobody waits for this attempt any more.
@@ -45,7 +48,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// By which logs and messages of all systems know the instance: what its client called the request, and without that its own id.
+    /// By which logs and messages of all systems know the instance: what its client called the
+    /// request, and without that its own id.
     pub fn correlation_id(&self) -> &str {
         if self.request_id.is_empty() { &self.workflow_id } else { &self.request_id }
     }

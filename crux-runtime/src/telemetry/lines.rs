@@ -1,6 +1,6 @@
-//! Where the lines of the log go: into memory first, and from there to standard error on a thread of
-//! its own. Who logs never waits and never fails: a pipe that nobody reads, a reader that is gone
-//! and a full disk cost lines, which are counted, and nothing else.
+//! Where the lines of the log go: into memory first, and from there to standard error on a thread
+//! of its own. Who logs never waits and never fails: a pipe that nobody reads, a reader that is
+//! gone and a full disk cost lines, which are counted, and nothing else.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -94,7 +94,9 @@ impl Lines {
                     is_mid_line = false;
                     let lost = self.lost();
                     if lost > told {
-                        let reason = failure.take().unwrap_or_else(|| "the log was not read fast enough".to_owned());
+                        let reason = failure
+                            .take()
+                            .unwrap_or_else(|| "the log was not read fast enough".to_owned());
                         warn!(lines = lost - told, reason, "log writable again; lines were lost");
                         told = lost;
                     }
@@ -140,7 +142,9 @@ fn write(to: &mut impl Write, batch: &[u8]) -> Result<(), (usize, io::Error)> {
             Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
             Ok(n) => written += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(FULL_PIPE_RETRY),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(FULL_PIPE_RETRY)
+            }
             Err(error) => return Err((written, error)),
         }
     }
@@ -286,9 +290,14 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_and_controls_no_terminal() {
-        let of = |event: &str, colours| String::from_utf8(one_line(event.as_bytes(), colours).into_owned()).unwrap();
+        let of = |event: &str, colours| {
+            String::from_utf8(one_line(event.as_bytes(), colours).into_owned()).unwrap()
+        };
         assert_eq!(of("plain\n", false), "plain\n");
-        assert_eq!(of("a\nERROR b\r\x1b[2J\u{85}\u{2028}é\n", false), "a\\nERROR b\\r\\u{1b}[2J\\u{85}\\u{2028}é\n");
+        assert_eq!(
+            of("a\nERROR b\r\x1b[2J\u{85}\u{2028}é\n", false),
+            "a\\nERROR b\\r\\u{1b}[2J\\u{85}\\u{2028}é\n"
+        );
         assert_eq!(of("\x1b[31mred\x1b[0m\n", true), "\x1b[31mred\x1b[0m\n");
         let long = of(&"ä".repeat(1 << 20), false);
         assert!(long.len() < LINE_BYTES_MAX + 64 && long.ends_with("… (cut off: 2097152 bytes)\n"));

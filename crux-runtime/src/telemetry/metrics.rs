@@ -1,5 +1,5 @@
-//! Figures for Prometheus: of the engine (its own counters, read when asked), of requests and of sockets. One registry per server, no
-//! globals, so that tests can run several.
+//! Figures for Prometheus: of the engine (its own counters, read when asked), of requests and of
+//! sockets. One registry per server, no globals, so that tests can run several.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,8 @@ use crate::engine::{Engine, Stats};
 use crate::store::InUse;
 
 /// Seconds: from a start on a quiet machine to a `?wait=`.
-const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+const BUCKETS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// See the module's text.
 #[derive(Debug)]
@@ -52,15 +53,33 @@ impl Metrics {
     pub(crate) fn new(engine: &Engine) -> Self {
         let mut registry = Registry::with_prefix("crux");
         let requests = Family::default();
-        let latency = Family::<Route, Histogram, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let latency = Family::<Route, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+            Histogram::new(BUCKETS)
+        });
         let (refused, sent, resyncs) = (Counter::default(), Counter::default(), Counter::default());
         let sockets = Gauge::default();
-        registry.register("http_requests", "Requests answered, by route and status", requests.clone());
-        registry.register("http_request_duration_seconds", "How long requests took", latency.clone());
-        registry.register("http_refused_at_the_door", "Requests refused for their Host, Origin or forwarding headers", refused.clone());
+        registry.register(
+            "http_requests",
+            "Requests answered, by route and status",
+            requests.clone(),
+        );
+        registry.register(
+            "http_request_duration_seconds",
+            "How long requests took",
+            latency.clone(),
+        );
+        registry.register(
+            "http_refused_at_the_door",
+            "Requests refused for their Host, Origin or forwarding headers",
+            refused.clone(),
+        );
         registry.register("websocket_connections", "Sockets that are open", sockets.clone());
         registry.register("websocket_messages_sent", "Messages sent to sockets", sent.clone());
-        registry.register("websocket_resyncs", "Clients that did not read and were cut off", resyncs.clone());
+        registry.register(
+            "websocket_resyncs",
+            "Clients that did not read and were cut off",
+            resyncs.clone(),
+        );
         registry.register_collector(Box::new(EngineFigures { engine: engine.clone() }));
         registry.register_collector(Box::new(BusFigures { engine: engine.clone() }));
         registry.register_collector(Box::new(StillFigures { engine: engine.clone() }));
@@ -73,11 +92,20 @@ impl Metrics {
     }
 
     /// `route` is a pattern, never a path: paths hold ids.
-    pub(crate) fn answered(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
+    pub(crate) fn answered(
+        &self,
+        method: &Method,
+        route: &str,
+        status: StatusCode,
+        took: Duration,
+    ) {
         let method = method_word(method);
-        let request = Request { method: method.to_owned(), route: route.to_owned(), status: status.as_u16() };
+        let request =
+            Request { method: method.to_owned(), route: route.to_owned(), status: status.as_u16() };
         self.requests.get_or_create(&request).inc();
-        self.latency.get_or_create(&Route { method: request.method, route: request.route }).observe(took.as_secs_f64());
+        self.latency
+            .get_or_create(&Route { method: request.method, route: request.route })
+            .observe(took.as_secs_f64());
     }
 
     /// Counted as open until it is dropped.
@@ -155,17 +183,32 @@ impl std::fmt::Debug for StillFigures {
 impl Collector for StillFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Instances that stand still because this binary does not have their definition";
-        let mut family = encoder.encode_descriptor("instances_without_definition", help, None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(
+            "instances_without_definition",
+            help,
+            None,
+            MetricType::Gauge,
+        )?;
         let missing = self.engine.missing_definitions();
         for InUse { workflow, version, definition, instances } in &missing {
             let version = version.to_string();
-            let labels = [("workflow", workflow.as_str()), ("version", version.as_str()), ("definition", definition.as_str())];
-            ConstGauge::new(i64::try_from(*instances).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+            let labels = [
+                ("workflow", workflow.as_str()),
+                ("version", version.as_str()),
+                ("definition", definition.as_str()),
+            ];
+            ConstGauge::new(i64::try_from(*instances).unwrap_or(i64::MAX))
+                .encode(family.encode_family(&labels)?)?;
         }
         let clock = self.engine.clock();
         let behind = ConstGauge::new(i64::try_from(clock.behind_ms / 1000).unwrap_or(i64::MAX));
         let help = "How far the system's clock is ahead of the engine's after a jump that it has not caught up with, in seconds";
-        behind.encode(encoder.encode_descriptor("clock_behind_seconds", help, None, behind.metric_type())?)?;
+        behind.encode(encoder.encode_descriptor(
+            "clock_behind_seconds",
+            help,
+            None,
+            behind.metric_type(),
+        )?)?;
         let jumps = ConstCounter::new(clock.jumps);
         let help = "Great jumps ahead of the system's clock";
         jumps.encode(encoder.encode_descriptor("clock_jumps", help, None, jumps.metric_type())?)
@@ -183,11 +226,15 @@ impl Collector for BusFigures {
             };
             let mut family = encoder.encode_descriptor(first.name, first.help, None, kind)?;
             for figure in group {
-                let labels: Vec<(&str, &str)> = figure.routing_key.map(|key| ("routing_key", key)).into_iter().collect();
+                let labels: Vec<(&str, &str)> =
+                    figure.routing_key.map(|key| ("routing_key", key)).into_iter().collect();
                 let metric = family.encode_family(&labels)?;
                 match figure.kind {
                     FigureKind::Counter => ConstCounter::new(figure.value).encode(metric)?,
-                    FigureKind::Gauge => ConstGauge::new(i64::try_from(figure.value).unwrap_or(i64::MAX)).encode(metric)?,
+                    FigureKind::Gauge => {
+                        ConstGauge::new(i64::try_from(figure.value).unwrap_or(i64::MAX))
+                            .encode(metric)?
+                    }
                 }
             }
         }
@@ -207,14 +254,26 @@ const COUNTERS: [(&str, &str, Read); 13] = [
     ("attempts_dispatched", "Attempts handed out", |stats| &stats.dispatched),
     ("steps_completed", "Steps that completed", |stats| &stats.steps_completed),
     ("attempts_failed", "Attempts that failed", |stats| &stats.attempts_failed),
-    ("messages_published", "Hooks and emitted events that went out to whoever listens", |stats| &stats.published),
-    ("starts_overloaded", "Starts refused because too much was under way", |stats| &stats.overloaded),
-    ("store_lost_writes", "Times that the store turned out to have lost what it had answered", |stats| &stats.lost),
+    ("messages_published", "Hooks and emitted events that went out to whoever listens", |stats| {
+        &stats.published
+    }),
+    ("starts_overloaded", "Starts refused because too much was under way", |stats| {
+        &stats.overloaded
+    }),
+    (
+        "store_lost_writes",
+        "Times that the store turned out to have lost what it had answered",
+        |stats| &stats.lost,
+    ),
     ("messages_refused", "Results, events and commands that were refused", |stats| &stats.refused),
 ];
 
 const GAUGES: [(&str, &str, Read); 3] = [
-    ("messages_undelivered", "Hooks and emitted events that a listener has not taken yet", |stats| &stats.unpublished),
+    (
+        "messages_undelivered",
+        "Hooks and emitted events that a listener has not taken yet",
+        |stats| &stats.unpublished,
+    ),
     ("instances_unsettled", "Instances with effects under way", |stats| &stats.unsettled),
     ("instances_cached", "Instances in memory", |stats| &stats.cached),
 ];
@@ -224,7 +283,12 @@ impl Collector for EngineFigures {
         let stats = self.engine.stats();
         for (name, help, read) in COUNTERS {
             let counter = ConstCounter::new(read(stats).load(Ordering::Relaxed));
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
         }
         let followers = u64::try_from(self.engine.hub().followers()).unwrap_or(u64::MAX);
         let lost = ConstCounter::new(crate::telemetry::lost_lines());
@@ -234,11 +298,16 @@ impl Collector for EngineFigures {
             None,
             MetricType::Counter,
         )?)?;
-        let own = GAUGES.map(|(name, help, read)| (name, help, read(stats).load(Ordering::Relaxed)));
+        let own =
+            GAUGES.map(|(name, help, read)| (name, help, read(stats).load(Ordering::Relaxed)));
         let problem = u64::from(self.engine.store().problem().is_some());
         let others = [
             ("followers", "Followers of instances", followers),
-            ("store_problem", "Whether nothing can be written to the store, or what was there is gone; /health says why", problem),
+            (
+                "store_problem",
+                "Whether nothing can be written to the store, or what was there is gone; /health says why",
+                problem,
+            ),
         ];
         for (name, help, value) in own.into_iter().chain(others) {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -1,5 +1,5 @@
-//! Telemetry: the log, and the figures in `metrics`. The log goes to standard error, so that what commands print can be read by programs;
-//! `lines` keeps it from holding anything up.
+//! Telemetry: the log, and the figures in `metrics`. The log goes to standard error, so that what
+//! commands print can be read by programs; `lines` keeps it from holding anything up.
 
 mod lines;
 pub(crate) mod metrics;
@@ -21,10 +21,15 @@ use crate::suggest::hint;
 /// The log of this process. There is one standard error, so there is one of these.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
-/// What logs more than its level is worth, unless it is named: a target, the level that it gets, and whether a level below `info` for
-/// everything means it too. What goes wrong with the broker is told by the bus, once and without the messages' contents.
-const QUIET: [(&str, &str, bool); 4] =
-    [("lapin", "off", false), ("crux::instances", "warn", true), ("crux::attempts", "warn", true), ("crux::messages", "warn", true)];
+/// What logs more than its level is worth, unless it is named: a target, the level that it gets,
+/// and whether a level below `info` for everything means it too. What goes wrong with the broker is
+/// told by the bus, once and without the messages' contents.
+const QUIET: [(&str, &str, bool); 4] = [
+    ("lapin", "off", false),
+    ("crux::instances", "warn", true),
+    ("crux::attempts", "warn", true),
+    ("crux::messages", "warn", true),
+];
 const VERBOSE: [&str; 2] = ["debug", "trace"];
 
 /// How long the end of the process waits for the last lines of its log.
@@ -33,7 +38,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Begins to log. The error: the level cannot be read, or somebody logs already.
 pub(crate) fn begin(log: &Log) -> Result<(), String> {
     let filter = filter(&log.level).map_err(|text| format!("log.level: {text}"))?;
-    let lines = Lines::start(std::io::stderr()).map_err(|error| format!("no thread for the log: {error}"))?;
+    let lines = Lines::start(std::io::stderr())
+        .map_err(|error| format!("no thread for the log: {error}"))?;
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let content = match log.format {
         LogFormat::Json => Content::Json,
@@ -41,9 +47,13 @@ pub(crate) fn begin(log: &Log) -> Result<(), String> {
         LogFormat::Text => Content::Plain,
     };
     let to = ToLines { lines: lines.clone(), content };
-    // The formatter's own complaints would go to standard error past all this, and panic where that cannot be written.
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(to).with_span_events(FmtSpan::NONE).log_internal_errors(false);
+    // The formatter's own complaints would go to standard error past all this, and panic where that
+    // cannot be written.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(to)
+        .with_span_events(FmtSpan::NONE)
+        .log_internal_errors(false);
     let begun = match log.format {
         LogFormat::Text => builder.with_ansi(is_terminal).with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
@@ -61,8 +71,15 @@ fn log_panics() {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         let backtrace = std::backtrace::Backtrace::capture();
-        let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| tracing::field::display(&backtrace));
-        error!(place, thread, backtrace, "panic: {}", panic.payload_as_str().unwrap_or("no reason given"));
+        let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured)
+            .then(|| tracing::field::display(&backtrace));
+        error!(
+            place,
+            thread,
+            backtrace,
+            "panic: {}",
+            panic.payload_as_str().unwrap_or("no reason given")
+        );
     }));
 }
 
@@ -86,7 +103,8 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
             return Err(format!("there is no level `{level}`{}", hint(level, LEVELS.into_iter())));
         }
     }
-    let is_verbose = parts.iter().any(|part| VERBOSE.iter().any(|level| level.eq_ignore_ascii_case(part)));
+    let is_verbose =
+        parts.iter().any(|part| VERBOSE.iter().any(|level| level.eq_ignore_ascii_case(part)));
     let mut all = parts.join(",");
     for (target, level, is_for_the_curious) in QUIET {
         let is_meant = text.contains(target) || (is_verbose && is_for_the_curious);
@@ -94,7 +112,11 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
             all = format!("{all},{target}={level}");
         }
     }
-    EnvFilter::try_new(all).map_err(|error| format!("`{text}` cannot be read: {error}: write `info`, or `info,crux_runtime::engine=debug`"))
+    EnvFilter::try_new(all).map_err(|error| {
+        format!(
+            "`{text}` cannot be read: {error}: write `info`, or `info,crux_runtime::engine=debug`"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -105,7 +127,10 @@ mod tests {
     fn what_is_no_level_is_refused_and_not_taken_for_a_module() {
         let told = |text: &str| filter(text).map(drop).unwrap_err();
         assert_eq!(told("inof"), "there is no level `inof`; did you mean `info`?");
-        assert!(told("info,crux_runtime=lots").starts_with("there is no level `lots`; there are `off`, `error`"));
+        assert!(
+            told("info,crux_runtime=lots")
+                .starts_with("there is no level `lots`; there are `off`, `error`")
+        );
         assert!(told("").starts_with("there is no level ``"));
         for good in ["info", "WARN", "info,crux_runtime::engine=debug", "off, crux_runtime=trace"] {
             assert!(filter(good).is_ok(), "{good}");
@@ -115,7 +140,12 @@ mod tests {
     #[test]
     fn what_happens_all_the_time_is_quiet_until_it_is_named() {
         let all = |text: &str| filter(text).unwrap().to_string();
-        for (text, told) in [("info", false), ("warn,crux_runtime=debug", false), ("debug", true), ("info,crux::attempts=info", true)] {
+        for (text, told) in [
+            ("info", false),
+            ("warn,crux_runtime=debug", false),
+            ("debug", true),
+            ("info,crux::attempts=info", true),
+        ] {
             assert_eq!(!all(text).contains("crux::attempts=warn"), told, "{text}: {}", all(text));
             assert!(all(text).contains("lapin=off"), "{text}");
         }

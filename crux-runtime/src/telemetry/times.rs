@@ -1,11 +1,26 @@
-//! How long something took, counted into buckets: a histogram that costs a counter or two, and no lock.
+//! How long something took, counted into buckets: a histogram that costs a counter or two, and no
+//! lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds in microseconds, from a commit to a step that takes an hour.
-const BOUNDS_US: [u64; 14] =
-    [100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 30_000_000, 120_000_000, 600_000_000, 3_600_000_000];
+const BOUNDS_US: [u64; 14] = [
+    100,
+    500,
+    1_000,
+    5_000,
+    10_000,
+    50_000,
+    100_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    30_000_000,
+    120_000_000,
+    600_000_000,
+    3_600_000_000,
+];
 
 /// See the module's text.
 #[derive(Debug, Default)]

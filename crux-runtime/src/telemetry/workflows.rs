@@ -32,16 +32,32 @@ impl Collector for WorkflowFigures {
         let started = workflows.iter().map(|(name, sum)| (of_workflow(*name), sum.started));
         counters(&mut encoder, "workflow_started", "Instances started, by workflow", started)?;
         let ended = workflows.iter().flat_map(|(name, sum)| {
-            let outcomes = [("completed", sum.completed), ("failed", sum.failed), ("cancelled", sum.cancelled)];
-            outcomes.map(|(outcome, count)| (vec![("workflow", *name), ("outcome", outcome)], count))
+            let outcomes = [
+                ("completed", sum.completed),
+                ("failed", sum.failed),
+                ("cancelled", sum.cancelled),
+            ];
+            outcomes
+                .map(|(outcome, count)| (vec![("workflow", *name), ("outcome", outcome)], count))
         });
-        counters(&mut encoder, "workflow_ended", "Instances that ended, by workflow and outcome", ended)?;
+        counters(
+            &mut encoder,
+            "workflow_ended",
+            "Instances that ended, by workflow and outcome",
+            ended,
+        )?;
         let parked = workflows.iter().map(|(name, sum)| (of_workflow(*name), sum.parked));
-        counters(&mut encoder, "workflow_parked", "Times that an instance was parked, by workflow", parked)?;
+        counters(
+            &mut encoder,
+            "workflow_parked",
+            "Times that an instance was parked, by workflow",
+            parked,
+        )?;
 
         if let Some(counts) = self.engine.census() {
             let help = "Instances in the store that have not ended, by workflow and status";
-            let mut family = encoder.encode_descriptor("workflow_instances", help, None, MetricType::Gauge)?;
+            let mut family =
+                encoder.encode_descriptor("workflow_instances", help, None, MetricType::Gauge)?;
             for Count { workflow, status, instances } in &counts {
                 let labels = [("workflow", workflow.as_str()), ("status", status.word())];
                 let value = i64::try_from(*instances).unwrap_or(i64::MAX);
@@ -51,13 +67,20 @@ impl Collector for WorkflowFigures {
 
         let steps = || {
             let of = |workflow, step| vec![("workflow", workflow), ("step", step)];
-            workflows.iter().flat_map(move |(name, sum)| sum.steps.iter().map(move |(step, sum)| (of(*name, *step), sum)))
+            workflows.iter().flat_map(move |(name, sum)| {
+                sum.steps.iter().map(move |(step, sum)| (of(*name, *step), sum))
+            })
         };
         let attempts_failed = steps().map(|(labels, sum)| (labels, sum.attempts_failed));
         let help = "Attempts that failed or were lost, by workflow and step";
         counters(&mut encoder, "step_attempts_failed", help, attempts_failed)?;
         let failed = steps().map(|(labels, sum)| (labels, sum.failed));
-        counters(&mut encoder, "steps_failed", "Steps that failed for good, by workflow and step", failed)?;
+        counters(
+            &mut encoder,
+            "steps_failed",
+            "Steps that failed for good, by workflow and step",
+            failed,
+        )?;
         let took = steps().map(|(labels, sum)| (labels, sum.attempts.clone()));
         let help = "From handing out an attempt to its end, by workflow and step";
         histograms(&mut encoder, "step_attempt_duration_seconds", help, took)?;
@@ -65,16 +88,41 @@ impl Collector for WorkflowFigures {
         let workers = self.engine.workers().list();
         let of_type = |step_type| vec![("step_type", step_type)];
         let queued = workers.iter().map(|worker| (of_type(worker.step_type), worker.queued));
-        gauges(&mut encoder, "worker_queued", "Attempts in this process that wait for their turn", queued)?;
+        gauges(
+            &mut encoder,
+            "worker_queued",
+            "Attempts in this process that wait for their turn",
+            queued,
+        )?;
         let running = workers.iter().map(|worker| (of_type(worker.step_type), worker.running));
         gauges(&mut encoder, "worker_running", "Attempts that run in this process", running)?;
-        let waits = self.engine.workers().waits().into_iter().map(|(step_type, waits)| (of_type(step_type), sum(waits)));
-        histograms(&mut encoder, "worker_queue_wait_seconds", "How long attempts waited for their turn in this process", waits)?;
+        let waits = self
+            .engine
+            .workers()
+            .waits()
+            .into_iter()
+            .map(|(step_type, waits)| (of_type(step_type), sum(waits)));
+        histograms(
+            &mut encoder,
+            "worker_queue_wait_seconds",
+            "How long attempts waited for their turn in this process",
+            waits,
+        )?;
 
         let append = sum(self.engine.append_times());
         let help = "How long it took until a batch of journal rows was durable";
-        let mut metric = encoder.encode_descriptor("store_append_duration_seconds", help, None, MetricType::Histogram)?;
-        metric.encode_histogram::<Labels<'_>>(append.seconds(), append.count(), &append.buckets(), None)
+        let mut metric = encoder.encode_descriptor(
+            "store_append_duration_seconds",
+            help,
+            None,
+            MetricType::Histogram,
+        )?;
+        metric.encode_histogram::<Labels<'_>>(
+            append.seconds(),
+            append.count(),
+            &append.buckets(),
+            None,
+        )
     }
 }
 
@@ -105,7 +153,8 @@ fn gauges<'a>(
 ) -> Result<(), Error> {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in all {
-        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+            .encode(family.encode_family(&labels)?)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! The status document: one instance as people and clients see it. It is made of the journal's rows and the definition's document, never
-//! of the machine's state, so that it also works for instances whose workflow this binary does not have. Texts and times that are
-//! absent are `""`, never null and never missing.
+//! The status document: one instance as people and clients see it. It is made of the journal's rows
+//! and the definition's document, never of the machine's state, so that it also works for instances
+//! whose workflow this binary does not have. Texts and times that are absent are `""`, never null
+//! and never missing.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -18,7 +19,8 @@ use crate::machine::{Failure, Kind, Time};
 pub use crate::view::fold::{Fold, StepInstance, StepState, Waits};
 pub use crate::view::shape::{Error as ShapeError, Hooks, Shape, Step, static_path};
 
-/// See the module's text. The first three fields are the workflow instance as other systems know it.
+/// See the module's text. The first three fields are the workflow instance as other systems know
+/// it.
 #[derive(Debug, Serialize)]
 pub struct Document<'a> {
     definition: DefinitionPart<'a>,
@@ -38,9 +40,11 @@ pub struct Document<'a> {
     error: String,
     error_name: &'a str,
     current_steps: Vec<Current>,
-    /// Hooks and emitted events that do not reach everybody who listens, and are sent again and again.
+    /// Hooks and emitted events that do not reach everybody who listens, and are sent again and
+    /// again.
     undelivered: Vec<UndeliveredPart<'a>>,
-    /// Steps that the definition's list does not hold: those that undo others, in the order in which they began.
+    /// Steps that the definition's list does not hold: those that undo others, in the order in
+    /// which they began.
     undo: Vec<InstancePart<'a>>,
 }
 
@@ -152,24 +156,46 @@ impl Serialize for Stamp {
 
 /// The element and round numbers in a path, outermost first: `ship[3]/poll#12/ask` → 3, 12.
 fn numbers(path: &str) -> Vec<u32> {
-    path.split(['[', '#']).skip(1).filter_map(|part| part.split([']', '/']).next()?.parse().ok()).collect()
+    path.split(['[', '#'])
+        .skip(1)
+        .filter_map(|part| part.split([']', '/']).next()?.parse().ok())
+        .collect()
 }
 
 /// Makes the document.
-pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, undelivered: &'a Undelivered) -> Document<'a> {
+pub fn document<'a>(
+    instance: InstanceId,
+    shape: &'a Shape,
+    fold: &'a Fold,
+    undelivered: &'a Undelivered,
+) -> Document<'a> {
     let Undelivered { tasks: stuck, still, .. } = undelivered;
-    let mut view = View { instance, shape, fold, stuck, still: still.as_deref(), looped: HashMap::new(), current: Vec::new(), seen: 0 };
+    let mut view = View {
+        instance,
+        shape,
+        fold,
+        stuck,
+        still: still.as_deref(),
+        looped: HashMap::new(),
+        current: Vec::new(),
+        seen: 0,
+    };
     for step in fold.steps() {
         if step.path.contains(['[', '#']) {
             view.looped.entry(static_path(&step.path)).or_default().push(step);
         }
     }
-    view.looped.values_mut().for_each(|instances| instances.sort_by_cached_key(|step| numbers(&step.path)));
+    view.looped
+        .values_mut()
+        .for_each(|instances| instances.sort_by_cached_key(|step| numbers(&step.path)));
     let steps = view.steps(&shape.steps, Place { in_loop: false, is_over: fold.has_stopped() });
     let undo = view.unlisted();
     let started = fold.started.as_ref();
     let (error, error_name) = failure_texts(fold.failure.as_ref());
-    let current_step = view.current.first().map_or(String::new(), |current| format!("step_instance:{}", current.step_id));
+    let current_step = view
+        .current
+        .first()
+        .map_or(String::new(), |current| format!("step_instance:{}", current.step_id));
     Document {
         definition: DefinitionPart { hooks: &shape.hooks, steps },
         data: DataPart {
@@ -194,7 +220,11 @@ pub fn document<'a>(instance: InstanceId, shape: &'a Shape, fold: &'a Fold, unde
         error,
         error_name,
         current_steps: view.current,
-        undelivered: undelivered.messages.iter().map(|(routing_key, problem)| UndeliveredPart { routing_key, problem }).collect(),
+        undelivered: undelivered
+            .messages
+            .iter()
+            .map(|(routing_key, problem)| UndeliveredPart { routing_key, problem })
+            .collect(),
         undo,
     }
 }
@@ -228,9 +258,17 @@ struct View<'a, 's> {
 impl<'a> View<'a, '_> {
     fn steps(&mut self, steps: &'a [Step], place: Place) -> Vec<StepPart<'a>> {
         // Of a switch: the case that was taken. Inside a loop each round takes its own.
-        let taken = steps.iter().find(|step| !place.in_loop && self.fold.step(&step.path).is_some()).and_then(|step| step.case);
-        let is_over = |step: &Step| place.is_over || (step.case.is_some() && taken.is_some() && step.case != taken);
-        steps.iter().map(|step| self.step(step, Place { is_over: is_over(step), ..place })).collect()
+        let taken = steps
+            .iter()
+            .find(|step| !place.in_loop && self.fold.step(&step.path).is_some())
+            .and_then(|step| step.case);
+        let is_over = |step: &Step| {
+            place.is_over || (step.case.is_some() && taken.is_some() && step.case != taken)
+        };
+        steps
+            .iter()
+            .map(|step| self.step(step, Place { is_over: is_over(step), ..place }))
+            .collect()
     }
 
     fn step(&mut self, step: &'a Step, place: Place) -> StepPart<'a> {
@@ -249,13 +287,22 @@ impl<'a> View<'a, '_> {
         if is_over && progress.state == StepState::Pending.word() {
             progress.state = StepState::Skipped.word();
         }
-        let instances = instances.map(|instances| instances.into_iter().map(|instance| self.instance_part(instance)).collect());
+        let instances = instances.map(|instances| {
+            instances.into_iter().map(|instance| self.instance_part(instance)).collect()
+        });
         let is_loop = matches!(step.kind.as_str(), "each" | "repeat");
-        let inner =
-            Place { in_loop: in_loop || is_loop, is_over: is_over || (!step.steps.is_empty() && own.is_some_and(|own| fold.is_over(own))) };
+        let inner = Place {
+            in_loop: in_loop || is_loop,
+            is_over: is_over
+                || (!step.steps.is_empty() && own.is_some_and(|own| fold.is_over(own))),
+        };
         let inner = self.steps(&step.steps, inner);
         StepPart {
-            step_instance_id: if in_loop { String::new() } else { self.instance.step(&step.path).prefixed() },
+            step_instance_id: if in_loop {
+                String::new()
+            } else {
+                self.instance.step(&step.path).prefixed()
+            },
             definition: StepDefinition { class: &step.class, r#type: &step.kind, steps: inner },
             id: &step.id,
             path: &step.path,
@@ -276,7 +323,11 @@ impl<'a> View<'a, '_> {
             listed.insert(step.path.as_str());
             rest.extend(&step.steps);
         }
-        let unlisted: Vec<&StepInstance> = fold.steps().iter().filter(|step| !listed.contains(static_path(&step.path).as_str())).collect();
+        let unlisted: Vec<&StepInstance> = fold
+            .steps()
+            .iter()
+            .filter(|step| !listed.contains(static_path(&step.path).as_str()))
+            .collect();
         unlisted.iter().for_each(|step| self.note_current(step));
         unlisted.into_iter().map(|step| self.instance_part(step)).collect()
     }
@@ -297,18 +348,28 @@ impl<'a> View<'a, '_> {
             attempts: step.map_or(0, |step| step.attempts),
             start_time: OrEmpty(step.and_then(|step| step.started_at).map(Stamp)),
             end_time: OrEmpty(step.and_then(|step| step.ended_at).map(Stamp)),
-            output: OrEmpty(step.and_then(|step| Some(self.shape.secrets.result(&step.path, step.output.as_deref()?)))),
+            output: OrEmpty(step.and_then(|step| {
+                Some(self.shape.secrets.result(&step.path, step.output.as_deref()?))
+            })),
             error,
             error_name,
         }
     }
 
-    /// Of many instances of one step: open if any is, else failed if the failure of any was taken by no `catch`, else completed if any is,
-    /// else as the last; their attempts together.
+    /// Of many instances of one step: open if any is, else failed if the failure of any was taken
+    /// by no `catch`, else completed if any is, else as the last; their attempts together.
     fn summary(&self, instances: &[&'a StepInstance]) -> ProgressPart<'a> {
-        let with = |wanted: &[StepState]| instances.iter().rev().find(|step| wanted.contains(&self.fold.state_of(step))).copied();
+        let with = |wanted: &[StepState]| {
+            instances.iter().rev().find(|step| wanted.contains(&self.fold.state_of(step))).copied()
+        };
         let shown = with(&[StepState::Processing, StepState::Retrying, StepState::Waiting])
-            .or_else(|| instances.iter().rev().find(|step| step.state == StepState::Failed && !self.is_caught(step)).copied())
+            .or_else(|| {
+                instances
+                    .iter()
+                    .rev()
+                    .find(|step| step.state == StepState::Failed && !self.is_caught(step))
+                    .copied()
+            })
             .or_else(|| with(&[StepState::Completed]))
             .or_else(|| instances.last().copied());
         let all_ended = instances.iter().all(|step| step.ended_at.is_some());
@@ -316,8 +377,17 @@ impl<'a> View<'a, '_> {
         ProgressPart {
             state: shown.map_or(StepState::Pending, |step| self.fold.state_of(step)).word(),
             attempts: instances.iter().map(|step| step.attempts).sum(),
-            start_time: OrEmpty(instances.iter().filter_map(|step| step.started_at).min().map(Stamp)),
-            end_time: OrEmpty(instances.iter().filter_map(|step| step.ended_at).max().filter(|_| all_ended).map(Stamp)),
+            start_time: OrEmpty(
+                instances.iter().filter_map(|step| step.started_at).min().map(Stamp),
+            ),
+            end_time: OrEmpty(
+                instances
+                    .iter()
+                    .filter_map(|step| step.ended_at)
+                    .max()
+                    .filter(|_| all_ended)
+                    .map(Stamp),
+            ),
             output: OrEmpty(None),
             error,
             error_name,
@@ -327,14 +397,19 @@ impl<'a> View<'a, '_> {
     /// Whether a `catch` of the step took its failure. Without the definition nobody can say.
     fn is_caught(&self, step: &StepInstance) -> bool {
         let node = self.shape.node(&step.path);
-        node.zip(step.failure.as_ref()).is_some_and(|(node, failure)| node.caught.takes(&failure.name))
+        node.zip(step.failure.as_ref())
+            .is_some_and(|(node, failure)| node.caught.takes(&failure.name))
     }
 
     fn note_current(&mut self, step: &StepInstance) {
         let waits_for_person = self.waits_for_person(step);
         if waits_for_person || self.fold.is_current(step) {
             let kind = self.shape.step_type(&step.path);
-            let stuck = self.stuck.iter().find(|(path, _)| *path == step.path).map(|(_, reason)| reason.as_str());
+            let stuck = self
+                .stuck
+                .iter()
+                .find(|(path, _)| *path == step.path)
+                .map(|(_, reason)| reason.as_str());
             self.current.push(Current {
                 step_id: self.instance.step(&step.path).to_string(),
                 path: step.path.clone(),
@@ -352,13 +427,17 @@ impl<'a> View<'a, '_> {
 
     /// Whether a step of a parked instance has failed and nothing took its failure.
     fn waits_for_person(&self, step: &StepInstance) -> bool {
-        if !self.fold.is_parked() || step.state != StepState::Failed || self.fold.has_ended_around(step) {
+        if !self.fold.is_parked()
+            || step.state != StepState::Failed
+            || self.fold.has_ended_around(step)
+        {
             return false;
         }
         match self.shape.node(&step.path).map(|node| (&node.kind, &node.caught)) {
             Some((Kind::Undo(_), _)) => true,
             Some((Kind::Task(_), caught)) => {
-                let is_caught = step.failure.as_ref().is_some_and(|failure| caught.takes(&failure.name));
+                let is_caught =
+                    step.failure.as_ref().is_some_and(|failure| caught.takes(&failure.name));
                 !is_caught && !self.fold.has_stopped()
             }
             Some(_) => false,
@@ -371,7 +450,9 @@ impl<'a> View<'a, '_> {
 /// Of an instance that the engine has parked: nothing begins and no time counts.
 fn waits_parked(step: &StepInstance, waits: String) -> String {
     match &step.waits {
-        Some(Waits::NextAttempt { .. } | Waits::Until(_)) => format!("the parked instance to go on, then for {waits}"),
+        Some(Waits::NextAttempt { .. } | Waits::Until(_)) => {
+            format!("the parked instance to go on, then for {waits}")
+        }
         _ => waits,
     }
 }
@@ -382,10 +463,16 @@ fn waits_for(step: &StepInstance, stuck: Option<&str>) -> String {
         return format!("its delivery: {reason}");
     }
     match &step.waits {
-        Some(Waits::Attempt { attempt, since, has_begun: false }) => format!("the result of attempt {attempt}, handed out at {since}"),
-        Some(Waits::Attempt { attempt, since, has_begun: true }) => format!("the result of attempt {attempt}, begun at {since}"),
+        Some(Waits::Attempt { attempt, since, has_begun: false }) => {
+            format!("the result of attempt {attempt}, handed out at {since}")
+        }
+        Some(Waits::Attempt { attempt, since, has_begun: true }) => {
+            format!("the result of attempt {attempt}, begun at {since}")
+        }
         Some(Waits::NextAttempt { attempt, at }) => format!("attempt {attempt} at {at}"),
-        Some(Waits::Event { name, value: Some(value) }) => format!("the event {name} with `{value}`"),
+        Some(Waits::Event { name, value: Some(value) }) => {
+            format!("the event {name} with `{value}`")
+        }
         Some(Waits::Event { name, value: None }) => format!("the event {name}"),
         Some(Waits::Until(time)) => format!("{time}"),
         None => String::new(),

@@ -1,5 +1,5 @@
-//! What a journal says, row by row: where the instance is, and what became of each step. Works from the rows alone; it decides nothing,
-//! and knows nothing of the machine that wrote them.
+//! What a journal says, row by row: where the instance is, and what became of each step. Works from
+//! the rows alone; it decides nothing, and knows nothing of the machine that wrote them.
 
 use std::collections::HashMap;
 
@@ -57,7 +57,8 @@ pub struct StepInstance {
     is_composite: bool,
     opened: u64,
     closed: u64,
-    /// Events that came for it, each with its row: it takes one at once, or the first of those that were held.
+    /// Events that came for it, each with its row: it takes one at once, or the first of those that
+    /// were held.
     received: Vec<(Seq, Box<RawValue>)>,
 }
 
@@ -159,12 +160,19 @@ impl Fold {
 
     /// The step's state, in view of what has ended around it.
     pub fn state_of(&self, step: &StepInstance) -> StepState {
-        if step.state.is_open() && (self.has_ended() || self.has_ended_around(step)) { StepState::Cancelled } else { step.state }
+        if step.state.is_open() && (self.has_ended() || self.has_ended_around(step)) {
+            StepState::Cancelled
+        } else {
+            step.state
+        }
     }
 
-    /// Whether a step around it ended after it began. The steps of a `catch` stand inside the step that failed, and begin after it.
+    /// Whether a step around it ended after it began. The steps of a `catch` stand inside the step
+    /// that failed, and begin after it.
     pub fn has_ended_around(&self, step: &StepInstance) -> bool {
-        around(&step.path).filter_map(|path| self.step(path)).any(|outer| outer.closed > step.opened)
+        around(&step.path)
+            .filter_map(|path| self.step(path))
+            .any(|outer| outer.closed > step.opened)
     }
 
     /// Whether something of the step itself is under way.
@@ -174,9 +182,15 @@ impl Fold {
         is_leaf && self.state_of(step).is_open()
     }
 
-    /// Whether the step has ended, with everything that may follow inside it: its `catch`, or the steps that stand under a task.
+    /// Whether the step has ended, with everything that may follow inside it: its `catch`, or the
+    /// steps that stand under a task.
     pub fn is_over(&self, step: &StepInstance) -> bool {
-        let is_inside = |other: &&StepInstance| other.path.strip_prefix(&step.path).is_some_and(|rest| rest.starts_with(['/', '[', '#']));
+        let is_inside = |other: &&StepInstance| {
+            other
+                .path
+                .strip_prefix(&step.path)
+                .is_some_and(|rest| rest.starts_with(['/', '[', '#']))
+        };
         let goes_on = || self.steps.iter().filter(is_inside).any(|inner| self.is_current(inner));
         step.ended_at.is_some() && !self.is_parked() && !goes_on()
     }
@@ -245,11 +259,19 @@ impl Fold {
             EntryType::StepStarted => {
                 let attempt = entry.attempt.unwrap_or(1);
                 step.attempts = step.attempts.max(attempt);
-                step.open(StepState::Processing, Some(Waits::Attempt { attempt, since: at, has_begun: false }), at);
+                step.open(
+                    StepState::Processing,
+                    Some(Waits::Attempt { attempt, since: at, has_begun: false }),
+                    at,
+                );
             }
             EntryType::StepBegan => {
                 let attempt = entry.attempt.unwrap_or(step.attempts);
-                step.open(StepState::Processing, Some(Waits::Attempt { attempt, since: at, has_begun: true }), at);
+                step.open(
+                    StepState::Processing,
+                    Some(Waits::Attempt { attempt, since: at, has_begun: true }),
+                    at,
+                );
             }
             EntryType::StepWaiting => {
                 let waits = match (entry.until, entry.event) {
@@ -296,7 +318,8 @@ impl Fold {
         }
     }
 
-    /// Composite steps have no beginning of their own in the journal: they are open when something inside them moves.
+    /// Composite steps have no beginning of their own in the journal: they are open when something
+    /// inside them moves.
     fn touch_around(&mut self, path: &str, at: Time) {
         let tick = self.tick;
         for outer in around(path) {

@@ -1,6 +1,7 @@
-//! Live messages: what followers of an instance are told. Each entry of a journal row becomes one message
-//! `{type, workflow_id, seq, n, last, time, data}`; `seq` is the row's number, `n` the message's place in it from 0, `last` whether it is
-//! the row's last one. A client that has seen `last` of a row can resume after it and misses nothing.
+//! Live messages: what followers of an instance are told. Each entry of a journal row becomes one
+//! message `{type, workflow_id, seq, n, last, time, data}`; `seq` is the row's number, `n` the
+//! message's place in it from 0, `last` whether it is the row's last one. A client that has seen
+//! `last` of a row can resume after it and misses nothing.
 
 use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
@@ -18,7 +19,8 @@ use crate::view::document::Shape;
 #[derive(Debug)]
 pub struct Encoded {
     pub messages: Vec<Utf8Bytes>,
-    /// What the row says of the instance's life: it ended, it goes on after an end, or nothing of either.
+    /// What the row says of the instance's life: it ended, it goes on after an end, or nothing of
+    /// either.
     pub turn: Turn,
 }
 
@@ -89,14 +91,24 @@ struct Data<'a> {
     reason: Option<&'a str>,
 }
 
-/// A live row's messages: encoded once, for all who follow. The error: this binary cannot read the row.
-pub(crate) fn of_row<'r>(instance: InstanceId, shape: &Shape, row: &'r LiveRow) -> Result<&'r Encoded, String> {
-    let encoded = row.memo(|stored| encode(instance, shape, stored).map_err(|error| error.to_string()));
+/// A live row's messages: encoded once, for all who follow. The error: this binary cannot read the
+/// row.
+pub(crate) fn of_row<'r>(
+    instance: InstanceId,
+    shape: &Shape,
+    row: &'r LiveRow,
+) -> Result<&'r Encoded, String> {
+    let encoded =
+        row.memo(|stored| encode(instance, shape, stored).map_err(|error| error.to_string()));
     encoded.ok_or("the row was read as something else")?.as_ref().map_err(Clone::clone)
 }
 
 /// The messages of one row.
-pub fn encode(instance: InstanceId, shape: &Shape, stored: &Stored) -> Result<Encoded, journal::Error> {
+pub fn encode(
+    instance: InstanceId,
+    shape: &Shape,
+    stored: &Stored,
+) -> Result<Encoded, journal::Error> {
     let mut row = Row::parse(&stored.row)?;
     shape.secrets.hide(&mut row);
     let workflow_id = instance.to_string();
@@ -106,7 +118,9 @@ pub fn encode(instance: InstanceId, shape: &Shape, stored: &Stored) -> Result<En
     let mut messages = Vec::with_capacity(count);
     for (n, entry) in row.events.iter().chain(&row.out).enumerate() {
         match entry.kind {
-            EntryType::WorkflowCompleted | EntryType::WorkflowFailed | EntryType::WorkflowCancelled => turn = Turn::Ended,
+            EntryType::WorkflowCompleted
+            | EntryType::WorkflowFailed
+            | EntryType::WorkflowCancelled => turn = Turn::Ended,
             EntryType::WorkflowResumed => turn = Turn::GoesOn,
             _ => {}
         }
@@ -124,7 +138,8 @@ pub fn encode(instance: InstanceId, shape: &Shape, stored: &Stored) -> Result<En
     Ok(Encoded { messages, turn })
 }
 
-/// Names of the journal, except where clients know another, or where the journal uses one name for two things.
+/// Names of the journal, except where clients know another, or where the journal uses one name for
+/// two things.
 fn type_of(entry: &Entry) -> &'static str {
     match entry.kind {
         EntryType::Started => "workflow_started",
@@ -198,7 +213,14 @@ mod tests {
 
     fn read(row: &Stored) -> (Vec<serde_json::Value>, Turn) {
         let encoded = encode(instance(), &shape(), row).unwrap();
-        (encoded.messages.iter().map(|text| serde_json::from_str(text.as_str()).unwrap()).collect(), encoded.turn)
+        (
+            encoded
+                .messages
+                .iter()
+                .map(|text| serde_json::from_str(text.as_str()).unwrap())
+                .collect(),
+            encoded.turn,
+        )
     }
 
     #[test]
@@ -218,7 +240,10 @@ mod tests {
                 "data": {"step_id": id, "step_type": "send_notification", "path": "first", "attempt": 1, "result": {"a": 1}},
             })
         );
-        assert_eq!((&messages[1]["type"], &messages[1]["n"], &messages[1]["last"]), (&"step_started".into(), &1.into(), &true.into()));
+        assert_eq!(
+            (&messages[1]["type"], &messages[1]["n"], &messages[1]["last"]),
+            (&"step_started".into(), &1.into(), &true.into())
+        );
     }
 
     #[test]
@@ -229,7 +254,10 @@ mod tests {
         );
         let (messages, turn) = read(&row);
         assert_eq!(turn, Turn::Ended);
-        assert_eq!(messages[0]["data"], serde_json::json!({"error": "OutOfStock: none left", "error_name": "OutOfStock"}));
+        assert_eq!(
+            messages[0]["data"],
+            serde_json::json!({"error": "OutOfStock: none left", "error_name": "OutOfStock"})
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What nobody is shown: fields that the pipeline calls secret (`$secret`), and what the build has found to be made of them. The
-//! definition's document names their places; the journal keeps the values, which replay needs, and whatever shows them masks them here.
+//! What nobody is shown: fields that the pipeline calls secret (`$secret`), and what the build has
+//! found to be made of them. The definition's document names their places; the journal keeps the
+//! values, which replay needs, and whatever shows them masks them here.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -28,7 +29,8 @@ pub struct Secrets {
     inputs: HashMap<String, Places>,
 }
 
-/// As the definition's document says it: paths like `card.number` and `lines.*.token`; the empty one is the whole value.
+/// As the definition's document says it: paths like `card.number` and `lines.*.token`; the empty
+/// one is the whole value.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Written {
@@ -40,7 +42,9 @@ pub(crate) struct Written {
 
 impl Secrets {
     pub(crate) fn new(written: &Written) -> Self {
-        let steps = |steps: &HashMap<String, Vec<String>>| steps.iter().map(|(path, places)| (path.clone(), Places::new(places))).collect();
+        let steps = |steps: &HashMap<String, Vec<String>>| {
+            steps.iter().map(|(path, places)| (path.clone(), Places::new(places))).collect()
+        };
         Self {
             input: Places::new(&written.input),
             output: Places::new(&written.output),
@@ -66,7 +70,8 @@ impl Secrets {
         of(&self.results, path).map_or(Cow::Borrowed(result), |places| places.masked(result))
     }
 
-    /// Masks a row of the journal before it is shown. Configuration values are secret by their names.
+    /// Masks a row of the journal before it is shown. Configuration values are secret by their
+    /// names.
     pub(crate) fn hide(&self, row: &mut Row) {
         row.events.iter_mut().chain(&mut row.out).for_each(|entry| self.hide_in(entry));
     }
@@ -74,7 +79,9 @@ impl Secrets {
     fn hide_in(&self, entry: &mut Entry) {
         if let Some(started) = &mut entry.started {
             self.input.mask(&mut started.input);
-            for (_, value) in started.config.iter_mut().filter(|(name, _)| crate::config::is_secret(name)) {
+            for (_, value) in
+                started.config.iter_mut().filter(|(name, _)| crate::config::is_secret(name))
+            {
                 MASK.clone_into(value);
             }
         }
@@ -130,9 +137,11 @@ impl Places {
             return Cow::Borrowed(value);
         }
         let mut text = String::with_capacity(value.get().len());
-        let written = self.write(value, &mut text).ok().and_then(|()| RawValue::from_string(text).ok());
+        let written =
+            self.write(value, &mut text).ok().and_then(|()| RawValue::from_string(text).ok());
         // What cannot be taken apart is not shown at all.
-        let whole = || serde_json::value::to_raw_value(MASK).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let whole =
+            || serde_json::value::to_raw_value(MASK).unwrap_or_else(|_| RawValue::NULL.to_owned());
         Cow::Owned(written.unwrap_or_else(whole))
     }
 
@@ -177,7 +186,12 @@ impl Places {
         Ok(())
     }
 
-    fn write_part(&self, key: &str, value: &RawValue, out: &mut String) -> Result<(), serde_json::Error> {
+    fn write_part(
+        &self,
+        key: &str,
+        value: &RawValue,
+        out: &mut String,
+    ) -> Result<(), serde_json::Error> {
         match self.inside.get(key).or_else(|| self.inside.get(ALL)) {
             Some(places) => places.write(value, out),
             None => {
@@ -236,17 +250,33 @@ mod tests {
     #[test]
     fn what_is_secret_is_masked_and_the_rest_stays_to_the_letter() {
         for (places, json, shown) in [
-            (&["password"][..], r#"{"user":"ada","password":"x"}"#, r#"{"user":"ada","password":"***"}"#),
+            (
+                &["password"][..],
+                r#"{"user":"ada","password":"x"}"#,
+                r#"{"user":"ada","password":"***"}"#,
+            ),
             (
                 &["password"],
                 r#"{ "password" : {"a":[1]}, "n": 1.10, "big": 18446744073709551617 }"#,
                 r#"{"password":"***","n":1.10,"big":18446744073709551617}"#,
             ),
-            (&["card.number"], r#"{"card":{"number":4,"name":"\ud83d\ude00"}}"#, r#"{"card":{"number":"***","name":"\ud83d\ude00"}}"#),
-            (&["lines.*.token"], r#"{"lines":[{"token":"a","n":1},{"n":2}]}"#, r#"{"lines":[{"token":"***","n":1},{"n":2}]}"#),
+            (
+                &["card.number"],
+                r#"{"card":{"number":4,"name":"\ud83d\ude00"}}"#,
+                r#"{"card":{"number":"***","name":"\ud83d\ude00"}}"#,
+            ),
+            (
+                &["lines.*.token"],
+                r#"{"lines":[{"token":"a","n":1},{"n":2}]}"#,
+                r#"{"lines":[{"token":"***","n":1},{"n":2}]}"#,
+            ),
             (&["*"], r#"{"a":1,"b":null}"#, r#"{"a":"***","b":null}"#),
             (&[""], r#"["a"]"#, r#""***""#),
-            (&["password"], r#"{"password":1,"password":2}"#, r#"{"password":"***","password":"***"}"#),
+            (
+                &["password"],
+                r#"{"password":1,"password":2}"#,
+                r#"{"password":"***","password":"***"}"#,
+            ),
             (&["password"], r#"{"user":"ada"}"#, r#"{"user":"ada"}"#),
             (&["password"], "null", "null"),
         ] {

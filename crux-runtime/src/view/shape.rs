@@ -1,5 +1,6 @@
-//! A workflow's steps as documents and messages need them: made from the definition's document, which the store keeps, so that instances
-//! can be shown by a binary that does not have their workflow any more.
+//! A workflow's steps as documents and messages need them: made from the definition's document,
+//! which the store keeps, so that instances can be shown by a binary that does not have their
+//! workflow any more.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,8 @@ const EMIT: &str = "emit";
 pub struct Shape {
     pub hooks: Hooks,
     pub steps: Vec<Step>,
-    /// Step types of paths without element and round numbers, also of what the document does not list (undo steps).
+    /// Step types of paths without element and round numbers, also of what the document does not
+    /// list (undo steps).
     types: HashMap<String, String>,
     /// By path without numbers; empty if this binary does not have the definition.
     nodes: HashMap<&'static str, &'static Node>,
@@ -92,19 +94,30 @@ impl Shape {
             }
         }
         note_types(&steps, &mut types);
-        let has_hooks = [&hooks.on_start, &hooks.on_complete, &hooks.on_failure].iter().any(|key| !key.is_empty());
+        let has_hooks = [&hooks.on_start, &hooks.on_complete, &hooks.on_failure]
+            .iter()
+            .any(|key| !key.is_empty());
         let is_quiet = !has_hooks && types.values().all(|kind| kind != EMIT);
         Ok(Self { hooks, steps, types, nodes, is_quiet, secrets: Secrets::new(&secrets) })
     }
 
     /// What the definition says of the step at `path`, if this binary has it.
     pub(crate) fn node(&self, path: &str) -> Option<&'static Node> {
-        if path.contains(['[', '#']) { self.nodes.get(static_path(path).as_str()).copied() } else { self.nodes.get(path).copied() }
+        if path.contains(['[', '#']) {
+            self.nodes.get(static_path(path).as_str()).copied()
+        } else {
+            self.nodes.get(path).copied()
+        }
     }
 
-    /// The step type or verb of the step at `path`, which may have element and round numbers; `""` if it is not known.
+    /// The step type or verb of the step at `path`, which may have element and round numbers; `""`
+    /// if it is not known.
     pub fn step_type(&self, path: &str) -> &str {
-        let known = if path.contains(['[', '#']) { self.types.get(&static_path(path)) } else { self.types.get(path) };
+        let known = if path.contains(['[', '#']) {
+            self.types.get(&static_path(path))
+        } else {
+            self.types.get(path)
+        };
         known.map_or("", String::as_str)
     }
 }
@@ -144,7 +157,8 @@ pub fn static_path(path: &str) -> String {
     bare
 }
 
-/// The steps around `path`, innermost first: of `ship[3]/pack/label` these are `ship[3]/pack` and `ship`.
+/// The steps around `path`, innermost first: of `ship[3]/pack/label` these are `ship[3]/pack` and
+/// `ship`.
 pub fn around(path: &str) -> impl Iterator<Item = &str> {
     let mut rest = path;
     std::iter::from_fn(move || {
@@ -172,7 +186,9 @@ mod tests {
         let is_quiet = |document: &str| Shape::new(document, None).unwrap().is_quiet;
         assert!(is_quiet(r#"{"steps": [{"id": "a", "type": "work"}]}"#));
         assert!(!is_quiet(r#"{"hooks": {"on_failure": "workflow.failed"}}"#));
-        assert!(!is_quiet(r#"{"steps": [{"id": "a", "type": "group", "steps": [{"id": "b", "type": "emit"}]}]}"#));
+        assert!(!is_quiet(
+            r#"{"steps": [{"id": "a", "type": "group", "steps": [{"id": "b", "type": "emit"}]}]}"#
+        ));
         assert!(!Shape::default().is_quiet, "nobody knows");
     }
 

@@ -1,7 +1,8 @@
 //! One attempt in this process: from the broker's delivery to the confirm of its result.
 //!
-//! What may begin twice is acknowledged when the broker has the result, or, of what takes longer, the word that it has begun: from then on
-//! its signs of life are what servers go by. What must not begin twice is said to begin, and acknowledged, before it does.
+//! What may begin twice is acknowledged when the broker has the result, or, of what takes longer,
+//! the word that it has begun: from then on its signs of life are what servers go by. What must not
+//! begin twice is said to begin, and acknowledged, before it does.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -61,7 +62,12 @@ struct About {
     traceparent: String,
 }
 
-pub(super) async fn run(mut place: Place, contract: &'static Contract, order: Order, delivery: Delivery) {
+pub(super) async fn run(
+    mut place: Place,
+    contract: &'static Contract,
+    order: Order,
+    delivery: Delivery,
+) {
     let Delivery { is_again, receipt, .. } = delivery;
     let about = About {
         workflow_id: order.workflow_id,
@@ -75,8 +81,12 @@ pub(super) async fn run(mut place: Place, contract: &'static Contract, order: Or
     let crew = place.crew.clone();
     let once = order.once;
     if once && is_again {
-        // Another worker may have begun with it. If it still is at it, its signs of life say so; if not, silence will.
-        info!(task = about.id, "a task that must not begin twice was delivered again, and is left to whoever has begun with it");
+        // Another worker may have begun with it. If it still is at it, its signs of life say so; if
+        // not, silence will.
+        info!(
+            task = about.id,
+            "a task that must not begin twice was delivered again, and is left to whoever has begun with it"
+        );
         crew.say(about.started()).await;
         receipt.done().await;
         return;
@@ -120,7 +130,9 @@ pub(super) async fn run(mut place: Place, contract: &'static Contract, order: Or
                 crew.say(about.completed(&crew, Err(failed))).await;
                 break;
             }
-            Reported::Undelivered { .. } | Reported::Returned => return not_begun(&crew, &about, receipt).await,
+            Reported::Undelivered { .. } | Reported::Returned => {
+                return not_begun(&crew, &about, receipt).await;
+            }
             Reported::Delivered | Reported::Heartbeat => {}
         }
     }
@@ -134,8 +146,10 @@ async fn not_begun(crew: &Crew, about: &About, receipt: Option<Box<dyn Receipt>>
     match receipt {
         Some(receipt) => receipt.give_back().await,
         None => {
-            let failure = Failure::new(Failure::ERROR, "the worker ended before it began with the attempt");
-            let failed = AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None };
+            let failure =
+                Failure::new(Failure::ERROR, "the worker ended before it began with the attempt");
+            let failed =
+                AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None };
             crew.say(about.completed(crew, Err(failed))).await;
         }
     }
@@ -161,7 +175,18 @@ impl About {
             }
         };
         let Self { workflow_id, step_id, step_type, attempt, .. } = *self;
-        self.message(COMPLETED, &Completed { workflow_id, step_id, step_type, attempt, success: error.is_none(), result, error })
+        self.message(
+            COMPLETED,
+            &Completed {
+                workflow_id,
+                step_id,
+                step_type,
+                attempt,
+                success: error.is_none(),
+                result,
+                error,
+            },
+        )
     }
 
     fn message(&self, routing_key: &'static str, body: &impl Serialize) -> Message {
@@ -177,6 +202,13 @@ impl About {
 }
 
 fn too_big(length: usize, limit: usize) -> AttemptFailed {
-    let text = format!("the result has {length} bytes, the limit is {limit}: keep big data elsewhere and pass its address");
-    AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(Failure::INVALID_RESULT, text), retry: None, after_ms: None }
+    let text = format!(
+        "the result has {length} bytes, the limit is {limit}: keep big data elsewhere and pass its address"
+    );
+    AttemptFailed {
+        outcome: Outcome::Failed,
+        failure: Failure::new(Failure::INVALID_RESULT, text),
+        retry: None,
+        after_ms: None,
+    }
 }

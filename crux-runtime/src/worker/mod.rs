@@ -1,7 +1,9 @@
-//! `crux worker`: a process that only works. It has the step structs and a connection to the broker, and neither a store nor a door: it
-//! takes tasks from the queues of its step types, runs them as a server does (`worker`), and says on the broker what became of them.
+//! `crux worker`: a process that only works. It has the step structs and a connection to the
+//! broker, and neither a store nor a door: it takes tasks from the queues of its step types, runs
+//! them as a server does (`worker`), and says on the broker what became of them.
 //!
-//! [`crew`] is who takes tasks and how many; [`attempt`] is the life of one of them; [`beat`] the signs of life.
+//! [`crew`] is who takes tasks and how many; [`attempt`] is the life of one of them; [`beat`] the
+//! signs of life.
 
 mod attempt;
 mod heartbeat;
@@ -34,7 +36,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Why a worker does not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`bus: local` carries no tasks to other processes: set `bus: rabbitmq` or `bus: redis`, here and for the server")]
+    #[error(
+        "`bus: local` carries no tasks to other processes: set `bus: rabbitmq` or `bus: redis`, here and for the server"
+    )]
     NoBroker,
     #[error("--concurrency: must be at least 1")]
     Nothing,
@@ -67,10 +71,16 @@ pub struct Station {
 }
 
 impl Station {
-    pub async fn open(app: App, config: &Config, choice: &Choice, concurrency: usize) -> Result<Self, Error> {
+    pub async fn open(
+        app: App,
+        config: &Config,
+        choice: &Choice,
+        concurrency: usize,
+    ) -> Result<Self, Error> {
         let types = class_types(&app);
         choice.check(types.iter().copied())?;
-        let chosen: Vec<&'static str> = types.iter().copied().filter(|step_type| choice.takes(step_type)).collect();
+        let chosen: Vec<&'static str> =
+            types.iter().copied().filter(|step_type| choice.takes(step_type)).collect();
         match (concurrency, types.is_empty(), chosen.is_empty()) {
             (0, ..) => return Err(Error::Nothing),
             (_, true, _) => return Err(Error::NoSteps),
@@ -78,7 +88,8 @@ impl Station {
             _ => {}
         }
         let mut options = config.workers.clone();
-        // A task that was taken begins at once: how many that may be is said by `concurrency`, and for single step types by `steps`.
+        // A task that was taken begins at once: how many that may be is said by `concurrency`, and
+        // for single step types by `steps`.
         for share in [&mut options.tasks, &mut options.threads] {
             share.maximum = Some(share.maximum.unwrap_or(concurrency).max(concurrency));
         }
@@ -90,11 +101,31 @@ impl Station {
                 let options = config.rabbitmq.clone().unwrap_or_default().options();
                 rabbitmq::open(&app, options, nobody, &chosen).await?
             }
-            BusKind::Redis => streams::open(&app, config.redis.clone().unwrap_or_default().streams(false), nobody, &chosen).await?,
+            BusKind::Redis => {
+                streams::open(
+                    &app,
+                    config.redis.clone().unwrap_or_default().streams(false),
+                    nobody,
+                    &chosen,
+                )
+                .await?
+            }
             BusKind::Local => return Err(Error::NoBroker),
         });
-        let contracts = app.contracts.iter().copied().filter(|contract| chosen.contains(&contract.step_type)).collect();
-        let crew = Crew::new(contracts, manager, bus.clone(), concurrency, max_result_bytes, config.workers.lost_after.0)?;
+        let contracts = app
+            .contracts
+            .iter()
+            .copied()
+            .filter(|contract| chosen.contains(&contract.step_type))
+            .collect();
+        let crew = Crew::new(
+            contracts,
+            manager,
+            bus.clone(),
+            concurrency,
+            max_result_bytes,
+            config.workers.lost_after.0,
+        )?;
         let beating = supervise::spawn("heartbeats of this worker", heartbeat::beat(crew.clone()));
         open_files::raise();
         Ok(Self { crew, bus, beating, limit: config.server.shutdown.0, package: app.package })
@@ -106,15 +137,26 @@ impl Station {
         format!("worker {id} takes {}, {concurrency} at a time", self.crew.names().join(", "))
     }
 
-    /// Works until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order: takes nothing new, gives back what has not
-    /// begun, lets what runs finish and tells its results. A second signal ends it at once; what ran then is lost, and known to be.
+    /// Works until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order: takes
+    /// nothing new, gives back what has not begun, lets what runs finish and tells its results. A
+    /// second signal ends it at once; what ran then is lost, and known to be.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(Error::Signals)?;
         let Self { crew, bus, beating, limit, package } = self;
         bus.fetch(crew.clone());
-        info!(worker = crew.id, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");
+        info!(
+            worker = crew.id,
+            package = package.name,
+            version = package.version,
+            runtime = env!("CARGO_PKG_VERSION"),
+            "ready"
+        );
         let signal = signals.next().await;
-        info!(signal, limit_s = limit.as_secs(), "ending: nothing new is taken, what runs may finish");
+        info!(
+            signal,
+            limit_s = limit.as_secs(),
+            "ending: nothing new is taken, what runs may finish"
+        );
         crew.close();
         let ending = async {
             // Results that are not out while the broker is away are waited for as attempts are.

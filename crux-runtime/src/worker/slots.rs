@@ -84,10 +84,15 @@ impl Crew {
         let listings = manager.list();
         let seat = |contract: &&'static Contract| {
             let listing = listings.iter().find(|listing| listing.step_type == contract.step_type);
-            let free = listing.map_or(concurrency, |listing| listing.limits.maximum.min(concurrency));
+            let free =
+                listing.map_or(concurrency, |listing| listing.limits.maximum.min(concurrency));
             Seat { free, room: watch::Sender::new(Room { free, is_closed: false }) }
         };
-        let seats = Seats { is_closed: false, free: concurrency, of_types: contracts.iter().map(seat).collect() };
+        let seats = Seats {
+            is_closed: false,
+            free: concurrency,
+            of_types: contracts.iter().map(seat).collect(),
+        };
         let mut random = [0; 6];
         getrandom::fill(&mut random).map_err(|error| Error::Random(error.to_string()))?;
         Ok(Arc::new(Self {
@@ -141,7 +146,12 @@ impl Crew {
 
     pub(super) fn beat(&self, is_last: bool) -> Beat {
         let under_way = self.lock();
-        let every = under_way.values().map(|under_way| under_way.every).min().unwrap_or(self.every).min(self.every);
+        let every = under_way
+            .values()
+            .map(|under_way| under_way.every)
+            .min()
+            .unwrap_or(self.every)
+            .min(self.every);
         Beat {
             worker: self.id.clone(),
             host: self.host.clone(),
@@ -192,19 +202,23 @@ impl Crew {
             match self.bus.publish(message, done) {
                 Ok(()) => match published.await {
                     Ok(Published::Done) => return,
-                    Ok(Published::Failed(reason)) => warn!(routing_key = again.routing_key, reason, "not out; trying again"),
+                    Ok(Published::Failed(reason)) => {
+                        warn!(routing_key = again.routing_key, reason, "not out; trying again")
+                    }
                     // The bus is closed: the process ends.
                     Err(_) => return std::future::pending().await,
                 },
-                Err(_) => tracing::debug!(routing_key = again.routing_key, "the bus has no room now"),
+                Err(_) => {
+                    tracing::debug!(routing_key = again.routing_key, "the bus has no room now")
+                }
             }
             message = again;
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Puts a task that must not begin twice back into its queue as if nobody had had it: of one that the broker delivers again nobody
-    /// could say whether it has begun.
+    /// Puts a task that must not begin twice back into its queue as if nobody had had it: of one
+    /// that the broker delivers again nobody could say whether it has begun.
     fn put_back(self: &Arc<Self>, contract: &'static Contract, order: &Order, delivery: Delivery) {
         let Some(message) = task_delivery::copy(contract, order, &delivery.body) else { return };
         let crew = self.clone();
@@ -214,7 +228,9 @@ impl Crew {
             let done = Box::new(move |published| {
                 let _ = told.send(published);
             });
-            if crew.bus.publish_once(message, done).is_ok() && matches!(published.await, Ok(Published::Done)) {
+            if crew.bus.publish_once(message, done).is_ok()
+                && matches!(published.await, Ok(Published::Done))
+            {
                 delivery.receipt.done().await;
             }
             // Else it comes again when this connection is gone, and counts as begun.
@@ -239,12 +255,16 @@ impl Hands for Crew {
     }
 
     fn is_once(&self, step_type: &str) -> bool {
-        self.contracts.iter().any(|contract| contract.step_type == step_type && contract.effect == EffectKind::Once)
+        self.contracts
+            .iter()
+            .any(|contract| contract.step_type == step_type && contract.effect == EffectKind::Once)
     }
 
     fn room(&self, step_type: &'static str) -> watch::Receiver<Room> {
         let number = self.contracts.iter().position(|contract| contract.step_type == step_type);
-        match number.and_then(|number| self.seats().of_types.get(number).map(|seat| seat.room.subscribe())) {
+        match number
+            .and_then(|number| self.seats().of_types.get(number).map(|seat| seat.room.subscribe()))
+        {
             Some(room) => room,
             None => watch::Sender::new(Room { free: 0, is_closed: true }).subscribe(),
         }
@@ -255,7 +275,9 @@ impl Hands for Crew {
             Ok(order) => order,
             Err(reason) => return Taken::Refused(delivery, reason),
         };
-        let known = (0..).zip(self.contracts.iter().copied()).find(|(_, contract)| contract.step_type == order.step_type);
+        let known = (0..)
+            .zip(self.contracts.iter().copied())
+            .find(|(_, contract)| contract.step_type == order.step_type);
         let Some((number, contract)) = known else {
             let reason = format!("this worker has no step struct for `{}`", order.step_type);
             return Taken::Refused(delivery, reason);
@@ -273,7 +295,8 @@ impl Hands for Crew {
 
     fn cancel(&self, Working(instance, step, attempt): Working) {
         for (working, under_way) in self.lock().iter() {
-            if (working.0, working.1) == (instance, step) && (attempt == 0 || working.2 == attempt) {
+            if (working.0, working.1) == (instance, step) && (attempt == 0 || working.2 == attempt)
+            {
                 under_way.cancellation.cancel();
             }
         }
@@ -293,7 +316,9 @@ impl Place {
     pub(super) fn begin(&mut self, order: &Order, cancellation: Cancellation) -> bool {
         let working = order.working();
         let timeout = order.heartbeat_ms.map(Duration::from_millis);
-        let every = timeout.map_or(self.crew.every, |timeout| timeout / BEATS_PER_TIMEOUT).max(Duration::from_millis(10));
+        let every = timeout
+            .map_or(self.crew.every, |timeout| timeout / BEATS_PER_TIMEOUT)
+            .max(Duration::from_millis(10));
         {
             let mut under_way = self.crew.lock();
             if under_way.contains_key(&working) {
@@ -320,6 +345,8 @@ impl Drop for Place {
 
 /// The machine's name, for people; empty if it has none.
 fn host() -> String {
-    let said = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    let said = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok());
     said.map(|name| name.trim().to_owned()).unwrap_or_default()
 }

@@ -33,7 +33,8 @@ pub struct Bed {
     pub far: Box<dyn Far>,
 }
 
-/// Whoever is at the far end of a bus. Of each key there are the listeners that the bed was opened with.
+/// Whoever is at the far end of a bus. Of each key there are the listeners that the bed was opened
+/// with.
 pub trait Far: Send + Sync {
     /// The next message for that listener of the key, which it takes for good.
     fn next<'a>(&'a self, key: &'a str, listener: &'a str) -> BoxFuture<'a, Got>;
@@ -54,7 +55,8 @@ pub struct Got {
 }
 
 /// Opens a bus of one kind; listeners are pairs of a key and a name.
-pub type Open = dyn Fn(&'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> + Send + Sync;
+pub type Open =
+    dyn Fn(&'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> + Send + Sync;
 
 static CONTRACT: Contract = Contract {
     step_type: "work",
@@ -76,7 +78,14 @@ static ROUTES: [Route; 2] = [
 static POLICY: Policy = Policy::ONCE;
 
 pub fn app() -> App {
-    App { workflows: &[], contracts: &CONTRACTS, events: &[], routes: &ROUTES, steps: Vec::new(), package: crux_runtime::this_package!() }
+    App {
+        workflows: &[],
+        contracts: &CONTRACTS,
+        events: &[],
+        routes: &ROUTES,
+        steps: Vec::new(),
+        package: crux_runtime::this_package!(),
+    }
 }
 
 /// Names that no other test uses.
@@ -129,7 +138,10 @@ pub fn message(id: &str) -> Message {
 /// A message handed in; what became of it.
 pub async fn publish(bus: &dyn Bus, message: Message) -> Published {
     let (done, published) = oneshot::channel();
-    assert!(bus.publish(message, Box::new(move |what| done.send(what).unwrap())).is_ok(), "there is room");
+    assert!(
+        bus.publish(message, Box::new(move |what| done.send(what).unwrap())).is_ok(),
+        "there is room"
+    );
     soon(published).await.unwrap()
 }
 
@@ -166,7 +178,10 @@ impl Doorman {
             loop {
                 let came = self.came.lock().unwrap().clone();
                 if came.len() >= count {
-                    return came.iter().map(|incoming| String::from_utf8(incoming.body.to_vec()).unwrap()).collect();
+                    return came
+                        .iter()
+                        .map(|incoming| String::from_utf8(incoming.body.to_vec()).unwrap())
+                        .collect();
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

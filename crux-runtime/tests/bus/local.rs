@@ -21,7 +21,9 @@ struct Servers {
 
 impl Far for Servers {
     fn next<'a>(&'a self, key: &'a str, listener: &'a str) -> BoxFuture<'a, Got> {
-        Box::pin(async move { self.came[&(key.to_owned(), listener.to_owned())].lock().await.recv().await.unwrap() })
+        Box::pin(async move {
+            self.came[&(key.to_owned(), listener.to_owned())].lock().await.recv().await.unwrap()
+        })
     }
 
     fn send<'a>(&'a self, _key: &'a str, _id: &'a str, _body: &'a str) -> BoxFuture<'a, ()> {
@@ -33,8 +35,14 @@ impl Far for Servers {
     }
 }
 
-async fn take(State(came): State<mpsc::UnboundedSender<Got>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let header = |name: &str| headers.get(name).map_or_else(String::new, |value| value.to_str().unwrap().to_owned());
+async fn take(
+    State(came): State<mpsc::UnboundedSender<Got>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let header = |name: &str| {
+        headers.get(name).map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
+    };
     let got = Got {
         correlation_id: header("x-correlation-id"),
         traceparent: header("traceparent"),
@@ -52,11 +60,23 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
             let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/", socket.local_addr().unwrap());
             let (sender, receiver) = mpsc::unbounded_channel();
-            let router = axum::Router::new().route("/", axum::routing::post(take)).with_state(sender);
+            let router =
+                axum::Router::new().route("/", axum::routing::post(take)).with_state(sender);
             tokio::spawn(async move { axum::serve(socket, router).await.unwrap() });
             came.insert(((*key).to_owned(), (*listener).to_owned()), Mutex::new(receiver));
-            let (steps, listens_to) = if *key == WORK { (vec!["work".to_owned()], vec![]) } else { (vec![], vec![(*key).to_owned()]) };
-            services.push(Service { name: (*listener).to_owned(), url, steps, listens_to, at_once: 64, statuses: Default::default() });
+            let (steps, listens_to) = if *key == WORK {
+                (vec!["work".to_owned()], vec![])
+            } else {
+                (vec![], vec![(*key).to_owned()])
+            };
+            services.push(Service {
+                name: (*listener).to_owned(),
+                url,
+                steps,
+                listens_to,
+                at_once: 64,
+                statuses: Default::default(),
+            });
         }
         let bus: Arc<dyn Bus> = Arc::new(Local::new(&app(), services, 1 << 20).unwrap());
         Bed { bus, broker: None, far: Box::new(Servers { came }) }

@@ -9,7 +9,10 @@ use crux_runtime::bus::http::Local;
 use crux_runtime::bus::rabbitmq::{self, Options};
 use futures_util::future::BoxFuture;
 use lapin::message::Delivery;
-use lapin::options::{BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 
@@ -31,7 +34,12 @@ struct Line {
 impl Line {
     async fn take(&self, queue: &str) -> Delivery {
         loop {
-            if let Some(message) = self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap() {
+            if let Some(message) = self
+                .channel
+                .basic_get(queue.into(), BasicGetOptions { no_ack: true })
+                .await
+                .unwrap()
+            {
                 return message.delivery;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -51,7 +59,11 @@ impl Far for Line {
         Box::pin(async move {
             let delivery = self.take(&format!("{}.{key}.{listener}", self.exchange)).await;
             Got {
-                correlation_id: delivery.properties.correlation_id().as_ref().map_or_else(String::new, ToString::to_string),
+                correlation_id: delivery
+                    .properties
+                    .correlation_id()
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string),
                 traceparent: header(&delivery, "traceparent"),
                 body: serde_json::from_slice(&delivery.data).unwrap(),
             }
@@ -60,9 +72,16 @@ impl Far for Line {
 
     fn send<'a>(&'a self, key: &'a str, id: &'a str, body: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let properties = BasicProperties::default().with_message_id(id.into()).with_delivery_mode(2);
+            let properties =
+                BasicProperties::default().with_message_id(id.into()).with_delivery_mode(2);
             let exchange = self.exchange.as_str().into();
-            let sent = self.channel.basic_publish(exchange, key.into(), BasicPublishOptions::default(), body.as_bytes(), properties);
+            let sent = self.channel.basic_publish(
+                exchange,
+                key.into(),
+                BasicPublishOptions::default(),
+                body.as_bytes(),
+                properties,
+            );
             sent.await.unwrap().await.unwrap();
         })
     }
@@ -86,10 +105,14 @@ async fn open_line(listeners: &[(&str, &str)]) -> (Arc<Broker>, Line) {
         rebind: Duration::from_millis(500),
         ..Options::default()
     };
-    let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await.unwrap();
+    let connection =
+        Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    channel.exchange_declare(name.as_str().into(), ExchangeKind::Topic, durable, FieldTable::default()).await.unwrap();
+    channel
+        .exchange_declare(name.as_str().into(), ExchangeKind::Topic, durable, FieldTable::default())
+        .await
+        .unwrap();
     for (key, listener) in listeners {
         let queue = format!("{name}.{key}.{listener}");
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
@@ -117,7 +140,8 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
 
 crate::suite! { broker open }
 
-/// The broker acts on properties: a `CC` sends a copy to the queue that it was refused from, and so on.
+/// The broker acts on properties: a `CC` sends a copy to the queue that it was refused from, and so
+/// on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
     let (broker, line) = open_line(&[]).await;
@@ -127,17 +151,36 @@ async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
     line.send(COMPLETED, "m-1", "first").await;
     soon(line.dead()).await;
     *door.answers.lock().unwrap() = vec![Taken::Refused("neither".to_owned()); 100];
-    let (mut headers, completions) = (FieldTable::default(), format!("{}.completions", line.exchange));
-    headers.insert("CC".into(), AMQPValue::FieldArray(vec![AMQPValue::LongString(completions.as_str().into())].into()));
-    let properties = BasicProperties::default().with_headers(headers).with_user_id("guest".into()).with_expiration("400".into());
+    let (mut headers, completions) =
+        (FieldTable::default(), format!("{}.completions", line.exchange));
+    headers.insert(
+        "CC".into(),
+        AMQPValue::FieldArray(vec![AMQPValue::LongString(completions.as_str().into())].into()),
+    );
+    let properties = BasicProperties::default()
+        .with_headers(headers)
+        .with_user_id("guest".into())
+        .with_expiration("400".into());
     let exchange = line.exchange.as_str().into();
-    let sent = line.channel.basic_publish(exchange, COMPLETED.into(), BasicPublishOptions::default(), b"second", properties).await;
+    let sent = line
+        .channel
+        .basic_publish(
+            exchange,
+            COMPLETED.into(),
+            BasicPublishOptions::default(),
+            b"second",
+            properties,
+        )
+        .await;
     sent.unwrap().await.unwrap();
     door.bodies(2).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(door.came.lock().unwrap().len(), 2, "it came again");
     let buried = soon(line.take(&format!("{}.dead", line.exchange))).await;
-    assert_eq!((buried.data.as_slice(), header(&buried, "x-crux-reason").as_str()), (&b"second"[..], "neither"));
+    assert_eq!(
+        (buried.data.as_slice(), header(&buried, "x-crux-reason").as_str()),
+        (&b"second"[..], "neither")
+    );
     let came_with = header(&buried, "x-crux-properties");
     for word in ["CC", "guest", "400"] {
         assert!(came_with.contains(word), "{came_with}");
@@ -164,7 +207,12 @@ async fn a_binding_that_somebody_removes_is_made_again() {
         })
         .await;
         let exchange = line.exchange.as_str().into();
-        let unbound = line.channel.queue_unbind(completions.as_str().into(), exchange, COMPLETED.into(), FieldTable::default());
+        let unbound = line.channel.queue_unbind(
+            completions.as_str().into(),
+            exchange,
+            COMPLETED.into(),
+            FieldTable::default(),
+        );
         unbound.await.unwrap();
     }
 }

@@ -52,9 +52,21 @@ impl Line {
     async fn take(&self, key: &str, group: &str) -> BTreeMap<String, String> {
         loop {
             let mut read = cmd("XREADGROUP");
-            read.arg("GROUP").arg(group).arg("test").arg("COUNT").arg(1).arg("NOACK").arg("STREAMS").arg(self.stream(key)).arg(">");
-            let read: Option<Vec<(String, Vec<Entry>)>> = from_redis_value(self.ask(read).await).unwrap();
-            if let Some((_, fields)) = read.and_then(|mut streams| streams.pop()).and_then(|(_, mut entries)| entries.pop()) {
+            read.arg("GROUP")
+                .arg(group)
+                .arg("test")
+                .arg("COUNT")
+                .arg(1)
+                .arg("NOACK")
+                .arg("STREAMS")
+                .arg(self.stream(key))
+                .arg(">");
+            let read: Option<Vec<(String, Vec<Entry>)>> =
+                from_redis_value(self.ask(read).await).unwrap();
+            if let Some((_, fields)) = read
+                .and_then(|mut streams| streams.pop())
+                .and_then(|(_, mut entries)| entries.pop())
+            {
                 return fields;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -123,7 +135,11 @@ mod single {
     fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> {
         Box::pin(async move {
             let url = tokio::task::block_in_place(shared);
-            let wire = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+            let wire = redis::Client::open(url.as_str())
+                .unwrap()
+                .get_multiplexed_async_connection()
+                .await
+                .unwrap();
             bed(url, Wire::One(wire), listeners).await
         })
     }
@@ -145,7 +161,11 @@ mod cluster {
     fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> {
         Box::pin(async move {
             let url = tokio::task::block_in_place(shared);
-            let wire = ClusterClient::new(vec![url.as_str()]).unwrap().get_async_connection().await.unwrap();
+            let wire = ClusterClient::new(vec![url.as_str()])
+                .unwrap()
+                .get_async_connection()
+                .await
+                .unwrap();
             bed(url, Wire::Many(wire), listeners).await
         })
     }

@@ -1,4 +1,5 @@
-//! The contract of buses as tests. The first part holds for all of them, the second for those over a broker.
+//! The contract of buses as tests. The first part holds for all of them, the second for those over
+//! a broker.
 
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use crux_runtime::task::Reported;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::bed::{COMPLETED, Doorman, NEWS, Open, TRACE, WORK, message, publish, reported, soon, task};
+use crate::bed::{
+    COMPLETED, Doorman, NEWS, Open, TRACE, WORK, message, publish, reported, soon, task,
+};
 
 /// Makes a test of each function here for one kind of bus.
 #[macro_export]
@@ -71,7 +74,9 @@ pub async fn a_task_without_a_service_says_under_which_key_nobody_listens(open: 
     let bed = open(&[]).await;
     let (reports, mut told) = mpsc::channel(8);
     assert!(bed.bus.dispatch(task(1).0, &reports).is_ok());
-    let Reported::Undelivered { reason, .. } = reported(&mut told).await else { panic!("nobody can have it") };
+    let Reported::Undelivered { reason, .. } = reported(&mut told).await else {
+        panic!("nobody can have it")
+    };
     assert!(reason.contains("no service listens on step.work"), "{reason}");
 }
 
@@ -97,7 +102,10 @@ pub async fn each_listener_gets_a_message_once(open: &Open) {
         let mut got = Vec::new();
         for _ in 0..2 {
             let message = soon(bed.far.next(NEWS, listener)).await;
-            assert_eq!((message.correlation_id.as_str(), message.traceparent.as_str()), ("req-1", TRACE));
+            assert_eq!(
+                (message.correlation_id.as_str(), message.traceparent.as_str()),
+                ("req-1", TRACE)
+            );
             got.push(message.body["id"].as_str().unwrap().to_owned());
         }
         got.sort();
@@ -164,10 +172,12 @@ pub async fn what_comes_goes_to_the_door_once(open: &Open) {
     for n in 0..100 {
         bed.far.send(COMPLETED, &format!("m-{n}"), &n.to_string()).await;
     }
-    let mut bodies: Vec<u32> = door.bodies(100).await.iter().map(|body| body.parse().unwrap()).collect();
+    let mut bodies: Vec<u32> =
+        door.bodies(100).await.iter().map(|body| body.parse().unwrap()).collect();
     bodies.sort_unstable();
     assert_eq!(bodies, (0..100).collect::<Vec<u32>>());
-    let first = door.came.lock().unwrap().iter().find(|incoming| &*incoming.body == b"0").unwrap().clone();
+    let first =
+        door.came.lock().unwrap().iter().find(|incoming| &*incoming.body == b"0").unwrap().clone();
     assert_eq!((first.routing_key.as_str(), first.message_id.as_deref()), (COMPLETED, Some("m-0")));
     // What was acknowledged does not come again, to nobody.
     soon(bed.bus.close()).await;
@@ -211,7 +221,8 @@ pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
     door.bodies(3).await;
     // One waits in memory, the others are put aside: they take no places from what can be taken.
     bed.far.send(COMPLETED, "m-4", "other").await;
-    let count = || bed.bus.figures().into_iter().find(|figure| figure.name == "bus_parked").unwrap().value;
+    let count =
+        || bed.bus.figures().into_iter().find(|figure| figure.name == "bus_parked").unwrap().value;
     soon(async {
         while count() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -219,7 +230,10 @@ pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
     })
     .await;
     let problem = bed.bus.parked().unwrap();
-    assert!(problem.contains("parked") && problem.ends_with("nobody has its definition"), "{problem}");
+    assert!(
+        problem.contains("parked") && problem.ends_with("nobody has its definition"),
+        "{problem}"
+    );
     // Each comes again by itself, as it was.
     let mut bodies = door.bodies(7).await;
     bodies.sort();
@@ -227,7 +241,10 @@ pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
     let came = door.came.lock().unwrap().clone();
     for incoming in came.iter().filter(|incoming| &*incoming.body != b"other") {
         let id = format!("m-{}", std::str::from_utf8(&incoming.body).unwrap());
-        assert_eq!((incoming.routing_key.as_str(), incoming.message_id.as_deref()), (COMPLETED, Some(id.as_str())));
+        assert_eq!(
+            (incoming.routing_key.as_str(), incoming.message_id.as_deref()),
+            (COMPLETED, Some(id.as_str()))
+        );
     }
     // It was taken, and is nowhere any more.
     tokio::time::sleep(Duration::from_millis(2500)).await;

@@ -1,12 +1,14 @@
 //! A workflow written by hand in the shape that the compiler generates:
 //!
-//! reserve (undo: release) → look { seo ; score when input.big } catch any: apologise → ship each line: label → close catch Refused
+//! reserve (undo: release) → look { seo ; score when input.big } catch any: apologise → ship each
+//! line: label → close catch Refused
 
 use std::sync::Arc;
 
 use crux_runtime::machine::{
-    self, Applied, Branch, Caught, Contract, Definition, Each, EffectKind, Env, Failure, Flow, Handler, Hooks, Inside, Join, Kind, Leaf,
-    Node, OnExhausted, Open, Part, Policy, Refused, Runs, StepEvent, StepType, Task, Then, Time, Why, Within, advanced, joined, json,
+    self, Applied, Branch, Caught, Contract, Definition, Each, EffectKind, Env, Failure, Flow,
+    Handler, Hooks, Inside, Join, Kind, Leaf, Node, OnExhausted, Open, Part, Policy, Refused, Runs,
+    StepEvent, StepType, Task, Then, Time, Why, Within, advanced, joined, json,
 };
 use serde_json::value::RawValue;
 
@@ -90,13 +92,18 @@ impl machine::Undo for Undo {
 
     fn input(&self, _: &Env, _: Time) -> (u16, Result<Arc<RawValue>, Failure>) {
         match self {
-            Undo::Reserve { input, reserve } => (1, json::encode_shared(&undo_reserve(input, reserve.as_deref()))),
+            Undo::Reserve { input, reserve } => {
+                (1, json::encode_shared(&undo_reserve(input, reserve.as_deref())))
+            }
         }
     }
 }
 
 fn undo_reserve(input: &Input, reserve: Option<&steps::reserve::Output>) -> steps::release::Input {
-    steps::release::Input { order: input.order.clone(), lines: reserve.map_or(0, |reserve| reserve.lines.len() as i64) }
+    steps::release::Input {
+        order: input.order.clone(),
+        lines: reserve.map_or(0, |reserve| reserve.lines.len() as i64),
+    }
 }
 
 pub struct Order;
@@ -114,17 +121,27 @@ impl machine::Machine for Order {
 
     fn apply(state: State, event: &StepEvent, fx: &mut Fx<'_>) -> Applied<State, Output> {
         match state {
-            State::Reserve(at, part) => part.apply(event, fx).then(at, State::Reserve, fx, after_reserve),
-            State::Look(at, part) => part.apply(event, fx, |inside, fx| apply_look(InLook { at_look: &at }, inside, event, fx)).then_or(
-                at,
-                State::Look,
-                fx,
-                |at, score, fx| after_look(at, (score, None), fx),
-                catch_look,
-            ),
+            State::Reserve(at, part) => {
+                part.apply(event, fx).then(at, State::Reserve, fx, after_reserve)
+            }
+            State::Look(at, part) => part
+                .apply(event, fx, |inside, fx| {
+                    apply_look(InLook { at_look: &at }, inside, event, fx)
+                })
+                .then_or(
+                    at,
+                    State::Look,
+                    fx,
+                    |at, score, fx| after_look(at, (score, None), fx),
+                    catch_look,
+                ),
             State::LookCatchAny(at, part) => part
-                .apply(fx, |error, inside, fx| apply_look_catch_any(InLookCatchAny { error }, inside, event, fx))
-                .then(at, State::LookCatchAny, fx, |at, apologise, fx| after_look(at, (None, Some(apologise)), fx)),
+                .apply(fx, |error, inside, fx| {
+                    apply_look_catch_any(InLookCatchAny { error }, inside, event, fx)
+                })
+                .then(at, State::LookCatchAny, fx, |at, apologise, fx| {
+                    after_look(at, (None, Some(apologise)), fx)
+                }),
             State::Ship(at, part) => part
                 .apply(event, fx, |each, fx| {
                     each.apply(
@@ -135,9 +152,13 @@ impl machine::Machine for Order {
                     )
                 })
                 .then(at, State::Ship, fx, after_ship),
-            State::Close(at, part) => {
-                part.apply(event, fx).then_or(at, State::Close, fx, |at, close, fx| after_close(at, Some(close), fx), catch_close)
-            }
+            State::Close(at, part) => part.apply(event, fx).then_or(
+                at,
+                State::Close,
+                fx,
+                |at, close, fx| after_close(at, Some(close), fx),
+                catch_close,
+            ),
         }
     }
 }
@@ -176,7 +197,11 @@ fn with_reserve(at: &AtReserve) -> steps::reserve::Input {
     steps::reserve::Input { order: at.input.order.clone() }
 }
 
-fn after_reserve(at: AtReserve, reserve: Arc<steps::reserve::Output>, fx: &mut Fx<'_>) -> Flow<State, Output> {
+fn after_reserve(
+    at: AtReserve,
+    reserve: Arc<steps::reserve::Output>,
+    fx: &mut Fx<'_>,
+) -> Flow<State, Output> {
     enter_look(AtLook { input: at.input, reserve }, fx)
 }
 
@@ -203,12 +228,12 @@ fn after_look(at: AtLook, (score, apologise): LookOut, fx: &mut Fx<'_>) -> Flow<
 }
 
 fn catch_look(at: AtLook, failure: Failure, fx: &mut Fx<'_>) -> Flow<State, Output> {
-    Handler::start(failure, fx, |error, fx| enter_apologise(InLookCatchAny { error }, AtApologise, fx)).then(
-        at,
-        State::LookCatchAny,
-        fx,
-        |at, apologise, fx| after_look(at, (None, Some(apologise)), fx),
-    )
+    Handler::start(failure, fx, |error, fx| {
+        enter_apologise(InLookCatchAny { error }, AtApologise, fx)
+    })
+    .then(at, State::LookCatchAny, fx, |at, apologise, fx| {
+        after_look(at, (None, Some(apologise)), fx)
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -267,10 +292,17 @@ pub enum LookSeo {
     Seo(AtSeo, Leaf<steps::seo::Type>),
 }
 
-fn apply_look_seo(up: InLook<'_>, state: LookSeo, event: &StepEvent, fx: &mut Fx<'_>) -> Applied<LookSeo, ()> {
+fn apply_look_seo(
+    up: InLook<'_>,
+    state: LookSeo,
+    event: &StepEvent,
+    fx: &mut Fx<'_>,
+) -> Applied<LookSeo, ()> {
     let _ = up;
     match state {
-        LookSeo::Seo(at, part) => part.apply(event, fx).then(at, LookSeo::Seo, fx, |_, _, _| Flow::Done(())),
+        LookSeo::Seo(at, part) => {
+            part.apply(event, fx).then(at, LookSeo::Seo, fx, |_, _, _| Flow::Done(()))
+        }
     }
 }
 
@@ -285,7 +317,12 @@ impl Part for LookSeo {
 pub struct AtSeo;
 
 fn enter_seo(up: InLook<'_>, at: AtSeo, fx: &mut Fx<'_>) -> Flow<LookSeo, ()> {
-    Leaf::start(3, Ok(steps::seo::Input { order: up.at_look.input.order.clone() }), fx).then(at, LookSeo::Seo, fx, |_, _, _| Flow::Done(()))
+    Leaf::start(3, Ok(steps::seo::Input { order: up.at_look.input.order.clone() }), fx).then(
+        at,
+        LookSeo::Seo,
+        fx,
+        |_, _, _| Flow::Done(()),
+    )
 }
 
 pub enum LookFraud {
@@ -308,19 +345,29 @@ fn apply_look_fraud(
 ) -> Applied<LookFraud, Option<Arc<steps::score::Output>>> {
     match state {
         LookFraud::Score(at, part) => {
-            part.apply(event, fx).then(at, LookFraud::Score, fx, |at, score, fx| after_score(up, at, Some(score), fx))
+            part.apply(event, fx).then(at, LookFraud::Score, fx, |at, score, fx| {
+                after_score(up, at, Some(score), fx)
+            })
         }
     }
 }
 
 pub struct AtScore;
 
-fn enter_score(up: InLook<'_>, at: AtScore, fx: &mut Fx<'_>) -> Flow<LookFraud, Option<Arc<steps::score::Output>>> {
+fn enter_score(
+    up: InLook<'_>,
+    at: AtScore,
+    fx: &mut Fx<'_>,
+) -> Flow<LookFraud, Option<Arc<steps::score::Output>>> {
     if !fx.holds(4, when_score(up)) {
         return after_score(up, at, None, fx);
     }
-    Leaf::start(4, Ok(steps::score::Input { order: up.at_look.input.order.clone() }), fx)
-        .then(at, LookFraud::Score, fx, |at, score, fx| after_score(up, at, Some(score), fx))
+    Leaf::start(4, Ok(steps::score::Input { order: up.at_look.input.order.clone() }), fx).then(
+        at,
+        LookFraud::Score,
+        fx,
+        |at, score, fx| after_score(up, at, Some(score), fx),
+    )
 }
 
 fn when_score(up: InLook<'_>) -> bool {
@@ -355,13 +402,17 @@ struct InLookCatchAny<'a> {
 
 pub struct AtApologise;
 
-fn enter_apologise(up: InLookCatchAny<'_>, at: AtApologise, fx: &mut Fx<'_>) -> Flow<LookCatchAny, Arc<steps::apologise::Output>> {
-    Leaf::start(5, Ok(steps::apologise::Input { why: format!("{}: {}", up.error.name, up.error.message) }), fx).then(
-        at,
-        LookCatchAny::Apologise,
+fn enter_apologise(
+    up: InLookCatchAny<'_>,
+    at: AtApologise,
+    fx: &mut Fx<'_>,
+) -> Flow<LookCatchAny, Arc<steps::apologise::Output>> {
+    Leaf::start(
+        5,
+        Ok(steps::apologise::Input { why: format!("{}: {}", up.error.name, up.error.message) }),
         fx,
-        |_, apologise, _| Flow::Done(apologise),
     )
+    .then(at, LookCatchAny::Apologise, fx, |_, apologise, _| Flow::Done(apologise))
 }
 
 fn apply_look_catch_any(
@@ -372,7 +423,8 @@ fn apply_look_catch_any(
 ) -> Applied<LookCatchAny, Arc<steps::apologise::Output>> {
     match state {
         LookCatchAny::Apologise(at, part) => {
-            part.apply(event, fx).then(at, LookCatchAny::Apologise, fx, |_, apologise, _| Flow::Done(apologise))
+            part.apply(event, fx)
+                .then(at, LookCatchAny::Apologise, fx, |_, apologise, _| Flow::Done(apologise))
         }
     }
 }
@@ -385,12 +437,10 @@ pub struct AtShip {
 }
 
 fn enter_ship(at: AtShip, fx: &mut Fx<'_>) -> Flow<State, Output> {
-    Within::each(6, None, Ok(at.reserve.lines.clone()), 2, fx, |line, fx| enter_label(InShip { line }, AtLabel, fx)).then(
-        at,
-        State::Ship,
-        fx,
-        after_ship,
-    )
+    Within::each(6, None, Ok(at.reserve.lines.clone()), 2, fx, |line, fx| {
+        enter_label(InShip { line }, AtLabel, fx)
+    })
+    .then(at, State::Ship, fx, after_ship)
 }
 
 fn after_ship(at: AtShip, ship: Vec<String>, fx: &mut Fx<'_>) -> Flow<State, Output> {
@@ -414,7 +464,12 @@ impl Part for Ship {
     }
 }
 
-fn apply_ship(up: InShip<'_>, state: Ship, event: &StepEvent, fx: &mut Fx<'_>) -> Applied<Ship, String> {
+fn apply_ship(
+    up: InShip<'_>,
+    state: Ship,
+    event: &StepEvent,
+    fx: &mut Fx<'_>,
+) -> Applied<Ship, String> {
     let _ = up;
     match state {
         Ship::Label(at, part) => part.apply(event, fx).then(at, Ship::Label, fx, after_label),
@@ -424,7 +479,8 @@ fn apply_ship(up: InShip<'_>, state: Ship, event: &StepEvent, fx: &mut Fx<'_>) -
 pub struct AtLabel;
 
 fn enter_label(up: InShip<'_>, at: AtLabel, fx: &mut Fx<'_>) -> Flow<Ship, String> {
-    Leaf::start(7, Ok(steps::label::Input { line: up.line.clone(), order: String::new() }), fx).then(at, Ship::Label, fx, after_label)
+    Leaf::start(7, Ok(steps::label::Input { line: up.line.clone(), order: String::new() }), fx)
+        .then(at, Ship::Label, fx, after_label)
 }
 
 fn after_label(_: AtLabel, label: Arc<steps::label::Output>, _: &mut Fx<'_>) -> Flow<Ship, String> {
@@ -439,7 +495,13 @@ pub struct AtClose {
 }
 
 fn enter_close(at: AtClose, fx: &mut Fx<'_>) -> Flow<State, Output> {
-    Leaf::start(8, Ok(with_close(&at)), fx).then_or(at, State::Close, fx, |at, close, fx| after_close(at, Some(close), fx), catch_close)
+    Leaf::start(8, Ok(with_close(&at)), fx).then_or(
+        at,
+        State::Close,
+        fx,
+        |at, close, fx| after_close(at, Some(close), fx),
+        catch_close,
+    )
 }
 
 fn with_close(at: &AtClose) -> steps::close::Input {
@@ -457,7 +519,11 @@ fn catch_close(at: AtClose, failure: Failure, fx: &mut Fx<'_>) -> Flow<State, Ou
     Flow::Failed(failure)
 }
 
-fn after_close(at: AtClose, close: Option<Arc<steps::close::Output>>, _: &mut Fx<'_>) -> Flow<State, Output> {
+fn after_close(
+    at: AtClose,
+    close: Option<Arc<steps::close::Output>>,
+    _: &mut Fx<'_>,
+) -> Flow<State, Output> {
     Flow::Done(Output { codes: at.ship.to_vec(), closed: close.map(|close| close.at.clone()) })
 }
 
@@ -471,7 +537,11 @@ pub static DEFINITION: Definition = Definition {
     description: "",
     nodes: NODES,
     triggers: &[],
-    hooks: Hooks { on_start: Some("workflow.start"), on_complete: Some("workflow.completed"), on_failure: Some("workflow.failed") },
+    hooks: Hooks {
+        on_start: Some("workflow.start"),
+        on_complete: Some("workflow.completed"),
+        on_failure: Some("workflow.failed"),
+    },
     deadline_ms: Some(3_600_000),
     on_exhausted: OnExhausted::Undo,
     retain_ms: 1000,
@@ -529,24 +599,59 @@ const TWICE: Policy = Policy { attempts: 2, backoff_ms: 100, run_ms: Some(5_000)
 
 const UNDO: Policy = Policy { run_ms: Some(5_000), ..Policy::ONCE };
 
-const fn node(id: &'static str, path: &'static str, parent: Option<u16>, kind: Kind, caught: Caught) -> Node {
+const fn node(
+    id: &'static str,
+    path: &'static str,
+    parent: Option<u16>,
+    kind: Kind,
+    caught: Caught,
+) -> Node {
     Node { parent, caught, ..Node::new(id, path, 1, kind) }
 }
 
 static NODES: &[Node] = &[
-    node("reserve", "reserve", None, task(&steps::reserve::CONTRACT, TWICE, Some(1)), Caught::Names(&[])),
+    node(
+        "reserve",
+        "reserve",
+        None,
+        task(&steps::reserve::CONTRACT, TWICE, Some(1)),
+        Caught::Names(&[]),
+    ),
     node(
         "reserve",
         "reserve/undo",
         Some(0),
-        Kind::Undo(Task { contract: &steps::release::CONTRACT, policy: UNDO, keyed: false, undo: None }),
+        Kind::Undo(Task {
+            contract: &steps::release::CONTRACT,
+            policy: UNDO,
+            keyed: false,
+            undo: None,
+        }),
         Caught::Names(&[]),
     ),
     node("look", "look", None, Kind::Parallel, Caught::Any),
     node("seo", "look/seo", Some(2), task(&steps::seo::CONTRACT, TWICE, None), Caught::Any),
     node("score", "look/score", Some(2), task(&steps::score::CONTRACT, TWICE, None), Caught::Any),
-    node("apologise", "look/apologise", Some(2), task(&steps::apologise::CONTRACT, TWICE, None), Caught::Names(&[])),
+    node(
+        "apologise",
+        "look/apologise",
+        Some(2),
+        task(&steps::apologise::CONTRACT, TWICE, None),
+        Caught::Names(&[]),
+    ),
     node("ship", "ship", None, Kind::Each, Caught::Names(&[])),
-    node("label", "ship/label", Some(6), task(&steps::label::CONTRACT, TWICE, None), Caught::Names(&[])),
-    node("close", "close", None, task(&steps::close::CONTRACT, TWICE, None), Caught::Names(&["Refused"])),
+    node(
+        "label",
+        "ship/label",
+        Some(6),
+        task(&steps::label::CONTRACT, TWICE, None),
+        Caught::Names(&[]),
+    ),
+    node(
+        "close",
+        "close",
+        None,
+        task(&steps::close::CONTRACT, TWICE, None),
+        Caught::Names(&["Refused"]),
+    ),
 ];

@@ -1,5 +1,6 @@
-//! Services of every temper, from the start of an instance to its end: the engine on the memory store, the local bus, and little HTTP
-//! servers. What an operator would see is asserted: how the instance ended, with what, and which attempts it took.
+//! Services of every temper, from the start of an instance to its end: the engine on the memory
+//! store, the local bus, and little HTTP servers. What an operator would see is asserted: how the
+//! instance ended, with what, and which attempts it took.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be here is a failed test")]
 
@@ -37,7 +38,13 @@ async fn a_service_that_is_down_for_longer_than_the_time_out_uses_up_no_attempt(
     let bed = Bed::start(&server.url()).await;
     tokio::time::sleep(workflow::RUN * 3).await;
     let undelivered = bed.engine.undelivered(bed.instance).await;
-    assert_eq!(undelivered.tasks, [("work".to_owned(), "service `far` cannot be reached: Connection refused (os error 111)".to_owned())]);
+    assert_eq!(
+        undelivered.tasks,
+        [(
+            "work".to_owned(),
+            "service `far` cannot be reached: Connection refused (os error 111)".to_owned()
+        )]
+    );
     let server = server.open(|_| ok(DONE)).await;
     let end = bed.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
@@ -57,7 +64,11 @@ async fn a_busy_service_is_asked_again_when_it_said_and_no_attempt_is_used_up() 
 
 #[tokio::test]
 async fn a_slow_service_gets_a_second_attempt() {
-    let server = Server::start(|n| if n == 0 { Does::sleeps(Duration::from_secs(60), "") } else { ok(DONE) }).await;
+    let server =
+        Server::start(
+            |n| if n == 0 { Does::sleeps(Duration::from_secs(60), "") } else { ok(DONE) },
+        )
+        .await;
     let bed = Bed::start(&server.url()).await;
     let end = bed.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
@@ -68,7 +79,8 @@ async fn a_slow_service_gets_a_second_attempt() {
 
 #[tokio::test]
 async fn waiting_for_a_turn_at_a_busy_service_is_not_running() {
-    let server = Server::start(|_| Does::sleeps(workflow::RUN / 2, &server::http("200 OK", "", DONE))).await;
+    let server =
+        Server::start(|_| Does::sleeps(workflow::RUN / 2, &server::http("200 OK", "", DONE))).await;
     let bed = Bed::start(&server.url()).await;
     let mut beds = Vec::new();
     for _ in 0..workflow::AT_ONCE * 3 {
@@ -82,7 +94,10 @@ async fn waiting_for_a_turn_at_a_busy_service_is_not_running() {
 #[tokio::test]
 async fn an_answer_after_the_time_out_still_counts() {
     let late = server::http("200 OK", "", DONE);
-    let server = Server::start(move |n| Does::sleeps(if n == 0 { workflow::RUN * 2 } else { Duration::from_secs(60) }, &late)).await;
+    let server = Server::start(move |n| {
+        Does::sleeps(if n == 0 { workflow::RUN * 2 } else { Duration::from_secs(60) }, &late)
+    })
+    .await;
     let bed = Bed::start(&server.url()).await;
     let end = bed.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
@@ -104,7 +119,8 @@ async fn garbage_fails_the_step_at_once() {
 #[tokio::test]
 async fn a_connection_that_closes_half_way_is_repaired_in_silence_a_few_times() {
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"success\"";
-    let server = Server::start(move |n| if n < 2 { Does::answers_and_closes(half) } else { ok(DONE) }).await;
+    let server =
+        Server::start(move |n| if n < 2 { Does::answers_and_closes(half) } else { ok(DONE) }).await;
     let bed = Bed::start(&server.url()).await;
     let end = bed.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
@@ -130,7 +146,11 @@ async fn a_client_error_is_not_tried_again() {
     let bed = Bed::start(&server.url()).await;
     let end = bed.end().await;
     assert_eq!(end.status, Status::Failed);
-    assert!(end.rows[1].contains(r#""name":"InvalidInput""#) && end.rows[1].contains("no text"), "{}", end.rows[1]);
+    assert!(
+        end.rows[1].contains(r#""name":"InvalidInput""#) && end.rows[1].contains("no text"),
+        "{}",
+        end.rows[1]
+    );
     assert_eq!(server.attempts(), [1]);
 }
 
@@ -144,7 +164,8 @@ async fn an_accepted_task_is_not_sent_again_when_its_instance_comes_back_to_memo
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let step = StepRef::Path("work".to_owned());
-    let progress = Progress { instance: bed.instance, step, attempt: Some(1), what: ProgressKind::Heartbeat };
+    let progress =
+        Progress { instance: bed.instance, step, attempt: Some(1), what: ProgressKind::Heartbeat };
     bed.engine.progress(progress).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(server.attempts(), [1, 1, 1, 1]);

@@ -71,7 +71,11 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, does: Arc<impl Fn(usize) -> Does>, attempts: Arc<Mutex<Vec<u64>>>) {
+async fn serve(
+    mut stream: TcpStream,
+    does: Arc<impl Fn(usize) -> Does>,
+    attempts: Arc<Mutex<Vec<u64>>>,
+) {
     let mut bytes = Vec::new();
     while let Some(body) = request(&mut stream, &mut bytes).await {
         let does = {
@@ -90,13 +94,16 @@ async fn serve(mut stream: TcpStream, does: Arc<impl Fn(usize) -> Does>, attempt
 async fn request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<serde_json::Value> {
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break String::from_utf8(bytes.drain(..end + 4).collect()).unwrap().to_ascii_lowercase();
+            break String::from_utf8(bytes.drain(..end + 4).collect())
+                .unwrap()
+                .to_ascii_lowercase();
         }
         if stream.read_buf(bytes).await.unwrap_or(0) == 0 {
             return None;
         }
     };
-    let length: usize = head.split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
+    let length: usize =
+        head.split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
     while bytes.len() < length {
         if stream.read_buf(bytes).await.unwrap_or(0) == 0 {
             return None;

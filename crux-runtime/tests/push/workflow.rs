@@ -1,4 +1,5 @@
-//! The smallest workflow with a service, by hand in the shape that the compiler generates, and a bed to run it in.
+//! The smallest workflow with a service, by hand in the shape that the compiler generates, and a
+//! bed to run it in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use crux_runtime::executor::WorkerManager;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{
-    Applied, Contract, Definition, EffectKind, Failure, Flow, Fx, Hooks, Instance, Kind, Leaf, Machine, NoUndo, Node, OnExhausted, Open,
-    Part, Policy, Raised, Record, Run, Runs, StepEvent, StepType, Task, Then, json,
+    Applied, Contract, Definition, EffectKind, Failure, Flow, Fx, Hooks, Instance, Kind, Leaf,
+    Machine, NoUndo, Node, OnExhausted, Open, Part, Policy, Raised, Record, Run, Runs, StepEvent,
+    StepType, Task, Then, json,
 };
 use crux_runtime::store::memory::{Memory, NoFaults};
 use crux_runtime::store::{Status, Store};
@@ -78,7 +80,11 @@ const fn node(run_ms: Option<u64>) -> Node {
 static NODES: &[Node] = &[node(Some(400))];
 static PATIENT_NODES: &[Node] = &[node(None)];
 
-const fn definition(workflow: &'static str, hash: &'static str, nodes: &'static [Node]) -> Definition {
+const fn definition(
+    workflow: &'static str,
+    hash: &'static str,
+    nodes: &'static [Node],
+) -> Definition {
     Definition {
         workflow,
         version: 1,
@@ -127,10 +133,19 @@ macro_rules! machine {
             type Undo = NoUndo;
 
             fn start(_: Nothing, fx: &mut Fx<'_, NoUndo>) -> Flow<State, Text> {
-                Leaf::start(0, Ok(Nothing {}), fx).then((), |(), part| State::Work(part), fx, after_work)
+                Leaf::start(0, Ok(Nothing {}), fx).then(
+                    (),
+                    |(), part| State::Work(part),
+                    fx,
+                    after_work,
+                )
             }
 
-            fn apply(state: State, event: &StepEvent, fx: &mut Fx<'_, NoUndo>) -> Applied<State, Text> {
+            fn apply(
+                state: State,
+                event: &StepEvent,
+                fx: &mut Fx<'_, NoUndo>,
+            ) -> Applied<State, Text> {
                 let State::Work(part) = state;
                 part.apply(event, fx).then((), |(), part| State::Work(part), fx, after_work)
             }
@@ -148,11 +163,16 @@ fn after_work((): (), work: Arc<Text>, _: &mut Fx<'_, NoUndo>) -> Flow<State, Te
 static WORKFLOWS: &[Workflow] = &[
     Workflow {
         definition: &DEFINITION,
-        start: |id, started, now, out| Run::<Far>::start(id, started, now, out).map(|run| Box::new(run) as Box<dyn Instance>),
+        start: |id, started, now, out| {
+            Run::<Far>::start(id, started, now, out).map(|run| Box::new(run) as Box<dyn Instance>)
+        },
     },
     Workflow {
         definition: &PATIENT,
-        start: |id, started, now, out| Run::<Patient>::start(id, started, now, out).map(|run| Box::new(run) as Box<dyn Instance>),
+        start: |id, started, now, out| {
+            Run::<Patient>::start(id, started, now, out)
+                .map(|run| Box::new(run) as Box<dyn Instance>)
+        },
     },
 ];
 
@@ -206,7 +226,8 @@ impl Bed {
         let workers = WorkerManager::new(&[], &Default::default()).unwrap();
         let store = Arc::new(Memory::new(Arc::new(NoFaults)));
         let options = Options { shards: 1, cached_instances: 1, ..Options::default() };
-        let engine = Engine::open(app, store.clone(), bus, workers, Hub::default(), options).await.unwrap();
+        let engine =
+            Engine::open(app, store.clone(), bus, workers, Hub::default(), options).await.unwrap();
         let instance = begin(&engine, workflow).await;
         Self { engine, instance, store, workflow }
     }
@@ -225,8 +246,14 @@ impl Bed {
         for _ in 0..2_000 {
             let record = self.store.record(self.instance).await.unwrap().unwrap();
             if record.status.is_ended() {
-                let rows: Vec<String> =
-                    self.store.rows(self.instance, 0, 1000).await.unwrap().iter().map(|row| row.row.to_string()).collect();
+                let rows: Vec<String> = self
+                    .store
+                    .rows(self.instance, 0, 1000)
+                    .await
+                    .unwrap()
+                    .iter()
+                    .map(|row| row.row.to_string())
+                    .collect();
                 let ended = rows.iter().find_map(|row| note(row, "workflow_completed"));
                 let output = ended.and_then(|ended| ended.get("output").map(ToString::to_string));
                 return End { status: record.status, output, rows };
@@ -252,9 +279,15 @@ async fn begin(engine: &Engine, workflow: &str) -> InstanceId {
 impl End {
     /// The types of the journal's events.
     pub fn types(&self) -> Vec<String> {
-        let rows = self.rows.iter().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
+        let rows =
+            self.rows.iter().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
         rows.flat_map(|row| {
-            row["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+            row["events"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|event| event["type"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
         })
         .collect()
     }

@@ -1,4 +1,5 @@
-//! One engine over a store that fails when it is told to, and a bus that takes everything and answers nothing.
+//! One engine over a store that fails when it is told to, and a bus that takes everything and
+//! answers nothing.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,12 @@ pub struct Silent {
 impl Bus for Silent {
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         self.tasks.lock().expect("no test panics with the lock held").push(task.task_id());
-        let report = Report { instance: task.instance, path: task.path, attempt: task.attempt, what: Reported::Delivered };
+        let report = Report {
+            instance: task.instance,
+            path: task.path,
+            attempt: task.attempt,
+            what: Reported::Delivered,
+        };
         reports.try_send(report).expect("there is room");
         Ok(())
     }
@@ -40,7 +46,11 @@ impl Bus for Silent {
         true
     }
 
-    fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
+    fn publish(
+        &self,
+        message: Message,
+        done: Box<dyn FnOnce(Published) + Send>,
+    ) -> Result<(), Message> {
         self.messages.lock().expect("no test panics with the lock held").push(message.id);
         done(Published::Done);
         Ok(())
@@ -76,7 +86,14 @@ impl Bed {
         });
         let workers = WorkerManager::new(&[], &Default::default()).expect("no steps");
         let options = Options { shards: 1, cached_instances: 1, ..Options::default() };
-        let engine = Engine::open(app, Arc::new(store.clone()), Arc::new(bus.clone()), workers, Hub::default(), options);
+        let engine = Engine::open(
+            app,
+            Arc::new(store.clone()),
+            Arc::new(bus.clone()),
+            workers,
+            Hub::default(),
+            options,
+        );
         Self { engine: engine.await.expect("an empty store opens"), store, bus }
     }
 
@@ -112,13 +129,29 @@ impl Bed {
         self.engine.progress(progress).await.expect("it is open");
     }
 
-    /// That each instance is as its start has left it: one task and one hook, and nothing that came of a second time.
+    /// That each instance is as its start has left it: one task and one hook, and nothing that came
+    /// of a second time.
     pub async fn assert_told_once(&self, instances: &[InstanceId]) {
-        let expected: Vec<String> = instances.iter().map(|instance| format!("{instance}/reserve/1")).collect();
-        assert_eq!(*self.bus.tasks.lock().expect("nobody panics"), expected, "a task was sent again");
-        assert_eq!(self.bus.messages.lock().expect("nobody panics").len(), instances.len(), "a hook was sent again");
+        let expected: Vec<String> =
+            instances.iter().map(|instance| format!("{instance}/reserve/1")).collect();
+        assert_eq!(
+            *self.bus.tasks.lock().expect("nobody panics"),
+            expected,
+            "a task was sent again"
+        );
+        assert_eq!(
+            self.bus.messages.lock().expect("nobody panics").len(),
+            instances.len(),
+            "a hook was sent again"
+        );
         for instance in instances {
-            let record = self.store.below.record(*instance).await.expect("memory does not fail").expect("it is there");
+            let record = self
+                .store
+                .below
+                .record(*instance)
+                .await
+                .expect("memory does not fail")
+                .expect("it is there");
             assert_eq!(record.status, Status::Processing);
             let rows = self.store.below.rows(*instance, 0, 10).await.expect("memory does not fail");
             assert_eq!(rows.len(), 1, "{rows:?}");

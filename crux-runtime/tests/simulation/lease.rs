@@ -1,4 +1,5 @@
-//! A node that loses its lease while it takes up what another left, because the store hangs: it stops at once, not when the store is back.
+//! A node that loses its lease while it takes up what another left, because the store hangs: it
+//! stops at once, not when the store is back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,8 @@ use super::store::{Faults, Faulty};
 async fn a_lease_that_is_lost_while_a_take_up_hangs_stops_the_node_at_once() {
     let below = Arc::new(memory::Memory::new(Arc::new(memory::NoFaults)));
     let mut store = Faulty::new(below, Faults::default(), Arc::new(Random::new(1, "lease")));
-    store.membership = tokio::sync::watch::Sender::new(Membership { number: 1, ..Membership::default() });
+    store.membership =
+        tokio::sync::watch::Sender::new(Membership { number: 1, ..Membership::default() });
     let bed = Bed::on(store).await;
     bed.try_start().await.expect("nothing fails yet");
 
@@ -25,9 +27,14 @@ async fn a_lease_that_is_lost_while_a_take_up_hangs_stops_the_node_at_once() {
     bed.store.membership.send_modify(|membership| membership.holds = false);
     pass(100).await;
     let refused = bed.try_start().await;
-    assert!(matches!(refused, Err(Error::Store(store::Error::Unavailable(_)))), "works without a lease: {refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Store(store::Error::Unavailable(_)))),
+        "works without a lease: {refused:?}"
+    );
 
-    bed.store.membership.send_modify(|membership| *membership = Membership { number: 2, holds: true, departures: 2 });
+    bed.store.membership.send_modify(|membership| {
+        *membership = Membership { number: 2, holds: true, departures: 2 }
+    });
     bed.store.hangs.store(false, Ordering::SeqCst);
     pass(1_000).await;
     bed.try_start().await.expect("the node works again");

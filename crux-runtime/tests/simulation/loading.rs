@@ -1,4 +1,5 @@
-//! Instances that leave memory, and those that have to come back while the store cannot be read: nobody would ask for them again.
+//! Instances that leave memory, and those that have to come back while the store cannot be read:
+//! nobody would ask for them again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,7 +52,11 @@ async fn what_somebody_else_has_moved_is_loaded_again_when_the_store_can_be_read
     assert_eq!(bed.engine.stats().cached.load(Ordering::Relaxed), 0);
     bed.store.refuses_reads.store(false, Ordering::SeqCst);
     pass(3_000).await;
-    assert_eq!(bed.engine.stats().cached.load(Ordering::Relaxed), 1, "nobody thinks of it any more");
+    assert_eq!(
+        bed.engine.stats().cached.load(Ordering::Relaxed),
+        1,
+        "nobody thinks of it any more"
+    );
 }
 
 /// The bed keeps one that waits.
@@ -63,5 +68,9 @@ async fn an_instance_is_counted_once_however_often_it_comes_to_rest() {
         pass(100).await;
         bed.hear_of(instance).await;
     }
-    assert_eq!(bed.engine.stats().cached.load(Ordering::Relaxed), 1, "it has pushed itself out of memory");
+    assert_eq!(
+        bed.engine.stats().cached.load(Ordering::Relaxed),
+        1,
+        "it has pushed itself out of memory"
+    );
 }

@@ -1,7 +1,9 @@
-//! The engine under faults, from a seed: virtual time, a store that fails before and after it has done its work, services that lose,
-//! double, delay and refuse, and crashes between any two awaits. What must hold is checked against the outside ledger of the services and
-//! against the journals. Each seed is played twice, and both plays have to do the same, line by line of their traces. A failure prints its
-//! seed; `CRUX_SEED=… cargo test -p crux-runtime --test simulation` plays it again, and `CRUX_SEEDS=…` says how many are played.
+//! The engine under faults, from a seed: virtual time, a store that fails before and after it has
+//! done its work, services that lose, double, delay and refuse, and crashes between any two awaits.
+//! What must hold is checked against the outside ledger of the services and against the journals.
+//! Each seed is played twice, and both plays have to do the same, line by line of their traces. A
+//! failure prints its seed; `CRUX_SEED=… cargo test -p crux-runtime --test simulation` plays it
+//! again, and `CRUX_SEEDS=…` says how many are played.
 
 use std::sync::Arc;
 
@@ -23,15 +25,17 @@ mod store;
 mod trace;
 mod world;
 
-/// Seeds that have found something once. 1506: a late result in the very row that sent the next attempt, which then reached nobody; the
-/// shard offered it again for ever.
+/// Seeds that have found something once. 1506: a late result in the very row that sent the next
+/// attempt, which then reached nobody; the shard offered it again for ever.
 const FOUND: [u64; 1] = [1506];
 
 #[test]
 fn whatever_fails_nothing_acknowledged_is_lost_or_done_twice() {
     let one: Option<u64> = std::env::var("CRUX_SEED").ok().and_then(|seed| seed.parse().ok());
-    let count: u64 = std::env::var("CRUX_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(75);
-    let seeds: Vec<u64> = one.map_or_else(|| FOUND.into_iter().chain(0..count).collect(), |seed| vec![seed]);
+    let count: u64 =
+        std::env::var("CRUX_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(75);
+    let seeds: Vec<u64> =
+        one.map_or_else(|| FOUND.into_iter().chain(0..count).collect(), |seed| vec![seed]);
     for seed in seeds {
         if let Err(problem) = world::play_twice(seed) {
             panic!("seed {seed}: {problem}\nplay it again with CRUX_SEED={seed}");

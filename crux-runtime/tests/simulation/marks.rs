@@ -1,4 +1,5 @@
-//! Instances that leave memory, and come back before the store has cleared their marks: what is done of their effects is not done again.
+//! Instances that leave memory, and come back before the store has cleared their marks: what is
+//! done of their effects is not done again.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -35,5 +36,9 @@ async fn marks_that_a_store_could_not_clear_are_cleared_when_it_can_and_wake_ups
     bed.assert_told_once(&two).await;
     // Both are woken when their attempts' time is over, and neither is in memory for that.
     let due = bed.store.below.due(None, Time(i64::MAX), 10).await.expect("memory does not fail");
-    assert_eq!(due.iter().map(|(_, instance)| *instance).collect::<BTreeSet<_>>(), BTreeSet::from(two), "somebody sleeps for ever");
+    assert_eq!(
+        due.iter().map(|(_, instance)| *instance).collect::<BTreeSet<_>>(),
+        BTreeSet::from(two),
+        "somebody sleeps for ever"
+    );
 }

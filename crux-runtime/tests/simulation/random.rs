@@ -1,4 +1,5 @@
-//! Randomness from a seed: SplitMix64, one stream per purpose, so that one more question here does not change the answers there.
+//! Randomness from a seed: SplitMix64, one stream per purpose, so that one more question here does
+//! not change the answers there.
 
 use std::sync::Mutex;
 
@@ -7,9 +8,9 @@ pub struct Random(Mutex<u64>);
 
 impl Random {
     pub fn new(seed: u64, purpose: &str) -> Self {
-        let state = purpose
-            .bytes()
-            .fold(seed.wrapping_add(0x9e37_79b9_7f4a_7c15), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let state = purpose.bytes().fold(seed.wrapping_add(0x9e37_79b9_7f4a_7c15), |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
         Self(Mutex::new(state))
     }
 

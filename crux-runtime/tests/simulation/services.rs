@@ -1,5 +1,6 @@
-//! Services as they are: they answer late, twice, for a task that they got twice, not at all, or that they cannot. The ledger writes down
-//! what they did; it is outside of every process that crashes.
+//! Services as they are: they answer late, twice, for a task that they got twice, not at all, or
+//! that they cannot. The ledger writes down what they did; it is outside of every process that
+//! crashes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -24,7 +25,8 @@ pub struct Ledger {
     pub taken: BTreeMap<String, u32>,
     /// Ids of published messages, by instance and routing key.
     pub published: BTreeMap<(String, &'static str), Vec<String>>,
-    /// Steps that ran to success at least once, in the order of their first success: instance, path.
+    /// Steps that ran to success at least once, in the order of their first success: instance,
+    /// path.
     pub successes: Vec<(InstanceId, String)>,
 }
 
@@ -41,7 +43,8 @@ impl Services {
     fn work(&self, task: &Task) -> Result<Box<RawValue>, AttemptFailed> {
         let mut ledger = self.ledger.lock().expect("no test panics with the lock held");
         *ledger.done.entry(task.task_id()).or_default() += 1;
-        // What a step answers depends on the step alone, so that every attempt of it answers the same.
+        // What a step answers depends on the step alone, so that every attempt of it answers the
+        // same.
         let fate = Random::new(u64::from(task.instance.partition()), &task.path_text);
         let terminal = match task.contract.step_type {
             "seo" | "score" => fate.chance(8),
@@ -51,7 +54,12 @@ impl Services {
         };
         if terminal {
             let failure = Failure::new("Refused", "simulated: refused");
-            return Err(AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None });
+            return Err(AttemptFailed {
+                outcome: Outcome::Failed,
+                failure,
+                retry: Some(false),
+                after_ms: None,
+            });
         }
         if self.random.chance(self.trouble / 3) {
             return Err(AttemptFailed {
@@ -78,24 +86,46 @@ impl Services {
 impl Bus for Services {
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         let refused = self.random.chance(self.trouble / 5);
-        self.trace.note(format_args!("dispatch {} {}, refused: {refused}", task.task_id(), task.input));
+        self.trace.note(format_args!(
+            "dispatch {} {}, refused: {refused}",
+            task.task_id(),
+            task.input
+        ));
         if refused {
             return Err(task);
         }
-        *self.ledger.lock().expect("no test panics with the lock held").taken.entry(task.task_id()).or_default() += 1;
+        *self
+            .ledger
+            .lock()
+            .expect("no test panics with the lock held")
+            .taken
+            .entry(task.task_id())
+            .or_default() += 1;
         let (services, reports) = (self.clone(), reports.clone());
         tokio::spawn(async move {
             let report = |what| {
                 services.trace.note(format_args!("report {}: {what:?}", task.task_id()));
                 Report { instance: task.instance, path: task.path, attempt: task.attempt, what }
             };
-            let pause = |most| tokio::time::sleep(Duration::from_micros(services.random.below(most)));
+            let pause =
+                |most| tokio::time::sleep(Duration::from_micros(services.random.below(most)));
             pause(5_000).await;
             if services.random.chance(services.trouble / 3) {
-                if let Some(times) = services.ledger.lock().expect("no test panics with the lock held").taken.get_mut(&task.task_id()) {
+                if let Some(times) = services
+                    .ledger
+                    .lock()
+                    .expect("no test panics with the lock held")
+                    .taken
+                    .get_mut(&task.task_id())
+                {
                     *times -= 1;
                 }
-                let _ = reports.send(report(Reported::Undelivered { reason: "simulated: nobody there".into(), after_ms: None })).await;
+                let _ = reports
+                    .send(report(Reported::Undelivered {
+                        reason: "simulated: nobody there".into(),
+                        after_ms: None,
+                    }))
+                    .await;
                 return;
             }
             let _ = reports.send(report(Reported::Delivered)).await;
@@ -103,7 +133,8 @@ impl Bus for Services {
                 // The service died with it: only the time-out will tell.
                 return;
             }
-            let slow = if services.random.chance(services.trouble / 4) { 8_000_000 } else { 20_000 };
+            let slow =
+                if services.random.chance(services.trouble / 4) { 8_000_000 } else { 20_000 };
             pause(slow).await;
             let times = if services.random.chance(services.trouble / 3) { 2 } else { 1 };
             for _ in 0..times {
@@ -122,7 +153,11 @@ impl Bus for Services {
         true
     }
 
-    fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
+    fn publish(
+        &self,
+        message: Message,
+        done: Box<dyn FnOnce(Published) + Send>,
+    ) -> Result<(), Message> {
         let refused = self.random.chance(self.trouble / 5);
         self.trace.note(format_args!("publish {message:?}, refused: {refused}"));
         if refused {

@@ -1,4 +1,5 @@
-//! A store that fails: before its work, after it, and not at all once its process has crashed. What is underneath survives.
+//! A store that fails: before its work, after it, and not at all once its process has crashed. What
+//! is underneath survives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +8,8 @@ use std::time::Duration;
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::{
-    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
-    UndeliveredEvent, memory::Memory,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq,
+    Settled, Store, Stored, Subscription, UndeliveredEvent, memory::Memory,
 };
 
 use tokio::sync::watch;
@@ -49,7 +50,18 @@ impl Faulty {
         let (crashed, hangs, keeps_marks, refuses_marks, refuses_reads) = Default::default();
         let membership = watch::Sender::default();
         let trace = Trace::default();
-        Self { below, faults, random, crashed, hangs, keeps_marks, refuses_marks, refuses_reads, membership, trace }
+        Self {
+            below,
+            faults,
+            random,
+            crashed,
+            hangs,
+            keeps_marks,
+            refuses_marks,
+            refuses_reads,
+            membership,
+            trace,
+        }
     }
 
     /// Takes its time, and may fail.
@@ -59,11 +71,19 @@ impl Faulty {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.alive()?;
-        if self.random.chance(self.faults.before) { Err(Error::Unavailable("simulated: before".into())) } else { Ok(()) }
+        if self.random.chance(self.faults.before) {
+            Err(Error::Unavailable("simulated: before".into()))
+        } else {
+            Ok(())
+        }
     }
 
     fn alive(&self) -> Result<(), Error> {
-        if self.crashed.load(Ordering::SeqCst) { Err(Error::Unavailable("simulated: crashed".into())) } else { Ok(()) }
+        if self.crashed.load(Ordering::SeqCst) {
+            Err(Error::Unavailable("simulated: crashed".into()))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -99,9 +119,18 @@ impl Store for Faulty {
                 } else if store.faults.forgets && append.seq > 1 && store.random.chance(3) {
                     answers.push(Ok(Appended::Done));
                 } else {
-                    let done = store.below.append(vec![append]).await.pop().expect("one answer per append");
+                    let done = store
+                        .below
+                        .append(vec![append])
+                        .await
+                        .pop()
+                        .expect("one answer per append");
                     let lost = store.random.chance(store.faults.after);
-                    answers.push(if lost { Err(Error::Unavailable("simulated: after".into())) } else { done });
+                    answers.push(if lost {
+                        Err(Error::Unavailable("simulated: after".into()))
+                    } else {
+                        done
+                    });
                 }
             }
             tokio::time::sleep(Duration::from_micros(store.random.below(1_000))).await;

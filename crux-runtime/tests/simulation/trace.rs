@@ -1,6 +1,6 @@
 //! What a play does, line by line: what goes to the store and comes back, what is handed out, said
-//! and asked. Two plays of one seed are the same, to the letter; otherwise a failure found by chance
-//! could not be had again from its seed.
+//! and asked. Two plays of one seed are the same, to the letter; otherwise a failure found by
+//! chance could not be had again from its seed.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -41,5 +41,10 @@ pub fn compare(first: &[String], second: &[String]) -> Result<(), String> {
     let differs = (0..first.len().max(second.len())).find(|n| first.get(*n) != second.get(*n));
     let Some(n) = differs else { return Ok(()) };
     let line = |lines: &[String]| lines.get(n).map_or("(it has ended)".to_owned(), Clone::clone);
-    Err(format!("played twice, it differs in line {} of its trace:\nonce:  {}\ntwice: {}", n + 1, line(first), line(second)))
+    Err(format!(
+        "played twice, it differs in line {} of its trace:\nonce:  {}\ntwice: {}",
+        n + 1,
+        line(first),
+        line(second)
+    ))
 }

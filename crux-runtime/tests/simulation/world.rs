@@ -1,5 +1,6 @@
-//! One play: several lives of a process over one store. In each but the last instances are started and everything fails, until the
-//! process dies at a random moment; in the last one nothing fails any more, and whatever was acknowledged must come to its end.
+//! One play: several lives of a process over one store. In each but the last instances are started
+//! and everything fails, until the process dies at a random moment; in the last one nothing fails
+//! any more, and whatever was acknowledged must come to its end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +27,9 @@ use super::trace::{self, Trace};
 
 pub static WORKFLOWS: &[Workflow] = &[Workflow {
     definition: &order::DEFINITION,
-    start: |id, started, now, out| Run::<Order>::start(id, started, now, out).map(|run| Box::new(run) as Box<dyn Instance>),
+    start: |id, started, now, out| {
+        Run::<Order>::start(id, started, now, out).map(|run| Box::new(run) as Box<dyn Instance>)
+    },
 }];
 
 /// What clients were told.
@@ -71,8 +74,13 @@ impl World {
         let lives = 1 + random.below(4);
         for life in 0..=lives {
             let last = life == lives;
-            let now = if last { Faults { forgets: faults.forgets, ..Faults::default() } } else { faults };
-            let mut store = Faulty::new(below.clone(), now, Arc::new(Random::new(seed, &format!("store {life}"))));
+            let now =
+                if last { Faults { forgets: faults.forgets, ..Faults::default() } } else { faults };
+            let mut store = Faulty::new(
+                below.clone(),
+                now,
+                Arc::new(Random::new(seed, &format!("store {life}"))),
+            );
             store.trace = self.trace.clone();
             let crashed = store.crashed.clone();
             let services = Services {
@@ -81,8 +89,11 @@ impl World {
                 trouble: if last { 0 } else { random.below(40) },
                 trace: self.trace.clone(),
             };
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().map_err(|e| e.to_string())?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .map_err(|e| e.to_string())?;
             let result = runtime.block_on(async {
                 self.trace.begin(life);
                 let begun = tokio::time::Instant::now();
@@ -98,7 +109,10 @@ impl World {
             let pause = i64::try_from(random.below(10_000)).unwrap_or(0);
             self.clock.pass(if random.chance(10) { -pause } else { pause });
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| e.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|e| e.to_string())?;
         let ledger = ledger.lock().map_err(|e| e.to_string())?;
         runtime.block_on(audit(&below, &ledger, &acknowledged))
     }
@@ -120,7 +134,12 @@ impl World {
             package: crux_runtime::this_package!(),
         });
         let workers = WorkerManager::new(&[], &Default::default()).map_err(|e| e.to_string())?;
-        let options = Options { shards: 2, cached_instances: 4, source: self.source.clone(), ..Options::default() };
+        let options = Options {
+            shards: 2,
+            cached_instances: 4,
+            source: self.source.clone(),
+            ..Options::default()
+        };
         let below = store.below.clone();
         let engine = loop {
             match Engine::open(
@@ -164,12 +183,20 @@ impl World {
             self.trace.note(format_args!("start {request}: {started:?}"));
             if let Ok(started) = started {
                 let before = acknowledged.starts.insert(request.clone(), started.instance);
-                assert!(before.is_none_or(|before| before == started.instance), "one request id started two instances: {request}");
+                assert!(
+                    before.is_none_or(|before| before == started.instance),
+                    "one request id started two instances: {request}"
+                );
             }
             if random.chance(10)
-                && let Some(instance) = acknowledged.starts.values().nth(usize::try_from(random.below(60)).unwrap_or(0)).copied()
+                && let Some(instance) = acknowledged
+                    .starts
+                    .values()
+                    .nth(usize::try_from(random.below(60)).unwrap_or(0))
+                    .copied()
             {
-                let cancelled = engine.command(instance, Command::Cancel { reason: "test".to_owned() }).await;
+                let cancelled =
+                    engine.command(instance, Command::Cancel { reason: "test".to_owned() }).await;
                 self.trace.note(format_args!("cancel {instance}: {cancelled:?}"));
                 if cancelled.is_ok() {
                     acknowledged.cancels.push(instance);
@@ -180,15 +207,23 @@ impl World {
     }
 }
 
-/// In a world without faults everything that was acknowledged ends, in less than two hours of its time.
-async fn finish(engine: &Engine, below: &Memory, acknowledged: &Acknowledged) -> Result<(), String> {
+/// In a world without faults everything that was acknowledged ends, in less than two hours of its
+/// time.
+async fn finish(
+    engine: &Engine,
+    below: &Memory,
+    acknowledged: &Acknowledged,
+) -> Result<(), String> {
     for _ in 0..7_200 {
         let mut open = Vec::new();
         for instance in acknowledged.starts.values() {
             match below.record(*instance).await {
-                Ok(Some(record)) if record.status.is_ended() || record.status == Status::Parked => {}
+                Ok(Some(record)) if record.status.is_ended() || record.status == Status::Parked => {
+                }
                 Ok(Some(record)) => open.push((*instance, record.status)),
-                other => return Err(format!("an acknowledged start is gone: {instance}: {other:?}")),
+                other => {
+                    return Err(format!("an acknowledged start is gone: {instance}: {other:?}"));
+                }
             }
         }
         if open.is_empty() && engine.has_recovered() {
@@ -204,7 +239,11 @@ async fn finish(engine: &Engine, below: &Memory, acknowledged: &Acknowledged) ->
             && !record.status.is_ended()
         {
             let rows = below.rows(*instance, 0, 1000).await.unwrap_or_default();
-            stuck.push(format!("{instance} {:?}:\n{}", record.status, rows.iter().map(|row| &*row.row).collect::<Vec<_>>().join("\n")));
+            stuck.push(format!(
+                "{instance} {:?}:\n{}",
+                record.status,
+                rows.iter().map(|row| &*row.row).collect::<Vec<_>>().join("\n")
+            ));
         }
     }
     Err(format!("still open after two hours:\n{}", stuck.join("\n\n")))

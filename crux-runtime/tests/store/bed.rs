@@ -1,4 +1,5 @@
-//! What the tests of stores share: a store that can be opened again, and short ways to make its records.
+//! What the tests of stores share: a store that can be opened again, and short ways to make its
+//! records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
 use crux_runtime::store::{
-    Append, Appended, Error, KeptEvent, NewInstance, RecordChange, RequestKey, Seq, Status, Store, Stored, Subscription,
+    Append, Appended, Error, KeptEvent, NewInstance, RecordChange, RequestKey, Seq, Status, Store,
+    Stored, Subscription,
 };
 
 /// A place where a store is. Opening it again is what a restart does.
@@ -83,15 +85,36 @@ pub fn start(instance: InstanceId) -> Append {
 }
 
 pub fn next(instance: InstanceId, seq: Seq) -> Append {
-    Append { instance, seq, token: token(), row: text(instance, seq).into(), settled: 0, start: None, record: None }
+    Append {
+        instance,
+        seq,
+        token: token(),
+        row: text(instance, seq).into(),
+        settled: 0,
+        start: None,
+        record: None,
+    }
 }
 
 pub fn end(instance: InstanceId, seq: Seq, status: Status, at: Time, keep_ms: u64) -> Append {
-    Append { record: Some(RecordChange { status, ended: Some((at, keep_ms)) }), ..next(instance, seq) }
+    Append {
+        record: Some(RecordChange { status, ended: Some((at, keep_ms)) }),
+        ..next(instance, seq)
+    }
 }
 
-pub fn subscription(event: &str, value: Option<&str>, instance: InstanceId, path: &str) -> Subscription {
-    Subscription { event: event.to_owned(), value: value.map(str::to_owned), instance, path: path.to_owned() }
+pub fn subscription(
+    event: &str,
+    value: Option<&str>,
+    instance: InstanceId,
+    path: &str,
+) -> Subscription {
+    Subscription {
+        event: event.to_owned(),
+        value: value.map(str::to_owned),
+        instance,
+        path: path.to_owned(),
+    }
 }
 
 pub fn event(name: &str, value: Option<&str>, id: &str, at: i64, keep_until: i64) -> KeptEvent {
@@ -126,5 +149,8 @@ pub async fn all_rows(store: &dyn Store, instance: InstanceId) -> Vec<Stored> {
 pub async fn assert_rows(store: &dyn Store, instance: InstanceId, count: Seq) {
     let rows = all_rows(store, instance).await;
     let expected: Vec<(Seq, String)> = (1..=count).map(|seq| (seq, text(instance, seq))).collect();
-    assert_eq!(rows.into_iter().map(|row| (row.seq, row.row.to_string())).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        rows.into_iter().map(|row| (row.seq, row.row.to_string())).collect::<Vec<_>>(),
+        expected
+    );
 }

@@ -24,7 +24,11 @@ struct Script {
 
 impl Faults for Script {
     fn fate(&self, call: Call) -> Fate {
-        if call == Call::Append { self.fates.lock().unwrap().pop().unwrap_or(Fate::Done) } else { Fate::Done }
+        if call == Call::Append {
+            self.fates.lock().unwrap().pop().unwrap_or(Fate::Done)
+        } else {
+            Fate::Done
+        }
     }
 
     fn delay_ms(&self, call: Call) -> (u64, u64) {
@@ -40,9 +44,18 @@ async fn an_append_can_be_done_and_its_answer_lost() {
     *script.fates.lock().unwrap() = vec![Fate::Full, Fate::Lost, Fate::Unanswered];
     let batch = vec![next(id(1), 2), next(id(2), 2), next(id(3), 2)];
     let results = store.append(batch.clone()).await;
-    assert!(matches!(results[..], [Err(Error::Unavailable(_)), Err(Error::Unavailable(_)), Err(Error::Full(_))]), "{results:?}");
+    assert!(
+        matches!(
+            results[..],
+            [Err(Error::Unavailable(_)), Err(Error::Unavailable(_)), Err(Error::Full(_))]
+        ),
+        "{results:?}"
+    );
     let results = store.append(batch).await;
-    assert!(matches!(results[..], [Ok(Appended::Same), Ok(Appended::Done), Ok(Appended::Done)]), "{results:?}");
+    assert!(
+        matches!(results[..], [Ok(Appended::Same), Ok(Appended::Done), Ok(Appended::Done)]),
+        "{results:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,10 +2,13 @@
 
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
-use crux_runtime::store::{Append, Appended, Count, Error, Filter, InUse, KeptEvent, RecordChange, Settled, Status};
+use crux_runtime::store::{
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, RecordChange, Settled, Status,
+};
 
 use crate::bed::{
-    Bed, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request, requested, start, subscription, text,
+    Bed, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request,
+    requested, start, subscription, text,
 };
 
 /// Makes a test of each function here for one kind of store.
@@ -58,9 +61,16 @@ pub async fn a_row_that_comes_too_late_gets_what_came_before(bed: &Bed) {
     done(&*store, vec![start(id(1))]).await;
     done(&*store, vec![next(id(1), 2)]).await;
     done(&*store, vec![next(id(1), 3)]).await;
-    let Ok(Appended::Behind(rows)) = one(&*store, next(id(1), 2)).await else { panic!("it was not behind") };
-    assert_eq!(rows.iter().map(|row| (row.seq, row.row.to_string())).collect::<Vec<_>>(), [(2, text(id(1), 2)), (3, text(id(1), 3))]);
-    let Ok(Appended::Behind(rows)) = one(&*store, start(id(1))).await else { panic!("it was not behind") };
+    let Ok(Appended::Behind(rows)) = one(&*store, next(id(1), 2)).await else {
+        panic!("it was not behind")
+    };
+    assert_eq!(
+        rows.iter().map(|row| (row.seq, row.row.to_string())).collect::<Vec<_>>(),
+        [(2, text(id(1), 2)), (3, text(id(1), 3))]
+    );
+    let Ok(Appended::Behind(rows)) = one(&*store, start(id(1))).await else {
+        panic!("it was not behind")
+    };
     assert_eq!(rows.len(), 3);
     assert_rows(&*store, id(1), 3).await;
 }
@@ -83,8 +93,12 @@ pub async fn a_conflict_in_a_batch_stays_alone(bed: &Bed) {
     let store = (bed.open)().await;
     done(&*store, vec![start(id(1)), start(id(2)), start(id(3))]).await;
     done(&*store, vec![next(id(2), 2)]).await;
-    let results = store.append(vec![next(id(1), 2), next(id(2), 2), next(id(9), 2), next(id(3), 2)]).await;
-    assert!(matches!(&results[..], [Ok(Appended::Done), Ok(Appended::Behind(_)), gap, Ok(Appended::Done)] if is_gap(gap)), "{results:?}");
+    let results =
+        store.append(vec![next(id(1), 2), next(id(2), 2), next(id(9), 2), next(id(3), 2)]).await;
+    assert!(
+        matches!(&results[..], [Ok(Appended::Done), Ok(Appended::Behind(_)), gap, Ok(Appended::Done)] if is_gap(gap)),
+        "{results:?}"
+    );
     for n in 1..=3 {
         assert_rows(&*store, id(n), 2).await;
     }
@@ -115,14 +129,19 @@ pub async fn a_request_id_starts_one_instance(bed: &Bed) {
     let store = (bed.open)().await;
     // Instances of one request id are in its partition.
     let id = |n| if n == 3 { requested(n, "other") } else { requested(n, "r") };
-    let with = |n, request_id: &str, input| Append { start: Some(with_request(request_id, input)), ..start(id(n)) };
+    let with = |n, request_id: &str, input| Append {
+        start: Some(with_request(request_id, input)),
+        ..start(id(n))
+    };
     // Both at once: one of them is first.
     let results = store.append(vec![with(1, "r", 1), with(2, "r", 1), with(3, "other", 1)]).await;
     assert!(
         matches!(results[..], [Ok(Appended::Done), Ok(Appended::Used { instance, same_input: true }), Ok(Appended::Done)] if instance == id(1)),
         "{results:?}"
     );
-    assert!(matches!(one(&*store, with(4, "r", 2)).await, Ok(Appended::Used { instance, same_input: false }) if instance == id(1)));
+    assert!(
+        matches!(one(&*store, with(4, "r", 2)).await, Ok(Appended::Used { instance, same_input: false }) if instance == id(1))
+    );
     for n in [2, 4] {
         assert!(store.record(id(n)).await.unwrap().is_none());
         assert_eq!(all_rows(&*store, id(n)).await, []);
@@ -181,7 +200,8 @@ pub async fn a_record_follows_its_instance(bed: &Bed) {
 
 pub async fn lists_are_newest_first_filtered_and_in_pages(bed: &Bed) {
     let store = (bed.open)().await;
-    // 1..=60: workflows a, b, c in turn; every fifth is ann's; every fourth has completed, every tenth failed.
+    // 1..=60: workflows a, b, c in turn; every fifth is ann's; every fourth has completed, every
+    // tenth failed.
     for n in 1..=60 {
         let mut new = new_instance(["a", "b", "c"][(n % 3) as usize]);
         new.version = 1 + u32::try_from(n % 2).unwrap();
@@ -200,20 +220,34 @@ pub async fn lists_are_newest_first_filtered_and_in_pages(bed: &Bed) {
         _ => Status::Processing,
     };
     for workflow in [None, Some("a"), Some("c"), Some("none")] {
-        for status in [None, Some(Status::Completed), Some(Status::Failed), Some(Status::Processing), Some(Status::Parked)] {
+        for status in [
+            None,
+            Some(Status::Completed),
+            Some(Status::Failed),
+            Some(Status::Processing),
+            Some(Status::Parked),
+        ] {
             for owner in [None, Some("ann"), Some(""), Some("bob")] {
                 let expected: Vec<InstanceId> = (1..=60)
                     .rev()
-                    .filter(|n| workflow.is_none_or(|workflow| workflow == ["a", "b", "c"][(n % 3) as usize]))
+                    .filter(|n| {
+                        workflow
+                            .is_none_or(|workflow| workflow == ["a", "b", "c"][(n % 3) as usize])
+                    })
                     .filter(|n| status.is_none_or(|status| status == status_of(*n)))
-                    .filter(|n| owner.is_none_or(|owner| owner == if n % 5 == 0 { "ann" } else { "" }))
+                    .filter(|n| {
+                        owner.is_none_or(|owner| owner == if n % 5 == 0 { "ann" } else { "" })
+                    })
                     .map(id)
                     .collect();
                 let mut listed = Vec::new();
                 loop {
                     let after = listed.last().copied();
                     let (workflow, owner) = (workflow.map(str::to_owned), owner.map(str::to_owned));
-                    let page = store.list(Filter { workflow, status, owner, after, limit: 7 }).await.unwrap();
+                    let page = store
+                        .list(Filter { workflow, status, owner, after, limit: 7 })
+                        .await
+                        .unwrap();
                     listed.extend(page.iter().map(|record| record.instance));
                     if page.len() < 7 {
                         break;
@@ -290,7 +324,17 @@ pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {
     let store = (bed.open)().await;
     done(&*store, (1..=6).map(|n| start(id(n))).collect()).await;
     let settled = |n, at| Settled { instance: id(n), seq: 1, wake_at: Some(Time(at)) };
-    store.settle(vec![settled(1, 400), settled(2, 300), settled(3, 100), settled(4, 200), settled(5, 900), settled(6, 300)]).await.unwrap();
+    store
+        .settle(vec![
+            settled(1, 400),
+            settled(2, 300),
+            settled(3, 100),
+            settled(4, 200),
+            settled(5, 900),
+            settled(6, 300),
+        ])
+        .await
+        .unwrap();
     let due = async |until, limit| {
         let mut found: Vec<(Time, InstanceId)> = Vec::new();
         loop {
@@ -301,7 +345,8 @@ pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {
             }
         }
     };
-    let all = [(100, 3), (200, 4), (300, 2), (300, 6), (400, 1), (900, 5)].map(|(at, n)| (Time(at), id(n)));
+    let all = [(100, 3), (200, 4), (300, 2), (300, 6), (400, 1), (900, 5)]
+        .map(|(at, n)| (Time(at), id(n)));
     for limit in [1, 2, 10] {
         assert_eq!(due(99, limit).await, []);
         assert_eq!(due(100, limit).await, all[..1]);
@@ -310,7 +355,10 @@ pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {
     }
     // One that goes on is not due any more, one that is settled again is so anew.
     done(&*store, vec![next(id(3), 2), next(id(4), 2)]).await;
-    store.settle(vec![Settled { instance: id(4), seq: 2, wake_at: Some(Time(350)) }]).await.unwrap();
+    store
+        .settle(vec![Settled { instance: id(4), seq: 2, wake_at: Some(Time(350)) }])
+        .await
+        .unwrap();
     store.settle(vec![Settled { instance: id(2), seq: 1, wake_at: None }]).await.unwrap();
     assert_eq!(due(360, 10).await, [(Time(300), id(6)), (Time(350), id(4))]);
 }
@@ -337,17 +385,28 @@ pub async fn an_append_with_nothing_to_do_is_settled_at_once(bed: &Bed) {
 
 pub async fn subscribers_are_found_by_value_and_by_any(bed: &Bed) {
     let store = (bed.open)().await;
-    let valued: Vec<_> = (1..=7).map(|n| subscription("paid", Some("o-1"), id(n), "wait")).collect();
+    let valued: Vec<_> =
+        (1..=7).map(|n| subscription("paid", Some("o-1"), id(n), "wait")).collect();
     let any: Vec<_> = (3..=5).map(|n| subscription("paid", None, id(n), "other")).collect();
     let empty = subscription("paid", Some(""), id(9), "empty");
     let two = subscription("paid", Some("o-1"), id(7), "wait2");
     store.subscribe([&valued[..], &any[..], std::slice::from_ref(&empty)].concat()).await.unwrap();
-    store.subscribe(vec![valued[0].clone(), two.clone(), subscription("sent", Some("o-1"), id(1), "wait")]).await.unwrap();
+    store
+        .subscribe(vec![
+            valued[0].clone(),
+            two.clone(),
+            subscription("sent", Some("o-1"), id(1), "wait"),
+        ])
+        .await
+        .unwrap();
     let find = async |value: Option<&str>, limit| {
         let mut found = Vec::new();
         loop {
             let value = value.map(str::to_owned);
-            let page = store.subscribers("paid".to_owned(), value, found.last().cloned(), limit).await.unwrap();
+            let page = store
+                .subscribers("paid".to_owned(), value, found.last().cloned(), limit)
+                .await
+                .unwrap();
             found.extend(page.iter().cloned());
             if page.len() < limit {
                 return found;
@@ -363,7 +422,14 @@ pub async fn subscribers_are_found_by_value_and_by_any(bed: &Bed) {
         assert_eq!(find(Some(""), limit).await.len(), 4);
         assert_eq!(find(None, limit).await.len(), 3);
     }
-    store.unsubscribe(vec![valued[2].clone(), any[0].clone(), subscription("paid", None, id(1), "wait")]).await.unwrap();
+    store
+        .unsubscribe(vec![
+            valued[2].clone(),
+            any[0].clone(),
+            subscription("paid", None, id(1), "wait"),
+        ])
+        .await
+        .unwrap();
     store.unsubscribe(vec![valued[2].clone()]).await.unwrap();
     assert_eq!(find(Some("o-1"), 100).await.len(), 9);
     assert_eq!(find(None, 100).await, any[1..]);
@@ -378,25 +444,53 @@ pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed
     let kept = store.keep(vec![first.clone(), second.clone(), first.clone()]).await.unwrap();
     assert_eq!(kept, [true, true, false]);
     let changed = event("paid", Some("o-9"), "e-1", 99, 999);
-    assert_eq!(store.keep(vec![changed, third.clone(), other.clone()]).await.unwrap(), [false, true, true]);
-    let find = |name: &str, value: Option<&str>, now| store.kept(name.to_owned(), value.map(str::to_owned), Time(now));
+    assert_eq!(
+        store.keep(vec![changed, third.clone(), other.clone()]).await.unwrap(),
+        [false, true, true]
+    );
+    let find = |name: &str, value: Option<&str>, now| {
+        store.kept(name.to_owned(), value.map(str::to_owned), Time(now))
+    };
     assert_eq!(find("paid", Some("o-1"), 20).await.unwrap(), [first.clone(), third.clone()]);
     assert_eq!(find("paid", Some("o-1"), 50).await.unwrap(), std::slice::from_ref(&first));
-    assert_eq!(find("paid", None, 20).await.unwrap(), [first.clone(), second.clone(), third.clone()]);
+    assert_eq!(
+        find("paid", None, 20).await.unwrap(),
+        [first.clone(), second.clone(), third.clone()]
+    );
     assert_eq!(find("sent", None, 20).await.unwrap(), std::slice::from_ref(&other));
     assert_eq!(find("sent", Some("o-1"), 20).await.unwrap(), []);
 
     let undelivered = async |after, limit| store.undelivered(after, limit).await.unwrap();
-    let events = async |limit| undelivered(None, limit).await.into_iter().map(|undelivered| undelivered.event).collect::<Vec<_>>();
+    let events = async |limit| {
+        undelivered(None, limit)
+            .await
+            .into_iter()
+            .map(|undelivered| undelivered.event)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(events(2).await, [first.clone(), second.clone()]);
     let place = undelivered(None, 2).await.pop().unwrap().place;
-    let rest: Vec<KeptEvent> = undelivered(Some(place), 10).await.into_iter().map(|undelivered| undelivered.event).collect();
+    let rest: Vec<KeptEvent> = undelivered(Some(place), 10)
+        .await
+        .into_iter()
+        .map(|undelivered| undelivered.event)
+        .collect();
     assert_eq!(rest, [third.clone(), other.clone()]);
     // What it starts has started; the rest stays to be done, however late that is.
     store.started(vec![("paid".to_owned(), "e-2".to_owned())]).await.unwrap();
-    let started: Vec<bool> = undelivered(None, 10).await.into_iter().map(|undelivered| undelivered.has_started).collect();
+    let started: Vec<bool> = undelivered(None, 10)
+        .await
+        .into_iter()
+        .map(|undelivered| undelivered.has_started)
+        .collect();
     assert_eq!(started, [false, true, false, false]);
-    store.delivered(vec![("paid".to_owned(), "e-1".to_owned()), ("sent".to_owned(), "e-1".to_owned())]).await.unwrap();
+    store
+        .delivered(vec![
+            ("paid".to_owned(), "e-1".to_owned()),
+            ("sent".to_owned(), "e-1".to_owned()),
+        ])
+        .await
+        .unwrap();
     assert_eq!(events(10).await, [second.clone(), third.clone()]);
     // Delivered ones are still found by waits that come later.
     assert_eq!(find("paid", Some("o-1"), 20).await.unwrap(), [first.clone(), third.clone()]);
@@ -429,12 +523,19 @@ pub async fn what_is_old_goes_and_its_request_id_with_it(bed: &Bed) {
     let at = |ms: i64| Time(T0.0 + ms);
     let settled = |n, seq| Settled { instance: id(n), seq, wake_at: None };
     for n in 1..=6 {
-        done(&*store, vec![Append { start: Some(with_request(&format!("r{n}"), 1)), ..start(id(n)) }]).await;
+        done(
+            &*store,
+            vec![Append { start: Some(with_request(&format!("r{n}"), 1)), ..start(id(n)) }],
+        )
+        .await;
     }
-    // 1 and 2 are over at 100, 3 at 200, 4 has not ended, 5 still has effects to be done, 6 is settled with its last row.
-    let ends = [(1, 100), (2, 100), (3, 200), (5, 100)].map(|(n, keep_ms)| end(id(n), 2, Status::Completed, at(0), keep_ms));
+    // 1 and 2 are over at 100, 3 at 200, 4 has not ended, 5 still has effects to be done, 6 is
+    // settled with its last row.
+    let ends = [(1, 100), (2, 100), (3, 200), (5, 100)]
+        .map(|(n, keep_ms)| end(id(n), 2, Status::Completed, at(0), keep_ms));
     done(&*store, ends.to_vec()).await;
-    done(&*store, vec![Append { settled: 2, ..end(id(6), 2, Status::Completed, at(0), 100) }]).await;
+    done(&*store, vec![Append { settled: 2, ..end(id(6), 2, Status::Completed, at(0), 100) }])
+        .await;
     store.settle(vec![settled(1, 2), settled(2, 2), settled(3, 2), settled(4, 1)]).await.unwrap();
     let there = async |wanted: &[u64]| {
         for n in 1..=6 {
@@ -442,11 +543,15 @@ pub async fn what_is_old_goes_and_its_request_id_with_it(bed: &Bed) {
             assert_eq!(is, wanted.contains(&n), "instance {n}");
             assert_eq!(all_rows(&*store, id(n)).await.is_empty(), !is, "rows of {n}");
         }
-        assert_eq!(store.list(Filter { limit: 10, ..Filter::default() }).await.unwrap().len(), wanted.len());
+        assert_eq!(
+            store.list(Filter { limit: 10, ..Filter::default() }).await.unwrap().len(),
+            wanted.len()
+        );
     };
     assert_eq!(store.expire(at(99), 10).await.unwrap(), 0);
     there(&[1, 2, 3, 4, 5, 6]).await;
-    // At most so many at a time; clearing marks is lazy, so that it may take a while until they may go.
+    // At most so many at a time; clearing marks is lazy, so that it may take a while until they may
+    // go.
     let mut gone = 0;
     for _ in 0..100 {
         let count = store.expire(at(150), 2).await.unwrap();
@@ -459,16 +564,23 @@ pub async fn what_is_old_goes_and_its_request_id_with_it(bed: &Bed) {
     }
     assert_eq!(gone, 3);
     there(&[3, 4, 5]).await;
-    let again = |n, request_id: &str| Append { start: Some(with_request(request_id, 1)), ..start(id(n)) };
+    let again =
+        |n, request_id: &str| Append { start: Some(with_request(request_id, 1)), ..start(id(n)) };
     done(&*store, vec![again(11, "r1")]).await;
-    assert!(matches!(one(&*store, again(13, "r3")).await, Ok(Appended::Used { instance, .. }) if instance == id(3)));
+    assert!(
+        matches!(one(&*store, again(13, "r3")).await, Ok(Appended::Used { instance, .. }) if instance == id(3))
+    );
 }
 
 pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     let id = |n: u64| requested(n, &format!("r{n}"));
     let store = (bed.open)().await;
     for n in 1..=5 {
-        done(&*store, vec![Append { start: Some(with_request(&format!("r{n}"), 1)), ..start(id(n)) }]).await;
+        done(
+            &*store,
+            vec![Append { start: Some(with_request(&format!("r{n}"), 1)), ..start(id(n)) }],
+        )
+        .await;
         done(&*store, vec![next(id(n), 2)]).await;
     }
     let settled = |n, wake_at| Settled { instance: id(n), seq: 2, wake_at };
@@ -477,7 +589,9 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     store.subscribe(vec![subscription("paid", None, id(1), "wait")]).await.unwrap();
     store.keep(vec![event("paid", None, "e", 1, 100)]).await.unwrap();
     store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
-    let open = |instances| vec![Count { workflow: "order".to_owned(), status: Status::Processing, instances }];
+    let open = |instances| {
+        vec![Count { workflow: "order".to_owned(), status: Status::Processing, instances }]
+    };
     let workflows = || vec!["order".to_owned(), "refund".to_owned()];
     assert_eq!(store.count(workflows()).await.unwrap(), open(4));
     store.close().await.unwrap();
@@ -492,7 +606,12 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     assert_eq!(store.record(id(3)).await.unwrap().unwrap().status, Status::Completed);
     assert_eq!(store.subscribers("paid".to_owned(), None, None, 10).await.unwrap().len(), 1);
     assert_eq!(store.undelivered(None, 10).await.unwrap().len(), 1);
-    let of_order = InUse { workflow: "order".to_owned(), version: 1, definition: "hash of order".to_owned(), instances: 4 };
+    let of_order = InUse {
+        workflow: "order".to_owned(),
+        version: 1,
+        definition: "hash of order".to_owned(),
+        instances: 4,
+    };
     assert_eq!(store.in_use().await.unwrap(), [of_order]);
     assert_eq!(store.count(workflows()).await.unwrap(), open(4));
     assert_eq!(store.count(vec!["refund".to_owned()]).await.unwrap(), []);
@@ -500,8 +619,12 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     // What the process before carried is this one's now.
     assert_eq!(store.claim(vec![id(4), id(5)]).await.unwrap(), [id(4), id(5)]);
     done(&*store, vec![next(id(1), 3), next(id(4), 4), next(id(5), 3)]).await;
-    assert!(matches!(one(&*store, next(id(2), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1));
-    let used = one(&*store, Append { start: Some(with_request("r3", 1)), ..start(requested(6, "r3")) }).await;
+    assert!(
+        matches!(one(&*store, next(id(2), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1)
+    );
+    let used =
+        one(&*store, Append { start: Some(with_request("r3", 1)), ..start(requested(6, "r3")) })
+            .await;
     assert!(matches!(used, Ok(Appended::Used { instance, same_input: true }) if instance == id(3)));
     store.close().await.unwrap();
     drop(store);

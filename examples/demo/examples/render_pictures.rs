@@ -1,5 +1,5 @@
-//! Draws the pictures of `data/`: a few things of a household, as signed distance functions, lit by one lamp. They are made by this
-//! file and nothing else, so they may be used for anything.
+//! Draws the pictures of `data/`: a few things of a household, as signed distance functions, lit by
+//! one lamp. They are made by this file and nothing else, so they may be used for anything.
 //!
 //! `cargo run --release -p crux-demo --example render_pictures [FOLDER]`
 
@@ -34,7 +34,8 @@ fn mix(a: V, b: V, t: f32) -> V {
     add(scale(a, 1.0 - t), scale(b, t))
 }
 
-// ---- shapes: the distance from `p` to the surface, negative inside; y is up, the floor is y = 0 ----
+// ---- shapes: the distance from `p` to the surface, negative inside; y is up, the floor is y = 0
+// ----
 
 fn capsule(p: V, from: V, to: V, radius: f32) -> f32 {
     let (pa, ba) = (sub(p, from), sub(to, from));
@@ -66,7 +67,8 @@ fn ring(p: V, centre: V, radius: f32, thickness: f32) -> f32 {
     (q[0].hypot(q[1]) - radius).hypot(q[2]) - thickness
 }
 
-/// A body of revolution of wall thickness `wall`, open at the top; `profile` gives the radius at a height.
+/// A body of revolution of wall thickness `wall`, open at the top; `profile` gives the radius at a
+/// height.
 fn vessel(p: V, height: f32, wall: f32, profile: impl Fn(f32) -> f32) -> f32 {
     let y = p[1].clamp(0.0, height);
     let side = (p[0].hypot(p[2]) - profile(y)).abs() - wall;
@@ -79,7 +81,10 @@ fn vessel(p: V, height: f32, wall: f32, profile: impl Fn(f32) -> f32) -> f32 {
 type Scene = fn(V) -> (f32, V);
 
 fn nearest(parts: &[(f32, V)]) -> (f32, V) {
-    parts.iter().copied().fold((f32::MAX, [0.0; 3]), |best, part| if part.0 < best.0 { part } else { best })
+    parts
+        .iter()
+        .copied()
+        .fold((f32::MAX, [0.0; 3]), |best, part| if part.0 < best.0 { part } else { best })
 }
 
 const OAK: V = [0.58, 0.36, 0.17];
@@ -109,15 +114,22 @@ fn mug(p: V) -> (f32, V) {
 }
 
 fn stool(p: V) -> (f32, V) {
-    let leg = |x: f32, z: f32| capsule(p, [x * 0.32, 1.15, z * 0.32], [x * 0.5, 0.05, z * 0.5], 0.055);
+    let leg =
+        |x: f32, z: f32| capsule(p, [x * 0.32, 1.15, z * 0.32], [x * 0.5, 0.05, z * 0.5], 0.055);
     let bar = |a: V, b: V| capsule(p, a, b, 0.03);
     let legs = leg(1.0, 1.0).min(leg(-1.0, 1.0)).min(leg(1.0, -1.0)).min(leg(-1.0, -1.0));
-    let bars = bar([-0.43, 0.45, 0.43], [0.43, 0.45, 0.43]).min(bar([-0.43, 0.45, -0.43], [0.43, 0.45, -0.43]));
-    nearest(&[(cylinder(p, [0.0, 1.2, 0.0], 0.58, 0.08, 0.04), grain(p, OAK)), (legs.min(bars), grain(p, OAK))])
+    let bars = bar([-0.43, 0.45, 0.43], [0.43, 0.45, 0.43])
+        .min(bar([-0.43, 0.45, -0.43], [0.43, 0.45, -0.43]));
+    nearest(&[
+        (cylinder(p, [0.0, 1.2, 0.0], 0.58, 0.08, 0.04), grain(p, OAK)),
+        (legs.min(bars), grain(p, OAK)),
+    ])
 }
 
 fn vase(p: V) -> (f32, V) {
-    let body = vessel(p, 1.6, 0.02, |y| 0.30 + 0.22 * (y * PI / 1.6 * 1.35).sin() + 0.012 * (y * 40.0).sin());
+    let body = vessel(p, 1.6, 0.02, |y| {
+        0.30 + 0.22 * (y * PI / 1.6 * 1.35).sin() + 0.012 * (y * 40.0).sin()
+    });
     nearest(&[(body, [0.16, 0.42, 0.26])])
 }
 
@@ -139,7 +151,10 @@ fn speaker(p: V) -> (f32, V) {
         cylinder(q, [0.0; 3], radius, 0.03, 0.02)
     };
     nearest(&[
-        (cuboid(p, [0.0, 0.8, 0.0], [0.5, 0.8, 0.42], 0.06), grain([p[1], p[0], p[2]], [0.30, 0.15, 0.07])),
+        (
+            cuboid(p, [0.0, 0.8, 0.0], [0.5, 0.8, 0.42], 0.06),
+            grain([p[1], p[0], p[2]], [0.30, 0.15, 0.07]),
+        ),
         (cone(0.52, 0.36), BLACK),
         (cone(0.52, 0.12).min(ring(sub(p, [0.0, 0.52, 0.45]), [0.0; 3], 0.33, 0.02)), BRASS),
         (cone(1.22, 0.18), BLACK),
@@ -190,8 +205,10 @@ impl View {
             if d < 0.0008 {
                 let (n, sun) = (self.normal(p), norm(LAMP));
                 let corner = (0.5 + 0.5 * self.distance(add(p, scale(n, 0.12))).0 / 0.12).min(1.0);
-                let shine = dot(n, norm(sub(sun, ray))).max(0.0).powf(60.0) * if p[1] > 0.002 { 0.35 } else { 0.0 };
-                let light = 0.34 * corner * (0.7 + 0.3 * n[1]) + 0.95 * dot(n, sun).max(0.0) * self.lit(add(p, scale(n, 0.004)));
+                let shine = dot(n, norm(sub(sun, ray))).max(0.0).powf(60.0)
+                    * if p[1] > 0.002 { 0.35 } else { 0.0 };
+                let light = 0.34 * corner * (0.7 + 0.3 * n[1])
+                    + 0.95 * dot(n, sun).max(0.0) * self.lit(add(p, scale(n, 0.004)));
                 let seen = add(scale(colour, light), [shine; 3]);
                 return mix(seen, self.wall, (along / 14.0).powi(3).min(1.0));
             }
@@ -212,15 +229,21 @@ impl View {
             for (dx, dy) in [(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)] {
                 let u = (x as f32 + dx - width as f32 / 2.0) / height as f32;
                 let v = (height as f32 / 2.0 - y as f32 - dy) / height as f32;
-                sum = add(sum, self.colour(norm(add(scale(ahead, 1.7), add(scale(right, u), scale(up, v))))));
+                sum = add(
+                    sum,
+                    self.colour(norm(add(scale(ahead, 1.7), add(scale(right, u), scale(up, v))))),
+                );
             }
-            Rgb(sum.map(|part| ((part / 4.0).clamp(0.0, 1.0).powf(1.0 / 2.2) * 255.0).round() as u8))
+            Rgb(sum
+                .map(|part| ((part / 4.0).clamp(0.0, 1.0).powf(1.0 / 2.2) * 255.0).round() as u8))
         })
     }
 }
 
 fn main() -> Result<(), Box<dyn error::Error>> {
-    let folder = env::args_os().nth(1).map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("data"), PathBuf::from);
+    let folder = env::args_os()
+        .nth(1)
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("data"), PathBuf::from);
     let warm = [0.80, 0.74, 0.66];
     let cool = [0.66, 0.72, 0.78];
     let pictures: [(&str, Scene, V, V, V, (u32, u32)); 9] = [
@@ -240,7 +263,10 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         if name.ends_with(".png") {
             drawn.save_with_format(&path, ImageFormat::Png)?;
         } else {
-            drawn.write_with_encoder(JpegEncoder::new_with_quality(&mut fs::File::create(&path)?, 88))?;
+            drawn.write_with_encoder(JpegEncoder::new_with_quality(
+                &mut fs::File::create(&path)?,
+                88,
+            ))?;
         }
         println!("{} {width}×{height}, {} KB", path.display(), fs::metadata(&path)?.len() / 1000);
     }

@@ -54,28 +54,39 @@ impl Client {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Starts the workflow of a product and gives the instance's id. Sent until it is answered: with the same `key`, the second
-    /// request gets the answer that the first would have got.
+    /// Starts the workflow of a product and gives the instance's id. Sent until it is answered:
+    /// with the same `key`, the second request gets the answer that the first would have got.
     pub async fn upload(&self, product: &Value, key: &str) -> Result<String, Error> {
         #[derive(serde::Deserialize)]
         struct Accepted {
             workflow_id: String,
         }
         let body = product.to_string();
-        let accepted: Accepted = self.patiently(Method::POST, "/api/v1/workflow/upload", Some((&body, key))).await?;
+        let accepted: Accepted =
+            self.patiently(Method::POST, "/api/v1/workflow/upload", Some((&body, key))).await?;
         Ok(accepted.workflow_id)
     }
 
     /// The status document.
     pub async fn status(&self, workflow_id: &str) -> Result<Value, Error> {
-        self.patiently(Method::GET, &format!("/api/v1/workflow/status?workflow_id={workflow_id}"), None).await
+        self.patiently(
+            Method::GET,
+            &format!("/api/v1/workflow/status?workflow_id={workflow_id}"),
+            None,
+        )
+        .await
     }
 
     pub async fn is_ready(&self) -> bool {
         self.once::<Value>(Method::GET, "/health/ready", None).await.is_ok()
     }
 
-    async fn patiently<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<(&str, &str)>) -> Result<T, Error> {
+    async fn patiently<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &str)>,
+    ) -> Result<T, Error> {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.once(method.clone(), path, body).await {
@@ -86,21 +97,42 @@ impl Client {
     }
 
     /// `body`: JSON, and the key under which it is known if it is sent again.
-    async fn once<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<(&str, &str)>) -> Result<T, Error> {
+    async fn once<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &str)>,
+    ) -> Result<T, Error> {
         let mut request = Request::builder().method(method.clone()).uri(self.base() + path);
         if let Some((_, key)) = body {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).header("Idempotency-Key", key);
+            request = request
+                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+                .header("Idempotency-Key", key);
         }
-        let request = request.body(Full::new(Bytes::from(body.map_or_else(String::new, |(body, _)| body.to_owned()))))?;
-        let unreachable = |reason: String| Error::Unreachable { method: method.clone(), path: path.to_owned(), reason };
-        let response = self.http.request(request).await.map_err(|error| unreachable(error.to_string()))?;
+        let request = request.body(Full::new(Bytes::from(
+            body.map_or_else(String::new, |(body, _)| body.to_owned()),
+        )))?;
+        let unreachable = |reason: String| Error::Unreachable {
+            method: method.clone(),
+            path: path.to_owned(),
+            reason,
+        };
+        let response =
+            self.http.request(request).await.map_err(|error| unreachable(error.to_string()))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| unreachable(error.to_string()))?;
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
         let body = body.to_bytes();
         if !status.is_success() {
             let body = String::from_utf8_lossy(&body).into_owned();
             return Err(Error::Refused { method, path: path.to_owned(), status, body });
         }
-        serde_json::from_slice(&body).map_err(|error| Error::Strange { method, path: path.to_owned(), error })
+        serde_json::from_slice(&body).map_err(|error| Error::Strange {
+            method,
+            path: path.to_owned(),
+            error,
+        })
     }
 }

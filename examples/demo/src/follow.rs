@@ -1,5 +1,6 @@
-//! Follows one instance over the WebSocket, as a page in a browser would: from its first message to its last, each once, in order. When
-//! the connection breaks it connects again and says which row of messages it has seen whole.
+//! Follows one instance over the WebSocket, as a page in a browser would: from its first message to
+//! its last, each once, in order. When the connection breaks it connects again and says which row
+//! of messages it has seen whole.
 
 use std::time::Duration;
 
@@ -32,7 +33,10 @@ pub struct Message {
 
 impl Message {
     pub fn is_end(&self) -> bool {
-        matches!(self.r#type.as_str(), "workflow_completed" | "workflow_failed" | "workflow_cancelled")
+        matches!(
+            self.r#type.as_str(),
+            "workflow_completed" | "workflow_failed" | "workflow_cancelled"
+        )
     }
 
     /// A text in `data`; empty if it is not there.
@@ -71,7 +75,8 @@ impl Seen {
     }
 }
 
-/// Sends every message to `to`, and ends after the instance's last one or when nobody wants them any more.
+/// Sends every message to `to`, and ends after the instance's last one or when nobody wants them
+/// any more.
 pub async fn follow(port: u16, workflow_id: &str, to: &mpsc::Sender<Message>) -> Result<(), Error> {
     let base = format!("ws://127.0.0.1:{port}/ws?workflow_id={workflow_id}");
     let mut seen = Seen::default();
@@ -96,11 +101,16 @@ pub async fn follow(port: u16, workflow_id: &str, to: &mpsc::Sender<Message>) ->
 }
 
 /// Why the connection broke; `None`: there is no more to come.
-async fn receive(mut socket: Socket, seen: &mut Seen, to: &mpsc::Sender<Message>) -> Result<Option<String>, Error> {
+async fn receive(
+    mut socket: Socket,
+    seen: &mut Seen,
+    to: &mpsc::Sender<Message>,
+) -> Result<Option<String>, Error> {
     loop {
         match socket.next().await {
             Some(Ok(Frame::Text(text))) => {
-                let message = serde_json::from_str::<Message>(&text).map_err(|error| Error::Strange { text: text.to_string(), error })?;
+                let message = serde_json::from_str::<Message>(&text)
+                    .map_err(|error| Error::Strange { text: text.to_string(), error })?;
                 let is_end = message.is_end();
                 let unwanted = seen.note(&message) && to.send(message).await.is_err();
                 if is_end || unwanted {

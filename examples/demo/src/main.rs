@@ -1,6 +1,7 @@
-//! `cargo run --release -p crux-demo`: a Crux server, three services that do real work, products that go through them, and a kill -9 in
-//! the middle. Start reading in `story`. Called with a command of Crux (`crux-demo serve …`) it is the Crux binary itself: that is how
-//! the server becomes a process of its own.
+//! `cargo run --release -p crux-demo`: a Crux server, three services that do real work, products
+//! that go through them, and a kill -9 in the middle. Start reading in `story`. Called with a
+//! command of Crux (`crux-demo serve …`) it is the Crux binary itself: that is how the server
+//! becomes a process of its own.
 
 mod client;
 mod follow;
@@ -20,7 +21,8 @@ use clap::Parser;
 use place::Place;
 use story::{Story, Uploaded};
 
-/// Uploads products to a Crux server, shows them live on their way through three services, and kills the server in the middle.
+/// Uploads products to a Crux server, shows them live on their way through three services, and
+/// kills the server in the middle.
 #[derive(Debug, Parser)]
 #[command(name = "crux-demo", version)]
 struct Args {
@@ -67,13 +69,19 @@ async fn run(args: Args) -> Result<(), story::Error> {
 fn target_folder() -> Result<PathBuf, story::Error> {
     let program = env::current_exe()?;
     let folder = program.parent().and_then(Path::parent);
-    folder.map(Path::to_owned).ok_or_else(|| format!("{} is in no folder: use --folder", program.display()).into())
+    folder
+        .map(Path::to_owned)
+        .ok_or_else(|| format!("{} is in no folder: use --folder", program.display()).into())
 }
 
 fn try_next(story: &Story, uploaded: &[Uploaded], stays: bool) {
     let base = story.client.base();
     let id = uploaded.last().map(|product| product.workflow_id.as_str()).unwrap_or_default();
-    let when = if stays { "now, in another terminal" } else { "after `cargo run --release -p crux-demo -- --stay`" };
+    let when = if stays {
+        "now, in another terminal"
+    } else {
+        "after `cargo run --release -p crux-demo -- --stay`"
+    };
     story.show.heading(&format!("What to try next ({when}):"));
     println!(
         "  curl -X POST {base}/api/v1/workflow/upload -H 'Content-Type: application/json' \\
@@ -86,7 +94,9 @@ fn try_next(story: &Story, uploaded: &[Uploaded], stays: bool) {
     );
     if stays {
         let pid = story.server.pid().unwrap_or_default();
-        println!("  kill -9 {pid}        the server is started again, and whatever was under way goes on");
+        println!(
+            "  kill -9 {pid}        the server is started again, and whatever was under way goes on"
+        );
         println!("\nCtrl-C ends the demo.");
     }
 }

@@ -1,5 +1,6 @@
-//! Where a run of the demo keeps its things: one folder in the target folder, the same for every run, so that what one run has begun the
-//! next can go on with. Two demos at a time get two folders.
+//! Where a run of the demo keeps its things: one folder in the target folder, the same for every
+//! run, so that what one run has begun the next can go on with. Two demos at a time get two
+//! folders.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

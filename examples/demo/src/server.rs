@@ -1,5 +1,5 @@
-//! The Crux server as a process of its own, so that it can be killed: this program started once more, as `crux-demo serve`, with a
-//! configuration file that says where the services are.
+//! The Crux server as a process of its own, so that it can be killed: this program started once
+//! more, as `crux-demo serve`, with a configuration file that says where the services are.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -66,13 +66,19 @@ impl Server {
         let mut tries = PORTS_TO_TRY;
         loop {
             let port = free_port().map_err(io_error("no free port"))?;
-            fs::write(&configuration, configure(place, port, targets)).map_err(io_error(configuration.display()))?;
+            fs::write(&configuration, configure(place, port, targets))
+                .map_err(io_error(configuration.display()))?;
             File::create(&log).map_err(io_error(log.display()))?;
             let (child, input) = spawn(&configuration, &log)?;
-            let mut server = Self { child, input, port, configuration: configuration.clone(), log: log.clone() };
+            let mut server =
+                Self { child, input, port, configuration: configuration.clone(), log: log.clone() };
             match server.until_ready().await {
                 // A port is free only until somebody else takes it.
-                Err(Error::Ended { .. }) if tries > 0 && TcpListener::bind(("127.0.0.1", port)).is_err() => tries -= 1,
+                Err(Error::Ended { .. })
+                    if tries > 0 && TcpListener::bind(("127.0.0.1", port)).is_err() =>
+                {
+                    tries -= 1
+                }
                 ready => return ready.map(|()| server),
             }
         }
@@ -113,7 +119,9 @@ impl Server {
         let client = Client::new(self.port);
         let until = Instant::now() + READY_WITHIN;
         while !client.is_ready().await {
-            if let Some(status) = self.child.try_wait().map_err(io_error("the server cannot be watched"))? {
+            if let Some(status) =
+                self.child.try_wait().map_err(io_error("the server cannot be watched"))?
+            {
                 return Err(Error::Ended { status, tail: tail(&self.log), log: self.log.clone() });
             }
             if Instant::now() > until {
@@ -146,11 +154,13 @@ fn spawn(configuration: &Path, log: &Path) -> Result<(Child, Option<ChildStdin>)
 
 /// The usual port, or any that is free.
 fn free_port() -> io::Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", USUAL_PORT)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
+    let listener = TcpListener::bind(("127.0.0.1", USUAL_PORT))
+        .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
     Ok(listener.local_addr()?.port())
 }
 
-/// The configuration file, as a person would write it. JSON texts are YAML too, whatever is in a path.
+/// The configuration file, as a person would write it. JSON texts are YAML too, whatever is in a
+/// path.
 fn configure(place: &Place, port: u16, targets: &[Target]) -> String {
     let path = serde_json::Value::from(place.database().to_string_lossy());
     let mut text = format!("server:\n  port: {port}\n\nstore:\n  path: {path}\n\nservices:\n");
@@ -167,7 +177,8 @@ fn tail(log: &Path) -> String {
     lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
 }
 
-/// In the child: when the demo ends, however it ends, its end of our input closes, and we stop as on SIGTERM.
+/// In the child: when the demo ends, however it ends, its end of our input closes, and we stop as
+/// on SIGTERM.
 pub fn end_with_parent() {
     if env::var_os(CHILD).is_none() {
         return;
@@ -175,7 +186,13 @@ pub fn end_with_parent() {
     thread::spawn(|| {
         // Nothing is ever written to it.
         let ended = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        if ended.is_err() || rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).is_err() {
+        if ended.is_err()
+            || rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::TERM,
+            )
+            .is_err()
+        {
             std::process::exit(1);
         }
     });
@@ -189,9 +206,18 @@ mod tests {
     fn the_configuration_names_every_service() {
         let parent = tempfile::tempdir().expect("a folder");
         let place = Place::take(parent.path()).expect("a place");
-        let target = Target { name: "image", step_type: "image_processing", address: ([127, 0, 0, 1], 4711).into() };
+        let target = Target {
+            name: "image",
+            step_type: "image_processing",
+            address: ([127, 0, 0, 1], 4711).into(),
+        };
         let text = configure(&place, 8081, &[target]);
         assert!(text.contains("\n  port: 8081\n"), "{text}");
-        assert!(text.contains("\n  image:\n    url: http://127.0.0.1:4711/\n    steps: [image_processing]\n"), "{text}");
+        assert!(
+            text.contains(
+                "\n  image:\n    url: http://127.0.0.1:4711/\n    steps: [image_processing]\n"
+            ),
+            "{text}"
+        );
     }
 }

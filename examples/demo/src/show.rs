@@ -1,4 +1,5 @@
-//! What the terminal shows: one line per thing that happened, with the time since the start, and colours where a person looks.
+//! What the terminal shows: one line per thing that happened, with the time since the start, and
+//! colours where a person looks.
 
 use std::io::{IsTerminal, stdout};
 use std::time::Instant;
@@ -17,7 +18,13 @@ pub struct Style {
     pub plain: &'static str,
 }
 
-const COLOURS: Style = Style { strong: "\x1b[1m", good: "\x1b[32m", bad: "\x1b[31m", faint: "\x1b[2m", plain: "\x1b[0m" };
+const COLOURS: Style = Style {
+    strong: "\x1b[1m",
+    good: "\x1b[32m",
+    bad: "\x1b[31m",
+    faint: "\x1b[2m",
+    plain: "\x1b[0m",
+};
 const NOTHING: Style = Style { strong: "", good: "", bad: "", faint: "", plain: "" };
 
 #[derive(Debug, Clone, Copy)]
@@ -51,12 +58,21 @@ impl Show {
                 "failed" | "lost" | "cancelled" => bad,
                 _ => faint,
             };
-            println!("{}  {product:<24}  {:<16}  {colour}{word:<9}{plain}  {rest}", self.time(), step(message));
+            println!(
+                "{}  {product:<24}  {:<16}  {colour}{word:<9}{plain}  {rest}",
+                self.time(),
+                step(message)
+            );
         }
     }
 
     fn time(&self) -> String {
-        format!("{}{:7.3} s{}", self.style.faint, self.began.elapsed().as_secs_f64(), self.style.plain)
+        format!(
+            "{}{:7.3} s{}",
+            self.style.faint,
+            self.began.elapsed().as_secs_f64(),
+            self.style.plain
+        )
     }
 }
 
@@ -67,7 +83,8 @@ fn step(message: &Message) -> &str {
     }
 }
 
-/// One word for what happened and the rest of the line; `None` for messages that say nothing to people who watch.
+/// One word for what happened and the rest of the line; `None` for messages that say nothing to
+/// people who watch.
 fn words(message: &Message) -> Option<(&'static str, String)> {
     let attempt = message.data.get("attempt").and_then(Value::as_u64).unwrap_or(1);
     let error = || message.text("error").to_owned();
@@ -87,10 +104,17 @@ fn words(message: &Message) -> Option<(&'static str, String)> {
 /// What the three services of the demo have to say, in a few words.
 fn result(result: &Value) -> String {
     if let Some(pictures) = result.get("pictures").and_then(Value::as_array) {
-        let sum = |key| pictures.iter().filter_map(|picture| picture.get(key)?.as_u64()).sum::<u64>() / 1000;
+        let sum = |key| {
+            pictures.iter().filter_map(|picture| picture.get(key)?.as_u64()).sum::<u64>() / 1000
+        };
         let noun = if pictures.len() == 1 { "picture" } else { "pictures" };
         let time = result.get("processing_time").and_then(Value::as_str).unwrap_or_default();
-        return format!("{} {noun}, {} KB → {} KB in {time}", pictures.len(), sum("bytes_before"), sum("bytes"));
+        return format!(
+            "{} {noun}, {} KB → {} KB in {time}",
+            pictures.len(),
+            sum("bytes_before"),
+            sum("bytes")
+        );
     }
     if let Some(ease) = result.get("reading_ease").and_then(Value::as_f64) {
         let keywords = result.get("keywords").and_then(Value::as_array).map_or(0, Vec::len);
@@ -113,18 +137,30 @@ mod tests {
     fn results_are_told_in_a_few_words() {
         let pictures = json!([{"bytes_before": 101_000, "bytes": 30_000}, {"bytes_before": 29_000, "bytes": 12_000}]);
         let images = json!({"result": {"pictures": pictures, "processing_time": "0.081s"}});
-        assert_eq!(words(&message("step_completed", images)), Some(("done", "2 pictures, 130 KB → 42 KB in 0.081s".into())));
+        assert_eq!(
+            words(&message("step_completed", images)),
+            Some(("done", "2 pictures, 130 KB → 42 KB in 0.081s".into()))
+        );
         let texts = json!({"result": {"keywords": ["a", "b"], "reading_ease": 81.5}});
-        assert_eq!(words(&message("step_completed", texts)), Some(("done", "2 keywords, reading ease 81.5".into())));
+        assert_eq!(
+            words(&message("step_completed", texts)),
+            Some(("done", "2 keywords, reading ease 81.5".into()))
+        );
         let seo = json!({"result": {"slug": "harbour-mug", "title": "Harbour Mug"}});
         assert_eq!(words(&message("step_completed", seo)), Some(("done", "/harbour-mug".into())));
     }
 
     #[test]
     fn failures_say_why() {
-        let failed = message("attempt_failed", json!({"error": "Unavailable: nobody listens", "attempt": 2}));
+        let failed = message(
+            "attempt_failed",
+            json!({"error": "Unavailable: nobody listens", "attempt": 2}),
+        );
         assert_eq!(words(&failed), Some(("failed", "Unavailable: nobody listens".into())));
-        assert_eq!(words(&message("step_started", json!({"attempt": 2}))), Some(("again", "attempt 2".into())));
+        assert_eq!(
+            words(&message("step_started", json!({"attempt": 2}))),
+            Some(("again", "attempt 2".into()))
+        );
         assert_eq!(words(&message("timer_fired", json!({}))), None);
     }
 }

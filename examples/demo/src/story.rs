@@ -1,5 +1,6 @@
-//! What the demo does, in order: uploads half of the products and shows them on their way; uploads the rest and kills the server in the
-//! middle of it; shows that nothing is missing; says what to try next.
+//! What the demo does, in order: uploads half of the products and shows them on their way; uploads
+//! the rest and kills the server in the middle of it; shows that nothing is missing; says what to
+//! try next.
 
 use std::fs;
 use std::path::Path;
@@ -66,7 +67,12 @@ impl Story {
         for Target { name, step_type, address } in targets {
             println!("  {name:<6} http://{address}/  does {step_type}");
         }
-        println!("  server {}  process {}, log {}", client.base(), server.pid().unwrap_or_default(), place.log().display());
+        println!(
+            "  server {}  process {}, log {}",
+            client.base(),
+            server.pid().unwrap_or_default(),
+            place.log().display()
+        );
         let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         Ok(Self { server, client, show, place, products, run, _services: services })
     }
@@ -76,24 +82,41 @@ impl Story {
         let half = self.products.len().div_ceil(2);
         let indices: Vec<usize> = (0..self.products.len()).collect();
         let (first, second) = indices.split_at(half);
-        self.show.heading(&format!("{} products are uploaded; what you see comes from the WebSocket, live:", first.len()));
+        self.show.heading(&format!(
+            "{} products are uploaded; what you see comes from the WebSocket, live:",
+            first.len()
+        ));
         let mut all = self.upload_and_watch(first, false).await?;
-        self.show.heading(&format!("{} more, and in the middle of it the server is killed:", second.len()));
+        self.show.heading(&format!(
+            "{} more, and in the middle of it the server is killed:",
+            second.len()
+        ));
         all.extend(self.upload_and_watch(second, true).await?);
         self.documents(&all).await?;
         Ok(all)
     }
 
-    /// Uploads products side by side and shows them until all have ended. With `kill`, the server dies when the first step is done.
-    async fn upload_and_watch(&mut self, which: &[usize], kill: bool) -> Result<Vec<Uploaded>, Error> {
+    /// Uploads products side by side and shows them until all have ended. With `kill`, the server
+    /// dies when the first step is done.
+    async fn upload_and_watch(
+        &mut self,
+        which: &[usize],
+        kill: bool,
+    ) -> Result<Vec<Uploaded>, Error> {
         let mut uploaded = Vec::new();
         let mut followers = JoinSet::new();
         let (to, mut messages) = mpsc::channel(64);
         for &index in which {
             let Some(product) = self.products.get(index) else { continue };
             let name = product.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let workflow_id = self.client.upload(product, &format!("demo-{}-{index}", self.run)).await?;
-            followers.spawn(tagged(self.server.port, uploaded.len(), workflow_id.clone(), to.clone()));
+            let workflow_id =
+                self.client.upload(product, &format!("demo-{}-{index}", self.run)).await?;
+            followers.spawn(tagged(
+                self.server.port,
+                uploaded.len(),
+                workflow_id.clone(),
+                to.clone(),
+            ));
             uploaded.push(Uploaded { name, workflow_id });
         }
         drop(to);
@@ -119,7 +142,10 @@ impl Story {
         self.show.event(&format!("kill -9 {pid}: the server is gone"));
         sleep(DOWN).await;
         self.server.start_again().await?;
-        self.show.event(&format!("started again as process {}: it reads its journal and goes on", self.server.pid().unwrap_or_default()));
+        self.show.event(&format!(
+            "started again as process {}: it reads its journal and goes on",
+            self.server.pid().unwrap_or_default()
+        ));
         Ok(())
     }
 
@@ -132,11 +158,19 @@ impl Story {
         self.show.heading("What the shop has now:");
         for product in all {
             let document = self.client.status(&product.workflow_id).await?;
-            fs::write(folder.join(format!("{}.json", product.workflow_id)), serde_json::to_vec_pretty(&document)?)?;
-            let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            fs::write(
+                folder.join(format!("{}.json", product.workflow_id)),
+                serde_json::to_vec_pretty(&document)?,
+            )?;
+            let text = |pointer: &str| {
+                document.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+            };
             let status = text("/metadata/status");
             completed += usize::from(status == "completed");
-            println!("\n  {}{}{}  {status}", self.show.style.strong, product.name, self.show.style.plain);
+            println!(
+                "\n  {}{}{}  {status}",
+                self.show.style.strong, product.name, self.show.style.plain
+            );
             println!("    address      /{}", text("/output/slug"));
             println!("    title        {}", text("/output/title"));
             println!("    for Google   {}", text("/output/meta_description"));
@@ -157,7 +191,12 @@ impl Story {
     }
 }
 
-async fn tagged(port: u16, index: usize, workflow_id: String, to: mpsc::Sender<(usize, Message)>) -> Result<(), follow::Error> {
+async fn tagged(
+    port: u16,
+    index: usize,
+    workflow_id: String,
+    to: mpsc::Sender<(usize, Message)>,
+) -> Result<(), follow::Error> {
     let (sender, mut receiver) = mpsc::channel(16);
     let forward = async {
         while let Some(message) = receiver.recv().await {
@@ -175,5 +214,8 @@ async fn tagged(port: u16, index: usize, workflow_id: String, to: mpsc::Sender<(
 }
 
 fn texts(value: Option<&Value>) -> Vec<&str> {
-    value.and_then(Value::as_array).map(|all| all.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+    value
+        .and_then(Value::as_array)
+        .map(|all| all.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default()
 }

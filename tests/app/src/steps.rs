@@ -88,5 +88,11 @@ async fn toil(ledger: &str, ms: i64, cx: &StepContext) -> std::io::Result<i64> {
 }
 
 pub fn steps() -> Steps {
-    Steps { ask: AskStep { oracle: Oracle }, double: DoubleStep, toil: ToilStep, vow: VowStep, wake_up: WakeUpStep }
+    Steps {
+        ask: AskStep { oracle: Oracle },
+        double: DoubleStep,
+        toil: ToilStep,
+        vow: VowStep,
+        wake_up: WakeUpStep,
+    }
 }

@@ -1,1 +1,2 @@
-//! Nothing: the pipelines are compiled in the tests, where nothing is public, so that rustc finds what nobody uses, as it does in a binary.
+//! Nothing: the pipelines are compiled in the tests, where nothing is public, so that rustc finds
+//! what nobody uses, as it does in a binary.

@@ -22,7 +22,9 @@ impl Writer<'_> {
                 let of = self.code(of).tight();
                 Code::value(quote!(#of.is_some()))
             }
-            (Function::Contains, [of, part]) if of.ty == Type::String => self.text_method(quote!(contains), of, part),
+            (Function::Contains, [of, part]) if of.ty == Type::String => {
+                self.text_method(quote!(contains), of, part)
+            }
             (Function::Contains, [of, part]) => self.contains(of, part),
             (Function::StartsWith, [of, part]) => self.text_method(quote!(starts_with), of, part),
             (Function::EndsWith, [of, part]) => self.text_method(quote!(ends_with), of, part),
@@ -96,7 +98,9 @@ impl Writer<'_> {
         let mut plain = String::new();
         for part in parts {
             let part = match &part.kind {
-                ExprKind::Call { function: Function::ToString, args } => args.first().unwrap_or(part),
+                ExprKind::Call { function: Function::ToString, args } => {
+                    args.first().unwrap_or(part)
+                }
                 _ => part,
             };
             if let Some(text) = literal(part) {
@@ -114,7 +118,11 @@ impl Writer<'_> {
                 code
             };
             let tokens = code.alone();
-            format.push_str(&if is_name(&tokens) { format!("{{{tokens}}}") } else { "{}".to_owned() });
+            format.push_str(&if is_name(&tokens) {
+                format!("{{{tokens}}}")
+            } else {
+                "{}".to_owned()
+            });
             args.push(code);
         }
         if only_text {

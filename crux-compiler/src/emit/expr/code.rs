@@ -38,7 +38,8 @@ pub(crate) enum Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
     Certain,
-    /// They are an `Option`: `Option<T>`, `Option<Arc<T>>`, `Option<&T>`; of the form `Reference` an `&Option<T>`.
+    /// They are an `Option`: `Option<T>`, `Option<Arc<T>>`, `Option<&T>`; of the form `Reference`
+    /// an `&Option<T>`.
     Optional,
     /// It is `Some` of them, and they are themselves in that form.
     Some,
@@ -46,14 +47,16 @@ enum Presence {
     Absent,
 }
 
-/// Tokens, what they are, and how tightly they hold together. They are to be had only by saying where they go: [`Code::alone`],
-/// [`Code::within`], [`Code::tight`]. So an operator never takes a piece of its operand.
+/// Tokens, what they are, and how tightly they hold together. They are to be had only by saying
+/// where they go: [`Code::alone`], [`Code::within`], [`Code::tight`]. So an operator never takes a
+/// piece of its operand.
 #[derive(Debug, Clone)]
 pub(crate) struct Code {
     tokens: TokenStream,
     pub(crate) form: Form,
     presence: Presence,
-    /// Of a field behind `?.`: what it is a field of (an `Option` of a reference), and its value of one's own by `value`.
+    /// Of a field behind `?.`: what it is a field of (an `Option` of a reference), and its value of
+    /// one's own by `value`.
     pub(crate) mapped: Option<Box<Mapped>>,
     /// Of tokens that end in `?`: without it.
     tried: Option<TokenStream>,
@@ -70,7 +73,14 @@ pub(crate) struct Mapped {
 
 impl Code {
     fn new(tokens: TokenStream, form: Form) -> Self {
-        Self { tokens, form, presence: Presence::Certain, mapped: None, tried: None, level: Level::Tight }
+        Self {
+            tokens,
+            form,
+            presence: Presence::Certain,
+            mapped: None,
+            tried: None,
+            level: Level::Tight,
+        }
     }
 
     /// `Some` of what is certainly there.
@@ -151,7 +161,8 @@ impl Code {
         if negative { self.unary() } else { self }
     }
 
-    /// Where nothing else stands beside it: an argument, the right side of a `let`, the end of a block.
+    /// Where nothing else stands beside it: an argument, the right side of a `let`, the end of a
+    /// block.
     pub(crate) fn alone(&self) -> TokenStream {
         let tokens = &self.tokens;
         if self.presence == Presence::Some { quote!(Some(#tokens)) } else { tokens.clone() }
@@ -160,7 +171,11 @@ impl Code {
     /// In parentheses unless it binds at least as tightly as `level`.
     pub(crate) fn within(&self, level: Level) -> TokenStream {
         let tokens = self.alone();
-        if self.presence == Presence::Some || self.level >= level { tokens } else { quote!((#tokens)) }
+        if self.presence == Presence::Some || self.level >= level {
+            tokens
+        } else {
+            quote!((#tokens))
+        }
     }
 
     pub(crate) fn tight(&self) -> TokenStream {
@@ -171,7 +186,12 @@ impl Code {
         Self { form: Form::Place, ..self }
     }
 
-    pub(crate) fn mapped(self, option: TokenStream, method: TokenStream, body: TokenStream) -> Self {
+    pub(crate) fn mapped(
+        self,
+        option: TokenStream,
+        method: TokenStream,
+        body: TokenStream,
+    ) -> Self {
         Self { mapped: Some(Box::new(Mapped { option, method, body })), ..self }
     }
 
@@ -201,22 +221,32 @@ impl Code {
                     Form::Place => self,
                     Form::Reference => Code::value(quote!(*#tokens)).optional().unary(),
                     Form::Shared => Code::value(quote!(#tokens.as_deref().copied())).optional(),
-                    Form::Borrowed | Form::Value => Code::value(quote!(#tokens.copied())).optional(),
+                    Form::Borrowed | Form::Value => {
+                        Code::value(quote!(#tokens.copied())).optional()
+                    }
                 },
                 Form::Place | Form::Reference => Code::value(quote!(#tokens.clone())).optional(),
                 Form::Shared => Code::value(quote!(#tokens.as_deref().cloned())).optional(),
-                Form::Borrowed if *inner == Type::String => Code::value(quote!(#tokens.map(str::to_owned))).optional(),
+                Form::Borrowed if *inner == Type::String => {
+                    Code::value(quote!(#tokens.map(str::to_owned))).optional()
+                }
                 Form::Borrowed => Code::value(quote!(#tokens.cloned())).optional(),
             };
         }
         match self.form {
             Form::Value => self,
             Form::Place if is_copy(ty) => self,
-            Form::Shared | Form::Reference | Form::Borrowed if is_copy(ty) => Code::value(quote!(*#tokens)).unary(),
+            Form::Shared | Form::Reference | Form::Borrowed if is_copy(ty) => {
+                Code::value(quote!(*#tokens)).unary()
+            }
             Form::Place | Form::Reference => Code::value(quote!(#tokens.clone())),
             Form::Shared => Code::value(quote!((*#tokens).clone())),
             Form::Borrowed if *ty == Type::String => {
-                let owned = if tokens.to_string() == "\"\"" { quote!(String::new()) } else { quote!(#tokens.to_owned()) };
+                let owned = if tokens.to_string() == "\"\"" {
+                    quote!(String::new())
+                } else {
+                    quote!(#tokens.to_owned())
+                };
                 Code::value(owned)
             }
             Form::Borrowed => Code::value(quote!(#tokens.clone())),
@@ -268,7 +298,9 @@ impl Code {
         match self.form {
             Form::Place | Form::Value => self,
             Form::Borrowed if *ty == Type::String => self,
-            Form::Shared | Form::Reference | Form::Borrowed => Code::value(quote!(*#tokens)).unary(),
+            Form::Shared | Form::Reference | Form::Borrowed => {
+                Code::value(quote!(*#tokens)).unary()
+            }
         }
     }
 
@@ -285,9 +317,19 @@ impl Code {
 /// Whether values of the type are copied, not cloned.
 pub(crate) fn is_copy(ty: &Type) -> bool {
     match ty {
-        Type::Integer | Type::Number | Type::Boolean | Type::Timestamp | Type::Duration | Type::Enum(_) => true,
+        Type::Integer
+        | Type::Number
+        | Type::Boolean
+        | Type::Timestamp
+        | Type::Duration
+        | Type::Enum(_) => true,
         Type::Optional(inner) => is_copy(inner),
-        Type::String | Type::Json | Type::List(_) | Type::Map(_) | Type::Record(_) | Type::Error => false,
+        Type::String
+        | Type::Json
+        | Type::List(_)
+        | Type::Map(_)
+        | Type::Record(_)
+        | Type::Error => false,
     }
 }
 
@@ -295,7 +337,8 @@ pub(crate) fn is_copy(ty: &Type) -> bool {
 pub(crate) fn int(value: i64) -> TokenStream {
     // Where nothing else says the type it would be an i32.
     let suffix = if i32::try_from(value).is_ok() { "" } else { "_i64" };
-    let literal = syn::LitInt::new(&format!("{}{suffix}", grouped(value.unsigned_abs())), Span::call_site());
+    let literal =
+        syn::LitInt::new(&format!("{}{suffix}", grouped(value.unsigned_abs())), Span::call_site());
     if value < 0 { quote!(-#literal) } else { quote!(#literal) }
 }
 

@@ -13,7 +13,10 @@ impl Writer<'_> {
         // A literal is written as what it becomes.
         match (&inner.kind, to) {
             (ExprKind::Integer(value), Type::Number) => {
-                #[expect(clippy::cast_precision_loss, reason = "an integer becomes the nearest number")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "an integer becomes the nearest number"
+                )]
                 let value = *value as f64;
                 return Code::value(super::number(value)).signed(value < 0.0);
             }
@@ -50,9 +53,13 @@ impl Writer<'_> {
                 let (value, fails) = self.each(from, to);
                 let by_reference = if is_copy(from) { quote!(&value) } else { quote!(value) };
                 if fails {
-                    Code::tried(quote!(#list.iter().map(|#by_reference| #value).collect::<Result<Vec<_>, Failure>>()))
+                    Code::tried(
+                        quote!(#list.iter().map(|#by_reference| #value).collect::<Result<Vec<_>, Failure>>()),
+                    )
                 } else {
-                    Code::value(quote!(#list.iter().map(|#by_reference| #value).collect::<Vec<_>>()))
+                    Code::value(
+                        quote!(#list.iter().map(|#by_reference| #value).collect::<Vec<_>>()),
+                    )
                 }
             }
             (Type::Map(from), Type::Map(to)) => {
@@ -64,13 +71,16 @@ impl Writer<'_> {
                         #map.iter().map(|(key, #by_reference)| Ok((key.clone(), #value?))).collect::<Result<IndexMap<_, _>, Failure>>()
                     })
                 } else {
-                    Code::value(quote!(#map.iter().map(|(key, #by_reference)| (key.clone(), #value)).collect::<IndexMap<_, _>>()))
+                    Code::value(
+                        quote!(#map.iter().map(|(key, #by_reference)| (key.clone(), #value)).collect::<IndexMap<_, _>>()),
+                    )
                 }
             }
             (Type::Record(from), Type::Record(to)) => self.fit_record(code, from, to),
             (Type::Enum(from), Type::Enum(to)) => {
                 let value = code.owned(&Type::Enum(from.clone()));
-                let (from_path, to_path) = (self.module.path(&from.name), self.module.path(&to.name));
+                let (from_path, to_path) =
+                    (self.module.path(&from.name), self.module.path(&to.name));
                 let arms = from.words.iter().map(|word| {
                     let word = variant(word);
                     quote!(#from_path::#word => #to_path::#word)
@@ -82,7 +92,11 @@ impl Writer<'_> {
     }
 
     fn fit_option(&mut self, code: Code, from: &Type, to: &Type) -> Code {
-        let option = if is_copy(from) { code.into_owned(&from.clone().optional()).tight() } else { code.option_ref(from) };
+        let option = if is_copy(from) {
+            code.into_owned(&from.clone().optional()).tight()
+        } else {
+            code.option_ref(from)
+        };
         let (value, fails) = self.each(from, to);
         let closure = closure(&value);
         if fails {
@@ -92,9 +106,11 @@ impl Writer<'_> {
         }
     }
 
-    /// What becomes of a variable `value` of the type `from` (a reference, unless it is copied); a `Result` if that can fail.
+    /// What becomes of a variable `value` of the type `from` (a reference, unless it is copied); a
+    /// `Result` if that can fail.
     fn each(&mut self, from: &Type, to: &Type) -> (TokenStream, bool) {
-        let code = if is_copy(from) { Code::value(quote!(value)) } else { Code::reference(quote!(value)) };
+        let code =
+            if is_copy(from) { Code::value(quote!(value)) } else { Code::reference(quote!(value)) };
         let code = if from.is_optional() { code.optional() } else { code };
         let (code, fails) = self.attempt(|writer| writer.fit(code, from, to));
         (if fails { code.in_ok(to) } else { code.owned(to) }, fails)

@@ -1,4 +1,5 @@
-//! `map`, `filter`, `all` and `exists`: iterators, or where the body can fail their counterparts that stop at the first failure.
+//! `map`, `filter`, `all` and `exists`: iterators, or where the body can fail their counterparts
+//! that stop at the first failure.
 
 use proc_macro2::Ident;
 use quote::quote;
@@ -9,7 +10,13 @@ use crate::emit::names::local;
 use crate::ir::{Expr, Iterate, Type};
 
 impl Writer<'_> {
-    pub(super) fn iterate(&mut self, how: Iterate, over: &Expr, variable: &str, body: &Expr) -> Code {
+    pub(super) fn iterate(
+        &mut self,
+        how: Iterate,
+        over: &Expr,
+        variable: &str,
+        body: &Expr,
+    ) -> Code {
         let element = match &over.ty {
             Type::List(element) => (**element).clone(),
             _ => Type::Json,
@@ -25,19 +32,33 @@ impl Writer<'_> {
         if fails {
             let result = code.in_ok(&body.ty);
             return match how {
-                Iterate::Map => Code::tried(quote!(#list.iter().map(|#by_reference| #result).collect::<Result<Vec<_>, Failure>>())),
-                Iterate::Filter => Code::tried(quote!(machine::expr::try_filter(&#list, |#by_reference| #result))),
-                Iterate::All => Code::tried(quote!(machine::expr::try_all(&#list, |#by_reference| #result))),
-                Iterate::Exists => Code::tried(quote!(machine::expr::try_exists(&#list, |#by_reference| #result))),
+                Iterate::Map => Code::tried(
+                    quote!(#list.iter().map(|#by_reference| #result).collect::<Result<Vec<_>, Failure>>()),
+                ),
+                Iterate::Filter => {
+                    Code::tried(quote!(machine::expr::try_filter(&#list, |#by_reference| #result)))
+                }
+                Iterate::All => {
+                    Code::tried(quote!(machine::expr::try_all(&#list, |#by_reference| #result)))
+                }
+                Iterate::Exists => {
+                    Code::tried(quote!(machine::expr::try_exists(&#list, |#by_reference| #result)))
+                }
             };
         }
         let tokens = code.alone();
         match how {
-            Iterate::Map => Code::value(quote!(#list.iter().map(|#by_reference| #tokens).collect::<Vec<_>>())),
-            Iterate::Filter if copy => Code::value(quote!(#list.iter().copied().filter(|#by_reference| #tokens).collect::<Vec<_>>())),
+            Iterate::Map => {
+                Code::value(quote!(#list.iter().map(|#by_reference| #tokens).collect::<Vec<_>>()))
+            }
+            Iterate::Filter if copy => Code::value(
+                quote!(#list.iter().copied().filter(|#by_reference| #tokens).collect::<Vec<_>>()),
+            ),
             Iterate::Filter => {
                 let by_reference = if read { quote!(&#name) } else { name };
-                Code::value(quote!(#list.iter().filter(|#by_reference| #tokens).cloned().collect::<Vec<_>>()))
+                Code::value(
+                    quote!(#list.iter().filter(|#by_reference| #tokens).cloned().collect::<Vec<_>>()),
+                )
             }
             Iterate::All => Code::value(quote!(#list.iter().all(|#by_reference| #tokens))),
             Iterate::Exists => Code::value(quote!(#list.iter().any(|#by_reference| #tokens))),

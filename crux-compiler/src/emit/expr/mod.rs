@@ -1,5 +1,6 @@
-//! From checked expressions to Rust. An expression becomes [`Code`]: tokens, and what they are — a place, something borrowed, a value —
-//! so that nothing is cloned before somebody needs it as their own. What can fail ends in `?`; [`Writer::fallible`] says so afterwards.
+//! From checked expressions to Rust. An expression becomes [`Code`]: tokens, and what they are — a
+//! place, something borrowed, a value — so that nothing is cloned before somebody needs it as their
+//! own. What can fail ends in `?`; [`Writer::fallible`] says so afterwards.
 
 mod call;
 mod code;
@@ -41,7 +42,14 @@ pub(super) struct Uses {
 
 impl<'w> Writer<'w> {
     pub(super) fn new(module: Module<'w>, find: &'w Find<'w>) -> Self {
-        Self { module, find, is_taken: &|_| false, bound: Vec::new(), uses: Uses::default(), fallible: false }
+        Self {
+            module,
+            find,
+            is_taken: &|_| false,
+            bound: Vec::new(),
+            uses: Uses::default(),
+            fallible: false,
+        }
     }
 
     /// Where values of the state are variables: `is_taken` knows their names.
@@ -61,7 +69,11 @@ impl<'w> Writer<'w> {
 
     /// Its text, of a type that has one.
     pub(super) fn text(&mut self, expr: &Expr) -> Code {
-        if expr.ty == Type::String { self.owned_code(expr) } else { self.interpolate(std::iter::once(expr)).into_owned(&Type::String) }
+        if expr.ty == Type::String {
+            self.owned_code(expr)
+        } else {
+            self.interpolate(std::iter::once(expr)).into_owned(&Type::String)
+        }
     }
 
     /// `!condition`.
@@ -120,21 +132,26 @@ impl<'w> Writer<'w> {
             ExprKind::Binary { op, left, right } => self.binary(*op, left, right, &expr.ty),
             ExprKind::Coalesce { left, right } => self.coalesce(left, right, &expr.ty),
             ExprKind::If { condition, then, other } => {
-                let (condition, then, other) = (self.condition(condition), self.owned(then), self.owned(other));
+                let (condition, then, other) =
+                    (self.condition(condition), self.owned(then), self.owned(other));
                 let code = Code::value(quote!(if #condition { #then } else { #other })).loose();
                 if expr.ty.is_optional() { code.optional() } else { code }
             }
             ExprKind::Call { function, args } => self.call(*function, args),
-            ExprKind::Iterate { how, over, variable, body } => self.iterate(*how, over, variable, body),
+            ExprKind::Iterate { how, over, variable, body } => {
+                self.iterate(*how, over, variable, body)
+            }
             ExprKind::Interpolate(parts) => self.interpolate(parts.iter()),
-            ExprKind::Coerce(inner) => match super::schema::literal(&inner.kind).filter(|_| expr.ty == Type::Json) {
-                // Nothing about a constant can fail, and a `$default` must not.
-                Some(json) => {
-                    let json = super::schema::raw(&json);
-                    Code::value(quote!(Json::constant(#json)))
+            ExprKind::Coerce(inner) => {
+                match super::schema::literal(&inner.kind).filter(|_| expr.ty == Type::Json) {
+                    // Nothing about a constant can fail, and a `$default` must not.
+                    Some(json) => {
+                        let json = super::schema::raw(&json);
+                        Code::value(quote!(Json::constant(#json)))
+                    }
+                    None => self.coerce(inner, &expr.ty),
                 }
-                None => self.coerce(inner, &expr.ty),
-            },
+            }
         }
     }
 
@@ -149,7 +166,10 @@ impl<'w> Writer<'w> {
     /// As one's own; an integer that is written out says its type, because nothing around it may.
     fn suffixed(&mut self, expr: &Expr) -> TokenStream {
         if let ExprKind::Integer(value) = &expr.kind {
-            let literal = syn::LitInt::new(&format!("{}_i64", value.unsigned_abs()), proc_macro2::Span::call_site());
+            let literal = syn::LitInt::new(
+                &format!("{}_i64", value.unsigned_abs()),
+                proc_macro2::Span::call_site(),
+            );
             return if *value < 0 { quote!(-#literal) } else { quote!(#literal) };
         }
         self.owned(expr)
@@ -181,10 +201,13 @@ impl<'w> Writer<'w> {
     fn value(&mut self, value: &Value, ty: &Type) -> Code {
         match value {
             Value::Item(name) => {
-                if let Some((_, variable, read)) = self.bound.iter_mut().rev().find(|(bound, ..)| bound == name) {
+                if let Some((_, variable, read)) =
+                    self.bound.iter_mut().rev().find(|(bound, ..)| bound == name)
+                {
                     *read = true;
                     let tokens = quote!(#variable);
-                    let code = if is_copy(ty) { Code::value(tokens) } else { Code::reference(tokens) };
+                    let code =
+                        if is_copy(ty) { Code::value(tokens) } else { Code::reference(tokens) };
                     return if ty.is_optional() { code.optional() } else { code };
                 }
             }
@@ -208,7 +231,8 @@ impl<'w> Writer<'w> {
         match (self.find)(value) {
             // An element is of exactly its type.
             Some(code) if ty.is_optional() && matches!(value, Value::Item(_)) => code.optional(),
-            // The reader may see something as absent that is always there: an undo's own result, for one.
+            // The reader may see something as absent that is always there: an undo's own result,
+            // for one.
             Some(code) if ty.is_optional() && !code.is_optional() => Code::some(code),
             Some(code) => code,
             // Cannot be for a checked expression; rustc points here if it is.
@@ -226,7 +250,11 @@ impl<'w> Writer<'w> {
         let field = variable(name);
         if *of.ty.present() == Type::Error && !optional {
             let of = source.tight();
-            return if name == "name" { Code::borrowed_text(quote!(#of.name())) } else { Code::place(quote!(#of.message)) };
+            return if name == "name" {
+                Code::borrowed_text(quote!(#of.name()))
+            } else {
+                Code::place(quote!(#of.message))
+            };
         }
         if !optional {
             let of = source.tight();
@@ -265,9 +293,13 @@ impl<'w> Writer<'w> {
         match (is_copy(element), holds_options) {
             (true, false) => Code::value(quote!(#tokens.copied())).optional(),
             (true, true) => Code::value(quote!(#tokens.copied().flatten())).optional(),
-            (false, true) if *element == Type::String => Code::option_of_refs(quote!(#tokens.and_then(Option::as_deref))),
+            (false, true) if *element == Type::String => {
+                Code::option_of_refs(quote!(#tokens.and_then(Option::as_deref)))
+            }
             (false, true) => Code::option_of_refs(quote!(#tokens.and_then(Option::as_ref))),
-            (false, false) if *element == Type::String => Code::option_of_refs(quote!(#tokens.map(String::as_str))),
+            (false, false) if *element == Type::String => {
+                Code::option_of_refs(quote!(#tokens.map(String::as_str)))
+            }
             (false, false) => Code::option_of_refs(tokens),
         }
     }
@@ -281,7 +313,9 @@ pub(super) fn field_value(name: &Ident, value: TokenStream) -> TokenStream {
 /// The type of a record's field.
 fn field_of<'t>(of: &'t Type, name: &str) -> Option<&'t Type> {
     match of.present() {
-        Type::Record(record) => record.fields.iter().find(|field| field.name == name).map(|field| &field.ty),
+        Type::Record(record) => {
+            record.fields.iter().find(|field| field.name == name).map(|field| &field.ty)
+        }
         _ => None,
     }
 }

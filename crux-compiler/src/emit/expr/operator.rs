@@ -54,13 +54,19 @@ impl Writer<'_> {
 
     fn logic(&mut self, left: &Expr, right: &Expr, level: Level) -> Code {
         let operator = if level == Level::And { quote!(&&) } else { quote!(||) };
-        let (left, right) = (self.code(left).into_owned(&Type::Boolean), self.code(right).into_owned(&Type::Boolean));
+        let (left, right) = (
+            self.code(left).into_owned(&Type::Boolean),
+            self.code(right).into_owned(&Type::Boolean),
+        );
         let (left, right) = (left.within(level), right.within(level));
         Code::value(quote!(#left #operator #right)).at(level)
     }
 
     fn equality(&mut self, equal: bool, left: &Expr, right: &Expr) -> Code {
-        if let Some(of) = [(left, right), (right, left)].into_iter().find_map(|(null, of)| (null.kind == ExprKind::Null).then_some(of)) {
+        if let Some(of) = [(left, right), (right, left)]
+            .into_iter()
+            .find_map(|(null, of)| (null.kind == ExprKind::Null).then_some(of))
+        {
             let of = self.code(of).tight();
             return Code::value(if equal { quote!(#of.is_none()) } else { quote!(#of.is_some()) });
         }
@@ -79,7 +85,11 @@ impl Writer<'_> {
     fn order(&mut self, left: &Expr, right: &Expr, operator: TokenStream) -> Code {
         let mut operand = |expr: &Expr| {
             let code = self.code(expr);
-            if expr.ty == Type::String { code.text_slice() } else { code.into_owned(&expr.ty).within(Level::Unary) }
+            if expr.ty == Type::String {
+                code.text_slice()
+            } else {
+                code.into_owned(&expr.ty).within(Level::Unary)
+            }
         };
         let (left, right) = (operand(left), operand(right));
         Code::value(quote!(#left #operator #right)).at(Level::Comparison)
@@ -129,7 +139,9 @@ impl Writer<'_> {
     /// The elements of a literal list, where they can be patterns.
     fn patterns(&mut self, list: &Expr) -> Option<Vec<TokenStream>> {
         let ExprKind::List(items) = &list.kind else { return None };
-        let is_pattern = |item: &Expr| matches!(item.kind, ExprKind::Text(_) | ExprKind::Word(_)) && !item.ty.is_optional();
+        let is_pattern = |item: &Expr| {
+            matches!(item.kind, ExprKind::Text(_) | ExprKind::Word(_)) && !item.ty.is_optional()
+        };
         if !items.iter().all(is_pattern) {
             return None;
         }
@@ -146,8 +158,12 @@ impl Writer<'_> {
     pub(super) fn not(&mut self, of: &Expr) -> Code {
         match &of.kind {
             // Read better than a negated comparison, and clippy says so too.
-            ExprKind::Binary { op: Op::Equal, left, right } => return self.equality(false, left, right),
-            ExprKind::Binary { op: Op::NotEqual, left, right } => return self.equality(true, left, right),
+            ExprKind::Binary { op: Op::Equal, left, right } => {
+                return self.equality(false, left, right);
+            }
+            ExprKind::Binary { op: Op::NotEqual, left, right } => {
+                return self.equality(true, left, right);
+            }
             ExprKind::Not(of) => return self.code(of).into_owned(&Type::Boolean),
             // There is no NaN in the language, so that the opposite of every comparison is one.
             ExprKind::Binary { op, left, right } => {
@@ -192,7 +208,8 @@ impl Writer<'_> {
         let simple = is_simple(right);
         if simple && ty.is_optional() {
             return if copy {
-                let (left, right) = (left_code.into_owned(&left.ty).tight(), right_code.owned(&right.ty));
+                let (left, right) =
+                    (left_code.into_owned(&left.ty).tight(), right_code.owned(&right.ty));
                 Code::value(quote!(#left.or(#right))).optional()
             } else {
                 let (left, right) = (left_code.option_ref(inner), right_code.option_ref(inner));
@@ -202,7 +219,8 @@ impl Writer<'_> {
         if let (true, true, Some(mapped)) = (simple, copy, &left_code.mapped)
             && mapped.method.to_string() == "map"
         {
-            let (option, body, right_owned) = (&mapped.option, &mapped.body, right_code.clone().owned(&right.ty));
+            let (option, body, right_owned) =
+                (&mapped.option, &mapped.body, right_code.clone().owned(&right.ty));
             return Code::value(match &right.kind {
                 ExprKind::Boolean(false) => quote!(#option.is_some_and(|value| #body)),
                 ExprKind::Boolean(true) => quote!(#option.is_none_or(|value| #body)),
@@ -210,7 +228,8 @@ impl Writer<'_> {
             });
         }
         if simple && copy {
-            let (left, right) = (left_code.into_owned(&left.ty).tight(), right_code.owned(&right.ty));
+            let (left, right) =
+                (left_code.into_owned(&left.ty).tight(), right_code.owned(&right.ty));
             return Code::value(quote!(#left.unwrap_or(#right)));
         }
         if simple && right_code.form != Form::Value {
@@ -224,13 +243,19 @@ impl Writer<'_> {
             return Code::value(quote!(#left.unwrap_or_default()));
         }
         let right = right_code.owned(&right.ty);
-        // What a `match` looks at needs no parentheses, and rustc warns of those that are not needed.
+        // What a `match` looks at needs no parentheses, and rustc warns of those that are not
+        // needed.
         let matched = left_code.alone();
         let code = match (fails, ty.is_optional()) {
             (false, false) => return Code::value(quote!(#left.unwrap_or_else(|| #right))),
             (false, true) => return Code::value(quote!(#left.or_else(|| #right))).optional(),
-            (true, false) => Code::value(quote!(match #matched { Some(value) => value, None => #right })),
-            (true, true) => Code::value(quote!(match #matched { Some(value) => Some(value), None => #right })).optional(),
+            (true, false) => {
+                Code::value(quote!(match #matched { Some(value) => value, None => #right }))
+            }
+            (true, true) => {
+                Code::value(quote!(match #matched { Some(value) => Some(value), None => #right }))
+                    .optional()
+            }
         };
         code.loose()
     }

@@ -70,7 +70,8 @@ pub(in crate::bus) enum Sender {
 }
 
 impl Letter {
-    /// `None`: nobody waits for it any more, or it cannot be written; whoever sent it has been told.
+    /// `None`: nobody waits for it any more, or it cannot be written; whoever sent it has been
+    /// told.
     pub(in crate::bus) async fn new(post: Post) -> Option<Self> {
         let letter = match post {
             Post::Task { task, reports } => Self::of_task(task, reports).await?,
@@ -117,7 +118,12 @@ impl Letter {
             }),
             Err(error) => {
                 let failure = Failure::new(Failure::INVALID_INPUT, error.to_string());
-                let failed = AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None };
+                let failed = AttemptFailed {
+                    outcome: Outcome::Failed,
+                    failure,
+                    retry: Some(false),
+                    after_ms: None,
+                };
                 reply.send(Reported::Failed(failed)).await;
                 None
             }
@@ -145,7 +151,9 @@ impl Sender {
     /// Nobody has it.
     pub(in crate::bus) async fn failed(self, reason: String) {
         match self {
-            Self::Task { reply, .. } => reply.send(Reported::Undelivered { reason, after_ms: None }).await,
+            Self::Task { reply, .. } => {
+                reply.send(Reported::Undelivered { reason, after_ms: None }).await
+            }
             Self::Message(done) | Self::Once(done) => done(Published::Failed(reason)),
         }
     }
@@ -160,7 +168,14 @@ impl Sender {
         match self {
             Self::Task { reply, .. } => {
                 let failure = Failure::new(Failure::WORKER_LOST, reason);
-                reply.send(Reported::Failed(AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None })).await;
+                reply
+                    .send(Reported::Failed(AttemptFailed {
+                        outcome: Outcome::Unknown,
+                        failure,
+                        retry: None,
+                        after_ms: None,
+                    }))
+                    .await;
             }
             Self::Message(done) | Self::Once(done) => done(Published::Failed(reason)),
         }
@@ -170,5 +185,9 @@ impl Sender {
 /// The task's id, unless its path makes it longer than ids may be.
 fn message_id(task: &Task) -> String {
     let id = task.task_id();
-    if id.len() <= MAX_ID { id } else { format!("{}/{}/{}", task.origin.workflow_id, task.step_id(), task.attempt) }
+    if id.len() <= MAX_ID {
+        id
+    } else {
+        format!("{}/{}/{}", task.origin.workflow_id, task.step_id(), task.attempt)
+    }
 }

@@ -1,5 +1,6 @@
-//! What the buses over brokers have in common: the desk at which the engine hands in tasks and messages. A publisher takes them from
-//! there, a consumer gives the door what comes in; both belong to one broker and are made by its module.
+//! What the buses over brokers have in common: the desk at which the engine hands in tasks and
+//! messages. A publisher takes them from there, a consumer gives the door what comes in; both
+//! belong to one broker and are made by its module.
 
 pub(crate) mod envelope;
 pub(crate) mod parking;
@@ -32,15 +33,16 @@ use crate::task::{Report, Task};
 /// Before a message is offered again that the door could not take.
 pub(in crate::bus) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How often a message is offered that waits for the one instance that it is about, before it is put aside for a while: longer than the
-/// lease of a node that has died.
+/// How often a message is offered that waits for the one instance that it is about, before it is
+/// put aside for a while: longer than the lease of a node that has died.
 const HELD_TRIES: u32 = 12;
 
 /// Takes in what a broker brings; runs until the process stops.
 pub(in crate::bus) trait Consume: Send + Sync {
     fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()>;
 
-    /// Instead of [`Self::run`], at a worker in a process of its own: fetches tasks of step structs for `hands`.
+    /// Instead of [`Self::run`], at a worker in a process of its own: fetches tasks of step structs
+    /// for `hands`.
     fn fetch(&self, _hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -85,7 +87,8 @@ impl Broker {
         self.keep(supervise::spawn("consuming from the broker", self.consumer.run(door)));
     }
 
-    /// As [`Bus::publish`], but it is not published again if it is not known what became of it: then it has failed.
+    /// As [`Bus::publish`], but it is not published again if it is not known what became of it:
+    /// then it has failed.
     pub(crate) fn publish_once(&self, message: Message, done: Done) -> Result<(), Message> {
         match self.offer(Post::Once { message, done }) {
             Some(Post::Once { message, .. }) => Err(message),
@@ -108,8 +111,11 @@ impl Broker {
                         let _ = told.send(published);
                     });
                     let message = to_all(WORKERS, &said);
-                    // One that does not get out is followed by the next when it is out: there is never more than one.
-                    if post.send(Post::Message { message, done }).await.is_err() || published.await.is_err() {
+                    // One that does not get out is followed by the next when it is out: there is
+                    // never more than one.
+                    if post.send(Post::Message { message, done }).await.is_err()
+                        || published.await.is_err()
+                    {
                         return;
                     }
                     tokio::time::sleep(every).await;
@@ -149,7 +155,9 @@ impl Broker {
     fn offer(&self, post: Post) -> Option<Post> {
         match self.post.try_send(post) {
             Ok(()) => None,
-            Err(mpsc::error::TrySendError::Full(post) | mpsc::error::TrySendError::Closed(post)) => Some(post),
+            Err(
+                mpsc::error::TrySendError::Full(post) | mpsc::error::TrySendError::Closed(post),
+            ) => Some(post),
         }
     }
 
@@ -166,7 +174,8 @@ impl Bus for Broker {
         if let (Runs::Class(_), Some(roster)) = (task.contract.runs, self.consumer.roster()) {
             roster.sent(task.contract.step_type);
         }
-        // While there is no connection as many wait here as find room: they are the first to go out.
+        // While there is no connection as many wait here as find room: they are the first to go
+        // out.
         match self.offer(Post::Task { task, reports: reports.clone() }) {
             Some(Post::Task { task, reports }) => match self.state.publishing() {
                 Link::Down(why) => Job::new(task, reports).refuse(why),
@@ -182,7 +191,11 @@ impl Bus for Broker {
     }
 
     fn publish(&self, message: Message, done: Done) -> Result<(), Message> {
-        let done = if self.pushed.wants(message.routing_key) { self.and_pushed(message.clone(), done) } else { done };
+        let done = if self.pushed.wants(message.routing_key) {
+            self.and_pushed(message.clone(), done)
+        } else {
+            done
+        };
         match self.offer(Post::Message { message, done }) {
             Some(Post::Message { message, .. }) => Err(message),
             _ => Ok(()),
@@ -197,7 +210,11 @@ impl Bus for Broker {
     }
 
     fn delay(&self, step_type: Option<&str>) -> Option<String> {
-        if step_type.is_some_and(|step_type| self.pushed.serves(step_type)) { self.pushed.delay(step_type) } else { self.state.delay() }
+        if step_type.is_some_and(|step_type| self.pushed.serves(step_type)) {
+            self.pushed.delay(step_type)
+        } else {
+            self.state.delay()
+        }
     }
 
     fn held(&self, routing_key: &str) -> Option<String> {
@@ -215,10 +232,15 @@ impl Bus for Broker {
         }
         let broker = self.state.broker;
         match self.state.publishing() {
-            // What finds no room is kept by the engine, and how much that may be has a limit of its own.
+            // What finds no room is kept by the engine, and how much that may be has a limit of its
+            // own.
             Link::Down(_) => None,
-            Link::Blocked(why) => Some(format!("{waiting} messages wait to be published: {broker} has blocked publishing: {why}")),
-            Link::Up => Some(format!("{waiting} messages wait to be published: {broker} takes them more slowly than they come")),
+            Link::Blocked(why) => Some(format!(
+                "{waiting} messages wait to be published: {broker} has blocked publishing: {why}"
+            )),
+            Link::Up => Some(format!(
+                "{waiting} messages wait to be published: {broker} takes them more slowly than they come"
+            )),
         }
     }
 
@@ -250,7 +272,8 @@ impl Bus for Broker {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.stop.send_replace(true);
-            let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+            let tasks =
+                std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
             for task in tasks {
                 if let Err(error) = task.await {
                     tracing::warn!(%error, "a part of the bus did not end in order");
@@ -264,7 +287,13 @@ impl Bus for Broker {
 pub(crate) fn to_all(routing_key: &'static str, said: &impl Serialize) -> Message {
     // Texts and numbers always encode.
     let body = crate::machine::json::raw(said).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    Message { routing_key, id: String::new(), correlation_id: String::new(), traceparent: String::new(), body }
+    Message {
+        routing_key,
+        id: String::new(),
+        correlation_id: String::new(),
+        traceparent: String::new(),
+        body,
+    }
 }
 
 /// Two ends of which the first that is used counts.
@@ -299,8 +328,9 @@ pub(in crate::bus) enum Fate {
     Closing,
 }
 
-/// Offers a message to the door until that has decided. One that waits for its instance has so many tries, as long as not too many others
-/// wait as well: it must not keep what can be taken from being delivered.
+/// Offers a message to the door until that has decided. One that waits for its instance has so many
+/// tries, as long as not too many others wait as well: it must not keep what can be taken from
+/// being delivered.
 pub(in crate::bus) async fn bring(door: &dyn Door, incoming: &Incoming, state: &State) -> Fate {
     let (mut tries, mut place) = (0, None);
     let Incoming { routing_key, message_id, correlation_id, .. } = incoming;

@@ -1,5 +1,6 @@
-//! Messages that cannot be taken yet because of the one instance that they are about: its definition is not deployed, or what is stored of
-//! it cannot be read. Some of them wait in memory; the others are put aside on the broker, which brings them again after a while.
+//! Messages that cannot be taken yet because of the one instance that they are about: its
+//! definition is not deployed, or what is stored of it cannot be read. Some of them wait in memory;
+//! the others are put aside on the broker, which brings them again after a while.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,23 +48,32 @@ impl Parking {
     pub(in crate::bus) fn parked(&self, routing_key: &str, reason: &str) {
         let (count, now) = (self.count.fetch_add(1, Ordering::Relaxed) + 1, Instant::now());
         let mut last = self.last();
-        let said_at = last.as_ref().map(|last| last.said_at).filter(|said| now.duration_since(*said) < SAY_EVERY);
+        let said_at = last
+            .as_ref()
+            .map(|last| last.said_at)
+            .filter(|said| now.duration_since(*said) < SAY_EVERY);
         if said_at.is_none() {
             let (place, pause) = (&self.place, self.pause);
             warn!(
                 routing_key,
-                reason, count, "messages cannot be taken yet and are parked in `{place}`; each is tried again after {pause:?}"
+                reason,
+                count,
+                "messages cannot be taken yet and are parked in `{place}`; each is tried again after {pause:?}"
             );
         }
         *last = Some(Last { at: now, reason: reason.to_owned(), said_at: said_at.unwrap_or(now) });
     }
 
-    /// What still cannot be taken is parked again and again; when it is not any more, nothing is left.
+    /// What still cannot be taken is parked again and again; when it is not any more, nothing is
+    /// left.
     pub(in crate::bus) fn problem(&self) -> Option<String> {
         let last = self.last();
         let last = last.as_ref().filter(|last| last.at.elapsed() < self.pause * 2)?;
         let Self { place, pause, .. } = self;
-        Some(format!("messages that cannot be taken yet are parked in `{place}` and tried again every {pause:?}: {}", last.reason))
+        Some(format!(
+            "messages that cannot be taken yet are parked in `{place}` and tried again every {pause:?}: {}",
+            last.reason
+        ))
     }
 
     fn last(&self) -> MutexGuard<'_, Option<Last>> {

@@ -1,4 +1,5 @@
-//! How the broker is at the moment, and what has been counted: read by `/health`, by figures and at the door.
+//! How the broker is at the moment, and what has been counted: read by `/health`, by figures and at
+//! the door.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,7 +43,11 @@ pub(in crate::bus) struct State {
 
 impl State {
     /// `keys`: the routing keys of tasks for services.
-    pub(in crate::bus) fn new(broker: &'static str, keys: Vec<&'static str>, parking: Parking) -> Self {
+    pub(in crate::bus) fn new(
+        broker: &'static str,
+        keys: Vec<&'static str>,
+        parking: Parking,
+    ) -> Self {
         let down = || Mutex::new(Link::Down(format!("not connected to {broker} yet")));
         Self {
             broker,
@@ -117,20 +122,41 @@ impl State {
 
     pub(in crate::bus) fn figures(&self, waiting: usize) -> Vec<Figure> {
         use FigureKind::{Counter, Gauge};
-        let figure = |name, help, kind, value| Figure { name, help, kind, value, routing_key: None };
-        let counter = |name, help, count: &AtomicU64| figure(name, help, Counter, count.load(Ordering::Relaxed));
-        let gauge = |name, help, value: usize| figure(name, help, Gauge, u64::try_from(value).unwrap_or(u64::MAX));
+        let figure =
+            |name, help, kind, value| Figure { name, help, kind, value, routing_key: None };
+        let counter = |name, help, count: &AtomicU64| {
+            figure(name, help, Counter, count.load(Ordering::Relaxed))
+        };
+        let gauge = |name, help, value: usize| {
+            figure(name, help, Gauge, u64::try_from(value).unwrap_or(u64::MAX))
+        };
         let mut figures = vec![
             counter("bus_published", "Messages that the broker has confirmed", &self.published),
             counter("bus_refused", "Messages that the broker did not take", &self.refused),
             counter("bus_consumed", "Messages that were taken from the broker", &self.consumed),
-            counter("bus_redelivered", "Of those consumed, the ones that the broker had delivered before", &self.redelivered),
+            counter(
+                "bus_redelivered",
+                "Of those consumed, the ones that the broker had delivered before",
+                &self.redelivered,
+            ),
             counter("bus_dead", "Messages that were refused and put aside", &self.dead),
-            counter("bus_parked", "Messages that could not be taken yet and were put aside for a while", &self.parking.count),
+            counter(
+                "bus_parked",
+                "Messages that could not be taken yet and were put aside for a while",
+                &self.parking.count,
+            ),
             counter("bus_connections", "Connections made to the broker", &self.connections),
-            gauge("bus_unconfirmed", "Messages published and not confirmed", self.unconfirmed.load(Ordering::Relaxed)),
+            gauge(
+                "bus_unconfirmed",
+                "Messages published and not confirmed",
+                self.unconfirmed.load(Ordering::Relaxed),
+            ),
             gauge("bus_waiting", "Messages that wait to be published", waiting),
-            gauge("bus_working", "Whether the broker takes and gives messages", usize::from(self.health().is_ok())),
+            gauge(
+                "bus_working",
+                "Whether the broker takes and gives messages",
+                usize::from(self.health().is_ok()),
+            ),
         ];
         figures.extend(self.no_queue.iter().map(|(key, count)| Figure {
             name: "bus_no_queue",

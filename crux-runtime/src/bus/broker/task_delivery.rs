@@ -1,5 +1,5 @@
-//! Tasks of step structs, at the worker that gets them from a broker: what they look like, and who takes them. How they got there is in
-//! `body`.
+//! Tasks of step structs, at the worker that gets them from a broker: what they look like, and who
+//! takes them. How they got there is in `body`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,9 +27,11 @@ pub struct Delivery {
     pub receipt: Box<dyn Receipt>,
 }
 
-/// By which the broker hears of a delivery. Dropped: the broker gives it to another worker when the connection ends.
+/// By which the broker hears of a delivery. Dropped: the broker gives it to another worker when the
+/// connection ends.
 pub trait Receipt: Send + 'static {
-    /// The broker may forget it. `false`: it could not be told so; it gives the task to somebody again.
+    /// The broker may forget it. `false`: it could not be told so; it gives the task to somebody
+    /// again.
     fn done(self: Box<Self>) -> BoxFuture<'static, bool>;
 
     /// It has not begun here: another worker should have it.
@@ -59,10 +61,12 @@ pub trait Hands: Send + Sync + 'static {
     /// The step types whose tasks it takes.
     fn step_types(&self) -> Vec<&'static str>;
 
-    /// Whether tasks of that type must not begin twice, so that one that is delivered again is as good as lost.
+    /// Whether tasks of that type must not begin twice, so that one that is delivered again is as
+    /// good as lost.
     fn is_once(&self, step_type: &str) -> bool;
 
-    /// For tasks of that type. Nothing is to be fetched while there is no room, so that it stays where other workers find it.
+    /// For tasks of that type. Nothing is to be fetched while there is no room, so that it stays
+    /// where other workers find it.
     fn room(&self, step_type: &'static str) -> watch::Receiver<Room>;
 
     fn take(self: Arc<Self>, delivery: Delivery) -> Taken;
@@ -102,11 +106,16 @@ pub struct Order {
 impl Order {
     /// As [`Origin::correlation_id`].
     pub fn correlation_id(&self) -> String {
-        if self.request_id.is_empty() { self.workflow_id.to_string() } else { self.request_id.clone() }
+        if self.request_id.is_empty() {
+            self.workflow_id.to_string()
+        } else {
+            self.request_id.clone()
+        }
     }
 
     pub fn parse(body: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(body).map_err(|error| format!("this is no task of a step struct: {error}"))
+        serde_json::from_slice(body)
+            .map_err(|error| format!("this is no task of a step struct: {error}"))
     }
 
     pub fn working(&self) -> Working {
@@ -135,7 +144,8 @@ impl Order {
             path_text: Cow::Owned(self.path),
             attempt: self.attempt,
             contract,
-            // Time-outs are the engine's; the process gives signs of life for all its attempts together.
+            // Time-outs are the engine's; the process gives signs of life for all its attempts
+            // together.
             policy: const { &Policy::ONCE },
             input: Arc::from(self.input),
             own_key: Some(Arc::from(self.key)),
@@ -159,7 +169,8 @@ pub(crate) fn copy(contract: &'static Contract, order: &Order, body: &Bytes) -> 
 }
 
 impl Broker {
-    /// Begins to fetch tasks for `hands`; ends when there will be no more room and everything fetched is either taken or given back.
+    /// Begins to fetch tasks for `hands`; ends when there will be no more room and everything
+    /// fetched is either taken or given back.
     pub fn fetch(&self, hands: Arc<dyn Hands>) {
         self.keep(supervise::spawn("fetching tasks", self.consumer().fetch(hands)));
     }
@@ -173,15 +184,26 @@ mod tests {
 
     #[test]
     fn a_task_is_the_same_at_the_worker() {
-        let task = Task { heartbeat_ms: Some(500), path_text: Cow::Borrowed("ship[3]/label"), attempt: 2, ..task(&CLASS).0 };
+        let task = Task {
+            heartbeat_ms: Some(500),
+            path_text: Cow::Borrowed("ship[3]/label"),
+            attempt: 2,
+            ..task(&CLASS).0
+        };
         let order = Order::parse(&task_body(&task, &task.key()).unwrap()).unwrap();
         assert_eq!(order.working(), Working(task.instance, task.step_id(), 2));
         assert_eq!((order.heartbeat_ms, order.once), (Some(500), false));
         let again = order.task(&CLASS);
-        assert_eq!((again.key(), again.task_id(), again.step_id()), (task.key(), task.task_id(), task.step_id()));
+        assert_eq!(
+            (again.key(), again.task_id(), again.step_id()),
+            (task.key(), task.task_id(), task.step_id())
+        );
         assert_eq!((again.input.get(), again.heartbeat_ms), (task.input.get(), Some(500)));
         let (there, here) = (&again.origin, &task.origin);
-        assert_eq!((&there.workflow, &there.request_id, &there.traceparent), (&here.workflow, &here.request_id, &here.traceparent));
+        assert_eq!(
+            (&there.workflow, &there.request_id, &there.traceparent),
+            (&here.workflow, &here.request_id, &here.traceparent)
+        );
         assert_eq!(there.payload.get(), here.payload.get());
     }
 
@@ -189,7 +211,11 @@ mod tests {
     fn what_is_no_task_is_refused() {
         let (task, _) = task(&CLASS);
         let body = String::from_utf8(task_body(&task, &task.key()).unwrap()).unwrap();
-        assert!(Order::parse(body.replace("\"once\"", "\"twice\"").as_bytes()).unwrap_err().contains("missing field `once`"));
+        assert!(
+            Order::parse(body.replace("\"once\"", "\"twice\"").as_bytes())
+                .unwrap_err()
+                .contains("missing field `once`")
+        );
         assert!(Order::parse(b"{}").is_err());
     }
 }

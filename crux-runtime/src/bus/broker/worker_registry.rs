@@ -1,8 +1,9 @@
-//! Who works in processes of their own: every worker says again and again what it runs and what it is at, and every node hears it. By that
-//! a node knows who lives, and which attempts have somebody who works on them.
+//! Who works in processes of their own: every worker says again and again what it runs and what it
+//! is at, and every node hears it. By that a node knows who lives, and which attempts have somebody
+//! who works on them.
 //!
-//! A node also says something, and hears itself. While it does not — the broker is away, or takes nothing from anybody — the silence of
-//! others means nothing.
+//! A node also says something, and hears itself. While it does not — the broker is away, or takes
+//! nothing from anybody — the silence of others means nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,8 @@ const SLACK: Duration = Duration::from_secs(1);
 const LISTED: Duration = Duration::from_secs(60);
 /// How long it is known when something was last heard of what a dead one was at.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-/// How long after the first task for which there is no worker that is said in the log: one may just be starting.
+/// How long after the first task for which there is no worker that is said in the log: one may just
+/// be starting.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Workers that are known at a time. Whoever may write to the broker can invent them.
 const MAX_WORKERS: usize = 10_000;
@@ -42,7 +44,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// That signs of life were dropped is said in the log at most so often.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// An attempt that a worker is at: the instance, the step, and which attempt; where attempts are cancelled, 0 is all of them.
+/// An attempt that a worker is at: the instance, the step, and which attempt; where attempts are
+/// cancelled, 0 is all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Working(pub InstanceId, pub StepId, pub u32);
 
@@ -143,7 +146,10 @@ impl State {
             return self.drop_one(&format!("{MAX_WORKERS} workers are known, and more are not"));
         }
         if beat.steps.len() > MAX_STEPS {
-            return self.drop_one(&format!("it names {} step types, and a worker has at most {MAX_STEPS}", beat.steps.len()));
+            return self.drop_one(&format!(
+                "it names {} step types, and a worker has at most {MAX_STEPS}",
+                beat.steps.len()
+            ));
         }
         beat.working.sort_unstable();
         beat.working.dedup();
@@ -151,11 +157,20 @@ impl State {
         let own = before.as_ref().map_or(0, |known| known.beat.working.len().max(OWN_ATTEMPTS));
         let room = MAX_ATTEMPTS.saturating_sub(self.attempts.len()).max(own);
         if beat.working.len() > room {
-            self.drop_one(&format!("workers are at {} attempts, and together may be at {MAX_ATTEMPTS}", self.attempts.len()));
+            self.drop_one(&format!(
+                "workers are at {} attempts, and together may be at {MAX_ATTEMPTS}",
+                self.attempts.len()
+            ));
             beat.working.truncate(room);
         }
         if before.is_none() {
-            info!(worker = beat.worker, host = beat.host, pid = beat.pid, steps = beat.steps.join(","), "a worker has come");
+            info!(
+                worker = beat.worker,
+                host = beat.host,
+                pid = beat.pid,
+                steps = beat.steps.join(","),
+                "a worker has come"
+            );
         }
         self.unserved.retain(|step_type| !beat.steps.iter().any(|step| step == step_type));
         let at = Instant::now();
@@ -187,14 +202,16 @@ impl State {
         Some(known)
     }
 
-    /// Forgets those that have been silent for long; where there is no room, also those that are dead and were at nothing, and then
-    /// those that are dead.
+    /// Forgets those that have been silent for long; where there is no room, also those that are
+    /// dead and were at nothing, and then those that are dead.
     fn sweep(&mut self) {
         if self.swept_at.is_some_and(|at| at.elapsed() < SWEEP_EVERY) {
             return;
         }
         self.swept_at = Some(Instant::now());
-        let long = |known: &Known| known.at.elapsed() >= if known.beat.working.is_empty() { LISTED } else { REMEMBERED };
+        let long = |known: &Known| {
+            known.at.elapsed() >= if known.beat.working.is_empty() { LISTED } else { REMEMBERED }
+        };
         self.forget_all(long);
         if self.workers.len() >= MAX_WORKERS {
             self.forget_all(|known| !known.is_alive() && known.beat.working.is_empty());
@@ -205,7 +222,12 @@ impl State {
     }
 
     fn forget_all(&mut self, which: impl Fn(&Known) -> bool) {
-        let names: Vec<String> = self.workers.values().filter(|known| which(known)).map(|known| known.beat.worker.clone()).collect();
+        let names: Vec<String> = self
+            .workers
+            .values()
+            .filter(|known| which(known))
+            .map(|known| known.beat.worker.clone())
+            .collect();
         for name in names {
             self.forget(&name);
         }
@@ -216,7 +238,11 @@ impl State {
         let (count, said_at) = &mut self.dropped;
         *count += 1;
         if said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-            warn!(count, why, "signs of life of workers are dropped: somebody may be inventing them on the broker");
+            warn!(
+                count,
+                why,
+                "signs of life of workers are dropped: somebody may be inventing them on the broker"
+            );
             self.dropped = (0, Some(Instant::now()));
         }
     }
@@ -224,7 +250,9 @@ impl State {
     /// Whether a worker that lives takes tasks of that step type.
     fn runs(&self, step_type: &str) -> bool {
         let takers = self.takers.get(step_type);
-        takers.is_some_and(|takers| takers.iter().any(|worker| self.workers.get(worker).is_some_and(Known::is_alive)))
+        takers.is_some_and(|takers| {
+            takers.iter().any(|worker| self.workers.get(worker).is_some_and(Known::is_alive))
+        })
     }
 }
 
@@ -245,7 +273,9 @@ impl Roster {
     /// What came under [`crate::bus::routing_keys::WORKERS`].
     pub(in crate::bus) fn hear_text(&self, text: &[u8]) {
         if text.len() > MAX_BEAT {
-            return self.lock().drop_one(&format!("it has {} bytes, and may have {MAX_BEAT}", text.len()));
+            return self
+                .lock()
+                .drop_one(&format!("it has {} bytes, and may have {MAX_BEAT}", text.len()));
         }
         match serde_json::from_slice(text) {
             Ok(said) => self.hear(said),
@@ -265,7 +295,8 @@ impl Roster {
         }
     }
 
-    /// From when on it counts that nothing was heard of an attempt; `now` while nothing can be heard.
+    /// From when on it counts that nothing was heard of an attempt; `now` while nothing can be
+    /// heard.
     pub fn silent_since(&self, working: &Working, now: Time) -> Time {
         let state = self.lock();
         let Some(since) = state.hears_since() else { return now };
@@ -274,7 +305,8 @@ impl Roster {
         Time(now.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Whether a worker that lives takes tasks of that step type. While nobody can be heard, somebody may be there.
+    /// Whether a worker that lives takes tasks of that step type. While nobody can be heard,
+    /// somebody may be there.
     pub fn runs(&self, step_type: &str) -> bool {
         let state = self.lock();
         state.hears_since().is_none() || state.runs(step_type)
@@ -292,7 +324,10 @@ impl Roster {
             if let Some(roster) = roster.upgrade()
                 && roster.lock().unserved.contains(step_type)
             {
-                warn!(step_type, "there are tasks and no worker that lives takes them: start one with `crux worker --steps {step_type}`");
+                warn!(
+                    step_type,
+                    "there are tasks and no worker that lives takes them: start one with `crux worker --steps {step_type}`"
+                );
             }
         });
     }
@@ -365,7 +400,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_counts_from_the_last_beat_that_names_the_attempt_and_not_while_nothing_is_heard() {
+    async fn silence_counts_from_the_last_beat_that_names_the_attempt_and_not_while_nothing_is_heard()
+     {
         let (roster, now) = (hearing().await, Time(1_000_000));
         pass(&roster, 10).await;
         roster.hear(beat("a", &[AN_ATTEMPT]));
@@ -373,12 +409,19 @@ mod tests {
         pass(&roster, 2).await;
         roster.hear(beat("b", &[]));
         assert_eq!(roster.silent_since(&AN_ATTEMPT, now), Time(998_000));
-        assert_eq!(roster.silent_since(&Working(InstanceId([9; 16]), StepId([2; 16]), 1), now), Time(988_000));
+        assert_eq!(
+            roster.silent_since(&Working(InstanceId([9; 16]), StepId([2; 16]), 1), now),
+            Time(988_000)
+        );
         tokio::time::advance(Duration::from_secs(30)).await;
         assert_eq!(roster.silent_since(&AN_ATTEMPT, now), now);
         pass(&roster, 1).await;
         pass(&roster, 1).await;
-        assert_eq!(roster.silent_since(&AN_ATTEMPT, now), Time(999_000), "what could not be heard is not held against it");
+        assert_eq!(
+            roster.silent_since(&AN_ATTEMPT, now),
+            Time(999_000),
+            "what could not be heard is not held against it"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -389,7 +432,10 @@ mod tests {
         roster.hear(beat("a", &[AN_ATTEMPT]));
         assert!(roster.runs("double") && !roster.runs("halve"));
         let listed = roster.list(now);
-        assert_eq!((listed[0].running, listed[0].is_alive, listed[0].last_seen.as_str()), (1, true, "1970-01-01T00:16:40.000Z"));
+        assert_eq!(
+            (listed[0].running, listed[0].is_alive, listed[0].last_seen.as_str()),
+            (1, true, "1970-01-01T00:16:40.000Z")
+        );
         pass(&roster, 5).await;
         assert!(!roster.runs("double"));
         assert!(!roster.list(now)[0].is_alive);
@@ -404,14 +450,21 @@ mod tests {
         let (roster, now, began) = (hearing().await, Time(1_000_000), std::time::Instant::now());
         roster.hear(beat("real", &[AN_ATTEMPT]));
         for n in 0..30_000_u32 {
-            roster.hear(beat(&format!("invented-{n}"), &[Working(InstanceId([3; 16]), StepId([4; 16]), n)]));
+            roster.hear(beat(
+                &format!("invented-{n}"),
+                &[Working(InstanceId([3; 16]), StepId([4; 16]), n)],
+            ));
         }
         let listed = roster.list(now);
         assert_eq!(listed.len(), MAX_WORKERS);
-        let real = |roster: &Roster| roster.list(now).into_iter().find(|listing| listing.worker == "real");
+        let real =
+            |roster: &Roster| roster.list(now).into_iter().find(|listing| listing.worker == "real");
         assert_eq!(real(&roster).map(|listing| listing.running), Some(1));
         roster.hear(beat("real", &[AN_ATTEMPT]));
-        assert!(real(&roster).is_some_and(|listing| listing.is_alive) && roster.silent_since(&AN_ATTEMPT, now) == now);
+        assert!(
+            real(&roster).is_some_and(|listing| listing.is_alive)
+                && roster.silent_since(&AN_ATTEMPT, now) == now
+        );
         assert!(roster.lock().dropped.0 > 10_000, "{:?}", roster.lock().dropped);
         // When those are silent, there is room again.
         pass(&roster, 6).await;
@@ -425,14 +478,19 @@ mod tests {
     async fn invented_attempts_displace_none_of_a_worker_that_is_known() {
         let (roster, now) = (hearing().await, Time(1_000_000));
         roster.hear(beat("real", &[]));
-        let many: Vec<Working> = (0..).map(|n| Working(InstanceId([3; 16]), StepId([4; 16]), n)).take(MAX_ATTEMPTS + 5).collect();
+        let many: Vec<Working> = (0..)
+            .map(|n| Working(InstanceId([3; 16]), StepId([4; 16]), n))
+            .take(MAX_ATTEMPTS + 5)
+            .collect();
         roster.hear(beat("invented", &many));
         let known = roster.lock().attempts.len();
         assert_eq!(known, MAX_ATTEMPTS);
         pass(&roster, 2).await;
         roster.hear(beat("real", &[AN_ATTEMPT]));
         assert_eq!(roster.silent_since(&AN_ATTEMPT, now), now);
-        assert!(roster.list(now).iter().any(|listing| listing.worker == "real" && listing.running == 1));
+        assert!(
+            roster.list(now).iter().any(|listing| listing.worker == "real" && listing.running == 1)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
-//! Whether a service may be called now. One that turns a call away, or cannot be reached, is left alone for a pause that belongs to the
-//! service: what waits meanwhile waits in its line, and its own pauses do not grow. When the pause is over one call tries; if it gets
-//! through, all go on, and if not, the pause is longer. A call that gets through in between — it was under way, or the service turns
-//! away some tasks only — ends the pause, for then the service works.
+//! Whether a service may be called now. One that turns a call away, or cannot be reached, is left
+//! alone for a pause that belongs to the service: what waits meanwhile waits in its line, and its
+//! own pauses do not grow. When the pause is over one call tries; if it gets through, all go on,
+//! and if not, the pause is longer. A call that gets through in between — it was under way, or the
+//! service turns away some tasks only — ends the pause, for then the service works.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Unless the service asks for more.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// At least so long between two calls to those that wait elsewhere: a service that turns away some tasks for ever must not have them
-/// all back at every call that gets through.
+/// At least so long between two calls to those that wait elsewhere: a service that turns away some
+/// tasks for ever must not have them all back at every call that gets through.
 const CALLS_APART: Duration = Duration::from_secs(10);
 
 pub(crate) struct Gate {
@@ -46,7 +47,8 @@ struct State {
     called_at: Option<Instant>,
 }
 
-/// Leave to call the service once. Its holder says how it went; if it says nothing, it is as if there had been no call.
+/// Leave to call the service once. Its holder says how it went; if it says nothing, it is as if
+/// there had been no call.
 pub(crate) struct Pass<'g> {
     gate: &'g Gate,
     closings: u64,
@@ -70,7 +72,8 @@ impl Gate {
         Self { state: Mutex::default(), changed: Notify::new(), waiting: AtomicUsize::new(0), back }
     }
 
-    /// Waits until the service may be called. `of` tells tasks and messages apart. `None`: the process ends.
+    /// Waits until the service may be called. `of` tells tasks and messages apart. `None`: the
+    /// process ends.
     pub(crate) async fn enter(&self, of: u64) -> Option<Pass<'_>> {
         let mut count = None;
         loop {
@@ -153,7 +156,8 @@ impl Pass<'_> {
         state.in_a_row = 0;
         state.is_tried = true;
         let now = Instant::now();
-        let calls = was_away && state.called_at.is_none_or(|at| now.duration_since(at) >= CALLS_APART);
+        let calls =
+            was_away && state.called_at.is_none_or(|at| now.duration_since(at) >= CALLS_APART);
         if calls {
             state.called_at = Some(now);
         }
@@ -167,8 +171,8 @@ impl Pass<'_> {
         is_new
     }
 
-    /// The service did not take the call: it is left alone for as long as it said, or for a while. Whether the problem is another than
-    /// before.
+    /// The service did not take the call: it is left alone for as long as it said, or for a while.
+    /// Whether the problem is another than before.
     pub(crate) fn turned_away(self, problem: &str, said: Option<Duration>) -> bool {
         let mut state = self.gate.lock();
         let now = Instant::now();

@@ -1,5 +1,6 @@
-//! The bus without a broker: services get their tasks by HTTP push, each under its step types, and hooks and emitted events under the
-//! routing keys that it listens to. What this app itself waits for is the router's business.
+//! The bus without a broker: services get their tasks by HTTP push, each under its step types, and
+//! hooks and emitted events under the routing keys that it listens to. What this app itself waits
+//! for is the router's business.
 
 pub(crate) mod gate;
 pub(crate) mod push;
@@ -50,17 +51,25 @@ pub struct Service {
 /// A service that cannot be as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("services.{service}.url: `{url}` is not an address that anything can be posted to: {reason}")]
+    #[error(
+        "services.{service}.url: `{url}` is not an address that anything can be posted to: {reason}"
+    )]
     Address { service: String, url: String, reason: String },
     #[error("services.{service}.steps: no service runs a step type `{step_type}`{hint}")]
     UnknownStepType { service: String, step_type: String, hint: String },
-    #[error("services.{service}.steps: `{step_type}` runs in the step struct `{class}`, not in a service: leave it out here")]
+    #[error(
+        "services.{service}.steps: `{step_type}` runs in the step struct `{class}`, not in a service: leave it out here"
+    )]
     Class { service: String, step_type: String, class: &'static str },
-    #[error("services.{service}.steps: `{step_type}` is already given to services.{other}: a step type has one service")]
+    #[error(
+        "services.{service}.steps: `{step_type}` is already given to services.{other}: a step type has one service"
+    )]
     Twice { service: String, step_type: String, other: String },
     #[error("services.{service}.listens_to: `{pattern}` is no pattern of routing keys: {reason}")]
     Pattern { service: String, pattern: String, reason: String },
-    #[error("services.{service}.listens_to: no workflow has a hook or an `emit` under `{pattern}`{mend}")]
+    #[error(
+        "services.{service}.listens_to: no workflow has a hook or an `emit` under `{pattern}`{mend}"
+    )]
     UnknownKey { service: String, pattern: String, mend: String },
     #[error("services.{service}.at_once: must be at least 1")]
     Nothing { service: String },
@@ -109,12 +118,17 @@ struct Attached {
 }
 
 impl Local {
-    /// For the step types of this app, on the tokio runtime of the caller. `max_result_bytes`: longer results are refused.
+    /// For the step types of this app, on the tokio runtime of the caller. `max_result_bytes`:
+    /// longer results are refused.
     pub fn new(app: &App, services: Vec<Service>, max_result_bytes: usize) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let listeners = Listeners::new(runtime.clone());
-        let mut this =
-            Self { services: Vec::with_capacity(services.len()), by_type: HashMap::new(), listeners, back: watch::Sender::new(0) };
+        let mut this = Self {
+            services: Vec::with_capacity(services.len()),
+            by_type: HashMap::new(),
+            listeners,
+            back: watch::Sender::new(0),
+        };
         for service in services {
             this.attach(app, service, max_result_bytes, &runtime)?;
         }
@@ -123,10 +137,14 @@ impl Local {
 
     /// Says of which step types the tasks wait for a service, if nobody else takes them.
     pub fn warn_of_unserved(&self, app: &App) {
-        let is_unserved =
-            |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { .. }) && !self.serves(contract.step_type);
+        let is_unserved = |contract: &&&crate::machine::Contract| {
+            matches!(contract.runs, Runs::Service { .. }) && !self.serves(contract.step_type)
+        };
         for contract in app.contracts.iter().filter(is_unserved) {
-            tracing::warn!(step_type = contract.step_type, "no service is configured for the step type: its tasks wait for one");
+            tracing::warn!(
+                step_type = contract.step_type,
+                "no service is configured for the step type: its tasks wait for one"
+            );
         }
     }
 
@@ -135,9 +153,19 @@ impl Local {
         self.by_type.contains_key(step_type)
     }
 
-    fn attach(&mut self, app: &App, service: Service, max_result_bytes: usize, runtime: &Handle) -> Result<(), Error> {
+    fn attach(
+        &mut self,
+        app: &App,
+        service: Service,
+        max_result_bytes: usize,
+        runtime: &Handle,
+    ) -> Result<(), Error> {
         let Service { name, url, steps, listens_to, at_once, statuses } = service;
-        let uri = crate::address::http(&url).map_err(|reason| Error::Address { service: name.clone(), url: shown(&url), reason })?;
+        let uri = crate::address::http(&url).map_err(|reason| Error::Address {
+            service: name.clone(),
+            url: shown(&url),
+            reason,
+        })?;
         if at_once == 0 {
             return Err(Error::Nothing { service: name });
         }
@@ -145,15 +173,31 @@ impl Local {
         for step_type in &steps {
             match app.contract(step_type).map(|contract| contract.runs) {
                 Some(Runs::Service { .. }) => {}
-                Some(Runs::Class(class)) => return Err(Error::Class { service: name, step_type: step_type.clone(), class }),
+                Some(Runs::Class(class)) => {
+                    return Err(Error::Class {
+                        service: name,
+                        step_type: step_type.clone(),
+                        class,
+                    });
+                }
                 None => {
-                    let services = app.contracts.iter().filter(|contract| matches!(contract.runs, Runs::Service { .. }));
+                    let services = app
+                        .contracts
+                        .iter()
+                        .filter(|contract| matches!(contract.runs, Runs::Service { .. }));
                     let hint = hint(step_type, services.map(|contract| contract.step_type));
-                    return Err(Error::UnknownStepType { service: name, step_type: step_type.clone(), hint });
+                    return Err(Error::UnknownStepType {
+                        service: name,
+                        step_type: step_type.clone(),
+                        hint,
+                    });
                 }
             }
             if let Some(other) = self.by_type.insert(step_type.clone(), number) {
-                let other = self.services.get(other).map_or_else(|| name.clone(), |other| other.lane.work.name.clone());
+                let other = self
+                    .services
+                    .get(other)
+                    .map_or_else(|| name.clone(), |other| other.lane.work.name.clone());
                 return Err(Error::Twice { service: name, step_type: step_type.clone(), other });
             }
         }
@@ -212,7 +256,11 @@ impl Bus for Local {
         self.listeners.wants(routing_key)
     }
 
-    fn publish(&self, message: Message, done: Box<dyn FnOnce(Published) + Send>) -> Result<(), Message> {
+    fn publish(
+        &self,
+        message: Message,
+        done: Box<dyn FnOnce(Published) + Send>,
+    ) -> Result<(), Message> {
         self.listeners.publish(message, done)
     }
 
@@ -233,14 +281,16 @@ impl Bus for Local {
             lane.work.gate.drain();
             for job in lane.take_out(Task::is_once) {
                 let (_, reply) = job.split();
-                // Without room its outcome will not be known, which does no harm but that a person has to look.
+                // Without room its outcome will not be known, which does no harm but that a person
+                // has to look.
                 reply.offer(Reported::Returned);
             }
         }
     }
 
     fn health(&self) -> Result<(), String> {
-        let problems: Vec<String> = self.services.iter().filter_map(|service| service.lane.work.gate.problem()).collect();
+        let problems: Vec<String> =
+            self.services.iter().filter_map(|service| service.lane.work.gate.problem()).collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 }
@@ -250,13 +300,21 @@ fn keys(app: &App, service: &str, patterns: &[String]) -> Result<Vec<&'static st
     let published = || app.routes.iter().filter(|route| route.is_published).map(|route| route.key);
     let mut keys = Vec::new();
     for pattern in patterns {
-        let refuse = |reason| Error::Pattern { service: service.to_owned(), pattern: pattern.clone(), reason };
+        let refuse = |reason| Error::Pattern {
+            service: service.to_owned(),
+            pattern: pattern.clone(),
+            reason,
+        };
         let parsed = Pattern::parse(pattern).map_err(refuse)?;
         let fitting = published().filter(|key| parsed.fits(key));
         let before = keys.len();
         keys.extend(fitting);
         if keys.len() == before {
-            return Err(Error::UnknownKey { service: service.to_owned(), pattern: pattern.clone(), mend: mend(app, pattern) });
+            return Err(Error::UnknownKey {
+                service: service.to_owned(),
+                pattern: pattern.clone(),
+                mend: mend(app, pattern),
+            });
         }
     }
     keys.sort_unstable();
@@ -266,8 +324,7 @@ fn keys(app: &App, service: &str, patterns: &[String]) -> Result<Vec<&'static st
 
 /// What to write instead of a pattern that nothing fits.
 fn mend(app: &App, pattern: &str) -> String {
-    let is_task_of =
-        |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { routing_key } if routing_key == pattern);
+    let is_task_of = |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { routing_key } if routing_key == pattern);
     if let Some(contract) = app.contracts.iter().find(is_task_of) {
         return format!("; it is the key of tasks: name `{}` under `steps`", contract.step_type);
     }
@@ -279,7 +336,9 @@ fn no_service(task: &Task) -> String {
     match task.contract.runs {
         Runs::Service { routing_key } => {
             let step_type = task.contract.step_type;
-            format!("no service listens on {routing_key}: name `{step_type}` under `steps` of one of the `services` in the configuration")
+            format!(
+                "no service listens on {routing_key}: name `{step_type}` under `steps` of one of the `services` in the configuration"
+            )
         }
         Runs::Class(class) => format!("no worker here has the step struct `{class}`"),
     }
@@ -289,7 +348,11 @@ fn no_service(task: &Task) -> String {
 fn shown(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}…{}", url.get(..scheme + 3).unwrap_or_default(), url.get(at..).unwrap_or_default())
+            format!(
+                "{}…{}",
+                url.get(..scheme + 3).unwrap_or_default(),
+                url.get(at..).unwrap_or_default()
+            )
         }
         _ => url.to_owned(),
     }

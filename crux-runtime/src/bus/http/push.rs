@@ -1,5 +1,6 @@
-//! One service behind an HTTP address: posts tasks to it, as many at once as it may get, and says what became of each. It never follows
-//! a redirect and never repeats a request: whether a task goes out again is the engine's decision.
+//! One service behind an HTTP address: posts tasks to it, as many at once as it may get, and says
+//! what became of each. It never follows a redirect and never repeats a request: whether a task
+//! goes out again is the engine's decision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use crate::machine::{AttemptFailed, Failure, Outcome};
 use crate::task::{Reported, Task};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than the idle time-outs of common servers, so that they seldom close a connection in the moment in which it is used.
+/// Shorter than the idle time-outs of common servers, so that they seldom close a connection in the
+/// moment in which it is used.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A peer that has vanished without a word is noticed after about twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -44,7 +46,8 @@ pub(crate) struct Push {
     pub(crate) name: String,
     pub(crate) url: Uri,
     pub(crate) client: HttpClient,
-    /// For tasks that must not be sent twice: a kept connection may die in the moment of its use, and then nobody knows.
+    /// For tasks that must not be sent twice: a kept connection may die in the moment of its use,
+    /// and then nobody knows.
     fresh: HttpClient,
     max_answer: usize,
     /// What the configuration says of statuses.
@@ -65,7 +68,13 @@ enum Called {
 
 impl Push {
     /// `back` hears when what was turned away should come again.
-    pub(crate) fn new(name: String, url: Uri, statuses: BTreeMap<u16, Meaning>, max_result_bytes: usize, back: watch::Sender<u64>) -> Self {
+    pub(crate) fn new(
+        name: String,
+        url: Uri,
+        statuses: BTreeMap<u16, Meaning>,
+        max_result_bytes: usize,
+        back: watch::Sender<u64>,
+    ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
@@ -83,22 +92,32 @@ impl Push {
     async fn call(&self, task: &Task) -> Called {
         let request = match self.request(task) {
             Ok(request) => request,
-            Err(text) => return Called::Reported(failed(Outcome::Failed, Failure::INVALID_INPUT, text)),
+            Err(text) => {
+                return Called::Reported(failed(Outcome::Failed, Failure::INVALID_INPUT, text));
+            }
         };
         let client = if task.is_once() { &self.fresh } else { &self.client };
         let response = match client.request(request).await {
             Ok(response) => response,
             Err(error) if never_sent(&error) => {
-                return Called::Undelivered { reason: format!("service `{}` cannot be reached: {}", self.name, root(&error)), said: None };
+                return Called::Undelivered {
+                    reason: format!("service `{}` cannot be reached: {}", self.name, root(&error)),
+                    said: None,
+                };
             }
             Err(error) => return Called::Reported(self.broke(&error)),
         };
         let (head, body) = response.into_parts();
-        let meaning = self.statuses.get(&head.status.as_u16()).copied().or_else(|| response::usual_meaning(head.status));
+        let meaning = self
+            .statuses
+            .get(&head.status.as_u16())
+            .copied()
+            .or_else(|| response::usual_meaning(head.status));
         if meaning == Some(Meaning::Later) {
             let said = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
             let said = said.and_then(|said| response::retry_after(said, Timestamp::now()));
-            let reason = format!("service `{}` takes no tasks now: it answered {}", self.name, head.status);
+            let reason =
+                format!("service `{}` takes no tasks now: it answered {}", self.name, head.status);
             return Called::Undelivered { reason, said };
         }
         // Of an answer that says failed only the beginning is of interest.
@@ -109,7 +128,11 @@ impl Push {
                 Called::Reported(response.reported(task.contract, meaning))
             }
             Ok(_) => {
-                let text = format!("service `{}` answered {} and more than {limit} bytes", self.name, head.status.as_u16());
+                let text = format!(
+                    "service `{}` answered {} and more than {limit} bytes",
+                    self.name,
+                    head.status.as_u16()
+                );
                 Called::Reported(failed(Outcome::Failed, Failure::INVALID_RESULT, text))
             }
             Err(error) => Called::Reported(self.broke(&error)),
@@ -119,12 +142,16 @@ impl Push {
     fn request(&self, task: &Task) -> Result<Request<Full<Bytes>>, String> {
         let key = task.key();
         let body = task_body::task_body(task, &key).map_err(|error| error.to_string())?;
-        let said =
-            [("idempotency-key", &*key), ("x-correlation-id", task.origin.correlation_id()), ("traceparent", &task.origin.traceparent)];
+        let said = [
+            ("idempotency-key", &*key),
+            ("x-correlation-id", task.origin.correlation_id()),
+            ("traceparent", &task.origin.traceparent),
+        ];
         Ok(self.post(Bytes::from(body), &said))
     }
 
-    /// A request with this body. Texts that headers cannot hold are left out: they are in the body, or nobody's loss.
+    /// A request with this body. Texts that headers cannot hold are left out: they are in the body,
+    /// or nobody's loss.
     pub(crate) fn post(&self, body: Bytes, said: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
@@ -132,7 +159,10 @@ impl Push {
         let headers = request.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("crux/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("crux/", env!("CARGO_PKG_VERSION"))),
+        );
         for (name, text) in said {
             if !text.is_empty()
                 && let Ok(value) = HeaderValue::from_str(text)
@@ -148,7 +178,11 @@ impl Push {
         failed(
             Outcome::Unknown,
             Failure::WORKER_LOST,
-            format!("the connection to service `{}` broke before its answer: {}", self.name, root(error)),
+            format!(
+                "the connection to service `{}` broke before its answer: {}",
+                self.name,
+                root(error)
+            ),
         )
     }
 }
@@ -165,9 +199,15 @@ impl Work for Arc<Push> {
             () = task.cancelled() => return queue::not_begun(&task).unwrap_or(Reported::Returned),
         };
         let Some(pass) = pass else {
-            // The process ends. What must not go out twice is given back in so many words: nobody has it.
-            let reason = format!("service `{}` did not take it before the server was shut down", self.name);
-            return if task.is_once() { Reported::Returned } else { Reported::Undelivered { reason, after_ms: None } };
+            // The process ends. What must not go out twice is given back in so many words: nobody
+            // has it.
+            let reason =
+                format!("service `{}` did not take it before the server was shut down", self.name);
+            return if task.is_once() {
+                Reported::Returned
+            } else {
+                Reported::Undelivered { reason, after_ms: None }
+            };
         };
         if !task.contract.reports_started {
             // From here on its time counts; a service that reports its start does so itself.
@@ -190,7 +230,10 @@ impl Work for Arc<Push> {
                 if pass.turned_away(&reason, said) {
                     tracing::warn!(service = %self.name, "{reason}");
                 }
-                Reported::Undelivered { reason, after_ms: said.and_then(|said| u64::try_from(said.as_millis()).ok()) }
+                Reported::Undelivered {
+                    reason,
+                    after_ms: said.and_then(|said| u64::try_from(said.as_millis()).ok()),
+                }
             }
         }
     }
@@ -229,12 +272,18 @@ async fn too_long(task: &Task) -> String {
 }
 
 fn failed(outcome: Outcome, name: &'static str, text: String) -> Reported {
-    Reported::Failed(AttemptFailed { outcome, failure: Failure::new(name, text), retry: None, after_ms: None })
+    Reported::Failed(AttemptFailed {
+        outcome,
+        failure: Failure::new(name, text),
+        retry: None,
+        after_ms: None,
+    })
 }
 
 /// Whether not a byte of the request can have reached the service.
 fn never_sent(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
     error.is_connect() || source.is_some_and(hyper::Error::is_canceled)
 }
 

@@ -72,13 +72,19 @@ pub(crate) struct Response<'a> {
 }
 
 impl Response<'_> {
-    /// What the response means for an attempt, `meaning` being what its status does; not for those that mean [`Meaning::Later`].
+    /// What the response means for an attempt, `meaning` being what its status does; not for those
+    /// that mean [`Meaning::Later`].
     pub(crate) fn reported(&self, contract: &Contract, meaning: Option<Meaning>) -> Reported {
         match meaning {
-            Some(Meaning::Unavailable) => return failed(self.complaint(Failure::UNAVAILABLE, None)),
+            Some(Meaning::Unavailable) => {
+                return failed(self.complaint(Failure::UNAVAILABLE, None));
+            }
             Some(Meaning::Failed) => return failed(self.complaint(Failure::ERROR, None)),
             Some(Meaning::Terminal) => {
-                return failed(AttemptFailed { retry: Some(false), ..self.complaint(Failure::ERROR, Some(false)) });
+                return failed(AttemptFailed {
+                    retry: Some(false),
+                    ..self.complaint(Failure::ERROR, Some(false))
+                });
             }
             Some(Meaning::Later) | None => {}
         }
@@ -89,34 +95,49 @@ impl Response<'_> {
             // Said by what stands before the service; whether it got the task is not known.
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
                 let failure = Failure::new(Failure::UNAVAILABLE, self.told());
-                failed(AttemptFailed { outcome: Outcome::Unknown, failure, retry: None, after_ms: None })
+                failed(AttemptFailed {
+                    outcome: Outcome::Unknown,
+                    failure,
+                    retry: None,
+                    after_ms: None,
+                })
             }
             status if status.is_server_error() => failed(self.complaint(Failure::ERROR, None)),
-            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                failed(AttemptFailed { retry: Some(false), ..self.complaint(Failure::INVALID_INPUT, Some(false)) })
-            }
-            status if status.is_client_error() => {
-                failed(AttemptFailed { retry: Some(false), ..self.complaint(Failure::ERROR, Some(false)) })
-            }
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => failed(AttemptFailed {
+                retry: Some(false),
+                ..self.complaint(Failure::INVALID_INPUT, Some(false))
+            }),
+            status if status.is_client_error() => failed(AttemptFailed {
+                retry: Some(false),
+                ..self.complaint(Failure::ERROR, Some(false))
+            }),
             status if status.is_redirection() => {
-                let text =
-                    format!("{}: redirects are not followed; configure the final address as services.{}.url", self.told(), self.service);
+                let text = format!(
+                    "{}: redirects are not followed; configure the final address as services.{}.url",
+                    self.told(),
+                    self.service
+                );
                 failed(AttemptFailed { retry: Some(false), ..plain(Failure::ERROR, text) })
             }
-            _ => self.invalid("the status is neither 200 (done) nor 202 (accepted, the result comes later)"),
+            _ => self.invalid(
+                "the status is neither 200 (done) nor 202 (accepted, the result comes later)",
+            ),
         }
     }
 
     fn completion(&self, contract: &Contract) -> Reported {
         let read = outside::check(self.body).map_err(|refused| refused.to_string());
-        let read = read.and_then(|()| serde_json::from_slice::<Answer>(self.body).map_err(|error| error.to_string()));
+        let read = read.and_then(|()| {
+            serde_json::from_slice::<Answer>(self.body).map_err(|error| error.to_string())
+        });
         match read {
             Ok(Answer { success: true, result, .. }) => self.completed(result, contract),
             Ok(Answer { success: false, error: Some(error), .. }) => failed(error.into_failed()),
             Ok(Answer { success: false, error: None, .. }) => {
                 failed(plain(Failure::ERROR, format!("service `{}` gave no reason", self.service)))
             }
-            Err(error) => self.invalid(&format!("not {{success, result | error}}: {error}: `{}`", self.shown())),
+            Err(error) => self
+                .invalid(&format!("not {{success, result | error}}: {error}: `{}`", self.shown())),
         }
     }
 
@@ -134,7 +155,9 @@ impl Response<'_> {
 
     /// The error of a status that says failed; its body may say more.
     fn complaint(&self, name: &'static str, retry: Option<bool>) -> AttemptFailed {
-        let told = serde_json::from_slice::<Complaint>(self.body).ok().map(|complaint| complaint.error.into_failed());
+        let told = serde_json::from_slice::<Complaint>(self.body)
+            .ok()
+            .map(|complaint| complaint.error.into_failed());
         let mut told = told.unwrap_or_else(|| plain(name, self.told()));
         if told.failure.name == Failure::ERROR {
             told.failure.name = name.into();
@@ -144,7 +167,10 @@ impl Response<'_> {
     }
 
     fn invalid(&self, text: &str) -> Reported {
-        failed(plain(Failure::INVALID_RESULT, format!("service `{}` answered {}: {text}", self.service, self.status.as_u16())))
+        failed(plain(
+            Failure::INVALID_RESULT,
+            format!("service `{}` answered {}: {text}", self.service, self.status.as_u16()),
+        ))
     }
 
     fn told(&self) -> String {
@@ -160,8 +186,9 @@ impl Response<'_> {
 }
 
 impl ErrorBody {
-    /// A failure is a failure, however it is told. A name that no pipeline can have — `java.io.IOException` — is part of the message; a time
-    /// that is none is left out, and the message says so.
+    /// A failure is a failure, however it is told. A name that no pipeline can have —
+    /// `java.io.IOException` — is part of the message; a time that is none is left out, and the
+    /// message says so.
     pub(crate) fn into_failed(self) -> AttemptFailed {
         match self {
             ErrorBody::Text(text) => plain(Failure::ERROR, text),
@@ -196,14 +223,17 @@ fn within_result(text: &str) -> String {
     format!("result{separator}{text}")
 }
 
-/// What a status means that says nothing of the task itself. Whoever does not accept Crux's credentials has not looked at the task: a
-/// wrong token must not end all that runs for good.
+/// What a status means that says nothing of the task itself. Whoever does not accept Crux's
+/// credentials has not looked at the task: a wrong token must not end all that runs for good.
 pub(crate) fn usual_meaning(status: StatusCode) -> Option<Meaning> {
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => {
-            Some(Meaning::Later)
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::TOO_EARLY => Some(Meaning::Later),
+        StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            Some(Meaning::Unavailable)
         }
-        StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some(Meaning::Unavailable),
         _ => None,
     }
 }
@@ -225,16 +255,29 @@ fn failed(failed: AttemptFailed) -> Reported {
 }
 
 fn plain(name: &'static str, text: String) -> AttemptFailed {
-    AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(name, cut(&text, MAX_TEXT)), retry: None, after_ms: None }
+    AttemptFailed {
+        outcome: Outcome::Failed,
+        failure: Failure::new(name, cut(&text, MAX_TEXT)),
+        retry: None,
+        after_ms: None,
+    }
 }
 
 fn is_error_name(name: &str) -> bool {
-    name.len() <= 255 && name.starts_with(|c: char| c.is_ascii_uppercase()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    name.len() <= 255
+        && name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn duration_ms(text: &str) -> Result<u64, String> {
-    let ms = text.parse::<machine::Duration>().ok().and_then(|span| u64::try_from(span.as_ms()).ok());
-    let ms = ms.ok_or_else(|| format!("its `after`, `{}`, is not a duration and does not count: write it like `30s`", cut(text, SHOWN)))?;
+    let ms =
+        text.parse::<machine::Duration>().ok().and_then(|span| u64::try_from(span.as_ms()).ok());
+    let ms = ms.ok_or_else(|| {
+        format!(
+            "its `after`, `{}`, is not a duration and does not count: write it like `30s`",
+            cut(text, SHOWN)
+        )
+    })?;
     Ok(ms.min(MAX_AFTER_MS))
 }
 
@@ -251,7 +294,11 @@ mod tests {
     use super::*;
 
     fn of(status: u16, body: &str) -> Reported {
-        let response = Response { service: "image", status: StatusCode::from_u16(status).unwrap(), body: body.as_bytes() };
+        let response = Response {
+            service: "image",
+            status: StatusCode::from_u16(status).unwrap(),
+            body: body.as_bytes(),
+        };
         response.reported(&crate::bus::http::tests::CONTRACT, usual_meaning(response.status))
     }
 
@@ -264,8 +311,10 @@ mod tests {
 
     #[test]
     fn a_named_error_keeps_its_name_and_its_wishes() {
-        let failed =
-            failed_of(200, r#"{"success":false,"error":{"name":"OutOfStock","message":"none left","retry":true,"after":"1m30s"}}"#);
+        let failed = failed_of(
+            200,
+            r#"{"success":false,"error":{"name":"OutOfStock","message":"none left","retry":true,"after":"1m30s"}}"#,
+        );
         assert_eq!(failed.failure, Failure::new("OutOfStock", "none left"));
         assert_eq!((failed.retry, failed.after_ms), (Some(true), Some(90_000)));
     }
@@ -274,7 +323,10 @@ mod tests {
     fn a_failure_that_is_told_strangely_is_a_failure_all_the_same() {
         let of = |error: &str| failed_of(200, &format!(r#"{{"success":false,"error":{error}}}"#));
         let foreign = of(r#"{"name":"java.io.IOException","message":"no route"}"#);
-        assert_eq!((foreign.failure.to_string().as_str(), foreign.retry), ("java.io.IOException: no route", None));
+        assert_eq!(
+            (foreign.failure.to_string().as_str(), foreign.retry),
+            ("java.io.IOException: no route", None)
+        );
         assert_eq!(foreign.failure.name, "Error");
         let soon = of(r#"{"name":"OutOfStock","message":"none left","after":"soon"}"#);
         let text = "OutOfStock: none left (its `after`, `soon`, is not a duration and does not count: write it like `30s`)";
@@ -288,18 +340,32 @@ mod tests {
     #[test]
     fn credentials_that_are_not_taken_are_no_verdict_on_the_task() {
         let failed = failed_of(401, "who are you?");
-        assert_eq!(failed.failure.to_string(), "Unavailable: service `image` answered 401 Unauthorized: who are you?");
+        assert_eq!(
+            failed.failure.to_string(),
+            "Unavailable: service `image` answered 401 Unauthorized: who are you?"
+        );
         assert_eq!((failed.outcome, failed.retry), (Outcome::Failed, None));
         let response = Response { service: "image", status: StatusCode::NOT_FOUND, body: b"" };
-        let Reported::Failed(failed) = response.reported(&crate::bus::http::tests::CONTRACT, Some(Meaning::Failed)) else { panic!() };
+        let Reported::Failed(failed) =
+            response.reported(&crate::bus::http::tests::CONTRACT, Some(Meaning::Failed))
+        else {
+            panic!()
+        };
         assert_eq!((failed.failure.name.as_ref(), failed.retry), ("Error", None));
-        let Reported::Failed(failed) = response.reported(&crate::bus::http::tests::CONTRACT, Some(Meaning::Terminal)) else { panic!() };
+        let Reported::Failed(failed) =
+            response.reported(&crate::bus::http::tests::CONTRACT, Some(Meaning::Terminal))
+        else {
+            panic!()
+        };
         assert_eq!(failed.retry, Some(false));
     }
 
     #[test]
     fn a_text_is_the_plain_error() {
-        assert_eq!(failed_of(200, r#"{"success":false,"error":"no"}"#).failure, Failure::new("Error", "no"));
+        assert_eq!(
+            failed_of(200, r#"{"success":false,"error":"no"}"#).failure,
+            Failure::new("Error", "no")
+        );
         assert_eq!(failed_of(500, r#"{"error":"no"}"#).failure, Failure::new("Error", "no"));
     }
 
@@ -308,20 +374,32 @@ mod tests {
         let failed = failed_of(422, r#"{"error":{"message":"no width","retry":true}}"#);
         assert_eq!(failed.failure, Failure::new("InvalidInput", "no width"));
         assert_eq!(failed.retry, Some(false));
-        assert_eq!(failed_of(404, "nothing here").failure.message, "service `image` answered 404 Not Found: nothing here");
+        assert_eq!(
+            failed_of(404, "nothing here").failure.message,
+            "service `image` answered 404 Not Found: nothing here"
+        );
     }
 
     #[test]
     fn garbage_is_an_invalid_result_and_says_what_is_wrong() {
         for (body, text) in [
-            ("<html>", "service `image` answered 200: not {success, result | error}: expected value at line 1 column 1: `<html>`"),
-            ("", "service `image` answered 200: not {success, result | error}: nothing is there where a JSON value should be: ``"),
+            (
+                "<html>",
+                "service `image` answered 200: not {success, result | error}: expected value at line 1 column 1: `<html>`",
+            ),
+            (
+                "",
+                "service `image` answered 200: not {success, result | error}: nothing is there where a JSON value should be: ``",
+            ),
             (
                 r#"{"success":true,"result":{"width":1e400}}"#,
                 "service `image` answered 200: not {success, result | error}: result.width: a number that no double can hold: send it as a \
                  string: `{\"success\":true,\"result\":{\"width\":1e400}}`",
             ),
-            (r#"{"success":true,"result":{"width":"wide"}}"#, "service `image` answered 200: result.width: not a number"),
+            (
+                r#"{"success":true,"result":{"width":"wide"}}"#,
+                "service `image` answered 200: result.width: not a number",
+            ),
         ] {
             assert_eq!(failed_of(200, body).failure, Failure::new("InvalidResult", text), "{body}");
         }
@@ -331,15 +409,21 @@ mod tests {
     #[test]
     fn the_answers_of_the_page_are_understood() {
         let page = include_str!("../../../../docs/services.md");
-        let blocks = page.split("```json answer\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let blocks =
+            page.split("```json answer\n").skip(1).filter_map(|rest| rest.split("```").next());
         // The page also shows what Crux answers.
         let blocks: Vec<&str> = blocks.filter(|body| body.contains(r#""success""#)).collect();
         assert_eq!(blocks.len(), 2);
         for body in blocks {
             match of(200, body) {
-                Reported::Completed { result } => assert!(result.get().contains("processed_images")),
+                Reported::Completed { result } => {
+                    assert!(result.get().contains("processed_images"))
+                }
                 Reported::Failed(failed) => {
-                    assert_eq!(failed.failure, Failure::new("PictureNotFound", "chair.png is not there"));
+                    assert_eq!(
+                        failed.failure,
+                        Failure::new("PictureNotFound", "chair.png is not there")
+                    );
                     assert_eq!(failed.retry, Some(false));
                 }
                 other => panic!("{other:?}"),
@@ -349,7 +433,8 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut() {
-        let failed = failed_of(200, &format!(r#"{{"success":false,"error":"{}"}}"#, "ä".repeat(5000)));
+        let failed =
+            failed_of(200, &format!(r#"{{"success":false,"error":"{}"}}"#, "ä".repeat(5000)));
         assert_eq!(failed.failure.message.chars().count(), 2049);
     }
 
@@ -357,7 +442,10 @@ mod tests {
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         let now: Timestamp = "2026-11-22T07:00:00Z".parse().unwrap();
         assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("Sun, 22 Nov 2026 07:00:30 GMT", now), Some(Duration::from_secs(30)));
+        assert_eq!(
+            retry_after("Sun, 22 Nov 2026 07:00:30 GMT", now),
+            Some(Duration::from_secs(30))
+        );
         assert_eq!(retry_after("Sun, 22 Nov 2026 06:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(retry_after("999999999", now), Some(MAX_PAUSE));
         assert_eq!(retry_after("soon", now), None);

@@ -1,6 +1,7 @@
-//! Services that listen: a message whose routing key fits one of a service's patterns is posted to it, and is out when every listener has
-//! said 2xx. This tries once; trying again, and when, is the engine's business. Listeners that have a message already do not get it again
-//! because another one is down, unless this process dies in between.
+//! Services that listen: a message whose routing key fits one of a service's patterns is posted to
+//! it, and is out when every listener has said 2xx. This tries once; trying again, and when, is the
+//! engine's business. Listeners that have a message already do not get it again because another one
+//! is down, unless this process dies in between.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +33,8 @@ type Done = Box<dyn FnOnce(Published) + Send>;
 /// Who listens to which routing key.
 pub(crate) struct Listeners {
     by_key: HashMap<&'static str, Vec<Arc<Listener>>>,
-    /// By the ids of messages that have reached some of their listeners and not all: those that they have reached.
+    /// By the ids of messages that have reached some of their listeners and not all: those that
+    /// they have reached.
     reached: Arc<Reached>,
     runtime: Handle,
 }
@@ -60,25 +62,42 @@ impl Listener {
         let pass = self.push.gate.enter(machine::hash(&[message.id.as_bytes()])).await;
         let pass = pass.ok_or_else(|| "the server is shutting down".to_owned())?;
         // Of one that cannot be reached, or asks for time, the others are as good as turned away.
-        let (problem, away) = match tokio::time::timeout(SLOWEST, self.push.client.request(self.request(message))).await {
-            Ok(Ok(response)) if response.status().is_success() => {
-                pass.got_through();
-                // Read to its end, so that the connection can be used again; what it says is nobody's business.
-                let _ = tokio::time::timeout(SLOWEST, Limited::new(response.into_body(), MAX_ANSWER).collect()).await;
-                return Ok(());
-            }
-            Ok(Ok(response)) => {
-                let status = response.status();
-                let said = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-                let said = said.and_then(|said| retry_after(said, Timestamp::now()));
-                let away = (usual_meaning(status) == Some(Meaning::Later)).then_some(said);
-                let mend = if status.is_redirection() { " (redirects are not followed: configure the final address)" } else { "" };
-                (format!("answered {status}{mend}"), away)
-            }
-            Ok(Err(error)) if error.is_connect() => (format!("cannot be reached: {}", root(&error)), Some(None)),
-            Ok(Err(error)) => (format!("broke off the connection: {}", root(&error)), None),
-            Err(_) => (format!("has not answered for {} s", SLOWEST.as_secs()), None),
-        };
+        let (problem, away) =
+            match tokio::time::timeout(SLOWEST, self.push.client.request(self.request(message)))
+                .await
+            {
+                Ok(Ok(response)) if response.status().is_success() => {
+                    pass.got_through();
+                    // Read to its end, so that the connection can be used again; what it says is
+                    // nobody's business.
+                    let _ = tokio::time::timeout(
+                        SLOWEST,
+                        Limited::new(response.into_body(), MAX_ANSWER).collect(),
+                    )
+                    .await;
+                    return Ok(());
+                }
+                Ok(Ok(response)) => {
+                    let status = response.status();
+                    let said = response
+                        .headers()
+                        .get(header::RETRY_AFTER)
+                        .and_then(|value| value.to_str().ok());
+                    let said = said.and_then(|said| retry_after(said, Timestamp::now()));
+                    let away = (usual_meaning(status) == Some(Meaning::Later)).then_some(said);
+                    let mend = if status.is_redirection() {
+                        " (redirects are not followed: configure the final address)"
+                    } else {
+                        ""
+                    };
+                    (format!("answered {status}{mend}"), away)
+                }
+                Ok(Err(error)) if error.is_connect() => {
+                    (format!("cannot be reached: {}", root(&error)), Some(None))
+                }
+                Ok(Err(error)) => (format!("broke off the connection: {}", root(&error)), None),
+                Err(_) => (format!("has not answered for {} s", SLOWEST.as_secs()), None),
+            };
         let problem = format!("service `{}` {problem}", self.push.name);
         match away {
             Some(said) => pass.turned_away(&problem, said),
@@ -116,7 +135,12 @@ impl Listeners {
 
     /// Why messages under that key wait.
     pub(crate) fn held(&self, routing_key: &str) -> Option<String> {
-        let reasons: Vec<String> = self.by_key.get(routing_key)?.iter().filter_map(|listener| listener.push.gate.closed()).collect();
+        let reasons: Vec<String> = self
+            .by_key
+            .get(routing_key)?
+            .iter()
+            .filter_map(|listener| listener.push.gate.closed())
+            .collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
@@ -132,14 +156,22 @@ impl Listeners {
         let Some(places) = places else { return Err(message) };
         let reached = self.reached.clone();
         supervise::spawn_on(&self.runtime, "telling listeners", async move {
-            let tries = missing.iter().zip(places).map(|(listener, place)| listener.deliver(&message, place));
+            let tries = missing
+                .iter()
+                .zip(places)
+                .map(|(listener, place)| listener.deliver(&message, place));
             let results = join_all(tries).await;
-            let problems: Vec<String> = results.iter().filter_map(|result| result.as_ref().err().cloned()).collect();
+            let problems: Vec<String> =
+                results.iter().filter_map(|result| result.as_ref().err().cloned()).collect();
             if problems.is_empty() {
                 reached.forget(&message.id);
                 return done(Published::Done);
             }
-            let have_it = missing.into_iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(listener, _)| listener);
+            let have_it = missing
+                .into_iter()
+                .zip(&results)
+                .filter(|(_, result)| result.is_ok())
+                .map(|(listener, _)| listener);
             reached.note(message.id, have_it);
             done(Published::Failed(problems.join("; ")));
         });
@@ -151,7 +183,11 @@ impl Reached {
     fn missing(&self, id: &str, listeners: &[Arc<Listener>]) -> Vec<Arc<Listener>> {
         let all = self.lock();
         let reached = all.get(id).map_or(&[][..], Vec::as_slice);
-        listeners.iter().filter(|listener| !reached.iter().any(|other| Arc::ptr_eq(listener, other))).cloned().collect()
+        listeners
+            .iter()
+            .filter(|listener| !reached.iter().any(|other| Arc::ptr_eq(listener, other)))
+            .cloned()
+            .collect()
     }
 
     fn note(&self, id: String, listeners: impl Iterator<Item = Arc<Listener>>) {

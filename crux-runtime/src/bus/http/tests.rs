@@ -22,7 +22,8 @@ mod listening;
 
 pub(crate) static CONTRACT: Contract = contract("resize", EffectKind::Idempotent);
 static ONCE: Contract = contract("charge", EffectKind::Once);
-pub(crate) static CLASS: Contract = Contract { runs: Runs::Class("NotifyStep"), ..contract("notify", EffectKind::Idempotent) };
+pub(crate) static CLASS: Contract =
+    Contract { runs: Runs::Class("NotifyStep"), ..contract("notify", EffectKind::Idempotent) };
 
 const fn contract(step_type: &'static str, effect: EffectKind) -> Contract {
     Contract {
@@ -148,13 +149,23 @@ async fn serve(
     loop {
         let head = loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-                break String::from_utf8(bytes.drain(..end + 4).collect()).unwrap().to_ascii_lowercase();
+                break String::from_utf8(bytes.drain(..end + 4).collect())
+                    .unwrap()
+                    .to_ascii_lowercase();
             }
             if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
                 return;
             }
         };
-        let length: usize = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+        let length: usize = head
+            .split("content-length: ")
+            .nth(1)
+            .unwrap()
+            .split("\r\n")
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
         while bytes.len() < length {
             if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
                 return;
@@ -181,7 +192,14 @@ async fn serve(
 
 fn service(url: String, steps: &[&str], at_once: usize) -> Service {
     let steps = steps.iter().map(|step| (*step).to_owned()).collect();
-    Service { name: "image".to_owned(), url, steps, listens_to: Vec::new(), at_once, statuses: BTreeMap::new() }
+    Service {
+        name: "image".to_owned(),
+        url,
+        steps,
+        listens_to: Vec::new(),
+        at_once,
+        statuses: BTreeMap::new(),
+    }
 }
 
 fn bus(server: &Server) -> Local {
@@ -192,8 +210,14 @@ fn bus(server: &Server) -> Local {
 /// The next report but for the one that says that the call began.
 async fn next(reports: &mut mpsc::Receiver<Report>) -> Reported {
     loop {
-        let report = timeout(Duration::from_secs(100), reports.recv()).await.expect("a report in time").unwrap();
-        assert_eq!((report.instance, report.path, report.attempt), (InstanceId([1; 16]), Path::new(7), 2));
+        let report = timeout(Duration::from_secs(100), reports.recv())
+            .await
+            .expect("a report in time")
+            .unwrap();
+        assert_eq!(
+            (report.instance, report.path, report.attempt),
+            (InstanceId([1; 16]), Path::new(7), 2)
+        );
         if !matches!(report.what, Reported::Began) {
             return report.what;
         }
@@ -226,7 +250,8 @@ fn undelivered(reported: Reported) -> String {
 
 #[tokio::test]
 async fn a_service_gets_the_whole_task_and_its_answer_is_the_result() {
-    let (reported, mut server, bus) = told(&CONTRACT, ok(r#"{"success":true,"result":{"width":9}}"#)).await;
+    let (reported, mut server, bus) =
+        told(&CONTRACT, ok(r#"{"success":true,"result":{"width":9}}"#)).await;
     let Reported::Completed { result } = reported else { panic!("{reported:?}") };
     assert_eq!(result.get(), r#"{"width":9}"#);
 
@@ -264,7 +289,9 @@ async fn accepted_means_that_the_result_comes_later() {
 
 #[tokio::test]
 async fn a_result_may_be_left_out_where_none_is_needed() {
-    for does in [ok(r#"{"success":true}"#), Does::Answers("HTTP/1.1 204 No Content\r\n\r\n".to_owned())] {
+    for does in
+        [ok(r#"{"success":true}"#), Does::Answers("HTTP/1.1 204 No Content\r\n\r\n".to_owned())]
+    {
         let (reported, ..) = told(&CONTRACT, does).await;
         let Reported::Completed { result } = reported else { panic!("{reported:?}") };
         assert_eq!(result.get(), "{}");
@@ -275,7 +302,8 @@ async fn a_result_may_be_left_out_where_none_is_needed() {
 async fn a_service_that_is_down_uses_up_no_attempt() {
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let bus = Local::new(&app(), vec![service(format!("http://{address}/"), &["resize"], 4)], 1024).unwrap();
+    let bus = Local::new(&app(), vec![service(format!("http://{address}/"), &["resize"], 4)], 1024)
+        .unwrap();
     let (sender, mut reports) = mpsc::channel(16);
     bus.dispatch(task(&CONTRACT).0, &sender).unwrap();
     let reason = undelivered(next(&mut reports).await);
@@ -290,13 +318,17 @@ async fn a_busy_service_is_left_alone_for_as_long_as_it_says() {
         ("429 Too Many Requests", "retry-after: 7\r\n", "7"),
         ("503 Service Unavailable", "", "1"),
     ] {
-        let (reported, server, bus) = told(&CONTRACT, Does::Answers(http(status, headers, ""))).await;
+        let (reported, server, bus) =
+            told(&CONTRACT, Does::Answers(http(status, headers, ""))).await;
         let problem = format!("service `image` takes no tasks now: it answered {status}");
         assert_eq!(undelivered(reported), problem);
 
         let (sender, mut reports) = mpsc::channel(16);
         bus.dispatch(task(&CONTRACT).0, &sender).unwrap();
-        assert_eq!(bus.delay(Some("resize")), Some(format!("{problem}; it is left alone for {left} s")));
+        assert_eq!(
+            bus.delay(Some("resize")),
+            Some(format!("{problem}; it is left alone for {left} s"))
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(reports.try_recv().is_err(), "it waits in line");
         assert_eq!(server.connections.load(Ordering::SeqCst), 1, "it was called again");
@@ -311,10 +343,16 @@ async fn a_busy_service_is_left_alone_for_as_long_as_it_says() {
 #[tokio::test]
 async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_lets_all_go() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let bus = Local::new(&app(), vec![service(format!("http://{address}/"), &["resize", "charge"], 4)], 1024).unwrap();
+    let bus = Local::new(
+        &app(),
+        vec![service(format!("http://{address}/"), &["resize", "charge"], 4)],
+        1024,
+    )
+    .unwrap();
     let mut back = bus.back().unwrap();
     let (sender, mut reports) = mpsc::channel(64);
-    let numbered = |n: u8| Task { path_text: Cow::Owned(format!("look[{n}]")), ..task(&CONTRACT).0 };
+    let numbered =
+        |n: u8| Task { path_text: Cow::Owned(format!("look[{n}]")), ..task(&CONTRACT).0 };
     bus.dispatch(numbered(0), &sender).unwrap();
     undelivered(next(&mut reports).await);
     for n in 1..20 {
@@ -322,12 +360,20 @@ async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_
     }
     // One of them tries, is turned away too, and the others wait longer.
     undelivered(next(&mut reports).await);
-    assert!(timeout(Duration::from_millis(200), reports.recv()).await.is_err(), "the others wait in line");
+    assert!(
+        timeout(Duration::from_millis(200), reports.recv()).await.is_err(),
+        "the others wait in line"
+    );
     let listener = TcpListener::bind(address).await.unwrap();
     let (requests, _seen) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, ok(r#"{"success":true}"#), requests.clone(), Arc::default()));
+            tokio::spawn(serve(
+                stream,
+                ok(r#"{"success":true}"#),
+                requests.clone(),
+                Arc::default(),
+            ));
         }
     });
     let begun = std::time::Instant::now();
@@ -349,7 +395,10 @@ async fn a_cancelled_task_in_line_has_not_begun_and_one_that_must_not_go_out_twi
     bus.dispatch(task_, &sender).unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     cancel.cancel();
-    assert_eq!(failure(next(&mut reports).await).failure.to_string(), "Cancelled: cancelled before it began");
+    assert_eq!(
+        failure(next(&mut reports).await).failure.to_string(),
+        "Cancelled: cancelled before it began"
+    );
     bus.dispatch(task(&ONCE).0, &sender).unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     bus.drain();
@@ -359,28 +408,55 @@ async fn a_cancelled_task_in_line_has_not_begun_and_one_that_must_not_go_out_twi
 #[tokio::test]
 async fn a_long_answer_that_says_failed_is_a_failed_attempt() {
     let page = "at line 1\n".repeat(40_000);
-    let failed = failure(told(&CONTRACT, Does::Answers(http("500 Internal Server Error", "", &page))).await.0);
-    assert_eq!((failed.failure.name.as_ref(), failed.outcome, failed.retry), ("Error", Outcome::Failed, None));
-    assert!(failed.failure.message.starts_with("service `image` answered 500 Internal Server Error: at line 1"), "{}", failed.failure);
-    let failed = failure(told(&CONTRACT, Does::Answers(http("502 Bad Gateway", "", &page))).await.0);
+    let failed = failure(
+        told(&CONTRACT, Does::Answers(http("500 Internal Server Error", "", &page))).await.0,
+    );
+    assert_eq!(
+        (failed.failure.name.as_ref(), failed.outcome, failed.retry),
+        ("Error", Outcome::Failed, None)
+    );
+    assert!(
+        failed
+            .failure
+            .message
+            .starts_with("service `image` answered 500 Internal Server Error: at line 1"),
+        "{}",
+        failed.failure
+    );
+    let failed =
+        failure(told(&CONTRACT, Does::Answers(http("502 Bad Gateway", "", &page))).await.0);
     assert_eq!((failed.failure.name.as_ref(), failed.outcome), ("Unavailable", Outcome::Unknown));
 }
 
 #[tokio::test]
 async fn garbage_is_an_invalid_result() {
     let failed = failure(told(&CONTRACT, ok("<html>hello</html>")).await.0);
-    assert_eq!((failed.failure.name.as_ref(), failed.outcome), (Failure::INVALID_RESULT, Outcome::Failed));
-    let failed = failure(told(&CONTRACT, ok(r#"{"success":true,"result":{"width":"wide"}}"#)).await.0);
-    assert_eq!(failed.failure.to_string(), "InvalidResult: service `image` answered 200: result.width: not a number");
+    assert_eq!(
+        (failed.failure.name.as_ref(), failed.outcome),
+        (Failure::INVALID_RESULT, Outcome::Failed)
+    );
+    let failed =
+        failure(told(&CONTRACT, ok(r#"{"success":true,"result":{"width":"wide"}}"#)).await.0);
+    assert_eq!(
+        failed.failure.to_string(),
+        "InvalidResult: service `image` answered 200: result.width: not a number"
+    );
     let long = format!(r#"{{"success":true,"result":{{"text":"{}"}}}}"#, "x".repeat(20_000));
     let failed = failure(told(&CONTRACT, ok(&long)).await.0);
-    assert_eq!(failed.failure.to_string(), "InvalidResult: service `image` answered 200 and more than 17408 bytes");
+    assert_eq!(
+        failed.failure.to_string(),
+        "InvalidResult: service `image` answered 200 and more than 17408 bytes"
+    );
 }
 
 #[tokio::test]
 async fn what_is_no_http_at_all_leaves_the_outcome_open() {
-    let failed = failure(told(&CONTRACT, Does::AnswersAndCloses("ssh-2.0 what?\r\n".to_owned())).await.0);
-    assert_eq!((failed.failure.name.as_ref(), failed.outcome), (Failure::WORKER_LOST, Outcome::Unknown));
+    let failed =
+        failure(told(&CONTRACT, Does::AnswersAndCloses("ssh-2.0 what?\r\n".to_owned())).await.0);
+    assert_eq!(
+        (failed.failure.name.as_ref(), failed.outcome),
+        (Failure::WORKER_LOST, Outcome::Unknown)
+    );
 }
 
 #[tokio::test]
@@ -388,29 +464,53 @@ async fn a_connection_that_breaks_leaves_the_outcome_open() {
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"success\":tr";
     for text in ["", "HTTP/1.1 200", half] {
         let failed = failure(told(&CONTRACT, Does::AnswersAndCloses(text.to_owned())).await.0);
-        assert_eq!((failed.failure.name.as_ref(), failed.outcome), (Failure::WORKER_LOST, Outcome::Unknown), "{text:?}");
-        assert!(failed.failure.message.starts_with("the connection to service `image` broke before its answer"), "{}", failed.failure);
+        assert_eq!(
+            (failed.failure.name.as_ref(), failed.outcome),
+            (Failure::WORKER_LOST, Outcome::Unknown),
+            "{text:?}"
+        );
+        assert!(
+            failed
+                .failure
+                .message
+                .starts_with("the connection to service `image` broke before its answer"),
+            "{}",
+            failed.failure
+        );
     }
 }
 
 #[tokio::test]
 async fn errors_by_status() {
-    let status =
-        async |status: &str, body: &str| failure(told(&CONTRACT, Does::Answers(http(status, "location: /there\r\n", body))).await.0);
-    let failed = status("500 Internal Server Error", r#"{"error":{"name":"OutOfPaper","message":"tray 2","after":"30s"}}"#).await;
+    let status = async |status: &str, body: &str| {
+        failure(told(&CONTRACT, Does::Answers(http(status, "location: /there\r\n", body))).await.0)
+    };
+    let failed = status(
+        "500 Internal Server Error",
+        r#"{"error":{"name":"OutOfPaper","message":"tray 2","after":"30s"}}"#,
+    )
+    .await;
     assert_eq!((failed.failure.to_string().as_str(), failed.retry), ("OutOfPaper: tray 2", None));
     assert_eq!((failed.outcome, failed.after_ms), (Outcome::Failed, Some(30_000)));
     let failed = status("502 Bad Gateway", "upstream").await;
-    assert_eq!(failed.failure.to_string(), "Unavailable: service `image` answered 502 Bad Gateway: upstream");
+    assert_eq!(
+        failed.failure.to_string(),
+        "Unavailable: service `image` answered 502 Bad Gateway: upstream"
+    );
     assert_eq!((failed.outcome, failed.retry), (Outcome::Unknown, None));
     let failed = status("400 Bad Request", "no image").await;
-    assert_eq!(failed.failure.to_string(), "InvalidInput: service `image` answered 400 Bad Request: no image");
+    assert_eq!(
+        failed.failure.to_string(),
+        "InvalidInput: service `image` answered 400 Bad Request: no image"
+    );
     assert_eq!(failed.retry, Some(false));
     let failed = status("403 Forbidden", "").await;
-    assert_eq!((failed.failure.to_string().as_str(), failed.retry), ("service `image` answered 403 Forbidden", Some(false)));
+    assert_eq!(
+        (failed.failure.to_string().as_str(), failed.retry),
+        ("service `image` answered 403 Forbidden", Some(false))
+    );
     let failed = status("307 Temporary Redirect", "").await;
-    let text =
-        "service `image` answered 307 Temporary Redirect: redirects are not followed; configure the final address as services.image.url";
+    let text = "service `image` answered 307 Temporary Redirect: redirects are not followed; configure the final address as services.image.url";
     assert_eq!((failed.failure.to_string().as_str(), failed.retry), (text, Some(false)));
 }
 
@@ -426,13 +526,20 @@ async fn calls_keep_their_connection_but_for_tasks_that_must_not_be_sent_twice()
             // The connection goes back to the pool a moment after the answer.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(server.connections.load(Ordering::SeqCst), connections, "{}", contract.step_type);
+        assert_eq!(
+            server.connections.load(Ordering::SeqCst),
+            connections,
+            "{}",
+            contract.step_type
+        );
     }
 }
 
 #[tokio::test]
 async fn no_more_calls_at_once_than_configured() {
-    let server = server(Does::Sleeps(Duration::from_millis(50), http("200 OK", "", r#"{"success":true}"#))).await;
+    let server =
+        server(Does::Sleeps(Duration::from_millis(50), http("200 OK", "", r#"{"success":true}"#)))
+            .await;
     let bus = bus(&server);
     let (sender, mut reports) = mpsc::channel(64);
     for _ in 0..20 {
@@ -454,7 +561,10 @@ async fn a_call_ends_after_the_attempts_time() {
     let before = tokio::time::Instant::now();
     bus.dispatch(Task { policy: &POLICY, ..task }, &sender).unwrap();
     let failed = failure(next(&mut reports).await);
-    assert_eq!(failed.failure.to_string(), "Timeout: service `image` did not answer: its time of 2000 ms is over");
+    assert_eq!(
+        failed.failure.to_string(),
+        "Timeout: service `image` did not answer: its time of 2000 ms is over"
+    );
     assert_eq!((failed.outcome, before.elapsed().as_secs()), (Outcome::Unknown, 7));
 }
 
@@ -488,7 +598,9 @@ async fn a_step_type_without_service_is_said_to_have_none() {
 
 #[tokio::test]
 async fn services_that_cannot_be_are_refused_with_their_place() {
-    let refused = |services: Vec<Service>| Local::new(&app(), services, 1024).err().map(|error| error.to_string()).unwrap_or_default();
+    let refused = |services: Vec<Service>| {
+        Local::new(&app(), services, 1024).err().map(|error| error.to_string()).unwrap_or_default()
+    };
     let at = |url: &str| refused(vec![service(url.to_owned(), &[], 1)]);
     let place = "services.image.url: ";
     assert_eq!(
@@ -499,11 +611,15 @@ async fn services_that_cannot_be_are_refused_with_their_place() {
     );
     assert_eq!(
         at("image:80"),
-        format!("{place}`image:80` is not an address that anything can be posted to: it has to begin with `http://`")
+        format!(
+            "{place}`image:80` is not an address that anything can be posted to: it has to begin with `http://`"
+        )
     );
     assert_eq!(
         at("http://me:secret@image/"),
-        format!("{place}`http://…@image/` is not an address that anything can be posted to: it must not hold a user name or password")
+        format!(
+            "{place}`http://…@image/` is not an address that anything can be posted to: it must not hold a user name or password"
+        )
     );
     let url = || "http://image/".to_owned();
     assert_eq!(

@@ -1,4 +1,5 @@
-//! Which deliveries to acknowledge: they are done in any order, and one acknowledgement can cover all that came before it.
+//! Which deliveries to acknowledge: they are done in any order, and one acknowledgement can cover
+//! all that came before it.
 
 use std::collections::BTreeMap;
 
@@ -28,12 +29,14 @@ impl Acks {
         self.waiting
     }
 
-    /// Of those done without a gap the last that is not acknowledged yet: one acknowledgement covers them all.
+    /// Of those done without a gap the last that is not acknowledged yet: one acknowledgement
+    /// covers them all.
     pub(super) fn together(&mut self) -> Option<u64> {
         let mut last = None;
         while let Some(is_acknowledged) = self.done.remove(&self.next) {
             if !is_acknowledged {
-                // The broker refuses a tag that it does not know any more, also as the last of many.
+                // The broker refuses a tag that it does not know any more, also as the last of
+                // many.
                 last = Some(self.next);
                 self.waiting -= 1;
             }
@@ -42,7 +45,8 @@ impl Acks {
         last
     }
 
-    /// Those behind a gap: something before them takes long, and they must not use up the prefetch meanwhile.
+    /// Those behind a gap: something before them takes long, and they must not use up the prefetch
+    /// meanwhile.
     pub(super) fn single(&mut self) -> Vec<u64> {
         let waiting = self.done.iter_mut().filter(|(_, is_acknowledged)| !**is_acknowledged);
         let tags = waiting.map(|(tag, is_acknowledged)| {

@@ -1,5 +1,5 @@
-//! What is said to everybody: workers' signs of life to nodes, and nodes' cancellations to workers. Whoever listens has a queue of its own,
-//! which is gone with its connection.
+//! What is said to everybody: workers' signs of life to nodes, and nodes' cancellations to workers.
+//! Whoever listens has a queue of its own, which is gone with its connection.
 
 use futures_util::StreamExt;
 use lapin::Connection;
@@ -13,7 +13,8 @@ use crate::bus::rabbitmq::consumer::Consumer;
 const MAX_UNHEARD: i64 = 10_000;
 
 impl Consumer {
-    /// Declares a queue for that key, and gives what comes in to `hear` until the connection is lost. `what`: a word of the queue's name.
+    /// Declares a queue for that key, and gives what comes in to `hear` until the connection is
+    /// lost. `what`: a word of the queue's name.
     pub(super) async fn listen<F: Fn(&[u8])>(
         &self,
         connection: &Connection,
@@ -22,19 +23,32 @@ impl Consumer {
         hear: F,
     ) -> Result<impl Future<Output = Problem> + use<F>, Problem> {
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| Problem::Lost(format!("no randomness from the system: {error}")))?;
+        getrandom::fill(&mut random)
+            .map_err(|error| Problem::Lost(format!("no randomness from the system: {error}")))?;
         let queue = self.topology.hearing(what, u64::from_be_bytes(random));
         let open = async {
             let channel = connection.create_channel().await?;
-            let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+            let options =
+                QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
             let mut arguments = FieldTable::default();
             arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_UNHEARD));
             channel.queue_declare(queue.as_str().into(), options, arguments).await?;
             let exchange = self.topology.exchange.as_str();
             let bind = QueueBindOptions::default();
-            channel.queue_bind(queue.as_str().into(), exchange.into(), routing_key.into(), bind, FieldTable::default()).await?;
-            let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..Default::default() };
-            let said = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default()).await?;
+            channel
+                .queue_bind(
+                    queue.as_str().into(),
+                    exchange.into(),
+                    routing_key.into(),
+                    bind,
+                    FieldTable::default(),
+                )
+                .await?;
+            let options =
+                BasicConsumeOptions { no_ack: true, exclusive: true, ..Default::default() };
+            let said = channel
+                .basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default())
+                .await?;
             Ok((channel, said))
         };
         let (channel, mut said) = open.await.map_err(|error| problem(&error))?;
@@ -58,7 +72,11 @@ impl Consumer {
                 match next {
                     Some(Ok(message)) => hear(&message.data),
                     Some(Err(error)) => return problem(&error),
-                    None => return Problem::Lost(format!("RabbitMQ has ended the consumption of {queue}")),
+                    None => {
+                        return Problem::Lost(format!(
+                            "RabbitMQ has ended the consumption of {queue}"
+                        ));
+                    }
                 }
             }
         })

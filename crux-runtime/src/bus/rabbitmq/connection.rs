@@ -1,5 +1,6 @@
-//! Connections to the broker: one for publishing and one for consuming, because a broker in need blocks those that publish, and results
-//! must come in all the same. Each is made anew, for ever, after a pause that doubles and is never quite the same.
+//! Connections to the broker: one for publishing and one for consuming, because a broker in need
+//! blocks those that publish, and results must come in all the same. Each is made anew, for ever,
+//! after a pause that doubles and is never quite the same.
 
 use std::time::Duration;
 
@@ -28,13 +29,17 @@ pub enum Problem {
     Lost(String),
 }
 
-/// The address that an URL means. The error says what is wrong with it, without repeating it: it may hold a password.
+/// The address that an URL means. The error says what is wrong with it, without repeating it: it
+/// may hold a password.
 pub(crate) fn address(url: &str) -> Result<AMQPUri, String> {
-    let mut uri: AMQPUri = url.parse().map_err(|error| format!("not an address like amqp://user:password@host:5672/vhost: {error}"))?;
+    let mut uri: AMQPUri = url.parse().map_err(|error| {
+        format!("not an address like amqp://user:password@host:5672/vhost: {error}")
+    })?;
     if uri.scheme == AMQPScheme::AMQPS {
         return Err("amqps is not supported: put a TLS proxy on this machine in between".to_owned());
     }
-    // A path of nothing but the slash is what most clients take for the default virtual host, whose name is `/`.
+    // A path of nothing but the slash is what most clients take for the default virtual host, whose
+    // name is `/`.
     if uri.vhost.is_empty() {
         uri.vhost = "/".to_owned();
     }
@@ -43,16 +48,22 @@ pub(crate) fn address(url: &str) -> Result<AMQPUri, String> {
 
 /// `localhost:5672`, for people.
 pub(super) fn shown(url: &str) -> String {
-    address(url).map_or_else(|_| "its address".to_owned(), |uri| format!("{}:{}", uri.authority.host, uri.authority.port))
+    address(url).map_or_else(
+        |_| "its address".to_owned(),
+        |uri| format!("{}:{}", uri.authority.host, uri.authority.port),
+    )
 }
 
 /// Connects; `role` is shown in the broker's list of connections.
 pub(super) async fn connect(options: &Options, role: &str) -> Result<Connection, Problem> {
-    let mut uri = address(&options.url).map_err(|text| Problem::Conflict(format!("rabbitmq.url: {text}")))?;
+    let mut uri =
+        address(&options.url).map_err(|text| Problem::Conflict(format!("rabbitmq.url: {text}")))?;
     uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT));
     let name = format!("crux {} {role}", env!("CARGO_PKG_VERSION"));
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let unreachable = |text: &str| Problem::Lost(format!("RabbitMQ at {} cannot be reached: {text}", shown(&options.url)));
+    let unreachable = |text: &str| {
+        Problem::Lost(format!("RabbitMQ at {} cannot be reached: {text}", shown(&options.url)))
+    };
     match tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect_uri(uri, properties)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(unreachable(&text(&error))),
@@ -63,7 +74,9 @@ pub(super) async fn connect(options: &Options, role: &str) -> Result<Connection,
 /// What an error of a connection that was there means.
 pub(super) fn problem(error: &lapin::Error) -> Problem {
     match error.kind() {
-        ErrorKind::ProtocolError(said) if *said.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+        ErrorKind::ProtocolError(said)
+            if *said.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) =>
+        {
             Problem::Refused(said.get_message().to_string())
         }
         _ => Problem::Lost(format!("the connection to RabbitMQ is lost: {}", text(error))),
@@ -85,7 +98,11 @@ mod tests {
 
     #[test]
     fn a_path_of_a_slash_is_the_default_virtual_host() {
-        for url in ["amqp://guest:guest@localhost:5672/", "amqp://guest:guest@localhost:5672", "amqp://localhost/%2f"] {
+        for url in [
+            "amqp://guest:guest@localhost:5672/",
+            "amqp://guest:guest@localhost:5672",
+            "amqp://localhost/%2f",
+        ] {
             assert_eq!(address(url).unwrap().vhost, "/", "{url}");
         }
         assert_eq!(address("amqp://localhost:1/shop").unwrap().vhost, "shop");

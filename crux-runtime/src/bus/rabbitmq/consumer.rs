@@ -1,5 +1,6 @@
-//! The consumer: takes what services and others send, gives it to the door, and acknowledges what the door has taken for good. What the
-//! door refuses goes to the queue of the dead, with the reason, before it is acknowledged.
+//! The consumer: takes what services and others send, gives it to the door, and acknowledges what
+//! the door has taken for good. What the door refuses goes to the queue of the dead, with the
+//! reason, before it is acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -84,7 +85,12 @@ impl Consumer {
     }
 
     /// Consumes on this connection until it is lost, or until the process stops.
-    async fn session(&self, connection: &Connection, door: &dyn Door, backoff: &mut Backoff) -> Result<(), Problem> {
+    async fn session(
+        &self,
+        connection: &Connection,
+        door: &dyn Door,
+        backoff: &mut Backoff,
+    ) -> Result<(), Problem> {
         let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
         self.topology.declare(&channel).await?;
         let mut queues = vec![self.subscribe(connection, door, self.topology.completions()).await?];
@@ -92,7 +98,8 @@ impl Consumer {
             queues.push(self.subscribe(connection, door, events).await?);
         }
         let roster = self.roster.clone();
-        let beats = self.listen(connection, WORKERS, "workers", move |said| roster.hear_text(said)).await?;
+        let beats =
+            self.listen(connection, WORKERS, "workers", move |said| roster.hear_text(said)).await?;
         self.state.set_consuming(Link::Up);
         backoff.reset();
         // Whoever ends first ends all: with an error, or because the process stops.
@@ -104,24 +111,35 @@ impl Consumer {
     }
 
     /// A queue on a channel of its own, so that its acknowledgements are its own.
-    async fn subscribe<'a>(&'a self, connection: &Connection, door: &'a dyn Door, queue: &'a str) -> Result<Subscription<'a>, Problem> {
+    async fn subscribe<'a>(
+        &'a self,
+        connection: &Connection,
+        door: &'a dyn Door,
+        queue: &'a str,
+    ) -> Result<Subscription<'a>, Problem> {
         let open = async {
             let channel = connection.create_channel().await?;
             channel.basic_qos(self.options.prefetch, BasicQosOptions { global: false }).await?;
             let options = BasicConsumeOptions::default();
-            let deliveries = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
+            let deliveries = channel
+                .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+                .await?;
             Ok((channel, deliveries))
         };
         let (channel, deliveries) = open.await.map_err(|error| problem(&error))?;
         Ok(Subscription { consumer: self, door, queue, channel, deliveries, acks: Acks::new() })
     }
 
-    /// The delivery's tag once it needs no more attention; `None`: the process stops, and the broker gives it to another.
+    /// The delivery's tag once it needs no more attention; `None`: the process stops, and the
+    /// broker gives it to another.
     async fn take(&self, door: &dyn Door, queue: &str, delivery: Delivery) -> Option<u64> {
         let tag = delivery.delivery_tag;
         self.state.consumed.fetch_add(1, Ordering::Relaxed);
         self.state.redelivered.fetch_add(u64::from(delivery.redelivered), Ordering::Relaxed);
-        let routing_key = match (delivery.routing_key.as_str(), header(&delivery.properties, "x-crux-routing-key")) {
+        let routing_key = match (
+            delivery.routing_key.as_str(),
+            header(&delivery.properties, "x-crux-routing-key"),
+        ) {
             // It was parked, and comes back under the queue's name.
             (key, parked) if key == queue && !parked.is_empty() => parked,
             (key, _) => key.to_owned(),
@@ -129,7 +147,11 @@ impl Consumer {
         let incoming = Incoming {
             routing_key,
             message_id: delivery.properties.message_id().as_ref().map(ToString::to_string),
-            correlation_id: delivery.properties.correlation_id().as_ref().map_or_else(String::new, ToString::to_string),
+            correlation_id: delivery
+                .properties
+                .correlation_id()
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
             traceparent: header(&delivery.properties, "traceparent"),
             body: delivery.data.into(),
         };
@@ -151,18 +173,40 @@ impl Consumer {
         Some(tag)
     }
 
-    /// Puts a message into the queue of the dead or of the parked; `None`: the process stops. `from`: the queue, and its routing key.
-    pub(super) async fn put_aside(&self, to: To, from: (&str, &str), body: Bytes, came_with: &BasicProperties, reason: &str) -> Option<()> {
+    /// Puts a message into the queue of the dead or of the parked; `None`: the process stops.
+    /// `from`: the queue, and its routing key.
+    pub(super) async fn put_aside(
+        &self,
+        to: To,
+        from: (&str, &str),
+        body: Bytes,
+        came_with: &BasicProperties,
+        reason: &str,
+    ) -> Option<()> {
         let (queue, routing_key) = from;
-        let about = [("x-crux-reason", reason), ("x-crux-queue", queue), ("x-crux-routing-key", routing_key)];
-        let properties = aside(came_with, &about, (to == To::Parked).then_some(self.options.parking));
+        let about = [
+            ("x-crux-reason", reason),
+            ("x-crux-queue", queue),
+            ("x-crux-routing-key", routing_key),
+        ];
+        let properties =
+            aside(came_with, &about, (to == To::Parked).then_some(self.options.parking));
         loop {
             let (told, published) = oneshot::channel();
             let done = Box::new(move |published| {
-                // Whoever waits for it has gone only with the connection; then the broker delivers the message again.
+                // Whoever waits for it has gone only with the connection; then the broker delivers
+                // the message again.
                 let _ = told.send(published);
             });
-            self.refused.send(Aside { to, body: body.clone(), properties: Box::new(properties.clone()), done }).await.ok()?;
+            self.refused
+                .send(Aside {
+                    to,
+                    body: body.clone(),
+                    properties: Box::new(properties.clone()),
+                    done,
+                })
+                .await
+                .ok()?;
             match published.await.ok()? {
                 Published::Done => return Some(()),
                 Published::Failed(reason) => {
@@ -223,7 +267,8 @@ impl Subscription<'_> {
                     self.acknowledge(ticks.is_multiple_of(SINGLE_EVERY)).await?;
                 }
                 () = stopped(&mut stopping) => {
-                    // What is in hand and not done goes to another node, or comes again after the start.
+                    // What is in hand and not done goes to another node, or comes again after the
+                    // start.
                     return self.acknowledge(true).await;
                 }
             }
@@ -234,8 +279,13 @@ impl Subscription<'_> {
     async fn acknowledge(&mut self, also_single: bool) -> Result<(), Problem> {
         let together = self.acks.together().map(|tag| (tag, true));
         let single = if also_single { self.acks.single() } else { Vec::new() };
-        for (tag, multiple) in together.into_iter().chain(single.into_iter().map(|tag| (tag, false))) {
-            self.channel.basic_ack(tag, BasicAckOptions { multiple }).await.map_err(|error| problem(&error))?;
+        for (tag, multiple) in
+            together.into_iter().chain(single.into_iter().map(|tag| (tag, false)))
+        {
+            self.channel
+                .basic_ack(tag, BasicAckOptions { multiple })
+                .await
+                .map_err(|error| problem(&error))?;
         }
         Ok(())
     }

@@ -1,8 +1,10 @@
-//! The bus over RabbitMQ: tasks, hooks and emitted events leave by a topic exchange, results and events come in by queues.
+//! The bus over RabbitMQ: tasks, hooks and emitted events leave by a topic exchange, results and
+//! events come in by queues.
 //!
-//! [`publisher`] owns the channel on which everything leaves and keeps what the broker has not confirmed; [`returns`] tells arrivals from
-//! returns; [`consumer`] takes what comes in and acknowledges it when it is durable ([`acks`]); [`listen`] hears what is said to everybody, and [`fetch`] is
-//! how a worker in another process gets its tasks. [`topology`] is what is declared,
+//! [`publisher`] owns the channel on which everything leaves and keeps what the broker has not
+//! confirmed; [`returns`] tells arrivals from returns; [`consumer`] takes what comes in and
+//! acknowledges it when it is durable ([`acks`]); [`listen`] hears what is said to everybody, and
+//! [`fetch`] is how a worker in another process gets its tasks. [`topology`] is what is declared,
 //! [`connection`] how a connection is made and lost, [`letter`] what AMQP adds to a message.
 
 mod acks;
@@ -47,7 +49,8 @@ pub struct Options {
     pub exchange: String,
     /// The names of the queues that Crux consumes begin with it.
     pub prefix: String,
-    /// How often a message is published again that a queue did not take, before the instance shows it.
+    /// How often a message is published again that a queue did not take, before the instance shows
+    /// it.
     pub max_retries: u32,
     /// Before the first of these; it doubles, up to a minute.
     pub retry_delay: Duration,
@@ -80,26 +83,49 @@ impl Default for Options {
     }
 }
 
-/// Begins to publish, on the tokio runtime of the caller. A broker that is not there is no error: what is to be published waits for it.
-/// The error: what is declared there contradicts what is declared here. Services in `pushed` get their tasks by HTTP.
-/// `work`: the step types of step structs whose tasks leave for workers in other processes, or, at such a worker, come to it.
-pub async fn open(app: &App, options: Options, pushed: Arc<Local>, work: &[&'static str]) -> Result<Broker, Problem> {
-    let (options, topology) = (Arc::new(options.clone()), Arc::new(Topology::new(app, &options, work)));
+/// Begins to publish, on the tokio runtime of the caller. A broker that is not there is no error:
+/// what is to be published waits for it. The error: what is declared there contradicts what is
+/// declared here. Services in `pushed` get their tasks by HTTP. `work`: the step types of step
+/// structs whose tasks leave for workers in other processes, or, at such a worker, come to it.
+pub async fn open(
+    app: &App,
+    options: Options,
+    pushed: Arc<Local>,
+    work: &[&'static str],
+) -> Result<Broker, Problem> {
+    let (options, topology) =
+        (Arc::new(options.clone()), Arc::new(Topology::new(app, &options, work)));
     let keys = task_keys(app).into_iter().chain(work.iter().map(|step_type| work_key(step_type)));
-    let parking = Parking::new(topology.parked().to_owned(), options.prefetch.into(), options.parking);
+    let parking =
+        Parking::new(topology.parked().to_owned(), options.prefetch.into(), options.parking);
     let state = Arc::new(State::new("RabbitMQ", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
     let (post, inbox) = mpsc::channel(options.queue);
     let (refuse, refused) = mpsc::channel(REFUSED);
-    let publisher = Publisher::new(options.clone(), topology.clone(), state.clone(), (inbox, refused), stopping.clone());
+    let publisher = Publisher::new(
+        options.clone(),
+        topology.clone(),
+        state.clone(),
+        (inbox, refused),
+        stopping.clone(),
+    );
     let (first, tried) = oneshot::channel();
     let publishing = supervise::spawn("publishing over RabbitMQ", publisher.run(first));
     // Not connected yet: the publisher says why, and tries again.
-    if let Ok(Ok(Err(conflict @ Problem::Conflict(_)))) = tokio::time::timeout(FIRST_TRY, tried).await {
+    if let Ok(Ok(Err(conflict @ Problem::Conflict(_)))) =
+        tokio::time::timeout(FIRST_TRY, tried).await
+    {
         publishing.abort();
         return Err(conflict);
     }
-    let consumer = Box::new(Consumer { options, topology, state: state.clone(), refused: refuse, roster: Arc::default(), stopping });
+    let consumer = Box::new(Consumer {
+        options,
+        topology,
+        state: state.clone(),
+        refused: refuse,
+        roster: Arc::default(),
+        stopping,
+    });
     Ok(Broker::new(Parts { state, post, pushed, consumer, stop, publishing }))
 }
 

@@ -64,7 +64,8 @@ impl From<envelope::Letter> for Letter {
         if let Ok(id) = ShortString::try_new(id.as_str()) {
             properties = properties.with_message_id(id);
         }
-        // A request id that was made of an event's name and id may be longer than the property; it is in the instance's document then.
+        // A request id that was made of an event's name and id may be longer than the property; it
+        // is in the instance's document then.
         if !correlation_id.is_empty()
             && let Ok(correlation_id) = ShortString::try_new(correlation_id.as_str())
         {
@@ -86,11 +87,22 @@ impl From<Aside> for Letter {
     }
 }
 
-/// Properties with which a message is put aside. What it came with is there as a text: the broker acts on properties, such as `CC`, which
-/// would send it to other queues as well, `user_id`, with which only that user may publish, or `expiration`.
-pub(super) fn aside(came_with: &BasicProperties, about: &[(&str, &str)], expires: Option<Duration>) -> BasicProperties {
-    let text = |name: &str| match came_with.headers().as_ref().and_then(|headers| headers.inner().get(name)) {
-        Some(AMQPValue::LongString(text)) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+/// Properties with which a message is put aside. What it came with is there as a text: the broker
+/// acts on properties, such as `CC`, which would send it to other queues as well, `user_id`, with
+/// which only that user may publish, or `expiration`.
+pub(super) fn aside(
+    came_with: &BasicProperties,
+    about: &[(&str, &str)],
+    expires: Option<Duration>,
+) -> BasicProperties {
+    let text = |name: &str| match came_with
+        .headers()
+        .as_ref()
+        .and_then(|headers| headers.inner().get(name))
+    {
+        Some(AMQPValue::LongString(text)) => {
+            Some(String::from_utf8_lossy(text.as_bytes()).into_owned())
+        }
         _ => None,
     };
     let mut headers = FieldTable::default();
@@ -107,7 +119,10 @@ pub(super) fn aside(came_with: &BasicProperties, about: &[(&str, &str)], expires
     // One that was parked before still says what it came with.
     let first = text("x-crux-properties").filter(|_| text("x-crux-routing-key").is_some());
     say("x-crux-properties", &first.unwrap_or_else(|| shown(came_with)), MAX_PROPERTIES);
-    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_app_id("crux".into()).with_headers(headers);
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_app_id("crux".into())
+        .with_headers(headers);
     if let Some(id) = came_with.message_id() {
         properties = properties.with_message_id(id.clone());
     }
@@ -137,7 +152,11 @@ fn shown(properties: &BasicProperties) -> String {
 }
 
 fn shown_table(table: &FieldTable, depth: usize) -> serde_json::Value {
-    table.inner().iter().map(|(name, value)| (name.to_string(), shown_value(value, depth))).collect()
+    table
+        .inner()
+        .iter()
+        .map(|(name, value)| (name.to_string(), shown_value(value, depth)))
+        .collect()
 }
 
 /// Texts as texts; what is nested too deep is left out.
@@ -146,7 +165,9 @@ fn shown_value(value: &AMQPValue, depth: usize) -> serde_json::Value {
         AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into(),
         AMQPValue::ShortString(text) => text.to_string().into(),
         AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) if depth >= MAX_DEPTH => "…".into(),
-        AMQPValue::FieldArray(array) => array.as_slice().iter().map(|value| shown_value(value, depth + 1)).collect(),
+        AMQPValue::FieldArray(array) => {
+            array.as_slice().iter().map(|value| shown_value(value, depth + 1)).collect()
+        }
         AMQPValue::FieldTable(table) => shown_table(table, depth + 1),
         // `{"LongInt": 5}`
         other => serde_json::to_value(other).unwrap_or_default(),
@@ -187,7 +208,10 @@ mod tests {
     #[test]
     fn what_is_put_aside_has_none_of_the_properties_on_which_a_broker_acts() {
         let mut headers = FieldTable::default();
-        headers.insert("CC".into(), AMQPValue::FieldArray(vec![AMQPValue::LongString("crux.completions".into())].into()));
+        headers.insert(
+            "CC".into(),
+            AMQPValue::FieldArray(vec![AMQPValue::LongString("crux.completions".into())].into()),
+        );
         let came_with = BasicProperties::default()
             .with_headers(headers)
             .with_user_id("svc".into())

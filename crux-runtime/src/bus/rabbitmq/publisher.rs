@@ -1,5 +1,6 @@
-//! The publisher: one task that owns one channel, so that confirms can be told apart. It keeps a window of messages under way, publishes
-//! again what was not confirmed when a connection is lost, and tells each sender what became of its message.
+//! The publisher: one task that owns one channel, so that confirms can be told apart. It keeps a
+//! window of messages under way, publishes again what was not confirmed when a connection is lost,
+//! and tells each sender what became of its message.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -40,7 +41,8 @@ pub(super) struct Publisher {
     pub(super) stopping: watch::Receiver<bool>,
     /// Under way when a connection was lost, in their order.
     again: VecDeque<Letter>,
-    /// So many of `again` are published one at a time: one of them made the broker close the channel.
+    /// So many of `again` are published one at a time: one of them made the broker close the
+    /// channel.
     alone: usize,
     /// Refused by a queue, until they are published again.
     resting: FuturesUnordered<BoxFuture<'static, Letter>>,
@@ -56,7 +58,17 @@ impl Publisher {
         (inbox, refused): (mpsc::Receiver<Post>, mpsc::Receiver<Aside>),
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { options, topology, state, inbox, refused, stopping, again: VecDeque::new(), alone: 0, resting: FuturesUnordered::new() }
+        Self {
+            options,
+            topology,
+            state,
+            inbox,
+            refused,
+            stopping,
+            again: VecDeque::new(),
+            alone: 0,
+            resting: FuturesUnordered::new(),
+        }
     }
 
     /// Runs until told to stop; `first` hears how the first try to connect went.
@@ -96,7 +108,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes on this channel until it is lost, or until there is nothing left and the process stops.
+    /// Publishes on this channel until it is lost, or until there is nothing left and the process
+    /// stops.
     async fn session(&mut self, connection: &Connection, channel: Channel) -> Result<(), Problem> {
         let events = connection.events_listener();
         let mut session = Session {
@@ -119,8 +132,9 @@ impl Publisher {
         result
     }
 
-    /// What was under way goes first on the next connection. A message because of which the broker closes the channel must not come again
-    /// for ever: as long as it is not known which one that is, they go one at a time.
+    /// What was under way goes first on the next connection. A message because of which the broker
+    /// closes the channel must not come again for ever: as long as it is not known which one that
+    /// is, they go one at a time.
     async fn keep(&mut self, mut held: Vec<Letter>, lost: &Problem) {
         match (lost, held.pop()) {
             (Problem::Refused(said), Some(letter)) if held.is_empty() => {
@@ -145,7 +159,10 @@ impl Publisher {
     }
 
     fn is_idle(&self) -> bool {
-        self.again.is_empty() && self.resting.is_empty() && self.inbox.is_empty() && self.refused.is_empty()
+        self.again.is_empty()
+            && self.resting.is_empty()
+            && self.inbox.is_empty()
+            && self.refused.is_empty()
     }
 }
 
@@ -214,7 +231,9 @@ impl Session<'_> {
 
     fn heard(&self, event: Option<Event>) -> Result<(), Problem> {
         match event {
-            Some(Event::ConnectionBlocked(why)) => self.publisher.state.set_publishing(Link::Blocked(why)),
+            Some(Event::ConnectionBlocked(why)) => {
+                self.publisher.state.set_publishing(Link::Blocked(why))
+            }
             Some(Event::ConnectionUnblocked) => self.publisher.state.set_publishing(Link::Up),
             Some(Event::Error(error)) => return Err(problem(&error)),
             None => return Err(Problem::Lost("the connection to RabbitMQ has ended".to_owned())),
@@ -241,24 +260,34 @@ impl Session<'_> {
         self.publisher.state.unconfirmed.store(self.held.len(), Ordering::Relaxed);
         self.flying.push(
             async move {
-                let confirm = match channel.basic_publish(exchange, key, options, &body, properties).await {
-                    Ok(confirm) => confirm.await,
-                    Err(error) => Err(error),
-                };
+                let confirm =
+                    match channel.basic_publish(exchange, key, options, &body, properties).await {
+                        Ok(confirm) => confirm.await,
+                        Err(error) => Err(error),
+                    };
                 (n, confirm)
             }
             .boxed(),
         );
     }
 
-    fn landed(&mut self, n: u64, outcome: lapin::Result<Confirmation>, known: &mut Vec<(u64, Fate)>) -> Result<(), Problem> {
+    fn landed(
+        &mut self,
+        n: u64,
+        outcome: lapin::Result<Confirmation>,
+        known: &mut Vec<(u64, Fate)>,
+    ) -> Result<(), Problem> {
         let (is_ack, carried) = match outcome {
             Ok(Confirmation::Ack(carried)) => (true, carried),
             Ok(Confirmation::Nack(carried)) => (false, carried),
-            Ok(Confirmation::NotRequested) => return Err(Problem::Lost("the channel does not confirm".to_owned())),
+            Ok(Confirmation::NotRequested) => {
+                return Err(Problem::Lost("the channel does not confirm".to_owned()));
+            }
             Err(error) => return Err(problem(&error)),
         };
-        let carried = carried.map(|message| message.properties.message_id().as_ref().map_or_else(String::new, ToString::to_string));
+        let carried = carried.map(|message| {
+            message.properties.message_id().as_ref().map_or_else(String::new, ToString::to_string)
+        });
         if let Some(letter) = self.held.get(&n) {
             self.returns.confirmed((n, &letter.id, is_ack), carried, self.flying.is_empty(), known);
         }
@@ -287,14 +316,19 @@ impl Session<'_> {
                 state.refused.fetch_add(1, Ordering::Relaxed);
                 letter.refusals += 1;
                 let options = &self.publisher.options;
-                if letter.refusals > options.max_retries || self.publisher.resting.len() >= options.queue || !letter.is_wanted() {
+                if letter.refusals > options.max_retries
+                    || self.publisher.resting.len() >= options.queue
+                    || !letter.is_wanted()
+                {
                     let times = letter.refusals;
                     let what = match letter.to {
                         To::Service(key) | To::Anybody(key) => key,
                         To::Dead => self.publisher.topology.dead(),
                         To::Parked => self.publisher.topology.parked(),
                     };
-                    let text = format!("undeliverable: a queue did not take {what}, {times} times in a row: it is full, or has no leader");
+                    let text = format!(
+                        "undeliverable: a queue did not take {what}, {times} times in a row: it is full, or has no leader"
+                    );
                     return letter.failed(text).await;
                 }
                 let rest = rest(options.retry_delay, letter.refusals);
@@ -314,7 +348,10 @@ async fn open(options: &Options, topology: &Topology) -> Result<(Connection, Cha
     let connection = connection::connect(options, "publisher").await?;
     let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
     topology.declare(&channel).await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| problem(&error))?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .map_err(|error| problem(&error))?;
     Ok((connection, channel))
 }
 
@@ -325,7 +362,8 @@ fn rest(delay: Duration, refusals: u32) -> Duration {
 
 /// In order where the broker still answers.
 async fn close(connection: &Connection) {
-    let closed = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "done".into())).await;
+    let closed =
+        tokio::time::timeout(Duration::from_secs(1), connection.close(200, "done".into())).await;
     if !matches!(closed, Ok(Ok(()))) {
         tracing::debug!("the connection to RabbitMQ was dropped rather than closed");
     }
@@ -338,7 +376,8 @@ mod tests {
     #[test]
     fn rests_double_from_the_delay() {
         let delay = Duration::from_secs(5);
-        let rests: Vec<u64> = [1, 2, 3, 9].into_iter().map(|refusals| rest(delay, refusals).as_secs()).collect();
+        let rests: Vec<u64> =
+            [1, 2, 3, 9].into_iter().map(|refusals| rest(delay, refusals).as_secs()).collect();
         assert_eq!(rests, [5, 10, 20, 60]);
         assert_eq!(rest(Duration::ZERO, 4), Duration::ZERO);
     }

@@ -1,17 +1,21 @@
-//! How a worker in a process of its own gets tasks: it consumes from a queue while it has room, and from none while it has not, so that
-//! what it could not begin stays where other workers find it. A consumer's prefetch cannot be changed and would not count what is
-//! acknowledged and still runs; so the consumer is cancelled when there is no room, and begins anew when there is.
+//! How a worker in a process of its own gets tasks: it consumes from a queue while it has room, and
+//! from none while it has not, so that what it could not begin stays where other workers find it. A
+//! consumer's prefetch cannot be changed and would not count what is acknowledged and still runs;
+//! so the consumer is cancelled when there is no room, and begins anew when there is.
 //!
-//! What is on its way to a consumer in the moment in which it is cancelled the broker takes back, and delivers it to the next one as if the
-//! first had had it. For tasks that must not begin twice that would be the end. Their consumers get one at a time and are cancelled only
-//! with that one in hand, when nothing can be on its way; it is put back as new.
+//! What is on its way to a consumer in the moment in which it is cancelled the broker takes back,
+//! and delivers it to the next one as if the first had had it. For tasks that must not begin twice
+//! that would be the end. Their consumers get one at a time and are cancelled only with that one in
+//! hand, when nothing can be on its way; it is put back as new.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Connection};
 use tokio::sync::watch;
@@ -28,7 +32,8 @@ use crate::bus::rabbitmq::consumer::Consumer;
 use crate::bus::rabbitmq::properties::To;
 use crate::bus::routing_keys::CANCELLED;
 
-/// How many tasks of a type may be on their way here before the first of them is acknowledged. Each may come when there is no room any more.
+/// How many tasks of a type may be on their way here before the first of them is acknowledged. Each
+/// may come when there is no room any more.
 const MAX_PREFETCH: u16 = 32;
 
 impl Consumer {
@@ -52,16 +57,31 @@ impl Consumer {
         }
     }
 
-    async fn fetch_over(&self, connection: &Connection, hands: &Arc<dyn Hands>, backoff: &mut Backoff) -> Result<(), Problem> {
+    async fn fetch_over(
+        &self,
+        connection: &Connection,
+        hands: &Arc<dyn Hands>,
+        backoff: &mut Backoff,
+    ) -> Result<(), Problem> {
         let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
         self.topology.declare(&channel).await?;
         let mut queues = Vec::new();
         for step_type in hands.step_types() {
             let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
-            queues.push(Fetching { consumer: self, hands, step_type, queue: self.topology.work_of(step_type), channel });
+            queues.push(Fetching {
+                consumer: self,
+                hands,
+                step_type,
+                queue: self.topology.work_of(step_type),
+                channel,
+            });
         }
         let told = hands.clone();
-        let cancellations = self.listen(connection, CANCELLED, "cancelled", move |said| task_delivery::cancel(&*told, said)).await?;
+        let cancellations = self
+            .listen(connection, CANCELLED, "cancelled", move |said| {
+                task_delivery::cancel(&*told, said)
+            })
+            .await?;
         self.state.set_consuming(Link::Up);
         backoff.reset();
         // Whoever ends first ends all: with an error, or because the process stops.
@@ -91,7 +111,8 @@ impl Fetching<'_> {
                 () = stopped(&mut stopping) => return Ok(()),
             };
             if now.is_closed {
-                // What was taken before has to be acknowledged on this channel, until the process ends.
+                // What was taken before has to be acknowledged on this channel, until the process
+                // ends.
                 break;
             }
             self.fetch(now.free).await?;
@@ -104,11 +125,17 @@ impl Fetching<'_> {
     async fn fetch(&self, free: usize) -> Result<(), Problem> {
         let is_once = self.hands.is_once(self.step_type);
         // More would come back when several step types find the last places taken.
-        let prefetch = if is_once { 1 } else { u16::try_from(free / 8).unwrap_or(u16::MAX).clamp(1, MAX_PREFETCH) };
+        let prefetch = if is_once {
+            1
+        } else {
+            u16::try_from(free / 8).unwrap_or(u16::MAX).clamp(1, MAX_PREFETCH)
+        };
         let begin = async {
             self.channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             let options = BasicConsumeOptions::default();
-            self.channel.basic_consume(self.queue.into(), "".into(), options, FieldTable::default()).await
+            self.channel
+                .basic_consume(self.queue.into(), "".into(), options, FieldTable::default())
+                .await
         };
         let mut deliveries = begin.await.map_err(|error| problem(&error))?;
         let mut stopping = self.consumer.stopping.clone();
@@ -132,7 +159,10 @@ impl Fetching<'_> {
             self.take(delivery).await;
         };
         // What is on its way comes before the answer; there may be room again by then.
-        self.channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await.map_err(|error| problem(&error))?;
+        self.channel
+            .basic_cancel(deliveries.tag(), BasicCancelOptions::default())
+            .await
+            .map_err(|error| problem(&error))?;
         if let Some(delivery) = in_hand {
             self.take(delivery).await;
         }
@@ -148,13 +178,22 @@ impl Fetching<'_> {
         state.redelivered.fetch_add(u64::from(delivery.redelivered), Ordering::Relaxed);
         let receipt = Box::new(Tag(delivery.acker));
         let (routing_key, properties) = (delivery.routing_key.to_string(), delivery.properties);
-        match self.hands.clone().take(Delivery { body: delivery.data.into(), is_again: delivery.redelivered, receipt }) {
+        match self.hands.clone().take(Delivery {
+            body: delivery.data.into(),
+            is_again: delivery.redelivered,
+            receipt,
+        }) {
             Taken::Done => {}
             Taken::Full(delivery) => delivery.receipt.give_back().await,
             Taken::Refused(Delivery { body, receipt, .. }, reason) => {
                 warn!(queue = self.queue, reason, "a message is refused and put aside");
                 let from = (self.queue, routing_key.as_str());
-                if self.consumer.put_aside(To::Dead, from, body, &properties, &reason).await.is_some() {
+                if self
+                    .consumer
+                    .put_aside(To::Dead, from, body, &properties, &reason)
+                    .await
+                    .is_some()
+                {
                     state.dead.fetch_add(1, Ordering::Relaxed);
                     receipt.done().await;
                 }
@@ -163,7 +202,10 @@ impl Fetching<'_> {
     }
 
     fn ended(&self) -> Problem {
-        Problem::Lost(format!("RabbitMQ has ended the consumption of {}: was the queue deleted?", self.queue))
+        Problem::Lost(format!(
+            "RabbitMQ has ended the consumption of {}: was the queue deleted?",
+            self.queue
+        ))
     }
 }
 
@@ -190,7 +232,9 @@ impl Receipt for Tag {
 
     fn give_back(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Err(error) = self.0.nack(BasicNackOptions { multiple: false, requeue: true }).await {
+            if let Err(error) =
+                self.0.nack(BasicNackOptions { multiple: false, requeue: true }).await
+            {
                 debug!(%error, "a task could not be given back: it comes again when the connection is gone");
             }
         })

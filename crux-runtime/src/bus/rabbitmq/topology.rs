@@ -1,5 +1,5 @@
-//! What there is on the broker: the exchange, the queues that Crux consumes and therefore declares, and the ones that services would do
-//! well to declare.
+//! What there is on the broker: the exchange, the queues that Crux consumes and therefore declares,
+//! and the ones that services would do well to declare.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,8 @@ const MAX_DEAD: i64 = 100_000;
 const MAX_TASKS: i64 = 100_000;
 /// Messages that cannot be taken yet.
 const MAX_PARKED: i64 = 100_000;
-/// How often a task may be given back: without this, brokers from 4.0 on drop it after 20 times, and older ones put it at the end.
+/// How often a task may be given back: without this, brokers from 4.0 on drop it after 20 times,
+/// and older ones put it at the end.
 const MAX_DELIVERIES: i64 = 1_000_000;
 
 /// A queue with what it is for.
@@ -43,7 +44,10 @@ pub enum Argument {
     Number(i64),
 }
 
-fn as_map<S: serde::Serializer>(arguments: &[(&'static str, Argument)], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_map<S: serde::Serializer>(
+    arguments: &[(&'static str, Argument)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(arguments.iter().map(|(name, value)| (name, value)))
 }
 
@@ -53,7 +57,8 @@ pub struct Topology {
     pub exchange: String,
     /// What Crux consumes; it declares them by itself.
     pub own: Vec<Queue>,
-    /// Tasks of step structs that run in processes of their own, one queue per step type; Crux declares them, too.
+    /// Tasks of step structs that run in processes of their own, one queue per step type; Crux
+    /// declares them, too.
     pub work: Vec<Queue>,
     /// One per step type that a service does; services declare them.
     pub services: Vec<Queue>,
@@ -74,15 +79,31 @@ impl Topology {
             purpose: purpose.to_owned(),
         };
         let reports = [COMPLETED, STARTED, HEARTBEAT].map(str::to_owned).to_vec();
-        let mut own = vec![queue("completions", reports, vec![quorum()], "what services say of their steps")];
+        let mut own =
+            vec![queue("completions", reports, vec![quorum()], "what services say of their steps")];
         let events = consumed_events(app);
         if !events.is_empty() {
-            own.push(queue("events", events.iter().map(|name| (*name).to_owned()).collect(), vec![quorum()], "events that start or wake"));
+            own.push(queue(
+                "events",
+                events.iter().map(|name| (*name).to_owned()).collect(),
+                vec![quorum()],
+                "events that start or wake",
+            ));
         }
         let text = |name, text: &str| (name, Argument::Text(text.to_owned()));
-        let dead = vec![quorum(), ("x-max-length", Argument::Number(MAX_DEAD)), text("x-overflow", "drop-head")];
-        own.push(queue("dead", Vec::new(), dead, "messages that were refused, with the reason in the header x-crux-reason"));
-        // Each of its messages expires, and the broker takes it back to where it is tried again; none is lost on the way.
+        let dead = vec![
+            quorum(),
+            ("x-max-length", Argument::Number(MAX_DEAD)),
+            text("x-overflow", "drop-head"),
+        ];
+        own.push(queue(
+            "dead",
+            Vec::new(),
+            dead,
+            "messages that were refused, with the reason in the header x-crux-reason",
+        ));
+        // Each of its messages expires, and the broker takes it back to where it is tried again;
+        // none is lost on the way.
         let back = vec![
             quorum(),
             text("x-dead-letter-exchange", ""),
@@ -92,13 +113,28 @@ impl Topology {
             // One for which there is no room stays where it is.
             ("x-max-length", Argument::Number(MAX_PARKED)),
         ];
-        own.push(queue("parked", Vec::new(), back, "messages that cannot be taken yet, until they are tried again"));
-        let limit = [("x-max-length", Argument::Number(MAX_TASKS)), text("x-overflow", "reject-publish")];
+        own.push(queue(
+            "parked",
+            Vec::new(),
+            back,
+            "messages that cannot be taken yet, until they are tried again",
+        ));
+        let limit =
+            [("x-max-length", Argument::Number(MAX_TASKS)), text("x-overflow", "reject-publish")];
         let tasks = |step_type: &&'static str| {
-            // A worker that has no room after all gives a task back; that must never be the end of it.
-            let arguments = [quorum()].into_iter().chain(limit.clone()).chain([("x-delivery-limit", Argument::Number(MAX_DELIVERIES))]);
+            // A worker that has no room after all gives a task back; that must never be the end of
+            // it.
+            let arguments = [quorum()]
+                .into_iter()
+                .chain(limit.clone())
+                .chain([("x-delivery-limit", Argument::Number(MAX_DELIVERIES))]);
             let keys = vec![work_key(step_type).to_owned()];
-            queue(&format!("work.{step_type}"), keys, arguments.collect(), &format!("tasks of {step_type}, for workers"))
+            queue(
+                &format!("work.{step_type}"),
+                keys,
+                arguments.collect(),
+                &format!("tasks of {step_type}, for workers"),
+            )
         };
         let work = work.iter().map(tasks).collect();
         let mut services = Vec::new();
@@ -114,9 +150,18 @@ impl Topology {
                 purpose: format!("tasks of {}", contract.step_type),
             });
         }
-        let notices = app.routes.iter().filter(|route| route.is_published && !keys.contains(route.key));
-        let notices = notices.map(|route| (route.key.to_owned(), route.meaning.to_owned())).collect();
-        Self { exchange: options.exchange.clone(), own, work, services, notices, prefix: options.prefix.clone() }
+        let notices =
+            app.routes.iter().filter(|route| route.is_published && !keys.contains(route.key));
+        let notices =
+            notices.map(|route| (route.key.to_owned(), route.meaning.to_owned())).collect();
+        Self {
+            exchange: options.exchange.clone(),
+            own,
+            work,
+            services,
+            notices,
+            prefix: options.prefix.clone(),
+        }
     }
 
     pub(super) fn completions(&self) -> &str {
@@ -137,7 +182,10 @@ impl Topology {
     }
 
     fn named(&self, name: &str) -> &str {
-        let is_it = |queue: &&Queue| queue.name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.')) == Some(name);
+        let is_it = |queue: &&Queue| {
+            queue.name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('.'))
+                == Some(name)
+        };
         self.own.iter().find(is_it).map_or("", |queue| queue.name.as_str())
     }
 
@@ -153,10 +201,18 @@ impl Topology {
         format!("{}.{what}.{number:016x}", self.prefix)
     }
 
-    /// The exchange and what Crux consumes. Harmless if it is all there already; an error if it is there and differs.
+    /// The exchange and what Crux consumes. Harmless if it is all there already; an error if it is
+    /// there and differs.
     pub(super) async fn declare(&self, channel: &Channel) -> Result<(), Problem> {
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let declared = channel.exchange_declare(self.exchange.as_str().into(), ExchangeKind::Topic, options, FieldTable::default()).await;
+        let declared = channel
+            .exchange_declare(
+                self.exchange.as_str().into(),
+                ExchangeKind::Topic,
+                options,
+                FieldTable::default(),
+            )
+            .await;
         declared.map_err(|error| conflict(&error, &format!("exchange `{}`", self.exchange)))?;
         for queue in self.own.iter().chain(&self.work) {
             self.declare_queue(channel, queue).await?;
@@ -187,7 +243,8 @@ impl Topology {
         self.bind_queue(channel, queue).await
     }
 
-    /// What Crux consumes, once more: a binding that somebody has removed nobody would notice, and what is published for it would be gone.
+    /// What Crux consumes, once more: a binding that somebody has removed nobody would notice, and
+    /// what is published for it would be gone.
     pub(super) async fn bind(&self, channel: &Channel) -> Result<(), Problem> {
         for queue in self.own.iter().chain(&self.work) {
             self.bind_queue(channel, queue).await?;
@@ -198,8 +255,13 @@ impl Topology {
     async fn bind_queue(&self, channel: &Channel, queue: &Queue) -> Result<(), Problem> {
         for key in &queue.keys {
             let (name, exchange) = (queue.name.as_str(), self.exchange.as_str());
-            let bound =
-                channel.queue_bind(name.into(), exchange.into(), key.as_str().into(), QueueBindOptions::default(), FieldTable::default());
+            let bound = channel.queue_bind(
+                name.into(),
+                exchange.into(),
+                key.as_str().into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
             bound.await.map_err(|error| problem(&error))?;
         }
         Ok(())

@@ -1,8 +1,10 @@
-//! Which mandatory messages reached no queue. The broker sends such a message back before it confirms it, but lapin hands it out with
-//! whichever confirm completes next; so a confirm says for sure that its own message arrived only when nothing waits to be handed out.
+//! Which mandatory messages reached no queue. The broker sends such a message back before it
+//! confirms it, but lapin hands it out with whichever confirm completes next; so a confirm says for
+//! sure that its own message arrived only when nothing waits to be handed out.
 //!
-//! What is known when confirms are looked at in the order of their completion: one that carries nothing found nothing waiting, so all
-//! that came back before it, its own included, has been carried by confirms before it.
+//! What is known when confirms are looked at in the order of their completion: one that carries
+//! nothing found nothing waiting, so all that came back before it, its own included, has been
+//! carried by confirms before it.
 
 use std::collections::HashSet;
 
@@ -27,8 +29,8 @@ pub(super) struct Returns {
 }
 
 impl Returns {
-    /// The confirm of message `n` has completed; `carried` is the id of the message that came with it, `is_last` whether no other is on
-    /// its way. Adds to `known` what is known now.
+    /// The confirm of message `n` has completed; `carried` is the id of the message that came with
+    /// it, `is_last` whether no other is on its way. Adds to `known` what is known now.
     pub(super) fn confirmed(
         &mut self,
         (n, id, is_ack): (u64, &str, bool),
@@ -66,7 +68,12 @@ mod tests {
         let mut returns = Returns::default();
         let mut known = Vec::new();
         for (n, carried, is_last) in confirms {
-            returns.confirmed((*n, &n.to_string(), true), carried.map(|n| n.to_string()), *is_last, &mut known);
+            returns.confirmed(
+                (*n, &n.to_string(), true),
+                carried.map(|n| n.to_string()),
+                *is_last,
+                &mut known,
+            );
         }
         known.sort_by_key(|(n, _)| *n);
         known
@@ -86,12 +93,22 @@ mod tests {
 
     #[test]
     fn confirms_that_carry_each_others_messages_are_told_apart() {
-        // One confirm of the broker for 1 to 3, of which 2 and 3 came back; lapin completes them as 1, 3, 2.
-        assert_eq!(judged(&[(1, Some(2), false), (3, Some(3), false), (2, None, true)]), [(1, Arrived), (2, Returned), (3, Returned)]);
+        // One confirm of the broker for 1 to 3, of which 2 and 3 came back; lapin completes them as
+        // 1, 3, 2.
+        assert_eq!(
+            judged(&[(1, Some(2), false), (3, Some(3), false), (2, None, true)]),
+            [(1, Arrived), (2, Returned), (3, Returned)]
+        );
         // 1 and 3 came back, 2 arrived; completed as 1, 2, 3.
-        assert_eq!(judged(&[(1, Some(3), false), (2, Some(1), false), (3, None, true)]), [(1, Returned), (2, Arrived), (3, Returned)]);
+        assert_eq!(
+            judged(&[(1, Some(3), false), (2, Some(1), false), (3, None, true)]),
+            [(1, Returned), (2, Arrived), (3, Returned)]
+        );
         // All came back, each with another's confirm, and nothing more is under way.
-        assert_eq!(judged(&[(1, Some(2), false), (2, Some(1), true)]), [(1, Returned), (2, Returned)]);
+        assert_eq!(
+            judged(&[(1, Some(2), false), (2, Some(1), true)]),
+            [(1, Returned), (2, Returned)]
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What is said to everybody: workers' signs of life to nodes, and nodes' cancellations to workers. Whoever listens reads the whole stream
-//! from now on, in no group.
+//! What is said to everybody: workers' signs of life to nodes, and nodes' cancellations to workers.
+//! Whoever listens reads the whole stream from now on, in no group.
 
 use std::time::Duration;
 
@@ -17,13 +17,22 @@ const BEFORE_ALL: &str = "0-0";
 impl Consumer {
     /// Gives what is said to `hear`, until the connection is lost or the process stops.
     pub(super) async fn listen(&self, key: &str, hear: impl Fn(&[u8])) -> Result<(), Error> {
-        // Who waits for an entry keeps the connection from everybody else, and gets no answer for so long.
-        let wire = Link::open(&Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() }).await?;
+        // Who waits for an entry keeps the connection from everybody else, and gets no answer for
+        // so long.
+        let wire =
+            Link::open(&Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() })
+                .await?;
         let mut last = newest(&wire, key).await?;
         let mut stopping = self.stopping.clone();
         loop {
             let mut read = redis::cmd("XREAD");
-            read.arg("COUNT").arg(COUNT).arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(key).arg(&last);
+            read.arg("COUNT")
+                .arg(COUNT)
+                .arg("BLOCK")
+                .arg(millis(BLOCK))
+                .arg("STREAMS")
+                .arg(key)
+                .arg(&last);
             let answer = tokio::select! {
                 answer = wire.ask(read) => answer?,
                 () = stopped(&mut stopping) => return Ok(()),
@@ -31,7 +40,11 @@ impl Consumer {
             for entry in entry::read(answer)? {
                 match entry.incoming(key) {
                     Ok(incoming) => hear(&incoming.body),
-                    Err(error) => tracing::debug!(key, error, "what is said to everybody cannot be understood"),
+                    Err(error) => tracing::debug!(
+                        key,
+                        error,
+                        "what is said to everybody cannot be understood"
+                    ),
                 }
                 last = entry.id;
             }

@@ -1,5 +1,6 @@
-//! The consumer: reads what services and others add, all nodes together as one group. Each stream has a reader; when one of them loses its
-//! connection all begin again, with what they had and did not acknowledge.
+//! The consumer: reads what services and others add, all nodes together as one group. Each stream
+//! has a reader; when one of them loses its connection all begin again, with what they had and did
+//! not acknowledge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +61,15 @@ impl Consumer {
         state: Arc<State>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { options, address, topology, state, roster: Arc::default(), name: name().into(), stopping }
+        Self {
+            options,
+            address,
+            topology,
+            state,
+            roster: Arc::default(),
+            name: name().into(),
+            stopping,
+        }
     }
 
     /// Runs until told to stop.
@@ -89,11 +98,19 @@ impl Consumer {
         }
     }
 
-    /// Reads until a connection is lost, or until the process stops. `link`: for everything that does not block.
-    async fn session(&self, link: &Link, door: &dyn Door, backoff: &mut Backoff) -> Result<(), Error> {
+    /// Reads until a connection is lost, or until the process stops. `link`: for everything that
+    /// does not block.
+    async fn session(
+        &self,
+        link: &Link,
+        door: &dyn Door,
+        backoff: &mut Backoff,
+    ) -> Result<(), Error> {
         let mut wrong = Vec::new();
         for stream in &self.topology.work {
-            match create_group(link, &stream.key, crate::bus::redis_streams::topology::WORKERS).await {
+            match create_group(link, &stream.key, crate::bus::redis_streams::topology::WORKERS)
+                .await
+            {
                 Err(Error::WrongType(why)) => wrong.push((stream, why)),
                 result => result?,
             }
@@ -108,12 +125,15 @@ impl Consumer {
         for (stream, why) in &wrong {
             error!(
                 stream = stream.key,
-                why, "what is stored there is no stream, and somebody else has written it: delete it; others are read"
+                why,
+                "what is stored there is no stream, and somebody else has written it: delete it; others are read"
             );
         }
         self.state.set_consuming(match wrong.first() {
             None => Condition::Up,
-            Some((stream, why)) => Condition::Blocked(format!("`{}` is no stream: {why}", stream.key)),
+            Some((stream, why)) => {
+                Condition::Blocked(format!("`{}` is no stream: {why}", stream.key))
+            }
         });
         backoff.reset();
         let reading = async { try_join_all(readers.into_iter().map(Reader::run)).await.map(drop) };
@@ -130,9 +150,15 @@ impl Consumer {
         tokio::try_join!(reading, tidying, hearing).map(drop)
     }
 
-    async fn reader<'a>(&'a self, link: &'a Link, door: &'a dyn Door, stream: &'a Stream) -> Result<Reader<'a>, Error> {
+    async fn reader<'a>(
+        &'a self,
+        link: &'a Link,
+        door: &'a dyn Door,
+        stream: &'a Stream,
+    ) -> Result<Reader<'a>, Error> {
         create_group(link, &stream.key, crate::bus::redis_streams::topology::GROUP).await?;
-        // Who waits for an entry keeps the connection from everybody else, and gets no answer for so long.
+        // Who waits for an entry keeps the connection from everybody else, and gets no answer for
+        // so long.
         let patient = Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() };
         let wire = Link::open(&patient).await?;
         Ok(Reader::new(self, door, stream, &self.topology.dead, link, wire))
@@ -142,10 +168,16 @@ impl Consumer {
     async fn tidy(&self, link: &Link) -> Result<(), Error> {
         loop {
             tokio::time::sleep(TIDY_EVERY).await;
-            let calls = self.topology.keys().map(|key| Call { script: &TIDY, base: key.to_owned(), args: Vec::new() });
+            let calls = self.topology.keys().map(|key| Call {
+                script: &TIDY,
+                base: key.to_owned(),
+                args: Vec::new(),
+            });
             for result in link.call_all(calls.collect()).await {
                 match result {
-                    Err(Error::Broken(why) | Error::WrongType(why)) => debug!(why, "a stream cannot be tidied up"),
+                    Err(Error::Broken(why) | Error::WrongType(why)) => {
+                        debug!(why, "a stream cannot be tidied up")
+                    }
                     result => drop(result?),
                 }
             }
@@ -161,7 +193,8 @@ async fn until_right(link: &Link, wrong: &[(&Stream, String)]) -> Result<(), Err
             let mut look = redis::cmd("TYPE");
             look.arg(&stream.key);
             let kind = link.ask(look).await?;
-            if matches!(&kind, redis::Value::SimpleString(kind) if kind == "none" || kind == "stream") {
+            if matches!(&kind, redis::Value::SimpleString(kind) if kind == "none" || kind == "stream")
+            {
                 return Err(Error::Refused(format!("`{}` can be read now", stream.key)));
             }
         }
@@ -182,7 +215,8 @@ pub(super) async fn create_group(link: &Link, key: &str, group: &str) -> Result<
 fn name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let mut random = [0; 4];
-    // Without randomness two processes of one number and host may share a name, and what the older one held is taken up at once.
+    // Without randomness two processes of one number and host may share a name, and what the older
+    // one held is taken up at once.
     let _ = getrandom::fill(&mut random);
     let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-{random}", host.trim(), std::process::id())

@@ -36,7 +36,9 @@ impl Entry {
         Ok(Incoming {
             routing_key: routing_key.to_owned(),
             // An entry is the same one however often it is delivered.
-            message_id: Some(text("message_id").filter(|id| !id.is_empty()).unwrap_or_else(|| self.id.clone())),
+            message_id: Some(
+                text("message_id").filter(|id| !id.is_empty()).unwrap_or_else(|| self.id.clone()),
+            ),
             correlation_id: text("correlation_id").unwrap_or_default(),
             traceparent: text("traceparent").unwrap_or_default(),
             body: Bytes::copy_from_slice(body),
@@ -129,13 +131,17 @@ mod tests {
 
     #[test]
     fn entries_of_a_read_and_of_a_claim() {
-        let full = list(&[word("1-0"), list(&[word("body"), word("{}"), word("message_id"), word("m")])]);
+        let full =
+            list(&[word("1-0"), list(&[word("body"), word("{}"), word("message_id"), word("m")])]);
         let deleted = list(&[word("2-0"), Value::Nil]);
         let came = read(list(&[list(&[word("key"), list(&[full.clone(), deleted])])])).unwrap();
         assert_eq!(came.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["1-0", "2-0"]);
         assert_eq!(came[1].fields, None);
         let incoming = came[0].incoming("order.paid").unwrap();
-        assert_eq!((incoming.routing_key.as_str(), incoming.message_id.as_deref()), ("order.paid", Some("m")));
+        assert_eq!(
+            (incoming.routing_key.as_str(), incoming.message_id.as_deref()),
+            ("order.paid", Some("m"))
+        );
         assert_eq!(read(Value::Nil).unwrap(), []);
         let (cursor, claimed) = claimed(list(&[word("0-0"), list(&[full]), list(&[])])).unwrap();
         assert_eq!((cursor.as_str(), claimed.len()), ("0-0", 1));
@@ -143,12 +149,21 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_an_id_of_its_own_has_that_of_the_stream_and_one_without_a_body_is_refused() {
+    fn an_entry_without_an_id_of_its_own_has_that_of_the_stream_and_one_without_a_body_is_refused()
+    {
         let entry = |fields: &[(&str, &str)]| Entry {
             id: "7-1".to_owned(),
-            fields: Some(fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()),
+            fields: Some(
+                fields
+                    .iter()
+                    .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+                    .collect(),
+            ),
         };
-        assert_eq!(entry(&[("body", "1")]).incoming("a").unwrap().message_id.as_deref(), Some("7-1"));
+        assert_eq!(
+            entry(&[("body", "1")]).incoming("a").unwrap().message_id.as_deref(),
+            Some("7-1")
+        );
         assert!(entry(&[("data", "1")]).incoming("a").unwrap_err().contains("`body`"));
     }
 }

@@ -1,9 +1,12 @@
-//! The bus over Redis Streams: a stream for each routing key. Tasks, hooks and emitted events are added by a script that sees whether a
-//! group of consumers is there and whether there is room; results and events are read by all nodes as one group.
+//! The bus over Redis Streams: a stream for each routing key. Tasks, hooks and emitted events are
+//! added by a script that sees whether a group of consumers is there and whether there is room;
+//! results and events are read by all nodes as one group.
 //!
-//! [`publisher`] adds and keeps what the server has not confirmed; [`consumer`] reads, each stream by a [`reader`] with a connection of its
-//! own, and acknowledges when it is durable; [`listen`] hears what is said to everybody, and [`fetch`] is how a worker
-//! in another process gets its tasks. [`topology`] is what there is on the server, [`entry`] how a message is written in a stream.
+//! [`publisher`] adds and keeps what the server has not confirmed; [`consumer`] reads, each stream
+//! by a [`reader`] with a connection of its own, and acknowledges when it is durable; [`listen`]
+//! hears what is said to everybody, and [`fetch`] is how a worker in another process gets its
+//! tasks. [`topology`] is what there is on the server, [`entry`] how a message is written in a
+//! stream.
 
 mod broadcast;
 mod consumer;
@@ -39,7 +42,8 @@ use crate::supervise;
 /// How long the start waits for the server before it goes on without.
 const FIRST_TRY: Duration = Duration::from_secs(2);
 
-/// Between tries to reach the server. Short: a fail-over of a cluster takes a few seconds, and a try costs next to nothing.
+/// Between tries to reach the server. Short: a fail-over of a cluster takes a few seconds, and a
+/// try costs next to nothing.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// What can be set.
@@ -90,7 +94,10 @@ impl Options {
 
     fn address(&self) -> Result<Address, Error> {
         let of = |url: &String| address(url, self.username.as_deref(), self.password.as_deref());
-        Ok(Address { nodes: self.urls.iter().map(of).collect::<Result<_, _>>()?, timeout: self.timeout })
+        Ok(Address {
+            nodes: self.urls.iter().map(of).collect::<Result<_, _>>()?,
+            timeout: self.timeout,
+        })
     }
 }
 
@@ -114,11 +121,18 @@ impl From<Error> for Problem {
     }
 }
 
-/// Begins to publish, on the tokio runtime of the caller. A server that is not there is no error: what is to be published waits for it.
-/// The error: the server refuses this user, or the address is none. Services in `pushed` get their tasks by HTTP.
-/// `work`: the step types of step structs whose tasks leave for workers in other processes, or, at such a worker, come to it.
-pub async fn open(app: &App, options: Options, pushed: Arc<Local>, work: &[&'static str]) -> Result<Broker, Problem> {
-    let (address, topology) = (options.address()?, Arc::new(Topology::new(app, &options.prefix, work)));
+/// Begins to publish, on the tokio runtime of the caller. A server that is not there is no error:
+/// what is to be published waits for it. The error: the server refuses this user, or the address is
+/// none. Services in `pushed` get their tasks by HTTP. `work`: the step types of step structs whose
+/// tasks leave for workers in other processes, or, at such a worker, come to it.
+pub async fn open(
+    app: &App,
+    options: Options,
+    pushed: Arc<Local>,
+    work: &[&'static str],
+) -> Result<Broker, Problem> {
+    let (address, topology) =
+        (options.address()?, Arc::new(Topology::new(app, &options.prefix, work)));
     let options = Arc::new(options);
     let keys = task_keys(app).into_iter().chain(work.iter().map(|step_type| work_key(step_type)));
     let parking = Parking::new(topology.parked.clone(), options.prefetch, options.parking);

@@ -1,5 +1,5 @@
-//! Entries that cannot be taken yet wait in a stream of their own. After a while each is added to its own stream again, by one of the
-//! nodes, and is tried again.
+//! Entries that cannot be taken yet wait in a stream of their own. After a while each is added to
+//! its own stream again, by one of the nodes, and is tried again.
 
 use std::time::Duration;
 
@@ -22,9 +22,11 @@ const COUNT: usize = 100;
 const MAX_PARKED: usize = 100_000;
 
 impl Consumer {
-    /// With why it is here and what an entry is read by. The id by which it was known is its message id: it comes back under another one.
+    /// With why it is here and what an entry is read by. The id by which it was known is its
+    /// message id: it comes back under another one.
     pub(super) fn park(&self, stream: &Stream, entry: &Entry, reason: &str) -> Call {
-        let id = entry.field("message_id").filter(|id| !id.is_empty()).unwrap_or(entry.id.as_bytes());
+        let id =
+            entry.field("message_id").filter(|id| !id.is_empty()).unwrap_or(entry.id.as_bytes());
         let field = |name| entry.field(name).unwrap_or_default();
         let pairs: [(&str, &[u8]); 7] = [
             ("reason", reason_of(reason).as_bytes()),
@@ -36,7 +38,9 @@ impl Consumer {
             ("body", field("body")),
         ];
         let mut args = vec![MAX_PARKED.to_string().into_bytes()];
-        args.extend(pairs.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]));
+        args.extend(
+            pairs.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]),
+        );
         Call { script: &PARK, base: self.topology.parked.clone(), args }
     }
 
@@ -45,9 +49,14 @@ impl Consumer {
         let pause = self.options.parking;
         loop {
             tokio::time::sleep(LOOK_EVERY.min(pause / 2)).await;
-            let args = [pause.as_millis().to_string(), COUNT.to_string()].map(String::into_bytes).into();
-            let due = match link.call(Call { script: &DUE, base: self.topology.parked.clone(), args }).await {
-                // Somebody else has written there: a person has to act, and everything else goes on.
+            let args =
+                [pause.as_millis().to_string(), COUNT.to_string()].map(String::into_bytes).into();
+            let due = match link
+                .call(Call { script: &DUE, base: self.topology.parked.clone(), args })
+                .await
+            {
+                // Somebody else has written there: a person has to act, and everything else goes
+                // on.
                 Err(error @ (Error::WrongType(_) | Error::Broken(_) | Error::Full(_))) => {
                     warn!(stream = self.topology.parked, %error, "what is parked cannot be taken back");
                     continue;
@@ -61,7 +70,10 @@ impl Consumer {
     /// Back to its stream. One that cannot go there stays, and is due again.
     async fn again(&self, link: &Link, entry: &Entry) -> Result<(), Error> {
         let parked = &self.topology.parked;
-        let routing_key = entry.field("routing_key").and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+        let routing_key = entry
+            .field("routing_key")
+            .and_then(|key| std::str::from_utf8(key).ok())
+            .unwrap_or_default();
         // Perhaps only another node reads it.
         let stream = key(&self.options.prefix, routing_key);
         let add = if entry.field("stream") == Some(stream.as_bytes()) {
@@ -73,7 +85,12 @@ impl Consumer {
             }
             add
         } else {
-            let here = Stream { key: parked.clone(), routing_key: routing_key.to_owned(), group: None, purpose: String::new() };
+            let here = Stream {
+                key: parked.clone(),
+                routing_key: routing_key.to_owned(),
+                group: None,
+                purpose: String::new(),
+            };
             bury(&self.topology.dead, &here, entry, "somebody else has put it among what is parked")
         };
         let mut delete = redis::cmd("XDEL");

@@ -1,5 +1,6 @@
-//! The publisher: adds to streams what leaves. It keeps a window of messages under way, sends again what was not confirmed when the
-//! connection is lost, waits while the server has no memory, and tells each sender what became of its message.
+//! The publisher: adds to streams what leaves. It keeps a window of messages under way, sends again
+//! what was not confirmed when the connection is lost, waits while the server has no memory, and
+//! tells each sender what became of its message.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -55,7 +56,9 @@ impl Publisher {
             let opened = Link::open(&self.address).await;
             if let Some(first) = first.take() {
                 // Whoever asked may have waited long enough.
-                let _ = first.send(opened.as_ref().map(|_| ()).map_err(|error| Problem::from(error.clone())));
+                let _ = first.send(
+                    opened.as_ref().map(|_| ()).map_err(|error| Problem::from(error.clone())),
+                );
             }
             let lost = match opened {
                 Ok(link) => match self.session(&link, &mut backoff).await {
@@ -74,7 +77,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes by this link until it is lost, or until there is nothing left and the process stops.
+    /// Publishes by this link until it is lost, or until there is nothing left and the process
+    /// stops.
     async fn session(&mut self, link: &Link, backoff: &mut Backoff) -> Result<(), Error> {
         self.state.set_publishing(Condition::Up);
         let mut session = Session {
@@ -130,7 +134,11 @@ impl Session<'_> {
             }
             // Also if whoever could say it is gone.
             let is_stopping = *stopping.borrow() || stopping.has_changed().is_err();
-            if is_stopping && self.flying.is_empty() && self.publisher.again.is_empty() && self.publisher.inbox.is_empty() {
+            if is_stopping
+                && self.flying.is_empty()
+                && self.publisher.again.is_empty()
+                && self.publisher.inbox.is_empty()
+            {
                 return Ok(());
             }
             let room = self.room().min(BATCH);
@@ -165,8 +173,11 @@ impl Session<'_> {
         let call = |letter: &Letter| {
             let (To::Service(routing_key) | To::Anybody(routing_key)) = letter.to;
             // What is said to everybody is for those who read now: it needs no group.
-            let (script, most): (&'static Script, usize) =
-                if routing_keys::is_to_all(routing_key) { (&*SAY, MAX_SAID) } else { (&*PUBLISH, *max_length) };
+            let (script, most): (&'static Script, usize) = if routing_keys::is_to_all(routing_key) {
+                (&*SAY, MAX_SAID)
+            } else {
+                (&*PUBLISH, *max_length)
+            };
             let mut args = vec![most.to_string().into_bytes()];
             args.extend(fields(routing_key, letter));
             Call { script, base: key(prefix, routing_key), args }
@@ -200,7 +211,9 @@ impl Session<'_> {
                     is_full = Some(why);
                     kept.push(letter);
                 }
-                Err(Error::Broken(why) | Error::WrongType(why)) => letter.sender.failed(format!("undeliverable: {why}")).await,
+                Err(Error::Broken(why) | Error::WrongType(why)) => {
+                    letter.sender.failed(format!("undeliverable: {why}")).await
+                }
                 // Nothing was done, so that it may be sent again whatever it is.
                 Err(error @ Error::Refused(_)) => {
                     kept.push(letter);
@@ -236,12 +249,16 @@ impl Session<'_> {
     }
 }
 
-/// The letter, if it may be sent again though it is not known whether the server has it; if not, its sender is told.
+/// The letter, if it may be sent again though it is not known whether the server has it; if not,
+/// its sender is told.
 async fn repeatable(letter: Letter, why: &str) -> Option<Letter> {
     if letter.sender.is_repeatable() {
         return Some(letter);
     }
-    letter.sender.lost(format!("Redis had not confirmed the task, which must not be sent twice: {why}")).await;
+    letter
+        .sender
+        .lost(format!("Redis had not confirmed the task, which must not be sent twice: {why}"))
+        .await;
     None
 }
 
@@ -249,23 +266,34 @@ async fn repeatable(letter: Letter, why: &str) -> Option<Letter> {
 async fn tell(options: &Options, state: &State, letter: Letter, answer: &Value) {
     let Options { prefix, max_length, .. } = options;
     match (answer, letter.to) {
-        (Value::BulkString(word), To::Service(routing_key) | To::Anybody(routing_key)) if word == b"done" => {
-            state.published.fetch_add(u64::from(!routing_keys::is_to_all(routing_key)), Ordering::Relaxed);
+        (Value::BulkString(word), To::Service(routing_key) | To::Anybody(routing_key))
+            if word == b"done" =>
+        {
+            state
+                .published
+                .fetch_add(u64::from(!routing_keys::is_to_all(routing_key)), Ordering::Relaxed);
             letter.sender.arrived().await;
         }
         // Nobody listens.
-        (Value::BulkString(word), To::Anybody(_)) if word == b"nobody" => letter.sender.arrived().await,
+        (Value::BulkString(word), To::Anybody(_)) if word == b"nobody" => {
+            letter.sender.arrived().await
+        }
         (Value::BulkString(word), To::Service(routing_key)) if word == b"nobody" => {
             state.count_no_queue(routing_key);
             let stream = key(prefix, routing_key);
-            let reason =
-                format!("no_queue: no service listens on {routing_key}: create a group, XGROUP CREATE {stream} {WORKERS} 0 MKSTREAM");
+            let reason = format!(
+                "no_queue: no service listens on {routing_key}: create a group, XGROUP CREATE {stream} {WORKERS} 0 MKSTREAM"
+            );
             letter.sender.failed(reason).await;
         }
-        (Value::BulkString(word), To::Service(routing_key) | To::Anybody(routing_key)) if word == b"full" => {
+        (Value::BulkString(word), To::Service(routing_key) | To::Anybody(routing_key))
+            if word == b"full" =>
+        {
             state.refused.fetch_add(1, Ordering::Relaxed);
             let stream = key(prefix, routing_key);
-            let reason = format!("undeliverable: {max_length} messages wait in {stream} that its groups have not acknowledged");
+            let reason = format!(
+                "undeliverable: {max_length} messages wait in {stream} that its groups have not acknowledged"
+            );
             letter.sender.failed(reason).await;
         }
         (other, _) => letter.sender.failed(format!("undeliverable: Redis answers {other:?}")).await,

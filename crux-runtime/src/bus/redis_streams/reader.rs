@@ -1,8 +1,10 @@
-//! The reader of one stream: gives entries to the door, and acknowledges what the door has taken for good. What the door refuses goes to
-//! the stream of the dead, with the reason, before it is acknowledged.
+//! The reader of one stream: gives entries to the door, and acknowledges what the door has taken
+//! for good. What the door refuses goes to the stream of the dead, with the reason, before it is
+//! acknowledged.
 //!
-//! An entry that was given to a consumer is its own until it is acknowledged, for as long as the consumer says again and again that it is
-//! still at it. What nobody has said so of for the length of a lease, any node takes over.
+//! An entry that was given to a consumer is its own until it is acknowledged, for as long as the
+//! consumer says again and again that it is still at it. What nobody has said so of for the length
+//! of a lease, any node takes over.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -55,15 +57,33 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(consumer: &'a Consumer, door: &'a dyn Door, stream: &'a Stream, dead: &'a str, link: &'a Link, wire: Link) -> Self {
-        Self { consumer, door, stream, dead, link, wire, held: HashMap::new(), acks: Vec::new(), cursor: "0-0".to_owned() }
+    pub(super) fn new(
+        consumer: &'a Consumer,
+        door: &'a dyn Door,
+        stream: &'a Stream,
+        dead: &'a str,
+        link: &'a Link,
+        wire: Link,
+    ) -> Self {
+        Self {
+            consumer,
+            door,
+            stream,
+            dead,
+            link,
+            wire,
+            held: HashMap::new(),
+            acks: Vec::new(),
+            cursor: "0-0".to_owned(),
+        }
     }
 
     /// Until a connection is lost, or the process stops.
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let (consumer, lease) = (self.consumer, self.consumer.options.lease);
         let mut stopping = consumer.stopping.clone();
-        let (mut reading, mut in_hand, mut acking) = (FuturesUnordered::new(), FuturesUnordered::new(), FuturesUnordered::new());
+        let (mut reading, mut in_hand, mut acking) =
+            (FuturesUnordered::new(), FuturesUnordered::new(), FuturesUnordered::new());
         let mut tick = interval(ACK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut care = interval(lease / 3);
@@ -109,7 +129,8 @@ impl<'a> Reader<'a> {
                     }
                 }
                 () = stopped(&mut stopping) => {
-                    // What is in hand and not done goes to another node, or comes again after the start.
+                    // What is in hand and not done goes to another node, or comes again after the
+                    // start.
                     if !self.acks.is_empty() {
                         acking.push(self.acknowledge());
                     }
@@ -129,7 +150,8 @@ impl<'a> Reader<'a> {
         self.consumer.options.prefetch.saturating_sub(self.held.len())
     }
 
-    /// Entries after `from`: of those that this consumer holds, or with `>` new ones, for which it waits.
+    /// Entries after `from`: of those that this consumer holds, or with `>` new ones, for which it
+    /// waits.
     fn read(&self, from: &str) -> BoxFuture<'static, Result<Vec<Entry>, Error>> {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(GROUP).arg(&*self.consumer.name).arg("COUNT").arg(self.room());
@@ -153,7 +175,8 @@ impl<'a> Reader<'a> {
             }
             state.consumed.fetch_add(1, Ordering::Relaxed);
             state.redelivered.fetch_add(u64::from(again), Ordering::Relaxed);
-            let (consumer, door, stream, dead, link) = (self.consumer, self.door, self.stream, self.dead, self.link);
+            let (consumer, door, stream, dead, link) =
+                (self.consumer, self.door, self.stream, self.dead, self.link);
             taking.push(Box::pin(async move {
                 let is_done = take(consumer, door, stream, dead, link, &entry).await;
                 (entry.id, is_done)
@@ -166,7 +189,8 @@ impl<'a> Reader<'a> {
         let several = self.acks.len().min(MAX_ACKS);
         let mut args = vec![GROUP.as_bytes().to_vec()];
         args.extend(self.acks.drain(..several).map(String::into_bytes));
-        let (link, call) = (self.link.clone(), Call { script: &SETTLE, base: self.stream.key.clone(), args });
+        let (link, call) =
+            (self.link.clone(), Call { script: &SETTLE, base: self.stream.key.clone(), args });
         Box::pin(async move { link.call(call).await.map(drop) })
     }
 
@@ -195,7 +219,11 @@ impl<'a> Reader<'a> {
         let mut taken = Vec::new();
         while taken.len() < self.room() {
             let mut claim = redis::cmd("XAUTOCLAIM");
-            claim.arg(&self.stream.key).arg(GROUP).arg(&*self.consumer.name).arg(millis(self.consumer.options.lease));
+            claim
+                .arg(&self.stream.key)
+                .arg(GROUP)
+                .arg(&*self.consumer.name)
+                .arg(millis(self.consumer.options.lease));
             claim.arg(&self.cursor).arg("COUNT").arg(self.room() - taken.len());
             let (cursor, entries) = entry::claimed(self.link.ask(claim).await?)?;
             taken.extend(entries.into_iter().filter(|entry| !self.held.contains_key(&entry.id)));
@@ -205,7 +233,11 @@ impl<'a> Reader<'a> {
             }
         }
         if !taken.is_empty() {
-            info!(stream = self.stream.key, count = taken.len(), "took over what another consumer held and did not acknowledge");
+            info!(
+                stream = self.stream.key,
+                count = taken.len(),
+                "took over what another consumer held and did not acknowledge"
+            );
         }
         Ok(taken)
     }
@@ -226,7 +258,14 @@ async fn leave(consumer: &Consumer, stream: &Stream, link: &Link) -> Result<(), 
 }
 
 /// Whether the entry needs no more attention; if not, the process stops, and another gets it.
-async fn take(consumer: &Consumer, door: &dyn Door, stream: &Stream, dead: &str, link: &Link, entry: &Entry) -> bool {
+async fn take(
+    consumer: &Consumer,
+    door: &dyn Door,
+    stream: &Stream,
+    dead: &str,
+    link: &Link,
+    entry: &Entry,
+) -> bool {
     let (reason, is_parked) = match entry.incoming(&stream.routing_key) {
         Ok(incoming) => match bring(door, &incoming, &consumer.state).await {
             Fate::Done => return true,
@@ -261,12 +300,16 @@ async fn take(consumer: &Consumer, door: &dyn Door, stream: &Stream, dead: &str,
 pub(super) fn bury(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> redis::Cmd {
     let mut add = redis::cmd("XADD");
     add.arg(dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
-    for (name, value) in
-        [("reason", reason_of(reason)), ("stream", &stream.key), ("routing_key", &stream.routing_key), ("entry", &entry.id)]
-    {
+    for (name, value) in [
+        ("reason", reason_of(reason)),
+        ("stream", &stream.key),
+        ("routing_key", &stream.routing_key),
+        ("entry", &entry.id),
+    ] {
         add.arg(name).arg(value);
     }
-    let is_ours = |name: &[u8]| [&b"reason"[..], b"stream", b"routing_key", b"entry"].contains(&name);
+    let is_ours =
+        |name: &[u8]| [&b"reason"[..], b"stream", b"routing_key", b"entry"].contains(&name);
     for (name, value) in entry.fields.iter().flatten().filter(|(name, _)| !is_ours(name)) {
         add.arg(name.as_slice()).arg(value.as_slice());
     }

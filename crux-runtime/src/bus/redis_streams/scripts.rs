@@ -5,22 +5,31 @@ use std::sync::LazyLock;
 use crate::redis_client::Script;
 
 /// Adds an entry, if a group is there and there is room.
-pub(super) static PUBLISH: LazyLock<Script> =
-    LazyLock::new(|| Script::of_key(concat!(include_str!("lua/trim.lua"), include_str!("lua/publish.lua"))));
+pub(super) static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
+    Script::of_key(concat!(include_str!("lua/trim.lua"), include_str!("lua/publish.lua")))
+});
 /// Removes what all groups have acknowledged.
-pub(super) static TIDY: LazyLock<Script> =
-    LazyLock::new(|| Script::of_key(concat!(include_str!("lua/trim.lua"), include_str!("lua/tidy.lua"))));
+pub(super) static TIDY: LazyLock<Script> = LazyLock::new(|| {
+    Script::of_key(concat!(include_str!("lua/trim.lua"), include_str!("lua/tidy.lua")))
+});
 /// Acknowledges.
-pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/settle.lua")));
+pub(super) static SETTLE: LazyLock<Script> =
+    LazyLock::new(|| Script::of_key(include_str!("lua/settle.lua")));
 /// Adds what is only for those who read right now.
-pub(super) static SAY: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/say.lua")));
+pub(super) static SAY: LazyLock<Script> =
+    LazyLock::new(|| Script::of_key(include_str!("lua/say.lua")));
 /// Puts an entry that nobody has begun with at the end.
-pub(super) static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/give_back.lua")));
+pub(super) static GIVE_BACK: LazyLock<Script> =
+    LazyLock::new(|| Script::of_key(include_str!("lua/give_back.lua")));
 /// A consumer goes.
-pub(super) static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/leave.lua")));
+pub(super) static LEAVE: LazyLock<Script> =
+    LazyLock::new(|| Script::of_key(include_str!("lua/leave.lua")));
 /// Consumers that are gone are forgotten.
-pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/sweep.lua")));
+pub(super) static SWEEP: LazyLock<Script> =
+    LazyLock::new(|| Script::of_key(include_str!("lua/sweep.lua")));
 /// Parks an entry, if there is room.
-pub(super) static PARK: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/park.lua")));
+pub(super) static PARK: LazyLock<Script> =
+    LazyLock::new(|| Script::of_key(include_str!("lua/park.lua")));
 /// What was parked long enough.
-pub(super) static DUE: LazyLock<Script> = LazyLock::new(|| Script::of_key(include_str!("lua/due.lua")));
+pub(super) static DUE: LazyLock<Script> =
+    LazyLock::new(|| Script::of_key(include_str!("lua/due.lua")));

@@ -1,5 +1,6 @@
-//! How a worker in a process of its own gets tasks: it asks for as many as it has room for. What it was given and did not begin with for
-//! the length of a lease, because it died, another worker takes over.
+//! How a worker in a process of its own gets tasks: it asks for as many as it has room for. What it
+//! was given and did not begin with for the length of a lease, because it died, another worker
+//! takes over.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -48,20 +49,41 @@ impl Consumer {
         }
     }
 
-    async fn fetch_over(&self, link: &Link, hands: &Arc<dyn Hands>, backoff: &mut Backoff) -> Result<(), Error> {
+    async fn fetch_over(
+        &self,
+        link: &Link,
+        hands: &Arc<dyn Hands>,
+        backoff: &mut Backoff,
+    ) -> Result<(), Error> {
         let mut streams = Vec::new();
-        for (step_type, stream) in
-            hands.step_types().into_iter().filter_map(|step_type| Some((step_type, self.topology.work_of(step_type)?)))
+        for (step_type, stream) in hands
+            .step_types()
+            .into_iter()
+            .filter_map(|step_type| Some((step_type, self.topology.work_of(step_type)?)))
         {
             create_group(link, &stream.key, WORKERS).await?;
-            // Who waits for an entry keeps the connection from everybody else, and gets no answer for so long.
-            let wire = Link::open(&Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() }).await?;
-            streams.push(Fetching { consumer: self, hands, step_type, stream, link, wire, held: Arc::default() });
+            // Who waits for an entry keeps the connection from everybody else, and gets no answer
+            // for so long.
+            let wire = Link::open(&Address {
+                timeout: self.address.timeout + BLOCK,
+                ..self.address.clone()
+            })
+            .await?;
+            streams.push(Fetching {
+                consumer: self,
+                hands,
+                step_type,
+                stream,
+                link,
+                wire,
+                held: Arc::default(),
+            });
         }
         self.state.set_consuming(Condition::Up);
         backoff.reset();
         let fetching = try_join_all(streams.into_iter().map(Fetching::run));
-        let hearing = self.listen(&self.topology.cancelled, |said| task_delivery::cancel(&**hands, said));
+        let hearing =
+            self.listen(&self.topology.cancelled, |said| task_delivery::cancel(&**hands, said));
         tokio::try_join!(fetching, hearing).map(drop)
     }
 }
@@ -119,13 +141,18 @@ impl Fetching<'_> {
         // What was taken before is settled until the process ends.
         stopped(&mut stopping).await;
         let lease = millis(lease).to_string();
-        let args = [WORKERS, &*self.consumer.name, &lease].map(|word| word.as_bytes().to_vec()).into();
+        let args =
+            [WORKERS, &*self.consumer.name, &lease].map(|word| word.as_bytes().to_vec()).into();
         self.link.call(Call { script: &LEAVE, base: self.stream.key.clone(), args }).await.map(drop)
     }
 
     async fn read(&self, free: usize) -> Result<Vec<Entry>, Error> {
         let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg(WORKERS).arg(&*self.consumer.name).arg("COUNT").arg(free.min(MAX_COUNT));
+        read.arg("GROUP")
+            .arg(WORKERS)
+            .arg(&*self.consumer.name)
+            .arg("COUNT")
+            .arg(free.min(MAX_COUNT));
         read.arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(&self.stream.key).arg(">");
         entry::read(self.wire.ask(read).await?)
     }
@@ -133,11 +160,19 @@ impl Fetching<'_> {
     /// What a worker holds that has said nothing for the length of a lease.
     async fn take_over(&self, free: usize) -> Result<(), Error> {
         let mut claim = redis::cmd("XAUTOCLAIM");
-        claim.arg(&self.stream.key).arg(WORKERS).arg(&*self.consumer.name).arg(millis(self.consumer.options.lease));
+        claim
+            .arg(&self.stream.key)
+            .arg(WORKERS)
+            .arg(&*self.consumer.name)
+            .arg(millis(self.consumer.options.lease));
         claim.arg("0-0").arg("COUNT").arg(free.min(MAX_COUNT));
         let (_, entries) = entry::claimed(self.link.ask(claim).await?)?;
         for entry in entries {
-            info!(stream = self.stream.key, id = entry.id, "took over a task that another worker was given and did not begin with");
+            info!(
+                stream = self.stream.key,
+                id = entry.id,
+                "took over a task that another worker was given and did not begin with"
+            );
             self.take(entry, true).await?;
         }
         Ok(())
@@ -145,26 +180,41 @@ impl Fetching<'_> {
 
     async fn take(&self, entry: Entry, is_again: bool) -> Result<(), Error> {
         let state = &self.consumer.state;
-        if entry.fields.is_none() || lock(&self.held).insert(entry.id.clone(), Instant::now()).is_some() {
+        if entry.fields.is_none()
+            || lock(&self.held).insert(entry.id.clone(), Instant::now()).is_some()
+        {
             // Deleted while somebody held it; or it is in hand here.
             return Ok(());
         }
         state.consumed.fetch_add(1, Ordering::Relaxed);
         state.redelivered.fetch_add(u64::from(is_again), Ordering::Relaxed);
-        let receipt =
-            Box::new(Ticket { id: entry.id.clone(), key: self.stream.key.clone(), link: self.link.clone(), held: self.held.clone() });
-        let (receipt, reason): (Box<dyn Receipt>, String) = match entry.incoming(&self.stream.routing_key) {
-            Ok(incoming) => match self.hands.clone().take(Delivery { body: incoming.body, is_again, receipt }) {
-                Taken::Done => return Ok(()),
-                Taken::Full(delivery) => {
-                    delivery.receipt.give_back().await;
-                    return Ok(());
+        let receipt = Box::new(Ticket {
+            id: entry.id.clone(),
+            key: self.stream.key.clone(),
+            link: self.link.clone(),
+            held: self.held.clone(),
+        });
+        let (receipt, reason): (Box<dyn Receipt>, String) = match entry
+            .incoming(&self.stream.routing_key)
+        {
+            Ok(incoming) => {
+                match self.hands.clone().take(Delivery { body: incoming.body, is_again, receipt }) {
+                    Taken::Done => return Ok(()),
+                    Taken::Full(delivery) => {
+                        delivery.receipt.give_back().await;
+                        return Ok(());
+                    }
+                    Taken::Refused(delivery, reason) => (delivery.receipt, reason),
                 }
-                Taken::Refused(delivery, reason) => (delivery.receipt, reason),
-            },
+            }
             Err(reason) => (receipt, reason),
         };
-        warn!(stream = self.stream.key, id = entry.id, reason, "a message is refused and put aside");
+        warn!(
+            stream = self.stream.key,
+            id = entry.id,
+            reason,
+            "a message is refused and put aside"
+        );
         self.link.ask(bury(&self.consumer.topology.dead, self.stream, &entry, &reason)).await?;
         state.dead.fetch_add(1, Ordering::Relaxed);
         receipt.done().await;
@@ -177,7 +227,10 @@ impl Fetching<'_> {
         let mut claim = redis::cmd("XCLAIM");
         claim.arg(&self.stream.key).arg(WORKERS).arg(&*self.consumer.name).arg(0);
         let mut count = 0;
-        for (id, heard) in lock(&self.held).iter_mut().filter(|(_, heard)| now.duration_since(**heard) >= third / 2) {
+        for (id, heard) in lock(&self.held)
+            .iter_mut()
+            .filter(|(_, heard)| now.duration_since(**heard) >= third / 2)
+        {
             *heard = now;
             claim.arg(id);
             count += 1;
@@ -200,7 +253,11 @@ struct Ticket {
 
 impl Ticket {
     fn call(&self, script: &'static crate::redis_client::Script) -> Call {
-        Call { script, base: self.key.clone(), args: vec![WORKERS.as_bytes().to_vec(), self.id.as_bytes().to_vec()] }
+        Call {
+            script,
+            base: self.key.clone(),
+            args: vec![WORKERS.as_bytes().to_vec(), self.id.as_bytes().to_vec()],
+        }
     }
 }
 

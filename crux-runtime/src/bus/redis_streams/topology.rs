@@ -1,4 +1,5 @@
-//! What there is on the server: the streams that Crux reads, those of tasks, which services read, and those that anybody may read.
+//! What there is on the server: the streams that Crux reads, those of tasks, which services read,
+//! and those that anybody may read.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +21,8 @@ pub struct Stream {
     /// `crux:stream:{step.completed}`.
     pub key: String,
     pub routing_key: String,
-    /// The group that Crux creates, or that suits a service; `None`: everybody who wants to hear creates one.
+    /// The group that Crux creates, or that suits a service; `None`: everybody who wants to hear
+    /// creates one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<&'static str>,
     /// For people.
@@ -57,20 +59,41 @@ impl Topology {
             group,
             purpose: purpose.to_owned(),
         };
-        let reports = [(COMPLETED, "results of steps"), (STARTED, "steps that have begun"), (HEARTBEAT, "signs of life")];
-        let mut own: Vec<Stream> = reports.into_iter().map(|(key, purpose)| stream(key, Some(GROUP), purpose)).collect();
-        own.extend(consumed_events(app).into_iter().map(|event| stream(event, Some(GROUP), "an event that starts or wakes")));
-        let mut taken: BTreeSet<String> = own.iter().map(|stream| stream.routing_key.clone()).collect();
-        let of_work = |step_type: &&'static str| stream(work_key(step_type), Some(WORKERS), &format!("tasks of {step_type}, for workers"));
+        let reports = [
+            (COMPLETED, "results of steps"),
+            (STARTED, "steps that have begun"),
+            (HEARTBEAT, "signs of life"),
+        ];
+        let mut own: Vec<Stream> =
+            reports.into_iter().map(|(key, purpose)| stream(key, Some(GROUP), purpose)).collect();
+        own.extend(
+            consumed_events(app)
+                .into_iter()
+                .map(|event| stream(event, Some(GROUP), "an event that starts or wakes")),
+        );
+        let mut taken: BTreeSet<String> =
+            own.iter().map(|stream| stream.routing_key.clone()).collect();
+        let of_work = |step_type: &&'static str| {
+            stream(
+                work_key(step_type),
+                Some(WORKERS),
+                &format!("tasks of {step_type}, for workers"),
+            )
+        };
         let work = work.iter().map(of_work).collect();
         let mut services = Vec::new();
         for contract in app.contracts {
             let Runs::Service { routing_key } = contract.runs else { continue };
             if taken.insert(routing_key.to_owned()) {
-                services.push(stream(routing_key, Some(WORKERS), &format!("tasks of {}", contract.step_type)));
+                services.push(stream(
+                    routing_key,
+                    Some(WORKERS),
+                    &format!("tasks of {}", contract.step_type),
+                ));
             }
         }
-        let notices = app.routes.iter().filter(|route| route.is_published && !taken.contains(route.key));
+        let notices =
+            app.routes.iter().filter(|route| route.is_published && !taken.contains(route.key));
         let notices = notices.map(|route| stream(route.key, None, route.meaning)).collect();
         Self {
             own,
@@ -91,11 +114,17 @@ impl Topology {
 
     /// Of all streams from which what is acknowledged is to go.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.own.iter().chain(&self.work).chain(&self.services).chain(&self.notices).map(|stream| stream.key.as_str())
+        self.own
+            .iter()
+            .chain(&self.work)
+            .chain(&self.services)
+            .chain(&self.notices)
+            .map(|stream| stream.key.as_str())
     }
 }
 
-/// The stream of a routing key. The braces keep it in one place of a cluster, and different streams in different ones.
+/// The stream of a routing key. The braces keep it in one place of a cluster, and different streams
+/// in different ones.
 pub(super) fn key(prefix: &str, routing_key: &str) -> String {
     format!("{prefix}:stream:{{{routing_key}}}")
 }

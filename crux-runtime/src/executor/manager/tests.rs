@@ -49,11 +49,23 @@ fn raw(text: &str) -> Box<RawValue> {
 }
 
 fn probe(step_type: &'static str, body: Body) -> Arc<Probe> {
-    Arc::new(Probe { step_type, blocking: false, now: AtomicUsize::new(0), most: AtomicUsize::new(0), body })
+    Arc::new(Probe {
+        step_type,
+        blocking: false,
+        now: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+        body,
+    })
 }
 
 fn blocking(step_type: &'static str, body: Body) -> Arc<Probe> {
-    Arc::new(Probe { step_type, blocking: true, now: AtomicUsize::new(0), most: AtomicUsize::new(0), body })
+    Arc::new(Probe {
+        step_type,
+        blocking: true,
+        now: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+        body,
+    })
 }
 
 fn echo() -> Arc<Probe> {
@@ -132,7 +144,11 @@ fn task(step_type: &'static str, input: &str) -> (Task, Cancellation) {
 }
 
 fn manager(step: &Arc<Probe>, limits: Limits) -> WorkerManager {
-    let share = Share { minimum: Some(limits.minimum), maximum: Some(limits.maximum), queue: Some(limits.queue) };
+    let share = Share {
+        minimum: Some(limits.minimum),
+        maximum: Some(limits.maximum),
+        queue: Some(limits.queue),
+    };
     let options = Options { tasks: share, threads: share, ..Options::default() };
     WorkerManager::new(&[step.clone() as Arc<dyn AnyStep>], &options).unwrap()
 }
@@ -144,15 +160,27 @@ fn limits(maximum: usize) -> Limits {
 /// The next report that ends an attempt; those before it are only counted.
 async fn ended(reports: &mut mpsc::Receiver<Report>) -> Result<String, AttemptEnded> {
     loop {
-        let report = tokio::time::timeout(Duration::from_secs(20), reports.recv()).await.expect("a report within 20 s").unwrap();
+        let report = tokio::time::timeout(Duration::from_secs(20), reports.recv())
+            .await
+            .expect("a report within 20 s")
+            .unwrap();
         assert_eq!((report.path, report.attempt), (Path::new(7), 3));
         match report.what {
             Reported::Completed { result } => return Ok(result.get().to_owned()),
             Reported::Failed(failed) => {
-                return Err((failed.failure.name.into_owned(), failed.failure.message, failed.outcome, failed.retry));
+                return Err((
+                    failed.failure.name.into_owned(),
+                    failed.failure.message,
+                    failed.outcome,
+                    failed.retry,
+                ));
             }
-            Reported::Returned => return Err(("returned".to_owned(), String::new(), Outcome::Failed, None)),
-            Reported::Undelivered { reason, .. } => return Err(("undelivered".to_owned(), reason, Outcome::Failed, None)),
+            Reported::Returned => {
+                return Err(("returned".to_owned(), String::new(), Outcome::Failed, None));
+            }
+            Reported::Undelivered { reason, .. } => {
+                return Err(("undelivered".to_owned(), reason, Outcome::Failed, None));
+            }
             Reported::Delivered | Reported::Began | Reported::Heartbeat => {}
         }
     }
@@ -243,7 +271,10 @@ async fn a_task_without_step_struct_reaches_nobody() {
     let (sender, mut reports) = mpsc::channel(64);
     manager.submit(task("other", "1").0, &sender).unwrap();
     let (name, reason, ..) = ended(&mut reports).await.unwrap_err();
-    assert_eq!((name.as_str(), reason.as_str()), ("undelivered", "this process runs no step struct for `other`"));
+    assert_eq!(
+        (name.as_str(), reason.as_str()),
+        ("undelivered", "this process runs no step struct for `other`")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,7 +297,8 @@ async fn a_panic_is_a_failure_of_its_attempt_alone() {
         for input in ["1", "2", "3"] {
             manager.submit(task("moody", input).0, &sender).unwrap();
         }
-        let failed = |text: &str| Err((Failure::PANIC.to_owned(), text.to_owned(), Outcome::Failed, None));
+        let failed =
+            |text: &str| Err((Failure::PANIC.to_owned(), text.to_owned(), Outcome::Failed, None));
         assert_eq!(ended(&mut reports).await, failed("the step struct panicked: no oranges"));
         assert_eq!(ended(&mut reports).await, failed("the step struct panicked"));
         assert_eq!(ended(&mut reports).await, Ok("{}".to_owned()));
@@ -288,7 +320,10 @@ async fn a_running_attempt_hears_of_its_cancellation_and_one_that_has_not_begun_
     cancel_first.cancel();
     assert_eq!(ended(&mut reports).await.unwrap(), r#""was cancelled""#);
     let (name, message, outcome, retry) = ended(&mut reports).await.unwrap_err();
-    assert_eq!((name.as_str(), message.as_str()), (Failure::CANCELLED, "cancelled before it began"));
+    assert_eq!(
+        (name.as_str(), message.as_str()),
+        (Failure::CANCELLED, "cancelled before it began")
+    );
     assert_eq!((outcome, retry), (Outcome::Failed, Some(false)));
     assert_eq!(step.most.load(Ordering::SeqCst), 1);
 }
@@ -329,7 +364,10 @@ async fn draining_gives_back_what_has_not_begun_and_waits_for_what_runs() {
         assert!(manager.submit(task("nap", "1").0, &sender).is_err());
         let before = Instant::now();
         assert_eq!(manager.drain(Duration::from_secs(60)).await, 0);
-        assert!(before.elapsed() < Duration::from_secs(30), "it ends as soon as nothing runs any more");
+        assert!(
+            before.elapsed() < Duration::from_secs(30),
+            "it ends as soon as nothing runs any more"
+        );
         let (name, reason, ..) = ended(&mut reports).await.unwrap_err();
         assert_eq!((name.as_str(), reason.as_str()), ("returned", ""));
         assert_eq!(ended(&mut reports).await.unwrap(), "{}");
@@ -339,33 +377,53 @@ async fn draining_gives_back_what_has_not_begun_and_waits_for_what_runs() {
 #[tokio::test]
 async fn limits_that_make_no_sense_are_refused_with_their_place() {
     let error = |step: Arc<Probe>, options: Options| {
-        WorkerManager::new(&[step as Arc<dyn AnyStep>], &options).err().map(|error| error.to_string()).unwrap_or_default()
+        WorkerManager::new(&[step as Arc<dyn AnyStep>], &options)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
     };
-    let of = |name: &str, share: Share| Options { steps: [(name.to_owned(), share)].into(), ..Options::default() };
+    let of = |name: &str, share: Share| Options {
+        steps: [(name.to_owned(), share)].into(),
+        ..Options::default()
+    };
     let none = Share::default();
     assert_eq!(
         error(echo(), of("ecko", none)),
         "workers.steps.ecko: no step struct of this binary has that step type; did you mean `echo`?"
     );
     let minimum = Share { minimum: Some(40), ..none };
-    assert_eq!(error(blocking_nap(), of("nap", minimum)), "workers.steps.nap: `minimum` (40) is more than `maximum` (32)");
+    assert_eq!(
+        error(blocking_nap(), of("nap", minimum)),
+        "workers.steps.nap: `minimum` (40) is more than `maximum` (32)"
+    );
     let text = "workers.steps.nap: `minimum` counts threads, and the step struct of `nap` is not `blocking`: leave it out";
     assert_eq!(error(nap(), of("nap", minimum)), text);
     let nothing = Share { maximum: Some(0), ..none };
-    assert_eq!(error(nap(), of("nap", nothing)), "workers.steps.nap: `maximum` and `queue` must be at least 1");
-    assert_eq!(error(nap(), Options { tasks: nothing, ..Options::default() }), "workers.tasks: `maximum` and `queue` must be at least 1");
+    assert_eq!(
+        error(nap(), of("nap", nothing)),
+        "workers.steps.nap: `maximum` and `queue` must be at least 1"
+    );
+    assert_eq!(
+        error(nap(), Options { tasks: nothing, ..Options::default() }),
+        "workers.tasks: `maximum` and `queue` must be at least 1"
+    );
     let threads = Options { threads: nothing, ..Options::default() };
-    assert_eq!(error(blocking_nap(), threads), "workers.threads: `maximum` and `queue` must be at least 1");
+    assert_eq!(
+        error(blocking_nap(), threads),
+        "workers.threads: `maximum` and `queue` must be at least 1"
+    );
 }
 
 #[tokio::test]
 async fn what_is_said_of_a_step_type_wins_and_what_is_not_said_is_as_for_the_others() {
     let options = Options {
         threads: Share { maximum: Some(7), queue: Some(70), ..Share::default() },
-        steps: [("nap".to_owned(), Share { minimum: Some(2), queue: Some(9), ..Share::default() })].into(),
+        steps: [("nap".to_owned(), Share { minimum: Some(2), queue: Some(9), ..Share::default() })]
+            .into(),
         ..Options::default()
     };
-    let manager = WorkerManager::new(&[blocking_nap() as Arc<dyn AnyStep>, echo()], &options).unwrap();
+    let manager =
+        WorkerManager::new(&[blocking_nap() as Arc<dyn AnyStep>, echo()], &options).unwrap();
     let limits: Vec<Limits> = manager.list().iter().map(|listing| listing.limits).collect();
     let echo = Limits { minimum: 0, maximum: 1024, queue: 8192 };
     assert_eq!(limits, [echo, Limits { minimum: 2, maximum: 7, queue: 9 }]);

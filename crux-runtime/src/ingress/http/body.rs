@@ -1,5 +1,5 @@
-//! Bodies of requests: content type, size, then JSON. A body that is too large is read to its end, within limits, because a client that is
-//! still sending does not read the answer.
+//! Bodies of requests: content type, size, then JSON. A body that is too large is read to its end,
+//! within limits, because a client that is still sending does not read the answer.
 
 use std::time::Duration;
 
@@ -61,15 +61,22 @@ impl JsonBody {
     }
 }
 
-/// A page of another site can make a browser send forms and plain texts without asking, but not JSON.
+/// A page of another site can make a browser send forms and plain texts without asking, but not
+/// JSON.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = said.map(|said| said.split(';').next().unwrap_or_default().trim());
     if media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
         return Ok(());
     }
-    let said = said.map_or_else(|| "none".to_owned(), |said| format!("`{}`", said.chars().take(80).collect::<String>()));
-    Err(Problem::new(Kind::NotJsonContent, format!("the content type is {said}: send `Content-Type: application/json`")))
+    let said = said.map_or_else(
+        || "none".to_owned(),
+        |said| format!("`{}`", said.chars().take(80).collect::<String>()),
+    );
+    Err(Problem::new(
+        Kind::NotJsonContent,
+        format!("the content type is {said}: send `Content-Type: application/json`"),
+    ))
 }
 
 async fn no_time_left(ingress: &Ingress) {
@@ -77,15 +84,23 @@ async fn no_time_left(ingress: &Ingress) {
     tokio::time::sleep(LEAVE).await;
 }
 
-async fn read(mut body: Body, limit: usize, permit: Option<ConnectionPermit>) -> Result<Bytes, Problem> {
+async fn read(
+    mut body: Body,
+    limit: usize,
+    permit: Option<ConnectionPermit>,
+) -> Result<Bytes, Problem> {
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
     let mut read = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(_) if permit.as_ref().is_some_and(ConnectionPermit::is_overdrawn) => return Err(Problem::too_many_bodies()),
-            Err(error) => return Err(Problem::new(Kind::NotJson, format!("the body broke off: {error}"))),
+            Err(_) if permit.as_ref().is_some_and(ConnectionPermit::is_overdrawn) => {
+                return Err(Problem::too_many_bodies());
+            }
+            Err(error) => {
+                return Err(Problem::new(Kind::NotJson, format!("the body broke off: {error}")));
+            }
         };
         let Ok(data) = frame.into_data() else { continue };
         read = read.saturating_add(data.len());
@@ -113,7 +128,9 @@ async fn read(mut body: Body, limit: usize, permit: Option<ConnectionPermit>) ->
     if read > limit {
         return Err(Problem::new(
             Kind::TooLarge,
-            format!("a body has at most {limit} bytes (`limits.body`): keep what is big elsewhere, and send its address"),
+            format!(
+                "a body has at most {limit} bytes (`limits.body`): keep what is big elsewhere, and send its address"
+            ),
         ));
     }
     Ok(first.unwrap_or_else(|| all.freeze()))

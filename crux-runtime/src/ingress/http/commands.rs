@@ -1,4 +1,5 @@
-//! What a person tells an instance: cancel, retry, undo, fail, pause, resume; and restart, which starts another one like it.
+//! What a person tells an instance: cancel, retry, undo, fail, pause, resume; and restart, which
+//! starts another one like it.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -24,38 +25,62 @@ pub(super) struct Told {
 
 type Answer = Result<Json<Told>, Problem>;
 
-pub(super) async fn cancel(State(ingress): State<Shared>, Path(id): Path<String>, body: JsonBody) -> Answer {
+pub(super) async fn cancel(
+    State(ingress): State<Shared>,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Answer {
     let ReasonBody { reason } = body.parse_or_default()?;
     command(&ingress, &id, Command::Cancel { reason: or(reason, "cancelled by a person") }).await
 }
 
-pub(super) async fn retry(State(ingress): State<Shared>, Path(id): Path<String>, body: JsonBody) -> Answer {
+pub(super) async fn retry(
+    State(ingress): State<Shared>,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Answer {
     let retry = body.parse_or_default::<RetryBody>()?.into_command()?;
     command(&ingress, &id, retry).await
 }
 
-pub(super) async fn undo(State(ingress): State<Shared>, Path(id): Path<String>, body: JsonBody) -> Answer {
+pub(super) async fn undo(
+    State(ingress): State<Shared>,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Answer {
     body.parse_or_default::<Nothing>()?;
     command(&ingress, &id, Command::Undo).await
 }
 
-pub(super) async fn fail(State(ingress): State<Shared>, Path(id): Path<String>, body: JsonBody) -> Answer {
+pub(super) async fn fail(
+    State(ingress): State<Shared>,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Answer {
     let ReasonBody { reason } = body.parse_or_default()?;
     command(&ingress, &id, Command::Fail { reason }).await
 }
 
-pub(super) async fn pause(State(ingress): State<Shared>, Path(id): Path<String>, body: JsonBody) -> Answer {
+pub(super) async fn pause(
+    State(ingress): State<Shared>,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Answer {
     body.parse_or_default::<Nothing>()?;
     command(&ingress, &id, Command::Pause).await
 }
 
-pub(super) async fn resume(State(ingress): State<Shared>, Path(id): Path<String>, body: JsonBody) -> Answer {
+pub(super) async fn resume(
+    State(ingress): State<Shared>,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Answer {
     body.parse_or_default::<Nothing>()?;
     command(&ingress, &id, Command::Resume).await
 }
 
-/// Starts a new instance of the same workflow with the same input. Only of an instance that has ended: two that do the same work at the
-/// same time are never what was meant.
+/// Starts a new instance of the same workflow with the same input. Only of an instance that has
+/// ended: two that do the same work at the same time are never what was meant.
 pub(super) async fn restart(
     State(ingress): State<Shared>,
     Path(id): Path<String>,
@@ -65,9 +90,15 @@ pub(super) async fn restart(
     body.parse_or_default::<Nothing>()?;
     ingress.check_open()?;
     let instance = requests::instance_id(&id)?;
-    let record = ingress.engine.store().record(instance).await?.ok_or(api::Error::UnknownInstance(instance))?;
+    let record = ingress
+        .engine
+        .store()
+        .record(instance)
+        .await?
+        .ok_or(api::Error::UnknownInstance(instance))?;
     if !record.status.is_ended() {
-        let text = format!("the instance is {}: cancel it first, or let it end", record.status.word());
+        let text =
+            format!("the instance is {}: cancel it first, or let it end", record.status.word());
         return Err(Problem::new(Kind::NotNow, text));
     }
     let started = follow::first_row(&ingress, instance).await?;

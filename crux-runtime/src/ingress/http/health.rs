@@ -35,7 +35,8 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
         Ok(()) => json!({"status": "ok", "problem": ""}),
         Err(problem) => json!({"status": "failing", "problem": problem}),
     };
-    let services: serde_json::Map<String, Value> = ingress.services.list().into_iter().map(service).collect();
+    let services: serde_json::Map<String, Value> =
+        ingress.services.list().into_iter().map(service).collect();
     let mut body = json!({
         "status": word,
         "version": ingress.engine.app().package.version,
@@ -53,12 +54,15 @@ pub(super) async fn health(State(ingress): State<Shared>) -> Response {
     }
     body["definitions"] = definitions(&missing);
     let clock = ingress.engine.clock();
-    body["clock"] =
-        json!({"status": if clock.behind_ms == 0 { "ok" } else { "jumped" }, "behind_ms": clock.behind_ms, "jumps": clock.jumps});
+    body["clock"] = json!({"status": if clock.behind_ms == 0 { "ok" } else { "jumped" }, "behind_ms": clock.behind_ms, "jumps": clock.jumps});
     if let Some(nodes) = ingress.engine.nodes() {
         body["nodes"] = nodes.iter().map(|node| json!(node)).collect();
     }
-    let status = if store.is_err() || engine.is_err() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status = if store.is_err() || engine.is_err() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
     (status, Json(body)).into_response()
 }
 
@@ -88,26 +92,37 @@ fn service(listing: Listing) -> (String, Value) {
     (listing.service, said)
 }
 
-/// Whether the process is worth keeping: it answers, and so does every part of its engine, or did not
-/// long ago. Nothing else is asked, for a restart mends nothing else.
+/// Whether the process is worth keeping: it answers, and so does every part of its engine, or did
+/// not long ago. Nothing else is asked, for a restart mends nothing else.
 pub(super) async fn live(State(ingress): State<Shared>) -> Response {
     match ingress.engine.silent_for() {
         Some(silence) if silence < SILENCE_MAX => Json(json!({"status": "ok"})).into_response(),
-        Some(silence) => failing(&format!("the engine has not answered for {} s", silence.as_secs())),
+        Some(silence) => {
+            failing(&format!("the engine has not answered for {} s", silence.as_secs()))
+        }
         None => failing("a part of the engine is gone"),
     }
 }
 
 fn failing(problem: &str) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "failing", "problem": problem}))).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "failing", "problem": problem})))
+        .into_response()
 }
 
 /// Whether to send requests here.
 pub(super) async fn ready(State(ingress): State<Shared>) -> Response {
-    let problem = if ingress.is_stopping() { Err("the server is shutting down".to_owned()) } else { works(&ingress).await };
+    let problem = if ingress.is_stopping() {
+        Err("the server is shutting down".to_owned())
+    } else {
+        works(&ingress).await
+    };
     match problem {
         Ok(()) => Json(json!({"status": "ok"})).into_response(),
-        Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "problem": problem}))).into_response(),
+        Err(problem) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"status": "not ready", "problem": problem})),
+        )
+            .into_response(),
     }
 }
 

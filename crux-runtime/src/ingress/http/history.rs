@@ -1,5 +1,5 @@
-//! What happened to an instance: its journal as it is (`history`), and its live messages as server-sent events (`events`), for browsers
-//! and tools that speak no WebSocket.
+//! What happened to an instance: its journal as it is (`history`), and its live messages as
+//! server-sent events (`events`), for browsers and tools that speak no WebSocket.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -63,20 +63,36 @@ pub(super) async fn history(
     let instance = requests::instance_id(&id)?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(Problem::new(Kind::InvalidRequest, format!("a page has 1 to {LARGEST_PAGE} rows, not {limit}")).at("limit"));
+        return Err(Problem::new(
+            Kind::InvalidRequest,
+            format!("a page has 1 to {LARGEST_PAGE} rows, not {limit}"),
+        )
+        .at("limit"));
     }
-    let Some(record) = ingress.engine.store().record(instance).await? else { return Err(api::Error::UnknownInstance(instance).into()) };
+    let Some(record) = ingress.engine.store().record(instance).await? else {
+        return Err(api::Error::UnknownInstance(instance).into());
+    };
     let shape = ingress.shapes.of(&ingress.engine, &record.definition).await?;
     let mut stored = ingress.engine.store().rows(instance, query.after, limit + 1).await?;
     let has_more = stored.len() > limit;
     stored.truncate(limit);
     let next = stored.last().filter(|_| has_more).map_or(0, |row| row.seq);
     let rows = stored.into_iter().map(|stored| {
-        let mut row = Row::parse(&stored.row).map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
+        let mut row = Row::parse(&stored.row)
+            .map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
         shape.secrets.hide(&mut row);
-        Ok(HistoryRow { seq: stored.seq, time: row.at.to_string(), events: row.events, out: row.out })
+        Ok(HistoryRow {
+            seq: stored.seq,
+            time: row.at.to_string(),
+            events: row.events,
+            out: row.out,
+        })
     });
-    Ok(Json(History { workflow_id: instance.to_string(), rows: rows.collect::<Result<_, Problem>>()?, next }))
+    Ok(Json(History {
+        workflow_id: instance.to_string(),
+        rows: rows.collect::<Result<_, Problem>>()?,
+        next,
+    }))
 }
 
 #[derive(Deserialize)]
@@ -85,8 +101,9 @@ pub(super) struct EventsQuery {
     after: Option<Seq>,
 }
 
-/// Each message is an event without a name, so that `onmessage` gets it. A row's last one carries the row's number as id: a browser that
-/// comes back resumes after whole rows. When the instance has ended the stream ends, and whoever comes back then is told (204) to stop.
+/// Each message is an event without a name, so that `onmessage` gets it. A row's last one carries
+/// the row's number as id: a browser that comes back resumes after whole rows. When the instance
+/// has ended the stream ends, and whoever comes back then is told (204) to stop.
 pub(super) async fn events(
     State(ingress): State<Shared>,
     Path(id): Path<String>,
@@ -94,7 +111,10 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let instance = requests::instance_id(&id)?;
-    let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<Seq>().ok());
+    let resumed = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<Seq>().ok());
     let mut follow = Follow::open(&ingress, instance, resumed.or(query.after).unwrap_or(0)).await?;
     if resumed.is_some() && follow.is_over().await? {
         return Ok(StatusCode::NO_CONTENT.into_response());

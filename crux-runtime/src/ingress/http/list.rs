@@ -42,7 +42,10 @@ struct Row {
     owner: String,
 }
 
-pub(super) async fn list(State(ingress): State<Shared>, Query(query): Query<ListQuery>) -> Result<Json<Page>, Problem> {
+pub(super) async fn list(
+    State(ingress): State<Shared>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page>, Problem> {
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
         let text = format!("a page has 1 to {LARGEST_PAGE} instances, not {limit}");
@@ -52,9 +55,18 @@ pub(super) async fn list(State(ingress): State<Shared>, Query(query): Query<List
     let workflow = query.workflow.filter(|workflow| !workflow.is_empty());
     let filter = Filter {
         workflow: workflow.clone(),
-        status: query.status.filter(|status| !status.is_empty()).as_deref().map(status).transpose()?,
+        status: query
+            .status
+            .filter(|status| !status.is_empty())
+            .as_deref()
+            .map(status)
+            .transpose()?,
         owner: None,
-        after: after.as_deref().map(requests::instance_id).transpose().map_err(|problem| problem.at("after"))?,
+        after: after
+            .as_deref()
+            .map(requests::instance_id)
+            .transpose()
+            .map_err(|problem| problem.at("after"))?,
         // One more, to know whether there is a next page.
         limit: limit + 1,
     };
@@ -66,11 +78,15 @@ pub(super) async fn list(State(ingress): State<Shared>, Query(query): Query<List
     }
     let has_more = records.len() > limit;
     records.truncate(limit);
-    let next = records.last().filter(|_| has_more).map_or(String::new(), |record| record.instance.to_string());
+    let next = records
+        .last()
+        .filter(|_| has_more)
+        .map_or(String::new(), |record| record.instance.to_string());
     Ok(Json(Page { workflows: records.into_iter().map(row).collect(), next }))
 }
 
-/// The store may hold instances of workflows that this binary does not have; a name without either is misspelt.
+/// The store may hold instances of workflows that this binary does not have; a name without either
+/// is misspelt.
 fn check_known(ingress: &Shared, name: String) -> Result<(), Problem> {
     let names = ingress.engine.app().workflows.iter().map(|workflow| workflow.definition.workflow);
     if names.clone().any(|known| known == name) {
@@ -96,6 +112,9 @@ fn status(word: &str) -> Result<Status, Problem> {
         return Ok(status);
     }
     let shown: String = word.chars().take(80).collect();
-    let text = format!("there is no status `{shown}`{}", hint(word, Status::ALL.map(Status::word).into_iter()));
+    let text = format!(
+        "there is no status `{shown}`{}",
+        hint(word, Status::ALL.map(Status::word).into_iter())
+    );
     Err(Problem::new(Kind::InvalidRequest, text).at("status"))
 }

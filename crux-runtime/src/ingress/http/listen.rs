@@ -1,8 +1,10 @@
-//! Connections: accepted up to a number, each served on a task of its own, and all of them ended in order. A peer that does not finish
-//! its request's head in time is cut off; what else a peer may not do is in [`stream`].
+//! Connections: accepted up to a number, each served on a task of its own, and all of them ended in
+//! order. A peer that does not finish its request's head in time is cut off; what else a peer may
+//! not do is in [`stream`].
 //!
-//! A shutdown has two phases. While what runs is finished, requests are still answered, one per connection: a load balancer that has not
-//! heard of it yet sends clients here, who hear 503 and when to come back, and health says why. Then nothing is accepted any more.
+//! A shutdown has two phases. While what runs is finished, requests are still answered, one per
+//! connection: a load balancer that has not heard of it yet sends clients here, who hear 503 and
+//! when to come back, and health says why. Then nothing is accepted any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +51,9 @@ pub(crate) struct Stops {
 pub(crate) async fn listen(listener: TcpListener, router: Router, limits: Limits, stops: Stops) {
     let Stops { stopping, mut closing } = stops;
     let most = u32::try_from(limits.connections).unwrap_or(u32::MAX);
-    let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(
+        usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS),
+    ));
     let budget = Arc::new(Budget::new(limits.bodies));
     loop {
         let accepted = tokio::select! {
@@ -71,7 +75,11 @@ async fn heard(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Beyond the number, peers wait in the system's queue.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, budget: &Arc<Budget>) -> Option<(TcpStream, ConnectionPermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    budget: &Arc<Budget>,
+) -> Option<(TcpStream, ConnectionPermit)> {
     let permit = ConnectionPermit::new(places.clone().acquire_owned().await.ok()?, budget.clone());
     match listener.accept().await {
         Ok((stream, _)) => Some((stream, permit)),
@@ -83,7 +91,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, budget: &Arc<Bu
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>, permit: ConnectionPermit) {
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+    permit: ConnectionPermit,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "answers on this connection may be late");
     }

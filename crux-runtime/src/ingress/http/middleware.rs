@@ -1,5 +1,6 @@
-//! What every request passes through, first and last: who it says it comes from and for, a correlation id, the log, the figures, and
-//! the problem documents of whatever was refused on the way.
+//! What every request passes through, first and last: who it says it comes from and for, a
+//! correlation id, the log, the figures, and the problem documents of whatever was refused on the
+//! way.
 
 use std::time::Instant;
 
@@ -33,11 +34,16 @@ const FORWARDED: [&str; 10] = [
 #[derive(Debug, Clone)]
 pub(crate) struct CorrelationId(pub(crate) String);
 
-pub(super) async fn door(State(ingress): State<Shared>, mut request: Request, next: Next) -> Response {
+pub(super) async fn door(
+    State(ingress): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let began = Instant::now();
     let correlation_id = correlation_id(request.headers());
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let route =
+        request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let span = info_span!("request", correlation_id, %method, route);
     let checked = check(&ingress.settings, request.headers(), request.uri());
     let origin = checked.as_ref().ok().cloned().flatten();
@@ -67,11 +73,18 @@ pub(super) async fn door(State(ingress): State<Shared>, mut request: Request, ne
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("X-Correlation-Id, Idempotent-Replay, Location"));
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("X-Correlation-Id, Idempotent-Replay, Location"),
+        );
     }
     let elapsed = began.elapsed();
     ingress.metrics.answered(&method, &route, response.status(), elapsed);
-    debug!(status = response.status().as_u16(), elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), "answered");
+    debug!(
+        status = response.status().as_u16(),
+        elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        "answered"
+    );
     response
 }
 
@@ -87,19 +100,28 @@ fn log(problem: &Problem) {
 
 /// The client's own, if it can stand in a header and a log line; else a new one.
 pub(crate) fn correlation_id(headers: &HeaderMap) -> String {
-    let said = headers.get(CORRELATION).or_else(|| headers.get(REQUEST_ID)).and_then(|value| value.to_str().ok());
-    let is_fit = |text: &&str| (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let said = headers
+        .get(CORRELATION)
+        .or_else(|| headers.get(REQUEST_ID))
+        .and_then(|value| value.to_str().ok());
+    let is_fit = |text: &&str| {
+        (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     said.filter(is_fit).map_or_else(crate::ingress::http::random_id, str::to_owned)
 }
 
 /// W3C trace context of the request; empty if there is none that is well-formed.
 pub(crate) fn traceparent(headers: &HeaderMap) -> String {
-    well_formed(headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default())
+    well_formed(
+        headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default(),
+    )
 }
 
 /// The trace context itself, or nothing.
 pub(crate) fn well_formed(said: &str) -> String {
-    let is_hex = |part: &str, len: usize| part.len() == len && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let parts: Vec<&str> = said.split('-').collect();
     let is_fit = matches!(parts.as_slice(), [version, trace, span, flags]
         if is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2));
@@ -107,10 +129,15 @@ pub(crate) fn well_formed(said: &str) -> String {
 }
 
 /// Whether the request may come in; the origin, if it is a page of another origin that may.
-pub(crate) fn check(settings: &Settings, headers: &HeaderMap, uri: &Uri) -> Result<Option<HeaderValue>, Problem> {
+pub(crate) fn check(
+    settings: &Settings,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<Option<HeaderValue>, Problem> {
     if let Some(name) = FORWARDED.iter().find(|name| headers.contains_key(**name)) {
-        let text =
-            format!("the header `{name}` says that a proxy stands before this server, which asks nobody who they are: call it directly");
+        let text = format!(
+            "the header `{name}` says that a proxy stands before this server, which asks nobody who they are: call it directly"
+        );
         return Err(Problem::new(Kind::ForwardedRefused, text));
     }
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -118,14 +145,19 @@ pub(crate) fn check(settings: &Settings, headers: &HeaderMap, uri: &Uri) -> Resu
     if hosts.next().is_some() {
         return Err(Problem::new(Kind::HostRefused, "the request has more than one Host header"));
     }
-    // A request line may name the server too. Whoever acts on one of the names must not be led by the other.
+    // A request line may name the server too. Whoever acts on one of the names must not be led by
+    // the other.
     let named = uri.authority().map(|authority| authority.as_str());
-    let Some(host) = named.or(said) else { return Err(Problem::new(Kind::HostRefused, "the request has no Host header")) };
+    let Some(host) = named.or(said) else {
+        return Err(Problem::new(Kind::HostRefused, "the request has no Host header"));
+    };
     for host in said.into_iter().chain(named) {
         let name = host_name(host).to_ascii_lowercase();
         if !is_loopback(&name) && !settings.hosts.contains(&name) {
             let shown: String = name.chars().take(80).collect();
-            let text = format!("`{shown}` is not a name of this server: use localhost, or add the name to `server.hosts`");
+            let text = format!(
+                "`{shown}` is not a name of this server: use localhost, or add the name to `server.hosts`"
+            );
             return Err(Problem::new(Kind::HostRefused, text));
         }
     }
@@ -139,7 +171,10 @@ pub(crate) fn check(settings: &Settings, headers: &HeaderMap, uri: &Uri) -> Resu
         return Ok(None);
     }
     let shown: String = text.chars().take(80).collect();
-    Err(Problem::new(Kind::OriginRefused, format!("the origin `{shown}` is not allowed: add it to `server.origins`")))
+    Err(Problem::new(
+        Kind::OriginRefused,
+        format!("the origin `{shown}` is not allowed: add it to `server.origins`"),
+    ))
 }
 
 /// Without the port.
@@ -151,7 +186,9 @@ fn host_name(host: &str) -> &str {
 }
 
 fn is_loopback(name: &str) -> bool {
-    name == "localhost" || name.ends_with(".localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A browser asks whether a page of an allowed origin may send what it is about to send.
@@ -160,7 +197,8 @@ fn preflight() -> Response {
     *response.status_mut() = axum::http::StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-    let allowed = "Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-Correlation-Id, X-Request-Id";
+    let allowed =
+        "Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-Correlation-Id, X-Request-Id";
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response
@@ -185,15 +223,32 @@ mod tests {
         for (name, value) in said {
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        check(&settings(), &headers, &Uri::from_static("/")).map(|origin| origin.is_some()).map_err(|problem| problem.kind)
+        check(&settings(), &headers, &Uri::from_static("/"))
+            .map(|origin| origin.is_some())
+            .map_err(|problem| problem.kind)
     }
 
     #[test]
     fn only_names_of_this_server_are_answered() {
-        for host in ["localhost:8080", "127.0.0.1:8080", "127.0.0.1", "[::1]:8080", "LOCALHOST", "crux.internal:80", "demo.localhost:1"] {
+        for host in [
+            "localhost:8080",
+            "127.0.0.1:8080",
+            "127.0.0.1",
+            "[::1]:8080",
+            "LOCALHOST",
+            "crux.internal:80",
+            "demo.localhost:1",
+        ] {
             assert_eq!(checked(&[("host", host)]), Ok(false), "{host}");
         }
-        for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "192.168.1.5:8080", "", "127.0.0.1.nip.io"] {
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "192.168.1.5:8080",
+            "",
+            "127.0.0.1.nip.io",
+        ] {
             assert_eq!(checked(&[("host", host)]), Err(Kind::HostRefused), "{host}");
         }
         assert_eq!(checked(&[]), Err(Kind::HostRefused));
@@ -201,10 +256,15 @@ mod tests {
 
     #[test]
     fn two_names_at_once_are_refused() {
-        assert_eq!(checked(&[("host", "localhost"), ("host", "localhost")]), Err(Kind::HostRefused));
+        assert_eq!(
+            checked(&[("host", "localhost"), ("host", "localhost")]),
+            Err(Kind::HostRefused)
+        );
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("localhost"));
-        let asked = |uri: &'static str| check(&settings(), &headers, &Uri::from_static(uri)).map_err(|problem| problem.kind);
+        let asked = |uri: &'static str| {
+            check(&settings(), &headers, &Uri::from_static(uri)).map_err(|problem| problem.kind)
+        };
         assert_eq!(asked("http://evil.example/health"), Err(Kind::HostRefused));
         assert_eq!(asked("http://127.0.0.1:8080/health"), Ok(None));
     }
@@ -214,7 +274,12 @@ mod tests {
         let from = |origin: &str| checked(&[("host", "localhost:8080"), ("origin", origin)]);
         assert_eq!(from("http://localhost:8080"), Ok(false));
         assert_eq!(from("http://localhost:5173"), Ok(true));
-        for origin in ["http://evil.example", "http://localhost:9999", "null", "http://localhost:8080.evil.example"] {
+        for origin in [
+            "http://evil.example",
+            "http://localhost:9999",
+            "null",
+            "http://localhost:8080.evil.example",
+        ] {
             assert_eq!(from(origin), Err(Kind::OriginRefused), "{origin}");
         }
     }
@@ -222,7 +287,11 @@ mod tests {
     #[test]
     fn forwarded_requests_are_refused() {
         for name in FORWARDED {
-            assert_eq!(checked(&[("host", "localhost"), (name, "1.2.3.4")]), Err(Kind::ForwardedRefused), "{name}");
+            assert_eq!(
+                checked(&[("host", "localhost"), (name, "1.2.3.4")]),
+                Err(Kind::ForwardedRefused),
+                "{name}"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! REST. Every route stands in one table with the role that it needs; a file per family holds the handlers. What all requests pass through
-//! is `door`; what they may carry is `body`.
+//! REST. Every route stands in one table with the role that it needs; a file per family holds the
+//! handlers. What all requests pass through is `door`; what they may carry is `body`.
 
 mod body;
 mod commands;
@@ -40,7 +40,10 @@ pub(crate) struct Route {
     pub(crate) path: &'static str,
     #[cfg_attr(
         not(test),
-        expect(dead_code, reason = "on loopback everybody may do everything; what each would need is said and tested now")
+        expect(
+            dead_code,
+            reason = "on loopback everybody may do everything; what each would need is said and tested now"
+        )
     )]
     pub(crate) role: Role,
     handler: MethodRouter<Shared>,
@@ -90,14 +93,20 @@ pub(crate) fn router(ingress: Shared) -> Router {
         .with_state(ingress)
 }
 
-async fn no_route(axum::extract::State(ingress): axum::extract::State<Shared>, uri: Uri) -> Problem {
+async fn no_route(
+    axum::extract::State(ingress): axum::extract::State<Shared>,
+    uri: Uri,
+) -> Problem {
     let path = uri.path();
-    let known: Vec<&str> = table().iter().map(|route| route.path).chain(triggers::paths(&ingress)).collect();
+    let known: Vec<&str> =
+        table().iter().map(|route| route.path).chain(triggers::paths(&ingress)).collect();
     let shown: String = path.chars().take(200).collect();
     let text = match crate::suggest::nearest(path, known.into_iter()) {
         Some(meant) => format!("there is no route `{shown}`; did you mean `{meant}`?"),
         None => match triggers::paths(&ingress).next() {
-            Some(start) => format!("there is no route `{shown}`: workflows are started by POST, for example to `{start}`"),
+            Some(start) => format!(
+                "there is no route `{shown}`: workflows are started by POST, for example to `{start}`"
+            ),
             None => format!("there is no route `{shown}`"),
         },
     };
@@ -108,11 +117,13 @@ async fn no_method(method: axum::http::Method, uri: Uri) -> Problem {
     let path = uri.path();
     let shown: String = path.chars().take(200).collect();
     // Triggers are posted to; the rest is in the table.
-    let takes = table().iter().find(|route| route.path == path).map_or("POST", |route| route.method);
+    let takes =
+        table().iter().find(|route| route.path == path).map_or("POST", |route| route.method);
     Problem::new(Kind::MethodNotAllowed, format!("`{shown}` does not take {method}: use {takes}"))
 }
 
-/// A bug of ours is an answer like any other, with its correlation id; the panic itself is in the log by the panic hook.
+/// A bug of ours is an answer like any other, with its correlation id; the panic itself is in the
+/// log by the panic hook.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     axum::response::IntoResponse::into_response(Problem::new(
         Kind::Internal,
@@ -135,7 +146,8 @@ pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     match axum::extract::Query::<T>::try_from_uri(uri) {
         Ok(axum::extract::Query(query)) => Ok(query),
         Err(rejection) => {
-            let text = std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+            let text = std::error::Error::source(&rejection)
+                .map_or_else(|| rejection.to_string(), ToString::to_string);
             let text = match text.split_once(": ") {
                 Some((name, told)) => format!("{name}: {}", plain(told)),
                 None => plain(&text),
@@ -145,9 +157,11 @@ pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     }
 }
 
-/// Unique among all that this process and others make at the same time, as far as logs are concerned.
+/// Unique among all that this process and others make at the same time, as far as logs are
+/// concerned.
 pub(crate) fn random_id() -> String {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+    static PROCESS: LazyLock<u64> =
+        LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     static COUNT: AtomicU64 = AtomicU64::new(1);
     format!("{:012x}-{:x}", *PROCESS >> 16, COUNT.fetch_add(1, Ordering::Relaxed))
 }
@@ -170,7 +184,12 @@ mod tests {
         for route in table() {
             let changes = matches!(route.role, Role::Start | Role::Complete | Role::Operate);
             assert_eq!(changes, route.method == "POST", "{} {}", route.method, route.path);
-            assert_eq!(route.role == Role::Anybody, route.path.starts_with("/health"), "{}", route.path);
+            assert_eq!(
+                route.role == Role::Anybody,
+                route.path.starts_with("/health"),
+                "{}",
+                route.path
+            );
         }
     }
 }

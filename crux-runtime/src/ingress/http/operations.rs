@@ -28,7 +28,9 @@ pub(super) struct Workers {
 
 pub(super) async fn workers(State(ingress): State<Shared>) -> Json<Workers> {
     let (engine, roster) = (&ingress.engine, ingress.engine.bus().roster());
-    let is_unserved = |step_type: &&'static str| !engine.workers().runs(step_type) && !roster.is_some_and(|roster| roster.runs(step_type));
+    let is_unserved = |step_type: &&'static str| {
+        !engine.workers().runs(step_type) && !roster.is_some_and(|roster| roster.runs(step_type))
+    };
     Json(Workers {
         workers: engine.workers().list(),
         services: ingress.services.list(),
@@ -39,6 +41,12 @@ pub(super) async fn workers(State(ingress): State<Shared>) -> Json<Workers> {
 
 pub(super) async fn metrics(State(ingress): State<Shared>) -> Result<Response, Problem> {
     ingress.engine.take_census().await;
-    let text = ingress.metrics.render().map_err(|error| Problem::new(Kind::Internal, format!("the figures cannot be written: {error}")))?;
-    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
+    let text = ingress.metrics.render().map_err(|error| {
+        Problem::new(Kind::Internal, format!("the figures cannot be written: {error}"))
+    })?;
+    Ok((
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        text,
+    )
+        .into_response())
 }

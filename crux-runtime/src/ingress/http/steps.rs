@@ -1,4 +1,5 @@
-//! What services tell of their steps: `step-completed`, and if they like `step-started` and `step-heartbeat`.
+//! What services tell of their steps: `step-completed`, and if they like `step-started` and
+//! `step-heartbeat`.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,22 +20,35 @@ pub(super) struct Told {
     step_id: String,
 }
 
-pub(super) async fn completed(State(ingress): State<Shared>, body: JsonBody) -> Result<Json<Told>, Problem> {
+pub(super) async fn completed(
+    State(ingress): State<Shared>,
+    body: JsonBody,
+) -> Result<Json<Told>, Problem> {
     let completion = body.parse::<CompletionBody>()?.into_completion()?;
     let (workflow_id, step_id) = (completion.instance.to_string(), completion.step.to_string());
     let completed = ingress.engine.complete(completion).await?;
     Ok(Json(Told { status: word(completed), workflow_id, step_id }))
 }
 
-pub(super) async fn started(State(ingress): State<Shared>, body: JsonBody) -> Result<Json<Told>, Problem> {
+pub(super) async fn started(
+    State(ingress): State<Shared>,
+    body: JsonBody,
+) -> Result<Json<Told>, Problem> {
     progress(&ingress, &body, ProgressKind::Began).await
 }
 
-pub(super) async fn heartbeat(State(ingress): State<Shared>, body: JsonBody) -> Result<Json<Told>, Problem> {
+pub(super) async fn heartbeat(
+    State(ingress): State<Shared>,
+    body: JsonBody,
+) -> Result<Json<Told>, Problem> {
     progress(&ingress, &body, ProgressKind::Heartbeat).await
 }
 
-async fn progress(ingress: &Shared, body: &JsonBody, what: ProgressKind) -> Result<Json<Told>, Problem> {
+async fn progress(
+    ingress: &Shared,
+    body: &JsonBody,
+    what: ProgressKind,
+) -> Result<Json<Told>, Problem> {
     let progress = body.parse::<ProgressBody>()?.into_progress(what)?;
     let (workflow_id, step_id) = (progress.instance.to_string(), progress.step.to_string());
     ingress.engine.progress(progress).await?;

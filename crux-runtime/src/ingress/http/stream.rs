@@ -1,6 +1,7 @@
-//! One connection's bytes, with the bounds that HTTP and WebSocket do not have by themselves: a peer that does not read is cut off, what
-//! comes in and is not worked on yet counts against a budget of all connections, and a peer that is still sending when the server hangs
-//! up can read the last answer.
+//! One connection's bytes, with the bounds that HTTP and WebSocket do not have by themselves: a
+//! peer that does not read is cut off, what comes in and is not worked on yet counts against a
+//! budget of all connections, and a peer that is still sending when the server hangs up can read
+//! the last answer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,7 +17,8 @@ use tokio::time::{Instant, Sleep};
 
 /// A peer has to take [`LEAST_TAKEN`] bytes in this time, or all that there is for it.
 const SLOWEST_WRITE: Duration = Duration::from_secs(30);
-/// Less than a kilobyte a second: a peer that takes a few bytes now and then keeps a large answer in memory.
+/// Less than a kilobyte a second: a peer that takes a few bytes now and then keeps a large answer
+/// in memory.
 const LEAST_TAKEN: usize = 16 << 10;
 /// What a connection may have sent without being counted: an ordinary request always finds room.
 const FREE: usize = 16 << 10;
@@ -36,7 +38,9 @@ impl Budget {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(bytes)).is_ok()
+        self.free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(bytes))
+            .is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -44,8 +48,9 @@ impl Budget {
     }
 }
 
-/// A permit among the connections, free when the last who holds it is gone. A request carries it, because a connection that becomes a
-/// WebSocket is out of the hands of HTTP, and still a connection.
+/// A permit among the connections, free when the last who holds it is gone. A request carries it,
+/// because a connection that becomes a WebSocket is out of the hands of HTTP, and still a
+/// connection.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionPermit(Arc<Inner>);
 
@@ -68,7 +73,8 @@ impl ConnectionPermit {
         Self(Arc::new(Inner { _permit: permit, budget, unread, charged, is_overdrawn, lingers }))
     }
 
-    /// What has come is worked on, or thrown away: it is not in memory for the connection's sake any more.
+    /// What has come is worked on, or thrown away: it is not in memory for the connection's sake
+    /// any more.
     pub(crate) fn is_done(&self) {
         self.0.unread.store(0, Ordering::Relaxed);
         let charged = self.0.charged.swap(0, Ordering::Relaxed);
@@ -90,13 +96,16 @@ impl ConnectionPermit {
     /// Only the task that reads the connection calls it.
     fn has_come(&self, bytes: usize) -> io::Result<()> {
         let unread = self.0.unread.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let more = unread.saturating_sub(FREE).saturating_sub(self.0.charged.load(Ordering::Relaxed));
+        let more =
+            unread.saturating_sub(FREE).saturating_sub(self.0.charged.load(Ordering::Relaxed));
         if more == 0 {
             return Ok(());
         }
         if !self.0.budget.take(more) {
             self.0.is_overdrawn.store(true, Ordering::Relaxed);
-            return Err(io::Error::other("too much is being received from all connections together"));
+            return Err(io::Error::other(
+                "too much is being received from all connections together",
+            ));
         }
         self.0.charged.fetch_add(more, Ordering::Relaxed);
         Ok(())
@@ -133,7 +142,11 @@ impl Stream {
     }
 
     /// What a write has come to, in the light of how long it takes.
-    fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(bytes)) => {
                 if let Some(slow) = &mut self.slow {
@@ -146,7 +159,10 @@ impl Stream {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                let new = || Slow { deadline: Box::pin(tokio::time::sleep_until(Instant::now() + SLOWEST_WRITE)), taken: 0 };
+                let new = || Slow {
+                    deadline: Box::pin(tokio::time::sleep_until(Instant::now() + SLOWEST_WRITE)),
+                    taken: 0,
+                };
                 let slow = self.slow.get_or_insert_with(new);
                 match slow.deadline.as_mut().poll(cx) {
                     Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -158,7 +174,11 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         std::task::ready!(self.tcp()?.poll_read(cx, buffer))?;
         Poll::Ready(self.permit.has_come(buffer.filled().len() - before))
@@ -166,12 +186,20 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = self.tcp()?.poll_write(cx, bytes);
         self.written(cx, written)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = self.tcp()?.poll_write_vectored(cx, pieces);
         self.written(cx, written)
     }
@@ -192,8 +220,8 @@ impl AsyncWrite for Stream {
 }
 
 impl Drop for Stream {
-    /// Closing a socket of which not everything was read makes the system reset the connection, and a reset takes away what the peer has
-    /// not read yet: the answer that says why.
+    /// Closing a socket of which not everything was read makes the system reset the connection, and
+    /// a reset takes away what the peer has not read yet: the answer that says why.
     fn drop(&mut self) {
         let Some(tcp) = self.tcp.take() else { return };
         let is_sending = matches!(tcp.try_read(&mut [0]), Ok(1..));
@@ -236,7 +264,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        (Stream::new(listener.accept().await.unwrap().0, ConnectionPermit::new(permit, budget.clone())), peer)
+        (
+            Stream::new(
+                listener.accept().await.unwrap().0,
+                ConnectionPermit::new(permit, budget.clone()),
+            ),
+            peer,
+        )
     }
 
     /// Lets the clock run while the write waits, and gives how it ended and when.

@@ -1,5 +1,6 @@
-//! The HTTP triggers of pipelines: `POST` their path, with the workflow's input as body. Answers 202 as soon as the instance is durable, or
-//! with `?wait=30s` the whole document when it ends in time.
+//! The HTTP triggers of pipelines: `POST` their path, with the workflow's input as body. Answers
+//! 202 as soon as the instance is durable, or with `?wait=30s` the whole document when it ends in
+//! time.
 
 use std::sync::Arc;
 
@@ -55,11 +56,24 @@ struct Http {
 
 fn all(ingress: &Shared) -> Vec<Http> {
     let mut all = Vec::new();
-    for definition in ingress.engine.app().workflows.iter().map(|workflow| workflow.definition).filter(|definition| !definition.retired) {
+    for definition in ingress
+        .engine
+        .app()
+        .workflows
+        .iter()
+        .map(|workflow| workflow.definition)
+        .filter(|definition| !definition.retired)
+    {
         for trigger in definition.triggers {
             if let TriggerSource::Http { path } = trigger.source {
                 let fields = Arc::new(KnownFields::of(definition));
-                all.push(Http { definition, trigger, path, owns_request_id: fields.has("request_id"), fields });
+                all.push(Http {
+                    definition,
+                    trigger,
+                    path,
+                    owns_request_id: fields.has("request_id"),
+                    fields,
+                });
             }
         }
     }
@@ -73,28 +87,49 @@ pub(super) fn paths(ingress: &Shared) -> impl Iterator<Item = &'static str> {
 pub(super) fn router(ingress: &Shared) -> Router<Shared> {
     all(ingress).into_iter().fold(Router::new(), |router, http| {
         let path = http.path;
-        let handler = move |State(ingress): State<Shared>, headers: HeaderMap, Query(query): Query<WaitQuery>, body: JsonBody| async move {
+        let handler = move |State(ingress): State<Shared>,
+                            headers: HeaderMap,
+                            Query(query): Query<WaitQuery>,
+                            body: JsonBody| async move {
             start(&ingress, &http, &headers, query, &body).await
         };
         router.route(path, post(handler))
     })
 }
 
-async fn start(ingress: &Shared, http: &Http, headers: &HeaderMap, query: WaitQuery, body: &JsonBody) -> Result<Response, Problem> {
-    let wait = query.wait.as_deref().map(|text| requests::wait(text, ingress.settings.max_wait)).transpose()?;
+async fn start(
+    ingress: &Shared,
+    http: &Http,
+    headers: &HeaderMap,
+    query: WaitQuery,
+    body: &JsonBody,
+) -> Result<Response, Problem> {
+    let wait = query
+        .wait
+        .as_deref()
+        .map(|text| requests::wait(text, ingress.settings.max_wait))
+        .transpose()?;
     ingress.check_open()?;
     let raw = body.raw()?;
     let arrived = match (http.trigger.input)(&raw) {
         Ok(arrived) => arrived,
         Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "")),
         Err(Refusal::NotWanted) => {
-            let body = StartedBody { workflow_id: String::new(), status: "ignored", message: IGNORED, warnings: Vec::new() };
+            let body = StartedBody {
+                workflow_id: String::new(),
+                status: "ignored",
+                message: IGNORED,
+                warnings: Vec::new(),
+            };
             return Ok(axum::Json(body).into_response());
         }
     };
     // What is mapped is not the input, and has no type.
-    let warnings = if http.trigger.maps { Vec::new() } else { http.fields.check(&raw, &["request_id"])? };
-    let request_id = requests::start_id(&arrived, || request_id(headers, (!http.owns_request_id).then_some(&*raw)))?;
+    let warnings =
+        if http.trigger.maps { Vec::new() } else { http.fields.check(&raw, &["request_id"])? };
+    let request_id = requests::start_id(&arrived, || {
+        request_id(headers, (!http.owns_request_id).then_some(&*raw))
+    })?;
     let start = Start {
         workflow: http.definition.workflow.to_owned(),
         input: arrived.input,
@@ -103,7 +138,9 @@ async fn start(ingress: &Shared, http: &Http, headers: &HeaderMap, query: WaitQu
         trigger: format!("http POST {}", http.path),
         traceparent: middleware::traceparent(headers),
     };
-    let Some(limit) = wait else { return Ok(accepted(&ingress.engine.start(start).await?, warnings)) };
+    let Some(limit) = wait else {
+        return Ok(accepted(&ingress.engine.start(start).await?, warnings));
+    };
     let (started, live) = ingress.engine.start_and_follow(start).await?;
     let (shape, fold) = follow::until_ended(ingress, &started, live, limit).await?;
     if !fold.has_ended() {
@@ -116,15 +153,24 @@ async fn start(ingress: &Shared, http: &Http, headers: &HeaderMap, query: WaitQu
 /// 202, as clients know it.
 pub(super) fn accepted(started: &Started, warnings: Vec<String>) -> Response {
     let workflow_id = started.instance.to_string();
-    let body = StartedBody { workflow_id, status: "processing", message: "Workflow started successfully", warnings };
+    let body = StartedBody {
+        workflow_id,
+        status: "processing",
+        message: "Workflow started successfully",
+        warnings,
+    };
     let response = (StatusCode::ACCEPTED, axum::Json(&body)).into_response();
     with_headers(response, started, &body.warnings)
 }
 
-/// Also the warnings, for the document of an instance has no place for them. Those that headers cannot hold are left out.
+/// Also the warnings, for the document of an instance has no place for them. Those that headers
+/// cannot hold are left out.
 fn with_headers(mut response: Response, started: &Started, warnings: &[String]) -> Response {
     for warning in warnings {
-        if let Ok(warning) = HeaderValue::from_str(&format!("299 crux {}", serde_json::Value::from(warning.as_str()))) {
+        if let Ok(warning) = HeaderValue::from_str(&format!(
+            "299 crux {}",
+            serde_json::Value::from(warning.as_str())
+        )) {
             response.headers_mut().append(header::WARNING, warning);
         }
     }
@@ -139,24 +185,34 @@ fn with_headers(mut response: Response, started: &Started, warnings: &[String]) 
 }
 
 /// The header, else the body's field.
-pub(super) fn request_id(headers: &HeaderMap, body: Option<&RawValue>) -> Result<Option<String>, Problem> {
+pub(super) fn request_id(
+    headers: &HeaderMap,
+    body: Option<&RawValue>,
+) -> Result<Option<String>, Problem> {
     #[derive(Deserialize)]
     struct Said {
         request_id: Option<Box<RawValue>>,
     }
     if let Some(value) = headers.get(IDEMPOTENCY_KEY) {
-        let text = value.to_str().map_err(|_| Problem::new(Kind::InvalidRequest, "the header Idempotency-Key is not plain text"))?;
+        let text = value.to_str().map_err(|_| {
+            Problem::new(Kind::InvalidRequest, "the header Idempotency-Key is not plain text")
+        })?;
         return requests::request_id(text, "Idempotency-Key").map(Some);
     }
     // Serde would read a list as a record, too.
-    let may_say = |body: &&RawValue| body.get().starts_with('{') && body.get().contains("\"request_id\"");
+    let may_say =
+        |body: &&RawValue| body.get().starts_with('{') && body.get().contains("\"request_id\"");
     let Some(body) = body.filter(may_say) else { return Ok(None) };
     let said = serde_json::from_str::<Said>(body.get()).ok().and_then(|said| said.request_id);
     let Some(said) = said.filter(|said| said.get() != "null") else { return Ok(None) };
     // Passed by in silence it would start twice whatever its sender wants to start once.
     let text = serde_json::from_str::<String>(said.get()).map_err(|_| {
         let shown: String = said.get().chars().take(80).collect();
-        Problem::new(Kind::InvalidRequest, format!("`{shown}` is not a request id: write it as a string")).at("request_id")
+        Problem::new(
+            Kind::InvalidRequest,
+            format!("`{shown}` is not a request id: write it as a string"),
+        )
+        .at("request_id")
     })?;
     requests::request_id(&text, "request_id").map(Some)
 }
@@ -177,11 +233,18 @@ mod tests {
         }
         for wrong in ["5", "{}", "true", "\"\""] {
             let body = RawValue::from_string(format!(r#"{{"request_id":{wrong}}}"#)).unwrap();
-            assert_eq!(request_id(&headers, Some(&body)).unwrap_err().field.as_deref(), Some("request_id"), "{wrong}");
+            assert_eq!(
+                request_id(&headers, Some(&body)).unwrap_err().field.as_deref(),
+                Some("request_id"),
+                "{wrong}"
+            );
         }
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("h"));
         assert_eq!(request_id(&headers, Some(&body)).unwrap().as_deref(), Some("h"));
         headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&"x".repeat(256)).unwrap());
-        assert_eq!(request_id(&headers, None).unwrap_err().field.as_deref(), Some("Idempotency-Key"));
+        assert_eq!(
+            request_id(&headers, None).unwrap_err().field.as_deref(),
+            Some("Idempotency-Key")
+        );
     }
 }

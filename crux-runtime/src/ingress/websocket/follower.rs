@@ -1,5 +1,5 @@
-//! One socket that follows one instance: everything from the beginning (or after a row), then live, closed with 1000 after the last
-//! message.
+//! One socket that follows one instance: everything from the beginning (or after a row), then live,
+//! closed with 1000 after the last message.
 
 use axum::extract::ws::{Message, WebSocket};
 use tokio::time::{Instant, interval_at};

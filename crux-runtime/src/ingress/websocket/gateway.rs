@@ -1,6 +1,8 @@
-//! The gateway: one socket over which a client starts instances, sends events, completes steps and follows as many instances as it likes.
-//! Each request may carry an `id`, which its answer repeats. Requests of one socket are worked on side by side, within a limit; beyond it
-//! the socket is not read. Starts that only wait for the end of their instances do not count for that; they have a limit of their own.
+//! The gateway: one socket over which a client starts instances, sends events, completes steps and
+//! follows as many instances as it likes. Each request may carry an `id`, which its answer repeats.
+//! Requests of one socket are worked on side by side, within a limit; beyond it the socket is not
+//! read. Starts that only wait for the end of their instances do not count for that; they have a
+//! limit of their own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -78,7 +80,13 @@ struct StartBody {
     wait: Option<String>,
 }
 
-pub(super) async fn run(mut socket: WebSocket, ingress: Shared, correlation_id: String, traceparent: String, permit: ConnectionPermit) {
+pub(super) async fn run(
+    mut socket: WebSocket,
+    ingress: Shared,
+    correlation_id: String,
+    traceparent: String,
+    permit: ConnectionPermit,
+) {
     debug!(correlation_id, "a client of the gateway");
     let _open = ingress.metrics.socket();
     let (out, mut waiting) = mpsc::channel(QUEUE);
@@ -181,8 +189,16 @@ impl Gateway {
         };
         let kind = match &r#type {
             Some(Value::String(kind)) => kind.as_str(),
-            Some(_) => return self.refuse(id, Problem::new(Kind::InvalidRequest, "`type` is a text").at("type")),
-            None => return self.refuse(id, Problem::new(Kind::InvalidRequest, "missing field `type`").at("type")),
+            Some(_) => {
+                return self
+                    .refuse(id, Problem::new(Kind::InvalidRequest, "`type` is a text").at("type"));
+            }
+            None => {
+                return self.refuse(
+                    id,
+                    Problem::new(Kind::InvalidRequest, "missing field `type`").at("type"),
+                );
+            }
         };
         let ingress = self.ingress.clone();
         let said = traceparent.as_ref().and_then(Value::as_str).map(middleware::well_formed);
@@ -200,7 +216,9 @@ impl Gateway {
                 let answer = self.unsubscribe(text);
                 self.answer_in_task(id, async { answer });
             }
-            "event" => self.with(id, text, move |SendEvent { event }| event_taken(ingress, event, traceparent)),
+            "event" => self.with(id, text, move |SendEvent { event }| {
+                event_taken(ingress, event, traceparent)
+            }),
             "start" => match parse::parse(text.as_bytes()) {
                 Ok(body) => {
                     let (room, waits) = (self.room(), self.waits.clone());
@@ -211,7 +229,8 @@ impl Gateway {
             "complete_step" => self.with(id, text, move |body| completed(ingress, body)),
             other => {
                 let shown: String = other.chars().take(80).collect();
-                let text = format!("there is no request `{shown}`{}", hint(other, TYPES.into_iter()));
+                let text =
+                    format!("there is no request `{shown}`{}", hint(other, TYPES.into_iter()));
                 self.refuse(id, Problem::new(Kind::InvalidRequest, text).at("type"));
             }
         }
@@ -235,7 +254,11 @@ impl Gateway {
         }
     }
 
-    fn answer_in_task(&mut self, id: Value, work: impl Future<Output = Result<Value, Problem>> + Send + 'static) {
+    fn answer_in_task(
+        &mut self,
+        id: Value,
+        work: impl Future<Output = Result<Value, Problem>> + Send + 'static,
+    ) {
         let room = self.room();
         self.spawn(id, async move { (work.await, room) });
     }
@@ -244,8 +267,13 @@ impl Gateway {
         self.at_once.clone().try_acquire_owned().ok()
     }
 
-    /// The room is free again when the answer is on its way: a client that does not read cannot pile up answers either.
-    fn spawn(&mut self, id: Value, work: impl Future<Output = (Result<Value, Problem>, Room)> + Send + 'static) {
+    /// The room is free again when the answer is on its way: a client that does not read cannot
+    /// pile up answers either.
+    fn spawn(
+        &mut self,
+        id: Value,
+        work: impl Future<Output = (Result<Value, Problem>, Room)> + Send + 'static,
+    ) {
         let (out, correlation_id) = (self.out.clone(), self.correlation_id.clone());
         self.requests.spawn(async move {
             let (answered, room) = work.await;
@@ -266,13 +294,23 @@ impl Gateway {
         let Subscribe { workflow_id, after } = parse::parse(text.as_bytes())?;
         let instance = requests::instance_id(&workflow_id)?;
         self.subscriptions.retain(|_, follower| !follower.is_finished());
-        if self.subscriptions.len() >= MAX_SUBSCRIPTIONS && !self.subscriptions.contains_key(&instance) {
-            let text = format!("one socket follows {MAX_SUBSCRIPTIONS} instances at most: unsubscribe from others, or open another socket");
+        if self.subscriptions.len() >= MAX_SUBSCRIPTIONS
+            && !self.subscriptions.contains_key(&instance)
+        {
+            let text = format!(
+                "one socket follows {MAX_SUBSCRIPTIONS} instances at most: unsubscribe from others, or open another socket"
+            );
             return Err(Problem::new(Kind::Limit, text));
         }
         let follow = Follow::open(&self.ingress, instance, after).await?;
         let answer = answer(id, &json!({"workflow_id": instance.to_string(), "after": after}));
-        let follower = self.followers.spawn(follower(self.ingress.clone(), instance, follow, answer, self.out.clone()));
+        let follower = self.followers.spawn(follower(
+            self.ingress.clone(),
+            instance,
+            follow,
+            answer,
+            self.out.clone(),
+        ));
         // Subscribed once more: from the row that is said now.
         if let Some(former) = self.subscriptions.insert(instance, follower) {
             former.abort();
@@ -283,7 +321,8 @@ impl Gateway {
     fn unsubscribe(&mut self, text: &str) -> Result<Value, Problem> {
         let Unsubscribe { workflow_id } = parse::parse(text.as_bytes())?;
         let instance = requests::instance_id(&workflow_id)?;
-        let was_subscribed = self.subscriptions.remove(&instance).inspect(AbortHandle::abort).is_some();
+        let was_subscribed =
+            self.subscriptions.remove(&instance).inspect(AbortHandle::abort).is_some();
         Ok(json!({"workflow_id": instance.to_string(), "was_subscribed": was_subscribed}))
     }
 }
@@ -293,14 +332,22 @@ fn answer(id: &Value, data: &Value) -> Utf8Bytes {
 }
 
 /// Everything that one subscription gets, from the answer to its request to a word of its end.
-async fn follower(ingress: Shared, instance: InstanceId, mut follow: Follow, answer: Utf8Bytes, out: mpsc::Sender<Utf8Bytes>) {
+async fn follower(
+    ingress: Shared,
+    instance: InstanceId,
+    mut follow: Follow,
+    answer: Utf8Bytes,
+    out: mpsc::Sender<Utf8Bytes>,
+) {
     if out.send(answer).await.is_err() {
         return;
     }
     let reason = loop {
         match follow.next().await {
             Ok(Some(row)) => {
-                let Ok(encoded) = messages::of_row(instance, follow.shape(), &row) else { break "failed" };
+                let Ok(encoded) = messages::of_row(instance, follow.shape(), &row) else {
+                    break "failed";
+                };
                 for message in &encoded.messages {
                     if out.send(message.clone()).await.is_err() {
                         return;
@@ -322,10 +369,15 @@ async fn follower(ingress: Shared, instance: InstanceId, mut follow: Follow, ans
     let _ = out.send(last.to_string().into()).await;
 }
 
-async fn event_taken(ingress: Shared, event: EventBody, traceparent: String) -> Result<Value, Problem> {
+async fn event_taken(
+    ingress: Shared,
+    event: EventBody,
+    traceparent: String,
+) -> Result<Value, Problem> {
     let event = event.into_event(&traceparent)?;
     let taken = ingress.engine.take_events(vec![event]).await.pop();
-    let taken = taken.ok_or_else(|| Problem::new(Kind::Internal, "the engine did not answer"))??;
+    let taken =
+        taken.ok_or_else(|| Problem::new(Kind::Internal, "the engine did not answer"))??;
     Ok(json!({"id": taken.id, "duplicate": taken.duplicate}))
 }
 
@@ -354,7 +406,14 @@ async fn started(
 ) -> (Result<Value, Problem>, Room) {
     let Wanted { start, wait, warnings } = match start_of(&ingress, body, traceparent) {
         Ok(Some(wanted)) => wanted,
-        Ok(None) => return (Ok(json!({"workflow_id": "", "status": "ignored", "replayed": false, "message": IGNORED})), room),
+        Ok(None) => {
+            return (
+                Ok(
+                    json!({"workflow_id": "", "status": "ignored", "replayed": false, "message": IGNORED}),
+                ),
+                room,
+            );
+        }
         Err(problem) => return (Err(problem), room),
     };
     let Some(limit) = wait else {
@@ -362,7 +421,9 @@ async fn started(
         return (started.map(|started| begun(&started, &warnings)), room);
     };
     let Ok(waits) = waits.try_acquire_owned() else {
-        let text = format!("{MAX_WAITS} starts of this socket wait for their instances: start without `wait`, or open another socket");
+        let text = format!(
+            "{MAX_WAITS} starts of this socket wait for their instances: start without `wait`, or open another socket"
+        );
         return (Err(Problem::new(Kind::Limit, text).at("wait")), room);
     };
     let (started, live) = match ingress.engine.start_and_follow(start).await {
@@ -382,8 +443,16 @@ struct Wanted {
 }
 
 /// `None`: the triggers' `when` does not hold for that input.
-fn start_of(ingress: &Shared, body: StartBody, traceparent: String) -> Result<Option<Wanted>, Problem> {
-    let wait = body.wait.as_deref().map(|text| requests::wait(text, ingress.settings.max_wait)).transpose()?;
+fn start_of(
+    ingress: &Shared,
+    body: StartBody,
+    traceparent: String,
+) -> Result<Option<Wanted>, Problem> {
+    let wait = body
+        .wait
+        .as_deref()
+        .map(|text| requests::wait(text, ingress.settings.max_wait))
+        .transpose()?;
     let input = match body.input {
         Some(input) => input,
         None => parse::raw(b"{}")?,
@@ -395,14 +464,17 @@ fn start_of(ingress: &Shared, body: StartBody, traceparent: String) -> Result<Op
         Some(workflow) => match workflow.definition.arrived(&input) {
             Ok(arrived) => {
                 let fields = KnownFields::of(workflow.definition);
-                warnings = fields.check(&arrived.input, &[]).map_err(|problem| problem.within("input"))?;
+                warnings =
+                    fields.check(&arrived.input, &[]).map_err(|problem| problem.within("input"))?;
                 arrived
             }
             Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "input")),
             Err(Refusal::NotWanted) => return Ok(None),
         },
     };
-    let request_id = requests::start_id(&arrived, || body.request_id.map(|text| requests::request_id(&text, "request_id")).transpose())?;
+    let request_id = requests::start_id(&arrived, || {
+        body.request_id.map(|text| requests::request_id(&text, "request_id")).transpose()
+    })?;
     let start = Start {
         workflow: body.workflow,
         input: arrived.input,
@@ -422,15 +494,23 @@ fn begun(started: &Started, warnings: &[String]) -> Value {
     answer
 }
 
-async fn waited(ingress: &Shared, started: &Started, warnings: &[String], live: Follower, limit: Duration) -> Result<Value, Problem> {
+async fn waited(
+    ingress: &Shared,
+    started: &Started,
+    warnings: &[String],
+    live: Follower,
+    limit: Duration,
+) -> Result<Value, Problem> {
     let mut answer = begun(started, warnings);
     let (shape, fold) = until_ended(ingress, started, live, limit).await?;
     if fold.has_ended() {
         answer["status"] = Value::from(fold.status().word());
         let undelivered = undelivered(ingress, started.instance, &shape, &fold).await;
-        let document = crate::view::document::document(started.instance, &shape, &fold, &undelivered);
-        answer["document"] = serde_json::to_value(document)
-            .map_err(|error| Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}")))?;
+        let document =
+            crate::view::document::document(started.instance, &shape, &fold, &undelivered);
+        answer["document"] = serde_json::to_value(document).map_err(|error| {
+            Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}"))
+        })?;
     }
     Ok(answer)
 }

@@ -1,5 +1,6 @@
-//! `GET /ws`. With `?workflow_id=` it follows one instance (`follower`); without, it is the gateway, over which a client does many things
-//! (`gateway`). A client that does not read is never waited for: it is cut off after a while and comes back where it was.
+//! `GET /ws`. With `?workflow_id=` it follows one instance (`follower`); without, it is the
+//! gateway, over which a client does many things (`gateway`). A client that does not read is never
+//! waited for: it is cut off after a while and comes back where it was.
 
 mod follower;
 mod gateway;
@@ -68,8 +69,12 @@ pub(super) async fn connect(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let WsQuery { workflow_id, after, .. } = query(&uri)?;
-    let upgrade = upgrade
-        .map_err(|rejection| Problem::new(Kind::InvalidRequest, format!("this route speaks WebSocket: {}", rejection.body_text())))?;
+    let upgrade = upgrade.map_err(|rejection| {
+        Problem::new(
+            Kind::InvalidRequest,
+            format!("this route speaks WebSocket: {}", rejection.body_text()),
+        )
+    })?;
     ingress.check_open()?;
     let upgrade = upgrade
         .read_buffer_size(READ_BUFFER)
@@ -82,12 +87,20 @@ pub(super) async fn connect(
             let instance = requests::instance_id(&workflow_id)?;
             // Before the upgrade, so that an unknown instance is an answer that HTTP knows.
             let follow = Follow::open(&ingress, instance, after.unwrap_or(0)).await?;
-            upgrade.on_upgrade(move |socket| follower::run(socket, ingress, instance, follow, correlation_id, permit))
+            upgrade.on_upgrade(move |socket| {
+                follower::run(socket, ingress, instance, follow, correlation_id, permit)
+            })
         }
-        (None, Some(_)) => return Err(Problem::new(Kind::InvalidRequest, "`after` needs a `workflow_id`").at("after")),
+        (None, Some(_)) => {
+            return Err(
+                Problem::new(Kind::InvalidRequest, "`after` needs a `workflow_id`").at("after")
+            );
+        }
         (None, None) => {
             let traceparent = middleware::traceparent(&headers);
-            upgrade.on_upgrade(move |socket| gateway::run(socket, ingress, correlation_id, traceparent, permit))
+            upgrade.on_upgrade(move |socket| {
+                gateway::run(socket, ingress, correlation_id, traceparent, permit)
+            })
         }
     };
     Ok(response.into_response())
@@ -101,7 +114,11 @@ enum Gone {
 }
 
 /// Sends all of them, with as few system calls as possible.
-async fn send(socket: &mut WebSocket, messages: impl Iterator<Item = Utf8Bytes>, ingress: &Ingress) -> Result<(), Gone> {
+async fn send(
+    socket: &mut WebSocket,
+    messages: impl Iterator<Item = Utf8Bytes>,
+    ingress: &Ingress,
+) -> Result<(), Gone> {
     let sending = async {
         for message in messages {
             socket.feed(Message::Text(message)).await?;
@@ -120,17 +137,25 @@ async fn send(socket: &mut WebSocket, messages: impl Iterator<Item = Utf8Bytes>,
     }
 }
 
-/// Why reading a socket has failed, as a code and a reason to close it with; `None`: there is nobody to tell.
-fn why_unreadable(error: axum::Error, permit: &ConnectionPermit, limit: usize) -> Option<(u16, String)> {
+/// Why reading a socket has failed, as a code and a reason to close it with; `None`: there is
+/// nobody to tell.
+fn why_unreadable(
+    error: axum::Error,
+    permit: &ConnectionPermit,
+    limit: usize,
+) -> Option<(u16, String)> {
     let error = error.into_inner();
     let (code, reason) = match error.downcast_ref::<tungstenite::Error>()? {
-        tungstenite::Error::Capacity(_) => (code::TOO_BIG, format!("a message has at most {limit} bytes (limits.body)")),
+        tungstenite::Error::Capacity(_) => {
+            (code::TOO_BIG, format!("a message has at most {limit} bytes (limits.body)"))
+        }
         tungstenite::Error::Utf8(_) => (code::NOT_UTF8, "a text is UTF-8".to_owned()),
         tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
         tungstenite::Error::Protocol(error) => (code::PROTOCOL, error.to_string()),
-        tungstenite::Error::Io(_) if permit.is_overdrawn() => {
-            (code::TRY_AGAIN, "too much is being received from all clients together (limits.bodies)".to_owned())
-        }
+        tungstenite::Error::Io(_) if permit.is_overdrawn() => (
+            code::TRY_AGAIN,
+            "too much is being received from all clients together (limits.bodies)".to_owned(),
+        ),
         _ => return None,
     };
     // It is still sending, most likely.
@@ -138,12 +163,17 @@ fn why_unreadable(error: axum::Error, permit: &ConnectionPermit, limit: usize) -
     Some((code, reason))
 }
 
-/// Says goodbye and waits a moment for the other side's; then nothing of what was sent is lost on the way.
+/// Says goodbye and waits a moment for the other side's; then nothing of what was sent is lost on
+/// the way.
 async fn close(mut socket: WebSocket, code: u16, reason: &str) {
     // A reason has at most 123 bytes.
     let reason: String = reason.chars().take(100).collect();
     let farewell = async {
-        if socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await.is_ok() {
+        if socket
+            .send(Message::Close(Some(CloseFrame { code, reason: reason.into() })))
+            .await
+            .is_ok()
+        {
             while let Some(Ok(message)) = socket.recv().await {
                 if matches!(message, Message::Close(_)) {
                     break;

@@ -1,11 +1,14 @@
-//! The life of an instance around the state of its machine: pause, stop, undo, park, retry and the end, the same for every workflow.
+//! The life of an instance around the state of its machine: pause, stop, undo, park, retry and the
+//! end, the same for every workflow.
 //!
-//! While an instance is paused, stopping, or parked by the engine it is *frozen*: results and events that arrive are journalled and held,
-//! and the machine's state does not move. On resume or retry what was held is applied, in order, as of that moment. So nothing that
-//! happened is lost, nothing new starts, and the machine itself never hears of any of this.
+//! While an instance is paused, stopping, or parked by the engine it is *frozen*: results and
+//! events that arrive are journalled and held, and the machine's state does not move. On resume or
+//! retry what was held is applied, in order, as of that moment. So nothing that happened is lost,
+//! nothing new starts, and the machine itself never hears of any of this.
 //!
-//! An instance that is parked because one of its steps waits for a person is not frozen: what does not depend on that step goes on,
-//! with its retries and time-outs. Only the time-outs of what is around the step, and `deadline`, wait with it.
+//! An instance that is parked because one of its steps waits for a person is not frozen: what does
+//! not depend on that step goes on, with its retries and time-outs. Only the time-outs of what is
+//! around the step, and `deadline`, wait with it.
 
 mod frozen;
 mod retry;
@@ -37,7 +40,11 @@ pub trait Machine: Send + 'static {
 
     fn start(input: Self::Input, fx: &mut Fx<'_, Self::Undo>) -> Flow<Self::State, Self::Output>;
 
-    fn apply(state: Self::State, event: &StepEvent, fx: &mut Fx<'_, Self::Undo>) -> Applied<Self::State, Self::Output>;
+    fn apply(
+        state: Self::State,
+        event: &StepEvent,
+        fx: &mut Fx<'_, Self::Undo>,
+    ) -> Applied<Self::State, Self::Output>;
 }
 
 /// An instance of the workflow `M`.
@@ -53,7 +60,8 @@ pub struct Run<M: Machine> {
     held: Vec<StepEvent>,
     /// Tasks that wait for a person, and why.
     exhausted: Vec<Exhausted>,
-    /// Events that it has taken, by wait: each wait gets one once, also when a later round of a `repeat` waits for the same again.
+    /// Events that it has taken, by wait: each wait gets one once, also when a later round of a
+    /// `repeat` waits for the same again.
     received: BTreeSet<(Path, String)>,
 }
 
@@ -85,7 +93,12 @@ enum Life {
 
 impl<M: Machine> Run<M> {
     /// A new instance by its first event. The error: the input is not of the workflow's type.
-    pub fn start(id: &str, started: &Started, now: Time, out: &mut Effects) -> Result<Self, String> {
+    pub fn start(
+        id: &str,
+        started: &Started,
+        now: Time,
+        out: &mut Effects,
+    ) -> Result<Self, String> {
         let input: M::Input = json::decode(&started.input)?;
         let env = Env {
             id: id.to_owned(),
@@ -158,8 +171,11 @@ impl<M: Machine> Run<M> {
             return self.step_undo(event, now, out);
         }
         match self.life {
-            // A failed instance keeps its state for a retry; until then it has ended like any other.
-            Life::Completed | Life::Failed { .. } | Life::Cancelled { .. } => Err(Why::NotNow("the instance has ended")),
+            // A failed instance keeps its state for a retry; until then it has ended like any
+            // other.
+            Life::Completed | Life::Failed { .. } | Life::Cancelled { .. } => {
+                Err(Why::NotNow("the instance has ended"))
+            }
             _ if self.is_frozen() => self.hold(event, now, out),
             _ => self.advance(event, now, out),
         }
@@ -180,7 +196,10 @@ impl<M: Machine> Run<M> {
             }
             Ok(flow) => {
                 self.settle(flow, exhausted, now, out);
-                if was_parked && !self.awaits_person() && matches!(self.life, Life::Running | Life::Completed) {
+                if was_parked
+                    && !self.awaits_person()
+                    && matches!(self.life, Life::Running | Life::Completed)
+                {
                     out.note_at(mark, Note::Resumed);
                 }
                 Ok(())
@@ -189,7 +208,13 @@ impl<M: Machine> Run<M> {
     }
 
     /// After the machine has moved.
-    fn settle(&mut self, flow: Flow<M::State, M::Output>, exhausted: Vec<Exhausted>, now: Time, out: &mut Effects) {
+    fn settle(
+        &mut self,
+        flow: Flow<M::State, M::Output>,
+        exhausted: Vec<Exhausted>,
+        now: Time,
+        out: &mut Effects,
+    ) {
         if !matches!(flow, Flow::Stay(_)) {
             self.exhausted.clear();
         }
@@ -199,12 +224,20 @@ impl<M: Machine> Run<M> {
                 self.forget_gone();
                 let is_new = !exhausted.is_empty();
                 let was_parked = self.awaits_person();
-                let Some(failure) = exhausted.first().or(self.exhausted.first()).map(|waiting| waiting.failure.clone()) else { return };
+                let Some(failure) = exhausted
+                    .first()
+                    .or(self.exhausted.first())
+                    .map(|waiting| waiting.failure.clone())
+                else {
+                    return;
+                };
                 self.exhausted.extend(exhausted);
                 match M::DEFINITION.on_exhausted {
                     OnExhausted::Park if was_parked => {}
                     OnExhausted::Park => out.notes.push(Note::Parked { failure }),
-                    OnExhausted::Undo if is_new || !self.has_open() => self.stop(Cause::Failed, failure, now, out),
+                    OnExhausted::Undo if is_new || !self.has_open() => {
+                        self.stop(Cause::Failed, failure, now, out)
+                    }
                     OnExhausted::Undo => {}
                 }
             }
@@ -230,13 +263,16 @@ impl<M: Machine> Run<M> {
     }
 
     fn parked_by(&self) -> Option<&Failure> {
-        let goes_on = matches!(self.life, Life::Running) && M::DEFINITION.on_exhausted == OnExhausted::Park;
+        let goes_on =
+            matches!(self.life, Life::Running) && M::DEFINITION.on_exhausted == OnExhausted::Park;
         self.exhausted.first().filter(|_| goes_on).map(|waiting| &waiting.failure)
     }
 
     /// Steps wait for nobody any more when what is around them has failed meanwhile.
     fn forget_gone(&mut self) {
-        let Some(state) = self.state.as_ref().filter(|_| !self.exhausted.is_empty()) else { return };
+        let Some(state) = self.state.as_ref().filter(|_| !self.exhausted.is_empty()) else {
+            return;
+        };
         let mut waiting = BTreeSet::new();
         state.open(&mut |open| {
             if let Open::Task(task) = open
@@ -250,7 +286,10 @@ impl<M: Machine> Run<M> {
 
     /// Whether a step that waits for a person stands in the step at `around`.
     fn is_around_person(&self, around: &Path) -> bool {
-        let inside = |path: &Path| M::DEFINITION.is_inside(path.node, around.node) && path.at.as_slice().starts_with(around.at.as_slice());
+        let inside = |path: &Path| {
+            M::DEFINITION.is_inside(path.node, around.node)
+                && path.at.as_slice().starts_with(around.at.as_slice())
+        };
         self.awaits_person() && self.exhausted.iter().any(|waiting| inside(&waiting.path))
     }
 
@@ -313,7 +352,8 @@ impl<M: Machine> Instance for Run<M> {
             Event::RetryRequested { step, input } => self.retry(*step, input.as_deref(), now, out),
             Event::UndoRequested => {
                 let failure = match (&self.life, self.parked_by()) {
-                    (Life::Parked { failure, undoing: None }, _) | (Life::Running, Some(failure)) => failure.clone(),
+                    (Life::Parked { failure, undoing: None }, _)
+                    | (Life::Running, Some(failure)) => failure.clone(),
                     _ => return Err(Why::NotNow("only a parked instance can be told to undo")),
                 };
                 self.stop(Cause::Failed, failure, now, out);
@@ -321,11 +361,17 @@ impl<M: Machine> Instance for Run<M> {
             }
             Event::FailRequested { reason } => {
                 let (cause, failure) = match (&self.life, self.parked_by()) {
-                    (Life::Parked { failure, undoing }, _) => (undoing.as_ref().map_or(Cause::Failed, |(cause, _)| *cause), failure),
+                    (Life::Parked { failure, undoing }, _) => {
+                        (undoing.as_ref().map_or(Cause::Failed, |(cause, _)| *cause), failure)
+                    }
                     (Life::Running, Some(failure)) => (Cause::Failed, failure),
                     _ => return Err(Why::NotNow("only a parked instance can be told to fail")),
                 };
-                let failure = if reason.is_empty() { failure.clone() } else { Failure::new(failure.name.clone(), reason.clone()) };
+                let failure = if reason.is_empty() {
+                    failure.clone()
+                } else {
+                    Failure::new(failure.name.clone(), reason.clone())
+                };
                 self.give_up_open(out);
                 self.state = None;
                 self.held.clear();
@@ -362,19 +408,26 @@ impl<M: Machine> Instance for Run<M> {
 
     fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
         match &self.life {
-            Life::Undoing { task, .. } | Life::Parked { undoing: Some((_, task)), .. } => return visit(Open::Task(task)),
+            Life::Undoing { task, .. } | Life::Parked { undoing: Some((_, task)), .. } => {
+                return visit(Open::Task(task));
+            }
             Life::Completed | Life::Failed { .. } | Life::Cancelled { .. } => return,
             Life::Running | Life::Stopping { .. } | Life::Parked { .. } => {}
         }
         let frozen = self.is_frozen();
         let stopping = matches!(self.life, Life::Stopping { .. });
-        // While somebody holds it nothing begins by itself, and neither does its end; on resume a deadline that has passed counts at once.
+        // While somebody holds it nothing begins by itself, and neither does its end; on resume a
+        // deadline that has passed counts at once.
         if matches!(self.life, Life::Running)
             && !self.paused
             && !self.awaits_person()
             && let Some(ms) = M::DEFINITION.deadline_ms
         {
-            visit(Open::Timer { path: Path::default(), timer: Timer::Deadline, due: self.env.started_at.plus_ms(ms) });
+            visit(Open::Timer {
+                path: Path::default(),
+                timer: Timer::Deadline,
+                due: self.env.started_at.plus_ms(ms),
+            });
         }
         let Some(state) = &self.state else { return };
         state.open(&mut |open| match &open {
@@ -383,14 +436,22 @@ impl<M: Machine> Instance for Run<M> {
             Open::Task(task) if frozen && matches!(task.attempt, Attempt::BackingOff { .. }) => {}
             Open::Wait { .. } if stopping => {}
             // Its time-out does not run while nothing may move.
-            Open::Wait { path, event, value, .. } if frozen => visit(Open::Wait { path: *path, event, value: *value, due: None }),
+            Open::Wait { path, event, value, .. } if frozen => {
+                visit(Open::Wait { path: *path, event, value: *value, due: None })
+            }
             Open::Timer { .. } if frozen => {}
             Open::Timer { path, timer: Timer::Timeout, .. } if self.is_around_person(path) => {}
             _ => visit(open),
         });
     }
 
-    fn decide(&self, path: &Path, attempt: u32, failed: AttemptFailed, now: Time) -> Result<StepEvent, Why> {
+    fn decide(
+        &self,
+        path: &Path,
+        attempt: u32,
+        failed: AttemptFailed,
+        now: Time,
+    ) -> Result<StepEvent, Why> {
         let meta = M::DEFINITION.task(path.node).ok_or(Why::NotOpen)?;
         let stopping = matches!(self.life, Life::Stopping { .. });
         let mut answer = Err(Why::NotOpen);

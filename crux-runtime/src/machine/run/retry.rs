@@ -10,7 +10,13 @@ use super::super::{Path, Time};
 use super::{Life, Machine, Run};
 
 impl<M: Machine> Run<M> {
-    pub(super) fn retry(&mut self, step: Option<Path>, input: Option<&RawValue>, now: Time, out: &mut Effects) -> Result<(), Why> {
+    pub(super) fn retry(
+        &mut self,
+        step: Option<Path>,
+        input: Option<&RawValue>,
+        now: Time,
+        out: &mut Effects,
+    ) -> Result<(), Why> {
         if self.paused {
             return Err(Why::NotNow("the instance is paused: resume it first"));
         }
@@ -22,8 +28,12 @@ impl<M: Machine> Run<M> {
             Life::Running if !self.exhausted.is_empty() => {}
             _ => return Err(Why::NotNow("only a parked or failed instance can be retried")),
         }
-        let again: Vec<Path> =
-            self.exhausted.iter().map(|waiting| waiting.path).filter(|path| step.is_none_or(|step| step == *path)).collect();
+        let again: Vec<Path> = self
+            .exhausted
+            .iter()
+            .map(|waiting| waiting.path)
+            .filter(|path| step.is_none_or(|step| step == *path))
+            .collect();
         if step.is_none() && input.is_none() && self.is_held_up() && again.is_empty() {
             out.notes.push(Note::Resumed);
             self.thaw(now, out);
@@ -36,10 +46,17 @@ impl<M: Machine> Run<M> {
             });
         }
         if input.is_some() && again.len() > 1 {
-            return Err(Why::NotNow("several steps have failed: name the one that the input is for"));
+            return Err(Why::NotNow(
+                "several steps have failed: name the one that the input is for",
+            ));
         }
-        let events: Vec<StepEvent> =
-            again.iter().map(|path| StepEvent { path: *path, what: StepHappened::Retry { input: input.map(ToOwned::to_owned) } }).collect();
+        let events: Vec<StepEvent> = again
+            .iter()
+            .map(|path| StepEvent {
+                path: *path,
+                what: StepHappened::Retry { input: input.map(ToOwned::to_owned) },
+            })
+            .collect();
         self.check_retry(&events)?;
         self.exhausted.retain(|waiting| !again.contains(&waiting.path));
         self.life = Life::Running;
@@ -56,7 +73,8 @@ impl<M: Machine> Run<M> {
         Ok(())
     }
 
-    /// Parked by the engine, and not because a step waits for a person: it can go on from where it was.
+    /// Parked by the engine, and not because a step waits for a person: it can go on from where it
+    /// was.
     fn is_held_up(&self) -> bool {
         matches!(self.life, Life::Parked { undoing: None, .. }) && self.state.is_some()
     }
@@ -91,7 +109,9 @@ impl<M: Machine> Run<M> {
         }
         let event = StepHappened::Retry { input: input.map(ToOwned::to_owned) };
         let meta = M::DEFINITION.task(path.node).ok_or(Why::NotOpen)?;
-        let Life::Parked { failure, undoing: Some((cause, mut task)) } = std::mem::replace(&mut self.life, Life::Running) else {
+        let Life::Parked { failure, undoing: Some((cause, mut task)) } =
+            std::mem::replace(&mut self.life, Life::Running)
+        else {
             return Err(Why::NotOpen);
         };
         if let Err(why) = task.accepts(&event, meta) {

@@ -1,5 +1,5 @@
-//! The way to the end when the forward part does not get there: stop what is open, undo what was done, then end; or park, and leave the
-//! choice to a person.
+//! The way to the end when the forward part does not get there: stop what is open, undo what was
+//! done, then end; or park, and leave the choice to a person.
 
 use super::super::definition::OnExhausted;
 use super::super::effect::{Effect, Effects, Ended, Hook, Note};
@@ -21,7 +21,12 @@ impl<M: Machine> Run<M> {
         }
     }
 
-    pub(super) fn park(&mut self, failure: Failure, undoing: Option<(Cause, Box<TaskState>)>, out: &mut Effects) {
+    pub(super) fn park(
+        &mut self,
+        failure: Failure,
+        undoing: Option<(Cause, Box<TaskState>)>,
+        out: &mut Effects,
+    ) {
         out.notes.push(Note::Parked { failure: failure.clone() });
         self.life = Life::Parked { failure, undoing };
     }
@@ -39,11 +44,17 @@ impl<M: Machine> Run<M> {
     pub(super) fn give_up_open(&self, out: &mut Effects) {
         if let Some(state) = &self.state {
             state.open(&mut |open| match open {
-                Open::Task(task) if task.attempt == Attempt::Sent && !is_held(&self.held, &task.path) => {
+                Open::Task(task)
+                    if task.attempt == Attempt::Sent && !is_held(&self.held, &task.path) =>
+                {
                     out.all.push(Effect::Cancel { path: task.path });
                 }
                 Open::Wait { path, event, value, .. } => {
-                    out.all.push(Effect::Unsubscribe { path, event, value: value.map(str::to_owned) });
+                    out.all.push(Effect::Unsubscribe {
+                        path,
+                        event,
+                        value: value.map(str::to_owned),
+                    });
                 }
                 Open::Task(_) | Open::Timer { .. } => {}
             });
@@ -57,7 +68,8 @@ impl<M: Machine> Run<M> {
         if under_way {
             return;
         }
-        if let Life::Stopping { cause, failure } = std::mem::replace(&mut self.life, Life::Running) {
+        if let Life::Stopping { cause, failure } = std::mem::replace(&mut self.life, Life::Running)
+        {
             self.undo.settle();
             if !self.undo.is_empty() {
                 // From here there is no way back into the forward part.
@@ -69,7 +81,13 @@ impl<M: Machine> Run<M> {
         }
     }
 
-    pub(super) fn undo_next(&mut self, cause: Cause, failure: Failure, now: Time, out: &mut Effects) {
+    pub(super) fn undo_next(
+        &mut self,
+        cause: Cause,
+        failure: Failure,
+        now: Time,
+        out: &mut Effects,
+    ) {
         let Some(entry) = self.undo.newest() else { return self.end(cause, failure, out) };
         let (node, input) = entry.value.input(&self.env, now);
         let path = Path { node, at: entry.path.at };
@@ -104,9 +122,18 @@ impl<M: Machine> Run<M> {
     }
 
     /// An event for the undo that is under way.
-    pub(super) fn step_undo(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
+    pub(super) fn step_undo(
+        &mut self,
+        event: &StepEvent,
+        now: Time,
+        out: &mut Effects,
+    ) -> Result<(), Why> {
         let meta = M::DEFINITION.task(event.path.node).ok_or(Why::NotOpen)?;
-        let Life::Undoing { cause, failure, mut task } = std::mem::replace(&mut self.life, Life::Running) else { return Err(Why::NotOpen) };
+        let Life::Undoing { cause, failure, mut task } =
+            std::mem::replace(&mut self.life, Life::Running)
+        else {
+            return Err(Why::NotOpen);
+        };
         if let Err(why) = task.accepts(&event.what, meta) {
             self.life = Life::Undoing { cause, failure, task };
             return Err(why);
@@ -126,16 +153,28 @@ impl<M: Machine> Run<M> {
         Ok(())
     }
 
-    pub(super) fn request_stop(&mut self, cause: Cause, reason: &str, now: Time, out: &mut Effects) -> Result<(), Why> {
+    pub(super) fn request_stop(
+        &mut self,
+        cause: Cause,
+        reason: &str,
+        now: Time,
+        out: &mut Effects,
+    ) -> Result<(), Why> {
         let name = if cause == Cause::Deadline { Failure::TIMEOUT } else { Failure::CANCELLED };
         match &self.life {
             Life::Running | Life::Parked { undoing: None, .. } => {
                 self.stop(cause, Failure::new(name, reason), now, out);
                 Ok(())
             }
-            Life::Stopping { .. } | Life::Undoing { .. } => Err(Why::NotNow("the instance is already stopping")),
-            Life::Parked { .. } => Err(Why::NotNow("an undo has failed: retry it, or fail the instance")),
-            Life::Completed | Life::Failed { .. } | Life::Cancelled { .. } => Err(Why::NotNow("the instance has ended")),
+            Life::Stopping { .. } | Life::Undoing { .. } => {
+                Err(Why::NotNow("the instance is already stopping"))
+            }
+            Life::Parked { .. } => {
+                Err(Why::NotNow("an undo has failed: retry it, or fail the instance"))
+            }
+            Life::Completed | Life::Failed { .. } | Life::Cancelled { .. } => {
+                Err(Why::NotNow("the instance has ended"))
+            }
         }
     }
 }

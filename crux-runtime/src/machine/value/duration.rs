@@ -13,7 +13,8 @@ pub struct Duration {
 }
 
 /// From large to small, in milliseconds.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Duration {
     pub const fn from_ms(ms: i64) -> Self {
@@ -102,12 +103,20 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_written_with_their_units() {
-        for (text, ms) in [("500ms", 500), ("1h30m", 5_400_000), ("2d", 172_800_000), ("0s", 0), ("-1m30s", -90_000), ("1d1ms", 86_400_001)]
-        {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("1h30m", 5_400_000),
+            ("2d", 172_800_000),
+            ("0s", 0),
+            ("-1m30s", -90_000),
+            ("1d1ms", 86_400_001),
+        ] {
             assert_eq!(text.parse(), Ok(Duration::from_ms(ms)), "{text}");
             assert_eq!(Duration::from_ms(ms).to_string(), text);
         }
-        for wrong in ["", "-", "10", "s", "1.5s", "30m1h", "1s1s", "3w", "9223372036854775807s", "1s ", "٣s"] {
+        for wrong in
+            ["", "-", "10", "s", "1.5s", "30m1h", "1s1s", "3w", "9223372036854775807s", "1s ", "٣s"]
+        {
             assert_eq!(wrong.parse::<Duration>(), Err(NotADuration), "{wrong}");
         }
         assert_eq!(Duration::from_ms(i64::MIN).to_string(), "-106751991167d7h12m55s808ms");

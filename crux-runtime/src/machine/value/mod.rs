@@ -1,4 +1,5 @@
-//! Values of the pipeline language: what each is in Rust, how it is read from JSON, and what of it is written.
+//! Values of the pipeline language: what each is in Rust, how it is read from JSON, and what of it
+//! is written.
 //!
 //! | in YAML | in Rust |
 //! |---|---|
@@ -7,9 +8,11 @@
 //! | `T?`, `T[]`, `map<T>` | `Option<T>`, `Vec<T>`, [`IndexMap<String, T>`](IndexMap) |
 //! | records and enums | generated structs and enums, with the derives of `crux_macros` |
 //!
-//! A program has thousands of record types. Serde's derives would make code for each of them that is generic over formats, is made again
-//! for every format, and needs a second pass under another deserializer to learn the path of a wrong field. Here a record has one small
-//! function for reading and one for showing, and all the rest is shared: hundreds of pipelines build in a fraction of the time.
+//! A program has thousands of record types. Serde's derives would make code for each of them that
+//! is generic over formats, is made again for every format, and needs a second pass under another
+//! deserializer to learn the path of a wrong field. Here a record has one small function for
+//! reading and one for showing, and all the rest is shared: hundreds of pipelines build in a
+//! fraction of the time.
 
 mod duration;
 mod opaque;
@@ -94,8 +97,10 @@ impl Value for Timestamp {
         let text: String = read::leaf(json)?;
         text.parse().map_err(|_| {
             // Whether only the instant is impossible.
-            let is_a_time = Pieces::parse(&text).is_ok_and(|pieces| pieces.offset().is_some() && pieces.time().is_some());
-            let expected = if is_a_time { TIMES } else { "a timestamp such as 2026-11-28T05:00:00Z" };
+            let is_a_time = Pieces::parse(&text)
+                .is_ok_and(|pieces| pieces.offset().is_some() && pieces.time().is_some());
+            let expected =
+                if is_a_time { TIMES } else { "a timestamp such as 2026-11-28T05:00:00Z" };
             Misfit::unlike(&text, expected)
         })
     }
@@ -197,7 +202,10 @@ mod tests {
     #[test]
     fn a_record_is_written_as_it_was_read_and_its_absent_fields_are_not_written() {
         let order = read(ORDER).unwrap();
-        assert_eq!((order.order_id.as_str(), order.r#type, order.gift), ("A\"1", Channel::EMail, false));
+        assert_eq!(
+            (order.order_id.as_str(), order.r#type, order.gift),
+            ("A\"1", Channel::EMail, false)
+        );
         assert_eq!(json::encode(&order).unwrap().get(), ORDER);
         assert_eq!(Channel::EMail.to_string(), "e-mail");
         let short = ORDER.replace(r#","gift":false"#, r#","gift":null,"note":null,"unknown":[{}]"#);
@@ -212,12 +220,18 @@ mod tests {
             #[json(secret)]
             pin: i64,
         }
-        let error = |text: &str| json::decode::<Login>(&RawValue::from_string(text.to_owned()).unwrap()).unwrap_err();
-        assert_eq!(error(r#"{"pin":"hunter2"}"#), "pin: it does not fit; it is secret and not shown");
+        let error = |text: &str| {
+            json::decode::<Login>(&RawValue::from_string(text.to_owned()).unwrap()).unwrap_err()
+        };
+        assert_eq!(
+            error(r#"{"pin":"hunter2"}"#),
+            "pin: it does not fit; it is secret and not shown"
+        );
         assert_eq!(error("{}"), "missing field `pin`");
     }
 
-    /// Depends on a feature of serde_json that other packages may switch on or not: this one must have it by itself.
+    /// Depends on a feature of serde_json that other packages may switch on or not: this one must
+    /// have it by itself.
     #[test]
     fn every_double_and_every_integer_of_64_bits_is_what_it_was() {
         let again = |number: f64| {
@@ -234,7 +248,11 @@ mod tests {
                 assert_eq!(again(number).to_bits(), number.to_bits(), "{number:e}");
                 // As other languages write it.
                 let text = RawValue::from_string(format!("{number:.17e}")).unwrap();
-                assert_eq!(json::decode::<f64>(&text).unwrap().to_bits(), number.to_bits(), "{text}");
+                assert_eq!(
+                    json::decode::<f64>(&text).unwrap().to_bits(),
+                    number.to_bits(),
+                    "{text}"
+                );
             }
             let integer = bits.cast_signed();
             assert_eq!(json::decode::<i64>(&json::encode(&integer).unwrap()), Ok(integer));
@@ -246,8 +264,12 @@ mod tests {
 
     #[test]
     fn a_whole_number_is_an_integer_however_it_is_written() {
-        let integer = |text: &str| json::decode::<i64>(&RawValue::from_string(text.to_owned()).unwrap());
-        assert_eq!((integer("1.0"), integer("-2e3"), integer("9223372036854775807.0")), (Ok(1), Ok(-2000), Ok(i64::MAX)));
+        let integer =
+            |text: &str| json::decode::<i64>(&RawValue::from_string(text.to_owned()).unwrap());
+        assert_eq!(
+            (integer("1.0"), integer("-2e3"), integer("9223372036854775807.0")),
+            (Ok(1), Ok(-2000), Ok(i64::MAX))
+        );
         assert_eq!(integer("1.5").unwrap_err(), "expected an integer, found the number 1.5");
         assert!(integer("9223372036854775808").is_err() && integer("1e400").is_err());
     }
@@ -259,28 +281,53 @@ mod tests {
         assert_eq!(order, read(ORDER).unwrap());
         assert_eq!(serde_json::to_string(&[read(ORDER).unwrap()]).unwrap(), format!("[{ORDER}]"));
         assert_eq!(serde_json::from_value::<Channel>("sms".into()).unwrap(), Channel::Sms);
-        let error = serde_json::from_str::<Vec<Line>>(r#"[{"sku":"s","price":"high"}]"#).unwrap_err().to_string();
-        assert!(error.starts_with("price: expected a number, found the string \"high\""), "{error}");
+        let error = serde_json::from_str::<Vec<Line>>(r#"[{"sku":"s","price":"high"}]"#)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("price: expected a number, found the string \"high\""),
+            "{error}"
+        );
     }
 
     #[test]
     fn what_does_not_fit_is_told_with_its_path() {
         for (from, to, error) in [
             (r#""orderId":"A\"1","#, "", "missing field `orderId`"),
-            (r#""orderId":"A\"1""#, r#""orderId":1"#, "orderId: expected a string, found the number 1"),
+            (
+                r#""orderId":"A\"1""#,
+                r#""orderId":1"#,
+                "orderId: expected a string, found the number 1",
+            ),
             (r#""orderId":"A\"1""#, r#""orderId":null"#, "orderId: expected a string, found null"),
             (r#""orderId":"A\"1""#, r#""orderId":"a","orderId":"b""#, "duplicate field `orderId`"),
             ("e-mail", "email", "type: there is no `email`; did you mean `e-mail`?"),
             (r#""e-mail""#, "[]", "type: expected a string, found a list"),
-            (r#"{"sku":"s","price":1.5}"#, r#"{"sku":"s","price":1},{"price":2}"#, "lines[1]: missing field `sku`"),
+            (
+                r#"{"sku":"s","price":1.5}"#,
+                r#"{"sku":"s","price":1},{"price":2}"#,
+                "lines[1]: missing field `sku`",
+            ),
             ("1.5", r#""high""#, "lines[0].price: expected a number, found the string \"high\""),
-            (r#"{"sku":"s","price":1.5}"#, r#"["s",1.5]"#, "lines[0]: expected a record, found a list"),
+            (
+                r#"{"sku":"s","price":1.5}"#,
+                r#"["s",1.5]"#,
+                "lines[0]: expected a record, found a list",
+            ),
             (r#"[{"sku":"s","price":1.5}]"#, "{}", "lines: expected a list, found a record"),
             (r#""z":7"#, r#""z":7.5"#, "stock.z: expected an integer, found the number 7.5"),
             (r#"{"z":7,"b":null}"#, "5", "stock: expected a record, found the number 5"),
-            ("1h30m", "90", "patience: not a duration: write it with units, as in 500ms, 10s or 1h30m"),
+            (
+                "1h30m",
+                "90",
+                "patience: not a duration: write it with units, as in 500ms, 10s or 1h30m",
+            ),
             (r#"{"b":1.50, "a":[1]}"#, "null", "extra: must not be null"),
-            ("2026-11-28T05:00:00Z", "yesterday", "at: expected a timestamp such as 2026-11-28T05:00:00Z, found the string \"yesterday\""),
+            (
+                "2026-11-28T05:00:00Z",
+                "yesterday",
+                "at: expected a timestamp such as 2026-11-28T05:00:00Z, found the string \"yesterday\"",
+            ),
             (
                 "2026-11-28T05:00:00Z",
                 "9999-12-31T23:59:59Z",
@@ -292,7 +339,11 @@ mod tests {
                 "2026-04-31T05:00:00Z",
                 "at: expected a timestamp such as 2026-11-28T05:00:00Z, found the string \"2026-04-31T05:00:00Z\"",
             ),
-            (r#""2026-11-28T05:00:00Z""#, "1764306000", "at: expected a string, found the number 1764306000"),
+            (
+                r#""2026-11-28T05:00:00Z""#,
+                "1764306000",
+                "at: expected a string, found the number 1764306000",
+            ),
             ("false", r#""no""#, "gift: expected a boolean, found the string \"no\""),
         ] {
             assert!(ORDER.contains(from), "{from}");

@@ -21,9 +21,11 @@ impl Json {
         json::raw(&value.show()).map(|raw| Self(Arc::from(raw)))
     }
 
-    /// A value that stands in the pipeline. It is JSON by construction; were it not, it would be its text.
+    /// A value that stands in the pipeline. It is JSON by construction; were it not, it would be
+    /// its text.
     pub fn constant(text: &'static str) -> Self {
-        let raw = RawValue::from_string(text.to_owned()).or_else(|_| serde_json::value::to_raw_value(text));
+        let raw = RawValue::from_string(text.to_owned())
+            .or_else(|_| serde_json::value::to_raw_value(text));
         Self(Arc::from(raw.unwrap_or_else(|_| RawValue::NULL.to_owned())))
     }
 
@@ -40,10 +42,14 @@ impl Json {
     pub fn has(&self, key: &str) -> bool {
         // What is no object has no entries.
         let entries = canonical::entries(self.0.get()).unwrap_or_default();
-        entries.iter().rfind(|(name, _)| name == key).is_some_and(|(_, value)| value.get() != "null")
+        entries
+            .iter()
+            .rfind(|(name, _)| name == key)
+            .is_some_and(|(_, value)| value.get() != "null")
     }
 
-    /// Parsed. The error: it holds what this type cannot, such as a number beyond a double or half of a surrogate pair.
+    /// Parsed. The error: it holds what this type cannot, such as a number beyond a double or half
+    /// of a surrogate pair.
     pub fn value(&self) -> Result<serde_json::Value, serde_json::Error> {
         serde_json::from_str(self.0.get())
     }
@@ -64,7 +70,8 @@ impl Serialize for Json {
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::keep(Box::deserialize(deserializer)?).ok_or_else(|| D::Error::custom("must not be null"))
+        Self::keep(Box::deserialize(deserializer)?)
+            .ok_or_else(|| D::Error::custom("must not be null"))
     }
 }
 
@@ -79,21 +86,36 @@ mod tests {
         let list: Vec<Json> = json::decode(&raw(text)).unwrap();
         assert!(list[0].has("a") && !list[0].has("c"));
         assert!(list[0] == json::decode(&raw(r#"{"a": [1], "b": 1.5}"#)).unwrap());
-        assert!(json::decode::<Json>(&raw("[123456789012345678901]")) != json::decode(&raw("[123456789012345678902]")));
+        assert!(
+            json::decode::<Json>(&raw("[123456789012345678901]"))
+                != json::decode(&raw("[123456789012345678902]"))
+        );
         assert_eq!(json::encode(&list).unwrap().get(), text);
         assert_eq!(serde_json::to_string(&list).unwrap(), text);
-        assert_eq!(json::decode::<Vec<Json>>(&raw("[1, null]")).unwrap_err(), "[1]: must not be null");
+        assert_eq!(
+            json::decode::<Vec<Json>>(&raw("[1, null]")).unwrap_err(),
+            "[1]: must not be null"
+        );
         assert_eq!(json::decode::<Option<Json>>(&raw("null")), Ok(None));
     }
 
     #[test]
     fn what_serde_cannot_hold_is_neither_absent_nor_the_same() {
-        let json = |text: &str| json::decode::<Json>(&RawValue::from_string(text.to_owned()).unwrap()).unwrap();
+        let json = |text: &str| {
+            json::decode::<Json>(&RawValue::from_string(text.to_owned()).unwrap()).unwrap()
+        };
         let with = |extra: &str| json(&format!(r#"{{"a":1,{extra}}}"#));
-        let extras = [r#""x":1e400"#, r#""x":1e401"#, r#""x":"\ud83d""#, r#""x":"\ud83e""#, r#""\udc00":1"#];
+        let extras =
+            [r#""x":1e400"#, r#""x":1e401"#, r#""x":"\ud83d""#, r#""x":"\ud83e""#, r#""\udc00":1"#];
         for (n, extra) in extras.iter().enumerate() {
             assert!(with(extra).has("a") && with(extra).value().is_err(), "{extra}");
-            assert!(extras.iter().enumerate().all(|(m, other)| (with(extra) == with(other)) == (n == m)), "{extra}");
+            assert!(
+                extras
+                    .iter()
+                    .enumerate()
+                    .all(|(m, other)| (with(extra) == with(other)) == (n == m)),
+                "{extra}"
+            );
         }
         assert!(!json("[1]").has("a") && !json(r#"{"a":null}"#).has("a"));
     }

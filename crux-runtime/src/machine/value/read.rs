@@ -1,16 +1,18 @@
-//! How values are read from JSON. A record's object is split into the JSON of its fields, and each is read by its type: so an error knows
-//! the path of the field by itself.
+//! How values are read from JSON. A record's object is split into the JSON of its fields, and each
+//! is read by its type: so an error knows the path of the field by itself.
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor,
+};
 use serde_json::value::RawValue;
 
 use super::Value;
 use crate::suggest::plain;
 
-/// JSON that is not of the type. Its text is for people, with the path of the field before it: `items[2].price: expected a number, found
-/// the string "high"`.
+/// JSON that is not of the type. Its text is for people, with the path of the field before it:
+/// `items[2].price: expected a number, found the string "high"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit(Box<Told>);
 
@@ -112,7 +114,10 @@ pub fn word(json: &RawValue, words: &'static [&'static str]) -> Result<usize, Mi
         }
 
         fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<usize, E> {
-            self.0.iter().position(|known| *known == word).ok_or_else(|| E::unknown_variant(word, self.0))
+            self.0
+                .iter()
+                .position(|known| *known == word)
+                .ok_or_else(|| E::unknown_variant(word, self.0))
         }
     }
 
@@ -149,9 +154,13 @@ impl Field<'_> {
     }
 }
 
-/// The fields of a record, which is an object and nothing else: serde would read one from a list too, by the order of its fields, a value
-/// that no pipeline means and whose fields would change places with the next edit. Fields of other names are passed by.
-pub fn fields<'a, const N: usize>(json: &'a RawValue, names: [&'static str; N]) -> Result<[Field<'a>; N], Misfit> {
+/// The fields of a record, which is an object and nothing else: serde would read one from a list
+/// too, by the order of its fields, a value that no pipeline means and whose fields would change
+/// places with the next edit. Fields of other names are passed by.
+pub fn fields<'a, const N: usize>(
+    json: &'a RawValue,
+    names: [&'static str; N],
+) -> Result<[Field<'a>; N], Misfit> {
     let mut fields = names.map(|name| Field { name, json: None });
     split(json, &mut fields)?;
     Ok(fields)

@@ -1,12 +1,13 @@
-//! What a memory store holds, and the changes and questions of the contract as plain functions of it.
+//! What a memory store holds, and the changes and questions of the contract as plain functions of
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::store::{
-    Append, Appended, Count, Error, Filter, InUse, KeptEvent, NewInstance, Record, RecordChange, RequestKey, Seq, Settled, Status, Stored,
-    Subscription, UndeliveredEvent,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, NewInstance, Record, RecordChange,
+    RequestKey, Seq, Settled, Status, Stored, Subscription, UndeliveredEvent,
 };
 
 #[derive(Debug, Default)]
@@ -60,12 +61,19 @@ impl Data {
         if let Some(instance) = self.instances.get(&id) {
             let seq = instance.seq();
             if append.seq == 0 || append.seq > seq + 1 {
-                return Err(Error::Broken(format!("row {} cannot follow row {seq} of {id}", append.seq)));
+                return Err(Error::Broken(format!(
+                    "row {} cannot follow row {seq} of {id}",
+                    append.seq
+                )));
             }
             let later = &instance.rows[(append.seq - 1) as usize..];
             match later.first() {
                 Some((_, token)) if *token == append.token => return Ok(Appended::Same),
-                Some(_) => return Ok(Appended::Behind(later.iter().map(|(row, _)| row.clone()).collect())),
+                Some(_) => {
+                    return Ok(Appended::Behind(
+                        later.iter().map(|(row, _)| row.clone()).collect(),
+                    ));
+                }
                 None => {}
             }
         } else {
@@ -79,7 +87,10 @@ impl Data {
         }
         let mark = if append.settled >= append.seq { Mark::Settled(None) } else { Mark::Unsettled };
         if let Some(instance) = self.instances.get_mut(&id) {
-            instance.rows.push((Stored { seq: append.seq, settled: append.settled, row: append.row }, append.token));
+            instance.rows.push((
+                Stored { seq: append.seq, settled: append.settled, row: append.row },
+                append.token,
+            ));
             if let Some(RecordChange { status, ended }) = append.record {
                 instance.record.status = status;
                 instance.record.ended_at = ended.map(|(at, _)| at);
@@ -115,7 +126,14 @@ impl Data {
             self.requests.insert((scope.clone(), request_id.clone()), (id, input_hash));
             (scope, request_id)
         });
-        let instance = Instance { record, expires_at: None, request, rows: Vec::new(), mark: Mark::Settled(None), lazy: false };
+        let instance = Instance {
+            record,
+            expires_at: None,
+            request,
+            rows: Vec::new(),
+            mark: Mark::Settled(None),
+            lazy: false,
+        };
         self.instances.insert(id, instance);
     }
 
@@ -135,14 +153,23 @@ impl Data {
     }
 
     pub fn settle(&mut self, settled: Settled) {
-        if self.instances.get(&settled.instance).is_some_and(|instance| instance.seq() == settled.seq) {
+        if self
+            .instances
+            .get(&settled.instance)
+            .is_some_and(|instance| instance.seq() == settled.seq)
+        {
             self.mark(settled.instance, Mark::Settled(settled.wake_at), true);
         }
     }
 
     /// Marks that were cleared lately come back, unless they survive.
     pub fn lose_lazy(&mut self, mut survives: impl FnMut(InstanceId) -> bool) {
-        let lazy: Vec<InstanceId> = self.instances.iter().filter(|(_, instance)| instance.lazy).map(|(id, _)| *id).collect();
+        let lazy: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| instance.lazy)
+            .map(|(id, _)| *id)
+            .collect();
         for id in lazy {
             if survives(id) {
                 self.make_durable(id);
@@ -159,7 +186,10 @@ impl Data {
     }
 
     pub fn record(&self, id: InstanceId) -> Option<Record> {
-        self.instances.get(&id).map(|instance| Record { settled: instance.mark != Mark::Unsettled, ..instance.record.clone() })
+        self.instances.get(&id).map(|instance| Record {
+            settled: instance.mark != Mark::Unsettled,
+            ..instance.record.clone()
+        })
     }
 
     pub fn rows(&self, id: InstanceId, after: Seq, limit: usize) -> Vec<Stored> {
@@ -188,7 +218,12 @@ impl Data {
         later.take(limit).copied().collect()
     }
 
-    pub fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Vec<(Time, InstanceId)> {
+    pub fn due(
+        &self,
+        after: Option<(Time, InstanceId)>,
+        until: Time,
+        limit: usize,
+    ) -> Vec<(Time, InstanceId)> {
         let later = self.wakes.iter().filter(|wake| after.is_none_or(|after| **wake > after));
         later.take_while(|(at, _)| *at <= until).take(limit).copied().collect()
     }
@@ -203,9 +238,18 @@ impl Data {
         }
     }
 
-    pub fn subscribers(&self, event: &str, value: Option<&str>, after: Option<Subscription>, limit: usize) -> Vec<Subscription> {
+    pub fn subscribers(
+        &self,
+        event: &str,
+        value: Option<&str>,
+        after: Option<Subscription>,
+        limit: usize,
+    ) -> Vec<Subscription> {
         let after = after.map(key);
-        let matching = self.subscriptions.iter().filter(|(name, any, of, _, _)| name == event && (*any || value == Some(of)));
+        let matching = self
+            .subscriptions
+            .iter()
+            .filter(|(name, any, of, _, _)| name == event && (*any || value == Some(of)));
         let later = matching.filter(|one| after.as_ref().is_none_or(|after| *one > after));
         later
             .take(limit)
@@ -226,7 +270,8 @@ impl Data {
             if is_new {
                 self.next_event += 1;
                 self.event_numbers.insert(key, self.next_event);
-                self.events.insert(self.next_event, Event { event, has_started: false, delivered: false });
+                self.events
+                    .insert(self.next_event, Event { event, has_started: false, delivered: false });
             }
             new.push(is_new);
         }
@@ -234,13 +279,22 @@ impl Data {
     }
 
     pub fn kept(&self, name: &str, value: Option<&str>, now: Time) -> Vec<KeptEvent> {
-        let of_name = self.events.values().map(|kept| &kept.event).filter(|event| event.name == name && event.keep_until > now);
-        of_name.filter(|event| value.is_none() || event.value.as_deref() == value).cloned().collect()
+        let of_name = self
+            .events
+            .values()
+            .map(|kept| &kept.event)
+            .filter(|event| event.name == name && event.keep_until > now);
+        of_name
+            .filter(|event| value.is_none() || event.value.as_deref() == value)
+            .cloned()
+            .collect()
     }
 
     pub fn delivered(&mut self, batch: Vec<(String, String)>) {
         for key in batch {
-            if let Some(event) = self.event_numbers.get(&key).and_then(|number| self.events.get_mut(number)) {
+            if let Some(event) =
+                self.event_numbers.get(&key).and_then(|number| self.events.get_mut(number))
+            {
                 event.delivered = true;
             }
         }
@@ -248,7 +302,9 @@ impl Data {
 
     pub fn started(&mut self, batch: Vec<(String, String)>) {
         for key in batch {
-            if let Some(event) = self.event_numbers.get(&key).and_then(|number| self.events.get_mut(number)) {
+            if let Some(event) =
+                self.event_numbers.get(&key).and_then(|number| self.events.get_mut(number))
+            {
                 event.has_started = true;
             }
         }
@@ -256,7 +312,8 @@ impl Data {
 
     pub fn undelivered(&self, after: Option<&str>, limit: usize) -> Vec<UndeliveredEvent> {
         let after = after.and_then(|place| place.parse::<u64>().ok()).map_or(0, |place| place + 1);
-        let undelivered = self.events.range(after..).filter(|(_, event)| !event.delivered).take(limit);
+        let undelivered =
+            self.events.range(after..).filter(|(_, event)| !event.delivered).take(limit);
         let read = |(number, event): (&u64, &Event)| UndeliveredEvent {
             event: event.event.clone(),
             has_started: event.has_started,
@@ -267,7 +324,12 @@ impl Data {
 
     pub fn in_use(&self) -> Vec<InUse> {
         let mut counts: BTreeMap<(&str, u32, &str), u64> = BTreeMap::new();
-        for record in self.instances.values().map(|instance| &instance.record).filter(|record| !record.status.is_ended()) {
+        for record in self
+            .instances
+            .values()
+            .map(|instance| &instance.record)
+            .filter(|record| !record.status.is_ended())
+        {
             *counts.entry((&record.workflow, record.version, &record.definition)).or_default() += 1;
         }
         let of = |((workflow, version, definition), instances): ((&str, u32, &str), u64)| InUse {
@@ -286,7 +348,11 @@ impl Data {
                 *counts.entry((&record.workflow, record.status)).or_default() += 1;
             }
         }
-        let of = |((workflow, status), instances): ((&String, Status), u64)| Count { workflow: workflow.clone(), status, instances };
+        let of = |((workflow, status), instances): ((&String, Status), u64)| Count {
+            workflow: workflow.clone(),
+            status,
+            instances,
+        };
         counts.into_iter().map(of).collect()
     }
 
@@ -299,8 +365,16 @@ impl Data {
     }
 
     pub fn expire(&mut self, now: Time, limit: usize) -> usize {
-        let over = |instance: &Instance| instance.mark != Mark::Unsettled && instance.expires_at.is_some_and(|at| at <= now);
-        let old: Vec<InstanceId> = self.instances.iter().filter(|(_, instance)| over(instance)).map(|(id, _)| *id).take(limit).collect();
+        let over = |instance: &Instance| {
+            instance.mark != Mark::Unsettled && instance.expires_at.is_some_and(|at| at <= now)
+        };
+        let old: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| over(instance))
+            .map(|(id, _)| *id)
+            .take(limit)
+            .collect();
         for id in &old {
             self.mark(*id, Mark::Settled(None), false);
             if let Some(request) = self.instances.remove(id).and_then(|instance| instance.request) {
@@ -308,7 +382,13 @@ impl Data {
             }
         }
         let past = |event: &Event| event.delivered && event.event.keep_until <= now;
-        let events: Vec<u64> = self.events.iter().filter(|(_, event)| past(event)).map(|(number, _)| *number).take(limit).collect();
+        let events: Vec<u64> = self
+            .events
+            .iter()
+            .filter(|(_, event)| past(event))
+            .map(|(number, _)| *number)
+            .take(limit)
+            .collect();
         for number in events {
             if let Some(Event { event, .. }) = self.events.remove(&number) {
                 self.event_numbers.remove(&(event.name, event.id));

@@ -20,7 +20,8 @@ pub enum Fate {
     Unanswered,
     /// Not done, and answered as [`super::super::Error::Unavailable`].
     Lost,
-    /// Not done, and answered as [`super::super::Error::Full`]. Reads are never full: they are [`Fate::Lost`] then.
+    /// Not done, and answered as [`super::super::Error::Full`]. Reads are never full: they are
+    /// [`Fate::Lost`] then.
     Full,
 }
 
@@ -30,7 +31,8 @@ pub trait Faults: Send + Sync {
         Fate::Done
     }
 
-    /// How long it takes until it is done, and then until it is answered, in milliseconds of tokio's clock. For appends asked per batch.
+    /// How long it takes until it is done, and then until it is answered, in milliseconds of
+    /// tokio's clock. For appends asked per batch.
     fn delay_ms(&self, _call: Call) -> (u64, u64) {
         (0, 0)
     }

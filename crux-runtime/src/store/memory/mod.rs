@@ -1,5 +1,6 @@
-//! A store in memory, for tests, the simulator and trying things out. It keeps the contract and no more: it can lose answers, refuse,
-//! take its time, and crash in the middle, as [`Faults`] say. Nothing survives the process.
+//! A store in memory, for tests, the simulator and trying things out. It keeps the contract and no
+//! more: it can lose answers, refuse, take its time, and crash in the middle, as [`Faults`] say.
+//! Nothing survives the process.
 
 mod data;
 mod faults;
@@ -12,12 +13,14 @@ pub use self::faults::{Call, Fate, Faults, NoFaults};
 
 use self::data::Data;
 use super::{
-    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store,
+    Stored, Subscription, UndeliveredEvent,
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
 
-/// One opening of the store. Another one takes its place with [`Memory::crash`] or, after [`Store::close`], with [`Memory::reopen`].
+/// One opening of the store. Another one takes its place with [`Memory::crash`] or, after
+/// [`Store::close`], with [`Memory::reopen`].
 pub struct Memory {
     disk: Arc<Disk>,
     faults: Arc<dyn Faults>,
@@ -42,8 +45,9 @@ impl Memory {
         Self { disk: Arc::new(Disk::default()), faults, opening: 0 }
     }
 
-    /// What a new process finds after the old one was killed: what was done is there, answered or not; questions that were still delayed
-    /// are not. Marks that were cleared lately are there again unless they survive. The old opening does nothing any more.
+    /// What a new process finds after the old one was killed: what was done is there, answered or
+    /// not; questions that were still delayed are not. Marks that were cleared lately are there
+    /// again unless they survive. The old opening does nothing any more.
     pub fn crash(&self, survives: impl FnMut(InstanceId) -> bool) -> Self {
         self.disk.lock().lose_lazy(survives);
         self.reopen()
@@ -56,7 +60,11 @@ impl Memory {
     }
 
     /// Without delays it is done before this returns.
-    fn run<T: Send + 'static>(&self, call: Call, run: impl FnOnce(&mut Data) -> T + Send + 'static) -> Pending<Result<T, Error>> {
+    fn run<T: Send + 'static>(
+        &self,
+        call: Call,
+        run: impl FnOnce(&mut Data) -> T + Send + 'static,
+    ) -> Pending<Result<T, Error>> {
         let faults = self.faults.clone();
         self.delayed(call, move |data| match faults.fate(call) {
             Fate::Done => Ok(run(data)),
@@ -94,7 +102,11 @@ impl Disk {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn during<T>(&self, opening: u64, run: impl FnOnce(&mut Data) -> Result<T, Error>) -> Result<T, Error> {
+    fn during<T>(
+        &self,
+        opening: u64,
+        run: impl FnOnce(&mut Data) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut data = self.lock();
         if self.opening.load(Ordering::SeqCst) != opening {
             return Err(Error::Unavailable("it is closed".to_owned()));
@@ -128,14 +140,21 @@ impl Store for Memory {
     }
 
     fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>> {
-        self.run(Call::Settle, move |data| batch.into_iter().for_each(|settled| data.settle(settled)))
+        self.run(Call::Settle, move |data| {
+            batch.into_iter().for_each(|settled| data.settle(settled))
+        })
     }
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
         self.run(Call::Read, move |data| data.record(instance))
     }
 
-    fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>> {
+    fn rows(
+        &self,
+        instance: InstanceId,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<Result<Vec<Stored>, Error>> {
         self.run(Call::Read, move |data| data.rows(instance, after, limit))
     }
 
@@ -143,11 +162,20 @@ impl Store for Memory {
         self.run(Call::Read, move |data| data.list(&filter))
     }
 
-    fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>> {
+    fn unsettled(
+        &self,
+        after: Option<InstanceId>,
+        limit: usize,
+    ) -> Pending<Result<Vec<InstanceId>, Error>> {
         self.run(Call::Read, move |data| data.unsettled(after, limit))
     }
 
-    fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
+    fn due(
+        &self,
+        after: Option<(Time, InstanceId)>,
+        until: Time,
+        limit: usize,
+    ) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
         self.run(Call::Read, move |data| data.due(after, until, limit))
     }
 
@@ -173,7 +201,12 @@ impl Store for Memory {
         self.run(Call::Write, move |data| data.keep(batch))
     }
 
-    fn kept(&self, event: String, value: Option<String>, now: Time) -> Pending<Result<Vec<KeptEvent>, Error>> {
+    fn kept(
+        &self,
+        event: String,
+        value: Option<String>,
+        now: Time,
+    ) -> Pending<Result<Vec<KeptEvent>, Error>> {
         self.run(Call::Read, move |data| data.kept(&event, value.as_deref(), now))
     }
 
@@ -185,7 +218,11 @@ impl Store for Memory {
         self.run(Call::Write, move |data| data.started(batch))
     }
 
-    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
+    fn undelivered(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
         self.run(Call::Read, move |data| data.undelivered(after.as_deref(), limit))
     }
 

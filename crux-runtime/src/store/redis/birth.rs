@@ -1,5 +1,6 @@
-//! Whether the store is still the one that was opened. Each partition holds the store's birth id. Where it is gone, everything else is
-//! gone too: the server was emptied, or came back without its data.
+//! Whether the store is still the one that was opened. Each partition holds the store's birth id.
+//! Where it is gone, everything else is gone too: the server was emptied, or came back without its
+//! data.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,14 +37,26 @@ impl Birth {
     pub async fn of(link: &Link, keys: &Keys, random: u64) -> Result<Self, Error> {
         let (mut set, mut get) = (redis::cmd("SETNX"), redis::cmd("GET"));
         set.arg(key(keys.registry())).arg(format!("{random:016x}"));
-        let is_new: bool = redis::from_redis_value(link.ask(set).await?).map_err(|_| unreadable("the answer to a birth id"))?;
+        let is_new: bool = redis::from_redis_value(link.ask(set).await?)
+            .map_err(|_| unreadable("the answer to a birth id"))?;
         get.arg(key(keys.registry()));
-        let id = redis::from_redis_value(link.ask(get).await?).map_err(|_| unreadable("the birth id of the store"))?;
+        let id = redis::from_redis_value(link.ask(get).await?)
+            .map_err(|_| unreadable("the birth id of the store"))?;
         let seen = (0..usize::from(TAGS)).map(|_| AtomicBool::new(false)).collect();
-        let birth = Self { id, next: AtomicUsize::new(0), seen, lost: Mutex::default(), is_gone: AtomicBool::new(false) };
-        let missing = birth.look_at(link, keys, (0..keys.all().len()).collect()).await.unwrap_or_default();
+        let birth = Self {
+            id,
+            next: AtomicUsize::new(0),
+            seen,
+            lost: Mutex::default(),
+            is_gone: AtomicBool::new(false),
+        };
+        let missing =
+            birth.look_at(link, keys, (0..keys.all().len()).collect()).await.unwrap_or_default();
         if !is_new && missing > 0 {
-            error!(partitions = missing, "parts of the store in Redis are empty that were written before: what was there is lost");
+            error!(
+                partitions = missing,
+                "parts of the store in Redis are empty that were written before: what was there is lost"
+            );
         }
         Ok(birth)
     }
@@ -58,7 +71,9 @@ impl Birth {
             return;
         }
         if is_gone {
-            error!("the store in Redis was emptied, or is another one now: this node stops what it does; {FIX}");
+            error!(
+                "the store in Redis was emptied, or is another one now: this node stops what it does; {FIX}"
+            );
         } else {
             info!("the store in Redis is back");
         }
@@ -91,7 +106,9 @@ impl Birth {
             } else if self.seen[tag].load(Ordering::Relaxed) {
                 if self.lost().insert(tag) {
                     let place = &keys.all()[tag];
-                    error!("the partition `{place}` of the store in Redis was emptied, or is another store's now: {FIX}");
+                    error!(
+                        "the partition `{place}` of the store in Redis was emptied, or is another store's now: {FIX}"
+                    );
                 }
             } else {
                 missing.push(tag);
@@ -113,7 +130,10 @@ impl Birth {
         }
         let lost = self.lost();
         let first = lost.first()?;
-        Some(format!("{} of {TAGS} partitions in Redis were emptied, `{{{first}}}` the first of them: {FIX}", lost.len()))
+        Some(format!(
+            "{} of {TAGS} partitions in Redis were emptied, `{{{first}}}` the first of them: {FIX}",
+            lost.len()
+        ))
     }
 
     fn lost(&self) -> MutexGuard<'_, BTreeSet<usize>> {

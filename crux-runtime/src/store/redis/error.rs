@@ -7,8 +7,12 @@ impl From<redis_client::Error> for Error {
     fn from(error: redis_client::Error) -> Self {
         match error {
             redis_client::Error::Full(text) => Self::Full(text),
-            redis_client::Error::Refused(text) | redis_client::Error::Unavailable(text) => Self::Unavailable(text),
-            redis_client::Error::WrongType(text) | redis_client::Error::Broken(text) => Self::Broken(text),
+            redis_client::Error::Refused(text) | redis_client::Error::Unavailable(text) => {
+                Self::Unavailable(text)
+            }
+            redis_client::Error::WrongType(text) | redis_client::Error::Broken(text) => {
+                Self::Broken(text)
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Who waits for events, and events that are kept for those who wait later. All that belongs to one name of an event is in one tag.
+//! Who waits for events, and events that are kept for those who wait later. All that belongs to one
+//! name of an event is in one tag.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,11 @@ use crate::store::redis::unsettled::everywhere;
 use crate::store::{Error, KeptEvent, Subscription, UndeliveredEvent};
 
 /// Adds entries (`ZADD`) or removes them (`ZREM`).
-pub(super) async fn subscriptions(shared: &Shared, batch: Vec<Subscription>, add: bool) -> Result<(), Error> {
+pub(super) async fn subscriptions(
+    shared: &Shared,
+    batch: Vec<Subscription>,
+    add: bool,
+) -> Result<(), Error> {
     let command = |subscription: Subscription| {
         let mut command = redis::cmd(if add { "ZADD" } else { "ZREM" });
         command.arg(waits_key(shared, &subscription.event, subscription.value.as_deref()));
@@ -43,7 +48,8 @@ pub(super) async fn subscribers(
         let after = after.filter(|after| after.value.as_deref() == value).map(member);
         let range = Range { order: Order::Rising, after, below: None, limit: limit - page.len() };
         for (_, entry) in merge(&shared.link, &[waits_key(shared, event, value)], &range).await? {
-            let (instance, path) = entry.split_once(' ').ok_or_else(|| unreadable("a subscription"))?;
+            let (instance, path) =
+                entry.split_once(' ').ok_or_else(|| unreadable("a subscription"))?;
             page.push(Subscription {
                 event: event.to_owned(),
                 value: value.map(str::to_owned),
@@ -76,21 +82,30 @@ pub(super) async fn keep(shared: &Shared, batch: Vec<KeptEvent>) -> Result<Vec<b
         let index = value.as_deref().map_or_else(String::new, |value| value_index(&name, value));
         let (args, places) = by_name.entry(name.clone()).or_insert_with(|| {
             let replicas = if shared.replicas.is_some() { "1" } else { "0" };
-            (vec![token.to_string().into_bytes(), part(&name).into_bytes(), replicas.into()], Vec::new())
+            (
+                vec![token.to_string().into_bytes(), part(&name).into_bytes(), replicas.into()],
+                Vec::new(),
+            )
         });
-        let (value, at, keep_until) = (value.unwrap_or_default(), at.0.to_string(), keep_until.0.to_string());
+        let (value, at, keep_until) =
+            (value.unwrap_or_default(), at.0.to_string(), keep_until.0.to_string());
         args.extend([id, index, value, data, at, keep_until].map(String::into_bytes));
         places.push(n);
     }
     let bases: Vec<&str> = by_name.keys().map(|name| shared.keys.of_text(name)).collect();
     let (args, places): (Vec<_>, Vec<_>) = by_name.values().cloned().unzip();
-    let calls = args.into_iter().zip(&bases).map(|(args, base)| Call { script: &KEEP, base: (*base).to_owned(), args });
+    let calls = args.into_iter().zip(&bases).map(|(args, base)| Call {
+        script: &KEEP,
+        base: (*base).to_owned(),
+        args,
+    });
     let before = shared.connections(&bases).await;
     let answers = shared.replicated.call_all(calls.collect()).await;
     shared.wait_for_replicas(&bases, &before).await?;
     let mut fresh = vec![false; count];
     for (answer, places) in answers.into_iter().zip(places) {
-        let answers: Vec<bool> = redis::from_redis_value(answer?).map_err(|_| unreadable("what became of events"))?;
+        let answers: Vec<bool> =
+            redis::from_redis_value(answer?).map_err(|_| unreadable("what became of events"))?;
         for (n, is_new) in places.into_iter().zip(answers) {
             fresh[n] = is_new;
         }
@@ -102,15 +117,24 @@ fn value_index(name: &str, value: &str) -> String {
     format!("{}:{value}", part(name))
 }
 
-pub(super) async fn kept(shared: &Shared, name: &str, value: Option<&str>, now: Time) -> Result<Vec<KeptEvent>, Error> {
+pub(super) async fn kept(
+    shared: &Shared,
+    name: &str,
+    value: Option<&str>,
+    now: Time,
+) -> Result<Vec<KeptEvent>, Error> {
     let index = match value {
         Some(value) => format!(":kept:{}", value_index(name, value)),
         None => format!(":kept_any:{}", part(name)),
     };
     let args = [part(name), index, now.0.to_string()].map(String::into_bytes).into();
-    let answer = shared.link.call(Call { script: &KEPT, base: shared.keys.of_text(name).to_owned(), args }).await?;
+    let answer = shared
+        .link
+        .call(Call { script: &KEPT, base: shared.keys.of_text(name).to_owned(), args })
+        .await?;
     let wrong = || unreadable("a kept event");
-    let events: Vec<(String, Option<String>, String, i64, i64)> = redis::from_redis_value(answer).map_err(|_| wrong())?;
+    let events: Vec<(String, Option<String>, String, i64, i64)> =
+        redis::from_redis_value(answer).map_err(|_| wrong())?;
     let event = |(id, value, data, at, keep_until)| KeptEvent {
         name: name.to_owned(),
         value,
@@ -131,7 +155,12 @@ pub(super) async fn delivered(shared: &Shared, batch: Vec<(String, String)>) -> 
         args.insert(0, part(&name).into_bytes());
         Call { script: &DELIVERED, base: shared.keys.of_text(&name).to_owned(), args }
     });
-    Ok(shared.link.call_all(calls.collect()).await.into_iter().try_for_each(|result| result.map(drop))?)
+    Ok(shared
+        .link
+        .call_all(calls.collect())
+        .await
+        .into_iter()
+        .try_for_each(|result| result.map(drop))?)
 }
 
 /// They are there: what is not delivered does not go.
@@ -144,24 +173,41 @@ pub(super) async fn started(shared: &Shared, batch: Vec<(String, String)>) -> Re
     Ok(shared.link.ask_all(batch.into_iter().map(command).collect()).await.map(drop)?)
 }
 
-pub(super) async fn undelivered(shared: &Shared, after: Option<String>, limit: usize) -> Result<Vec<UndeliveredEvent>, Error> {
+pub(super) async fn undelivered(
+    shared: &Shared,
+    after: Option<String>,
+    limit: usize,
+) -> Result<Vec<UndeliveredEvent>, Error> {
     let wrong = || unreadable("an event");
     let mut undelivered = Vec::new();
     let mut after = after;
-    // Somebody may have delivered some of a page meanwhile: one of which nothing is left is not the last one.
+    // Somebody may have delivered some of a page meanwhile: one of which nothing is left is not the
+    // last one.
     while undelivered.is_empty() {
         let range = Range { order: Order::Rising, after, below: None, limit };
         let found = merge_all(shared, &everywhere(shared, "undelivered"), &range).await?;
-        let events: Vec<(&str, &str)> = found.iter().map(|(_, entry)| split_event(entry).ok_or_else(wrong)).collect::<Result<_, _>>()?;
-        let read = |(name, id): &(&str, &str)| fields(shared, name, id, &["value", "data", "at", "keep_until", "started"]);
+        let events: Vec<(&str, &str)> = found
+            .iter()
+            .map(|(_, entry)| split_event(entry).ok_or_else(wrong))
+            .collect::<Result<_, _>>()?;
+        let read = |(name, id): &(&str, &str)| {
+            fields(shared, name, id, &["value", "data", "at", "keep_until", "started"])
+        };
         let answers = shared.link.ask_all(events.iter().map(read).collect()).await?;
         for (((name, id), (_, place)), answer) in events.into_iter().zip(&found).zip(answers) {
-            type Fields = (Option<String>, Option<String>, Option<i64>, Option<i64>, Option<String>);
-            let (value, data, at, keep_until, started): Fields = redis::from_redis_value(answer).map_err(|_| wrong())?;
+            type Fields =
+                (Option<String>, Option<String>, Option<i64>, Option<i64>, Option<String>);
+            let (value, data, at, keep_until, started): Fields =
+                redis::from_redis_value(answer).map_err(|_| wrong())?;
             if let (Some(data), Some(at), Some(keep_until)) = (data, at, keep_until) {
                 let (name, id) = (name.to_owned(), id.to_owned());
-                let event = KeptEvent { name, value, id, data, at: Time(at), keep_until: Time(keep_until) };
-                undelivered.push(UndeliveredEvent { event, has_started: started.is_some(), place: place.clone() });
+                let event =
+                    KeptEvent { name, value, id, data, at: Time(at), keep_until: Time(keep_until) };
+                undelivered.push(UndeliveredEvent {
+                    event,
+                    has_started: started.is_some(),
+                    place: place.clone(),
+                });
             }
         }
         let Some((_, last)) = found.into_iter().next_back() else { break };
@@ -172,12 +218,18 @@ pub(super) async fn undelivered(shared: &Shared, after: Option<String>, limit: u
 
 /// Removes these; each by its entry among those past their time, name and id.
 pub(super) async fn forget(shared: &Shared, events: &[(&str, &str, &str)]) -> Result<(), Error> {
-    let values = shared.link.ask_all(events.iter().map(|(_, name, id)| fields(shared, name, id, &["value"])).collect()).await?;
+    let values = shared
+        .link
+        .ask_all(events.iter().map(|(_, name, id)| fields(shared, name, id, &["value"])).collect())
+        .await?;
     let mut calls = Vec::with_capacity(events.len());
     for ((entry, name, id), answer) in events.iter().zip(values) {
-        let (value,): (Option<String>,) = redis::from_redis_value(answer).map_err(|_| unreadable("an event"))?;
+        let (value,): (Option<String>,) =
+            redis::from_redis_value(answer).map_err(|_| unreadable("an event"))?;
         let index = value.map_or_else(String::new, |value| value_index(name, &value));
-        let args = [(*entry).to_owned(), part(name), (*id).to_owned(), index].map(String::into_bytes).into();
+        let args = [(*entry).to_owned(), part(name), (*id).to_owned(), index]
+            .map(String::into_bytes)
+            .into();
         calls.push(Call { script: &FORGET, base: shared.keys.of_text(name).to_owned(), args });
     }
     Ok(shared.link.call_all(calls).await.into_iter().try_for_each(|result| result.map(drop))?)

@@ -20,7 +20,10 @@ impl Foreign {
         // Nothing panics under the lock.
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < MAX_TOLD && told.insert(key.to_owned()) {
-            error!(key, why, "somebody else has written under a key of the store: what it held is left out");
+            error!(
+                key,
+                why, "somebody else has written under a key of the store: what it held is left out"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! One order over the indexes of all tags: a few entries of each are read at a time, and the first of their heads is taken, again and
-//! again. The work for a page grows with the page and the number of tags, not with what is stored.
+//! One order over the indexes of all tags: a few entries of each are read at a time, and the first
+//! of their heads is taken, again and again. The work for a page grows with the page and the number
+//! of tags, not with what is stored.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
@@ -31,22 +32,37 @@ pub(super) struct Range {
 }
 
 /// The entries, each with the number of its index.
-pub(super) async fn merge(link: &Link, keys: &[String], range: &Range) -> Result<Vec<(usize, String)>, Error> {
+pub(super) async fn merge(
+    link: &Link,
+    keys: &[String],
+    range: &Range,
+) -> Result<Vec<(usize, String)>, Error> {
     merge_with(link, keys, range, None).await
 }
 
-/// As [`merge`], of what there is in every tag: where somebody else has written something that is no index, only that one is left out.
-pub(super) async fn merge_all(shared: &Shared, keys: &[String], range: &Range) -> Result<Vec<(usize, String)>, Error> {
+/// As [`merge`], of what there is in every tag: where somebody else has written something that is
+/// no index, only that one is left out.
+pub(super) async fn merge_all(
+    shared: &Shared,
+    keys: &[String],
+    range: &Range,
+) -> Result<Vec<(usize, String)>, Error> {
     merge_with(&shared.link, keys, range, Some(&shared.foreign)).await
 }
 
-async fn merge_with(link: &Link, keys: &[String], range: &Range, foreign: Option<&Foreign>) -> Result<Vec<(usize, String)>, Error> {
+async fn merge_with(
+    link: &Link,
+    keys: &[String],
+    range: &Range,
+    foreign: Option<&Foreign>,
+) -> Result<Vec<(usize, String)>, Error> {
     let mut found = Vec::new();
     if keys.is_empty() || range.limit == 0 {
         return Ok(found);
     }
     let step = range.limit.min(100_000) / keys.len() * 2 + 4;
-    let mut sources: Vec<Source<'_>> = keys.iter().map(|key| Source::new(key, range, step)).collect();
+    let mut sources: Vec<Source<'_>> =
+        keys.iter().map(|key| Source::new(key, range, step)).collect();
     loop {
         fill(link, &mut sources, range, foreign).await?;
         let mut heads: BinaryHeap<Reverse<Head>> = BinaryHeap::with_capacity(sources.len());
@@ -54,7 +70,9 @@ async fn merge_with(link: &Link, keys: &[String], range: &Range, foreign: Option
             heads.extend(source.next(n, range.order).map(Reverse));
         }
         loop {
-            let Some(Reverse(Head { entry, source, order })) = heads.pop() else { return Ok(found) };
+            let Some(Reverse(Head { entry, source, order })) = heads.pop() else {
+                return Ok(found);
+            };
             found.push((source, entry));
             if found.len() == range.limit {
                 return Ok(found);
@@ -91,7 +109,9 @@ impl<'k> Source<'k> {
     }
 
     fn command(&self, range: &Range) -> Cmd {
-        let beyond = |bound: &Option<String>, none: &str| bound.as_ref().map_or_else(|| none.to_owned(), |bound| format!("({bound}"));
+        let beyond = |bound: &Option<String>, none: &str| {
+            bound.as_ref().map_or_else(|| none.to_owned(), |bound| format!("({bound}"))
+        };
         let mut command = match range.order {
             Order::Rising => redis::cmd("ZRANGEBYLEX"),
             Order::Falling => redis::cmd("ZREVRANGEBYLEX"),
@@ -106,8 +126,14 @@ impl<'k> Source<'k> {
     }
 }
 
-async fn fill(link: &Link, sources: &mut [Source<'_>], range: &Range, foreign: Option<&Foreign>) -> Result<(), Error> {
-    let mut empty: Vec<&mut Source<'_>> = sources.iter_mut().filter(|source| source.read.is_empty() && !source.ended).collect();
+async fn fill(
+    link: &Link,
+    sources: &mut [Source<'_>],
+    range: &Range,
+    foreign: Option<&Foreign>,
+) -> Result<(), Error> {
+    let mut empty: Vec<&mut Source<'_>> =
+        sources.iter_mut().filter(|source| source.read.is_empty() && !source.ended).collect();
     let commands = empty.iter().map(|source| source.command(range)).collect();
     for (source, answer) in empty.iter_mut().zip(link.ask_each(commands).await?) {
         if let (Err(server::Error::WrongType(why)), Some(foreign)) = (&answer, foreign) {
@@ -126,7 +152,9 @@ async fn fill(link: &Link, sources: &mut [Source<'_>], range: &Range, foreign: O
 }
 
 fn entries(answer: Value) -> Result<VecDeque<String>, Error> {
-    redis::from_redis_value::<Vec<String>>(answer).map(VecDeque::from).map_err(|_| unreadable("an index"))
+    redis::from_redis_value::<Vec<String>>(answer)
+        .map(VecDeque::from)
+        .map_err(|_| unreadable("an index"))
 }
 
 #[derive(PartialEq, Eq)]

@@ -1,6 +1,7 @@
-//! Names. Every key begins with the base of a tag, `crux:{17}`, so that on a cluster everything a script touches is in one place. Indexes
-//! are sorted sets whose scores are all 0: their order is that of their members' bytes, which therefore begin with what they are ordered
-//! by. Everything is text, for people with `redis-cli`:
+//! Names. Every key begins with the base of a tag, `crux:{17}`, so that on a cluster everything a
+//! script touches is in one place. Indexes are sorted sets whose scores are all 0: their order is
+//! that of their members' bytes, which therefore begin with what they are ordered by. Everything is
+//! text, for people with `redis-cli`:
 //!
 //! | key after the base | type | what it holds |
 //! |---|---|---|
@@ -26,8 +27,8 @@ use crate::id::{InstanceId, partition_of};
 use crate::machine::Time;
 use crate::store::NodeNumber;
 
-/// How many tags there are. Enough to spread over masters; what has to be gathered from all of them takes a command for each. Part of the
-/// format.
+/// How many tags there are. Enough to spread over masters; what has to be gathered from all of them
+/// takes a command for each. Part of the format.
 pub(super) const TAGS: u16 = 256;
 
 /// Digits of a time in milliseconds at the beginning of an index's member.
@@ -57,7 +58,8 @@ impl Keys {
         self.of_partition(instance.partition())
     }
 
-    /// Of an event, by name: ids are unique per name, and one script sees all that belongs to it. Of a definition, by hash.
+    /// Of an event, by name: ids are unique per name, and one script sees all that belongs to it.
+    /// Of a definition, by hash.
     pub fn of_text(&self, text: &str) -> &str {
         self.of_partition(partition_of(text))
     }
@@ -105,7 +107,8 @@ pub(super) fn split_timed(member: &str) -> Option<(Time, InstanceId)> {
     Some((Time(time.parse().ok()?), instance.parse().ok()?))
 }
 
-/// The event that an entry of `:undelivered` or `:past` is about: a number or a time comes before it.
+/// The event that an entry of `:undelivered` or `:past` is about: a number or a time comes before
+/// it.
 pub(super) fn split_event(member: &str) -> Option<(&str, &str)> {
     let (_, event) = member.split_once(':')?;
     let (name, id) = split_part(event)?;

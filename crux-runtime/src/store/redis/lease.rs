@@ -1,7 +1,8 @@
-//! This process among the nodes that share the store: its number, and the lease on it. A lease lasts 10 s by the server's clock and is
-//! renewed every 3 s; a node that cannot renew says so while its lease still holds, so that it can stop what it does before others begin
-//! with it. A node whose lease was over never comes back under the same number: in every tag it is fenced off from writing, and only then
-//! the others are told that it is gone.
+//! This process among the nodes that share the store: its number, and the lease on it. A lease
+//! lasts 10 s by the server's clock and is renewed every 3 s; a node that cannot renew says so
+//! while its lease still holds, so that it can stop what it does before others begin with it. A
+//! node whose lease was over never comes back under the same number: in every tag it is fenced off
+//! from writing, and only then the others are told that it is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,10 +47,17 @@ pub(super) struct Node {
 
 impl Node {
     /// Takes a number.
-    pub async fn join(link: &Link, keys: &Keys, about: About, lease: Duration, birth: Birth) -> Result<Self, Error> {
+    pub async fn join(
+        link: &Link,
+        keys: &Keys,
+        about: About,
+        lease: Duration,
+        birth: Birth,
+    ) -> Result<Self, Error> {
         let (membership, _) = watch::channel(Membership::default());
         let (number, known, failure) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        let node = Self { number, known, about: Mutex::new(about), membership, lease, birth, failure };
+        let node =
+            Self { number, known, about: Mutex::new(about), membership, lease, birth, failure };
         let first = node.renew(link, keys).await?;
         bury(link, keys, &first).await?;
         Ok(node)
@@ -57,11 +65,16 @@ impl Node {
 
     /// Under which effects are carried out. An error while the lease does not hold.
     pub fn number(&self) -> Result<u64, Error> {
-        if self.membership.borrow().holds { Ok(self.number.load(Ordering::SeqCst)) } else { Err(Error::Unavailable(self.without_lease())) }
+        if self.membership.borrow().holds {
+            Ok(self.number.load(Ordering::SeqCst))
+        } else {
+            Err(Error::Unavailable(self.without_lease()))
+        }
     }
 
     fn without_lease(&self) -> String {
-        let text = "this node could not renew its lease in time, so that others may have taken its place";
+        let text =
+            "this node could not renew its lease in time, so that others may have taken its place";
         match self.failure().as_str() {
             "" => text.to_owned(),
             failure => format!("{text}: {failure}"),
@@ -95,7 +108,11 @@ impl Node {
     /// Those that live, as of the last renewal.
     pub fn nodes(&self) -> Vec<Peer> {
         let known = self.known();
-        let peer = |(number, said): (NodeNumber, Said)| Peer { number, process: said.process.to_string(), about: said.about };
+        let peer = |(number, said): (NodeNumber, Said)| Peer {
+            number,
+            process: said.process.to_string(),
+            about: said.about,
+        };
         known.live.into_iter().zip(known.said).map(peer).collect()
     }
 
@@ -117,10 +134,14 @@ impl Node {
     async fn renew(&self, link: &Link, keys: &Keys) -> Result<Seen, Error> {
         let number = self.number.load(Ordering::SeqCst);
         let said = Said { process: Process::this(), about: self.about().clone() }.text();
-        let ask = async |number| Seen::ask(link, keys, number, self.lease, &said, self.birth.id()).await;
+        let ask =
+            async |number| Seen::ask(link, keys, number, self.lease, &said, self.birth.id()).await;
         let mut answer = ask(Some(number).filter(|number| *number > 0)).await?;
         if matches!(answer, Renewal::Over) {
-            warn!(node = number, "this node's lease was over and others took its place; it goes on as a new node");
+            warn!(
+                node = number,
+                "this node's lease was over and others took its place; it goes on as a new node"
+            );
             answer = ask(None).await?;
         }
         let seen = match answer {
@@ -140,9 +161,13 @@ impl Node {
         self.number.store(seen.number, Ordering::SeqCst);
         let said = seen.about.iter().map(|text| Said::read(text)).collect();
         let known = Known { newest: seen.newest, live: seen.live.clone(), said };
-        let before = std::mem::replace(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner), known);
+        let before = std::mem::replace(
+            &mut *self.known.lock().unwrap_or_else(PoisonError::into_inner),
+            known,
+        );
         // Another node may have fenced them off already.
-        let departed = !seen.gone.is_empty() || before.live.iter().any(|number| !seen.live.contains(number));
+        let departed =
+            !seen.gone.is_empty() || before.live.iter().any(|number| !seen.live.contains(number));
         self.membership.send_if_modified(|membership| {
             let changed = departed || !membership.holds || membership.number != seen.number;
             membership.number = seen.number;
@@ -154,9 +179,13 @@ impl Node {
     }
 
     fn lost(&self) {
-        let was_held = self.membership.send_if_modified(|membership| std::mem::take(&mut membership.holds));
+        let was_held =
+            self.membership.send_if_modified(|membership| std::mem::take(&mut membership.holds));
         if was_held {
-            warn!(node = self.number.load(Ordering::SeqCst), "the lease cannot be renewed: this node stops what it does before it ends");
+            warn!(
+                node = self.number.load(Ordering::SeqCst),
+                "the lease cannot be renewed: this node stops what it does before it ends"
+            );
         }
     }
 }
@@ -170,9 +199,13 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
     loop {
         // Soon again after a failure: a fail-over may be over before the lease is.
         let pause = if has_failed { pause / 3 } else { pause };
-        sleep(pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20))).await;
+        sleep(
+            pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20)),
+        )
+        .await;
         let asked = Instant::now();
-        let limit = pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20));
+        let limit =
+            pause.min(notice.saturating_sub(held_since.elapsed())).max(Duration::from_millis(20));
         match timeout(limit, node.renew(&shared.link, &shared.keys)).await {
             Ok(Ok(seen)) => {
                 held_since = asked;
@@ -225,21 +258,40 @@ enum Renewal {
 }
 
 impl Seen {
-    async fn ask(link: &Link, keys: &Keys, number: Option<u64>, lease: Duration, said: &str, birth: &str) -> Result<Renewal, Error> {
+    async fn ask(
+        link: &Link,
+        keys: &Keys,
+        number: Option<u64>,
+        lease: Duration,
+        said: &str,
+        birth: &str,
+    ) -> Result<Renewal, Error> {
         let number = number.map_or_else(String::new, |number| number.to_string());
-        let args = [number, lease.as_millis().to_string(), said.to_owned(), birth.to_owned()].map(String::into_bytes).into();
-        let answer = link.call(Call { script: &RENEW, base: keys.registry().to_owned(), args }).await?;
+        let args = [number, lease.as_millis().to_string(), said.to_owned(), birth.to_owned()]
+            .map(String::into_bytes)
+            .into();
+        let answer =
+            link.call(Call { script: &RENEW, base: keys.registry().to_owned(), args }).await?;
         match &answer {
-            Value::Array(words) if matches!(words[..], [Value::Int(0)]) => return Ok(Renewal::Over),
-            Value::Array(words) if matches!(words[..], [Value::Int(-1)]) => return Ok(Renewal::OtherStore),
+            Value::Array(words) if matches!(words[..], [Value::Int(0)]) => {
+                return Ok(Renewal::Over);
+            }
+            Value::Array(words) if matches!(words[..], [Value::Int(-1)]) => {
+                return Ok(Renewal::OtherStore);
+            }
             _ => {}
         }
-        let (number, newest, live, gone, about) = redis::from_redis_value(answer).map_err(|_| unreadable("the answer to a renewal"))?;
+        let (number, newest, live, gone, about) =
+            redis::from_redis_value(answer).map_err(|_| unreadable("the answer to a renewal"))?;
         Ok(Renewal::Seen(Self { number, newest, live, gone, about }))
     }
 
     fn others(&self) -> impl Iterator<Item = (u64, &str)> {
-        self.live.iter().copied().zip(self.about.iter().map(String::as_str)).filter(|(number, _)| *number != self.number)
+        self.live
+            .iter()
+            .copied()
+            .zip(self.about.iter().map(String::as_str))
+            .filter(|(number, _)| *number != self.number)
     }
 }
 
@@ -255,14 +307,21 @@ async fn bury(link: &Link, keys: &Keys, seen: &Seen) -> Result<(), Error> {
 }
 
 fn leave(keys: &Keys, number: u64) -> Call {
-    Call { script: &LEAVE, base: keys.registry().to_owned(), args: vec![number.to_string().into_bytes()] }
+    Call {
+        script: &LEAVE,
+        base: keys.registry().to_owned(),
+        args: vec![number.to_string().into_bytes()],
+    }
 }
 
 /// After this, nodes that are gone write nothing more anywhere; only then they are forgotten.
 async fn fence(link: &Link, keys: &Keys, gone: &[u64]) -> Result<(), Error> {
     let numbers: Vec<Vec<u8>> = gone.iter().map(|number| number.to_string().into_bytes()).collect();
     let call = |base: &String| Call { script: &FENCE, base: base.clone(), args: numbers.clone() };
-    link.call_all(keys.all().iter().map(call).collect()).await.into_iter().try_for_each(|result| result.map(drop))?;
+    link.call_all(keys.all().iter().map(call).collect())
+        .await
+        .into_iter()
+        .try_for_each(|result| result.map(drop))?;
     let mut forget = redis::cmd("SREM");
     forget.arg(format!("{}:gone", keys.registry())).arg(&numbers);
     Ok(link.ask(forget).await.map(drop)?)

@@ -1,8 +1,10 @@
-//! The store in Redis, a single server or a cluster, shared by nodes. What belongs to an instance is under one tag and changes in one
-//! script; nothing is ever changed in two tags at once. An answered append is as durable as the server's settings make it
+//! The store in Redis, a single server or a cluster, shared by nodes. What belongs to an instance
+//! is under one tag and changes in one script; nothing is ever changed in two tags at once. An
+//! answered append is as durable as the server's settings make it
 //! ([`durability`](crate::redis_client::durability)).
 //!
-//! Start reading at [`keys`], then [`append`] and `lua/append.lua`. No command of Redis is written outside this folder.
+//! Start reading at [`keys`], then [`append`] and `lua/append.lua`. No command of Redis is written
+//! outside this folder.
 
 mod append;
 mod birth;
@@ -38,8 +40,8 @@ use self::keys::Keys;
 use self::peers::Neighbours;
 use super::peers::{About, Peers};
 use super::{
-    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq, Settled, Store, Stored, Subscription,
-    UndeliveredEvent,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq,
+    Settled, Store, Stored, Subscription, UndeliveredEvent,
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
@@ -70,7 +72,8 @@ pub struct Options {
     pub lease: Duration,
     /// What this node says of itself to the others.
     pub about: About,
-    /// An error, not only a warning, if the server is set so that answers may be lost beyond the usual.
+    /// An error, not only a warning, if the server is set so that answers may be lost beyond the
+    /// usual.
     pub require_durable: bool,
     /// How many replicas must have an append before it is answered; 0: none.
     pub wait_replicas: u32,
@@ -115,13 +118,26 @@ struct Shared {
 impl Redis {
     /// Connects, checks format and settings, and joins the nodes.
     pub async fn open(options: Options) -> Result<Self, Error> {
-        let Options { urls, username, password, prefix, timeout, lease, about, require_durable, wait_replicas } = options;
+        let Options {
+            urls,
+            username,
+            password,
+            prefix,
+            timeout,
+            lease,
+            about,
+            require_durable,
+            wait_replicas,
+        } = options;
         if prefix.is_empty() || prefix.contains(['{', '}']) {
             return Err(Error::Broken(format!(
                 "`redis.prefix` is `{prefix}`: it begins every key, so that it is not empty and has no braces"
             )));
         }
-        let nodes = urls.iter().map(|url| address(url, username.as_deref(), password.as_deref())).collect::<Result<Vec<_>, _>>()?;
+        let nodes = urls
+            .iter()
+            .map(|url| address(url, username.as_deref(), password.as_deref()))
+            .collect::<Result<Vec<_>, _>>()?;
         let place = nodes.first().map_or_else(String::new, |node| node.addr().to_string());
         let address = Address { nodes, timeout };
         let link = Link::open(&address).await?;
@@ -133,9 +149,17 @@ impl Redis {
         let node = Node::join(&link, &keys, about, lease, birth).await?;
         info!(place, cluster = link.is_cluster(), node = node.number()?, "the store is open");
         let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);
-        let replicated = if replicas.is_some() { link.another(&address).await? } else { link.clone() };
-        let shared =
-            Arc::new(Shared { link, replicated, keys, node, replicas, free_bytes: AtomicU64::new(u64::MAX), foreign: Foreign::default() });
+        let replicated =
+            if replicas.is_some() { link.another(&address).await? } else { link.clone() };
+        let shared = Arc::new(Shared {
+            link,
+            replicated,
+            keys,
+            node,
+            replicas,
+            free_bytes: AtomicU64::new(u64::MAX),
+            foreign: Foreign::default(),
+        });
         shared.measure().await;
         let renewing = supervise::spawn("renewing the lease", lease::keep_lease(shared.clone()));
         let peers = Neighbours::begin(shared.clone(), address);
@@ -143,7 +167,10 @@ impl Redis {
     }
 
     /// A question: nobody asks it any more when its future is dropped.
-    fn read<T: Send + 'static, F>(&self, read: impl FnOnce(Arc<Shared>) -> F + Send + 'static) -> Pending<Result<T, Error>>
+    fn read<T: Send + 'static, F>(
+        &self,
+        read: impl FnOnce(Arc<Shared>) -> F + Send + 'static,
+    ) -> Pending<Result<T, Error>>
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
@@ -151,12 +178,19 @@ impl Redis {
     }
 
     /// A change: it is made also when its future is dropped.
-    fn write<T: Send + 'static, F>(&self, write: impl FnOnce(Arc<Shared>) -> F + Send + 'static) -> Pending<Result<T, Error>>
+    fn write<T: Send + 'static, F>(
+        &self,
+        write: impl FnOnce(Arc<Shared>) -> F + Send + 'static,
+    ) -> Pending<Result<T, Error>>
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let writing = supervise::spawn("writing to Redis", write(self.shared.clone()));
-        Box::pin(async move { writing.await.unwrap_or_else(|error| Err(Error::Broken(format!("a write to Redis panicked: {error}")))) })
+        Box::pin(async move {
+            writing.await.unwrap_or_else(|error| {
+                Err(Error::Broken(format!("a write to Redis panicked: {error}")))
+            })
+        })
     }
 }
 
@@ -169,28 +203,38 @@ impl Drop for Redis {
 }
 
 impl Shared {
-    /// By which connections these tags are reached, to be said before something is written there that replicas are to have.
+    /// By which connections these tags are reached, to be said before something is written there
+    /// that replicas are to have.
     async fn connections(&self, bases: &[&str]) -> Vec<Option<u64>> {
         if self.replicas.is_none() {
             return Vec::new();
         }
-        futures_util::future::join_all(bases.iter().map(|base| self.replicated.connection(base))).await
+        futures_util::future::join_all(bases.iter().map(|base| self.replicated.connection(base)))
+            .await
     }
 
-    /// Waits until enough replicas have what was written in these tags since their connections were those.
+    /// Waits until enough replicas have what was written in these tags since their connections were
+    /// those.
     async fn wait_for_replicas(&self, bases: &[&str], before: &[Option<u64>]) -> Result<(), Error> {
         let Some(wanted) = self.replicas else { return Ok(()) };
-        let written: BTreeMap<Option<u64>, &str> = before.iter().copied().zip(bases.iter().copied()).collect();
-        let waits = written.values().map(|base| self.replicated.replicas(base, wanted, REPLICAS_PATIENCE));
+        let written: BTreeMap<Option<u64>, &str> =
+            before.iter().copied().zip(bases.iter().copied()).collect();
+        let waits =
+            written.values().map(|base| self.replicated.replicas(base, wanted, REPLICAS_PATIENCE));
         for reached in futures_util::future::join_all(waits).await {
             let reached = reached?;
             if reached < wanted {
-                return Err(Error::Unavailable(format!("{reached} of {wanted} replicas have it (`store.wait_replicas`)")));
+                return Err(Error::Unavailable(format!(
+                    "{reached} of {wanted} replicas have it (`store.wait_replicas`)"
+                )));
             }
         }
-        // Another connection has written nothing, and another server may know nothing of it: then the answer is worth nothing.
+        // Another connection has written nothing, and another server may know nothing of it: then
+        // the answer is worth nothing.
         if self.connections(bases).await != before || before.contains(&None) {
-            return Err(Error::Unavailable("the connection was lost before replicas had it (`store.wait_replicas`)".to_owned()));
+            return Err(Error::Unavailable(
+                "the connection was lost before replicas had it (`store.wait_replicas`)".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -207,7 +251,10 @@ impl Shared {
             let limit = number("maxmemory").filter(|limit| *limit > 0)?;
             Some(limit.saturating_sub(number("used_memory")?))
         };
-        self.free_bytes.store(answers.into_iter().filter_map(free).min().unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.free_bytes.store(
+            answers.into_iter().filter_map(free).min().unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -218,7 +265,8 @@ fn random() -> Result<u64, Error> {
 impl Store for Redis {
     fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>> {
         let count = batch.len();
-        let appending = self.write(move |shared| async move { Ok(append::append(&shared, batch).await) });
+        let appending =
+            self.write(move |shared| async move { Ok(append::append(&shared, batch).await) });
         Box::pin(async move { appending.await.unwrap_or_else(|error| vec![Err(error); count]) })
     }
 
@@ -227,10 +275,17 @@ impl Store for Redis {
     }
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
-        self.read(move |shared| async move { Ok(read::records(&shared, &[instance]).await?.pop().flatten()) })
+        self.read(move |shared| async move {
+            Ok(read::records(&shared, &[instance]).await?.pop().flatten())
+        })
     }
 
-    fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>> {
+    fn rows(
+        &self,
+        instance: InstanceId,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<Result<Vec<Stored>, Error>> {
         self.read(move |shared| async move { read::rows(&shared, instance, after, limit).await })
     }
 
@@ -238,11 +293,20 @@ impl Store for Redis {
         self.read(move |shared| async move { list::list(&shared, &filter).await })
     }
 
-    fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>> {
+    fn unsettled(
+        &self,
+        after: Option<InstanceId>,
+        limit: usize,
+    ) -> Pending<Result<Vec<InstanceId>, Error>> {
         self.read(move |shared| async move { unsettled::unsettled(&shared, after, limit).await })
     }
 
-    fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
+    fn due(
+        &self,
+        after: Option<(Time, InstanceId)>,
+        until: Time,
+        limit: usize,
+    ) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
         self.read(move |shared| async move { unsettled::due(&shared, after, until, limit).await })
     }
 
@@ -273,15 +337,24 @@ impl Store for Redis {
         after: Option<Subscription>,
         limit: usize,
     ) -> Pending<Result<Vec<Subscription>, Error>> {
-        self.read(move |shared| async move { events::subscribers(&shared, &event, value.as_deref(), after.as_ref(), limit).await })
+        self.read(move |shared| async move {
+            events::subscribers(&shared, &event, value.as_deref(), after.as_ref(), limit).await
+        })
     }
 
     fn keep(&self, batch: Vec<KeptEvent>) -> Pending<Result<Vec<bool>, Error>> {
         self.write(move |shared| async move { events::keep(&shared, batch).await })
     }
 
-    fn kept(&self, event: String, value: Option<String>, now: Time) -> Pending<Result<Vec<KeptEvent>, Error>> {
-        self.read(move |shared| async move { events::kept(&shared, &event, value.as_deref(), now).await })
+    fn kept(
+        &self,
+        event: String,
+        value: Option<String>,
+        now: Time,
+    ) -> Pending<Result<Vec<KeptEvent>, Error>> {
+        self.read(move |shared| async move {
+            events::kept(&shared, &event, value.as_deref(), now).await
+        })
     }
 
     fn delivered(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>> {
@@ -292,7 +365,11 @@ impl Store for Redis {
         self.write(move |shared| async move { events::started(&shared, batch).await })
     }
 
-    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
+    fn undelivered(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
         self.read(move |shared| async move { events::undelivered(&shared, after, limit).await })
     }
 

@@ -1,5 +1,6 @@
-//! The way to the other nodes on the same Redis: sharded channels, one for each node's letters and one for each instance that somebody
-//! follows. What is published while nobody listens is gone; see the contract.
+//! The way to the other nodes on the same Redis: sharded channels, one for each node's letters and
+//! one for each instance that somebody follows. What is published while nobody listens is gone; see
+//! the contract.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! What a node says of the process that it is, so that others can name it, and on the same machine see at once that it is dead.
+//! What a node says of the process that it is, so that others can name it, and on the same machine
+//! see at once that it is dead.
 
 use std::fmt;
 
@@ -19,7 +20,9 @@ pub(super) struct Process {
 
 impl Process {
     pub fn this() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let read = |path: &str| {
+            std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+        };
         let boot = read("/proc/sys/kernel/random/boot_id");
         let space = match std::fs::read_link("/proc/self/ns/pid") {
             Ok(space) if !boot.is_empty() => format!("{boot} {}", space.display()),
@@ -33,10 +36,13 @@ impl Process {
         serde_json::from_str(about).unwrap_or_default()
     }
 
-    /// Certain only among processes that see each other. A number that was given again counts as alive.
+    /// Certain only among processes that see each other. A number that was given again counts as
+    /// alive.
     pub fn knows_dead(&self, about: &str) -> bool {
         let other = Self::read(about);
-        !self.space.is_empty() && self.space == other.space && !std::path::Path::new(&format!("/proc/{}", other.number)).exists()
+        !self.space.is_empty()
+            && self.space == other.space
+            && !std::path::Path::new(&format!("/proc/{}", other.number)).exists()
     }
 }
 
@@ -64,6 +70,10 @@ impl Said {
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, number, space: _ } = self;
-        if host.is_empty() { write!(f, "process {number}") } else { write!(f, "process {number} on {host}") }
+        if host.is_empty() {
+            write!(f, "process {number}")
+        } else {
+            write!(f, "process {number} on {host}")
+        }
     }
 }

@@ -9,17 +9,30 @@ use crate::machine::Time;
 use crate::redis_client as server;
 use crate::store::{Error, Record, Seq, Status, Stored};
 
-const FIELDS: [&str; 8] = ["workflow", "version", "definition", "owner", "status", "started_at", "ended_at", "node"];
+const FIELDS: [&str; 8] =
+    ["workflow", "version", "definition", "owner", "status", "started_at", "ended_at", "node"];
 
 /// The records of these instances; `None` for those that are not there.
-pub(super) async fn records(shared: &Shared, instances: &[InstanceId]) -> Result<Vec<Option<Record>>, Error> {
-    let found = shared.link.ask_all(instances.iter().map(|instance| fields_of(shared, *instance)).collect()).await?;
+pub(super) async fn records(
+    shared: &Shared,
+    instances: &[InstanceId],
+) -> Result<Vec<Option<Record>>, Error> {
+    let found = shared
+        .link
+        .ask_all(instances.iter().map(|instance| fields_of(shared, *instance)).collect())
+        .await?;
     instances.iter().zip(found).map(|(instance, fields)| record(*instance, fields)).collect()
 }
 
 /// As [`records`], without those that cannot be read.
-pub(super) async fn readable_records(shared: &Shared, instances: &[InstanceId]) -> Result<Vec<Record>, Error> {
-    let found = shared.link.ask_each(instances.iter().map(|instance| fields_of(shared, *instance)).collect()).await?;
+pub(super) async fn readable_records(
+    shared: &Shared,
+    instances: &[InstanceId],
+) -> Result<Vec<Record>, Error> {
+    let found = shared
+        .link
+        .ask_each(instances.iter().map(|instance| fields_of(shared, *instance)).collect())
+        .await?;
     let mut readable = Vec::with_capacity(found.len());
     for (instance, fields) in instances.iter().zip(found) {
         let read = match fields {
@@ -47,7 +60,17 @@ fn record_key(shared: &Shared, instance: InstanceId) -> String {
 fn record(instance: InstanceId, fields: Value) -> Result<Option<Record>, Error> {
     let wrong = || unreadable(&format!("the record of {instance}"));
     let fields: [Option<String>; 8] = redis::from_redis_value(fields).map_err(|_| wrong())?;
-    let [Some(workflow), Some(version), Some(definition), Some(owner), Some(status), Some(started_at), ended_at, node] = fields else {
+    let [
+        Some(workflow),
+        Some(version),
+        Some(definition),
+        Some(owner),
+        Some(status),
+        Some(started_at),
+        ended_at,
+        node,
+    ] = fields
+    else {
         return Ok(None);
     };
     let time = |text: String| text.parse().map(Time).map_err(|_| wrong());
@@ -65,12 +88,22 @@ fn record(instance: InstanceId, fields: Value) -> Result<Option<Record>, Error> 
     }))
 }
 
-pub(super) async fn rows(shared: &Shared, instance: InstanceId, after: Seq, limit: usize) -> Result<Vec<Stored>, Error> {
+pub(super) async fn rows(
+    shared: &Shared,
+    instance: InstanceId,
+    after: Seq,
+    limit: usize,
+) -> Result<Vec<Stored>, Error> {
     let Some(last) = limit.checked_sub(1) else { return Ok(Vec::new()) };
     let mut command = redis::cmd("LRANGE");
     let last = i64::from(after).saturating_add(i64::try_from(last).unwrap_or(i64::MAX));
-    command.arg(format!("{}:journal:{instance}", shared.keys.of_instance(instance))).arg(after).arg(last);
-    let Value::Array(rows) = shared.link.ask(command).await? else { return Err(unreadable(&format!("the journal of {instance}"))) };
+    command
+        .arg(format!("{}:journal:{instance}", shared.keys.of_instance(instance)))
+        .arg(after)
+        .arg(last);
+    let Value::Array(rows) = shared.link.ask(command).await? else {
+        return Err(unreadable(&format!("the journal of {instance}")));
+    };
     rows.into_iter().zip(after.saturating_add(1)..).map(|(row, seq)| stored(seq, row)).collect()
 }
 

@@ -1,5 +1,5 @@
-//! The scripts, each in a file of its own under `lua/`. They are known to the server by hash; their texts never change while the process
-//! runs, and no text of a user's becomes a part of one.
+//! The scripts, each in a file of its own under `lua/`. They are known to the server by hash; their
+//! texts never change while the process runs, and no text of a user's becomes a part of one.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,5 @@
-//! What is looked at before a store is used: the format, and whether the server keeps what it confirms.
+//! What is looked at before a store is used: the format, and whether the server keeps what it
+//! confirms.
 
 use crate::redis_client as server;
 use crate::redis_client::Link;
@@ -16,27 +17,42 @@ pub(super) async fn check_format(link: &Link, keys: &Keys, place: &str) -> Resul
     set.arg(&key).arg(FORMAT);
     link.ask(set).await?;
     get.arg(&key);
-    let found: u32 = redis::from_redis_value(link.ask(get).await?).map_err(|_| unreadable("the format of the store"))?;
+    let found: u32 = redis::from_redis_value(link.ask(get).await?)
+        .map_err(|_| unreadable("the format of the store"))?;
     if found > FORMAT {
-        return Err(Error::Newer { path: format!("the store in Redis at {place}"), found, known: FORMAT });
+        return Err(Error::Newer {
+            path: format!("the store in Redis at {place}"),
+            found,
+            known: FORMAT,
+        });
     }
     Ok(())
 }
 
-/// Whether this user may publish to the channels by which nodes hear of each other. Redis gives new users none.
+/// Whether this user may publish to the channels by which nodes hear of each other. Redis gives new
+/// users none.
 pub(super) async fn check_channels(link: &Link, keys: &Keys) -> Result<(), Error> {
     match link.tell(&keys.inbox(0), b"").await {
         Err(server::Error::Broken(text)) if text.contains("channel") => {
             let prefix = keys.registry().trim_end_matches(":{0}");
-            Err(Error::Broken(format!("{text}: give the user the channels of this store, `ACL SETUSER … &{prefix}:*`")))
+            Err(Error::Broken(format!(
+                "{text}: give the user the channels of this store, `ACL SETUSER … &{prefix}:*`"
+            )))
         }
         result => Ok(result.map(drop)?),
     }
 }
 
-pub(super) fn say_durability(durability: Durability, place: &str, required: bool) -> Result<(), Error> {
+pub(super) fn say_durability(
+    durability: Durability,
+    place: &str,
+    required: bool,
+) -> Result<(), Error> {
     if required && !durability.dangers.is_empty() {
-        return Err(Error::NotDurable { place: place.to_owned(), why: durability.dangers.join("; ") });
+        return Err(Error::NotDurable {
+            place: place.to_owned(),
+            why: durability.dangers.join("; "),
+        });
     }
     durability.say(place);
     Ok(())

@@ -1,5 +1,5 @@
-//! Hearing what other nodes publish: a connection of its own, on which nothing else is asked. When it breaks, a new one is made and
-//! everything that is followed counts as missed.
+//! Hearing what other nodes publish: a connection of its own, on which nothing else is asked. When
+//! it breaks, a new one is made and everything that is followed counts as missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, ProtocolVersion, PushInfo, PushKind, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ProtocolVersion, PushInfo, PushKind, RedisResult,
+    Value,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
@@ -68,7 +71,11 @@ impl Ear {
     }
 
     /// Subscribes to what is to be heard.
-    async fn begin(&self, wire: &mut Wire, follows: &mut watch::Receiver<BTreeSet<InstanceId>>) -> RedisResult<Begun> {
+    async fn begin(
+        &self,
+        wire: &mut Wire,
+        follows: &mut watch::Receiver<BTreeSet<InstanceId>>,
+    ) -> RedisResult<Begun> {
         let membership = self.shared.node.membership();
         let number = membership.borrow().number;
         wire.subscribe(&self.shared.keys.inbox(number)).await?;
@@ -141,7 +148,12 @@ impl Ear {
     }
 
     /// Whoever begins to be heard of may have grown before.
-    async fn follow(&self, wire: &mut Wire, heard_of: &mut BTreeSet<InstanceId>, wanted: &BTreeSet<InstanceId>) -> RedisResult<()> {
+    async fn follow(
+        &self,
+        wire: &mut Wire,
+        heard_of: &mut BTreeSet<InstanceId>,
+        wanted: &BTreeSet<InstanceId>,
+    ) -> RedisResult<()> {
         for instance in heard_of.difference(wanted) {
             wire.unsubscribe(&self.shared.keys.live(*instance)).await?;
         }
@@ -160,7 +172,11 @@ impl Ear {
             return None;
         }
         let mut words = push.data.into_iter();
-        let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) = (words.next(), words.next()) else { return None };
+        let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) =
+            (words.next(), words.next())
+        else {
+            return None;
+        };
         let channel = String::from_utf8(channel).ok()?;
         if channel == self.shared.keys.inbox(number) {
             return Some(Heard::Message(message));
@@ -200,7 +216,8 @@ struct Wire {
     link: Link,
     hears: Hears,
     connections: BTreeMap<String, MultiplexedConnection>,
-    /// The channels, and where they are heard. What is not heard there any more is not searched for: everything begins anew.
+    /// The channels, and where they are heard. What is not heard there any more is not searched
+    /// for: everything begins anew.
     channels: BTreeMap<String, String>,
 }
 
@@ -211,7 +228,8 @@ impl Wire {
     }
 
     async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
-        let place = self.link.place_of(channel).ok_or_else(|| broken("no server has the channel"))?;
+        let place =
+            self.link.place_of(channel).ok_or_else(|| broken("no server has the channel"))?;
         let mut subscribe = redis::cmd("SSUBSCRIBE");
         subscribe.arg(channel);
         self.ask(&place, subscribe).await?;
@@ -228,7 +246,11 @@ impl Wire {
 
     /// Whether the connections live, and all channels are where they are heard.
     async fn check(&mut self) -> RedisResult<()> {
-        if self.channels.iter().any(|(channel, place)| self.link.place_of(channel).as_ref() != Some(place)) {
+        if self
+            .channels
+            .iter()
+            .any(|(channel, place)| self.link.place_of(channel).as_ref() != Some(place))
+        {
             return Err(broken("a channel is at another server now"));
         }
         let places: Vec<String> = self.connections.keys().cloned().collect();
@@ -244,25 +266,37 @@ impl Wire {
             let connection = match self.connections.get_mut(place) {
                 Some(connection) => connection,
                 None => {
-                    let connection = connect(&self.address, self.link.is_cluster().then_some(place), &self.hears).await?;
+                    let connection = connect(
+                        &self.address,
+                        self.link.is_cluster().then_some(place),
+                        &self.hears,
+                    )
+                    .await?;
                     self.connections.entry(place.to_owned()).or_insert(connection)
                 }
             };
             command.exec_async(connection).await
         };
-        tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(broken("no answer in time")))
+        tokio::time::timeout(limit, asked)
+            .await
+            .unwrap_or_else(|_| Err(broken("no answer in time")))
     }
 }
 
 /// To that server of the cluster, or to the first that is there.
-async fn connect(address: &Address, place: Option<&str>, hears: &Hears) -> RedisResult<MultiplexedConnection> {
+async fn connect(
+    address: &Address,
+    place: Option<&str>,
+    hears: &Hears,
+) -> RedisResult<MultiplexedConnection> {
     let mut last = broken("no address of Redis is known");
     for node in &address.nodes {
         let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let mut info = node.clone().set_tcp_settings(tcp()).set_redis_settings(settings);
         if let Some((host, port)) = place.and_then(|place| place.rsplit_once(':')) {
             let port = port.parse().map_err(|_| broken("the port of a server is no number"))?;
-            info = info.set_addr(ConnectionAddr::Tcp(host.trim_matches(['[', ']']).to_owned(), port));
+            info =
+                info.set_addr(ConnectionAddr::Tcp(host.trim_matches(['[', ']']).to_owned(), port));
         }
         let client = redis::Client::open(info)?;
         let config = AsyncConnectionConfig::new()

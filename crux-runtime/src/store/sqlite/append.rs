@@ -1,5 +1,5 @@
-//! One append in the transaction of a group: check, then write. Whoever comes too late gets an answer; nothing is written for him, and
-//! the others of the group do not notice.
+//! One append in the transaction of a group: check, then write. Whoever comes too late gets an
+//! answer; nothing is written for him, and the others of the group do not notice.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -36,7 +36,13 @@ type Result<T> = rusqlite::Result<std::result::Result<T, Error>>;
 
 impl<'c> Appender<'c> {
     pub fn new(conn: &'c Connection, next_row: i64) -> rusqlite::Result<Self> {
-        Ok(Self { conn, rows: Rows::new(conn)?, kinds: HashMap::new(), next_row, staged: Staged::default() })
+        Ok(Self {
+            conn,
+            rows: Rows::new(conn)?,
+            kinds: HashMap::new(),
+            next_row,
+            staged: Staged::default(),
+        })
     }
 
     /// A transaction begins, or begins again.
@@ -64,12 +70,20 @@ impl<'c> Appender<'c> {
     }
 
     /// `refusal`: why nothing may begin.
-    pub fn append(&mut self, heads: &Heads, append: &Append, refusal: Option<&str>) -> Result<Appended> {
+    pub fn append(
+        &mut self,
+        heads: &Heads,
+        append: &Append,
+        refusal: Option<&str>,
+    ) -> Result<Appended> {
         if let Some(new) = append.start.as_deref().filter(|_| append.seq == 1) {
             return self.start(heads, append, new, refusal);
         }
         let Some(head) = self.head(heads, append.instance)? else {
-            return Ok(Err(Error::Broken(format!("there is no instance {} to append to", append.instance))));
+            return Ok(Err(Error::Broken(format!(
+                "there is no instance {} to append to",
+                append.instance
+            ))));
         };
         if append.seq != head.seq + 1 {
             return self.late(append, head);
@@ -86,10 +100,17 @@ impl<'c> Appender<'c> {
             return Ok(Some(head));
         }
         let mut read = self.conn.prepare_cached("SELECT head, seq FROM instance WHERE id = ?1")?;
-        read.query_row([instance.0], |row| Ok(Head { row: row.get(0)?, seq: row.get(1)? })).optional()
+        read.query_row([instance.0], |row| Ok(Head { row: row.get(0)?, seq: row.get(1)? }))
+            .optional()
     }
 
-    fn start(&mut self, heads: &Heads, append: &Append, new: &NewInstance, refusal: Option<&str>) -> Result<Appended> {
+    fn start(
+        &mut self,
+        heads: &Heads,
+        append: &Append,
+        new: &NewInstance,
+        refusal: Option<&str>,
+    ) -> Result<Appended> {
         if let Some(head) = self.head(heads, append.instance)? {
             return self.late(append, head);
         }
@@ -104,12 +125,26 @@ impl<'c> Appender<'c> {
         if let Some(refusal) = refusal {
             return Ok(Err(Error::Full(refusal.to_owned())));
         }
-        let start = Start { kind: self.kind(new)?, owner: new.owner.clone(), started_at: new.started_at, request };
-        let change = append.record.map_or(Change { status: Status::Pending, ended_at: None, expires_at: None }, Change::from);
+        let start = Start {
+            kind: self.kind(new)?,
+            owner: new.owner.clone(),
+            started_at: new.started_at,
+            request,
+        };
+        let change = append.record.map_or(
+            Change { status: Status::Pending, ended_at: None, expires_at: None },
+            Change::from,
+        );
         self.write(append, 0, Some(Arc::new(start)), Some(change))
     }
 
-    fn write(&mut self, append: &Append, prev: i64, start: Option<Arc<Start>>, change: Option<Change>) -> Result<Appended> {
+    fn write(
+        &mut self,
+        append: &Append,
+        prev: i64,
+        start: Option<Arc<Start>>,
+        change: Option<Change>,
+    ) -> Result<Appended> {
         let record = match change.map(|change| to_column(start.as_deref(), change)).transpose() {
             Ok(record) => record,
             Err(error) => return Ok(Err(Error::Broken(format!("a record has no text: {error}")))),
@@ -117,7 +152,16 @@ impl<'c> Appender<'c> {
         let row = self.next_row + i64::try_from(self.staged.rows.len()).unwrap_or(0);
         let Append { instance, seq, settled, token, row: body, .. } = append;
         let (token, body) = (token.cast_signed(), body.clone());
-        self.rows.insert(NewRow { row, instance: *instance, seq: *seq, prev, settled: *settled, token, record, body })?;
+        self.rows.insert(NewRow {
+            row,
+            instance: *instance,
+            seq: *seq,
+            prev,
+            settled: *settled,
+            token,
+            record,
+            body,
+        })?;
         self.staged.rows.push((row, *instance));
         let mark = if settled >= seq { Mark::Settled(None) } else { Mark::Unsettled };
         let head = Head { row, seq: *seq };
@@ -137,7 +181,10 @@ impl<'c> Appender<'c> {
     fn late(&mut self, append: &Append, head: Head) -> Result<Appended> {
         if append.seq > head.seq || append.seq == 0 {
             let Append { instance, seq, .. } = append;
-            return Ok(Err(Error::Broken(format!("row {seq} cannot follow row {} of {instance}", head.seq))));
+            return Ok(Err(Error::Broken(format!(
+                "row {seq} cannot follow row {} of {instance}",
+                head.seq
+            ))));
         }
         self.rows.flush()?;
         let found = instance_chain::token(self.conn, head, append.seq).and_then(|token| {
@@ -154,14 +201,20 @@ impl<'c> Appender<'c> {
     }
 
     /// Whether it was free.
-    fn take_request(&self, key: [u8; 16], request: &RequestKey, instance: InstanceId) -> rusqlite::Result<bool> {
+    fn take_request(
+        &self,
+        key: [u8; 16],
+        request: &RequestKey,
+        instance: InstanceId,
+    ) -> rusqlite::Result<bool> {
         let mut insert =
             self.conn.prepare_cached("INSERT INTO request(key, input_hash, instance) VALUES(?1, ?2, ?3) ON CONFLICT DO NOTHING")?;
         Ok(insert.execute(params![key, request.input_hash, instance.0])? == 1)
     }
 
     fn used(&self, key: [u8; 16], request: &RequestKey) -> rusqlite::Result<Option<Appended>> {
-        let mut read = self.conn.prepare_cached("SELECT instance, input_hash FROM request WHERE key = ?1")?;
+        let mut read =
+            self.conn.prepare_cached("SELECT instance, input_hash FROM request WHERE key = ?1")?;
         read.query_row([key], |row| {
             let same_input = row.get::<_, [u8; 32]>(1)? == request.input_hash;
             Ok(Appended::Used { instance: InstanceId(row.get(0)?), same_input })
@@ -180,7 +233,9 @@ impl<'c> Appender<'c> {
             .execute(values)?;
         let kind = self
             .conn
-            .prepare_cached("SELECT kind FROM kind WHERE workflow = ?1 AND version = ?2 AND definition = ?3")?
+            .prepare_cached(
+                "SELECT kind FROM kind WHERE workflow = ?1 AND version = ?2 AND definition = ?3",
+            )?
             .query_row(values, |row| row.get(0))?;
         self.kinds.insert(key, kind);
         Ok(kind)

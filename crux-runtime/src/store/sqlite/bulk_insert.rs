@@ -1,5 +1,5 @@
-//! Rows into the journal, many with one statement: most of what an insert costs is beginning and ending its statement, and finding the
-//! table's end.
+//! Rows into the journal, many with one statement: most of what an insert costs is beginning and
+//! ending its statement, and finding the table's end.
 
 use std::sync::Arc;
 
@@ -35,7 +35,8 @@ pub(super) struct Rows<'c> {
 impl<'c> Rows<'c> {
     pub fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
         let sizes = (0..).map(|power| 1 << power).take_while(|size| *size <= MANY);
-        let inserts = sizes.map(|size| conn.prepare(&statement(size))).collect::<rusqlite::Result<_>>()?;
+        let inserts =
+            sizes.map(|size| conn.prepare(&statement(size))).collect::<rusqlite::Result<_>>()?;
         Ok(Self { inserts, waiting: Vec::with_capacity(MANY) })
     }
 
@@ -68,7 +69,9 @@ impl<'c> Rows<'c> {
 
 fn statement(rows: usize) -> String {
     let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
-    format!("INSERT INTO journal(row, instance, seq, prev, settled, token, record, body) VALUES {values}")
+    format!(
+        "INSERT INTO journal(row, instance, seq, prev, settled, token, record, body) VALUES {values}"
+    )
 }
 
 fn write(insert: &mut Statement<'_>, rows: &[NewRow]) -> rusqlite::Result<()> {
@@ -105,10 +108,21 @@ mod tests {
                 let (row, seq) = (i64::from(expected), expected);
                 let record = (seq % 3 == 0).then(|| "changed".to_owned());
                 let body = format!("row {row}").into();
-                rows.insert(NewRow { row, instance: InstanceId([7; 16]), seq, prev: -row, settled: 1, token: 5, record, body }).unwrap();
+                rows.insert(NewRow {
+                    row,
+                    instance: InstanceId([7; 16]),
+                    seq,
+                    prev: -row,
+                    settled: 1,
+                    token: 5,
+                    record,
+                    body,
+                })
+                .unwrap();
             }
             rows.flush().unwrap();
-            let written: u32 = conn.query_row("SELECT count(*) FROM journal", [], |row| row.get(0)).unwrap();
+            let written: u32 =
+                conn.query_row("SELECT count(*) FROM journal", [], |row| row.get(0)).unwrap();
             assert_eq!(written, expected);
         }
         let wrong = "SELECT count(*) FROM journal WHERE seq <> row OR prev <> -row OR settled <> 1 OR token <> 5 OR body <> 'row ' || row

@@ -1,8 +1,11 @@
-//! Moves what is committed from the log into the database, on a connection and a thread of its own, so that no commit has to.
+//! Moves what is committed from the log into the database, on a connection and a thread of its own,
+//! so that no commit has to.
 //!
-//! While commits go on, a checkpoint never quite reaches the log's end, and only a log that has been copied to its end can begin anew. So
-//! when the log is long, the committer is held at a gate for the last few pages. SQLite has the database written to the disk only then, all
-//! that was copied since the last time; so that the committer need not wait for that, it is done after each pass, before the gate is closed.
+//! While commits go on, a checkpoint never quite reaches the log's end, and only a log that has
+//! been copied to its end can begin anew. So when the log is long, the committer is held at a gate
+//! for the last few pages. SQLite has the database written to the disk only then, all that was
+//! copied since the last time; so that the committer need not wait for that, it is done after each
+//! pass, before the gate is closed.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -18,7 +21,8 @@ use super::error::{broken, is_fatal};
 use crate::store::Error;
 use crate::supervise;
 
-/// A checkpoint begins every so many pages: few, because copying takes a core and the disk from what waits for a commit.
+/// A checkpoint begins every so many pages: few, because copying takes a core and the disk from
+/// what waits for a commit.
 const STEP_PAGES: i32 = 500;
 
 /// From this length on the log is made to begin anew.
@@ -117,7 +121,11 @@ pub(super) fn start(
     on_fatal: OnFatal,
 ) -> Result<(Nudge, JoinHandle<()>), Error> {
     let (wake, woken) = sync_channel(1);
-    let run = move || supervise::guard("the thread of checkpoints", || run(&conn, &database, &gate, &woken, &on_fatal));
+    let run = move || {
+        supervise::guard("the thread of checkpoints", || {
+            run(&conn, &database, &gate, &woken, &on_fatal)
+        })
+    };
     let thread = thread::Builder::new()
         .name("crux-checkpoint".to_owned())
         .spawn(run)
@@ -133,10 +141,14 @@ fn run(conn: &Connection, database: &File, gate: &Gate, woken: &Receiver<()>, on
                 // The log grows meanwhile; the next nudge tries again.
                 tracing::warn!(%error, "a checkpoint has to be tried again");
             }
-            Err(Failed::Copy(error)) => return on_fatal(&broken("a checkpoint could not be written", &error)),
+            Err(Failed::Copy(error)) => {
+                return on_fatal(&broken("a checkpoint could not be written", &error));
+            }
             // What was copied may be lost, and the system says so only once.
             Err(Failed::Write(error)) => {
-                return on_fatal(&Error::Broken(format!("a checkpoint could not be written to the disk: {error}")));
+                return on_fatal(&Error::Broken(format!(
+                    "a checkpoint could not be written to the disk: {error}"
+                )));
             }
         }
     }

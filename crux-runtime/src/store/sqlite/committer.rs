@@ -1,5 +1,5 @@
-//! The thread that writes. It takes what is there, never waits for company, and commits it as one group; answers come after the commit.
-//! Nothing else writes to the database.
+//! The thread that writes. It takes what is there, never waits for company, and commits it as one
+//! group; answers come after the commit. Nothing else writes to the database.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -47,14 +47,16 @@ impl Committer {
         let gate = Arc::new(Gate::default());
         let database = witness.lock().database.clone();
         let pages = Arc::new(AtomicI32::new(0));
-        let checkpoints = match start_checkpoints(&mut conn, database, &gate, pages.clone(), &on_fatal) {
-            Ok(thread) => thread,
-            Err(error) => return drop(ready.send(Err(error))),
-        };
+        let checkpoints =
+            match start_checkpoints(&mut conn, database, &gate, pages.clone(), &on_fatal) {
+                Ok(thread) => thread,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
         let last = match Groups::new(&conn, &mut witness, heads, space, on_fatal, &gate, pages) {
             Err(error) => return drop(ready.send(Err(error))),
             Ok(mut groups) => {
-                // Whoever opens the store waits for this; if he has gone, the queue is closed as well.
+                // Whoever opens the store waits for this; if he has gone, the queue is closed as
+                // well.
                 let _ = ready.send(Ok(()));
                 groups.run(jobs)
             }
@@ -65,12 +67,14 @@ impl Committer {
             let _ = reader.join();
         }
         // Dropping the hook ends the checkpointer.
-        let unhooked = conn.wal_hook(None::<fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>>);
+        let unhooked =
+            conn.wal_hook(None::<fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>>);
         if unhooked.is_ok() {
             let _ = checkpoints.join();
         }
         let closed = written.and_then(|()| {
-            conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE).map_err(|error| before_commit(&error))?;
+            conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE)
+                .map_err(|error| before_commit(&error))?;
             witness.closed();
             schema::delete_log_on_close(&conn).map_err(|error| before_commit(&error))
         });
@@ -129,11 +133,25 @@ impl<'c> Groups<'c> {
         pages: Arc<AtomicI32>,
     ) -> Result<Self, Error> {
         let (tail, next_row) = recovery::read_tail(conn, &heads, Instant::now())?;
-        let prepared = Appender::new(conn, next_row).and_then(|appender| Ok((appender, Records::new(conn)?)));
+        let prepared =
+            Appender::new(conn, next_row).and_then(|appender| Ok((appender, Records::new(conn)?)));
         let (appender, records) = prepared.map_err(|error| before_commit(&error))?;
         let ahead = Ahead::of(conn, pages);
         let looked = Instant::now();
-        Ok(Self { conn, witness, looked, ahead, appender, records, tail, heads, space, on_fatal, gate, broken: None })
+        Ok(Self {
+            conn,
+            witness,
+            looked,
+            ahead,
+            appender,
+            records,
+            tail,
+            heads,
+            space,
+            on_fatal,
+            gate,
+            broken: None,
+        })
     }
 
     fn run(&mut self, jobs: &Receiver<Job>) -> Last {
@@ -220,7 +238,12 @@ impl<'c> Groups<'c> {
         }
     }
 
-    fn transaction(&mut self, group: &mut [Job], now: Instant, refusal: Option<&str>) -> Result<(), Error> {
+    fn transaction(
+        &mut self,
+        group: &mut [Job],
+        now: Instant,
+        refusal: Option<&str>,
+    ) -> Result<(), Error> {
         let writes = group.iter().any(|job| !matches!(job, Job::Settle { .. }));
         if !writes && self.tail.due(now, &self.heads).is_empty() {
             return Ok(());
@@ -237,7 +260,12 @@ impl<'c> Groups<'c> {
     }
 
     /// Everything up to the commit.
-    fn fill(&mut self, group: &mut [Job], now: Instant, refusal: Option<&str>) -> rusqlite::Result<Lazy> {
+    fn fill(
+        &mut self,
+        group: &mut [Job],
+        now: Instant,
+        refusal: Option<&str>,
+    ) -> rusqlite::Result<Lazy> {
         self.appender.clear();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // First what is old, as it was when the transaction began; then instances may move.
@@ -249,7 +277,11 @@ impl<'c> Groups<'c> {
                 Job::Append(appending) => {
                     appending.results.clear();
                     for append in &appending.batch {
-                        appending.results.push(self.appender.append(&self.heads, append, refusal)?);
+                        appending.results.push(self.appender.append(
+                            &self.heads,
+                            append,
+                            refusal,
+                        )?);
                     }
                 }
                 Job::Write(write) => match refusal {
@@ -270,7 +302,9 @@ impl<'c> Groups<'c> {
     }
 
     fn finish(&mut self, lazy: &Lazy, now: Instant) -> Result<(), Error> {
-        if let Err(error) = self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) {
+        if let Err(error) =
+            self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]))
+        {
             if is_fatal(&error) {
                 let error = broken("a commit failed and what is on the disk is not known", &error);
                 self.broken = Some(error.clone());
@@ -278,7 +312,11 @@ impl<'c> Groups<'c> {
                 return Err(error);
             }
             self.roll_back();
-            return Err(if is_full(&error) { before_commit(&error) } else { Error::Unavailable(error.to_string()) });
+            return Err(if is_full(&error) {
+                before_commit(&error)
+            } else {
+                Error::Unavailable(error.to_string())
+            });
         }
         self.witness.committed();
         self.tail.written(lazy);
@@ -286,12 +324,16 @@ impl<'c> Groups<'c> {
             self.tail.appended(*row, *instance);
         }
         for (instance, moved) in &self.appender.staged.moved {
-            let rests = moved.mark != Mark::Unsettled || moved.change.is_some_and(|change| change.ended_at.is_some());
+            let rests = moved.mark != Mark::Unsettled
+                || moved.change.is_some_and(|change| change.ended_at.is_some());
             if rests || moved.change.is_some() {
                 self.tail.changed(now, *instance, rests);
             }
         }
-        self.heads.committed(lazy.entries.iter().map(|(instance, _)| instance), self.appender.staged.moved.drain());
+        self.heads.committed(
+            lazy.entries.iter().map(|(instance, _)| instance),
+            self.appender.staged.moved.drain(),
+        );
         self.appender.committed();
         Ok(())
     }
@@ -308,8 +350,8 @@ impl<'c> Groups<'c> {
         }
     }
 
-    /// In memory at once, on disk when the instances stay as they are for a while. What cannot be done is answered, and no part of the group
-    /// any more.
+    /// In memory at once, on disk when the instances stay as they are for a while. What cannot be
+    /// done is answered, and no part of the group any more.
     fn settle(&mut self, group: &mut Vec<Job>, now: Instant) {
         let mut at = 0;
         while let Some(job) = group.get(at) {

@@ -48,15 +48,29 @@ impl<'c> Records<'c> {
         match &entry.record {
             Unwritten::Nothing => self.head.execute(params![id, head, seq, unsettled, wake_at])?,
             Unwritten::Change(change) => {
-                let (ended_at, expires_at) = (change.ended_at.map(|at| at.0), change.expires_at.map(|at| at.0));
-                self.change.execute(params![id, head, seq, unsettled, wake_at, change.status.word(), ended_at, expires_at])?
+                let (ended_at, expires_at) =
+                    (change.ended_at.map(|at| at.0), change.expires_at.map(|at| at.0));
+                self.change.execute(params![
+                    id,
+                    head,
+                    seq,
+                    unsettled,
+                    wake_at,
+                    change.status.word(),
+                    ended_at,
+                    expires_at
+                ])?
             }
             Unwritten::All(start, change) => {
-                let (ended_at, expires_at) = (change.ended_at.map(|at| at.0), change.expires_at.map(|at| at.0));
+                let (ended_at, expires_at) =
+                    (change.ended_at.map(|at| at.0), change.expires_at.map(|at| at.0));
                 let status = change.status.word();
-                let (kind, owner, started_at, request) = (start.kind, &start.owner, start.started_at.0, start.request);
-                self.insert
-                    .execute(params![id, head, seq, unsettled, wake_at, status, ended_at, expires_at, kind, owner, started_at, request])?
+                let (kind, owner, started_at, request) =
+                    (start.kind, &start.owner, start.started_at.0, start.request);
+                self.insert.execute(params![
+                    id, head, seq, unsettled, wake_at, status, ended_at, expires_at, kind, owner,
+                    started_at, request
+                ])?
             }
         };
         Ok(())

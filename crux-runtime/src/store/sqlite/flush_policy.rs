@@ -1,6 +1,7 @@
-//! What the committer still has to write into records, and when. Rows after the mark are the journal's tail: a restart reads it to find
-//! what records do not hold, so it is kept short, by writing what is unwritten of the instances at its beginning. Most of them have ended
-//! by then and are written once in their lives.
+//! What the committer still has to write into records, and when. Rows after the mark are the
+//! journal's tail: a restart reads it to find what records do not hold, so it is kept short, by
+//! writing what is unwritten of the instances at its beginning. Most of them have ended by then and
+//! are written once in their lives.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,19 +12,23 @@ use crate::store::sqlite::unflushed::{Entry, Heads, Mark, Unwritten};
 /// Rows that a restart may have to read.
 const TAIL_ROWS: usize = 65_536;
 
-/// Rows that leave the tail at once: more than one group adds, so that the tail does not grow under load.
+/// Rows that leave the tail at once: more than one group adds, so that the tail does not grow under
+/// load.
 const TAIL_CHUNK: usize = 2_048;
 
 /// Instances written at once, in the transaction of a group, which waits for them.
 const CHUNK: usize = 256;
 
-/// Of instances that have ended or come to rest. What is younger than the first is left alone, for an event may set the instance going
-/// again; the second says how far records may be behind, as a person sees them who looks into the file. Waiting a little longer makes
-/// many changes at once, which share pages.
-const RESTING: Delays = Delays { young: Duration::from_millis(300), behind: Duration::from_millis(600) };
+/// Of instances that have ended or come to rest. What is younger than the first is left alone, for
+/// an event may set the instance going again; the second says how far records may be behind, as a
+/// person sees them who looks into the file. Waiting a little longer makes many changes at once,
+/// which share pages.
+const RESTING: Delays =
+    Delays { young: Duration::from_millis(300), behind: Duration::from_millis(600) };
 
 /// Of instances that go on: most of them end meanwhile and are written once in their lives.
-const MOVING: Delays = Delays { young: Duration::from_millis(1_500), behind: Duration::from_millis(2_000) };
+const MOVING: Delays =
+    Delays { young: Duration::from_millis(1_500), behind: Duration::from_millis(2_000) };
 
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -61,7 +66,12 @@ impl Behind {
     /// How many are to be written now.
     fn due(&self, now: Instant) -> usize {
         match self.next() {
-            Some(next) if next <= now => self.since.iter().take(CHUNK).take_while(|(at, _)| *at + self.delays.young <= now).count(),
+            Some(next) if next <= now => self
+                .since
+                .iter()
+                .take(CHUNK)
+                .take_while(|(at, _)| *at + self.delays.young <= now)
+                .count(),
             _ => 0,
         }
     }
@@ -133,12 +143,18 @@ impl Tail {
         let unwritten = |entry: &Entry| !matches!(entry.record, Unwritten::Nothing);
         let mut entries = Vec::new();
         for (row, instance) in self.rows.iter().take(rows) {
-            // A head with a greater number is further back in the tail; a change of the record may have been made by this very row.
-            let wanted = |entry: &Entry| !entry.written && (entry.head.row == *row || unwritten(entry));
+            // A head with a greater number is further back in the tail; a change of the record may
+            // have been made by this very row.
+            let wanted =
+                |entry: &Entry| !entry.written && (entry.head.row == *row || unwritten(entry));
             entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
-        for (_, instance) in self.resting.since.iter().take(resting).chain(self.moving.since.iter().take(moving)) {
-            let wanted = |entry: &Entry| !entry.written && (entry.mark != Mark::Unsettled || unwritten(entry));
+        for (_, instance) in
+            self.resting.since.iter().take(resting).chain(self.moving.since.iter().take(moving))
+        {
+            let wanted = |entry: &Entry| {
+                !entry.written && (entry.mark != Mark::Unsettled || unwritten(entry))
+            };
             entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
         // Neighbours share pages.

@@ -10,7 +10,8 @@ pub(super) struct Space {
 
 impl Space {
     pub fn of(path: &Path, reserve_bytes: u64) -> Self {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self { folder: folder.to_owned(), reserve_bytes }
     }
 

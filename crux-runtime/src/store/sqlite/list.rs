@@ -10,7 +10,11 @@ use crate::id::InstanceId;
 use crate::store::sqlite::unflushed::{Heads, Unwritten};
 use crate::store::{Error, Filter, Record, Status};
 
-pub(super) fn list(conn: &Connection, heads: &Heads, filter: &Filter) -> Result<Vec<Record>, Error> {
+pub(super) fn list(
+    conn: &Connection,
+    heads: &Heads,
+    filter: &Filter,
+) -> Result<Vec<Record>, Error> {
     read(conn, heads, filter).map_err(|error| before_commit(&error))
 }
 
@@ -19,12 +23,17 @@ fn read(conn: &Connection, heads: &Heads, filter: &Filter) -> rusqlite::Result<V
     let snapshot = conn.unchecked_transaction()?;
     let mut page = Vec::new();
     for (instance, unwritten) in unwritten {
-        page.extend(with_unwritten(&snapshot, instance, &unwritten)?.filter(|record| matches(filter, record)));
+        page.extend(
+            with_unwritten(&snapshot, instance, &unwritten)?
+                .filter(|record| matches(filter, record)),
+        );
     }
     let mut left = filter.limit;
     let mut take = |record: Record| {
         // What memory knows by now is newer than the record.
-        let record = match heads.entry_if(record.instance, |entry| matches!(entry.record, Unwritten::Change(_))) {
+        let record = match heads
+            .entry_if(record.instance, |entry| matches!(entry.record, Unwritten::Change(_)))
+        {
             Some(entry) if let Unwritten::Change(change) = entry.record => apply(record, change),
             _ => record,
         };
@@ -35,9 +44,13 @@ fn read(conn: &Connection, heads: &Heads, filter: &Filter) -> rusqlite::Result<V
         left > 0
     };
     match filter {
-        Filter { workflow: None, status: None, owner: None, .. } => all(&snapshot, filter, &mut take)?,
+        Filter { workflow: None, status: None, owner: None, .. } => {
+            all(&snapshot, filter, &mut take)?
+        }
         // What has completed is most of all: there the owner says more.
-        Filter { owner: Some(owner), status: None | Some(Status::Completed), .. } if !owner.is_empty() => {
+        Filter { owner: Some(owner), status: None | Some(Status::Completed), .. }
+            if !owner.is_empty() =>
+        {
             owned(&snapshot, filter, owner, &mut take)?;
         }
         _ => merged(&snapshot, filter, &mut take)?,
@@ -99,8 +112,9 @@ fn all(conn: &Connection, filter: &Filter, take: Take<'_>) -> rusqlite::Result<(
 }
 
 fn owned(conn: &Connection, filter: &Filter, owner: &str, take: Take<'_>) -> rusqlite::Result<()> {
-    let mut read =
-        conn.prepare_cached(&format!("{RECORD} WHERE i.owner = ?1 AND i.owner <> '' AND i.id < ?2 ORDER BY i.owner, i.id DESC"))?;
+    let mut read = conn.prepare_cached(&format!(
+        "{RECORD} WHERE i.owner = ?1 AND i.owner <> '' AND i.id < ?2 ORDER BY i.owner, i.id DESC"
+    ))?;
     let mut rows = read.query(params![owner, before(filter)])?;
     while let Some(row) = rows.next()?
         && take(to_record(row)?)
@@ -108,19 +122,27 @@ fn owned(conn: &Connection, filter: &Filter, owner: &str, take: Take<'_>) -> rus
     Ok(())
 }
 
-/// One range of the index is open per workflow version and status, and the newest of their heads is taken, again and again.
+/// One range of the index is open per workflow version and status, and the newest of their heads is
+/// taken, again and again.
 fn merged(conn: &Connection, filter: &Filter, take: Take<'_>) -> rusqlite::Result<()> {
     let kinds: Vec<i64> = conn
         .prepare_cached("SELECT kind FROM kind WHERE ?1 IS NULL OR workflow = ?1")?
         .query_map([&filter.workflow], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let mut next = conn.prepare_cached("SELECT id FROM instance WHERE kind = ?1 AND status = ?2 AND id < ?3 ORDER BY id DESC LIMIT 1")?;
-    let mut older = |kind: i64, status: Status, than: &[u8]| -> rusqlite::Result<Option<([u8; 16], i64, Status)>> {
-        next.query_row(params![kind, status.word(), than], |row| Ok((row.get(0)?, kind, status))).optional()
+    let mut older = |kind: i64,
+                     status: Status,
+                     than: &[u8]|
+     -> rusqlite::Result<Option<([u8; 16], i64, Status)>> {
+        next.query_row(params![kind, status.word(), than], |row| Ok((row.get(0)?, kind, status)))
+            .optional()
     };
     let mut newest = BinaryHeap::new();
     for kind in kinds {
-        for status in Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|wanted| wanted == *status)) {
+        for status in Status::ALL
+            .into_iter()
+            .filter(|status| filter.status.is_none_or(|wanted| wanted == *status))
+        {
             newest.extend(older(kind, status, before(filter))?);
         }
     }

@@ -1,12 +1,14 @@
-//! One process at a time: locks of the operating system. They go with the process, however that ends, so nothing has to be cleaned up by
-//! hand.
+//! One process at a time: locks of the operating system. They go with the process, however that
+//! ends, so nothing has to be cleaned up by hand.
 //!
-//! There are two. The one on the file beside the database knows which process holds it, and holds also while the database itself is
-//! replaced. The one on the database holds by whatever name it is opened, and when the file beside it was deleted. SQLite's own locks do
-//! not meet them: on Linux `flock` and `fcntl` know nothing of each other; elsewhere they do, and there the first has to be enough.
+//! There are two. The one on the file beside the database knows which process holds it, and holds
+//! also while the database itself is replaced. The one on the database holds by whatever name it is
+//! opened, and when the file beside it was deleted. SQLite's own locks do not meet them: on Linux
+//! `flock` and `fcntl` know nothing of each other; elsewhere they do, and there the first has to be
+//! enough.
 //!
-//! Closing any handle of a file takes away the `fcntl` locks that the process has on it. So the database is opened here once, before
-//! SQLite does, and closed after.
+//! Closing any handle of a file takes away the `fcntl` locks that the process has on it. So the
+//! database is opened here once, before SQLite does, and closed after.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -21,7 +23,8 @@ use crate::store::Error;
 /// Links of links that are followed to a database that is not there yet.
 const MAX_LINKS: usize = 40;
 
-/// The databases that this process has open, by device and inode: what it must not open a second time even to look.
+/// The databases that this process has open, by device and inode: what it must not open a second
+/// time even to look.
 static OPEN: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 /// Held as long as it lives.
@@ -42,7 +45,8 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock of the store at `shown`, whose folder is made if it is not there.
     pub fn take(shown: &Path) -> Result<Self, Error> {
-        let failed = |what: &Path, error| Error::Broken(format!("cannot open {}: {error}", what.display()));
+        let failed =
+            |what: &Path, error| Error::Broken(format!("cannot open {}: {error}", what.display()));
         if let Some(folder) = shown.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
         }
@@ -156,7 +160,11 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => return found,
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+            .to_owned();
         match fs::read_link(&path) {
             Ok(target) => path = folder.join(target),
             Err(_) => {

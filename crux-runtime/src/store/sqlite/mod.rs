@@ -1,5 +1,6 @@
-//! The store in one SQLite file, for one process. One thread writes ([`committer`]), a few read ([`readers`]), one moves the log into the
-//! database ([`checkpoint`]); callers only wait for answers. An answered append is on the disk: the loss window is 0.
+//! The store in one SQLite file, for one process. One thread writes ([`committer`]), a few read
+//! ([`readers`]), one moves the log into the database ([`checkpoint`]); callers only wait for
+//! answers. An answered append is on the disk: the loss window is 0.
 //!
 //! Start reading at [`schema`], then [`append`]. No SQL is written outside this folder.
 
@@ -37,7 +38,8 @@ use self::queue::Queue;
 use self::readers::Readers;
 use self::witness::{Before, Witness};
 use super::{
-    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store, Stored, Subscription, UndeliveredEvent,
+    Append, Appended, Count, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store,
+    Stored, Subscription, UndeliveredEvent,
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
@@ -45,7 +47,8 @@ use crate::store::sqlite::free_space::Space;
 use crate::store::sqlite::unflushed::Heads;
 use crate::supervise;
 
-/// What to do when it is not known any more what is on the disk. The default logs and ends the process; a restart then finds out.
+/// What to do when it is not known any more what is on the disk. The default logs and ends the
+/// process; a restart then finds out.
 pub type OnFatal = Arc<dyn Fn(&Error) + Send + Sync>;
 
 /// Where the store is, and its sizes.
@@ -55,7 +58,8 @@ pub struct Options {
     pub path: PathBuf,
     /// Threads that read.
     pub readers: usize,
-    /// Starts and events are refused ([`Error::Full`]) while less than this is free, so that what has begun can go on.
+    /// Starts and events are refused ([`Error::Full`]) while less than this is free, so that what
+    /// has begun can go on.
     pub reserve_bytes: u64,
     pub on_fatal: OnFatal,
 }
@@ -78,7 +82,9 @@ impl fmt::Debug for Options {
 }
 
 fn abort(error: &Error) {
-    supervise::end_process(&format_args!("it cannot know what is on the disk, which a restart reads again: {error}"))
+    supervise::end_process(&format_args!(
+        "it cannot know what is on the disk, which a restart reads again: {error}"
+    ))
 }
 
 /// See the module.
@@ -103,7 +109,8 @@ impl Sqlite {
         let space = Space::of(&path, reserve_bytes);
         let (queue, jobs) = Queue::new();
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
-        let committer = Committer { conn, witness, heads: heads.clone(), space: space.clone(), on_fatal };
+        let committer =
+            Committer { conn, witness, heads: heads.clone(), space: space.clone(), on_fatal };
         let thread = thread::Builder::new()
             .name("crux-commit".to_owned())
             .spawn(move || {
@@ -146,7 +153,12 @@ impl Store for Sqlite {
         self.readers.ask(move |conn| read::record(conn, &heads, instance))
     }
 
-    fn rows(&self, instance: InstanceId, after: Seq, limit: usize) -> Pending<Result<Vec<Stored>, Error>> {
+    fn rows(
+        &self,
+        instance: InstanceId,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<Result<Vec<Stored>, Error>> {
         let heads = self.heads.clone();
         self.readers.ask(move |conn| read::rows(conn, &heads, instance, after, limit))
     }
@@ -156,12 +168,21 @@ impl Store for Sqlite {
         self.readers.ask(move |conn| list::list(conn, &heads, &filter))
     }
 
-    fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Pending<Result<Vec<InstanceId>, Error>> {
+    fn unsettled(
+        &self,
+        after: Option<InstanceId>,
+        limit: usize,
+    ) -> Pending<Result<Vec<InstanceId>, Error>> {
         let heads = self.heads.clone();
         self.readers.ask(move |conn| read::unsettled(conn, &heads, after, limit))
     }
 
-    fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
+    fn due(
+        &self,
+        after: Option<(Time, InstanceId)>,
+        until: Time,
+        limit: usize,
+    ) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
         let heads = self.heads.clone();
         self.readers.ask(move |conn| read::due(conn, &heads, after, until, limit))
     }
@@ -181,14 +202,21 @@ impl Store for Sqlite {
         after: Option<Subscription>,
         limit: usize,
     ) -> Pending<Result<Vec<Subscription>, Error>> {
-        self.readers.ask(move |conn| read::subscribers(conn, &event, value.as_deref(), after.as_ref(), limit))
+        self.readers.ask(move |conn| {
+            read::subscribers(conn, &event, value.as_deref(), after.as_ref(), limit)
+        })
     }
 
     fn keep(&self, batch: Vec<KeptEvent>) -> Pending<Result<Vec<bool>, Error>> {
         self.queue.write(batch.len(), true, move |conn| write::keep(conn, &batch))
     }
 
-    fn kept(&self, event: String, value: Option<String>, now: Time) -> Pending<Result<Vec<KeptEvent>, Error>> {
+    fn kept(
+        &self,
+        event: String,
+        value: Option<String>,
+        now: Time,
+    ) -> Pending<Result<Vec<KeptEvent>, Error>> {
         self.readers.ask(move |conn| read::kept(conn, &event, value.as_deref(), now))
     }
 
@@ -200,7 +228,11 @@ impl Store for Sqlite {
         self.queue.write(batch.len(), false, move |conn| write::started(conn, &batch))
     }
 
-    fn undelivered(&self, after: Option<String>, limit: usize) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
+    fn undelivered(
+        &self,
+        after: Option<String>,
+        limit: usize,
+    ) -> Pending<Result<Vec<UndeliveredEvent>, Error>> {
         self.readers.ask(move |conn| read::undelivered(conn, after.as_deref(), limit))
     }
 
@@ -231,7 +263,9 @@ impl Store for Sqlite {
             let mut count = 0;
             loop {
                 let (batch, heads) = (rest.clone(), heads.clone());
-                let removed = queue.write(1, false, move |conn| write::remove(conn, &heads, &batch, now)).await?;
+                let removed = queue
+                    .write(1, false, move |conn| write::remove(conn, &heads, &batch, now))
+                    .await?;
                 count += removed.instances;
                 rest.drain(..removed.seen);
                 if rest.is_empty() && !removed.rows_left {

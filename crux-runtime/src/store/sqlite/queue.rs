@@ -1,5 +1,5 @@
-//! What waits for the committer. The queue is bounded by the number of rows and records in it, not by the number of callers: whoever
-//! finds no room waits before it is in the queue.
+//! What waits for the committer. The queue is bounded by the number of rows and records in it, not
+//! by the number of callers: whoever finds no room waits before it is in the queue.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -41,7 +41,8 @@ pub(super) struct Appending {
     pub room: Room,
 }
 
-/// Any other change, made in the transaction of a group. It may run twice: the first time in a transaction that is rolled back.
+/// Any other change, made in the transaction of a group. It may run twice: the first time in a
+/// transaction that is rolled back.
 pub(super) trait Write: Send {
     fn run(&mut self, conn: &Connection) -> rusqlite::Result<()>;
 
@@ -118,11 +119,16 @@ impl Queue {
         F: FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(count, move |reply, room| Job::Write(Box::new(Typed { run, grows, done: Err(closed()), reply, _room: room })))
+        self.submit(count, move |reply, room| {
+            Job::Write(Box::new(Typed { run, grows, done: Err(closed()), reply, _room: room }))
+        })
     }
 
     /// Takes nothing more; what is in the queue is done first. `None`: it had been closed before.
-    pub fn close(&self, readers: Vec<JoinHandle<()>>) -> Option<oneshot::Receiver<Result<(), Error>>> {
+    pub fn close(
+        &self,
+        readers: Vec<JoinHandle<()>>,
+    ) -> Option<oneshot::Receiver<Result<(), Error>>> {
         if self.room.is_closed() {
             return None;
         }

@@ -1,5 +1,6 @@
-//! Questions about instances, events and definitions. What memory knows wins over the records; it is asked first, because what moves from
-//! memory to its record meanwhile is then seen twice, and not missed.
+//! Questions about instances, events and definitions. What memory knows wins over the records; it
+//! is asked first, because what moves from memory to its record meanwhile is then seen twice, and
+//! not missed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,29 +13,44 @@ use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::store::sqlite::record_delta::Change;
 use crate::store::sqlite::unflushed::{Head, Heads, Mark, Unwritten};
-use crate::store::{Count, Error, InUse, KeptEvent, Record, Seq, Status, Stored, Subscription, UndeliveredEvent};
+use crate::store::{
+    Count, Error, InUse, KeptEvent, Record, Seq, Status, Stored, Subscription, UndeliveredEvent,
+};
 
 pub(super) const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definition, i.owner, i.status, i.started_at, i.ended_at, i.unsettled
     FROM instance i JOIN kind k ON k.kind = i.kind";
 
-pub(super) fn record(conn: &Connection, heads: &Heads, instance: InstanceId) -> Result<Option<Record>, Error> {
+pub(super) fn record(
+    conn: &Connection,
+    heads: &Heads,
+    instance: InstanceId,
+) -> Result<Option<Record>, Error> {
     // Before the record is read: what is newer moves from memory to the record, not back.
     let (unwritten, settled) = match heads.entry(instance) {
         Some(entry) => (entry.record, Some(entry.mark != Mark::Unsettled)),
         None => (Unwritten::Nothing, None),
     };
-    let record = with_unwritten(conn, instance, &unwritten).map_err(|error| before_commit(&error))?;
+    let record =
+        with_unwritten(conn, instance, &unwritten).map_err(|error| before_commit(&error))?;
     Ok(record.map(|record| Record { settled: settled.unwrap_or(record.settled), ..record }))
 }
 
-/// The record as it is with what is not written of it; whether it is settled may be a little behind.
-pub(super) fn with_unwritten(conn: &Connection, instance: InstanceId, unwritten: &Unwritten) -> rusqlite::Result<Option<Record>> {
+/// The record as it is with what is not written of it; whether it is settled may be a little
+/// behind.
+pub(super) fn with_unwritten(
+    conn: &Connection,
+    instance: InstanceId,
+    unwritten: &Unwritten,
+) -> rusqlite::Result<Option<Record>> {
     let (start, change) = match unwritten {
         Unwritten::Nothing => return stored_record(conn, instance),
-        Unwritten::Change(change) => return Ok(stored_record(conn, instance)?.map(|record| apply(record, *change))),
+        Unwritten::Change(change) => {
+            return Ok(stored_record(conn, instance)?.map(|record| apply(record, *change)));
+        }
         Unwritten::All(start, change) => (start, change),
     };
-    let mut kind = conn.prepare_cached("SELECT workflow, version, definition FROM kind WHERE kind = ?1")?;
+    let mut kind =
+        conn.prepare_cached("SELECT workflow, version, definition FROM kind WHERE kind = ?1")?;
     let record = kind.query_row([start.kind], |row| {
         Ok(Record {
             instance,
@@ -57,10 +73,18 @@ pub(super) fn apply(record: Record, change: Change) -> Record {
 }
 
 fn stored_record(conn: &Connection, instance: InstanceId) -> rusqlite::Result<Option<Record>> {
-    conn.prepare_cached(&format!("{RECORD} WHERE i.id = ?1"))?.query_row([instance.0], to_record).optional()
+    conn.prepare_cached(&format!("{RECORD} WHERE i.id = ?1"))?
+        .query_row([instance.0], to_record)
+        .optional()
 }
 
-pub(super) fn rows(conn: &Connection, heads: &Heads, instance: InstanceId, after: Seq, limit: usize) -> Result<Vec<Stored>, Error> {
+pub(super) fn rows(
+    conn: &Connection,
+    heads: &Heads,
+    instance: InstanceId,
+    after: Seq,
+    limit: usize,
+) -> Result<Vec<Stored>, Error> {
     // Before the snapshot is taken: what was in memory then is in the snapshot.
     let active = heads.head(instance);
     let snapshot = conn.unchecked_transaction().map_err(|error| before_commit(&error))?;
@@ -68,17 +92,27 @@ pub(super) fn rows(conn: &Connection, heads: &Heads, instance: InstanceId, after
         Some(head) => Some(head),
         None => snapshot
             .prepare_cached("SELECT head, seq FROM instance WHERE id = ?1")
-            .and_then(|mut read| read.query_row([instance.0], |row| Ok(Head { row: row.get(0)?, seq: row.get(1)? })).optional())
+            .and_then(|mut read| {
+                read.query_row([instance.0], |row| Ok(Head { row: row.get(0)?, seq: row.get(1)? }))
+                    .optional()
+            })
             .map_err(|error| before_commit(&error))?,
     };
     let Some(head) = head else { return Ok(Vec::new()) };
     Ok(instance_chain::rows(&snapshot, head, after, limit)?)
 }
 
-pub(super) fn unsettled(conn: &Connection, heads: &Heads, after: Option<InstanceId>, limit: usize) -> Result<Vec<InstanceId>, Error> {
+pub(super) fn unsettled(
+    conn: &Connection,
+    heads: &Heads,
+    after: Option<InstanceId>,
+    limit: usize,
+) -> Result<Vec<InstanceId>, Error> {
     let mut found = heads.unsettled(after, limit);
     let stored = || -> rusqlite::Result<Vec<InstanceId>> {
-        let mut read = conn.prepare_cached("SELECT id FROM instance WHERE unsettled = 1 AND id > ?1 ORDER BY id")?;
+        let mut read = conn.prepare_cached(
+            "SELECT id FROM instance WHERE unsettled = 1 AND id > ?1 ORDER BY id",
+        )?;
         let mut rows = read.query([after.as_ref().map_or(&[][..], |after| &after.0[..])])?;
         let mut stored = Vec::new();
         while stored.len() < limit
@@ -154,13 +188,23 @@ pub(super) fn subscribers(
             };
             let start = match after {
                 Some(after) if after.value.is_none() && !any => continue,
-                Some(after) if after.value.is_none() == any => (&after.instance.0[..], after.path.as_str()),
+                Some(after) if after.value.is_none() == any => {
+                    (&after.instance.0[..], after.path.as_str())
+                }
                 _ => (&[][..], ""),
             };
-            let rows = read.query_map(params![event, any, wanted, start.0, start.1, self::limit(limit - found.len())], |row| {
-                let value = if row.get(0)? { None } else { Some(row.get(1)?) };
-                Ok(Subscription { event: event.to_owned(), value, instance: InstanceId(row.get(2)?), path: row.get(3)? })
-            })?;
+            let rows = read.query_map(
+                params![event, any, wanted, start.0, start.1, self::limit(limit - found.len())],
+                |row| {
+                    let value = if row.get(0)? { None } else { Some(row.get(1)?) };
+                    Ok(Subscription {
+                        event: event.to_owned(),
+                        value,
+                        instance: InstanceId(row.get(2)?),
+                        path: row.get(3)?,
+                    })
+                },
+            )?;
             for subscription in rows {
                 found.push(subscription?);
             }
@@ -172,16 +216,27 @@ pub(super) fn subscribers(
 
 const EVENT: &str = "SELECT name, value, id, data, at, keep_until FROM event";
 
-pub(super) fn kept(conn: &Connection, event: &str, value: Option<&str>, now: Time) -> Result<Vec<KeptEvent>, Error> {
+pub(super) fn kept(
+    conn: &Connection,
+    event: &str,
+    value: Option<&str>,
+    now: Time,
+) -> Result<Vec<KeptEvent>, Error> {
     let read = || -> rusqlite::Result<Vec<KeptEvent>> {
         let of_value = if value.is_some() { "AND value = ?3" } else { "AND ?3 IS NULL" };
-        let mut read = conn.prepare_cached(&format!("{EVENT} WHERE name = ?1 AND keep_until > ?2 {of_value} ORDER BY row"))?;
+        let mut read = conn.prepare_cached(&format!(
+            "{EVENT} WHERE name = ?1 AND keep_until > ?2 {of_value} ORDER BY row"
+        ))?;
         read.query_map(params![event, now.0, value], to_event)?.collect()
     };
     read().map_err(|error| before_commit(&error))
 }
 
-pub(super) fn undelivered(conn: &Connection, after: Option<&str>, limit: usize) -> Result<Vec<UndeliveredEvent>, Error> {
+pub(super) fn undelivered(
+    conn: &Connection,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<UndeliveredEvent>, Error> {
     let after = after.and_then(|place| place.parse::<i64>().ok()).unwrap_or(i64::MIN);
     // Each half by an index of its own.
     let half = |delivered| {
@@ -191,10 +246,18 @@ pub(super) fn undelivered(conn: &Connection, after: Option<&str>, limit: usize) 
         )
     };
     let read = || -> rusqlite::Result<Vec<UndeliveredEvent>> {
-        let mut read = conn.prepare_cached(&format!("{} UNION ALL {} ORDER BY row LIMIT ?2", half(0), half(write::STARTED)))?;
+        let mut read = conn.prepare_cached(&format!(
+            "{} UNION ALL {} ORDER BY row LIMIT ?2",
+            half(0),
+            half(write::STARTED)
+        ))?;
         let rows = read.query_map(params![after, self::limit(limit)], |row| {
             let has_started = row.get::<_, i64>(6)? == write::STARTED;
-            Ok(UndeliveredEvent { event: to_event(row)?, has_started, place: row.get::<_, i64>(7)?.to_string() })
+            Ok(UndeliveredEvent {
+                event: to_event(row)?,
+                has_started,
+                place: row.get::<_, i64>(7)?.to_string(),
+            })
         })?;
         rows.collect()
     };
@@ -213,7 +276,12 @@ pub(super) fn in_use(conn: &Connection) -> Result<Vec<InUse>, Error> {
         let mut read = conn.prepare_cached(&query)?;
         let rows = read.query_map([], |row| {
             let instances = u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
-            Ok(InUse { workflow: row.get(0)?, version: row.get(1)?, definition: row.get(2)?, instances })
+            Ok(InUse {
+                workflow: row.get(0)?,
+                version: row.get(1)?,
+                definition: row.get(2)?,
+                instances,
+            })
         })?;
         rows.collect()
     };
@@ -225,7 +293,11 @@ fn open_words() -> String {
     Status::open().map(|status| format!("'{}'", status.word())).collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn count(conn: &Connection, heads: &Heads, workflows: &[String]) -> Result<Vec<Count>, Error> {
+pub(super) fn count(
+    conn: &Connection,
+    heads: &Heads,
+    workflows: &[String],
+) -> Result<Vec<Count>, Error> {
     // Before the snapshot: what moves to its record meanwhile is found there, and counted once.
     let mut unwritten = Vec::new();
     heads.for_unwritten(None, |id, record| {
@@ -259,9 +331,11 @@ pub(super) fn count(conn: &Connection, heads: &Heads, workflows: &[String]) -> R
                 }
             }
         }
-        let mut stored = snapshot.prepare_cached("SELECT kind, status FROM instance WHERE id = ?1")?;
+        let mut stored =
+            snapshot.prepare_cached("SELECT kind, status FROM instance WHERE id = ?1")?;
         for (id, kind, status) in &unwritten {
-            let found: Option<(i64, String)> = stored.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let found: Option<(i64, String)> =
+                stored.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
             let Some(kind) = found.as_ref().map(|(kind, _)| *kind).or(*kind) else { continue };
             if let Some(former) = found.and_then(|(_, word)| status_of(&word)) {
                 *counts.entry((kind, former)).or_default() -= 1;
@@ -289,17 +363,26 @@ fn status_of(word: &str) -> Option<Status> {
 }
 
 pub(super) fn definition(conn: &Connection, hash: &str) -> Result<Option<String>, Error> {
-    let read = || conn.prepare_cached("SELECT document FROM definition WHERE hash = ?1")?.query_row([hash], |row| row.get(0)).optional();
+    let read = || {
+        conn.prepare_cached("SELECT document FROM definition WHERE hash = ?1")?
+            .query_row([hash], |row| row.get(0))
+            .optional()
+    };
     read().map_err(|error| before_commit(&error))
 }
 
 /// Instances whose time of keeping is over, the longest first.
-pub(super) fn expired(conn: &Connection, now: Time, limit: usize) -> Result<Vec<InstanceId>, Error> {
+pub(super) fn expired(
+    conn: &Connection,
+    now: Time,
+    limit: usize,
+) -> Result<Vec<InstanceId>, Error> {
     let read = || -> rusqlite::Result<Vec<InstanceId>> {
         let mut read = conn.prepare_cached(
             "SELECT id FROM instance WHERE expires_at IS NOT NULL AND expires_at <= ?1 AND unsettled = 0 ORDER BY expires_at LIMIT ?2",
         )?;
-        read.query_map(params![now.0, self::limit(limit)], |row| Ok(InstanceId(row.get(0)?)))?.collect()
+        read.query_map(params![now.0, self::limit(limit)], |row| Ok(InstanceId(row.get(0)?)))?
+            .collect()
     };
     read().map_err(|error| before_commit(&error))
 }
@@ -310,8 +393,15 @@ pub(super) fn limit(limit: usize) -> i64 {
 
 pub(super) fn to_record(row: &Row<'_>) -> rusqlite::Result<Record> {
     let word: String = row.get(5)?;
-    let unknown = || rusqlite::Error::InvalidColumnType(5, format!("status `{word}`"), rusqlite::types::Type::Text);
-    let status = Status::ALL.into_iter().find(|status| status.word() == word).ok_or_else(unknown)?;
+    let unknown = || {
+        rusqlite::Error::InvalidColumnType(
+            5,
+            format!("status `{word}`"),
+            rusqlite::types::Type::Text,
+        )
+    };
+    let status =
+        Status::ALL.into_iter().find(|status| status.word() == word).ok_or_else(unknown)?;
     Ok(Record {
         instance: InstanceId(row.get(0)?),
         workflow: row.get(1)?,

@@ -1,4 +1,5 @@
-//! A few threads that read, each with a connection of its own. A question waits while too many others do.
+//! A few threads that read, each with a connection of its own. A question waits while too many
+//! others do.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -45,9 +46,12 @@ impl Readers {
                 }
             };
             let thread = thread::Builder::new().name("crux-read".to_owned()).spawn(run);
-            threads.push(thread.map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?);
+            threads.push(
+                thread.map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?,
+            );
         }
-        let desk = Desk { questions: Mutex::new(Some(questions)), room: Arc::new(Semaphore::new(ROOM)) };
+        let desk =
+            Desk { questions: Mutex::new(Some(questions)), room: Arc::new(Semaphore::new(ROOM)) };
         Ok(Self { desk: Arc::new(desk), threads: Mutex::new(threads) })
     }
 

@@ -1,5 +1,6 @@
-//! Records change in the journal first: the row that changes one says how, in its column `record`. The table of records follows a little
-//! later, so that an instance that lives shortly costs it one insert instead of several updates.
+//! Records change in the journal first: the row that changes one says how, in its column `record`.
+//! The table of records follows a little later, so that an instance that lives shortly costs it one
+//! insert instead of several updates.
 
 use std::sync::Arc;
 
@@ -30,7 +31,11 @@ pub(super) struct Change {
 impl From<RecordChange> for Change {
     fn from(change: RecordChange) -> Self {
         let RecordChange { status, ended } = change;
-        Self { status, ended_at: ended.map(|(at, _)| at), expires_at: ended.map(|(at, keep_ms)| at.plus_ms(keep_ms)) }
+        Self {
+            status,
+            ended_at: ended.map(|(at, _)| at),
+            expires_at: ended.map(|(at, keep_ms)| at.plus_ms(keep_ms)),
+        }
     }
 }
 
@@ -55,7 +60,10 @@ struct StartColumn {
     request: Option<String>,
 }
 
-pub(super) fn to_column(start: Option<&Start>, change: Change) -> Result<String, serde_json::Error> {
+pub(super) fn to_column(
+    start: Option<&Start>,
+    change: Change,
+) -> Result<String, serde_json::Error> {
     let start = start.map(|Start { kind, owner, started_at, request }| StartColumn {
         kind: *kind,
         owner: owner.clone(),
@@ -70,15 +78,25 @@ pub(super) fn from_column(text: &str) -> Result<(Option<Arc<Start>>, Change), se
     let Column { status, ended_at, expires_at, start } = serde_json::from_str(text)?;
     let start = match start {
         Some(StartColumn { kind, owner, at, request }) => {
-            let key = |text: String| u128::from_str_radix(&text, 16).map(u128::to_be_bytes).map_err(serde::de::Error::custom);
-            Some(Arc::new(Start { kind, owner, started_at: at, request: request.map(key).transpose()? }))
+            let key = |text: String| {
+                u128::from_str_radix(&text, 16)
+                    .map(u128::to_be_bytes)
+                    .map_err(serde::de::Error::custom)
+            };
+            Some(Arc::new(Start {
+                kind,
+                owner,
+                started_at: at,
+                request: request.map(key).transpose()?,
+            }))
         }
         None => None,
     };
     Ok((start, Change { status, ended_at, expires_at }))
 }
 
-/// Short, so that many of them share a page: request ids are in no order, and each start touches one page of them.
+/// Short, so that many of them share a page: request ids are in no order, and each start touches
+/// one page of them.
 pub(super) fn request_key(request: &RequestKey) -> [u8; 16] {
     let mut hash = Sha256::new();
     hash.update(u64::try_from(request.scope.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -96,9 +114,16 @@ mod tests {
 
     #[test]
     fn the_column_says_all_that_a_restart_needs() {
-        let start = Start { kind: 3, owner: "ann \"a\"".to_owned(), started_at: Time(5), request: Some([7; 16]) };
-        let change = Change { status: Status::Parked, ended_at: Some(Time(9)), expires_at: Some(Time(19)) };
-        let (start_read, change_read) = from_column(&to_column(Some(&start), change).unwrap()).unwrap();
+        let start = Start {
+            kind: 3,
+            owner: "ann \"a\"".to_owned(),
+            started_at: Time(5),
+            request: Some([7; 16]),
+        };
+        let change =
+            Change { status: Status::Parked, ended_at: Some(Time(9)), expires_at: Some(Time(19)) };
+        let (start_read, change_read) =
+            from_column(&to_column(Some(&start), change).unwrap()).unwrap();
         assert_eq!((start_read.as_deref(), change_read), (Some(&start), change));
         let change = Change { status: Status::Waiting, ended_at: None, expires_at: None };
         assert_eq!(to_column(None, change).unwrap(), r#"{"status":"waiting"}"#);

@@ -1,5 +1,5 @@
-//! The tables, and opening the file: format check, settings of each kind of connection. Every index costs the append path; those here
-//! are the ones that a read cannot do without.
+//! The tables, and opening the file: format check, settings of each kind of connection. Every index
+//! costs the append path; those here are the ones that a read cannot do without.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +16,13 @@ const APPLICATION_ID: i32 = 0x4372_7578;
 /// The format that this binary reads and writes.
 pub(super) const FORMAT: i32 = 1;
 
-/// The journal is a log in commit order: an index on (instance, seq) would halve the speed and double what is written. `prev` is the
-/// number of the instance's previous row, so that a journal is read backwards from its head.
+/// The journal is a log in commit order: an index on (instance, seq) would halve the speed and
+/// double what is written. `prev` is the number of the instance's previous row, so that a journal
+/// is read backwards from its head.
 ///
-/// A record is written a little later than the journal: it holds what was so at its `seq`. Rows after the mark (`meta.mark`) may be newer
-/// than what records say, those before it are not. What else is in `meta` is explained in [`super::witness`].
+/// A record is written a little later than the journal: it holds what was so at its `seq`. Rows
+/// after the mark (`meta.mark`) may be newer than what records say, those before it are not. What
+/// else is in `meta` is explained in [`super::witness`].
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES('mark', 0);
@@ -102,30 +104,51 @@ CREATE TABLE definition(hash TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT R
 /// What files of the same format may lack; older binaries pass it by.
 const INDEXES: &str = "CREATE INDEX IF NOT EXISTS event_started ON event(row) WHERE delivered = 2;";
 
-/// Opens the file for the committer: creates it, or checks that it is one of ours and not newer than this binary.
+/// Opens the file for the committer: creates it, or checks that it is one of ours and not newer
+/// than this binary.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = open(path, flags)?;
     let at = |error| broken(&format!("cannot open {}", path.display()), &error);
-    let application: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(at)?;
+    let application: i32 =
+        conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(at)?;
     let format: i32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)?;
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(at)?;
+    let tables: i64 =
+        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(at)?;
     let ours = application == APPLICATION_ID;
     if !ours && (tables > 0 || application != 0) {
-        return Err(Error::Broken(format!("{} is a database of another program: set another `store.path`", path.display())));
+        return Err(Error::Broken(format!(
+            "{} is a database of another program: set another `store.path`",
+            path.display()
+        )));
     }
     if format > FORMAT {
         let found = u32::try_from(format).unwrap_or(u32::MAX);
-        return Err(Error::Newer { path: path.display().to_string(), found, known: FORMAT.unsigned_abs() });
+        return Err(Error::Newer {
+            path: path.display().to_string(),
+            found,
+            known: FORMAT.unsigned_abs(),
+        });
     }
-    let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).map_err(at)?;
+    let mode: String =
+        conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).map_err(at)?;
     if mode != "wal" {
-        return Err(Error::Broken(format!("{}: the file system cannot share memory, which write-ahead logging needs", path.display())));
+        return Err(Error::Broken(format!(
+            "{}: the file system cannot share memory, which write-ahead logging needs",
+            path.display()
+        )));
     }
-    conn.execute_batch("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-32768;").map_err(at)?;
+    conn.execute_batch(
+        "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-32768;",
+    )
+    .map_err(at)?;
     conn.set_prepared_statement_cache_capacity(64);
     if !ours {
-        let create = format!("BEGIN; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;");
+        let create = format!(
+            "BEGIN; {TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; COMMIT;"
+        );
         conn.execute_batch(&create).map_err(at)?;
     }
     conn.execute_batch(INDEXES).map_err(at)?;
@@ -140,27 +163,32 @@ pub(super) fn delete_log_on_close(conn: &Connection) -> rusqlite::Result<()> {
 /// Opens the file for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    conn.execute_batch("PRAGMA cache_size=-4096; PRAGMA mmap_size=268435456;").map_err(|error| broken("cannot set up a reader", &error))?;
+    conn.execute_batch("PRAGMA cache_size=-4096; PRAGMA mmap_size=268435456;")
+        .map_err(|error| broken("cannot set up a reader", &error))?;
     Ok(conn)
 }
 
 /// Opens the file for checkpoints.
 pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, Error> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    conn.execute_batch("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-512;")
-        .map_err(|error| broken("cannot set up checkpoints", &error))?;
+    conn.execute_batch(
+        "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-512;",
+    )
+    .map_err(|error| broken("cannot set up checkpoints", &error))?;
     Ok(conn)
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let at = |error| broken(&format!("cannot open {}", path.display()), &error);
     let conn = Connection::open_with_flags(path, flags).map_err(at)?;
-    // Only a person's tool can hold the file for a moment: other processes of Crux are kept out by the lock.
+    // Only a person's tool can hold the file for a moment: other processes of Crux are kept out by
+    // the lock.
     conn.busy_timeout(Duration::from_secs(10)).map_err(at)?;
-    // A plan never depends on what is bound. Otherwise a `LIMIT ?` or a partial index has a statement prepared anew for every value, at
-    // several times the cost of running it.
+    // A plan never depends on what is bound. Otherwise a `LIMIT ?` or a partial index has a
+    // statement prepared anew for every value, at several times the cost of running it.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
-    // Whoever closes last would move the log into the database and delete it, also when it has turned out to be another database's.
+    // Whoever closes last would move the log into the database and delete it, also when it has
+    // turned out to be another database's.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(at)?;
     Ok(conn)
 }

@@ -1,6 +1,6 @@
-//! What is newer than the records: of each active instance its newest row, its mark, and what its record does not hold yet. The committer
-//! writes here after each commit and everybody reads. What is here wins over the record; an instance that is not here has all in its
-//! record.
+//! What is newer than the records: of each active instance its newest row, its mark, and what its
+//! record does not hold yet. The committer writes here after each commit and everybody reads. What
+//! is here wins over the record; an instance that is not here has all in its record.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -88,12 +88,20 @@ impl Heads {
     }
 
     /// A copy of the entry if `wanted`.
-    pub fn entry_if(&self, instance: InstanceId, wanted: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+    pub fn entry_if(
+        &self,
+        instance: InstanceId,
+        wanted: impl FnOnce(&Entry) -> bool,
+    ) -> Option<Entry> {
         self.lock().entries.get(&instance).filter(|entry| wanted(entry)).cloned()
     }
 
     /// What a committed transaction did: first it wrote what was here, then instances moved.
-    pub fn committed<'a>(&self, written: impl Iterator<Item = &'a InstanceId>, moved: impl Iterator<Item = (InstanceId, Moved)>) {
+    pub fn committed<'a>(
+        &self,
+        written: impl Iterator<Item = &'a InstanceId>,
+        moved: impl Iterator<Item = (InstanceId, Moved)>,
+    ) {
         let mut inner = self.lock();
         for instance in written {
             inner.written(*instance);
@@ -104,14 +112,19 @@ impl Heads {
     }
 
     pub fn settle(&self, instance: InstanceId, head: Head, wake_at: Option<Time>) {
-        self.lock().moved(instance, Moved { head, mark: Mark::Settled(wake_at), start: None, change: None });
+        self.lock().moved(
+            instance,
+            Moved { head, mark: Mark::Settled(wake_at), start: None, change: None },
+        );
     }
 
     /// Unsettled instances with an id greater than `after`: the first `limit`, in order.
     pub fn unsettled(&self, after: Option<InstanceId>, limit: usize) -> Vec<InstanceId> {
         let mut found: Vec<InstanceId> = {
             let inner = self.lock();
-            let wanted = inner.entries.iter().filter(|(id, entry)| entry.mark == Mark::Unsettled && after.is_none_or(|after| **id > after));
+            let wanted = inner.entries.iter().filter(|(id, entry)| {
+                entry.mark == Mark::Unsettled && after.is_none_or(|after| **id > after)
+            });
             wanted.map(|(id, _)| *id).collect()
         };
         if found.len() > limit && limit > 0 {
@@ -123,15 +136,25 @@ impl Heads {
     }
 
     /// The first `limit` wake-ups after `after` that are not later than `until`.
-    pub fn due(&self, after: Option<(Time, InstanceId)>, until: Time, limit: usize) -> Vec<(Time, InstanceId)> {
+    pub fn due(
+        &self,
+        after: Option<(Time, InstanceId)>,
+        until: Time,
+        limit: usize,
+    ) -> Vec<(Time, InstanceId)> {
         let inner = self.lock();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let later = inner.wakes.range((start, Bound::Unbounded));
         later.take_while(|(at, _)| *at <= until).take(limit).copied().collect()
     }
 
-    /// Gives instances with unwritten records to `take`, newest first, those before `before`, until it wants no more.
-    pub fn for_unwritten(&self, before: Option<InstanceId>, mut take: impl FnMut(InstanceId, &Unwritten) -> bool) {
+    /// Gives instances with unwritten records to `take`, newest first, those before `before`, until
+    /// it wants no more.
+    pub fn for_unwritten(
+        &self,
+        before: Option<InstanceId>,
+        mut take: impl FnMut(InstanceId, &Unwritten) -> bool,
+    ) {
         let mut before = before.map_or(Bound::Unbounded, Bound::Excluded);
         loop {
             let inner = self.lock();
@@ -177,7 +200,8 @@ impl Inner {
 
     fn moved(&mut self, instance: InstanceId, moved: Moved) {
         let Moved { head, mark, start, change } = moved;
-        let nothing = Entry { head, mark: Mark::Unsettled, record: Unwritten::Nothing, written: false };
+        let nothing =
+            Entry { head, mark: Mark::Unsettled, record: Unwritten::Nothing, written: false };
         let entry = self.entries.entry(instance).or_insert(nothing);
         if entry.mark != mark {
             if let Mark::Settled(Some(at)) = entry.mark {
@@ -207,7 +231,8 @@ impl Hasher for IdHasher {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(29) ^ u64::from_ne_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = (self.0.rotate_left(29) ^ u64::from_ne_bytes(word))
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
 

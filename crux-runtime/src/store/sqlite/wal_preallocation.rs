@@ -1,6 +1,8 @@
-//! The log's file is written ahead of the log. A commit that makes a file longer has the file system write its own journal, too, which
-//! takes several times as long as overwriting what is there. So zeros are put where the log will go, a piece at a time: SQLite takes what
-//! is not sealed with the log's own salt for its end. Once the log has begun anew all of it is overwritten anyway.
+//! The log's file is written ahead of the log. A commit that makes a file longer has the file
+//! system write its own journal, too, which takes several times as long as overwriting what is
+//! there. So zeros are put where the log will go, a piece at a time: SQLite takes what is not
+//! sealed with the log's own salt for its end. Once the log has begun anew all of it is overwritten
+//! anyway.
 
 use std::fs::File;
 use std::io;
@@ -37,9 +39,14 @@ impl Ahead {
     /// Of a database that has been read from, so that its log is there.
     pub fn of(conn: &Connection, pages: Arc<AtomicI32>) -> Self {
         let opened = || {
-            let page_bytes: u32 = conn.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(io::Error::other)?;
+            let page_bytes: u32 = conn
+                .query_row("PRAGMA page_size", [], |row| row.get(0))
+                .map_err(io::Error::other)?;
             let path = format!("{}-wal", conn.path().unwrap_or_default());
-            Ok::<_, io::Error>((File::options().write(true).open(path)?, u64::from(page_bytes) + PAGE_HEADER))
+            Ok::<_, io::Error>((
+                File::options().write(true).open(path)?,
+                u64::from(page_bytes) + PAGE_HEADER,
+            ))
         };
         match opened() {
             Ok((file, page_bytes)) => Self { file: Some(file), page_bytes, length: 0, pages },
@@ -50,9 +57,11 @@ impl Ahead {
         }
     }
 
-    /// Called within a transaction that writes: nobody else, not even a person's tool, makes the log longer meanwhile.
+    /// Called within a transaction that writes: nobody else, not even a person's tool, makes the
+    /// log longer meanwhile.
     pub fn make_room(&mut self) {
-        let used = HEADER + u64::from(self.pages.load(Ordering::Relaxed).unsigned_abs()) * self.page_bytes;
+        let used =
+            HEADER + u64::from(self.pages.load(Ordering::Relaxed).unsigned_abs()) * self.page_bytes;
         if used + ROOM_PAGES * self.page_bytes <= self.length {
             return;
         }
@@ -60,8 +69,8 @@ impl Ahead {
         let grown = || {
             let mut length = file.metadata()?.len();
             let wanted = used + STEP_PAGES * self.page_bytes;
-            // In small pieces: where the system keeps a large one together in memory, it counts all of it as written for each page of
-            // the log that comes into it.
+            // In small pieces: where the system keeps a large one together in memory, it counts all
+            // of it as written for each page of the log that comes into it.
             while length < wanted {
                 file.write_all_at(&[0; PIECE], length)?;
                 length += PIECE as u64;
@@ -96,17 +105,28 @@ mod tests {
         conn.wal_hook(Some(hook)).expect("watched");
         for n in 0..300_i32 {
             conn.execute_batch("BEGIN IMMEDIATE").expect("begun");
-            conn.execute("INSERT INTO definition VALUES(?1, ?2)", (n.to_string(), "x".repeat(3_000))).expect("a row");
+            conn.execute(
+                "INSERT INTO definition VALUES(?1, ?2)",
+                (n.to_string(), "x".repeat(3_000)),
+            )
+            .expect("a row");
             ahead.make_room();
             let length = std::fs::metadata(wal(&path)).expect("the log").len();
             conn.execute_batch("COMMIT").expect("committed");
-            assert_eq!(std::fs::metadata(wal(&path)).expect("the log").len(), length, "commit {n} made the log's file longer");
+            assert_eq!(
+                std::fs::metadata(wal(&path)).expect("the log").len(),
+                length,
+                "commit {n} made the log's file longer"
+            );
         }
         std::fs::copy(&path, &left).expect("the database as a crash leaves it");
         std::fs::copy(wal(&path), wal(&left)).expect("its log");
         let conn = schema::open_writer(&left).expect("what was left");
-        let count: i32 = conn.query_row("SELECT count(*) FROM definition", [], |row| row.get(0)).expect("an answer");
-        let whole: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("an answer");
+        let count: i32 = conn
+            .query_row("SELECT count(*) FROM definition", [], |row| row.get(0))
+            .expect("an answer");
+        let whole: String =
+            conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("an answer");
         assert_eq!((count, whole.as_str()), (300, "ok"));
     }
 }

@@ -1,11 +1,14 @@
-//! What the database must hold, written down beside it: the log may be deleted, cut, or exchanged while nothing runs, and SQLite takes
-//! whatever it finds there for all that ever was. After each commit a line in the lock file says what is committed (not synced: it
-//! survives the process, and after a power cut it says less than is there, never more). Whoever opens the store compares. Where
-//! something is missing that was acknowledged, the store is not opened and nothing is touched, so that it can be put back.
+//! What the database must hold, written down beside it: the log may be deleted, cut, or exchanged
+//! while nothing runs, and SQLite takes whatever it finds there for all that ever was. After each
+//! commit a line in the lock file says what is committed (not synced: it survives the process, and
+//! after a power cut it says less than is there, never more). Whoever opens the store compares.
+//! Where something is missing that was acknowledged, the store is not opened and nothing is
+//! touched, so that it can be put back.
 //!
-//! Three numbers in the database make that possible. `birth` tells databases apart. `count` grows with every transaction that changes
-//! more than journal and records, and at least once in each log. `open` says in the database file itself, where no log is needed to read
-//! it, that a process uses it. The newest row of the journal, by its token, tells the rest.
+//! Three numbers in the database make that possible. `birth` tells databases apart. `count` grows
+//! with every transaction that changes more than journal and records, and at least once in each
+//! log. `open` says in the database file itself, where no log is needed to read it, that a process
+//! uses it. The newest row of the journal, by its token, tells the rest.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -20,7 +23,8 @@ use super::error::broken;
 use super::lock::{Lock, beside};
 use crate::store::Error;
 
-/// Each time that a log begins anew its first salt grows by one. A claim may be that far behind, after a power cut.
+/// Each time that a log begins anew its first salt grows by one. A claim may be that far behind,
+/// after a power cut.
 const MAX_NEWER_LOGS: u32 = 65_536;
 
 /// What is committed, as the file says.
@@ -44,7 +48,10 @@ impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { is_open, birth, salts, count, base, row, token } = self;
         let word = if *is_open { "open  " } else { "closed" };
-        writeln!(f, "{word} birth={birth:016x} salts={salts:016x} count={count:016x} base={base:016x} row={row:016x} token={token:016x}")
+        writeln!(
+            f,
+            "{word} birth={birth:016x} salts={salts:016x} count={count:016x} base={base:016x} row={row:016x} token={token:016x}"
+        )
     }
 }
 
@@ -56,7 +63,9 @@ impl Claim {
             "closed" => false,
             _ => return None,
         };
-        let mut number = |name: &str| u64::from_str_radix(words.next()?.strip_prefix(name)?.strip_prefix('=')?, 16).ok();
+        let mut number = |name: &str| {
+            u64::from_str_radix(words.next()?.strip_prefix(name)?.strip_prefix('=')?, 16).ok()
+        };
         Some(Self {
             is_open,
             birth: number("birth")?,
@@ -81,7 +90,9 @@ impl Log {
     pub fn look(database: &Path) -> io::Result<Self> {
         let mut file = match File::open(beside(database, "-wal")) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self { bytes: 0, salts: None }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { bytes: 0, salts: None });
+            }
             Err(error) => return Err(error),
         };
         let bytes = file.metadata()?.len();
@@ -123,7 +134,9 @@ impl Missing<'_> {
                  if they are to be given up, remove {lock}"
             ))),
             Some(_) => {
-                tracing::warn!("{db} is not there, but {lock} says that it was: a new database is made");
+                tracing::warn!(
+                    "{db} is not there, but {lock} says that it was: a new database is made"
+                );
                 Ok(())
             }
             None => Ok(()),
@@ -162,10 +175,12 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Refuses a log that is not this database's: only to open it would be to take its pages for the database's own.
+    /// Refuses a log that is not this database's: only to open it would be to take its pages for
+    /// the database's own.
     pub fn look(lock: &Lock) -> Result<Self, Error> {
         let names = Names::of(&lock.path);
-        let log = Log::look(&lock.path).map_err(|error| Error::Broken(format!("cannot read {}: {error}", names.log)))?;
+        let log = Log::look(&lock.path)
+            .map_err(|error| Error::Broken(format!("cannot read {}: {error}", names.log)))?;
         let mut before = Self { names, log, former: lock.former, without_log: None };
         let Some(salts) = log.salts else { return Ok(before) };
         before.without_log = without_log(&lock.path);
@@ -180,31 +195,42 @@ impl Before {
         }
         let newer = ((salts >> 32) as u32).wrapping_sub((former.salts >> 32) as u32);
         if former.salts != 0 && salts != former.salts && !(1..=MAX_NEWER_LOGS).contains(&newer) {
-            return Err(before.names.refuse(&format!("{log} is not the log of {db} that was there when the last process ended")));
+            return Err(before.names.refuse(&format!(
+                "{log} is not the log of {db} that was there when the last process ended"
+            )));
         }
         if let Some((birth, count)) = before.without_log {
             if birth != former.birth {
-                return Err(before.names.refuse(&format!("{db} is not the database that {log} belongs to")));
+                return Err(before
+                    .names
+                    .refuse(&format!("{db} is not the database that {log} belongs to")));
             }
             if count < former.base {
-                return Err(before.names.refuse(&format!("{db} is older than {log}, which begins where a later state of it ended")));
+                return Err(before.names.refuse(&format!(
+                    "{db} is older than {log}, which begins where a later state of it ended"
+                )));
             }
         }
         Ok(before)
     }
 }
 
-/// Birth and count as they stand in the database file itself. `None`: nobody has written them there yet. These are two pages that do not
-/// depend on others, so that they can be read also in the middle of a checkpoint that was cut short.
+/// Birth and count as they stand in the database file itself. `None`: nobody has written them there
+/// yet. These are two pages that do not depend on others, so that they can be read also in the
+/// middle of a checkpoint that was cut short.
 fn without_log(path: &Path) -> Option<(u64, u64)> {
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(char::from(*byte))
+            }
             byte => uri.push_str(&format!("%{byte:02x}")),
         }
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(format!("{uri}?immutable=1"), flags).ok()?;
     let birth = meta(&conn, "birth").ok()??;
     Some((birth, meta(&conn, "count").ok()?.unwrap_or(0)))
@@ -216,8 +242,11 @@ fn meta(conn: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
 }
 
 fn newest(conn: &Connection) -> rusqlite::Result<(u64, u64)> {
-    let mut read = conn.prepare_cached("SELECT row, token FROM journal ORDER BY row DESC LIMIT 1")?;
-    let found = read.query_row([], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned())));
+    let mut read =
+        conn.prepare_cached("SELECT row, token FROM journal ORDER BY row DESC LIMIT 1")?;
+    let found = read.query_row([], |row| {
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+    });
     found.optional().map(Option::unwrap_or_default)
 }
 
@@ -246,21 +275,31 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Compares the claim of the last process with what is there, and says that the store is open now. `conn` has written nothing yet but
-    /// what makes a new database.
+    /// Compares the claim of the last process with what is there, and says that the store is open
+    /// now. `conn` has written nothing yet but what makes a new database.
     pub fn take(conn: &Connection, lock: Lock, before: Before) -> Result<Self, Error> {
         let Before { names, log, former, without_log } = before;
         let at = |error| broken(&format!("cannot read {}", names.db), &error);
-        let (birth, count) = (meta(conn, "birth").map_err(at)?, meta(conn, "count").map_err(at)?.unwrap_or(0));
+        let (birth, count) =
+            (meta(conn, "birth").map_err(at)?, meta(conn, "count").map_err(at)?.unwrap_or(0));
         let was_open = meta(conn, "open").map_err(at)? == Some(1);
         let token = match former {
             Some(former) if former.row != 0 => {
-                let mut read = conn.prepare("SELECT token FROM journal WHERE row = ?1").map_err(at)?;
-                read.query_row([former.row.cast_signed()], |row| row.get(0).map(i64::cast_unsigned)).optional().map_err(at)?
+                let mut read =
+                    conn.prepare("SELECT token FROM journal WHERE row = ?1").map_err(at)?;
+                read.query_row([former.row.cast_signed()], |row| row.get(0).map(i64::cast_unsigned))
+                    .optional()
+                    .map_err(at)?
             }
             _ => None,
         };
-        let found = Found { birth, count, was_open, token, without_log: without_log.map(|(birth, _)| birth) };
+        let found = Found {
+            birth,
+            count,
+            was_open,
+            token,
+            without_log: without_log.map(|(birth, _)| birth),
+        };
         match judge(former.as_ref(), &log, &found, &names) {
             Verdict::Whole => {}
             Verdict::Told(text) => tracing::error!("{text}"),
@@ -277,21 +316,34 @@ impl Witness {
             _ if has_log => 0,
             _ => count,
         };
-        let claim = Claim { is_open: true, birth, salts: log.salts.unwrap_or(0), count, base, row, token };
-        let mut witness = Self { lock, log: None, claim, next: claim, stamps: true, is_marked: false, could_write: true };
+        let claim =
+            Claim { is_open: true, birth, salts: log.salts.unwrap_or(0), count, base, row, token };
+        let mut witness = Self {
+            lock,
+            log: None,
+            claim,
+            next: claim,
+            stamps: true,
+            is_marked: false,
+            could_write: true,
+        };
         // Before a log begins whose salts nobody has written down.
         witness.write();
         witness.sync();
-        let marked = conn.execute_batch("BEGIN IMMEDIATE").and_then(|()| witness.stamp(conn, true, true)).and_then(|()| {
-            conn.execute_batch("COMMIT")?;
-            witness.committed();
-            if has_log {
-                return Ok(());
-            }
-            // The database file says so itself then. The log begins anew with the next transaction, which says whose it is.
-            witness.stamps = true;
-            conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
-        });
+        let marked = conn
+            .execute_batch("BEGIN IMMEDIATE")
+            .and_then(|()| witness.stamp(conn, true, true))
+            .and_then(|()| {
+                conn.execute_batch("COMMIT")?;
+                witness.committed();
+                if has_log {
+                    return Ok(());
+                }
+                // The database file says so itself then. The log begins anew with the next
+                // transaction, which says whose it is.
+                witness.stamps = true;
+                conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
+            });
         if let Err(error) = marked {
             // The disk may be full: the first transaction for which there is room does it.
             tracing::debug!(%error, "the database could not be marked as open");
@@ -306,13 +358,15 @@ impl Witness {
         &self.lock
     }
 
-    /// Whether database and log are still what they are called: what is written to files without a name is lost with the process.
+    /// Whether database and log are still what they are called: what is written to files without a
+    /// name is lost with the process.
     pub fn look(&self) -> Standing {
         if !self.lock.is_here() {
             return Standing::NoDatabase;
         }
         let same = |here: &File| {
-            let (here, there) = (here.metadata().ok()?, fs::metadata(beside(&self.lock.path, "-wal")).ok()?);
+            let (here, there) =
+                (here.metadata().ok()?, fs::metadata(beside(&self.lock.path, "-wal")).ok()?);
             ((here.dev(), here.ino()) == (there.dev(), there.ino())).then_some(())
         };
         match &self.log {
@@ -321,9 +375,14 @@ impl Witness {
         }
     }
 
-    /// Called at the end of each transaction that writes. `appended`: it adds rows to the journal; `changed`: it changes something else
-    /// than journal and records.
-    pub fn stamp(&mut self, conn: &Connection, appended: bool, changed: bool) -> rusqlite::Result<()> {
+    /// Called at the end of each transaction that writes. `appended`: it adds rows to the journal;
+    /// `changed`: it changes something else than journal and records.
+    pub fn stamp(
+        &mut self,
+        conn: &Connection,
+        appended: bool,
+        changed: bool,
+    ) -> rusqlite::Result<()> {
         self.next = self.claim;
         if appended || changed {
             (self.next.row, self.next.token) = newest(conn)?;
@@ -346,7 +405,8 @@ impl Witness {
     }
 
     fn set(&self, conn: &Connection, key: &str, value: u64) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2";
+        let sql =
+            "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2";
         conn.prepare_cached(sql)?.execute(params![key, value.cast_signed()]).map(|_| ())
     }
 
@@ -360,7 +420,8 @@ impl Witness {
         let salts = self.salts();
         if salts != 0 && salts != before.salts {
             if before.salts != 0 {
-                // All that was in the log before is in the database, or this one could not have begun.
+                // All that was in the log before is in the database, or this one could not have
+                // begun.
                 self.claim.base = before.count;
                 self.stamps = true;
             }
@@ -407,7 +468,8 @@ impl Witness {
 
 fn random() -> Result<u64, Error> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Broken(format!("no randomness from the system: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Broken(format!("no randomness from the system: {error}")))?;
     Ok(u64::from_ne_bytes(bytes))
 }
 
@@ -444,7 +506,9 @@ fn judge(former: Option<&Claim>, log: &Log, found: &Found, names: &Names) -> Ver
                 "{db} was in use when it was last written, and neither {wal} nor {lock} is beside it: it is a copy, or they were deleted after a \
                  crash, and then what was committed last is lost"
             )),
-            (true, _) => Verdict::Told(format!("{lock} is not beside {db}: whether the log {wal} is whole cannot be known")),
+            (true, _) => Verdict::Told(format!(
+                "{lock} is not beside {db}: whether the log {wal} is whole cannot be known"
+            )),
             (false, _) => Verdict::Whole,
         };
     };
@@ -460,11 +524,15 @@ fn judge(former: Option<&Claim>, log: &Log, found: &Found, names: &Names) -> Ver
         return Verdict::Whole;
     }
     match (former.is_open, log.bytes) {
-        (false, _) => Verdict::Told(format!("{db} is older than it was when it was last closed in order: a copy was put in its place")),
-        (true, 0) => Verdict::Refused(format!("{wal} is gone, the log with what was committed last in {db}")),
-        (true, _) => {
-            Verdict::Refused(format!("{wal} ends before what was committed last in {db}: it was cut, or exchanged for an older one"))
+        (false, _) => Verdict::Told(format!(
+            "{db} is older than it was when it was last closed in order: a copy was put in its place"
+        )),
+        (true, 0) => {
+            Verdict::Refused(format!("{wal} is gone, the log with what was committed last in {db}"))
         }
+        (true, _) => Verdict::Refused(format!(
+            "{wal} ends before what was committed last in {db}: it was cut, or exchanged for an older one"
+        )),
     }
 }
 
@@ -472,16 +540,31 @@ fn judge(former: Option<&Claim>, log: &Log, found: &Found, names: &Names) -> Ver
 mod tests {
     use super::*;
 
-    const CLAIM: Claim = Claim { is_open: true, birth: 7, salts: (9 << 32) | 5, count: 12, base: 11, row: 40, token: u64::MAX - 3 };
+    const CLAIM: Claim = Claim {
+        is_open: true,
+        birth: 7,
+        salts: (9 << 32) | 5,
+        count: 12,
+        base: 11,
+        row: 40,
+        token: u64::MAX - 3,
+    };
 
     #[test]
     fn a_claim_is_read_as_it_was_written_and_all_are_of_one_length() {
-        let closed = Claim { is_open: false, birth: 0, salts: 0, count: 0, base: 0, row: 0, token: 0 };
+        let closed =
+            Claim { is_open: false, birth: 0, salts: 0, count: 0, base: 0, row: 0, token: 0 };
         for claim in [CLAIM, closed] {
             assert_eq!(Claim::parse(claim.to_string().trim_end()), Some(claim));
             assert_eq!(claim.to_string().len(), CLAIM.to_string().len());
         }
-        for line in ["", "4711", "open", "open birth=1", "half birth=0 salts=0 count=0 base=0 row=0 token=0"] {
+        for line in [
+            "",
+            "4711",
+            "open",
+            "open birth=1",
+            "half birth=0 salts=0 count=0 base=0 row=0 token=0",
+        ] {
             assert_eq!(Claim::parse(line), None, "{line}");
         }
     }

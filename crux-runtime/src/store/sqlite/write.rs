@@ -1,4 +1,5 @@
-//! Changes beside the journal, made in the transaction of a group: subscriptions, kept events, definitions, and removing what is old.
+//! Changes beside the journal, made in the transaction of a group: subscriptions, kept events,
+//! definitions, and removing what is old.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -15,7 +16,13 @@ pub(super) fn subscribe(conn: &Connection, batch: &[Subscription]) -> rusqlite::
         "INSERT INTO subscription(event, any_value, value, instance, path) VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
     )?;
     for Subscription { event, value, instance, path } in batch {
-        insert.execute(params![event, value.is_none(), value.as_deref().unwrap_or(""), instance.0, path])?;
+        insert.execute(params![
+            event,
+            value.is_none(),
+            value.as_deref().unwrap_or(""),
+            instance.0,
+            path
+        ])?;
     }
     Ok(())
 }
@@ -24,7 +31,13 @@ pub(super) fn unsubscribe(conn: &Connection, batch: &[Subscription]) -> rusqlite
     let mut delete =
         conn.prepare_cached("DELETE FROM subscription WHERE event = ?1 AND any_value = ?2 AND value = ?3 AND instance = ?4 AND path = ?5")?;
     for Subscription { event, value, instance, path } in batch {
-        delete.execute(params![event, value.is_none(), value.as_deref().unwrap_or(""), instance.0, path])?;
+        delete.execute(params![
+            event,
+            value.is_none(),
+            value.as_deref().unwrap_or(""),
+            instance.0,
+            path
+        ])?;
     }
     Ok(())
 }
@@ -39,12 +52,14 @@ pub(super) fn keep(conn: &Connection, batch: &[KeptEvent]) -> rusqlite::Result<V
     batch.iter().map(one).collect()
 }
 
-/// In the column `delivered`: whatever the event starts has started, and some who wait for it have not got it.
+/// In the column `delivered`: whatever the event starts has started, and some who wait for it have
+/// not got it.
 pub(super) const STARTED: i64 = 2;
 
 pub(super) fn started(conn: &Connection, batch: &[(String, String)]) -> rusqlite::Result<()> {
-    let mut update =
-        conn.prepare_cached(&format!("UPDATE event SET delivered = {STARTED} WHERE name = ?1 AND id = ?2 AND delivered = 0"))?;
+    let mut update = conn.prepare_cached(&format!(
+        "UPDATE event SET delivered = {STARTED} WHERE name = ?1 AND id = ?2 AND delivered = 0"
+    ))?;
     for (name, id) in batch {
         update.execute(params![name, id])?;
     }
@@ -52,7 +67,9 @@ pub(super) fn started(conn: &Connection, batch: &[(String, String)]) -> rusqlite
 }
 
 pub(super) fn delivered(conn: &Connection, batch: &[(String, String)]) -> rusqlite::Result<()> {
-    let mut update = conn.prepare_cached("UPDATE event SET delivered = 1 WHERE name = ?1 AND id = ?2 AND delivered <> 1")?;
+    let mut update = conn.prepare_cached(
+        "UPDATE event SET delivered = 1 WHERE name = ?1 AND id = ?2 AND delivered <> 1",
+    )?;
     for (name, id) in batch {
         update.execute(params![name, id])?;
     }
@@ -60,7 +77,9 @@ pub(super) fn delivered(conn: &Connection, batch: &[(String, String)]) -> rusqli
 }
 
 pub(super) fn define(conn: &Connection, hash: &str, document: &str) -> rusqlite::Result<()> {
-    let mut insert = conn.prepare_cached("INSERT INTO definition(hash, document) VALUES(?1, ?2) ON CONFLICT DO NOTHING")?;
+    let mut insert = conn.prepare_cached(
+        "INSERT INTO definition(hash, document) VALUES(?1, ?2) ON CONFLICT DO NOTHING",
+    )?;
     insert.execute(params![hash, document])?;
     Ok(())
 }
@@ -83,9 +102,14 @@ pub(super) struct Removed {
     pub rows_left: bool,
 }
 
-/// Removes instances of which all is done, as many as one transaction should. A journal that is too long for one goes piece by piece
-/// when its instance is already gone.
-pub(super) fn remove(conn: &Connection, heads: &Heads, instances: &[InstanceId], now: Time) -> rusqlite::Result<Removed> {
+/// Removes instances of which all is done, as many as one transaction should. A journal that is too
+/// long for one goes piece by piece when its instance is already gone.
+pub(super) fn remove(
+    conn: &Connection,
+    heads: &Heads,
+    instances: &[InstanceId],
+    now: Time,
+) -> rusqlite::Result<Removed> {
     let mut read = conn.prepare_cached(
         "SELECT head, request FROM instance WHERE id = ?1 AND expires_at IS NOT NULL AND expires_at <= ?2 AND unsettled = 0",
     )?;
@@ -104,7 +128,9 @@ pub(super) fn remove(conn: &Connection, heads: &Heads, instances: &[InstanceId],
         if heads.contains(*instance) {
             continue;
         }
-        let found = read.query_row(params![instance.0, now.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let found = read
+            .query_row(params![instance.0, now.0], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
         let Some((head, request)): Option<(i64, Option<[u8; 16]>)> = found else { continue };
         forget.execute([instance.0])?;
         if let Some(request) = request {

@@ -64,11 +64,15 @@ mod cluster {
 
     #[tokio::test]
     async fn what_is_so_on_each_master_is_known() {
-        let options = Options { require_durable: true, wait_replicas: 1, ..super::options(shared()) };
+        let options =
+            Options { require_durable: true, wait_replicas: 1, ..super::options(shared()) };
         let store = super::open(options).await;
         // No master has a replica.
         let answer = one(&store, start(id(1))).await;
-        assert!(matches!(&answer, Err(Error::Unavailable(text)) if text.contains("0 of 1 replicas")), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(Error::Unavailable(text)) if text.contains("0 of 1 replicas")),
+            "{answer:?}"
+        );
         assert_rows(&store, id(1), 1).await;
     }
 }

@@ -1,4 +1,5 @@
-//! Several nodes on one store: leases, what the dead leave behind, and what they may not do any more.
+//! Several nodes on one store: leases, what the dead leave behind, and what they may not do any
+//! more.
 
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ fn quick() -> Options {
 }
 
 async fn departures(store: &Redis, more_than: u64) -> u64 {
-    let ask = async || Some(store.membership().borrow().departures).filter(|departures| *departures > more_than);
+    let ask = async || {
+        Some(store.membership().borrow().departures).filter(|departures| *departures > more_than)
+    };
     eventually("nobody notices that a node is gone", ask).await
 }
 
@@ -111,7 +114,8 @@ async fn a_node_that_was_taken_for_dead_writes_nothing_and_comes_back_as_another
 async fn a_node_says_that_it_cannot_renew_before_its_lease_is_over() {
     let mut server = crate::redis_server::Redis::start();
     let lease = Duration::from_millis(1_500);
-    let store = open(Options { lease, timeout: Duration::from_millis(300), ..options(server.url()) }).await;
+    let store =
+        open(Options { lease, timeout: Duration::from_millis(300), ..options(server.url()) }).await;
     done(&store, vec![start(id(1))]).await;
     let mut membership = store.membership();
     let died = std::time::Instant::now();
@@ -131,13 +135,23 @@ async fn a_user_without_the_channels_is_told_which_it_needs() {
     // As docs/redis.md says, but for the channels.
     let rules = "on >secret ~mine:* +@all -@admin -@dangerous +info +config|get";
     let set_user = |more: &[&str]| {
-        let words: Vec<&str> = ["ACL", "SETUSER", "crux"].into_iter().chain(rules.split(' ')).chain(more.iter().copied()).collect();
+        let words: Vec<&str> = ["ACL", "SETUSER", "crux"]
+            .into_iter()
+            .chain(rules.split(' '))
+            .chain(more.iter().copied())
+            .collect();
         assert_eq!(redis.command(&words), "OK");
     };
     let user = Some("crux".to_owned());
-    let options = Options { prefix: "mine".to_owned(), username: user, password: Some("secret".to_owned()), ..Options::new(redis.url()) };
+    let options = Options {
+        prefix: "mine".to_owned(),
+        username: user,
+        password: Some("secret".to_owned()),
+        ..Options::new(redis.url())
+    };
     set_user(&[]);
-    let refused = Redis::open(options.clone()).await.err().map(|error| error.to_string()).unwrap_or_default();
+    let refused =
+        Redis::open(options.clone()).await.err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("&mine:*"), "{refused}");
     set_user(&["&mine:*"]);
     let store = open(options).await;

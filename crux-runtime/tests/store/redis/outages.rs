@@ -7,7 +7,9 @@ use crux_runtime::store::redis::{Options, Redis};
 use crux_runtime::store::{Append, Appended, Error, Filter, Settled, Store};
 
 use super::{eventually, open, options};
-use crate::bed::{assert_rows, done, event, id, new_instance, next, one, request, requested, start};
+use crate::bed::{
+    assert_rows, done, event, id, new_instance, next, one, request, requested, start,
+};
 use crate::redis_server;
 
 #[tokio::test]
@@ -31,7 +33,9 @@ async fn an_append_that_was_done_after_the_time_out_is_told_by_its_token() {
     }
     assert_rows(&store, requested(1, "r"), 2).await;
     // Another's append under that number is told apart.
-    assert!(matches!(one(&store, next(requested(1, "r"), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1));
+    assert!(
+        matches!(one(&store, next(requested(1, "r"), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1)
+    );
 }
 
 #[tokio::test]
@@ -45,7 +49,10 @@ async fn what_was_answered_is_there_after_the_server_was_killed() {
     assert!(matches!(one(&store, next(id(1), 3)).await, Err(Error::Unavailable(_))));
     server.restart();
     // The same opening goes on by itself; the server has lost its scripts.
-    super::eventually("the store does not come back", async || one(&store, next(id(2), 2)).await.ok()).await;
+    super::eventually("the store does not come back", async || {
+        one(&store, next(id(2), 2)).await.ok()
+    })
+    .await;
     assert_rows(&store, id(1), 2).await;
     assert_rows(&store, id(2), 2).await;
     assert_eq!(store.undelivered(None, 10).await.unwrap().len(), 1);
@@ -87,7 +94,9 @@ async fn a_server_that_would_lose_answers_is_refused_where_that_matters() {
     let options = options(server.url());
     // A warning only.
     open(options.clone()).await.close().await.unwrap();
-    let Err(error) = Redis::open(Options { require_durable: true, ..options.clone() }).await else { panic!("it was opened") };
+    let Err(error) = Redis::open(Options { require_durable: true, ..options.clone() }).await else {
+        panic!("it was opened")
+    };
     let error = error.to_string();
     for word in ["appendonly", "maxmemory-policy", "allkeys-lru", "require_durable"] {
         assert!(error.contains(word), "{error}");
@@ -103,10 +112,16 @@ async fn an_append_waits_for_replicas_if_told_to() {
     let store = open(Options { wait_replicas: 1, ..options(server.url()) }).await;
     let first = start(id(1));
     let answer = one(&store, first.clone()).await;
-    assert!(matches!(&answer, Err(Error::Unavailable(text)) if text.contains("wait_replicas")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(Error::Unavailable(text)) if text.contains("wait_replicas")),
+        "{answer:?}"
+    );
     let port = server.port().to_string();
     let replica = redis_server::Redis::start_with(&[("replicaof", &format!("127.0.0.1 {port}"))]);
-    super::eventually("no replica", async || server.command(&["INFO", "replication"]).contains("state=online").then_some(())).await;
+    super::eventually("no replica", async || {
+        server.command(&["INFO", "replication"]).contains("state=online").then_some(())
+    })
+    .await;
     assert!(matches!(one(&store, first).await, Ok(Appended::Same)));
     done(&store, vec![next(id(1), 2)]).await;
     assert!(!replica.command(&["KEYS", "*:journal:*"]).is_empty());
@@ -116,7 +131,9 @@ async fn an_append_waits_for_replicas_if_told_to() {
 async fn what_is_wrong_with_the_place_is_said() {
     let error = |url: &str| {
         let options = Options { timeout: Duration::from_millis(500), ..Options::new(url) };
-        async move { Redis::open(options).await.err().map(|error| error.to_string()).unwrap_or_default() }
+        async move {
+            Redis::open(options).await.err().map(|error| error.to_string()).unwrap_or_default()
+        }
     };
     let nobody = error("redis://127.0.0.1:1").await;
     assert!(nobody.contains("127.0.0.1:1") && nobody.contains("cannot be reached"), "{nobody}");
@@ -131,26 +148,43 @@ async fn what_is_wrong_with_the_place_is_said() {
 async fn a_fail_over_that_loses_rows_is_told() {
     let mut primary = redis_server::Redis::start();
     let port = primary.port();
-    let replica = redis_server::Redis::start_with(&[("replicaof", &format!("127.0.0.1 {port}")), ("appendonly", "yes")]);
-    super::eventually("no replica", async || primary.command(&["INFO", "replication"]).contains("state=online").then_some(())).await;
+    let replica = redis_server::Redis::start_with(&[
+        ("replicaof", &format!("127.0.0.1 {port}")),
+        ("appendonly", "yes"),
+    ]);
+    super::eventually("no replica", async || {
+        primary.command(&["INFO", "replication"]).contains("state=online").then_some(())
+    })
+    .await;
     let proxy = Proxy::start(port).await;
-    let store = open(Options { timeout: Duration::from_secs(1), ..options(format!("redis://127.0.0.1:{}", proxy.port)) }).await;
+    let store = open(Options {
+        timeout: Duration::from_secs(1),
+        ..options(format!("redis://127.0.0.1:{}", proxy.port))
+    })
+    .await;
     done(&store, vec![start(id(1))]).await;
-    super::eventually("not replicated", async || (!replica.command(&["KEYS", "*:journal:*"]).is_empty()).then_some(())).await;
+    super::eventually("not replicated", async || {
+        (!replica.command(&["KEYS", "*:journal:*"]).is_empty()).then_some(())
+    })
+    .await;
     // What comes now reaches the replica no more.
     replica.command(&["REPLICAOF", "NO", "ONE"]);
     done(&store, vec![next(id(1), 2), start(id(2))]).await;
     done(&store, vec![next(id(1), 3)]).await;
     primary.kill();
     proxy.lead_to(replica.port());
-    let lost = super::eventually("the store does not come back", async || one(&store, next(id(1), 4)).await.ok()).await;
+    let lost = super::eventually("the store does not come back", async || {
+        one(&store, next(id(1), 4)).await.ok()
+    })
+    .await;
     assert!(matches!(lost, Appended::Lost { have: 1 }), "{lost:?}");
     assert!(matches!(one(&store, next(id(2), 2)).await, Ok(Appended::Lost { have: 0 })));
     assert_rows(&store, id(1), 1).await;
     done(&store, vec![next(id(1), 2)]).await;
 }
 
-/// Passes bytes on to a server, and from some moment on to another: what a fail-over looks like from outside.
+/// Passes bytes on to a server, and from some moment on to another: what a fail-over looks like
+/// from outside.
 struct Proxy {
     port: u16,
     target: std::sync::Arc<std::sync::atomic::AtomicU16>,
@@ -166,7 +200,10 @@ impl Proxy {
             while let Ok((mut from, _)) = listener.accept().await {
                 let target = now.load(std::sync::atomic::Ordering::SeqCst);
                 tokio::spawn(async move {
-                    let Ok(mut to) = tokio::net::TcpStream::connect(("127.0.0.1", target)).await else { return };
+                    let Ok(mut to) = tokio::net::TcpStream::connect(("127.0.0.1", target)).await
+                    else {
+                        return;
+                    };
                     // Either of the two has gone.
                     let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
                 });
@@ -205,7 +242,10 @@ async fn a_store_that_was_emptied_is_told_of_and_written_to_by_nobody_who_knew_i
     server.command(&["FLUSHALL"]);
     problem(Some("Redis was emptied")).await;
     let results = store.append(vec![start(id(2))]).await;
-    assert!(matches!(&results[..], [Err(Error::Unavailable(text))] if text.contains("emptied")), "{results:?}");
+    assert!(
+        matches!(&results[..], [Err(Error::Unavailable(text))] if text.contains("emptied")),
+        "{results:?}"
+    );
     assert_eq!(server.command(&["DBSIZE"]).trim(), "0");
     // Who starts anew accepts it; who knew another store does not.
     let anew = open(options).await;
@@ -220,12 +260,16 @@ async fn a_server_that_takes_no_writes_is_told_of_and_so_is_that_it_does_again()
     let server = redis_server::Redis::start();
     let store = open(Options { lease: Duration::from_millis(600), ..options(server.url()) }).await;
     for (off, on) in [
-        (&["CONFIG", "SET", "min-replicas-to-write", "1"][..], &["CONFIG", "SET", "min-replicas-to-write", "0"][..]),
+        (
+            &["CONFIG", "SET", "min-replicas-to-write", "1"][..],
+            &["CONFIG", "SET", "min-replicas-to-write", "0"][..],
+        ),
         (&["CONFIG", "SET", "maxmemory", "1000"], &["CONFIG", "SET", "maxmemory", "0"]),
         (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"]),
     ] {
         server.command(off);
-        let problem = eventually("nobody says that nothing can be written", async || store.problem()).await;
+        let problem =
+            eventually("nobody says that nothing can be written", async || store.problem()).await;
         assert!(problem.contains("could not renew its lease"), "{problem}");
         assert!(store.list(Filter { limit: 1, ..Filter::default() }).await.is_ok());
         server.command(on);
@@ -251,7 +295,10 @@ async fn what_somebody_else_has_written_breaks_only_what_it_belongs_to() {
     assert!(matches!(store.record(broken).await, Err(Error::Broken(_))));
     assert!(matches!(store.rows(cut, 0, 10).await, Err(Error::Broken(_))));
     let results = store.append(vec![next(broken, 2), next(cut, 2), next(whole, 2)]).await;
-    assert!(matches!(results[..], [Err(Error::Broken(_)), Err(Error::Broken(_)), Ok(Appended::Done)]), "{results:?}");
+    assert!(
+        matches!(results[..], [Err(Error::Broken(_)), Err(Error::Broken(_)), Ok(Appended::Done)]),
+        "{results:?}"
+    );
     let listed = store.list(Filter { limit: 10, ..Filter::default() }).await.unwrap();
     assert_eq!(listed.iter().map(|record| record.instance).collect::<Vec<_>>(), [whole, cut]);
     let settled = |instance, seq| Settled { instance, seq, wake_at: Some(Time(5)) };

@@ -1,5 +1,5 @@
-//! Processes that die while they append: what was answered is there afterwards. The ledger of answers is kept outside, by the parent that
-//! reads what the child prints.
+//! Processes that die while they append: what was answered is there afterwards. The ledger of
+//! answers is kept outside, by the parent that reads what the child prints.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +20,8 @@ const ROUND: &str = "CRUX_TEST_ROUND";
 /// Rows of a life that ends.
 const ROWS: Seq = 8;
 
-/// What a child says that was answered: one word and one instance's number per line, and the number of the row.
+/// What a child says that was answered: one word and one instance's number per line, and the number
+/// of the row.
 #[derive(Default)]
 struct Ledger {
     rows: HashMap<u64, Seq>,
@@ -33,7 +34,9 @@ impl Ledger {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["row", n, seq] => drop(self.rows.insert(n.parse().unwrap(), seq.parse().unwrap())),
-            ["settled", n, seq] => drop(self.settled.insert(n.parse().unwrap(), seq.parse().unwrap())),
+            ["settled", n, seq] => {
+                self.settled.insert(n.parse().unwrap(), seq.parse().unwrap());
+            }
             ["event", id] => self.events.push(id.to_owned()),
             // The test runner's own lines.
             _ => {}
@@ -47,19 +50,38 @@ impl Ledger {
         for (n, answered) in &self.rows {
             let rows = store.rows(id(*n), 0, usize::MAX).await.unwrap();
             let count = Seq::try_from(rows.len()).unwrap();
-            assert!((*answered..=answered + 1).contains(&count), "instance {n}: {answered} rows were answered, {count} are there");
+            assert!(
+                (*answered..=answered + 1).contains(&count),
+                "instance {n}: {answered} rows were answered, {count} are there"
+            );
             for (row, seq) in rows.iter().zip(1..) {
                 assert_eq!((row.seq, &*row.row), (seq, text(id(*n), seq).as_str()));
             }
             let status = store.record(id(*n)).await.unwrap().unwrap().status;
-            assert_eq!(status, if count == ROWS { Status::Completed } else { Status::Processing }, "instance {n}");
+            assert_eq!(
+                status,
+                if count == ROWS { Status::Completed } else { Status::Processing },
+                "instance {n}"
+            );
             if self.settled.get(n) != Some(&count) {
-                assert!(unsettled.contains(&id(*n)), "instance {n} has something to do and would be forgotten");
+                assert!(
+                    unsettled.contains(&id(*n)),
+                    "instance {n} has something to do and would be forgotten"
+                );
             }
             let used = one(&store, with_request(9_000_000 + n, *n)).await.unwrap();
-            assert!(matches!(used, Appended::Used { instance, same_input: true } if instance == id(*n)), "{used:?}");
+            assert!(
+                matches!(used, Appended::Used { instance, same_input: true } if instance == id(*n)),
+                "{used:?}"
+            );
         }
-        let kept: Vec<String> = store.kept("paid".to_owned(), None, Time(0)).await.unwrap().into_iter().map(|event| event.id).collect();
+        let kept: Vec<String> = store
+            .kept("paid".to_owned(), None, Time(0))
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|event| event.id)
+            .collect();
         for event in &self.events {
             assert!(kept.contains(event), "event {event} is lost");
         }
@@ -99,8 +121,16 @@ async fn child() {
             lines.push_str(&format!("row {n} {seq}\n"));
         }
         // Some are settled: those that have ended, and some that wait.
-        let settled: Vec<(u64, Seq)> = lives.iter().filter(|(n, seq)| *seq == ROWS || (n + u64::from(*seq)) % 5 == 0).copied().collect();
-        let mark = |(n, seq): &(u64, Seq)| Settled { instance: id(*n), seq: *seq, wake_at: (*seq < ROWS).then_some(Time(5)) };
+        let settled: Vec<(u64, Seq)> = lives
+            .iter()
+            .filter(|(n, seq)| *seq == ROWS || (n + u64::from(*seq)) % 5 == 0)
+            .copied()
+            .collect();
+        let mark = |(n, seq): &(u64, Seq)| Settled {
+            instance: id(*n),
+            seq: *seq,
+            wake_at: (*seq < ROWS).then_some(Time(5)),
+        };
         store.settle(settled.iter().map(mark).collect()).await.unwrap();
         settled.iter().for_each(|(n, seq)| lines.push_str(&format!("settled {n} {seq}\n")));
         lives.retain(|(_, seq)| *seq < ROWS);
@@ -114,7 +144,12 @@ async fn child() {
 
 fn start_child(mut command: Command, folder: &Path, round: u64) -> Child {
     command.args(["--exact", "sqlite::crash::child", "--ignored", "--nocapture"]);
-    command.env(FOLDER, folder).env(ROUND, round.to_string()).stdout(Stdio::piped()).spawn().unwrap()
+    command
+        .env(FOLDER, folder)
+        .env(ROUND, round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Reads until the child has died.
@@ -135,12 +170,15 @@ async fn nothing_that_was_answered_is_lost_when_the_process_is_killed() {
     let mut ledger = Ledger::default();
     for round in 1..=20 {
         let before = ledger.rows.len();
-        let mut child = start_child(Command::new(std::env::current_exe().unwrap()), folder.path(), round);
+        let mut child =
+            start_child(Command::new(std::env::current_exe().unwrap()), folder.path(), round);
         let pid = child.id();
         let killer = std::thread::spawn(move || {
             // A different moment each time.
             std::thread::sleep(Duration::from_millis(60 + round * 37 % 200));
-            assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+            assert!(
+                Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success()
+            );
         });
         let status = read_to_the_end(&mut child, &mut ledger);
         killer.join().unwrap();
@@ -150,12 +188,17 @@ async fn nothing_that_was_answered_is_lost_when_the_process_is_killed() {
         }
         ledger.check(folder.path()).await;
     }
-    assert!(ledger.rows.len() > 200, "too little was answered to say anything: {} instances", ledger.rows.len());
+    assert!(
+        ledger.rows.len() > 200,
+        "too little was answered to say anything: {} instances",
+        ledger.rows.len()
+    );
     let instances: Vec<InstanceId> = ledger.rows.keys().map(|n| id(*n)).collect();
     assert_eq!(instances.len(), ledger.rows.len());
 }
 
-/// A limit on the size of files makes the write of a commit fail: what is on the disk then is not known, so the process ends.
+/// A limit on the size of files makes the write of a commit fail: what is on the disk then is not
+/// known, so the process ends.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_commit_that_fails_ends_the_process_and_loses_nothing() {
@@ -165,7 +208,9 @@ async fn a_commit_that_fails_ends_the_process_and_loses_nothing() {
     let mut ledger = Ledger::default();
     let mut limited = Command::new("sh");
     // In blocks of 512 or 1024 bytes; without the trap the signal would end the process instead.
-    limited.args(["-c", r#"trap "" XFSZ; ulimit -c 0; ulimit -f 1500; exec "$0" "$@""#]).arg(std::env::current_exe().unwrap());
+    limited
+        .args(["-c", r#"trap "" XFSZ; ulimit -c 0; ulimit -f 1500; exec "$0" "$@""#])
+        .arg(std::env::current_exe().unwrap());
     let mut child = start_child(limited, folder.path(), 1);
     let status = read_to_the_end(&mut child, &mut ledger);
     assert_eq!(status.signal(), Some(6), "it ended otherwise: {status}");

@@ -17,8 +17,11 @@ async fn a_second_process_is_refused_and_told_which_one_holds_the_file() {
     let path = folder.path().join("deep/crux.db");
     let store = Sqlite::open(Options::new(&path)).unwrap();
     let Err(error) = Sqlite::open(Options::new(&path)) else { panic!("it was opened twice") };
-    let expected =
-        format!("{} is in use by another process (number {}): stop it, or set another `store.path`", path.display(), std::process::id());
+    let expected = format!(
+        "{} is in use by another process (number {}): stop it, or set another `store.path`",
+        path.display(),
+        std::process::id()
+    );
     assert_eq!(error.to_string(), expected);
     done(&store, vec![start(id(1))]).await;
     store.close().await.unwrap();
@@ -32,9 +35,15 @@ async fn a_newer_format_is_refused_and_left_alone() {
     let path = folder.path().join("crux.db");
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 7").unwrap();
     let Err(error) = Sqlite::open(Options::new(&path)) else { panic!("it was opened") };
-    let expected = format!("{} was written by a newer version of Crux (format 7, this binary reads up to 1)", path.display());
+    let expected = format!(
+        "{} was written by a newer version of Crux (format 7, this binary reads up to 1)",
+        path.display()
+    );
     assert_eq!(error.to_string(), expected);
-    let format: i32 = Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    let format: i32 = Connection::open(&path)
+        .unwrap()
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(format, 7);
 }
 
@@ -44,21 +53,29 @@ async fn what_is_no_store_is_refused() {
     let path = folder.path().join("theirs.db");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs(a)").unwrap();
     let Err(error) = Sqlite::open(Options::new(&path)) else { panic!("it was opened") };
-    assert!(error.to_string().contains("is a database of another program: set another `store.path`"), "{error}");
+    assert!(
+        error.to_string().contains("is a database of another program: set another `store.path`"),
+        "{error}"
+    );
 
     let path = folder.path().join("text.db");
     fs::write(&path, "no database ".repeat(1000)).unwrap();
-    let Err(error @ Error::Broken(_)) = Sqlite::open(Options::new(&path)) else { panic!("it was opened") };
+    let Err(error @ Error::Broken(_)) = Sqlite::open(Options::new(&path)) else {
+        panic!("it was opened")
+    };
     assert!(error.to_string().contains("text.db: file is not a database"), "{error}");
 
     let path = folder.path().join("text.db/below");
-    let Err(error @ Error::Broken(_)) = Sqlite::open(Options::new(&path)) else { panic!("it was opened") };
+    let Err(error @ Error::Broken(_)) = Sqlite::open(Options::new(&path)) else {
+        panic!("it was opened")
+    };
     assert!(error.to_string().contains("text.db"), "{error}");
 }
 
 /// The files as a crash would leave them: what is only in memory is not in them.
 fn copy_as_after_a_crash(from: &Path, to: &Path) {
-    // In this order: what a checkpoint is writing into the database meanwhile is in the log as well.
+    // In this order: what a checkpoint is writing into the database meanwhile is in the log as
+    // well.
     for name in ["crux.db", "crux.db-wal"] {
         fs::copy(from.join(name), to.join(name)).unwrap();
     }
@@ -69,8 +86,10 @@ fn copy_as_after_a_crash(from: &Path, to: &Path) {
 async fn a_crash_loses_nothing_wherever_the_mark_is() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let settled = |n, seq, wake_at: Option<i64>| Settled { instance: id(n), seq, wake_at: wake_at.map(Time) };
-    // 1 never goes on and is never settled, 2 sleeps, 3 has ended, 4 ends late, 5 goes on from time to time.
+    let settled =
+        |n, seq, wake_at: Option<i64>| Settled { instance: id(n), seq, wake_at: wake_at.map(Time) };
+    // 1 never goes on and is never settled, 2 sleeps, 3 has ended, 4 ends late, 5 goes on from time
+    // to time.
     done(&store, (1..=5).map(|n| start(id(n))).collect()).await;
     done(&store, vec![end(id(3), 2, Status::Failed, T0, 1_000)]).await;
     store.settle(vec![settled(2, 1, Some(77)), settled(3, 2, None)]).await.unwrap();
@@ -109,11 +128,19 @@ async fn a_crash_loses_nothing_wherever_the_mark_is() {
     copy_as_after_a_crash(folder.path(), crashed.path());
     let tail: i64 = Connection::open(crashed.path().join("crux.db"))
         .unwrap()
-        .query_row("SELECT count(*) FROM journal WHERE row > (SELECT value FROM meta WHERE key = 'mark')", [], |row| row.get(0))
+        .query_row(
+            "SELECT count(*) FROM journal WHERE row > (SELECT value FROM meta WHERE key = 'mark')",
+            [],
+            |row| row.get(0),
+        )
         .unwrap();
-    assert!((60_000..70_000).contains(&tail), "the mark has not moved as it should: {tail} rows are behind it");
+    assert!(
+        (60_000..70_000).contains(&tail),
+        "the mark has not moved as it should: {tail} rows are behind it"
+    );
 
-    let last: Vec<(u64, Seq)> = crowd.iter().filter(|(_, seq)| *seq > 0).map(|(n, seq)| (10_000 + n, *seq)).collect();
+    let last: Vec<(u64, Seq)> =
+        crowd.iter().filter(|(_, seq)| *seq > 0).map(|(n, seq)| (10_000 + n, *seq)).collect();
     let check = async |store: &Sqlite, crashed: bool| {
         for (n, rows) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, rows_of_5)] {
             assert_rows(store, id(n), rows).await;
@@ -143,7 +170,10 @@ async fn a_crash_loses_nothing_wherever_the_mark_is() {
         // A crash brings back marks that were cleared lately, and no others.
         let most = if crashed { tail as usize / 12 + must.len() } else { must.len() };
         assert!(unsettled.len() <= most, "{} are unsettled", unsettled.len());
-        let listed = store.list(Filter { status: Some(Status::Processing), limit: 10_000, ..Filter::default() }).await.unwrap();
+        let listed = store
+            .list(Filter { status: Some(Status::Processing), limit: 10_000, ..Filter::default() })
+            .await
+            .unwrap();
         assert_eq!(listed.len(), 3 + last.len());
     };
     check(&store, false).await;
@@ -157,7 +187,11 @@ async fn a_crash_loses_nothing_wherever_the_mark_is() {
     assert!(!folder.path().join("crux.db-wal").exists());
     let conn = Connection::open(folder.path().join("crux.db")).unwrap();
     let tail: i64 = conn
-        .query_row("SELECT count(*) FROM journal WHERE row > (SELECT value FROM meta WHERE key = 'mark')", [], |row| row.get(0))
+        .query_row(
+            "SELECT count(*) FROM journal WHERE row > (SELECT value FROM meta WHERE key = 'mark')",
+            [],
+            |row| row.get(0),
+        )
         .unwrap();
     assert_eq!(tail, 0);
     drop(conn);
@@ -172,12 +206,14 @@ async fn a_long_journal_is_removed_in_pieces_and_a_crash_between_them_brings_not
     for seq in 2..=2_499 {
         done(&store, vec![next(id(1), seq)]).await;
     }
-    done(&store, vec![Append { settled: 2_500, ..end(id(1), 2_500, Status::Completed, T0, 10) }]).await;
+    done(&store, vec![Append { settled: 2_500, ..end(id(1), 2_500, Status::Completed, T0, 10) }])
+        .await;
     store.close().await.unwrap();
     drop(store);
     let store = open(folder.path());
     let expiring = store.expire(Time(T0.0 + 10), 10);
-    // The first piece is committed as soon as somebody else's append, which comes after it, is answered.
+    // The first piece is committed as soon as somebody else's append, which comes after it, is
+    // answered.
     let crashed = tempfile::tempdir().unwrap();
     let (expired, ()) = tokio::join!(expiring, async {
         while store.record(id(1)).await.unwrap().is_some() {}
@@ -187,7 +223,10 @@ async fn a_long_journal_is_removed_in_pieces_and_a_crash_between_them_brings_not
     assert_eq!(all_rows(&store, id(1)).await, []);
     assert_rows(&store, id(2), 1).await;
     let rows = |folder: &Path| -> i64 {
-        Connection::open(folder.join("crux.db")).unwrap().query_row("SELECT count(*) FROM journal", [], |row| row.get(0)).unwrap()
+        Connection::open(folder.join("crux.db"))
+            .unwrap()
+            .query_row("SELECT count(*) FROM journal", [], |row| row.get(0))
+            .unwrap()
     };
     assert_eq!(rows(folder.path()), 1);
 

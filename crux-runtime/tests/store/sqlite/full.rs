@@ -1,4 +1,5 @@
-//! A disk that gets full: nothing is lost, what has begun goes on while it can, and all goes on when there is room again.
+//! A disk that gets full: nothing is lost, what has begun goes on while it can, and all goes on
+//! when there is room again.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,7 +20,10 @@ impl Disk {
     /// `None`: this user may not mount, and the test has nothing to stand on.
     fn mount(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "crux-test"]).arg(folder.path()).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "crux-test"])
+            .arg(folder.path())
+            .output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(folder)),
             _ => {
@@ -36,7 +40,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Without it the folder cannot be removed, which the operating system's clean-up will report.
+        // Without it the folder cannot be removed, which the operating system's clean-up will
+        // report.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }
@@ -47,12 +52,17 @@ fn options(disk: &Disk, died: &Arc<AtomicBool>) -> Options {
         eprintln!("{error}");
         died.store(true, Ordering::SeqCst);
     };
-    Options { reserve_bytes: 2 << 20, on_fatal: Arc::new(on_fatal), ..Options::new(disk.path().join("crux.db")) }
+    Options {
+        reserve_bytes: 2 << 20,
+        on_fatal: Arc::new(on_fatal),
+        ..Options::new(disk.path().join("crux.db"))
+    }
 }
 
 /// Takes all room but for `leave` bytes.
 fn fill(disk: &Disk, store: &Sqlite, leave: u64) {
-    let mut file = File::options().create(true).append(true).open(disk.path().join("filler")).unwrap();
+    let mut file =
+        File::options().create(true).append(true).open(disk.path().join("filler")).unwrap();
     while let Some(free) = store.free_bytes()
         && free > leave
     {
@@ -73,14 +83,26 @@ async fn near_the_end_of_the_room_nothing_begins_and_what_has_begun_goes_on() {
     done(&store, vec![first.clone()]).await;
     fill(&disk, &store, 1_900_000);
     let Err(Error::Full(text)) = one(&store, start(id(2))).await else { panic!("it began") };
-    assert!(text.contains("bytes are free in") && text.contains("2097152 are kept for what has begun"), "{text}");
+    assert!(
+        text.contains("bytes are free in") && text.contains("2097152 are kept for what has begun"),
+        "{text}"
+    );
     assert!(matches!(store.keep(vec![event("paid", None, "e", 1, 2)]).await, Err(Error::Full(_))));
-    // Only what begins is refused, in one batch with what goes on; and a repeated question gets its first answer.
+    // Only what begins is refused, in one batch with what goes on; and a repeated question gets its
+    // first answer.
     let mut again = start(id(3));
     again.start.as_mut().unwrap().request = Some(crate::bed::request("r", 1));
     let results = store.append(vec![start(id(2)), next(id(1), 2), again, first]).await;
     assert!(
-        matches!(&results[..], [Err(Error::Full(_)), Ok(Appended::Done), Ok(Appended::Used { same_input: true, .. }), Ok(Appended::Same)]),
+        matches!(
+            &results[..],
+            [
+                Err(Error::Full(_)),
+                Ok(Appended::Done),
+                Ok(Appended::Used { same_input: true, .. }),
+                Ok(Appended::Same)
+            ]
+        ),
         "{results:?}"
     );
     fs::remove_file(disk.path().join("filler")).unwrap();
@@ -101,9 +123,12 @@ async fn a_full_disk_loses_nothing_and_is_left_when_there_is_room() {
         let mut refused = Vec::new();
         // The log grows until there is no room for it.
         'full: for _ in 0..2_000 {
-            let batch: Vec<Append> = (1..=20).map(|n| next(id(n), rows[n as usize - 1] + 1)).collect();
+            let batch: Vec<Append> =
+                (1..=20).map(|n| next(id(n), rows[n as usize - 1] + 1)).collect();
             let results = store.append(batch.clone()).await;
-            for (append, (result, rows)) in batch.into_iter().zip(results.into_iter().zip(&mut rows)) {
+            for (append, (result, rows)) in
+                batch.into_iter().zip(results.into_iter().zip(&mut rows))
+            {
                 match result {
                     Ok(Appended::Done) => *rows += 1,
                     // Refused, or not known: the same append may be tried again.

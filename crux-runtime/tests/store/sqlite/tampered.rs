@@ -1,5 +1,5 @@
-//! Two processes by two names, and what people and tools do to the files while nothing runs: what was acknowledged is there, or the store
-//! is not opened and the files are as they were.
+//! Two processes by two names, and what people and tools do to the files while nothing runs: what
+//! was acknowledged is there, or the store is not opened and the files are as they were.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,11 +21,14 @@ fn refusal(path: &Path) -> String {
     }
 }
 
-/// All files of a folder, but for the log's index, which SQLite makes anew, and an empty log, which is none.
+/// All files of a folder, but for the log's index, which SQLite makes anew, and an empty log, which
+/// is none.
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        paths.filter(|path| !path.to_string_lossy().ends_with("-shm")).map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    let mut files: Vec<_> = paths
+        .filter(|path| !path.to_string_lossy().ends_with("-shm"))
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
     files.retain(|(path, content)| !(path.ends_with("crux.db-wal") && content.is_empty()));
     files.sort();
     files
@@ -98,7 +101,8 @@ async fn a_log_that_is_gone_cut_or_anothers_is_refused_and_can_be_put_back() {
     store.keep(vec![event("paid", None, "e1", 1, 2)]).await.unwrap();
     let latest = crashed(folder.path());
     let wal = latest.path().join("crux.db-wal");
-    let (whole, of_older) = (fs::read(&wal).unwrap(), fs::read(older.path().join("crux.db-wal")).unwrap());
+    let (whole, of_older) =
+        (fs::read(&wal).unwrap(), fs::read(older.path().join("crux.db-wal")).unwrap());
 
     fs::remove_file(&wal).unwrap();
     assert_refused(latest.path(), &["crux.db-wal is gone", "remove", "crux.db-lock"]);
@@ -198,7 +202,10 @@ async fn what_may_be_done_to_the_files_does_not_stop_a_start() {
     // A copy made while it ran, in the place of what was given up.
     let left = crashed(folder.path());
     let copy = left.path().join("copy.db");
-    Connection::open(folder.path().join("crux.db")).unwrap().execute("VACUUM INTO ?1", [copy.to_str()]).unwrap();
+    Connection::open(folder.path().join("crux.db"))
+        .unwrap()
+        .execute("VACUUM INTO ?1", [copy.to_str()])
+        .unwrap();
     done(&store, vec![next(id(1), 3)]).await;
     for name in ["crux.db-wal", "crux.db-lock"] {
         fs::remove_file(left.path().join(name)).unwrap();
@@ -225,7 +232,10 @@ async fn a_log_beside_a_database_that_was_closed_in_order_is_refused() {
     let strange = open(stranger.path());
     done(&strange, vec![start(id(2))]).await;
     fs::copy(stranger.path().join("crux.db-wal"), folder.path().join("crux.db-wal")).unwrap();
-    assert_refused(folder.path(), &["crux.db was closed in order and had no log then", "Move", "crux.db-wal away"]);
+    assert_refused(
+        folder.path(),
+        &["crux.db was closed in order and had no log then", "Move", "crux.db-wal away"],
+    );
     fs::remove_file(folder.path().join("crux.db-wal")).unwrap();
     assert_rows(&open(folder.path()), id(1), 1).await;
 }
@@ -238,5 +248,8 @@ async fn nothing_is_acknowledged_that_goes_into_a_file_without_a_name() {
     fs::remove_file(folder.path().join("crux.db")).unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     let answer = store.append(vec![next(id(1), 2)]).await.remove(0);
-    assert!(matches!(&answer, Err(Error::Broken(why)) if why.contains("crux.db was removed or replaced")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(Error::Broken(why)) if why.contains("crux.db was removed or replaced")),
+        "{answer:?}"
+    );
 }

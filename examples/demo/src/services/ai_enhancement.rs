@@ -1,6 +1,7 @@
-//! The text service. It stands where a language model would: what it does instead are plain methods without any learning — cleaning
-//! sentences, extracting keywords (RAKE), choosing the sentences that hold most of them, and Flesch's reading ease. The contract
-//! with Crux is the one that a model behind the same address would have.
+//! The text service. It stands where a language model would: what it does instead are plain methods
+//! without any learning — cleaning sentences, extracting keywords (RAKE), choosing the sentences
+//! that hold most of them, and Flesch's reading ease. The contract with Crux is the one that a
+//! model behind the same address would have.
 
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +68,16 @@ mod tests {
             colours: vec!["blue".into(), "blue".into()],
         };
         let output = enhance("id", input).expect("enhanced");
-        assert_eq!(output.description, "Stoneware mug, thrown by hand. It holds 350 ml. Shown in blue.");
+        assert_eq!(
+            output.description,
+            "Stoneware mug, thrown by hand. It holds 350 ml. Shown in blue."
+        );
         assert_eq!(output.keywords[..2], ["harbour mug", "kitchen"]);
         assert!(output.keywords.contains(&"stoneware mug".to_owned()), "{:?}", output.keywords);
-        assert!(output.highlights.contains(&"Stoneware mug, thrown by hand.".to_owned()), "{:?}", output.highlights);
+        assert!(
+            output.highlights.contains(&"Stoneware mug, thrown by hand.".to_owned()),
+            "{:?}",
+            output.highlights
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The image service: opens each picture, makes a large and a small version for the shop, and looks at what colour the thing is.
-//! Files are written beside their final name and then renamed, so that doing the same task twice leaves the same files.
+//! The image service: opens each picture, makes a large and a small version for the shop, and looks
+//! at what colour the thing is. Files are written beside their final name and then renamed, so that
+//! doing the same task twice leaves the same files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -75,10 +76,13 @@ impl Folders {
     fn process_one(&self, source: String, folder: &Path) -> Result<(Picture, String), Refused> {
         let name = plain_name(&source)?;
         let bytes = fs::read(self.originals.join(name)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Refused::new("PictureNotFound", format!("there is no picture `{source}`")),
+            io::ErrorKind::NotFound => {
+                Refused::new("PictureNotFound", format!("there is no picture `{source}`"))
+            }
             _ => failed(name, &error),
         })?;
-        let picture = decode(&bytes).map_err(|error| Refused::new("PictureUnreadable", format!("{source}: {error}")))?;
+        let picture = decode(&bytes)
+            .map_err(|error| Refused::new("PictureUnreadable", format!("{source}: {error}")))?;
         let stem = name.file_stem().unwrap_or(name.as_os_str()).to_string_lossy();
         let (large, small) = (shrink(&picture, LARGE), shrink(&picture, SMALL));
         let (file, small_file) = (format!("{stem}-{LARGE}.jpg"), format!("{stem}-{SMALL}.jpg"));
@@ -129,17 +133,23 @@ fn shrink(picture: &DynamicImage, longest: u32) -> RgbImage {
 
 fn write(path: &Path, picture: &RgbImage) -> Result<u64, Refused> {
     let mut bytes = Vec::new();
-    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY)).map_err(|error| failed(path, &error))?;
+    picture
+        .write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY))
+        .map_err(|error| failed(path, &error))?;
     let unfinished = path.with_extension("jpg.part");
-    fs::write(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, path)).map_err(|error| failed(path, &error))?;
+    fs::write(&unfinished, &bytes)
+        .and_then(|()| fs::rename(&unfinished, path))
+        .map_err(|error| failed(path, &error))?;
     Ok(bytes.len() as u64)
 }
 
-/// The colour that most of the middle of the picture has, what looks like the background left out: that is what the corners show.
+/// The colour that most of the middle of the picture has, what looks like the background left out:
+/// that is what the corners show.
 fn colour(picture: &RgbImage) -> &'static str {
     let (width, height) = picture.dimensions();
     let corner = picture.get_pixel(0, 0).0;
-    let is_background = |pixel: [u8; 3]| pixel.iter().zip(corner).all(|(part, there)| part.abs_diff(there) < 40);
+    let is_background =
+        |pixel: [u8; 3]| pixel.iter().zip(corner).all(|(part, there)| part.abs_diff(there) < 40);
     let mut counts: HashMap<&'static str, u32> = HashMap::new();
     for y in height / 8..height * 7 / 8 {
         for x in width / 4..width * 3 / 4 {
@@ -150,7 +160,10 @@ fn colour(picture: &RgbImage) -> &'static str {
         }
     }
     // By name where two are equal: the same picture gives the same answer every time.
-    counts.into_iter().max_by_key(|&(name, count)| (count, name)).map_or_else(|| colour_name(corner), |(name, _)| name)
+    counts
+        .into_iter()
+        .max_by_key(|&(name, count)| (count, name))
+        .map_or_else(|| colour_name(corner), |(name, _)| name)
 }
 
 fn colour_name(pixel: [u8; 3]) -> &'static str {
@@ -199,8 +212,12 @@ mod tests {
     #[test]
     fn pictures_are_resized_and_coded_anew() {
         let (_kept, folders) = folders();
-        let output = folders.process("one", input(&["mug.jpg", "mug-side.png"])).expect("processed");
-        assert_eq!(output.processed_images, ["mug-1000.jpg", "mug-240.jpg", "mug-side-1000.jpg", "mug-side-240.jpg"]);
+        let output =
+            folders.process("one", input(&["mug.jpg", "mug-side.png"])).expect("processed");
+        assert_eq!(
+            output.processed_images,
+            ["mug-1000.jpg", "mug-240.jpg", "mug-side-1000.jpg", "mug-side-240.jpg"]
+        );
         let large = image::open(folders.processed.join("one/mug-1000.jpg")).expect("a picture");
         assert_eq!((large.width(), large.height()), (1000, 750));
         let [mug, side] = &output.pictures[..] else { panic!("two pictures") };
@@ -231,7 +248,9 @@ mod tests {
     #[test]
     fn colours_are_those_of_the_things() {
         let (_kept, folders) = folders();
-        let named = |name| folders.process("colours", input(&[name])).expect("processed").pictures[0].colour;
+        let named = |name| {
+            folders.process("colours", input(&[name])).expect("processed").pictures[0].colour
+        };
         assert_eq!(named("vase.jpg"), "green");
         assert_eq!(named("notebook.jpg"), "red");
         assert_eq!(named("stool.jpg"), "oak");
@@ -242,7 +261,10 @@ mod tests {
     fn what_cannot_be_opened_is_refused_by_name() {
         let (_kept, folders) = folders();
         let refused = |name| folders.process("refused", input(&[name])).expect_err("refused");
-        assert_eq!(refused("none.jpg"), Refused::new("PictureNotFound", "there is no picture `none.jpg`"));
+        assert_eq!(
+            refused("none.jpg"),
+            Refused::new("PictureNotFound", "there is no picture `none.jpg`")
+        );
         assert_eq!(refused("../Cargo.toml").name, "PictureNotFound");
         assert_eq!(refused("/etc/hostname").name, "PictureNotFound");
         assert_eq!(refused("products.json").name, "PictureUnreadable");

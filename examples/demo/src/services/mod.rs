@@ -1,6 +1,7 @@
-//! The three services of the demo, as any service in any language could be: an HTTP server that takes a task in the body of a POST,
-//! does it, and answers with the result. They know nothing of Crux but the shape of that body and of that answer, and share no code
-//! with it. Read `image_processing` first; the other two are shorter.
+//! The three services of the demo, as any service in any language could be: an HTTP server that
+//! takes a task in the body of a POST, does it, and answers with the result. They know nothing of
+//! Crux but the shape of that body and of that answer, and share no code with it. Read
+//! `image_processing` first; the other two are shorter.
 
 pub mod ai_enhancement;
 pub mod image_processing;
@@ -18,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// One attempt of a step, as Crux pushes it. There is more in it (`step_id`, `key`, `payload`, …), which these services do not need.
+/// One attempt of a step, as Crux pushes it. There is more in it (`step_id`, `key`, `payload`, …),
+/// which these services do not need.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Task {
     pub workflow_id: String,
@@ -51,7 +53,8 @@ impl Drop for Service {
     }
 }
 
-/// Serves `work` on a free port. It may take its time: it runs on a thread of its own, not on one that answers sockets.
+/// Serves `work` on a free port. It may take its time: it runs on a thread of its own, not on one
+/// that answers sockets.
 pub async fn serve<I, O, W>(work: W) -> std::io::Result<Service>
 where
     I: DeserializeOwned + Send + 'static,
@@ -69,8 +72,12 @@ where
     Ok(Service { address, task: tokio::spawn(server.into_future()) })
 }
 
-fn run<I: DeserializeOwned, O: Serialize>(task: Task, work: &impl Fn(&str, I) -> Result<O, Refused>) -> Result<Value, Refused> {
-    let input = serde_json::from_value(task.input).map_err(|error| Refused::new("InvalidInput", error))?;
+fn run<I: DeserializeOwned, O: Serialize>(
+    task: Task,
+    work: &impl Fn(&str, I) -> Result<O, Refused>,
+) -> Result<Value, Refused> {
+    let input =
+        serde_json::from_value(task.input).map_err(|error| Refused::new("InvalidInput", error))?;
     let output = work(&task.workflow_id, input)?;
     serde_json::to_value(output).map_err(|error| Refused::new("Error", error))
 }
@@ -79,7 +86,11 @@ fn run<I: DeserializeOwned, O: Serialize>(task: Task, work: &impl Fn(&str, I) ->
 fn answer(outcome: Result<Result<Value, Refused>, tokio::task::JoinError>) -> Value {
     match outcome {
         Ok(Ok(result)) => json!({ "success": true, "result": result }),
-        Ok(Err(refused)) => json!({ "success": false, "error": { "name": refused.name, "message": refused.message } }),
-        Err(panicked) => json!({ "success": false, "error": { "name": "Panic", "message": panicked.to_string() } }),
+        Ok(Err(refused)) => {
+            json!({ "success": false, "error": { "name": refused.name, "message": refused.message } })
+        }
+        Err(panicked) => {
+            json!({ "success": false, "error": { "name": "Panic", "message": panicked.to_string() } })
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The service for what search engines read: a title that is not cut off, a description of a good length, an address and keywords.
+//! The service for what search engines read: a title that is not cut off, a description of a good
+//! length, an address and keywords.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +32,19 @@ pub struct Output {
 pub fn generate(_workflow_id: &str, input: Input) -> Result<Output, Refused> {
     let slug = slug(&input.name);
     if slug.is_empty() {
-        return Err(Refused::new("InvalidInput", format!("no address can be made of the name `{}`", input.name)));
+        return Err(Refused::new(
+            "InvalidInput",
+            format!("no address can be made of the name `{}`", input.name),
+        ));
     }
     let price = format!(" From {:.2}.", input.price);
     let text = shorten(&input.description, META.saturating_sub(price.chars().count()));
-    Ok(Output { title: title(&input.name, &input.category), meta_description: text + &price, keywords: phrases(input.keywords), slug })
+    Ok(Output {
+        title: title(&input.name, &input.category),
+        meta_description: text + &price,
+        keywords: phrases(input.keywords),
+        slug,
+    })
 }
 
 /// `Name | Category`, the name alone where both are too long.
@@ -44,7 +53,8 @@ fn title(name: &str, category: &str) -> String {
     if !category.is_empty() && both.chars().count() <= TITLE { both } else { shorten(name, TITLE) }
 }
 
-/// At most `limit` characters: whole sentences if half of it can be filled with them, else cut at a word.
+/// At most `limit` characters: whole sentences if half of it can be filled with them, else cut at a
+/// word.
 fn shorten(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
@@ -100,8 +110,13 @@ fn plain(c: char) -> Option<&'static str> {
 
 /// Without those that another one contains: `oak desk lamp` makes `lamp` needless.
 fn phrases(keywords: Vec<String>) -> Vec<String> {
-    let within = |short: &str, long: &str| short != long && long.split(' ').any(|word| word == short);
-    keywords.iter().filter(|keyword| !keywords.iter().any(|other| within(keyword, other))).cloned().collect()
+    let within =
+        |short: &str, long: &str| short != long && long.split(' ').any(|word| word == short);
+    keywords
+        .iter()
+        .filter(|keyword| !keywords.iter().any(|other| within(keyword, other)))
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]
@@ -143,7 +158,13 @@ mod tests {
 
     #[test]
     fn a_name_without_letters_is_refused() {
-        let input = Input { name: "!!!".into(), category: String::new(), price: 1.0, description: String::new(), keywords: vec![] };
+        let input = Input {
+            name: "!!!".into(),
+            category: String::new(),
+            price: 1.0,
+            description: String::new(),
+            keywords: vec![],
+        };
         assert_eq!(generate("id", input).expect_err("refused").name, "InvalidInput");
     }
 }

@@ -1,10 +1,19 @@
-//! From a text as people type it into a form to clean sentences: blanks and punctuation in order, no shouting, no sales cries, no
-//! sentence twice.
+//! From a text as people type it into a form to clean sentences: blanks and punctuation in order,
+//! no shouting, no sales cries, no sentence twice.
 
 use super::words;
 
 /// A short sentence that begins so says nothing about the product.
-const CRIES: [&str; 8] = ["buy now", "best price", "click here", "order now", "order today", "limited offer", "hurry", "do not miss"];
+const CRIES: [&str; 8] = [
+    "buy now",
+    "best price",
+    "click here",
+    "order now",
+    "order today",
+    "limited offer",
+    "hurry",
+    "do not miss",
+];
 
 /// Longer ones are kept, whatever they begin with.
 const CRY_WORDS: usize = 5;
@@ -17,7 +26,8 @@ pub fn sentences(text: &str) -> Vec<String> {
     let mut clean: Vec<String> = Vec::new();
     for raw in split(&even(text)) {
         let sentence = finish(&quiet(&raw));
-        let is_new = |sentence: &String| clean.iter().all(|before| !before.eq_ignore_ascii_case(sentence));
+        let is_new =
+            |sentence: &String| clean.iter().all(|before| !before.eq_ignore_ascii_case(sentence));
         if words(&sentence).next().is_some() && !is_cry(&sentence) && is_new(&sentence) {
             clean.push(sentence);
         }
@@ -25,13 +35,17 @@ pub fn sentences(text: &str) -> Vec<String> {
     clean
 }
 
-/// One blank between words, none before punctuation, one after a comma, one mark where there were many.
+/// One blank between words, none before punctuation, one after a comma, one mark where there were
+/// many.
 fn even(text: &str) -> String {
     let mut even = String::with_capacity(text.len());
     for word in text.split_whitespace() {
         // Marks that stand before a word belong to the word before: `warm .Nice`; `.5` is a number.
         let body = word.trim_start_matches(is_mark);
-        let marks = word.strip_suffix(body).filter(|_| !body.starts_with(|c: char| c.is_ascii_digit())).unwrap_or_default();
+        let marks = word
+            .strip_suffix(body)
+            .filter(|_| !body.starts_with(|c: char| c.is_ascii_digit()))
+            .unwrap_or_default();
         push_even(&mut even, marks);
         let rest = word.strip_prefix(marks).unwrap_or(word);
         if !even.is_empty() && !rest.is_empty() {
@@ -90,7 +104,8 @@ fn quiet(sentence: &str) -> String {
 fn finish(sentence: &str) -> String {
     let sentence = sentence.trim_end_matches(['!', '.', ',', ';', ':', ' ']);
     let mut chars = sentence.chars();
-    let mut finished: String = chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default();
+    let mut finished: String =
+        chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default();
     if !finished.ends_with('?') {
         finished.push('.');
     }
@@ -108,19 +123,31 @@ mod tests {
 
     #[test]
     fn blanks_and_marks_are_put_in_order() {
-        assert_eq!(sentences("a lamp,bright  and  warm .Nice"), ["A lamp, bright and warm.", "Nice."]);
+        assert_eq!(
+            sentences("a lamp,bright  and  warm .Nice"),
+            ["A lamp, bright and warm.", "Nice."]
+        );
         assert_eq!(sentences("Holds 1.5 litres !!! Light?!"), ["Holds 1.5 litres.", "Light?"]);
     }
 
     #[test]
     fn nobody_shouts_but_names_stay() {
-        assert_eq!(sentences("A STURDY STOOL FOR YOU. ONLY with LED and USB."), ["A sturdy stool for you.", "Only with LED and USB."]);
+        assert_eq!(
+            sentences("A STURDY STOOL FOR YOU. ONLY with LED and USB."),
+            ["A sturdy stool for you.", "Only with LED and USB."]
+        );
     }
 
     #[test]
     fn cries_and_repetitions_go() {
-        assert_eq!(sentences("BUY NOW!!! It is good. it is GOOD. Best price ever!"), ["It is good."]);
-        assert_eq!(sentences("Order now and you will have it on Friday."), ["Order now and you will have it on Friday."]);
+        assert_eq!(
+            sentences("BUY NOW!!! It is good. it is GOOD. Best price ever!"),
+            ["It is good."]
+        );
+        assert_eq!(
+            sentences("Order now and you will have it on Friday."),
+            ["Order now and you will have it on Friday."]
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Keywords by RAKE (Rose, Engel, Cramer, Cowley 2010): what stands between stop words and punctuation is a phrase; a word counts the
-//! more, the longer the phrases are in which it stands; a phrase counts what its words count.
+//! Keywords by RAKE (Rose, Engel, Cramer, Cowley 2010): what stands between stop words and
+//! punctuation is a phrase; a word counts the more, the longer the phrases are in which it stands;
+//! a phrase counts what its words count.
 
 use std::collections::HashMap;
 
@@ -25,7 +26,8 @@ pub struct Phrase {
 
 /// The best first; equal ones in the order of the text.
 pub fn ranked(sentences: &[String]) -> Vec<Phrase> {
-    let candidates: Vec<Vec<String>> = sentences.iter().flat_map(|sentence| candidates(sentence)).collect();
+    let candidates: Vec<Vec<String>> =
+        sentences.iter().flat_map(|sentence| candidates(sentence)).collect();
     let mut weights: HashMap<&str, (f64, f64)> = HashMap::new();
     for phrase in &candidates {
         for word in phrase {
@@ -34,7 +36,9 @@ pub fn ranked(sentences: &[String]) -> Vec<Phrase> {
             *frequency += 1.0;
         }
     }
-    let weight = |word: &String| weights.get(word.as_str()).map_or(0.0, |(degree, frequency)| degree / frequency);
+    let weight = |word: &String| {
+        weights.get(word.as_str()).map_or(0.0, |(degree, frequency)| degree / frequency)
+    };
     let mut ranked: Vec<Phrase> = Vec::new();
     for phrase in &candidates {
         let text = phrase.join(" ");
@@ -50,7 +54,11 @@ pub fn ranked(sentences: &[String]) -> Vec<Phrase> {
 pub fn best_sentences(sentences: &[String], phrases: &[Phrase], count: usize) -> Vec<String> {
     let score = |sentence: &String| {
         let lower = sentence.to_lowercase();
-        let held: f64 = phrases.iter().filter(|phrase| lower.contains(&phrase.text)).map(|phrase| phrase.score).sum();
+        let held: f64 = phrases
+            .iter()
+            .filter(|phrase| lower.contains(&phrase.text))
+            .map(|phrase| phrase.score)
+            .sum();
         held / (words(sentence).count().max(1) as f64).sqrt()
     };
     let mut scored: Vec<(usize, f64)> = sentences.iter().map(score).enumerate().collect();
@@ -81,7 +89,9 @@ fn candidates(sentence: &str) -> Vec<Vec<String>> {
 }
 
 fn counts(word: &str) -> bool {
-    word.chars().count() > 2 && !word.starts_with(|c: char| c.is_ascii_digit()) && !STOP_WORDS.contains(&format!(" {word} "))
+    word.chars().count() > 2
+        && !word.starts_with(|c: char| c.is_ascii_digit())
+        && !STOP_WORDS.contains(&format!(" {word} "))
 }
 
 #[cfg(test)]
@@ -89,14 +99,23 @@ mod tests {
     use super::*;
 
     fn text() -> Vec<String> {
-        ["A desk lamp with a turned oak foot.", "The switch is in the cable.", "The oak foot is heavy."].map(str::to_owned).to_vec()
+        [
+            "A desk lamp with a turned oak foot.",
+            "The switch is in the cable.",
+            "The oak foot is heavy.",
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     #[test]
     fn phrases_stand_between_stop_words() {
         let found: Vec<String> = ranked(&text()).into_iter().map(|phrase| phrase.text).collect();
         assert_eq!(found[..3], ["turned oak foot", "oak foot", "desk lamp"]);
-        assert!(!found.iter().any(|phrase| phrase.contains("with") || phrase.contains("the")), "{found:?}");
+        assert!(
+            !found.iter().any(|phrase| phrase.contains("with") || phrase.contains("the")),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -9,7 +9,8 @@ pub fn flesch(sentences: &[String]) -> f64 {
         return 100.0;
     }
     let per_sentence = words.len() as f64 / sentences.len() as f64;
-    let per_word = words.iter().map(|word| syllables(word)).sum::<usize>() as f64 / words.len() as f64;
+    let per_word =
+        words.iter().map(|word| syllables(word)).sum::<usize>() as f64 / words.len() as f64;
     let ease: f64 = 206.835 - 1.015 * per_sentence - 84.6 * per_word;
     (ease.clamp(0.0, 100.0) * 10.0).round() / 10.0
 }
@@ -34,7 +35,15 @@ mod tests {
 
     #[test]
     fn syllables_are_counted() {
-        for (word, count) in [("lamp", 1), ("shade", 1), ("table", 2), ("walnut", 2), ("stationery", 4), ("40", 1), ("the", 1)] {
+        for (word, count) in [
+            ("lamp", 1),
+            ("shade", 1),
+            ("table", 2),
+            ("walnut", 2),
+            ("stationery", 4),
+            ("40", 1),
+            ("the", 1),
+        ] {
             assert_eq!(syllables(word), count, "{word}");
         }
     }
@@ -42,10 +51,16 @@ mod tests {
     #[test]
     fn short_words_read_easily() {
         let easy = flesch(&["The cat sat on the mat.".to_owned()]);
-        let hard = flesch(&["Administrative considerations necessitate comprehensive organisational reorientation.".to_owned()]);
+        let hard = flesch(&[
+            "Administrative considerations necessitate comprehensive organisational reorientation."
+                .to_owned(),
+        ]);
         assert_eq!(easy, 100.0);
         assert_eq!(hard, 0.0);
-        assert_eq!(flesch(&["A brass ring on a walnut cabinet reflects very little.".to_owned()]), 61.3);
+        assert_eq!(
+            flesch(&["A brass ring on a walnut cabinet reflects very little.".to_owned()]),
+            61.3
+        );
         assert_eq!(flesch(&[]), 100.0);
     }
 }

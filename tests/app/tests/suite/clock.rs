@@ -22,7 +22,10 @@ impl Clock {
         // Only it knows where its library is; and two at a time get into each other's way.
         static LIBRARY: OnceLock<String> = OnceLock::new();
         let library = LIBRARY.get_or_init(|| {
-            let shown = Command::new(faketime).args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]).output().unwrap();
+            let shown = Command::new(faketime)
+                .args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"])
+                .output()
+                .unwrap();
             String::from_utf8(shown.stdout).unwrap().trim().to_owned()
         });
         assert!(library.contains("faketime"), "{library}");
@@ -64,14 +67,21 @@ async fn a_clock_that_is_set_back_holds_up_no_timer_and_turns_no_time_back() {
     clock.set("-3600s");
     let after = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.json();
     let nap = client.until(&nap, "completed").await;
-    assert!(begun.elapsed() >= Duration::from_millis(1500), "it woke too early: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1500),
+        "it woke too early: {:?}",
+        begun.elapsed()
+    );
     let ended = |document: &Value| document["metadata"]["end_time"].as_str().unwrap().to_owned();
     for document in [&nap, &after] {
         let started = document["metadata"]["start_time"].as_str().unwrap();
         assert!(started <= ended(document).as_str(), "{document:#}");
     }
     assert!(ended(&nap) > ended(&after), "{nap:#} {after:#}");
-    assert!(nap["metadata"]["start_time"].as_str() <= after["metadata"]["start_time"].as_str(), "the later one starts earlier");
+    assert!(
+        nap["metadata"]["start_time"].as_str() <= after["metadata"]["start_time"].as_str(),
+        "the later one starts earlier"
+    );
 }
 
 #[tokio::test]
@@ -86,7 +96,10 @@ async fn after_a_restart_with_an_earlier_clock_work_goes_on_and_timers_wait_for_
     clock.set("-60s");
     server.restart();
     let client = server.client();
-    assert_eq!(client.complete(&work, "prepare", &json!({"size": 3})).await.text("status"), "accepted");
+    assert_eq!(
+        client.complete(&work, "prepare", &json!({"size": 3})).await.text("status"),
+        "accepted"
+    );
     service.task("finish", 1).await;
     client.complete(&work, "finish", &json!({"label": "L"})).await;
     client.until(&work, "completed").await;
@@ -104,16 +117,29 @@ async fn a_clock_that_jumps_years_ahead_for_a_moment_ends_nothing_and_is_told_of
     let nap = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
     client.until(&nap, "waiting").await;
     clock.set("+3650d");
-    let during = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.json();
+    let during =
+        client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.json();
     let health = client.get("/health").await.json();
-    assert_eq!((&health["clock"]["status"], &health["clock"]["jumps"]), (&json!("jumped"), &json!(1)), "{health:#}");
+    assert_eq!(
+        (&health["clock"]["status"], &health["clock"]["jumps"]),
+        (&json!("jumped"), &json!(1)),
+        "{health:#}"
+    );
     tokio::time::sleep(Duration::from_millis(300)).await;
     clock.set("+0s");
     let after = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.json();
-    let year = |document: &Value| document["metadata"]["end_time"].as_str().unwrap()[..4].parse::<i32>().unwrap();
-    let started = client.status(&nap).await["metadata"]["start_time"].as_str().unwrap()[..4].parse::<i32>().unwrap();
+    let year = |document: &Value| {
+        document["metadata"]["end_time"].as_str().unwrap()[..4].parse::<i32>().unwrap()
+    };
+    let started = client.status(&nap).await["metadata"]["start_time"].as_str().unwrap()[..4]
+        .parse::<i32>()
+        .unwrap();
     assert!(year(&during) <= started + 1 && year(&after) <= started + 1, "{during:#} {after:#}");
-    assert_eq!(client.status(&nap).await["metadata"]["status"], "waiting", "it woke ten years early");
+    assert_eq!(
+        client.status(&nap).await["metadata"]["status"],
+        "waiting",
+        "it woke ten years early"
+    );
     assert_eq!(client.get("/health").await.json()["clock"]["behind_ms"], 0);
     server.logged(&["WARN", "clock has jumped"]).await;
 }

@@ -1,5 +1,6 @@
-//! A Redis Cluster changes under load: slots go from one master to another, replicas take over, masters die. What was acknowledged is there,
-//! ends and is recorded once, and soon after the cluster works again Crux does too.
+//! A Redis Cluster changes under load: slots go from one master to another, replicas take over,
+//! masters die. What was acknowledged is there, ends and is recorded once, and soon after the
+//! cluster works again Crux does too.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use crate::kit::redis::Cluster;
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 fn store(cluster: &Cluster) -> String {
-    let nodes: Vec<String> = cluster.nodes.iter().skip(1).map(|node| format!("'127.0.0.1:{}'", node.port())).collect();
+    let nodes: Vec<String> =
+        cluster.nodes.iter().skip(1).map(|node| format!("'127.0.0.1:{}'", node.port())).collect();
     format!(
         "store: {{ kind: redis, wait_replicas: 1 }}\nredis: {{ host: 127.0.0.1, port: {}, nodes: [{}] }}\n",
         cluster.nodes[0].port(),
@@ -22,7 +24,10 @@ fn store(cluster: &Cluster) -> String {
 /// Until all that was asked for is acknowledged, and more.
 async fn goes_on(load: &Load, what: &str) {
     let (begun, before, pending) = (Instant::now(), load.starts(), load.pending());
-    eventually(what, async || (load.starts() >= before + 40 && load.pending().is_disjoint(&pending)).then_some(())).await;
+    eventually(what, async || {
+        (load.starts() >= before + 40 && load.pending().is_disjoint(&pending)).then_some(())
+    })
+    .await;
     let (back, longest) = (begun.elapsed(), load.longest_wait());
     println!("{what}: all answered after {back:?}, the longest wait {longest:?}");
     assert!(back < BACK_WITHIN, "{what}: {back:?}");
@@ -31,7 +36,8 @@ async fn goes_on(load: &Load, what: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_slots_move_replicas_take_over_and_masters_die() {
     // `CRUX_ROUNDS=10` makes it long.
-    let rounds: usize = std::env::var("CRUX_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
+    let rounds: usize =
+        std::env::var("CRUX_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
     let mut cluster = tokio::task::block_in_place(Cluster::with_replicas);
     let load = Load::begin(&store(&cluster), 2).await;
     goes_on(&load, "there is work").await;
@@ -39,7 +45,8 @@ async fn nothing_acknowledged_is_lost_when_slots_move_replicas_take_over_and_mas
         // Slots with tags of the store: first of them the one where nodes register.
         let slots: Vec<u16> = (0..256).map(|tag| cluster.slot_of(&format!("{{{tag}}}"))).collect();
         let [from, to, dies] = [0, 1, 2].map(|n| cluster.master((n + round) % 3));
-        let moving: Vec<u16> = slots.into_iter().filter(|slot| cluster.has(from, *slot)).take(24).collect();
+        let moving: Vec<u16> =
+            slots.into_iter().filter(|slot| cluster.has(from, *slot)).take(24).collect();
         assert!(moving.len() > 10);
         tokio::task::block_in_place(|| {
             for slot in moving {

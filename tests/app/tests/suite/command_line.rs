@@ -21,7 +21,10 @@ async fn a_wait_that_runs_out_says_of_which_instance() {
     let waited = server.run(&["start", "nap", "--input", r#"{"nap": "1h"}"#, "--wait", "100ms"]);
     let id = out(&waited);
     assert_eq!(waited.status.code(), Some(1));
-    assert_eq!(err(&waited), format!("error: {id} has not ended within 100ms: it goes on, see `crux status {id}`"));
+    assert_eq!(
+        err(&waited),
+        format!("error: {id} has not ended within 100ms: it goes on, see `crux status {id}`")
+    );
     server.client().until(&id, "waiting").await;
 }
 
@@ -62,7 +65,11 @@ async fn fields_that_the_input_does_not_have_are_named_or_refused() {
     let server = server("");
     let warned = server.run(&["start", "double", "--input", r#"{"number": 1, "nubmer": 2}"#]);
     assert!(warned.status.success() && !out(&warned).is_empty(), "{}", err(&warned));
-    assert!(err(&warned).starts_with("warning: ") && err(&warned).contains("nubmer"), "{}", err(&warned));
+    assert!(
+        err(&warned).starts_with("warning: ") && err(&warned).contains("nubmer"),
+        "{}",
+        err(&warned)
+    );
     // Its trigger says `additional: false`.
     let refused = server.run(&["start", "nap", "--input", r#"{"nap": "1h", "npa": "2h"}"#]);
     assert_eq!(refused.status.code(), Some(1));
@@ -73,30 +80,55 @@ async fn fields_that_the_input_does_not_have_are_named_or_refused() {
 async fn a_flag_that_would_change_nothing_is_refused() {
     let server = server("");
     for (arguments, said) in [
-        (&["serve", "--json"] as &[&str], "--json: `crux serve` prints no answers; for a log in JSON set `log.format: json`"),
-        (&["--server", "http://localhost:1", "config"], "--server: `crux config` talks to no server: leave it out"),
-        (&["completions", "bash", "--json"], "--json: what `crux completions` prints is no JSON: leave it out"),
-        (&["completions", "bash", "--config", "crux.yaml"], "--config: `crux completions` reads no configuration: leave it out"),
+        (
+            &["serve", "--json"] as &[&str],
+            "--json: `crux serve` prints no answers; for a log in JSON set `log.format: json`",
+        ),
+        (
+            &["--server", "http://localhost:1", "config"],
+            "--server: `crux config` talks to no server: leave it out",
+        ),
+        (
+            &["completions", "bash", "--json"],
+            "--json: what `crux completions` prints is no JSON: leave it out",
+        ),
+        (
+            &["completions", "bash", "--config", "crux.yaml"],
+            "--config: `crux completions` reads no configuration: leave it out",
+        ),
         (
             &["list", "--config", "crux.yaml", "--server", "http://localhost:1"],
             "--config: --server says already which server is meant: leave it out",
         ),
     ] {
         let refused = server.command().args(arguments).output().unwrap();
-        assert_eq!((refused.status.code(), err(&refused)), (Some(2), format!("error: {said}")), "{arguments:?}");
+        assert_eq!(
+            (refused.status.code(), err(&refused)),
+            (Some(2), format!("error: {said}")),
+            "{arguments:?}"
+        );
         assert!(refused.stdout.is_empty(), "{arguments:?}");
     }
     // A variable is for all commands.
     let shown = server.run(&["config", "--json"]);
-    assert!(serde_json::from_slice::<serde_json::Value>(&shown.stdout).unwrap()["server"]["port"].is_number(), "{}", err(&shown));
+    assert!(
+        serde_json::from_slice::<serde_json::Value>(&shown.stdout).unwrap()["server"]["port"]
+            .is_number(),
+        "{}",
+        err(&shown)
+    );
 }
 
 #[tokio::test]
 async fn a_misspelt_variable_is_to_blame_and_those_of_a_kubernetes_service_are_not() {
     let server = server("");
-    let config = |name: &str, value: &str| server.command().env(name, value).arg("config").output().unwrap();
+    let config =
+        |name: &str, value: &str| server.command().env(name, value).arg("config").output().unwrap();
     let misspelt = config("CRUX_SEVER__PORT", "9090");
-    assert_eq!(err(&misspelt), "error: CRUX_SEVER__PORT: sever: there is no such setting; did you mean `server`?");
+    assert_eq!(
+        err(&misspelt),
+        "error: CRUX_SEVER__PORT: sever: there is no such setting; did you mean `server`?"
+    );
     assert_eq!(misspelt.status.code(), Some(2));
     let link = config("CRUX_PORT", "tcp://10.96.0.10:8080");
     assert!(link.status.success(), "{}", err(&link));
@@ -106,7 +138,10 @@ async fn a_misspelt_variable_is_to_blame_and_those_of_a_kubernetes_service_are_n
 async fn the_version_is_the_packages() {
     let server = server("");
     let said = out(&server.run(&["--version"]));
-    assert_eq!(said, format!("crux {0} (crux-test-app; crux-runtime {0})", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        said,
+        format!("crux {0} (crux-test-app; crux-runtime {0})", env!("CARGO_PKG_VERSION"))
+    );
     let ready = server.logged(&["ready"]).await;
     assert!(ready.contains("package=\"crux-test-app\""), "{ready}");
     server.logged(&["no store here yet", "crux.db"]).await;
@@ -117,7 +152,11 @@ async fn a_store_in_a_folder_that_is_not_there_is_refused_and_nothing_is_made() 
     let server = server("");
     let refused = server.run(&["serve", "--store", "dta/crux.db"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(err(&refused).contains("the folder dta does not exist: create it (`mkdir -p dta`)"), "{}", err(&refused));
+    assert!(
+        err(&refused).contains("the folder dta does not exist: create it (`mkdir -p dta`)"),
+        "{}",
+        err(&refused)
+    );
     assert!(!server.folder().join("dta").exists());
 }
 
@@ -132,7 +171,10 @@ async fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is_one() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut config = server.command();
     let failed = config.arg("config").stdout(full).output().unwrap();
-    assert_eq!((failed.status.code(), err(&failed).contains("standard output cannot be written")), (Some(1), true));
+    assert_eq!(
+        (failed.status.code(), err(&failed).contains("standard output cannot be written")),
+        (Some(1), true)
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -145,12 +187,20 @@ async fn the_limit_of_open_files_is_raised_and_bounds_connections() {
     assert_eq!(soft, hard, "{line}");
     let mut bounded = std::process::Command::new("sh");
     let script = "ulimit -n 300; exec \"$0\" serve >out 2>log2";
-    bounded.args(["-c", script]).arg(server.binary()).current_dir(server.folder()).env("CRUX_STORE__PATH", "other.db");
+    bounded
+        .args(["-c", script])
+        .arg(server.binary())
+        .current_dir(server.folder())
+        .env("CRUX_STORE__PATH", "other.db");
     let mut bounded = bounded.env("CRUX_SERVER__PORT", "0").spawn().unwrap();
     let log = || std::fs::read_to_string(server.folder().join("log2")).unwrap_or_default();
-    let said = || async { log().lines().find(|line| line.contains("admitted=44")).map(str::to_owned) };
+    let said =
+        || async { log().lines().find(|line| line.contains("admitted=44")).map(str::to_owned) };
     let line = crate::kit::eventually("the limit is said", said).await;
     bounded.kill().unwrap();
     bounded.wait().unwrap();
-    assert!(line.contains(" WARN ") && line.contains("limit=300") && line.contains("wanted=20000"), "{line}");
+    assert!(
+        line.contains(" WARN ") && line.contains("limit=300") && line.contains("wanted=20000"),
+        "{line}"
+    );
 }

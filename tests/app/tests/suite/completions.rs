@@ -7,7 +7,8 @@ use crate::server;
 
 const TOLD: &str = "/api/v1/workflow/step-completed";
 
-/// A service that takes `prepare` and `finish` and says nothing more, and an instance that it has been given.
+/// A service that takes `prepare` and `finish` and says nothing more, and an instance that it has
+/// been given.
 async fn waiting() -> (Server, Client, Service, String) {
     let service = Service::start(|_| Reply::Later).await;
     let server = server(&service.config(&["prepare", "finish"]));
@@ -26,7 +27,10 @@ async fn step_id(client: &Client, id: &str, n: usize) -> String {
 async fn a_completion_moves_the_workflow_on() {
     let (_server, client, service, id) = waiting().await;
     let task = service.task("prepare", 1).await;
-    assert_eq!((&task["workflow_id"], &task["attempt"], &task["input"]), (&json!(id), &json!(1), &json!({"item": "cup"})));
+    assert_eq!(
+        (&task["workflow_id"], &task["attempt"], &task["input"]),
+        (&json!(id), &json!(1), &json!({"item": "cup"}))
+    );
     let said = json!({
         "workflow_id": id, "step_id": task["step_id"], "step_type": "prepare", "attempt": 1, "success": true, "result": {"size": 3},
     });
@@ -35,7 +39,13 @@ async fn a_completion_moves_the_workflow_on() {
     let next = service.task("finish", 1).await;
     assert_eq!(next["input"], json!({"size": 3}));
     // Prefixed ids are the same ids.
-    let prefixed = client.complete(&format!("workflow_instance:{id}"), &step_id(&client, &id, 1).await, &json!({"label": "L"})).await;
+    let prefixed = client
+        .complete(
+            &format!("workflow_instance:{id}"),
+            &step_id(&client, &id, 1).await,
+            &json!({"label": "L"}),
+        )
+        .await;
     assert_eq!(prefixed.text("status"), "accepted");
     assert_eq!(client.until(&id, "completed").await["output"], json!({"label": "L"}));
 }
@@ -50,7 +60,10 @@ async fn the_same_completion_twice_is_a_duplicate() {
     // And still is when it has ended.
     client.complete(&id, "finish", &json!({"label": "L"})).await;
     client.until(&id, "completed").await;
-    assert_eq!(client.complete(&id, "finish", &json!({"label": "L"})).await.text("status"), "duplicate");
+    assert_eq!(
+        client.complete(&id, "finish", &json!({"label": "L"})).await.text("status"),
+        "duplicate"
+    );
 }
 
 #[tokio::test]
@@ -108,7 +121,10 @@ async fn a_result_of_the_wrong_type_is_refused_and_the_step_stays_open() {
         assert_eq!((answer.status, answer.problem().as_str()), (422, "invalid-input"), "{wrong}");
         assert!(answer.field().is_empty() || answer.field().contains("size"), "{}", answer.field());
     }
-    assert_eq!(client.complete(&id, "prepare", &json!({"size": 3})).await.text("status"), "accepted");
+    assert_eq!(
+        client.complete(&id, "prepare", &json!({"size": 3})).await.text("status"),
+        "accepted"
+    );
 }
 
 #[tokio::test]
@@ -129,7 +145,10 @@ async fn a_late_failure_of_attempt_1_is_superseded() {
     service.task("prepare", 2).await;
     let late = json!({"workflow_id": id, "step_id": "prepare", "attempt": 1, "success": false, "error": "too late"});
     assert_eq!(client.post(TOLD, &late).await.text("status"), "superseded");
-    assert_eq!(client.complete(&id, "prepare", &json!({"size": 3})).await.text("status"), "accepted");
+    assert_eq!(
+        client.complete(&id, "prepare", &json!({"size": 3})).await.text("status"),
+        "accepted"
+    );
 }
 
 async fn fail(client: &Client, id: &str, error: Value) -> Value {
@@ -148,7 +167,10 @@ async fn a_failure_is_tried_again_and_an_error_that_says_never_is_not() {
     service.task("prepare", 2).await;
     fail(&client, &id, json!({"name": "Rejected", "message": "never again"})).await;
     let document = client.until(&id, "failed").await;
-    assert_eq!((&document["error"], &document["error_name"]), (&json!("Rejected: never again"), &json!("Rejected")));
+    assert_eq!(
+        (&document["error"], &document["error_name"]),
+        (&json!("Rejected: never again"), &json!("Rejected"))
+    );
     assert_eq!(document["definition"]["steps"][0]["attempts"], 2);
     assert_eq!(service.tasks().len(), 2);
 }
@@ -164,7 +186,11 @@ async fn a_body_of_the_wrong_form_names_its_field() {
         (json!({"workflow_id": id, "step_id": "prepare", "success": false, "error": 7}), "error"),
     ] {
         let answer = client.post(TOLD, &body).await;
-        assert_eq!((answer.problem().as_str(), answer.field().as_str()), ("invalid-request", field), "{body}");
+        assert_eq!(
+            (answer.problem().as_str(), answer.field().as_str()),
+            ("invalid-request", field),
+            "{body}"
+        );
     }
 }
 
@@ -196,7 +222,10 @@ async fn completions_that_come_all_at_once_are_recorded_once() {
     assert_eq!(accepted, 1);
     assert!(answers.iter().all(|answer| answer.status == 200));
     service.task("finish", 1).await;
-    let history = eventually("the history", || async { Some(client.get(&format!("/api/v1/workflow/{id}/history")).await.json()) }).await;
+    let history = eventually("the history", || async {
+        Some(client.get(&format!("/api/v1/workflow/{id}/history")).await.json())
+    })
+    .await;
     let completed = history.to_string().matches("\"type\":\"step_completed\"").count();
     assert_eq!(completed, 1, "{history:#}");
 }

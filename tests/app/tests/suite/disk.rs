@@ -17,7 +17,10 @@ impl Disk {
     /// `None`: this user may not mount.
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "crux-test"]).arg(folder.path()).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m", "crux-test"])
+            .arg(folder.path())
+            .output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));
         }
@@ -31,9 +34,12 @@ impl Disk {
 
     /// Takes what is free, but for so much.
     fn fill(&self, leave: u64) {
-        let free = Command::new("df").args(["--output=avail", "-B1"]).arg(self.path()).output().unwrap();
-        let free: u64 = String::from_utf8(free.stdout).unwrap().lines().nth(1).unwrap().trim().parse().unwrap();
-        let mut file = File::options().create(true).append(true).open(self.path().join("filler")).unwrap();
+        let free =
+            Command::new("df").args(["--output=avail", "-B1"]).arg(self.path()).output().unwrap();
+        let free: u64 =
+            String::from_utf8(free.stdout).unwrap().lines().nth(1).unwrap().trim().parse().unwrap();
+        let mut file =
+            File::options().create(true).append(true).open(self.path().join("filler")).unwrap();
         // The last pieces may find no room any more.
         for _ in 0..free.saturating_sub(leave) / 4096 {
             if file.write_all(&[1; 4096]).is_err() {
@@ -79,9 +85,13 @@ async fn a_full_disk_refuses_starts_loses_nothing_and_is_left_when_there_is_room
     let answer = client.post("/api/v1/workflow/work", &json!({"item": "pot"})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (507, "disk-full"));
     assert!(answer.header("retry-after").is_some());
-    let event = json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "1", "by": "Ann"}});
+    let event =
+        json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "1", "by": "Ann"}});
     assert_eq!(client.post("/api/v1/events", &event).await.problem(), "disk-full");
-    assert_eq!(client.complete(&first, "prepare", &json!({"size": 1})).await.text("status"), "accepted");
+    assert_eq!(
+        client.complete(&first, "prepare", &json!({"size": 1})).await.text("status"),
+        "accepted"
+    );
     service.task("finish", 1).await;
     client.complete(&first, "finish", &json!({"label": "L"})).await;
     client.until(&first, "completed").await;
@@ -104,7 +114,8 @@ async fn a_full_disk_refuses_starts_loses_nothing_and_is_left_when_there_is_room
         assert_eq!((answer.status, answer.text("status").as_str()), (200, "accepted"));
     }
     eventually("starts are taken again", || async {
-        (client.post("/api/v1/workflow/work", &json!({"item": "pot"})).await.status == 202).then_some(())
+        (client.post("/api/v1/workflow/work", &json!({"item": "pot"})).await.status == 202)
+            .then_some(())
     })
     .await;
     assert_eq!(client.post("/api/v1/events", &event).await.status, 202);

@@ -27,11 +27,23 @@ async fn a_body_that_is_not_json_is_refused() {
 
 #[tokio::test]
 async fn a_body_of_another_content_type_is_refused() {
-    for headers in [&[][..], &[("content-type", "text/plain")], &[("content-type", "application/x-www-form-urlencoded")]] {
+    for headers in [
+        &[][..],
+        &[("content-type", "text/plain")],
+        &[("content-type", "application/x-www-form-urlencoded")],
+    ] {
         let answer = post_raw(headers, b"{\"number\": 1}".to_vec()).await;
-        assert_eq!((answer.status, answer.problem().as_str()), (415, "not-json-content"), "{headers:?}");
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (415, "not-json-content"),
+            "{headers:?}"
+        );
     }
-    let answer = post_raw(&[("content-type", "application/json; charset=utf-8")], b"{\"number\": 1}".to_vec()).await;
+    let answer = post_raw(
+        &[("content-type", "application/json; charset=utf-8")],
+        b"{\"number\": 1}".to_vec(),
+    )
+    .await;
     assert_eq!(answer.status, 202);
 }
 
@@ -51,8 +63,7 @@ async fn bodies_that_do_not_come_to_an_end_take_no_more_room_than_is_kept_for_th
     let server = server("limits: { body: 1MiB, bodies: 1MiB }");
     let begin = async || {
         let mut peer = TcpStream::connect(server.address()).await.unwrap();
-        let head =
-            "POST /api/v1/workflow/double HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n";
+        let head = "POST /api/v1/workflow/double HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n";
         peer.write_all(head.as_bytes()).await.unwrap();
         // One of the two is hung up on meanwhile.
         let _ = peer.write_all(&[b' '; 700_000]).await;
@@ -66,14 +77,20 @@ async fn bodies_that_do_not_come_to_an_end_take_no_more_room_than_is_kept_for_th
         read = other.read_to_string(&mut no_answer) => { read.unwrap(); one }
     };
     answer.push_str(&no_answer);
-    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("overloaded") && answer.contains("retry-after: 1"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 429")
+            && answer.contains("overloaded")
+            && answer.contains("retry-after: 1"),
+        "{answer}"
+    );
     // What is small finds room.
     let client = server.client();
     assert_eq!(client.post("/api/v1/workflow/double", &json!({"number": 1})).await.status, 202);
     drop(first);
     let note = "x".repeat(700_000);
     crate::kit::eventually("there is room again", async || {
-        let answer = client.post("/api/v1/workflow/double", &json!({"number": 1, "note": note})).await;
+        let answer =
+            client.post("/api/v1/workflow/double", &json!({"number": 1, "note": note})).await;
         (answer.status == 202).then_some(())
     })
     .await;
@@ -84,8 +101,13 @@ async fn a_hundred_thousand_levels_of_nesting_are_refused() {
     let server = server("");
     let client = server.client();
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
-        let body = format!("{{\"number\": 1, \"note\": {}1{}}}", open.repeat(100_000), close.repeat(100_000));
-        let answer = client.send(Method::POST, "/api/v1/workflow/double", &[JSON], body.into_bytes()).await;
+        let body = format!(
+            "{{\"number\": 1, \"note\": {}1{}}}",
+            open.repeat(100_000),
+            close.repeat(100_000)
+        );
+        let answer =
+            client.send(Method::POST, "/api/v1/workflow/double", &[JSON], body.into_bytes()).await;
         assert_eq!((answer.status, answer.problem().as_str()), (400, "too-deep"));
     }
     assert_eq!(client.get("/health/live").await.status, 200);
@@ -94,7 +116,10 @@ async fn a_hundred_thousand_levels_of_nesting_are_refused() {
 #[tokio::test]
 async fn a_request_for_another_host_is_refused() {
     let server = server("");
-    let answer = server.client().send(Method::GET, "/health", &[("host", "rebound.example")], Vec::new()).await;
+    let answer = server
+        .client()
+        .send(Method::GET, "/health", &[("host", "rebound.example")], Vec::new())
+        .await;
     assert_eq!((answer.status, answer.problem().as_str()), (403, "host-refused"));
 }
 
@@ -102,21 +127,34 @@ async fn a_request_for_another_host_is_refused() {
 async fn a_page_of_another_origin_is_refused_unless_it_is_configured() {
     let server = server("server: { origins: ['http://localhost:5173'] }");
     let client = server.client();
-    let from = async |origin: &str| client.send(Method::GET, "/api/v1/workflow/list", &[("origin", origin)], Vec::new()).await;
+    let from = async |origin: &str| {
+        client.send(Method::GET, "/api/v1/workflow/list", &[("origin", origin)], Vec::new()).await
+    };
     let answer = from("http://evil.example").await;
     assert_eq!((answer.status, answer.problem().as_str()), (403, "origin-refused"));
     let answer = from("http://localhost:5173").await;
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some("http://localhost:5173")));
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (200, Some("http://localhost:5173"))
+    );
     let own = server.url().to_owned();
     assert_eq!(from(&own).await.status, 200);
-    let preflight = client.send(Method::OPTIONS, "/api/v1/events", &[("origin", "http://localhost:5173")], Vec::new()).await;
-    assert_eq!((preflight.status, preflight.header("access-control-allow-methods")), (204, Some("GET, POST")));
+    let preflight = client
+        .send(Method::OPTIONS, "/api/v1/events", &[("origin", "http://localhost:5173")], Vec::new())
+        .await;
+    assert_eq!(
+        (preflight.status, preflight.header("access-control-allow-methods")),
+        (204, Some("GET, POST"))
+    );
 }
 
 #[tokio::test]
 async fn a_forwarded_request_is_refused() {
     let server = server("");
-    let answer = server.client().send(Method::GET, "/health", &[("x-forwarded-for", "10.0.0.1")], Vec::new()).await;
+    let answer = server
+        .client()
+        .send(Method::GET, "/health", &[("x-forwarded-for", "10.0.0.1")], Vec::new())
+        .await;
     assert_eq!((answer.status, answer.problem().as_str()), (403, "forwarded-refused"));
 }
 
@@ -126,9 +164,17 @@ async fn an_unknown_route_says_which_was_probably_meant() {
     let client = server.client();
     let answer = client.get("/api/v1/workflow/statu?workflow_id=1").await;
     assert_eq!((answer.status, answer.problem().as_str()), (404, "not-found"));
-    assert!(answer.text("detail").contains("did you mean `/api/v1/workflow/status`?"), "{}", answer.text("detail"));
+    assert!(
+        answer.text("detail").contains("did you mean `/api/v1/workflow/status`?"),
+        "{}",
+        answer.text("detail")
+    );
     let answer = client.post("/api/v1/workflow/duoble", &json!({})).await;
-    assert!(answer.text("detail").contains("did you mean `/api/v1/workflow/double`?"), "{}", answer.text("detail"));
+    assert!(
+        answer.text("detail").contains("did you mean `/api/v1/workflow/double`?"),
+        "{}",
+        answer.text("detail")
+    );
 }
 
 #[tokio::test]
@@ -146,7 +192,10 @@ async fn a_wrong_method_says_the_right_one() {
 async fn a_correlation_id_is_kept_answered_and_logged() {
     let server = server("");
     let headers = [JSON, ("x-correlation-id", "from-the-client-1")];
-    let answer = server.client().send(Method::POST, "/api/v1/workflow/double", &headers, b"{}".to_vec()).await;
+    let answer = server
+        .client()
+        .send(Method::POST, "/api/v1/workflow/double", &headers, b"{}".to_vec())
+        .await;
     assert_eq!(answer.header("x-correlation-id"), Some("from-the-client-1"));
     assert_eq!(answer.text("correlation_id"), "from-the-client-1");
     server.logged(&["from-the-client-1"]).await;

@@ -42,7 +42,14 @@ async fn an_instance_that_has_ended_is_told_whole() {
     let mut socket = Socket::follow(&server, &id).await;
     let messages = socket.rest().await;
     assert_gapless(&messages, 0);
-    let expected = ["workflow_started", "step_started", "step_completed", "step_started", "step_completed", "workflow_completed"];
+    let expected = [
+        "workflow_started",
+        "step_started",
+        "step_completed",
+        "step_started",
+        "step_completed",
+        "workflow_completed",
+    ];
     assert_eq!((types(&messages), socket.closed), (expected.to_vec(), Some(1000)));
 }
 
@@ -53,7 +60,10 @@ async fn a_failure_is_a_text() {
     let id = client.start("/api/v1/workflow/double", &json!({"number": 13})).await;
     let messages = Socket::follow(&server, &id).await.rest().await;
     let last = messages.last().unwrap();
-    assert_eq!((&last["type"], &last["data"]["error"]), (&json!("workflow_failed"), &json!("13 brings bad luck")));
+    assert_eq!(
+        (&last["type"], &last["data"]["error"]),
+        (&json!("workflow_failed"), &json!("13 brings bad luck"))
+    );
 }
 
 #[tokio::test]
@@ -68,7 +78,8 @@ async fn after_resumes_behind_whole_rows() {
         let mut socket = Socket::open(&server, &format!("?workflow_id={id}&after={after}")).await;
         let rest = socket.rest().await;
         assert_gapless(&rest, after);
-        let expected: Vec<Value> = all.iter().filter(|message| message["seq"].as_u64() > Some(after)).cloned().collect();
+        let expected: Vec<Value> =
+            all.iter().filter(|message| message["seq"].as_u64() > Some(after)).cloned().collect();
         assert_eq!((rest, socket.closed), (expected, Some(1000)), "after {after}");
     }
 }
@@ -89,11 +100,19 @@ async fn a_row_that_is_not_there_yet_cannot_be_followed_after() {
     let client = server.client();
     let id = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
     client.until(&id, "waiting").await;
-    assert_eq!(Socket::try_open(&server, &format!("?workflow_id={id}&after=99")).await.err(), Some(400));
+    assert_eq!(
+        Socket::try_open(&server, &format!("?workflow_id={id}&after=99")).await.err(),
+        Some(400)
+    );
     let answer = client.get(&format!("/api/v1/workflow/{id}/events?after=99")).await;
-    assert_eq!((answer.status, answer.problem().as_str(), answer.field().as_str()), (400, "invalid-request", "after"));
+    assert_eq!(
+        (answer.status, answer.problem().as_str(), answer.field().as_str()),
+        (400, "invalid-request", "after")
+    );
     let mut gateway = Socket::open(&server, "").await;
-    let answer = gateway.ask(&json!({"type": "subscribe", "id": 1, "workflow_id": id, "after": u64::MAX})).await;
+    let answer = gateway
+        .ask(&json!({"type": "subscribe", "id": 1, "workflow_id": id, "after": u64::MAX}))
+        .await;
     assert_eq!(answer["error"]["field"], "after", "{answer}");
 }
 
@@ -105,7 +124,8 @@ async fn followers_that_come_at_any_moment_miss_nothing() {
         .map(|number| {
             let (client, server) = (&client, &server);
             async move {
-                let id = client.start("/api/v1/workflow/double", &json!({"number": 100 + number})).await;
+                let id =
+                    client.start("/api/v1/workflow/double", &json!({"number": 100 + number})).await;
                 // Some come while it runs, some after its end.
                 tokio::time::sleep(Duration::from_micros(number * 300)).await;
                 let mut socket = Socket::follow(server, &id).await;
@@ -115,7 +135,10 @@ async fn followers_that_come_at_any_moment_miss_nothing() {
         .collect();
     for (messages, closed) in futures_util::future::join_all(sockets).await {
         assert_gapless(&messages, 0);
-        assert_eq!((messages.last().unwrap()["type"].as_str(), closed), (Some("workflow_completed"), Some(1000)));
+        assert_eq!(
+            (messages.last().unwrap()["type"].as_str(), closed),
+            (Some("workflow_completed"), Some(1000))
+        );
     }
 }
 
@@ -134,7 +157,10 @@ async fn many_followers_of_one_instance_all_hear_everything() {
     for socket in &mut sockets {
         let messages = socket.rest().await;
         assert_gapless(&messages, 0);
-        assert_eq!((messages.last().unwrap()["type"].as_str(), socket.closed), (Some("workflow_completed"), Some(1000)));
+        assert_eq!(
+            (messages.last().unwrap()["type"].as_str(), socket.closed),
+            (Some("workflow_completed"), Some(1000))
+        );
     }
 }
 
@@ -151,7 +177,8 @@ async fn a_follower_comes_back_after_a_crash_and_misses_nothing() {
     let client = server.client();
     client.complete(&id, "prepare", &json!({"size": 1})).await;
     client.complete(&id, "finish", &json!({"label": "L"})).await;
-    let mut socket = Socket::open(&server, &format!("?workflow_id={id}&after={}", before[1]["seq"])).await;
+    let mut socket =
+        Socket::open(&server, &format!("?workflow_id={id}&after={}", before[1]["seq"])).await;
     let all: Vec<Value> = before.into_iter().chain(socket.rest().await).collect();
     assert_gapless(&all, 0);
     assert_eq!(all.last().unwrap()["type"], "workflow_completed");
@@ -167,8 +194,11 @@ async fn server_sent_events_are_the_same_messages() {
     let answer = client.get(&path).await;
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
-    let messages: Vec<Value> =
-        text.lines().filter_map(|line| line.strip_prefix("data: ")).map(|data| serde_json::from_str(data).unwrap()).collect();
+    let messages: Vec<Value> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
     assert_eq!(messages, Socket::follow(&server, &id).await.rest().await);
     let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
     assert_eq!(ids, ["1", "2", "3"]);

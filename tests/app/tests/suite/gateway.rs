@@ -22,9 +22,13 @@ async fn answers_repeat_the_id_of_their_request() {
 async fn whoever_authenticates_first_hears_who_they_are_and_goes_on() {
     let server = server("");
     let mut socket = Socket::open(&server, "?token=abc").await;
-    let answer = socket.ask(&json!({"type": "auth", "id": 1, "client_id": "shop", "key": "secret"})).await;
+    let answer =
+        socket.ask(&json!({"type": "auth", "id": 1, "client_id": "shop", "key": "secret"})).await;
     let roles = ["start", "read", "complete", "operate", "admin"];
-    assert_eq!(answer, json!({"type": "answer", "id": 1, "ok": true, "data": {"client_id": "", "authenticated": false, "roles": roles}}));
+    assert_eq!(
+        answer,
+        json!({"type": "answer", "id": 1, "ok": true, "data": {"client_id": "", "authenticated": false, "roles": roles}})
+    );
     let started = socket.ask(&json!({"type": "start", "id": 2, "workflow": "double", "input": {"number": 1}, "wait": "30s"})).await;
     assert_eq!(started["data"]["status"], "completed");
 }
@@ -36,11 +40,31 @@ async fn wrong_requests_are_answered_and_the_socket_stays_open() {
     for (request, problem, field) in [
         (json!({"type": "strat", "id": 1}), "invalid-request", "type"),
         (json!({"type": "start", "id": 2}), "invalid-request", "workflow"),
-        (json!({"type": "start", "id": 3, "workflow": "doubel", "input": {}}), "unknown-workflow", ""),
-        (json!({"type": "start", "id": 4, "workflow": "double", "input": {}}), "invalid-input", "input.number"),
-        (json!({"type": "subscribe", "id": 5, "workflow_id": "x"}), "invalid-request", "workflow_id"),
-        (json!({"type": "subscribe", "id": 6, "workflow_id": "0199b0a4-5a3c-7d21-9f0e-3b1d5a7c2e44"}), "unknown-instance", ""),
-        (json!({"type": "event", "id": 7, "event": {"type": "nothing.known"}}), "unknown-event", ""),
+        (
+            json!({"type": "start", "id": 3, "workflow": "doubel", "input": {}}),
+            "unknown-workflow",
+            "",
+        ),
+        (
+            json!({"type": "start", "id": 4, "workflow": "double", "input": {}}),
+            "invalid-input",
+            "input.number",
+        ),
+        (
+            json!({"type": "subscribe", "id": 5, "workflow_id": "x"}),
+            "invalid-request",
+            "workflow_id",
+        ),
+        (
+            json!({"type": "subscribe", "id": 6, "workflow_id": "0199b0a4-5a3c-7d21-9f0e-3b1d5a7c2e44"}),
+            "unknown-instance",
+            "",
+        ),
+        (
+            json!({"type": "event", "id": 7, "event": {"type": "nothing.known"}}),
+            "unknown-event",
+            "",
+        ),
     ] {
         let answer = socket.ask(&request).await;
         assert_eq!(answer["ok"], false);
@@ -62,7 +86,11 @@ async fn the_id_is_repeated_whatever_else_is_wrong() {
         (json!({"id": 5, "type": "event", "event": []}), "event"),
     ] {
         let answer = socket.ask(&request).await;
-        assert_eq!((&answer["ok"], answer["error"]["field"].as_str()), (&json!(false), Some(field)), "{request}: {answer}");
+        assert_eq!(
+            (&answer["ok"], answer["error"]["field"].as_str()),
+            (&json!(false), Some(field)),
+            "{request}: {answer}"
+        );
     }
 }
 
@@ -100,7 +128,9 @@ async fn a_subscription_is_whole_and_ends_with_a_word() {
     let service = Service::start(|_| Reply::Later).await;
     let server = server(&service.config(&["prepare", "finish"]));
     let mut socket = Socket::open(&server, "").await;
-    let started = socket.ask(&json!({"type": "start", "id": 1, "workflow": "work", "input": {"item": "cup"}})).await;
+    let started = socket
+        .ask(&json!({"type": "start", "id": 1, "workflow": "work", "input": {"item": "cup"}}))
+        .await;
     let id = started["data"]["workflow_id"].as_str().unwrap().to_owned();
     let answer = socket.ask(&json!({"type": "subscribe", "id": 2, "workflow_id": id})).await;
     assert_eq!(answer["data"], json!({"workflow_id": id, "after": 0}));
@@ -108,7 +138,8 @@ async fn a_subscription_is_whole_and_ends_with_a_word() {
     socket
         .send(&json!({"type": "complete_step", "id": 3, "workflow_id": id, "step_id": "prepare", "success": true, "result": {"size": 1}}))
         .await;
-    // Requests of one socket are worked on side by side: the second is for a step that is open only after the first.
+    // Requests of one socket are worked on side by side: the second is for a step that is open only
+    // after the first.
     service.task("finish", 1).await;
     socket.send(&json!({"type": "complete_step", "id": 4, "workflow_id": id, "step_id": "finish", "success": false, "error": "no"})).await;
     let (mut messages, mut answers, mut ended) = (Vec::new(), Vec::new(), false);
@@ -118,7 +149,10 @@ async fn a_subscription_is_whole_and_ends_with_a_word() {
         match message["type"].as_str() {
             Some("answer") => answers.push(message),
             Some("unsubscribed") => {
-                assert_eq!((&message["workflow_id"], &message["data"]["reason"]), (&json!(id), &json!("ended")));
+                assert_eq!(
+                    (&message["workflow_id"], &message["data"]["reason"]),
+                    (&json!(id), &json!("ended"))
+                );
                 ended = true;
             }
             _ => messages.push(message),
@@ -144,13 +178,17 @@ async fn unsubscribed_is_silent_and_other_subscriptions_go_on() {
         let after = client.status(id).await["seq"].clone();
         socket.ask(&json!({"type": "subscribe", "id": n, "workflow_id": id, "after": after})).await;
     }
-    let answer = socket.ask(&json!({"type": "unsubscribe", "id": "u", "workflow_id": ids[0]})).await;
+    let answer =
+        socket.ask(&json!({"type": "unsubscribe", "id": "u", "workflow_id": ids[0]})).await;
     assert_eq!(answer["data"]["was_subscribed"], true);
     for id in &ids {
         client.complete(id, "prepare", &json!({"size": 1})).await;
     }
     let message = socket.next().await.unwrap();
-    assert_eq!((&message["workflow_id"], &message["type"]), (&json!(ids[1]), &json!("step_completed")));
+    assert_eq!(
+        (&message["workflow_id"], &message["type"]),
+        (&json!(ids[1]), &json!("step_completed"))
+    );
 }
 
 #[tokio::test]
@@ -159,7 +197,8 @@ async fn events_go_through_the_gateway_too() {
     let client = server.client();
     let id = client.start("/api/v1/workflow/approval", &json!({"orderId": "9"})).await;
     let mut socket = Socket::open(&server, "").await;
-    let event = json!({"type": "order.approved", "id": "e9", "data": {"orderId": "9", "by": "Eve"}});
+    let event =
+        json!({"type": "order.approved", "id": "e9", "data": {"orderId": "9", "by": "Eve"}});
     let answer = socket.ask(&json!({"type": "event", "id": 1, "event": event})).await;
     assert_eq!(answer["data"], json!({"id": "e9", "duplicate": false}));
     client.until(&id, "completed").await;

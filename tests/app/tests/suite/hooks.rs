@@ -34,7 +34,9 @@ async fn undelivered(client: &Client, id: &str, key: &str) -> String {
     eventually("the message is shown as undelivered", || async {
         let document = client.status(id).await;
         let all = document["undelivered"].as_array().unwrap().clone();
-        let problem = all.iter().find(|message| message["routing_key"] == key)?["problem"].as_str()?.to_owned();
+        let problem = all.iter().find(|message| message["routing_key"] == key)?["problem"]
+            .as_str()?
+            .to_owned();
         Some(problem)
     })
     .await
@@ -50,9 +52,15 @@ async fn services_hear_of_the_start_the_end_and_what_is_emitted() {
     let server = server(&listening(service.url()));
     let client = server.client();
     let headers = [("idempotency-key", "req-1")];
-    let id = client.post_with("/api/v1/workflow/parcel", &headers, &json!({"parcel": "P-1"})).await.text("workflow_id");
+    let id = client
+        .post_with("/api/v1/workflow/parcel", &headers, &json!({"parcel": "P-1"}))
+        .await
+        .text("workflow_id");
     client.until(&id, "completed").await;
-    let messages = eventually("three messages", || async { Some(service.tasks()).filter(|messages| messages.len() == 3) }).await;
+    let messages = eventually("three messages", || async {
+        Some(service.tasks()).filter(|messages| messages.len() == 3)
+    })
+    .await;
     let body = |status: &str| json!({"workflow_id": id, "workflow": "parcel", "request_id": "req-1", "status": status, "payload": {"parcel": "P-1"}});
     assert_eq!(of(&messages, "status", "processing"), Some(&body("processing")));
     assert_eq!(of(&messages, "status", "completed"), Some(&body("completed")));
@@ -68,7 +76,9 @@ async fn a_failure_is_told_with_its_error() {
     let client = server.client();
     let id = client.start("/api/v1/workflow/parcel", &json!({"parcel": "P-1", "lost": true})).await;
     client.until(&id, "failed").await;
-    let failed = eventually("the hook", || async { of(&service.tasks(), "status", "failed").cloned() }).await;
+    let failed =
+        eventually("the hook", || async { of(&service.tasks(), "status", "failed").cloned() })
+            .await;
     assert_eq!(failed["error"], "ParcelLost: nobody knows where P-1 is");
 }
 
@@ -82,7 +92,11 @@ async fn a_listener_that_is_down_gets_the_message_when_it_is_back_and_people_see
     let why = undelivered(&client, &id, "workflow.completed").await;
     assert!(why.starts_with("service `mail` cannot be reached"), "{why}");
     let health = client.get("/health").await.json();
-    assert_eq!((&health["status"], &health["services"]["mail"]["status"]), (&json!("degraded"), &json!("failing")), "{health}");
+    assert_eq!(
+        (&health["status"], &health["services"]["mail"]["status"]),
+        (&json!("degraded"), &json!("failing")),
+        "{health}"
+    );
     eventually("three messages in the figures", || async {
         let figures = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
         figures.contains("crux_messages_undelivered 3\n").then_some(())
@@ -90,7 +104,10 @@ async fn a_listener_that_is_down_gets_the_message_when_it_is_back_and_people_see
     .await;
     let service = mail.come_up();
     eventually("all messages", || async { (service.tasks().len() >= 3).then_some(()) }).await;
-    eventually("nothing is undelivered", || async { (client.status(&id).await["undelivered"] == json!([])).then_some(()) }).await;
+    eventually("nothing is undelivered", || async {
+        (client.status(&id).await["undelivered"] == json!([])).then_some(())
+    })
+    .await;
 }
 
 /// The instance has ended, and the process dies before the hook is out.
@@ -104,7 +121,9 @@ async fn a_crash_between_the_last_commit_and_the_hook_loses_no_hook() {
     server.kill();
     let service = mail.come_up();
     server.restart();
-    let completed = eventually("the hook", || async { of(&service.tasks(), "status", "completed").cloned() }).await;
+    let completed =
+        eventually("the hook", || async { of(&service.tasks(), "status", "completed").cloned() })
+            .await;
     assert_eq!(completed["workflow_id"], id.as_str());
     assert!(of(&service.tasks(), "status", "processing").is_some());
 }
@@ -115,10 +134,14 @@ fn a_misspelt_routing_key_stops_the_start() {
     let config = "services:\n  mail: { url: 'http://localhost:9/', listens_to: [workflow.complete] }\nconfig: { HOME: Ghent }\n";
     std::fs::write(folder.path().join("crux.yaml"), config).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_crux-test-app"));
-    let output = command.current_dir(folder.path()).env("CRUX_SERVER__PORT", "0").arg("serve").output().unwrap();
+    let output = command
+        .current_dir(folder.path())
+        .env("CRUX_SERVER__PORT", "0")
+        .arg("serve")
+        .output()
+        .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    let expected =
-        "services.mail.listens_to: no workflow has a hook or an `emit` under `workflow.complete`; did you mean `workflow.completed`?";
+    let expected = "services.mail.listens_to: no workflow has a hook or an `emit` under `workflow.complete`; did you mean `workflow.completed`?";
     assert!(said.contains(expected), "{said}");
 }

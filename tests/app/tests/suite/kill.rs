@@ -1,5 +1,6 @@
-//! `kill -9` under load, again and again, with a ledger outside of the process: what was acknowledged is there, ends, and is recorded
-//! once, and its hooks arrive. `CRUX_KILLS=1000` makes it long.
+//! `kill -9` under load, again and again, with a ledger outside of the process: what was
+//! acknowledged is there, ends, and is recorded once, and its hooks arrive. `CRUX_KILLS=1000` makes
+//! it long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -61,9 +62,11 @@ async fn nothing_acknowledged_is_lost_or_recorded_twice_however_often_the_proces
     kill_again_and_again("", 1, 20).await;
 }
 
-/// With that store and so many servers on it, one after the other, so many times unless `CRUX_KILLS` says another number.
+/// With that store and so many servers on it, one after the other, so many times unless
+/// `CRUX_KILLS` says another number.
 pub(crate) async fn kill_again_and_again(store: &str, nodes: usize, kills: u64) {
-    let kills: u64 = std::env::var("CRUX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(kills);
+    let kills: u64 =
+        std::env::var("CRUX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(kills);
     let mut load = Load::begin(store, nodes).await;
     for kill in 0..kills {
         // Spread over start, work and rest, without two moments that are always the same.
@@ -95,14 +98,20 @@ impl Load {
         let hooks = Arc::new(Mutex::new(Hooks::default()));
         let heard = hooks.clone();
         let listener = Service::start(move |message| heard.lock().unwrap().hear(message)).await;
-        let config =
-            format!("{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n{store}", service.config(&["prepare", "finish"]), listener.url());
+        let config = format!(
+            "{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n{store}",
+            service.config(&["prepare", "finish"]),
+            listener.url()
+        );
         let servers: Vec<Server> = (0..nodes).map(|_| server(&config)).collect();
-        let places: Places = Arc::new(Mutex::new(servers.iter().map(|server| server.url().to_owned()).collect()));
+        let places: Places =
+            Arc::new(Mutex::new(servers.iter().map(|server| server.url().to_owned()).collect()));
         let ledger = Arc::new(Ledger::default());
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU64::new(0));
-        let clients = (0..CLIENTS).map(|_| tokio::spawn(ask(places.clone(), ledger.clone(), stop.clone(), next.clone()))).collect();
+        let clients = (0..CLIENTS)
+            .map(|_| tokio::spawn(ask(places.clone(), ledger.clone(), stop.clone(), next.clone())))
+            .collect();
         Self { servers, places, ledger, hooks, stop, clients, _services: (service, listener) }
     }
 
@@ -146,7 +155,8 @@ impl Load {
     }
 }
 
-/// A client: starts with request ids of its own, each until it is answered; for every approval the event that it waits for.
+/// A client: starts with request ids of its own, each until it is answered; for every approval the
+/// event that it waits for.
 async fn ask(places: Places, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: Arc<AtomicU64>) {
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +175,10 @@ async fn ask(places: Places, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: A
         let answer = insist(&places, &path, &headers, &input).await;
         ledger.pending.lock().unwrap().remove(&request);
         ledger.waited(begun.elapsed());
-        ledger.starts.lock().unwrap().insert(request.clone(), (workflow, answer["workflow_id"].as_str().unwrap().to_owned()));
+        ledger.starts.lock().unwrap().insert(
+            request.clone(),
+            (workflow, answer["workflow_id"].as_str().unwrap().to_owned()),
+        );
         if workflow == "approval" {
             let event = json!({"type": "order.approved", "id": format!("event-{n}"), "data": {"orderId": request, "by": "me"}});
             insist(&places, "/api/v1/events", &headers[..1], &event).await;
@@ -182,10 +195,14 @@ async fn insist(places: &Places, path: &str, headers: &[(&str, &str)], body: &Va
             places.get(n % places.len().max(1)).cloned()
         };
         if let Some(url) = url {
-            let answer = Client::new(&url).try_send(hyper::Method::POST, path, headers, body.to_string().into_bytes()).await;
+            let answer = Client::new(&url)
+                .try_send(hyper::Method::POST, path, headers, body.to_string().into_bytes())
+                .await;
             match answer {
                 Ok(answer) if answer.status < 300 => return answer.json(),
-                Ok(answer) if answer.status < 500 && answer.status != 429 => panic!("{path}: {} {:?}", answer.status, answer.body),
+                Ok(answer) if answer.status < 500 && answer.status != 429 => {
+                    panic!("{path}: {} {:?}", answer.status, answer.body)
+                }
                 Ok(_) | Err(_) => {}
             }
         }
@@ -196,22 +213,40 @@ async fn insist(places: &Places, path: &str, headers: &[(&str, &str)], body: &Va
 
 /// Every acknowledged start told of its beginning and of its end, at least once.
 async fn audit_hooks(ledger: &Ledger, hooks: &Mutex<Hooks>) {
-    let ids: Vec<String> =
-        ledger.starts.lock().unwrap().values().filter(|(workflow, _)| *workflow == "parcel").map(|(_, id)| id.clone()).collect();
+    let ids: Vec<String> = ledger
+        .starts
+        .lock()
+        .unwrap()
+        .values()
+        .filter(|(workflow, _)| *workflow == "parcel")
+        .map(|(_, id)| id.clone())
+        .collect();
     assert!(!ids.is_empty());
     for status in ["processing", "completed"] {
         for id in &ids {
             let key = (id.clone(), status.to_owned());
-            eventually(&format!("the hook of {id}, {status}"), || async { hooks.lock().unwrap().taken.get(&key).copied() }).await;
+            eventually(&format!("the hook of {id}, {status}"), || async {
+                hooks.lock().unwrap().taken.get(&key).copied()
+            })
+            .await;
         }
     }
     let hooks = hooks.lock().unwrap();
-    println!("{} instances with hooks; {} hooks sent, {} of them refused", ids.len(), hooks.count, hooks.count / 7);
+    println!(
+        "{} instances with hooks; {} hooks sent, {} of them refused",
+        ids.len(),
+        hooks.count,
+        hooks.count / 7
+    );
 }
 
 async fn audit(client: &Client, ledger: &Ledger, kills: u64) {
     let starts = ledger.starts.lock().unwrap().clone();
-    assert!(starts.len() as u64 > kills, "hardly anything was under way: {} starts in {kills} kills", starts.len());
+    assert!(
+        starts.len() as u64 > kills,
+        "hardly anything was under way: {} starts in {kills} kills",
+        starts.len()
+    );
     for (request, (workflow, id)) in &starts {
         let document = client.until(id, "completed").await;
         assert_eq!(document["workflow"], *workflow, "{request}");
@@ -232,21 +267,39 @@ async fn audit(client: &Client, ledger: &Ledger, kills: u64) {
                     *recorded.entry(entry["path"].as_str().unwrap().to_owned()).or_default() += 1;
                 }
             }
-            ends += row["out"].as_array().map_or(0, |out| out.iter().filter(|entry| entry["type"] == "workflow_completed").count());
+            ends += row["out"].as_array().map_or(0, |out| {
+                out.iter().filter(|entry| entry["type"] == "workflow_completed").count()
+            });
         }
-        assert!(recorded.values().all(|times| *times == 1), "{request}: recorded more than once: {recorded:?}");
+        assert!(
+            recorded.values().all(|times| *times == 1),
+            "{request}: recorded more than once: {recorded:?}"
+        );
         assert_eq!(ends, 1, "{request}: it ended {ends} times");
         // The same request id still means the same instance.
         if *workflow == "double" {
-            let headers = [("content-type", "application/json"), ("idempotency-key", request.as_str())];
+            let headers =
+                [("content-type", "application/json"), ("idempotency-key", request.as_str())];
             // A node may find its store busy for a moment, and says so.
             let again = eventually(&format!("an answer to {request}"), || async {
-                let again = client.post_with("/api/v1/workflow/double", &headers[1..], &json!({"number": 21})).await;
+                let again = client
+                    .post_with("/api/v1/workflow/double", &headers[1..], &json!({"number": 21}))
+                    .await;
                 (again.status != 503).then_some(again)
             })
             .await;
-            assert_eq!(again.text("workflow_id"), *id, "{request}: {} {:?}", again.status, again.body);
+            assert_eq!(
+                again.text("workflow_id"),
+                *id,
+                "{request}: {} {:?}",
+                again.status,
+                again.body
+            );
         }
     }
-    println!("{kills} kills, {} acknowledged starts, {} acknowledged events", starts.len(), ledger.events.lock().unwrap().len());
+    println!(
+        "{kills} kills, {} acknowledged starts, {} acknowledged events",
+        starts.len(),
+        ledger.events.lock().unwrap().len()
+    );
 }

@@ -1,4 +1,5 @@
-//! The process: how it begins, what stops it from beginning, how it ends, and what the next one finds.
+//! The process: how it begins, what stops it from beginning, how it ends, and what the next one
+//! finds.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,18 @@ use crate::kit::{Reply, Server, Service, Socket, eventually};
 use crate::server;
 
 /// Runs `serve` and expects it to end by itself; what it says, and with which code.
-fn refused(server: &Server, arguments: &[&str], environment: &[(&str, &str)]) -> (String, Option<i32>) {
-    let output = server.command().arg("serve").args(arguments).envs(environment.iter().copied()).output().unwrap();
+fn refused(
+    server: &Server,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (String, Option<i32>) {
+    let output = server
+        .command()
+        .arg("serve")
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
     (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
 }
 
@@ -21,7 +32,10 @@ async fn a_port_in_use_is_said_with_the_mend() {
     let port = server.port().to_string();
     let (text, code) = refused(&server, &["--store", "other.db"], &[("CRUX_SERVER__PORT", &port)]);
     assert_eq!(code, Some(1));
-    assert!(text.contains(&format!("port {port} of 127.0.0.1 is in use")) && text.contains("--port"), "{text}");
+    assert!(
+        text.contains(&format!("port {port} of 127.0.0.1 is in use")) && text.contains("--port"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -39,7 +53,10 @@ async fn a_second_process_is_refused_by_whatever_name_it_calls_the_file() {
     let at = |name: &str| server.folder().join(name);
     std::os::unix::fs::symlink(at("crux.db"), at("link.db")).unwrap();
     let (text, code) = refused(&server, &["--store", "link.db"], &[]);
-    assert!(text.contains("link.db is in use by another process (number") && code == Some(1), "{text}");
+    assert!(
+        text.contains("link.db is in use by another process (number") && code == Some(1),
+        "{text}"
+    );
     std::fs::hard_link(at("crux.db"), at("hard.db")).unwrap();
     let (text, code) = refused(&server, &["--store", "hard.db"], &[]);
     assert!(text.contains("hard.db has 2 names (hard links)") && code == Some(1), "{text}");
@@ -47,7 +64,14 @@ async fn a_second_process_is_refused_by_whatever_name_it_calls_the_file() {
     std::fs::remove_file(at("crux.db-lock")).unwrap();
     let (text, code) = refused(&server, &[], &[]);
     assert!(text.contains("crux.db is in use by another process:") && code == Some(1), "{text}");
-    assert_eq!(server.client().post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.status, 200);
+    assert_eq!(
+        server
+            .client()
+            .post("/api/v1/workflow/double?wait=30s", &json!({"number": 1}))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -58,7 +82,10 @@ async fn a_log_that_was_removed_after_a_crash_stops_the_start_until_it_is_back()
     let (log, away) = (server.folder().join("crux.db-wal"), server.folder().join("away"));
     std::fs::rename(&log, &away).unwrap();
     let (text, code) = refused(&server, &[], &[]);
-    assert!(text.contains("crux.db-wal is gone") && text.contains("Put") && code == Some(1), "{text}");
+    assert!(
+        text.contains("crux.db-wal is gone") && text.contains("Put") && code == Some(1),
+        "{text}"
+    );
     std::fs::rename(&away, &log).unwrap();
     server.restart();
     server.client().until(&id, "waiting").await;
@@ -71,7 +98,12 @@ async fn a_port_that_cannot_be_stops_the_start() {
     let config = "services: { a: { url: 'http://localhost:99999/', steps: [prepare] } }\nconfig: { HOME: Ghent }\n";
     std::fs::write(server.folder().join("crux.yaml"), config).unwrap();
     let (text, code) = refused(&server, &[], &[]);
-    assert!(text.contains("services.a: has no address that anything can be posted to: `99999` is not a port") && code == Some(2), "{text}");
+    assert!(
+        text.contains(
+            "services.a: has no address that anything can be posted to: `99999` is not a port"
+        ) && code == Some(2),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -82,7 +114,10 @@ async fn a_misspelt_key_stops_the_start() {
     let (text, code) = refused(&server, &[], &[]);
     assert_eq!(
         (text.as_str(), code),
-        ("error: crux.yaml:2:3: server.shutdwon: there is no such setting; did you mean `shutdown`?\n", Some(2))
+        (
+            "error: crux.yaml:2:3: server.shutdwon: there is no such setting; did you mean `shutdown`?\n",
+            Some(2)
+        )
     );
     let (text, code) = refused(&server, &[], &[("CRUX_SERVER__POTR", "1")]);
     assert!(text.contains("did you mean") && code == Some(2), "{text}");
@@ -93,7 +128,11 @@ async fn an_address_that_others_can_reach_stops_the_start() {
     let mut server = server("");
     server.kill();
     let (text, code) = refused(&server, &[], &[("CRUX_SERVER__HOST", "0.0.0.0")]);
-    assert!(text.contains("server.host: `0.0.0.0` is not on this machine's loopback interface") && code == Some(2), "{text}");
+    assert!(
+        text.contains("server.host: `0.0.0.0` is not on this machine's loopback interface")
+            && code == Some(2),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -102,7 +141,10 @@ async fn a_value_that_a_workflow_reads_and_nobody_has_set_stops_the_start() {
     server.kill();
     std::fs::write(server.folder().join("crux.yaml"), "").unwrap();
     let (text, code) = refused(&server, &[], &[]);
-    assert!(text.contains("`trip` reads `config.HOME`, which is not set") && code == Some(1), "{text}");
+    assert!(
+        text.contains("`trip` reads `config.HOME`, which is not set") && code == Some(1),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -112,7 +154,10 @@ async fn a_service_of_an_unknown_step_type_stops_the_start() {
     let config = "services: { a: { url: 'http://localhost:1/', steps: [prepaer] } }\nconfig: { HOME: Ghent }\n";
     std::fs::write(server.folder().join("crux.yaml"), config).unwrap();
     let (text, code) = refused(&server, &[], &[]);
-    assert!(text.contains("services.a.steps") && text.contains("prepaer") && code == Some(1), "{text}");
+    assert!(
+        text.contains("services.a.steps") && text.contains("prepaer") && code == Some(1),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -130,7 +175,8 @@ async fn a_file_of_a_newer_version_is_refused() {
 async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_moved() {
     let mut server = server("");
     let id = server.client().start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
-    let hash = server.client().until(&id, "waiting").await["definition_hash"].as_str().unwrap().to_owned();
+    let hash =
+        server.client().until(&id, "waiting").await["definition_hash"].as_str().unwrap().to_owned();
     server.tell_to_end();
     assert!(server.ended().success());
     // As if another build had started it.
@@ -146,11 +192,15 @@ async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_mov
     server.restart();
     let client = server.client();
     let document = client.status(&id).await;
-    assert_eq!((&document["workflow"], &document["metadata"]["status"]), (&json!("nap"), &json!("waiting")));
+    assert_eq!(
+        (&document["workflow"], &document["metadata"]["status"]),
+        (&json!("nap"), &json!("waiting"))
+    );
     let answer = client.tell(&id, "cancel", &json!({})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (409, "no-definition"));
     // Whoever looks is told of it, wherever that is.
-    let why = "definition feed of `nap` version 1 is not in this binary, whose version 1 is another one";
+    let why =
+        "definition feed of `nap` version 1 is not in this binary, whose version 1 is another one";
     let line = server.logged(&["instances stand still", why]).await;
     assert!(line.contains(" WARN ") && line.contains("instances=1"), "{line}");
     let waits_for = client.status(&id).await["current_steps"][0]["waits_for"].to_string();
@@ -159,7 +209,8 @@ async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_mov
     assert_eq!(health["status"], "degraded");
     assert_eq!(health["definitions"]["missing"][0]["workflow"], "nap");
     let figures = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
-    let gauge = "crux_instances_without_definition{workflow=\"nap\",version=\"1\",definition=\"feed\"} 1";
+    let gauge =
+        "crux_instances_without_definition{workflow=\"nap\",version=\"1\",definition=\"feed\"} 1";
     assert!(figures.lines().any(|line| line == gauge), "{figures}");
     // Others are not disturbed.
     let answer = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await;
@@ -172,12 +223,18 @@ async fn what_was_acknowledged_survives_a_kill_and_goes_on() {
     let mut server = server(&service.config(&["prepare", "finish"]));
     let id = server.client().start("/api/v1/workflow/work", &json!({"item": "cup"})).await;
     service.task("prepare", 1).await;
-    assert_eq!(server.client().complete(&id, "prepare", &json!({"size": 5})).await.text("status"), "accepted");
+    assert_eq!(
+        server.client().complete(&id, "prepare", &json!({"size": 5})).await.text("status"),
+        "accepted"
+    );
     server.kill();
     server.restart();
     let client = server.client();
     assert_eq!(service.task("finish", 1).await["input"], json!({"size": 5}));
-    assert_eq!(client.complete(&id, "prepare", &json!({"size": 5})).await.text("status"), "duplicate");
+    assert_eq!(
+        client.complete(&id, "prepare", &json!({"size": 5})).await.text("status"),
+        "duplicate"
+    );
     client.complete(&id, "finish", &json!({"label": "L"})).await;
     client.until(&id, "completed").await;
 }
@@ -195,7 +252,11 @@ async fn a_timer_that_came_due_while_nothing_ran_fires_at_once() {
 #[tokio::test]
 async fn a_server_that_is_told_to_end_finishes_what_runs_and_refuses_what_is_new() {
     let service = Service::start(|task| {
-        let done = Reply::Done(if task["step_type"] == "prepare" { json!({"size": 1}) } else { json!({"label": "L"}) });
+        let done = Reply::Done(if task["step_type"] == "prepare" {
+            json!({"size": 1})
+        } else {
+            json!({"label": "L"})
+        });
         Reply::After(Duration::from_millis(500), Box::new(done))
     })
     .await;
@@ -243,18 +304,32 @@ async fn peers_that_neither_ask_nor_read_do_not_hold_up_an_end() {
 async fn whoever_comes_while_a_server_ends_is_answered() {
     let mut server = server("");
     let ledger = server.folder().join("ledger");
-    let id = server.client().start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 4_000})).await;
-    eventually("it has begun", async || std::fs::read_to_string(&ledger).ok().filter(|lines| !lines.is_empty())).await;
+    let id = server
+        .client()
+        .start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 4_000}))
+        .await;
+    eventually("it has begun", async || {
+        std::fs::read_to_string(&ledger).ok().filter(|lines| !lines.is_empty())
+    })
+    .await;
     server.tell_to_end();
     // New connections each.
-    eventually("it has heard", async || (server.client().get("/health/ready").await.status == 503).then_some(())).await;
+    eventually("it has heard", async || {
+        (server.client().get("/health/ready").await.status == 503).then_some(())
+    })
+    .await;
     let answer = server.client().post("/api/v1/workflow/double", &json!({"number": 1})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (503, "shutting-down"));
-    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    assert_eq!(
+        (answer.header("retry-after"), answer.header("connection")),
+        (Some("1"), Some("close"))
+    );
     assert_eq!(server.client().get("/health").await.json()["status"], "stopping");
     assert_eq!(server.client().status(&id).await["metadata"]["status"], "processing");
     assert!(server.ended().success());
-    assert!(server.client().try_send(hyper::Method::GET, "/health", &[], Vec::new()).await.is_err());
+    assert!(
+        server.client().try_send(hyper::Method::GET, "/health", &[], Vec::new()).await.is_err()
+    );
 }
 
 #[tokio::test]
@@ -262,38 +337,57 @@ async fn what_has_not_begun_when_a_server_is_told_to_end_begins_once_with_the_ne
     // Some run, some wait at the worker, some have found no room there.
     let mut server = server("workers: { steps: { vow: { maximum: 2, queue: 2 } } }");
     let ledger = server.folder().join("ledger");
-    let lines = || std::fs::read_to_string(&ledger).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    let lines = || {
+        std::fs::read_to_string(&ledger)
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let client = server.client();
     let mut ids = Vec::new();
     for _ in 0..6 {
-        ids.push(client.start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 300})).await);
+        ids.push(
+            client.start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 300})).await,
+        );
     }
     eventually("two have begun", async || (lines().len() >= 2).then_some(())).await;
     server.tell_to_end();
     assert!(server.ended().success());
     let begun = lines().iter().filter(|line| line.starts_with("begin")).count();
-    assert!(begun < 6 && lines().len() == 2 * begun, "what ran has ended, and the rest has not begun: {:?}", lines());
+    assert!(
+        begun < 6 && lines().len() == 2 * begun,
+        "what ran has ended, and the rest has not begun: {:?}",
+        lines()
+    );
     server.restart();
     let client = server.client();
     for id in &ids {
         client.until(id, "completed").await;
-        let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json().to_string();
+        let history =
+            client.get(&format!("/api/v1/workflow/{id}/history")).await.json().to_string();
         assert!(!history.contains("task_lost") && history.contains("task_returned"), "{history}");
     }
     for key in ids.iter().flat_map(|id| [format!("{id}/first"), format!("{id}/second")]) {
-        let of = |what: &str| lines().iter().filter(|line| line.starts_with(what) && line.ends_with(&key)).count();
+        let of = |what: &str| {
+            lines().iter().filter(|line| line.starts_with(what) && line.ends_with(&key)).count()
+        };
         assert_eq!((of("begin"), of("end")), (1, 1), "{key}: {:?}", lines());
     }
 }
 
 /// For money, by a service that gets one task at a time.
 fn transfers(service: &Service) -> String {
-    format!("services: {{ bank: {{ url: '{}', steps: [transfer], at_once: 1 }} }}\nserver: {{ shutdown: 10s }}\n", service.url())
+    format!(
+        "services: {{ bank: {{ url: '{}', steps: [transfer], at_once: 1 }} }}\nserver: {{ shutdown: 10s }}\n",
+        service.url()
+    )
 }
 
 #[tokio::test]
 async fn a_once_task_that_a_service_had_in_its_hands_when_the_server_died_is_not_sent_again() {
-    let service = Service::start(|_| Reply::After(Duration::from_secs(60), Box::new(Reply::Later))).await;
+    let service =
+        Service::start(|_| Reply::After(Duration::from_secs(60), Box::new(Reply::Later))).await;
     let mut server = server(&transfers(&service));
     let id = server.client().start("/api/v1/workflow/pay", &json!({"cents": 100})).await;
     service.task("transfer", 1).await;
@@ -308,7 +402,9 @@ async fn a_once_task_that_a_service_had_in_its_hands_when_the_server_died_is_not
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_tasks_of_a_service_are_not_in_doubt_when_a_server_is_told_to_end() {
     let receipt = || Reply::Done(json!({"receipt": "R"}));
-    let service = Service::start(move |_| Reply::After(Duration::from_millis(700), Box::new(receipt()))).await;
+    let service =
+        Service::start(move |_| Reply::After(Duration::from_millis(700), Box::new(receipt())))
+            .await;
     let mut server = server(&transfers(&service));
     let client = server.client();
     let mut ids = Vec::new();
@@ -334,23 +430,36 @@ async fn once_tasks_of_a_service_that_is_down_wait_for_the_next_server() {
     let id = client.start("/api/v1/workflow/pay", &json!({"cents": 100})).await;
     eventually("it is shown why it waits", async || {
         let document = client.status(&id).await;
-        document["current_steps"][0]["waits_for"].as_str().is_some_and(|why| why.contains("its delivery")).then_some(())
+        document["current_steps"][0]["waits_for"]
+            .as_str()
+            .is_some_and(|why| why.contains("its delivery"))
+            .then_some(())
     })
     .await;
     let told = Instant::now();
     server.tell_to_end();
     assert!(server.ended().success());
-    assert!(told.elapsed() < Duration::from_secs(5), "it waited for what is not under way: {:?}", told.elapsed());
+    assert!(
+        told.elapsed() < Duration::from_secs(5),
+        "it waited for what is not under way: {:?}",
+        told.elapsed()
+    );
     let service = Service::start(|_| Reply::Done(json!({"receipt": "R"}))).await;
-    std::fs::write(server.folder().join("crux.yaml"), format!("config: {{ HOME: Ghent }}\n{}", transfers(&service))).unwrap();
+    std::fs::write(
+        server.folder().join("crux.yaml"),
+        format!("config: {{ HOME: Ghent }}\n{}", transfers(&service)),
+    )
+    .unwrap();
     server.restart();
     server.client().until(&id, "completed").await;
 }
 
 #[tokio::test]
 async fn a_server_whose_work_does_not_end_ends_all_the_same() {
-    let service = Service::start(|_| Reply::After(Duration::from_secs(3600), Box::new(Reply::Later))).await;
-    let mut server = server(&format!("{}server: {{ shutdown: 1s }}\n", service.config(&["prepare", "finish"])));
+    let service =
+        Service::start(|_| Reply::After(Duration::from_secs(3600), Box::new(Reply::Later))).await;
+    let mut server =
+        server(&format!("{}server: {{ shutdown: 1s }}\n", service.config(&["prepare", "finish"])));
     server.client().start("/api/v1/workflow/work", &json!({"item": "cup"})).await;
     service.task("prepare", 1).await;
     let told = Instant::now();
@@ -364,8 +473,14 @@ async fn health_and_figures() {
     let server = server("server: { environment: test }");
     let client = server.client();
     let health = client.get("/health").await;
-    assert_eq!((health.status, health.json()["status"].as_str(), health.json()["environment"].as_str()), (200, Some("ok"), Some("test")));
-    assert_eq!((client.get("/health/live").await.status, client.get("/health/ready").await.status), (200, 200));
+    assert_eq!(
+        (health.status, health.json()["status"].as_str(), health.json()["environment"].as_str()),
+        (200, Some("ok"), Some("test"))
+    );
+    assert_eq!(
+        (client.get("/health/live").await.status, client.get("/health/ready").await.status),
+        (200, 200)
+    );
     client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await;
     client.post("/api/v1/workflow/double", &json!({})).await;
     let figures = eventually("the figures", || async {

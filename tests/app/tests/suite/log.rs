@@ -15,7 +15,10 @@ async fn all_goes_on(server: &mut Server) {
     let client = server.client();
     for number in 0..4 {
         let answer = client.post(&format!("{TRIGGER}?wait=20s"), &json!({"number": number})).await;
-        assert_eq!((answer.status, &answer.json()["output"]), (200, &json!({"number": number * 4})));
+        assert_eq!(
+            (answer.status, &answer.json()["output"]),
+            (200, &json!({"number": number * 4}))
+        );
         assert_eq!(client.post(TRIGGER, &json!({})).await.status, 422);
         for path in ["/health/live", "/health/ready", "/health"] {
             assert_eq!(client.get(path).await.status, 200, "{path}");
@@ -31,7 +34,10 @@ async fn all_goes_on(server: &mut Server) {
 #[tokio::test]
 async fn a_log_on_a_full_disk_holds_nothing_up() {
     let mut server = server("");
-    server.restart_logging_to(File::options().write(true).open("/dev/full").unwrap().into(), &["--log", "debug"]);
+    server.restart_logging_to(
+        File::options().write(true).open("/dev/full").unwrap().into(),
+        &["--log", "debug"],
+    );
     all_goes_on(&mut server).await;
 }
 
@@ -69,12 +75,15 @@ async fn a_client_writes_no_lines_of_its_own_into_the_log() {
 
 /// The log, when it says all of it.
 async fn log_with(server: &Server, words: &[&str]) -> String {
-    let all = || async { Some(server.log()).filter(|log| words.iter().all(|word| log.contains(word))) };
+    let all =
+        || async { Some(server.log()).filter(|log| words.iter().all(|word| log.contains(word))) };
     eventually(&format!("the log says {words:?}"), all).await
 }
 
 fn line<'a>(log: &'a str, word: &str) -> &'a str {
-    log.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("no line says {word:?}: {log}"))
+    log.lines()
+        .find(|line| line.contains(word))
+        .unwrap_or_else(|| panic!("no line says {word:?}: {log}"))
 }
 
 #[tokio::test]
@@ -96,7 +105,10 @@ async fn what_fails_for_good_is_a_warning_and_what_goes_well_is_not_in_the_log()
     let asleep = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
     assert!(client.tell(&asleep, "cancel", &json!({"reason": "a\nb"})).await.status < 300);
     let log = log_with(&server, &["instance cancelled"]).await;
-    assert!(line(&log, "command accepted").contains("command=\"cancel\" reason=\"a\\nb\""), "{log}");
+    assert!(
+        line(&log, "command accepted").contains("command=\"cancel\" reason=\"a\\nb\""),
+        "{log}"
+    );
     // Refused requests are the business of who sends them.
     assert_eq!(client.post(TRIGGER, &json!({})).await.status, 422);
     let log = log_with(&server, &["a request was refused"]).await;
@@ -114,14 +126,25 @@ async fn retries_are_told_and_an_undo_that_fails_for_good_and_what_is_parked_are
     let client = server.client();
     let id = client.start("/api/v1/workflow/trip", &json!({"city": "Bruges"})).await;
     client.until(&id, "parked").await;
-    let words = ["attempt failed; retrying", "step failed for good", "undo failed for good", "instance parked"];
+    let words = [
+        "attempt failed; retrying",
+        "step failed for good",
+        "undo failed for good",
+        "instance parked",
+    ];
     let log = log_with(&server, &words).await;
     for (word, level) in words.into_iter().zip([" INFO ", " WARN ", " WARN ", " WARN "]) {
         let line = line(&log, word);
-        assert!(line.contains(level) && line.contains("workflow=\"trip\"") && line.contains(&id), "{line}");
+        assert!(
+            line.contains(level) && line.contains("workflow=\"trip\"") && line.contains(&id),
+            "{line}"
+        );
         assert!(line.contains("closed"), "{line}");
     }
-    assert!(line(&log, "undo failed for good").contains("path=\"book_room/undo\" attempt=2"), "{log}");
+    assert!(
+        line(&log, "undo failed for good").contains("path=\"book_room/undo\" attempt=2"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -135,7 +158,10 @@ async fn starts_and_ends_and_attempts_are_in_the_log_where_it_names_them() {
     let log = log_with(&server, &words).await;
     for word in words {
         let line = line(&log, word);
-        assert!(line.contains(" INFO ") && line.contains("workflow=\"double\"") && line.contains(&id), "{line}");
+        assert!(
+            line.contains(" INFO ") && line.contains("workflow=\"double\"") && line.contains(&id),
+            "{line}"
+        );
     }
 }
 
@@ -176,7 +202,9 @@ async fn figures_are_kept_by_workflow_and_step() {
     ] {
         assert!(figures.lines().any(|figure| figure == line), "no {line}: {figures}");
     }
-    let commits = figures.lines().find_map(|line| line.strip_prefix("crux_store_append_duration_seconds_count "));
+    let commits = figures
+        .lines()
+        .find_map(|line| line.strip_prefix("crux_store_append_duration_seconds_count "));
     assert!(commits.unwrap().parse::<u64>().unwrap() > 0, "{figures}");
 }
 

@@ -1,4 +1,5 @@
-//! The built binary, driven from outside, with pipelines that the shipped ones do not need. One file per subject.
+//! The built binary, driven from outside, with pipelines that the shipped ones do not need. One
+//! file per subject.
 //!
 //! What comes from outside and is wrong, or comes at a wrong time, and the test that sends it:
 //!
@@ -71,5 +72,8 @@ use kit::Server;
 
 /// A server with services as the text says.
 fn server(config: &str) -> Server {
-    Server::start(env!("CARGO_BIN_EXE_crux-test-app"), &format!("{config}\nconfig: {{ HOME: Ghent }}\n"))
+    Server::start(
+        env!("CARGO_BIN_EXE_crux-test-app"),
+        &format!("{config}\nconfig: {{ HOME: Ghent }}\n"),
+    )
 }

@@ -1,5 +1,5 @@
-//! Several nodes on one Redis, as clients notice them: any node answers for any instance, whoever works on it, and none is missed when it
-//! dies.
+//! Several nodes on one Redis, as clients notice them: any node answers for any instance, whoever
+//! works on it, and none is missed when it dies.
 
 use std::time::{Duration, Instant};
 
@@ -23,14 +23,22 @@ async fn nodes_of(node: &Server) -> Vec<Value> {
 async fn has_lost_its_attempt(node: &Server, id: &str) -> bool {
     let history = node.client().get(&format!("/api/v1/workflow/{id}/history")).await.json();
     let events = |row: &Value| row["events"].as_array().cloned().unwrap_or_default();
-    history["rows"].as_array().unwrap().iter().flat_map(events).any(|event| event["type"] == "task_lost")
+    history["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(events)
+        .any(|event| event["type"] == "task_lost")
 }
 
 /// Two nodes that know each other.
 async fn two(config: &str) -> (Server, Server) {
     let (a, b) = (server(config), server(config));
     for node in [&a, &b] {
-        eventually("the nodes do not see each other", async || (nodes_of(node).await.len() == 2).then_some(())).await;
+        eventually("the nodes do not see each other", async || {
+            (nodes_of(node).await.len() == 2).then_some(())
+        })
+        .await;
     }
     (a, b)
 }
@@ -43,7 +51,8 @@ async fn any_node_takes_what_is_about_an_instance_of_another() {
         _ => Reply::Later,
     })
     .await;
-    let (a, b) = two(&format!("{}{}", service.config(&["prepare", "finish"]), shared(&redis))).await;
+    let (a, b) =
+        two(&format!("{}{}", service.config(&["prepare", "finish"]), shared(&redis))).await;
     // A completion. Again it is a duplicate, at either node.
     let work = a.client().start("/api/v1/workflow/work", &json!({"item": "i"})).await;
     service.task("finish", 1).await;
@@ -51,17 +60,28 @@ async fn any_node_takes_what_is_about_an_instance_of_another() {
     assert_eq!(a.client().until(&work, "completed").await["output"], json!({"label": "L"}));
     for node in [&a, &b] {
         let again = node.client().complete(&work, "finish", &json!({"label": "L"})).await;
-        assert_eq!((again.status, again.text("status").as_str()), (200, "duplicate"), "{:?}", again.body);
-        assert_eq!(node.client().complete(&work, "finish", &json!({"label": "M"})).await.status, 409);
+        assert_eq!(
+            (again.status, again.text("status").as_str()),
+            (200, "duplicate"),
+            "{:?}",
+            again.body
+        );
+        assert_eq!(
+            node.client().complete(&work, "finish", &json!({"label": "M"})).await.status,
+            409
+        );
     }
     // An event.
     let approval = a.client().start("/api/v1/workflow/approval", &json!({"orderId": "o-1"})).await;
     a.client().until(&approval, "waiting").await;
-    let event = json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
+    let event =
+        json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
     assert_eq!(b.client().post("/api/v1/events", &event).await.status, 202);
     assert_eq!(a.client().until(&approval, "completed").await["output"], json!({"by": "me"}));
-    // A command to an instance whose step runs in the other process: it is that one that must hear of it.
-    let question = a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
+    // A command to an instance whose step runs in the other process: it is that one that must hear
+    // of it.
+    let question =
+        a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
     a.client().until(&question, "processing").await;
     let cancel = b.client().post(&format!("/api/v1/workflow/{question}/cancel"), &json!({})).await;
     assert_eq!(cancel.status, 200, "{:?}", cancel.body);
@@ -82,8 +102,11 @@ async fn events_about_one_thing_that_different_nodes_take_are_received_in_their_
         assert_eq!(node.client().post("/api/v1/events", &letter).await.status, 202);
     }
     let document = b.client().until(&id, "completed").await;
-    let rounds = document["definition"]["steps"][0]["definition"]["steps"][0]["instances"].as_array().unwrap();
-    let received: Vec<i64> = rounds.iter().map(|round| round["output"]["number"].as_i64().unwrap()).collect();
+    let rounds = document["definition"]["steps"][0]["definition"]["steps"][0]["instances"]
+        .as_array()
+        .unwrap();
+    let received: Vec<i64> =
+        rounds.iter().map(|round| round["output"]["number"].as_i64().unwrap()).collect();
     assert_eq!(received, (1..=COUNT).collect::<Vec<_>>());
     // The wait that comes next sees what the one before has seen, too: the oldest that is kept.
     assert_eq!(document["output"], json!({"again": 1}));
@@ -99,7 +122,8 @@ async fn a_wait_for_the_end_hears_of_it_from_the_node_that_works() {
     // Until it is heard of here too.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let begun = Instant::now();
-    let event = json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
+    let event =
+        json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
     assert_eq!(a.client().post("/api/v1/events", &event).await.status, 202);
     let messages = follower.rest().await;
     assert!(begun.elapsed() < Duration::from_secs(2), "heard after {:?}", begun.elapsed());
@@ -115,7 +139,8 @@ async fn what_a_dead_node_was_to_wake_and_what_ran_in_it_goes_on_at_another() {
     for _ in 0..20 {
         naps.push(a.client().start("/api/v1/workflow/nap", &json!({"nap": "2s"})).await);
     }
-    let question = a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
+    let question =
+        a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
     a.client().until(&question, "processing").await;
     a.kill();
     for nap in &naps {
@@ -123,8 +148,14 @@ async fn what_a_dead_node_was_to_wake_and_what_ran_in_it_goes_on_at_another() {
         assert_eq!(document["output"], json!({"said": "good morning"}));
     }
     // The attempt died with its process; it is tried again here.
-    eventually("the lost attempt is not made again", async || has_lost_its_attempt(&b, &question).await.then_some(())).await;
-    eventually("the dead node is still listed", async || (nodes_of(&b).await.len() == 1).then_some(())).await;
+    eventually("the lost attempt is not made again", async || {
+        has_lost_its_attempt(&b, &question).await.then_some(())
+    })
+    .await;
+    eventually("the dead node is still listed", async || {
+        (nodes_of(&b).await.len() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -135,27 +166,50 @@ async fn nodes_are_shown_with_what_they_run() {
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.status.success(), "{text} {}", String::from_utf8_lossy(&said.stderr));
     for node in [&a, &b] {
-        assert!(text.contains(node.url()) && text.contains(&format!("process {}", node.pid())), "{text}");
+        assert!(
+            text.contains(node.url()) && text.contains(&format!("process {}", node.pid())),
+            "{text}"
+        );
     }
     let node = &nodes_of(&b).await[0];
     assert_eq!(node["version"], env!("CARGO_PKG_VERSION"));
-    assert!(node["definitions"].as_array().unwrap().iter().any(|definition| definition["workflow"] == "double"), "{node:#}");
+    assert!(
+        node["definitions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|definition| definition["workflow"] == "double"),
+        "{node:#}"
+    );
 }
 
 #[tokio::test]
 async fn a_node_that_stood_still_for_longer_than_its_lease_does_no_harm() {
     let redis = Redis::start();
     let (a, b) = two(&shared(&redis)).await;
-    let question = a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
+    let question =
+        a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
     a.client().until(&question, "processing").await;
     a.pause(true);
-    eventually("nobody takes over", async || has_lost_its_attempt(&b, &question).await.then_some(())).await;
+    eventually("nobody takes over", async || {
+        has_lost_its_attempt(&b, &question).await.then_some(())
+    })
+    .await;
     a.pause(false);
-    eventually("the nodes do not see each other again", async || (nodes_of(&a).await.len() == 2).then_some(())).await;
-    // Both are at work, and agree, as soon as the one knows that its lease was over; until then it refuses.
+    eventually("the nodes do not see each other again", async || {
+        (nodes_of(&a).await.len() == 2).then_some(())
+    })
+    .await;
+    // Both are at work, and agree, as soon as the one knows that its lease was over; until then it
+    // refuses.
     eventually("the node does not work again", async || {
         let cancel = a.client().tell(&question, "cancel", &json!({})).await;
-        assert!(cancel.status == 200 || (cancel.status, cancel.problem().as_str()) == (503, "store-unavailable"), "{:?}", cancel.body);
+        assert!(
+            cancel.status == 200
+                || (cancel.status, cancel.problem().as_str()) == (503, "store-unavailable"),
+            "{:?}",
+            cancel.body
+        );
         (cancel.status == 200).then_some(())
     })
     .await;
@@ -172,9 +226,11 @@ async fn a_step_longer_than_a_lease_is_one_attempt() {
         _ => Reply::After(Duration::from_secs(4), Box::new(Reply::Done(json!({"label": "L"})))),
     })
     .await;
-    let (a, b) = two(&format!("{}{}", service.config(&["prepare", "finish"]), shared(&redis))).await;
+    let (a, b) =
+        two(&format!("{}{}", service.config(&["prepare", "finish"]), shared(&redis))).await;
     let work = a.client().start("/api/v1/workflow/work", &json!({"item": "i"})).await;
-    let question = a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
+    let question =
+        a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
     a.client().until(&question, "processing").await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     for node in [&a, &b] {

@@ -1,4 +1,5 @@
-//! The store in Redis, as far as somebody outside notices: work goes on after either of the two has died.
+//! The store in Redis, as far as somebody outside notices: work goes on after either of the two has
+//! died.
 
 use serde_json::json;
 
@@ -17,7 +18,8 @@ async fn instances_end_and_are_there_when_the_process_or_the_server_has_died() {
         _ => Reply::Later,
     })
     .await;
-    let mut server = server(&format!("{}{}", service.config(&["prepare", "finish"]), store(&redis)));
+    let mut server =
+        server(&format!("{}{}", service.config(&["prepare", "finish"]), store(&redis)));
     let ended = server.client().start("/api/v1/workflow/double", &json!({"number": 21})).await;
     assert_eq!(server.client().until(&ended, "completed").await["output"], json!({"number": 84}));
     let open = server.client().start("/api/v1/workflow/work", &json!({"item": "i"})).await;
@@ -49,9 +51,11 @@ async fn an_event_whose_keeping_was_not_answered_reaches_whoever_waits() {
     let client = server.client();
     let id = client.start("/api/v1/workflow/approval", &json!({"orderId": "o-1"})).await;
     client.until(&id, "waiting").await;
-    let event = json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
+    let event =
+        json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
     // The server knows the script: what it is sent it does, also when nobody listens any more.
-    let other = json!({"type": "order.approved", "id": "e-0", "data": {"orderId": "o-0", "by": "me"}});
+    let other =
+        json!({"type": "order.approved", "id": "e-0", "data": {"orderId": "o-0", "by": "me"}});
     assert_eq!(client.post("/api/v1/events", &other).await.status, 202);
     redis.hang(true);
     let answer = client.post("/api/v1/events", &event).await;
@@ -71,19 +75,32 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed_beside_redis() 
     kill::kill_again_and_again(&store(&redis), 1, 8).await;
 }
 
-/// By `bus: redis`, where nobody hears an answer: what comes for an instance that stands still must not keep others from being taken.
+/// By `bus: redis`, where nobody hears an answer: what comes for an instance that stands still must
+/// not keep others from being taken.
 #[tokio::test]
 async fn results_wait_for_a_definition_that_is_not_here_without_holding_up_others() {
     let redis = Redis::start();
     redis.command(&["XGROUP", "CREATE", "crux:stream:{step.count}", "workers", "0", "MKSTREAM"]);
-    let mut server = server(&format!("bus: redis\nredis: {{ host: 127.0.0.1, port: {}, prefetch: 4, parking: 1s }}\n", redis.port()));
+    let mut server = server(&format!(
+        "bus: redis\nredis: {{ host: 127.0.0.1, port: {}, prefetch: 4, parking: 1s }}\n",
+        redis.port()
+    ));
     let mut ids = Vec::new();
     for n in 0..3 {
-        ids.push(server.client().start("/api/v1/workflow/tally", &json!({"number": n.to_string(), "goods": {}})).await);
+        ids.push(
+            server
+                .client()
+                .start("/api/v1/workflow/tally", &json!({"number": n.to_string(), "goods": {}}))
+                .await,
+        );
     }
     let length = |key: &str| redis.command(&["XLEN", key]);
-    eventually("the tasks are sent", async || length("crux:stream:{step.count}").contains('3').then_some(())).await;
-    let hash = server.client().status(&ids[0]).await["definition_hash"].as_str().unwrap().to_owned();
+    eventually("the tasks are sent", async || {
+        length("crux:stream:{step.count}").contains('3').then_some(())
+    })
+    .await;
+    let hash =
+        server.client().status(&ids[0]).await["definition_hash"].as_str().unwrap().to_owned();
     let other = "f".repeat(hash.len());
     let exchange = |server: &mut Server, from: &str, to: &str| {
         server.tell_to_end();
@@ -103,10 +120,16 @@ async fn results_wait_for_a_definition_that_is_not_here_without_holding_up_other
     })
     .await;
     let problem = bus["problem"].as_str().unwrap();
-    assert!(problem.contains("crux:stream:{crux.parked}") && problem.contains("deploy one that does"), "{problem}");
+    assert!(
+        problem.contains("crux:stream:{crux.parked}") && problem.contains("deploy one that does"),
+        "{problem}"
+    );
     assert_eq!(server.client().get("/health/ready").await.status, 200);
     let log = server.log();
-    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("crux:stream:{crux.parked}")), "{log}");
+    assert!(
+        log.lines().any(|line| line.contains("WARN") && line.contains("crux:stream:{crux.parked}")),
+        "{log}"
+    );
 
     exchange(&mut server, &other, &hash);
     for id in &ids {
@@ -121,12 +144,15 @@ async fn a_node_that_cannot_write_or_whose_store_was_emptied_is_not_ready() {
     let mut server = server(&store(&redis).replace("port:", "lease: 600ms, port:"));
     let ready = async |server: &Server, status: u16| {
         eventually("it is as it was", async || {
-            let answers = (server.client().get("/health").await, server.client().get("/health/ready").await);
+            let answers =
+                (server.client().get("/health").await, server.client().get("/health/ready").await);
             (answers.0.status == status && answers.1.status == status).then(|| answers.0.json())
         })
         .await
     };
-    let start = async |server: &Server| server.client().post("/api/v1/workflow/double", &json!({"number": 1})).await.status;
+    let start = async |server: &Server| {
+        server.client().post("/api/v1/workflow/double", &json!({"number": 1})).await.status
+    };
     ready(&server, 200).await;
     redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     let health = ready(&server, 503).await;
@@ -140,7 +166,10 @@ async fn a_node_that_cannot_write_or_whose_store_was_emptied_is_not_ready() {
     assert!(health["store"]["problem"].as_str().unwrap().contains("emptied"), "{health}");
     assert_eq!(start(&server).await, 503);
     let log = server.log();
-    assert!(log.lines().any(|line| line.contains("ERROR") && line.contains("was emptied")), "{log}");
+    assert!(
+        log.lines().any(|line| line.contains("ERROR") && line.contains("was emptied")),
+        "{log}"
+    );
     let metrics = String::from_utf8(server.client().get("/metrics").await.body.to_vec()).unwrap();
     assert!(metrics.lines().any(|line| line == "crux_store_problem 1"), "{metrics}");
     server.kill();

@@ -10,14 +10,17 @@ const VAULT: &str = "/api/v1/workflow/vault";
 #[tokio::test]
 async fn a_secret_reaches_the_step_that_is_given_it_and_is_shown_nowhere() {
     let service = Service::start(|task| match task["step_type"].as_str() {
-        Some("log_in") => Reply::Done(json!({"user": "ada", "tokens": [{"name": "shop", "value": "TOKEN-1"}]})),
+        Some("log_in") => {
+            Reply::Done(json!({"user": "ada", "tokens": [{"name": "shop", "value": "TOKEN-1"}]}))
+        }
         Some(_) => Reply::Done(json!({"seen": 1})),
         None => Reply::Raw(204, String::new()),
     })
     .await;
     let url = service.url();
-    let config =
-        format!("services:\n  test: {{ url: '{url}', steps: [log_in, look] }}\n  mail: {{ url: '{url}', listens_to: [workflow.*] }}\n");
+    let config = format!(
+        "services:\n  test: {{ url: '{url}', steps: [log_in, look] }}\n  mail: {{ url: '{url}', listens_to: [workflow.*] }}\n"
+    );
     let server = server(&config);
     let client = server.client();
     let id = client.start(VAULT, &json!({"user": "ada", "password": "PASSWORD-1"})).await;
@@ -34,7 +37,10 @@ async fn a_secret_reaches_the_step_that_is_given_it_and_is_shown_nowhere() {
         (hooks.len() == 2).then_some(hooks)
     })
     .await;
-    assert!(heard.iter().all(|hook| hook["payload"] == json!({"user": "ada", "password": "***"})), "{heard:?}");
+    assert!(
+        heard.iter().all(|hook| hook["payload"] == json!({"user": "ada", "password": "***"})),
+        "{heard:?}"
+    );
 
     assert_eq!(status["data"]["payload"], json!({"user": "ada", "password": "***"}));
     let output = &status["definition"]["steps"][0]["output"];

@@ -13,7 +13,11 @@ const EVENTS: &str = "/api/v1/events";
 pub async fn choosy() -> (Server, Client, Service) {
     let service = Service::start(|task| {
         let value = &task["input"]["value"];
-        if value == "bad" { Reply::Failed(json!("cannot take this")) } else { Reply::Done(json!({"done": value})) }
+        if value == "bad" {
+            Reply::Failed(json!("cannot take this"))
+        } else {
+            Reply::Done(json!({"done": value}))
+        }
     })
     .await;
     let server = server(&service.config(&["left", "right"]));
@@ -28,7 +32,8 @@ fn state(document: &Value, branch: usize) -> &str {
 #[tokio::test]
 async fn one_of_two_failed_branches_gets_a_corrected_input_and_then_the_other() {
     let (_server, client, service) = choosy().await;
-    let id = client.start("/api/v1/workflow/careful", &json!({"left": "bad", "right": "bad"})).await;
+    let id =
+        client.start("/api/v1/workflow/careful", &json!({"left": "bad", "right": "bad"})).await;
     // The first failure parks it; the other branch's attempt still runs to its end.
     client.until(&id, "parked").await;
     let document = eventually("both have failed", || async {
@@ -40,32 +45,57 @@ async fn one_of_two_failed_branches_gets_a_corrected_input_and_then_the_other() 
     // For both at once an input would be for nobody in particular.
     let answer = client.tell(&id, "retry", &json!({"input": {"value": "good"}})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (409, "not-now"));
-    let answer = client.tell(&id, "retry", &json!({"step_id": "both/left", "input": {"value": 7}})).await;
-    assert_eq!((answer.status, answer.problem().as_str(), answer.field().as_str()), (422, "invalid-input", "value"));
-    assert_eq!(client.tell(&id, "retry", &json!({"step_id": "both/left", "input": {"value": "good"}})).await.status, 200);
+    let answer =
+        client.tell(&id, "retry", &json!({"step_id": "both/left", "input": {"value": 7}})).await;
+    assert_eq!(
+        (answer.status, answer.problem().as_str(), answer.field().as_str()),
+        (422, "invalid-input", "value")
+    );
+    assert_eq!(
+        client
+            .tell(&id, "retry", &json!({"step_id": "both/left", "input": {"value": "good"}}))
+            .await
+            .status,
+        200
+    );
     // As long as one of them waits for a person it is parked.
     let document = eventually("the left one is done", || async {
         let document = client.status(&id).await;
         (state(&document, 0) == "completed").then_some(document)
     })
     .await;
-    assert_eq!((state(&document, 1), &document["metadata"]["status"]), ("failed", &json!("parked")));
-    assert_eq!(client.tell(&id, "retry", &json!({"step_id": "both/right", "input": {"value": "better"}})).await.status, 200);
+    assert_eq!(
+        (state(&document, 1), &document["metadata"]["status"]),
+        ("failed", &json!("parked"))
+    );
+    assert_eq!(
+        client
+            .tell(&id, "retry", &json!({"step_id": "both/right", "input": {"value": "better"}}))
+            .await
+            .status,
+        200
+    );
     let document = client.until(&id, "completed").await;
     assert_eq!(document["output"], json!({"left": "good", "right": "better"}));
     assert_eq!(service.tasks().len(), 4);
 }
 
-/// The others' retries are made while one waits for a person, and the document shows which is which, in the order of the list.
+/// The others' retries are made while one waits for a person, and the document shows which is
+/// which, in the order of the list.
 #[tokio::test]
 async fn an_element_that_waits_for_a_person_stops_no_other() {
-    let service = Service::start(|task| match (task["input"]["name"].as_str(), task["attempt"].as_u64()) {
-        (Some("nobody"), Some(1)) => Reply::Failed(json!({"message": "nobody is there", "retry": false})),
-        (Some("shy"), _) => Reply::Failed(json!({"name": "Shy", "message": "not now", "retry": false})),
-        (Some(name), Some(1)) if name.starts_with("late") => Reply::Failed(json!("not yet")),
-        _ => Reply::Done(json!({"text": "hello"})),
-    })
-    .await;
+    let service =
+        Service::start(|task| match (task["input"]["name"].as_str(), task["attempt"].as_u64()) {
+            (Some("nobody"), Some(1)) => {
+                Reply::Failed(json!({"message": "nobody is there", "retry": false}))
+            }
+            (Some("shy"), _) => {
+                Reply::Failed(json!({"name": "Shy", "message": "not now", "retry": false}))
+            }
+            (Some(name), Some(1)) if name.starts_with("late") => Reply::Failed(json!("not yet")),
+            _ => Reply::Done(json!({"text": "hello"})),
+        })
+        .await;
     let server = server(&service.config(&["hail"]));
     let client = server.client();
     let names = ["late 1", "nobody", "shy", "late 2", "early"];
@@ -78,10 +108,17 @@ async fn an_element_that_waits_for_a_person_stops_no_other() {
     .await;
     assert_eq!(document["metadata"]["status"], "parked", "{document:#}");
     let current = &document["current_steps"][0];
-    assert_eq!((&current["path"], &current["waits_for"]), (&json!("all[1]/hail"), &json!("a person: retry, undo or fail")));
+    assert_eq!(
+        (&current["path"], &current["waits_for"]),
+        (&json!("all[1]/hail"), &json!("a person: retry, undo or fail"))
+    );
     let hail = &document["definition"]["steps"][0]["definition"]["steps"][0];
-    let shown: Vec<(&str, &str)> =
-        hail["instances"].as_array().unwrap().iter().map(|one| (one["path"].as_str().unwrap(), one["state"].as_str().unwrap())).collect();
+    let shown: Vec<(&str, &str)> = hail["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["path"].as_str().unwrap(), one["state"].as_str().unwrap()))
+        .collect();
     let expected = [
         ("all[0]/hail", "completed"),
         ("all[1]/hail", "failed"),
@@ -96,17 +133,28 @@ async fn an_element_that_waits_for_a_person_stops_no_other() {
     // What is left of failures was caught: that of one element, and not of the step as a whole.
     let steps = &document["definition"]["steps"][0];
     let hail = &steps["definition"]["steps"][0];
-    assert_eq!((&steps["state"], &hail["state"], &hail["error"]), (&json!("completed"), &json!("completed"), &json!("")));
-    assert_eq!((&hail["instances"][2]["state"], &hail["instances"][2]["error_name"]), (&json!("failed"), &json!("Shy")));
+    assert_eq!(
+        (&steps["state"], &hail["state"], &hail["error"]),
+        (&json!("completed"), &json!("completed"), &json!(""))
+    );
+    assert_eq!(
+        (&hail["instances"][2]["state"], &hail["instances"][2]["error_name"]),
+        (&json!("failed"), &json!("Shy"))
+    );
 }
 
 #[tokio::test]
 async fn a_parked_instance_can_be_failed_or_undone_and_waits_for_neither_otherwise() {
     let (_server, client, _service) = choosy().await;
     for command in ["fail", "undo"] {
-        let id = client.start("/api/v1/workflow/careful", &json!({"left": "bad", "right": "good"})).await;
+        let id = client
+            .start("/api/v1/workflow/careful", &json!({"left": "bad", "right": "good"}))
+            .await;
         let document = client.until(&id, "parked").await;
-        assert_eq!(document["current_steps"][0]["waits_for"], "a person: retry, undo or fail", "{document:#}");
+        assert_eq!(
+            document["current_steps"][0]["waits_for"], "a person: retry, undo or fail",
+            "{document:#}"
+        );
         assert_eq!(client.tell(&id, command, &json!({})).await.status, 200);
         client.until(&id, "failed").await;
         let again = client.tell(&id, command, &json!({})).await;
@@ -121,7 +169,10 @@ async fn a_cancelled_instance_ends_as_cancelled() {
     let id = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
     assert_eq!(client.tell(&id, "cancel", &json!({"reason": "not tired"})).await.status, 200);
     let document = client.until(&id, "cancelled").await;
-    assert_eq!((&document["error"], &document["error_name"]), (&json!("Cancelled: not tired"), &json!("Cancelled")));
+    assert_eq!(
+        (&document["error"], &document["error_name"]),
+        (&json!("Cancelled: not tired"), &json!("Cancelled"))
+    );
     assert_eq!(client.tell(&id, "cancel", &json!({})).await.problem(), "not-now");
     let answer = client.tell(&id, "cancel", &json!({"raeson": "x"})).await;
     assert_eq!((answer.status, answer.field().as_str()), (400, "raeson"));
@@ -136,9 +187,18 @@ async fn a_step_struct_that_listens_ends_when_its_instance_is_cancelled() {
     let cancelled = Instant::now();
     assert_eq!(client.tell(&id, "cancel", &json!({})).await.status, 200);
     client.until(&id, "cancelled").await;
-    assert!(cancelled.elapsed() < Duration::from_secs(10), "it was not told: {:?}", cancelled.elapsed());
+    assert!(
+        cancelled.elapsed() < Duration::from_secs(10),
+        "it was not told: {:?}",
+        cancelled.elapsed()
+    );
     let workers = client.get("/api/v1/workers").await.json();
-    let ask = workers["workers"].as_array().unwrap().iter().find(|worker| worker["step_type"] == "ask").unwrap();
+    let ask = workers["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|worker| worker["step_type"] == "ask")
+        .unwrap();
     assert_eq!(ask["running"], 0, "{ask}");
 }
 
@@ -152,9 +212,16 @@ async fn what_was_done_is_undone_newest_first_when_a_later_step_fails() {
     .await;
     let server = server(&service.config(&["book_room", "book_flight", "cancel_room"]));
     let client = server.client();
-    let document = client.post("/api/v1/workflow/trip?wait=30s", &json!({"city": "Rome"})).await.json();
-    assert_eq!((&document["metadata"]["status"], &document["error"]), (&json!("failed"), &json!("no seat")));
-    assert_eq!((&document["undo"][0]["type"], &document["undo"][0]["state"]), (&json!("cancel_room"), &json!("completed")));
+    let document =
+        client.post("/api/v1/workflow/trip?wait=30s", &json!({"city": "Rome"})).await.json();
+    assert_eq!(
+        (&document["metadata"]["status"], &document["error"]),
+        (&json!("failed"), &json!("no seat"))
+    );
+    assert_eq!(
+        (&document["undo"][0]["type"], &document["undo"][0]["state"]),
+        (&json!("cancel_room"), &json!("completed"))
+    );
     assert_eq!(service.task("cancel_room", 1).await["input"], json!({"room": "12"}));
     assert_eq!(service.task("book_flight", 1).await["input"]["from"], "Ghent");
     // Undone: there is nothing to go on from.
@@ -179,7 +246,11 @@ async fn a_running_instance_is_not_restarted() {
     assert_eq!((answer.status, answer.problem().as_str()), (409, "not-now"));
     let stranger = "0199b0a4-5a3c-7d21-9f0e-3b1d5a7c2e44";
     for command in ["cancel", "retry", "undo", "fail", "pause", "resume", "restart"] {
-        assert_eq!(client.tell(stranger, command, &json!({})).await.problem(), "unknown-instance", "{command}");
+        assert_eq!(
+            client.tell(stranger, command, &json!({})).await.problem(),
+            "unknown-instance",
+            "{command}"
+        );
         assert_eq!(client.tell("x", command, &json!({})).await.field(), "workflow_id", "{command}");
     }
 }
@@ -212,7 +283,10 @@ async fn a_result_that_comes_in_a_pause_is_kept() {
     let id = client.start("/api/v1/workflow/work", &json!({"item": "cup"})).await;
     service.task("prepare", 1).await;
     client.tell(&id, "pause", &json!({})).await;
-    assert_eq!(client.complete(&id, "prepare", &json!({"size": 1})).await.text("status"), "accepted");
+    assert_eq!(
+        client.complete(&id, "prepare", &json!({"size": 1})).await.text("status"),
+        "accepted"
+    );
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(service.tasks().len(), 1, "the next step was sent in the pause");
     client.tell(&id, "resume", &json!({})).await;
@@ -247,7 +321,8 @@ async fn rounds_that_take_no_time_keep_nobody_else_waiting_and_are_bounded() {
         assert_eq!(answer.status, 200);
         longest = longest.max(asked.elapsed());
         let list = client.get("/api/v1/workflow/list?workflow=hurry").await.json();
-        if list["workflows"][0]["status"] == "parked" || list["workflows"][0]["status"] == "failed" {
+        if list["workflows"][0]["status"] == "parked" || list["workflows"][0]["status"] == "failed"
+        {
             break client.status(&id).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -287,7 +362,9 @@ async fn an_instance_whose_journal_was_full_goes_on_when_the_limit_is_raised() {
         assert_eq!(client.post(EVENTS, &letter(number)).await.status, 202);
     }
     let document = client.until(&id, "completed").await;
-    let rounds = document["definition"]["steps"][0]["definition"]["steps"][0]["instances"].as_array().unwrap();
+    let rounds = document["definition"]["steps"][0]["definition"]["steps"][0]["instances"]
+        .as_array()
+        .unwrap();
     assert_eq!(rounds.len(), 60);
 }
 
@@ -309,7 +386,12 @@ async fn rounds_and_elements_that_are_over_do_not_fill_the_journal() {
 async fn a_list_that_is_too_long_is_refused_when_the_instance_would_begin_with_it() {
     let server = server("");
     let items = vec![-1; 10_001];
-    let answer = server.client().post("/api/v1/workflow/hurry", &json!({"items": items, "nap": "1h"})).await;
+    let answer =
+        server.client().post("/api/v1/workflow/hurry", &json!({"items": items, "nap": "1h"})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (422, "limit"), "{answer:?}");
-    assert!(answer.text("detail").contains("the list has 10001 elements, the limit is 10000"), "{}", answer.text("detail"));
+    assert!(
+        answer.text("detail").contains("the list has 10001 elements, the limit is 10000"),
+        "{}",
+        answer.text("detail")
+    );
 }

@@ -34,7 +34,11 @@ impl Thief {
     pub async fn take(&self, step_type: &str) {
         let queue = format!("{}.work.{step_type}", self.name);
         eventually(&format!("a task in {queue}"), async || {
-            self.channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: false }).await.unwrap().map(drop)
+            self.channel
+                .basic_get(queue.as_str().into(), BasicGetOptions { no_ack: false })
+                .await
+                .unwrap()
+                .map(drop)
         })
         .await;
     }
@@ -64,7 +68,10 @@ impl Bed {
     pub fn new_on(redis: &Redis) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("nodes{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let store = format!("store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n", redis.port());
+        let store = format!(
+            "store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n",
+            redis.port()
+        );
         Self::of(format!("{}{store}", config(broker(), &name)), name, &["--steps", "none"])
     }
 
@@ -79,14 +86,23 @@ impl Bed {
 
     /// Another server of the same configuration, whose steps write into the same ledger.
     pub fn another(&self, arguments: &[&str]) -> Self {
-        Self { ledger: self.ledger.clone(), ..Self::of(self.config.clone(), self.name.clone(), arguments) }
+        Self {
+            ledger: self.ledger.clone(),
+            ..Self::of(self.config.clone(), self.name.clone(), arguments)
+        }
     }
 
     /// Somebody who takes tasks from the queues of workers.
     pub async fn thief(&self) -> Thief {
         let url = self.config.split('\'').nth(1).unwrap();
-        let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default()).await.unwrap();
-        Thief { channel: connection.create_channel().await.unwrap(), _connection: connection, name: self.name.clone() }
+        let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default())
+            .await
+            .unwrap();
+        Thief {
+            channel: connection.create_channel().await.unwrap(),
+            _connection: connection,
+            name: self.name.clone(),
+        }
     }
 
     /// A worker of the same configuration.
@@ -109,9 +125,14 @@ impl Bed {
         self.server.folder().join(name)
     }
 
-    /// What the steps have written down of an instance, in order: `begin` or `end`, and the process.
+    /// What the steps have written down of an instance, in order: `begin` or `end`, and the
+    /// process.
     pub fn ledger(&self, id: &str) -> Vec<(String, u32)> {
-        self.whole_ledger().into_iter().filter(|line| line.2 == id).map(|(what, pid, _)| (what, pid)).collect()
+        self.whole_ledger()
+            .into_iter()
+            .filter(|line| line.2 == id)
+            .map(|(what, pid, _)| (what, pid))
+            .collect()
     }
 
     /// Of all instances.
@@ -127,7 +148,8 @@ impl Bed {
     /// Waits until the step of an instance has begun so many times.
     pub async fn begun(&self, id: &str, times: usize) {
         eventually(&format!("{times} begins of {id}"), async || {
-            (self.ledger(id).iter().filter(|(what, _)| what == "begin").count() >= times).then_some(())
+            (self.ledger(id).iter().filter(|(what, _)| what == "begin").count() >= times)
+                .then_some(())
         })
         .await;
     }
@@ -142,7 +164,10 @@ impl Bed {
             assert!(*count <= most, "{pid} runs {count} at a time");
             *done.entry(pid).or_default() += u32::from(what == "end");
         }
-        assert_eq!(done.keys().copied().collect::<BTreeSet<_>>(), workers.iter().map(Worker::pid).collect());
+        assert_eq!(
+            done.keys().copied().collect::<BTreeSet<_>>(),
+            workers.iter().map(Worker::pid).collect()
+        );
         assert!(done.values().all(|done| *done >= least), "a worker was left out: {done:?}");
     }
 
@@ -156,8 +181,14 @@ impl Bed {
         expected.sort_unstable();
         eventually(&format!("the server sees {expected:?}"), async || {
             let seen = self.workers().await;
-            let alive = seen["remote"].as_array().unwrap().iter().filter(|worker| worker["is_alive"] == true);
-            let mut pids: Vec<u32> = alive.map(|worker| u32::try_from(worker["pid"].as_u64().unwrap()).unwrap()).collect();
+            let alive = seen["remote"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|worker| worker["is_alive"] == true);
+            let mut pids: Vec<u32> = alive
+                .map(|worker| u32::try_from(worker["pid"].as_u64().unwrap()).unwrap())
+                .collect();
             pids.sort_unstable();
             (pids == expected).then_some(())
         })
@@ -166,9 +197,16 @@ impl Bed {
 
     /// Types of the events in an instance's journal.
     pub async fn events(&self, id: &str) -> Vec<String> {
-        let history = self.server.client().get(&format!("/api/v1/workflow/{id}/history")).await.json();
+        let history =
+            self.server.client().get(&format!("/api/v1/workflow/{id}/history")).await.json();
         let events = |row: &Value| row["events"].as_array().cloned().unwrap_or_default();
-        history["rows"].as_array().unwrap().iter().flat_map(events).map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+        history["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(events)
+            .map(|event| event["type"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -192,12 +230,21 @@ impl Worker {
         let log = bed.path(&format!("worker{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let mut command = bed.server.command();
         command.envs(environment.iter().copied());
-        command.arg("worker").args(arguments).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+        command
+            .arg("worker")
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&log).unwrap());
         let mut child = command.spawn().unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let worker = Self { child, log, said };
-        assert!(worker.said.starts_with("worker "), "it does not begin in {}: {}", bed.name, worker.log());
+        assert!(
+            worker.said.starts_with("worker "),
+            "it does not begin in {}: {}",
+            bed.name,
+            worker.log()
+        );
         worker
     }
 
@@ -226,7 +273,11 @@ impl Worker {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(begun.elapsed() < PATIENCE, "the worker does not end; its log:\n{}", self.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the worker does not end; its log:\n{}",
+                self.log()
+            );
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }

@@ -13,14 +13,23 @@ async fn what_a_dead_worker_ran_is_lost_and_done_by_another() {
     let id = bed.start("toil", 1500).await;
     bed.begun(&id, 1).await;
     // The server has to know that it began.
-    eventually("the start is recorded", async || bed.events(&id).await.contains(&"step_began".to_owned()).then_some(())).await;
+    eventually("the start is recorded", async || {
+        bed.events(&id).await.contains(&"step_began".to_owned()).then_some(())
+    })
+    .await;
     let second = bed.worker(&[]);
     first.kill();
     let document = bed.server.client().until(&id, "completed").await;
     assert_eq!(document["output"]["pid"], second.pid());
     let (first, second) = (first.pid(), second.pid());
-    assert_eq!(bed.ledger(&id), [("begin".to_owned(), first), ("begin".to_owned(), second), ("end".to_owned(), second)]);
-    assert_eq!(bed.events(&id).await, ["started", "step_began", "task_lost", "step_began", "step_completed"]);
+    assert_eq!(
+        bed.ledger(&id),
+        [("begin".to_owned(), first), ("begin".to_owned(), second), ("end".to_owned(), second)]
+    );
+    assert_eq!(
+        bed.events(&id).await,
+        ["started", "step_began", "task_lost", "step_began", "step_completed"]
+    );
 }
 
 #[tokio::test]
@@ -80,12 +89,16 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
     let bed = Bed::with(&broker, &["--steps", "none"]);
     let worker = bed.worker(&["--concurrency", "4"]);
     let client = bed.server.client();
-    // A quorum queue that is not a second old when its broker is killed may hang for ever afterwards (seen with RabbitMQ 3.10).
+    // A quorum queue that is not a second old when its broker is killed may hang for ever
+    // afterwards (seen with RabbitMQ 3.10).
     tokio::time::sleep(Duration::from_secs(5)).await;
     let ids = [bed.start("toil", 2000).await, bed.start("vow", 2000).await];
     for id in &ids {
         bed.begun(id, 1).await;
-        eventually("the start is recorded", async || bed.events(id).await.contains(&"step_began".to_owned()).then_some(())).await;
+        eventually("the start is recorded", async || {
+            bed.events(id).await.contains(&"step_began".to_owned()).then_some(())
+        })
+        .await;
     }
     tokio::task::block_in_place(|| broker.kill());
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -114,7 +127,10 @@ async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent
     let ids = [bed.start("toil", 3000).await, bed.start("vow", 3000).await];
     for id in &ids {
         bed.begun(id, 1).await;
-        eventually("the start is recorded", async || bed.events(id).await.contains(&"step_began".to_owned()).then_some(())).await;
+        eventually("the start is recorded", async || {
+            bed.events(id).await.contains(&"step_began".to_owned()).then_some(())
+        })
+        .await;
     }
     tokio::task::block_in_place(|| broker.short_of_memory(true));
     // Several times as long as a silence that means death.

@@ -17,14 +17,19 @@ async fn a_worker_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest_
     first.tell_to_end();
     let status = first.ended().await;
     assert!(status.success(), "{status}: {}", first.log());
-    let done: Vec<String> = bed.whole_ledger().into_iter().filter(|line| line.0 == "end").map(|line| line.2).collect();
+    let done: Vec<String> =
+        bed.whole_ledger().into_iter().filter(|line| line.0 == "end").map(|line| line.2).collect();
     let begun = bed.whole_ledger().into_iter().filter(|line| line.0 == "begin").count();
     assert!(begun == done.len() && (2..=4).contains(&begun), "{:?}", bed.whole_ledger());
     for id in &done {
         bed.server.client().until(id, "completed").await;
     }
     bed.sees(&[]).await;
-    assert_eq!(bed.workers().await["remote"].as_array().map(Vec::len), Some(0), "it said that it ends");
+    assert_eq!(
+        bed.workers().await["remote"].as_array().map(Vec::len),
+        Some(0),
+        "it said that it ends"
+    );
     let _second = bed.worker(&["--concurrency", "5"]);
     for id in &ids {
         bed.server.client().until(id, "completed").await;

@@ -10,7 +10,8 @@ async fn another_node_hears_of_what_the_worker_of_a_dead_node_does() {
     let b = a.another(&["--steps", "none"]);
     let mut first = a.worker(&[]);
     b.sees(&[&first]).await;
-    let ids = [a.start("toil", 4000).await, a.start("vow", 4000).await, b.start("toil", 4000).await];
+    let ids =
+        [a.start("toil", 4000).await, a.start("vow", 4000).await, b.start("toil", 4000).await];
     for id in &ids {
         a.begun(id, 1).await;
     }
@@ -44,8 +45,14 @@ async fn nodes_may_run_different_steps_and_neither_takes_the_others_work_for_los
     a.begun(&here, 1).await;
     // A question to the other node may bring the instance into its memory.
     for (node, id) in [(&b, &there), (&a, &here)] {
-        assert_eq!(node.server.client().tell(id, "pause", &serde_json::json!({})).await.status, 200);
-        assert_eq!(node.server.client().tell(id, "resume", &serde_json::json!({})).await.status, 200);
+        assert_eq!(
+            node.server.client().tell(id, "pause", &serde_json::json!({})).await.status,
+            200
+        );
+        assert_eq!(
+            node.server.client().tell(id, "resume", &serde_json::json!({})).await.status,
+            200
+        );
     }
     assert_eq!(a.server.client().until(&there, "completed").await["output"]["pid"], worker.pid());
     assert_eq!(a.server.client().until(&here, "completed").await["output"]["pid"], b.server.pid());

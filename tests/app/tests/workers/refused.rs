@@ -12,7 +12,12 @@ fn refused(config: &str, arguments: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("crux.yaml"), config).unwrap();
     let mut command = Command::new(BINARY);
-    let output = command.args(arguments).current_dir(folder.path()).env("CRUX_SERVER__PORT", "0").output().unwrap();
+    let output = command
+        .args(arguments)
+        .current_dir(folder.path())
+        .env("CRUX_SERVER__PORT", "0")
+        .output()
+        .unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -22,33 +27,52 @@ fn step_types_that_there_are_not() {
     for arguments in [["serve", "--steps", "duoble"], ["worker", "--steps", "duoble"]] {
         let (code, error) = refused(&with_broker, &arguments);
         assert_eq!(code, 1, "{error}");
-        assert!(error.contains("no step struct of this binary has the step type `duoble`; did you mean `double`?"), "{error}");
+        assert!(
+            error.contains(
+                "no step struct of this binary has the step type `duoble`; did you mean `double`?"
+            ),
+            "{error}"
+        );
     }
     let (code, error) = refused(&with_broker, &["serve", "--steps", "all,double"]);
-    assert_eq!((code, error.contains("--steps: server.steps: `all` stands for itself")), (2, true), "{error}");
+    assert_eq!(
+        (code, error.contains("--steps: server.steps: `all` stands for itself")),
+        (2, true),
+        "{error}"
+    );
     let (code, error) = refused(&with_broker, &["worker", "--steps", "none"]);
     assert_eq!((code, error.contains("`none` leaves nothing to do")), (1, true), "{error}");
 }
 
 #[test]
 fn steps_that_nobody_could_run() {
-    let (code, error) = refused("config: { HOME: Ghent }", &["serve", "--steps", "ask,double,toil,vow"]);
+    let (code, error) =
+        refused("config: { HOME: Ghent }", &["serve", "--steps", "ask,double,toil,vow"]);
     assert_eq!(code, 1, "{error}");
-    assert!(error.contains("server.steps leaves out `wake_up`, which workflow `nap` needs"), "{error}");
+    assert!(
+        error.contains("server.steps leaves out `wake_up`, which workflow `nap` needs"),
+        "{error}"
+    );
     assert!(
         error.contains("name it there or in --steps, or set `bus: rabbitmq` or `bus: redis` and start `crux worker --steps wake_up`"),
         "{error}"
     );
     let (code, error) = refused("", &["worker"]);
-    assert_eq!((code, error.contains("set `bus: rabbitmq` or `bus: redis`, here and for the server")), (1, true), "{error}");
+    assert_eq!(
+        (code, error.contains("set `bus: rabbitmq` or `bus: redis`, here and for the server")),
+        (1, true),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_step_that_fails_or_panics_there_fails_here() {
     let bed = Bed::new();
     let _worker = bed.worker(&[]);
-    let answer = bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": 13})).await;
+    let answer =
+        bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": 13})).await;
     assert!(answer.json().to_string().contains("13 brings bad luck"), "{:?}", answer.body);
-    let answer = bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": -1})).await;
+    let answer =
+        bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": -1})).await;
     assert!(answer.json().to_string().contains("a negative number"), "{:?}", answer.body);
 }

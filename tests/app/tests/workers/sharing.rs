@@ -23,13 +23,25 @@ async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
     .await;
     let document = client.until(&id, "completed").await;
     assert_eq!(document["output"]["pid"], worker.pid());
-    assert_eq!(bed.ledger(&id), [("begin".to_owned(), worker.pid()), ("end".to_owned(), worker.pid())]);
+    assert_eq!(
+        bed.ledger(&id),
+        [("begin".to_owned(), worker.pid()), ("end".to_owned(), worker.pid())]
+    );
     assert_eq!(bed.events(&id).await, ["started", "step_began", "step_completed"]);
     let listed = &seen["remote"][0];
-    assert_eq!((&listed["steps"], &listed["concurrency"], &listed["pid"]), (&json!(["double", "toil"]), &json!(7), &json!(worker.pid())));
-    assert_eq!((listed["version"].as_str(), &listed["is_alive"]), (Some(env!("CARGO_PKG_VERSION")), &json!(true)));
+    assert_eq!(
+        (&listed["steps"], &listed["concurrency"], &listed["pid"]),
+        (&json!(["double", "toil"]), &json!(7), &json!(worker.pid()))
+    );
+    assert_eq!(
+        (listed["version"].as_str(), &listed["is_alive"]),
+        (Some(env!("CARGO_PKG_VERSION")), &json!(true))
+    );
     assert!(listed["last_seen"].as_str().is_some_and(|at| at.ends_with('Z')), "{listed:#}");
-    assert_eq!((&seen["workers"], &seen["unserved"]), (&json!([]), &json!(["ask", "vow", "wake_up"])));
+    assert_eq!(
+        (&seen["workers"], &seen["unserved"]),
+        (&json!([]), &json!(["ask", "vow", "wake_up"]))
+    );
 }
 
 #[tokio::test]
@@ -38,11 +50,19 @@ async fn a_step_that_nobody_runs_says_so_and_goes_on_when_somebody_comes() {
     let client = bed.server.client();
     let id = bed.start("toil", 0).await;
     let why = eventually("the reason is shown", async || {
-        let why = client.status(&id).await["current_steps"][0]["waits_for"].as_str().unwrap_or_default().to_owned();
+        let why = client.status(&id).await["current_steps"][0]["waits_for"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         why.contains("no worker").then_some(why)
     })
     .await;
-    assert!(why.ends_with("no worker that lives takes tasks of `toil`: start one with `crux worker --steps toil`"), "{why}");
+    assert!(
+        why.ends_with(
+            "no worker that lives takes tasks of `toil`: start one with `crux worker --steps toil`"
+        ),
+        "{why}"
+    );
     let _other = bed.worker(&["--steps", "double"]);
     let worker = bed.worker(&["--steps", "toil"]);
     assert_eq!(client.until(&id, "completed").await["output"]["pid"], worker.pid());
@@ -54,12 +74,21 @@ async fn some_steps_run_here_and_others_there() {
     let worker = bed.worker(&["--steps", "all"]);
     let id = bed.start("vow", 0).await;
     assert_eq!(bed.server.client().until(&id, "completed").await["output"]["pid"], worker.pid());
-    let answer = bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": 5})).await;
+    let answer =
+        bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": 5})).await;
     assert_eq!(answer.json()["output"], json!({"number": 20}), "{:?}", answer.body);
-    let here: Vec<String> =
-        bed.workers().await["workers"].as_array().unwrap().iter().map(|lane| lane["step_type"].as_str().unwrap().to_owned()).collect();
+    let here: Vec<String> = bed.workers().await["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|lane| lane["step_type"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(here, ["double", "wake_up"]);
-    assert_eq!(bed.workers().await["workers"][0]["completed"], 2, "both doublings ran in the server");
+    assert_eq!(
+        bed.workers().await["workers"][0]["completed"],
+        2,
+        "both doublings ran in the server"
+    );
 }
 
 #[tokio::test]
@@ -83,7 +112,10 @@ async fn a_worker_is_told_that_nobody_waits_any_more() {
     let bed = Bed::new();
     let worker = bed.worker(&["--steps", "ask"]);
     let running = async |expected: u64| {
-        eventually(&format!("{expected} run"), async || (bed.workers().await["remote"][0]["running"] == expected).then_some(())).await;
+        eventually(&format!("{expected} run"), async || {
+            (bed.workers().await["remote"][0]["running"] == expected).then_some(())
+        })
+        .await;
     };
     let client = bed.server.client();
     let id = client.start("/api/v1/workflow/question", &json!({"question": "What?"})).await;
@@ -97,7 +129,10 @@ async fn a_worker_is_told_that_nobody_waits_any_more() {
 async fn a_type_has_a_limit_of_its_own() {
     let bed = Bed::new();
     let limit = [("CRUX_WORKERS__STEPS__TOIL__MAXIMUM", "1")];
-    let workers = [bed.worker_with(&limit, &["--concurrency", "8"]), bed.worker_with(&limit, &["--concurrency", "8"])];
+    let workers = [
+        bed.worker_with(&limit, &["--concurrency", "8"]),
+        bed.worker_with(&limit, &["--concurrency", "8"]),
+    ];
     bed.sees(&[&workers[0], &workers[1]]).await;
     let mut ids = Vec::new();
     for _ in 0..8 {

@@ -30,13 +30,19 @@ async fn over_redis_a_dead_worker_is_missed_and_what_must_not_begin_twice_does_n
     let (toil, vow) = (bed.start("toil", 1500).await, bed.start("vow", 1500).await);
     for id in [&toil, &vow] {
         bed.begun(id, 1).await;
-        eventually("the start is recorded", async || bed.events(id).await.contains(&"step_began".to_owned()).then_some(())).await;
+        eventually("the start is recorded", async || {
+            bed.events(id).await.contains(&"step_began".to_owned()).then_some(())
+        })
+        .await;
     }
     let second = bed.worker(&[]);
     first.kill();
     let client = bed.server.client();
     assert_eq!(client.until(&toil, "completed").await["output"]["pid"], second.pid());
-    assert_eq!(bed.events(&toil).await, ["started", "step_began", "task_lost", "step_began", "step_completed"]);
+    assert_eq!(
+        bed.events(&toil).await,
+        ["started", "step_began", "task_lost", "step_began", "step_completed"]
+    );
     assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));
     assert_eq!(bed.ledger(&vow), [("begin".to_owned(), first.pid())]);
 }
@@ -54,7 +60,11 @@ async fn over_redis_a_worker_ends_in_order_and_goes_on_without_its_server() {
     first.tell_to_end();
     assert!(first.ended().await.success(), "{}", first.log());
     let ends = bed.whole_ledger().into_iter().filter(|line| line.0 == "end").count();
-    assert!(bed.whole_ledger().len() == 2 * ends && (2..=4).contains(&ends), "{:?}", bed.whole_ledger());
+    assert!(
+        bed.whole_ledger().len() == 2 * ends && (2..=4).contains(&ends),
+        "{:?}",
+        bed.whole_ledger()
+    );
     let _second = bed.worker(&["--concurrency", "8"]);
     for id in &ids {
         bed.begun(id, 1).await;
@@ -77,7 +87,10 @@ async fn a_worker_goes_on_while_redis_is_away() {
     let ids = [bed.start("toil", 5000).await, bed.start("vow", 5000).await];
     for id in &ids {
         bed.begun(id, 1).await;
-        eventually("the start is recorded", async || bed.events(id).await.contains(&"step_began".to_owned()).then_some(())).await;
+        eventually("the start is recorded", async || {
+            bed.events(id).await.contains(&"step_began".to_owned()).then_some(())
+        })
+        .await;
     }
     tokio::task::block_in_place(|| redis.kill());
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -1,4 +1,5 @@
-//! Results of choices, where they are compared and where they may be absent; and nothing behind a step that always fails.
+//! Results of choices, where they are compared and where they may be absent; and nothing behind a
+//! step that always fails.
 
 use crux_runtime::machine::{Effect, Phase};
 use serde_json::{Value, json};

@@ -1,8 +1,9 @@
-//! An engine of a few lines: applies events to one instance, keeps its journal, and shows what happened as texts.
+//! An engine of a few lines: applies events to one instance, keeps its journal, and shows what
+//! happened as texts.
 
 use crux_runtime::machine::{
-    AttemptFailed, Cause, Effect, Effects, Ended, Event, Failure, Instance, Machine, Note, Open, Outcome, Path, Phase, Run, Started,
-    StepEvent, StepHappened, Time, Timer, Why,
+    AttemptFailed, Cause, Effect, Effects, Ended, Event, Failure, Instance, Machine, Note, Open,
+    Outcome, Path, Phase, Run, Started, StepEvent, StepHappened, Time, Timer, Why,
 };
 use serde_json::value::RawValue;
 
@@ -22,7 +23,9 @@ impl Driver {
     pub fn start<M: Machine>(input: &str) -> Self {
         let now = Time(1_000);
         let mut out = Effects::default();
-        let instance = Box::new(Run::<M>::start("0198c", &started(input), now, &mut out).expect("the input is right"));
+        let instance = Box::new(
+            Run::<M>::start("0198c", &started(input), now, &mut out).expect("the input is right"),
+        );
         Self { instance, journal: Vec::new(), now, out }
     }
 
@@ -51,8 +54,19 @@ impl Driver {
         self.end_attempt(path, attempt, Outcome::Failed, name)
     }
 
-    pub fn end_attempt(&mut self, path: &str, attempt: u32, outcome: Outcome, name: &'static str) -> Result<(), Why> {
-        let failed = AttemptFailed { outcome, failure: Failure::new(name, "it did not work"), retry: None, after_ms: None };
+    pub fn end_attempt(
+        &mut self,
+        path: &str,
+        attempt: u32,
+        outcome: Outcome,
+        name: &'static str,
+    ) -> Result<(), Why> {
+        let failed = AttemptFailed {
+            outcome,
+            failure: Failure::new(name, "it did not work"),
+            retry: None,
+            after_ms: None,
+        };
         let event = self.instance.decide(&self.path(path), attempt, failed, self.now)?;
         self.apply(Event::Step(event))
     }
@@ -71,12 +85,20 @@ impl Driver {
         let mut all = Vec::new();
         self.instance.open(&mut |open| {
             all.push(match open {
-                Open::Task(task) => format!("{} #{}", definition.path_text(&task.path), task.number),
+                Open::Task(task) => {
+                    format!("{} #{}", definition.path_text(&task.path), task.number)
+                }
                 Open::Wait { path, event, value, .. } => {
-                    format!("{} waits for {event} {}", definition.path_text(&path), value.unwrap_or_default())
+                    format!(
+                        "{} waits for {event} {}",
+                        definition.path_text(&path),
+                        value.unwrap_or_default()
+                    )
                 }
                 Open::Timer { timer: Timer::Deadline, .. } => return,
-                Open::Timer { path, timer, due } => format!("{} {timer:?} at {}", definition.path_text(&path), due.0),
+                Open::Timer { path, timer, due } => {
+                    format!("{} {timer:?} at {}", definition.path_text(&path), due.0)
+                }
             });
         });
         all
@@ -87,21 +109,32 @@ impl Driver {
         let definition = self.instance.definition();
         let text = |path: &Path| definition.path_text(path);
         let show = |effect: &Effect| match effect {
-            Effect::Dispatch { path, attempt, input, .. } => format!("dispatch {} #{attempt} {input}", text(path)),
+            Effect::Dispatch { path, attempt, input, .. } => {
+                format!("dispatch {} #{attempt} {input}", text(path))
+            }
             Effect::Cancel { path } => format!("cancel {}", text(path)),
-            Effect::Emit { path, routing_key, data, .. } => format!("emit {} {routing_key} {data}", text(path)),
+            Effect::Emit { path, routing_key, data, .. } => {
+                format!("emit {} {routing_key} {data}", text(path))
+            }
             Effect::Hook { routing_key, .. } => format!("hook {routing_key}"),
-            Effect::Subscribe { path, event, value } => format!("subscribe {} {event} {}", text(path), value.as_deref().unwrap_or("any")),
-            Effect::Unsubscribe { path, event, .. } => format!("unsubscribe {} {event}", text(path)),
+            Effect::Subscribe { path, event, value } => {
+                format!("subscribe {} {event} {}", text(path), value.as_deref().unwrap_or("any"))
+            }
+            Effect::Unsubscribe { path, event, .. } => {
+                format!("unsubscribe {} {event}", text(path))
+            }
         };
         self.out.all.iter().map(show).collect()
     }
 
     pub fn output(&self) -> Option<String> {
-        self.out
-            .notes
-            .iter()
-            .find_map(|note| if let Note::Ended(Ended::Completed { output }) = note { Some(output.to_string()) } else { None })
+        self.out.notes.iter().find_map(|note| {
+            if let Note::Ended(Ended::Completed { output }) = note {
+                Some(output.to_string())
+            } else {
+                None
+            }
+        })
     }
 
     pub fn phase(&self) -> Phase {

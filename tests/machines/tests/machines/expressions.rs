@@ -21,8 +21,13 @@ fn input() -> Value {
 
 /// The input of the step that was dispatched last.
 fn dispatched(run: &Driver) -> Value {
-    let input = run.out.all.iter().find_map(|effect| if let Effect::Dispatch { input, .. } = effect { Some(input) } else { None });
-    serde_json::from_str(input.unwrap_or_else(|| panic!("nothing dispatched: {}", run.failure())).get()).unwrap()
+    let input = run.out.all.iter().find_map(|effect| {
+        if let Effect::Dispatch { input, .. } = effect { Some(input) } else { None }
+    });
+    serde_json::from_str(
+        input.unwrap_or_else(|| panic!("nothing dispatched: {}", run.failure())).get(),
+    )
+    .unwrap()
 }
 
 /// Every step's input, by the step.
@@ -83,7 +88,8 @@ fn numbers_are_computed() {
 #[test]
 fn conditions_hold_or_do_not() {
     let truths = &all(&input())[2];
-    let expected_false = ["not", "present", "there", "sure", "noted", "shade", "least", "spare", "order", "sized"];
+    let expected_false =
+        ["not", "present", "there", "sure", "noted", "shade", "least", "spare", "order", "sized"];
     for (field, holds) in truths.as_object().unwrap() {
         let expected = match field.as_str() {
             // 10 / 4 > 1, 10 / 1 > 1, 10 / 2 > 1.
@@ -117,7 +123,10 @@ fn lists_maps_and_records_are_made_and_made_to_fit() {
         ("notes", json!([null, "n"])),
         ("map", json!({"a": 1, "b": 3})),
         ("none", json!({})),
-        ("raw", json!({"list": [1, "two", true], "text": "abc", "inner": {"line": input()["line"]}})),
+        (
+            "raw",
+            json!({"list": [1, "two", true], "text": "abc", "inner": {"line": input()["line"]}}),
+        ),
         ("passed", json!({"a": 1, "b": [1, 2.5]})),
         ("record", json!({"sku": "abc", "price": 2.5})),
         ("widened_map", json!({"a": 5.0})),
@@ -129,7 +138,11 @@ fn lists_maps_and_records_are_made_and_made_to_fit() {
     ] {
         assert_eq!(lists[field], expected, "{field}");
     }
-    assert!(lists.get("rest").is_none() && lists.get("maybe_wide").is_none() && lists.get("maybe_short").is_none());
+    assert!(
+        lists.get("rest").is_none()
+            && lists.get("maybe_wide").is_none()
+            && lists.get("maybe_short").is_none()
+    );
 }
 
 #[test]
@@ -159,5 +172,9 @@ fn what_cannot_be_computed_is_the_failure_of_its_step() {
     let mut run = Driver::start::<Workflow>(&input.to_string());
     run.complete("texts", "{}").unwrap();
     assert_eq!(run.phase(), Phase::Failed, "nothing to undo, so it has ended");
-    assert!(run.failure().starts_with("ExpressionError: 2 * 9223372036854775807"), "{}", run.failure());
+    assert!(
+        run.failure().starts_with("ExpressionError: 2 * 9223372036854775807"),
+        "{}",
+        run.failure()
+    );
 }

@@ -1,11 +1,13 @@
-//! Generated machines with journals that nobody planned: an engine that does anything with what is open, and journals that lose, double
-//! or swap events. Nothing panics; what is refused changes nothing; the same events give the same state and the same effects.
+//! Generated machines with journals that nobody planned: an engine that does anything with what is
+//! open, and journals that lose, double or swap events. Nothing panics; what is refused changes
+//! nothing; the same events give the same state and the same effects.
 
 use std::collections::BTreeMap;
 
 use crate::{pipelines, steps};
 use crux_runtime::machine::{
-    AttemptFailed, Cause, Effects, Event, Failure, Machine, Open, Outcome, Path, Run, StepEvent, StepHappened, Time, Timer,
+    AttemptFailed, Cause, Effects, Event, Failure, Machine, Open, Outcome, Path, Run, StepEvent,
+    StepHappened, Time, Timer,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -36,19 +38,35 @@ fn things(driver: &Driver) -> Vec<Thing> {
 /// Schemas of the folder's events.
 fn events() -> BTreeMap<&'static str, Value> {
     let app = pipelines::app(steps::all());
-    app.events.iter().map(|event| (event.name, serde_json::from_str(event.schema).expect("a schema is JSON"))).collect()
+    app.events
+        .iter()
+        .map(|event| (event.name, serde_json::from_str(event.schema).expect("a schema is JSON")))
+        .collect()
 }
 
 /// The next thing that happens to an instance, in order or not; `None`: nothing, this time.
-fn happens(driver: &mut Driver, tape: &mut Tape, events: &BTreeMap<&'static str, Value>) -> Option<Event> {
+fn happens(
+    driver: &mut Driver,
+    tape: &mut Tape,
+    events: &BTreeMap<&'static str, Value>,
+) -> Option<Event> {
     let things = things(driver);
     let step = |path, what| Some(Event::Step(StepEvent { path, what }));
     match tape.next(24) {
         // Out of order: something that has happened before, at another step, or from a person.
-        0 => return driver.journal.get(tape.next(driver.journal.len())).map(|(event, _)| event.clone()),
+        0 => {
+            return driver
+                .journal
+                .get(tape.next(driver.journal.len()))
+                .map(|(event, _)| event.clone());
+        }
         1 => {
-            let node = u16::try_from(tape.next(driver.instance.definition().nodes.len())).expect("nodes are few");
-            return step(Path { node, ..Path::default() }, StepHappened::TimerFired { timer: Timer::Sleep });
+            let node = u16::try_from(tape.next(driver.instance.definition().nodes.len()))
+                .expect("nodes are few");
+            return step(
+                Path { node, ..Path::default() },
+                StepHappened::TimerFired { timer: Timer::Sleep },
+            );
         }
         2 => {
             return Some(match tape.next(8) {
@@ -68,17 +86,34 @@ fn happens(driver: &mut Driver, tape: &mut Tape, events: &BTreeMap<&'static str,
             let contract = driver.instance.definition().task(path.node)?.contract;
             match tape.next(16) {
                 0..=3 => {
-                    let name = contract.raises.get(tape.next(contract.raises.len())).copied().unwrap_or(Failure::UNAVAILABLE);
-                    let outcome = if tape.next(2) == 0 { Outcome::Failed } else { Outcome::Unknown };
-                    let failed = AttemptFailed { outcome, failure: Failure::new(name, "it did not work"), retry: None, after_ms: None };
+                    let name = contract
+                        .raises
+                        .get(tape.next(contract.raises.len()))
+                        .copied()
+                        .unwrap_or(Failure::UNAVAILABLE);
+                    let outcome =
+                        if tape.next(2) == 0 { Outcome::Failed } else { Outcome::Unknown };
+                    let failed = AttemptFailed {
+                        outcome,
+                        failure: Failure::new(name, "it did not work"),
+                        retry: None,
+                        after_ms: None,
+                    };
                     driver.instance.decide(path, *number, failed, driver.now).ok().map(Event::Step)
                 }
                 4 => step(*path, StepHappened::Completed { attempt: None, result: raw("[1]") }),
                 5 | 6 => step(*path, StepHappened::TimerFired { timer: Timer::Retry }),
                 7 => step(*path, StepHappened::Returned { attempt: *number, next: driver.now }),
                 _ => {
-                    let schema = serde_json::from_str(contract.output_schema).expect("a schema is JSON");
-                    step(*path, StepHappened::Completed { attempt: None, result: raw(&value(&schema, tape).to_string()) })
+                    let schema =
+                        serde_json::from_str(contract.output_schema).expect("a schema is JSON");
+                    step(
+                        *path,
+                        StepHappened::Completed {
+                            attempt: None,
+                            result: raw(&value(&schema, tape).to_string()),
+                        },
+                    )
                 }
             }
         }
@@ -89,7 +124,9 @@ fn happens(driver: &mut Driver, tape: &mut Tape, events: &BTreeMap<&'static str,
         Thing::Timer(path, timer, due) => {
             driver.now = driver.now.max(*due);
             match timer {
-                Timer::Deadline => Some(Event::StopRequested { cause: Cause::Deadline, reason: String::new() }),
+                Timer::Deadline => {
+                    Some(Event::StopRequested { cause: Cause::Deadline, reason: String::new() })
+                }
                 timer => step(*path, StepHappened::TimerFired { timer: *timer }),
             }
         }
@@ -98,7 +135,13 @@ fn happens(driver: &mut Driver, tape: &mut Tape, events: &BTreeMap<&'static str,
 
 /// All that can be seen of an instance.
 fn seen(driver: &Driver) -> String {
-    format!("{:?} {} {} {:?}", driver.phase(), driver.instance.is_paused(), driver.failure(), driver.open())
+    format!(
+        "{:?} {} {} {:?}",
+        driver.phase(),
+        driver.instance.is_paused(),
+        driver.failure(),
+        driver.open()
+    )
 }
 
 fn done(effects: &Effects) -> String {
@@ -117,13 +160,20 @@ fn apply(driver: &mut Driver, event: Event) -> Result<bool, TestCaseError> {
     let is_taken = driver.apply(event).is_ok();
     if !is_taken {
         prop_assert_eq!(seen(driver), before);
-        prop_assert!(driver.out.all.is_empty() && driver.out.notes.is_empty(), "refused with {:?}", driver.out);
+        prop_assert!(
+            driver.out.all.is_empty() && driver.out.notes.is_empty(),
+            "refused with {:?}",
+            driver.out
+        );
     }
     Ok(is_taken)
 }
 
 /// A life, and what was seen and done after each event that was taken.
-fn live<M: Machine>(tape: &mut Tape, length: usize) -> Result<(Driver, String, Vec<String>), TestCaseError> {
+fn live<M: Machine>(
+    tape: &mut Tape,
+    length: usize,
+) -> Result<(Driver, String, Vec<String>), TestCaseError> {
     let events = events();
     let (mut driver, input) = begin::<M>(tape);
     let mut trace = vec![seen(&driver) + &done(&driver.out)];
@@ -136,7 +186,11 @@ fn live<M: Machine>(tape: &mut Tape, length: usize) -> Result<(Driver, String, V
     Ok((driver, input, trace))
 }
 
-fn same_again<M: Machine>(input: &str, journal: &[(Event, Time)], trace: &[String]) -> Result<(), TestCaseError> {
+fn same_again<M: Machine>(
+    input: &str,
+    journal: &[(Event, Time)],
+    trace: &[String],
+) -> Result<(), TestCaseError> {
     let mut replayed = Driver::start::<M>(input);
     prop_assert_eq!(&(seen(&replayed) + &done(&replayed.out)), &trace[0]);
     for ((event, now), expected) in journal.iter().zip(&trace[1..]) {
@@ -216,11 +270,26 @@ machines! { booking certain_and_optional everything expressions nested_scopes od
 /// A start that is not of the input's type gives no instance.
 #[test]
 fn an_array_is_no_record() {
-    let start = |input: &str| Run::<pipelines::shipment::Workflow>::start("1", &started(input), Time(1), &mut Effects::default()).err();
+    let start = |input: &str| {
+        Run::<pipelines::shipment::Workflow>::start(
+            "1",
+            &started(input),
+            Time(1),
+            &mut Effects::default(),
+        )
+        .err()
+    };
     assert_eq!(start(r#"["7", true]"#).as_deref(), Some("expected a record, found a list"));
     assert_eq!(start(r#"{"order": "7", "big": true}"#), None);
-    let start =
-        |input: &str| Run::<pipelines::nested_scopes::Workflow>::start("1", &started(input), Time(1), &mut Effects::default()).err();
+    let start = |input: &str| {
+        Run::<pipelines::nested_scopes::Workflow>::start(
+            "1",
+            &started(input),
+            Time(1),
+            &mut Effects::default(),
+        )
+        .err()
+    };
     let inside = start(r#"{"id": "1", "fast": true, "groups": [["a", []]]}"#);
     assert_eq!(inside.as_deref(), Some("groups[0]: expected a record, found a list"));
 }

@@ -22,7 +22,10 @@ fn a_whole_instance_runs_in_the_order_of_its_definition() {
     assert_eq!(run.effects(), ["hook workflow.start", r#"dispatch reserve #1 {"order":"7"}"#]);
 
     run.complete("reserve", LINES).unwrap();
-    assert_eq!(run.effects(), [r#"dispatch look/seo #1 {"order":"7"}"#, r#"dispatch look/score #1 {"order":"7"}"#]);
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch look/seo #1 {"order":"7"}"#, r#"dispatch look/score #1 {"order":"7"}"#]
+    );
     assert_eq!(run.open(), ["look Timeout at 61000", "look/seo #1", "look/score #1"]);
 
     run.complete("look/score", r#"{"value":0.5}"#).unwrap();
@@ -81,7 +84,14 @@ fn a_failed_attempt_is_made_again_after_its_back_off() {
     run.fire("look/seo", Timer::Retry).unwrap();
     assert_eq!(run.effects(), [r#"dispatch look/seo #2 {"order":"7"}"#]);
     // A success counts from any attempt.
-    run.step("look/seo", StepHappened::Completed { attempt: Some(1), result: crate::driver::raw(r#"{"title":"t"}"#) }).unwrap();
+    run.step(
+        "look/seo",
+        StepHappened::Completed {
+            attempt: Some(1),
+            result: crate::driver::raw(r#"{"title":"t"}"#),
+        },
+    )
+    .unwrap();
 }
 
 #[test]
@@ -106,13 +116,19 @@ fn a_caught_failure_in_a_branch_stops_the_others_and_then_runs_the_catch() {
     assert_eq!(run.effects(), ["cancel look/score"]);
     assert_eq!(run.open(), ["look/score #1"], "its attempt runs to its end");
     run.complete("look/score", r#"{"value":0.5}"#).unwrap();
-    assert_eq!(run.effects(), [r#"dispatch look/apologise #1 {"why":"InvalidInput: it did not work"}"#]);
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch look/apologise #1 {"why":"InvalidInput: it did not work"}"#]
+    );
     run.complete("look/apologise", r#"{"ticket":9}"#).unwrap();
     for line in ["ship[0]/label", "ship[1]/label", "ship[2]/label"] {
         run.complete(line, r#"{"code":"X"}"#).unwrap();
     }
     // What the other branch completed while it was stopped is there as well.
-    assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["X","X","X"],"risk":0.5,"ticket":9}"#]);
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch close #1 {"codes":["X","X","X"],"risk":0.5,"ticket":9}"#]
+    );
     // An empty catch, by name.
     run.fail("close", 1, "Refused").unwrap();
     run.now.0 += 100;
@@ -130,7 +146,10 @@ fn a_group_that_times_out_fails_as_a_whole() {
     run.fail("look/seo", 1, "Unavailable").unwrap();
     assert!(run.effects().is_empty(), "no retry while stopping: {:?}", run.effects());
     run.end_attempt("look/score", 1, Outcome::Unknown, "Timeout").unwrap();
-    assert_eq!(run.effects(), [r#"dispatch look/apologise #1 {"why":"Timeout: the step's time-out passed"}"#]);
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch look/apologise #1 {"why":"Timeout: the step's time-out passed"}"#]
+    );
 }
 
 #[test]
@@ -191,9 +210,16 @@ fn a_parked_instance_goes_on_by_retry_with_another_input() {
     run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
     assert_eq!(run.effects(), [r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]);
     let step = Some(run.path("ship[0]/label"));
-    let wrong = run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":1,"order":""}"#)) });
+    let wrong = run.apply(Event::RetryRequested {
+        step,
+        input: Some(crate::driver::raw(r#"{"line":1,"order":""}"#)),
+    });
     assert_eq!(wrong, Err(Why::Invalid("line: expected a string, found the number 1".into())));
-    run.apply(Event::RetryRequested { step, input: Some(crate::driver::raw(r#"{"line":"z","order":"7"}"#)) }).unwrap();
+    run.apply(Event::RetryRequested {
+        step,
+        input: Some(crate::driver::raw(r#"{"line":"z","order":"7"}"#)),
+    })
+    .unwrap();
     assert_eq!(run.effects(), [r#"dispatch ship[0]/label #2 {"line":"z","order":"7"}"#]);
     assert_eq!(run.phase(), Phase::Running);
     run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
@@ -236,7 +262,8 @@ fn an_element_that_waits_for_a_person_holds_up_no_other() {
     run.fail("ship[2]/label", 1, "InvalidInput").unwrap();
     assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec![]));
     // As long as one of them waits it is parked.
-    run.apply(Event::RetryRequested { step: Some(run.path("ship[0]/label")), input: None }).unwrap();
+    run.apply(Event::RetryRequested { step: Some(run.path("ship[0]/label")), input: None })
+        .unwrap();
     assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec!["resumed", "parked"]));
     run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
     // Somebody gives the result by hand.
@@ -271,7 +298,10 @@ fn a_full_journal_holds_everything_up_beside_a_step_that_waits_for_a_person() {
     run.apply(Event::RetryRequested { step: None, input: None }).unwrap();
     assert_eq!(
         run.effects(),
-        [r#"dispatch ship[0]/label #2 {"line":"a","order":"7"}"#, r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]
+        [
+            r#"dispatch ship[0]/label #2 {"line":"a","order":"7"}"#,
+            r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#
+        ]
     );
     assert_eq!(run.phase(), Phase::Running);
 }

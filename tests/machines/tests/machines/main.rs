@@ -1,4 +1,5 @@
-//! Pipelines with every construct of the language, compiled with warnings denied; their machines are driven as the engine drives them.
+//! Pipelines with every construct of the language, compiled with warnings denied; their machines
+//! are driven as the engine drives them.
 
 #![deny(warnings)]
 #![allow(clippy::unwrap_used, reason = "a test that fails shows where")]

@@ -21,9 +21,15 @@ fn to_the_end(run: &mut Driver) -> Value {
     run.complete("rounds#1/told", &text("first round")).unwrap();
     run.complete("rounds#2/asked", &text("skip")).unwrap();
     // Two rounds are all there are.
-    assert_eq!(run.effects(), [r#"dispatch rounds/all[0]/remembered #1 {"first":"skip","error":"x: RepeatExhausted"}"#]);
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch rounds/all[0]/remembered #1 {"first":"skip","error":"x: RepeatExhausted"}"#]
+    );
     run.complete("rounds/all[0]/remembered", &text("")).unwrap();
-    assert_eq!(run.effects(), [r#"dispatch rounds/all[1]/remembered #1 {"first":"skip","error":"y: RepeatExhausted"}"#]);
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch rounds/all[1]/remembered #1 {"first":"skip","error":"y: RepeatExhausted"}"#]
+    );
     run.complete("rounds/all[1]/remembered", &text("")).unwrap();
 
     run.complete("with_steps", &text("own result")).unwrap();
@@ -45,7 +51,10 @@ fn results_of_completed_steps_outlive_the_failure_around_them() {
     run.complete("group/branches/right", &text("r")).unwrap();
     run.complete("group/branches/left", &text("l")).unwrap();
     run.fail("group/branches/never", 1, "Broken").unwrap();
-    assert_eq!(run.effects(), [r#"dispatch group/noted #1 {"first":"1","second":"r","error":"Broken"}"#]);
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch group/noted #1 {"first":"1","second":"r","error":"Broken"}"#]
+    );
     run.complete("group/noted", &text("n")).unwrap();
     assert_eq!(run.effects(), [r#"dispatch rounds#1/asked #1 {"text":"l"}"#]);
     let expected = json!({
@@ -65,7 +74,10 @@ fn an_attempt_that_completes_while_its_siblings_failure_stops_it_is_kept() {
     let wrong = StepHappened::Completed { attempt: None, result: raw(r#"{"text":5}"#) };
     assert!(run.step("group/branches/right", wrong).is_err());
     run.complete("group/branches/right", &text("late")).unwrap();
-    assert_eq!(run.effects(), [r#"dispatch group/noted #1 {"first":"1","second":"late","error":"Broken"}"#]);
+    assert_eq!(
+        run.effects(),
+        [r#"dispatch group/noted #1 {"first":"1","second":"late","error":"Broken"}"#]
+    );
 }
 
 #[test]
@@ -77,7 +89,10 @@ fn without_a_failure_everything_is_as_it_was() {
     run.complete("group/branches/never", &text("")).unwrap();
     run.complete("group/last", &text("last")).unwrap();
     let output = to_the_end(&mut run);
-    assert_eq!((&output["first"], &output["right"], &output["last"]), (&json!("1"), &json!("r"), &json!("last")));
+    assert_eq!(
+        (&output["first"], &output["right"], &output["last"]),
+        (&json!("1"), &json!("r"), &json!("last"))
+    );
     assert!(output.get("noted").is_none());
 }
 

@@ -32,8 +32,11 @@ pub fn value(schema: &Value, tape: &mut Tape) -> Value {
         return words[tape.next(words.len())].clone();
     }
     let ty = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or("");
-    let at_most = |name: &str| schema[name].as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
-    let at_least = |name: &str| schema[name].as_u64().map_or(0, |least| usize::try_from(least).unwrap_or(0));
+    let at_most = |name: &str| {
+        schema[name].as_u64().map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
+    };
+    let at_least =
+        |name: &str| schema[name].as_u64().map_or(0, |least| usize::try_from(least).unwrap_or(0));
     match ty {
         "object" => {
             let mut object = Map::new();
@@ -43,7 +46,9 @@ pub fn value(schema: &Value, tape: &mut Tape) -> Value {
                 }
             }
             for (name, of) in schema["properties"].as_object().into_iter().flatten() {
-                let is_required = schema["required"].as_array().is_some_and(|required| required.iter().any(|required| required == name));
+                let is_required = schema["required"]
+                    .as_array()
+                    .is_some_and(|required| required.iter().any(|required| required == name));
                 if is_required || tape.next(2) == 0 {
                     object.insert(name.clone(), value(of, tape));
                 }
@@ -54,11 +59,21 @@ pub fn value(schema: &Value, tape: &mut Tape) -> Value {
             let length = at_least("minItems").max(tape.next(4)).min(at_most("maxItems"));
             Value::Array((0..length).map(|_| value(&schema["items"], tape)).collect())
         }
-        "string" if schema["format"] == "date-time" => json!(["1970-01-01T00:00:01Z", "2026-07-01T12:00:00Z"][tape.next(2)]),
-        "string" if schema["pattern"].as_str().is_some_and(|pattern| pattern.starts_with("^-?(")) => json!(["1h", "5ms"][tape.next(2)]),
+        "string" if schema["format"] == "date-time" => {
+            json!(["1970-01-01T00:00:01Z", "2026-07-01T12:00:00Z"][tape.next(2)])
+        }
+        "string"
+            if schema["pattern"].as_str().is_some_and(|pattern| pattern.starts_with("^-?(")) =>
+        {
+            json!(["1h", "5ms"][tape.next(2)])
+        }
         "string" => json!(["A", "B", "7"][tape.next(3)].repeat(at_least("minLength").max(1))),
-        "integer" => json!(at_least("minimum").max([0, 1, 7, 20_000][tape.next(4)]).min(at_most("maximum"))),
-        "number" => json!([0.0_f64, 0.5, 40.25][tape.next(3)].max(schema["minimum"].as_f64().unwrap_or(0.0))),
+        "integer" => {
+            json!(at_least("minimum").max([0, 1, 7, 20_000][tape.next(4)]).min(at_most("maximum")))
+        }
+        "number" => json!(
+            [0.0_f64, 0.5, 40.25][tape.next(3)].max(schema["minimum"].as_f64().unwrap_or(0.0))
+        ),
         "boolean" => json!(tape.next(2) == 1),
         _ => [json!("any"), json!({ "a": 1 }), json!([1])][tape.next(3)].clone(),
     }

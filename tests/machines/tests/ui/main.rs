@@ -23,10 +23,13 @@ fn is_blessed() -> bool {
 #[test]
 fn the_letters_are_as_the_compiler_makes_them() {
     for path in ["pipelines.rs", "pipelines/letters.rs"] {
-        let made = fs::read_to_string(Path::new(env!("OUT_DIR")).join("letters").join(path)).expect("the build script has made it");
+        let made = fs::read_to_string(Path::new(env!("OUT_DIR")).join("letters").join(path))
+            .expect("the build script has made it");
         let file = folder().join("letters/generated").join(path);
         if is_blessed() {
-            fs::create_dir_all(file.parent().expect("a folder")).and_then(|()| fs::write(&file, &made)).expect("a writable folder");
+            fs::create_dir_all(file.parent().expect("a folder"))
+                .and_then(|()| fs::write(&file, &made))
+                .expect("a writable folder");
         }
         assert!(
             fs::read_to_string(&file).is_ok_and(|there| there == made),
@@ -61,7 +64,11 @@ fn mismatches_of_yaml_and_rust_are_explained() {
             changed.push(format!("{name}:\n{}", out.said));
         }
     }
-    assert!(changed.is_empty(), "messages have changed; write them with BLESS=1 and look at the diff:\n{}", changed.join("\n"));
+    assert!(
+        changed.is_empty(),
+        "messages have changed; write them with BLESS=1 and look at the diff:\n{}",
+        changed.join("\n")
+    );
 }
 
 /// Two hundred and twenty steps, loops and branches inside of each other to a depth of sixteen: some 8 s of one core. The limit is for
@@ -70,7 +77,8 @@ fn mismatches_of_yaml_and_rust_are_explained() {
 fn a_monster_compiles_in_reasonable_time() {
     let main = Path::new(env!("CARGO_TARGET_TMPDIR")).join("monster.rs");
     let path = Path::new(env!("OUT_DIR")).join("monster/pipelines.rs");
-    fs::write(&main, format!("#![deny(warnings)]\n#[path = {path:?}]\npub mod pipelines;\n")).expect("a writable folder");
+    fs::write(&main, format!("#![deny(warnings)]\n#[path = {path:?}]\npub mod pipelines;\n"))
+        .expect("a writable folder");
     let begun = Instant::now();
     let compiled = Rustc::new().library(&main);
     let took = begun.elapsed();

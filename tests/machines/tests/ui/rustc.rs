@@ -24,7 +24,11 @@ impl Rustc {
             .expect("a folder")
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| is_runtime(path))
-            .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH));
+            .max_by_key(|path| {
+                path.metadata()
+                    .and_then(|metadata| metadata.modified())
+                    .unwrap_or(SystemTime::UNIX_EPOCH)
+            });
         Self { libraries, runtime: runtime.expect("the runtime is built") }
     }
 
@@ -53,7 +57,10 @@ impl Rustc {
             .arg(file)
             .output()
             .expect("rustc is installed");
-        Output { success: output.status.success(), said: normal(&String::from_utf8_lossy(&output.stderr)) }
+        Output {
+            success: output.status.success(),
+            said: normal(&String::from_utf8_lossy(&output.stderr)),
+        }
     }
 }
 
@@ -74,7 +81,10 @@ fn normal(said: &str) -> String {
             continue;
         }
         is_in_runtime = line.contains("crux-runtime/src/");
-        match line.find("crux-runtime/src/").filter(|_| rest.starts_with("-->") || rest.starts_with(":::")) {
+        match line
+            .find("crux-runtime/src/")
+            .filter(|_| rest.starts_with("-->") || rest.starts_with(":::"))
+        {
             Some(at) => {
                 let file = line[at..].split(':').next().unwrap_or_default();
                 text += &format!("{gutter}{} {file}\n", &rest[..3]);

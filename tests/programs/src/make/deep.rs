@@ -71,14 +71,29 @@ fn around(kind: &str, at: usize, inner: Step) -> Step {
         0 => step(id, Verb::Group(vec![inner])),
         1 => {
             let list = Ex::new(Ty::list(Ty::Int), Kind::List(vec![input("i", Ty::Int)]));
-            step(id, Verb::Each { item: format!("item{at}"), list, at_once: 1, steps: vec![inner], yields: None })
+            step(
+                id,
+                Verb::Each {
+                    item: format!("item{at}"),
+                    list,
+                    at_once: 1,
+                    steps: vec![inner],
+                    yields: None,
+                },
+            )
         }
         2 => {
             let fail = step(format!("fail{at}"), Verb::Fail { error: "Oops", message: Vec::new() });
             Step { catch: vec![(Some("Oops"), vec![inner])], ..fail }
         }
-        3 => step(id, Verb::Switch(vec![(Some(input("b", Ty::Bool)), vec![inner]), (None, Vec::new())])),
-        4 => step(id, Verb::Parallel(vec![("left".into(), vec![inner]), ("right".into(), Vec::new())])),
+        3 => step(
+            id,
+            Verb::Switch(vec![(Some(input("b", Ty::Bool)), vec![inner]), (None, Vec::new())]),
+        ),
+        4 => step(
+            id,
+            Verb::Parallel(vec![("left".into(), vec![inner]), ("right".into(), Vec::new())]),
+        ),
         _ => {
             let now = Ex::new(Ty::Time, Kind::Call("now", Vec::new()));
             let started = Ex::new(Ty::Time, Kind::Root(Root::StartedAt));
@@ -99,7 +114,10 @@ fn expression(depth: usize) -> Ex {
             3 => {
                 let zero = Box::new(Ex::new(Ty::Int, Kind::Lit(Val::Int(0))));
                 let first = Ex::new(Ty::Bool.opt(), Kind::Index(list(*inner), zero));
-                Kind::Coalesce(Box::new(first), Box::new(Ex::new(Ty::Bool, Kind::Lit(Val::Bool(false)))))
+                Kind::Coalesce(
+                    Box::new(first),
+                    Box::new(Ex::new(Ty::Bool, Kind::Lit(Val::Bool(false)))),
+                )
             }
             _ => Kind::Iter("exists", list(*other), format!("v{at}"), inner),
         };

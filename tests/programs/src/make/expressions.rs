@@ -54,17 +54,29 @@ impl<'r> Expressions<'r> {
         Self { random, scope, variables: 0 }
     }
 
-    /// Everything that can be read without computing: roots, their fields, and those of their records.
+    /// Everything that can be read without computing: roots, their fields, and those of their
+    /// records.
     pub fn readable(&self) -> Vec<Ex> {
         let mut all = Vec::new();
-        let mut roots: Vec<Ex> = self.scope.steps.iter().map(|(id, ty)| root(Root::Step(id.clone()), ty.clone())).collect();
-        roots.extend(self.scope.items.iter().map(|(name, ty)| root(Root::Item(name.clone()), ty.clone())));
+        let mut roots: Vec<Ex> = self
+            .scope
+            .steps
+            .iter()
+            .map(|(id, ty)| root(Root::Step(id.clone()), ty.clone()))
+            .collect();
+        roots.extend(
+            self.scope.items.iter().map(|(name, ty)| root(Root::Item(name.clone()), ty.clone())),
+        );
         roots.push(root(Root::Input, Ty::Fields(sample())));
         if !self.scope.is_before {
-            all.extend([Root::InstanceId, Root::RequestId, Root::Region].map(|of| root(of, Ty::Str)));
+            all.extend(
+                [Root::InstanceId, Root::RequestId, Root::Region].map(|of| root(of, Ty::Str)),
+            );
             all.push(root(Root::StartedAt, Ty::Time));
         }
-        roots.extend(self.scope.event.iter().map(|fields| root(Root::Event, Ty::Fields(fields.clone()))));
+        roots.extend(
+            self.scope.event.iter().map(|fields| root(Root::Event, Ty::Fields(fields.clone()))),
+        );
         roots.extend(self.scope.error.then(|| root(Root::Error, Ty::Error)));
         for of in roots {
             let inner = self.members(&of);
@@ -89,7 +101,8 @@ impl<'r> Expressions<'r> {
         fields_of(&of.ty).into_iter().map(member).collect()
     }
 
-    /// Something that can be read, of exactly that type; steps, elements and such before the input's fields.
+    /// Something that can be read, of exactly that type; steps, elements and such before the
+    /// input's fields.
     fn read(&mut self, ty: &Ty) -> Option<Ex> {
         let all: Vec<Ex> = self.readable().into_iter().filter(|ex| ex.ty == *ty).collect();
         let near: Vec<&Ex> = all.iter().filter(|ex| !is_of_input(ex)).collect();
@@ -102,11 +115,18 @@ impl<'r> Expressions<'r> {
     fn literal(&mut self, ty: &Ty) -> Option<Ex> {
         let value = match ty {
             Ty::Str => Val::Str(self.random.one_of(&TEXTS).to_owned()),
-            Ty::Int if self.random.chance(3) => Val::Int(*self.random.pick(&[i64::MAX, i64::MIN, 3_000_000_000])),
+            Ty::Int if self.random.chance(3) => {
+                Val::Int(*self.random.pick(&[i64::MAX, i64::MIN, 3_000_000_000]))
+            }
             Ty::Int => Val::Int(self.random.below(12) as i64 - 3),
             Ty::Num => Val::Num(*self.random.pick(&[0.0, 1.5, -2.25, 100.0, 0.1, 3.0])),
             Ty::Bool => Val::Bool(self.random.chance(50)),
-            Ty::Time => Val::Time(*self.random.pick(&[0, 1_767_323_045_000_000, 1_767_323_045_500_000, -1_000_000])),
+            Ty::Time => Val::Time(*self.random.pick(&[
+                0,
+                1_767_323_045_000_000,
+                1_767_323_045_500_000,
+                -1_000_000,
+            ])),
             Ty::Dur => Val::Dur(*self.random.pick(&[0, 1_500, 5_400_000, 86_400_000, 90_061_001])),
             _ => return None,
         };
@@ -127,7 +147,9 @@ impl<'r> Expressions<'r> {
                 return found;
             }
         }
-        self.read(ty).or_else(|| self.literal(ty)).or_else(|| (depth > 0).then(|| self.compute(ty, depth - 1)).flatten())
+        self.read(ty)
+            .or_else(|| self.literal(ty))
+            .or_else(|| (depth > 0).then(|| self.compute(ty, depth - 1)).flatten())
     }
 
     fn must(&mut self, ty: &Ty, depth: usize) -> Option<Box<Ex>> {
@@ -153,13 +175,26 @@ impl<'r> Expressions<'r> {
         const NAMES: [&str; 6] = ["n", "each", "value", "list", "at", "type"];
         self.variables += 1;
         let name = self.random.one_of(&NAMES);
-        let name =
-            if self.scope.items.iter().any(|(item, _)| item == name) { format!("v{}", self.scope.items.len()) } else { name.to_owned() };
-        if self.scope.items.iter().any(|(item, _)| *item == name) { format!("w{}", self.variables) } else { name }
+        let name = if self.scope.items.iter().any(|(item, _)| item == name) {
+            format!("v{}", self.scope.items.len())
+        } else {
+            name.to_owned()
+        };
+        if self.scope.items.iter().any(|(item, _)| *item == name) {
+            format!("w{}", self.variables)
+        } else {
+            name
+        }
     }
 
     /// `over.how(variable, body)`, the body being of that type; `None`: any.
-    fn iterate(&mut self, how: &'static str, over: Box<Ex>, body: &Ty, depth: usize) -> Option<Kind> {
+    fn iterate(
+        &mut self,
+        how: &'static str,
+        over: Box<Ex>,
+        body: &Ty,
+        depth: usize,
+    ) -> Option<Kind> {
         let Ty::List(element) = over.ty.clone() else { return None };
         let variable = self.variable();
         self.scope.items.push((variable.clone(), *element));
@@ -170,7 +205,8 @@ impl<'r> Expressions<'r> {
 
     /// A list of elements of any type that is there.
     fn any_list(&mut self, depth: usize) -> Option<Box<Ex>> {
-        let lists: Vec<Ex> = self.readable().into_iter().filter(|ex| matches!(ex.ty, Ty::List(_))).collect();
+        let lists: Vec<Ex> =
+            self.readable().into_iter().filter(|ex| matches!(ex.ty, Ty::List(_))).collect();
         if lists.is_empty() || self.random.chance(20) {
             let element = self.some_type();
             return self.no_literal(&Ty::list(element), depth);
@@ -194,13 +230,18 @@ impl<'r> Expressions<'r> {
                 let right = if ty.is_opt() && self.random.chance(40) {
                     Box::new(Ex::new(ty.clone(), Kind::Null))
                 } else {
-                    let present = if self.random.chance(50) { ty.present().clone() } else { ty.clone() };
+                    let present =
+                        if self.random.chance(50) { ty.present().clone() } else { ty.clone() };
                     self.must(&present, depth)?
                 };
                 Kind::Bin(self.random.one_of(&["==", "!="]), left, right)
             }
             3 => {
-                let ty = if self.random.chance(50) { Ty::Named("Colour") } else { Ty::Named("Colour").opt() };
+                let ty = if self.random.chance(50) {
+                    Ty::Named("Colour")
+                } else {
+                    Ty::Named("Colour").opt()
+                };
                 let left = self.no_literal(&ty, depth)?;
                 Kind::Bin(self.random.one_of(&["==", "!="]), left, Box::new(self.word(&ty)))
             }
@@ -214,7 +255,11 @@ impl<'r> Expressions<'r> {
                 let element = self.no_literal(&ty, depth)?;
                 let count = 1 + self.random.below(3);
                 let items: Option<Vec<Ex>> =
-                    (0..count).map(|_| if is_enum(&ty) { Some(self.word(&ty)) } else { self.exact(&ty, depth) }).collect();
+                    (0..count)
+                        .map(|_| {
+                            if is_enum(&ty) { Some(self.word(&ty)) } else { self.exact(&ty, depth) }
+                        })
+                        .collect();
                 Kind::Bin("in", element, Box::new(Ex::new(Ty::list(ty), Kind::List(items?))))
             }
             6 => {
@@ -223,7 +268,8 @@ impl<'r> Expressions<'r> {
                 Kind::Bin("in", self.must(&element, depth)?, list)
             }
             7 => {
-                let maps: Vec<Ex> = self.readable().into_iter().filter(|ex| matches!(ex.ty, Ty::Map(_))).collect();
+                let maps: Vec<Ex> =
+                    self.readable().into_iter().filter(|ex| matches!(ex.ty, Ty::Map(_))).collect();
                 let key = self.must(&Ty::Str, depth)?;
                 if maps.is_empty() {
                     return None;
@@ -266,7 +312,8 @@ impl<'r> Expressions<'r> {
                 Kind::Method(method, of, vec![self.exact(&Ty::Str, depth)?])
             }
             5 => {
-                let optional: Vec<Ex> = self.readable().into_iter().filter(|ex| ex.ty.is_opt()).collect();
+                let optional: Vec<Ex> =
+                    self.readable().into_iter().filter(|ex| ex.ty.is_opt()).collect();
                 if self.random.chance(30) {
                     let json = self.no_literal(&Ty::Json, 0)?;
                     return Some(Kind::Call("has", vec![*json, self.exact(&Ty::Str, depth)?]));
@@ -286,12 +333,14 @@ impl<'r> Expressions<'r> {
         if ty.is_opt() {
             return Some(match self.random.below(4) {
                 0 => {
-                    let (condition, then) = (self.condition(depth)?, self.no_literal(ty.present(), depth)?);
+                    let (condition, then) =
+                        (self.condition(depth)?, self.no_literal(ty.present(), depth)?);
                     let null = Box::new(Ex::new(ty.clone(), Kind::Null));
                     Kind::If(Box::new(condition), then, null)
                 }
                 1 => {
-                    let (condition, then) = (self.condition(depth)?, self.no_literal(ty.present(), depth)?);
+                    let (condition, then) =
+                        (self.condition(depth)?, self.no_literal(ty.present(), depth)?);
                     Kind::If(Box::new(condition), then, self.no_literal(ty, depth)?)
                 }
                 2 => Kind::Coalesce(self.no_literal(ty, depth)?, self.no_literal(ty, depth)?),
@@ -303,10 +352,18 @@ impl<'r> Expressions<'r> {
         }
         if self.random.chance(50) {
             let left = self.no_literal(&ty.clone().opt(), depth)?;
-            let right = if is_enum(ty) && self.random.chance(50) { Box::new(self.word(ty)) } else { self.must(ty, depth)? };
+            let right = if is_enum(ty) && self.random.chance(50) {
+                Box::new(self.word(ty))
+            } else {
+                self.must(ty, depth)?
+            };
             return Some(Kind::Coalesce(left, right));
         }
-        Some(Kind::If(Box::new(self.condition(depth)?), self.no_literal(ty, depth)?, self.must(ty, depth)?))
+        Some(Kind::If(
+            Box::new(self.condition(depth)?),
+            self.no_literal(ty, depth)?,
+            self.must(ty, depth)?,
+        ))
     }
 
     fn compute(&mut self, ty: &Ty, depth: usize) -> Option<Ex> {
@@ -317,8 +374,16 @@ impl<'r> Expressions<'r> {
             Ty::Bool => self.boolean(depth)?,
             Ty::Str => match self.random.below(6) {
                 0 => Kind::Bin("+", self.must(ty, depth)?, self.must(ty, depth)?),
-                1 => Kind::Method(self.random.one_of(&["lower", "upper"]), self.must(ty, depth)?, Vec::new()),
-                2 => Kind::Method("join", self.must(&Ty::list(Ty::Str), depth)?, vec![self.exact(ty, depth)?]),
+                1 => Kind::Method(
+                    self.random.one_of(&["lower", "upper"]),
+                    self.must(ty, depth)?,
+                    Vec::new(),
+                ),
+                2 => Kind::Method(
+                    "join",
+                    self.must(&Ty::list(Ty::Str), depth)?,
+                    vec![self.exact(ty, depth)?],
+                ),
                 _ => {
                     let of = self.some_type();
                     if of == Ty::Str {
@@ -337,11 +402,20 @@ impl<'r> Expressions<'r> {
                 3 => Kind::Neg(self.no_literal(ty, depth)?),
                 4 => Kind::Call("integer", vec![self.exact(&Ty::Num, depth)?]),
                 5 => {
-                    let divisor = Ex::new(Ty::Int, Kind::Lit(Val::Int(*self.random.pick(&[1, 2, 3, -2]))));
-                    let right = if self.random.chance(70) { Box::new(divisor) } else { self.no_literal(ty, depth)? };
+                    let divisor =
+                        Ex::new(Ty::Int, Kind::Lit(Val::Int(*self.random.pick(&[1, 2, 3, -2]))));
+                    let right = if self.random.chance(70) {
+                        Box::new(divisor)
+                    } else {
+                        self.no_literal(ty, depth)?
+                    };
                     Kind::Bin(self.random.one_of(&["/", "%"]), self.must(ty, depth)?, right)
                 }
-                _ => Kind::Bin(self.random.one_of(&["+", "-", "*"]), self.must(ty, depth)?, self.must(ty, depth)?),
+                _ => Kind::Bin(
+                    self.random.one_of(&["+", "-", "*"]),
+                    self.must(ty, depth)?,
+                    self.must(ty, depth)?,
+                ),
             },
             Ty::Num => match self.random.below(5) {
                 0 => Kind::Call("number", vec![self.exact(&Ty::Int, depth)?]),
@@ -357,11 +431,19 @@ impl<'r> Expressions<'r> {
             },
             Ty::Time => match self.random.below(3) {
                 0 if !self.scope.is_before => Kind::Call("now", Vec::new()),
-                _ => Kind::Bin(self.random.one_of(&["+", "-"]), self.must(ty, depth)?, self.must(&Ty::Dur, depth)?),
+                _ => Kind::Bin(
+                    self.random.one_of(&["+", "-"]),
+                    self.must(ty, depth)?,
+                    self.must(&Ty::Dur, depth)?,
+                ),
             },
             Ty::Dur => match self.random.below(2) {
                 0 => Kind::Bin("-", self.must(&Ty::Time, depth)?, self.must(&Ty::Time, depth)?),
-                _ => Kind::Bin(self.random.one_of(&["+", "-"]), self.must(ty, depth)?, self.must(ty, depth)?),
+                _ => Kind::Bin(
+                    self.random.one_of(&["+", "-"]),
+                    self.must(ty, depth)?,
+                    self.must(ty, depth)?,
+                ),
             },
             Ty::List(element) => match self.random.below(5) {
                 0 => {
@@ -383,21 +465,34 @@ impl<'r> Expressions<'r> {
                 }
             },
             Ty::Opt(inner) => match (&**inner, self.random.below(4)) {
-                (Ty::Int | Ty::Num | Ty::Time | Ty::Dur, 0) => {
-                    Kind::Method(self.random.one_of(&["min", "max"]), self.no_literal(&Ty::list((**inner).clone()), depth)?, Vec::new())
-                }
+                (Ty::Int | Ty::Num | Ty::Time | Ty::Dur, 0) => Kind::Method(
+                    self.random.one_of(&["min", "max"]),
+                    self.no_literal(&Ty::list((**inner).clone()), depth)?,
+                    Vec::new(),
+                ),
                 (Ty::Int, 1) => Kind::Call("integer", vec![*self.no_literal(&Ty::Str, depth)?]),
                 (Ty::Num, 1) => Kind::Call("number", vec![*self.no_literal(&Ty::Str, depth)?]),
                 (Ty::Time, 1) => Kind::Call("timestamp", vec![*self.no_literal(&Ty::Str, depth)?]),
                 (Ty::Dur, 1) => Kind::Call("duration", vec![*self.no_literal(&Ty::Str, depth)?]),
-                (Ty::Int, 2) => Kind::Index(self.no_literal(&Ty::Map(Box::new(Ty::Int)), 0)?, self.must(&Ty::Str, depth)?),
-                (Ty::Str, 2) => Kind::Index(self.no_literal(&Ty::Map(Box::new(Ty::Str.opt())), 0)?, self.must(&Ty::Str, depth)?),
-                (Ty::Named("Line"), 2) => {
-                    Kind::Index(self.no_literal(&Ty::Map(Box::new(Ty::Named("Line"))), 0)?, self.must(&Ty::Str, depth)?)
-                }
+                (Ty::Int, 2) => Kind::Index(
+                    self.no_literal(&Ty::Map(Box::new(Ty::Int)), 0)?,
+                    self.must(&Ty::Str, depth)?,
+                ),
+                (Ty::Str, 2) => Kind::Index(
+                    self.no_literal(&Ty::Map(Box::new(Ty::Str.opt())), 0)?,
+                    self.must(&Ty::Str, depth)?,
+                ),
+                (Ty::Named("Line"), 2) => Kind::Index(
+                    self.no_literal(&Ty::Map(Box::new(Ty::Named("Line"))), 0)?,
+                    self.must(&Ty::Str, depth)?,
+                ),
                 _ => {
-                    let element = if self.random.chance(50) { (**inner).clone() } else { ty.clone() };
-                    Kind::Index(self.no_literal(&Ty::list(element), depth)?, self.must(&Ty::Int, depth)?)
+                    let element =
+                        if self.random.chance(50) { (**inner).clone() } else { ty.clone() };
+                    Kind::Index(
+                        self.no_literal(&Ty::list(element), depth)?,
+                        self.must(&Ty::Int, depth)?,
+                    )
                 }
             },
             _ => return None,
@@ -411,50 +506,70 @@ impl<'r> Expressions<'r> {
     pub fn sink(&mut self, ty: &Ty, depth: usize) -> Option<Sink> {
         let part_of_line = *ty == Ty::Named("Part") && self.random.chance(40);
         let narrower = match ty {
-            Ty::Opt(_) if self.random.chance(15) => return Some(Sink::Ex(Ex::new(ty.clone(), Kind::Null))),
+            Ty::Opt(_) if self.random.chance(15) => {
+                return Some(Sink::Ex(Ex::new(ty.clone(), Kind::Null)));
+            }
             Ty::Opt(of) if self.random.chance(40) => return self.sink(of, depth),
             Ty::Num if self.random.chance(25) => Ty::Int,
             Ty::Json if self.random.chance(70) => {
-                let all: Vec<Ty> = self.readable().into_iter().map(|ex| ex.ty).filter(|ty| !ty.is_opt()).collect();
+                let all: Vec<Ty> =
+                    self.readable().into_iter().map(|ex| ex.ty).filter(|ty| !ty.is_opt()).collect();
                 let ty = self.random.pick(&all).clone();
-                // What is written out takes the type of its place: a null is of `json?`, an element JSON of its own.
+                // What is written out takes the type of its place: a null is of `json?`, an element
+                // JSON of its own.
                 let made = self.exact(&ty, depth).filter(|ex| !is_shaped_by_its_place(ex));
                 return made.or_else(|| self.read(&ty)).map(Sink::Ex);
             }
             Ty::Named("Shade") => Ty::Named("Colour"),
             Ty::Named("Part") if part_of_line => Ty::Named("Line"),
             Ty::List(of) if **of == Ty::Num && self.random.chance(30) => Ty::list(Ty::Int),
-            Ty::List(of) if matches!(&**of, Ty::Opt(_)) && self.random.chance(30) => Ty::list(of.present().clone()),
+            Ty::List(of) if matches!(&**of, Ty::Opt(_)) && self.random.chance(30) => {
+                Ty::list(of.present().clone())
+            }
             Ty::List(of) if self.random.chance(30) => {
                 let count = self.random.below(3);
-                return (0..count).map(|_| self.sink(of, depth)).collect::<Option<Vec<_>>>().map(Sink::List);
+                return (0..count)
+                    .map(|_| self.sink(of, depth))
+                    .collect::<Option<Vec<_>>>()
+                    .map(Sink::List);
             }
             Ty::Map(of) if self.random.chance(50) => {
                 let keys = ["a", "b c", "type"];
                 let count = self.random.below(3);
-                let entries = keys.iter().take(count).map(|key| Some(((*key).to_owned(), self.sink(of, depth)?)));
+                let entries = keys
+                    .iter()
+                    .take(count)
+                    .map(|key| Some(((*key).to_owned(), self.sink(of, depth)?)));
                 return entries.collect::<Option<Vec<_>>>().map(Sink::Map);
             }
             Ty::With(at) => {
                 let detail = detail(*at);
-                if detail.default.is_some() && !detail.text.contains("$min") && self.random.chance(70) {
+                if detail.default.is_some()
+                    && !detail.text.contains("$min")
+                    && self.random.chance(70)
+                {
                     return self.sink(&detail.of, depth);
                 }
                 let value = self.random.pick(&detail.values).clone();
                 return written(value, &detail.of);
             }
             Ty::Named("Line" | "Part") if self.random.chance(20) => {
-                let fields = fields_of(ty).into_iter().map(|(name, ty)| Some((name, self.sink(&ty, depth.min(1))?)));
+                let fields = fields_of(ty)
+                    .into_iter()
+                    .map(|(name, ty)| Some((name, self.sink(&ty, depth.min(1))?)));
                 return fields.collect::<Option<Vec<_>>>().map(Sink::Rec);
             }
             Ty::Str if self.random.chance(30) => return self.text(depth).map(Sink::Text),
-            named if is_enum(named) && self.random.chance(30) => return Some(Sink::Ex(self.word(ty))),
+            named if is_enum(named) && self.random.chance(30) => {
+                return Some(Sink::Ex(self.word(ty)));
+            }
             _ => ty.clone(),
         };
         self.exact(&narrower, depth).or_else(|| self.exact(ty, depth)).map(Sink::Ex)
     }
 
-    /// A text that is another one for each instance, and in a loop for each element where that has a text.
+    /// A text that is another one for each instance, and in a loop for each element where that has
+    /// a text.
     pub fn key(&mut self) -> Option<Vec<Ex>> {
         let mut parts = vec![root(Root::InstanceId, Ty::Str)];
         let items = self.scope.items.iter().filter(|(_, ty)| has_text(ty));
@@ -482,13 +597,16 @@ impl<'r> Expressions<'r> {
 
 fn is_of_input(ex: &Ex) -> bool {
     match &ex.kind {
-        Kind::Root(root) => !matches!(root, Root::Step(_) | Root::Item(_) | Root::Event | Root::Error),
+        Kind::Root(root) => {
+            !matches!(root, Root::Step(_) | Root::Item(_) | Root::Event | Root::Error)
+        }
         Kind::Field(of, _) => is_of_input(of),
         _ => false,
     }
 }
 
-/// Whether a literal or a list in it stands where the type of the whole expression says which type it has.
+/// Whether a literal or a list in it stands where the type of the whole expression says which type
+/// it has.
 fn is_shaped_by_its_place(ex: &Ex) -> bool {
     match &ex.kind {
         Kind::Null | Kind::List(_) | Kind::Lit(Val::Word(_)) => true,
@@ -502,10 +620,15 @@ fn is_shaped_by_its_place(ex: &Ex) -> bool {
 /// A constant as it is written in a place of its type.
 fn written(value: Val, ty: &Ty) -> Option<Sink> {
     Some(match (value, ty) {
-        (Val::List(items), Ty::List(of)) => Sink::List(items.into_iter().map(|item| written(item, of)).collect::<Option<_>>()?),
-        (Val::Map(entries), Ty::Map(of)) => {
-            Sink::Map(entries.into_iter().map(|(key, value)| Some((key, written(value, of)?))).collect::<Option<_>>()?)
+        (Val::List(items), Ty::List(of)) => {
+            Sink::List(items.into_iter().map(|item| written(item, of)).collect::<Option<_>>()?)
         }
+        (Val::Map(entries), Ty::Map(of)) => Sink::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| Some((key, written(value, of)?)))
+                .collect::<Option<_>>()?,
+        ),
         (value, ty) => Sink::Ex(Ex::new(ty.clone(), Kind::Lit(value))),
     })
 }
@@ -517,10 +640,13 @@ fn is_constant(ex: &Ex) -> bool {
         Kind::Root(_) | Kind::Call("now", _) => false,
         Kind::List(items) | Kind::Call(_, items) => items.iter().all(is_constant),
         Kind::Field(of, _) | Kind::Not(of) | Kind::Neg(of) => is_constant(of),
-        Kind::Index(left, right) | Kind::Bin(_, left, right) | Kind::Coalesce(left, right) | Kind::Iter(_, left, _, right) => {
-            is_constant(left) && is_constant(right)
+        Kind::Index(left, right)
+        | Kind::Bin(_, left, right)
+        | Kind::Coalesce(left, right)
+        | Kind::Iter(_, left, _, right) => is_constant(left) && is_constant(right),
+        Kind::If(condition, then, other) => {
+            is_constant(condition) && is_constant(then) && is_constant(other)
         }
-        Kind::If(condition, then, other) => is_constant(condition) && is_constant(then) && is_constant(other),
         Kind::Method(_, of, args) => is_constant(of) && args.iter().all(is_constant),
     }
 }

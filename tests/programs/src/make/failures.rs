@@ -1,13 +1,16 @@
-//! Which failures can come out of a step, and which steps never go on: what a `catch` may name, and what may follow.
+//! Which failures can come out of a step, and which steps never go on: what a `catch` may name, and
+//! what may follow.
 
 use std::collections::BTreeSet;
 
 use super::program::{Ex, Kind, Sink, Step, Verb};
 use super::steps::inside;
 
-/// What the `catch` of a step may name. Less is here than can happen: not every failure of a service, say.
+/// What the `catch` of a step may name. Less is here than can happen: not every failure of a
+/// service, say.
 pub fn within(step: &Step) -> BTreeSet<&'static str> {
-    let mut names: BTreeSet<&'static str> = inside(&step.verb).into_iter().flatten().flat_map(out_of).collect();
+    let mut names: BTreeSet<&'static str> =
+        inside(&step.verb).into_iter().flatten().flat_map(out_of).collect();
     let mut computes = step.when.as_ref().is_some_and(may_fail);
     match &step.verb {
         Verb::Task(task) | Verb::TaskThen(task, _) => {
@@ -23,8 +26,12 @@ pub fn within(step: &Step) -> BTreeSet<&'static str> {
             names.insert("RepeatExhausted");
             computes |= may_fail(until);
         }
-        Verb::Each { list, yields, .. } => computes |= may_fail(list) || yields.as_ref().is_some_and(may_fail),
-        Verb::Switch(cases) => computes |= cases.iter().filter_map(|(when, _)| when.as_ref()).any(may_fail),
+        Verb::Each { list, yields, .. } => {
+            computes |= may_fail(list) || yields.as_ref().is_some_and(may_fail)
+        }
+        Verb::Switch(cases) => {
+            computes |= cases.iter().filter_map(|(when, _)| when.as_ref()).any(may_fail)
+        }
         Verb::Match { value, .. } => computes |= may_fail(value),
         Verb::Wait { value, rest, is_timed, .. } => {
             names.extend(is_timed.then_some("Timeout"));
@@ -53,10 +60,13 @@ fn may_fail(ex: &Ex) -> bool {
         Kind::Bin("+" | "-" | "*" | "/" | "%", ..) => true,
         Kind::List(items) | Kind::Call(_, items) => items.iter().any(may_fail),
         Kind::Field(of, _) | Kind::Not(of) | Kind::Neg(of) => may_fail(of),
-        Kind::Index(left, right) | Kind::Bin(_, left, right) | Kind::Coalesce(left, right) | Kind::Iter(_, left, _, right) => {
-            may_fail(left) || may_fail(right)
+        Kind::Index(left, right)
+        | Kind::Bin(_, left, right)
+        | Kind::Coalesce(left, right)
+        | Kind::Iter(_, left, _, right) => may_fail(left) || may_fail(right),
+        Kind::If(condition, then, other) => {
+            may_fail(condition) || may_fail(then) || may_fail(other)
         }
-        Kind::If(condition, then, other) => may_fail(condition) || may_fail(then) || may_fail(other),
         Kind::Method(name, of, args) => *name == "sum" || may_fail(of) || args.iter().any(may_fail),
     }
 }
@@ -79,9 +89,18 @@ pub fn ends(step: &Step) -> bool {
     let has_end = |steps: &&[Step]| steps.iter().any(ends);
     match &step.verb {
         Verb::Fail { .. } => true,
-        Verb::Group(_) | Verb::TaskThen(..) | Verb::Parallel(_) | Verb::Repeat { .. } => lists.iter().any(has_end),
-        Verb::Switch(cases) => cases.iter().any(|(when, _)| when.is_none()) && lists.iter().all(has_end),
+        Verb::Group(_) | Verb::TaskThen(..) | Verb::Parallel(_) | Verb::Repeat { .. } => {
+            lists.iter().any(has_end)
+        }
+        Verb::Switch(cases) => {
+            cases.iter().any(|(when, _)| when.is_none()) && lists.iter().all(has_end)
+        }
         Verb::Match { .. } => lists.iter().all(has_end),
-        Verb::Each { .. } | Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep | Verb::SleepUntil(_) | Verb::Emit { .. } => false,
+        Verb::Each { .. }
+        | Verb::Task(_)
+        | Verb::Wait { .. }
+        | Verb::Sleep
+        | Verb::SleepUntil(_)
+        | Verb::Emit { .. } => false,
     }
 }

@@ -1,4 +1,5 @@
-//! What an instance of a program does: a plain interpreter that walks over the steps with every event.
+//! What an instance of a program does: a plain interpreter that walks over the steps with every
+//! event.
 
 use std::collections::BTreeMap;
 
@@ -141,8 +142,18 @@ impl Reads for Life<'_> {
     fn root(&self, root: &Root) -> Val {
         match root {
             Root::Input => self.input.clone(),
-            Root::Step(id) => self.frames.iter().rev().find_map(|frame| frame.get(id).cloned()).unwrap_or(Val::Null),
-            Root::Item(name) => self.items.iter().rev().find(|(item, _)| item == name).map_or(Val::Null, |(_, value)| value.clone()),
+            Root::Step(id) => self
+                .frames
+                .iter()
+                .rev()
+                .find_map(|frame| frame.get(id).cloned())
+                .unwrap_or(Val::Null),
+            Root::Item(name) => self
+                .items
+                .iter()
+                .rev()
+                .find(|(item, _)| item == name)
+                .map_or(Val::Null, |(_, value)| value.clone()),
             Root::Event => self.event.clone().unwrap_or(Val::Null),
             Root::Error => {
                 let name = self.errors.last().cloned().unwrap_or_default();
@@ -190,7 +201,11 @@ impl<'p> Life<'p> {
             Flow::Stay(seq) => {
                 self.root = Some(seq);
                 if let Some(error) = self.exhausted.take() {
-                    let tasks = self.open().into_iter().filter(|open| matches!(open.what, What::Task { .. })).collect();
+                    let tasks = self
+                        .open()
+                        .into_iter()
+                        .filter(|open| matches!(open.what, What::Task { .. }))
+                        .collect();
                     self.stopping = Some((error, tasks));
                     self.stop_further();
                 }
@@ -212,7 +227,8 @@ impl<'p> Life<'p> {
                     }
                 }
                 let none = self.program.output.is_empty();
-                self.outcome = Outcome::Completed(if none { Json::Null } else { json_of(&Val::Rec(fields)) });
+                self.outcome =
+                    Outcome::Completed(if none { Json::Null } else { json_of(&Val::Rec(fields)) });
             }
             Flow::Failed(error) => {
                 self.root = None;
@@ -230,7 +246,11 @@ impl<'p> Life<'p> {
             return;
         };
         (self.frames, self.items, self.errors) = (begun.frames, begun.items, begun.errors);
-        let with = begun.with.iter().map(|(name, ex)| (name.clone(), self.value(ex).unwrap_or(Val::Null))).collect();
+        let with = begun
+            .with
+            .iter()
+            .map(|(name, ex)| (name.clone(), self.value(ex).unwrap_or(Val::Null)))
+            .collect();
         let path = format!("{}/undo", begun.path);
         self.effects.push(("dispatch", path.clone(), json_of(&Val::Rec(with))));
         self.undoing = Some((error, path));
@@ -371,7 +391,8 @@ impl<'p> Life<'p> {
                 }
                 if let Some(with) = &task.undo {
                     let (path, id) = (path.to_owned(), id.to_owned());
-                    let (frames, items, errors) = (self.frames.clone(), self.items.clone(), self.errors.clone());
+                    let (frames, items, errors) =
+                        (self.frames.clone(), self.items.clone(), self.errors.clone());
                     self.begun.push(Begun { path, id, with, frames, items, errors });
                 }
                 Flow::Stay(Run::Task)
@@ -453,14 +474,22 @@ impl<'p> Life<'p> {
             Verb::Sleep => Flow::Stay(Run::Sleep),
             Verb::SleepUntil(until) => match self.value(until) {
                 // Timers know milliseconds, and none fires too soon.
-                Ok(Val::Time(at)) if at.div_euclid(1_000) + i64::from(at.rem_euclid(1_000) > 0) > self.now / 1_000 => {
+                Ok(Val::Time(at))
+                    if at.div_euclid(1_000) + i64::from(at.rem_euclid(1_000) > 0)
+                        > self.now / 1_000 =>
+                {
                     Flow::Stay(Run::Sleep)
                 }
                 Ok(_) => Flow::Done,
                 Err(Impossible) => impossible(),
             },
             Verb::Emit { event, data } => {
-                let fields = self.program.events.iter().find(|(name, _)| name == event).map_or(&[][..], |(_, fields)| fields);
+                let fields = self
+                    .program
+                    .events
+                    .iter()
+                    .find(|(name, _)| name == event)
+                    .map_or(&[][..], |(_, fields)| fields);
                 match Eval::new(self).fields(data, fields) {
                     Ok(data) => {
                         self.effects.push(("emit", path.to_owned(), json_of(&data)));
@@ -503,21 +532,32 @@ impl<'p> Life<'p> {
             self.frames.push(Frame::new());
             self.items.push((item.clone(), each.items[at].clone()));
             let flow = self.enter_from(steps, 0, &format!("{path}[{at}]"));
-            let ended = if matches!(flow, Flow::Done) { self.yielded(yields.as_ref()) } else { Ok(Val::Null) };
+            let ended = if matches!(flow, Flow::Done) {
+                self.yielded(yields.as_ref())
+            } else {
+                Ok(Val::Null)
+            };
             self.items.pop();
             let frame = self.frames.pop().unwrap_or_default();
             each.slots[at] = match (flow, ended) {
                 (Flow::Stay(seq), _) => Slot::Open(seq, frame),
                 (Flow::Done, Ok(value)) => Slot::Done(value),
-                (Flow::Failed(error), _) => return self.drain(step, &Run::Elements(each), path, error),
-                (Flow::Done, Err(Impossible)) => return self.drain(step, &Run::Elements(each), path, EXPRESSION.into()),
+                (Flow::Failed(error), _) => {
+                    return self.drain(step, &Run::Elements(each), path, error);
+                }
+                (Flow::Done, Err(Impossible)) => {
+                    return self.drain(step, &Run::Elements(each), path, EXPRESSION.into());
+                }
             };
         }
         if each.slots.iter().any(|slot| !matches!(slot, Slot::Done(_))) {
             return Flow::Stay(Run::Elements(each));
         }
         if yields.is_some() {
-            let all = each.slots.into_iter().filter_map(|slot| if let Slot::Done(value) = slot { Some(value) } else { None });
+            let all = each
+                .slots
+                .into_iter()
+                .filter_map(|slot| if let Slot::Done(value) = slot { Some(value) } else { None });
             let all = all.collect();
             self.keep(&step.id, Val::List(all));
         }
@@ -565,7 +605,14 @@ impl<'p> Life<'p> {
         }
     }
 
-    fn offer_seq(&mut self, steps: &'p [Step], seq: &mut Seq, prefix: &str, at: &str, happened: &Happened) -> Offered {
+    fn offer_seq(
+        &mut self,
+        steps: &'p [Step],
+        seq: &mut Seq,
+        prefix: &str,
+        at: &str,
+        happened: &Happened,
+    ) -> Offered {
         let step = &steps[seq.at];
         match self.offer_step(step, &mut seq.run, prefix, at, happened) {
             Offered::Done => match self.enter_from(steps, seq.at + 1, prefix) {
@@ -580,7 +627,14 @@ impl<'p> Life<'p> {
         }
     }
 
-    fn offer_step(&mut self, step: &'p Step, run: &mut Run, prefix: &str, at: &str, happened: &Happened) -> Offered {
+    fn offer_step(
+        &mut self,
+        step: &'p Step,
+        run: &mut Run,
+        prefix: &str,
+        at: &str,
+        happened: &Happened,
+    ) -> Offered {
         let path = join(prefix, &step.id);
         if let Run::Catch(which, error, seq) = run {
             self.errors.push(error.clone());
@@ -607,20 +661,33 @@ impl<'p> Life<'p> {
         }
     }
 
-    fn offer_verb(&mut self, step: &'p Step, run: &mut Run, path: &str, at: &str, happened: &Happened) -> Offered {
+    fn offer_verb(
+        &mut self,
+        step: &'p Step,
+        run: &mut Run,
+        path: &str,
+        at: &str,
+        happened: &Happened,
+    ) -> Offered {
         match run {
             Run::Task if path == at => match (self.ended(path, happened), happened).1 {
                 Happened::Completed(result) => {
-                    let (Verb::Task(task) | Verb::TaskThen(task, _)) = &step.verb else { return Offered::Refused };
+                    let (Verb::Task(task) | Verb::TaskThen(task, _)) = &step.verb else {
+                        return Offered::Refused;
+                    };
                     if !task.returns.is_empty() {
                         self.keep(&step.id, result.clone());
                     }
                     match step.verb {
-                        Verb::TaskThen(..) => self.placed(run, |life| life.enter_inside(&step.verb, 0, path)),
+                        Verb::TaskThen(..) => {
+                            self.placed(run, |life| life.enter_inside(&step.verb, 0, path))
+                        }
                         _ => Offered::Done,
                     }
                 }
-                Happened::Failed(error) if self.is_caught(error) => Offered::Failed((*error).to_owned()),
+                Happened::Failed(error) if self.is_caught(error) => {
+                    Offered::Failed((*error).to_owned())
+                }
                 Happened::Failed(error) => {
                     self.exhausted = Some((*error).to_owned());
                     *run = Run::Exhausted;
@@ -628,9 +695,14 @@ impl<'p> Life<'p> {
                 }
                 _ => Offered::Refused,
             },
-            Run::Wait(_) if path == at && *happened == Happened::TimedOut => Offered::Failed("Timeout".into()),
+            Run::Wait(_) if path == at && *happened == Happened::TimedOut => {
+                Offered::Failed("Timeout".into())
+            }
             Run::Wait(_) if path == at => {
-                let (Happened::Received(event), Verb::Wait { rest, .. }) = (happened, &step.verb) else { return Offered::Refused };
+                let (Happened::Received(event), Verb::Wait { rest, .. }) = (happened, &step.verb)
+                else {
+                    return Offered::Refused;
+                };
                 self.event = Some(event.clone());
                 let holds = rest.as_ref().map_or(Ok(true), |rest| self.holds(rest));
                 self.event = None;
@@ -648,7 +720,9 @@ impl<'p> Life<'p> {
                 let round = *round + 1;
                 self.placed(run, |life| life.rounds(step, round, path))
             }
-            Run::Inside(list, seq) => self.offer_seq(inside(&step.verb)[*list], seq, path, at, happened),
+            Run::Inside(list, seq) => {
+                self.offer_seq(inside(&step.verb)[*list], seq, path, at, happened)
+            }
             Run::Branches(branches) => {
                 let lists = inside(&step.verb);
                 for (branch, steps) in branches.iter_mut().zip(lists) {
@@ -658,27 +732,36 @@ impl<'p> Life<'p> {
                         Offered::Stays => return Offered::Stays,
                         Offered::Done => {
                             *branch = None;
-                            return if branches.iter().all(Option::is_none) { Offered::Done } else { Offered::Stays };
+                            return if branches.iter().all(Option::is_none) {
+                                Offered::Done
+                            } else {
+                                Offered::Stays
+                            };
                         }
                         Offered::Failed(error) => {
                             *branch = None;
                             let stopped = std::mem::replace(run, Run::Sleep);
-                            return self.placed(run, |life| life.drain(step, &stopped, path, error));
+                            return self
+                                .placed(run, |life| life.drain(step, &stopped, path, error));
                         }
                     }
                 }
                 Offered::Refused
             }
-            Run::Elements(each) => self.offer_element(step, each, path, at, happened).unwrap_or_else(|flow| {
-                let each = std::mem::replace(run, Run::Sleep);
-                self.placed(run, |life| match (flow, each) {
-                    (None, Run::Elements(each)) => life.fill(step, each, path),
-                    (Some(error), each) => life.drain(step, &each, path, error),
-                    (None, _) => Flow::Done,
+            Run::Elements(each) => {
+                self.offer_element(step, each, path, at, happened).unwrap_or_else(|flow| {
+                    let each = std::mem::replace(run, Run::Sleep);
+                    self.placed(run, |life| match (flow, each) {
+                        (None, Run::Elements(each)) => life.fill(step, each, path),
+                        (Some(error), each) => life.drain(step, &each, path, error),
+                        (None, _) => Flow::Done,
+                    })
                 })
-            }),
+            }
             Run::Round(round, seq) => {
-                let (Verb::Repeat { steps, .. }, round) = (&step.verb, *round) else { return Offered::Refused };
+                let (Verb::Repeat { steps, .. }, round) = (&step.verb, *round) else {
+                    return Offered::Refused;
+                };
                 match self.offer_seq(steps, seq, &format!("{path}#{round}"), at, happened) {
                     Offered::Done => self.placed(run, |life| match life.after_round(step, round) {
                         Some(flow) => flow,
@@ -688,10 +771,13 @@ impl<'p> Life<'p> {
                 }
             }
             Run::Drain(open, error) => {
-                let Some(found) = open.iter().position(|open| open.path == at) else { return Offered::Refused };
+                let Some(found) = open.iter().position(|open| open.path == at) else {
+                    return Offered::Refused;
+                };
                 let task = open.remove(found);
                 self.ended(at, happened);
-                let has_result = matches!(&task.what, What::Task { returns, .. } if !returns.is_empty());
+                let has_result =
+                    matches!(&task.what, What::Task { returns, .. } if !returns.is_empty());
                 let (done, error) = (open.is_empty(), error.clone());
                 // What is inside an `each` in here has no reader any more.
                 let within = &task.path[path.len()..];
@@ -717,13 +803,19 @@ impl<'p> Life<'p> {
         at: &str,
         happened: &Happened,
     ) -> Result<Offered, Option<String>> {
-        let Verb::Each { item, steps, yields, .. } = &step.verb else { return Ok(Offered::Refused) };
+        let Verb::Each { item, steps, yields, .. } = &step.verb else {
+            return Ok(Offered::Refused);
+        };
         for (index, slot) in each.slots.iter_mut().enumerate() {
             let Slot::Open(seq, frame) = slot else { continue };
             self.frames.push(std::mem::take(frame));
             self.items.push((item.clone(), each.items[index].clone()));
             let offered = self.offer_seq(steps, seq, &format!("{path}[{index}]"), at, happened);
-            let ended = if offered == Offered::Done { self.yielded(yields.as_ref()) } else { Ok(Val::Null) };
+            let ended = if offered == Offered::Done {
+                self.yielded(yields.as_ref())
+            } else {
+                Ok(Val::Null)
+            };
             self.items.pop();
             *frame = self.frames.pop().unwrap_or_default();
             match (offered, ended) {
@@ -752,7 +844,10 @@ impl<'p> Life<'p> {
             return Vec::new();
         }
         if let Some((_, path)) = &self.undoing {
-            return vec![Open { path: path.clone(), what: What::Task { returns: Fields::new(), raises: false, is_undo: true } }];
+            return vec![Open {
+                path: path.clone(),
+                what: What::Task { returns: Fields::new(), raises: false, is_undo: true },
+            }];
         }
         if let Some((_, tasks)) = &self.stopping {
             return if self.outcome == Outcome::Running { tasks.clone() } else { Vec::new() };
@@ -773,11 +868,25 @@ impl<'p> Life<'p> {
         let mut push = |what: What| all.push(Open { path: path.to_owned(), what });
         match (run, &step.verb) {
             (Run::Task, Verb::Task(task) | Verb::TaskThen(task, _)) => {
-                push(What::Task { returns: task.returns.clone(), raises: task.raises, is_undo: false });
+                push(What::Task {
+                    returns: task.returns.clone(),
+                    raises: task.raises,
+                    is_undo: false,
+                });
             }
             (Run::Wait(value), Verb::Wait { event, is_timed, .. }) => {
-                let fields = self.program.events.iter().find(|(name, _)| name == event).map(|(_, fields)| fields.clone());
-                push(What::Wait { event: event.clone(), value: value.clone(), fields: fields.unwrap_or_default(), is_timed: *is_timed });
+                let fields = self
+                    .program
+                    .events
+                    .iter()
+                    .find(|(name, _)| name == event)
+                    .map(|(_, fields)| fields.clone());
+                push(What::Wait {
+                    event: event.clone(),
+                    value: value.clone(),
+                    fields: fields.unwrap_or_default(),
+                    is_timed: *is_timed,
+                });
             }
             (Run::Sleep | Run::Pause(_), _) => push(What::Sleep),
             (Run::Inside(list, seq), verb) => self.open_seq(inside(verb)[*list], seq, path, all),
@@ -793,7 +902,9 @@ impl<'p> Life<'p> {
                     }
                 }
             }
-            (Run::Round(round, seq), Verb::Repeat { steps, .. }) => self.open_seq(steps, seq, &format!("{path}#{round}"), all),
+            (Run::Round(round, seq), Verb::Repeat { steps, .. }) => {
+                self.open_seq(steps, seq, &format!("{path}#{round}"), all)
+            }
             (Run::Catch(which, _, seq), _) => self.open_seq(&step.catch[*which].1, seq, path, all),
             (Run::Drain(open, _), _) => all.extend(open.iter().cloned()),
             _ => {}

@@ -1,5 +1,5 @@
-//! Makes programs, and knows what they must do. Nothing of the compiler or the runtime is used here: this is the language once more, from
-//! its documentation.
+//! Makes programs, and knows what they must do. Nothing of the compiler or the runtime is used
+//! here: this is the language once more, from its documentation.
 
 pub mod deep;
 pub mod details;
@@ -15,7 +15,8 @@ pub use program::{Fields, Program, Ty};
 
 /// Types that the programs share.
 pub fn common() -> String {
-    let details = (0..details::COUNT).map(|at| format!("    w{at}: {}\n", details::detail(at).text));
+    let details =
+        (0..details::COUNT).map(|at| format!("    w{at}: {}\n", details::detail(at).text));
     let details: String = details.collect();
     format!("{PLAIN}{details}")
 }

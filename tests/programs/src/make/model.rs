@@ -47,16 +47,28 @@ fn date(days: i64) -> (i64, i64, i64) {
 /// RFC 3339 in UTC, with no more decimals than there are.
 pub fn time_text(microseconds: i64) -> String {
     let (seconds, rest) = (microseconds.div_euclid(1_000_000), microseconds.rem_euclid(1_000_000));
-    let ((year, month, day), second) = (date(seconds.div_euclid(86_400)), seconds.rem_euclid(86_400));
-    let decimals = if rest == 0 { String::new() } else { format!(".{rest:06}").trim_end_matches('0').to_owned() };
+    let ((year, month, day), second) =
+        (date(seconds.div_euclid(86_400)), seconds.rem_euclid(86_400));
+    let decimals = if rest == 0 {
+        String::new()
+    } else {
+        format!(".{rest:06}").trim_end_matches('0').to_owned()
+    };
     let year = if year < 0 { format!("-{:06}", -year) } else { format!("{year:04}") };
-    format!("{year}-{month:02}-{day:02}T{:02}:{:02}:{:02}{decimals}Z", second / 3_600, second / 60 % 60, second % 60)
+    format!(
+        "{year}-{month:02}-{day:02}T{:02}:{:02}:{:02}{decimals}Z",
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 pub fn duration_text(ms: i64) -> String {
     let mut rest = ms.unsigned_abs();
     let mut text = String::new();
-    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+    for (unit, size) in
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)]
+    {
         if rest >= size {
             text.push_str(&format!("{}{unit}", rest / size));
             rest %= size;
@@ -116,7 +128,9 @@ pub fn json_of(value: &Val) -> Json {
         Val::Bool(value) => Json::Bool(*value),
         Val::Json(value) => value.clone(),
         Val::List(items) => Json::Array(items.iter().map(json_of).collect()),
-        Val::Map(entries) => Json::Object(entries.iter().map(|(key, value)| (key.clone(), json_of(value))).collect()),
+        Val::Map(entries) => {
+            Json::Object(entries.iter().map(|(key, value)| (key.clone(), json_of(value))).collect())
+        }
         Val::Rec(fields) => {
             let there = fields.iter().filter(|(_, value)| *value != Val::Null);
             Json::Object(there.map(|(name, value)| (name.clone(), json_of(value))).collect())
@@ -132,7 +146,11 @@ fn finite(value: f64) -> Result<Val> {
 /// From -9999-01-02 on, up to 9999-12-30, with the margins that time zones need.
 fn in_calendar(microseconds: i128) -> Result<Val> {
     let bounds = -377_705_023_201_000_000_i128..=253_402_207_200_999_999_i128;
-    if bounds.contains(&microseconds) { Ok(Val::Time(microseconds as i64)) } else { Err(Impossible) }
+    if bounds.contains(&microseconds) {
+        Ok(Val::Time(microseconds as i64))
+    } else {
+        Err(Impossible)
+    }
 }
 
 fn arithmetic(op: &str, left: Val, right: Val) -> Result<Val> {
@@ -158,7 +176,9 @@ fn arithmetic(op: &str, left: Val, right: Val) -> Result<Val> {
             a.extend(b);
             List(a)
         }
-        (Dur(a), Dur(b)) => Dur(checked(if op == "+" { a.checked_add(b) } else { a.checked_sub(b) })?),
+        (Dur(a), Dur(b)) => {
+            Dur(checked(if op == "+" { a.checked_add(b) } else { a.checked_sub(b) })?)
+        }
         (Time(at), Dur(ms)) => {
             let by = i128::from(ms) * 1_000;
             in_calendar(i128::from(at) + if op == "+" { by } else { -by })?
@@ -183,9 +203,10 @@ fn parsed(text: &str, what: &str) -> Val {
         "integer" => text.trim().parse().ok().map(Val::Int),
         "number" => text.trim().parse::<f64>().ok().filter(|value| value.is_finite()).map(Val::Num),
         // Made texts are either of these or nothing of the kind.
-        "timestamp" => {
-            [0, 1_767_323_045_000_000, 1_767_323_045_500_000, -1_000_000, 1_000].map(Val::Time).into_iter().find(|at| text_of(at) == text)
-        }
+        "timestamp" => [0, 1_767_323_045_000_000, 1_767_323_045_500_000, -1_000_000, 1_000]
+            .map(Val::Time)
+            .into_iter()
+            .find(|at| text_of(at) == text),
         _ => duration(text),
     };
     found.unwrap_or(Val::Null)
@@ -240,19 +261,31 @@ impl<'r, R: Reads> Eval<'r, R> {
         Ok(match &ex.kind {
             Kind::Lit(value) => value.clone(),
             Kind::Null => Val::Null,
-            Kind::List(items) => Val::List(items.iter().map(|item| self.value(item)).collect::<Result<_>>()?),
-            Kind::Root(Root::Item(name)) => match self.bound.iter().rev().find(|(bound, _)| bound == name) {
-                Some((_, value)) => value.clone(),
-                None => self.reads.root(&Root::Item(name.clone())),
-            },
+            Kind::List(items) => {
+                Val::List(items.iter().map(|item| self.value(item)).collect::<Result<_>>()?)
+            }
+            Kind::Root(Root::Item(name)) => {
+                match self.bound.iter().rev().find(|(bound, _)| bound == name) {
+                    Some((_, value)) => value.clone(),
+                    None => self.reads.root(&Root::Item(name.clone())),
+                }
+            }
             Kind::Root(root) => self.reads.root(root),
             Kind::Field(of, name) => match self.value(of)? {
-                Val::Rec(fields) => fields.into_iter().find(|(field, _)| field == name).map_or(Val::Null, |(_, value)| value),
+                Val::Rec(fields) => fields
+                    .into_iter()
+                    .find(|(field, _)| field == name)
+                    .map_or(Val::Null, |(_, value)| value),
                 _ => Val::Null,
             },
             Kind::Index(of, index) => match (self.value(of)?, self.value(index)?) {
-                (Val::List(items), Val::Int(at)) => usize::try_from(at).ok().and_then(|at| items.get(at).cloned()).unwrap_or(Val::Null),
-                (Val::Map(entries), Val::Str(key)) => entries.get(&key).cloned().unwrap_or(Val::Null),
+                (Val::List(items), Val::Int(at)) => usize::try_from(at)
+                    .ok()
+                    .and_then(|at| items.get(at).cloned())
+                    .unwrap_or(Val::Null),
+                (Val::Map(entries), Val::Str(key)) => {
+                    entries.get(&key).cloned().unwrap_or(Val::Null)
+                }
                 (of, index) => panic!("{of:?}[{index:?}]"),
             },
             Kind::Not(of) => Val::Bool(!self.is_true(of)?),
@@ -290,18 +323,23 @@ impl<'r, R: Reads> Eval<'r, R> {
             }
             Kind::Call("now", _) => Val::Time(self.reads.now()),
             Kind::Call(function, args) => {
-                let args: Vec<Val> = args.iter().map(|arg| self.value(arg)).collect::<Result<_>>()?;
+                let args: Vec<Val> =
+                    args.iter().map(|arg| self.value(arg)).collect::<Result<_>>()?;
                 match (*function, args.as_slice()) {
                     ("size", [Val::Str(text)]) => Val::Int(text.chars().count() as i64),
                     ("size", [Val::List(items)]) => Val::Int(items.len() as i64),
                     ("size", [Val::Map(entries)]) => Val::Int(entries.len() as i64),
                     ("has", [value]) => Val::Bool(*value != Val::Null),
-                    ("has", [Val::Json(json), Val::Str(key)]) => Val::Bool(json.get(key).is_some_and(|value| !value.is_null())),
+                    ("has", [Val::Json(json), Val::Str(key)]) => {
+                        Val::Bool(json.get(key).is_some_and(|value| !value.is_null()))
+                    }
                     ("string", [value]) => Val::Str(text_of(value)),
                     ("number", [Val::Int(value)]) => Val::Num(*value as f64),
                     ("integer", [Val::Num(value)]) => {
                         let whole = value.trunc();
-                        if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&whole) {
+                        if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0)
+                            .contains(&whole)
+                        {
                             Val::Int(whole as i64)
                         } else {
                             return Err(Impossible);
@@ -313,12 +351,19 @@ impl<'r, R: Reads> Eval<'r, R> {
             }
             Kind::Method(method, of, args) => {
                 let of = self.value(of)?;
-                let args: Vec<Val> = args.iter().map(|arg| self.value(arg)).collect::<Result<_>>()?;
+                let args: Vec<Val> =
+                    args.iter().map(|arg| self.value(arg)).collect::<Result<_>>()?;
                 match (*method, &of, args.as_slice()) {
                     ("contains", Val::List(items), [part]) => Val::Bool(items.contains(part)),
-                    ("contains", Val::Str(text), [Val::Str(part)]) => Val::Bool(text.contains(part.as_str())),
-                    ("startsWith", Val::Str(text), [Val::Str(part)]) => Val::Bool(text.starts_with(part.as_str())),
-                    ("endsWith", Val::Str(text), [Val::Str(part)]) => Val::Bool(text.ends_with(part.as_str())),
+                    ("contains", Val::Str(text), [Val::Str(part)]) => {
+                        Val::Bool(text.contains(part.as_str()))
+                    }
+                    ("startsWith", Val::Str(text), [Val::Str(part)]) => {
+                        Val::Bool(text.starts_with(part.as_str()))
+                    }
+                    ("endsWith", Val::Str(text), [Val::Str(part)]) => {
+                        Val::Bool(text.ends_with(part.as_str()))
+                    }
                     ("lower", Val::Str(text), []) => Val::Str(text.to_lowercase()),
                     ("upper", Val::Str(text), []) => Val::Str(text.to_uppercase()),
                     ("join", Val::List(items), [Val::Str(between)]) => {
@@ -326,14 +371,20 @@ impl<'r, R: Reads> Eval<'r, R> {
                     }
                     ("sum", Val::List(items), []) => {
                         let zero = if ex.ty == Ty::Int { Val::Int(0) } else { Val::Num(0.0) };
-                        items.iter().try_fold(zero, |sum, item| arithmetic("+", sum, item.clone()))?
+                        items
+                            .iter()
+                            .try_fold(zero, |sum, item| arithmetic("+", sum, item.clone()))?
                     }
-                    ("min", Val::List(items), []) => {
-                        items.iter().cloned().reduce(|a, b| if is_less(&b, &a) { b } else { a }).unwrap_or(Val::Null)
-                    }
-                    ("max", Val::List(items), []) => {
-                        items.iter().cloned().reduce(|a, b| if is_less(&a, &b) { b } else { a }).unwrap_or(Val::Null)
-                    }
+                    ("min", Val::List(items), []) => items
+                        .iter()
+                        .cloned()
+                        .reduce(|a, b| if is_less(&b, &a) { b } else { a })
+                        .unwrap_or(Val::Null),
+                    ("max", Val::List(items), []) => items
+                        .iter()
+                        .cloned()
+                        .reduce(|a, b| if is_less(&a, &b) { b } else { a })
+                        .unwrap_or(Val::Null),
                     (method, of, args) => panic!("{of:?}.{method}({args:?})"),
                 }
             }
@@ -375,10 +426,13 @@ impl<'r, R: Reads> Eval<'r, R> {
         Ok(match (sink, ty.present()) {
             (Sink::Ex(ex), ty) if !matches!(ty, Ty::With(_)) => fit(self.value(ex)?, ty),
             (Sink::Text(parts), _) => Val::Str(self.text(parts)?),
-            (Sink::List(items), Ty::List(of)) => Val::List(items.iter().map(|item| self.sink(item, of)).collect::<Result<_>>()?),
+            (Sink::List(items), Ty::List(of)) => {
+                Val::List(items.iter().map(|item| self.sink(item, of)).collect::<Result<_>>()?)
+            }
             (Sink::Rec(values), Ty::Named(name)) => self.fields(values, &super::fields(name))?,
             (Sink::Map(values), Ty::Map(of)) => {
-                let values = values.iter().map(|(key, value)| Ok((key.clone(), self.sink(value, of)?)));
+                let values =
+                    values.iter().map(|(key, value)| Ok((key.clone(), self.sink(value, of)?)));
                 Val::Map(values.collect::<Result<_>>()?)
             }
             (sink, Ty::With(at)) => self.sink(sink, &super::details::detail(*at).of)?,
@@ -391,7 +445,10 @@ impl<'r, R: Reads> Eval<'r, R> {
         let mut all = Vec::new();
         for (name, ty) in fields {
             let value = values.iter().find(|(given, _)| given == name);
-            all.push((name.clone(), value.map_or_else(|| Ok(default_of(ty)), |(_, sink)| self.sink(sink, ty))?));
+            all.push((
+                name.clone(),
+                value.map_or_else(|| Ok(default_of(ty)), |(_, sink)| self.sink(sink, ty))?,
+            ));
         }
         Ok(Val::Rec(all))
     }
@@ -405,13 +462,21 @@ fn fit(value: Val, ty: &Ty) -> Val {
         (value, Ty::Json) => Val::Json(json_of(&value)),
         (value, Ty::With(at)) => fit(value, &super::details::detail(*at).of),
         (Val::Int(value), Ty::Num) => Val::Num(value as f64),
-        (Val::List(items), Ty::List(of)) => Val::List(items.into_iter().map(|item| fit(item, of)).collect()),
-        (Val::Map(entries), Ty::Map(of)) => {
-            Val::Map(entries.into_iter().map(|(key, value)| (key, fit(value, of))).collect::<BTreeMap<_, _>>())
+        (Val::List(items), Ty::List(of)) => {
+            Val::List(items.into_iter().map(|item| fit(item, of)).collect())
         }
+        (Val::Map(entries), Ty::Map(of)) => Val::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| (key, fit(value, of)))
+                .collect::<BTreeMap<_, _>>(),
+        ),
         (Val::Rec(fields), Ty::Named(name)) => {
             let wanted = super::fields(name).into_iter().map(|(name, ty)| {
-                let found = fields.iter().find(|(field, _)| *field == name).map_or(Val::Null, |(_, value)| value.clone());
+                let found = fields
+                    .iter()
+                    .find(|(field, _)| *field == name)
+                    .map_or(Val::Null, |(_, value)| value.clone());
                 (name, fit(found, &ty))
             });
             Val::Rec(wanted.collect())

@@ -54,7 +54,8 @@ pub struct Ex {
 
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// Of a string, an integer, a number or a boolean; or a word, where the other side says of which enum.
+    /// Of a string, an integer, a number or a boolean; or a word, where the other side says of
+    /// which enum.
     Lit(Val),
     Null,
     List(Vec<Ex>),
@@ -263,7 +264,9 @@ impl Ex {
                 Root::Region => "config.region".into(),
                 Root::StartedAt => "instance.started_at".into(),
             },
-            Kind::Field(of, name) => format!("{}{}{name}", of.within(8), if of.ty.is_opt() { "?." } else { "." }),
+            Kind::Field(of, name) => {
+                format!("{}{}{name}", of.within(8), if of.ty.is_opt() { "?." } else { "." })
+            }
             Kind::Index(of, index) => format!("{}[{}]", of.within(8), index.text()),
             Kind::Not(of) => format!("!{}", of.within(7)),
             Kind::Neg(of) => format!("-{}", of.within(8)),
@@ -273,10 +276,14 @@ impl Ex {
                 format!("{} {op} {}", left.within(left_power), right.within(power + 1))
             }
             Kind::Coalesce(left, right) => format!("{} ?? {}", left.within(2), right.within(2)),
-            Kind::If(condition, then, other) => format!("{} ? {} : {}", condition.within(1), then.within(1), other.within(1)),
+            Kind::If(condition, then, other) => {
+                format!("{} ? {} : {}", condition.within(1), then.within(1), other.within(1))
+            }
             Kind::Call(name, args) => format!("{name}({})", all(args)),
             Kind::Method(name, of, args) => format!("{}.{name}({})", of.within(8), all(args)),
-            Kind::Iter(name, of, variable, body) => format!("{}.{name}({variable}, {})", of.within(8), body.text()),
+            Kind::Iter(name, of, variable, body) => {
+                format!("{}.{name}({variable}, {})", of.within(8), body.text())
+            }
         }
     }
 
@@ -315,7 +322,9 @@ impl Sink {
                 _ => quoted(&format!("${{{}}}", ex.text())),
             },
             Sink::Text(parts) => template(parts),
-            Sink::List(items) => format!("[{}]", items.iter().map(Sink::yaml).collect::<Vec<_>>().join(", ")),
+            Sink::List(items) => {
+                format!("[{}]", items.iter().map(Sink::yaml).collect::<Vec<_>>().join(", "))
+            }
             Sink::Rec(fields) | Sink::Map(fields) => fields_yaml(fields),
         }
     }
@@ -335,22 +344,30 @@ pub fn types_yaml(fields: &[(String, Ty)]) -> String {
 impl Program {
     /// The file.
     pub fn yaml(&self) -> String {
-        let mut text = format!("# Made from the seed {}.\nworkflow: {}\nversion: 1\n", self.seed, self.name);
-        let input = if self.named_input { "Sample".to_owned() } else { types_yaml(&super::sample()) };
+        let mut text =
+            format!("# Made from the seed {}.\nworkflow: {}\nversion: 1\n", self.seed, self.name);
+        let input =
+            if self.named_input { "Sample".to_owned() } else { types_yaml(&super::sample()) };
         text.push_str(&format!("input: {input}\nexternal: ['#']\n"));
         if !self.events.is_empty() {
             text.push_str("events:\n");
-            self.events.iter().for_each(|(name, fields)| text.push_str(&format!("  {name}: {}\n", types_yaml(fields))));
+            self.events.iter().for_each(|(name, fields)| {
+                text.push_str(&format!("  {name}: {}\n", types_yaml(fields)))
+            });
         }
         if !self.trigger.is_empty() {
             text.push_str(&format!("triggers:\n  - http: POST /{}\n", self.name));
-            self.trigger.iter().for_each(|(key, value)| text.push_str(&format!("    {key}: {}\n", quoted(value))));
+            self.trigger
+                .iter()
+                .for_each(|(key, value)| text.push_str(&format!("    {key}: {}\n", quoted(value))));
         }
         text.push_str("steps:\n");
         steps_yaml(&self.steps, 1, &mut text);
         if !self.output.is_empty() {
             text.push_str("output:\n");
-            self.output.iter().for_each(|(name, value)| text.push_str(&format!("  {name}: {}\n", value.yaml())));
+            self.output
+                .iter()
+                .for_each(|(name, value)| text.push_str(&format!("  {name}: {}\n", value.yaml())));
         }
         text
     }
@@ -398,7 +415,10 @@ impl Step {
                 if let Some(with) = &task.undo {
                     line("undo:");
                     line(&format!("  type: {}_undo", task.step_type));
-                    let with: Vec<_> = with.iter().map(|(name, ex)| (name.clone(), Sink::Ex(ex.clone()))).collect();
+                    let with: Vec<_> = with
+                        .iter()
+                        .map(|(name, ex)| (name.clone(), Sink::Ex(ex.clone())))
+                        .collect();
                     if !with.is_empty() {
                         line(&format!("  with: {}", fields_yaml(&with)));
                     }
@@ -453,7 +473,8 @@ impl Step {
                 list_yaml("steps", steps, depth + 2, text);
             }
             Verb::Wait { event, field, value, rest, is_timed } => {
-                let rest = rest.as_ref().map(|rest| format!(" && {}", rest.within(4))).unwrap_or_default();
+                let rest =
+                    rest.as_ref().map(|rest| format!(" && {}", rest.within(4))).unwrap_or_default();
                 let condition = format!("event.{field} == {}{rest}", value.within(5));
                 line(&format!("wait: {{ event: {event}, where: {} }}", quoted(&condition)));
                 if *is_timed {
@@ -461,9 +482,15 @@ impl Step {
                 }
             }
             Verb::Sleep => line("sleep: 5m"),
-            Verb::SleepUntil(until) => line(&format!("sleep: {{ until: {} }}", quoted(&until.text()))),
-            Verb::Emit { event, data } => line(&format!("emit: {{ event: {event}, data: {} }}", fields_yaml(data))),
-            Verb::Fail { error, message } => line(&format!("fail: {{ error: {error}, message: {} }}", template(message))),
+            Verb::SleepUntil(until) => {
+                line(&format!("sleep: {{ until: {} }}", quoted(&until.text())))
+            }
+            Verb::Emit { event, data } => {
+                line(&format!("emit: {{ event: {event}, data: {} }}", fields_yaml(data)))
+            }
+            Verb::Fail { error, message } => {
+                line(&format!("fail: {{ error: {error}, message: {} }}", template(message)))
+            }
         }
         if !self.catch.is_empty() {
             text.push_str(&format!("{indent}catch:\n"));

@@ -31,7 +31,15 @@ impl Maker {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let left = 3 + random.below(8);
-        Self { seed, random, name: format!("p{seed}"), scope: Scope::default(), events: Vec::new(), ids: 0, left }
+        Self {
+            seed,
+            random,
+            name: format!("p{seed}"),
+            scope: Scope::default(),
+            events: Vec::new(),
+            ids: 0,
+            left,
+        }
     }
 
     pub fn program(mut self) -> Program {
@@ -41,7 +49,11 @@ impl Maker {
         let mut output = Vec::new();
         for at in 0..self.random.below(4) {
             output.extend(self.expressions(|make| {
-                let sink = if make.random.chance(20) { Sink::Text(make.text(2)?) } else { Sink::Ex(make.output()?) };
+                let sink = if make.random.chance(20) {
+                    Sink::Text(make.text(2)?)
+                } else {
+                    Sink::Ex(make.output()?)
+                };
                 Some((format!("o{at}"), sink))
             }));
         }
@@ -49,11 +61,24 @@ impl Maker {
         let mut trigger = Vec::new();
         if self.random.chance(30) {
             if self.random.chance(60) {
-                trigger.extend(self.expressions(|make| make.condition(2)).map(|ex| ("when", ex.text())));
+                trigger.extend(
+                    self.expressions(|make| make.condition(2)).map(|ex| ("when", ex.text())),
+                );
             }
-            trigger.extend(self.expressions(|make| make.condition_value(&Ty::Str)).map(|ex| ("key", ex.text())));
+            trigger.extend(
+                self.expressions(|make| make.condition_value(&Ty::Str))
+                    .map(|ex| ("key", ex.text())),
+            );
         }
-        Program { trigger, name: self.name, seed: self.seed, named_input, steps, output, events: self.events }
+        Program {
+            trigger,
+            name: self.name,
+            seed: self.seed,
+            named_input,
+            steps,
+            output,
+            events: self.events,
+        }
     }
 
     fn expressions<T>(&mut self, make: impl FnOnce(&mut Expressions<'_>) -> T) -> T {
@@ -103,7 +128,11 @@ impl Maker {
 
     fn step(&mut self, depth: usize) -> Step {
         let id = self.id();
-        let when = if self.random.chance(20) { self.expressions(|make| make.condition(DEEP)) } else { None };
+        let when = if self.random.chance(20) {
+            self.expressions(|make| make.condition(DEEP))
+        } else {
+            None
+        };
         let before = self.scope.steps.len();
         let (verb, result) = self.verb(&id, depth);
         let inside = self.scope.steps.len();
@@ -121,7 +150,14 @@ impl Maker {
         step
     }
 
-    fn catch(&mut self, step: &mut Step, raised: &BTreeSet<&'static str>, before: usize, inside: usize, depth: usize) {
+    fn catch(
+        &mut self,
+        step: &mut Step,
+        raised: &BTreeSet<&'static str>,
+        before: usize,
+        inside: usize,
+        depth: usize,
+    ) {
         let all = self.scope.clone();
         // Inside the catch the step itself has no result, and what is inside it may not have run.
         self.scope.steps.truncate(inside);
@@ -138,7 +174,8 @@ impl Maker {
             names.push(None);
         }
         for name in names {
-            let steps = if depth == 0 || self.random.chance(30) { Vec::new() } else { self.few(depth - 1) };
+            let steps =
+                if depth == 0 || self.random.chance(30) { Vec::new() } else { self.few(depth - 1) };
             made.extend(self.scope.steps.drain(visible.steps.len()..));
             self.scope = visible.clone();
             handlers.push((name, steps));
@@ -149,7 +186,12 @@ impl Maker {
     }
 
     /// Lists of steps that do not see each other; afterwards all are there.
-    fn side_by_side(&mut self, lists: Vec<usize>, depth: usize, may_be_empty: bool) -> Vec<Vec<Step>> {
+    fn side_by_side(
+        &mut self,
+        lists: Vec<usize>,
+        depth: usize,
+        may_be_empty: bool,
+    ) -> Vec<Vec<Step>> {
         let visible = self.scope.steps.len();
         let mut made = Vec::new();
         let mut all = Vec::new();
@@ -171,7 +213,11 @@ impl Maker {
             }
             35..42 => self.wait().unwrap_or((Verb::Sleep, None)),
             42..45 => {
-                let until = if self.random.chance(60) { self.expressions(|make| make.condition_value(&Ty::Time)) } else { None };
+                let until = if self.random.chance(60) {
+                    self.expressions(|make| make.condition_value(&Ty::Time))
+                } else {
+                    None
+                };
                 (until.map_or(Verb::Sleep, Verb::SleepUntil), None)
             }
             45..52 => {
@@ -195,7 +241,12 @@ impl Maker {
                 let count = 2 + self.random.below(2);
                 let lists = self.side_by_side(vec![0; count], depth - 1, true);
                 let names = ["left", "all", "event"];
-                (Verb::Parallel(names.iter().map(|name| (*name).to_owned()).zip(lists).collect()), None)
+                (
+                    Verb::Parallel(
+                        names.iter().map(|name| (*name).to_owned()).zip(lists).collect(),
+                    ),
+                    None,
+                )
             }
             73..78 => self.switch(depth),
             78..82 => self.match_words(depth),
@@ -212,7 +263,8 @@ impl Maker {
             _ => {
                 let task = self.task(id);
                 let result = result(&task);
-                // The task comes first: what is inside reads its result, and no other than the step itself has its id.
+                // The task comes first: what is inside reads its result, and no other than the step
+                // itself has its id.
                 let at = self.scope.steps.len();
                 self.scope.steps.extend(result.clone().map(|ty| (id.to_owned(), ty)));
                 let steps = self.few(depth - 1);
@@ -257,7 +309,11 @@ impl Maker {
         let count = 1 + self.random.below(most);
         let mut some = |at: usize| {
             let detailed = self.random.chance(15);
-            let ty = if detailed { Ty::With(self.random.below(details::COUNT)) } else { self.random.pick(&types).clone() };
+            let ty = if detailed {
+                Ty::With(self.random.below(details::COUNT))
+            } else {
+                self.random.pick(&types).clone()
+            };
             (["a", "b", "value", "type"][at].to_owned(), ty)
         };
         (0..count).map(&mut some).collect()
@@ -271,7 +327,15 @@ impl Maker {
         let returns = if self.random.chance(85) { self.types(3) } else { Vec::new() };
         let key = if self.random.chance(15) { self.expressions(|make| make.key()) } else { None };
         let undo = self.random.chance(20).then(|| self.undo(id, &returns));
-        Task { step_type: format!("{}_{id}", self.name), takes, with, returns, raises: self.random.chance(60), key, undo }
+        Task {
+            step_type: format!("{}_{id}", self.name),
+            takes,
+            with,
+            returns,
+            raises: self.random.chance(60),
+            key,
+            undo,
+        }
     }
 
     /// What an undo reads: its own step's result too, which may not be there.
@@ -295,16 +359,27 @@ impl Maker {
         let mut fields = self.types(2);
         fields.push(("found_by".into(), ty));
         self.scope.event = Some(fields.clone());
-        let rest = if self.random.chance(40) { self.expressions(|make| make.condition(2)) } else { None };
+        let rest =
+            if self.random.chance(40) { self.expressions(|make| make.condition(2)) } else { None };
         self.scope.event = None;
         let event = format!("{}.w{}", self.name, self.ids);
         self.events.push((event.clone(), fields.clone()));
-        Some((Verb::Wait { event, field: "found_by".into(), value, rest, is_timed: self.random.chance(30) }, Some(Ty::Fields(fields))))
+        Some((
+            Verb::Wait {
+                event,
+                field: "found_by".into(),
+                value,
+                rest,
+                is_timed: self.random.chance(30),
+            },
+            Some(Ty::Fields(fields)),
+        ))
     }
 
     fn switch(&mut self, depth: usize) -> (Verb, Option<Ty>) {
         let count = 1 + self.random.below(2);
-        let conditions: Vec<Ex> = (0..count).filter_map(|_| self.expressions(|make| make.condition(DEEP))).collect();
+        let conditions: Vec<Ex> =
+            (0..count).filter_map(|_| self.expressions(|make| make.condition(DEEP))).collect();
         if conditions.is_empty() {
             return (Verb::Sleep, None);
         }
@@ -320,7 +395,9 @@ impl Maker {
 
     fn match_words(&mut self, depth: usize) -> (Verb, Option<Ty>) {
         let ty = self.random.pick(&[Ty::Named("Colour"), Ty::Int, Ty::Str]).clone();
-        let Some(value) = self.expressions(|make| make.condition_value(&ty)) else { return (Verb::Sleep, None) };
+        let Some(value) = self.expressions(|make| make.condition_value(&ty)) else {
+            return (Verb::Sleep, None);
+        };
         let all: &[&str] = match ty {
             Ty::Int => &["1", "2"],
             Ty::Str => &["abc", "x"],
@@ -340,11 +417,16 @@ impl Maker {
         let list = self.expressions(|make| make.each_list())?;
         let Ty::List(element) = list.ty.clone() else { return None };
         let names = ["item", "at", "label", "each"];
-        let item = format!("{}{}", self.random.pick(&names), if self.scope.items.is_empty() { "" } else { id });
+        let item = format!(
+            "{}{}",
+            self.random.pick(&names),
+            if self.scope.items.is_empty() { "" } else { id }
+        );
         let before = self.scope.steps.len();
         self.scope.items.push((item.clone(), *element));
         let steps = self.few(depth - 1);
-        let yields = if self.random.chance(70) { self.expressions(|make| make.output()) } else { None };
+        let yields =
+            if self.random.chance(70) { self.expressions(|make| make.output()) } else { None };
         self.scope.items.pop();
         self.scope.steps.truncate(before);
         let at_once = 1 + self.random.below(3);
@@ -422,13 +504,23 @@ fn result(task: &Task) -> Option<Ty> {
 /// The lists of steps directly inside a verb.
 pub fn inside(verb: &Verb) -> Vec<&[Step]> {
     match verb {
-        Verb::TaskThen(_, steps) | Verb::Group(steps) | Verb::Each { steps, .. } | Verb::Repeat { steps, .. } => vec![steps],
+        Verb::TaskThen(_, steps)
+        | Verb::Group(steps)
+        | Verb::Each { steps, .. }
+        | Verb::Repeat { steps, .. } => vec![steps],
         Verb::Parallel(branches) => branches.iter().map(|(_, steps)| steps.as_slice()).collect(),
         Verb::Switch(cases) => cases.iter().map(|(_, steps)| steps.as_slice()).collect(),
-        Verb::Match { cases, other, .. } => {
-            cases.iter().map(|(_, steps)| steps.as_slice()).chain(other.iter().map(Vec::as_slice)).collect()
-        }
-        Verb::Task(_) | Verb::Wait { .. } | Verb::Sleep | Verb::SleepUntil(_) | Verb::Emit { .. } | Verb::Fail { .. } => Vec::new(),
+        Verb::Match { cases, other, .. } => cases
+            .iter()
+            .map(|(_, steps)| steps.as_slice())
+            .chain(other.iter().map(Vec::as_slice))
+            .collect(),
+        Verb::Task(_)
+        | Verb::Wait { .. }
+        | Verb::Sleep
+        | Verb::SleepUntil(_)
+        | Verb::Emit { .. }
+        | Verb::Fail { .. } => Vec::new(),
     }
 }
 
@@ -437,12 +529,17 @@ pub fn value(ty: &Ty, random: &mut Random) -> Val {
     match ty {
         Ty::Opt(_) if random.chance(35) => Val::Null,
         Ty::Opt(of) => value(of, random),
-        Ty::Str | Ty::Error => Val::Str((random.one_of(&["", "a", "b", "abc", "Zoë", "x y", "12", "-3", "2.5", "1h30m"])).to_owned()),
+        Ty::Str | Ty::Error => Val::Str(
+            (random.one_of(&["", "a", "b", "abc", "Zoë", "x y", "12", "-3", "2.5", "1h30m"]))
+                .to_owned(),
+        ),
         Ty::Int if random.chance(2) => Val::Int(*random.pick(&[i64::MAX, i64::MIN])),
         Ty::Int => Val::Int(random.below(12) as i64 - 3),
         Ty::Num => Val::Num(*random.pick(&[0.0, 1.5, -2.25, 100.0, 0.1, 3.0, 1e21, 2.5e-8])),
         Ty::Bool => Val::Bool(random.chance(50)),
-        Ty::Time => Val::Time(*random.pick(&[0, 1_767_323_045_000_000, 1_767_323_045_500_000, -1_000_000])),
+        Ty::Time => {
+            Val::Time(*random.pick(&[0, 1_767_323_045_000_000, 1_767_323_045_500_000, -1_000_000]))
+        }
         Ty::Dur => Val::Dur(*random.pick(&[0, 1_500, 5_400_000, 86_400_000, -90_061_001])),
         Ty::Json => Val::Json(match random.below(4) {
             0 => serde_json::json!({"a": 1, "b": null, "abc": [1.5]}),
@@ -453,7 +550,9 @@ pub fn value(ty: &Ty, random: &mut Random) -> Val {
         Ty::List(of) => Val::List((0..random.below(4)).map(|_| value(of, random)).collect()),
         Ty::Map(of) => {
             let keys = ["a", "b", "abc"];
-            Val::Map((0..random.below(3)).map(|at| (keys[at].to_owned(), value(of, random))).collect())
+            Val::Map(
+                (0..random.below(3)).map(|at| (keys[at].to_owned(), value(of, random))).collect(),
+            )
         }
         Ty::With(at) => {
             let detail = detail(*at);

@@ -1,12 +1,13 @@
-//! Each program beside the model: the same events, the same effects, the same end. `CRUX_PROGRAMS_SEED=17 CRUX_PROGRAMS=1` makes one again.
+//! Each program beside the model: the same events, the same effects, the same end.
+//! `CRUX_PROGRAMS_SEED=17 CRUX_PROGRAMS=1` makes one again.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails shows where")]
 
 use crux_compiler::render::{self, Style};
 use crux_compiler::source::{File, Files};
 use crux_runtime::machine::{
-    AttemptFailed, Effect, Effects, Ended, Event, Failure, Instance, Note, Open, Outcome, Path, Phase, Started, StepEvent, StepHappened,
-    Time, Timer,
+    AttemptFailed, Effect, Effects, Ended, Event, Failure, Instance, Note, Open, Outcome, Path,
+    Phase, Started, StepEvent, StepHappened, Time, Timer,
 };
 use crux_test_programs::make::life::{self, Happened, Life, What};
 use crux_test_programs::make::model::json_of;
@@ -30,10 +31,15 @@ fn open(instance: &dyn Instance) -> Vec<String> {
     let definition = instance.definition();
     let mut all = Vec::new();
     instance.open(&mut |open| match open {
-        Open::Task(task) if matches!(task.attempt, crux_runtime::machine::Attempt::Exhausted(_)) => {}
+        Open::Task(task)
+            if matches!(task.attempt, crux_runtime::machine::Attempt::Exhausted(_)) => {}
         Open::Task(task) => all.push(format!("task {}", definition.path_text(&task.path))),
         Open::Wait { path, event, value, .. } => {
-            all.push(format!("wait {} {event} {}", definition.path_text(&path), value.unwrap_or_default()));
+            all.push(format!(
+                "wait {} {event} {}",
+                definition.path_text(&path),
+                value.unwrap_or_default()
+            ));
         }
         Open::Timer { path, .. } => all.push(format!("sleep {}", definition.path_text(&path))),
     });
@@ -71,12 +77,16 @@ fn outcome(instance: &dyn Instance, out: &Effects) -> life::Outcome {
     match instance.phase() {
         Phase::Completed => {
             let output = out.notes.iter().find_map(|note| match note {
-                Note::Ended(Ended::Completed { output }) => Some(serde_json::from_str(output.get()).unwrap()),
+                Note::Ended(Ended::Completed { output }) => {
+                    Some(serde_json::from_str(output.get()).unwrap())
+                }
                 _ => None,
             });
             life::Outcome::Completed(output.unwrap_or_default())
         }
-        Phase::Failed => life::Outcome::Failed(instance.failure().map(|failure| failure.name.to_string()).unwrap_or_default()),
+        Phase::Failed => life::Outcome::Failed(
+            instance.failure().map(|failure| failure.name.to_string()).unwrap_or_default(),
+        ),
         Phase::Parked => life::Outcome::Parked,
         _ => life::Outcome::Running,
     }
@@ -102,53 +112,94 @@ fn run(program: &Program, random: &mut Random) -> Result<(), String> {
     let mut machine = begin(program.seed, &started, now, &mut out)?;
     let mut model = Life::start(program, input);
     for _ in 0..EVENTS_MAX {
-        let same = |what: &str, machine: String, model: String, log: &[String]| match machine == model {
-            true => Ok(()),
-            false => Err(format!("{what}\n  machine {machine}\n  model   {model}\nafter\n  {}", log.join("\n  "))),
-        };
+        let same =
+            |what: &str, machine: String, model: String, log: &[String]| match machine == model {
+                true => Ok(()),
+                false => Err(format!(
+                    "{what}\n  machine {machine}\n  model   {model}\nafter\n  {}",
+                    log.join("\n  ")
+                )),
+            };
         let text = |effects: &[life::Effect]| {
-            effects.iter().map(|(what, path, json)| format!("{what} {path} {json}")).collect::<Vec<_>>().join("; ")
+            effects
+                .iter()
+                .map(|(what, path, json)| format!("{what} {path} {json}"))
+                .collect::<Vec<_>>()
+                .join("; ")
         };
         same("effects", text(&effects(&*machine, &out)), text(&model.effects), &log)?;
-        same("outcome", format!("{:?}", outcome(&*machine, &out)), format!("{:?}", model.outcome), &log)?;
+        same(
+            "outcome",
+            format!("{:?}", outcome(&*machine, &out)),
+            format!("{:?}", model.outcome),
+            &log,
+        )?;
         same("open", open(&*machine).join("; "), open_in_model(&model).join("; "), &log)?;
         let all = model.open();
         if all.is_empty() {
             return Ok(());
         }
         let next = random.pick(&all).clone();
-        let path = machine.definition().parse_path(&next.path).ok_or_else(|| format!("no path {}", next.path))?;
+        let path = machine
+            .definition()
+            .parse_path(&next.path)
+            .ok_or_else(|| format!("no path {}", next.path))?;
         now.0 += 1_000;
         model.now += 1_000_000;
         let (happened, event) = match &next.what {
             What::Task { returns, is_undo, .. } if *is_undo || random.chance(83) => {
                 let result = steps::record(returns, random);
                 let json = raw(&steps::shortened(json_of(&result), returns, random));
-                (Happened::Completed(result), StepEvent { path, what: StepHappened::Completed { attempt: None, result: json } })
+                (
+                    Happened::Completed(result),
+                    StepEvent {
+                        path,
+                        what: StepHappened::Completed { attempt: None, result: json },
+                    },
+                )
             }
             What::Task { raises, .. } => {
                 let name = if *raises && random.chance(70) { "Oops" } else { "Error" };
-                let failed =
-                    AttemptFailed { outcome: Outcome::Failed, failure: Failure::new(name, "it did not work"), retry: None, after_ms: None };
+                let failed = AttemptFailed {
+                    outcome: Outcome::Failed,
+                    failure: Failure::new(name, "it did not work"),
+                    retry: None,
+                    after_ms: None,
+                };
                 let event = machine.decide(&path, 1, failed, now).map_err(|why| why.to_string())?;
                 (Happened::Failed(name), event)
             }
-            What::Wait { is_timed: true, .. } if random.chance(30) => {
-                (Happened::TimedOut, StepEvent { path, what: StepHappened::TimerFired { timer: Timer::Timeout } })
-            }
+            What::Wait { is_timed: true, .. } if random.chance(30) => (
+                Happened::TimedOut,
+                StepEvent { path, what: StepHappened::TimerFired { timer: Timer::Timeout } },
+            ),
             What::Wait { fields, .. } => {
                 let data = steps::record(fields, random);
                 let json = raw(&steps::shortened(json_of(&data), fields, random));
                 let event_id = format!("e{}", now.0);
-                (Happened::Received(data), StepEvent { path, what: StepHappened::Received { event_id, data: json } })
+                (
+                    Happened::Received(data),
+                    StepEvent { path, what: StepHappened::Received { event_id, data: json } },
+                )
             }
-            What::Sleep => (Happened::Fired, StepEvent { path, what: StepHappened::TimerFired { timer: Timer::Sleep } }),
+            What::Sleep => (
+                Happened::Fired,
+                StepEvent { path, what: StepHappened::TimerFired { timer: Timer::Sleep } },
+            ),
         };
-        let json =
-            if let Happened::Completed(value) | Happened::Received(value) = &happened { json_of(value).to_string() } else { String::new() };
-        log.push(format!("{} {}", next.path, if json.is_empty() { format!("{happened:?}") } else { json }));
+        let json = if let Happened::Completed(value) | Happened::Received(value) = &happened {
+            json_of(value).to_string()
+        } else {
+            String::new()
+        };
+        log.push(format!(
+            "{} {}",
+            next.path,
+            if json.is_empty() { format!("{happened:?}") } else { json }
+        ));
         out.clear();
-        let (in_machine, in_model) = (machine.apply(&Event::Step(event), now, &mut out), model.offer(&next.path, &happened));
+        let (in_machine, in_model) =
+            (machine.apply(&Event::Step(event), now, &mut out), model.offer(&next.path, &happened));
         same("taken", format!("{}", in_machine.is_ok()), format!("{in_model}"), &log)?;
     }
     Ok(())
@@ -160,14 +211,23 @@ fn programs_do_what_the_model_of_the_language_says() {
     let mut wrong = Vec::new();
     for &seed in SEEDS {
         let program = make::program(seed);
-        let found = (0..INSTANCES).find_map(|instance| run(&program, &mut Random::new(seed * INSTANCES + instance)).err());
+        let found = (0..INSTANCES).find_map(|instance| {
+            run(&program, &mut Random::new(seed * INSTANCES + instance)).err()
+        });
         if let Some(found) = found {
-            println!("{}\n{found}\nCRUX_PROGRAMS_SEED={seed} CRUX_PROGRAMS=1 makes it again\n", program.yaml());
+            println!(
+                "{}\n{found}\nCRUX_PROGRAMS_SEED={seed} CRUX_PROGRAMS=1 makes it again\n",
+                program.yaml()
+            );
             wrong.push(seed);
         }
     }
     assert!(REFUSED.is_empty(), "{} programs are refused", REFUSED.len());
-    assert!(wrong.is_empty(), "the programs of {} seeds do otherwise than the model: {wrong:?}", wrong.len());
+    assert!(
+        wrong.is_empty(),
+        "the programs of {} seeds do otherwise than the model: {wrong:?}",
+        wrong.len()
+    );
 }
 
 /// The deepest that the check accepts is built into this test; one more is refused.
@@ -186,7 +246,8 @@ fn programs_as_deep_as_the_check_accepts_build_and_run() {
         );
         let program = deep::program(kind, depth);
         for instance in 0..INSTANCES {
-            run(&program, &mut Random::new(instance)).unwrap_or_else(|found| panic!("{name}: {found}"));
+            run(&program, &mut Random::new(instance))
+                .unwrap_or_else(|found| panic!("{name}: {found}"));
         }
     }
 }
@@ -205,10 +266,14 @@ fn programs_are_accepted_and_become_rust() {
         ]);
         let outcome = crux_compiler::compile(&files);
         let Some(sources) = outcome.rust else {
-            panic!("seed {seed}\n{yaml}\n{}", render::human(&files, &outcome.diagnostics, Style::Plain));
+            panic!(
+                "seed {seed}\n{yaml}\n{}",
+                render::human(&files, &outcome.diagnostics, Style::Plain)
+            );
         };
         for source in sources {
-            let is_rust = syn::parse_file(&source.text).is_ok() && !source.text.contains("compile_error!");
+            let is_rust =
+                syn::parse_file(&source.text).is_ok() && !source.text.contains("compile_error!");
             assert!(is_rust, "seed {seed}\n{yaml}\n{}", source.text);
         }
     }

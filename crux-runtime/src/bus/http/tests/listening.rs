@@ -23,7 +23,8 @@ fn message(routing_key: &'static str) -> Message {
 
 async fn published(bus: &Local, routing_key: &'static str) -> Published {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    bus.publish(message(routing_key), Box::new(|published| sender.send(published).unwrap())).unwrap();
+    bus.publish(message(routing_key), Box::new(|published| sender.send(published).unwrap()))
+        .unwrap();
     timeout(Duration::from_secs(60), receiver).await.expect("an answer in time").unwrap()
 }
 
@@ -37,7 +38,8 @@ fn reason(published: Published) -> String {
 #[tokio::test]
 async fn a_message_without_a_listener_is_done_and_need_not_be_made() {
     let server = server(ok("")).await;
-    let bus = Local::new(&app(), vec![listener("mail", url(&server), &["workflow.failed"])], 1024).unwrap();
+    let bus = Local::new(&app(), vec![listener("mail", url(&server), &["workflow.failed"])], 1024)
+        .unwrap();
     assert!(!bus.wants("workflow.completed"));
     assert_eq!(published(&bus, "workflow.completed").await, Published::Done);
 }
@@ -45,8 +47,13 @@ async fn a_message_without_a_listener_is_done_and_need_not_be_made() {
 #[tokio::test]
 async fn a_listener_gets_the_message_with_its_id_and_its_key() {
     let mut server = server(Does::Answers(http("204 No Content", "", ""))).await;
-    let bus = Local::new(&app(), vec![listener("mail", url(&server), &["workflow.*"])], 1024).unwrap();
-    assert!(bus.wants("workflow.failed") && bus.wants("workflow.completed") && !bus.wants("order.shipped"));
+    let bus =
+        Local::new(&app(), vec![listener("mail", url(&server), &["workflow.*"])], 1024).unwrap();
+    assert!(
+        bus.wants("workflow.failed")
+            && bus.wants("workflow.completed")
+            && !bus.wants("order.shipped")
+    );
     assert_eq!(published(&bus, "workflow.completed").await, Published::Done);
     let (head, body) = server.requests.recv().await.unwrap();
     assert_eq!(body, r#"{"status":"completed"}"#);
@@ -67,7 +74,8 @@ async fn who_has_a_message_does_not_get_it_again_because_another_is_down() {
     let (mut up, down) = (server(ok("")).await, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let gone = down.local_addr().unwrap();
     drop(down);
-    let services = vec![listener("up", url(&up), &["#"]), listener("down", format!("http://{gone}/"), &["#"])];
+    let services =
+        vec![listener("up", url(&up), &["#"]), listener("down", format!("http://{gone}/"), &["#"])];
     let bus = Local::new(&app(), services, 1024).unwrap();
     let why = reason(published(&bus, "order.shipped").await);
     assert_eq!(why, "service `down` cannot be reached: Connection refused (os error 111)");
@@ -103,7 +111,8 @@ async fn whatever_is_not_2xx_is_not_taken_and_a_busy_listener_is_left_alone() {
         let why = reason(published(&bus, "workflow.failed").await);
         assert_eq!(why, format!("service `mail` {said}"));
     }
-    let mut server = server(Does::Answers(http("503 Service Unavailable", "retry-after: 60\r\n", ""))).await;
+    let mut server =
+        server(Does::Answers(http("503 Service Unavailable", "retry-after: 60\r\n", ""))).await;
     let bus = Local::new(&app(), vec![listener("mail", url(&server), &["#"])], 1024).unwrap();
     reason(published(&bus, "workflow.failed").await);
     // What comes meanwhile waits.
@@ -121,9 +130,22 @@ async fn a_listener_that_cannot_be_is_refused_with_its_place() {
         Local::new(&app(), services, 1024).err().map(|error| error.to_string()).unwrap_or_default()
     };
     let place = "services.mail.listens_to: ";
-    let none = |pattern: &str| format!("{place}no workflow has a hook or an `emit` under `{pattern}`; ");
-    assert_eq!(refused("workflow.complete"), none("workflow.complete") + "did you mean `workflow.completed`?");
-    assert_eq!(refused("step.resize"), none("step.resize") + "it is the key of tasks: name `charge` under `steps`");
-    assert_eq!(refused("mail.*"), none("mail.*") + "there are `order.shipped`, `workflow.completed` and `workflow.failed`");
-    assert!(refused("workflow.").starts_with(&format!("{place}`workflow.` is no pattern of routing keys: write words")));
+    let none =
+        |pattern: &str| format!("{place}no workflow has a hook or an `emit` under `{pattern}`; ");
+    assert_eq!(
+        refused("workflow.complete"),
+        none("workflow.complete") + "did you mean `workflow.completed`?"
+    );
+    assert_eq!(
+        refused("step.resize"),
+        none("step.resize") + "it is the key of tasks: name `charge` under `steps`"
+    );
+    assert_eq!(
+        refused("mail.*"),
+        none("mail.*") + "there are `order.shipped`, `workflow.completed` and `workflow.failed`"
+    );
+    assert!(
+        refused("workflow.")
+            .starts_with(&format!("{place}`workflow.` is no pattern of routing keys: write words"))
+    );
 }

@@ -144,7 +144,7 @@ pub(super) async fn events(
 
 fn events_of(instance: InstanceId, follow: &Follow, row: &LiveRow) -> Vec<Event> {
     // A row that cannot be encoded has been refused by `follow` already.
-    let Ok(encoded) = messages::of_row(instance, follow.shape(), &row) else { return Vec::new() };
+    let Ok(encoded) = messages::of_row(instance, follow.shape(), row) else { return Vec::new() };
     let count = encoded.messages.len();
     let event = |(n, message): (usize, &Utf8Bytes)| {
         let event = Event::default().data(message.as_str());

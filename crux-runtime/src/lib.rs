@@ -8,11 +8,14 @@ mod canonical;
 pub mod cli;
 mod clock;
 pub mod config;
+pub(crate) mod definition;
 pub mod engine;
 pub mod executor;
 pub mod id;
 mod ingress;
 pub mod journal;
+#[cfg(test)]
+mod layers;
 pub mod live;
 pub mod machine;
 mod open_files;

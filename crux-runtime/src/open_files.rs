@@ -3,24 +3,21 @@
 
 use tracing::{info, warn};
 
-use crate::config::Server;
-
 /// For the store, brokers, services and whatever step structs open.
 const RESERVED: u64 = 256;
 /// With fewer a server is of little use; then the system's limit decides.
 const CONNECTIONS_MIN: u64 = 16;
 
 /// Raises the limit of open files as far as the process may, and says how many of the wanted
-/// connections fit into it.
-pub(crate) fn admit(wanted: usize) -> usize {
+/// connections fit into it. A warning only if `wanted` is not the `default`, which nobody asked for.
+pub(crate) fn admit(wanted: usize, default: usize) -> usize {
     let Some(limit) = raise() else { return wanted };
     let fit =
         usize::try_from(limit.saturating_sub(RESERVED).max(CONNECTIONS_MIN)).unwrap_or(usize::MAX);
     if fit >= wanted {
         return wanted;
     }
-    if wanted == Server::default().max_connections {
-        // Nobody asked for that many: worth knowing, no reason to wake anyone.
+    if wanted == default {
         info!(
             limit,
             admitted = fit,

@@ -18,11 +18,12 @@ use crate::bus::rabbitmq;
 use crate::bus::redis_streams as streams;
 use crate::bus::routing_keys::class_types;
 use crate::bus::{Bus, Door};
-use crate::config::{BusKind, Config, StoreKind};
+use crate::config::{self, BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
 use crate::executor;
 use crate::executor::WorkerManager;
 use crate::ingress::broker::BrokerDoor;
+use crate::ingress::metrics::Metrics;
 use crate::ingress::{Ingress, Settings, http, shapes};
 use crate::live::Hub;
 use crate::machine::{Kind, Runs, Time};
@@ -35,7 +36,6 @@ use crate::store::redis::{self, Redis};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
 use crate::supervise;
-use crate::telemetry::metrics::Metrics;
 
 /// How long the rest may take once the time for finishing is over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -141,7 +141,10 @@ impl Server {
         };
         let bodies = usize::try_from(config.limits.bodies.0).unwrap_or(usize::MAX);
         let limits = crate::ingress::http::listen::Limits {
-            connections: open_files::admit(config.server.max_connections),
+            connections: open_files::admit(
+                config.server.max_connections,
+                config::Server::default().max_connections,
+            ),
             bodies,
         };
         Ok(Self {

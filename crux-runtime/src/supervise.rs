@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_cannot_be_written_keeps_no_process_from_ending() {
         if std::env::var_os(VICTIM).is_some() {
-            crate::telemetry::begin(&crate::config::Log::default()).unwrap();
+            crate::telemetry::begin(&crate::telemetry::Log::default()).unwrap();
             super::spawn("a test's task", async { panic!("an accident") });
             return tokio::time::sleep(Duration::from_secs(30)).await;
         }

@@ -16,10 +16,10 @@ use crate::bus::http::response::Meaning;
 use crate::bus::rabbitmq;
 use crate::executor::Choice;
 
+pub use crate::telemetry::{Log, LogFormat};
 pub use crate::units::{Size, Span};
 pub use load::{Error, Sources, load};
 pub use redis::Redis;
-pub(crate) use show::is_secret;
 
 /// Everything that can be set. An unknown key anywhere stops the start.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -194,27 +194,6 @@ impl Default for Limits {
             cached_instances: engine.cached_instances,
         }
     }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// `info`, or by module: `info,crux_runtime::engine=debug`.
-    pub level: String,
-    pub format: LogFormat,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

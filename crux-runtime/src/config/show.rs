@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{BusKind, Config, StoreKind};
-use crate::view::secrets::MASK;
+use crate::definition::secrets::{MASK, is_secret};
 
 impl Config {
     /// As JSON with the shape of the file. Passwords, also inside addresses, and texts of `config`
@@ -23,7 +23,6 @@ impl Config {
     }
 }
 
-/// Whether the name of a configuration value speaks of a secret.
 impl Config {
     /// Sections that are used and not written, and what is not said of services.
     fn with_defaults(&self) -> Self {
@@ -39,11 +38,6 @@ impl Config {
         }
         whole
     }
-}
-
-pub(crate) fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["secret", "password", "token", "key", "credential"].iter().any(|word| name.contains(word))
 }
 
 /// `amqp://user:password@host` wherever it stands.

@@ -16,6 +16,8 @@ use crate::app::{App, Workflow};
 use crate::bus::Bus;
 use crate::bus::broker::worker_registry::Working;
 use crate::clock::Clock;
+use crate::definition::secrets::{Secrets, shown_input};
+use crate::definition::shape::Shape;
 use crate::engine::active_instance::Input;
 use crate::engine::forwarding::Elsewhere;
 use crate::engine::missing_definitions::Missing;
@@ -27,8 +29,6 @@ use crate::machine::{self, Contract, Definition, Policy, Runs, Time};
 use crate::source;
 use crate::store::{self, RequestKey, Status, Store, Subscription};
 use crate::telemetry::times::Times;
-use crate::view::document::Shape;
-use crate::view::secrets::{Secrets, shown_input};
 
 pub(crate) struct Core {
     pub(crate) app: Arc<App>,

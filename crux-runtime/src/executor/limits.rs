@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Span;
 use crate::executor::step::AnyStep;
+use crate::units::Span;
 
 /// Bounds of one step type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -8,6 +8,7 @@ pub(crate) mod caller;
 pub(crate) mod follow;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod metrics;
 pub(crate) mod problem;
 pub(crate) mod requests;
 pub(crate) mod shapes;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::bus::http::Local;
 use crate::engine::Engine;
-use crate::telemetry::metrics::Metrics;
+use crate::ingress::metrics::Metrics;
 
 /// What every handler has at hand.
 pub(crate) struct Ingress {

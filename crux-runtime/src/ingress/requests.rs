@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
 use crate::bus::http::response::ErrorBody;
-use crate::config::Span;
 use crate::engine::api::{
     Command, Completed, Completion, IncomingEvent, Progress, ProgressKind, StepRef,
 };
 use crate::id::InstanceId;
 use crate::machine::{Arrived, AttemptFailed, Definition, Failure, Outcome};
 use crate::suggest::hint;
+use crate::units::Span;
 
 /// Of ids, keys and names from outside.
 pub(crate) const MAX_ID_BYTES: usize = 255;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::executor::Cancellation;
 use crate::id::{InstanceId, StepId};
 use crate::machine::{AttemptFailed, Contract, EffectKind, Path, Policy};
+use crate::task::cancellation::Cancellation;
 
 /// One attempt of one step.
 #[derive(Debug, Clone)]

@@ -1,22 +1,43 @@
-//! Telemetry: the log, and the figures in `metrics`. The log goes to standard error, so that what
-//! commands print can be read by programs; `lines` keeps it from holding anything up.
+//! Telemetry: the log, and how long things took. The log goes to standard error, so that what
+//! commands print can be read by programs; `lines` keeps it from holding anything up. The metrics
+//! are rendered in `ingress::metrics`.
 
 mod lines;
-pub(crate) mod metrics;
 pub(crate) mod times;
-mod workflows;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use self::lines::{Content, Lines, ToLines};
 
-use crate::config::{Log, LogFormat};
 use crate::suggest::hint;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `info`, or by module: `info,crux_runtime::engine=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
 
 /// The log of this process. There is one standard error, so there is one of these.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();

@@ -16,8 +16,8 @@ use crate::engine::api::Undelivered;
 use crate::id::InstanceId;
 use crate::machine::{Failure, Kind, Time};
 
+pub use crate::definition::shape::{Error as ShapeError, Hooks, Shape, Step, static_path};
 pub use crate::view::fold::{Fold, StepInstance, StepState, Waits};
-pub use crate::view::shape::{Error as ShapeError, Hooks, Shape, Step, static_path};
 
 /// See the module's text. The first three fields are the workflow instance as other systems know
 /// it.

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
+use crate::definition::shape::around;
 use crate::journal::{Entry, EntryType, Row};
 use crate::machine::{Failure, Started, Time};
 use crate::store::{Seq, Status};
-use crate::view::shape::around;
 
 /// An instance as its rows up to `seq` say.
 #[derive(Debug, Default)]

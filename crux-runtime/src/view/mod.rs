@@ -4,5 +4,3 @@
 pub mod document;
 pub(crate) mod fold;
 pub mod messages;
-pub(crate) mod secrets;
-pub(crate) mod shape;

@@ -6,9 +6,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::secrets;
+use crate::definition::secrets::{self, Secrets};
 use crate::machine::{Definition, Kind, Node};
-use crate::view::secrets::Secrets;
 
 /// The verb whose steps send events.
 const EMIT: &str = "emit";

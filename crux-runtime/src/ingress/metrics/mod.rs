@@ -15,7 +15,9 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::workflows::WorkflowFigures;
+mod workflows;
+
+use self::workflows::WorkflowFigures;
 use crate::bus::FigureKind;
 use crate::engine::{Engine, Stats};
 use crate::store::InUse;

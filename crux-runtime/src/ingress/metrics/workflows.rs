@@ -8,9 +8,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::times::{Sum, Times};
 use crate::engine::Engine;
 use crate::store::Count;
+use crate::telemetry::times::{Sum, Times};
 
 /// Reads what engine and workers have counted, when asked.
 pub(super) struct WorkflowFigures {

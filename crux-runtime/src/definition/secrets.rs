@@ -11,13 +11,19 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::definition::shape::static_path;
 use crate::journal::{Entry, Row};
-use crate::view::shape::static_path;
 
 /// What stands for a secret.
 pub(crate) const MASK: &str = "***";
 /// For all elements of a list, or all values of a map.
 const ALL: &str = "*";
+
+/// Whether the name of a configuration value speaks of a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["secret", "password", "token", "key", "credential"].iter().any(|word| name.contains(word))
+}
 
 /// The secret places of one workflow.
 #[derive(Debug, Default)]
@@ -79,9 +85,7 @@ impl Secrets {
     fn hide_in(&self, entry: &mut Entry) {
         if let Some(started) = &mut entry.started {
             self.input.mask(&mut started.input);
-            for (_, value) in
-                started.config.iter_mut().filter(|(name, _)| crate::config::is_secret(name))
-            {
+            for (_, value) in started.config.iter_mut().filter(|(name, _)| is_secret(name)) {
                 MASK.clone_into(value);
             }
         }

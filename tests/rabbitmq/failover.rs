@@ -102,7 +102,7 @@ async fn rows_that_a_replica_does_not_have_are_missed_counted_and_made_again() {
         Some(complete(&client, &second).await).filter(|(status, _)| *status != 503)
     })
     .await;
-    assert_eq!(too_early, (409, "not-now".to_owned()));
+    assert_eq!(too_early, (409, "invalid-state".to_owned()));
     assert_eq!(figure(&client, "crux_store_lost_writes_total").await, 1);
     assert_eq!(complete(&client, &first).await, (200, "accepted".to_owned()));
     assert_eq!(complete(&client, &second).await, (200, "accepted".to_owned()));

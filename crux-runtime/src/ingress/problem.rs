@@ -19,13 +19,13 @@ pub(crate) enum Kind {
     NotJson,
     TooDeep,
     TooLarge,
-    NotJsonContent,
+    UnsupportedMediaType,
     InvalidRequest,
     InvalidInput,
     NotFound,
     MethodNotAllowed,
-    HostRefused,
-    OriginRefused,
+    HostNotAllowed,
+    OriginNotAllowed,
     ForwardedRefused,
     UnknownWorkflow,
     UnknownEvent,
@@ -33,14 +33,14 @@ pub(crate) enum Kind {
     UnknownStep,
     WrongStepType,
     Conflict,
-    NotNow,
-    NoDefinition,
-    Limit,
+    InvalidState,
+    DefinitionMissing,
+    LimitExceeded,
     Overloaded,
     DiskFull,
     StoreUnavailable,
     StoreFailed,
-    Broken,
+    InstanceCorrupted,
     ShuttingDown,
     Internal,
 }
@@ -51,13 +51,13 @@ impl Kind {
         Kind::NotJson,
         Kind::TooDeep,
         Kind::TooLarge,
-        Kind::NotJsonContent,
+        Kind::UnsupportedMediaType,
         Kind::InvalidRequest,
         Kind::InvalidInput,
         Kind::NotFound,
         Kind::MethodNotAllowed,
-        Kind::HostRefused,
-        Kind::OriginRefused,
+        Kind::HostNotAllowed,
+        Kind::OriginNotAllowed,
         Kind::ForwardedRefused,
         Kind::UnknownWorkflow,
         Kind::UnknownEvent,
@@ -65,14 +65,14 @@ impl Kind {
         Kind::UnknownStep,
         Kind::WrongStepType,
         Kind::Conflict,
-        Kind::NotNow,
-        Kind::NoDefinition,
-        Kind::Limit,
+        Kind::InvalidState,
+        Kind::DefinitionMissing,
+        Kind::LimitExceeded,
         Kind::Overloaded,
         Kind::DiskFull,
         Kind::StoreUnavailable,
         Kind::StoreFailed,
-        Kind::Broken,
+        Kind::InstanceCorrupted,
         Kind::ShuttingDown,
         Kind::Internal,
     ];
@@ -83,7 +83,9 @@ impl Kind {
             Kind::NotJson => ("not-json", 400, "The body is not JSON that can be read"),
             Kind::TooDeep => ("too-deep", 400, "The body is nested too deeply"),
             Kind::TooLarge => ("too-large", 413, "The body is too large"),
-            Kind::NotJsonContent => ("not-json-content", 415, "The content type is not JSON"),
+            Kind::UnsupportedMediaType => {
+                ("unsupported-media-type", 415, "The content type is not JSON")
+            }
             Kind::InvalidRequest => {
                 ("invalid-request", 400, "The request is not of the form that the route expects")
             }
@@ -92,9 +94,11 @@ impl Kind {
             Kind::MethodNotAllowed => {
                 ("method-not-allowed", 405, "The route does not have that method")
             }
-            Kind::HostRefused => ("host-refused", 403, "The Host header names another server"),
-            Kind::OriginRefused => {
-                ("origin-refused", 403, "Pages of that origin may not talk to this server")
+            Kind::HostNotAllowed => {
+                ("host-not-allowed", 403, "The Host header names another server")
+            }
+            Kind::OriginNotAllowed => {
+                ("origin-not-allowed", 403, "Pages of that origin may not talk to this server")
             }
             Kind::ForwardedRefused => ("forwarded-refused", 403, "Forwarded requests are refused"),
             Kind::UnknownWorkflow => ("unknown-workflow", 404, "There is no such workflow"),
@@ -103,16 +107,16 @@ impl Kind {
             Kind::UnknownStep => ("unknown-step", 404, "The instance has no such step"),
             Kind::WrongStepType => ("wrong-step-type", 422, "The step is of another type"),
             Kind::Conflict => ("conflict", 409, "Something else was said before"),
-            Kind::NotNow => ("not-now", 409, "The state does not allow it"),
-            Kind::NoDefinition => {
-                ("no-definition", 409, "This server does not have the instance's definition")
+            Kind::InvalidState => ("invalid-state", 409, "The state does not allow it"),
+            Kind::DefinitionMissing => {
+                ("definition-missing", 409, "This server does not have the instance's definition")
             }
-            Kind::Limit => ("limit", 422, "A limit was passed"),
+            Kind::LimitExceeded => ("limit-exceeded", 422, "A limit was passed"),
             Kind::Overloaded => ("overloaded", 429, "Too much is under way"),
             Kind::DiskFull => ("disk-full", 507, "The disk is full"),
             Kind::StoreUnavailable => ("store-unavailable", 503, "The store is not available"),
             Kind::StoreFailed => ("store-failed", 500, "The store failed"),
-            Kind::Broken => ("broken-instance", 500, "The instance is broken"),
+            Kind::InstanceCorrupted => ("instance-corrupted", 500, "The instance is corrupted"),
             Kind::ShuttingDown => ("shutting-down", 503, "The server is shutting down"),
             Kind::Internal => ("internal", 500, "The server has failed"),
         }
@@ -240,8 +244,10 @@ impl From<api::Error> for Problem {
             api::Error::WrongStepType { .. } => Kind::WrongStepType,
             api::Error::Invalid(text) => return Self::invalid(text, ""),
             api::Error::Conflict(_) => Kind::Conflict,
-            api::Error::NotOpen | api::Error::NotNow(_) | api::Error::Replayed(_) => Kind::NotNow,
-            api::Error::NoDefinition { .. } => Kind::NoDefinition,
+            api::Error::NotOpen | api::Error::NotNow(_) | api::Error::Replayed(_) => {
+                Kind::InvalidState
+            }
+            api::Error::NoDefinition { .. } => Kind::DefinitionMissing,
             api::Error::Overloaded { retry_after_s, .. } => {
                 return Self {
                     retry_after_s: Some(*retry_after_s),
@@ -254,9 +260,9 @@ impl From<api::Error> for Problem {
                     ..Self::new(Kind::StoreUnavailable, error.to_string())
                 };
             }
-            api::Error::Limit(_) => Kind::Limit,
+            api::Error::Limit(_) => Kind::LimitExceeded,
             api::Error::Store(error) => return error.clone().into(),
-            api::Error::Broken(_) => Kind::Broken,
+            api::Error::Broken(_) => Kind::InstanceCorrupted,
             api::Error::ShuttingDown => {
                 return Self {
                     retry_after_s: Some(1),

@@ -20,12 +20,14 @@ pub struct Row {
 }
 
 /// What an entry says; see the fields of [`Entry`] for what comes with it.
+/// Rows are stored with the names that are read here; clients are shown those of live messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryType {
     // Events.
     Started,
-    /// A service reported that it began.
+    /// A worker or a service reported that it began.
+    #[serde(rename(serialize = "step_started"))]
     StepBegan,
     StepCompleted,
     /// As event: an attempt failed (`next`: the next one's time); in `out`: a step failed without
@@ -44,6 +46,8 @@ pub enum EntryType {
     FailRequested,
     ParkRequested,
     // Consequences.
+    /// An attempt was handed out.
+    #[serde(rename(serialize = "step_dispatched"))]
     StepStarted,
     StepWaiting,
     StepSkipped,

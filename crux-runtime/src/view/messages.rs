@@ -143,7 +143,7 @@ pub fn encode(
 fn type_of(entry: &Entry) -> &'static str {
     match entry.kind {
         EntryType::Started => "workflow_started",
-        EntryType::StepBegan => "step_began",
+        EntryType::StepBegan => "step_started",
         EntryType::StepCompleted | EntryType::StepDone => "step_completed",
         // The step goes on.
         EntryType::StepFailed if entry.next.is_some() => "attempt_failed",
@@ -159,7 +159,7 @@ fn type_of(entry: &Entry) -> &'static str {
         EntryType::UndoRequested => "undo_requested",
         EntryType::FailRequested => "fail_requested",
         EntryType::ParkRequested => "park_requested",
-        EntryType::StepStarted => "step_started",
+        EntryType::StepStarted => "step_dispatched",
         EntryType::StepWaiting => "step_waiting",
         EntryType::StepSkipped => "step_skipped",
         EntryType::WorkflowStopping => "workflow_stopping",
@@ -242,7 +242,7 @@ mod tests {
         );
         assert_eq!(
             (&messages[1]["type"], &messages[1]["n"], &messages[1]["last"]),
-            (&"step_started".into(), &1.into(), &true.into())
+            (&"step_dispatched".into(), &1.into(), &true.into())
         );
     }
 

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn message(seq: u64, n: u64, last: bool) -> Message {
-        Message { r#type: "step_started".into(), seq, n, last, data: Value::Null }
+        Message { r#type: "step_dispatched".into(), seq, n, last, data: Value::Null }
     }
 
     #[test]

@@ -90,8 +90,8 @@ fn words(message: &Message) -> Option<(&'static str, String)> {
     let error = || message.text("error").to_owned();
     Some(match message.r#type.as_str() {
         "workflow_started" => ("started", String::new()),
-        "step_started" if attempt > 1 => ("again", format!("attempt {attempt}")),
-        "step_started" => ("working", String::new()),
+        "step_dispatched" if attempt > 1 => ("again", format!("attempt {attempt}")),
+        "step_dispatched" => ("working", String::new()),
         "step_completed" => ("done", message.data.get("result").map(result).unwrap_or_default()),
         "attempt_failed" | "step_failed" | "workflow_failed" => ("failed", error()),
         "attempt_lost" => ("lost", error()),
@@ -158,7 +158,7 @@ mod tests {
         );
         assert_eq!(words(&failed), Some(("failed", "Unavailable: nobody listens".into())));
         assert_eq!(
-            words(&message("step_started", json!({"attempt": 2}))),
+            words(&message("step_dispatched", json!({"attempt": 2}))),
             Some(("again", "attempt 2".into()))
         );
         assert_eq!(words(&message("timer_fired", json!({}))), None);

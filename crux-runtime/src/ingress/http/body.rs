@@ -74,7 +74,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
         |said| format!("`{}`", said.chars().take(80).collect::<String>()),
     );
     Err(Problem::new(
-        Kind::NotJsonContent,
+        Kind::UnsupportedMediaType,
         format!("the content type is {said}: send `Content-Type: application/json`"),
     ))
 }

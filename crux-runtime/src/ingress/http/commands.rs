@@ -99,7 +99,7 @@ pub(super) async fn restart(
     if !record.status.is_ended() {
         let text =
             format!("the instance is {}: cancel it first, or let it end", record.status.word());
-        return Err(Problem::new(Kind::NotNow, text));
+        return Err(Problem::new(Kind::InvalidState, text));
     }
     let started = follow::first_row(&ingress, instance).await?;
     let start = Start {

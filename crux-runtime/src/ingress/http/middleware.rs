@@ -143,13 +143,16 @@ pub(crate) fn check(
     let mut hosts = headers.get_all(header::HOST).iter();
     let said = hosts.next().and_then(|value| value.to_str().ok());
     if hosts.next().is_some() {
-        return Err(Problem::new(Kind::HostRefused, "the request has more than one Host header"));
+        return Err(Problem::new(
+            Kind::HostNotAllowed,
+            "the request has more than one Host header",
+        ));
     }
     // A request line may name the server too. Whoever acts on one of the names must not be led by
     // the other.
     let named = uri.authority().map(|authority| authority.as_str());
     let Some(host) = named.or(said) else {
-        return Err(Problem::new(Kind::HostRefused, "the request has no Host header"));
+        return Err(Problem::new(Kind::HostNotAllowed, "the request has no Host header"));
     };
     for host in said.into_iter().chain(named) {
         let name = host_name(host).to_ascii_lowercase();
@@ -158,7 +161,7 @@ pub(crate) fn check(
             let text = format!(
                 "`{shown}` is not a name of this server: use localhost, or add the name to `server.hosts`"
             );
-            return Err(Problem::new(Kind::HostRefused, text));
+            return Err(Problem::new(Kind::HostNotAllowed, text));
         }
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
@@ -172,7 +175,7 @@ pub(crate) fn check(
     }
     let shown: String = text.chars().take(80).collect();
     Err(Problem::new(
-        Kind::OriginRefused,
+        Kind::OriginNotAllowed,
         format!("the origin `{shown}` is not allowed: add it to `server.origins`"),
     ))
 }
@@ -249,23 +252,23 @@ mod tests {
             "",
             "127.0.0.1.nip.io",
         ] {
-            assert_eq!(checked(&[("host", host)]), Err(Kind::HostRefused), "{host}");
+            assert_eq!(checked(&[("host", host)]), Err(Kind::HostNotAllowed), "{host}");
         }
-        assert_eq!(checked(&[]), Err(Kind::HostRefused));
+        assert_eq!(checked(&[]), Err(Kind::HostNotAllowed));
     }
 
     #[test]
     fn two_names_at_once_are_refused() {
         assert_eq!(
             checked(&[("host", "localhost"), ("host", "localhost")]),
-            Err(Kind::HostRefused)
+            Err(Kind::HostNotAllowed)
         );
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("localhost"));
         let asked = |uri: &'static str| {
             check(&settings(), &headers, &Uri::from_static(uri)).map_err(|problem| problem.kind)
         };
-        assert_eq!(asked("http://evil.example/health"), Err(Kind::HostRefused));
+        assert_eq!(asked("http://evil.example/health"), Err(Kind::HostNotAllowed));
         assert_eq!(asked("http://127.0.0.1:8080/health"), Ok(None));
     }
 
@@ -280,7 +283,7 @@ mod tests {
             "null",
             "http://localhost:8080.evil.example",
         ] {
-            assert_eq!(from(origin), Err(Kind::OriginRefused), "{origin}");
+            assert_eq!(from(origin), Err(Kind::OriginNotAllowed), "{origin}");
         }
     }
 

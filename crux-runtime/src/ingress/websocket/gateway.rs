@@ -300,7 +300,7 @@ impl Gateway {
             let text = format!(
                 "one socket follows {MAX_SUBSCRIPTIONS} instances at most: unsubscribe from others, or open another socket"
             );
-            return Err(Problem::new(Kind::Limit, text));
+            return Err(Problem::new(Kind::LimitExceeded, text));
         }
         let follow = Follow::open(&self.ingress, instance, after).await?;
         let answer = answer(id, &json!({"workflow_id": instance.to_string(), "after": after}));
@@ -424,7 +424,7 @@ async fn started(
         let text = format!(
             "{MAX_WAITS} starts of this socket wait for their instances: start without `wait`, or open another socket"
         );
-        return (Err(Problem::new(Kind::Limit, text).at("wait")), room);
+        return (Err(Problem::new(Kind::LimitExceeded, text).at("wait")), room);
     };
     let (started, live) = match ingress.engine.start_and_follow(start).await {
         Ok(begun) => begun,

@@ -99,7 +99,7 @@ async fn an_unknown_instance_and_an_unknown_or_foreign_step_are_told_apart() {
 async fn a_completion_for_a_step_that_is_not_open_changes_nothing() {
     let (_server, client, _service, id) = waiting().await;
     let answer = client.complete(&id, "finish", &json!({"label": "too early"})).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (409, "not-now"));
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "invalid-state"));
     client.complete(&id, "prepare", &json!({"size": 3})).await;
     client.complete(&id, "finish", &json!({"label": "right"})).await;
     assert_eq!(client.until(&id, "completed").await["output"], json!({"label": "right"}));

@@ -17,12 +17,12 @@ async fn a_follower_gets_everything_from_the_beginning_and_is_closed_at_the_end(
     let task = service.task("prepare", 1).await;
     let mut socket = Socket::follow(&server, &id).await;
     let begun = [socket.next().await.unwrap(), socket.next().await.unwrap()];
-    assert_eq!(types(&begun), ["workflow_started", "step_started"]);
+    assert_eq!(types(&begun), ["workflow_started", "step_dispatched"]);
     assert_eq!(begun[1]["data"]["step_id"], task["step_id"], "the bare id, as in the task");
     assert!(socket.is_silent(Duration::from_millis(100)).await);
     client.complete(&id, "prepare", &json!({"size": 1})).await;
     let live = [socket.next().await.unwrap(), socket.next().await.unwrap()];
-    assert_eq!(types(&live), ["step_completed", "step_started"]);
+    assert_eq!(types(&live), ["step_completed", "step_dispatched"]);
     assert_eq!(live[0]["data"]["result"], json!({"size": 1}));
     client.complete(&id, "finish", &json!({"label": "L"})).await;
     let rest = socket.rest().await;
@@ -44,9 +44,9 @@ async fn an_instance_that_has_ended_is_told_whole() {
     assert_gapless(&messages, 0);
     let expected = [
         "workflow_started",
-        "step_started",
+        "step_dispatched",
         "step_completed",
-        "step_started",
+        "step_dispatched",
         "step_completed",
         "workflow_completed",
     ];

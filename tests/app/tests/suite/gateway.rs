@@ -118,7 +118,7 @@ async fn starts_that_wait_leave_room_for_other_requests_up_to_a_number() {
     }
     // Only the one that is too many is answered before its time.
     let refused = socket.next().await.unwrap();
-    assert_eq!(refused["error"]["type"], "urn:crux:problem:limit", "{refused}");
+    assert_eq!(refused["error"]["type"], "urn:crux:problem:limit-exceeded", "{refused}");
     let answer = socket.ask(&json!({"type": "auth", "id": "after them"})).await;
     assert_eq!(answer["ok"], true, "{answer}");
 }

@@ -197,7 +197,7 @@ async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_mov
         (&json!("nap"), &json!("waiting"))
     );
     let answer = client.tell(&id, "cancel", &json!({})).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (409, "no-definition"));
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "definition-missing"));
     // Whoever looks is told of it, wherever that is.
     let why =
         "definition feed of `nap` version 1 is not in this binary, whose version 1 is another one";

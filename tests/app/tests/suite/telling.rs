@@ -44,7 +44,7 @@ async fn one_of_two_failed_branches_gets_a_corrected_input_and_then_the_other() 
     assert_eq!(document["current_steps"].as_array().unwrap().len(), 2);
     // For both at once an input would be for nobody in particular.
     let answer = client.tell(&id, "retry", &json!({"input": {"value": "good"}})).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (409, "not-now"));
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "invalid-state"));
     let answer =
         client.tell(&id, "retry", &json!({"step_id": "both/left", "input": {"value": 7}})).await;
     assert_eq!(
@@ -158,7 +158,7 @@ async fn a_parked_instance_can_be_failed_or_undone_and_waits_for_neither_otherwi
         assert_eq!(client.tell(&id, command, &json!({})).await.status, 200);
         client.until(&id, "failed").await;
         let again = client.tell(&id, command, &json!({})).await;
-        assert_eq!((again.status, again.problem().as_str()), (409, "not-now"));
+        assert_eq!((again.status, again.problem().as_str()), (409, "invalid-state"));
     }
 }
 
@@ -173,7 +173,7 @@ async fn a_cancelled_instance_ends_as_cancelled() {
         (&document["error"], &document["error_name"]),
         (&json!("Cancelled: not tired"), &json!("Cancelled"))
     );
-    assert_eq!(client.tell(&id, "cancel", &json!({})).await.problem(), "not-now");
+    assert_eq!(client.tell(&id, "cancel", &json!({})).await.problem(), "invalid-state");
     let answer = client.tell(&id, "cancel", &json!({"raeson": "x"})).await;
     assert_eq!((answer.status, answer.field().as_str()), (400, "raeson"));
 }
@@ -227,7 +227,7 @@ async fn what_was_done_is_undone_newest_first_when_a_later_step_fails() {
     // Undone: there is nothing to go on from.
     let id = document["workflow_id"].as_str().unwrap();
     let answer = client.tell(id, "retry", &json!({})).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (409, "not-now"));
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "invalid-state"));
     assert!(answer.text("detail").contains("restart"), "{}", answer.text("detail"));
     let restarted = client.tell(id, "restart", &json!({})).await;
     assert_eq!(restarted.status, 202);
@@ -243,7 +243,7 @@ async fn a_running_instance_is_not_restarted() {
     let client = server.client();
     let id = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
     let answer = client.tell(&id, "restart", &json!({})).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (409, "not-now"));
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "invalid-state"));
     let stranger = "0199b0a4-5a3c-7d21-9f0e-3b1d5a7c2e44";
     for command in ["cancel", "retry", "undo", "fail", "pause", "resume", "restart"] {
         assert_eq!(
@@ -261,7 +261,7 @@ async fn a_timer_that_comes_due_in_a_pause_fires_on_resume() {
     let client = server.client();
     let id = client.start("/api/v1/workflow/nap", &json!({"nap": "600ms"})).await;
     assert_eq!(client.tell(&id, "pause", &json!({})).await.status, 200);
-    assert_eq!(client.tell(&id, "pause", &json!({})).await.problem(), "not-now");
+    assert_eq!(client.tell(&id, "pause", &json!({})).await.problem(), "invalid-state");
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let document = client.until(&id, "paused").await;
     assert_eq!(document["definition"]["steps"][1]["state"], "pending", "it went on in the pause");
@@ -269,7 +269,7 @@ async fn a_timer_that_comes_due_in_a_pause_fires_on_resume() {
     assert_eq!(client.tell(&id, "resume", &json!({})).await.status, 200);
     client.until(&id, "completed").await;
     assert!(resumed.elapsed() < Duration::from_millis(500), "it slept again");
-    assert_eq!(client.tell(&id, "resume", &json!({})).await.problem(), "not-now");
+    assert_eq!(client.tell(&id, "resume", &json!({})).await.problem(), "invalid-state");
 }
 
 #[tokio::test]
@@ -349,7 +349,7 @@ async fn an_instance_whose_journal_was_full_goes_on_when_the_limit_is_raised() {
     let document = client.status(&id).await;
     assert_eq!(document["error_name"], "JournalFull", "{document:#}");
     let answer = client.tell(&id, "retry", &json!({})).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (409, "not-now"));
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "invalid-state"));
     assert!(answer.text("detail").contains("limits.journal_size"), "{}", answer.text("detail"));
     server.tell_to_end();
     assert!(server.ended().success());
@@ -388,7 +388,7 @@ async fn a_list_that_is_too_long_is_refused_when_the_instance_would_begin_with_i
     let items = vec![-1; 10_001];
     let answer =
         server.client().post("/api/v1/workflow/hurry", &json!({"items": items, "nap": "1h"})).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (422, "limit"), "{answer:?}");
+    assert_eq!((answer.status, answer.problem().as_str()), (422, "limit-exceeded"), "{answer:?}");
     assert!(
         answer.text("detail").contains("the list has 10001 elements, the limit is 10000"),
         "{}",

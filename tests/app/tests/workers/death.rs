@@ -14,7 +14,7 @@ async fn what_a_dead_worker_ran_is_lost_and_done_by_another() {
     bed.begun(&id, 1).await;
     // The server has to know that it began.
     eventually("the start is recorded", async || {
-        bed.events(&id).await.contains(&"step_began".to_owned()).then_some(())
+        bed.events(&id).await.contains(&"step_started".to_owned()).then_some(())
     })
     .await;
     let second = bed.worker(&[]);
@@ -28,7 +28,7 @@ async fn what_a_dead_worker_ran_is_lost_and_done_by_another() {
     );
     assert_eq!(
         bed.events(&id).await,
-        ["started", "step_began", "task_lost", "step_began", "step_completed"]
+        ["started", "step_started", "task_lost", "step_started", "step_completed"]
     );
 }
 
@@ -96,7 +96,7 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
     for id in &ids {
         bed.begun(id, 1).await;
         eventually("the start is recorded", async || {
-            bed.events(id).await.contains(&"step_began".to_owned()).then_some(())
+            bed.events(id).await.contains(&"step_started".to_owned()).then_some(())
         })
         .await;
     }
@@ -128,7 +128,7 @@ async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent
     for id in &ids {
         bed.begun(id, 1).await;
         eventually("the start is recorded", async || {
-            bed.events(id).await.contains(&"step_began".to_owned()).then_some(())
+            bed.events(id).await.contains(&"step_started".to_owned()).then_some(())
         })
         .await;
     }

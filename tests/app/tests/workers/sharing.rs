@@ -27,7 +27,7 @@ async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
         bed.ledger(&id),
         [("begin".to_owned(), worker.pid()), ("end".to_owned(), worker.pid())]
     );
-    assert_eq!(bed.events(&id).await, ["started", "step_began", "step_completed"]);
+    assert_eq!(bed.events(&id).await, ["started", "step_started", "step_completed"]);
     let listed = &seen["remote"][0];
     assert_eq!(
         (&listed["steps"], &listed["concurrency"], &listed["pid"]),

@@ -31,7 +31,7 @@ async fn over_redis_a_dead_worker_is_missed_and_what_must_not_begin_twice_does_n
     for id in [&toil, &vow] {
         bed.begun(id, 1).await;
         eventually("the start is recorded", async || {
-            bed.events(id).await.contains(&"step_began".to_owned()).then_some(())
+            bed.events(id).await.contains(&"step_started".to_owned()).then_some(())
         })
         .await;
     }
@@ -41,7 +41,7 @@ async fn over_redis_a_dead_worker_is_missed_and_what_must_not_begin_twice_does_n
     assert_eq!(client.until(&toil, "completed").await["output"]["pid"], second.pid());
     assert_eq!(
         bed.events(&toil).await,
-        ["started", "step_began", "task_lost", "step_began", "step_completed"]
+        ["started", "step_started", "task_lost", "step_started", "step_completed"]
     );
     assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));
     assert_eq!(bed.ledger(&vow), [("begin".to_owned(), first.pid())]);
@@ -88,7 +88,7 @@ async fn a_worker_goes_on_while_redis_is_away() {
     for id in &ids {
         bed.begun(id, 1).await;
         eventually("the start is recorded", async || {
-            bed.events(id).await.contains(&"step_began".to_owned()).then_some(())
+            bed.events(id).await.contains(&"step_started".to_owned()).then_some(())
         })
         .await;
     }

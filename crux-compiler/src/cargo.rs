@@ -143,7 +143,7 @@ mod tests {
             .build();
         let lines: Vec<&str> = directives.lines().collect();
         assert_eq!(lines[0], "cargo::rerun-if-changed=pipelines");
-        assert_eq!(lines[1], "cargo::error=error[CRUX0020]: a `type` step has no key `retires`");
+        assert_eq!(lines[1], "cargo::error=error[CRUX0020]: unknown key `retires` in `type` step");
         assert_eq!(lines[2], "cargo::error= --> pipelines/order.yaml:5:5");
         assert!(lines[1..].iter().all(|line| line.starts_with("cargo::error=")), "{directives}");
         assert!(!package.output().is_empty());

@@ -27,12 +27,12 @@ codes! {
     ANCHOR = 3, "a YAML anchor or alias";
     MERGE_KEY = 4, "a YAML merge key";
     KEY_TWICE = 5, "a key that is written twice";
-    KEY_NOT_TEXT = 6, "a key that is not text";
-    SWALLOWED = 7, "a comment that swallows the end of a text";
+    KEY_NOT_TEXT = 6, "a key that is not a string";
+    SWALLOWED = 7, "a comment that swallows the end of a string";
     DOCUMENTS = 8, "more than one document in a file";
     LIMIT = 9, "a file beyond the limits of the compiler";
     FILE = 10, "a file that cannot be read";
-    FILE_NAME = 11, "a file name that is no name of a pipeline";
+    FILE_NAME = 11, "a file name that cannot name a pipeline";
     NAME_DIFFERS = 12, "a workflow named otherwise than its file";
     FOLDER_INSIDE = 13, "pipelines in a folder inside the folder";
     NO_PIPELINES = 14, "a folder without pipelines";
@@ -43,19 +43,19 @@ codes! {
     MISPLACED_KEY = 22, "a key in the wrong place";
     WRONG_KIND = 23, "a value of the wrong kind";
     BAD_NAME = 24, "a name with characters that are not allowed";
-    UNKNOWN_WORD = 25, "an unknown word";
-    BAD_DURATION = 26, "a text that is not a duration";
+    UNKNOWN_WORD = 25, "an unknown value";
+    BAD_DURATION = 26, "a string that is not a duration";
     OUT_OF_RANGE = 27, "a number out of range";
     NO_VERB = 28, "a step that does nothing";
     TWO_VERBS = 29, "a step that does two things";
-    BAD_TYPE = 30, "a text that is not a type";
+    BAD_TYPE = 30, "a string that is not a type";
     BAD_FIELD = 31, "details that do not belong to a field";
-    EMPTY = 32, "a list or mapping that must not be empty";
+    EMPTY = 32, "a list or record that must not be empty";
     BAD_HTTP = 33, "an HTTP trigger that is not `POST /path`";
     TRIGGER_SOURCE = 34, "a trigger without a source, or with two";
 
     // 0040–0099: shape, where two places must be compared
-    WORD_TWICE = 40, "a word that an enum has twice";
+    WORD_TWICE = 40, "an enum value that is written twice";
     LIMITS_CROSSED = 41, "a maximum below its minimum";
     INTEGER_TOO_LARGE = 42, "an integer beyond 64 bits";
     VALUE_MISSING = 43, "a name or an element without a value";
@@ -78,31 +78,31 @@ codes! {
     TASK_KEY_PUBLISHED = 209, "an event or hook under the routing key of a step type";
 
     // 03xx: names and types
-    EXPRESSION_SYNTAX = 300, "a text that is not an expression";
+    EXPRESSION_SYNTAX = 300, "a string that is not an expression";
     EXPRESSION_LIMIT = 301, "an expression that is too long or too deep";
     PLACEHOLDER_IN_EXPRESSION = 302, "`${}` where a bare expression stands";
     UNKNOWN_NAME = 303, "a name that nothing has here";
     UNKNOWN_FIELD = 304, "a field that the type does not have";
     UNKNOWN_STEP = 305, "a step that the workflow does not have";
     STEP_LATER = 306, "the result of a step that has not run yet";
-    STEP_ELSEWHERE = 307, "the result of a step that stands in another branch";
+    STEP_ELSEWHERE = 307, "the result of a step in another branch";
     STEP_WITHOUT_RESULT = 308, "the result of a step that has none";
     MAY_BE_ABSENT = 309, "a value that may be absent, used as if it were there";
     NEVER_ABSENT = 310, "`?.`, `??` or `has` on what is never absent";
     TYPE_MISMATCH = 311, "a value of another type than the place takes";
     OPERAND_TYPE = 312, "an operator on types that it does not know";
-    UNKNOWN_FUNCTION = 313, "a function that does not exist, or stands at the wrong side of its value";
+    UNKNOWN_FUNCTION = 313, "a function that does not exist, or is written on the wrong side of its value";
     FUNCTION_ARGUMENTS = 314, "wrong arguments of a function";
-    ENUM_WORD = 315, "a word that the enum does not have";
+    ENUM_WORD = 315, "an enum value that does not exist";
     LITERAL = 316, "a literal that does not fit its type";
-    NO_TEXT = 317, "a value without a text inside a text";
+    NO_TEXT = 317, "a value that cannot be converted to a string";
     FIELD_MISSING = 318, "a required field that got no value";
     TYPE_UNKNOWABLE = 319, "a value whose type cannot be inferred";
     NAME_TAKEN = 320, "a name that means something already";
     UNKNOWN_TYPE = 321, "a type that nobody defines";
     TYPE_TWICE = 322, "a type that is defined twice";
     TYPE_RECURSIVE = 323, "a type that contains itself";
-    TYPE_PLACE = 324, "a type that cannot stand in its place";
+    TYPE_PLACE = 324, "a type that is not allowed in its place";
     RUST_COLLISION = 325, "two names that fall together in Rust";
     CONTRACT_TWICE = 326, "a step type with more than one contract";
     CONTRACT_ELSEWHERE = 327, "a contract stated in place and under `step_types`";
@@ -123,8 +123,8 @@ codes! {
     // 04xx: cases and dead code
     CASE_MISSING = 400, "a `switch` that leaves a value out";
     CASE_TWICE = 401, "a value with two cases";
-    ELSE_MISSING = 402, "a `switch` over text or integer without `else`";
-    ELSE_NEVER = 403, "an `else` that never holds";
+    ELSE_MISSING = 402, "a `switch` over string or integer without `else`";
+    ELSE_NEVER = 403, "an unreachable `else`";
     CONDITION_LITERAL = 404, "a condition that never changes";
     NEVER_RUNS = 405, "a step that never runs";
     CATCH_NEVER = 406, "a `catch` of what nothing inside raises";

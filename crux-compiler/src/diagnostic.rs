@@ -19,7 +19,7 @@ pub enum Severity {
     Warning,
 }
 
-/// What is wrong, where, why and how to mend it. Texts are lower case without a full stop.
+/// What is wrong, where, why and how to fix it. Texts are lower case without a full stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     pub code: Code,
@@ -31,7 +31,7 @@ pub struct Diagnostic {
     pub others: Vec<(Span, String)>,
     /// Reasons.
     pub notes: Vec<String>,
-    /// Mends.
+    /// Fixes.
     pub helps: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ impl Diagnostic {
     }
 }
 
-/// Most diagnostics that one sink keeps. Whoever has more reads the first ones, mends them and
+/// Most diagnostics that one sink keeps. With more, a reader fixes the first ones and
 /// comes back.
 pub const KEPT_MAX: usize = 1000;
 

@@ -52,12 +52,12 @@ pub fn read(folder: &Path, shown: &str) -> Folder {
     };
     let problem = |(path, reason): (String, String)| {
         let at = at(&path);
-        let mend = if path == shown {
+        let help = if path == shown {
             "write the first pipeline there, or name another folder"
         } else {
             "make the file readable, as UTF-8"
         };
-        Diagnostic::error(codes::FILE, at, format!("`{path}` cannot be read: {reason}")).help(mend)
+        Diagnostic::error(codes::FILE, at, format!("`{path}` cannot be read: {reason}")).help(help)
     };
     let mut problems: Vec<Diagnostic> = unreadable.into_iter().map(problem).collect();
     problems.extend(inside.into_iter().map(|(path, first)| {

@@ -63,11 +63,11 @@ impl Kind {
     }
 
     /// The nearest identifier of this kind to what was written, if anything is left of it.
-    pub fn mend(self, name: &str) -> Option<String> {
+    pub fn fix(self, name: &str) -> Option<String> {
         if name.starts_with(|c: char| c.is_ascii_digit()) {
             return None;
         }
-        let mended = match self {
+        let fixed = match self {
             Kind::Id => words(name).join("_"),
             Kind::Type => camel(name),
             Kind::Field | Kind::Word => name
@@ -76,8 +76,8 @@ impl Kind {
                 .collect::<Vec<_>>()
                 .join("_"),
         };
-        let mended = mended.trim_start_matches('_').to_owned();
-        (self.accepts(&mended) && mended != name).then_some(mended)
+        let fixed = fixed.trim_start_matches('_').to_owned();
+        (self.accepts(&fixed) && fixed != name).then_some(fixed)
     }
 }
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn identifiers_are_checked_and_mended() {
+    fn identifiers_are_checked_and_fixed() {
         assert!(
             Kind::Id.accepts("look_closer2")
                 && !Kind::Id.accepts("lookCloser")
@@ -221,10 +221,10 @@ mod tests {
         assert!(Kind::Field.accepts("_orderId") && !Kind::Field.accepts("order-id"));
         assert!(Kind::Word.accepts("in-transit") && !Kind::Word.accepts("in transit"));
         assert!(!Kind::Id.accepts(&"a".repeat(LENGTH_MAX + 1)));
-        assert_eq!(Kind::Id.mend("lookCloser").as_deref(), Some("look_closer"));
-        assert_eq!(Kind::Id.mend("look-closer").as_deref(), Some("look_closer"));
-        assert_eq!(Kind::Type.mend("seo_step").as_deref(), Some("SeoStep"));
-        assert_eq!(Kind::Field.mend("order-id").as_deref(), Some("order_id"));
-        assert_eq!(Kind::Id.mend("é"), None);
+        assert_eq!(Kind::Id.fix("lookCloser").as_deref(), Some("look_closer"));
+        assert_eq!(Kind::Id.fix("look-closer").as_deref(), Some("look_closer"));
+        assert_eq!(Kind::Type.fix("seo_step").as_deref(), Some("SeoStep"));
+        assert_eq!(Kind::Field.fix("order-id").as_deref(), Some("order_id"));
+        assert_eq!(Kind::Id.fix("é"), None);
     }
 }

@@ -110,11 +110,11 @@ fn compiled(directory: &Path, style: Style, stage: fn(&Files) -> Outcome) -> (Ou
 }
 
 fn unknown(name: &str, known: &[&str]) -> String {
-    let mend = match nearest(name, known.iter().copied()) {
+    let help = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("there are {}", known.join(", ")),
     };
-    format!("error: there is no workflow `{name}`; {mend}\n")
+    format!("error: there is no workflow `{name}`; {help}\n")
 }
 
 /// The JSON Schema of pipelines.

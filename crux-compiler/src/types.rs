@@ -94,15 +94,26 @@ impl Fit {
     }
 }
 
+impl Enum {
+    /// Says that `value` is not one of its values: a type with a name by that, one without by them.
+    pub fn refusal(&self, value: &str) -> String {
+        if self.name.module == NAMED {
+            return format!("`{value}` is not a value of {}", self.name.name);
+        }
+        let values: Vec<String> = self.words.iter().map(|word| format!("`{word}`")).collect();
+        format!("`{value}` is not one of {}", values.join(", "))
+    }
+}
+
 impl Misfit {
     /// As a reason, if there is more to say than the two types.
     pub fn reason(&self) -> Option<String> {
         match self {
             Self::Absent | Self::Other => None,
             Self::FieldMissing(field) => Some(format!("it has no field `{field}`")),
-            Self::Word(word) => Some(format!("`{word}` is none of the words")),
+            Self::Word(word) => Some(format!("`{word}` is none of the values")),
             Self::Field(field, inner, (found, wanted)) => {
-                let plain = format!("its field `{field}` is {found}, wanted is {wanted}");
+                let plain = format!("its field `{field}` is {found}, expected {wanted}");
                 Some(inner.reason().map_or(plain.clone(), |reason| format!("{plain}: {reason}")))
             }
         }

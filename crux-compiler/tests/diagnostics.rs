@@ -1,5 +1,5 @@
 //! Every `tests/diagnostics/NAME.yaml`, or every folder there with several files, is compiled; what
-//! a user would see must equal `NAME.stderr` beside it. `CRUX_BLESS=1 cargo test -p crux-compiler
+//! a user would see must equal `NAME.stderr` beside it. `BLESS=1 cargo test -p crux-compiler
 //! --test diagnostics` writes the expected texts anew: read the difference before committing it.
 
 mod common;
@@ -17,7 +17,7 @@ fn fixtures() -> Vec<(String, Files)> {
 
 #[test]
 fn the_diagnostics_of_every_fixture_are_as_expected() {
-    let bless = std::env::var_os("CRUX_BLESS").is_some();
+    let bless = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
     for (name, files) in fixtures() {
         let outcome = crux_compiler::check(&files);
@@ -31,7 +31,7 @@ fn the_diagnostics_of_every_fixture_are_as_expected() {
     }
     assert!(
         wrong.is_empty(),
-        "{} fixtures differ (CRUX_BLESS=1 rewrites them):\n{}",
+        "{} fixtures differ (BLESS=1 rewrites them):\n{}",
         wrong.len(),
         wrong.join("\n")
     );

@@ -1,6 +1,6 @@
 //! The examples of `docs/language.md`, compiled. A fence says what its block is: `yaml NAME.yaml` a
 //! whole file, `yaml prelude` the head of a workflow whose steps are the blocks `yaml steps` after
-//! it, `text NAME.yaml` what the compiler says of the file before it. `CRUX_BLESS=1` writes those
+//! it, `text NAME.yaml` what the compiler says of the file before it. `BLESS=1` writes those
 //! texts anew.
 
 use std::fs;
@@ -75,20 +75,20 @@ fn every_example_of_the_page_compiles_and_every_error_is_shown_as_it_is() {
             )),
             ("yaml", "broken.yaml") => shown = check(name, &block.text).1,
             ("yaml", name) => wrong.extend(clean(name, &block.text)),
-            ("text", _) if std::env::var_os("CRUX_BLESS").is_some() => {
+            ("text", _) if std::env::var_os("BLESS").is_some() => {
                 page_text = page_text.replace(
                     &format!("```{}\n{}```", block.kind, block.text),
                     &format!("```{}\n{shown}```", block.kind),
                 );
             }
             ("text", _) if block.text != shown => {
-                wrong.push(format!("line {}: CRUX_BLESS=1 would write\n{shown}", block.line))
+                wrong.push(format!("line {}: BLESS=1 would write\n{shown}", block.line))
             }
             _ => {}
         }
     }
     assert!(blocks.len() > 10, "the page has lost its examples");
-    if std::env::var_os("CRUX_BLESS").is_some() {
+    if std::env::var_os("BLESS").is_some() {
         fs::write(page(), page_text).expect("a writable page");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

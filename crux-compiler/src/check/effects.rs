@@ -104,7 +104,7 @@ fn warn(work: &Work, folder: &Folder<'_>, sink: &mut Sink) {
     let Some(contract) = folder.contracts.get(step_type) else { return };
     if contract.effect == EffectKind::Once && work.undo.is_none() {
         let message = format!(
-            "`{step_type}` has `effect: once`, a step behind it can fail, and nothing takes it back"
+            "`{step_type}` has `effect: once`, a later step can fail, and nothing takes it back"
         );
         let diagnostic =
             Diagnostic::warning(codes::ONCE_WITHOUT_UNDO, work.type_name.span, message);

@@ -175,7 +175,7 @@ fn retries(step_type: &str, contract: &Contract<'_>, retry: &Retry, sink: &mut S
             .flat_map(|names| &names.value)
             .find(|never| never.value == error.value)
         {
-            let message = format!("`{}` is retried only and never", error.value);
+            let message = format!("`{}` is listed under both `only` and `never`", error.value);
             let diagnostic = Diagnostic::error(codes::UNKNOWN_ERROR, never.span, message)
                 .other(error.span, "`only` here");
             sink.push(diagnostic.help("name it in one of them"));

@@ -57,7 +57,7 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
             let diagnostic = Diagnostic::error(
                 codes::PATTERN_SYNTAX,
                 pattern.span,
-                format!("`{}` is no pattern of routing keys", pattern.value),
+                format!("`{}` is not a valid pattern of routing keys", pattern.value),
             );
             sink.push(diagnostic.note(reason).help("words are joined with dots; `*` stands for one word, `#` for any number: `billing.#`"));
         }
@@ -241,7 +241,7 @@ fn key(key: &Name, what: &str, sink: &mut Sink) {
         let diagnostic = Diagnostic::error(
             codes::ROUTING_KEY_SYNTAX,
             key.span,
-            format!("`{}` is no routing key", key.value),
+            format!("`{}` is not a valid routing key", key.value),
         );
         sink.push(diagnostic.note(reason).help("a routing key is words of letters, digits, `_` and `-`, joined with dots: `order.paid`"));
         return;
@@ -280,9 +280,9 @@ fn syntax(key: &str, pattern: bool) -> Option<String> {
         {
             let wildcard = matches!(c, '*' | '#');
             let reason = if wildcard && !pattern {
-                "wildcards stand in patterns only"
+                "wildcards are allowed in patterns only"
             } else {
-                "it may not stand in a word"
+                "it is not allowed in a word"
             };
             return Some(format!("`{}`: {reason}", c.escape_debug()));
         }

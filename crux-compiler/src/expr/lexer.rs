@@ -43,9 +43,9 @@ const FOREIGN: [(&str, &str); 23] = [
     ("{{", "this is an expression already: leave out `{{` and `}}`"),
     (
         "{",
-        "there are no records in expressions: write the record in yaml, with an expression for each field",
+        "there are no records in expressions: write the record in YAML, with an expression for each field",
     ),
-    ("`", "write texts in single or double quotes"),
+    ("`", "write strings in single or double quotes"),
     (";", "an expression is one value"),
     ("$", "names have no `$`: write `input.x`"),
     ("@", "names have no `@`"),
@@ -145,7 +145,7 @@ impl<'a> Lexer<'a> {
                 Ok(value) if value <= 1 << 63 => Ok(Token::Integer(value)),
                 _ => {
                     Err(Failure::new(at, format!("`{digits}` does not fit an integer of 64 bits"))
-                        .help(format!("write `{digits}.0` for a number, or keep it as text")))
+                        .help(format!("write `{digits}.0` for a number, or keep it as a string")))
                 }
             };
         }
@@ -164,10 +164,10 @@ impl<'a> Lexer<'a> {
             let Some(c) = self.rest().chars().next() else {
                 return Err(Failure::new(
                     Offset::new(start, self.text.len()),
-                    "this text has no end",
+                    "this string has no end",
                 )
                 .help(format!(
-                    "close it with `{quote}`; inside a text write the quote as `\\{quote}`"
+                    "close it with `{quote}`; inside a string write the quote as `\\{quote}`"
                 )));
             };
             self.at += c.len_utf8();
@@ -175,8 +175,8 @@ impl<'a> Lexer<'a> {
                 _ if c == quote => return Ok(value),
                 '$' if self.rest().starts_with('{') => {
                     let at = Offset::new(before, before + 2);
-                    return Err(Failure::new(at, "`${` inside a text of an expression stands for itself").help(format!(
-                        "join texts with `+`, as in `{quote}order {quote} + input.id`; a literal `${{` is written `\\${{`"
+                    return Err(Failure::new(at, "`${` inside a string of an expression stands for itself").help(format!(
+                        "join strings with `+`, as in `{quote}order {quote} + input.id`; a literal `${{` is written `\\${{`"
                     )));
                 }
                 '\\' => value.push(self.escape(before)?),
@@ -219,14 +219,14 @@ impl<'a> Lexer<'a> {
             .max_by_key(|(spelling, _)| spelling.len());
         let ours = SYMBOLS.iter().find(|symbol| self.rest().starts_with(**symbol));
         match (foreign, ours) {
-            (Some((spelling, mend)), ours)
+            (Some((spelling, help)), ours)
                 if ours.is_none_or(|symbol| symbol.len() < spelling.len()) =>
             {
                 Err(Failure::new(
                     Offset::new(self.at, self.at + spelling.len()),
                     format!("`{spelling}` means nothing in an expression"),
                 )
-                .help(*mend))
+                .help(*help))
             }
             (_, Some(symbol)) => {
                 self.at += symbol.len();

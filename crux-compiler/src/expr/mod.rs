@@ -37,7 +37,7 @@ pub fn parse(text: &Text) -> Result<Ast, Box<Diagnostic>> {
         );
         return Err(Box::new(match bare {
             Some(inner) => diagnostic.help(format!("write `{}`", inner.trim().trim_start_matches('{').trim_end_matches('}').trim())),
-            None => diagnostic.help("write the expression alone; texts are joined with `+`, as in `\"order \" + input.id`"),
+            None => diagnostic.help("write the expression alone; strings are joined with `+`, as in `\"order \" + input.id`"),
         }));
     }
     parse_part(text, 0..text.value.len())

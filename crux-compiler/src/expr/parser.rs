@@ -256,7 +256,7 @@ impl Parser<'_> {
             "true" => return self.tree(Kind::Boolean(true), at, 1),
             "false" => return self.tree(Kind::Boolean(false), at, 1),
             "null" => return self.tree(Kind::Null, at, 1),
-            "not" => return Err(Failure::new(at, "`not` is no operator here").help("write `!`")),
+            "not" => return Err(not_an_operator(at, "not", "!")),
             "in" => return Err(Failure::new(at, "a value is missing before `in`")),
             _ => {}
         }
@@ -357,22 +357,21 @@ impl Parser<'_> {
         let at = self.at();
         match self.token() {
             Token::Name(name) => {
-                let failure = Failure::new(at, format!("`{name}` cannot stand here"));
+                let failure = Failure::new(at, format!("unexpected `{name}`"));
                 match name.as_str() {
-                    "and" => failure.help("write `&&`"),
-                    "or" => failure.help("write `||`"),
-                    "is" => failure.help("write `==`"),
-                    "mod" => failure.help("write `%`"),
+                    "and" => not_an_operator(at, name, "&&"),
+                    "or" => not_an_operator(at, name, "||"),
+                    "is" => not_an_operator(at, name, "=="),
+                    "mod" => not_an_operator(at, name, "%"),
                     "if" | "else" => failure.help("write `condition ? one : other`"),
-                    "like" | "matches" => {
-                        failure.help("known for texts are `contains`, `startsWith` and `endsWith`")
-                    }
-                    _ => failure.help("an operator is missing before it; texts stand in quotes"),
+                    "like" | "matches" => failure
+                        .help("known for strings are `contains`, `startsWith` and `endsWith`"),
+                    _ => failure.help("an operator is missing before it; strings are quoted"),
                 }
             }
-            Token::Symbol("!") => Failure::new(at, "`!` cannot stand here")
+            Token::Symbol("!") => Failure::new(at, "unexpected `!`")
                 .help("write `!=`, or `!(…)` before the whole condition"),
-            Token::Symbol(symbol) => Failure::new(at, format!("`{symbol}` cannot stand here")),
+            Token::Symbol(symbol) => Failure::new(at, format!("unexpected `{symbol}`")),
             Token::Integer(_) | Token::Number(_) | Token::Text(_) => {
                 Failure::new(at, "an operator is missing before this value")
             }
@@ -383,6 +382,10 @@ impl Parser<'_> {
 
 fn around(left: &Tree, right: &Tree) -> (Offset, usize) {
     (left.at.to(right.at), 1 + left.depth.max(right.depth))
+}
+
+fn not_an_operator(at: Offset, written: &str, ours: &str) -> Failure {
+    Failure::new(at, format!("`{written}` is not an operator here")).help(format!("use `{ours}`"))
 }
 
 fn too_deep(at: Offset) -> Failure {

@@ -52,7 +52,7 @@ pub fn split(scalar: &Text) -> Result<Template, Vec<Diagnostic>> {
                 let doubled = Diagnostic::error(
                     codes::EXPRESSION_SYNTAX,
                     scalar.at(at..at + 3),
-                    "an expression stands in one pair of braces",
+                    "an expression has one pair of braces",
                 );
                 errors.push(doubled.label("two braces").help(format!("write `${{{written}}}`")));
                 at += 2

@@ -82,8 +82,8 @@ fn what_is_wrong_is_said_where_it_is() {
         ("", "", "an expression is missing here"),
         ("a = b", "=", "`=` means nothing in an expression"),
         ("a === b", "===", "`===` means nothing in an expression"),
-        ("a and b", "and", "`and` cannot stand here"),
-        ("not a", "not", "`not` is no operator here"),
+        ("a and b", "and", "`and` is not an operator here"),
+        ("not a", "not", "`not` is not an operator here"),
         ("a & b", "&", "`&` means nothing in an expression"),
         ("1 < 2 < 3", "< 3", "comparisons do not chain"),
         ("a in b in c", "in c", "comparisons do not chain"),
@@ -91,10 +91,10 @@ fn what_is_wrong_is_said_where_it_is() {
         ("* a", "* a", "a value is missing before `*`"),
         ("(a + b", "(a", "this parenthesis has no end"),
         ("xs[1", "[1", "this index has no end"),
-        ("f(a b)", "b)", "`b` cannot stand here"),
-        ("a b", "b", "`b` cannot stand here"),
+        ("f(a b)", "b)", "unexpected `b`"),
+        ("a b", "b", "unexpected `b`"),
         ("a ? b", "? b", "this `?` has no `:`"),
-        ("'abc", "'abc", "this text has no end"),
+        ("'abc", "'abc", "this string has no end"),
         (r"'a\q'", r"\q", r"`\q` is not an escape"),
         ("48h", "48h", "`48h` is not a number"),
         ("1_000", "1_000", "`1_000` is not a number"),
@@ -179,7 +179,7 @@ fn texts_are_split_at_placeholders() {
 }
 
 #[test]
-fn a_placeholder_in_a_bare_expression_is_mended() {
+fn a_placeholder_in_a_bare_expression_is_fixed() {
     let error = parse(&text("${input.a}")).expect_err("bare");
     assert_eq!(error.code, codes::PLACEHOLDER_IN_EXPRESSION);
     assert_eq!(error.helps, ["write `input.a`"]);

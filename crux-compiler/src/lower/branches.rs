@@ -120,7 +120,7 @@ impl<'a> Walk<'_, 'a> {
         for list in &lists {
             let ids = self.ids_in(list);
             self.perhaps(&ids, |inner| {
-                format!("`{inner}` stands in a branch of `{}`, which may not be taken", here.id)
+                format!("`{inner}` is in a branch of `{}`, which may not be taken", here.id)
             });
         }
         let conditions = conditions
@@ -177,14 +177,14 @@ impl<'a> Walk<'_, 'a> {
             checker.absent(
                 &found,
                 ast.span,
-                "`switch` looks at what is there",
+                "`switch` needs a value that cannot be absent",
                 "give it a default: `value: … ?? default`",
             );
             return None;
         }
         if !matches!(found.ty, Type::Enum(_) | Type::String | Type::Integer) {
             let message = format!(
-                "`switch` by value takes an enum, a text or an integer, not {}",
+                "`switch` by value takes an enum, a string or an integer, not {}",
                 show(&found.ty)
             );
             checker.error(
@@ -205,9 +205,9 @@ impl<'a> Walk<'_, 'a> {
                 if !words.words.contains(written) {
                     let help = match nearest(written, words.words.iter().map(String::as_str)) {
                         Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("its words are {}", words.words.join(", ")),
+                        None => format!("its values are {}", words.words.join(", ")),
                     };
-                    let message = format!("`{written}` is no word of {}", show(&value.ty));
+                    let message = words.refusal(written);
                     self.sink.push(
                         Diagnostic::error(codes::ENUM_WORD, case.value.span, message).help(help),
                     );
@@ -218,7 +218,7 @@ impl<'a> Walk<'_, 'a> {
             Type::Integer => match written.parse() {
                 Ok(integer) => ExprKind::Integer(integer),
                 Err(_) => {
-                    let message = format!("`{written}` is no integer, and the value is one");
+                    let message = format!("`{written}` is not an integer, and the value is one");
                     self.sink.push(
                         Diagnostic::error(codes::TYPE_MISMATCH, case.value.span, message)
                             .label("not an integer"),
@@ -292,11 +292,11 @@ impl<'a> Walk<'_, 'a> {
                 let diagnostic = Diagnostic::error(
                     codes::ELSE_NEVER,
                     otherwise.key,
-                    "this `else` never holds: every word has a case",
+                    "unreachable `else`: all values have a case",
                 );
                 self.sink.push(
                     diagnostic
-                        .help("leave it out; a word that is added later is then an error here"),
+                        .help("leave it out; a value that is added later is then an error here"),
                 );
             }
             _ => {}

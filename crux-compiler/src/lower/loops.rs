@@ -36,7 +36,7 @@ impl<'a> Walk<'_, 'a> {
                     checker.absent(
                         &list,
                         ast.span,
-                        "`each` goes over what is there",
+                        "`each` needs a list that cannot be absent",
                         "give it a default: `in: xs ?? []`",
                     );
                     None
@@ -57,7 +57,7 @@ impl<'a> Walk<'_, 'a> {
         let (item_type, list) = match list {
             Some((item_type, list)) if fresh.is_some() => (item_type, list),
             // Without the element's type every reader of it would be an error: the body waits until
-            // this one is mended.
+            // this one is fixed.
             _ => {
                 self.set_all(&ids, &Standing::InEach(here.id.to_owned()));
                 return Lowered { verb: None, result: StepResult::Broken };

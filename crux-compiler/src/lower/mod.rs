@@ -132,7 +132,7 @@ impl Walk<'_, '_> {
                     .iter()
                     .find(|entry| entry.name.value == *name)
                     .map_or(written.key, |entry| entry.value.span);
-                let message = format!("the output `{name}` is secret: whoever reads it gets `***`");
+                let message = format!("the output `{name}` is secret: its readers get `***`");
                 let diagnostic = Diagnostic::warning(codes::SECRET_OUTPUT, span, message)
                     .label("made of a field with `$secret`");
                 self.sink.push(

@@ -50,7 +50,12 @@ impl Walk<'_, '_> {
             None => self.emit_of_new_type(name, entries),
         };
         let data = data.and_then(|data| {
-            self.refuse_secrets(&data, entries, name.span, "an event, which whoever listens gets")?;
+            self.refuse_secrets(
+                &data,
+                entries,
+                name.span,
+                "an event, which every subscriber gets",
+            )?;
             Some(data)
         });
         let verb = data.map(|data| Verb::Emit {

@@ -74,17 +74,13 @@ impl<'a> Walk<'_, 'a> {
             inside.extend(self.ids_in(list));
         }
         if skipped {
-            self.perhaps(&inside, |inner| {
-                format!("`{inner}` stands in `{id}`, which has a `when`")
-            });
+            self.perhaps(&inside, |inner| format!("`{inner}` is in `{id}`, which has a `when`"));
         } else if caught {
-            self.perhaps(&inside, |inner| {
-                format!("`{inner}` stands in `{id}`, which has a `catch`")
-            });
+            self.perhaps(&inside, |inner| format!("`{inner}` is in `{id}`, which has a `catch`"));
         }
         for catch in step.catch.iter().flatten() {
             let handlers = self.ids_in(&catch.steps);
-            self.perhaps(&handlers, |inner| format!("`{inner}` stands in the `catch` of `{id}`"));
+            self.perhaps(&handlers, |inner| format!("`{inner}` is in the `catch` of `{id}`"));
         }
     }
 }

@@ -26,7 +26,7 @@ impl Walk<'_, '_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("declare it: `events: {{ {}: {{ … }} }}`", name.value),
             };
-            let message = format!("nothing says what the event `{}` holds", name.value);
+            let message = format!("the fields of the event `{}` are not declared", name.value);
             self.sink.push(Diagnostic::error(codes::UNKNOWN_EVENT, name.span, message).help(help));
             // Once is enough, however many waits there are.
             let event =
@@ -133,7 +133,7 @@ impl Walk<'_, '_> {
         }
         if !matches!(found.ty, Type::String | Type::Integer | Type::Enum(_)) {
             let message = format!(
-                "`event.{}` is {}: an event is found by a text, an integer or a word",
+                "`event.{}` is {}: an event is found by a string, an integer or an enum value",
                 found.name,
                 show(&found.ty)
             );
@@ -150,7 +150,7 @@ impl Walk<'_, '_> {
         let value = checker.infer(known, Some(&found.ty))?;
         if value.ty.is_optional() {
             let help = "wait only where it is there, and give it a default that is then never used: `when: has(x)` on the `wait`, and `(x ?? \"\")` here";
-            checker.absent(&value, known.span, "an event is found by what is there", help);
+            checker.absent(&value, known.span, "`where` needs a value that cannot be absent", help);
             return None;
         }
         let value = checker.coerce(value, known.span, &found.ty)?;

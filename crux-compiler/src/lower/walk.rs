@@ -112,8 +112,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             }
             places.entry(id).or_insert(span);
             if id == "undo" {
-                let message =
-                    "`undo` is no id of a step: it is the end of the path of what undoes one";
+                let message = "`undo` cannot be the id of a step: it is the end of the path of what undoes one";
                 self.sink.push(
                     Diagnostic::error(codes::NAME_TAKEN, span, message).help("choose another id"),
                 );

@@ -104,7 +104,7 @@ impl<'a> Walk<'_, 'a> {
         let diagnostic = if key.value.trim().is_empty() {
             Diagnostic::error(codes::KEY_CONSTANT, key.span, "this `key` is empty")
         } else {
-            let message = "this `key` is a constant text: all tasks of this step have it, and a receiver does the first one only";
+            let message = "this `key` is a constant string: all tasks of this step have it, and a receiver does the first one only";
             Diagnostic::error(codes::KEY_CONSTANT, key.span, message).label("nothing in it varies")
         };
         let help = match self.checker().meant(key) {

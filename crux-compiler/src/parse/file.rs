@@ -59,8 +59,8 @@ pub fn file_name(id: FileId, path: &str, sink: &mut Sink) -> Option<FileName> {
     let Some(stem) = name.strip_suffix(".yaml") else {
         let diagnostic =
             Diagnostic::error(codes::FILE_NAME, start, format!("`{name}` does not end in `.yaml`"));
-        let mended = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-        sink.push(diagnostic.help(format!("rename it to `{mended}.yaml`")));
+        let fixed = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        sink.push(diagnostic.help(format!("rename it to `{fixed}.yaml`")));
         return None;
     };
     let (stem, version) = match stem.split_once('@') {
@@ -87,8 +87,8 @@ pub fn file_name(id: FileId, path: &str, sink: &mut Sink) -> Option<FileName> {
             format!("`{name}` cannot be the name of a pipeline's file"),
         )
         .note(format!("before `.yaml` it consists of {}", names::Kind::Id.rule()));
-        sink.push(match names::Kind::Id.mend(stem) {
-            Some(mended) => diagnostic.help(format!("rename it to `{mended}.yaml`")),
+        sink.push(match names::Kind::Id.fix(stem) {
+            Some(fixed) => diagnostic.help(format!("rename it to `{fixed}.yaml`")),
             None => diagnostic,
         });
         return None;
@@ -112,7 +112,7 @@ pub fn file(id: FileId, name: FileName, root: Option<&Node>, sink: &mut Sink) ->
         return None;
     };
     let Kind::Mapping(pairs) = &root.kind else {
-        super::mapping::wrong_kind("a pipeline", root, "a mapping", sink);
+        super::mapping::wrong_kind("a pipeline", root, "a record", sink);
         return None;
     };
     let has = |keys: &[&str]| pairs.iter().any(|pair| keys.contains(&pair.key.value.as_str()));

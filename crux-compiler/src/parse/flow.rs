@@ -165,9 +165,9 @@ pub fn timeout(mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Spanned<u64>> {
             Diagnostic::error(
                 codes::WRONG_KIND,
                 pair.value.span,
-                "this `timeout` must be one duration, not a mapping",
+                "this `timeout` must be one duration, not a record",
             )
-            .label("this is a mapping")
+            .label("this is a record")
             .help("write `timeout: 10m`; only work has `queue`, `run`, `heartbeat` and `total`"),
         );
         return None;
@@ -175,7 +175,7 @@ pub fn timeout(mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Spanned<u64>> {
     scalar::duration(pair, Zero::Refused, sink)
 }
 
-/// The mapping of a verb; of a text that should be one, the mend is shown.
+/// The mapping of a verb; of a text that should be one, the fix is shown.
 fn body<'a>(
     pair: &'a Pair,
     shape: &'static Shape,
@@ -187,9 +187,9 @@ fn body<'a>(
             Diagnostic::error(
                 codes::WRONG_KIND,
                 pair.value.span,
-                format!("`{}` must be a mapping, not a text", pair.key.value),
+                format!("`{}` must be a record, not a string", pair.key.value),
             )
-            .label("this is a text")
+            .label("this is a string")
             .help(format!("write `{}: {example}`", pair.key.value)),
         );
         return None;
@@ -215,7 +215,7 @@ fn branches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Branch>> {
         wrong_kind(
             "`parallel`",
             &pair.value,
-            "a mapping of names to branches, `{ left: [...], right: [...] }`",
+            "a record of names to branches, `{ left: [...], right: [...] }`",
             sink,
         );
         return None;
@@ -275,7 +275,7 @@ fn switch(pair: &Pair, sink: &mut Sink) -> Option<Verb> {
             wrong_kind(
                 "`switch`",
                 &pair.value,
-                "a list of branches or a mapping with `value` and `cases`",
+                "a list of branches or a record with `value` and `cases`",
                 sink,
             );
             None
@@ -350,7 +350,7 @@ fn match_elsewhere(key: &str) -> Option<String> {
 
 fn match_cases(pair: &Pair, sink: &mut Sink) -> Option<Vec<MatchCase>> {
     let Kind::Mapping(pairs) = &pair.value.kind else {
-        wrong_kind("`cases`", &pair.value, "a mapping of values to branches", sink);
+        wrong_kind("`cases`", &pair.value, "a record of values to branches", sink);
         return None;
     };
     if pairs.is_empty() {
@@ -413,7 +413,7 @@ fn sleep(pair: &Pair, sink: &mut Sink) -> Option<Sleep> {
         )
         && let Kind::Text(text) | Kind::Integer(_, text) = &only.value.kind
     {
-        let message = format!("`sleep` has no key `{}`", only.key.value);
+        let message = format!("unknown key `{}` in `sleep`", only.key.value);
         let unit = match only.key.value.as_str() {
             "ms" => "ms",
             "minutes" => "m",

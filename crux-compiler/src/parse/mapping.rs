@@ -20,6 +20,14 @@ pub struct Shape {
     pub keys: &'static [&'static str],
 }
 
+impl Shape {
+    /// Without its article, as in "unknown key `if` in `wait` step".
+    fn bare(&self) -> &'static str {
+        let what = self.what;
+        what.strip_prefix("a ").or_else(|| what.strip_prefix("an ")).unwrap_or(what)
+    }
+}
+
 /// Says why a key that is known elsewhere has no place in this shape, and where it has one.
 pub type Elsewhere = fn(key: &str) -> Option<String>;
 
@@ -42,7 +50,7 @@ impl<'a> Mapping<'a> {
             if !matches!(pair.value.kind, Kind::Broken) {
                 let keys = list(shape.keys.iter().copied());
                 sink.push(
-                    wrong(&format!("`{}`", pair.key.value), &pair.value, "a mapping")
+                    wrong(&format!("`{}`", pair.key.value), &pair.value, "a record")
                         .help(format!("its keys are {keys}")),
                 );
             }
@@ -59,7 +67,7 @@ impl<'a> Mapping<'a> {
         sink: &mut Sink,
     ) -> Option<Self> {
         let Kind::Mapping(pairs) = &node.kind else {
-            wrong_kind(shape.what, node, "a mapping", sink);
+            wrong_kind(shape.what, node, "a record", sink);
             return None;
         };
         let mapping = Self { span: node.span, shape, pairs };
@@ -75,7 +83,7 @@ impl<'a> Mapping<'a> {
 
     /// The key and value, unless it is absent or has been reported as empty.
     pub fn get(&self, key: &str) -> Option<&'a Pair> {
-        debug_assert!(self.shape.keys.contains(&key), "{key} is no key of {}", self.shape.what);
+        debug_assert!(self.shape.keys.contains(&key), "{key} is not a key of {}", self.shape.what);
         self.pairs.iter().find(|pair| {
             pair.key.value == key
                 && !matches!(pair.value.kind, Kind::Null | Kind::Absent | Kind::Broken)
@@ -158,7 +166,7 @@ impl<'a> Mapping<'a> {
         let diagnostic = Diagnostic::error(
             codes::UNKNOWN_KEY,
             pair.key.span,
-            format!("{} has no key `{key}`", self.shape.what),
+            format!("unknown key `{key}` in {}", self.shape.bare()),
         )
         .label("unknown key");
         sink.push(if let Some(ours) = ours {
@@ -215,7 +223,9 @@ pub fn no_value(pair: &Pair, sink: &mut Sink) {
     let key = &pair.key.value;
     sink.push(
         Diagnostic::error(codes::WRONG_KIND, pair.key.span, format!("`{key}` has no value"))
-            .label("nothing stands behind it")
-            .help("give it a value or leave the key out; an empty list is `[]`, an empty mapping `{}`"),
+            .label("nothing follows it")
+            .help(
+                "give it a value or leave the key out; an empty list is `[]`, an empty record `{}`",
+            ),
     );
 }

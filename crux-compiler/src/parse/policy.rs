@@ -50,7 +50,7 @@ pub fn retry(pair: &Pair, sink: &mut Sink) -> Option<Retry> {
             Diagnostic::error(
                 codes::WRONG_KIND,
                 pair.value.span,
-                "`retry` must be a mapping, not an integer",
+                "`retry` must be a record, not an integer",
             )
             .label("this is an integer")
             .help(format!("write `retry: {{ attempts: {attempts} }}`")),
@@ -142,7 +142,7 @@ pub fn step_types(pair: &Pair, sink: &mut Sink) -> Vec<StepType> {
         super::mapping::wrong_kind(
             "`step_types`",
             &pair.value,
-            "a mapping of names to step types",
+            "a record of names to step types",
             sink,
         );
         return Vec::new();

@@ -28,7 +28,7 @@ fn text_node(what: &str, node: &Node, sink: &mut Sink) -> Option<Text> {
                 Diagnostic::error(
                     codes::WRONG_KIND,
                     node.span,
-                    format!("{what} must be a text, not {}", node.describe()),
+                    format!("{what} must be a string, not {}", node.describe()),
                 )
                 .label(format!("to YAML this is {}", node.describe()))
                 .help(format!("put it in quotes: `\"{}\"`", text.value)),
@@ -36,7 +36,7 @@ fn text_node(what: &str, node: &Node, sink: &mut Sink) -> Option<Text> {
             None
         }
         _ => {
-            wrong_kind(what, node, "a text", sink);
+            wrong_kind(what, node, "a string", sink);
             None
         }
     }
@@ -81,8 +81,8 @@ pub fn check_name(name: Name, kind: names::Kind, what: &str, sink: &mut Sink) ->
                 "not allowed as a name".into()
             })
             .note(format!("it consists of {}", kind.rule()));
-    sink.push(match kind.mend(&name.value).filter(|_| !long) {
-        Some(mended) => diagnostic.help(format!("write `{mended}`")),
+    sink.push(match kind.fix(&name.value).filter(|_| !long) {
+        Some(fixed) => diagnostic.help(format!("write `{fixed}`")),
         None => diagnostic,
     });
     None
@@ -137,7 +137,7 @@ pub fn word<T: Copy>(
         text.span,
         format!("`{}` cannot be `{}`", pair.key.value, text.value),
     )
-    .label("unknown word");
+    .label("unknown value");
     sink.push(match suggest::nearest(&text.value, known()) {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None => diagnostic.help(format!("it is {}", list(known()).replace(" and ", " or "))),
@@ -279,9 +279,9 @@ pub fn elements<'a>(pair: &'a Pair, sink: &mut Sink) -> Option<&'a [Node]> {
     match &pair.value.kind {
         Kind::List(nodes) => Some(nodes),
         Kind::Mapping(_) => {
-            let message = format!("`{}` must be a list, not a mapping", pair.key.value);
+            let message = format!("`{}` must be a list, not a record", pair.key.value);
             let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message)
-                .label("this is a mapping");
+                .label("this is a record");
             sink.push(diagnostic.help("each element of a list begins with `- `"));
             None
         }

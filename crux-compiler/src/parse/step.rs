@@ -101,7 +101,7 @@ pub fn steps(pair: &Pair, sink: &mut Sink) -> Option<Vec<Step>> {
 
 fn step(node: &Node, sink: &mut Sink) -> Option<Step> {
     let Kind::Mapping(pairs) = &node.kind else {
-        wrong_kind("a step", node, "a mapping", sink);
+        wrong_kind("a step", node, "a record", sink);
         return None;
     };
     let (verb_key, shape) = verb(pairs, node, sink)?;
@@ -193,7 +193,7 @@ fn no_verb(pairs: &[Pair], node: &Node) -> Diagnostic {
         Diagnostic::error(
             codes::UNKNOWN_KEY,
             pair.key.span,
-            format!("a step has no key `{}`", pair.key.value),
+            format!("unknown key `{}` in step", pair.key.value),
         )
         .label("unknown key")
     };
@@ -283,9 +283,9 @@ fn undo(pair: &Pair, sink: &mut Sink) -> Option<Undo> {
             Diagnostic::error(
                 codes::WRONG_KIND,
                 text.span,
-                "`undo` must be `none` or a mapping with a `type`, not a text",
+                "`undo` must be `none` or a record with a `type`, not a string",
             )
-            .label("this is a text")
+            .label("this is a string")
             .help(format!("write `undo: {{ type: {} }}`, with its `with`", text.value)),
         );
         return None;

@@ -28,7 +28,7 @@ fn line_start(source: &str, at: usize) -> usize {
     source.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1)
 }
 
-/// Longer lines are not quoted in a mend.
+/// Longer lines are not quoted in a fix.
 const LINE_BYTES_MAX: usize = 500;
 
 /// A line `key: value` or `- value` of block style.
@@ -69,7 +69,7 @@ impl<'a> Line<'a> {
     }
 
     /// The line with its value in quotes.
-    fn mended(&self) -> String {
+    fn fixed(&self) -> String {
         if self.value.is_empty() {
             return "\"…\"".into();
         }
@@ -132,14 +132,16 @@ pub fn refused(
         .strip_prefix('!')
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '('));
     if code == codes::TAG && line.value_start == start && (is_negation || line.is_expression()) {
-        diagnostic.help(format!("put the expression in quotes: `{}`", line.mended()))
+        diagnostic.help(format!("put the expression in quotes: `{}`", line.fixed()))
     } else if text_follows {
-        diagnostic
-            .help(format!("if it is text or an expression, put it in quotes: `{}`", line.mended()))
+        diagnostic.help(format!(
+            "if it is a string or an expression, put it in quotes: `{}`",
+            line.fixed()
+        ))
     } else if code == codes::TAG {
         diagnostic.help("leave the tag out; types are declared, not tagged")
     } else {
-        diagnostic.help("write the value out where it is needed, or in quotes if it is text; a contract used by several steps belongs under `step_types`")
+        diagnostic.help("write the value out where it is needed, or in quotes if it is a string; a contract used by several steps belongs under `step_types`")
     }
 }
 
@@ -174,11 +176,11 @@ pub fn swallowed(
     let diagnostic = Diagnostic::error(
         codes::SWALLOWED,
         span(file, at, line_end(source, end)),
-        "a comment swallows the end of this text",
+        "a comment swallows the end of this string",
     )
     .label("to YAML, a comment begins at ` #`")
-    .other(span(file, start, end), "so the text is only this")
-    .help(format!("put the text in quotes: `{head}{}`", quoted(whole)));
+    .other(span(file, start, end), "so the string is only this")
+    .help(format!("put the string in quotes: `{head}{}`", quoted(whole)));
     Some(if open {
         diagnostic
     } else {
@@ -213,7 +215,7 @@ pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     }
     if info.contains("escape") || info.contains("hexadecimal") {
         let diagnostic = error(at, line_end(source, at), "an unknown escape in double quotes")
-            .label("in this text");
+            .label("in this string");
         return diagnostic
             .help("a backslash itself is written `\\\\`; in single quotes nothing is escaped");
     }
@@ -226,11 +228,11 @@ pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
         let diagnostic = error(
             at,
             line_end(source, at),
-            "a comment ends a text without quotes, but the text goes on in the next line",
+            "a comment ends a string without quotes, but the string goes on in the next line",
         );
         return diagnostic
             .label("the comment")
-            .help("put the text in quotes, or the comment on a line of its own");
+            .help("put the string in quotes, or the comment on a line of its own");
     }
     if let Some(open) = stop.open_bracket {
         return in_brackets(file, source, at, open);
@@ -268,35 +270,35 @@ fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     let value_end = line.value_start + line.value.len();
     let in_value = at >= line.value_start && !line.value.is_empty();
     let quote = |diagnostic: Diagnostic| {
-        diagnostic.help(format!("put the whole text in quotes: `{}`", line.mended()))
+        diagnostic.help(format!("put the whole string in quotes: `{}`", line.fixed()))
     };
     match line.value.chars().next().filter(|_| in_value) {
         Some(c @ ('"' | '\'')) => {
             let diagnostic = error(
                 line.value_start,
                 value_end,
-                "a text that begins with a quote ends at its closing quote",
+                "a string that begins with a quote ends at its closing quote",
             );
-            let diagnostic = diagnostic.label(format!("more stands behind the closing {c}"));
+            let diagnostic = diagnostic.label(format!("more follows the closing {c}"));
             return match requoted(without_comment(line.value)) {
                 Some(_) => {
-                    diagnostic.help(format!("use the other quotes around it: `{}`", line.mended()))
+                    diagnostic.help(format!("use the other quotes around it: `{}`", line.fixed()))
                 }
                 None => quote(diagnostic),
             };
         }
         Some('[' | '{') => {
-            let message = "a value that begins with a bracket is a list or mapping and ends at its closing bracket";
+            let message = "a value that begins with a bracket is a list or record and ends at its closing bracket";
             return quote(
                 error(line.value_start, value_end, message)
-                    .label("something stands behind the closing bracket"),
+                    .label("something follows the closing bracket"),
             );
         }
         Some(c @ ('!' | '&' | '*' | '@' | '`' | '%' | '|' | '>')) => {
             let diagnostic = error(
                 line.value_start,
                 value_end,
-                &format!("a text without quotes cannot begin with `{c}`"),
+                &format!("a string without quotes cannot begin with `{c}`"),
             );
             return quote(diagnostic.label(format!("`{c}` has a meaning of its own in YAML")));
         }
@@ -317,12 +319,12 @@ fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
             && line.head.trim_end().ends_with([':', '-'])
         {
             return quote(
-                error(at, at + 1, "`: ` in a text without quotes begins a mapping")
+                error(at, at + 1, "`: ` in a string without quotes begins a record")
                     .label("this colon"),
             );
         }
-        let diagnostic =
-            error(at, at + 1, "a key stands where the value above goes on").label("this colon");
+        let diagnostic = error(at, at + 1, "a key is written where the value above continues")
+            .label("this colon");
         return diagnostic
             .help("line it up with the keys it belongs to, or leave the value above empty");
     }
@@ -338,7 +340,7 @@ fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
     }
     error(at, at + 1, &format!("YAML does not allow this: {info}"))
         .label("here")
-        .help("if it is text, put it in quotes")
+        .help("if it is a string, put it in quotes")
 }
 
 /// On the line of `at`, the text around it from a quote before `${` to the same quote behind the
@@ -363,15 +365,15 @@ fn in_brackets(file: FileId, source: &str, at: usize, open: usize) -> Diagnostic
         Diagnostic::error(codes::SYNTAX, span(file, at, boundary(source, at + 1)), message)
     };
     if let Some((start, end)) = quoted_around(source, at)
-        && let Some(mended) = source.get(start..end).and_then(requoted)
+        && let Some(fixed) = source.get(start..end).and_then(requoted)
     {
         return Diagnostic::error(
             codes::SYNTAX,
             span(file, start, end),
-            "a text that begins with a quote ends at the next one",
+            "a string that begins with a quote ends at the next one",
         )
-        .label("the quotes inside end the text")
-        .help(format!("use the other quotes around it: `{mended}`"));
+        .label("the quotes inside end the string")
+        .help(format!("use the other quotes around it: `{fixed}`"));
     }
     if source.get(open + 1..at).is_some_and(|before| before.trim_end().ends_with('$')) {
         return error("inside `{ }` and `[ ]`, the brace of `${…}` is a brace of YAML")
@@ -390,5 +392,5 @@ fn in_brackets(file: FileId, source: &str, at: usize, open: usize) -> Diagnostic
     }
     error("inside `{ }` and `[ ]`, brackets, commas and `: ` belong to YAML")
         .label("YAML expects `,` or the closing bracket here")
-        .help("put the text in quotes, or write one entry per line")
+        .help("put the string in quotes, or write one entry per line")
 }

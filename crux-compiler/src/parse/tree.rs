@@ -60,9 +60,9 @@ impl Node {
             Kind::Boolean(..) => "a boolean",
             Kind::Integer(..) => "an integer",
             Kind::Number(..) => "a number",
-            Kind::Text(_) => "a text",
+            Kind::Text(_) => "a string",
             Kind::List(_) => "a list",
-            Kind::Mapping(_) => "a mapping",
+            Kind::Mapping(_) => "a record",
             Kind::Broken => "something refused",
         }
     }
@@ -342,7 +342,7 @@ impl Reader<'_> {
             self.sink.push(
                 diagnostic
                     .label("no number here is infinite or undefined")
-                    .help("if it is text, put it in quotes"),
+                    .help("if it is a string, put it in quotes"),
             );
             return Node { kind: Kind::Broken, span };
         }
@@ -408,10 +408,10 @@ fn key_of(node: Node, sink: &mut Sink) -> Name {
                 Diagnostic::error(
                     codes::KEY_NOT_TEXT,
                     span,
-                    format!("a key is a text, this one is {}", node_word(&node.kind)),
+                    format!("a key is a string, this one is {}", node_word(&node.kind)),
                 )
-                .label("stands where a key belongs")
-                .help("in quotes it is a text"),
+                .label("written where a key belongs")
+                .help("in quotes it is a string"),
             );
             Name::new(BROKEN_KEY.into(), span)
         }
@@ -424,7 +424,7 @@ pub const BROKEN_KEY: &str = "\u{0}";
 fn node_word(kind: &Kind) -> &'static str {
     match kind {
         Kind::List(_) => "a list",
-        Kind::Mapping(_) => "a mapping",
+        Kind::Mapping(_) => "a record",
         _ => "empty",
     }
 }

@@ -33,9 +33,9 @@ fn trigger(node: &Node, sink: &mut Sink) -> Option<Trigger> {
         let diagnostic = Diagnostic::error(
             codes::WRONG_KIND,
             node.span,
-            "a trigger must be a mapping, not a text",
+            "a trigger must be a record, not a string",
         )
-        .label("this is a text");
+        .label("this is a string");
         sink.push(diagnostic.help(format!("write `- {source}: {}`", text.value)));
         return None;
     }
@@ -94,9 +94,9 @@ fn http(pair: &Pair, sink: &mut Sink) -> Option<Name> {
         let diagnostic = Diagnostic::error(
             codes::WRONG_KIND,
             pair.value.span,
-            "`http` must be a text, not a mapping",
+            "`http` must be a string, not a record",
         );
-        sink.push(diagnostic.label("this is a mapping").help("write `http: POST /path`"));
+        sink.push(diagnostic.label("this is a record").help("write `http: POST /path`"));
         return None;
     }
     let text = scalar::text(pair, sink)?;

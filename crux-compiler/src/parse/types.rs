@@ -100,7 +100,7 @@ fn pairs<'a>(pair: &'a Pair, sink: &mut Sink) -> &'a [Pair] {
     match &pair.value.kind {
         Kind::Mapping(pairs) => pairs,
         _ => {
-            wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a mapping", sink);
+            wrong_kind(&format!("`{}`", pair.key.value), &pair.value, "a record", sink);
             &[]
         }
     }
@@ -189,7 +189,7 @@ fn details(pair: &Pair, sink: &mut Sink) -> Option<Details> {
     if matches!(pair.value.kind, Kind::Absent) {
         sink.push(
             Diagnostic::error(codes::WRONG_KIND, pair.key.span, format!("{what} has no type"))
-                .label("nothing stands behind it")
+                .label("nothing follows it")
                 .help(format!("write `{}: string`", pair.key.value)),
         );
         return None;
@@ -264,7 +264,7 @@ fn schema_like(pair: &Pair) -> Option<Diagnostic> {
         matches!(pair.value.kind, Kind::Boolean(..) | Kind::Integer(..) | Kind::Number(..))
     })?;
     let message =
-        format!("`{}` is no field: its value is {}", detail.key.value, detail.value.describe());
+        format!("`{}` is not a field: its value is {}", detail.key.value, detail.value.describe());
     let diagnostic =
         Diagnostic::error(codes::BAD_FIELD, detail.key.span, message).label("not a type");
     let diagnostic = diagnostic.other(ty.key.span, "this makes a field called `type`");
@@ -278,13 +278,14 @@ fn mixed(pair: &Pair) -> Option<Diagnostic> {
     let field = pairs
         .iter()
         .find(|pair| !pair.key.value.starts_with('$') && pair.key.value != BROKEN_KEY)?;
-    let message = format!("`{}` and `{}` cannot stand together", detail.key.value, field.key.value);
+    let message =
+        format!("`{}` and `{}` cannot be used together", detail.key.value, field.key.value);
     let diagnostic = Diagnostic::error(codes::BAD_FIELD, detail.key.span, message)
         .label("a detail of the field")
         .other(field.key.span, "a field of a record");
     let name = &pair.key.value;
     Some(diagnostic.help(format!(
-        "details stand around the type: `{name}: {{ $type: {{ {}: … }}, {}: … }}`",
+        "details go around the type: `{name}: {{ $type: {{ {}: … }}, {}: … }}`",
         field.key.value, detail.key.value
     )))
 }
@@ -296,11 +297,11 @@ fn parse_text(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
         let diagnostic = Diagnostic::error(
             codes::BAD_TYPE,
             text.span,
-            "`|` stands between the words of an enum, not between types",
+            "`|` goes between the values of an enum, not between types",
         );
         sink.push(
             diagnostic
-                .label("`null` is no word")
+                .label("`null` is not an enum value")
                 .help(format!("a value that may be absent is `{ty}?`")),
         );
         return None;
@@ -354,9 +355,9 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
             Diagnostic::error(
                 codes::LIMIT,
                 text.span,
-                format!("an enum of more than {WORDS_MAX} words"),
+                format!("an enum of more than {WORDS_MAX} values"),
             )
-            .label("too many words")
+            .label("too many values")
             .help("use `string`"),
         );
         return None;
@@ -377,7 +378,7 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
                 Diagnostic::error(
                     codes::WORD_TWICE,
                     span,
-                    format!("the word `{word}` is written twice"),
+                    format!("the enum value `{word}` is written twice"),
                 )
                 .label("here again")
                 .other(*earlier, "first here"),
@@ -385,7 +386,7 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
             complete = false;
         } else if word.is_empty() {
             sink.push(
-                Diagnostic::error(codes::BAD_TYPE, text.span, "a word is missing beside `|`")
+                Diagnostic::error(codes::BAD_TYPE, text.span, "a value is missing beside `|`")
                     .label("an enum is written `email | sms`"),
             );
             return None;
@@ -393,7 +394,7 @@ fn words(text: &Text, sink: &mut Sink) -> Option<TypeExpr> {
             match scalar::check_name(
                 Name::new(word.to_owned(), span),
                 names::Kind::Word,
-                "a word of an enum",
+                "an enum value",
                 sink,
             ) {
                 Some(name) => {
@@ -480,7 +481,7 @@ impl Parser<'_> {
         let near =
             || suggest::nearest(name, BASES.iter().map(|(base, _)| *base).chain(["list", "map"]));
         Box::new(if name == "enum" {
-            diagnostic.help("the words of an enum stand alone: `email | sms`")
+            diagnostic.help("the values of an enum are written alone: `email | sms`")
         } else if after.starts_with("[]") {
             diagnostic.help(format!("a list type is written `list<{name}>`"))
         } else if let Some(ours) = foreign {
@@ -523,7 +524,7 @@ impl Parser<'_> {
                     Box::new(diagnostic.help(format!("a list type is written `list<{inner}>`")))
                 }
                 "Map" | "Dict" | "HashMap" | "Record" => Box::new(
-                    diagnostic.help(format!("a map type is written `map<{inner}>`, from text")),
+                    diagnostic.help(format!("a map type is written `map<{inner}>`, from string")),
                 ),
                 _ => diagnostic,
             };

@@ -19,7 +19,7 @@ pub fn entries(pair: &Pair, sink: &mut Sink) -> Option<Vec<Entry>> {
         if !matches!(pair.value.kind, Kind::Broken) {
             let described = pair.value.describe();
             let message = format!(
-                "`{}` must be a mapping of names to values, not {described}",
+                "`{}` must be a record of names to values, not {described}",
                 pair.key.value
             );
             let diagnostic = Diagnostic::error(codes::WRONG_KIND, pair.value.span, message)
@@ -45,15 +45,15 @@ fn entry(pair: &Pair, sink: &mut Sink) -> Option<Entry> {
         sink.push(
             Diagnostic::error(codes::BAD_NAME, pair.key.span, "a name cannot be computed")
                 .label("`${…}` stands for a value, and this is a name")
-                .help("if a comma in `{ }` has cut a text in two, put the text in quotes"),
+                .help("if a comma in `{ }` has cut a string in two, put the string in quotes"),
         );
         return None;
     }
     if matches!(pair.value.kind, Kind::Absent) {
         sink.push(
             Diagnostic::error(codes::VALUE_MISSING, pair.key.span, format!("`{}` has no value", pair.key.value))
-                .label("nothing stands behind it")
-                .help("write `null` for an absent value; in `{ }` a comma ends a text, so a text with a comma needs quotes"),
+                .label("nothing follows it")
+                .help("write `null` for an absent value; in `{ }` a comma ends a string, so a string with a comma needs quotes"),
         );
         return None;
     }
@@ -70,7 +70,9 @@ pub fn value(node: &Node, sink: &mut Sink) -> Option<Spanned<Value>> {
                 "an element of this list is empty",
             );
             sink.push(
-                diagnostic.label("nothing stands here").help("write `null` for an absent value"),
+                diagnostic
+                    .label("nothing is written here")
+                    .help("write `null` for an absent value"),
             );
             return None;
         }
@@ -87,7 +89,7 @@ pub fn value(node: &Node, sink: &mut Sink) -> Option<Spanned<Value>> {
                     "this integer does not fit into 64 bits",
                 )
                 .label("too large")
-                .help("write it as a text in quotes, or as a number with a point"),
+                .help("write it as a string in quotes, or as a number with a point"),
             );
             return None;
         }

@@ -97,7 +97,7 @@ pub fn collect<'a>(
             shared.used = true;
             if let Some(key) = found.contract.first() {
                 let message = format!(
-                    "the contract of `{name}` stands under `step_types`; a step cannot change it"
+                    "the contract of `{name}` is under `step_types`; a step cannot change it"
                 );
                 let diagnostic = Diagnostic::error(codes::CONTRACT_ELSEWHERE, key, message)
                     .other(shared.span, "the contract is here");
@@ -200,7 +200,7 @@ fn contract<'a>(
 fn used_twice(files: &Files, first: &Use<'_>, second: &Use<'_>) -> Diagnostic {
     let name = &second.name.value;
     let message = format!(
-        "the step type `{name}` is used in more than one place, so its contract cannot stand in a step"
+        "the step type `{name}` is used in more than one place, so its contract cannot be in a step"
     );
     let written = if first.contract.first().is_some() { first.contract } else { second.contract };
     Diagnostic::error(codes::CONTRACT_TWICE, second.name.span, message)

@@ -327,7 +327,7 @@ fn field_of(written: &model::Field, ty: Type, sink: &mut Sink) -> Option<Field> 
     if let Some(pattern) = &written.pattern
         && let Err(error) = regex::Regex::new(&pattern.value)
     {
-        let message = format!("`{}` is no regular expression", pattern.value);
+        let message = format!("`{}` is not a valid regular expression", pattern.value);
         // The last line says what is wrong; those before it draw the place, which is the whole text
         // here.
         let reason = error

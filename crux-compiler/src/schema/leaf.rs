@@ -75,7 +75,7 @@ impl JsonSchema for AnyValue {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let inner = generator.subschema_for::<Self>();
         json_schema!({
-            "description": "a literal, a text with `${…}`, a list or a record",
+            "description": "a literal, a string with `${…}`, a list or a record",
             "anyOf": [
                 { "type": ["string", "number", "boolean", "null"] },
                 { "type": "array", "items": inner },

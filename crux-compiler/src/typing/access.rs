@@ -45,7 +45,7 @@ impl Checker<'_> {
                 self.error(
                     codes::UNKNOWN_NAME,
                     span,
-                    format!("`{name}` is no value on its own"),
+                    format!("`{name}` is not a value on its own"),
                     Some(help.into()),
                 );
                 return None;
@@ -80,7 +80,7 @@ impl Checker<'_> {
         } else if let Some(near) = nearest(name, known.iter().copied()) {
             format!("did you mean `{near}`?")
         } else {
-            format!("known here: {}; texts stand in quotes", known.join(", "))
+            format!("known here: {}; strings are quoted", known.join(", "))
         };
         self.error(codes::UNKNOWN_NAME, span, format!("there is no `{name}` here"), Some(help));
     }
@@ -263,8 +263,8 @@ impl Checker<'_> {
             )),
             Standing::OtherBranch(owner) => Some((
                 codes::STEP_ELSEWHERE,
-                format!("`{step}` stands in another branch of `{owner}`"),
-                format!("read it after `{owner}`, or move what needs it behind `{step}`"),
+                format!("`{step}` is in another branch of `{owner}`"),
+                format!("read it after `{owner}`, or move what needs it after `{step}`"),
             )),
             Standing::InEach(owner) => Some((
                 codes::STEP_ELSEWHERE,

@@ -56,7 +56,7 @@ impl Checker<'_> {
                 let [of] = self.exactly(name, args, "size(x)")?;
                 let of_expr = self.present(of, "size(x ?? [])")?;
                 if !matches!(of_expr.ty, Type::String | Type::List(_) | Type::Map(_)) {
-                    self.wrong_argument(of.span, "size", "a text, a list or a map", &of_expr);
+                    self.wrong_argument(of.span, "size", "a string, a list or a map", &of_expr);
                     return None;
                 }
                 Some(call(Function::Size, vec![of_expr], Type::Integer))
@@ -173,9 +173,11 @@ impl Checker<'_> {
             ) => ty.optional(),
             _ => {
                 let takes = match function {
-                    Function::ToString => "integer, number, boolean, timestamp, duration or a word",
-                    Function::ToInteger => "number or text",
-                    Function::ToNumber => "integer or text",
+                    Function::ToString => {
+                        "integer, number, boolean, timestamp, duration or an enum value"
+                    }
+                    Function::ToInteger => "number or string",
+                    Function::ToNumber => "integer or string",
                     _ => "text",
                 };
                 self.wrong_argument(of.span, &name.value, takes, &of_expr);
@@ -194,7 +196,7 @@ impl Checker<'_> {
         let method = name.value.as_str();
         if !METHODS.contains(&method) {
             let help = if FUNCTIONS.contains(&method) {
-                format!("it stands before its argument: `{method}(x)`")
+                format!("it goes before its argument: `{method}(x)`")
             } else if let Some(ours) = ours(method) {
                 ours.to_owned()
             } else if let Some(near) = nearest(method, METHODS.into_iter().chain(FUNCTIONS)) {
@@ -267,11 +269,11 @@ impl Checker<'_> {
             _ => {
                 let follows = match method {
                     "map" | "filter" | "all" | "exists" => "a list",
-                    "contains" => "a text or a list",
+                    "contains" => "a string or a list",
                     "join" => "a list<string>",
                     "sum" => "a list of integers or numbers",
                     "min" | "max" => "a list of integers, numbers, timestamps or durations",
-                    _ => "a text",
+                    _ => "a string",
                 };
                 let message =
                     format!("`.{method}(…)` follows {follows}, not {}", article(&show(&of.ty)));
@@ -357,7 +359,7 @@ impl Checker<'_> {
     fn present(&mut self, ast: &Ast, help: &str) -> Option<Expr> {
         let found = self.infer(ast, None)?;
         if found.ty.is_optional() {
-            self.absent(&found, ast.span, "a function takes what is there", help);
+            self.absent(&found, ast.span, "a function needs a value that cannot be absent", help);
             return None;
         }
         Some(found)
@@ -414,7 +416,9 @@ fn ours(function: &str) -> Option<&'static str> {
         "float" | "double" | "decimal" | "parseFloat" | "Number" => "write `number(x)`",
         "str" | "toString" | "String" => "write `string(x)`",
         "date" | "datetime" | "Date" | "parseDate" => "write `timestamp(x)`",
-        "format" | "concat" | "sprintf" => "write a text with `${…}` in it, or join texts with `+`",
+        "format" | "concat" | "sprintf" => {
+            "write a string with `${…}` in it, or join strings with `+`"
+        }
         "toUpper" | "toUpperCase" | "upcase" => "write `x.upper()`",
         "toLower" | "toLowerCase" | "downcase" => "write `x.lower()`",
         "includes" | "indexOf" => "write `x.contains(y)`",
@@ -426,7 +430,9 @@ fn ours(function: &str) -> Option<&'static str> {
             "write `has(x)` for what may be absent, `size(x) == 0` for what may be empty"
         }
         "success" | "always" => "leave it out: a step runs when those before it are done",
-        "failure" | "cancelled" => "what is done after a failure stands in the `catch` of the step",
+        "failure" | "cancelled" => {
+            "what is done after a failure belongs in the `catch` of the step"
+        }
         "toJSON" | "toJson" | "fromJSON" | "fromJson" | "json" => {
             "values are passed on as they are; a step reads what is in json"
         }

@@ -34,7 +34,7 @@ pub fn convert(text: &str, to: &Type) -> Result<ExprKind, String> {
                 ms: i64::try_from(ms).map_err(|_| "it is too long".to_owned())?,
             })
         }
-        _ => Err(format!("a text is no {}", show(to))),
+        _ => Err(format!("a string cannot be converted to {}", show(to))),
     }
 }
 
@@ -81,19 +81,14 @@ impl Checker<'_> {
         }
         let help = match nearest(value, words.words.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("its words are {}", words.words.join(", ")),
+            None => format!("its values are {}", words.words.join(", ")),
         };
-        self.error(
-            codes::ENUM_WORD,
-            span,
-            format!("`{value}` is no word of {}", show(&Type::Enum(words.clone()))),
-            Some(help),
-        );
+        self.error(codes::ENUM_WORD, span, words.refusal(value), Some(help));
         None
     }
 
     pub(super) fn not_convertible(&mut self, span: Span, text: &str, to: &Type, why: &str) {
-        let message = format!("`{text}` is no {}", show(to));
+        let message = format!("`{text}` is not a valid {}", show(to));
         let meant = if *to == Type::Duration { units::meant_duration(text) } else { None };
         let diagnostic = Diagnostic::error(codes::LITERAL, span, message).label(why.to_owned());
         self.sink.push(match meant {
@@ -107,12 +102,7 @@ impl Checker<'_> {
             let help = Some(
                 "say the type where the value goes to (`takes`), or leave the value out".into(),
             );
-            self.error(
-                codes::TYPE_UNKNOWABLE,
-                span,
-                "nothing says what type this `null` has",
-                help,
-            );
+            self.error(codes::TYPE_UNKNOWABLE, span, "the type of this `null` is unknown", help);
             return None;
         };
         Some(Expr { ty: hint.clone().optional(), kind: ExprKind::Null })
@@ -144,7 +134,7 @@ impl Checker<'_> {
                 self.error(
                     codes::TYPE_UNKNOWABLE,
                     span,
-                    "nothing says what the elements of `[]` are",
+                    "the type of the elements of `[]` is unknown",
                     help,
                 );
             }

@@ -120,7 +120,7 @@ impl Checker<'_> {
             return Some(Expr { ty: wanted.clone(), kind: ExprKind::Null });
         }
         if found.kind == ExprKind::Null {
-            let message = format!("`null` where {} is wanted", article(&show(wanted)));
+            let message = format!("expected {}, found `null`", show(wanted));
             self.error(
                 codes::TYPE_MISMATCH,
                 span,
@@ -139,7 +139,7 @@ impl Checker<'_> {
             self.absent(
                 &found,
                 span,
-                &format!("{} is wanted", show(wanted)),
+                &format!("expected {}", show(wanted)),
                 "give it a default: `… ?? default`",
             );
             return None;
@@ -147,7 +147,7 @@ impl Checker<'_> {
         let mut diagnostic = Diagnostic::error(
             codes::TYPE_MISMATCH,
             span,
-            format!("{} where {} is wanted", article(&show(&found.ty)), article(&show(wanted))),
+            format!("expected {}, found {}", show(wanted), show(&found.ty)),
         )
         .label(format!("this is {}", show(&found.ty)));
         diagnostic.notes.extend(misfit.reason());
@@ -205,7 +205,7 @@ impl Checker<'_> {
                     | Function::ToDuration,
                 ..
             } => {
-                diagnostic.notes.push("not every text can be converted".into());
+                diagnostic.notes.push("not every string can be converted".into());
             }
             _ => {}
         }
@@ -249,11 +249,11 @@ fn conversion(found: &Expr, wanted: &Type) -> Option<String> {
         (Type::Json, _) => JSON_IS_OPAQUE.into(),
         (Type::Number, Type::Integer) => "write `integer(…)`, which truncates".into(),
         (Type::String, to @ (Type::Integer | Type::Number | Type::Timestamp | Type::Duration)) => {
-            format!("write `{}(…) ?? default`: not every text can be converted", show(to))
+            format!("write `{}(…) ?? default`: not every string can be converted", show(to))
         }
         (Type::String, Type::Enum(words)) => {
             format!(
-                "a text may be none of the words ({}): compare it and give the word",
+                "a string may be none of the enum values ({}): compare it and give one of them",
                 words.words.join(", ")
             )
         }

@@ -159,7 +159,7 @@ impl Checker<'_> {
                 self.absent(
                     &among,
                     right.span,
-                    "`in` looks into what is there",
+                    "`in` needs a value that cannot be absent",
                     "give it a default: `x in (xs ?? [])`",
                 );
                 return None;
@@ -181,7 +181,7 @@ impl Checker<'_> {
             self.absent(
                 &element,
                 left.span,
-                "`in` looks for what is there",
+                "`in` needs a value that cannot be absent",
                 "give it a default: `(x ?? default) in xs`",
             );
             return None;
@@ -200,7 +200,7 @@ impl Checker<'_> {
             self.absent(
                 &value,
                 of.span,
-                "`-` takes what is there",
+                "`-` needs a value that cannot be absent",
                 "give it a default: `-(x ?? 0)`",
             );
             return None;
@@ -319,7 +319,7 @@ impl Checker<'_> {
                 self.absent(
                     found,
                     ast.span,
-                    &format!("`{symbol}` takes what is there"),
+                    &format!("`{symbol}` needs a value that cannot be absent"),
                     &format!("give it a default: `(… ?? default) {symbol} …`"),
                 );
             }
@@ -447,7 +447,7 @@ fn operand_help(op: Binary, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option
         (Binary::Add, (Type::String, other) | (other, Type::String))
             if crate::types::has_text(other) =>
         {
-            Some("join texts with `string(…)`, or write a text with `${…}` in it".into())
+            Some("join strings with `string(…)`, or write a string with `${…}` in it".into())
         }
         (Binary::Add, (Type::Duration, Type::Timestamp)) => {
             Some("write the timestamp first".into())
@@ -456,7 +456,7 @@ fn operand_help(op: Binary, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option
             Some("durations are added and subtracted only".into())
         }
         (_, (Type::Enum(words), Type::String) | (Type::String, Type::Enum(words))) => {
-            Some(format!("an enum compares with its own words only: {}", words.words.join(", ")))
+            Some(format!("an enum compares with its own values only: {}", words.words.join(", ")))
         }
         (_, (Type::Enum(_), Type::Enum(_))) if fits(types.0, types.1).is_err() => {
             Some("they are different enums".into())

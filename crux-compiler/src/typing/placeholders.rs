@@ -28,7 +28,7 @@ impl Checker<'_> {
     pub(super) fn warn_of_forgotten(&mut self, text: &Text, is_plain: bool) {
         if let Some((at, meant)) = self.forgotten(text, is_plain) {
             let written = text.value.get(at.clone()).unwrap_or_default();
-            let message = format!("`{written}` is only a text here");
+            let message = format!("`{written}` is only a string here");
             let diagnostic =
                 Diagnostic::warning(codes::PLACEHOLDER_FORGOTTEN, text.at(at), message);
             self.sink.push(

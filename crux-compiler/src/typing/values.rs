@@ -48,7 +48,7 @@ impl Checker<'_> {
                 }
                 Type::Json => return self.map(entries, value.span, &Type::Json, wanted),
                 _ => {
-                    let message = format!("a record where {} is wanted", article(&show(wanted)));
+                    let message = format!("expected {}, found record", show(wanted));
                     self.sink.push(
                         Diagnostic::error(codes::TYPE_MISMATCH, value.span, message)
                             .label("this is a record"),
@@ -58,13 +58,12 @@ impl Checker<'_> {
             },
         };
         if matches!(wanted.present(), Type::String | Type::Enum(_)) {
-            let message =
-                format!("{} where {} is wanted", article(&show(&found.ty)), article(&show(wanted)));
+            let message = format!("expected {}, found {}", show(wanted), show(&found.ty));
             self.error(
                 codes::TYPE_MISMATCH,
                 value.span,
                 message,
-                Some("put the text in quotes".into()),
+                Some("put the value in quotes".into()),
             );
             return None;
         }
@@ -159,7 +158,7 @@ impl Checker<'_> {
             Type::List(element) => (**element).clone(),
             Type::Json => Type::Json,
             _ => {
-                let message = format!("a list where {} is wanted", article(&show(wanted)));
+                let message = format!("expected {}, found list", show(wanted));
                 self.sink.push(
                     Diagnostic::error(codes::TYPE_MISMATCH, span, message).label("this is a list"),
                 );
@@ -183,7 +182,7 @@ impl Checker<'_> {
             Template::Mixed(parts) => {
                 let joined = self.interpolate(text, &parts);
                 if !matches!(wanted.present(), Type::String | Type::Json) {
-                    let message = format!("a text where {} is wanted", article(&show(wanted)));
+                    let message = format!("expected {}, found string", show(wanted));
                     let help = "a value that is one `${…}` and nothing else keeps its type";
                     self.error(codes::TYPE_MISMATCH, text.span, message, Some(help.into()));
                     return None;
@@ -193,7 +192,7 @@ impl Checker<'_> {
             Template::Text(plain) => {
                 let to = wanted.present();
                 if !is_text && let Some(meant) = self.meant(text) {
-                    let message = format!("a text where {} is wanted", article(&show(wanted)));
+                    let message = format!("expected {}, found string", show(wanted));
                     self.error(
                         codes::TYPE_MISMATCH,
                         text.span,
@@ -212,7 +211,7 @@ impl Checker<'_> {
                     };
                 }
                 if matches!(to, Type::Integer | Type::Number | Type::Boolean) {
-                    let message = format!("a text where {} is wanted", article(&show(wanted)));
+                    let message = format!("expected {}, found string", show(wanted));
                     let is_literal = literals::convert(&plain, to).is_ok()
                         || matches!(plain.as_str(), "true" | "false");
                     let help = match to {
@@ -264,7 +263,7 @@ impl Checker<'_> {
                     self.absent(
                         &value,
                         ast.span,
-                        "a text holds what is there",
+                        "a string cannot contain an absent value",
                         "give it a default: `${… ?? \"none\"}`",
                     );
                     return None;
@@ -276,10 +275,10 @@ impl Checker<'_> {
                         Type::Record(_) | Type::Error => "name one of its fields",
                         _ => "pass it on as a value of its own",
                     };
-                    let message = format!("{} has no text", article(&show(&value.ty)));
+                    let message = format!("{} cannot be converted to a string", show(&value.ty));
                     self.sink.push(
                         Diagnostic::error(codes::NO_TEXT, ast.span, message)
-                            .other(text.span, "inside this text")
+                            .other(text.span, "inside this string")
                             .help(help),
                     );
                     return None;
@@ -378,7 +377,7 @@ impl Checker<'_> {
                 self.error(
                     codes::TYPE_UNKNOWABLE,
                     span,
-                    "nothing says what the elements of `[]` are",
+                    "the type of the elements of `[]` is unknown",
                     help,
                 );
             }

@@ -1,39 +1,87 @@
-//! Pauses between tries to reach a broker.
+//! Pauses between tries. They double up to a limit and vary, so that those which failed together do
+//! not try again together. There are as few limits as there are reasons for one.
 
 use std::time::Duration;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-
-/// They double up to a limit, and are never quite the same.
-pub(crate) struct Backoff {
-    next: Duration,
+/// Pauses that double from the first to the longest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pauses {
+    first: Duration,
     longest: Duration,
 }
 
+/// The store is away. Instances stand still until it is back, usually within seconds, and a try
+/// costs one request.
+pub(crate) const STORE: Pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(2));
+
+/// An event finds its instance or the engine busy, overloaded or without its store. What it waits
+/// for may take long, and thousands of events may wait.
+pub(crate) const EVENT: Pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(10));
+
+/// A service or subscriber does not take a task or message. It may be down for hours, and a try
+/// costs it a request; where the bus notices that it is back, nobody waits for the pause.
+pub(crate) const DELIVERY: Pauses = Pauses::new(Duration::from_secs(1), Duration::from_secs(60));
+
+/// No connection to the broker. All nodes try, and nothing else gets through meanwhile.
+const BROKER: Pauses = Pauses::new(Duration::from_millis(250), Duration::from_secs(15));
+
+impl Pauses {
+    const fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest }
+    }
+
+    /// The pause after a try that failed, when `failed` others had failed before it. Between half of
+    /// the whole pause and all of it, the same for the same `seed`: what is simulated can be
+    /// repeated.
+    pub(crate) fn after(self, failed: u32, seed: u64) -> Duration {
+        let doubled = self.first.saturating_mul(1 << failed.min(20));
+        let half = doubled.min(self.longest) / 2;
+        // The last step of SplitMix64: the high bits of neighbouring seeds differ.
+        let mut mixed = seed ^ u64::from(failed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let [.., part] = (mixed ^ (mixed >> 31)).to_le_bytes();
+        half + half * u32::from(part) / 255
+    }
+}
+
+/// The tries of one thing, and the pause before the next.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    pauses: Pauses,
+    seed: u64,
+    failed: u32,
+}
+
 impl Backoff {
+    /// For connections to a broker.
     pub(crate) fn new() -> Self {
-        Self::up_to(LONGEST_PAUSE)
+        Self::up_to(BROKER.longest)
     }
 
+    /// For connections, with another limit.
     pub(crate) fn up_to(longest: Duration) -> Self {
-        Self { next: FIRST_PAUSE, longest }
+        let mut seed = [0; 8];
+        // Without randomness nodes may try together.
+        let _ = getrandom::fill(&mut seed);
+        Self::of(Pauses::new(BROKER.first, longest), u64::from_le_bytes(seed))
     }
 
-    /// There was a connection: the next pause is short again.
+    /// `seed` says whose tries they are.
+    pub(crate) fn of(pauses: Pauses, seed: u64) -> Self {
+        Self { pauses, seed, failed: 0 }
+    }
+
+    /// A try succeeded: the next pause is short again.
     pub(crate) fn reset(&mut self) {
-        self.next = FIRST_PAUSE;
+        self.failed = 0;
     }
 
-    /// Between half of the pause and all of it, so that nodes which lost the broker together do not
-    /// come back together.
+    /// How long to wait after a try that failed.
     pub(crate) fn pause(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(self.longest);
-        let mut random = [0; 1];
-        // Without randomness the pause is the whole one.
-        let part = getrandom::fill(&mut random).map_or(u8::MAX, |()| random[0]);
-        whole / 2 + whole / 2 * u32::from(part) / 255
+        let pause = self.pauses.after(self.failed, self.seed);
+        self.failed = self.failed.saturating_add(1);
+        pause
     }
 }
 
@@ -42,12 +90,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_limit_and_vary() {
-        let mut backoff = Backoff::new();
-        let pauses: Vec<Duration> = (0..12).map(|_| backoff.pause()).collect();
-        assert!(pauses[0] >= FIRST_PAUSE / 2 && pauses[0] <= FIRST_PAUSE, "{pauses:?}");
-        assert!(pauses[11] >= LONGEST_PAUSE / 2 && pauses[11] <= LONGEST_PAUSE, "{pauses:?}");
-        backoff.reset();
-        assert!(backoff.pause() <= FIRST_PAUSE);
+    fn pauses_double_up_to_the_longest() {
+        for pauses in [STORE, EVENT, DELIVERY, BROKER] {
+            let mut backoff = Backoff::of(pauses, 7);
+            let mut whole = pauses.first;
+            for _ in 0..40 {
+                let pause = backoff.pause();
+                assert!(pause >= whole / 2 && pause <= whole, "{pause:?} of {whole:?}");
+                whole = (whole * 2).min(pauses.longest);
+            }
+            backoff.reset();
+            assert!(backoff.pause() <= pauses.first);
+        }
+    }
+
+    #[test]
+    fn those_that_failed_together_do_not_try_again_together() {
+        let pauses: std::collections::BTreeSet<Duration> =
+            (0..100).map(|seed| DELIVERY.after(3, seed)).collect();
+        assert!(pauses.len() > 50, "{pauses:?}");
+        assert_eq!(DELIVERY.after(3, 5), DELIVERY.after(3, 5));
     }
 }

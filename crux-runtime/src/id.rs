@@ -49,6 +49,13 @@ impl InstanceId {
         Self(bytes)
     }
 
+    /// What differs between instances and is the same for one: for what has to vary and yet can be
+    /// repeated.
+    pub(crate) fn seed(&self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     pub fn partition(&self) -> u16 {
         u16::from_be_bytes([self.0[14] & 0x03, self.0[15]])
     }

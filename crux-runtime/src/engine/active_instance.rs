@@ -14,8 +14,9 @@ use crate::bus::broker::worker_registry::Working;
 use crate::engine::api::{Command, Completed, Completion, Error, Progress, Undelivered};
 use crate::engine::extent::Extent;
 use crate::engine::figures::Place;
+use crate::engine::outbox::{Outbox, Pending};
+use crate::engine::running_attempts::{RunningAttempt, RunningAttempts};
 use crate::engine::tell::Told;
-use crate::executor::Cancellation;
 use crate::id::InstanceId;
 use crate::machine;
 use crate::machine::{
@@ -74,7 +75,7 @@ pub(crate) struct Delivery {
 
 /// See the module's text. Most instances have one thing under way: it is kept in place, because
 /// thousands of instances in turn find nothing in the processor's caches that is elsewhere.
-pub(crate) struct Entry {
+pub(crate) struct ActiveInstance {
     pub(crate) instance: Box<dyn Instance>,
     pub(crate) origin: Arc<Origin>,
     /// The last durable row.
@@ -89,9 +90,9 @@ pub(crate) struct Entry {
     pub(crate) queue: VecDeque<Input>,
     /// Events for waits that still look for what came before them: it is offered to them first.
     pub(crate) later: Vec<(Delivery, Reply<bool>)>,
-    pub(crate) outstanding: SmallVec<[Outstanding; 1]>,
-    pub(crate) running: SmallVec<[Running; 1]>,
-    /// The earliest entry of the shard's timer heap for this instance.
+    pub(super) outbox: Outbox,
+    pub(super) running: RunningAttempts,
+    /// The earliest active of the shard's timer heap for this instance.
     pub(crate) timer: Option<Time>,
     /// Counted in `Stats::unsettled`.
     pub(crate) counted: bool,
@@ -112,8 +113,8 @@ pub(crate) struct Appending {
     /// For the retry of an append whose outcome is not known.
     pub(crate) start: Option<Box<NewInstance>>,
     pub(crate) status: Option<Status>,
-    /// Attempts of this append so far.
-    pub(crate) tries: u32,
+    /// How often the store could not be reached.
+    pub(crate) failed: u32,
     pub(crate) effects: SmallVec<[Effect; 1]>,
     pub(crate) answers: Vec<Answer>,
     /// For the log.
@@ -123,55 +124,10 @@ pub(crate) struct Appending {
 /// Told when the row is durable, or with the error if it never will be.
 pub(crate) type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
-/// An effect that is not done.
-#[derive(Debug)]
-pub(crate) struct Outstanding {
-    pub(crate) seq: Seq,
-    /// Its number in the row.
-    pub(crate) n: u32,
-    pub(crate) what: Pending,
-}
-
-#[derive(Debug)]
-pub(crate) enum Pending {
-    /// A task that runs in this process, until its outcome is appended; or that is on its way to a
-    /// service, until it is delivered.
-    Task { path: Path, attempt: u32, stuck: Option<Stuck> },
-    /// A hook or an emitted event, until it is out; and why it is not, once it was tried.
-    Message { routing_key: &'static str, stuck: Option<String> },
-    /// A wait that makes itself known, and looks for events that came before it.
-    Look { path: Path },
-}
-
-/// A task that could not be delivered.
-#[derive(Debug, Clone)]
-pub(crate) struct Stuck {
-    pub(crate) reason: String,
-    pub(crate) again_at: Time,
-    /// Whoever turned it away asked for so much time.
-    pub(crate) not_before: Time,
-    pub(crate) tries: u32,
-    /// It has been offered again, and there is no answer yet.
-    pub(crate) is_out: bool,
-}
-
-/// An attempt that somebody works on, with its cancellation token and its signs of life.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) path: Path,
-    pub(crate) attempt: u32,
-    pub(crate) sent_at: Time,
-    pub(crate) cancellation: Cancellation,
-    /// It dies with this process.
-    pub(crate) in_process: bool,
-    pub(crate) began_at: Option<Time>,
-    pub(crate) heard_at: Option<Time>,
-}
-
-impl Entry {
+impl ActiveInstance {
     /// Up to which row everything is done.
     pub(crate) fn settled(&self) -> Seq {
-        self.outstanding.iter().map(|outstanding| outstanding.seq - 1).min().unwrap_or(self.seq)
+        self.outbox.settled(self.seq)
     }
 
     /// Keeps [`Stats::unsettled`], by which starts are admitted.
@@ -189,23 +145,18 @@ impl Entry {
     /// Nothing is on its way and nothing is left to do: whatever comes next comes from outside, or
     /// in time.
     pub(crate) fn is_idle(&self) -> bool {
-        self.appending.is_none() && self.queue.is_empty() && self.outstanding.is_empty()
+        self.appending.is_none() && self.queue.is_empty() && self.outbox.is_empty()
     }
 
     /// When something must be done if nothing comes until then.
     pub(crate) fn next_due(&self, now: Time, core: &Core) -> Option<Time> {
-        let mut due: Option<Time> = None;
+        let mut due = self.outbox.next_due();
         let mut consider = |at: Time| due = Some(due.map_or(at, |due| due.min(at)));
         self.instance.open(&mut |open| {
             if let Some((at, _)) = self.timer_of(&open, now, core) {
                 consider(at);
             }
         });
-        for outstanding in &self.outstanding {
-            if let Pending::Task { stuck: Some(stuck), .. } = &outstanding.what {
-                consider(stuck.again_at);
-            }
-        }
         due
     }
 
@@ -213,16 +164,13 @@ impl Entry {
         match open {
             Open::Task(task) => {
                 let meta = self.meta(&task.path)?;
-                let running = self
-                    .running
-                    .iter()
-                    .find(|running| (running.path, running.attempt) == (task.path, task.number));
+                let running = self.running.get(task.path, task.number);
                 let began_at = match running {
                     // A task that reached nobody yet does not run, however long its service is
                     // down.
                     Some(running) => running.began_at,
                     None if meta.contract.reports_started
-                        || self.is_under_way(task.path, task.number) =>
+                        || self.outbox.has_task(task.path, task.number) =>
                     {
                         None
                     }
@@ -230,7 +178,7 @@ impl Entry {
                     // known.
                     None => Some(task.sent_at),
                 };
-                let heard_at = running.and_then(|running| running.heard_at);
+                let heard_at = running.and_then(|running| running.heartbeat_at);
                 if !self.is_remote(task, meta.contract, running) {
                     return task.next_timer(meta, began_at, heard_at, now);
                 }
@@ -251,16 +199,16 @@ impl Entry {
     /// Whether a step struct in another process is to do an attempt. What runs in this one is kept
     /// until it has ended; which step structs those are may differ between nodes, and from what it
     /// was before.
-    pub(crate) fn is_remote(
+    pub(super) fn is_remote(
         &self,
         task: &TaskState,
         contract: &Contract,
-        running: Option<&Running>,
+        running: Option<&RunningAttempt>,
     ) -> bool {
         matches!(contract.runs, Runs::Class(_))
             && match running {
                 Some(running) => !running.in_process,
-                None => !self.is_under_way(task.path, task.number),
+                None => !self.outbox.has_task(task.path, task.number),
             }
     }
 
@@ -287,51 +235,21 @@ impl Entry {
         counts && has_begun
     }
 
-    pub(crate) fn is_looking(&self, path: &Path) -> bool {
-        self.outstanding.iter().any(|outstanding| matches!(&outstanding.what, Pending::Look { path: looking } if looking == path))
-    }
-
-    /// Tasks that were offered and reached nobody.
-    pub(crate) fn stuck(&self) -> impl Iterator<Item = (Path, u32)> {
-        self.outstanding.iter().filter_map(|outstanding| match &outstanding.what {
-            Pending::Task { path, attempt, stuck: Some(Stuck { is_out: false, .. }) } => {
-                Some((*path, *attempt))
-            }
-            _ => None,
-        })
-    }
-
     /// Whether attempts are on their way which the next process would have to take for begun.
     pub(crate) fn is_handing_out(&self, core: &Core) -> bool {
-        self.outstanding.iter().any(|outstanding| match &outstanding.what {
+        self.outbox.iter().any(|what| match what {
             Pending::Task { path, .. } => {
                 self.meta(path).is_some_and(|meta| core.counts_as_begun(meta))
             }
-            Pending::Message { .. } | Pending::Look { .. } => false,
+            Pending::Message { .. } | Pending::Subscription { .. } => false,
         })
     }
 
     /// The attempt, if it is a step struct's in another process.
     pub(crate) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<Working> {
         let is_class = matches!(self.meta(&path)?.contract.runs, Runs::Class(_));
-        let is_here = self.running.iter().any(|running| {
-            (running.path, running.attempt) == (path, attempt) && running.in_process
-        });
+        let is_here = self.running.get(path, attempt).is_some_and(|running| running.in_process);
         if is_class && !is_here { self.working(path, attempt) } else { None }
-    }
-
-    /// Whether somebody is known to work on an attempt.
-    pub(crate) fn has_begun(&self, path: Path, attempt: u32) -> bool {
-        self.running.iter().any(|running| {
-            (running.path, running.attempt) == (path, attempt) && running.began_at.is_some()
-        })
-    }
-
-    /// Whether a task is still on its way to whoever works on it, runs in this process, or waits
-    /// for the next one.
-    fn is_under_way(&self, path: Path, attempt: u32) -> bool {
-        let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
-        self.outstanding.iter().any(|outstanding| this(&outstanding.what))
     }
 
     /// Timers that are due, in the order of the definition: the step, its attempt if it is a task,

@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 use tracing::{debug, error, warn};
 
 use super::api::Error;
-use super::shard::{Message, Shard, Slot};
+use super::message::Message;
+use super::shard::{Shard, Slot};
 use super::tell;
-use crate::engine::active_instance::{Answer, Appending, Entry};
+use crate::backoff;
+use crate::engine::active_instance::{ActiveInstance, Answer, Appending};
 use crate::id::InstanceId;
 use crate::machine::{Effects, Event, Time};
 use crate::store::{self, Append, Appended, NewInstance, RecordChange, Stored};
@@ -27,53 +29,53 @@ impl Shard {
         start: Option<Box<NewInstance>>,
         now: Time,
     ) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        let definition = entry.instance.definition();
+        let Some(Slot::Ready(active)) = self.slots.get_mut(&id) else { return };
+        let definition = active.instance.definition();
         crate::journal::row(&mut self.row, definition, now, &events, &out.notes);
         let row = Arc::from(self.row.as_str());
         let told = tell::of(&events, &out.notes);
         let effects = out.all.drain(..).collect::<SmallVec<_>>();
-        let was_nearly_full = entry.extent.is_nearly_full(&self.core.options);
-        let about = entry.extent.add(&events, self.row.len(), out.passes, &*entry.instance);
-        entry.extent.close(&about, &*entry.instance);
-        if !was_nearly_full && entry.extent.is_nearly_full(&self.core.options) {
-            let (workflow, full) = (definition.workflow, entry.extent.against(&self.core.options));
+        let was_nearly_full = active.extent.is_nearly_full(&self.core.options);
+        let about = active.extent.add(&events, self.row.len(), out.passes, &*active.instance);
+        active.extent.close(&about, &*active.instance);
+        if !was_nearly_full && active.extent.is_nearly_full(&self.core.options) {
+            let (workflow, full) = (definition.workflow, active.extent.against(&self.core.options));
             warn!(instance = %id, workflow, "the journal is nearly full: {full}; the instance is parked when it is");
         }
         self.scratch = out;
         for event in events.drain(..) {
-            self.figures.count(entry.figures, &event);
-            entry.close_task(&event);
+            self.figures.count(active.figures, &event);
+            active.close_task(&event);
         }
         self.events = events;
-        let status = entry.compute_status();
-        let changed = (entry.status != Some(status)).then_some(status);
-        let seq = entry.seq + 1;
+        let status = active.compute_status();
+        let changed = (active.status != Some(status)).then_some(status);
+        let seq = active.seq + 1;
         // With nothing left to do for this row and the ones before, the append itself clears the
         // mark.
-        let settled = if effects.is_empty() && entry.outstanding.is_empty() && status.is_ended() {
+        let settled = if effects.is_empty() && active.outbox.is_empty() && status.is_ended() {
             seq
         } else {
-            entry.settled()
+            active.settled()
         };
         self.tokens = self
             .tokens
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         let stored = Stored { seq, settled, row };
-        entry.appending = Some(Appending {
+        active.appending = Some(Appending {
             stored,
             token: self.tokens,
             at: now,
             start,
             status: changed,
-            tries: 0,
+            failed: 0,
             effects,
             answers,
             told,
         });
-        self.batch.push(append_of(id, entry, definition.retain_ms));
-        entry.count(true, &self.core.stats);
+        self.batch.push(append_of(id, active, definition.retain_ms));
+        active.count(true, &self.core.stats);
     }
 
     /// One batch per round: the store's group grows with the load by itself.
@@ -101,27 +103,27 @@ impl Shard {
         result: Result<Appended, store::Error>,
         now: Time,
     ) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+        let Some(Slot::Ready(active)) = self.slots.get_mut(&id) else { return };
         // The answer may be to a row of a state that was thrown away since.
-        let Some(mut appending) = entry.appending.take_if(|appending| appending.token == token)
+        let Some(mut appending) = active.appending.take_if(|appending| appending.token == token)
         else {
             return;
         };
         match result {
             Ok(Appended::Done | Appended::Same) => {
-                entry.seq = appending.stored.seq;
-                entry.last_at = appending.at;
-                entry.settled_told = entry.settled_told.max(appending.stored.settled);
+                active.seq = appending.stored.seq;
+                active.last_at = appending.at;
+                active.settled_told = active.settled_told.max(appending.stored.settled);
                 if appending.start.is_some() {
-                    self.figures.started(entry.figures);
+                    self.figures.started(active.figures);
                 }
                 if let Some(status) = appending.status {
-                    entry.status = Some(status);
+                    active.status = Some(status);
                     self.core.count_status(status);
-                    self.figures.changed(entry.figures, status);
+                    self.figures.changed(active.figures, status);
                 }
                 if !appending.told.is_empty() {
-                    tell::write(appending.told, entry.instance.definition(), &entry.origin);
+                    tell::write(appending.told, active.instance.definition(), &active.origin);
                 }
                 self.tally.transitions += 1;
                 self.core.hub.announce(
@@ -133,8 +135,8 @@ impl Shard {
                     answer(Ok(()));
                 }
                 self.carry_out(id, appending.stored.seq, appending.effects);
-                if let Some(Slot::Ready(entry)) = self.slots.get(&id) {
-                    if entry.queue.is_empty() {
+                if let Some(Slot::Ready(active)) = self.slots.get(&id) {
+                    if active.queue.is_empty() {
                         self.rest(id, now)
                     } else {
                         self.work(id, None, now)
@@ -182,12 +184,12 @@ impl Shard {
                 }
             }
             Err(error @ (store::Error::Full(_) | store::Error::Unavailable(_))) => {
-                appending.tries += 1;
-                if appending.tries == 1 {
+                let pause = backoff::STORE.after(appending.failed, id.seed());
+                appending.failed = appending.failed.saturating_add(1);
+                if appending.failed == 1 {
                     warn!(instance = %id, %error, "an append has to be tried again");
                 }
-                let pause = Duration::from_millis(50 << appending.tries.min(6));
-                entry.appending = Some(appending);
+                active.appending = Some(appending);
                 let messages = self.messages.clone();
                 supervise::spawn("appending again", async move {
                     tokio::time::sleep(pause).await;
@@ -205,18 +207,18 @@ impl Shard {
     }
 
     pub(super) fn append_again(&mut self, id: InstanceId) {
-        if let Some(Slot::Ready(entry)) = self.slots.get(&id)
-            && entry.appending.is_some()
+        if let Some(Slot::Ready(active)) = self.slots.get(&id)
+            && active.appending.is_some()
         {
-            let retain_ms = entry.instance.definition().retain_ms;
-            self.batch.push(append_of(id, entry, retain_ms));
+            let retain_ms = active.instance.definition().retain_ms;
+            self.batch.push(append_of(id, active, retain_ms));
         }
     }
 }
 
-fn append_of(id: InstanceId, entry: &Entry, retain_ms: u64) -> Append {
+fn append_of(id: InstanceId, active: &ActiveInstance, retain_ms: u64) -> Append {
     // Callers have just put it there.
-    let Some(appending) = &entry.appending else { unreachable!("an append without a row") };
+    let Some(appending) = &active.appending else { unreachable!("an append without a row") };
     let record = appending.status.map(|status| RecordChange {
         status,
         ended: status.is_ended().then_some((appending.at, retain_ms)),

@@ -9,10 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, Error, Start};
 use super::census::Census;
+use super::message::Message;
 use super::pulse::Pulses;
-use super::shard::{HORIZON_MS, Message, SHARED_HORIZON_MS};
+use super::shard::{HORIZON_MS, SHARED_HORIZON_MS};
 use super::{Options, Stats, request_key};
 use crate::app::{App, Workflow};
+use crate::backoff::{Backoff, Pauses};
 use crate::bus::Bus;
 use crate::bus::broker::worker_registry::Working;
 use crate::clock::Clock;
@@ -110,6 +112,13 @@ impl Core {
             return input.clone();
         }
         shown_input(self.secrets.get(definition.hash), input)
+    }
+
+    /// Of tries that are no single instance's: nodes do not have the same pauses.
+    pub(super) fn backoff(&self, pauses: Pauses) -> Backoff {
+        // Without randomness nodes may try together.
+        let seed = crate::source::random(&*self.options.source).unwrap_or_default();
+        Backoff::of(pauses, u64::from_le_bytes(seed))
     }
 
     pub(super) fn shards(&self) -> usize {

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
@@ -12,14 +11,14 @@ use tracing::{error, info, warn};
 
 use super::Core;
 use super::api::{Error, IncomingEvent};
-use super::shard::{Blocked, Message, Shard, Slot};
+use super::message::Message;
+use super::shard::{Blocked, Shard, Slot};
+use crate::backoff::{self, Backoff};
 use crate::bus;
 use crate::bus::broker::worker_registry::Working;
-use crate::engine::active_instance::{
-    Delivery, Entry, Input, Outstanding, Pending, Running, Stuck,
-};
-use crate::engine::outbox::{Publish, backoff};
-use crate::executor::Cancellation;
+use crate::engine::active_instance::{ActiveInstance, Delivery, Input};
+use crate::engine::outbox::EffectId;
+use crate::engine::publish::Publish;
 use crate::id::InstanceId;
 use crate::machine::{
     self, Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs,
@@ -27,64 +26,49 @@ use crate::machine::{
 };
 use crate::store::{Seq, Subscription};
 use crate::supervise;
+use crate::task::cancellation::Cancellation;
 use crate::task::{Report, Reported, Task};
-
-/// A task that the bus has taken is not offered to it again before it has answered; nor is it
-/// forgotten if it never does.
-const LONGEST_SILENCE_MS: u64 = 24 * 3600 * 1000;
 
 impl Shard {
     /// The effects of a row that has just become durable.
     pub(super) fn carry_out(&mut self, id: InstanceId, seq: Seq, effects: SmallVec<[Effect; 1]>) {
         for (n, effect) in (0..).zip(effects) {
-            self.effect(id, seq, n, effect);
+            self.effect(id, EffectId { seq, n }, effect);
         }
     }
 
-    fn effect(&mut self, id: InstanceId, seq: Seq, n: u32, effect: Effect) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
+    fn effect(&mut self, id: InstanceId, number: EffectId, effect: Effect) {
+        let Some(Slot::Ready(active)) = self.slots.get_mut(&id) else { return };
         match effect {
             Effect::Dispatch { path, attempt, input, key } => {
-                let Some(meta) = entry.meta(&path) else { return };
+                let Some(meta) = active.meta(&path) else { return };
                 let in_process = self.core.runs_here(meta.contract);
                 let cancellation = Cancellation::default();
                 let task = Task {
                     instance: id,
                     path,
-                    path_text: entry.instance.definition().path_text(&path),
+                    path_text: active.instance.definition().path_text(&path),
                     attempt,
                     contract: meta.contract,
                     policy: &meta.policy,
                     input,
                     own_key: key,
                     heartbeat_ms: self.core.remote_heartbeat_ms(meta),
-                    origin: entry.origin.clone(),
+                    origin: active.origin.clone(),
                     cancellation: cancellation.clone(),
                 };
-                entry.outstanding.push(Outstanding {
-                    seq,
-                    n,
-                    what: Pending::Task { path, attempt, stuck: None },
-                });
-                entry.running.retain(|running| running.path != path);
+                active.outbox.add_task(number, path, attempt);
                 if self.draining {
+                    active.running.forget_step(path);
                     // The next process hands it out; and is told that it may, where it would have
                     // to think that this one did.
                     if self.core.counts_as_begun(meta) {
-                        entry.queue.push_back(Input::Report(returned(id, path, attempt)));
+                        active.queue.push_back(Input::Report(returned(id, path, attempt)));
                     }
                     return;
                 }
-                let sent_at = entry.last_at;
-                entry.running.push(Running {
-                    path,
-                    attempt,
-                    sent_at,
-                    cancellation,
-                    in_process,
-                    began_at: None,
-                    heard_at: None,
-                });
+                let sent_at = active.last_at;
+                active.running.dispatch(path, attempt, sent_at, cancellation, in_process);
                 info!(
                     target: "crux::attempts",
                     workflow = &*task.origin.workflow,
@@ -94,63 +78,49 @@ impl Shard {
                     "attempt dispatched"
                 );
                 self.tally.dispatched += 1;
-                self.offer(seq, n, task);
+                self.offer(number, task);
             }
             Effect::Cancel { path } => {
-                let mut is_here = false;
-                for running in entry.running.iter().filter(|running| running.path == path) {
-                    running.cancellation.cancel();
-                    is_here |= running.in_process;
-                }
-                if !is_here
-                    && entry
+                if !active.running.cancel_step(path)
+                    && active
                         .meta(&path)
                         .is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)))
                 {
                     self.core.bus.cancel(Working(
                         id,
-                        id.step(&entry.instance.definition().path_text(&path)),
+                        id.step(&active.instance.definition().path_text(&path)),
                         0,
                     ));
                 }
             }
             Effect::Hook { kind, routing_key } => {
                 if self.core.bus.wants(routing_key) {
-                    entry.outstanding.push(Outstanding {
-                        seq,
-                        n,
-                        what: Pending::Message { routing_key, stuck: None },
-                    });
-                    let message = message(entry, id, seq, n, routing_key, hook_body(entry, kind));
-                    let publish = self.publishing(id, seq, n, message);
+                    active.outbox.add_message(number, routing_key);
+                    let message = message(active, id, number, routing_key, hook_body(active, kind));
+                    let publish = self.publishing(id, number, message);
                     supervise::spawn("publishing a message", async move { publish.run().await });
                 }
             }
             Effect::Emit { event, routing_key, data, .. } => {
                 let is_ours = self.core.app.event(event).is_some();
                 if is_ours || self.core.bus.wants(routing_key) {
-                    entry.outstanding.push(Outstanding {
-                        seq,
-                        n,
-                        what: Pending::Message { routing_key, stuck: None },
-                    });
-                    let message = message(entry, id, seq, n, routing_key, data);
-                    self.emit(is_ours.then_some(event), self.publishing(id, seq, n, message));
+                    active.outbox.add_message(number, routing_key);
+                    let message = message(active, id, number, routing_key, data);
+                    self.emit(is_ours.then_some(event), self.publishing(id, number, message));
                 }
             }
             Effect::Subscribe { path, event, value } => {
-                entry.outstanding.push(Outstanding { seq, n, what: Pending::Look { path } });
-                let path = entry.instance.definition().path_text(&path).into_owned();
+                active.outbox.add_subscription(number, path);
+                let path = active.instance.definition().path_text(&path).into_owned();
                 self.subscribe(
-                    seq,
-                    n,
+                    number,
                     Subscription { event: event.to_owned(), value, instance: id, path },
                 );
             }
             Effect::Unsubscribe { path, event, value } => {
                 // Lazy: a subscription that stays behind finds no open wait and is removed when
                 // that shows.
-                let path = entry.instance.definition().path_text(&path).into_owned();
+                let path = active.instance.definition().path_text(&path).into_owned();
                 self.core.unsubscribe(Subscription {
                     event: event.to_owned(),
                     value,
@@ -166,26 +136,21 @@ impl Shard {
         if self.draining {
             return;
         }
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        let (mut again, mut void) = (Vec::new(), Vec::new());
-        for outstanding in &entry.outstanding {
-            if let Pending::Task { path, attempt, stuck: Some(stuck) } = &outstanding.what
-                && stuck.again_at <= now
-            {
-                let number = (outstanding.seq, outstanding.n);
-                match entry.task(id, *path, *attempt, &self.core) {
-                    Some(task) => again.push((number.0, number.1, task)),
-                    // Its step has gone on by an earlier attempt: nobody waits for this one, and it
-                    // would be due for ever.
-                    None => void.push(number),
+        let Some(Slot::Ready(active)) = self.slots.get_mut(&id) else { return };
+        let mut again = Vec::new();
+        for (number, path, attempt) in active.outbox.due(now).collect::<Vec<_>>() {
+            match active.task(id, path, attempt, &self.core) {
+                Some(task) => {
+                    active.outbox.offered(number, now);
+                    again.push((number, task));
                 }
+                // Its step has gone on by an earlier attempt: nobody waits for this one, and it
+                // would stay due.
+                None => active.outbox.close(number),
             }
         }
-        entry.outstanding.retain(|outstanding| !void.contains(&(outstanding.seq, outstanding.n)));
-        // Until the next answer it is on its way; it keeps its count of tries.
-        again.iter().for_each(|(seq, n, _)| entry.put_off(*seq, *n, now));
-        for (seq, n, task) in again {
-            self.offer(seq, n, task);
+        for (number, task) in again {
+            self.offer(number, task);
         }
     }
 
@@ -194,8 +159,8 @@ impl Shard {
     pub(super) fn hurry(&mut self, now: Time) {
         let mut ids = Vec::new();
         for (id, slot) in &mut self.slots {
-            if let Slot::Ready(entry) = slot
-                && entry.hurry(now)
+            if let Slot::Ready(active) = slot
+                && active.outbox.end_pauses(now)
             {
                 ids.push(*id);
             }
@@ -209,13 +174,13 @@ impl Shard {
 
     /// Hands a task to whoever runs it, or keeps it until there is room, behind those that wait
     /// already.
-    fn offer(&mut self, seq: Seq, n: u32, task: Task) {
+    fn offer(&mut self, effect: EffectId, task: Task) {
         let step_type = task.contract.step_type;
         if let Some(waiting) = self.blocked.get_mut(step_type) {
-            return waiting.push_back(Blocked { seq, n, task });
+            return waiting.push_back(Blocked { effect, task });
         }
         if let Err(task) = self.core.hand_over(task, &self.reports) {
-            self.blocked.insert(step_type, VecDeque::from([Blocked { seq, n, task }]));
+            self.blocked.insert(step_type, VecDeque::from([Blocked { effect, task }]));
         }
     }
 
@@ -226,13 +191,15 @@ impl Shard {
         let mut unsent: Vec<_> =
             blocked.map(|Blocked { task, .. }| (task.instance, task.path, task.attempt)).collect();
         for (id, slot) in &self.slots {
-            if let Slot::Ready(entry) = slot {
-                unsent.extend(entry.stuck().map(|(path, attempt)| (*id, path, attempt)));
+            if let Slot::Ready(active) = slot {
+                unsent.extend(
+                    active.outbox.undelivered_tasks().map(|(path, attempt)| (*id, path, attempt)),
+                );
             }
         }
         for (id, path, attempt) in unsent {
-            let Some(Slot::Ready(entry)) = self.slots.get(&id) else { continue };
-            if entry.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
+            let Some(Slot::Ready(active)) = self.slots.get(&id) else { continue };
+            if active.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
                 self.input(id, Input::Report(returned(id, path, attempt)), now);
             }
         }
@@ -245,11 +212,11 @@ impl Shard {
         }
         let (core, slots, reports) = (&self.core, &self.slots, &self.reports);
         self.blocked.retain(|_, waiting| {
-            while let Some(Blocked { seq, n, task }) = waiting.pop_front() {
-                let wanted = matches!(slots.get(&task.instance), Some(Slot::Ready(entry))
-                    if entry.outstanding.iter().any(|outstanding| (outstanding.seq, outstanding.n) == (seq, n)));
+            while let Some(Blocked { effect, task }) = waiting.pop_front() {
+                let wanted = matches!(slots.get(&task.instance), Some(Slot::Ready(active))
+                    if active.outbox.contains(effect));
                 if wanted && let Err(task) = core.hand_over(task, reports) {
-                    waiting.push_front(Blocked { seq, n, task });
+                    waiting.push_front(Blocked { effect, task });
                     return true;
                 }
             }
@@ -257,8 +224,8 @@ impl Shard {
         });
     }
 
-    fn publishing(&self, instance: InstanceId, seq: Seq, n: u32, message: bus::Message) -> Publish {
-        Publish { core: self.core.clone(), shard: self.messages.clone(), instance, seq, n, message }
+    fn publishing(&self, instance: InstanceId, effect: EffectId, message: bus::Message) -> Publish {
+        Publish { core: self.core.clone(), shard: self.messages.clone(), instance, effect, message }
     }
 
     /// An emitted event goes to this app's own triggers and waits, if it is declared here, and out
@@ -288,11 +255,11 @@ impl Shard {
 
     /// First the subscription, then a look at the events that came before it: an event sees the one
     /// or the other.
-    fn subscribe(&self, seq: Seq, n: u32, subscription: Subscription) {
+    fn subscribe(&self, effect: EffectId, subscription: Subscription) {
         let (core, messages) = (self.core.clone(), self.messages.clone());
         let id = subscription.instance;
         supervise::spawn("subscribing", async move {
-            let mut pause = Duration::from_millis(50);
+            let mut backoff = Backoff::of(backoff::STORE, id.seed());
             let kept = loop {
                 let attempt = async {
                     core.store.subscribe(vec![subscription.clone()]).await?;
@@ -308,8 +275,7 @@ impl Shard {
                     Ok(kept) => break kept,
                     Err(error) => {
                         warn!(instance = %id, %error, "a wait could not be made known; trying again");
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(Duration::from_secs(10));
+                        tokio::time::sleep(backoff.pause()).await;
                     }
                 }
             };
@@ -335,7 +301,7 @@ impl Shard {
                 }
             }
             // The shard is gone only when the process ends.
-            let _ = messages.send(Message::Done { instance: id, seq, n }).await;
+            let _ = messages.send(Message::Done { instance: id, effect }).await;
         });
     }
 
@@ -345,20 +311,20 @@ impl Shard {
         for (seq, n, effect) in unsettled {
             let Effect::Dispatch { path, attempt, .. } = &effect else {
                 if !matches!(effect, Effect::Cancel { .. }) {
-                    self.effect(id, seq, n, effect);
+                    self.effect(id, EffectId { seq, n }, effect);
                 }
                 continue;
             };
-            let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-            if !entry.is_open(path, *attempt) {
+            let Some(Slot::Ready(active)) = self.slots.get_mut(&id) else { return };
+            if !active.is_open(path, *attempt) {
                 continue;
             }
             // Whoever works on it has said that it begins, and says what becomes of it, or falls
             // silent.
-            if entry.has_begun_elsewhere(path, *attempt) {
+            if active.has_begun_elsewhere(path, *attempt) {
                 continue;
             }
-            if entry.meta(path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
+            if active.meta(path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
                 let failure = Failure::new(
                     Failure::WORKER_LOST,
                     "the process that ran the attempt, or was handing it out, has died",
@@ -369,14 +335,14 @@ impl Shard {
                     retry: None,
                     after_ms: None,
                 };
-                entry.queue.push_back(Input::Report(Report {
+                active.queue.push_back(Input::Report(Report {
                     instance: id,
                     path: *path,
                     attempt: *attempt,
                     what: Reported::Failed(failed),
                 }));
             } else {
-                self.effect(id, seq, n, effect);
+                self.effect(id, EffectId { seq, n }, effect);
             }
         }
     }
@@ -407,14 +373,13 @@ impl Core {
 
 /// Whether the wait has taken it.
 async fn offer_kept(core: &Core, instance: InstanceId, delivery: Delivery) -> Result<bool, Error> {
-    let mut pause = Duration::from_millis(50);
+    let mut backoff = Backoff::of(backoff::EVENT, instance.seed());
     loop {
         let (reply, taken) = tokio::sync::oneshot::channel();
         match core.ask(instance, Input::Deliver { delivery: delivery.clone(), reply }, taken).await
         {
             Err(error) if error.is_passing() && !matches!(error, Error::Elsewhere { .. }) => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(10));
+                tokio::time::sleep(backoff.pause()).await;
             }
             answer => return answer,
         }
@@ -427,13 +392,12 @@ fn returned(instance: InstanceId, path: Path, attempt: u32) -> Report {
 
 /// Gives an emitted event to the router until it is kept; `false`: the next process has to.
 async fn take(core: &Arc<super::Core>, instance: InstanceId, incoming: IncomingEvent) -> bool {
-    let mut pause = Duration::from_millis(100);
+    let mut backoff = Backoff::of(backoff::EVENT, instance.seed());
     loop {
         match core.router.take(core, vec![incoming.clone()]).await.pop() {
             Some(Err(error)) if error.is_passing() => {
                 warn!(%instance, %error, "an emitted event has to be taken again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(60));
+                tokio::time::sleep(backoff.pause()).await;
             }
             Some(Err(Error::ShuttingDown)) => return false,
             Some(Err(error @ Error::Store(_))) => {
@@ -450,23 +414,22 @@ async fn take(core: &Arc<super::Core>, instance: InstanceId, incoming: IncomingE
 }
 
 fn message(
-    entry: &Entry,
+    active: &ActiveInstance,
     id: InstanceId,
-    seq: Seq,
-    n: u32,
+    EffectId { seq, n }: EffectId,
     routing_key: &'static str,
     body: Box<RawValue>,
 ) -> bus::Message {
     bus::Message {
         routing_key,
         id: format!("{id}/{seq}/{n}"),
-        correlation_id: entry.origin.correlation_id().to_owned(),
-        traceparent: entry.origin.traceparent.clone(),
+        correlation_id: active.origin.correlation_id().to_owned(),
+        traceparent: active.origin.traceparent.clone(),
         body,
     }
 }
 
-fn hook_body(entry: &Entry, kind: Hook) -> Box<RawValue> {
+fn hook_body(active: &ActiveInstance, kind: Hook) -> Box<RawValue> {
     #[derive(serde::Serialize)]
     struct Body<'a> {
         workflow_id: &'a str,
@@ -480,26 +443,26 @@ fn hook_body(entry: &Entry, kind: Hook) -> Box<RawValue> {
     let status = match kind {
         Hook::Start => "processing",
         Hook::Complete => "completed",
-        Hook::Failure if entry.instance.phase() == crate::machine::Phase::Cancelled => "cancelled",
+        Hook::Failure if active.instance.phase() == crate::machine::Phase::Cancelled => "cancelled",
         Hook::Failure => "failed",
     };
     let body = Body {
-        workflow_id: &entry.origin.workflow_id,
-        workflow: &entry.origin.workflow,
-        request_id: &entry.origin.request_id,
+        workflow_id: &active.origin.workflow_id,
+        workflow: &active.origin.workflow,
+        request_id: &active.origin.request_id,
         status,
-        error: entry
+        error: active
             .instance
             .failure()
             .filter(|_| kind == Hook::Failure)
             .map_or(String::new(), ToString::to_string),
-        payload: &entry.origin.payload,
+        payload: &active.origin.payload,
     };
     // Texts and a value that was JSON before always encode.
     crate::machine::json::raw(&body).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-impl Entry {
+impl ActiveInstance {
     pub(super) fn is_open(&self, path: &Path, attempt: u32) -> bool {
         let mut open = false;
         self.instance.open(&mut |item| {
@@ -514,10 +477,7 @@ impl Entry {
     /// The work order of an attempt that is open already, to be handed out once more.
     fn task(&self, id: InstanceId, path: Path, attempt: u32, core: &Core) -> Option<Task> {
         let meta = self.meta(&path)?;
-        let running = self
-            .running
-            .iter()
-            .find(|running| (running.path, running.attempt) == (path, attempt))?;
+        let running = self.running.get(path, attempt)?;
         let mut task = None;
         self.instance.open(&mut |item| {
             if let Open::Task(state) = item
@@ -542,20 +502,6 @@ impl Entry {
         task
     }
 
-    /// The task is being offered again: not before the next answer, which the bus owes.
-    fn put_off(&mut self, seq: Seq, n: u32, now: Time) {
-        for outstanding in self
-            .outstanding
-            .iter_mut()
-            .filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n))
-        {
-            if let Pending::Task { stuck: Some(stuck), .. } = &mut outstanding.what {
-                stuck.again_at = now.plus_ms(LONGEST_SILENCE_MS);
-                stuck.is_out = true;
-            }
-        }
-    }
-
     /// An event that ends an attempt settles its dispatch.
     pub(super) fn close_task(&mut self, event: &Event) {
         let Event::Step(event) = event else { return };
@@ -566,112 +512,18 @@ impl Entry {
                 | StepHappened::Lost { .. }
                 | StepHappened::Returned { .. }
         ) {
-            let closed =
-                |what: &Pending| matches!(what, Pending::Task { path, .. } if *path == event.path);
-            self.outstanding.retain(|outstanding| !closed(&outstanding.what));
+            self.outbox.close_step(event.path);
             if matches!(event.what, StepHappened::Completed { .. }) {
-                // Another attempt may still run; its result changes nothing any more.
-                for running in self.running.iter().filter(|running| running.path == event.path) {
-                    running.cancellation.cancel();
-                }
-                self.running.retain(|running| running.path != event.path);
+                self.running.close_step(event.path);
             }
         }
     }
 
+    /// A service or worker has the task.
     pub(super) fn delivered(&mut self, path: Path, attempt: u32, now: Time) {
         if self.meta(&path).is_some_and(|meta| !meta.contract.reports_started) {
-            for running in self
-                .running
-                .iter_mut()
-                .filter(|running| (running.path, running.attempt) == (path, attempt))
-            {
-                running.began_at = running.began_at.or(Some(now));
-            }
+            self.running.delivered(path, attempt, now);
         }
-        let this = |what: &Pending| matches!(what, Pending::Task { path: p, attempt: a, .. } if (*p, *a) == (path, attempt));
-        self.outstanding.retain(|outstanding| !this(&outstanding.what));
-    }
-
-    pub(super) fn undelivered(
-        &mut self,
-        path: Path,
-        attempt: u32,
-        reason: String,
-        after_ms: Option<u64>,
-        now: Time,
-    ) {
-        // A call that had begun may turn out to have reached nobody.
-        for running in self
-            .running
-            .iter_mut()
-            .filter(|running| (running.path, running.attempt) == (path, attempt))
-        {
-            running.began_at = None;
-        }
-        for outstanding in &mut self.outstanding {
-            if let Pending::Task { path: p, attempt: a, stuck } = &mut outstanding.what
-                && (*p, *a) == (path, attempt)
-            {
-                let tries = stuck.as_ref().map_or(0, |stuck| stuck.tries.saturating_add(1));
-                let pause = u64::try_from(backoff(tries).as_millis()).unwrap_or(u64::MAX);
-                let not_before = now.plus_ms(after_ms.unwrap_or_default());
-                let again_at = now.plus_ms(pause).max(not_before);
-                *stuck = Some(Stuck {
-                    reason: reason.clone(),
-                    again_at,
-                    not_before,
-                    tries,
-                    is_out: false,
-                });
-            }
-        }
-    }
-
-    /// Somebody is back: what waits for its pause need not. Whether there is anything.
-    pub(super) fn hurry(&mut self, now: Time) -> bool {
-        let mut hurries = false;
-        for outstanding in &mut self.outstanding {
-            if let Pending::Task { stuck: Some(stuck), .. } = &mut outstanding.what
-                && !stuck.is_out
-            {
-                stuck.again_at = stuck.again_at.min(stuck.not_before.max(now));
-                hurries = true;
-            }
-        }
-        hurries
-    }
-
-    /// Why a message is not out.
-    pub(super) fn not_out(&mut self, seq: Seq, n: u32, reason: String) {
-        for outstanding in self
-            .outstanding
-            .iter_mut()
-            .filter(|outstanding| (outstanding.seq, outstanding.n) == (seq, n))
-        {
-            if let Pending::Message { stuck, .. } = &mut outstanding.what {
-                *stuck = Some(reason.clone());
-            }
-        }
-    }
-
-    pub(super) fn begin(&mut self, path: Path, attempt: u32, now: Time) {
-        for running in self
-            .running
-            .iter_mut()
-            .filter(|running| (running.path, running.attempt) == (path, attempt))
-        {
-            running.began_at = Some(now);
-        }
-    }
-
-    pub(super) fn hear(&mut self, path: Path, attempt: u32, now: Time) {
-        for running in self
-            .running
-            .iter_mut()
-            .filter(|running| (running.path, running.attempt) == (path, attempt))
-        {
-            running.heard_at = Some(now);
-        }
+        self.outbox.close_task(path, attempt);
     }
 }

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use crate::engine::active_instance::Input;
 use crate::engine::api::Error;
-use crate::engine::shard::{Shard, Slot, answer};
+use crate::engine::message::answer;
+use crate::engine::shard::{Shard, Slot};
 use crate::id::InstanceId;
 use crate::machine::{Time, Timer};
 use crate::store::{Settled, Status};
@@ -17,37 +18,37 @@ impl Shard {
     /// Nothing is under way: clear the mark, set the timer, and leave memory if the instance has
     /// ended or others need the place.
     pub(super) fn rest(&mut self, id: InstanceId, now: Time) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        if entry.appending.is_some() {
+        let Some(Slot::Ready(active)) = self.slots.get_mut(&id) else { return };
+        if active.appending.is_some() {
             return;
         }
-        let due = entry.next_due(now, &self.core);
-        if entry.is_idle() {
+        let due = active.next_due(now, &self.core);
+        if active.is_idle() {
             // Signs of life put a time-out off: the store must not name it as due over and over.
-            let is_put_off =
-                entry.wake_told.is_some_and(|told| told <= now) && due.is_some_and(|due| due > now);
-            if entry.settled_told < entry.seq || is_put_off {
-                entry.settled_told = entry.seq;
-                entry.wake_told = due;
-                self.marks.settle(Settled { instance: id, seq: entry.seq, wake_at: due });
+            let is_put_off = active.wake_told.is_some_and(|told| told <= now)
+                && due.is_some_and(|due| due > now);
+            if active.settled_told < active.seq || is_put_off {
+                active.settled_told = active.seq;
+                active.wake_told = due;
+                self.marks.settle(Settled { instance: id, seq: active.seq, wake_at: due });
             }
-            entry.count(false, &self.core.stats);
-            if entry.status.is_some_and(Status::is_ended) {
+            active.count(false, &self.core.stats);
+            if active.status.is_some_and(Status::is_ended) {
                 return self.forget(id);
             }
-            if entry.listed == 0 {
+            if active.listed == 0 {
                 self.listings += 1;
-                entry.listed = self.listings;
-                self.idle.push_back((id, entry.listed));
+                active.listed = self.listings;
+                self.idle.push_back((id, active.listed));
             }
         }
         if let Some(due) = due
-            && entry.timer.is_none_or(|timer| due < timer)
+            && active.timer.is_none_or(|timer| due < timer)
             // Whatever is settled and due later is found by its `wake_at`: a million sleepers cost
             // no memory.
-            && (due <= now.plus_ms(self.core.horizon_ms()) || !entry.is_idle())
+            && (due <= now.plus_ms(self.core.horizon_ms()) || !active.is_idle())
         {
-            entry.timer = Some(due);
+            active.timer = Some(due);
             self.timers.push(Reverse((due, id)));
         }
         self.evict();
@@ -56,7 +57,7 @@ impl Shard {
     /// The store says that an instance is due then.
     pub(super) fn remember_timer(&mut self, id: InstanceId, due: Time) {
         let timer = match self.slots.get_mut(&id) {
-            Some(Slot::Ready(entry)) => &mut entry.timer,
+            Some(Slot::Ready(active)) => &mut active.timer,
             // What is loaded is looked at.
             Some(Slot::Loading(_)) => return,
             None => {
@@ -79,11 +80,11 @@ impl Shard {
         let limit = (self.core.options.cached_instances / self.core.shards()).max(1);
         while self.idle.len() > limit {
             let Some((id, listing)) = self.idle.pop_front() else { break };
-            if let Some(Slot::Ready(entry)) = self.slots.get_mut(&id)
-                && entry.listed == listing
+            if let Some(Slot::Ready(active)) = self.slots.get_mut(&id)
+                && active.listed == listing
             {
-                entry.listed = 0;
-                if entry.is_idle() {
+                active.listed = 0;
+                if active.is_idle() {
                     self.forget(id);
                 }
             }
@@ -91,14 +92,14 @@ impl Shard {
     }
 
     pub(super) fn forget(&mut self, id: InstanceId) {
-        if let Some(Slot::Ready(mut entry)) = self.slots.remove(&id) {
-            entry.count(false, &self.core.stats);
+        if let Some(Slot::Ready(mut active)) = self.slots.remove(&id) {
+            active.count(false, &self.core.stats);
             self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
-            for (_, reply) in entry.later.drain(..) {
+            for (_, reply) in active.later.drain(..) {
                 answer(reply, Err(Error::Moved));
             }
-            if let Some(timer) = entry.timer
-                && !entry.status.is_some_and(Status::is_ended)
+            if let Some(timer) = active.timer
+                && !active.status.is_some_and(Status::is_ended)
             {
                 self.away.insert(id, timer);
             }
@@ -111,11 +112,11 @@ impl Shard {
         {
             self.timers.pop();
             match self.slots.get_mut(&id) {
-                Some(Slot::Ready(entry)) if entry.timer == Some(due) => {
-                    entry.timer = None;
+                Some(Slot::Ready(active)) if active.timer == Some(due) => {
+                    active.timer = None;
                     // Attempts under way still run out of time.
                     if self.draining
-                        && entry
+                        && active
                             .due(now, &self.core)
                             .iter()
                             .all(|(_, _, timer)| *timer == Timer::Retry)
@@ -139,13 +140,13 @@ impl Shard {
     /// See [`Message::ForgetIdle`].
     pub(super) fn forget_idle(&mut self, id: InstanceId, reply: oneshot::Sender<bool>) {
         let may_differ = match self.slots.get(&id) {
-            Some(Slot::Ready(entry)) if entry.is_idle() => {
+            Some(Slot::Ready(active)) if active.is_idle() => {
                 self.forget(id);
                 true
             }
             // With work under way its mark is this node's, and nobody else can have changed it; but
             // for an append that is not answered yet.
-            Some(Slot::Ready(entry)) => entry.appending.is_some(),
+            Some(Slot::Ready(active)) => active.appending.is_some(),
             // Somebody else who asks has had it forgotten: whoever asks now hears what is stored.
             Some(Slot::Loading(_)) | None => true,
         };

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::Core;
 use crate::engine::active_instance::{Delivery, Input};
 use crate::engine::api::{Command, Completed, Completion, Error, Progress, Undelivered};
-use crate::engine::shard::Message;
+use crate::engine::message::Message;
 use crate::id::InstanceId;
 use crate::store;
 use crate::store::NodeNumber;

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use serde_json::value::RawValue;
 
 use super::Core;
-use crate::engine::active_instance::{Answer, Delivery, Entry, Input, Pending, Reply};
+use crate::engine::active_instance::{ActiveInstance, Answer, Delivery, Input, Reply};
 use crate::engine::api::{
     Command, Completed, Completion, Error, Progress, ProgressKind, StepRef, Undelivered,
 };
 use crate::engine::figures::Figures;
-use crate::engine::shard::answer;
+use crate::engine::message::{answer, looked_at};
+use crate::engine::outbox::Pending;
 use crate::engine::stats::Tally;
 use crate::machine::{
     Attempt, AttemptFailed, Cause, Effects, Event, Failure, Open, Outcome, Path, Phase, StepEvent,
@@ -24,7 +25,7 @@ const JOURNAL_FULL: &str = "JournalFull";
 
 /// Where the consequences of one row gather.
 struct Feed<'a> {
-    entry: &'a mut Entry,
+    active: &'a mut ActiveInstance,
     now: Time,
     core: &'a Core,
     tally: &'a mut Tally,
@@ -35,7 +36,7 @@ struct Feed<'a> {
 }
 
 pub(super) fn feed(
-    entry: &mut Entry,
+    active: &mut ActiveInstance,
     input: Input,
     now: Time,
     core: &Core,
@@ -45,7 +46,7 @@ pub(super) fn feed(
     out: &mut Effects,
     answers: &mut Vec<Answer>,
 ) {
-    let mut feed = Feed { entry, now, core, tally, figures, events, out, answers };
+    let mut feed = Feed { active, now, core, tally, figures, events, out, answers };
     match input {
         Input::Report(report) => feed.report(report),
         Input::Wake { done } => {
@@ -68,45 +69,24 @@ pub(super) fn feed(
     }
 }
 
-/// The input will never be applied: says so to whoever sent it.
-pub(super) fn refuse(input: Input, error: Error) {
-    match input {
-        Input::Complete { reply, .. } => answer(reply, Err(error)),
-        Input::Progress { reply, .. } | Input::Command { reply, .. } => answer(reply, Err(error)),
-        Input::Deliver { reply, .. } => answer(reply, Err(error)),
-        Input::Undelivered { reply } => {
-            let _ = reply.send(Undelivered::default());
-        }
-        Input::Wake { done } => looked_at(done, false),
-        Input::Report(_) | Input::Park(_) => {}
-    }
-}
-
-fn looked_at(done: Option<tokio::sync::oneshot::Sender<bool>>, is_taken: bool) {
-    if let Some(done) = done {
-        // Whoever asked may have gone away.
-        let _ = done.send(is_taken);
-    }
-}
-
 impl Feed<'_> {
     fn apply(&mut self, event: Event) -> Result<(), Why> {
         let limit = &self.core.options;
         if !matches!(event, Event::ParkRequested { .. })
-            && self.entry.extent.is_full(limit)
-            && matches!(self.entry.instance.phase(), Phase::Running | Phase::Parked)
+            && self.active.extent.is_full(limit)
+            && matches!(self.active.instance.phase(), Phase::Running | Phase::Parked)
         {
             let text = format!(
                 "the journal is full: {}; raise the limit and then retry",
-                self.entry.extent.against(limit)
+                self.active.extent.against(limit)
             );
             let park = Event::ParkRequested { failure: Failure::new(JOURNAL_FULL, text) };
             // Refused where nothing goes on already.
-            if self.entry.instance.apply(&park, self.now, self.out).is_ok() {
+            if self.active.instance.apply(&park, self.now, self.out).is_ok() {
                 self.events.push(park);
             }
         }
-        match self.entry.instance.apply(&event, self.now, self.out) {
+        match self.active.instance.apply(&event, self.now, self.out) {
             Ok(()) => {
                 self.events.push(event);
                 Ok(())
@@ -128,7 +108,7 @@ impl Feed<'_> {
     }
 
     fn report(&mut self, report: Report) {
-        let Report { path, attempt, what, .. } = report;
+        let Report { instance, path, attempt, what } = report;
         match what {
             Reported::Completed { result } => {
                 self.attempt_ended(path, attempt);
@@ -170,38 +150,34 @@ impl Feed<'_> {
                 self.attempt_ended(path, attempt);
                 self.fail(path, attempt, failed);
             }
-            Reported::Delivered => self.entry.delivered(path, attempt, self.now),
+            Reported::Delivered => self.active.delivered(path, attempt, self.now),
             Reported::Returned => self.give_back(path, attempt),
             Reported::Undelivered { reason, after_ms } => {
                 let counts_as_begun =
-                    self.entry.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta));
+                    self.active.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta));
                 if self.core.is_closing() && counts_as_begun {
                     return self.give_back(path, attempt);
                 }
-                self.entry.undelivered(path, attempt, reason, after_ms, self.now);
+                self.active.running.undelivered(path, attempt);
+                let (task, seed) = ((path, attempt), instance.seed());
+                self.active.outbox.task_undelivered(task, &reason, after_ms, seed, self.now);
             }
             // The attempt dies with this process, and so may the knowledge that it began: not worth
             // a row.
-            Reported::Began => self.entry.begin(path, attempt, self.now),
-            Reported::Heartbeat => self.entry.hear(path, attempt, self.now),
+            Reported::Began => self.active.running.began(path, attempt, self.now),
+            Reported::Heartbeat => self.active.running.heartbeat(path, attempt, self.now),
         }
     }
 
     /// Whoever made the attempt is done with it.
     fn attempt_ended(&mut self, path: Path, attempt: u32) {
-        let (figures, place, now) = (self.figures, self.entry.figures, self.now);
-        self.entry.running.retain(|running| {
-            let is_it = (running.path, running.attempt) == (path, attempt);
-            if is_it {
-                figures.attempt_took(place, path.node, running.sent_at, now);
-            }
-            !is_it
-        });
+        let sent_at = self.active.running.ended(path, attempt);
+        self.attempt_took(path, sent_at);
     }
 
     /// An attempt has not begun, and this process does not hand it out again.
     fn give_back(&mut self, path: Path, attempt: u32) {
-        self.entry.running.retain(|running| (running.path, running.attempt) != (path, attempt));
+        self.active.running.ended(path, attempt);
         if let Err(why) = self.step(path, StepHappened::Returned { attempt, next: self.now }) {
             tracing::debug!(%why, "nobody waits for what was given back");
         }
@@ -209,7 +185,7 @@ impl Feed<'_> {
 
     /// An attempt did not succeed: decide what becomes of it, and journal the decision.
     fn fail(&mut self, path: Path, attempt: u32, failed: AttemptFailed) {
-        match self.entry.instance.decide(&path, attempt, failed, self.now) {
+        match self.active.instance.decide(&path, attempt, failed, self.now) {
             Ok(event) => {
                 self.core.stats.attempts_failed.fetch_add(1, Ordering::Relaxed);
                 if let Err(why) = self.apply(Event::Step(event)) {
@@ -221,7 +197,7 @@ impl Feed<'_> {
     }
 
     fn wake(&mut self) {
-        for (path, attempt, timer) in self.entry.due(self.now, self.core) {
+        for (path, attempt, timer) in self.active.due(self.now, self.core) {
             match timer {
                 Timer::Queue | Timer::Run | Timer::Heartbeat | Timer::Total => {
                     self.time_out(path, attempt, timer)
@@ -265,15 +241,11 @@ impl Feed<'_> {
         };
         // The attempt goes on if it does not listen, and its result still counts; it only is no
         // longer waited for.
-        for running in &self.entry.running {
-            if (running.path, running.attempt) == (path, attempt) {
-                running.cancellation.cancel();
-            }
-        }
+        self.active.running.cancel(path, attempt);
         // A worker of which nothing is heard has nothing to be told; and its attempt goes out again
         // under the same number.
         if timer != Timer::Heartbeat
-            && let Some(working) = self.entry.working_elsewhere(path, attempt)
+            && let Some(working) = self.active.working_elsewhere(path, attempt)
         {
             self.core.bus.cancel(working);
         }
@@ -292,14 +264,14 @@ impl Feed<'_> {
 
     /// The open task that a message is about.
     fn find(&self, step: &StepRef) -> Option<(Path, u32)> {
-        let definition = self.entry.instance.definition();
-        let workflow_id: crate::id::InstanceId = self.entry.origin.workflow_id.parse().ok()?;
+        let definition = self.active.instance.definition();
+        let workflow_id: crate::id::InstanceId = self.active.origin.workflow_id.parse().ok()?;
         let wanted = match step {
             StepRef::Path(text) => Some(definition.parse_path(text)?),
             StepRef::Id(_) => None,
         };
         let mut found = None;
-        self.entry.instance.open(&mut |open| {
+        self.active.instance.open(&mut |open| {
             if let Open::Task(TaskState { path, number, .. }) = open {
                 let matches = match (step, wanted) {
                     (_, Some(wanted)) => *path == wanted,
@@ -318,7 +290,7 @@ impl Feed<'_> {
         let Some((path, current)) = self.find(&completion.step) else {
             return answer(reply, Err(Error::NotOpen));
         };
-        if let (Some(said), Some(meta)) = (&completion.step_type, self.entry.meta(&path))
+        if let (Some(said), Some(meta)) = (&completion.step_type, self.active.meta(&path))
             && meta.contract.step_type != said
         {
             return answer(
@@ -330,12 +302,7 @@ impl Feed<'_> {
             );
         }
         let attempt = completion.attempt.unwrap_or(current);
-        let sent_at = self
-            .entry
-            .running
-            .iter()
-            .find(|running| (running.path, running.attempt) == (path, attempt));
-        let sent_at = sent_at.map(|running| running.sent_at);
+        let sent_at = self.active.running.get(path, attempt).map(|running| running.sent_at);
         match completion.outcome {
             Ok(result) => {
                 let limit = self.core.options.max_result_bytes;
@@ -354,7 +321,7 @@ impl Feed<'_> {
                 }
             }
             Err(failed) => {
-                let decided = self.entry.instance.decide(&path, attempt, failed, self.now);
+                let decided = self.active.instance.decide(&path, attempt, failed, self.now);
                 match decided.and_then(|event| self.apply(Event::Step(event))) {
                     Ok(()) => {
                         self.core.stats.attempts_failed.fetch_add(1, Ordering::Relaxed);
@@ -370,7 +337,7 @@ impl Feed<'_> {
 
     fn attempt_took(&self, path: Path, sent_at: Option<Time>) {
         if let Some(sent_at) = sent_at {
-            self.figures.attempt_took(self.entry.figures, path.node, sent_at, self.now);
+            self.figures.attempt_took(self.active.figures, path.node, sent_at, self.now);
         }
     }
 
@@ -382,7 +349,7 @@ impl Feed<'_> {
         if attempt != current {
             return answer(reply, Err(Error::NotNow("a later attempt is under way".to_owned())));
         }
-        self.entry.hear(path, attempt, self.now);
+        self.active.running.heartbeat(path, attempt, self.now);
         match progress.what {
             ProgressKind::Heartbeat => answer(reply, Ok(())),
             ProgressKind::Began => match self.step(path, StepHappened::Started { attempt }) {
@@ -395,12 +362,12 @@ impl Feed<'_> {
 
     fn command(&mut self, command: Command, reply: Reply<()>) {
         if matches!(command, Command::Retry { .. })
-            && self.entry.extent.is_full(&self.core.options)
-            && self.entry.instance.failure().is_some_and(|failure| failure.name == JOURNAL_FULL)
+            && self.active.extent.is_full(&self.core.options)
+            && self.active.instance.failure().is_some_and(|failure| failure.name == JOURNAL_FULL)
         {
             let text = format!(
                 "the journal is still full: {}; raise the limit first",
-                self.entry.extent.against(&self.core.options)
+                self.active.extent.against(&self.core.options)
             );
             return answer(reply, Err(Error::NotNow(text)));
         }
@@ -433,12 +400,12 @@ impl Feed<'_> {
         if let Some((path, _)) = self.find(step) {
             return Some(path);
         }
-        let definition = self.entry.instance.definition();
+        let definition = self.active.instance.definition();
         match step {
             StepRef::Path(text) => definition.parse_path(text),
             StepRef::Id(id) => {
                 let workflow_id: crate::id::InstanceId =
-                    self.entry.origin.workflow_id.parse().ok()?;
+                    self.active.origin.workflow_id.parse().ok()?;
                 (0..u16::try_from(definition.nodes.len()).ok()?).map(Path::new).find(|path| {
                     workflow_id.step(&definition.path_text(path)) == *id
                         && definition.task(path.node).is_some()
@@ -448,18 +415,18 @@ impl Feed<'_> {
     }
 
     fn deliver(&mut self, delivery: Delivery, reply: Reply<bool>) {
-        let Some(path) = self.entry.instance.definition().parse_path(&delivery.path) else {
+        let Some(path) = self.active.instance.definition().parse_path(&delivery.path) else {
             return answer(reply, Ok(false));
         };
         // An event may have been kept longer than that, for others who could not take it.
         if delivery
             .keep_until
-            .is_some_and(|keep_until| self.entry.instance.env().started_at > keep_until)
+            .is_some_and(|keep_until| self.active.instance.env().started_at > keep_until)
         {
             return answer(reply, Ok(false));
         }
-        if !delivery.is_kept && self.entry.is_looking(&path) {
-            return self.entry.later.push((delivery, reply));
+        if !delivery.is_kept && self.active.outbox.is_subscribing(&path) {
+            return self.active.later.push((delivery, reply));
         }
         let data: Box<RawValue> = match RawValue::from_string(delivery.data.to_string()) {
             Ok(data) => data,
@@ -475,18 +442,18 @@ impl Feed<'_> {
     }
 
     fn undelivered(&self) -> Undelivered {
-        let definition = self.entry.instance.definition();
+        let definition = self.active.instance.definition();
         let mut undelivered = Undelivered::default();
-        for outstanding in &self.entry.outstanding {
-            match &outstanding.what {
-                Pending::Task { path, stuck: Some(stuck), .. } => {
+        for pending in self.active.outbox.iter() {
+            match pending {
+                Pending::Task { path, backoff: Some(backoff), .. } => {
                     undelivered
                         .tasks
-                        .push((definition.path_text(path).into_owned(), stuck.reason.clone()));
+                        .push((definition.path_text(path).into_owned(), backoff.reason.clone()));
                 }
-                // It has not been offered, or waits in its service's line.
-                Pending::Task { path, attempt, stuck: None }
-                    if !self.entry.has_begun(*path, *attempt) =>
+                // It has not been offered, or waits in its service's queue.
+                Pending::Task { path, attempt, backoff: None }
+                    if !self.active.running.has_begun(*path, *attempt) =>
                 {
                     let contract = definition
                         .task(path.node)
@@ -498,10 +465,10 @@ impl Feed<'_> {
                         reason.map(|reason| (definition.path_text(path).into_owned(), reason)),
                     );
                 }
-                Pending::Message { routing_key, stuck: Some(reason) } => {
+                Pending::Message { routing_key, reason: Some(reason) } => {
                     undelivered.messages.push(((*routing_key).to_owned(), reason.clone()))
                 }
-                Pending::Message { routing_key, stuck: None } => {
+                Pending::Message { routing_key, reason: None } => {
                     let reason = self.core.bus.held(routing_key);
                     undelivered
                         .messages
@@ -518,18 +485,18 @@ impl Feed<'_> {
     fn without_worker(&self) -> Vec<(String, String)> {
         let Some(roster) = self.core.bus.roster() else { return Vec::new() };
         let mut waiting = Vec::new();
-        self.entry.instance.open(&mut |open| {
+        self.active.instance.open(&mut |open| {
             if let Open::Task(task) = open
                 && task.attempt == Attempt::Sent
                 && task.started_at.is_none()
-                && let Some(meta) = self.entry.meta(&task.path)
-                && let running = self.entry.running.iter().find(|running| (running.path, running.attempt) == (task.path, task.number))
-                && self.entry.is_remote(task, meta.contract, running)
+                && let Some(meta) = self.active.meta(&task.path)
+                && let running = self.active.running.get(task.path, task.number)
+                && self.active.is_remote(task, meta.contract, running)
                 && !roster.runs(meta.contract.step_type)
             {
                 let step_type = meta.contract.step_type;
                 let reason = format!("no worker that lives takes tasks of `{step_type}`: start one with `crux worker --steps {step_type}`");
-                waiting.push((self.entry.instance.definition().path_text(&task.path).into_owned(), reason));
+                waiting.push((self.active.instance.definition().path_text(&task.path).into_owned(), reason));
             }
         });
         waiting

@@ -3,40 +3,29 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use smallvec::SmallVec;
 use tracing::{debug, error};
 
 use super::api::{self, Error};
+use super::message::{Loading, Message, Read, refuse};
 use super::replay::{Replayed, replay};
-use super::shard::{Message, Shard, Slot};
-use crate::engine::active_instance::{Entry, Input};
+use super::shard::{Shard, Slot};
+use crate::backoff;
+use crate::engine::active_instance::{ActiveInstance, Input};
+use crate::engine::outbox::Outbox;
+use crate::engine::running_attempts::RunningAttempts;
 use crate::id::InstanceId;
 use crate::machine::{Failure, Time};
 use crate::store::{self, Record, Stored};
 use crate::supervise;
 use crate::task::Origin;
 
-/// Before the store is asked again for what it could not give.
-const AGAIN: Duration = Duration::from_millis(500);
-
-/// An instance that is being read from the store.
-pub(super) struct Loading {
-    /// Which load it waits for: what an earlier one has read may be old.
-    number: u64,
-    /// What has come for it meanwhile.
-    pub(super) queue: VecDeque<Input>,
-    /// It was in memory, and things may be under way of which nobody else would think again.
-    is_owed: bool,
-}
-
 impl Shard {
     /// Throws the state away and replays the journal; what has come in the meantime is applied
     /// then.
     pub(super) fn reload(&mut self, id: InstanceId) {
         let queue = match self.slots.get_mut(&id) {
-            Some(Slot::Ready(entry)) => std::mem::take(&mut entry.queue),
+            Some(Slot::Ready(active)) => std::mem::take(&mut active.queue),
             _ => return,
         };
         self.forget(id);
@@ -47,25 +36,19 @@ impl Shard {
     /// mark that is on its way to be cleared is cleared first: read with it, the instance would
     /// repeat effects that are done.
     pub(super) fn load(&mut self, id: InstanceId, queue: VecDeque<Input>, is_owed: bool) {
-        self.load_after(Duration::ZERO, id, queue, is_owed);
+        self.load_after(0, id, queue, is_owed);
     }
 
-    fn load_after(
-        &mut self,
-        pause: Duration,
-        id: InstanceId,
-        queue: VecDeque<Input>,
-        is_owed: bool,
-    ) {
+    fn load_after(&mut self, failed: u32, id: InstanceId, queue: VecDeque<Input>, is_owed: bool) {
         self.loads += 1;
         let number = self.loads;
-        self.slots.insert(id, Slot::Loading(Loading { number, queue, is_owed }));
+        self.slots.insert(id, Slot::Loading(Loading { number, queue, is_owed, failed }));
         let store = self.core.store.clone();
         let cleared = self.marks.cleared_of(id, &self.core);
         let messages = self.messages.clone();
         supervise::spawn("loading an instance", async move {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+            if let Some(failed) = failed.checked_sub(1) {
+                tokio::time::sleep(backoff::STORE.after(failed, id.seed())).await;
             }
             cleared.await;
             let result = read_all(&*store, id).await;
@@ -84,17 +67,19 @@ impl Shard {
         {
             return;
         }
-        let Some(Slot::Loading(Loading { queue, is_owed, .. })) = self.slots.remove(&id) else {
+        let Some(Slot::Loading(Loading { queue, is_owed, failed, .. })) = self.slots.remove(&id)
+        else {
             return;
         };
         let refuse = |queue: VecDeque<Input>, error: &Error| {
-            queue.into_iter().for_each(|input| crate::engine::inputs::refuse(input, error.clone()))
+            queue.into_iter().for_each(|input| refuse(input, error.clone()))
         };
         let Read { record, rows, carried } = match result {
             Ok(Some(found)) => found,
             Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
             Err(error) if Error::Store(error.clone()).is_passing() => {
-                return self.load_again(id, queue, is_owed, &error);
+                let failed = failed.saturating_add(1);
+                return self.load_again(failed, id, queue, is_owed, &error);
             }
             Err(error) => return refuse(queue, &Error::Store(error)),
         };
@@ -140,6 +125,7 @@ impl Shard {
     /// again waits until it is back.
     fn load_again(
         &mut self,
+        failed: u32,
         id: InstanceId,
         queue: VecDeque<Input>,
         is_owed: bool,
@@ -148,14 +134,14 @@ impl Shard {
         let is_own =
             |input: &Input| matches!(input, Input::Wake { .. } | Input::Report(_) | Input::Park(_));
         let (own, asked): (VecDeque<Input>, VecDeque<Input>) = queue.into_iter().partition(is_own);
-        let refuse = |input| crate::engine::inputs::refuse(input, Error::Store(error.clone()));
+        let refuse = |input| refuse(input, Error::Store(error.clone()));
         asked.into_iter().for_each(refuse);
         // Timers are in the store, which names them again; what an earlier process left is looked
         // for once.
         let is_left = own.iter().any(|input| matches!(input, Input::Wake { done: Some(_) }));
         if (is_owed || is_left) && !self.core.is_closing() {
             debug!(instance = %id, %error, "an instance cannot be read; trying again");
-            return self.load_after(AGAIN, id, own, is_owed);
+            return self.load_after(failed, id, own, is_owed);
         }
         own.into_iter().for_each(refuse);
     }
@@ -177,7 +163,7 @@ impl Shard {
             traceparent,
             payload: self.core.shown_input(instance.definition(), &instance.env().input),
         });
-        let mut entry = Entry {
+        let mut active = ActiveInstance {
             instance,
             origin,
             seq,
@@ -187,8 +173,8 @@ impl Shard {
             appending: None,
             queue,
             later: Vec::new(),
-            outstanding: SmallVec::new(),
-            running: SmallVec::new(),
+            outbox: Outbox::default(),
+            running: RunningAttempts::default(),
             timer: None,
             counted: false,
             // A mark that is set has to be cleared also if nothing is left to do.
@@ -200,23 +186,15 @@ impl Shard {
         };
         self.away.remove(&id);
         if !unsettled.is_empty() {
-            entry.count(true, &self.core.stats);
+            active.count(true, &self.core.stats);
         }
-        self.slots.insert(id, Slot::Ready(Box::new(entry)));
+        self.slots.insert(id, Slot::Ready(Box::new(active)));
         self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
         if !unsettled.is_empty() {
             self.recover(id, unsettled);
         }
         self.work(id, None, now);
     }
-}
-
-/// An instance as the store has it.
-pub(super) struct Read {
-    record: Record,
-    rows: Vec<Stored>,
-    /// Whether its mark, if it has one, is this node's.
-    carried: bool,
 }
 
 async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<Read>, store::Error> {

@@ -2,7 +2,7 @@
 //! append.
 //!
 //! [`Engine`] is the handle that ingress and the command line use. Behind it instances are spread
-//! by hash over shards (`shard`), one task each, which own the instances' states (`entry`): what
+//! by hash over shards (`shard`), one task each, which own the instances' states (`active_instance`): what
 //! comes is turned into events (`feed`), rows go to the store in batches, effects follow
 //! (`effects`), and what has nothing under way rests (`rest`, `marks`). `loading` replays journals,
 //! `recovery` finds what a restart left behind and what time has come for. Where nodes share the
@@ -21,13 +21,16 @@ pub(crate) mod forwarding;
 mod inputs;
 mod late_completion;
 mod loading;
+mod message;
 mod missing_definitions;
 mod options;
 mod outbox;
+mod publish;
 mod pulse;
 mod recovery;
 mod replay;
 pub(crate) mod router;
+mod running_attempts;
 mod settlement;
 mod shard;
 mod stats;
@@ -56,7 +59,8 @@ use crate::supervise;
 use crate::telemetry::times::Times;
 
 pub(crate) use self::core::Core;
-use self::shard::{Message, Shard};
+use self::message::Message;
+use self::shard::Shard;
 use crate::engine::forwarding::{Request, Response};
 
 pub use crate::clock::ClockState;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Core;
-use super::shard::Message;
+use super::message::Message;
 
 /// The questions that shards have not answered yet; at most one for each.
 pub(super) type Pulses = Mutex<Vec<Option<Question>>>;

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Core;
-use super::shard::Message;
+use super::message::Message;
+use crate::backoff;
 use crate::engine::active_instance::Input;
 use crate::id::InstanceId;
 use crate::machine::Time;
@@ -81,6 +82,7 @@ async fn hold(core: &Core, holds: bool) {
 async fn take_up_now(core: &Arc<Core>) {
     core.router.take_up(core).await;
     let mut after = None;
+    let mut backoff = core.backoff(backoff::STORE);
     let mut loading = FuturesUnordered::new();
     let (mut taken, mut left) = (0_usize, 0_usize);
     let mut count = |is_taken: bool| if is_taken { taken += 1 } else { left += 1 };
@@ -93,6 +95,7 @@ async fn take_up_now(core: &Arc<Core>) {
         let page = match claimed.await {
             Ok(Some((last, page))) => {
                 after = Some(last);
+                backoff.reset();
                 page
             }
             Ok(None) => break,
@@ -101,7 +104,7 @@ async fn take_up_now(core: &Arc<Core>) {
                     return;
                 }
                 warn!(%error, "what an earlier process left cannot be read; trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(backoff.pause()).await;
                 continue;
             }
         };

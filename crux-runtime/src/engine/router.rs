@@ -13,6 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Core;
 use crate::app::App;
+use crate::backoff::{self, Backoff};
 use crate::engine::active_instance::Delivery;
 use crate::engine::api::{Error, EventTaken, IncomingEvent, Start};
 use crate::engine::forwarding::Request;
@@ -191,18 +192,20 @@ impl Router {
     /// that come now.
     pub(crate) async fn take_up(&self, core: &Arc<Core>) {
         let mut after = None;
+        let mut backoff = core.backoff(backoff::STORE);
         loop {
             match core.store.undelivered(after.clone(), PAGE).await {
                 Ok(events) => {
                     let Some(last) = events.last() else { break };
                     after = Some(last.place.clone());
+                    backoff.reset();
                     for event in events {
                         self.deliver_soon(core, event, String::new()).await;
                     }
                 }
                 Err(error) => {
                     warn!(%error, "events of an earlier process cannot be read; trying again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::time::sleep(backoff.pause()).await;
                     if core.is_closing() {
                         return;
                     }
@@ -219,7 +222,8 @@ impl Router {
         traceparent: &str,
         mut turn: Option<Turn>,
     ) {
-        let mut pause = Duration::from_millis(50);
+        let seed = crate::machine::hash(&[event.event.id.as_bytes()]);
+        let mut backoff = Backoff::of(backoff::EVENT, seed);
         let was_left = event.has_started;
         let left = loop {
             match self.deliver_once(core, &mut event, traceparent, &mut turn).await {
@@ -233,8 +237,7 @@ impl Router {
                 }
                 Err(error) => {
                     warn!(event = event.event.name, id = event.event.id, %error, "an event has not reached everybody; trying again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(10));
+                    tokio::time::sleep(backoff.pause()).await;
                 }
             }
         };

@@ -3,21 +3,18 @@
 //! is done for many at a time.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::Core;
+use crate::backoff::{self, Backoff};
 use crate::id::InstanceId;
 use crate::store::Settled;
 use crate::supervise;
 
 /// So many are cleared without waiting for more.
 const MANY: usize = 256;
-/// Before they are tried again; twice as long each time, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct Marks {
@@ -110,10 +107,10 @@ impl Batch {
 /// memory, and one whose wake-up is not stored sleeps on. Not beyond the end of this process, for
 /// the next one looks at whatever has a mark.
 async fn clear_again(core: &Core, settled: Vec<Settled>) {
-    let mut pause = FIRST_PAUSE;
+    let seed = settled.first().map_or(0, |settled| settled.instance.seed());
+    let mut backoff = Backoff::of(backoff::STORE, seed);
     while !core.is_closing() {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(backoff.pause()).await;
         match core.store.settle(settled.clone()).await {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "marks could not be cleared; trying again"),

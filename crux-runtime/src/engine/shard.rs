@@ -8,81 +8,31 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::api::{self, Error};
 use super::extent::Extent;
 use super::figures::Figures;
-use super::loading::{Loading, Read};
+use super::inputs;
+use super::message::{Loading, Message, answer, came_back, not_holding, refuse};
 use super::stats::Tally;
 use super::{Core, INBOX};
-use crate::engine::active_instance::{Answer, Entry, Input, Reply};
+use crate::engine::active_instance::{ActiveInstance, Answer, Input, Reply};
+use crate::engine::outbox::{EffectId, Outbox};
+use crate::engine::running_attempts::RunningAttempts;
 use crate::engine::settlement::Marks;
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Phase, Started, Time};
-use crate::store::{self, Append, Appended, NewInstance, RequestKey, Seq};
+use crate::store::{Append, NewInstance, RequestKey};
 use crate::supervise;
 use crate::task::{Origin, Report, Task};
-
-/// What a shard is told.
-pub(super) enum Message {
-    Start {
-        id: InstanceId,
-        workflow: &'static crate::app::Workflow,
-        started: Box<Started>,
-        request: Option<RequestKey>,
-        reply: Reply<api::Started>,
-    },
-    For(InstanceId, Input),
-    /// What became of a batch, in its order: whose rows, and their tokens.
-    Appended {
-        rows: Vec<(InstanceId, u64)>,
-        results: Vec<Result<Appended, store::Error>>,
-    },
-    /// Try an append again whose outcome is not known.
-    Again(InstanceId),
-    /// What was read of an instance, by the load of that number.
-    Loaded(InstanceId, u64, Box<Result<Option<Read>, store::Error>>),
-    /// An effect is done.
-    Done {
-        instance: InstanceId,
-        seq: Seq,
-        n: u32,
-    },
-    /// A message is not out; it is offered again.
-    NotOut {
-        instance: InstanceId,
-        seq: Seq,
-        n: u32,
-        reason: String,
-    },
-    /// An instance is due then; it need not be in memory.
-    Timer(InstanceId, Time),
-    /// Drops an instance if nothing of it is under way: its journal may have grown at another node.
-    /// The answer: whether it may say something else when it is asked again.
-    ForgetIdle {
-        id: InstanceId,
-        reply: oneshot::Sender<bool>,
-    },
-    /// Whether this node may work; when it may again, everything in memory may be old.
-    Hold(bool),
-    /// Finish: no new work is offered to workers.
-    Drain,
-    /// Tell the store what is settled.
-    Flush(oneshot::Sender<()>),
-    /// Whether it still takes messages.
-    Ping(oneshot::Sender<()>),
-    /// How much is on its way.
-    Busy(oneshot::Sender<usize>),
-}
 
 /// An instance as the shard has it.
 pub(super) enum Slot {
     Loading(Loading),
-    Ready(Box<Entry>),
+    Ready(Box<ActiveInstance>),
 }
 
 pub(super) struct Shard {
@@ -122,8 +72,7 @@ pub(super) struct Shard {
 
 /// A task that found no room, and its effect's place.
 pub(super) struct Blocked {
-    pub(super) seq: Seq,
-    pub(super) n: u32,
+    pub(super) effect: EffectId,
     pub(super) task: Task,
 }
 
@@ -240,20 +189,18 @@ impl Shard {
             }
             Message::Again(id) => self.append_again(id),
             Message::Loaded(id, number, result) => self.loaded(id, number, *result, now),
-            Message::Done { instance, seq, n } => {
-                if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
-                    entry
-                        .outstanding
-                        .retain(|outstanding| (outstanding.seq, outstanding.n) != (seq, n));
-                    for (delivery, reply) in std::mem::take(&mut entry.later) {
+            Message::Done { instance, effect } => {
+                if let Some(Slot::Ready(active)) = self.slots.get_mut(&instance) {
+                    active.outbox.close(effect);
+                    for (delivery, reply) in std::mem::take(&mut active.later) {
                         self.input(instance, Input::Deliver { delivery, reply }, now);
                     }
                 }
                 self.rest(instance, now);
             }
-            Message::NotOut { instance, seq, n, reason } => {
-                if let Some(Slot::Ready(entry)) = self.slots.get_mut(&instance) {
-                    entry.not_out(seq, n, reason);
+            Message::PublishFailed { instance, effect, reason } => {
+                if let Some(Slot::Ready(active)) = self.slots.get_mut(&instance) {
+                    active.outbox.message_undelivered(effect, reason);
                 }
             }
             Message::Timer(id, due) => self.remember_timer(id, due),
@@ -276,9 +223,9 @@ impl Shard {
             Message::Busy(reply) => {
                 let busy = self.slots.values().filter(|slot| match slot {
                     Slot::Loading(_) => true,
-                    Slot::Ready(entry) => {
-                        let runs = entry.running.iter().any(|running| running.in_process);
-                        runs || entry.appending.is_some() || entry.is_handing_out(&self.core)
+                    Slot::Ready(active) => {
+                        let runs = active.running.any_in_process();
+                        runs || active.appending.is_some() || active.is_handing_out(&self.core)
                     }
                 });
                 // Whoever asked has gone away: nobody is interested in the number.
@@ -340,7 +287,7 @@ impl Shard {
             started_at: now,
             request,
         };
-        let entry = Entry {
+        let active = ActiveInstance {
             instance,
             origin,
             seq: 0,
@@ -350,8 +297,8 @@ impl Shard {
             appending: None,
             queue: VecDeque::new(),
             later: Vec::new(),
-            outstanding: SmallVec::new(),
-            running: SmallVec::new(),
+            outbox: Outbox::default(),
+            running: RunningAttempts::default(),
             timer: None,
             counted: false,
             settled_told: 0,
@@ -362,7 +309,7 @@ impl Shard {
         let reply: Answer = Box::new(move |result| {
             answer(reply, result.map(|()| api::Started { instance: id, replayed: false }))
         });
-        self.slots.insert(id, Slot::Ready(Box::new(entry)));
+        self.slots.insert(id, Slot::Ready(Box::new(active)));
         self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
         let mut events = std::mem::take(&mut self.events);
         events.push(Event::Started(started));
@@ -384,39 +331,35 @@ impl Shard {
         for (_, slot) in self.slots.drain() {
             let inputs = match slot {
                 Slot::Loading(loading) => loading.queue,
-                Slot::Ready(mut entry) => {
-                    entry.count(false, &self.core.stats);
+                Slot::Ready(mut active) => {
+                    active.count(false, &self.core.stats);
                     self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
-                    entry.running.iter().for_each(|running| running.cancellation.cancel());
+                    active.running.cancel_all();
                     for answer in
-                        entry.appending.take().into_iter().flat_map(|appending| appending.answers)
+                        active.appending.take().into_iter().flat_map(|appending| appending.answers)
                     {
                         answer(Err(not_holding()));
                     }
-                    entry.queue.extend(
-                        std::mem::take(&mut entry.later)
+                    active.queue.extend(
+                        std::mem::take(&mut active.later)
                             .into_iter()
                             .map(|(delivery, reply)| Input::Deliver { delivery, reply }),
                     );
-                    std::mem::take(&mut entry.queue)
+                    std::mem::take(&mut active.queue)
                 }
             };
-            inputs
-                .into_iter()
-                .for_each(|input| crate::engine::inputs::refuse(input, not_holding()));
+            inputs.into_iter().for_each(|input| refuse(input, not_holding()));
         }
     }
 
     /// Something came for an instance: apply it, or keep it until it can be applied.
     pub(super) fn input(&mut self, id: InstanceId, input: Input, now: Time) {
         if !self.holds {
-            return crate::engine::inputs::refuse(input, not_holding());
+            return refuse(input, not_holding());
         }
         match self.slots.get_mut(&id) {
             // Nothing is under way of what is not in memory.
-            None if matches!(input, Input::Undelivered { .. }) => {
-                crate::engine::inputs::refuse(input, Error::NotOpen)
-            }
+            None if matches!(input, Input::Undelivered { .. }) => refuse(input, Error::NotOpen),
             None => {
                 if matches!(input, Input::Report(_)) {
                     // The instance has ended or never knew of it: a straggler.
@@ -427,26 +370,28 @@ impl Shard {
                 self.load(id, VecDeque::from([input]), false);
             }
             Some(Slot::Loading(loading)) => loading.queue.push_back(input),
-            Some(Slot::Ready(entry)) if entry.appending.is_some() => entry.queue.push_back(input),
+            Some(Slot::Ready(active)) if active.appending.is_some() => {
+                active.queue.push_back(input)
+            }
             Some(Slot::Ready(_)) => self.work(id, Some(input), now),
         }
     }
 
     /// Applies what has come for an instance, its queue and then `last`, and makes one row of it.
     pub(super) fn work(&mut self, id: InstanceId, mut last: Option<Input>, now: Time) {
-        let Some(Slot::Ready(entry)) = self.slots.get_mut(&id) else { return };
-        if entry.appending.is_some() {
+        let Some(Slot::Ready(active)) = self.slots.get_mut(&id) else { return };
+        if active.appending.is_some() {
             return;
         }
-        let now = now.max(entry.last_at);
+        let now = now.max(active.last_at);
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let mut events = std::mem::take(&mut self.events);
         let mut answers: Vec<Answer> = Vec::new();
-        while let Some(input) = entry.queue.pop_front().or_else(|| last.take()) {
+        while let Some(input) = active.queue.pop_front().or_else(|| last.take()) {
             let fed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                crate::engine::inputs::feed(
-                    entry,
+                inputs::feed(
+                    active,
                     input,
                     now,
                     &self.core,
@@ -467,7 +412,7 @@ impl Shard {
                         "applying the event panicked",
                     ))));
                 }
-                let mut queue = std::mem::take(&mut entry.queue);
+                let mut queue = std::mem::take(&mut active.queue);
                 queue.extend(last);
                 queue.push_front(Input::Park(Failure::new(
                     Failure::PANIC,
@@ -487,27 +432,4 @@ impl Shard {
         }
         self.append(id, events, out, answers, None, now);
     }
-}
-
-/// Ends when somebody is back who turned tasks or messages away.
-pub(super) async fn came_back(back: &mut Option<watch::Receiver<u64>>) {
-    if let Some(receiver) = back {
-        if receiver.changed().await.is_ok() {
-            return;
-        }
-        // Nobody says it any more.
-        *back = None;
-    }
-    std::future::pending().await
-}
-
-fn not_holding() -> Error {
-    Error::Store(store::Error::Unavailable(
-        "this node could not renew its lease in time: another may work on the instance".to_owned(),
-    ))
-}
-
-pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
-    // A caller that has gone away needs no answer; what was done is in the journal.
-    let _ = reply.send(result);
 }

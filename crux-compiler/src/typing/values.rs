@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Checker, article, literals};
+use super::{Checker, literals};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::expr::template::{Part, Template, split};

@@ -146,9 +146,9 @@ impl Graph {
                 }
                 exits
             }
-            Verb::Each { item, list, at_once, steps, timeout_ms, .. } => {
+            Verb::Each { item, list, concurrency, steps, timeout_ms, .. } => {
                 let title = format!(
-                    "{id}: each {item} of {}, {at_once} at once{}",
+                    "{id}: each {item} of {}, {concurrency} at a time{}",
                     escape(&shortened(&expression(list))),
                     within(*timeout_ms)
                 );

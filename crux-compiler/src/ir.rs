@@ -287,7 +287,7 @@ pub enum Verb {
         item: String,
         item_type: Type,
         list: Expr,
-        at_once: u32,
+        concurrency: u32,
         steps: Vec<Node>,
         /// One element of the result; `None`: no result.
         yields: Option<Expr>,

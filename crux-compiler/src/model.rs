@@ -339,7 +339,7 @@ pub struct Each {
     pub item: Name,
     pub list: Expression,
     /// At least 1.
-    pub at_once: Option<Spanned<u32>>,
+    pub concurrency: Option<Spanned<u32>>,
     pub steps: Vec<Step>,
     pub yields: Option<Expression>,
     pub timeout_ms: Option<Spanned<u64>>,

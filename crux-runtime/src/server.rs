@@ -375,7 +375,7 @@ fn services(config: &Config) -> Vec<push::Service> {
         url: service.address().unwrap_or_default(),
         steps: service.steps.clone(),
         listens_to: service.listens_to.clone(),
-        at_once: service.at_once.unwrap_or(push::DEFAULT_AT_ONCE),
+        concurrency: service.concurrency.unwrap_or(push::DEFAULT_CONCURRENCY),
         statuses: service.statuses(),
     };
     served.map(service).collect()

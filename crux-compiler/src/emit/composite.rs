@@ -38,7 +38,7 @@ impl<'a> Generator<'_, 'a> {
 
     pub(super) fn each(&self, id: StepId) -> Made {
         let step = &self.plan.steps[id];
-        let Verb::Each { item_type, list, at_once, timeout_ms, yields, .. } = &step.node.verb
+        let Verb::Each { item_type, list, concurrency, timeout_ms, yields, .. } = &step.node.verb
         else {
             return Made::nothing();
         };
@@ -51,7 +51,7 @@ impl<'a> Generator<'_, 'a> {
         let (enter_item, apply_item) = (used(&enter, &item), used(&apply, &item));
         let (enter_fx, apply_fx) = (used_fx(&enter), used_fx(&apply));
         let enter = quote!(|#enter_item, #enter_fx| #enter);
-        let (at_once, timeout) = (count((*at_once).into()), option(*timeout_ms));
+        let (concurrency, timeout) = (count((*concurrency).into()), option(*timeout_ms));
         let (state, ty) = (self.state(scope), self.module.ty(item_type));
         let result =
             yields.as_ref().map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty));
@@ -61,7 +61,7 @@ impl<'a> Generator<'_, 'a> {
         let keep =
             own.and_then(|own| self.plan.kept_number(own)).map(|_| quote!(.keep(#number, fx)));
         Made {
-            enter: quote!(#let_list Within::each(#number, #timeout, #list, #at_once, fx, #enter) #keep #go_on),
+            enter: quote!(#let_list Within::each(#number, #timeout, #list, #concurrency, fx, #enter) #keep #go_on),
             open: Some(Part {
                 ty: quote!(Within<Each<#ty, #state, #result>>),
                 arm: quote!(part.apply_each(event, fx, |#apply_item, inside, #apply_fx| #apply, #enter) #keep #go_on),

@@ -188,12 +188,12 @@ impl Canon {
                     canon.nodes(&case.steps, contracts);
                 });
             }
-            Verb::Each { item, item_type, list, at_once, steps, yields, .. } => {
+            Verb::Each { item, item_type, list, concurrency, steps, yields, .. } => {
                 self.text("each");
                 self.text(item);
                 self.ty(item_type);
                 self.expr(list);
-                self.number(u64::from(*at_once));
+                self.number(u64::from(*concurrency));
                 self.nodes(steps, contracts);
                 self.option(yields.as_ref(), Self::expr);
             }

@@ -94,7 +94,7 @@ impl<'a> Walk<'_, 'a> {
                 item: each.item.value.clone(),
                 item_type,
                 list,
-                at_once: each.at_once.map_or(1, |at_once| at_once.value),
+                concurrency: each.concurrency.map_or(1, |concurrency| concurrency.value),
                 steps: steps?,
                 yields: yields?,
                 timeout_ms: each.timeout_ms.map(|timeout| timeout.value),

@@ -64,8 +64,11 @@ pub static CASE: Shape =
 pub static ELSE: Shape = Shape { what: "the `else` of `switch`", schema: "Else", keys: &["else"] };
 pub static MATCH: Shape =
     Shape { what: "`switch`", schema: "Match", keys: &["value", "cases", "else"] };
-pub static EACH_BODY: Shape =
-    Shape { what: "`each`", schema: "Each", keys: &["item", "in", "at_once", "steps", "yield"] };
+pub static EACH_BODY: Shape = Shape {
+    what: "`each`",
+    schema: "Each",
+    keys: &["item", "in", "concurrency", "steps", "yield"],
+};
 pub static REPEAT_BODY: Shape =
     Shape { what: "`repeat`", schema: "Repeat", keys: &["until", "max", "every", "steps"] };
 pub static WAIT_BODY: Shape = Shape { what: "`wait`", schema: "Wait", keys: &["event", "where"] };
@@ -379,12 +382,13 @@ fn each(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Optio
         .and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the name of an item", sink));
     let list =
         body.need("in", "in: input.lines", sink).and_then(|pair| scalar::expression(pair, sink));
-    let at_once =
-        body.get("at_once").and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
+    let concurrency = body
+        .get("concurrency")
+        .and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
     let steps =
         body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
     let yields = body.get("yield").and_then(|pair| scalar::expression(pair, sink));
-    Some(Each { item: item?, list: list?, at_once, steps: steps?, yields, timeout_ms })
+    Some(Each { item: item?, list: list?, concurrency, steps: steps?, yields, timeout_ms })
 }
 
 fn repeat(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Option<Repeat> {

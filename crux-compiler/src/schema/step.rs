@@ -250,7 +250,7 @@ pub struct Each {
     /// The list to go through.
     r#in: Expression,
     /// How many elements at the same time (default 1).
-    at_once: Option<Count>,
+    concurrency: Option<Count>,
     /// What is done for each element.
     steps: SomeSteps,
     /// What each element gives; the result is the list of them.

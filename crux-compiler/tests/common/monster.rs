@@ -36,7 +36,7 @@ fn block(text: &mut String, n: usize, depth: usize, indent: usize, around: Optio
     line(6, "each:");
     line(8, &format!("item: item{n}"));
     line(8, "in: input.items");
-    line(8, "at_once: 3");
+    line(8, "concurrency: 3");
     line(8, "steps:");
     line(10, &format!("- id: choice{n}"));
     line(12, "switch:");

@@ -19,6 +19,9 @@ const SECTIONS: [&str; 9] =
 /// What is looked for when no file is named, in this order.
 const FILES: [&str; 2] = ["crux.yaml", "config.yaml"];
 
+/// Settings of earlier versions, and what they are called now. `*` stands for any name.
+const RENAMED: &[(&str, &str)] = &[("services.*.at_once", "concurrency")];
+
 /// Where to look.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -284,11 +287,24 @@ fn decode(tree: Value) -> Result<Config, Problem> {
                 } else {
                     format!("{parent}.{unknown}")
                 };
-                Problem { key, text: unknown_key(&unknown, &known) }
+                let text = renamed(&key).unwrap_or_else(|| unknown_key(&unknown, &known));
+                Problem { key, text }
             }
             None => Problem { key, text: plain(&text) },
         }
     })
+}
+
+/// For a key that had another name in an earlier version.
+fn renamed(key: &str) -> Option<String> {
+    let is_same = |old: &str| {
+        let (old, key): (Vec<&str>, Vec<&str>) =
+            (old.split('.').collect(), key.split('.').collect());
+        old.len() == key.len() && old.iter().zip(&key).all(|(old, key)| *old == "*" || old == key)
+    };
+    let (_, new) = RENAMED.iter().find(|(old, _)| is_same(old))?;
+    let parent = key.rsplit_once('.').map_or(String::new(), |(parent, _)| format!("{parent}."));
+    Some(format!("is now `{parent}{new}`"))
 }
 
 fn unknown_key(unknown: &str, known: &[&str]) -> String {

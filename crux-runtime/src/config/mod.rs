@@ -151,7 +151,7 @@ pub struct Service {
     pub listens_to: Vec<String>,
     /// How many tasks it is sent at a time, and how many messages.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub at_once: Option<usize>,
+    pub concurrency: Option<usize>,
     /// What statuses of 400 and above mean, where that is not what is usual: `401: later`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub statuses: BTreeMap<String, Meaning>,
@@ -411,7 +411,7 @@ impl Service {
             (None, Some(_), None) if self.is_pushed_to() => {
                 Err("has `host` and no `port`: add it".to_owned())
             }
-            _ if self.at_once == Some(0) => Err("`at_once` must be at least 1".to_owned()),
+            _ if self.concurrency == Some(0) => Err("`concurrency` must be at least 1".to_owned()),
             _ => match self.statuses.keys().find(|status| status_number(status).is_none()) {
                 Some(status) => Err(format!(
                     "`statuses` has `{status}`, which is not an HTTP status from 400 to 599"

@@ -34,7 +34,7 @@ impl Config {
             whole.rabbitmq.get_or_insert_default();
         }
         for service in whole.services.values_mut().filter(|service| service.is_pushed_to()) {
-            service.at_once.get_or_insert(crate::bus::http::DEFAULT_AT_ONCE);
+            service.concurrency.get_or_insert(crate::bus::http::DEFAULT_CONCURRENCY);
         }
         whole
     }

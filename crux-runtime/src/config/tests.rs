@@ -127,6 +127,12 @@ fn a_misspelt_key_stops_the_start_and_is_named() {
 }
 
 #[test]
+fn an_old_name_is_answered_with_the_new_one() {
+    let error = read("services:\n  image:\n    at_once: 4\n").unwrap_err();
+    assert_eq!(error, "crux.yaml:3:5: services.image.at_once: is now `services.image.concurrency`");
+}
+
+#[test]
 fn impossible_values_are_named_with_their_place() {
     let error = read("server:\n  port: 99999\n").unwrap_err();
     assert!(error.starts_with("crux.yaml:2:9: server.port: expected an integer from 0 to 65535, found the number 99999"), "{error}");
@@ -270,8 +276,8 @@ fn a_misspelt_variable_is_named() {
 fn what_is_in_force_is_shown_also_where_nobody_wrote_it() {
     let config = read("bus: redis\nservices: { a: { url: 'http://localhost:1/', steps: [x] }, auth: { host: localhost } }").unwrap();
     let shown = config.masked();
-    assert_eq!(shown["services"]["a"]["at_once"], crate::bus::http::DEFAULT_AT_ONCE);
-    assert!(shown["services"]["auth"].get("at_once").is_none(), "{shown}");
+    assert_eq!(shown["services"]["a"]["concurrency"], crate::bus::http::DEFAULT_CONCURRENCY);
+    assert!(shown["services"]["auth"].get("concurrency").is_none(), "{shown}");
     assert!(shown["redis"]["prefix"].is_string() && shown.get("rabbitmq").is_none(), "{shown}");
     let rabbitmq = read("bus: rabbitmq").unwrap().masked();
     assert!(rabbitmq["rabbitmq"]["prefetch"].is_number(), "{rabbitmq}");

@@ -1,4 +1,4 @@
-//! Once per element, at most `at_once` at a time; the results stand in the order of the elements.
+//! Once per element, at most `concurrency` at a time; the results stand in the order of the elements.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{Failure, Path, Time};
 pub struct Each<I, S, T> {
     elements: Arc<Vec<I>>,
     slots: Vec<Slot<S, T>>,
-    at_once: usize,
+    concurrency: usize,
     /// The first element that has not begun.
     next: usize,
     open: usize,
@@ -33,11 +33,11 @@ enum Slot<S, T> {
 }
 
 impl<I, S: Part, T> Each<I, S, T> {
-    /// Begins with the first `at_once` elements.
+    /// Begins with the first `concurrency` elements.
     fn start<U: Undo>(
         path: Path,
         elements: Result<Vec<I>, Failure>,
-        at_once: usize,
+        concurrency: usize,
         fx: &mut Fx<'_, U>,
         mut enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
     ) -> Inside<Self, Vec<T>> {
@@ -54,8 +54,16 @@ impl<I, S: Part, T> Each<I, S, T> {
             Err(failure) => return Inside::Failed(failure),
         };
         let slots = elements.iter().map(|_| Slot::Waiting).collect();
-        Self { elements, slots, at_once: at_once.max(1), next: 0, open: 0, path, again_at: None }
-            .fill(fx, &mut enter)
+        Self {
+            elements,
+            slots,
+            concurrency: concurrency.max(1),
+            next: 0,
+            open: 0,
+            path,
+            again_at: None,
+        }
+        .fill(fx, &mut enter)
     }
 
     fn fill<U: Undo>(
@@ -64,7 +72,7 @@ impl<I, S: Part, T> Each<I, S, T> {
         enter: &mut impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
     ) -> Inside<Self, Vec<T>> {
         self.again_at = None;
-        while self.open < self.at_once
+        while self.open < self.concurrency
             && let Some(element) = self.elements.get(self.next)
         {
             if !fx.out.pass() {
@@ -156,12 +164,12 @@ impl<I, S: Part, T> Within<Each<I, S, T>> {
         node: u16,
         timeout_ms: Option<u64>,
         elements: Result<Vec<I>, Failure>,
-        at_once: usize,
+        concurrency: usize,
         fx: &mut Fx<'_, U>,
         enter: impl FnMut(&I, &mut Fx<'_, U>) -> Flow<S, T>,
     ) -> Flow<Self, Vec<T>> {
         Self::start(node, timeout_ms, fx, |fx| {
-            Each::start(fx.path(node), elements, at_once, fx, enter)
+            Each::start(fx.path(node), elements, concurrency, fx, enter)
         })
     }
 

@@ -74,7 +74,7 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
                 url,
                 steps,
                 listens_to,
-                at_once: 64,
+                concurrency: 64,
                 statuses: Default::default(),
             });
         }

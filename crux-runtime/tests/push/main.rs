@@ -83,7 +83,7 @@ async fn waiting_for_a_turn_at_a_busy_service_is_not_running() {
         Server::start(|_| Does::sleeps(workflow::RUN / 2, &server::http("200 OK", "", DONE))).await;
     let bed = Bed::start(&server.url()).await;
     let mut beds = Vec::new();
-    for _ in 0..workflow::AT_ONCE * 3 {
+    for _ in 0..workflow::CONCURRENCY * 3 {
         beds.push(bed.another().await);
     }
     for bed in beds {

@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 pub const RUN: Duration = Duration::from_millis(400);
 
 /// How many calls the service gets at a time.
-pub const AT_ONCE: usize = 4;
+pub const CONCURRENCY: usize = 4;
 
 #[derive(Debug, Clone, Record)]
 pub struct Nothing {}
@@ -219,7 +219,7 @@ impl Bed {
             url: url.to_owned(),
             steps,
             listens_to: Vec::new(),
-            at_once: AT_ONCE,
+            concurrency: CONCURRENCY,
             statuses: Default::default(),
         };
         let bus = Arc::new(Local::new(&app, vec![service], 4096).unwrap());

@@ -27,7 +27,7 @@ use crate::suggest::hint;
 use crate::task::{Report, Reported, Task};
 
 /// How many tasks, and how many messages, a service gets at a time if it is not said.
-pub const DEFAULT_AT_ONCE: usize = 64;
+pub const DEFAULT_CONCURRENCY: usize = 64;
 /// Tasks that wait for their turn at a service; beyond it they are given back to the engine.
 const QUEUE: usize = 8192;
 
@@ -43,7 +43,7 @@ pub struct Service {
     /// Routing keys of the hooks and emitted events that it gets, or patterns: `workflow.*`.
     pub listens_to: Vec<String>,
     /// How many tasks it is sent at a time, and how many messages.
-    pub at_once: usize,
+    pub concurrency: usize,
     /// What its statuses mean, where that is not what is usual.
     pub statuses: BTreeMap<u16, Meaning>,
 }
@@ -71,7 +71,7 @@ pub enum Error {
         "services.{service}.listens_to: no workflow has a hook or an `emit` under `{pattern}`{mend}"
     )]
     UnknownKey { service: String, pattern: String, mend: String },
-    #[error("services.{service}.at_once: must be at least 1")]
+    #[error("services.{service}.concurrency: must be at least 1")]
     Nothing { service: String },
     #[error("services are called from a tokio runtime, and there is none here")]
     NoRuntime,
@@ -86,7 +86,7 @@ pub struct Listing {
     /// Patterns of routing keys.
     pub listens_to: Vec<String>,
     /// Calls side by side at most.
-    pub at_once: usize,
+    pub concurrency: usize,
     /// Calls with tasks under way.
     pub running: usize,
     /// Tasks that wait for their turn.
@@ -160,13 +160,13 @@ impl Local {
         max_result_bytes: usize,
         runtime: &Handle,
     ) -> Result<(), Error> {
-        let Service { name, url, steps, listens_to, at_once, statuses } = service;
+        let Service { name, url, steps, listens_to, concurrency, statuses } = service;
         let uri = crate::address::http(&url).map_err(|reason| Error::Address {
             service: name.clone(),
             url: shown(&url),
             reason,
         })?;
-        if at_once == 0 {
+        if concurrency == 0 {
             return Err(Error::Nothing { service: name });
         }
         let number = self.services.len();
@@ -201,11 +201,11 @@ impl Local {
                 return Err(Error::Twice { service: name, step_type: step_type.clone(), other });
             }
         }
-        let limits = Limits { minimum: 0, maximum: at_once, queue: QUEUE };
+        let limits = Limits { minimum: 0, maximum: concurrency, queue: QUEUE };
         let push = Arc::new(Push::new(name, uri, statuses, max_result_bytes, self.back.clone()));
         if !listens_to.is_empty() {
             let keys = keys(app, &push.name, &listens_to)?;
-            let listener = Listener::new(push.clone(), at_once);
+            let listener = Listener::new(push.clone(), concurrency);
             keys.into_iter().for_each(|key| self.listeners.add(key, listener.clone()));
         }
         let lane = Lane::new(push, limits, runtime.clone(), Arc::new(Notify::new()));
@@ -223,7 +223,7 @@ impl Local {
                 url: lane.work.url.to_string(),
                 steps: steps.clone(),
                 listens_to: listens_to.clone(),
-                at_once: lane.limits.maximum,
+                concurrency: lane.limits.maximum,
                 running: running - waiting,
                 queued: queued + waiting,
                 completed,

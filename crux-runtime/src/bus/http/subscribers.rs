@@ -50,8 +50,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(push: Arc<Push>, at_once: usize) -> Arc<Self> {
-        let turns = Semaphore::new(at_once.min(Semaphore::MAX_PERMITS));
+    pub(crate) fn new(push: Arc<Push>, concurrency: usize) -> Arc<Self> {
+        let turns = Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS));
         Arc::new(Self { push, room: Arc::new(Semaphore::new(QUEUE)), turns })
     }
 

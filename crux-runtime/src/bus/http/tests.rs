@@ -117,7 +117,7 @@ struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     /// Requests that are being answered: now, and at most.
-    at_once: Arc<(AtomicUsize, AtomicUsize)>,
+    concurrency: Arc<(AtomicUsize, AtomicUsize)>,
     /// Heads and bodies, as they came.
     requests: mpsc::UnboundedReceiver<(String, String)>,
 }
@@ -127,23 +127,23 @@ async fn server(does: Does) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
-    let at_once = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let concurrency = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
     let (sender, requests) = mpsc::unbounded_channel();
-    let (counted, most) = (connections.clone(), at_once.clone());
+    let (counted, most) = (connections.clone(), concurrency.clone());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(serve(stream, does.clone(), sender.clone(), most.clone()));
         }
     });
-    Server { address, connections, at_once, requests }
+    Server { address, connections, concurrency, requests }
 }
 
 async fn serve(
     mut stream: TcpStream,
     does: Does,
     sender: mpsc::UnboundedSender<(String, String)>,
-    at_once: Arc<(AtomicUsize, AtomicUsize)>,
+    concurrency: Arc<(AtomicUsize, AtomicUsize)>,
 ) {
     let mut bytes = Vec::new();
     loop {
@@ -174,7 +174,7 @@ async fn serve(
         let body = String::from_utf8(bytes.drain(..length).collect()).unwrap();
         // A test that has seen enough does not listen any more.
         let _ = sender.send((head, body));
-        at_once.1.fetch_max(at_once.0.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        concurrency.1.fetch_max(concurrency.0.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         let (text, close) = match does.clone() {
             Does::Answers(text) => (text, false),
             Does::AnswersAndCloses(text) => (text, true),
@@ -183,21 +183,21 @@ async fn serve(
                 (text, false)
             }
         };
-        at_once.0.fetch_sub(1, Ordering::SeqCst);
+        concurrency.0.fetch_sub(1, Ordering::SeqCst);
         if stream.write_all(text.as_bytes()).await.is_err() || close {
             return;
         }
     }
 }
 
-fn service(url: String, steps: &[&str], at_once: usize) -> Service {
+fn service(url: String, steps: &[&str], concurrency: usize) -> Service {
     let steps = steps.iter().map(|step| (*step).to_owned()).collect();
     Service {
         name: "image".to_owned(),
         url,
         steps,
         listens_to: Vec::new(),
-        at_once,
+        concurrency,
         statuses: BTreeMap::new(),
     }
 }
@@ -548,7 +548,7 @@ async fn no_more_calls_at_once_than_configured() {
     for _ in 0..20 {
         assert!(matches!(next(&mut reports).await, Reported::Completed { .. }));
     }
-    assert_eq!(server.at_once.1.load(Ordering::SeqCst), 4);
+    assert_eq!(server.concurrency.1.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -635,5 +635,8 @@ async fn services_that_cannot_be_are_refused_with_their_place() {
         refused(vec![service(url(), &["resize"], 1), other]),
         "services.other.steps: `resize` is already given to services.image: a step type has one service"
     );
-    assert_eq!(refused(vec![service(url(), &[], 0)]), "services.image.at_once: must be at least 1");
+    assert_eq!(
+        refused(vec![service(url(), &[], 0)]),
+        "services.image.concurrency: must be at least 1"
+    );
 }

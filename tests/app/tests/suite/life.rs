@@ -379,7 +379,7 @@ async fn what_has_not_begun_when_a_server_is_told_to_end_begins_once_with_the_ne
 /// For money, by a service that gets one task at a time.
 fn transfers(service: &Service) -> String {
     format!(
-        "services: {{ bank: {{ url: '{}', steps: [transfer], at_once: 1 }} }}\nserver: {{ shutdown: 10s }}\n",
+        "services: {{ bank: {{ url: '{}', steps: [transfer], concurrency: 1 }} }}\nserver: {{ shutdown: 10s }}\n",
         service.url()
     )
 }

@@ -76,7 +76,7 @@ fn around(kind: &str, at: usize, inner: Step) -> Step {
                 Verb::Each {
                     item: format!("item{at}"),
                     list,
-                    at_once: 1,
+                    concurrency: 1,
                     steps: vec![inner],
                     yields: None,
                 },

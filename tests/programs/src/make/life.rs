@@ -521,10 +521,12 @@ impl<'p> Life<'p> {
     }
 
     fn fill(&mut self, step: &'p Step, mut each: Elements, path: &str) -> Flow<Run> {
-        let Verb::Each { item, at_once, steps, yields, .. } = &step.verb else { return Flow::Done };
+        let Verb::Each { item, concurrency, steps, yields, .. } = &step.verb else {
+            return Flow::Done;
+        };
         loop {
             let open = each.slots.iter().filter(|slot| matches!(slot, Slot::Open(..))).count();
-            if open >= *at_once || each.next >= each.items.len() {
+            if open >= *concurrency || each.next >= each.items.len() {
                 break;
             }
             let at = each.next;

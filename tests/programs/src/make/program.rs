@@ -135,7 +135,7 @@ pub enum Verb {
     Each {
         item: String,
         list: Ex,
-        at_once: usize,
+        concurrency: usize,
         steps: Vec<Step>,
         yields: Option<Ex>,
     },
@@ -453,11 +453,11 @@ impl Step {
                     list_yaml("else", other, depth + 2, text);
                 }
             }
-            Verb::Each { item, list, at_once, steps, yields } => {
+            Verb::Each { item, list, concurrency, steps, yields } => {
                 line("each:");
                 line(&format!("  item: {item}"));
                 line(&format!("  in: {}", quoted(&list.text())));
-                line(&format!("  at_once: {at_once}"));
+                line(&format!("  concurrency: {concurrency}"));
                 if let Some(yields) = yields {
                     line(&format!("  yield: {}", quoted(&yields.text())));
                 }

@@ -429,9 +429,9 @@ impl Maker {
             if self.random.chance(70) { self.expressions(|make| make.output()) } else { None };
         self.scope.items.pop();
         self.scope.steps.truncate(before);
-        let at_once = 1 + self.random.below(3);
+        let concurrency = 1 + self.random.below(3);
         let result = yields.as_ref().map(|ex| Ty::list(ex.ty.clone()));
-        Some((Verb::Each { item, list, at_once, steps, yields }, result))
+        Some((Verb::Each { item, list, concurrency, steps, yields }, result))
     }
 }
 

@@ -139,7 +139,7 @@ impl Server {
             began: Instant::now(),
             stopping,
         };
-        let bodies = usize::try_from(config.limits.bodies.0).unwrap_or(usize::MAX);
+        let bodies = usize::try_from(config.limits.max_buffered_bodies.0).unwrap_or(usize::MAX);
         let limits = crate::ingress::http::listen::Limits {
             connections: open_files::admit(
                 config.server.max_connections,
@@ -220,7 +220,7 @@ async fn open_store(config: &Config, about: About) -> Result<Arc<dyn Store>, Err
         StoreKind::Sqlite => {
             check_store_path(&config.store.path)?;
             let options = sqlite::Options {
-                reserve_bytes: config.limits.free_disk.0,
+                reserve_bytes: config.limits.min_free_disk.0,
                 ..sqlite::Options::new(&config.store.path)
             };
             // Opening may have to read a log that a crash left behind.
@@ -296,8 +296,8 @@ fn speaks_every(app: &App, config: &Config) -> Duration {
     let shortest = tasks
         .map(Duration::from_millis)
         .min()
-        .unwrap_or(config.workers.lost_after.0)
-        .min(config.workers.lost_after.0);
+        .unwrap_or(config.workers.heartbeat_timeout.0)
+        .min(config.workers.heartbeat_timeout.0);
     (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
 }
 
@@ -355,14 +355,15 @@ fn engine_options(config: &Config) -> engine::Options {
     let limits = &config.limits;
     let fit = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     engine::Options {
-        max_unsettled: fit(limits.unsettled),
-        min_free_bytes: limits.free_disk.0,
-        max_result_bytes: fit(limits.result.0),
-        max_journal_rows: limits.journal_events,
-        max_journal_bytes: fit(limits.journal_size.0),
-        keep_events_ms: u64::try_from(limits.keep_events.0.as_millis()).unwrap_or(u64::MAX),
-        cached_instances: limits.cached_instances,
-        lost_after_ms: u64::try_from(config.workers.lost_after.0.as_millis()).unwrap_or(u64::MAX),
+        max_unsettled: fit(limits.max_unsettled_instances),
+        min_free_bytes: limits.min_free_disk.0,
+        max_result_bytes: fit(limits.max_result_size.0),
+        max_journal_rows: limits.max_journal_events,
+        max_journal_bytes: fit(limits.max_journal_size.0),
+        keep_events_ms: u64::try_from(limits.event_retention.0.as_millis()).unwrap_or(u64::MAX),
+        cached_instances: limits.max_cached_instances,
+        lost_after_ms: u64::try_from(config.workers.heartbeat_timeout.0.as_millis())
+            .unwrap_or(u64::MAX),
         values: config.config.clone(),
         ..engine::Options::default()
     }
@@ -374,7 +375,7 @@ fn services(config: &Config) -> Vec<push::Service> {
         name: name.clone(),
         url: service.address().unwrap_or_default(),
         steps: service.steps.clone(),
-        listens_to: service.listens_to.clone(),
+        subscribe: service.subscribe.clone(),
         concurrency: service.concurrency.unwrap_or(push::DEFAULT_CONCURRENCY),
         statuses: service.statuses(),
     };
@@ -386,7 +387,7 @@ fn settings(config: &Config) -> Settings {
         environment: config.server.environment.clone(),
         hosts: config.server.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         origins: config.server.origins.clone(),
-        max_body_bytes: usize::try_from(config.limits.body.0).unwrap_or(usize::MAX),
+        max_body_bytes: usize::try_from(config.limits.max_body_size.0).unwrap_or(usize::MAX),
         max_wait: config.server.max_wait.0,
     }
 }

@@ -28,7 +28,7 @@ async fn uploaded(answer: &Value) -> (Value, Vec<Value>) {
     .await;
     let steps = "[image_processing, ai_enhancement, seo_generation]";
     let config = format!(
-        "services: {{ image: {{ url: '{}', steps: {steps}, listens_to: [workflow.failed] }} }}",
+        "services: {{ image: {{ url: '{}', steps: {steps}, subscribe: [workflow.failed] }} }}",
         service.url()
     );
     let server = Server::start(env!("CARGO_BIN_EXE_crux"), &config);

@@ -103,7 +103,7 @@ async fn five_times_as_much_as_services_can_do_is_refused_at_the_door() {
     let name = fresh_name();
     let server = Server::start(
         BINARY,
-        &format!("{}limits: {{ unsettled: 60 }}\n", config(&broker, &name, "")),
+        &format!("{}limits: {{ max_unsettled_instances: 60 }}\n", config(&broker, &name, "")),
     );
     let mut line = Line::open(&broker.url(), &name).await;
     // Queues that take no more than the service does in a second.

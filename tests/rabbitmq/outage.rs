@@ -124,7 +124,8 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
 async fn a_broker_short_of_memory_closes_the_door_and_opens_it_again() {
     let broker = alone().await;
     let name = fresh_name();
-    let server = Server::start(BINARY, &config(&broker, &name, ", window: 10, queue: 40"));
+    let server =
+        Server::start(BINARY, &config(&broker, &name, ", max_unconfirmed: 10, max_queued: 40"));
     let line = Line::open(&broker.url(), &name).await;
     let services = line.services(result).await;
     let client = server.client();

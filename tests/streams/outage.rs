@@ -220,7 +220,10 @@ async fn a_redis_that_has_forgotten_its_groups_gets_them_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_without_memory_closes_the_door_and_opens_it_again() {
     let redis = Redis::start();
-    let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ", window: 10, queue: 40"));
+    let server = Server::start(
+        BINARY,
+        &bus_only(&redis.url(), "crux", ", max_unconfirmed: 10, max_queued: 40"),
+    );
     let line = Line::open(&redis.url(), "crux").await;
     let services = line.services(result).await;
     let client = server.client();

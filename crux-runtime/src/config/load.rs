@@ -20,7 +20,27 @@ const SECTIONS: [&str; 9] =
 const FILES: [&str; 2] = ["crux.yaml", "config.yaml"];
 
 /// Settings of earlier versions, and what they are called now. `*` stands for any name.
-const RENAMED: &[(&str, &str)] = &[("services.*.at_once", "concurrency")];
+const RENAMED: &[(&str, &str)] = &[
+    ("limits.bodies", "max_buffered_bodies"),
+    ("limits.body", "max_body_size"),
+    ("limits.cached_instances", "max_cached_instances"),
+    ("limits.free_disk", "min_free_disk"),
+    ("limits.journal_events", "max_journal_events"),
+    ("limits.journal_size", "max_journal_size"),
+    ("limits.keep_events", "event_retention"),
+    ("limits.result", "max_result_size"),
+    ("limits.unsettled", "max_unsettled_instances"),
+    ("rabbitmq.queue", "max_queued"),
+    ("rabbitmq.window", "max_unconfirmed"),
+    ("redis.queue", "max_queued"),
+    ("redis.window", "max_unconfirmed"),
+    ("services.*.at_once", "concurrency"),
+    ("services.*.listens_to", "subscribe"),
+    ("workers.lost_after", "heartbeat_timeout"),
+    ("workers.steps.*.queue", "max_queued"),
+    ("workers.tasks.queue", "max_queued"),
+    ("workers.threads.queue", "max_queued"),
+];
 
 /// Where to look.
 #[derive(Debug, Clone, Default)]

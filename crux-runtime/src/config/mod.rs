@@ -31,7 +31,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
     pub bus: BusKind,
-    /// Services by name. One with `steps` gets its tasks by HTTP, one with `listens_to` hooks and
+    /// Services by name. One with `steps` gets its tasks by HTTP, one with `subscribe` hooks and
     /// emitted events.
     pub services: BTreeMap<String, Service>,
     /// How many attempts of step structs run side by side.
@@ -148,7 +148,7 @@ pub struct Service {
     pub steps: Vec<String>,
     /// Routing keys of the hooks and emitted events that it gets, or patterns: `workflow.*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub listens_to: Vec<String>,
+    pub subscribe: Vec<String>,
     /// How many tasks it is sent at a time, and how many messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
@@ -161,21 +161,21 @@ pub struct Service {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Of a request's body and of a WebSocket message.
-    pub body: Size,
+    pub max_body_size: Size,
     /// Of all bodies and messages that are being received at the same time, beyond 16 KiB of each.
-    pub bodies: Size,
+    pub max_buffered_bodies: Size,
     /// Of a step's result.
-    pub result: Size,
-    pub journal_events: u32,
-    pub journal_size: Size,
+    pub max_result_size: Size,
+    pub max_journal_events: u32,
+    pub max_journal_size: Size,
     /// Instances with work under way; beyond it starts are refused.
-    pub unsettled: u64,
+    pub max_unsettled_instances: u64,
     /// Starts are refused while less than this is free on the store's disk.
-    pub free_disk: Size,
+    pub min_free_disk: Size,
     /// How long events are kept for waits that come later.
-    pub keep_events: Span,
+    pub event_retention: Span,
     /// Waiting instances that stay in memory.
-    pub cached_instances: usize,
+    pub max_cached_instances: usize,
 }
 
 impl Default for Limits {
@@ -183,15 +183,15 @@ impl Default for Limits {
         let engine = crate::engine::Options::default();
         let size = |bytes: usize| Size(u64::try_from(bytes).unwrap_or(u64::MAX));
         Self {
-            body: Size(1 << 20),
-            bodies: Size(64 << 20),
-            result: size(engine.max_result_bytes),
-            journal_events: engine.max_journal_rows,
-            journal_size: size(engine.max_journal_bytes),
-            unsettled: u64::try_from(engine.max_unsettled).unwrap_or(u64::MAX),
-            free_disk: Size(engine.min_free_bytes),
-            keep_events: Span(std::time::Duration::from_millis(engine.keep_events_ms)),
-            cached_instances: engine.cached_instances,
+            max_body_size: Size(1 << 20),
+            max_buffered_bodies: Size(64 << 20),
+            max_result_size: size(engine.max_result_bytes),
+            max_journal_events: engine.max_journal_rows,
+            max_journal_size: size(engine.max_journal_bytes),
+            max_unsettled_instances: u64::try_from(engine.max_unsettled).unwrap_or(u64::MAX),
+            min_free_disk: Size(engine.min_free_bytes),
+            event_retention: Span(std::time::Duration::from_millis(engine.keep_events_ms)),
+            max_cached_instances: engine.cached_instances,
         }
     }
 }
@@ -209,9 +209,9 @@ pub struct Rabbitmq {
     /// With what the names of the queues begin that this app consumes.
     pub prefix: String,
     /// Messages published and not confirmed.
-    pub window: usize,
+    pub max_unconfirmed: usize,
     /// Messages that wait to be published.
-    pub queue: usize,
+    pub max_queued: usize,
     /// Deliveries taken and not acknowledged, of each queue.
     pub prefetch: u16,
     /// How long a message is put aside that cannot be taken yet.
@@ -226,8 +226,8 @@ impl Default for Rabbitmq {
             prefix,
             max_retries,
             retry_delay,
-            window,
-            queue,
+            max_unconfirmed,
+            max_queued,
             prefetch,
             parking,
             ..
@@ -238,8 +238,8 @@ impl Default for Rabbitmq {
             prefix,
             max_retries,
             retry_delay: Span(retry_delay),
-            window,
-            queue,
+            max_unconfirmed,
+            max_queued,
             prefetch,
             parking: Span(parking),
         }
@@ -254,8 +254,8 @@ impl Rabbitmq {
             prefix,
             max_retries,
             retry_delay,
-            window,
-            queue,
+            max_unconfirmed,
+            max_queued,
             prefetch,
             parking,
         } = self.clone();
@@ -265,8 +265,8 @@ impl Rabbitmq {
             prefix,
             max_retries,
             retry_delay: retry_delay.0,
-            window,
-            queue,
+            max_unconfirmed,
+            max_queued,
             prefetch,
             parking: parking.0,
             ..rabbitmq::Options::default()
@@ -289,8 +289,8 @@ impl Rabbitmq {
             }
         }
         for (key, value) in [
-            ("window", self.window),
-            ("queue", self.queue),
+            ("max_unconfirmed", self.max_unconfirmed),
+            ("max_queued", self.max_queued),
             ("prefetch", usize::from(self.prefetch)),
         ] {
             if value == 0 || value > 1_000_000 {
@@ -326,10 +326,10 @@ impl Config {
         if self.server.max_connections == 0 {
             return Err(Problem::new("server.max_connections", "must be at least 1"));
         }
-        if self.limits.bodies.0 < self.limits.body.0 {
+        if self.limits.max_buffered_bodies.0 < self.limits.max_body_size.0 {
             return Err(Problem::new(
-                "limits.bodies",
-                "must be at least `limits.body`: else no body of that size could ever come",
+                "limits.max_buffered_bodies",
+                "must be at least `limits.max_body_size`: else no body of that size could ever come",
             ));
         }
         for origin in &self.server.origins {
@@ -342,8 +342,8 @@ impl Config {
                 ));
             }
         }
-        if self.workers.lost_after.0 < std::time::Duration::from_millis(100) {
-            return Err(Problem::new("workers.lost_after", "must be at least 100ms"));
+        if self.workers.heartbeat_timeout.0 < std::time::Duration::from_millis(100) {
+            return Err(Problem::new("workers.heartbeat_timeout", "must be at least 100ms"));
         }
         self.store.check()?;
         if let Some(redis) = &self.redis {
@@ -405,7 +405,7 @@ impl Service {
                 Err(format!("has no address that anything can be posted to: {why}"))
             }
             (None, None, _) if self.is_pushed_to() => {
-                let what = if self.steps.is_empty() { "listens_to" } else { "steps" };
+                let what = if self.steps.is_empty() { "subscribe" } else { "steps" };
                 Err(format!("has `{what}` and no address: add `url`, or `host` and `port`"))
             }
             (None, Some(_), None) if self.is_pushed_to() => {
@@ -431,7 +431,7 @@ impl Service {
 
     /// Whether it gets tasks or messages.
     pub fn is_pushed_to(&self) -> bool {
-        !self.steps.is_empty() || !self.listens_to.is_empty()
+        !self.steps.is_empty() || !self.subscribe.is_empty()
     }
 
     /// Where tasks and messages are posted to; `None`: it has no address.

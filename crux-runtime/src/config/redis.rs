@@ -38,9 +38,9 @@ pub struct Redis {
     /// Of `bus: redis`, as what follows: entries of a stream, at most.
     pub stream_length: usize,
     /// Messages added and not confirmed.
-    pub window: usize,
+    pub max_unconfirmed: usize,
     /// Messages that wait to be added.
-    pub queue: usize,
+    pub max_queued: usize,
     /// Entries read and not acknowledged, of each stream.
     pub prefetch: usize,
     /// How long an entry is put aside that cannot be taken yet.
@@ -49,7 +49,7 @@ pub struct Redis {
 
 impl Default for Redis {
     fn default() -> Self {
-        let streams::Options { max_length, window, queue, prefetch, parking, .. } =
+        let streams::Options { max_length, max_unconfirmed, max_queued, prefetch, parking, .. } =
             streams::Options::new("");
         Self {
             url: None,
@@ -63,8 +63,8 @@ impl Default for Redis {
             timeout: Span(Duration::from_secs(5)),
             lease: Span(Duration::from_secs(10)),
             stream_length: max_length,
-            window,
-            queue,
+            max_unconfirmed,
+            max_queued,
             prefetch,
             parking: Span(parking),
         }
@@ -106,12 +106,12 @@ impl Redis {
         }
         let counts = [
             ("stream_length", self.stream_length, 100_000_000),
-            ("window", self.window, 1_000_000),
+            ("max_unconfirmed", self.max_unconfirmed, 1_000_000),
         ];
-        for (key, value, most) in counts
-            .into_iter()
-            .chain([("queue", self.queue, 1_000_000), ("prefetch", self.prefetch, 10_000)])
-        {
+        for (key, value, most) in counts.into_iter().chain([
+            ("max_queued", self.max_queued, 1_000_000),
+            ("prefetch", self.prefetch, 10_000),
+        ]) {
             if value == 0 || value > most {
                 return Err((key, format!("must be at least 1, and at most {most}")));
             }
@@ -132,8 +132,8 @@ impl Redis {
             timeout: self.timeout.0,
             lease: self.lease.0,
             max_length: self.stream_length,
-            window: self.window,
-            queue: self.queue,
+            max_unconfirmed: self.max_unconfirmed,
+            max_queued: self.max_queued,
             prefetch: self.prefetch,
             parking: self.parking.0,
             says_durability,

@@ -67,9 +67,12 @@ fn the_gateways_file_loads_unchanged() {
 #[test]
 fn settings_of_streams_that_make_no_sense_are_named() {
     assert_eq!(read("bus: redis").unwrap().bus, BusKind::Redis);
-    for (key, value) in
-        [("stream_length", 0), ("window", 0), ("queue", 1_000_001), ("prefetch", 10_001)]
-    {
+    for (key, value) in [
+        ("stream_length", 0),
+        ("max_unconfirmed", 0),
+        ("max_queued", 1_000_001),
+        ("prefetch", 10_001),
+    ] {
         let error = read(&format!("redis: {{ {key}: {value} }}")).unwrap_err();
         assert!(
             error.contains(&format!("redis.{key}: must be at least 1, and at most")),
@@ -95,15 +98,15 @@ fn settings_of_the_broker_that_make_no_sense_are_named() {
     );
     let error = read("rabbitmq: { exchange: '' }").unwrap_err();
     assert!(error.contains("rabbitmq.exchange: `` is no name"), "{error}");
-    let error = read("rabbitmq: { window: 0 }").unwrap_err();
-    assert!(error.contains("rabbitmq.window: must be at least 1"), "{error}");
+    let error = read("rabbitmq: { max_unconfirmed: 0 }").unwrap_err();
+    assert!(error.contains("rabbitmq.max_unconfirmed: must be at least 1"), "{error}");
 }
 
 #[test]
 fn without_a_file_everything_has_a_default() {
     let config = read("").unwrap();
     assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 8080));
-    assert_eq!(config.limits.body, Size(1 << 20));
+    assert_eq!(config.limits.max_body_size, Size(1 << 20));
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Extent {
     pub(super) fn against(&self, limits: &Options) -> String {
         let Options { max_journal_rows, max_journal_bytes, .. } = limits;
         format!(
-            "it has {} rows about what is open (`limits.journal_events` is {max_journal_rows}) and {} bytes (`limits.journal_size` is \
+            "it has {} rows about what is open (`limits.max_journal_events` is {max_journal_rows}) and {} bytes (`limits.max_journal_size` is \
              {max_journal_bytes})",
             self.rows, self.bytes
         )

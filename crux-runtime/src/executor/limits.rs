@@ -17,7 +17,7 @@ pub struct Limits {
     /// Attempts that run side by side.
     pub maximum: usize,
     /// Attempts that wait for their turn; beyond it tasks are given back to the engine.
-    pub queue: usize,
+    pub max_queued: usize,
 }
 
 /// What is said of the limits of some step types; what is not said is as for the others.
@@ -29,7 +29,7 @@ pub struct Share {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue: Option<usize>,
+    pub max_queued: Option<usize>,
 }
 
 /// Limits of all step types, as `workers` in the configuration says them.
@@ -43,30 +43,30 @@ pub struct Options {
     /// By step type, instead of the two above.
     pub steps: BTreeMap<String, Share>,
     /// How long a worker in another process may be silent, if a step has no `heartbeat` time-out.
-    pub lost_after: Span,
+    pub heartbeat_timeout: Span,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let lost_after = Span(std::time::Duration::from_secs(30));
+        let heartbeat_timeout = Span(std::time::Duration::from_secs(30));
         Self {
             tasks: Share::default(),
             threads: Share::default(),
             steps: BTreeMap::new(),
-            lost_after,
+            heartbeat_timeout,
         }
     }
 }
 
-const TASKS: Limits = Limits { minimum: 0, maximum: 1024, queue: 8192 };
-const THREADS: Limits = Limits { minimum: 0, maximum: 32, queue: 8192 };
+const TASKS: Limits = Limits { minimum: 0, maximum: 1024, max_queued: 8192 };
+const THREADS: Limits = Limits { minimum: 0, maximum: 32, max_queued: 8192 };
 
 impl Share {
     fn or(self, others: Limits) -> Limits {
         Limits {
             minimum: self.minimum.unwrap_or(others.minimum),
             maximum: self.maximum.unwrap_or(others.maximum),
-            queue: self.queue.unwrap_or(others.queue),
+            max_queued: self.max_queued.unwrap_or(others.max_queued),
         }
     }
 }

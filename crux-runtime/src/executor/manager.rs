@@ -25,7 +25,7 @@ pub enum Error {
     UnknownStepType(String, String),
     #[error("steps: no step struct of this binary has the step type `{0}`{1}")]
     NotChosen(String, String),
-    #[error("{0}: `maximum` and `queue` must be at least 1")]
+    #[error("{0}: `maximum` and `max_queued` must be at least 1")]
     Nothing(String),
     #[error("{0}: `minimum` ({1}) is more than `maximum` ({2})")]
     MinimumAboveMaximum(String, usize, usize),
@@ -229,7 +229,7 @@ fn check(steps: &[Arc<dyn AnyStep>], options: &Options) -> Result<(), Error> {
     for step in steps {
         let limits = options.limits_of(&**step);
         let place = || options.place_of(&**step);
-        if limits.maximum == 0 || limits.queue == 0 {
+        if limits.maximum == 0 || limits.max_queued == 0 {
             return Err(Error::Nothing(place()));
         }
         if limits.minimum > 0 && !step.is_blocking() {

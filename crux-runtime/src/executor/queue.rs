@@ -176,7 +176,7 @@ impl<W: Work> Lane<W> {
     /// Takes an attempt, or gives it back when there is no room.
     pub(crate) fn submit(self: &Arc<Self>, job: Job) -> Result<(), Job> {
         let mut state = self.lock();
-        if state.closed || state.queue.len() >= self.limits.queue {
+        if state.closed || state.queue.len() >= self.limits.max_queued {
             return Err(job);
         }
         state.queue.push_back(job);

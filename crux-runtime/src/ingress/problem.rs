@@ -163,7 +163,7 @@ impl Problem {
 
     /// All connections together have sent more than is held for them.
     pub(crate) fn too_many_bodies() -> Self {
-        let text = "too much is being received from all clients together (`limits.bodies`): try again in a moment, and send less at a time";
+        let text = "too much is being received from all clients together (`limits.max_buffered_bodies`): try again in a moment, and send less at a time";
         Self { retry_after_s: Some(1), ..Self::new(Kind::Overloaded, text) }
     }
 

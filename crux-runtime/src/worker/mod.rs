@@ -94,7 +94,8 @@ impl Station {
             share.maximum = Some(share.maximum.unwrap_or(concurrency).max(concurrency));
         }
         let manager = WorkerManager::of(&app.steps, choice, &options)?;
-        let max_result_bytes = usize::try_from(config.limits.result.0).unwrap_or(usize::MAX);
+        let max_result_bytes =
+            usize::try_from(config.limits.max_result_size.0).unwrap_or(usize::MAX);
         let nobody = Arc::new(Local::new(&app, Vec::new(), max_result_bytes)?);
         let bus = Arc::new(match config.bus {
             BusKind::Rabbitmq => {
@@ -124,7 +125,7 @@ impl Station {
             bus.clone(),
             concurrency,
             max_result_bytes,
-            config.workers.lost_after.0,
+            config.workers.heartbeat_timeout.0,
         )?;
         let beating = supervise::spawn("heartbeats of this worker", heartbeat::beat(crew.clone()));
         open_files::raise();

@@ -79,7 +79,7 @@ impl Crew {
         bus: Arc<Broker>,
         concurrency: usize,
         max_result_bytes: usize,
-        lost_after: Duration,
+        heartbeat_timeout: Duration,
     ) -> Result<Arc<Self>, Error> {
         let listings = manager.list();
         let seat = |contract: &&'static Contract| {
@@ -103,7 +103,7 @@ impl Crew {
             bus,
             concurrency,
             max_result_bytes,
-            every: (lost_after / BEATS_PER_TIMEOUT).min(LONGEST_PAUSE),
+            every: (heartbeat_timeout / BEATS_PER_TIMEOUT).min(LONGEST_PAUSE),
             seats: Mutex::new(seats),
             busy: watch::Sender::new(0),
             working: Mutex::default(),

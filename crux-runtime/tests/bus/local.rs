@@ -64,7 +64,7 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
                 axum::Router::new().route("/", axum::routing::post(take)).with_state(sender);
             tokio::spawn(async move { axum::serve(socket, router).await.unwrap() });
             came.insert(((*key).to_owned(), (*listener).to_owned()), Mutex::new(receiver));
-            let (steps, listens_to) = if *key == WORK {
+            let (steps, subscribe) = if *key == WORK {
                 (vec!["work".to_owned()], vec![])
             } else {
                 (vec![], vec![(*key).to_owned()])
@@ -73,7 +73,7 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
                 name: (*listener).to_owned(),
                 url,
                 steps,
-                listens_to,
+                subscribe,
                 concurrency: 64,
                 statuses: Default::default(),
             });

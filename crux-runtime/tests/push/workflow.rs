@@ -218,7 +218,7 @@ impl Bed {
             name: "far".to_owned(),
             url: url.to_owned(),
             steps,
-            listens_to: Vec::new(),
+            subscribe: Vec::new(),
             concurrency: CONCURRENCY,
             statuses: Default::default(),
         };

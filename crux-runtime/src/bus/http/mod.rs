@@ -41,7 +41,7 @@ pub struct Service {
     /// The step types whose tasks it gets.
     pub steps: Vec<String>,
     /// Routing keys of the hooks and emitted events that it gets, or patterns: `workflow.*`.
-    pub listens_to: Vec<String>,
+    pub subscribe: Vec<String>,
     /// How many tasks it is sent at a time, and how many messages.
     pub concurrency: usize,
     /// What its statuses mean, where that is not what is usual.
@@ -65,10 +65,10 @@ pub enum Error {
         "services.{service}.steps: `{step_type}` is already given to services.{other}: a step type has one service"
     )]
     Twice { service: String, step_type: String, other: String },
-    #[error("services.{service}.listens_to: `{pattern}` is no pattern of routing keys: {reason}")]
+    #[error("services.{service}.subscribe: `{pattern}` is no pattern of routing keys: {reason}")]
     Pattern { service: String, pattern: String, reason: String },
     #[error(
-        "services.{service}.listens_to: no workflow has a hook or an `emit` under `{pattern}`{mend}"
+        "services.{service}.subscribe: no workflow has a hook or an `emit` under `{pattern}`{mend}"
     )]
     UnknownKey { service: String, pattern: String, mend: String },
     #[error("services.{service}.concurrency: must be at least 1")]
@@ -84,7 +84,7 @@ pub struct Listing {
     pub url: String,
     pub steps: Vec<String>,
     /// Patterns of routing keys.
-    pub listens_to: Vec<String>,
+    pub subscribe: Vec<String>,
     /// Calls side by side at most.
     pub concurrency: usize,
     /// Calls with tasks under way.
@@ -113,7 +113,7 @@ pub struct Local {
 
 struct Attached {
     steps: Vec<String>,
-    listens_to: Vec<String>,
+    subscribe: Vec<String>,
     lane: Arc<Lane<Arc<Push>>>,
 }
 
@@ -160,7 +160,7 @@ impl Local {
         max_result_bytes: usize,
         runtime: &Handle,
     ) -> Result<(), Error> {
-        let Service { name, url, steps, listens_to, concurrency, statuses } = service;
+        let Service { name, url, steps, subscribe, concurrency, statuses } = service;
         let uri = crate::address::http(&url).map_err(|reason| Error::Address {
             service: name.clone(),
             url: shown(&url),
@@ -201,28 +201,28 @@ impl Local {
                 return Err(Error::Twice { service: name, step_type: step_type.clone(), other });
             }
         }
-        let limits = Limits { minimum: 0, maximum: concurrency, queue: QUEUE };
+        let limits = Limits { minimum: 0, maximum: concurrency, max_queued: QUEUE };
         let push = Arc::new(Push::new(name, uri, statuses, max_result_bytes, self.back.clone()));
-        if !listens_to.is_empty() {
-            let keys = keys(app, &push.name, &listens_to)?;
+        if !subscribe.is_empty() {
+            let keys = keys(app, &push.name, &subscribe)?;
             let listener = Listener::new(push.clone(), concurrency);
             keys.into_iter().for_each(|key| self.listeners.add(key, listener.clone()));
         }
         let lane = Lane::new(push, limits, runtime.clone(), Arc::new(Notify::new()));
-        self.services.push(Attached { steps, listens_to, lane });
+        self.services.push(Attached { steps, subscribe, lane });
         Ok(())
     }
 
     /// In the order of the configuration.
     pub fn list(&self) -> Vec<Listing> {
-        let listing = |Attached { steps, listens_to, lane }: &Attached| {
+        let listing = |Attached { steps, subscribe, lane }: &Attached| {
             let Load { running, queued, completed, failed } = lane.load();
             let waiting = lane.work.gate.waiting().min(running);
             Listing {
                 service: lane.work.name.clone(),
                 url: lane.work.url.to_string(),
                 steps: steps.clone(),
-                listens_to: listens_to.clone(),
+                subscribe: subscribe.clone(),
                 concurrency: lane.limits.maximum,
                 running: running - waiting,
                 queued: queued + waiting,

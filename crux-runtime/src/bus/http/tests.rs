@@ -196,7 +196,7 @@ fn service(url: String, steps: &[&str], concurrency: usize) -> Service {
         name: "image".to_owned(),
         url,
         steps,
-        listens_to: Vec::new(),
+        subscribe: Vec::new(),
         concurrency,
         statuses: BTreeMap::new(),
     }

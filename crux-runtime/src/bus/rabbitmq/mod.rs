@@ -55,9 +55,9 @@ pub struct Options {
     /// Before the first of these; it doubles, up to a minute.
     pub retry_delay: Duration,
     /// Messages published and not confirmed, at most.
-    pub window: usize,
+    pub max_unconfirmed: usize,
     /// Messages that wait to be published, at most.
-    pub queue: usize,
+    pub max_queued: usize,
     /// Deliveries taken and not acknowledged, at most, of each queue.
     pub prefetch: u16,
     /// How long a message is put aside that cannot be taken yet.
@@ -74,8 +74,8 @@ impl Default for Options {
             prefix: "crux".to_owned(),
             max_retries: 3,
             retry_delay: Duration::from_secs(5),
-            window: 1024,
-            queue: 8192,
+            max_unconfirmed: 1024,
+            max_queued: 8192,
             prefetch: 512,
             parking: Duration::from_secs(60),
             rebind: Duration::from_secs(15),
@@ -100,7 +100,7 @@ pub async fn open(
         Parking::new(topology.parked().to_owned(), options.prefetch.into(), options.parking);
     let state = Arc::new(State::new("RabbitMQ", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
-    let (post, inbox) = mpsc::channel(options.queue);
+    let (post, inbox) = mpsc::channel(options.max_queued);
     let (refuse, refused) = mpsc::channel(REFUSED);
     let publisher = Publisher::new(
         options.clone(),

@@ -226,7 +226,7 @@ impl Session<'_> {
         if self.is_alone || self.publisher.alone > 0 {
             return self.flying.is_empty();
         }
-        self.held.len() < self.publisher.options.window && self.bytes < MAX_BYTES
+        self.held.len() < self.publisher.options.max_unconfirmed && self.bytes < MAX_BYTES
     }
 
     fn heard(&self, event: Option<Event>) -> Result<(), Problem> {
@@ -317,7 +317,7 @@ impl Session<'_> {
                 letter.refusals += 1;
                 let options = &self.publisher.options;
                 if letter.refusals > options.max_retries
-                    || self.publisher.resting.len() >= options.queue
+                    || self.publisher.resting.len() >= options.max_queued
                     || !letter.is_wanted()
                 {
                     let times = letter.refusals;

@@ -63,9 +63,9 @@ pub struct Options {
     /// Entries of a stream, at most; what does not fit stays with Crux.
     pub max_length: usize,
     /// Messages added and not confirmed, at most.
-    pub window: usize,
+    pub max_unconfirmed: usize,
     /// Messages that wait to be added, at most.
-    pub queue: usize,
+    pub max_queued: usize,
     /// Entries read and not acknowledged, at most, of each stream.
     pub prefetch: usize,
     /// How long an entry is put aside that cannot be taken yet.
@@ -84,8 +84,8 @@ impl Options {
             timeout: Duration::from_secs(5),
             lease: Duration::from_secs(10),
             max_length: 100_000,
-            window: 1024,
-            queue: 8192,
+            max_unconfirmed: 1024,
+            max_queued: 8192,
             prefetch: 512,
             parking: Duration::from_secs(60),
             says_durability: false,
@@ -138,7 +138,7 @@ pub async fn open(
     let parking = Parking::new(topology.parked.clone(), options.prefetch, options.parking);
     let state = Arc::new(State::new("Redis", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
-    let (post, inbox) = mpsc::channel(options.queue);
+    let (post, inbox) = mpsc::channel(options.max_queued);
     let (first, tried) = oneshot::channel();
     let publisher = Publisher {
         options: options.clone(),

@@ -162,7 +162,7 @@ impl Session<'_> {
         if self.rests_until.is_some() || self.bytes >= MAX_BYTES {
             return 0;
         }
-        self.publisher.options.window.saturating_sub(self.count)
+        self.publisher.options.max_unconfirmed.saturating_sub(self.count)
     }
 
     fn send(&mut self, letters: Vec<Letter>) {

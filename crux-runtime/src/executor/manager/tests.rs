@@ -147,14 +147,14 @@ fn manager(step: &Arc<Probe>, limits: Limits) -> WorkerManager {
     let share = Share {
         minimum: Some(limits.minimum),
         maximum: Some(limits.maximum),
-        queue: Some(limits.queue),
+        max_queued: Some(limits.max_queued),
     };
     let options = Options { tasks: share, threads: share, ..Options::default() };
     WorkerManager::new(&[step.clone() as Arc<dyn AnyStep>], &options).unwrap()
 }
 
 fn limits(maximum: usize) -> Limits {
-    Limits { minimum: 0, maximum, queue: 10_000 }
+    Limits { minimum: 0, maximum, max_queued: 10_000 }
 }
 
 /// The next report that ends an attempt; those before it are only counted.
@@ -250,7 +250,7 @@ async fn a_blocking_attempt_does_not_hold_up_the_runtime() {
 #[tokio::test]
 async fn a_full_queue_gives_the_task_back() {
     let step = patient();
-    let manager = manager(&step, Limits { minimum: 0, maximum: 1, queue: 2 });
+    let manager = manager(&step, Limits { minimum: 0, maximum: 1, max_queued: 2 });
     let (sender, _reports) = mpsc::channel(64);
     let mut cancels = Vec::new();
     let mut submit = || {
@@ -401,30 +401,33 @@ async fn limits_that_make_no_sense_are_refused_with_their_place() {
     let nothing = Share { maximum: Some(0), ..none };
     assert_eq!(
         error(nap(), of("nap", nothing)),
-        "workers.steps.nap: `maximum` and `queue` must be at least 1"
+        "workers.steps.nap: `maximum` and `max_queued` must be at least 1"
     );
     assert_eq!(
         error(nap(), Options { tasks: nothing, ..Options::default() }),
-        "workers.tasks: `maximum` and `queue` must be at least 1"
+        "workers.tasks: `maximum` and `max_queued` must be at least 1"
     );
     let threads = Options { threads: nothing, ..Options::default() };
     assert_eq!(
         error(blocking_nap(), threads),
-        "workers.threads: `maximum` and `queue` must be at least 1"
+        "workers.threads: `maximum` and `max_queued` must be at least 1"
     );
 }
 
 #[tokio::test]
 async fn what_is_said_of_a_step_type_wins_and_what_is_not_said_is_as_for_the_others() {
     let options = Options {
-        threads: Share { maximum: Some(7), queue: Some(70), ..Share::default() },
-        steps: [("nap".to_owned(), Share { minimum: Some(2), queue: Some(9), ..Share::default() })]
-            .into(),
+        threads: Share { maximum: Some(7), max_queued: Some(70), ..Share::default() },
+        steps: [(
+            "nap".to_owned(),
+            Share { minimum: Some(2), max_queued: Some(9), ..Share::default() },
+        )]
+        .into(),
         ..Options::default()
     };
     let manager =
         WorkerManager::new(&[blocking_nap() as Arc<dyn AnyStep>, echo()], &options).unwrap();
     let limits: Vec<Limits> = manager.list().iter().map(|listing| listing.limits).collect();
-    let echo = Limits { minimum: 0, maximum: 1024, queue: 8192 };
-    assert_eq!(limits, [echo, Limits { minimum: 2, maximum: 7, queue: 9 }]);
+    let echo = Limits { minimum: 0, maximum: 1024, max_queued: 8192 };
+    assert_eq!(limits, [echo, Limits { minimum: 2, maximum: 7, max_queued: 9 }]);
 }

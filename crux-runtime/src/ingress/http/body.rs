@@ -129,7 +129,7 @@ async fn read(
         return Err(Problem::new(
             Kind::TooLarge,
             format!(
-                "a body has at most {limit} bytes (`limits.body`): keep what is big elsewhere, and send its address"
+                "a body has at most {limit} bytes (`limits.max_body_size`): keep what is big elsewhere, and send its address"
             ),
         ));
     }

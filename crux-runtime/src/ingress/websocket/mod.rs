@@ -147,14 +147,15 @@ fn why_unreadable(
     let error = error.into_inner();
     let (code, reason) = match error.downcast_ref::<tungstenite::Error>()? {
         tungstenite::Error::Capacity(_) => {
-            (code::TOO_BIG, format!("a message has at most {limit} bytes (limits.body)"))
+            (code::TOO_BIG, format!("a message has at most {limit} bytes (limits.max_body_size)"))
         }
         tungstenite::Error::Utf8(_) => (code::NOT_UTF8, "a text is UTF-8".to_owned()),
         tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
         tungstenite::Error::Protocol(error) => (code::PROTOCOL, error.to_string()),
         tungstenite::Error::Io(_) if permit.is_overdrawn() => (
             code::TRY_AGAIN,
-            "too much is being received from all clients together (limits.bodies)".to_owned(),
+            "too much is being received from all clients together (limits.max_buffered_bodies)"
+                .to_owned(),
         ),
         _ => return None,
     };

@@ -65,7 +65,7 @@ async fn a_full_disk_refuses_starts_loses_nothing_and_is_left_when_there_is_room
     let Some(disk) = Disk::mount() else { return };
     let service = Service::start(|_| Reply::Later).await;
     let config = format!(
-        "{}store: {{ path: {}/crux.db }}\nlimits: {{ free_disk: 8MiB }}\n",
+        "{}store: {{ path: {}/crux.db }}\nlimits: {{ min_free_disk: 8MiB }}\n",
         service.config(&["prepare", "finish"]),
         disk.path().display()
     );

@@ -60,7 +60,7 @@ async fn a_body_of_10_mb_is_refused_and_the_server_goes_on() {
 
 #[tokio::test]
 async fn bodies_that_do_not_come_to_an_end_take_no_more_room_than_is_kept_for_them() {
-    let server = server("limits: { body: 1MiB, bodies: 1MiB }");
+    let server = server("limits: { max_body_size: 1MiB, max_buffered_bodies: 1MiB }");
     let begin = async || {
         let mut peer = TcpStream::connect(server.address()).await.unwrap();
         let head = "POST /api/v1/workflow/double HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n";

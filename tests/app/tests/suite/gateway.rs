@@ -96,7 +96,7 @@ async fn the_id_is_repeated_whatever_else_is_wrong() {
 
 #[tokio::test]
 async fn whoever_is_hung_up_on_is_told_why() {
-    let server = server("limits: { body: 64KiB }");
+    let server = server("limits: { max_body_size: 64KiB }");
     for (opcode, payload, code) in [
         (OpCode::Data(Data::Text), vec![b'x'; 2 << 20], 1009),
         (OpCode::Data(Data::Text), b"{\"type\": \"\xff\"}".to_vec(), 1007),

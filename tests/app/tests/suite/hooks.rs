@@ -7,7 +7,7 @@ use crate::kit::{Client, Reply, Service, eventually};
 use crate::server;
 
 fn listening(url: &str) -> String {
-    format!("services:\n  mail: {{ url: '{url}', listens_to: [workflow.*, parcel.shipped] }}\n")
+    format!("services:\n  mail: {{ url: '{url}', subscribe: [workflow.*, parcel.shipped] }}\n")
 }
 
 /// A listener that is down, at an address that nobody else can take.
@@ -131,7 +131,7 @@ async fn a_crash_between_the_last_commit_and_the_hook_loses_no_hook() {
 #[test]
 fn a_misspelt_routing_key_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let config = "services:\n  mail: { url: 'http://localhost:9/', listens_to: [workflow.complete] }\nconfig: { HOME: Ghent }\n";
+    let config = "services:\n  mail: { url: 'http://localhost:9/', subscribe: [workflow.complete] }\nconfig: { HOME: Ghent }\n";
     std::fs::write(folder.path().join("crux.yaml"), config).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_crux-test-app"));
     let output = command
@@ -142,6 +142,6 @@ fn a_misspelt_routing_key_stops_the_start() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    let expected = "services.mail.listens_to: no workflow has a hook or an `emit` under `workflow.complete`; did you mean `workflow.completed`?";
+    let expected = "services.mail.subscribe: no workflow has a hook or an `emit` under `workflow.complete`; did you mean `workflow.completed`?";
     assert!(said.contains(expected), "{said}");
 }

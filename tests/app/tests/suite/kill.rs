@@ -99,7 +99,7 @@ impl Load {
         let heard = hooks.clone();
         let listener = Service::start(move |message| heard.lock().unwrap().hear(message)).await;
         let config = format!(
-            "{}  mail: {{ url: '{}', listens_to: [workflow.*] }}\n{store}",
+            "{}  mail: {{ url: '{}', subscribe: [workflow.*] }}\n{store}",
             service.config(&["prepare", "finish"]),
             listener.url()
         );

@@ -335,7 +335,7 @@ async fn whoever_comes_while_a_server_ends_is_answered() {
 #[tokio::test]
 async fn what_has_not_begun_when_a_server_is_told_to_end_begins_once_with_the_next() {
     // Some run, some wait at the worker, some have found no room there.
-    let mut server = server("workers: { steps: { vow: { maximum: 2, queue: 2 } } }");
+    let mut server = server("workers: { steps: { vow: { maximum: 2, max_queued: 2 } } }");
     let ledger = server.folder().join("ledger");
     let lines = || {
         std::fs::read_to_string(&ledger)

@@ -210,7 +210,7 @@ async fn figures_are_kept_by_workflow_and_step() {
 
 #[tokio::test]
 async fn a_name_of_a_megabyte_is_cut_off_in_answers_and_in_the_log() {
-    let server = server("limits: { body: 4MiB }\n");
+    let server = server("limits: { max_body_size: 4MiB }\n");
     let client = server.client();
     let name = "ä".repeat(1 << 19);
     let begun = std::time::Instant::now();

@@ -19,7 +19,7 @@ async fn a_secret_reaches_the_step_that_is_given_it_and_is_shown_nowhere() {
     .await;
     let url = service.url();
     let config = format!(
-        "services:\n  test: {{ url: '{url}', steps: [log_in, look] }}\n  mail: {{ url: '{url}', listens_to: [workflow.*] }}\n"
+        "services:\n  test: {{ url: '{url}', steps: [log_in, look] }}\n  mail: {{ url: '{url}', subscribe: [workflow.*] }}\n"
     );
     let server = server(&config);
     let client = server.client();

@@ -310,7 +310,7 @@ async fn a_deadline_that_passes_in_a_pause_counts_on_resume() {
 /// A million rounds that take no time: they yield to others, and the limits hold.
 #[tokio::test]
 async fn rounds_that_take_no_time_keep_nobody_else_waiting_and_are_bounded() {
-    let server = server("limits: { journal_size: 4MiB }");
+    let server = server("limits: { max_journal_size: 4MiB }");
     let client = server.client();
     let items: Vec<i64> = (0..100).collect();
     let id = client.start("/api/v1/workflow/hurry", &json!({"items": items, "nap": "1h"})).await;
@@ -335,7 +335,7 @@ async fn rounds_that_take_no_time_keep_nobody_else_waiting_and_are_bounded() {
 /// A journal that is full stops an instance, and is no end.
 #[tokio::test]
 async fn an_instance_whose_journal_was_full_goes_on_when_the_limit_is_raised() {
-    let mut server = server("limits: { journal_size: 4KiB }");
+    let mut server = server("limits: { max_journal_size: 4KiB }");
     let client = server.client();
     let id = client.start("/api/v1/workflow/letters", &json!({"chain": "c"})).await;
     let letter = |number: i64| json!({"type": "letter.came", "data": {"chain": "c", "number": number, "last": number == 60}});
@@ -350,7 +350,7 @@ async fn an_instance_whose_journal_was_full_goes_on_when_the_limit_is_raised() {
     assert_eq!(document["error_name"], "JournalFull", "{document:#}");
     let answer = client.tell(&id, "retry", &json!({})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (409, "invalid-state"));
-    assert!(answer.text("detail").contains("limits.journal_size"), "{}", answer.text("detail"));
+    assert!(answer.text("detail").contains("limits.max_journal_size"), "{}", answer.text("detail"));
     server.tell_to_end();
     assert!(server.ended().success());
     let config = std::fs::read_to_string(server.folder().join("crux.yaml")).unwrap();
@@ -371,7 +371,7 @@ async fn an_instance_whose_journal_was_full_goes_on_when_the_limit_is_raised() {
 /// What is done does not count: a list may be longer than the limit of rows.
 #[tokio::test]
 async fn rounds_and_elements_that_are_over_do_not_fill_the_journal() {
-    let server = server("limits: { journal_events: 20 }");
+    let server = server("limits: { max_journal_events: 20 }");
     let client = server.client();
     let id = client.start("/api/v1/workflow/letters", &json!({"chain": "c"})).await;
     for number in 1..=50 {

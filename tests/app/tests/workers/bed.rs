@@ -78,7 +78,7 @@ impl Bed {
     /// With its state in SQLite and the bus over Redis.
     pub fn over_streams(redis: &Redis) -> Self {
         let config = format!(
-            "bus: redis\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\nworkers: {{ lost_after: 1s }}\nconfig: {{ HOME: Ghent }}\n",
+            "bus: redis\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\nworkers: {{ heartbeat_timeout: 1s }}\nconfig: {{ HOME: Ghent }}\n",
             redis.port()
         );
         Self::of(config, "streams".to_owned(), &["--steps", "none"])
@@ -212,7 +212,7 @@ impl Bed {
 
 pub fn config(broker: &Broker, name: &str) -> String {
     format!(
-        "bus: rabbitmq\nrabbitmq: {{ url: '{}', exchange: {name}, prefix: {name} }}\nworkers: {{ lost_after: 1s }}\nconfig: {{ HOME: Ghent }}\n",
+        "bus: rabbitmq\nrabbitmq: {{ url: '{}', exchange: {name}, prefix: {name} }}\nworkers: {{ heartbeat_timeout: 1s }}\nconfig: {{ HOME: Ghent }}\n",
         broker.url()
     )
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn listener(name: &str, url: String, listens_to: &[&str]) -> Service {
-    let listens_to = listens_to.iter().map(|pattern| (*pattern).to_owned()).collect();
-    Service { name: name.to_owned(), listens_to, ..service(url, &[], 4) }
+fn listener(name: &str, url: String, subscribe: &[&str]) -> Service {
+    let subscribe = subscribe.iter().map(|pattern| (*pattern).to_owned()).collect();
+    Service { name: name.to_owned(), subscribe, ..service(url, &[], 4) }
 }
 
 fn url(server: &Server) -> String {
@@ -129,7 +129,7 @@ async fn a_listener_that_cannot_be_is_refused_with_its_place() {
         let services = vec![listener("mail", "http://localhost/".to_owned(), &[pattern])];
         Local::new(&app(), services, 1024).err().map(|error| error.to_string()).unwrap_or_default()
     };
-    let place = "services.mail.listens_to: ";
+    let place = "services.mail.subscribe: ";
     let none =
         |pattern: &str| format!("{place}no workflow has a hook or an `emit` under `{pattern}`; ");
     assert_eq!(

@@ -14,6 +14,7 @@ mod pattern;
 pub mod rabbitmq;
 pub mod redis_streams;
 pub(crate) mod routing_keys;
+pub(crate) mod session;
 mod task_body;
 
 use bytes::Bytes;

@@ -25,6 +25,7 @@ use crate::bus::broker::task_delivery::Hands;
 use crate::bus::broker::worker_registry::{Roster, Said, Working};
 use crate::bus::http::Local;
 use crate::bus::routing_keys::{CANCELLED, WORKERS};
+use crate::bus::session::stopped;
 use crate::executor::queue::Job;
 use crate::machine::Runs;
 use crate::supervise;
@@ -308,12 +309,6 @@ fn share(done: Done) -> (Done, Done) {
         })
     };
     (end(done.clone()), end(done))
-}
-
-/// Ends when the process stops.
-pub(in crate::bus) async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // Whoever could have said it is gone: then it stops too.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// What a message comes to.

@@ -65,6 +65,12 @@ impl State {
         }
     }
 
+    /// A delivery; `is_again`: the broker has made it before.
+    pub(in crate::bus) fn count_consumed(&self, is_again: bool) {
+        self.consumed.fetch_add(1, Ordering::Relaxed);
+        self.redelivered.fetch_add(u64::from(is_again), Ordering::Relaxed);
+    }
+
     pub(in crate::bus) fn publishing(&self) -> Link {
         lock(&self.publishing).clone()
     }

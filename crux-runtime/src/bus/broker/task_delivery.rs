@@ -3,13 +3,16 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
+use tracing::warn;
 
+use crate::bus::broker::status::State;
 use crate::bus::broker::worker_registry::Working;
 use crate::bus::routing_keys::work_key;
 use crate::bus::{Broker, Message};
@@ -73,6 +76,50 @@ pub trait Hands: Send + Sync + 'static {
 
     /// Nobody waits for it any more.
     fn cancel(&self, working: Working);
+}
+
+/// A task that cannot be understood: it belongs into the dead-letter queue.
+pub(in crate::bus) struct Refused {
+    pub(in crate::bus) body: Bytes,
+    pub(in crate::bus) receipt: Box<dyn Receipt>,
+    pub(in crate::bus) reason: String,
+}
+
+/// Gives a task to the hands, or back to its queue if they are full. `Some`: it is to be put into
+/// the dead-letter queue, and then [`dead_lettered`].
+pub(in crate::bus) async fn deliver(
+    hands: &Arc<dyn Hands>,
+    queue: &str,
+    delivery: Delivery,
+) -> Option<Refused> {
+    match hands.clone().take(delivery) {
+        Taken::Done => None,
+        Taken::Full(delivery) => {
+            delivery.receipt.give_back().await;
+            None
+        }
+        Taken::Refused(Delivery { body, receipt, .. }, reason) => {
+            Some(Refused::new(queue, body, receipt, reason))
+        }
+    }
+}
+
+impl Refused {
+    pub(in crate::bus) fn new(
+        queue: &str,
+        body: Bytes,
+        receipt: Box<dyn Receipt>,
+        reason: String,
+    ) -> Self {
+        warn!(queue, reason, "a message is refused and put aside");
+        Self { body, receipt, reason }
+    }
+}
+
+/// The dead-letter queue has it: its own queue may forget it.
+pub(in crate::bus) async fn dead_lettered(state: &State, receipt: Box<dyn Receipt>) {
+    state.dead.fetch_add(1, Ordering::Relaxed);
+    receipt.done().await;
 }
 
 /// What came under [`crate::bus::routing_keys::CANCELLED`].

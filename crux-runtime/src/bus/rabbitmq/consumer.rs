@@ -25,9 +25,11 @@ use crate::backoff::Backoff;
 use crate::bus::broker::status::{Link, State};
 use crate::bus::broker::task_delivery::Hands;
 use crate::bus::broker::worker_registry::Roster;
-use crate::bus::broker::{self, Fate, PAUSE, bring, stopped};
+use crate::bus::broker::{self, Fate, PAUSE, bring};
 use crate::bus::rabbitmq::properties::{Aside, To, aside};
+use crate::bus::rabbitmq::task_consumer::Tasks;
 use crate::bus::routing_keys::WORKERS;
+use crate::bus::session::{Session, keep_connected, stopped};
 use crate::bus::{Door, Incoming, Published};
 
 /// Acknowledgements wait for company at most so long.
@@ -49,13 +51,17 @@ pub(super) struct Consumer {
 
 impl broker::Consume for Consumer {
     fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()> {
-        let consumer = self.clone();
-        Box::pin(async move { consumer.run(&*door).await })
+        let stopping = self.stopping.clone();
+        Box::pin(keep_connected(
+            Consuming { consumer: self.clone(), door },
+            Backoff::new(),
+            stopping,
+        ))
     }
 
     fn fetch(&self, hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
-        let consumer = self.clone();
-        Box::pin(async move { consumer.fetch_all(hands).await })
+        let stopping = self.stopping.clone();
+        Box::pin(keep_connected(Tasks { consumer: self.clone(), hands }, Backoff::new(), stopping))
     }
 
     fn roster(&self) -> Option<&Arc<Roster>> {
@@ -63,27 +69,26 @@ impl broker::Consume for Consumer {
     }
 }
 
-impl Consumer {
-    /// Runs until told to stop.
-    async fn run(self, door: &dyn Door) {
-        let mut backoff = Backoff::new();
-        let mut stopping = self.stopping.clone();
-        loop {
-            let lost = match connection::connect(&self.options, "consumer").await {
-                Ok(connection) => match self.session(&connection, door, &mut backoff).await {
-                    Ok(()) => return,
-                    Err(lost) => lost,
-                },
-                Err(problem) => problem,
-            };
-            self.state.set_consuming(Link::Down(lost.to_string()));
-            tokio::select! {
-                () = tokio::time::sleep(backoff.pause()) => {}
-                () = stopped(&mut stopping) => return,
-            }
-        }
+/// Gives the door what services and others send.
+struct Consuming {
+    consumer: Consumer,
+    door: Arc<dyn Door>,
+}
+
+impl Session for Consuming {
+    type Error = Problem;
+
+    async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Problem> {
+        let connection = connection::connect(&self.consumer.options, "consumer").await?;
+        self.consumer.session(&connection, &*self.door, backoff).await
     }
 
+    fn set_down(&mut self, reason: String) {
+        self.consumer.state.set_consuming(Link::Down(reason));
+    }
+}
+
+impl Consumer {
     /// Consumes on this connection until it is lost, or until the process stops.
     async fn session(
         &self,
@@ -134,8 +139,7 @@ impl Consumer {
     /// broker gives it to another.
     async fn take(&self, door: &dyn Door, queue: &str, delivery: Delivery) -> Option<u64> {
         let tag = delivery.delivery_tag;
-        self.state.consumed.fetch_add(1, Ordering::Relaxed);
-        self.state.redelivered.fetch_add(u64::from(delivery.redelivered), Ordering::Relaxed);
+        self.state.count_consumed(delivery.redelivered);
         let routing_key = match (
             delivery.routing_key.as_str(),
             header(&delivery.properties, "x-crux-routing-key"),

@@ -21,10 +21,10 @@ use crate::backoff::Backoff;
 use crate::bus::broker::envelope;
 use crate::bus::broker::envelope::Post;
 use crate::bus::broker::status::{Link, State};
-use crate::bus::broker::stopped;
 use crate::bus::rabbitmq::properties::{Aside, Letter, To};
 use crate::bus::rabbitmq::unroutable::{Fate, Returns};
 use crate::bus::routing_keys::is_to_all;
+use crate::bus::session::{self, keep_connected, stopped};
 
 /// Bytes under way beyond which nothing more is taken.
 const MAX_BYTES: usize = 64 << 20;
@@ -72,40 +72,11 @@ impl Publisher {
     }
 
     /// Runs until told to stop; `first` hears how the first try to connect went.
-    pub(super) async fn run(mut self, first: oneshot::Sender<Result<(), Problem>>) {
-        let mut first = Some(first);
-        let mut backoff = Backoff::new();
-        loop {
-            let opened = open(&self.options, &self.topology).await;
-            if let Some(first) = first.take() {
-                // Whoever asked may have waited long enough.
-                let _ = first.send(opened.as_ref().map(|_| ()).map_err(Clone::clone));
-            }
-            let lost = match opened {
-                Ok((connection, channel)) => {
-                    self.state.set_publishing(Link::Up);
-                    backoff.reset();
-                    match self.session(&connection, channel).await {
-                        Ok(()) => {
-                            close(&connection).await;
-                            return;
-                        }
-                        Err(lost) => {
-                            close(&connection).await;
-                            lost
-                        }
-                    }
-                }
-                Err(problem) => problem,
-            };
-            self.state.set_publishing(Link::Down(lost.to_string()));
-            let mut stopping = self.stopping.clone();
-            tokio::select! {
-                () = tokio::time::sleep(backoff.pause()) => {}
-                // What is not out goes out after the next start.
-                () = stopped(&mut stopping) => return,
-            }
-        }
+    pub(super) async fn run(self, first: oneshot::Sender<Result<(), Problem>>) {
+        let stopping = self.stopping.clone();
+        let publishing = Publishing { publisher: self, first: Some(first) };
+        // What is not out when the process stops goes out after the next start.
+        keep_connected(publishing, Backoff::new(), stopping).await;
     }
 
     /// Publishes on this channel until it is lost, or until there is nothing left and the process
@@ -163,6 +134,35 @@ impl Publisher {
             && self.resting.is_empty()
             && self.inbox.is_empty()
             && self.refused.is_empty()
+    }
+}
+
+struct Publishing {
+    publisher: Publisher,
+    /// Until the first try to connect.
+    first: Option<oneshot::Sender<Result<(), Problem>>>,
+}
+
+impl session::Session for Publishing {
+    type Error = Problem;
+
+    async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Problem> {
+        let Self { publisher, first } = self;
+        let opened = open(&publisher.options, &publisher.topology).await;
+        if let Some(first) = first.take() {
+            // The receiver may have waited long enough and be gone.
+            let _ = first.send(opened.as_ref().map(drop).map_err(Clone::clone));
+        }
+        let (connection, channel) = opened?;
+        publisher.state.set_publishing(Link::Up);
+        backoff.reset();
+        let result = publisher.session(&connection, channel).await;
+        close(&connection).await;
+        result
+    }
+
+    fn set_down(&mut self, reason: String) {
+        self.publisher.state.set_publishing(Link::Down(reason));
     }
 }
 

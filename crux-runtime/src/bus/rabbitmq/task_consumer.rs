@@ -9,7 +9,6 @@
 //! hand, when nothing can be on its way; it is put back as new.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -19,44 +18,43 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Connection};
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::connection;
 use crate::backoff::Backoff;
 use crate::bus::broker::status::Link;
-use crate::bus::broker::stopped;
 use crate::bus::broker::task_delivery;
-use crate::bus::broker::task_delivery::{Delivery, Hands, Receipt, Room, Taken};
+use crate::bus::broker::task_delivery::{Delivery, Hands, Receipt, Refused, Room};
 use crate::bus::rabbitmq::connection::{Problem, problem};
 use crate::bus::rabbitmq::consumer::Consumer;
 use crate::bus::rabbitmq::properties::To;
 use crate::bus::routing_keys::CANCELLED;
+use crate::bus::session::{Session, stopped};
 
 /// How many tasks of a type may be on their way here before the first of them is acknowledged. Each
 /// may come when there is no room any more.
 const MAX_PREFETCH: u16 = 32;
 
-impl Consumer {
-    /// Runs until told to stop.
-    pub(super) async fn fetch_all(self, hands: Arc<dyn Hands>) {
-        let mut backoff = Backoff::new();
-        let mut stopping = self.stopping.clone();
-        loop {
-            let lost = match connection::connect(&self.options, "worker").await {
-                Ok(connection) => match self.fetch_over(&connection, &hands, &mut backoff).await {
-                    Ok(()) => return,
-                    Err(lost) => lost,
-                },
-                Err(problem) => problem,
-            };
-            self.state.set_consuming(Link::Down(lost.to_string()));
-            tokio::select! {
-                () = tokio::time::sleep(backoff.pause()) => {}
-                () = stopped(&mut stopping) => return,
-            }
-        }
+/// Gives a worker's hands tasks of step structs.
+pub(super) struct Tasks {
+    pub(super) consumer: Consumer,
+    pub(super) hands: Arc<dyn Hands>,
+}
+
+impl Session for Tasks {
+    type Error = Problem;
+
+    async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Problem> {
+        let connection = connection::connect(&self.consumer.options, "worker").await?;
+        self.consumer.fetch_over(&connection, &self.hands, backoff).await
     }
 
+    fn set_down(&mut self, reason: String) {
+        self.consumer.state.set_consuming(Link::Down(reason));
+    }
+}
+
+impl Consumer {
     async fn fetch_over(
         &self,
         connection: &Connection,
@@ -174,29 +172,19 @@ impl Fetching<'_> {
 
     async fn take(&self, delivery: lapin::message::Delivery) {
         let state = &self.consumer.state;
-        state.consumed.fetch_add(1, Ordering::Relaxed);
-        state.redelivered.fetch_add(u64::from(delivery.redelivered), Ordering::Relaxed);
-        let receipt = Box::new(Tag(delivery.acker));
+        state.count_consumed(delivery.redelivered);
         let (routing_key, properties) = (delivery.routing_key.to_string(), delivery.properties);
-        match self.hands.clone().take(Delivery {
+        let task = Delivery {
             body: delivery.data.into(),
             is_again: delivery.redelivered,
-            receipt,
-        }) {
-            Taken::Done => {}
-            Taken::Full(delivery) => delivery.receipt.give_back().await,
-            Taken::Refused(Delivery { body, receipt, .. }, reason) => {
-                warn!(queue = self.queue, reason, "a message is refused and put aside");
-                let from = (self.queue, routing_key.as_str());
-                if self
-                    .consumer
-                    .put_aside(To::Dead, from, body, &properties, &reason)
-                    .await
-                    .is_some()
-                {
-                    state.dead.fetch_add(1, Ordering::Relaxed);
-                    receipt.done().await;
-                }
+            receipt: Box::new(Tag(delivery.acker)),
+        };
+        if let Some(refused) = task_delivery::deliver(self.hands, self.queue, task).await {
+            let Refused { body, receipt, reason } = refused;
+            let from = (self.queue, routing_key.as_str());
+            let put = self.consumer.put_aside(To::Dead, from, body, &properties, &reason);
+            if put.await.is_some() {
+                task_delivery::dead_lettered(state, receipt).await;
             }
         }
     }

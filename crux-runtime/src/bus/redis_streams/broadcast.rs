@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::entry;
-use crate::bus::broker::stopped;
 use crate::bus::redis_streams::consumer::Consumer;
 use crate::bus::redis_streams::reader::BLOCK;
+use crate::bus::session::stopped;
 use crate::redis_client::{Address, Error, Link};
 
 /// Read at a time.

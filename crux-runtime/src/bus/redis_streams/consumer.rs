@@ -9,16 +9,18 @@ use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::watch;
 use tracing::{debug, error};
 
-use super::{Options, say_durability};
+use super::{Options, PAUSE_MAX, say_durability};
 use crate::backoff::Backoff;
 use crate::bus::Door;
+use crate::bus::broker::Consume;
 use crate::bus::broker::status::{Link as Condition, State};
 use crate::bus::broker::task_delivery::Hands;
 use crate::bus::broker::worker_registry::Roster;
-use crate::bus::broker::{Consume, stopped};
 use crate::bus::redis_streams::reader::{BLOCK, Reader};
 use crate::bus::redis_streams::scripts::TIDY;
+use crate::bus::redis_streams::task_consumer::Tasks;
 use crate::bus::redis_streams::topology::{Stream, Topology};
+use crate::bus::session::{Session, keep_connected, stopped};
 use crate::redis_client::{Address, Call, Error, Link};
 
 /// How often what all groups have acknowledged is removed where it was not at once.
@@ -39,17 +41,43 @@ pub(super) struct Consumer {
 
 impl Consume for Consumer {
     fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()> {
-        let consumer = self.clone();
-        Box::pin(async move { consumer.run(&*door).await })
+        let (consumer, stopping) = (self.clone(), self.stopping.clone());
+        let says_durability = self.options.says_durability;
+        let consuming = Consuming { consumer, door, says_durability };
+        Box::pin(keep_connected(consuming, Backoff::up_to(PAUSE_MAX), stopping))
     }
 
     fn fetch(&self, hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
-        let consumer = self.clone();
-        Box::pin(async move { consumer.fetch_all(hands).await })
+        let (consumer, stopping) = (self.clone(), self.stopping.clone());
+        Box::pin(keep_connected(Tasks { consumer, hands }, Backoff::up_to(PAUSE_MAX), stopping))
     }
 
     fn roster(&self) -> Option<&Arc<Roster>> {
         Some(&self.roster)
+    }
+}
+
+/// Gives the door what services and others add.
+struct Consuming {
+    consumer: Consumer,
+    door: Arc<dyn Door>,
+    /// Until the first connection.
+    says_durability: bool,
+}
+
+impl Session for Consuming {
+    type Error = Error;
+
+    async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
+        let link = Link::open(&self.consumer.address).await?;
+        if std::mem::take(&mut self.says_durability) {
+            say_durability(&link, &self.consumer.address).await;
+        }
+        self.consumer.session(&link, &*self.door, backoff).await
+    }
+
+    fn set_down(&mut self, reason: String) {
+        self.consumer.state.set_consuming(Condition::Down(reason));
     }
 }
 
@@ -69,32 +97,6 @@ impl Consumer {
             roster: Arc::default(),
             name: name().into(),
             stopping,
-        }
-    }
-
-    /// Runs until told to stop.
-    async fn run(self, door: &dyn Door) {
-        let mut backoff = Backoff::up_to(crate::bus::redis_streams::PAUSE_MAX);
-        let mut stopping = self.stopping.clone();
-        let mut says_durability = self.options.says_durability;
-        loop {
-            let lost = match Link::open(&self.address).await {
-                Ok(link) => {
-                    if std::mem::take(&mut says_durability) {
-                        say_durability(&link, &self.address).await;
-                    }
-                    match self.session(&link, door, &mut backoff).await {
-                        Ok(()) => return,
-                        Err(lost) => lost,
-                    }
-                }
-                Err(error) => error,
-            };
-            self.state.set_consuming(Condition::Down(lost.to_string()));
-            tokio::select! {
-                () = tokio::time::sleep(backoff.pause()) => {}
-                () = stopped(&mut stopping) => return,
-            }
         }
     }
 

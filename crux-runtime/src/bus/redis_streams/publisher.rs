@@ -18,11 +18,11 @@ use super::{Options, PAUSE_MAX, Problem};
 use crate::backoff::Backoff;
 use crate::bus::broker::envelope::{Letter, Post, To};
 use crate::bus::broker::status::{Link as Condition, State};
-use crate::bus::broker::stopped;
 use crate::bus::redis_streams::entry::fields;
 use crate::bus::redis_streams::scripts::{PUBLISH, SAY};
 use crate::bus::redis_streams::topology::{WORKERS, key};
 use crate::bus::routing_keys;
+use crate::bus::session::{self, keep_connected, stopped};
 use crate::redis_client::{Address, Call, Error, Link, Script};
 
 /// Messages that go out together.
@@ -49,32 +49,11 @@ type Answers = Vec<Result<Value, Error>>;
 
 impl Publisher {
     /// Runs until told to stop; `first` hears how the first try to connect went.
-    pub(super) async fn run(mut self, first: oneshot::Sender<Result<(), Problem>>) {
-        let mut first = Some(first);
-        let mut backoff = Backoff::up_to(PAUSE_MAX);
-        loop {
-            let opened = Link::open(&self.address).await;
-            if let Some(first) = first.take() {
-                // Whoever asked may have waited long enough.
-                let _ = first.send(
-                    opened.as_ref().map(|_| ()).map_err(|error| Problem::from(error.clone())),
-                );
-            }
-            let lost = match opened {
-                Ok(link) => match self.session(&link, &mut backoff).await {
-                    Ok(()) => return,
-                    Err(lost) => lost,
-                },
-                Err(error) => error,
-            };
-            self.state.set_publishing(Condition::Down(lost.to_string()));
-            let mut stopping = self.stopping.clone();
-            tokio::select! {
-                () = tokio::time::sleep(backoff.pause()) => {}
-                // What is not out goes out after the next start.
-                () = stopped(&mut stopping) => return,
-            }
-        }
+    pub(super) async fn run(self, first: oneshot::Sender<Result<(), Problem>>) {
+        let stopping = self.stopping.clone();
+        let publishing = Publishing { publisher: self, first: Some(first) };
+        // What is not out when the process stops goes out after the next start.
+        keep_connected(publishing, Backoff::up_to(PAUSE_MAX), stopping).await;
     }
 
     /// Publishes by this link until it is lost, or until there is nothing left and the process
@@ -104,6 +83,30 @@ impl Publisher {
             }
         }
         result
+    }
+}
+
+struct Publishing {
+    publisher: Publisher,
+    /// Until the first try to connect.
+    first: Option<oneshot::Sender<Result<(), Problem>>>,
+}
+
+impl session::Session for Publishing {
+    type Error = Error;
+
+    async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
+        let opened = Link::open(&self.publisher.address).await;
+        if let Some(first) = self.first.take() {
+            let tried = opened.as_ref().map(drop).map_err(|error| Problem::from(error.clone()));
+            // The receiver may have waited long enough and be gone.
+            let _ = first.send(tried);
+        }
+        self.publisher.session(&opened?, backoff).await
+    }
+
+    fn set_down(&mut self, reason: String) {
+        self.publisher.state.set_publishing(Condition::Down(reason));
     }
 }
 

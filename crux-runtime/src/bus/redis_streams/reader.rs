@@ -18,11 +18,12 @@ use tracing::{info, warn};
 
 use super::entry;
 use crate::bus::Door;
-use crate::bus::broker::{Fate, PAUSE, bring, stopped};
+use crate::bus::broker::{Fate, PAUSE, bring};
 use crate::bus::redis_streams::consumer::Consumer;
 use crate::bus::redis_streams::entry::Entry;
 use crate::bus::redis_streams::scripts::{LEAVE, SETTLE, SWEEP};
 use crate::bus::redis_streams::topology::{GROUP, Stream};
+use crate::bus::session::stopped;
 use crate::redis_client::{Call, Error, Link};
 
 /// How long the server lets a reader wait for an entry.
@@ -173,8 +174,7 @@ impl<'a> Reader<'a> {
             if self.held.insert(entry.id.clone(), Instant::now()).is_some() {
                 continue;
             }
-            state.consumed.fetch_add(1, Ordering::Relaxed);
-            state.redelivered.fetch_add(u64::from(again), Ordering::Relaxed);
+            state.count_consumed(again);
             let (consumer, door, stream, dead, link) =
                 (self.consumer, self.door, self.stream, self.dead, self.link);
             taking.push(Box::pin(async move {

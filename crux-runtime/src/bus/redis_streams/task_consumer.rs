@@ -3,52 +3,50 @@
 //! takes over.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::entry;
 use crate::backoff::Backoff;
 use crate::bus::broker::status::Link as Condition;
-use crate::bus::broker::stopped;
 use crate::bus::broker::task_delivery;
-use crate::bus::broker::task_delivery::{Delivery, Hands, Receipt, Room, Taken};
+use crate::bus::broker::task_delivery::{Delivery, Hands, Receipt, Refused, Room};
 use crate::bus::redis_streams::consumer::{Consumer, create_group};
 use crate::bus::redis_streams::entry::Entry;
 use crate::bus::redis_streams::reader::{BLOCK, bury};
 use crate::bus::redis_streams::scripts::{GIVE_BACK, LEAVE, SETTLE};
 use crate::bus::redis_streams::topology::{Stream, WORKERS};
+use crate::bus::session::{Session, stopped};
 use crate::redis_client::{Address, Call, Error, Link};
 
 /// How many tasks of a type are read at a time, at most.
 const MAX_COUNT: usize = 64;
 
-impl Consumer {
-    /// Runs until told to stop.
-    pub(super) async fn fetch_all(self, hands: Arc<dyn Hands>) {
-        let mut backoff = Backoff::up_to(crate::bus::redis_streams::PAUSE_MAX);
-        let mut stopping = self.stopping.clone();
-        loop {
-            let lost = match Link::open(&self.address).await {
-                Ok(link) => match self.fetch_over(&link, &hands, &mut backoff).await {
-                    Ok(()) => return,
-                    Err(lost) => lost,
-                },
-                Err(error) => error,
-            };
-            self.state.set_consuming(Condition::Down(lost.to_string()));
-            tokio::select! {
-                () = tokio::time::sleep(backoff.pause()) => {}
-                () = stopped(&mut stopping) => return,
-            }
-        }
+/// Gives a worker's hands tasks of step structs.
+pub(super) struct Tasks {
+    pub(super) consumer: Consumer,
+    pub(super) hands: Arc<dyn Hands>,
+}
+
+impl Session for Tasks {
+    type Error = Error;
+
+    async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
+        let link = Link::open(&self.consumer.address).await?;
+        self.consumer.fetch_over(&link, &self.hands, backoff).await
     }
 
+    fn set_down(&mut self, reason: String) {
+        self.consumer.state.set_consuming(Condition::Down(reason));
+    }
+}
+
+impl Consumer {
     async fn fetch_over(
         &self,
         link: &Link,
@@ -186,38 +184,27 @@ impl Fetching<'_> {
             // Deleted while somebody held it; or it is in hand here.
             return Ok(());
         }
-        state.consumed.fetch_add(1, Ordering::Relaxed);
-        state.redelivered.fetch_add(u64::from(is_again), Ordering::Relaxed);
+        state.count_consumed(is_again);
         let receipt = Box::new(Ticket {
             id: entry.id.clone(),
             key: self.stream.key.clone(),
             link: self.link.clone(),
             held: self.held.clone(),
         });
-        let (receipt, reason): (Box<dyn Receipt>, String) = match entry
-            .incoming(&self.stream.routing_key)
-        {
+        let refused = match entry.incoming(&self.stream.routing_key) {
             Ok(incoming) => {
-                match self.hands.clone().take(Delivery { body: incoming.body, is_again, receipt }) {
-                    Taken::Done => return Ok(()),
-                    Taken::Full(delivery) => {
-                        delivery.receipt.give_back().await;
-                        return Ok(());
-                    }
-                    Taken::Refused(delivery, reason) => (delivery.receipt, reason),
-                }
+                let task = Delivery { body: incoming.body, is_again, receipt };
+                task_delivery::deliver(self.hands, &self.stream.key, task).await
             }
-            Err(reason) => (receipt, reason),
+            Err(reason) => {
+                Some(Refused::new(&self.stream.key, Default::default(), receipt, reason))
+            }
         };
-        warn!(
-            stream = self.stream.key,
-            id = entry.id,
-            reason,
-            "a message is refused and put aside"
-        );
-        self.link.ask(bury(&self.consumer.topology.dead, self.stream, &entry, &reason)).await?;
-        state.dead.fetch_add(1, Ordering::Relaxed);
-        receipt.done().await;
+        if let Some(Refused { receipt, reason, .. }) = refused {
+            let dead = &self.consumer.topology.dead;
+            self.link.ask(bury(dead, self.stream, &entry, &reason)).await?;
+            task_delivery::dead_lettered(state, receipt).await;
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ mod kit;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kit::console::Session;
+use kit::console::{Session, commands};
 use kit::fences::{self, Block};
 use kit::package::Package;
 use kit::{Redis, Server, fences::of_page};
@@ -32,7 +32,7 @@ fn package_of_the_page() -> (Package, MutexGuard<'static, ()>) {
                     &format!("{}\n[workspace]\n", block.text.replace("../crux", &crux)),
                 );
             }
-            "run" | "broken" => {}
+            "run" | "broken" | "tools" => {}
             file => package.write(file, &block.text),
         }
     }
@@ -70,6 +70,29 @@ fn greeted(server: &Server, workflow: &str) -> Result<String, String> {
 fn the_package_of_the_page_runs() {
     let (package, _turn) = package_of_the_page();
     Session::of(&serve(&package)).run(&block("run"));
+}
+
+/// They read the pipelines of the folder, so they need no build of the package.
+#[test]
+fn the_tools_of_the_clone_read_the_pipelines_of_the_package() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipeline = block(GREETING);
+    std::fs::create_dir(folder.path().join("pipelines")).expect("a folder");
+    std::fs::write(folder.path().join(GREETING), pipeline.text).expect("a file");
+    for (command, shown) in commands(&block("tools").text) {
+        let command = command.replace("crux ", &format!("{} ", env!("CARGO_BIN_EXE_crux")));
+        let output = std::process::Command::new("bash")
+            .args(["-euc", &command])
+            .current_dir(folder.path())
+            .output()
+            .expect("bash runs");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), shown, "$ {command}");
+    }
+    for (file, begins) in [("greeting.rs", "//"), ("pipeline.schema.json", "{")] {
+        let written = std::fs::read_to_string(folder.path().join(file)).expect("a file");
+        assert!(written.starts_with(begins), "{file}: {written}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ static ID: LazyLock<Regex> =
 static TIME: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"));
 static PROCESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\(number \d+\)"));
+static TOOK: LazyLock<Regex> = LazyLock::new(|| pattern(r"\btook \d\w*"));
 static CLOCK: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b\d\d:\d\d:\d\d\.\d{3}\b"));
 
 fn pattern(text: &str) -> Regex {
@@ -141,7 +142,8 @@ pub fn shape(text: &str) -> String {
     let text = ID.replace_all(text, "ID");
     let text = TIME.replace_all(&text, "TIME");
     let text = PROCESS.replace_all(&text, "(number N)");
-    CLOCK.replace_all(&text, "CLOCK").into_owned()
+    let text = CLOCK.replace_all(&text, "CLOCK");
+    TOOK.replace_all(&text, "took TIME").into_owned()
 }
 
 /// Whether both are ids, or both times.

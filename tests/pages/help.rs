@@ -43,7 +43,7 @@ async fn instance(client: &Client, command: &str) -> String {
     let order =
         json!({"orderId": "ORD-1", "customerId": "C", "bookingTime": "2025-08-21T14:25:36Z"});
     let (trigger, input, status) = match command {
-        "cancel" | "pause" | "resume" => ("refund", refund, "waiting"),
+        "cancel" | "pause" | "resume" | "list" => ("refund", refund, "waiting"),
         "retry" => ("upload", upload, "failed"),
         _ => ("order", order, "completed"),
     };
@@ -129,7 +129,7 @@ fn a_flag_that_means_nothing_to_a_tool_is_refused() {
     for (arguments, said) in [
         (
             &["graph", "refund", "--json"] as &[&str],
-            "--json: what `crux graph` prints is no JSON: leave it out",
+            "--json: `crux graph` does not print JSON: leave it out",
         ),
         (
             &["expand", "--config", "crux.yaml"],

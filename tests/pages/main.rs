@@ -25,12 +25,16 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod backup;
 mod compose;
+mod deploy;
 mod help;
 mod json;
+mod links;
 mod on_call;
 mod page;
 mod services;
+mod types;
 
 use std::collections::BTreeSet;
 
@@ -59,7 +63,10 @@ pages! {
     the_page_of_benchmarks "docs/benchmarks.md" by_hand 1
     the_page_of_the_command_line "docs/cli.md" by_hand 0
     the_page_of_the_configuration "docs/configuration.md" by_hand 0
+    // Installing on machines and clusters.
+    the_page_of_deployment "docs/deploy.md" by_hand 2
     the_page_of_durability "docs/durability.md" by_hand 0
+    the_glossary "docs/glossary.md" by_hand 0
     the_page_on_call "docs/on-call.md" by_hand 0
     // Lines of a Redis with a history of its own.
     the_page_of_the_store_in_redis "docs/redis.md" by_hand 7

@@ -14,6 +14,9 @@ use crate::kit::fences::{self, Block};
 pub const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("README.md", "tour", "tests/tour.rs"),
     ("docs/api.md", "browser", "tests/browser.rs"),
+    ("docs/durability.md", "backup", "tests/pages/backup.rs"),
+    ("docs/steps.md", "types", "tests/pages/types.rs"),
+    ("docs/steps.md", "expanded", "tests/pages/types.rs"),
     ("docs/services.md", "task", "tests/pages/services.rs"),
     ("docs/services.md", "answer", "tests/pages/services.rs"),
     ("docs/services.md", "hook", "tests/pages/services.rs"),

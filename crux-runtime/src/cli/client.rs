@@ -23,6 +23,18 @@ pub(super) async fn get(common: &Common, path: &str) -> Result<Value, Failure> {
     ask(common, Method::GET, path, None).await
 }
 
+/// The JSON of an answer that says something also where it is not a success, as `/health` does.
+pub(super) async fn get_whatever_status(
+    common: &Common,
+    path: &str,
+) -> Result<(StatusCode, Value), Failure> {
+    let (status, body) = send(common, Method::GET, path, None).await?;
+    match serde_json::from_slice(&body) {
+        Ok(document) => Ok((status, document)),
+        Err(_) => answer(status, &body).map(|document| (status, document)),
+    }
+}
+
 pub(super) async fn post(
     common: &Common,
     path: &str,
@@ -39,15 +51,25 @@ async fn ask(
     path: &str,
     body: Option<Vec<u8>>,
 ) -> Result<Value, Failure> {
+    let (status, body) = send(common, method, path, body).await?;
+    answer(status, &body)
+}
+
+async fn send(
+    common: &Common,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<(StatusCode, Bytes), Failure> {
     let url = common.url()?;
     let mut request = Request::builder().method(method).uri(format!("{url}{path}"));
     if body.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
     let body = body.map_or_else(Bytes::new, Bytes::from);
-    let request = request
-        .body(Full::new(body))
-        .map_err(|error| Failure::usage(format!("`{url}{path}` is no address: {error}")))?;
+    let request = request.body(Full::new(body)).map_err(|error| {
+        Failure::usage(format!("`{url}{path}` is not a valid address: {error}"))
+    })?;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let unreachable = |error: &dyn std::fmt::Display| {
         Failure::unreachable(format!(
@@ -59,7 +81,7 @@ async fn ask(
     let status = response.status();
     let body =
         response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
-    answer(status, &body)
+    Ok((status, body))
 }
 
 /// The JSON of a good answer; of another, what its problem document says.

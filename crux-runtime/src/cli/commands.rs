@@ -1,5 +1,6 @@
 //! The commands that ask a server one thing.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use clap::Args;
@@ -14,8 +15,8 @@ use crate::outside;
 
 /// Start an instance of a workflow
 ///
-/// Prints its id; with --wait, once it has ended, its document, and then the exit code says whether
-/// it completed.
+/// Prints its id. With --wait, prints its status document once it has ended, and the exit code says
+/// whether it completed.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  crux start order --input '{\"orderId\": \"ORD-1\", \"customerId\": \"CUST-1\", \"bookingTime\": \"2025-08-21T14:25:36Z\"}'
@@ -27,10 +28,11 @@ pub(super) struct Start {
     /// The input: JSON, @FILE, or - for standard input
     #[arg(long, default_value = "{}")]
     input: String,
-    /// The same id with the same input gets the first instance again, and starts no other
+    /// Idempotency: repeating an id with the same input returns the first instance and starts no
+    /// other
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
-    /// Wait until it has ended, at most so long
+    /// Wait up to DURATION for the instance to end
     #[arg(long, value_name = "DURATION")]
     wait: Option<String>,
 }
@@ -112,7 +114,7 @@ async fn ask_gateway(common: &Common, request: &impl Serialize) -> Result<Value,
     Err(Failure::unreachable("the server has closed the connection"))
 }
 
-/// Show where an instance is, and why it waits
+/// Show where an instance is, when its steps ran, and what it waits for
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  crux status $ID\n  crux status $ID --json\n  crux status --nodes"
@@ -121,11 +123,11 @@ pub(super) struct Status {
     /// The instance's id
     #[arg(required_unless_present = "nodes")]
     id: Option<String>,
-    /// Instead: the nodes that share the store, what they run, and what is wrong with what they
-    /// depend on
+    /// Show the cluster's nodes instead of an instance: what they run, and what is wrong with what
+    /// they depend on
     #[arg(long, conflicts_with = "id")]
     nodes: bool,
-    /// All elements and rounds, however many
+    /// Show every element and round, however many
     #[arg(long, conflicts_with = "nodes")]
     all: bool,
 }
@@ -150,33 +152,38 @@ impl Status {
 
 /// List instances, newest first
 #[derive(Args)]
-#[command(after_help = "Examples:\n  crux list --workflow order --status completed --limit 10")]
+#[command(
+    after_help = "Examples:\n  crux list --workflow order --status completed --limit 10\n  crux list --open"
+)]
 pub(super) struct List {
-    /// Only of this workflow
-    #[arg(long)]
+    /// Only instances of this workflow
+    #[arg(long, value_name = "NAME")]
     workflow: Option<String>,
-    /// Only in this status: processing, waiting, paused, parked, undoing, completed, failed,
-    /// cancelled
+    /// Only instances in this status: processing, waiting, paused, parked, undoing, completed,
+    /// failed, cancelled
     #[arg(long)]
     status: Option<String>,
-    /// Only older than this instance: the last of the page before
+    /// Only instances that have not ended, whatever their status
+    #[arg(long, conflicts_with = "status")]
+    open: bool,
+    /// Only instances older than this one: the last of the previous page
     #[arg(long, value_name = "ID")]
     after: Option<String>,
+    /// The length of a page, at most 500
     #[arg(long, default_value_t = 50)]
     limit: usize,
 }
 
+/// Of instances that have not ended.
+const OPEN: [&str; 5] = ["processing", "waiting", "paused", "parked", "undoing"];
+
 impl List {
     pub(super) async fn run(self, common: &Common) -> Result<(), Failure> {
-        let mut path = format!("/api/v1/workflow/list?limit={}", self.limit);
-        for (name, value) in
-            [("workflow", &self.workflow), ("status", &self.status), ("after", &self.after)]
-        {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", encoded(value)));
-            }
-        }
-        let page = client::get(common, &path).await?;
+        let page = if self.open {
+            self.open_instances(common).await?
+        } else {
+            self.page(common, self.status.as_deref()).await?
+        };
         if common.json {
             out::print_line(&page)?;
         } else {
@@ -184,15 +191,50 @@ impl List {
         }
         Ok(())
     }
+
+    async fn page(&self, common: &Common, status: Option<&str>) -> Result<Value, Failure> {
+        let mut path = format!("/api/v1/workflow/list?limit={}", self.limit);
+        let parameters = [
+            ("workflow", self.workflow.as_deref()),
+            ("status", status),
+            ("after", self.after.as_deref()),
+        ];
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        client::get(common, &path).await
+    }
+
+    /// The server lists by one status. A page of each, merged by id, has the newest of all.
+    async fn open_instances(&self, common: &Common) -> Result<Value, Failure> {
+        let mut rows: BTreeMap<String, Value> = BTreeMap::new();
+        let mut has_more = false;
+        for status in OPEN {
+            let mut page = self.page(common, Some(status)).await?;
+            has_more |= page["next"].as_str().is_some_and(|next| !next.is_empty());
+            let listed = page["workflows"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            // One that changes its status meanwhile is in two pages; the later one is right.
+            rows.extend(listed.into_iter().map(|row| {
+                let id = row["workflow_id"].as_str().unwrap_or_default().to_owned();
+                (id, row)
+            }));
+        }
+        has_more |= rows.len() > self.limit;
+        let rows: Vec<Value> = rows.into_values().rev().take(self.limit).collect();
+        let next = rows.last().filter(|_| has_more).map(|row| row["workflow_id"].clone());
+        Ok(json!({"workflows": rows, "next": next.unwrap_or_else(|| json!(""))}))
+    }
 }
 
-/// Cancel an instance: what was done is undone, then it ends
+/// Cancel an instance: undo its completed steps (compensation), then end it
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux cancel $ID --reason 'ordered twice'")]
 pub(super) struct Cancel {
     /// The instance's id
     id: String,
-    /// Kept in its history
+    /// Recorded in the instance's history
     #[arg(long, default_value = "")]
     reason: String,
 }
@@ -203,7 +245,7 @@ impl Cancel {
     }
 }
 
-/// Try again what has failed, in a parked or failed instance
+/// Retry the failed steps of a parked or failed instance
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  crux retry $ID\n  crux retry $ID --step image_processing --input '{\"images\": [\"chair.png\"]}'"
@@ -234,7 +276,7 @@ impl Retry {
     }
 }
 
-/// Undo what a parked instance has done, then end it
+/// Undo the completed steps of a parked instance (compensation), then end it as failed
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux undo $ID")]
 pub(super) struct Undo {
@@ -254,7 +296,7 @@ impl Undo {
 pub(super) struct Fail {
     /// The instance's id
     id: String,
-    /// Kept in its history
+    /// Recorded in the instance's history
     #[arg(long, default_value = "")]
     reason: String,
 }
@@ -265,7 +307,7 @@ impl Fail {
     }
 }
 
-/// Begin nothing new in an instance until it is resumed
+/// Pause an instance: nothing new starts until it is resumed
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux pause $ID")]
 pub(super) struct Pause {
@@ -279,7 +321,7 @@ impl Pause {
     }
 }
 
-/// Go on with a paused instance
+/// Resume a paused instance
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux resume $ID")]
 pub(super) struct Resume {
@@ -293,7 +335,7 @@ impl Resume {
     }
 }
 
-/// Start a new instance like one that has ended, with the same input
+/// Start a new instance with the input of one that has ended
 ///
 /// Prints the id of the new one.
 #[derive(Args)]
@@ -331,7 +373,7 @@ async fn tell(
     Ok(())
 }
 
-/// Print the configuration in force, secrets masked
+/// Print the configuration in force, with secrets masked
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux config\n  CRUX_SERVER__PORT=9090 crux config --json")]
 pub(super) struct ShowConfig {}
@@ -365,7 +407,7 @@ impl Completions {
 }
 
 /// JSON from where an argument says.
-fn read_json(argument: &str, flag: &str) -> Result<Box<RawValue>, Failure> {
+pub(super) fn read_json(argument: &str, flag: &str) -> Result<Box<RawValue>, Failure> {
     let text = match (argument, argument.strip_prefix('@')) {
         ("-", _) => {
             let mut text = String::new();
@@ -386,7 +428,7 @@ fn read_json(argument: &str, flag: &str) -> Result<Box<RawValue>, Failure> {
 }
 
 /// For a path or a query.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

@@ -1,12 +1,15 @@
 //! The command line. `serve` is the server; the other commands talk to one that runs, by HTTP and
-//! WebSocket, like any other client. Tools that know YAML are not here: whoever builds the binary
-//! brings them along as [`Tool`]s.
+//! WebSocket, like any other client. Tools that read YAML are not here: the binary that wants them
+//! adds them as [`Tool`]s.
 //!
-//! Exit codes: 0 done; 1 the answer was no, or the workflow did not complete; 2 wrong usage or
-//! configuration; 3 no server answers.
+//! Exit codes: 0 done; 1 refused, or the workflow did not complete; 2 wrong usage or configuration;
+//! 3 no server answers.
 
 mod client;
 mod commands;
+mod event;
+mod health;
+mod history;
 mod out;
 mod serve;
 mod show;
@@ -64,7 +67,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "Without a command: serve.
 
-Exit codes: 0 done; 1 the answer was no, or the workflow did not complete; 2 wrong usage or configuration; 3 no server answers.
+Exit codes: 0 done; 1 refused, or the workflow did not complete; 2 wrong usage or configuration; 3 no server answers.
 
 Examples:
   crux --help
@@ -99,6 +102,9 @@ enum Command {
     Pause(commands::Pause),
     Resume(commands::Resume),
     Restart(commands::Restart),
+    Event(event::Event),
+    Health(health::Health),
+    History(history::History),
     Config(commands::ShowConfig),
     Topology(topology::Topology),
     Completions(commands::Completions),
@@ -154,7 +160,7 @@ fn honoured(command: &str) -> &'static [&'static str] {
     }
 }
 
-/// A flag that would change nothing is a mistake of who gives it.
+/// A flag that would change nothing is a mistake: it is refused, not ignored.
 fn unused_flag(command: &str, honoured: &[&str], matches: &clap::ArgMatches) -> Option<String> {
     let is_given =
         |id: &&str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
@@ -164,7 +170,7 @@ fn unused_flag(command: &str, honoured: &[&str], matches: &clap::ArgMatches) -> 
         Some("json") if command == "serve" || command == "worker" => Some(format!(
             "--json: `crux {command}` prints no answers; for a log in JSON set `log.format: json`"
         )),
-        Some("json") => flag(format!("--json: what `crux {command}` prints is no JSON")),
+        Some("json") => flag(format!("--json: `crux {command}` does not print JSON")),
         Some("server") => flag(format!("--server: `crux {command}` talks to no server")),
         Some(other) => flag(format!("--{other}: `crux {command}` reads no configuration")),
         None if is_given(&"server") && is_given(&"config") => {
@@ -193,6 +199,9 @@ fn run(cli: Cli, app: App, whole: clap::Command) -> Result<(), Failure> {
         Command::Pause(pause) => client::block_on(pause.run(&common)),
         Command::Resume(resume) => client::block_on(resume.run(&common)),
         Command::Restart(restart) => client::block_on(restart.run(&common)),
+        Command::Event(event) => client::block_on(event.run(&common)),
+        Command::Health(health) => client::block_on(health.run(&common)),
+        Command::History(history) => client::block_on(history.run(&common)),
     }
 }
 

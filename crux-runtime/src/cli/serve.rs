@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::server::Server;
 use crate::telemetry;
 
-/// Answer requests and run workflows until told to end
+/// Run the server: answer requests and run workflows until SIGTERM or Ctrl-C
 ///
 /// Settings come from the configuration file, the environment (CRUX_SERVER__PORT=9090) and the
 /// flags here, the later ones winning.
@@ -24,8 +24,8 @@ pub(super) struct Serve {
     /// The SQLite file
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
-    /// The step structs that run in this process: all, none, or step types; the others run in `crux
-    /// worker`
+    /// The step structs that run in this process: all, none, or a list of step types; workers
+    /// (`crux worker`) run the others
     #[arg(long, value_name = "all|none|A,B")]
     steps: Option<String>,
     /// What to log: error, warn, info, debug, or by module

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde_json::Value;
+
+use crate::machine::Duration;
 
 /// Elements and rounds of a step, and what an instance waits for: shown up to here.
 const SHOWN: usize = 20;
@@ -22,8 +25,10 @@ pub(super) fn status(document: &Value, all: bool) -> String {
     line("workflow", &format!("{} version {}", text(&document["workflow"]), document["version"]));
     line("id", &text(&document["workflow_id"]));
     line("status", &text(&document["metadata"]["status"]));
-    line("started", &text(&document["metadata"]["start_time"]));
-    line("ended", &text(&document["metadata"]["end_time"]));
+    let (started, ended) =
+        (text(&document["metadata"]["start_time"]), text(&document["metadata"]["end_time"]));
+    line("started", &started);
+    line("ended", &format!("{ended}{}", took(&started, &ended)));
     line("error", &text(&document["error"]));
     if !document["output"].is_string() {
         line("output", &document["output"].to_string());
@@ -88,7 +93,52 @@ fn step_line(out: &mut String, step: &Value, name: String, depth: usize) {
         Some(error) if !error.is_empty() => format!("  {error}"),
         _ => String::new(),
     };
-    let _ = writeln!(out, "{name:<34} {state}{attempts}{error}");
+    let (started, ended) =
+        (step["start_time"].as_str().unwrap_or_default(), step["end_time"].as_str().unwrap_or(""));
+    let times = match started {
+        "" => String::new(),
+        started => format!("  {}{}", time_of_day(started), took(started, ended)),
+    };
+    let line = format!("{name:<34} {state:<11}{times}{attempts}{error}");
+    let _ = writeln!(out, "{}", line.trim_end());
+}
+
+/// `2026-11-22T08:37:36.287Z` without its date, which is the same on most lines.
+fn time_of_day(time: &str) -> &str {
+    time.split_once('T').map_or(time, |(_, time)| time.trim_end_matches('Z'))
+}
+
+/// How long something took that has ended.
+fn took(started: &str, ended: &str) -> String {
+    let (Ok(started), Ok(ended)) = (started.parse::<Timestamp>(), ended.parse::<Timestamp>())
+    else {
+        return String::new();
+    };
+    let ms = ended.as_millisecond().saturating_sub(started.as_millisecond());
+    format!("  took {}", if ms == 0 { "0ms".to_owned() } else { Duration::from_ms(ms).to_string() })
+}
+
+/// What `/health` and its probes answer: the status, and a line for each part that has one.
+pub(super) fn health(document: &Value) -> String {
+    let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let mut out = format!("{}\n", word(document, "status"));
+    let line = |out: &mut String, name: &str, part: &Value| {
+        let line = format!("{name:<20} {:<9} {}", word(part, "status"), word(part, "problem"));
+        let _ = writeln!(out, "{}", line.trim_end());
+    };
+    let problem = word(document, "problem");
+    if !problem.is_empty() {
+        let _ = writeln!(out, "{problem}");
+    }
+    for name in ["store", "engine", "bus", "definitions", "clock"] {
+        if document[name].is_object() {
+            line(&mut out, name, &document[name]);
+        }
+    }
+    for (name, service) in document["services"].as_object().into_iter().flatten() {
+        line(&mut out, &format!("service {name}"), service);
+    }
+    out
 }
 
 /// The nodes of `/health`.
@@ -177,9 +227,8 @@ fn is_plain(text: &str) -> bool {
 pub(super) fn message(message: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let data = &message["data"];
-    // The date is the same on most lines; the time of day is what one looks for.
     let time = text(&message["time"]);
-    let time = time.split_once('T').map_or(time.as_str(), |(_, time)| time.trim_end_matches('Z'));
+    let time = time_of_day(&time);
     let mut line = format!("{time:<16} {:<20} {}", text(&message["type"]), text(&data["path"]));
     if let Some(attempt) = data["attempt"].as_u64().filter(|attempt| *attempt > 1) {
         let _ = write!(line, "  attempt {attempt}");
@@ -198,11 +247,53 @@ pub(super) fn message(message: &Value) -> String {
     line.trim_end().to_owned()
 }
 
+/// A page of the journal: under each row's events the effects that they had.
+pub(super) fn history(page: &Value) -> String {
+    let mut out = String::new();
+    for row in page["rows"].as_array().into_iter().flatten() {
+        let seq = row["seq"].as_u64().unwrap_or_default();
+        let time = time_of_day(row["time"].as_str().unwrap_or_default());
+        for event in row["events"].as_array().into_iter().flatten() {
+            let _ = writeln!(out, "{}", entry(&format!("{seq:<4} {time:<14}"), event));
+        }
+        for effect in row["out"].as_array().into_iter().flatten() {
+            let _ = writeln!(out, "{}", entry(&format!("{:<18}→", ""), effect));
+        }
+    }
+    out
+}
+
+fn entry(margin: &str, entry: &Value) -> String {
+    let word = |name: &str| entry[name].as_str().filter(|word| !word.is_empty());
+    let place = word("path").or(word("routing_key")).or(word("event")).unwrap_or_default();
+    let mut line = format!("{margin} {:<20} {place}", entry["type"].as_str().unwrap_or_default());
+    if let Some(attempt) = entry["attempt"].as_u64().filter(|attempt| *attempt > 1) {
+        let _ = write!(line, "  attempt {attempt}");
+    }
+    let failure = &entry["failure"];
+    if let Some(name) = failure["name"].as_str() {
+        let _ = write!(line, "  {name}: {}", failure["message"].as_str().unwrap_or_default());
+    }
+    if let Some(reason) = word("reason") {
+        let _ = write!(line, "  {reason}");
+    }
+    line.trim_end().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn steps_have_their_times() {
+        let step = json!({"id": "print", "state": "completed", "start_time": "2026-11-22T08:37:36.287Z", "end_time": "2026-11-22T09:37:36.290Z"});
+        let pending = json!({"id": "ship", "state": "pending", "start_time": "", "end_time": ""});
+        let text = status(&json!({"definition": {"steps": [step, pending]}}), false);
+        assert!(text.contains("completed    08:37:36.287  took 1h3ms\n"), "{text}");
+        assert!(text.ends_with("pending\n"), "{text}");
+    }
 
     #[test]
     fn of_many_elements_those_are_shown_that_are_not_simply_done() {

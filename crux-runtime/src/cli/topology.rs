@@ -13,13 +13,13 @@ use crate::config::BusKind;
 
 /// Show the exchange and the queues of RabbitMQ, or the streams of Redis, or declare them
 ///
-/// Crux declares what it consumes by itself, whenever it connects; the queues of tasks belong to
-/// the services. --declare makes all of them as they are shown, for those who begin. With `bus:
-/// redis` these are streams and their groups of consumers.
+/// Crux declares the queues that it consumes whenever it connects; services declare the queues of
+/// their tasks. --declare creates all of them as shown, which is handy for a first try. With `bus:
+/// redis` these are streams and their consumer groups.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux topology\n  crux topology --declare")]
 pub(super) struct Topology {
-    /// Declare all of it on the broker of the configuration
+    /// Create all of it on the broker of the configuration
     #[arg(long)]
     declare: bool,
 }

@@ -15,13 +15,13 @@ use super::{Common, Failure, client, out, show};
 /// How long it tries to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Follow an instance from its beginning until it ends
+/// Follow an instance live, from its beginning until it ends
 #[derive(Args)]
 #[command(after_help = "Examples:\n  crux watch $ID\n  crux watch $ID --after 1 --json")]
 pub(super) struct Watch {
     /// The instance's id
     id: String,
-    /// Begin after this row
+    /// Start after this journal row
     #[arg(long, default_value_t = 0)]
     after: u64,
 }

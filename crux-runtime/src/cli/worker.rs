@@ -8,21 +8,20 @@ use crate::executor::Choice;
 use crate::telemetry;
 use crate::worker::Station;
 
-/// Run step structs for servers that leave them to workers (`crux serve --steps`), until told to
-/// end
+/// Run a worker: step structs for servers that leave them to workers (`crux serve --steps`)
 ///
-/// It takes tasks over the broker of the configuration and needs nothing else: no store, no port.
-/// Start as many as there is work for, on any machine. Told to end, it takes nothing new and lets
-/// what runs finish, for as long as `server.shutdown` says.
+/// It takes tasks from the broker of the configuration and needs nothing else: no store, no port.
+/// Run as many workers as you need, on any machine. On shutdown (SIGTERM) a worker takes no new
+/// tasks and waits up to `server.shutdown` for running ones.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  crux worker --steps send_notification,restock --concurrency 8"
 )]
 pub(super) struct Worker {
-    /// The step types whose tasks it takes: all, or some
+    /// The step types whose tasks it takes: all, or a list
     #[arg(long, value_name = "all|A,B", default_value = "all")]
     steps: String,
-    /// Attempts side by side, of all step types together
+    /// Maximum concurrent attempts across all step types
     #[arg(long, value_name = "N", default_value_t = 32)]
     concurrency: usize,
     /// What to log: error, warn, info, debug, or by module

@@ -90,7 +90,7 @@ async fn a_flag_that_would_change_nothing_is_refused() {
         ),
         (
             &["completions", "bash", "--json"],
-            "--json: what `crux completions` prints is no JSON: leave it out",
+            "--json: `crux completions` does not print JSON: leave it out",
         ),
         (
             &["completions", "bash", "--config", "crux.yaml"],

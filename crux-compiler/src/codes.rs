@@ -63,7 +63,6 @@ codes! {
     NOT_FINITE = 45, "a number that is not finite";
     RULE_OF_TYPE = 46, "a rule that its type does not have";
     DEFAULT_COMPUTED = 47, "a `$default` that is computed";
-    SCHEMA_DISAGREES = 99, "a file that the compiler accepts and the schema refuses";
 
     // 02xx: routing keys, events and routes
     ROUTING_KEY_SYNTAX = 200, "a routing key that AMQP does not accept";

@@ -119,7 +119,7 @@ fn unknown(name: &str, known: &[&str]) -> String {
 
 /// The JSON Schema of pipelines.
 pub fn schema() -> String {
-    schema::text()
+    schema::TEXT.to_owned()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! it, `text NAME.yaml` what the compiler says of the file before it. `BLESS=1` writes those
 //! texts anew.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,7 @@ fn blocks(page: &str) -> Vec<Block> {
 fn check(name: &str, text: &str) -> (Vec<Diagnostic>, String) {
     let files = Files::new(vec![File { path: format!("pipelines/{name}"), text: text.to_owned() }]);
     let outcome = crux_compiler::check(&files);
+    common::assert_schema_accepts(&files, &outcome.diagnostics, name);
     let shown = render::human(&files, &outcome.diagnostics, render::Style::Plain);
     (outcome.diagnostics, shown)
 }

@@ -1,5 +1,6 @@
 //! Every fixture, damaged: a line left out, a word replaced, two words swapped. Whatever comes of
-//! it, the compiler says something or makes a program; it never panics, hangs or does neither.
+//! it, the compiler says something or makes a program; it never panics, hangs or does neither. What
+//! it accepts, the JSON Schema accepts too.
 
 mod common;
 
@@ -33,6 +34,7 @@ fn check(text: &str, path: &str) {
         crux_compiler::render::Style::Plain,
     );
     assert_eq!(shown.is_empty(), outcome.diagnostics.is_empty());
+    common::assert_schema_accepts(&files, &outcome.diagnostics, path);
     for workflow in outcome.program.iter().flat_map(|program| &program.workflows) {
         assert!(crux_compiler::graph::mermaid(workflow).starts_with("flowchart"));
     }

@@ -182,7 +182,7 @@ fn ten_megabytes_are_refused_at_once() {
     let outcome = crux_compiler::check(&files);
     assert_eq!(outcome.diagnostics.len(), 1);
     assert!(outcome.diagnostics[0].message.contains("10000000 bytes"), "{:?}", outcome.diagnostics);
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Checking a large folder takes no time that a person would notice. The bound is for a compiler
-//! without optimisation on a busy machine; the figure that is printed is the one to watch.
+//! Checking a folder takes time by its size, and no more than that: ten times the pipelines, about
+//! ten times as long. How long that is on a machine is for the benchmarks (`rebuild`).
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crux_compiler::render::Style;
 use crux_compiler::tools::{self, Format};
 
-#[test]
-fn a_hundred_pipelines_of_ten_steps_are_checked_at_once() {
+/// The time that `count` pipelines of ten steps take.
+fn checked(count: usize) -> Duration {
     let folder = tempfile::tempdir().expect("a folder");
-    for number in 0..100 {
+    for number in 0..count {
         let mut text = format!(
             "workflow: flow{number}\nversion: 1\ninput: {{ orderId: string, total: number }}\ntriggers:\n  - http: POST /flows/flow{number}\nsteps:\n"
         );
@@ -33,6 +33,18 @@ fn a_hundred_pipelines_of_ten_steps_are_checked_at_once() {
     let check = tools::check(folder.path(), Format::Human(Style::Plain));
     let taken = begun.elapsed();
     assert!(check.ok, "{}", check.text.chars().take(2000).collect::<String>());
-    println!("100 pipelines of 10 steps checked in {taken:?}");
-    assert!(taken < Duration::from_secs(10), "{taken:?}");
+    taken
+}
+
+/// The best of some, because the machine may be busy.
+fn best(count: usize) -> Duration {
+    (0..3).map(|_| checked(count)).min().unwrap_or_default()
+}
+
+#[test]
+fn ten_times_the_pipelines_take_about_ten_times_as_long() {
+    let (few, many) = (best(10), best(100));
+    println!("10 pipelines of 10 steps are checked in {few:?}, 100 in {many:?}");
+    // What compares each with each takes a hundred times as long.
+    assert!(many < few * 40, "{few:?}, {many:?}");
 }

@@ -1,7 +1,6 @@
 //! The verbs that steer: groups, branches, loops, waits, sleeps, `emit` and `fail`.
 
 use super::mapping::{Elsewhere, Mapping, Shape, list, nowhere, wrong_kind};
-use super::patterns;
 use super::scalar::{self, Zero};
 use super::step::{self, elsewhere};
 use super::tree::{BROKEN_KEY, Kind, Node, Pair};
@@ -12,6 +11,9 @@ use crate::model::{Branch, Each, MatchCase, Otherwise, Repeat, Sleep, SwitchCase
 use crate::names;
 use crate::source::Spanned;
 use crate::units;
+
+/// Most elements at once and most rounds.
+pub const COUNT_MAX: u32 = 10_000;
 
 pub static GROUP: Shape = Shape {
     what: "a group",
@@ -382,9 +384,8 @@ fn each(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Optio
         .and_then(|pair| scalar::name(&pair.value, names::Kind::Id, "the name of an item", sink));
     let list =
         body.need("in", "in: input.lines", sink).and_then(|pair| scalar::expression(pair, sink));
-    let concurrency = body
-        .get("concurrency")
-        .and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
+    let concurrency =
+        body.get("concurrency").and_then(|pair| scalar::integer(pair, 1..=COUNT_MAX, sink));
     let steps =
         body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));
     let yields = body.get("yield").and_then(|pair| scalar::expression(pair, sink));
@@ -398,7 +399,7 @@ fn repeat(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Opt
         .and_then(|pair| scalar::expression(pair, sink));
     let max = body
         .need("max", "max: 10", sink)
-        .and_then(|pair| scalar::integer(pair, 1..=patterns::COUNT_MAX, sink));
+        .and_then(|pair| scalar::integer(pair, 1..=COUNT_MAX, sink));
     let every_ms = body.get("every").and_then(|pair| scalar::duration(pair, Zero::Refused, sink));
     let steps =
         body.need("steps", "steps: [...]", sink).and_then(|pair| step::some_steps(pair, sink));

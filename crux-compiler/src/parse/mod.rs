@@ -5,7 +5,6 @@
 mod file;
 mod flow;
 mod mapping;
-pub(crate) mod patterns;
 mod policy;
 mod scalar;
 mod step;
@@ -19,7 +18,6 @@ mod value;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::model;
-use crate::schema;
 use crate::source::{FileId, Files, Span};
 
 /// Largest file, in bytes.
@@ -54,32 +52,13 @@ fn parse_file(id: FileId, path: &str, source: &str, sink: &mut Sink) -> Option<m
     if root.is_none() && sink.has_errors() {
         return None;
     }
-    let model = file::file(id, name, root.as_ref(), sink);
-    if let Some(root) = root.filter(|_| !sink.has_errors()) {
-        cross_check(id, &root, sink);
-    }
-    model
+    file::file(id, name, root.as_ref(), sink)
 }
 
-/// The JSON Schema must accept what the parser accepts, or editors would show errors in pipelines
-/// that are right.
-fn cross_check(id: FileId, root: &tree::Node, sink: &mut Sink) {
-    if let Some(disagreement) = schema::refusal(&root.to_json()) {
-        let span = root.find(&disagreement.path).unwrap_or(Span { file: id, start: 0, end: 0 });
-        sink.push(
-            Diagnostic::error(
-                codes::SCHEMA_DISAGREES,
-                span,
-                format!(
-                    "the JSON Schema refuses what the compiler accepts: {}",
-                    disagreement.message
-                ),
-            )
-            .label("here")
-            .help("this is a fault of Crux; please report it with this pipeline"),
-        );
-    }
-}
+#[cfg(test)]
+pub(crate) use flow::COUNT_MAX;
+#[cfg(test)]
+pub(crate) use policy::FACTOR_MAX;
 
 /// Every mapping of the language with its keys, for the test that the schema has the same.
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `retry`, `timeout` and the keys of a contract, wherever they stand.
 
 use super::mapping::{Mapping, Shape, nowhere};
-use super::patterns;
 use super::scalar::{self, Zero};
 use super::tree::{Kind, Pair};
 use super::types;
@@ -10,6 +9,9 @@ use crate::diagnostic::{Diagnostic, Sink};
 use crate::model::{Contract, Effect, Name, Retry, StepType, Timeout};
 use crate::names;
 use crate::source::Spanned;
+
+/// Beyond it the first back-off already is the last.
+pub const FACTOR_MAX: f64 = 1000.0;
 
 pub static RETRY: Shape = Shape {
     what: "`retry`",
@@ -83,8 +85,8 @@ pub fn retry(pair: &Pair, sink: &mut Sink) -> Option<Retry> {
 fn factor(pair: &Pair, sink: &mut Sink) -> Option<Spanned<f64>> {
     let factor = scalar::bound(pair, sink)?;
     let factor = Spanned::new(factor.value.number(), factor.span);
-    if !(1.0..=patterns::FACTOR_MAX).contains(&factor.value) {
-        scalar::out_of_range(pair, &format!("from 1 to {}", patterns::FACTOR_MAX), sink);
+    if !(1.0..=FACTOR_MAX).contains(&factor.value) {
+        scalar::out_of_range(pair, &format!("from 1 to {}", FACTOR_MAX), sink);
         return None;
     }
     Some(factor)

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
-use serde_json::Value;
 
 use super::syntax;
 use crate::codes;
@@ -64,36 +63,6 @@ impl Node {
             Kind::List(_) => "a list",
             Kind::Mapping(_) => "a record",
             Kind::Broken => "something refused",
-        }
-    }
-}
-
-impl Node {
-    /// What a schema would see. An integer beyond 64 bits, or a number, is a number; keys are
-    /// texts.
-    pub fn to_json(&self) -> Value {
-        match &self.kind {
-            Kind::Absent | Kind::Null | Kind::Broken => Value::Null,
-            Kind::Boolean(value, _) => Value::from(*value),
-            Kind::Integer(value, _) => Value::from(*value),
-            Kind::Number(value, _) => Value::from(*value),
-            Kind::Text(text) => Value::from(text.value.as_str()),
-            Kind::List(nodes) => nodes.iter().map(Node::to_json).collect(),
-            Kind::Mapping(pairs) => Value::Object(
-                pairs.iter().map(|pair| (pair.key.value.clone(), pair.value.to_json())).collect(),
-            ),
-        }
-    }
-
-    /// The place of the value that a path of keys and indices leads to.
-    pub fn find(&self, path: &[String]) -> Option<Span> {
-        let Some((first, rest)) = path.split_first() else { return Some(self.span) };
-        match &self.kind {
-            Kind::List(nodes) => nodes.get(first.parse::<usize>().ok()?)?.find(rest),
-            Kind::Mapping(pairs) => {
-                pairs.iter().find(|pair| pair.key.value == *first)?.value.find(rest)
-            }
-            _ => None,
         }
     }
 }

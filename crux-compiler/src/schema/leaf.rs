@@ -7,8 +7,9 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use super::patterns;
 use crate::names::Kind;
-use crate::parse::patterns;
+use crate::parse;
 
 /// A type whose schema is a value computed in place.
 macro_rules! leaf {
@@ -57,8 +58,8 @@ leaf! {
     HttpRoute => json!({ "type": "string", "pattern": patterns::HTTP, "description": "`POST /path`" });
     Version => json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
     Attempts => json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
-    Count => json!({ "type": "integer", "minimum": 1, "maximum": patterns::COUNT_MAX });
-    Factor => json!({ "type": "number", "minimum": 1, "maximum": patterns::FACTOR_MAX });
+    Count => json!({ "type": "integer", "minimum": 1, "maximum": parse::COUNT_MAX });
+    Factor => json!({ "type": "number", "minimum": 1, "maximum": parse::FACTOR_MAX });
     ErrorOrAny => json!({ "type": "string", "pattern": Kind::Type.pattern().replacen('^', "^any$|^", 1), "description": "the name of an error, or `any`" });
     /// A type in a text: `string`, `list<integer>?`, `Channel`, `email | sms`.
     TypeText => json!({ "type": "string", "pattern": patterns::type_text(), "description": "a type like `string`, `list<integer>`, `Channel?` or `email | sms`" });

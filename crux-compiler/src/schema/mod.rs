@@ -1,102 +1,77 @@
-//! The JSON Schema of pipelines, for editors, made from the types in `shape` and `step`. It says
-//! what the parser says as far as a schema can; tests hold both together, and every build checks
-//! every pipeline against it as well.
+//! The JSON Schema of pipelines, for editors. The committed file is the schema; tests make it from
+//! the types in `shape` and `step`, and hold it, the file and the parser together. It is no part of
+//! a build, which would pay for a schema library in every package with pipelines.
 
+#[cfg(test)]
 mod leaf;
-pub mod shape;
-pub mod step;
-
-use std::sync::OnceLock;
-
-use jsonschema::Validator;
-use schemars::generate::SchemaSettings;
-use serde_json::Value;
+#[cfg(test)]
+mod patterns;
+#[cfg(test)]
+mod shape;
+#[cfg(test)]
+mod step;
 
 /// The schema, in draft 7, which every editor understands.
-pub fn schema() -> Value {
-    let mut schema = SchemaSettings::draft07()
-        .into_generator()
-        .into_root_schema_for::<shape::Pipeline>()
-        .to_value();
-    without_null(&mut schema);
-    if let Value::Object(schema) = &mut schema {
-        schema.insert("title".into(), "Crux pipeline".into());
-    }
-    schema
-}
-
-/// The schema as it is committed: indented, with a line break at its end.
-pub fn text() -> String {
-    format!("{:#}\n", schema())
-}
-
-/// Where and why the schema refuses an instance.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Keys and indices from the root.
-    pub path: Vec<String>,
-    pub message: String,
-}
-
-/// The first objection of the schema to a pipeline, if there is any.
-pub fn refusal(instance: &Value) -> Option<Refusal> {
-    static VALIDATOR: OnceLock<Result<Validator, String>> = OnceLock::new();
-    let validator = VALIDATOR
-        .get_or_init(|| jsonschema::validator_for(&schema()).map_err(|error| error.to_string()));
-    match validator {
-        Ok(validator) if validator.is_valid(instance) => None,
-        Ok(validator) => validator.iter_errors(instance).next().map(|error| {
-            let path = error.instance_path().to_string();
-            let path = path
-                .split('/')
-                .skip(1)
-                .map(|part| part.replace("~1", "/").replace("~0", "~"))
-                .collect();
-            Refusal { path, message: error.masked().to_string() }
-        }),
-        Err(error) => {
-            Some(Refusal { path: Vec::new(), message: format!("it is not a schema: {error}") })
-        }
-    }
-}
-
-/// To the generator an optional key may also be null. In a pipeline it is left out.
-fn without_null(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            let is_null = |value: &Value| value.get("type").is_some_and(|ty| ty == "null");
-            if let Some(Value::Array(variants)) = object.get_mut("anyOf")
-                && variants.len() == 2
-                && variants.iter().any(is_null)
-            {
-                variants.retain(|variant| !is_null(variant));
-                // Wrapped, because in draft 7 a `$ref` hides the description beside it.
-                let only = std::mem::take(variants);
-                object.remove("anyOf");
-                object.insert("allOf".into(), only.into());
-            }
-            if let Some(Value::Array(types)) = object.get_mut("type")
-                && types.len() == 2
-            {
-                types.retain(|ty| ty != "null");
-                if let [only] = &types[..] {
-                    let only = only.clone();
-                    object.insert("type".into(), only);
-                }
-            }
-            object.values_mut().for_each(without_null);
-        }
-        Value::Array(values) => values.iter_mut().for_each(without_null),
-        _ => {}
-    }
-}
+pub const TEXT: &str = include_str!("../../../schema/pipeline.schema.json");
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
+    use schemars::generate::SchemaSettings;
+    use serde_json::Value;
+
+    use super::shape;
     use crate::parse::SHAPES;
+
+    /// The schema of the types.
+    fn schema() -> Value {
+        let mut schema = SchemaSettings::draft07()
+            .into_generator()
+            .into_root_schema_for::<shape::Pipeline>()
+            .to_value();
+        without_null(&mut schema);
+        if let Value::Object(schema) = &mut schema {
+            schema.insert("title".into(), "Crux pipeline".into());
+        }
+        schema
+    }
+
+    /// As it is committed: indented, with a line break at its end.
+    fn text() -> String {
+        format!("{:#}\n", schema())
+    }
+
+    /// To the generator an optional key may also be null. In a pipeline it is left out.
+    fn without_null(schema: &mut Value) {
+        match schema {
+            Value::Object(object) => {
+                let is_null = |value: &Value| value.get("type").is_some_and(|ty| ty == "null");
+                if let Some(Value::Array(variants)) = object.get_mut("anyOf")
+                    && variants.len() == 2
+                    && variants.iter().any(is_null)
+                {
+                    variants.retain(|variant| !is_null(variant));
+                    // Wrapped, because in draft 7 a `$ref` hides the description beside it.
+                    let only = std::mem::take(variants);
+                    object.remove("anyOf");
+                    object.insert("allOf".into(), only.into());
+                }
+                if let Some(Value::Array(types)) = object.get_mut("type")
+                    && types.len() == 2
+                {
+                    types.retain(|ty| ty != "null");
+                    if let [only] = &types[..] {
+                        let only = only.clone();
+                        object.insert("type".into(), only);
+                    }
+                }
+                object.values_mut().for_each(without_null);
+            }
+            Value::Array(values) => values.iter_mut().for_each(without_null),
+            _ => {}
+        }
+    }
 
     fn properties(definition: &Value) -> BTreeSet<&str> {
         definition["properties"]
@@ -152,20 +127,20 @@ mod tests {
     fn the_committed_schema_is_fresh() {
         let path =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/pipeline.schema.json");
-        if std::env::var_os("BLESS").is_some() {
+        if std::env::var_os("CRUX_BLESS").is_some() {
             std::fs::write(&path, text()).expect("a writable folder");
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             committed == text(),
-            "schema/pipeline.schema.json is stale: BLESS=1 cargo test -p crux-compiler writes it anew"
+            "schema/pipeline.schema.json is stale: CRUX_BLESS=1 cargo test -p crux-compiler writes it anew"
         );
     }
 
     #[test]
     fn nothing_optional_may_be_null() {
         let refused = serde_json::json!({ "workflow": "a", "version": 1, "description": null, "steps": [{ "type": "pay" }] });
-        let refusal = refusal(&refused).expect("a refusal");
-        assert!(!refusal.message.is_empty());
+        let validator = jsonschema::validator_for(&schema()).expect("a schema");
+        assert!(!validator.is_valid(&refused));
     }
 }

@@ -1,10 +1,15 @@
 //! The fixtures: every `tests/diagnostics/NAME.yaml`, or every folder there with several files, and
 //! every file of `tests/accepted`.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use std::sync::LazyLock;
+
+use crux_compiler::diagnostic::Diagnostic;
 use crux_compiler::source::{File, Files};
+use serde_json::Value;
 
 /// A folder below `tests`.
 pub fn folder(name: &str) -> PathBuf {
@@ -27,7 +32,6 @@ pub fn fixtures(name: &str) -> Vec<(String, Files)> {
 }
 
 /// The pipelines that ship with the project, as one folder.
-#[allow(dead_code, reason = "not every test crate reads them")]
 pub fn shipped() -> Files {
     Files::new(
         entries(&folder("../../pipelines"))
@@ -36,6 +40,33 @@ pub fn shipped() -> Files {
             .map(|path| file(path))
             .collect(),
     )
+}
+
+/// The committed JSON Schema.
+pub static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    let schema = serde_json::from_str(crux_compiler::schema::TEXT).expect("JSON");
+    jsonschema::validator_for(&schema).expect("a schema")
+});
+
+/// The schema must accept what the compiler accepts for its shape, or editors would show errors in
+/// pipelines that are right. The YAML is read by another parser than the compiler's, as an editor
+/// would.
+pub fn assert_schema_accepts(files: &Files, diagnostics: &[Diagnostic], name: &str) {
+    for (id, file) in files.iter() {
+        let shape_is_right = diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.span.file == id)
+            .all(|diagnostic| diagnostic.code.0 >= 200);
+        // What YAML itself refuses never becomes a value that a schema could look at.
+        let Ok(value) = serde_saphyr::from_str::<Value>(&file.text) else { continue };
+        if shape_is_right && !SCHEMA.is_valid(&value) {
+            let errors: Vec<String> = SCHEMA
+                .iter_errors(&value)
+                .map(|error| format!("{}: {error}", error.instance_path()))
+                .collect();
+            panic!("{name}: the schema refuses it:\n{}\n{}", errors.join("\n"), file.text);
+        }
+    }
 }
 
 pub fn entries(folder: &Path) -> Vec<PathBuf> {

@@ -1,9 +1,8 @@
-//! The rules of single values as regular expressions and bounds, for the JSON Schema. What the
-//! parser does by hand elsewhere is said here once more, beside nothing else; the agreement tests
-//! hold both together.
+//! The rules of single values as regular expressions. The parser has them in Rust; the agreement
+//! tests hold both together.
 
-use super::types;
 use crate::names::Kind;
+use crate::parse::types;
 
 /// `1h30m`.
 pub const DURATION: &str = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
@@ -15,10 +14,6 @@ pub const FILLED: &str = "[^ \\t\\r\\n]";
 pub const HTTP: &str = "^POST (/[A-Za-z0-9._~-]+)+$";
 /// A name that would have to be computed.
 pub const COMPUTED: &str = "[$][{]";
-/// Beyond it the first back-off already is the last.
-pub const FACTOR_MAX: f64 = 1000.0;
-/// Most elements at once and most rounds.
-pub const COUNT_MAX: u32 = 10_000;
 
 /// A type in a text, or the words of an enum.
 pub fn type_text() -> String {

@@ -1,14 +1,12 @@
 //! A package of its own, as a newcomer makes it from `docs/package.md`, and what becomes of it when
 //! its pipelines change.
 
-mod kit;
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kit::console::{Session, commands};
-use kit::fences::{self, Block};
-use kit::package::Package;
-use kit::{Redis, Server, fences::of_page};
+use crux_test_kit::console::{Session, commands};
+use crux_test_kit::fences::{self, Block};
+use crux_test_kit::package::Package;
+use crux_test_kit::{Redis, Server, fences::of_page};
 use serde_json::json;
 
 const PAGE: &str = "docs/package.md";
@@ -214,6 +212,7 @@ fn program(package: &Package, version: u32, greeting: &str) -> tempfile::TempDir
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 #[expect(clippy::await_holding_lock, reason = "nothing else runs on this test's threads")]
 async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
     let (package, _turn) = package_of_the_page();

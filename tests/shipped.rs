@@ -1,9 +1,7 @@
 //! The shipped pipelines in the built binary, as a shop would use them: over HTTP, with a `kill -9`
 //! in between.
 
-mod kit;
-
-use kit::{Client, Server, eventually, order};
+use crux_test_kit::{Client, Server, eventually, order};
 use serde_json::{Value, json};
 
 const EVENTS: &str = "/api/v1/events";
@@ -65,7 +63,7 @@ fn assert_has_all_of(printed: &Value, ours: &Value, path: &str) {
                     ours.starts_with(&format!("{kind}_instance:"))
                         && ours.len() == kind.len() + "_instance:".len() + 36
                 }
-                None => printed == ours || kit::console::is_alike(printed, ours),
+                None => printed == ours || crux_test_kit::console::is_alike(printed, ours),
             };
             assert!(is_alike, "{path}: {ours:?} is not {printed:?}");
         }

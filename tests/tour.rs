@@ -1,15 +1,13 @@
 //! The tour of the README, gone through step by step in a copy of this package.
 
-mod kit;
-
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use kit::console::{Session, commands};
-use kit::fences::{Block, of_page, project};
-use kit::package::Package;
-use kit::{PATIENCE, Server};
+use crux_test_kit::console::{Session, commands};
+use crux_test_kit::fences::{Block, of_page, project};
+use crux_test_kit::package::Package;
+use crux_test_kit::{PATIENCE, Server};
 
 /// This package under another name, so that its program is not put in the place of the one that
 /// other tests run.
@@ -19,15 +17,15 @@ fn copy() -> Package {
     let package = Package::in_folder(NAME);
     let crux = project();
     let manifest = fs::read_to_string(crux.join("Cargo.toml")).expect("a manifest");
-    let manifest: String = manifest
-        .lines()
-        .filter(|line| !line.starts_with("members = "))
-        .fold(String::new(), |text, line| text + line + "\n");
+    // It is a workspace without other members.
+    let (head, rest) = manifest.split_once("members = [").expect("the workspace has members");
+    let manifest = head.to_owned() + rest.split_once("]\n").expect("an end of the list").1;
     let manifest = manifest
         .replacen("name = \"crux\"", &format!("name = \"{NAME}\""), 1)
         .replacen("default-run = \"crux\"", "", 1)
         .replacen("crux = { path = \".\" }\n", "", 1)
-        .replace("path = \"crux-", &format!("path = \"{}/crux-", crux.display()));
+        .replace("path = \"crux-", &format!("path = \"{}/crux-", crux.display()))
+        .replace("path = \"tests/", &format!("path = \"{}/tests/", crux.display()));
     package.write("Cargo.toml", &manifest);
     package.write("build.rs", &fs::read_to_string(crux.join("build.rs")).expect("a build script"));
     for folder in ["pipelines", "src", "src/steps"] {

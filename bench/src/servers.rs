@@ -8,14 +8,9 @@ use ::redis::{Client, IntoConnectionInfo};
 
 use crate::Outcome;
 
-#[path = "../../tests/kit/rabbit.rs"]
-#[allow(dead_code, reason = "tests do more with it")]
-mod rabbit;
-#[path = "../../tests/kit/redis.rs"]
-mod redis;
-
-pub use rabbit::Broker;
-pub use redis::Redis;
+pub use crux_test_kit::rabbit::Broker;
+pub use crux_test_kit::redis::Redis;
+use crux_test_kit::{rabbit, redis};
 
 /// Where the servers' data is made from now on: on the disk that is to be measured.
 pub fn keep_data_in(directory: &Path) -> Outcome<()> {

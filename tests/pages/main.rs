@@ -22,9 +22,6 @@
 //!
 //! Kinds that other tests try out, and pages that are theirs, are in [`page::ELSEWHERE`].
 
-#[path = "../kit/mod.rs"]
-mod kit;
-
 mod backup;
 mod compose;
 mod deploy;
@@ -38,6 +35,7 @@ mod types;
 
 use std::collections::BTreeSet;
 
+use crux_test_kit as kit;
 use kit::fences;
 
 macro_rules! pages {

@@ -49,11 +49,13 @@ async fn upload_with_a_cut(pattern: &[u8], cut: Cut) -> Vec<String> {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_task_that_breaks_off_is_published_again() {
     assert_eq!(upload_with_a_cut(TASK, Cut::Within).await.len(), 1);
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_task_whose_confirm_is_lost_is_published_again_under_the_same_id() {
     let ids = upload_with_a_cut(TASK, Cut::Unanswered).await;
     assert_eq!(ids.len(), 2, "{ids:?}");
@@ -61,6 +63,7 @@ async fn a_task_whose_confirm_is_lost_is_published_again_under_the_same_id() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_result_whose_acknowledgement_is_lost_comes_again_and_changes_nothing() {
     let (proxy, server, line) = behind_a_proxy().await;
     let _services = line.services(result).await;
@@ -88,6 +91,7 @@ async fn a_result_whose_acknowledgement_is_lost_comes_again_and_changes_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn an_append_that_breaks_off_or_is_not_answered_is_made_once() {
     let broker = shared().await;
     let deployment = Deployment::start(&broker, 2, "").await;
@@ -110,6 +114,7 @@ async fn an_append_that_breaks_off_or_is_not_answered_is_made_once() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_result_that_breaks_off_on_its_way_comes_again() {
     let (proxy, server, line) = behind_a_proxy().await;
     let _services = line.services(result).await;
@@ -124,6 +129,7 @@ async fn a_result_that_breaks_off_on_its_way_comes_again() {
 
 /// Anywhere, of either server, again and again under load.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn connections_that_break_anywhere_cost_nothing_but_time() {
     let broker = shared().await;
     let deployment = Deployment::start(&broker, 2, "").await;

@@ -7,6 +7,7 @@ use crate::service::header;
 use crate::{server, shared};
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn an_event_starts_an_instance_once_per_message_id() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;
@@ -26,6 +27,7 @@ async fn an_event_starts_an_instance_once_per_message_id() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn an_event_of_the_wrong_shape_is_put_aside() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;
@@ -42,6 +44,7 @@ async fn an_event_of_the_wrong_shape_is_put_aside() {
 mod publisher;
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn the_publisher_of_the_examples_starts_orders_once_each() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;

@@ -43,6 +43,7 @@ async fn caught_up(replica: &Redis, primary: &Redis) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_replica_that_takes_over_has_everything_that_was_acknowledged() {
     let broker = shared().await;
     let mut deployment = Deployment::start(&broker, 2, ", wait_replicas: 1").await;
@@ -73,6 +74,7 @@ async fn complete(client: &Client, task: &Value) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn rows_that_a_replica_does_not_have_are_missed_counted_and_made_again() {
     let broker = shared().await;
     let mut deployment = Deployment::start(&broker, 1, "").await;

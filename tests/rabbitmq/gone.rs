@@ -46,11 +46,13 @@ async fn without_the_broker(gone: fn(&Proxy, bool)) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_broker_that_is_gone_for_long_is_waited_for() {
     without_the_broker(Proxy::refuse).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_broker_that_says_nothing_any_more_is_given_up_and_found_again() {
     without_the_broker(Proxy::black_hole).await;
 }
@@ -101,11 +103,13 @@ async fn without_redis(gone: fn(&Proxy, bool)) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_redis_that_is_gone_for_long_is_waited_for() {
     without_redis(Proxy::refuse).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_redis_that_says_nothing_any_more_is_given_up_and_found_again() {
     without_redis(Proxy::black_hole).await;
 }
@@ -113,6 +117,7 @@ async fn a_redis_that_says_nothing_any_more_is_given_up_and_found_again() {
 /// What an attempt says that was stopped for the sake of the lease is not about the same attempt
 /// when it is made again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn a_lease_that_is_lost_while_tasks_wait_for_the_broker_fails_no_workflow() {
     let broker = shared().await;
     let deployment = Deployment::start(&broker, 1, "").await;

@@ -1,7 +1,6 @@
 //! The services of `examples/services` as they are, each in its language, with the rights that
 //! `docs/services.md` gives to a service and to Crux. Their libraries come by the ordinary package
-//! managers. Where a language is missing and cannot be installed, its test says so and does
-//! nothing; `REQUIRE_LANGUAGES` makes that a failure.
+//! managers.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +20,7 @@ const EXCHANGE: &str = "workflow_exchange";
 const OLDEST_GO: u32 = 22;
 
 /// How the service of a language is started.
-type Prepare = fn(&Path) -> Option<Vec<PathBuf>>;
+type Prepare = fn(&Path) -> Vec<PathBuf>;
 
 fn examples(language: &str) -> PathBuf {
     fences::project().join("examples/services").join(language)
@@ -44,40 +43,41 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {said}");
 }
 
-fn python(folder: &Path) -> Option<Vec<PathBuf>> {
-    let python = needs::program(&["python3"], "python3-venv")?;
+fn python(folder: &Path) -> Vec<PathBuf> {
+    let python = needs::program(&["python3"], "python3-venv");
     let inside = folder.join("bin/python");
     if !inside.exists() {
         run(Command::new(python).args(["-m", "venv"]).arg(folder));
     }
     let wanted = examples("python").join("requirements.txt");
     run(Command::new(&inside).args(["-m", "pip", "install", "--quiet", "-r"]).arg(wanted));
-    Some(vec![inside, examples("python").join("image_service.py")])
+    vec![inside, examples("python").join("image_service.py")]
 }
 
-fn node(folder: &Path) -> Option<Vec<PathBuf>> {
-    let node = needs::program(&["node"], "nodejs")?;
-    let npm = needs::program(&["npm"], "npm")?;
+fn node(folder: &Path) -> Vec<PathBuf> {
+    let node = needs::program(&["node"], "nodejs");
+    let npm = needs::program(&["npm"], "npm");
     for file in ["package.json", "package-lock.json", "image_service.js"] {
         std::fs::copy(examples("node").join(file), folder.join(file)).unwrap();
     }
     run(Command::new(npm).args(["ci", "--no-audit", "--no-fund"]).current_dir(folder));
-    Some(vec![node, folder.join("image_service.js")])
+    vec![node, folder.join("image_service.js")]
 }
 
-fn go(folder: &Path) -> Option<Vec<PathBuf>> {
-    let go = needs::program(&["go"], "golang-go")?;
+fn go(folder: &Path) -> Vec<PathBuf> {
+    let go = needs::program(&["go"], "golang-go");
     let version = Command::new(&go).args(["env", "GOVERSION"]).output().unwrap();
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let minor: u32 =
         version.trim().split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
-    if minor < OLDEST_GO {
-        eprintln!("skipped: this is {}, and the service needs Go 1.{OLDEST_GO}", version.trim());
-        return None;
-    }
+    assert!(
+        minor >= OLDEST_GO,
+        "this is {}, and the service needs Go 1.{OLDEST_GO}",
+        version.trim()
+    );
     let program = folder.join("image_service");
     run(Command::new(go).arg("build").arg("-o").arg(&program).current_dir(examples("go")));
-    Some(vec![program])
+    vec![program]
 }
 
 /// A virtual host of its own, with a user for Crux and one for the service, each with the rights
@@ -202,10 +202,7 @@ async fn step(client: &Client, id: &str) -> Value {
 }
 
 async fn serves(language: &'static str, prepare: Prepare) {
-    let Some(program) = tokio::task::block_in_place(|| prepare(&folder(language))) else {
-        assert!(std::env::var_os("REQUIRE_LANGUAGES").is_none(), "{language} is missing");
-        return;
-    };
+    let program = tokio::task::block_in_place(|| prepare(&folder(language)));
     let broker = shared().await;
     tokio::task::block_in_place(|| host(&broker, language));
     let url = |user: &str| format!("amqp://{user}@127.0.0.1:{}/{language}", broker.port());
@@ -291,16 +288,19 @@ async fn serves(language: &'static str, prepare: Prepare) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and python3-venv"]
 async fn a_service_in_python_does_its_step() {
     serves("python", python).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and node and npm"]
 async fn a_service_in_node_does_its_step() {
     serves("node", node).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and go"]
 async fn a_service_in_go_does_its_step() {
     serves("go", go).await;
 }

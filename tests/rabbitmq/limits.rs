@@ -13,6 +13,7 @@ use crate::service::{Limits, Line, STEPS};
 use crate::{BINARY, alone, config, fresh_name, product, result, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn a_broker_short_of_memory_is_waited_for_by_all_nodes() {
     let broker = alone().await;
     let deployment = Deployment::start(&broker, 2, "").await;
@@ -38,6 +39,7 @@ async fn a_broker_short_of_memory_is_waited_for_by_all_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn a_message_too_big_for_the_broker_is_shown_and_stops_nobody_else() {
     let broker = alone().await;
     // Channels that are opened from now on take no more.
@@ -96,6 +98,7 @@ fn memory(server: &Server) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs rabbitmq-server"]
 async fn five_times_as_much_as_services_can_do_is_refused_at_the_door() {
     /// What the service of pictures does in a second.
     const CAPACITY: u16 = 20;

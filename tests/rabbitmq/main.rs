@@ -3,13 +3,6 @@
 //! have it for themselves.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
-#[path = "../kit/mod.rs"]
-mod kit;
-#[path = "../kit/proxy.rs"]
-mod proxy;
-#[path = "../kit/rabbit.rs"]
-mod rabbit;
-
 mod cuts;
 mod deployment;
 mod events;
@@ -32,8 +25,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use kit::Server;
-use rabbit::Broker;
+use crux_test_kit as kit;
+use kit::rabbit::Broker;
+use kit::{Server, proxy, rabbit};
 use service::Line;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crux");

@@ -33,6 +33,7 @@ async fn assert_recorded_once(node: &Server, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn products_are_made_whichever_node_dies() {
     let broker = shared().await;
     let redis = Redis::start();

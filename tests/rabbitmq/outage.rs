@@ -49,6 +49,7 @@ async fn audit(client: &Client, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
     let mut broker = alone().await;
     let name = fresh_name();
@@ -121,6 +122,7 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn a_broker_short_of_memory_closes_the_door_and_opens_it_again() {
     let broker = alone().await;
     let name = fresh_name();

@@ -7,6 +7,7 @@ use crate::service::{Line, queue};
 use crate::{BINARY, config, fresh_name, product, result, server, shared};
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_task_without_a_queue_says_so_and_goes_out_when_one_is_bound() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;
@@ -41,6 +42,7 @@ async fn a_task_without_a_queue_says_so_and_goes_out_when_one_is_bound() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_queue_that_is_there_and_differs_stops_the_start_and_is_named() {
     use lapin::options::QueueDeclareOptions;
     use lapin::types::FieldTable;
@@ -69,6 +71,7 @@ async fn a_queue_that_is_there_and_differs_stops_the_start_and_is_named() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn topology_shows_what_there_is_and_declares_it() {
     let broker = shared().await;
     let name = fresh_name();
@@ -111,6 +114,7 @@ async fn topology_shows_what_there_is_and_declares_it() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_full_queue_is_tried_again_and_then_shown() {
     use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
     use lapin::types::{AMQPValue, FieldTable};

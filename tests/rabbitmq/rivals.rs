@@ -33,6 +33,7 @@ async fn tell_both(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn two_nodes_that_race_for_one_instance_agree() {
     let broker = shared().await;
     let deployment = Deployment::start(&broker, 2, "").await;
@@ -105,6 +106,7 @@ async fn two_nodes_that_race_for_one_instance_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn results_twice_late_wrong_foreign_and_poisonous_change_nothing_at_any_node() {
     let broker = shared().await;
     let deployment = Deployment::start(&broker, 2, "").await;

@@ -9,6 +9,7 @@ use crate::{config, fresh_name, product, result, server, shared};
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn three_services_make_a_product_and_everybody_else_is_told() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;
@@ -67,6 +68,7 @@ async fn three_services_make_a_product_and_everybody_else_is_told() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_service_with_an_address_gets_its_tasks_by_http_beside_the_broker() {
     use crate::kit::{Reply, Service};
     let broker = shared().await;
@@ -84,6 +86,7 @@ async fn a_service_with_an_address_gets_its_tasks_by_http_beside_the_broker() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_server_that_ends_leaves_nothing_unacknowledged() {
     let broker = shared().await;
     let (mut server, line) = server(&broker).await;

@@ -7,6 +7,7 @@ use crate::service::{Line, STEPS};
 use crate::{BINARY, config, result, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn products_are_made_over_a_cluster() {
     let cluster = tokio::task::block_in_place(Cluster::start);
     let config = config(&cluster.url(), "crux", "");

@@ -8,6 +8,7 @@ use crate::service::Line;
 use crate::{BINARY, LEASE_MS, config, fresh_name, product, result, server, shared};
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_task_of_a_dead_service_is_taken_over_by_another() {
     let (server, line) = server().await;
     let client = server.client();
@@ -26,6 +27,7 @@ async fn a_task_of_a_dead_service_is_taken_over_by_another() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn results_that_a_dead_node_held_are_taken_over_by_another() {
     let (name, url) = (fresh_name(), shared().url());
     let config = config(&url, &name, "");

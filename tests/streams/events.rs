@@ -6,6 +6,7 @@ use crate::kit::{eventually, order};
 use crate::{product, result, server};
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn an_event_starts_an_instance_once_per_message_id() {
     let (server, line) = server().await;
     let client = server.client();
@@ -32,6 +33,7 @@ async fn an_event_starts_an_instance_once_per_message_id() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn an_event_of_the_wrong_shape_is_put_aside() {
     let (server, line) = server().await;
     line.publish("order.created", &[("message_id", "event-1"), ("body", "\"what is this\"")])
@@ -45,6 +47,7 @@ async fn an_event_of_the_wrong_shape_is_put_aside() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn each_group_hears_every_hook_and_only_what_all_have_acknowledged_goes() {
     let (server, line) = server().await;
     for group in ["mail", "audit"] {

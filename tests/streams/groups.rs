@@ -16,6 +16,7 @@ async fn waits_for(server: &Server, id: &str, what: &str) -> String {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_task_without_a_group_says_so_and_goes_out_when_there_is_one() {
     let (server, line) = server().await;
     let client = server.client();
@@ -49,6 +50,7 @@ async fn a_task_without_a_group_says_so_and_goes_out_when_there_is_one() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn topology_shows_what_there_is_and_declares_it() {
     let (server, line) = server().await;
     let shown = server.run(&["topology", "--json"]);
@@ -82,6 +84,7 @@ async fn topology_shows_what_there_is_and_declares_it() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_stream_that_nobody_empties_keeps_tasks_with_crux_until_there_is_room() {
     let (name, url) = (fresh_name(), shared().url());
     let server = Server::start(BINARY, &config(&url, &name, ", stream_length: 2"));
@@ -120,6 +123,7 @@ async fn a_stream_that_nobody_empties_keeps_tasks_with_crux_until_there_is_room(
 
 /// Room is what was not acknowledged: a service that only acknowledges need not delete.
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn what_every_group_has_acknowledged_makes_room() {
     let (name, url) = (fresh_name(), shared().url());
     let server = Server::start(BINARY, &config(&url, &name, ", stream_length: 1"));

@@ -3,9 +3,6 @@
 //! prefix, and those that hurt the server have one for themselves.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
-#[path = "../kit/mod.rs"]
-mod kit;
-
 mod cluster;
 mod dead_consumers;
 mod events;
@@ -22,6 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
+use crux_test_kit as kit;
 use kit::{Redis, Server};
 use service::Line;
 

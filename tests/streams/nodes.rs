@@ -33,6 +33,7 @@ pub async fn assert_recorded_once(node: &Server, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn products_are_made_whichever_node_dies() {
     let (name, url) = (fresh_name(), shared().url());
     let config = config(&url, &name, "");

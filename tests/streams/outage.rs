@@ -98,11 +98,13 @@ async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn a_redis_that_dies_in_the_middle_costs_nothing_but_time() {
     dies_in_the_middle(|url| bus_only(url, "crux", ""), true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn a_redis_that_dies_in_the_middle_with_the_store_costs_nothing_but_time() {
     dies_in_the_middle(|url| config(url, "crux", ""), false).await;
 }
@@ -110,6 +112,7 @@ async fn a_redis_that_dies_in_the_middle_with_the_store_costs_nothing_but_time()
 /// Longer than any time-out: who reads, who acknowledges and who publishes gives up, and does it
 /// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn a_redis_that_hangs_is_given_up_and_found_again() {
     let redis = Redis::start();
     let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
@@ -141,6 +144,7 @@ async fn a_redis_that_hangs_is_given_up_and_found_again() {
 
 /// What was sent and not answered: it is not known whether it is there, and it is sent again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn what_a_redis_had_not_confirmed_when_it_died_is_sent_again() {
     let mut redis = Redis::start();
     let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
@@ -178,6 +182,7 @@ async fn what_a_redis_had_not_confirmed_when_it_died_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
     let mut redis = Redis::start();
     tokio::task::block_in_place(|| redis.kill());
@@ -195,6 +200,7 @@ async fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
 /// All that is in a Redis which keeps nothing is gone with it: groups are made anew, tasks come
 /// again when their time is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn a_redis_that_has_forgotten_its_groups_gets_them_again() {
     let mut redis = Redis::start_with(&[("appendonly", "no")]);
     let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
@@ -218,6 +224,7 @@ async fn a_redis_that_has_forgotten_its_groups_gets_them_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn a_redis_without_memory_closes_the_door_and_opens_it_again() {
     let redis = Redis::start();
     let server = Server::start(

@@ -9,6 +9,7 @@ use crate::{BINARY, bus_only, fresh_name, product, result, server, shared};
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
     let (server, line) = server().await;
     let services = line.services(result).await;
@@ -71,6 +72,7 @@ async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn the_store_may_be_a_file_and_a_service_may_have_an_address() {
     let (name, url) = (fresh_name(), shared().url());
     let pushed = Service::start(|task| Reply::Done(result(task))).await;
@@ -87,6 +89,7 @@ async fn the_store_may_be_a_file_and_a_service_may_have_an_address() {
 
 /// As the reference promises: by one id through all systems, also where the client gave none.
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn what_is_published_and_consumed_is_logged_with_its_correlation_id() {
     let (name, url) = (fresh_name(), shared().url());
     let log = "log: { level: 'info,crux::messages=info' }\n";
@@ -109,6 +112,7 @@ async fn what_is_published_and_consumed_is_logged_with_its_correlation_id() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_server_that_ends_in_order_is_forgotten_by_the_group() {
     let (mut server, line) = server().await;
     let _services = line.services(result).await;
@@ -122,6 +126,7 @@ async fn a_server_that_ends_in_order_is_forgotten_by_the_group() {
 }
 
 #[test]
+#[ignore = "needs redis-server"]
 fn a_server_that_does_not_let_this_user_in_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let url = shared().url().replace("redis://", "redis://nobody:wrong@");

@@ -83,4 +83,4 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
     })
 }
 
-crate::suite! { all open }
+crate::suite! { local open }

@@ -3,11 +3,8 @@
 
 mod bed;
 mod local;
-#[path = "../../../tests/kit/rabbit.rs"]
-#[allow(dead_code, reason = "a part of the kit is used")]
-mod rabbit_server;
 mod rabbitmq;
 mod redis;
-#[path = "../../../tests/kit/redis.rs"]
-mod redis_server;
 mod suite;
+
+use crux_test_kit::{rabbit as rabbit_server, redis as redis_server};

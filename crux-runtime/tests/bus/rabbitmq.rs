@@ -138,11 +138,12 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
     })
 }
 
-crate::suite! { broker open }
+crate::suite! { broker "needs rabbitmq-server", open }
 
 /// The broker acts on properties: a `CC` sends a copy to the queue that it was refused from, and so
 /// on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
     let (broker, line) = open_line(&[]).await;
     let door = Doorman::answering(&[Taken::Refused("no such thing".to_owned())]);
@@ -189,6 +190,7 @@ async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn a_binding_that_somebody_removes_is_made_again() {
     let (broker, line) = open_line(&[]).await;
     let door = Doorman::answering(&[]);

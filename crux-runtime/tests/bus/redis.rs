@@ -144,7 +144,7 @@ mod single {
         })
     }
 
-    crate::suite! { broker open }
+    crate::suite! { broker "needs redis-server", open }
 }
 
 mod cluster {
@@ -170,5 +170,5 @@ mod cluster {
         })
     }
 
-    crate::suite! { broker open }
+    crate::suite! { broker "needs redis-server", open }
 }

@@ -4,7 +4,7 @@
 mod bed;
 mod memory;
 mod redis;
-#[path = "../../../tests/kit/redis.rs"]
-mod redis_server;
 mod sqlite;
 mod suite;
+
+use crux_test_kit::redis as redis_server;

@@ -11,17 +11,25 @@ use crate::bed::{
     requested, start, subscription, text,
 };
 
-/// Makes a test of each function here for one kind of store.
+/// Makes a test of each function here for one kind of store; `ignore "needs NAME",` before the bed
+/// marks them with what they need.
 #[macro_export]
 macro_rules! suite {
-    ($bed:expr => $($test:ident)*) => {
+    (@each ignore $why:literal, $bed:expr => $($test:ident)*) => {
+        $(#[tokio::test]
+        #[ignore = $why]
+        async fn $test() {
+            $crate::suite::$test(&$bed).await;
+        })*
+    };
+    (@each $bed:expr => $($test:ident)*) => {
         $(#[tokio::test]
         async fn $test() {
             $crate::suite::$test(&$bed).await;
         })*
     };
-    ($bed:expr) => {
-        $crate::suite! { $bed =>
+    (@all $($bed:tt)*) => {
+        $crate::suite! { @each $($bed)* =>
             a_journal_grows_row_by_row
             a_row_that_comes_too_late_gets_what_came_before
             the_same_append_again_is_told_apart_from_a_foreign_one
@@ -43,6 +51,12 @@ macro_rules! suite {
             everything_is_there_after_a_restart
             a_closed_store_says_so
         }
+    };
+    (ignore $why:literal, $bed:expr) => {
+        $crate::suite! { @all ignore $why, $bed }
+    };
+    ($bed:expr) => {
+        $crate::suite! { @all $bed }
     };
 }
 

@@ -380,7 +380,8 @@ async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_
     for _ in 0..18 {
         assert!(matches!(next(&mut reports).await, Reported::Completed { .. }));
     }
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // One after the other, each after a pause of its own, they would take 18 s.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     // Those that were turned away are called for.
     timeout(Duration::from_secs(1), back.changed()).await.expect("a call").unwrap();
     assert_eq!((bus.delay(Some("resize")), bus.health()), (None, Ok(())));

@@ -240,10 +240,10 @@ async fn a_blocking_attempt_does_not_hold_up_the_runtime() {
     let step = blocking_nap();
     let manager = manager(&step, limits(2));
     let (sender, mut reports) = mpsc::channel(64);
-    manager.submit(task("nap", "400").0, &sender).unwrap();
+    manager.submit(task("nap", "2000").0, &sender).unwrap();
     let before = Instant::now();
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(before.elapsed() < Duration::from_millis(300));
+    assert!(before.elapsed() < Duration::from_millis(1500), "{:?}", before.elapsed());
     ended(&mut reports).await.unwrap();
 }
 

@@ -43,7 +43,7 @@ fn shared() -> String {
 }
 
 mod single {
-    crate::suite! { super::bed(super::shared()) }
+    crate::suite! { ignore "needs redis-server", super::bed(super::shared()) }
 }
 
 mod cluster {
@@ -60,9 +60,10 @@ mod cluster {
         CLUSTER.get_or_init(Cluster::start).url()
     }
 
-    crate::suite! { super::bed(shared()) }
+    crate::suite! { ignore "needs redis-server", super::bed(shared()) }
 
     #[tokio::test]
+    #[ignore = "needs redis-server"]
     async fn what_is_so_on_each_master_is_known() {
         let options =
             Options { require_durable: true, wait_replicas: 1, ..super::options(shared()) };

@@ -13,6 +13,7 @@ use crate::bed::{
 use crate::redis_server;
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn an_append_that_was_done_after_the_time_out_is_told_by_its_token() {
     let server = redis_server::Redis::start();
     let store = open(Options { timeout: Duration::from_secs(1), ..options(server.url()) }).await;
@@ -39,6 +40,7 @@ async fn an_append_that_was_done_after_the_time_out_is_told_by_its_token() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn what_was_answered_is_there_after_the_server_was_killed() {
     let mut server = redis_server::Redis::start();
     let store = open(Options { timeout: Duration::from_secs(1), ..options(server.url()) }).await;
@@ -59,6 +61,7 @@ async fn what_was_answered_is_there_after_the_server_was_killed() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn scripts_that_the_server_forgot_are_sent_again() {
     let server = redis_server::Redis::start();
     let store = open(options(server.url())).await;
@@ -74,6 +77,7 @@ async fn scripts_that_the_server_forgot_are_sent_again() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn memory_that_is_used_up_is_told_and_nothing_is_half_written() {
     let server = redis_server::Redis::start_with(&[("maxmemory", "20mb"), ("appendonly", "yes")]);
     let store = open(options(server.url())).await;
@@ -89,6 +93,7 @@ async fn memory_that_is_used_up_is_told_and_nothing_is_half_written() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_server_that_would_lose_answers_is_refused_where_that_matters() {
     let server = redis_server::Redis::start_with(&[("maxmemory-policy", "allkeys-lru")]);
     let options = options(server.url());
@@ -107,6 +112,7 @@ async fn a_server_that_would_lose_answers_is_refused_where_that_matters() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn an_append_waits_for_replicas_if_told_to() {
     let server = redis_server::Redis::start();
     let store = open(Options { wait_replicas: 1, ..options(server.url()) }).await;
@@ -128,6 +134,7 @@ async fn an_append_waits_for_replicas_if_told_to() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn what_is_wrong_with_the_place_is_said() {
     let error = |url: &str| {
         let options = Options { timeout: Duration::from_millis(500), ..Options::new(url) };
@@ -145,6 +152,7 @@ async fn what_is_wrong_with_the_place_is_said() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_fail_over_that_loses_rows_is_told() {
     let mut primary = redis_server::Redis::start();
     let port = primary.port();
@@ -218,6 +226,7 @@ impl Proxy {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_store_that_was_emptied_is_told_of_and_written_to_by_nobody_who_knew_it() {
     let server = redis_server::Redis::start();
     let options = Options { lease: Duration::from_millis(600), ..options(server.url()) };
@@ -256,6 +265,7 @@ async fn a_store_that_was_emptied_is_told_of_and_written_to_by_nobody_who_knew_i
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_server_that_takes_no_writes_is_told_of_and_so_is_that_it_does_again() {
     let server = redis_server::Redis::start();
     let store = open(Options { lease: Duration::from_millis(600), ..options(server.url()) }).await;
@@ -278,6 +288,7 @@ async fn a_server_that_takes_no_writes_is_told_of_and_so_is_that_it_does_again()
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn what_somebody_else_has_written_breaks_only_what_it_belongs_to() {
     let server = redis_server::Redis::start();
     let options = options(server.url());

@@ -34,6 +34,7 @@ async fn goes_on(load: &Load, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn nothing_acknowledged_is_lost_when_slots_move_replicas_take_over_and_masters_die() {
     // `CRUX_ROUNDS=10` makes it long.
     let rounds: usize =

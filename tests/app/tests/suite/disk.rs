@@ -14,18 +14,15 @@ use crate::server;
 struct Disk(tempfile::TempDir);
 
 impl Disk {
-    /// `None`: this user may not mount.
-    fn mount() -> Option<Self> {
+    fn mount() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
+        let output = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=24m", "crux-test"])
             .arg(folder.path())
-            .output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self(folder));
-        }
-        eprintln!("skipped: mounting a small file system needs root");
-        None
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "mounting a small file system needs root: {output:?}");
+        Self(folder)
     }
 
     fn path(&self) -> &Path {
@@ -61,8 +58,9 @@ impl Drop for Disk {
 }
 
 #[tokio::test]
+#[ignore = "needs mount"]
 async fn a_full_disk_refuses_starts_loses_nothing_and_is_left_when_there_is_room() {
-    let Some(disk) = Disk::mount() else { return };
+    let disk = Disk::mount();
     let service = Service::start(|_| Reply::Later).await;
     let config = format!(
         "{}store: {{ path: {}/crux.db }}\nlimits: {{ min_free_disk: 8MiB }}\n",

@@ -43,8 +43,7 @@
 //! | a misspelt key in the configuration | [`life::a_misspelt_key_stops_the_start`] |
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
-#[path = "../../../kit/mod.rs"]
-mod kit;
+use crux_test_kit as kit;
 
 mod clock;
 mod cluster;

@@ -11,6 +11,7 @@ pub(crate) fn store(redis: &Redis) -> String {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn instances_end_and_are_there_when_the_process_or_the_server_has_died() {
     let mut redis = Redis::start();
     let service = Service::start(|task| match task["step_type"].as_str() {
@@ -45,6 +46,7 @@ async fn instances_end_and_are_there_when_the_process_or_the_server_has_died() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn an_event_whose_keeping_was_not_answered_reaches_whoever_waits() {
     let redis = Redis::start();
     let server = server(&store(&redis).replace("port:", "timeout: 1s, port:"));
@@ -70,6 +72,7 @@ async fn an_event_whose_keeping_was_not_answered_reaches_whoever_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed_beside_redis() {
     let redis = Redis::start();
     kill::kill_again_and_again(&store(&redis), 1, 8).await;
@@ -78,6 +81,7 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed_beside_redis() 
 /// By `bus: redis`, where nobody hears an answer: what comes for an instance that stands still must
 /// not keep others from being taken.
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn results_wait_for_a_definition_that_is_not_here_without_holding_up_others() {
     let redis = Redis::start();
     redis.command(&["XGROUP", "CREATE", "crux:stream:{step.count}", "workers", "0", "MKSTREAM"]);
@@ -139,6 +143,7 @@ async fn results_wait_for_a_definition_that_is_not_here_without_holding_up_other
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn a_node_that_cannot_write_or_whose_store_was_emptied_is_not_ready() {
     let redis = Redis::start();
     let mut server = server(&store(&redis).replace("port:", "lease: 600ms, port:"));

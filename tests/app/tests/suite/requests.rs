@@ -257,7 +257,8 @@ async fn a_task_that_is_turned_away_again_and_again_holds_up_no_other() {
             .json();
         assert_eq!(document["metadata"]["status"], "completed", "{document}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    // Behind the pauses of the first one, which double from a second, they would take 25 s.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     let why =
         client.status(&poison).await["current_steps"][0]["waits_for"].as_str().unwrap().to_owned();
     assert!(why.contains("503"), "{why}");

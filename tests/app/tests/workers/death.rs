@@ -7,6 +7,7 @@ use crate::kit::eventually;
 use crate::rabbit::Broker;
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn what_a_dead_worker_ran_is_lost_and_done_by_another() {
     let bed = Bed::new();
     let mut first = bed.worker(&[]);
@@ -33,6 +34,7 @@ async fn what_a_dead_worker_ran_is_lost_and_done_by_another() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn what_must_not_begin_twice_does_not_and_its_outcome_is_unknown() {
     let bed = Bed::new();
     let mut first = bed.worker(&[]);
@@ -47,6 +49,7 @@ async fn what_must_not_begin_twice_does_not_and_its_outcome_is_unknown() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_worker_that_is_alive_keeps_its_attempt_while_the_server_is_away() {
     let mut bed = Bed::new();
     let worker = bed.worker(&[]);
@@ -68,6 +71,7 @@ async fn a_worker_that_is_alive_keeps_its_attempt_while_the_server_is_away() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn what_ran_in_a_dead_server_is_not_sent_to_a_worker_if_it_must_not_begin_twice() {
     let mut bed = Bed::with(crate::broker(), &["--steps", "all"]);
     let (vow, toil) = (bed.start("vow", 60_000).await, bed.start("toil", 700).await);
@@ -84,6 +88,7 @@ async fn what_ran_in_a_dead_server_is_not_sent_to_a_worker_if_it_must_not_begin_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
     let mut broker = Broker::start();
     let bed = Bed::with(&broker, &["--steps", "none"]);
@@ -118,6 +123,7 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs rabbitmq-server"]
 async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent_twice() {
     let mut broker = Broker::start();
     let bed = Bed::with(&broker, &["--steps", "none"]);
@@ -165,6 +171,7 @@ async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_task_that_the_broker_delivers_again_is_not_begun_if_somebody_may_have_begun_it() {
     let bed = Bed::new();
     let thief = bed.thief().await;

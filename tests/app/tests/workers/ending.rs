@@ -6,6 +6,7 @@ use crate::bed::Bed;
 use crate::kit::eventually;
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_worker_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest_to_others() {
     let bed = Bed::new();
     let mut first = bed.worker(&["--concurrency", "2"]);
@@ -39,6 +40,7 @@ async fn a_worker_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest_
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn what_does_not_finish_in_time_is_lost_and_done_by_another() {
     let bed = Bed::new();
     let mut first = bed.worker_with(&[("CRUX_SERVER__SHUTDOWN", "300ms")], &[]);

@@ -3,12 +3,6 @@
 //! has its own exchange and queues.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
-#[path = "../../../kit/mod.rs"]
-mod kit;
-#[allow(dead_code, reason = "other tests use the rest of it")]
-#[path = "../../../kit/rabbit.rs"]
-mod rabbit;
-
 mod bed;
 mod death;
 mod ending;
@@ -19,7 +13,8 @@ mod streams;
 
 use std::sync::OnceLock;
 
-use rabbit::Broker;
+use crux_test_kit as kit;
+use kit::rabbit::{self, Broker};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crux-test-app");
 

@@ -4,6 +4,7 @@ use crate::bed::Bed;
 use crate::kit::Redis;
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn another_node_hears_of_what_the_worker_of_a_dead_node_does() {
     let redis = Redis::start();
     let mut a = Bed::new_on(&redis);
@@ -34,6 +35,7 @@ async fn another_node_hears_of_what_the_worker_of_a_dead_node_does() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server and redis-server"]
 async fn nodes_may_run_different_steps_and_neither_takes_the_others_work_for_lost() {
     let redis = Redis::start();
     let a = Bed::new_on(&redis);

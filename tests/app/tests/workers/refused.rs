@@ -22,6 +22,7 @@ fn refused(config: &str, arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
+#[ignore = "needs rabbitmq-server"]
 fn step_types_that_there_are_not() {
     let with_broker = config(broker(), "refused");
     for arguments in [["serve", "--steps", "duoble"], ["worker", "--steps", "duoble"]] {
@@ -66,6 +67,7 @@ fn steps_that_nobody_could_run() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_step_that_fails_or_panics_there_fails_here() {
     let bed = Bed::new();
     let _worker = bed.worker(&[]);

@@ -6,6 +6,7 @@ use crate::bed::Bed;
 use crate::kit::eventually;
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
     let bed = Bed::new();
     let worker = bed.worker(&["--steps", "double,toil", "--concurrency", "7"]);
@@ -45,6 +46,7 @@ async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_step_that_nobody_runs_says_so_and_goes_on_when_somebody_comes() {
     let bed = Bed::new();
     let client = bed.server.client();
@@ -69,6 +71,7 @@ async fn a_step_that_nobody_runs_says_so_and_goes_on_when_somebody_comes() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn some_steps_run_here_and_others_there() {
     let bed = Bed::with(crate::broker(), &["--steps", "double,wake_up"]);
     let worker = bed.worker(&["--steps", "all"]);
@@ -92,6 +95,7 @@ async fn some_steps_run_here_and_others_there() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn workers_share_and_none_takes_more_than_it_may() {
     let bed = Bed::new();
     let workers = [bed.worker(&["--concurrency", "2"]), bed.worker(&["--concurrency", "2"])];
@@ -108,6 +112,7 @@ async fn workers_share_and_none_takes_more_than_it_may() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_worker_is_told_that_nobody_waits_any_more() {
     let bed = Bed::new();
     let worker = bed.worker(&["--steps", "ask"]);
@@ -126,6 +131,7 @@ async fn a_worker_is_told_that_nobody_waits_any_more() {
 }
 
 #[tokio::test]
+#[ignore = "needs rabbitmq-server"]
 async fn a_type_has_a_limit_of_its_own() {
     let bed = Bed::new();
     let limit = [("CRUX_WORKERS__STEPS__TOIL__MAXIMUM", "1")];

@@ -6,6 +6,7 @@ use crate::bed::Bed;
 use crate::kit::{Redis, eventually};
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn workers_share_over_redis_and_none_takes_more_than_it_may() {
     let redis = Redis::start();
     let bed = Bed::over_streams(&redis);
@@ -23,6 +24,7 @@ async fn workers_share_over_redis_and_none_takes_more_than_it_may() {
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn over_redis_a_dead_worker_is_missed_and_what_must_not_begin_twice_does_not() {
     let redis = Redis::start();
     let bed = Bed::over_streams(&redis);
@@ -48,6 +50,7 @@ async fn over_redis_a_dead_worker_is_missed_and_what_must_not_begin_twice_does_n
 }
 
 #[tokio::test]
+#[ignore = "needs redis-server"]
 async fn over_redis_a_worker_ends_in_order_and_goes_on_without_its_server() {
     let redis = Redis::start();
     let mut bed = Bed::over_streams(&redis);
@@ -80,6 +83,7 @@ async fn over_redis_a_worker_ends_in_order_and_goes_on_without_its_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server"]
 async fn a_worker_goes_on_while_redis_is_away() {
     let mut redis = Redis::start();
     let bed = Bed::over_streams(&redis);

@@ -1,12 +1,13 @@
-//! A RabbitMQ broker of the test's own: Debian's package, installed if it is missing, on free
-//! ports, with its own data, name and cookie. It ends with the process that started it, however
-//! that ends.
+//! A RabbitMQ broker of the test's own: Debian's package, on free ports, with its own data, name
+//! and cookie. It ends with the process that started it, however that ends.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::needs;
 
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// Much longer than it takes, also on a busy machine.
@@ -36,7 +37,7 @@ pub struct Broker {
 impl Broker {
     /// Takes some seconds; returns when clients can connect.
     pub fn start() -> Self {
-        install();
+        assert!(is_installed(), "{}", needs::missing("RabbitMQ", "rabbitmq-server"));
         let folder = tempfile::tempdir().expect("a folder for the broker");
         let cookie = folder.path().join(".erlang.cookie");
         std::fs::write(&cookie, COOKIE).expect("its cookie");
@@ -163,33 +164,6 @@ impl Drop for Broker {
 
 pub fn is_installed() -> bool {
     Path::new(SERVER).exists()
-}
-
-/// Without the packages' own start of a broker.
-fn install() {
-    if is_installed() {
-        return;
-    }
-    let apt = |arguments: &[&str]| {
-        let run = Command::new("apt-get")
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .env("RUNLEVEL", "1")
-            .stdin(Stdio::null())
-            .output();
-        match run {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    };
-    let installed = apt(&["update"])
-        .and_then(|()| apt(&["install", "-y", "--no-install-recommends", "rabbitmq-server"]));
-    if let Err(text) = installed {
-        panic!(
-            "this test needs RabbitMQ, and it could not be installed; as root: apt-get install rabbitmq-server\n{text}"
-        );
-    }
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {

@@ -32,7 +32,7 @@ impl Package {
     /// Its folder is always the same: in another one it would be another package to Cargo, and be
     /// kept beside the first for ever.
     pub fn in_folder(name: &'static str) -> Self {
-        let package = Self { folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), name };
+        let package = Self { folder: target().join("tmp").join(name), name };
         package.write(".cargo/config.toml", PROFILE);
         let lock = fs::read_to_string(fences::project().join("Cargo.lock"))
             .expect("the workspace has a lock file");
@@ -88,7 +88,7 @@ impl Package {
             .args(arguments)
             .arg("--offline")
             .current_dir(&self.folder)
-            .env("CARGO_TARGET_DIR", self.target())
+            .env("CARGO_TARGET_DIR", target())
             .env("CARGO_TERM_COLOR", "never");
         cargo.output().expect("Cargo runs")
     }
@@ -115,12 +115,13 @@ impl Package {
 
     /// The program that its build has made.
     pub fn binary(&self) -> String {
-        self.target().join("debug").join(self.name).display().to_string()
+        target().join("debug").join(self.name).display().to_string()
     }
+}
 
-    /// That of the workspace. `binary` names the package's program, which must be none of the
-    /// workspace's.
-    fn target(&self) -> &Path {
-        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder")
-    }
+/// That of the workspace, where the running test is `debug/deps/NAME`. `binary` names the package's
+/// program, which must be none of the workspace's.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("a path of this test");
+    test.ancestors().nth(3).expect("it is in the target folder").to_owned()
 }

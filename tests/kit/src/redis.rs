@@ -1,14 +1,13 @@
 //! Private Redis servers for tests: on free ports, with folders of their own, stopped by their own
-//! ids. Installs the server from Debian's packages where it is missing. Needs nothing of the rest
-//! of the kit, so that a test file can take it alone.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+//! ids.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
 use std::time::{Duration, Instant};
+
+use crate::needs;
 
 /// How long a server may take to do what it is told.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,7 +37,7 @@ impl Redis {
 
     /// With these settings and no others: nothing is kept unless they say so.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        install();
+        assert!(is_installed(), "{}", needs::missing("Redis", "redis-server"));
         let settings =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let folder = tempfile::tempdir().expect("a folder for the server");
@@ -368,31 +367,4 @@ pub fn is_installed() -> bool {
         .stdout(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
-}
-
-/// Once per process; Debian's tools keep processes apart themselves.
-fn install() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        if is_installed() {
-            return;
-        }
-        let apt = |arguments: &[&str]| {
-            // Without a run level the package does not start the machine's own server.
-            let mut command = Command::new("apt-get");
-            command.args(["-o", "DPkg::Lock::Timeout=300", "-qq"]).args(arguments);
-            command
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .env("RUNLEVEL", "1")
-                .stdout(Stdio::null());
-            assert!(
-                command.status().is_ok_and(|status| status.success()),
-                "redis-server is missing, and `apt-get {}` did not work: install it by hand",
-                arguments.join(" ")
-            );
-        };
-        apt(&["update"]);
-        apt(&["install", "-y", "--no-install-recommends", "redis-server"]);
-        assert!(is_installed(), "redis-server was installed and cannot be run");
-    });
 }

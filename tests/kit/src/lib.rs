@@ -1,13 +1,14 @@
-//! The test kit: the built binary as a process that can be killed, services that do as they are
-//! told, and clients that others wrote. Shared by the test files of several packages, so that not
-//! everything is used everywhere.
-#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
+//! The test kit: the built binary as a process that can be killed, brokers and stores on free ports,
+//! services that do as they are told, and clients that others wrote. Shared by the tests of several
+//! packages and by the bench.
 
 pub mod console;
 pub mod fences;
 pub mod http;
 pub mod needs;
 pub mod package;
+pub mod proxy;
+pub mod rabbit;
 pub mod redis;
 pub mod server;
 pub mod service;

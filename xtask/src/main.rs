@@ -1,0 +1,53 @@
+//! `cargo xtask COMMAND`: what people and the CI do with this project.
+
+mod needs;
+mod suites;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask test [ARGUMENTS OF CARGO TEST]
+
+Runs all tests, those too that need a program which a machine may not have: a browser, RabbitMQ,
+Redis. As root on Debian it installs what is missing; for others it says what to install. Without
+arguments it tests the whole workspace.
+
+Examples:
+  cargo xtask test
+  cargo xtask test -p crux --test streams";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["help" | "--help" | "-h"] | ["test", "--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        ["test", rest @ ..] => test(rest),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all tests have run and passed.
+fn test(arguments: &[&str]) -> Result<bool, String> {
+    let ready = needs::provide()?;
+    let ran = suites::run(ready.wrapper, arguments)?;
+    println!("\n{}", suites::report(&ran.suites));
+    match ready.installed.as_slice() {
+        [] => println!("nothing was installed"),
+        packages => println!("installed: {}", packages.join(", ")),
+    }
+    Ok(ran.success && suites::all_ran(&ran.suites))
+}

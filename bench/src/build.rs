@@ -16,14 +16,14 @@ fn workspace() -> Outcome<&'static Path> {
         .ok_or_else(|| "the bench is in no workspace".into())
 }
 
-/// A binary of the workspace in the release profile, built if it is not fresh.
-pub fn release_binary(name: &str) -> Outcome<PathBuf> {
+/// A binary of the workspace in the `dist` profile, built if it is not fresh.
+pub fn dist_binary(name: &str) -> Outcome<PathBuf> {
     let folder =
         std::env::current_exe()?.parent().ok_or("the executable is in no directory")?.to_owned();
     let target = folder.parent().ok_or("the executable is in no target directory")?;
     let workspace = workspace()?;
-    cargo(workspace, target, &["build", "--release", "--locked", "--bin", name])?;
-    let binary = target.join("release").join(name);
+    cargo(workspace, target, &["build", "--profile", "dist", "--locked", "--bin", name])?;
+    let binary = target.join("dist").join(name);
     if binary.is_file() {
         Ok(binary)
     } else {

@@ -1,5 +1,5 @@
-//! Workloads beside their floors, printed as one table. Run it on a release build: `cargo run
-//! --release -p crux-bench`.
+//! Workloads beside their floors, printed as one table. Run it as what is deployed is
+//! built: `cargo run --profile dist -p crux-bench`.
 //!
 //! `workload` holds what is measured, `floor` what it is held against, `crux` the engine under
 //! measurement in this process, `server` one in a process of its own, for which the bench starts
@@ -22,7 +22,7 @@ mod streams;
 mod watch;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -79,13 +79,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Cargo puts what it builds into a folder of the profile's name.
+fn is_dist_build() -> bool {
+    let program = std::env::current_exe().ok();
+    program.as_deref().and_then(Path::parent).is_some_and(|folder| folder.ends_with("dist"))
+}
+
 fn run(arguments: Arguments) -> Outcome<()> {
     if arguments.list {
         ALL.iter().for_each(|workload| println!("{:10} {}", workload.name, workload.about));
         return Ok(());
     }
-    if cfg!(debug_assertions) {
-        eprintln!("this is not a release build: its figures say nothing");
+    if !is_dist_build() {
+        eprintln!("this was not built with `--profile dist`: its figures say nothing");
     }
     let workloads = chosen(&arguments.names)?;
     let directory = match arguments.directory {

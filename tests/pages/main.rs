@@ -51,11 +51,13 @@ macro_rules! pages {
 }
 
 pages! {
-    // The demo is built for release and takes minutes; `cargo test --workspace` is what runs this.
+    // The demo, which has tests of its own, and the command that runs this.
     the_readme "README.md" by_hand 2
     // A drawing.
     the_architecture "ARCHITECTURE.md" by_hand 1
     the_changelog "CHANGELOG.md" by_hand 0
+    // What `.ci/run` and `cargo xtask test` do, and the form of a commit.
+    the_page_of_contributors "CONTRIBUTING.md" by_hand 3
     the_page_of_the_api "docs/api.md" by_hand 0
     // Release builds, and figures of one machine.
     the_page_of_benchmarks "docs/benchmarks.md" by_hand 1

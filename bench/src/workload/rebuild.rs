@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Setting;
 use crate::Outcome;
-use crate::build::{Built, Scratch, release_binary};
+use crate::build::{Built, Scratch, dist_binary};
 use crate::measure::Latencies;
 use crate::report::{Goal, Row};
 use crux_bench::steps::STEPS;
@@ -115,7 +115,7 @@ fn pipeline(number: usize, n: usize) -> String {
 }
 
 fn check(folder: &Path) -> Outcome<Latencies> {
-    let binary = release_binary("crux")?;
+    let binary = dist_binary("crux")?;
     let mut taken = Latencies::default();
     for _ in 0..CHECKS {
         let begun = Instant::now();

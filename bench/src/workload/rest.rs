@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Setting;
 use crate::Outcome;
-use crate::build::release_binary;
+use crate::build::dist_binary;
 use crate::crux::DATABASE;
 use crate::measure::Latencies;
 use crate::report::{Goal, Row};
@@ -17,7 +17,7 @@ const CALM: Duration = Duration::from_secs(2);
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
-    let binary = release_binary("crux")?;
+    let binary = dist_binary("crux")?;
     let directory = setting.fresh()?;
     let database = directory.path().join(DATABASE);
     let mut ready = Latencies::default();

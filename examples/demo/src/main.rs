@@ -1,4 +1,4 @@
-//! `cargo run --release -p crux-demo`: a Crux server, three services that do real work, products
+//! `cargo run -p crux-demo`: a Crux server, three services that do real work, products
 //! that go through them, and a kill -9 in the middle. Start reading in `story`. Called with a
 //! command of Crux (`crux-demo serve …`) it is the Crux binary itself: that is how the server
 //! becomes a process of its own.
@@ -80,7 +80,7 @@ fn try_next(story: &Story, uploaded: &[Uploaded], stays: bool) {
     let when = if stays {
         "now, in another terminal"
     } else {
-        "after `cargo run --release -p crux-demo -- --stay`"
+        "after `cargo run -p crux-demo -- --stay`"
     };
     story.show.heading(&format!("What to try next ({when}):"));
     println!(

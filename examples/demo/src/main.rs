@@ -77,11 +77,8 @@ fn target_folder() -> Result<PathBuf, story::Error> {
 fn try_next(story: &Story, uploaded: &[Uploaded], stays: bool) {
     let base = story.client.base();
     let id = uploaded.last().map(|product| product.workflow_id.as_str()).unwrap_or_default();
-    let when = if stays {
-        "now, in another terminal"
-    } else {
-        "after `cargo run -p crux-demo -- --stay`"
-    };
+    let when =
+        if stays { "now, in another terminal" } else { "after `cargo run -p crux-demo -- --stay`" };
     story.show.heading(&format!("What to try next ({when}):"));
     println!(
         "  curl -X POST {base}/api/v1/workflow/upload -H 'Content-Type: application/json' \\

@@ -33,7 +33,7 @@ fn anchor(heading: &str) -> String {
 fn pages() -> BTreeMap<PathBuf, String> {
     let project = fences::project();
     let mut found = BTreeMap::new();
-    for folder in ["", "docs", "docs/errors", "deploy", "examples"] {
+    for folder in ["", "docs", "docs/dev", "docs/errors", "deploy", "examples"] {
         let Ok(entries) = std::fs::read_dir(project.join(folder)) else { continue };
         for path in entries.map(|entry| entry.expect("an entry").path()) {
             if path.extension().is_some_and(|extension| extension == "md") {

@@ -73,8 +73,9 @@ impl Crux {
             prefix,
             ..rabbitmq::Options::default()
         };
-        let broker = rabbitmq::open(&app, options, local(&app)?, &[]).await?;
-        Self::over(app, sqlite(directory)?, broker).await
+        let services = local(&app)?;
+        let broker = rabbitmq::open(&app, options, services.clone(), &[]).await?;
+        Self::over(app, sqlite(directory)?, broker, services).await
     }
 
     /// On a Redis server that nobody else works on, with tasks over its streams.
@@ -83,15 +84,21 @@ impl Crux {
         let prefix = prefix.to_owned();
         let options =
             streams::Options { prefix: prefix.clone(), ..streams::Options::new(url.clone()) };
-        let broker = streams::open(&app, options, local(&app)?, &[]).await?;
+        let services = local(&app)?;
+        let broker = streams::open(&app, options, services.clone(), &[]).await?;
         let store = Redis::open(redis::Options { prefix, ..redis::Options::new(url) }).await?;
-        Self::over(app, store, broker).await
+        Self::over(app, store, broker, services).await
     }
 
-    async fn over(app: Arc<App>, store: impl Store, broker: Broker) -> Outcome<Self> {
+    async fn over(
+        app: Arc<App>,
+        store: impl Store,
+        broker: Broker,
+        services: Arc<Local>,
+    ) -> Outcome<Self> {
         let broker = Arc::new(broker);
         let crux = Self::of(app, store, broker.clone()).await?;
-        broker.consume(server::broker_door(crux.engine.clone()));
+        broker.consume(server::broker_ingress(crux.engine.clone(), services));
         Ok(crux)
     }
 

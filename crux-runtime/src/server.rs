@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,9 +22,11 @@ use crate::config::{self, BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
 use crate::executor;
 use crate::executor::WorkerManager;
-use crate::ingress::broker::BrokerDoor;
+use crate::ingress::broker::BrokerIngress;
+use crate::ingress::listen;
 use crate::ingress::metrics::Metrics;
-use crate::ingress::{Ingress, Settings, http, shapes};
+use crate::ingress::service::{Service, ServiceOptions};
+use crate::ingress::{Ingress, Settings, routes};
 use crate::live::Hub;
 use crate::machine::{Kind, Runs, Time};
 use crate::open_files;
@@ -87,9 +89,10 @@ pub enum Error {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    engine: Engine,
     ingress: Arc<Ingress>,
     stop: watch::Sender<bool>,
-    limits: crate::ingress::http::listen::Limits,
+    limits: listen::Limits,
     /// How long a shutdown may take.
     limit: Duration,
 }
@@ -115,13 +118,21 @@ impl Server {
             check_workers(&app, &work)?;
         }
         let store = open_store(config, about(&app, address)).await?;
-        let shapes = shapes::Shapes::new(&app);
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
+        let (stop, stopping) = watch::channel(false);
+        let metrics = Arc::new(Metrics::new(&engine));
+        let service = Arc::new(Service::new(
+            engine.clone(),
+            services,
+            metrics.clone(),
+            service_options(config),
+            stopping,
+        ));
         if let Some(broker) = broker {
             let name = engine::fresh_id(&System, Time(System.wall_ms()))
                 .map_err(|error| Error::Name(error.to_string()))?;
             broker.speak(name, speaks_every(engine.app(), config));
-            broker.consume(broker_door(engine.clone()));
+            broker.consume(Arc::new(BrokerIngress::new(service.clone())));
         }
         if config.redis.is_some()
             && config.store.kind != StoreKind::Redis
@@ -129,18 +140,9 @@ impl Server {
         {
             warn!("`redis` is set, and neither `store.kind` nor `bus` is `redis`: it is not used");
         }
-        let (stop, stopping) = watch::channel(false);
-        let ingress = Ingress {
-            metrics: Arc::new(Metrics::new(&engine)),
-            engine,
-            services,
-            settings: settings(config),
-            shapes,
-            began: Instant::now(),
-            stopping,
-        };
+        let ingress = Ingress { service, metrics, settings: settings(config) };
         let bodies = usize::try_from(config.limits.max_buffered_bodies.0).unwrap_or(usize::MAX);
-        let limits = crate::ingress::http::listen::Limits {
+        let limits = listen::Limits {
             connections: open_files::admit(
                 config.server.max_connections,
                 config::Server::default().max_connections,
@@ -150,6 +152,7 @@ impl Server {
         Ok(Self {
             listener,
             address,
+            engine,
             ingress: Arc::new(ingress),
             stop,
             limits,
@@ -168,25 +171,25 @@ impl Server {
     /// that.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(Error::Signals)?;
-        let Self { listener, address, ingress, stop, limits, limit } = self;
-        let package = ingress.engine.app().package;
+        let Self { listener, address, engine, ingress, stop, limits, limit } = self;
+        let package = engine.app().package;
         info!(%address, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");
-        let router = http::router(ingress.clone());
+        let router = routes::router(ingress);
         let (close, closing) = watch::channel(false);
-        let stops = crate::ingress::http::listen::Stops { stopping: stop.subscribe(), closing };
+        let stops = listen::Stops { stopping: stop.subscribe(), closing };
         let listening = supervise::spawn(
             "accepting connections",
-            crate::ingress::http::listen::listen(listener, router, limits, stops),
+            listen::listen(listener, router, limits, stops),
         );
         let signal = signals.next().await;
         info!(signal, limit_s = limit.as_secs(), "shutting down: nothing new is taken");
         // Everybody who listens to it has heard, or is gone.
         let _ = stop.send(true);
         let ending = async {
-            tokio::join!(ingress.engine.workers().drain(limit), ingress.engine.shutdown(limit));
+            tokio::join!(engine.workers().drain(limit), engine.shutdown(limit));
             // Nothing can be answered any more.
             let _ = close.send(true);
-            ingress.engine.bus().close().await;
+            engine.bus().close().await;
             // Answers to what was taken before go out before the process ends.
             let _ = listening.await;
         };
@@ -201,9 +204,14 @@ impl Server {
     }
 }
 
-/// The door for what a broker brings, for programs that put the parts together themselves.
-pub fn broker_door(engine: Engine) -> Arc<dyn Door> {
-    Arc::new(BrokerDoor::new(engine))
+/// What takes a broker's messages, for programs that put the parts together themselves.
+pub fn broker_ingress(engine: Engine, services: Arc<Local>) -> Arc<dyn Door> {
+    let metrics = Arc::new(Metrics::new(&engine));
+    let (_, stopping) = watch::channel(false);
+    let options = service_options(&Config::default());
+    Arc::new(BrokerIngress::new(Arc::new(Service::new(
+        engine, services, metrics, options, stopping,
+    ))))
 }
 
 async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
@@ -382,12 +390,17 @@ fn services(config: &Config) -> Vec<push::Service> {
     served.map(service).collect()
 }
 
+fn service_options(config: &Config) -> ServiceOptions {
+    ServiceOptions {
+        environment: config.server.environment.clone(),
+        max_wait: config.server.max_wait.0,
+    }
+}
+
 fn settings(config: &Config) -> Settings {
     Settings {
-        environment: config.server.environment.clone(),
         hosts: config.server.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         origins: config.server.origins.clone(),
         max_body_bytes: usize::try_from(config.limits.max_body_size.0).unwrap_or(usize::MAX),
-        max_wait: config.server.max_wait.0,
     }
 }

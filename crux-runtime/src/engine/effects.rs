@@ -106,7 +106,9 @@ impl Shard {
                 if is_ours || self.core.bus.wants(routing_key) {
                     active.outbox.add_message(number, routing_key);
                     let message = message(active, id, number, routing_key, data);
-                    self.emit(is_ours.then_some(event), self.publishing(id, number, message));
+                    let owner = active.instance.env().owner.clone();
+                    let publish = self.publishing(id, number, message);
+                    self.emit(is_ours.then_some(event), owner, publish);
                 }
             }
             Effect::Subscribe { path, event, value } => {
@@ -230,13 +232,13 @@ impl Shard {
 
     /// An emitted event goes to this app's own triggers and waits, if it is declared here, and out
     /// under its routing key.
-    fn emit(&self, event: Option<&'static str>, publish: Publish) {
+    fn emit(&self, event: Option<&'static str>, owner: String, publish: Publish) {
         let core = self.core.clone();
         let incoming = event.map(|event| IncomingEvent {
             name: event.to_owned(),
             id: Some(publish.message.id.clone()),
             data: publish.message.body.clone(),
-            owner: String::new(),
+            owner,
             traceparent: publish.message.traceparent.clone(),
         });
         supervise::spawn("an emitted event", async move {

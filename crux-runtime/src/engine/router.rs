@@ -92,8 +92,6 @@ impl Router {
             );
             return events.iter().map(|_| Err(Error::Store(error.clone()))).collect();
         }
-        // Not kept with the event: after a crash its trace ends with the process that took it.
-        let traces: Vec<String> = events.iter().map(|event| event.traceparent.clone()).collect();
         let checked: Vec<Result<KeptEvent, Error>> =
             events.into_iter().map(|event| self.check(core, event)).collect();
         let good: Vec<KeptEvent> =
@@ -110,7 +108,7 @@ impl Router {
             }
         };
         let mut answers = Vec::with_capacity(checked.len());
-        for (event, traceparent) in checked.into_iter().zip(traces) {
+        for event in checked {
             answers.push(match event {
                 Err(error) => Err(error),
                 Ok(event) => {
@@ -119,7 +117,7 @@ impl Router {
                     if !duplicate {
                         let event =
                             UndeliveredEvent { event, has_started: false, place: String::new() };
-                        self.deliver_soon(core, event, traceparent).await;
+                        self.deliver_soon(core, event).await;
                     }
                     Ok(EventTaken { id, duplicate })
                 }
@@ -158,19 +156,21 @@ impl Router {
             value,
             id,
             data: event.data.get().to_owned(),
+            owner: event.owner,
+            traceparent: event.traceparent,
             at: now,
             keep_until,
         })
     }
 
-    async fn deliver_soon(&self, core: &Arc<Core>, event: UndeliveredEvent, traceparent: String) {
+    async fn deliver_soon(&self, core: &Arc<Core>, event: UndeliveredEvent) {
         let Ok(place) = self.room.clone().acquire_owned().await else { return };
         let turn =
             self.waited.contains(event.event.name.as_str()).then(|| self.turns.take(&event.event));
         let core = core.clone();
         supervise::spawn("delivering an event", async move {
             let _place = place;
-            core.router.deliver(&core, event, &traceparent, turn).await;
+            core.router.deliver(&core, event, turn).await;
         });
     }
 
@@ -200,7 +200,7 @@ impl Router {
                     after = Some(last.place.clone());
                     backoff.reset();
                     for event in events {
-                        self.deliver_soon(core, event, String::new()).await;
+                        self.deliver_soon(core, event).await;
                     }
                 }
                 Err(error) => {
@@ -215,18 +215,12 @@ impl Router {
         self.is_ready.send_replace(true);
     }
 
-    async fn deliver(
-        &self,
-        core: &Arc<Core>,
-        mut event: UndeliveredEvent,
-        traceparent: &str,
-        mut turn: Option<Turn>,
-    ) {
+    async fn deliver(&self, core: &Arc<Core>, mut event: UndeliveredEvent, mut turn: Option<Turn>) {
         let seed = crate::machine::hash(&[event.event.id.as_bytes()]);
         let mut backoff = Backoff::of(backoff::EVENT, seed);
         let was_left = event.has_started;
         let left = loop {
-            match self.deliver_once(core, &mut event, traceparent, &mut turn).await {
+            match self.deliver_once(core, &mut event, &mut turn).await {
                 Ok(left) => break left,
                 Err(Error::ShuttingDown) => return,
                 Err(error @ Error::Store(store::Error::Broken(_))) => {
@@ -273,7 +267,6 @@ impl Router {
         &self,
         core: &Arc<Core>,
         event: &mut UndeliveredEvent,
-        traceparent: &str,
         turn: &mut Option<Turn>,
     ) -> Result<Option<(InstanceId, Error)>, Error> {
         let UndeliveredEvent { event, has_started, .. } = event;
@@ -282,7 +275,7 @@ impl Router {
             for (_, workflow, trigger) in
                 self.starts.iter().filter(|(name, ..)| *name == event.name)
             {
-                self.start(core, event, traceparent, &data, workflow, trigger).await?;
+                self.start(core, event, &data, workflow, trigger).await?;
             }
             *has_started = true;
         }
@@ -330,7 +323,6 @@ impl Router {
         &self,
         core: &Arc<Core>,
         event: &KeptEvent,
-        traceparent: &str,
         data: &RawValue,
         workflow: &'static str,
         trigger: &'static Trigger,
@@ -368,9 +360,9 @@ impl Router {
             workflow: workflow.to_owned(),
             input: arrived.input,
             request_id: Some(request_id),
-            owner: String::new(),
+            owner: event.owner.clone(),
             trigger: format!("event {}", event.name),
-            traceparent: traceparent.to_owned(),
+            traceparent: event.traceparent.clone(),
         };
         match core.start(start).await {
             Ok(started) => {

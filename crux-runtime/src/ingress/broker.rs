@@ -1,42 +1,50 @@
-//! What a broker brings: completions, starts and heartbeats of steps under the keys of the
-//! reference, and events under their own names. Translates, asks the engine, and says what is to
-//! become of the message.
+//! What a broker delivers: completions, starts and heartbeats of steps under the keys of the
+//! reference, and events under their own names. Parses, calls the service, and says what becomes of
+//! the message.
+
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tracing::{debug, info};
 
-use super::json;
+use super::caller::Caller;
 use super::problem::Problem;
 use super::requests::{CompletionBody, ProgressBody};
+use super::service::{self, NewEvent, Service};
+use super::{json, middleware};
 use crate::bus::routing_keys::{COMPLETED, HEARTBEAT, STARTED};
 use crate::bus::{Door, Incoming, Taken};
-use crate::engine::Engine;
-use crate::engine::api::{Completion, Error, IncomingEvent, ProgressKind};
-use crate::ingress::http::middleware;
+use crate::engine::api::{Completion, Error, ProgressKind};
 use crate::machine::{AttemptFailed, Failure, Outcome};
 use crate::store;
 
-/// The door for messages of a broker. Whoever may write to its queues may come in.
-pub(crate) struct BrokerDoor {
-    engine: Engine,
+/// Takes the messages of a broker. Who may write to its queues is the broker's to decide.
+pub(crate) struct BrokerIngress {
+    service: Arc<Service>,
 }
 
-impl BrokerDoor {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine }
+impl BrokerIngress {
+    pub(crate) fn new(service: Arc<Service>) -> Self {
+        Self { service }
     }
 
-    async fn completed(&self, incoming: &Incoming) -> Result<(), Why> {
+    /// Who sent a message: the broker does not say.
+    fn caller(incoming: &Incoming) -> Caller {
+        let traceparent = middleware::well_formed(&incoming.traceparent);
+        Caller::local(incoming.correlation_id.clone(), traceparent)
+    }
+
+    async fn completed(&self, caller: &Caller, incoming: &Incoming) -> Result<(), Rejection> {
         let completion = match json::parse::<CompletionBody>(&incoming.body) {
             Ok(body) => body.into_completion()?,
             Err(problem) => {
-                // What it is about may be understood all the same.
+                // Which step it is about may be understood all the same.
                 if let Ok(body) = serde_json::from_slice::<CompletionBody>(&incoming.body)
                     && let Ok(completion) = body.into_completion()
                 {
-                    self.fail(completion, problem.detail.clone()).await?;
+                    self.fail(caller, completion, problem.detail.clone()).await?;
                 }
                 return Err(problem.into());
             }
@@ -50,41 +58,54 @@ impl BrokerDoor {
             attempt: *attempt,
             outcome: Ok(RawValue::NULL.to_owned()),
         };
-        let (message_id, correlation_id) = (&incoming.message_id, &incoming.correlation_id);
+        let (message_id, correlation_id) = (&incoming.message_id, &caller.correlation_id);
         info!(target: "crux::messages", message_id, correlation_id, instance = %about.instance, step = %about.step, "a completion has come");
-        let error = match self.engine.complete(completion).await {
+        let error = match self.service.complete(caller, completion).await {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        if let Error::Invalid(text) | Error::Limit(text) = &error {
-            self.fail(about, text.clone()).await?;
-            return Err(Why::Refused(error.to_string()));
+        if let service::Error::Engine(error @ (Error::Invalid(text) | Error::Limit(text))) = &error
+        {
+            self.fail(caller, about, text.clone()).await?;
+            return Err(Rejection::Refused(error.to_string()));
         }
         ignore_late(error)
     }
 
-    /// Nobody hears an answer here: a step whose result cannot be taken fails at once rather than
-    /// by its time-out.
-    async fn fail(&self, completion: Completion, text: String) -> Result<(), Why> {
+    /// There is nobody to answer: a step whose result cannot be taken fails immediately instead of
+    /// by its timeout.
+    async fn fail(
+        &self,
+        caller: &Caller,
+        completion: Completion,
+        text: String,
+    ) -> Result<(), Rejection> {
         let failure = Failure::new(Failure::INVALID_RESULT, text);
         let outcome =
             Err(AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None });
-        match self.engine.complete(Completion { outcome, ..completion }).await {
+        match self.service.complete(caller, Completion { outcome, ..completion }).await {
             Ok(_) => Ok(()),
             Err(error) => ignore_late(error),
         }
     }
 
-    async fn progress(&self, incoming: &Incoming, what: ProgressKind) -> Result<(), Why> {
+    async fn progress(
+        &self,
+        caller: &Caller,
+        incoming: &Incoming,
+        what: ProgressKind,
+    ) -> Result<(), Rejection> {
         let is_heartbeat = matches!(what, ProgressKind::Heartbeat);
         let progress = json::parse::<ProgressBody>(&incoming.body)?.into_progress(what)?;
-        match self.engine.progress(progress).await {
-            // Signs of life may come late, or for what is not known any more.
-            Ok(()) | Err(Error::NotOpen | Error::UnknownInstance(_)) => Ok(()),
+        match self.service.progress(caller, progress).await {
+            // It may come late, or for an instance that is not known any more.
+            Ok(()) | Err(service::Error::Engine(Error::NotOpen | Error::UnknownInstance(_))) => {
+                Ok(())
+            }
             Err(error) => match ignore_late(error) {
                 // The next one comes before this could be of use.
-                Err(Why::Held(reason)) if is_heartbeat => {
-                    debug!(reason, "a sign of life is dropped: its instance cannot take it");
+                Err(Rejection::Held(reason)) if is_heartbeat => {
+                    debug!(reason, "a heartbeat is dropped: its instance cannot take it");
                     Ok(())
                 }
                 taken => taken,
@@ -92,36 +113,33 @@ impl BrokerDoor {
         }
     }
 
-    async fn event(&self, incoming: &Incoming) -> Result<(), Why> {
-        let event = IncomingEvent {
+    async fn event(&self, caller: &Caller, incoming: &Incoming) -> Result<(), Rejection> {
+        let event = NewEvent {
             name: incoming.routing_key.clone(),
             id: incoming.message_id.clone().filter(|id| !id.is_empty()),
             data: json::raw(&incoming.body)?,
-            owner: String::new(),
-            traceparent: middleware::well_formed(&incoming.traceparent),
         };
-        match self.engine.take_events(vec![event]).await.pop() {
-            Some(Err(error)) => Err(error.into()),
-            Some(Ok(_)) | None => Ok(()),
-        }
+        self.service.send_event(caller, event).await?;
+        Ok(())
     }
 }
 
-impl Door for BrokerDoor {
+impl Door for BrokerIngress {
     fn take<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Taken> {
         async move {
+            let caller = Self::caller(incoming);
             let taken = match incoming.routing_key.as_str() {
-                COMPLETED => self.completed(incoming).await,
-                STARTED => self.progress(incoming, ProgressKind::Began).await,
-                HEARTBEAT => self.progress(incoming, ProgressKind::Heartbeat).await,
-                _ => self.event(incoming).await,
+                COMPLETED => self.completed(&caller, incoming).await,
+                STARTED => self.progress(&caller, incoming, ProgressKind::Began).await,
+                HEARTBEAT => self.progress(&caller, incoming, ProgressKind::Heartbeat).await,
+                _ => self.event(&caller, incoming).await,
             };
             match taken {
                 Ok(()) => Taken::Done,
-                Err(Why::Refused(reason)) => Taken::Refused(reason),
-                Err(Why::Later(reason)) => Taken::Later(reason),
-                Err(Why::Held(reason)) => Taken::Held(reason),
-                Err(Why::Closing) => Taken::Closing,
+                Err(Rejection::Refused(reason)) => Taken::Refused(reason),
+                Err(Rejection::Later(reason)) => Taken::Later(reason),
+                Err(Rejection::Held(reason)) => Taken::Held(reason),
+                Err(Rejection::Closing) => Taken::Closing,
             }
         }
         .boxed()
@@ -129,7 +147,7 @@ impl Door for BrokerDoor {
 }
 
 /// Why a message was not taken.
-enum Why {
+enum Rejection {
     Refused(String),
     Later(String),
     /// Only because of the instance that it is about.
@@ -137,7 +155,16 @@ enum Why {
     Closing,
 }
 
-impl From<Problem> for Why {
+impl From<service::Error> for Rejection {
+    fn from(error: service::Error) -> Self {
+        match error {
+            service::Error::Refused(problem) => problem.into(),
+            service::Error::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<Problem> for Rejection {
     fn from(problem: Problem) -> Self {
         Self::Refused(match problem.field {
             Some(field) if !problem.detail.starts_with(&field) => {
@@ -148,7 +175,7 @@ impl From<Problem> for Why {
     }
 }
 
-impl From<Error> for Why {
+impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         match error {
             Error::ShuttingDown => Self::Closing,
@@ -168,9 +195,9 @@ impl From<Error> for Why {
 }
 
 /// A result that comes too late changes nothing, and is no mistake of its sender.
-fn ignore_late(error: Error) -> Result<(), Why> {
+fn ignore_late(error: service::Error) -> Result<(), Rejection> {
     match error {
-        Error::NotNow(_) => Ok(()),
+        service::Error::Engine(Error::NotNow(_)) => Ok(()),
         error => Err(error.into()),
     }
 }
@@ -189,32 +216,41 @@ mod tests {
         {
             assert!(error.is_passing(), "{error}");
             let text = error.to_string();
-            assert!(matches!(Why::from(error), Why::Later(reason) if reason == text), "{text}");
+            assert!(
+                matches!(Rejection::from(error), Rejection::Later(reason) if reason == text),
+                "{text}"
+            );
         }
         // Others are taken meanwhile.
         for error in [Error::Elsewhere { node: 2 }, Error::Moved] {
             assert!(error.is_passing(), "{error}");
             let text = error.to_string();
-            assert!(matches!(Why::from(error), Why::Held(reason) if reason == text), "{text}");
+            assert!(
+                matches!(Rejection::from(error), Rejection::Held(reason) if reason == text),
+                "{text}"
+            );
         }
         let (workflow, definition) = ("order".to_owned(), "6f".to_owned());
         assert!(matches!(
-            Why::from(Error::NoDefinition { workflow, version: 2, definition }),
-            Why::Held(_)
+            Rejection::from(Error::NoDefinition { workflow, version: 2, definition }),
+            Rejection::Held(_)
         ));
         assert!(matches!(
-            Why::from(Error::Store(store::Error::Broken("a row".to_owned()))),
-            Why::Held(_)
+            Rejection::from(Error::Store(store::Error::Broken("a row".to_owned()))),
+            Rejection::Held(_)
         ));
-        assert!(matches!(Why::from(Error::ShuttingDown), Why::Closing));
+        assert!(matches!(Rejection::from(Error::ShuttingDown), Rejection::Closing));
         assert!(matches!(
-            Why::from(Error::UnknownInstance(InstanceId::new(
+            Rejection::from(Error::UnknownInstance(InstanceId::new(
                 crate::machine::Time(1),
                 [0; 10],
                 None
             ))),
-            Why::Refused(_)
+            Rejection::Refused(_)
         ));
-        assert!(matches!(Why::from(Error::Invalid("name: missing".to_owned())), Why::Refused(_)));
+        assert!(matches!(
+            Rejection::from(Error::Invalid("name: missing".to_owned())),
+            Rejection::Refused(_)
+        ));
     }
 }

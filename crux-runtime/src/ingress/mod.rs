@@ -1,71 +1,85 @@
-//! The doors: what comes from outside is checked, translated, and given to the engine; what the
-//! engine answers is translated back. REST and WebSocket know nothing of each other; what both need
-//! stands here and in `follow`, `identity`, `problem` and `json`. Nothing in here decides what
-//! happens to an instance.
+//! The transports: what comes from outside is parsed, given to the service, and what the service
+//! answers is rendered. `service` is the only part that asks the engine, and the only one that
+//! checks what a caller may do; `operations` is the table of everything that can be asked.
+//!
+//! HTTP, WebSocket and broker know nothing of each other. What they share stands here: `routes`
+//! (above both), `listen` and `connection` (sockets), `middleware` and `query` (requests),
+//! `requests`, `json` and `problem` (bodies and answers).
 
 pub(crate) mod broker;
 pub(crate) mod caller;
-pub(crate) mod follow;
-pub(crate) mod http;
+pub(crate) mod connection;
+mod http;
 pub(crate) mod json;
+pub(crate) mod listen;
 pub(crate) mod metrics;
+mod middleware;
+mod operations;
 pub(crate) mod problem;
-pub(crate) mod requests;
-pub(crate) mod shapes;
+mod query;
+mod requests;
+pub(crate) mod routes;
+pub(crate) mod service;
 mod websocket;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
-use crate::bus::http::Local;
-use crate::engine::Engine;
-use crate::ingress::metrics::Metrics;
+use self::metrics::Metrics;
+use self::service::Service;
 
 /// What every handler has at hand.
 pub(crate) struct Ingress {
-    pub(crate) engine: Engine,
-    pub(crate) services: Arc<Local>,
+    pub(crate) service: Arc<Service>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) settings: Settings,
-    pub(crate) shapes: shapes::Shapes,
-    pub(crate) began: Instant,
-    /// Becomes true when the server begins to stop.
-    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 pub(crate) type Shared = Arc<Ingress>;
 
-/// What the configuration says about the doors.
+/// What the configuration says about the transports.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub(crate) environment: String,
     /// Lower case.
     pub(crate) hosts: Vec<String>,
     pub(crate) origins: Vec<String>,
     pub(crate) max_body_bytes: usize,
-    pub(crate) max_wait: Duration,
 }
 
-impl Ingress {
-    /// Ends when the server begins to stop.
-    pub(crate) async fn stopping(&self) {
-        let mut stopping = self.stopping.clone();
-        // Whoever could have said it is gone: then it stops too.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    }
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
 
-    /// Nothing new is taken while the server stops.
-    pub(crate) fn check_open(&self) -> Result<(), problem::Problem> {
-        if self.is_stopping() {
-            Err(crate::engine::api::Error::ShuttingDown.into())
+    /// The transports: a folder or a file each.
+    const TRANSPORTS: [&str; 3] = ["http", "websocket", "broker"];
+
+    fn sources(path: &Path, found: &mut Vec<PathBuf>) {
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path).unwrap() {
+                sources(&entry.unwrap().path(), found);
+            }
         } else {
-            Ok(())
+            found.push(path.to_owned());
         }
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+    /// Otherwise an operation could be reached that nobody checks.
+    #[test]
+    fn transports_ask_the_service_only_and_check_no_role() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ingress");
+        for transport in TRANSPORTS {
+            let (folder, file) = (root.join(transport), root.join(format!("{transport}.rs")));
+            let mut files = Vec::new();
+            sources(if folder.is_dir() { &folder } else { &file }, &mut files);
+            for file in files {
+                let code = std::fs::read_to_string(&file).unwrap();
+                let others = TRANSPORTS.into_iter().filter(|other| *other != transport);
+                let others = others.map(|other| format!("ingress::{other}"));
+                let never =
+                    ["engine::Engine", ".engine", "store::Store", "live::Hub", "Role", "Scope"];
+                for word in never.into_iter().map(str::to_owned).chain(others) {
+                    assert!(!code.contains(&word), "{}: `{word}`", file.display());
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! What is answered when something is not done: RFC 9457 problem documents with a stable `type`,
-//! the path of the field that is to blame, and the correlation id by which the log knows the
-//! request. REST sends them as responses, WebSocket inside its answers.
+//! Answers to what was not done: RFC 9457 problem documents with a stable `type`, the path of the
+//! field that is wrong, and the correlation id under which the log has the request. REST sends them
+//! as responses, WebSocket inside its answers.
 
 use std::borrow::Cow;
 
@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     InvalidInput,
     NotFound,
     MethodNotAllowed,
+    Forbidden,
     HostNotAllowed,
     OriginNotAllowed,
     ForwardedRefused,
@@ -47,7 +48,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     #[cfg(test)]
-    pub(crate) const ALL: [Kind; 27] = [
+    pub(crate) const ALL: [Kind; 28] = [
         Kind::NotJson,
         Kind::TooDeep,
         Kind::TooLarge,
@@ -56,6 +57,7 @@ impl Kind {
         Kind::InvalidInput,
         Kind::NotFound,
         Kind::MethodNotAllowed,
+        Kind::Forbidden,
         Kind::HostNotAllowed,
         Kind::OriginNotAllowed,
         Kind::ForwardedRefused,
@@ -94,6 +96,7 @@ impl Kind {
             Kind::MethodNotAllowed => {
                 ("method-not-allowed", 405, "The route does not have that method")
             }
+            Kind::Forbidden => ("forbidden", 403, "The client may not do that"),
             Kind::HostNotAllowed => {
                 ("host-not-allowed", 403, "The Host header names another server")
             }
@@ -123,15 +126,15 @@ impl Kind {
     }
 }
 
-/// Of what is said of a problem, in answers and in the log.
+/// Limits of what stands in answers and in the log.
 const DETAIL_BYTES_MAX: usize = 2000;
 const FIELD_BYTES_MAX: usize = 200;
 
-/// One problem. As a response it is made complete by the door, which knows the correlation id.
+/// One problem. As a response it is completed by the middleware, which knows the correlation id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) kind: Kind,
-    /// Place, reason, mend.
+    /// Place, reason, fix.
     pub(crate) detail: String,
     /// The path of the field that is to blame.
     pub(crate) field: Option<String>,
@@ -225,7 +228,7 @@ impl Problem {
     }
 }
 
-/// Without a body yet: see `door`.
+/// Without a body yet: see `middleware`.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
@@ -280,7 +283,7 @@ impl From<store::Error> for Problem {
             store::Error::Full(_) => (Kind::DiskFull, Some(10)),
             store::Error::Unavailable(_) => (Kind::StoreUnavailable, Some(1)),
             store::Error::Broken(_) => (Kind::StoreFailed, None),
-            // Said when a store is opened, before there is anybody to answer.
+            // Only when a store is opened, before any request.
             store::Error::InUse { .. }
             | store::Error::Refused(_)
             | store::Error::NotDurable { .. }

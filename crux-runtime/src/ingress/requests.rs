@@ -1,6 +1,5 @@
-//! What clients ask, whichever door they come by: bodies of completions, events, starts and
-//! commands, and their translation for the engine. The same names and the same rules for REST and
-//! WebSocket.
+//! What clients ask, whichever transport they use: bodies of completions, events and commands, and
+//! their translation for the service. The same names and the same rules for all transports.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,19 +9,19 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
+use super::service::NewEvent;
 use crate::bus::http::response::ErrorBody;
-use crate::engine::api::{
-    Command, Completed, Completion, IncomingEvent, Progress, ProgressKind, StepRef,
-};
+use crate::engine::api::{Command, Completed, Completion, Progress, ProgressKind, StepRef};
 use crate::id::InstanceId;
-use crate::machine::{Arrived, AttemptFailed, Definition, Failure, Outcome};
+use crate::machine::{AttemptFailed, Definition, Failure, Outcome};
+use crate::store::Status;
 use crate::suggest::hint;
 use crate::units::Span;
 
 /// Of ids, keys and names from outside.
-pub(crate) const MAX_ID_BYTES: usize = 255;
+pub(crate) const ID_BYTES_MAX: usize = 255;
 /// Events in one request.
-pub(crate) const MAX_EVENTS: usize = 1000;
+pub(crate) const EVENTS_MAX: usize = 1000;
 
 /// `{workflow_id, step_id, step_type?, attempt?, success, result | error}`.
 #[derive(Deserialize)]
@@ -65,7 +64,7 @@ impl CompletionBody {
     }
 }
 
-/// The word for what became of a completion.
+/// How a completion was taken, in one word.
 pub(crate) fn word(completed: Completed) -> &'static str {
     match completed {
         Completed::Accepted => "accepted",
@@ -102,18 +101,12 @@ pub(crate) struct EventBody {
 }
 
 impl EventBody {
-    pub(crate) fn into_event(self, traceparent: &str) -> Result<IncomingEvent, Problem> {
+    pub(crate) fn into_event(self) -> Result<NewEvent, Problem> {
         let data = match self.data {
             Some(data) => data,
             None => super::json::raw(b"{}")?,
         };
-        Ok(IncomingEvent {
-            name: self.r#type,
-            id: self.id,
-            data,
-            owner: String::new(),
-            traceparent: traceparent.to_owned(),
-        })
+        Ok(NewEvent { name: self.r#type, id: self.id, data })
     }
 }
 
@@ -174,28 +167,27 @@ pub(crate) fn step_ref(text: &str) -> Result<StepRef, Problem> {
 
 /// A request id of the client's.
 pub(crate) fn request_id(text: &str, field: &str) -> Result<String, Problem> {
-    if text.is_empty() || text.len() > MAX_ID_BYTES {
+    if text.is_empty() || text.len() > ID_BYTES_MAX {
         let what = if field == "key" {
             "the trigger's key, which is the request id,"
         } else {
             "a request id"
         };
-        let text = format!("{what} has 1 to {MAX_ID_BYTES} bytes, this one {}", text.len());
+        let text = format!("{what} has 1 to {ID_BYTES_MAX} bytes, this one {}", text.len());
         return Err(Problem::new(Kind::InvalidRequest, text).at(field));
     }
     Ok(text.to_owned())
 }
 
-/// By which request id a start is known: where the trigger has a `key`, that key alone, whatever
-/// the client says.
-pub(crate) fn start_id(
-    arrived: &Arrived,
-    said: impl FnOnce() -> Result<Option<String>, Problem>,
-) -> Result<Option<String>, Problem> {
-    match &arrived.key {
-        Some(key) => request_id(key, "key").map(Some),
-        None => said(),
+/// A status of instances by its word.
+pub(crate) fn status(word: &str) -> Result<Status, Problem> {
+    if let Some(status) = Status::ALL.into_iter().find(|status| status.word() == word) {
+        return Ok(status);
     }
+    let shown: String = word.chars().take(80).collect();
+    let hint = hint(word, Status::ALL.map(Status::word).into_iter());
+    let text = format!("there is no status `{shown}`{hint}");
+    Err(Problem::new(Kind::InvalidRequest, text).at("status"))
 }
 
 /// The fields that an input may have. Others are kept with the instance, and no step sees them:
@@ -206,8 +198,8 @@ pub(crate) struct KnownFields {
     is_closed: bool,
 }
 
-/// So many are told; whoever sends something else altogether learns no more from more.
-const MAX_WARNINGS: usize = 8;
+/// More would not help a client that sends something else altogether.
+const WARNINGS_MAX: usize = 8;
 
 impl KnownFields {
     pub(crate) fn of(definition: &Definition) -> Self {
@@ -225,8 +217,8 @@ impl KnownFields {
         self.names.iter().any(|known| known == name)
     }
 
-    /// What is said of fields of a record that are not known, `besides` those that mean something
-    /// else. Refused, if none may be there.
+    /// Warnings about fields of a record that are not known, `besides` those that mean something
+    /// else. Refused, if there may be none.
     pub(crate) fn check(&self, input: &RawValue, besides: &[&str]) -> Result<Vec<String>, Problem> {
         struct Names<'k>(&'k KnownFields, &'k [&'k str]);
 
@@ -240,7 +232,7 @@ impl KnownFields {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut unknown = Vec::new();
                 while let Some((name, IgnoredAny)) = map.next_entry::<Cow<'_, str>, _>()? {
-                    if unknown.len() < MAX_WARNINGS
+                    if unknown.len() < WARNINGS_MAX
                         && !self.0.has(&name)
                         && !self.1.contains(&&*name)
                     {
@@ -262,11 +254,11 @@ impl KnownFields {
             );
             return Err(Problem::new(Kind::InvalidInput, text).at(name));
         }
-        let told = |name: &String| {
+        let warning = |name: &String| {
             let hint = hint(name, self.names.iter().map(String::as_str));
             format!("`{name}` is not a field of the input: it is kept, and no step sees it{hint}")
         };
-        Ok(unknown.iter().map(told).collect())
+        Ok(unknown.iter().map(warning).collect())
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Env {
     /// The instance's id as text, without prefix.
     pub id: String,
     pub request_id: String,
+    /// The client that the instance belongs to; `""`: none.
+    pub owner: String,
     pub started_at: Time,
     pub config: BTreeMap<String, String>,
     /// The input as it was recorded.

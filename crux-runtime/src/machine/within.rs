@@ -175,6 +175,7 @@ mod tests {
         let env = Env {
             id: String::new(),
             request_id: String::new(),
+            owner: String::new(),
             started_at: Time(0),
             config: Default::default(),
             input,

@@ -214,6 +214,11 @@ pub struct KeptEvent {
     /// Unique per name: an event is kept once.
     pub id: String,
     pub data: String,
+    /// The client that sent it, or to which the instance belongs that did; `""`: none. Owns what
+    /// the event starts.
+    pub owner: String,
+    /// W3C trace context; may be empty.
+    pub traceparent: String,
     pub at: Time,
     /// Until when waits may still find it.
     pub keep_until: Time,

@@ -18,6 +18,7 @@ mod bed;
 mod lease;
 mod loading;
 mod marks;
+mod owners;
 mod random;
 mod services;
 mod source;

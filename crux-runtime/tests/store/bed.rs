@@ -123,6 +123,8 @@ pub fn event(name: &str, value: Option<&str>, id: &str, at: i64, keep_until: i64
         value: value.map(str::to_owned),
         id: id.to_owned(),
         data: format!(r#"{{"id":"{id}"}}"#),
+        owner: "ann".to_owned(),
+        traceparent: format!("trace-{id}"),
         at: Time(at),
         keep_until: Time(keep_until),
     }

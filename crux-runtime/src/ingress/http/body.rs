@@ -11,19 +11,19 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::ingress::http::stream::ConnectionPermit;
+use crate::ingress::connection::ConnectionPermit;
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::{Ingress, Shared, json};
 
 /// The whole body must have come by then.
-const SLOWEST: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read and thrown away.
-const DISCARDED: usize = 32 << 20;
+const DISCARDED_BYTES_MAX: usize = 32 << 20;
 /// What a body that is still coming gets once the server stops.
-const LEAVE: Duration = Duration::from_secs(1);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
-/// A body that says it is JSON, of a size that is allowed.
-pub(super) struct JsonBody(Bytes);
+/// A body whose content type is JSON, of a size that is allowed.
+pub(in crate::ingress) struct JsonBody(Bytes);
 
 impl FromRequest<Shared> for JsonBody {
     type Rejection = Problem;
@@ -33,9 +33,9 @@ impl FromRequest<Shared> for JsonBody {
         let limit = ingress.settings.max_body_bytes;
         let permit = request.extensions().get::<ConnectionPermit>().cloned();
         tokio::select! {
-            body = tokio::time::timeout(SLOWEST, read(request.into_body(), limit, permit)) => match body {
+            body = tokio::time::timeout(BODY_TIMEOUT, read(request.into_body(), limit, permit)) => match body {
                 Ok(result) => result.map(Self),
-                Err(_) => Err(Problem::new(Kind::NotJson, format!("the body did not come within {} s", SLOWEST.as_secs()))),
+                Err(_) => Err(Problem::new(Kind::NotJson, format!("the body did not come within {} s", BODY_TIMEOUT.as_secs()))),
             },
             () = no_time_left(ingress) => Err(crate::engine::api::Error::ShuttingDown.into()),
         }
@@ -64,24 +64,24 @@ impl JsonBody {
 /// A page of another site can make a browser send forms and plain texts without asking, but not
 /// JSON.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = said.map(|said| said.split(';').next().unwrap_or_default().trim());
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = given.map(|given| given.split(';').next().unwrap_or_default().trim());
     if media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
         return Ok(());
     }
-    let said = said.map_or_else(
+    let given = given.map_or_else(
         || "none".to_owned(),
-        |said| format!("`{}`", said.chars().take(80).collect::<String>()),
+        |given| format!("`{}`", given.chars().take(80).collect::<String>()),
     );
     Err(Problem::new(
         Kind::UnsupportedMediaType,
-        format!("the content type is {said}: send `Content-Type: application/json`"),
+        format!("the content type is {given}: send `Content-Type: application/json`"),
     ))
 }
 
 async fn no_time_left(ingress: &Ingress) {
-    ingress.stopping().await;
-    tokio::time::sleep(LEAVE).await;
+    ingress.service.stopping().await;
+    tokio::time::sleep(SHUTDOWN_GRACE).await;
 }
 
 async fn read(
@@ -104,7 +104,7 @@ async fn read(
         };
         let Ok(data) = frame.into_data() else { continue };
         read = read.saturating_add(data.len());
-        if read > DISCARDED {
+        if read > DISCARDED_BYTES_MAX {
             break;
         }
         if read > limit {

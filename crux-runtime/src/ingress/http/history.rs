@@ -13,40 +13,38 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
-use super::Query;
-use crate::engine::api;
 use crate::id::InstanceId;
-use crate::ingress::follow::Follow;
-use crate::ingress::problem::{Kind, Problem};
+use crate::ingress::caller::Caller;
+use crate::ingress::problem::Problem;
+use crate::ingress::query::Query;
+use crate::ingress::service::{Follow, HistoryRow};
 use crate::ingress::{Shared, requests};
-use crate::journal::{Entry, Row};
+use crate::journal::Entry;
 use crate::live::LiveRow;
 use crate::store::Seq;
 use crate::view::messages;
 
-const PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1000;
-/// Proxies and browsers hold a silent stream for dead after a while.
+/// Proxies and browsers take a silent stream for dead after a while.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct HistoryQuery {
+pub(in crate::ingress) struct HistoryQuery {
     #[serde(default)]
     after: Seq,
     limit: Option<usize>,
 }
 
 #[derive(Serialize)]
-pub(super) struct History {
+pub(in crate::ingress) struct HistoryBody {
     workflow_id: String,
-    rows: Vec<HistoryRow>,
+    rows: Vec<RowBody>,
     /// What to ask for `after` to get the next page; 0: this was the last.
     next: Seq,
 }
 
 #[derive(Serialize)]
-struct HistoryRow {
+struct RowBody {
     seq: Seq,
     time: String,
     /// What was applied.
@@ -55,57 +53,36 @@ struct HistoryRow {
     out: Vec<Entry>,
 }
 
-pub(super) async fn history(
+pub(in crate::ingress) async fn history(
     State(ingress): State<Shared>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<HistoryQuery>,
-) -> Result<Json<History>, Problem> {
+) -> Result<Json<HistoryBody>, Problem> {
     let instance = requests::instance_id(&id)?;
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(Problem::new(
-            Kind::InvalidRequest,
-            format!("a page has 1 to {LARGEST_PAGE} rows, not {limit}"),
-        )
-        .at("limit"));
-    }
-    let Some(record) = ingress.engine.store().record(instance).await? else {
-        return Err(api::Error::UnknownInstance(instance).into());
+    let page = ingress.service.history(&caller, instance, query.after, query.limit).await?;
+    let row = |HistoryRow { seq, row }| RowBody {
+        seq,
+        time: row.at.to_string(),
+        events: row.events,
+        out: row.out,
     };
-    let shape = ingress.shapes.of(&ingress.engine, &record.definition).await?;
-    let mut stored = ingress.engine.store().rows(instance, query.after, limit + 1).await?;
-    let has_more = stored.len() > limit;
-    stored.truncate(limit);
-    let next = stored.last().filter(|_| has_more).map_or(0, |row| row.seq);
-    let rows = stored.into_iter().map(|stored| {
-        let mut row = Row::parse(&stored.row)
-            .map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
-        shape.secrets.hide(&mut row);
-        Ok(HistoryRow {
-            seq: stored.seq,
-            time: row.at.to_string(),
-            events: row.events,
-            out: row.out,
-        })
-    });
-    Ok(Json(History {
-        workflow_id: instance.to_string(),
-        rows: rows.collect::<Result<_, Problem>>()?,
-        next,
-    }))
+    let rows = page.rows.into_iter().map(row).collect();
+    Ok(Json(HistoryBody { workflow_id: instance.to_string(), rows, next: page.next }))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct EventsQuery {
+pub(in crate::ingress) struct EventsQuery {
     after: Option<Seq>,
 }
 
 /// Each message is an event without a name, so that `onmessage` gets it. A row's last one carries
 /// the row's number as id: a browser that comes back resumes after whole rows. When the instance
-/// has ended the stream ends, and whoever comes back then is told (204) to stop.
-pub(super) async fn events(
+/// has ended the stream ends, and a client that comes back then is answered 204, to stop.
+pub(in crate::ingress) async fn events(
     State(ingress): State<Shared>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
@@ -115,7 +92,8 @@ pub(super) async fn events(
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse::<Seq>().ok());
-    let mut follow = Follow::open(&ingress, instance, resumed.or(query.after).unwrap_or(0)).await?;
+    let after = resumed.or(query.after).unwrap_or(0);
+    let mut follow = ingress.service.follow(&caller, instance, after).await?;
     if resumed.is_some() && follow.is_over().await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -127,7 +105,7 @@ pub(super) async fn events(
             }
             let next = tokio::select! {
                 next = follow.next() => next,
-                () = ingress.stopping() => return None,
+                () = ingress.service.stopping() => return None,
             };
             match next {
                 Ok(Some(row)) => waiting = events_of(instance, &follow, &row).into_iter(),

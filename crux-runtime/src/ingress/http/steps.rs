@@ -1,56 +1,63 @@
-//! What services tell of their steps: `step-completed`, and if they like `step-started` and
+//! What services report about their steps: `step-completed`, and if they like `step-started` and
 //! `step-heartbeat`.
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
+use super::body::JsonBody;
 use crate::engine::api::ProgressKind;
 use crate::ingress::Shared;
-use crate::ingress::http::body::JsonBody;
+use crate::ingress::caller::Caller;
 use crate::ingress::problem::Problem;
 use crate::ingress::requests::{CompletionBody, ProgressBody, word};
 
-/// What became of it, and of what.
+/// The report was taken.
 #[derive(Debug, Serialize)]
-pub(super) struct Told {
+pub(in crate::ingress) struct StepAccepted {
     status: &'static str,
     workflow_id: String,
     /// As it was given.
     step_id: String,
 }
 
-pub(super) async fn completed(
+type Answer = Result<Json<StepAccepted>, Problem>;
+
+pub(in crate::ingress) async fn completed(
     State(ingress): State<Shared>,
+    caller: Caller,
     body: JsonBody,
-) -> Result<Json<Told>, Problem> {
+) -> Answer {
     let completion = body.parse::<CompletionBody>()?.into_completion()?;
     let (workflow_id, step_id) = (completion.instance.to_string(), completion.step.to_string());
-    let completed = ingress.engine.complete(completion).await?;
-    Ok(Json(Told { status: word(completed), workflow_id, step_id }))
+    let completed = ingress.service.complete(&caller, completion).await?;
+    Ok(Json(StepAccepted { status: word(completed), workflow_id, step_id }))
 }
 
-pub(super) async fn started(
+pub(in crate::ingress) async fn started(
     State(ingress): State<Shared>,
+    caller: Caller,
     body: JsonBody,
-) -> Result<Json<Told>, Problem> {
-    progress(&ingress, &body, ProgressKind::Began).await
+) -> Answer {
+    progress(&ingress, &caller, &body, ProgressKind::Began).await
 }
 
-pub(super) async fn heartbeat(
+pub(in crate::ingress) async fn heartbeat(
     State(ingress): State<Shared>,
+    caller: Caller,
     body: JsonBody,
-) -> Result<Json<Told>, Problem> {
-    progress(&ingress, &body, ProgressKind::Heartbeat).await
+) -> Answer {
+    progress(&ingress, &caller, &body, ProgressKind::Heartbeat).await
 }
 
 async fn progress(
     ingress: &Shared,
+    caller: &Caller,
     body: &JsonBody,
     what: ProgressKind,
-) -> Result<Json<Told>, Problem> {
+) -> Answer {
     let progress = body.parse::<ProgressBody>()?.into_progress(what)?;
     let (workflow_id, step_id) = (progress.instance.to_string(), progress.step.to_string());
-    ingress.engine.progress(progress).await?;
-    Ok(Json(Told { status: "accepted", workflow_id, step_id }))
+    ingress.service.progress(caller, progress).await?;
+    Ok(Json(StepAccepted { status: "accepted", workflow_id, step_id }))
 }

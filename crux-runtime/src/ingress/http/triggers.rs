@@ -2,8 +2,6 @@
 //! 202 as soon as the instance is durable, or with `?wait=30s` the whole document when it ends in
 //! time.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -12,155 +10,123 @@ use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Query, middleware, status};
-use crate::engine::api::{Start, Started};
-use crate::ingress::http::body::JsonBody;
+use super::body::JsonBody;
+use super::instances;
+use crate::engine::api::Started;
+use crate::ingress::caller::Caller;
 use crate::ingress::problem::{Kind, Problem};
-use crate::ingress::requests;
-use crate::ingress::requests::KnownFields;
-use crate::ingress::{Shared, follow};
-use crate::machine::{Definition, Refusal, Trigger, TriggerSource};
+use crate::ingress::query::Query;
+use crate::ingress::service::{Begun, IGNORED, StartInput, StartRequest};
+use crate::ingress::{Shared, requests};
+use crate::machine::{Definition, Trigger, TriggerSource};
 
-pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// What is said of a start whose trigger does not want it.
-pub(crate) const IGNORED: &str = "The trigger's condition does not hold: nothing was started";
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WaitQuery {
+struct WaitQuery {
     wait: Option<String>,
 }
 
 /// The answer to a start.
 #[derive(Debug, Serialize)]
-pub(super) struct StartedBody {
-    pub(super) workflow_id: String,
-    pub(super) status: &'static str,
-    pub(super) message: &'static str,
-    /// Fields that nobody reads.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) warnings: Vec<String>,
+struct StartedBody<'a> {
+    workflow_id: String,
+    status: &'static str,
+    message: &'static str,
+    /// Fields that no step reads.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
 /// One HTTP trigger of a current workflow.
-#[derive(Clone)]
-struct Http {
+#[derive(Clone, Copy)]
+struct HttpTrigger {
     definition: &'static Definition,
     trigger: &'static Trigger,
     path: &'static str,
-    /// The input has a field `request_id` of its own, which is then not ours.
+    /// The input has its own field `request_id`, which is then not the start's.
     owns_request_id: bool,
-    fields: Arc<KnownFields>,
 }
 
-fn all(ingress: &Shared) -> Vec<Http> {
-    let mut all = Vec::new();
-    for definition in ingress
-        .engine
-        .app()
-        .workflows
-        .iter()
-        .map(|workflow| workflow.definition)
+fn all(ingress: &Shared) -> impl Iterator<Item = HttpTrigger> {
+    let service = &ingress.service;
+    let definitions = service.app().workflows.iter().map(|workflow| workflow.definition);
+    let triggers = definitions
         .filter(|definition| !definition.retired)
-    {
-        for trigger in definition.triggers {
-            if let TriggerSource::Http { path } = trigger.source {
-                let fields = Arc::new(KnownFields::of(definition));
-                all.push(Http {
-                    definition,
-                    trigger,
-                    path,
-                    owns_request_id: fields.has("request_id"),
-                    fields,
-                });
-            }
-        }
-    }
-    all
+        .flat_map(|definition| definition.triggers.iter().map(move |one| (definition, one)));
+    triggers.filter_map(|(definition, trigger)| {
+        let TriggerSource::Http { path } = trigger.source else { return None };
+        let owns_request_id = service.input_has(definition.workflow, "request_id");
+        Some(HttpTrigger { definition, trigger, path, owns_request_id })
+    })
 }
 
-pub(super) fn paths(ingress: &Shared) -> impl Iterator<Item = &'static str> {
-    all(ingress).into_iter().map(|http| http.path)
+pub(in crate::ingress) fn paths(ingress: &Shared) -> impl Iterator<Item = &'static str> {
+    all(ingress).map(|trigger| trigger.path)
 }
 
-pub(super) fn router(ingress: &Shared) -> Router<Shared> {
-    all(ingress).into_iter().fold(Router::new(), |router, http| {
-        let path = http.path;
+pub(in crate::ingress) fn router(ingress: &Shared) -> Router<Shared> {
+    all(ingress).fold(Router::new(), |router, http| {
         let handler = move |State(ingress): State<Shared>,
+                            caller: Caller,
                             headers: HeaderMap,
                             Query(query): Query<WaitQuery>,
                             body: JsonBody| async move {
-            start(&ingress, &http, &headers, query, &body).await
+            start(&ingress, &caller, http, &headers, query, &body).await
         };
-        router.route(path, post(handler))
+        router.route(http.path, post(handler))
     })
 }
 
 async fn start(
     ingress: &Shared,
-    http: &Http,
+    caller: &Caller,
+    http: HttpTrigger,
     headers: &HeaderMap,
     query: WaitQuery,
     body: &JsonBody,
 ) -> Result<Response, Problem> {
-    let wait = query
-        .wait
-        .as_deref()
-        .map(|text| requests::wait(text, ingress.settings.max_wait))
-        .transpose()?;
-    ingress.check_open()?;
+    let HttpTrigger { definition, trigger, path, owns_request_id } = http;
     let raw = body.raw()?;
-    let arrived = match (http.trigger.input)(&raw) {
-        Ok(arrived) => arrived,
-        Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "")),
-        Err(Refusal::NotWanted) => {
-            let body = StartedBody {
-                workflow_id: String::new(),
-                status: "ignored",
-                message: IGNORED,
-                warnings: Vec::new(),
-            };
-            return Ok(axum::Json(body).into_response());
+    let request = StartRequest {
+        what: StartInput::Trigger { definition, trigger, path },
+        input: &raw,
+        input_field: "",
+        wait: query.wait.as_deref(),
+    };
+    let begun = ingress
+        .service
+        .start(caller, request, || request_id(headers, (!owns_request_id).then_some(&*raw)))
+        .await?;
+    let Some(mut begun) = begun else {
+        let body = StartedBody {
+            workflow_id: String::new(),
+            status: "ignored",
+            message: IGNORED,
+            warnings: &[],
+        };
+        return Ok(axum::Json(body).into_response());
+    };
+    match ingress.service.wait(&mut begun).await? {
+        None => Ok(accepted(begun)),
+        Some(ended) => {
+            Ok(with_headers(instances::document(&ended)?, &begun.started, &begun.warnings))
         }
-    };
-    // What is mapped is not the input, and has no type.
-    let warnings =
-        if http.trigger.maps { Vec::new() } else { http.fields.check(&raw, &["request_id"])? };
-    let request_id = requests::start_id(&arrived, || {
-        request_id(headers, (!http.owns_request_id).then_some(&*raw))
-    })?;
-    let start = Start {
-        workflow: http.definition.workflow.to_owned(),
-        input: arrived.input,
-        request_id,
-        owner: String::new(),
-        trigger: format!("http POST {}", http.path),
-        traceparent: middleware::traceparent(headers),
-    };
-    let Some(limit) = wait else {
-        return Ok(accepted(&ingress.engine.start(start).await?, warnings));
-    };
-    let (started, live) = ingress.engine.start_and_follow(start).await?;
-    let (shape, fold) = follow::until_ended(ingress, &started, live, limit).await?;
-    if !fold.has_ended() {
-        return Ok(accepted(&started, warnings));
     }
-    let document = status::json(ingress, started.instance, &shape, &fold).await?;
-    Ok(with_headers(document, &started, &warnings))
 }
 
 /// 202, as clients know it.
-pub(super) fn accepted(started: &Started, warnings: Vec<String>) -> Response {
-    let workflow_id = started.instance.to_string();
+pub(super) fn accepted(begun: Begun) -> Response {
     let body = StartedBody {
-        workflow_id,
+        workflow_id: begun.started.instance.to_string(),
         status: "processing",
         message: "Workflow started successfully",
-        warnings,
+        warnings: &begun.warnings,
     };
     let response = (StatusCode::ACCEPTED, axum::Json(&body)).into_response();
-    with_headers(response, started, &body.warnings)
+    with_headers(response, &begun.started, &begun.warnings)
 }
 
 /// Also the warnings, for the document of an instance has no place for them. Those that headers
@@ -190,7 +156,7 @@ pub(super) fn request_id(
     body: Option<&RawValue>,
 ) -> Result<Option<String>, Problem> {
     #[derive(Deserialize)]
-    struct Said {
+    struct RequestIdField {
         request_id: Option<Box<RawValue>>,
     }
     if let Some(value) = headers.get(IDEMPOTENCY_KEY) {
@@ -200,14 +166,15 @@ pub(super) fn request_id(
         return requests::request_id(text, "Idempotency-Key").map(Some);
     }
     // Serde would read a list as a record, too.
-    let may_say =
+    let may_have =
         |body: &&RawValue| body.get().starts_with('{') && body.get().contains("\"request_id\"");
-    let Some(body) = body.filter(may_say) else { return Ok(None) };
-    let said = serde_json::from_str::<Said>(body.get()).ok().and_then(|said| said.request_id);
-    let Some(said) = said.filter(|said| said.get() != "null") else { return Ok(None) };
-    // Passed by in silence it would start twice whatever its sender wants to start once.
-    let text = serde_json::from_str::<String>(said.get()).map_err(|_| {
-        let shown: String = said.get().chars().take(80).collect();
+    let Some(body) = body.filter(may_have) else { return Ok(None) };
+    let field = serde_json::from_str::<RequestIdField>(body.get());
+    let given = field.ok().and_then(|field| field.request_id);
+    let Some(given) = given.filter(|given| given.get() != "null") else { return Ok(None) };
+    // Ignored, it would let something start twice that its sender wants to start once.
+    let text = serde_json::from_str::<String>(given.get()).map_err(|_| {
+        let shown: String = given.get().chars().take(80).collect();
         Problem::new(
             Kind::InvalidRequest,
             format!("`{shown}` is not a request id: write it as a string"),

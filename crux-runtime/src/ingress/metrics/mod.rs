@@ -71,7 +71,7 @@ impl Metrics {
             latency.clone(),
         );
         registry.register(
-            "http_refused_at_the_door",
+            "http_requests_refused",
             "Requests refused for their Host, Origin or forwarding headers",
             refused.clone(),
         );
@@ -89,7 +89,7 @@ impl Metrics {
         Self { registry, requests, latency, refused, sockets, sent, resyncs }
     }
 
-    pub(crate) fn refused_at_the_door(&self) {
+    pub(crate) fn refused_by_middleware(&self) {
         self.refused.inc();
     }
 

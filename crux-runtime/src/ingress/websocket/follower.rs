@@ -5,11 +5,14 @@ use axum::extract::ws::{Message, WebSocket};
 use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
-use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send, why_unreadable};
+use super::{
+    PEER_TIMEOUT, PING_INTERVAL, SendError, answer_close, close, close_reason, code, send,
+};
 use crate::id::InstanceId;
 use crate::ingress::Shared;
-use crate::ingress::follow::Follow;
-use crate::ingress::http::stream::ConnectionPermit;
+use crate::ingress::caller::Caller;
+use crate::ingress::connection::ConnectionPermit;
+use crate::ingress::service::Follow;
 use crate::view::messages;
 
 pub(super) async fn run(
@@ -17,15 +20,15 @@ pub(super) async fn run(
     ingress: Shared,
     instance: InstanceId,
     mut follow: Follow,
-    correlation_id: String,
+    Caller { correlation_id, .. }: Caller,
     permit: ConnectionPermit,
 ) {
     debug!(%instance, correlation_id, "a client follows");
     let _open = ingress.metrics.socket();
-    let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-    let mut heard = Instant::now();
+    let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    let mut last_received = Instant::now();
     // Made once: with ten thousand followers it is felt when each message makes it anew.
-    let mut stopping = std::pin::pin!(ingress.stopping());
+    let mut stopping = std::pin::pin!(ingress.service.stopping());
     let (code, reason) = loop {
         tokio::select! {
             next = follow.next() => match next {
@@ -34,8 +37,8 @@ pub(super) async fn run(
                     let Ok(encoded) = messages::of_row(instance, follow.shape(), &row) else { break (code::FAILED, String::new()) };
                     match send(&mut socket, encoded.messages.iter().cloned(), &ingress).await {
                         Ok(()) => ingress.metrics.sent(encoded.messages.len()),
-                        Err(Gone::Closed) => return debug!(%instance, correlation_id, "the client has gone"),
-                        Err(Gone::TooSlow) => {
+                        Err(SendError::Closed) => return debug!(%instance, correlation_id, "the client has gone"),
+                        Err(SendError::TooSlow) => {
                             ingress.metrics.told_to_resync();
                             warn!(%instance, correlation_id, after = follow.seq(), "a client does not read and is cut off");
                             break (code::TRY_AGAIN, format!("too slow: come back with after={}", row.stored.seq.saturating_sub(1)));
@@ -50,19 +53,19 @@ pub(super) async fn run(
             },
             message = socket.recv() => match message {
                 Some(Ok(Message::Close(_))) => return answer_close(socket).await,
-                Some(Err(error)) => match why_unreadable(error, &permit, ingress.settings.max_body_bytes) {
+                Some(Err(error)) => match close_reason(error, &permit, ingress.settings.max_body_bytes) {
                     Some(why) => break why,
                     None => return debug!(%instance, correlation_id, "the client has gone"),
                 },
                 None => return debug!(%instance, correlation_id, "the client has gone"),
-                // A follower has nothing to say; that it says something shows that it lives.
+                // A follower has nothing to send; that it sends something shows that it lives.
                 Some(Ok(_)) => {
                     permit.is_done();
-                    heard = Instant::now();
+                    last_received = Instant::now();
                 }
             },
             _ = pings.tick() => {
-                if heard.elapsed() > SILENT || socket.send(Message::Ping(Default::default())).await.is_err() {
+                if last_received.elapsed() > PEER_TIMEOUT || socket.send(Message::Ping(Default::default())).await.is_err() {
                     return debug!(%instance, correlation_id, "the client has fallen silent");
                 }
             },

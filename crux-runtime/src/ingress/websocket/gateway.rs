@@ -1,12 +1,11 @@
 //! The gateway: one socket over which a client starts instances, sends events, completes steps and
 //! follows as many instances as it likes. Each request may carry an `id`, which its answer repeats.
-//! Requests of one socket are worked on side by side, within a limit; beyond it the socket is not
-//! read. Starts that only wait for the end of their instances do not count for that; they have a
-//! limit of their own.
+//! Requests of one socket are worked on concurrently, within a limit; beyond it the socket is not
+//! read. Starts that only wait for the end of their instances do not count against it; they have
+//! another limit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use serde::Deserialize;
@@ -17,32 +16,29 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
-use super::{Gone, PING_EVERY, SILENT, answer_close, close, code, send, why_unreadable};
-use crate::engine::api::{self, Start, Started};
+use super::{
+    PEER_TIMEOUT, PING_INTERVAL, SendError, answer_close, close, close_reason, code, send,
+};
 use crate::id::InstanceId;
-use crate::ingress::caller::Identity;
-use crate::ingress::follow::{Follow, undelivered, until_ended};
-use crate::ingress::http::stream::ConnectionPermit;
-use crate::ingress::http::{IGNORED, middleware};
+use crate::ingress::caller::Caller;
+use crate::ingress::connection::ConnectionPermit;
+use crate::ingress::operations::Operation;
 use crate::ingress::problem::{Kind, Problem};
-use crate::ingress::requests::{self, CompletionBody, EventBody, KnownFields};
-use crate::ingress::{Shared, json as parse};
-use crate::live::Follower;
-use crate::machine::{Arrived, Refusal};
+use crate::ingress::requests::{self, CompletionBody, EventBody};
+use crate::ingress::service::{Begun, Follow, IGNORED, StartInput, StartRequest};
+use crate::ingress::{Shared, json as parse, middleware};
 use crate::store::Seq;
 use crate::suggest::hint;
 use crate::view::messages;
 
-/// Requests that are worked on.
-const AT_ONCE: usize = 64;
+/// Requests of one socket that are worked on.
+const CONCURRENT_REQUESTS: usize = 64;
 /// Starts whose answer waits for the end of the instance.
-const MAX_WAITS: usize = 1000;
+const WAITS_MAX: usize = 1000;
 /// Instances that one socket follows.
-const MAX_SUBSCRIPTIONS: usize = 1000;
+const SUBSCRIPTIONS_MAX: usize = 1000;
 /// Messages that wait to be written.
-const QUEUE: usize = 64;
-
-const TYPES: [&str; 6] = ["auth", "subscribe", "unsubscribe", "event", "start", "complete_step"];
+const QUEUE_LEN: usize = 64;
 
 /// What can be read of a request that is wrong in something else, so that its answer finds its way.
 #[derive(Deserialize)]
@@ -83,27 +79,26 @@ struct StartBody {
 pub(super) async fn run(
     mut socket: WebSocket,
     ingress: Shared,
-    correlation_id: String,
-    traceparent: String,
-    permit: ConnectionPermit,
+    caller: Caller,
+    connection: ConnectionPermit,
 ) {
-    debug!(correlation_id, "a client of the gateway");
+    let caller = Arc::new(caller);
+    debug!(correlation_id = caller.correlation_id, "a client of the gateway");
     let _open = ingress.metrics.socket();
-    let (out, mut waiting) = mpsc::channel(QUEUE);
-    let at_once = Arc::new(Semaphore::new(AT_ONCE));
+    let (out, mut waiting) = mpsc::channel(QUEUE_LEN);
+    let in_progress = Arc::new(Semaphore::new(CONCURRENT_REQUESTS));
     let mut gateway = Gateway {
         ingress: ingress.clone(),
         out,
-        correlation_id,
-        traceparent,
-        at_once: at_once.clone(),
-        waits: Arc::new(Semaphore::new(MAX_WAITS)),
+        caller: caller.clone(),
+        in_progress: in_progress.clone(),
+        waits: Arc::new(Semaphore::new(WAITS_MAX)),
         requests: JoinSet::new(),
         followers: JoinSet::new(),
         subscriptions: HashMap::new(),
     };
-    let mut pings = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-    let mut heard = Instant::now();
+    let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    let mut last_received = Instant::now();
     let (code, reason) = loop {
         tokio::select! {
             Some(message) = waiting.recv() => {
@@ -114,66 +109,69 @@ pub(super) async fn run(
                 let count = messages.len();
                 match send(&mut socket, messages.into_iter(), &ingress).await {
                     Ok(()) => ingress.metrics.sent(count),
-                    Err(Gone::Closed) => return,
-                    Err(Gone::TooSlow) => {
+                    Err(SendError::Closed) => return,
+                    Err(SendError::TooSlow) => {
                         ingress.metrics.told_to_resync();
-                        warn!(correlation_id = gateway.correlation_id, "a client does not read and is cut off");
+                        warn!(correlation_id = caller.correlation_id, "a client does not read and is cut off");
                         break (code::TRY_AGAIN, "too slow: come back and subscribe after the last row that you have".to_owned());
                     }
                 }
             },
-            message = next(&mut socket, &at_once) => match message {
+            message = next(&mut socket, &in_progress) => match message {
                 Some(Ok(Message::Text(text))) => {
-                    heard = Instant::now();
+                    last_received = Instant::now();
                     gateway.take(text.as_str()).await;
-                    permit.is_done();
+                    connection.is_done();
                 }
                 Some(Ok(Message::Binary(_))) => break (code::NOT_TEXT, "messages are JSON texts".to_owned()),
                 Some(Ok(Message::Close(_))) => return answer_close(socket).await,
-                Some(Err(error)) => match why_unreadable(error, &permit, ingress.settings.max_body_bytes) {
+                Some(Err(error)) => match close_reason(error, &connection, ingress.settings.max_body_bytes) {
                     Some(why) => break why,
                     None => return,
                 },
                 None => return,
                 Some(Ok(_)) => {
-                    permit.is_done();
-                    heard = Instant::now();
+                    connection.is_done();
+                    last_received = Instant::now();
                 }
             },
             Some(_) = gateway.requests.join_next() => {},
             Some(_) = gateway.followers.join_next() => {},
             _ = pings.tick() => {
-                // Whoever is not listened to is not silent.
-                if at_once.available_permits() == 0 {
-                    heard = Instant::now();
+                // A client that is not read is not silent.
+                if in_progress.available_permits() == 0 {
+                    last_received = Instant::now();
                 }
-                if heard.elapsed() > SILENT || socket.send(Message::Ping(Default::default())).await.is_err() {
+                if last_received.elapsed() > PEER_TIMEOUT || socket.send(Message::Ping(Default::default())).await.is_err() {
                     return;
                 }
             },
-            () = ingress.stopping() => break (code::GOING_AWAY, "the server is shutting down".to_owned()),
+            () = ingress.service.stopping() => break (code::GOING_AWAY, "the server is shutting down".to_owned()),
         }
     };
     drop(gateway);
     close(socket, code, &reason).await;
 }
 
-/// What the client says next, when there is room for it. May be dropped while it waits.
-async fn next(socket: &mut WebSocket, at_once: &Semaphore) -> Option<Result<Message, axum::Error>> {
-    // Never closed. The request itself takes the permit: nobody else does meanwhile.
-    let _room = at_once.acquire().await.ok()?;
+/// The next message, once a request can be worked on. May be dropped while it waits.
+async fn next(
+    socket: &mut WebSocket,
+    in_progress: &Semaphore,
+) -> Option<Result<Message, axum::Error>> {
+    // Never closed. The request itself takes the permit: nothing else does meanwhile.
+    let _room = in_progress.acquire().await.ok()?;
     socket.recv().await
 }
 
 /// Of a request that is worked on, or of a start that waits.
-type Room = Option<OwnedSemaphorePermit>;
+type RequestPermit = Option<OwnedSemaphorePermit>;
 
 struct Gateway {
     ingress: Shared,
     out: mpsc::Sender<Utf8Bytes>,
-    correlation_id: String,
-    traceparent: String,
-    at_once: Arc<Semaphore>,
+    /// Of the connection.
+    caller: Arc<Caller>,
+    in_progress: Arc<Semaphore>,
     waits: Arc<Semaphore>,
     requests: JoinSet<()>,
     followers: JoinSet<()>,
@@ -181,57 +179,55 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// One request. Whatever takes time goes into a task of its own, whose answer comes by `out`.
+    /// One request. What takes time goes into its own task, whose answer comes by `out`.
     async fn take(&mut self, text: &str) {
         let Envelope { r#type, id, traceparent } = match parse::parse::<Envelope>(text.as_bytes()) {
             Ok(envelope) => envelope,
             Err(problem) => return self.refuse(Value::Null, problem),
         };
-        let kind = match &r#type {
-            Some(Value::String(kind)) => kind.as_str(),
-            Some(_) => {
-                return self
-                    .refuse(id, Problem::new(Kind::InvalidRequest, "`type` is a text").at("type"));
-            }
-            None => {
-                return self.refuse(
-                    id,
-                    Problem::new(Kind::InvalidRequest, "missing field `type`").at("type"),
-                );
-            }
+        let operation = match operation(r#type.as_ref()) {
+            Ok(operation) => operation,
+            Err(problem) => return self.refuse(id, problem),
         };
         let ingress = self.ingress.clone();
-        let said = traceparent.as_ref().and_then(Value::as_str).map(middleware::well_formed);
-        let traceparent = said.unwrap_or_else(|| self.traceparent.clone());
-        match kind {
-            // With whatever it proves: clients that begin with it work, and hear what they may do.
-            "auth" => self.answer_in_task(id, async { Ok(json!(Identity::local())) }),
-            "subscribe" => {
+        let traceparent = traceparent.as_ref().and_then(Value::as_str).map(middleware::well_formed);
+        let caller = match traceparent {
+            None => self.caller.clone(),
+            Some(traceparent) => Arc::new(Caller { traceparent, ..Caller::clone(&self.caller) }),
+        };
+        match operation {
+            // With whatever it proves: clients that begin with it work, and get to know what they
+            // may do.
+            Operation::Identify => {
+                let answer = ingress.service.identify(&caller).map(|identity| json!(identity));
+                self.answer_in_task(id, async { answer });
+            }
+            Operation::Follow => {
                 // Not in a task: an `unsubscribe` that follows must find it.
-                if let Err(problem) = self.subscribe(&id, text).await {
+                if let Err(problem) = self.subscribe(&caller, &id, text).await {
                     self.refuse(id, problem);
                 }
             }
-            "unsubscribe" => {
-                let answer = self.unsubscribe(text);
+            Operation::Unfollow => {
+                let answer = self.unsubscribe(&caller, text);
                 self.answer_in_task(id, async { answer });
             }
-            "event" => self.with(id, text, move |SendEvent { event }| {
-                event_taken(ingress, event, traceparent)
-            }),
-            "start" => match parse::parse(text.as_bytes()) {
+            Operation::SendEvents => {
+                self.with(id, text, move |SendEvent { event }| send_event(ingress, caller, event));
+            }
+            Operation::Start => match parse::parse(text.as_bytes()) {
                 Ok(body) => {
-                    let (room, waits) = (self.room(), self.waits.clone());
-                    self.spawn(id, started(ingress, body, traceparent, room, waits));
+                    let (permit, waits) = (self.permit(), self.waits.clone());
+                    self.spawn(id, start(ingress, caller, body, permit, waits));
                 }
                 Err(problem) => self.refuse(id, problem),
             },
-            "complete_step" => self.with(id, text, move |body| completed(ingress, body)),
+            Operation::CompleteStep => {
+                self.with(id, text, move |body| complete_step(ingress, caller, body));
+            }
             other => {
-                let shown: String = other.chars().take(80).collect();
-                let text =
-                    format!("there is no request `{shown}`{}", hint(other, TYPES.into_iter()));
-                self.refuse(id, Problem::new(Kind::InvalidRequest, text).at("type"));
+                let text = format!("the gateway does not serve {other:?}");
+                self.refuse(id, Problem::new(Kind::Internal, text));
             }
         }
     }
@@ -259,50 +255,50 @@ impl Gateway {
         id: Value,
         work: impl Future<Output = Result<Value, Problem>> + Send + 'static,
     ) {
-        let room = self.room();
-        self.spawn(id, async move { (work.await, room) });
+        let permit = self.permit();
+        self.spawn(id, async move { (work.await, permit) });
     }
 
-    fn room(&self) -> Room {
-        self.at_once.clone().try_acquire_owned().ok()
+    fn permit(&self) -> RequestPermit {
+        self.in_progress.clone().try_acquire_owned().ok()
     }
 
-    /// The room is free again when the answer is on its way: a client that does not read cannot
+    /// The permit is free again when the answer is on its way: a client that does not read cannot
     /// pile up answers either.
     fn spawn(
         &mut self,
         id: Value,
-        work: impl Future<Output = (Result<Value, Problem>, Room)> + Send + 'static,
+        work: impl Future<Output = (Result<Value, Problem>, RequestPermit)> + Send + 'static,
     ) {
-        let (out, correlation_id) = (self.out.clone(), self.correlation_id.clone());
+        let (out, caller) = (self.out.clone(), self.caller.clone());
         self.requests.spawn(async move {
-            let (answered, room) = work.await;
+            let (answered, permit) = work.await;
             let answer = match answered {
                 Ok(data) => answer(&id, &data),
                 Err(problem) => {
-                    json!({"type": "answer", "id": id, "ok": false, "error": problem.document(&correlation_id)}).to_string().into()
+                    json!({"type": "answer", "id": id, "ok": false, "error": problem.document(&caller.correlation_id)}).to_string().into()
                 }
             };
-            // The socket is gone: nobody waits for the answer.
+            // The socket may be gone, and then the answer is not needed.
             let _ = out.send(answer).await;
-            drop(room);
+            drop(permit);
         });
     }
 
     /// The answer is the first thing that the follower sends.
-    async fn subscribe(&mut self, id: &Value, text: &str) -> Result<(), Problem> {
+    async fn subscribe(&mut self, caller: &Caller, id: &Value, text: &str) -> Result<(), Problem> {
         let Subscribe { workflow_id, after } = parse::parse(text.as_bytes())?;
         let instance = requests::instance_id(&workflow_id)?;
         self.subscriptions.retain(|_, follower| !follower.is_finished());
-        if self.subscriptions.len() >= MAX_SUBSCRIPTIONS
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX
             && !self.subscriptions.contains_key(&instance)
         {
             let text = format!(
-                "one socket follows {MAX_SUBSCRIPTIONS} instances at most: unsubscribe from others, or open another socket"
+                "one socket follows {SUBSCRIPTIONS_MAX} instances at most: unsubscribe from others, or open another socket"
             );
             return Err(Problem::new(Kind::LimitExceeded, text));
         }
-        let follow = Follow::open(&self.ingress, instance, after).await?;
+        let follow = self.ingress.service.follow(caller, instance, after).await?;
         let answer = answer(id, &json!({"workflow_id": instance.to_string(), "after": after}));
         let follower = self.followers.spawn(follower(
             self.ingress.clone(),
@@ -311,14 +307,15 @@ impl Gateway {
             answer,
             self.out.clone(),
         ));
-        // Subscribed once more: from the row that is said now.
+        // Subscribed once more: from the row that is named now.
         if let Some(former) = self.subscriptions.insert(instance, follower) {
             former.abort();
         }
         Ok(())
     }
 
-    fn unsubscribe(&mut self, text: &str) -> Result<Value, Problem> {
+    fn unsubscribe(&mut self, caller: &Caller, text: &str) -> Result<Value, Problem> {
+        self.ingress.service.unfollow(caller)?;
         let Unsubscribe { workflow_id } = parse::parse(text.as_bytes())?;
         let instance = requests::instance_id(&workflow_id)?;
         let was_subscribed =
@@ -360,7 +357,7 @@ async fn follower(
                 break "failed";
             }
         }
-        if ingress.is_stopping() {
+        if ingress.service.is_stopping() {
             return;
         }
     };
@@ -369,148 +366,114 @@ async fn follower(
     let _ = out.send(last.to_string().into()).await;
 }
 
-async fn event_taken(
+async fn send_event(
     ingress: Shared,
+    caller: Arc<Caller>,
     event: EventBody,
-    traceparent: String,
 ) -> Result<Value, Problem> {
-    let event = event.into_event(&traceparent)?;
-    let taken = ingress.engine.take_events(vec![event]).await.pop();
-    let taken =
-        taken.ok_or_else(|| Problem::new(Kind::Internal, "the engine did not answer"))??;
+    let taken = ingress.service.send_event(&caller, event.into_event()?).await;
+    let taken = taken.map_err(|error| error.within("event.data"))?;
     Ok(json!({"id": taken.id, "duplicate": taken.duplicate}))
 }
 
-async fn completed(ingress: Shared, body: CompletionBody) -> Result<Value, Problem> {
+async fn complete_step(
+    ingress: Shared,
+    caller: Arc<Caller>,
+    body: CompletionBody,
+) -> Result<Value, Problem> {
     let completion = body.into_completion()?;
     let workflow_id = completion.instance.to_string();
-    let completed = ingress.engine.complete(completion).await?;
+    let completed = ingress.service.complete(&caller, completion).await?;
     Ok(json!({"status": requests::word(completed), "workflow_id": workflow_id}))
 }
 
-/// Of a start: what is invalid is its input.
-fn refused(error: api::Error) -> Problem {
-    match error {
-        api::Error::Invalid(text) => Problem::invalid(&text, "input"),
-        error => error.into(),
-    }
-}
-
-/// A start that waits leaves the room of the requests to others as soon as the instance has begun.
-async fn started(
+/// A start that waits gives back the permit of its request as soon as the instance has begun.
+async fn start(
     ingress: Shared,
+    caller: Arc<Caller>,
     body: StartBody,
-    traceparent: String,
-    room: Room,
+    permit: RequestPermit,
     waits: Arc<Semaphore>,
-) -> (Result<Value, Problem>, Room) {
-    let Wanted { start, wait, warnings } = match start_of(&ingress, body, traceparent) {
-        Ok(Some(wanted)) => wanted,
+) -> (Result<Value, Problem>, RequestPermit) {
+    let waits = match &body.wait {
+        None => None,
+        Some(_) => match waits.try_acquire_owned() {
+            Ok(waits) => Some(waits),
+            Err(_) => {
+                let text = format!(
+                    "{WAITS_MAX} starts of this socket wait for their instances: start without `wait`, or open another socket"
+                );
+                return (Err(Problem::new(Kind::LimitExceeded, text).at("wait")), permit);
+            }
+        },
+    };
+    let begun = match begin(&ingress, &caller, body).await {
+        Ok(Some(begun)) => begun,
         Ok(None) => {
-            return (
-                Ok(
-                    json!({"workflow_id": "", "status": "ignored", "replayed": false, "message": IGNORED}),
-                ),
-                room,
-            );
+            let answer = json!({
+                "workflow_id": "", "status": "ignored", "replayed": false, "message": IGNORED,
+            });
+            return (Ok(answer), permit);
         }
-        Err(problem) => return (Err(problem), room),
+        Err(problem) => return (Err(problem), permit),
     };
-    let Some(limit) = wait else {
-        let started = ingress.engine.start(start).await.map_err(refused);
-        return (started.map(|started| begun(&started, &warnings)), room);
-    };
-    let Ok(waits) = waits.try_acquire_owned() else {
-        let text = format!(
-            "{MAX_WAITS} starts of this socket wait for their instances: start without `wait`, or open another socket"
-        );
-        return (Err(Problem::new(Kind::LimitExceeded, text).at("wait")), room);
-    };
-    let (started, live) = match ingress.engine.start_and_follow(start).await {
-        Ok(begun) => begun,
-        Err(error) => return (Err(refused(error)), room),
-    };
-    drop(room);
-    (waited(&ingress, &started, &warnings, live, limit).await, Some(waits))
-}
-
-/// A start that the workflow's triggers take.
-struct Wanted {
-    start: Start,
-    wait: Option<Duration>,
-    /// What the client should know of its input.
-    warnings: Vec<String>,
+    let permit = if waits.is_some() { waits } else { permit };
+    (answer_start(&ingress, begun).await, permit)
 }
 
 /// `None`: the triggers' `when` does not hold for that input.
-fn start_of(
+async fn begin(
     ingress: &Shared,
+    caller: &Caller,
     body: StartBody,
-    traceparent: String,
-) -> Result<Option<Wanted>, Problem> {
-    let wait = body
-        .wait
-        .as_deref()
-        .map(|text| requests::wait(text, ingress.settings.max_wait))
-        .transpose()?;
-    let input = match body.input {
+) -> Result<Option<Begun>, Problem> {
+    let StartBody { workflow, input, request_id, wait } = body;
+    let input = match input {
         Some(input) => input,
         None => parse::raw(b"{}")?,
     };
-    // A start is the same one however it comes: the triggers' `when` and `key` count here too.
-    let mut warnings = Vec::new();
-    let arrived = match ingress.engine.app().current(&body.workflow) {
-        None => Arrived { input, key: None },
-        Some(workflow) => match workflow.definition.arrived(&input) {
-            Ok(arrived) => {
-                let fields = KnownFields::of(workflow.definition);
-                warnings =
-                    fields.check(&arrived.input, &[]).map_err(|problem| problem.within("input"))?;
-                arrived
-            }
-            Err(Refusal::Invalid(text)) => return Err(Problem::invalid(&text, "input")),
-            Err(Refusal::NotWanted) => return Ok(None),
-        },
+    let request = StartRequest {
+        what: StartInput::Workflow { name: &workflow, trigger: "websocket" },
+        input: &input,
+        input_field: "input",
+        wait: wait.as_deref(),
     };
-    let request_id = requests::start_id(&arrived, || {
-        body.request_id.map(|text| requests::request_id(&text, "request_id")).transpose()
-    })?;
-    let start = Start {
-        workflow: body.workflow,
-        input: arrived.input,
-        request_id,
-        owner: String::new(),
-        trigger: "websocket".to_owned(),
-        traceparent,
-    };
-    Ok(Some(Wanted { start, wait, warnings }))
+    let request_id =
+        || request_id.map(|text| requests::request_id(&text, "request_id")).transpose();
+    ingress.service.start(caller, request, request_id).await
 }
 
-fn begun(started: &Started, warnings: &[String]) -> Value {
-    let mut answer = json!({"workflow_id": started.instance.to_string(), "status": "processing", "replayed": started.replayed});
+async fn answer_start(ingress: &Shared, mut begun: Begun) -> Result<Value, Problem> {
+    let ended = ingress.service.wait(&mut begun).await?;
+    let Begun { started, warnings, .. } = &begun;
+    let mut answer = json!({
+        "workflow_id": started.instance.to_string(),
+        "status": "processing",
+        "replayed": started.replayed,
+    });
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);
     }
-    answer
-}
-
-async fn waited(
-    ingress: &Shared,
-    started: &Started,
-    warnings: &[String],
-    live: Follower,
-    limit: Duration,
-) -> Result<Value, Problem> {
-    let mut answer = begun(started, warnings);
-    let (shape, fold) = until_ended(ingress, started, live, limit).await?;
-    if fold.has_ended() {
-        answer["status"] = Value::from(fold.status().word());
-        let undelivered = undelivered(ingress, started.instance, &shape, &fold).await;
-        let document =
-            crate::view::document::document(started.instance, &shape, &fold, &undelivered);
-        answer["document"] = serde_json::to_value(document).map_err(|error| {
+    if let Some(ended) = ended {
+        answer["status"] = Value::from(ended.status().word());
+        answer["document"] = serde_json::to_value(ended.document()).map_err(|error| {
             Problem::new(Kind::StoreFailed, format!("the document cannot be written: {error}"))
         })?;
     }
     Ok(answer)
+}
+
+/// The operation that a request's `type` asks for.
+fn operation(r#type: Option<&Value>) -> Result<Operation, Problem> {
+    let wrong = |text: &str| Problem::new(Kind::InvalidRequest, text).at("type");
+    let word = match r#type {
+        Some(Value::String(word)) => word.as_str(),
+        Some(_) => return Err(wrong("`type` is a string")),
+        None => return Err(wrong("missing field `type`")),
+    };
+    Operation::of_websocket(word).ok_or_else(|| {
+        let shown: String = word.chars().take(80).collect();
+        let hint = hint(word, Operation::websocket_words());
+        wrong(&format!("there is no request `{shown}`{hint}"))
+    })
 }

@@ -10,34 +10,32 @@ use std::time::Duration;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use futures_util::SinkExt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
-use super::follow::Follow;
+use super::caller::Caller;
+use super::connection::ConnectionPermit;
 use super::problem::{Kind, Problem};
+use super::query::query;
 use super::{Ingress, Shared, requests};
-use crate::ingress::http::middleware;
-use crate::ingress::http::middleware::CorrelationId;
-use crate::ingress::http::query;
-use crate::ingress::http::stream::ConnectionPermit;
 use crate::store::Seq;
 
 /// Small, because there may be tens of thousands: a reader of the defaults would cost 128 KiB.
-const READ_BUFFER: usize = 2048;
-const WRITE_BUFFER: usize = 4096;
+const READ_BUFFER_BYTES: usize = 2048;
+const WRITE_BUFFER_BYTES: usize = 4096;
 /// Not a size but a bound: one message is never larger.
-const MAX_WRITE_BUFFER: usize = 8 << 20;
-/// A socket that takes nothing for so long is given up.
-const SLOWEST_WRITE: Duration = Duration::from_secs(10);
+const WRITE_BUFFER_BYTES_MAX: usize = 8 << 20;
+/// A socket that takes nothing for this long is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same once the server stops.
-const LEAVE: Duration = Duration::from_secs(1);
-const PING_EVERY: Duration = Duration::from_secs(30);
-/// A peer that has said nothing for so long, not even in answer to pings, is gone.
-const SILENT: Duration = Duration::from_secs(90);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// A peer that has sent nothing for this long, not even an answer to pings, is gone.
+const PEER_TIMEOUT: Duration = Duration::from_secs(90);
 
 mod code {
     pub(super) const DONE: u16 = 1000;
@@ -55,17 +53,16 @@ mod code {
 struct WsQuery {
     workflow_id: Option<String>,
     after: Option<Seq>,
-    /// Sent by clients that know servers which ask for it; nobody reads it here.
+    /// Sent by clients that know servers which ask for it; not read here.
     #[serde(rename = "token")]
     _token: Option<IgnoredAny>,
 }
 
 pub(super) async fn connect(
     State(ingress): State<Shared>,
-    Extension(CorrelationId(correlation_id)): Extension<CorrelationId>,
+    caller: Caller,
     Extension(permit): Extension<ConnectionPermit>,
     uri: Uri,
-    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let WsQuery { workflow_id, after, .. } = query(&uri)?;
@@ -75,20 +72,20 @@ pub(super) async fn connect(
             format!("this route speaks WebSocket: {}", rejection.body_text()),
         )
     })?;
-    ingress.check_open()?;
+    ingress.service.connect(&caller)?;
     let upgrade = upgrade
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(ingress.settings.max_body_bytes)
         .max_frame_size(ingress.settings.max_body_bytes);
     let response = match (workflow_id, after) {
         (Some(workflow_id), after) => {
             let instance = requests::instance_id(&workflow_id)?;
             // Before the upgrade, so that an unknown instance is an answer that HTTP knows.
-            let follow = Follow::open(&ingress, instance, after.unwrap_or(0)).await?;
+            let follow = ingress.service.follow(&caller, instance, after.unwrap_or(0)).await?;
             upgrade.on_upgrade(move |socket| {
-                follower::run(socket, ingress, instance, follow, correlation_id, permit)
+                follower::run(socket, ingress, instance, follow, caller, permit)
             })
         }
         (None, Some(_)) => {
@@ -97,10 +94,7 @@ pub(super) async fn connect(
             );
         }
         (None, None) => {
-            let traceparent = middleware::traceparent(&headers);
-            upgrade.on_upgrade(move |socket| {
-                gateway::run(socket, ingress, correlation_id, traceparent, permit)
-            })
+            upgrade.on_upgrade(move |socket| gateway::run(socket, ingress, caller, permit))
         }
     };
     Ok(response.into_response())
@@ -108,7 +102,7 @@ pub(super) async fn connect(
 
 /// Why a socket cannot be written to any more.
 #[derive(Debug)]
-enum Gone {
+enum SendError {
     Closed,
     TooSlow,
 }
@@ -118,7 +112,7 @@ async fn send(
     socket: &mut WebSocket,
     messages: impl Iterator<Item = Utf8Bytes>,
     ingress: &Ingress,
-) -> Result<(), Gone> {
+) -> Result<(), SendError> {
     let sending = async {
         for message in messages {
             socket.feed(Message::Text(message)).await?;
@@ -126,20 +120,20 @@ async fn send(
         socket.flush().await
     };
     let no_time_left = async {
-        ingress.stopping().await;
-        tokio::time::sleep(LEAVE).await;
+        ingress.service.stopping().await;
+        tokio::time::sleep(SHUTDOWN_GRACE).await;
     };
     tokio::select! {
         biased;
-        sent = sending => sent.map_err(|_: axum::Error| Gone::Closed),
-        () = tokio::time::sleep(SLOWEST_WRITE) => Err(Gone::TooSlow),
-        () = no_time_left => Err(Gone::TooSlow),
+        sent = sending => sent.map_err(|_: axum::Error| SendError::Closed),
+        () = tokio::time::sleep(WRITE_TIMEOUT) => Err(SendError::TooSlow),
+        () = no_time_left => Err(SendError::TooSlow),
     }
 }
 
-/// Why reading a socket has failed, as a code and a reason to close it with; `None`: there is
-/// nobody to tell.
-fn why_unreadable(
+/// Why reading a socket has failed, as a code and a reason to close it with; `None`: the peer is
+/// gone.
+fn close_reason(
     error: axum::Error,
     permit: &ConnectionPermit,
     limit: usize,
@@ -164,12 +158,12 @@ fn why_unreadable(
     Some((code, reason))
 }
 
-/// Says goodbye and waits a moment for the other side's; then nothing of what was sent is lost on
-/// the way.
+/// Sends the close frame and waits a moment for the peer's, so that nothing is lost that was sent
+/// before.
 async fn close(mut socket: WebSocket, code: u16, reason: &str) {
     // A reason has at most 123 bytes.
     let reason: String = reason.chars().take(100).collect();
-    let farewell = async {
+    let closing = async {
         if socket
             .send(Message::Close(Some(CloseFrame { code, reason: reason.into() })))
             .await
@@ -182,12 +176,12 @@ async fn close(mut socket: WebSocket, code: u16, reason: &str) {
             }
         }
     };
-    // A peer that does not answer has been told all the same.
-    let _ = tokio::time::timeout(Duration::from_secs(2), farewell).await;
+    // A peer that does not answer has got the close frame all the same.
+    let _ = tokio::time::timeout(Duration::from_secs(2), closing).await;
 }
 
-/// The other side has said goodbye: the answer to that is ready and only has to go out.
+/// The peer has closed: the answer to that is ready and only has to go out.
 async fn answer_close(mut socket: WebSocket) {
-    // Whoever does not take it has gone without waiting for it.
+    // A peer that does not take it has gone without waiting for it.
     let _ = tokio::time::timeout(Duration::from_secs(2), socket.flush()).await;
 }

@@ -103,6 +103,7 @@ impl<M: Machine> Run<M> {
         let env = Env {
             id: id.to_owned(),
             request_id: started.request_id.clone(),
+            owner: started.owner.clone(),
             started_at: now,
             config: started.config.clone(),
             input: Arc::from(started.input.clone()),

@@ -78,7 +78,8 @@ pub(super) async fn keep(shared: &Shared, batch: Vec<KeptEvent>) -> Result<Vec<b
     // The names' events in the order in which they came, and where each answer belongs.
     let mut by_name: BTreeMap<String, (Vec<Vec<u8>>, Vec<usize>)> = BTreeMap::new();
     let count = batch.len();
-    for (n, KeptEvent { name, value, id, data, at, keep_until }) in batch.into_iter().enumerate() {
+    for (n, event) in batch.into_iter().enumerate() {
+        let KeptEvent { name, value, id, data, owner, traceparent, at, keep_until } = event;
         let index = value.as_deref().map_or_else(String::new, |value| value_index(&name, value));
         let (args, places) = by_name.entry(name.clone()).or_insert_with(|| {
             let replicas = if shared.replicas.is_some() { "1" } else { "0" };
@@ -89,7 +90,8 @@ pub(super) async fn keep(shared: &Shared, batch: Vec<KeptEvent>) -> Result<Vec<b
         });
         let (value, at, keep_until) =
             (value.unwrap_or_default(), at.0.to_string(), keep_until.0.to_string());
-        args.extend([id, index, value, data, at, keep_until].map(String::into_bytes));
+        let row = [id, index, value, data, at, keep_until, owner, traceparent];
+        args.extend(row.map(String::into_bytes));
         places.push(n);
     }
     let bases: Vec<&str> = by_name.keys().map(|name| shared.keys.of_text(name)).collect();
@@ -133,13 +135,16 @@ pub(super) async fn kept(
         .call(Call { script: &KEPT, base: shared.keys.of_text(name).to_owned(), args })
         .await?;
     let wrong = || unreadable("a kept event");
-    let events: Vec<(String, Option<String>, String, i64, i64)> =
-        redis::from_redis_value(answer).map_err(|_| wrong())?;
-    let event = |(id, value, data, at, keep_until)| KeptEvent {
+    type Fields = (String, Option<String>, String, i64, i64, Option<String>, Option<String>);
+    let events: Vec<Fields> = redis::from_redis_value(answer).map_err(|_| wrong())?;
+    let event = |(id, value, data, at, keep_until, owner, traceparent): Fields| KeptEvent {
         name: name.to_owned(),
         value,
         id,
         data,
+        // Of an event that an older binary kept: none.
+        owner: owner.unwrap_or_default(),
+        traceparent: traceparent.unwrap_or_default(),
         at: Time(at),
         keep_until: Time(keep_until),
     };
@@ -191,18 +196,26 @@ pub(super) async fn undelivered(
             .map(|(_, entry)| split_event(entry).ok_or_else(wrong))
             .collect::<Result<_, _>>()?;
         let read = |(name, id): &(&str, &str)| {
-            fields(shared, name, id, &["value", "data", "at", "keep_until", "started"])
+            let names = ["value", "data", "at", "keep_until", "started", "owner", "traceparent"];
+            fields(shared, name, id, &names)
         };
         let answers = shared.link.ask_all(events.iter().map(read).collect()).await?;
         for (((name, id), (_, place)), answer) in events.into_iter().zip(&found).zip(answers) {
-            type Fields =
-                (Option<String>, Option<String>, Option<i64>, Option<i64>, Option<String>);
-            let (value, data, at, keep_until, started): Fields =
+            type Text = Option<String>;
+            type Fields = (Text, Text, Option<i64>, Option<i64>, Text, Text, Text);
+            let (value, data, at, keep_until, started, owner, traceparent): Fields =
                 redis::from_redis_value(answer).map_err(|_| wrong())?;
             if let (Some(data), Some(at), Some(keep_until)) = (data, at, keep_until) {
-                let (name, id) = (name.to_owned(), id.to_owned());
-                let event =
-                    KeptEvent { name, value, id, data, at: Time(at), keep_until: Time(keep_until) };
+                let event = KeptEvent {
+                    name: name.to_owned(),
+                    value,
+                    id: id.to_owned(),
+                    data,
+                    owner: owner.unwrap_or_default(),
+                    traceparent: traceparent.unwrap_or_default(),
+                    at: Time(at),
+                    keep_until: Time(keep_until),
+                };
                 undelivered.push(UndeliveredEvent {
                     event,
                     has_started: started.is_some(),

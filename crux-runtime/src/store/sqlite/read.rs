@@ -214,7 +214,7 @@ pub(super) fn subscribers(
     read().map_err(|error| before_commit(&error))
 }
 
-const EVENT: &str = "SELECT name, value, id, data, at, keep_until FROM event";
+const EVENT: &str = "SELECT name, value, id, data, owner, traceparent, at, keep_until FROM event";
 
 pub(super) fn kept(
     conn: &Connection,
@@ -241,7 +241,7 @@ pub(super) fn undelivered(
     // Each half by an index of its own.
     let half = |delivered| {
         format!(
-            "SELECT * FROM (SELECT name, value, id, data, at, keep_until, delivered, row FROM event WHERE delivered = {delivered} \
+            "SELECT * FROM (SELECT name, value, id, data, owner, traceparent, at, keep_until, delivered, row FROM event WHERE delivered = {delivered} \
              AND row > ?1 ORDER BY row LIMIT ?2)"
         )
     };
@@ -252,11 +252,11 @@ pub(super) fn undelivered(
             half(write::STARTED)
         ))?;
         let rows = read.query_map(params![after, self::limit(limit)], |row| {
-            let has_started = row.get::<_, i64>(6)? == write::STARTED;
+            let has_started = row.get::<_, i64>(8)? == write::STARTED;
             Ok(UndeliveredEvent {
                 event: to_event(row)?,
                 has_started,
-                place: row.get::<_, i64>(7)?.to_string(),
+                place: row.get::<_, i64>(9)?.to_string(),
             })
         })?;
         rows.collect()
@@ -422,7 +422,9 @@ fn to_event(row: &Row<'_>) -> rusqlite::Result<KeptEvent> {
         value: row.get(1)?,
         id: row.get(2)?,
         data: row.get(3)?,
-        at: Time(row.get(4)?),
-        keep_until: Time(row.get(5)?),
+        owner: row.get(4)?,
+        traceparent: row.get(5)?,
+        at: Time(row.get(6)?),
+        keep_until: Time(row.get(7)?),
     })
 }

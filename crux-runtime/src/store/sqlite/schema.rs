@@ -104,6 +104,9 @@ CREATE TABLE definition(hash TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT R
 /// What files of the same format may lack; older binaries pass it by.
 const INDEXES: &str = "CREATE INDEX IF NOT EXISTS event_started ON event(row) WHERE delivered = 2;";
 
+/// The same of columns of `event`.
+const EVENT_COLUMNS: [&str; 2] = ["owner", "traceparent"];
+
 /// Opens the file for the committer: creates it, or checks that it is one of ours and not newer
 /// than this binary.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
@@ -152,7 +155,23 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Error> {
         conn.execute_batch(&create).map_err(at)?;
     }
     conn.execute_batch(INDEXES).map_err(at)?;
+    add_columns(&conn).map_err(at)?;
     Ok(conn)
+}
+
+fn add_columns(conn: &Connection) -> rusqlite::Result<()> {
+    for column in EVENT_COLUMNS {
+        let known: i64 = conn.query_row(
+            "SELECT count(*) FROM pragma_table_info('event') WHERE name = ?1",
+            [column],
+            |row| row.get(0),
+        )?;
+        if known == 0 {
+            let add = format!("ALTER TABLE event ADD COLUMN {column} TEXT NOT NULL DEFAULT ''");
+            conn.execute_batch(&add)?;
+        }
+    }
+    Ok(())
 }
 
 /// The log is empty: whoever closes last deletes its file.

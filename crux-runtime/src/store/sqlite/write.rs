@@ -44,10 +44,12 @@ pub(super) fn unsubscribe(conn: &Connection, batch: &[Subscription]) -> rusqlite
 
 pub(super) fn keep(conn: &Connection, batch: &[KeptEvent]) -> rusqlite::Result<Vec<bool>> {
     let mut insert = conn
-        .prepare_cached("INSERT INTO event(name, value, id, data, at, keep_until) VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING")?;
+        .prepare_cached("INSERT INTO event(name, value, id, data, owner, traceparent, at, keep_until) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING")?;
     let one = |event: &KeptEvent| {
-        let KeptEvent { name, value, id, data, at, keep_until } = event;
-        Ok(insert.execute(params![name, value, id, data, at.0, keep_until.0])? == 1)
+        let KeptEvent { name, value, id, data, owner, traceparent, at, keep_until } = event;
+        let (at, keep_until) = (at.0, keep_until.0);
+        let row = params![name, value, id, data, owner, traceparent, at, keep_until];
+        Ok(insert.execute(row)? == 1)
     };
     batch.iter().map(one).collect()
 }

@@ -1,9 +1,9 @@
 -- Keeps events of one name. For each whether it is new: 1, or 0.
 -- KEYS[1]: the base of the name's tag. ARGV: token, the name as part of keys, whether replicas are waited for; then id, index of its value
--- ('' for none), value, data, time and end of keeping of each.
+-- ('' for none), value, data, time, end of keeping, owner and trace of each.
 local base, token, name = KEYS[1], ARGV[1], ARGV[2]
 local fresh = {}
-for n = 4, #ARGV, 6 do
+for n = 4, #ARGV, 8 do
     local id = ARGV[n]
     local key = base .. ':event:' .. name .. ':' .. id
     -- One event may come twice in one call.
@@ -15,7 +15,8 @@ for n = 4, #ARGV, 6 do
         local last = tonumber(redis.call('GET', base .. ':events') or '0')
         local number = string.format('%016.0f', math.max(now, last + 1))
         redis.call('SET', base .. ':events', number)
-        redis.call('HSET', key, 'token', mine, 'number', number, 'data', ARGV[n + 3], 'at', ARGV[n + 4], 'keep_until', ARGV[n + 5])
+        redis.call('HSET', key, 'token', mine, 'number', number, 'data', ARGV[n + 3], 'at', ARGV[n + 4], 'keep_until', ARGV[n + 5],
+            'owner', ARGV[n + 6], 'traceparent', ARGV[n + 7])
         if ARGV[n + 1] ~= '' then
             redis.call('HSET', key, 'value', ARGV[n + 2])
             redis.call('ZADD', base .. ':kept:' .. ARGV[n + 1], 0, number .. ':' .. id)

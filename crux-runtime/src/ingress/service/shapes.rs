@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::problem::{Kind, Problem};
 use crate::app::App;
 use crate::engine::Engine;
+use crate::ingress::problem::{Kind, Problem};
 use crate::view::document::Shape;
 
 /// Others' shapes that are kept; beyond it they are made anew.
-const KEPT: usize = 256;
+const CACHED_SHAPES_MAX: usize = 256;
 
 pub(crate) struct Shapes {
     own: HashMap<&'static str, Arc<Shape>>,
@@ -31,7 +31,7 @@ impl Shapes {
         Self { own: own.collect(), others: Mutex::new(HashMap::new()) }
     }
 
-    /// The shape of the definition with that hash; without steps if nobody knows it.
+    /// The shape of the definition with that hash; without steps if the store does not have it.
     pub(crate) async fn of(&self, engine: &Engine, hash: &str) -> Result<Arc<Shape>, Problem> {
         if let Some(shape) =
             self.own.get(hash).cloned().or_else(|| self.others().get(hash).cloned())
@@ -45,7 +45,7 @@ impl Shapes {
             .map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
         let shape = Arc::new(shape);
         let mut others = self.others();
-        if others.len() >= KEPT {
+        if others.len() >= CACHED_SHAPES_MAX {
             others.clear();
         }
         others.insert(hash.to_owned(), shape.clone());

@@ -1,6 +1,6 @@
 //! Connections: accepted up to a number, each served on a task of its own, and all of them ended in
 //! order. A peer that does not finish its request's head in time is cut off; what else a peer may
-//! not do is in [`stream`].
+//! not do is in [`super::connection`].
 //!
 //! A shutdown has two phases. While what runs is finished, requests are still answered, one per
 //! connection: a load balancer that has not heard of it yet sends clients here, who hear 503 and
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
-use crate::ingress::http::stream::{Budget, ConnectionPermit, Stream};
+use super::connection::{Budget, ConnectionPermit, Stream};
 
 /// How long a request's head may take to come.
 const SLOWEST_HEAD: Duration = Duration::from_secs(30);

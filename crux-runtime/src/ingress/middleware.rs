@@ -1,18 +1,23 @@
-//! What every request passes through, first and last: who it says it comes from and for, a
-//! correlation id, the log, the figures, and the problem documents of whatever was refused on the
-//! way.
+//! What every HTTP request passes through, first and last: the checks of `Host` and `Origin`, the
+//! [`Caller`] with its correlation id, the log, the metrics, and the problem documents of what was
+//! refused on the way.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::{Instrument, debug, error, info, info_span};
 
-use crate::ingress::problem::{Kind, Problem};
-use crate::ingress::{Settings, Shared};
+use super::caller::Caller;
+use super::problem::{Kind, Problem};
+use super::{Settings, Shared};
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,11 +35,18 @@ const FORWARDED: [&str; 10] = [
     "cf-connecting-ip",
 ];
 
-/// By which the log, the answer and the client name a request.
-#[derive(Debug, Clone)]
-pub(crate) struct CorrelationId(pub(crate) String);
+/// Taken out of the request, for it is made once and not copied.
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
 
-pub(super) async fn door(
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        parts.extensions.remove::<Caller>().ok_or_else(|| {
+            Problem::new(Kind::Internal, "the request has no caller: it passed by the middleware")
+        })
+    }
+}
+
+pub(super) async fn request(
     State(ingress): State<Shared>,
     mut request: Request,
     next: Next,
@@ -47,12 +59,13 @@ pub(super) async fn door(
     let span = info_span!("request", correlation_id, %method, route);
     let checked = check(&ingress.settings, request.headers(), request.uri());
     let origin = checked.as_ref().ok().cloned().flatten();
-    request.extensions_mut().insert(CorrelationId(correlation_id.clone()));
+    let caller = Caller::local(correlation_id.clone(), traceparent(request.headers()));
+    request.extensions_mut().insert(caller);
     let mut response = match checked {
         Ok(_) if method == axum::http::Method::OPTIONS && origin.is_some() => preflight(),
         Ok(_) => next.run(request).instrument(span.clone()).await,
         Err(problem) => {
-            ingress.metrics.refused_at_the_door();
+            ingress.metrics.refused_by_middleware();
             axum::response::IntoResponse::into_response(problem)
         }
     };
@@ -93,43 +106,53 @@ fn log(problem: &Problem) {
     if status >= 500 {
         error!(problem = word, status, detail = problem.detail, "a request failed");
     } else {
-        // The client's fault, and as frequent as clients like: nobody need look at it.
+        // The client's fault, and as frequent as clients like.
         info!(problem = word, status, detail = problem.detail, "a request was refused");
     }
 }
 
 /// The client's own, if it can stand in a header and a log line; else a new one.
-pub(crate) fn correlation_id(headers: &HeaderMap) -> String {
-    let said = headers
+fn correlation_id(headers: &HeaderMap) -> String {
+    let given = headers
         .get(CORRELATION)
         .or_else(|| headers.get(REQUEST_ID))
         .and_then(|value| value.to_str().ok());
     let is_fit = |text: &&str| {
         (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    said.filter(is_fit).map_or_else(crate::ingress::http::random_id, str::to_owned)
+    given.filter(is_fit).map_or_else(random_id, str::to_owned)
 }
 
 /// W3C trace context of the request; empty if there is none that is well-formed.
-pub(crate) fn traceparent(headers: &HeaderMap) -> String {
+fn traceparent(headers: &HeaderMap) -> String {
     well_formed(
         headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default(),
     )
 }
 
 /// The trace context itself, or nothing.
-pub(crate) fn well_formed(said: &str) -> String {
-    let is_hex = |part: &str, len: usize| {
-        part.len() == len && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+pub(super) fn well_formed(given: &str) -> String {
+    let is_hex = |part: Option<&str>, len: usize| {
+        part.is_some_and(|part| {
+            part.len() == len && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
     };
-    let parts: Vec<&str> = said.split('-').collect();
-    let is_fit = matches!(parts.as_slice(), [version, trace, span, flags]
-        if is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2));
-    if is_fit { said.to_owned() } else { String::new() }
+    let mut parts = given.split('-');
+    let is_fit = [2, 32, 16, 2].into_iter().all(|len| is_hex(parts.next(), len));
+    if is_fit && parts.next().is_none() { given.to_owned() } else { String::new() }
+}
+
+/// Unique among all that this process and others make at the same time, as far as logs are
+/// concerned.
+fn random_id() -> String {
+    static PROCESS: LazyLock<u64> =
+        LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    format!("{:012x}-{:x}", *PROCESS >> 16, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whether the request may come in; the origin, if it is a page of another origin that may.
-pub(crate) fn check(
+fn check(
     settings: &Settings,
     headers: &HeaderMap,
     uri: &Uri,
@@ -148,8 +171,7 @@ pub(crate) fn check(
             "the request has more than one Host header",
         ));
     }
-    // A request line may name the server too. Whoever acts on one of the names must not be led by
-    // the other.
+    // A request line may name the server too: both names have to be this server's.
     let named = uri.authority().map(|authority| authority.as_str());
     let Some(host) = named.or(said) else {
         return Err(Problem::new(Kind::HostNotAllowed, "the request has no Host header"));
@@ -213,11 +235,9 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
-            environment: String::new(),
             hosts: vec!["crux.internal".to_owned()],
             origins: vec!["http://localhost:5173".to_owned()],
             max_body_bytes: 1,
-            max_wait: Default::default(),
         }
     }
 
@@ -295,6 +315,15 @@ mod tests {
                 Err(Kind::ForwardedRefused),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn only_a_trace_context_is_kept() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(well_formed(good), good);
+        for wrong in ["", "00", &good[1..], &format!("{good}-00"), &good.to_uppercase()] {
+            assert_eq!(well_formed(wrong), "", "{wrong}");
         }
     }
 

@@ -1,0 +1,151 @@
+//! Every operation that a client may ask for, in one table: the role that it needs, and how each
+//! transport names it. REST's routes and the gateway's requests are built from it.
+
+use super::caller::{Role, RoleSet};
+
+/// One thing that a client may ask for. In the order of [`OPERATIONS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Start,
+    Restart,
+    SendEvents,
+    CompleteStep,
+    StepStarted,
+    StepHeartbeat,
+    Status,
+    List,
+    History,
+    Follow,
+    Unfollow,
+    Cancel,
+    Retry,
+    Undo,
+    Fail,
+    Pause,
+    Resume,
+    Workers,
+    Metrics,
+    Health,
+    Live,
+    Ready,
+    Connect,
+    Identify,
+}
+
+/// A row of [`OPERATIONS`].
+#[derive(Debug)]
+pub(crate) struct OperationRow {
+    pub(crate) operation: Operation,
+    /// `None`: every client may ask for it.
+    pub(crate) role: Option<Role>,
+    /// Method and path. A start's paths are those of the pipelines' triggers.
+    pub(crate) http: Option<(&'static str, &'static str)>,
+    /// `type` of the gateway's request.
+    pub(crate) websocket: Option<&'static str>,
+}
+
+const fn row(
+    operation: Operation,
+    role: Option<Role>,
+    http: Option<(&'static str, &'static str)>,
+    websocket: Option<&'static str>,
+) -> OperationRow {
+    OperationRow { operation, role, http, websocket }
+}
+
+/// See the module's text.
+#[rustfmt::skip]
+pub(crate) static OPERATIONS: [OperationRow; 24] = {
+    use Operation as O;
+    const START: Option<Role> = Some(Role::Start);
+    const READ: Option<Role> = Some(Role::Read);
+    const COMPLETE: Option<Role> = Some(Role::Complete);
+    const OPERATE: Option<Role> = Some(Role::Operate);
+    const ADMIN: Option<Role> = Some(Role::Admin);
+    [
+        row(O::Start, START, None, Some("start")),
+        row(O::Restart, OPERATE, Some(("POST", "/api/v1/workflow/{id}/restart")), None),
+        row(O::SendEvents, START, Some(("POST", "/api/v1/events")), Some("event")),
+        row(O::CompleteStep, COMPLETE, Some(("POST", "/api/v1/workflow/step-completed")), Some("complete_step")),
+        row(O::StepStarted, COMPLETE, Some(("POST", "/api/v1/workflow/step-started")), None),
+        row(O::StepHeartbeat, COMPLETE, Some(("POST", "/api/v1/workflow/step-heartbeat")), None),
+        row(O::Status, READ, Some(("GET", "/api/v1/workflow/status")), None),
+        row(O::List, READ, Some(("GET", "/api/v1/workflow/list")), None),
+        row(O::History, READ, Some(("GET", "/api/v1/workflow/{id}/history")), None),
+        row(O::Follow, READ, Some(("GET", "/api/v1/workflow/{id}/events")), Some("subscribe")),
+        row(O::Unfollow, READ, None, Some("unsubscribe")),
+        row(O::Cancel, OPERATE, Some(("POST", "/api/v1/workflow/{id}/cancel")), None),
+        row(O::Retry, OPERATE, Some(("POST", "/api/v1/workflow/{id}/retry")), None),
+        row(O::Undo, OPERATE, Some(("POST", "/api/v1/workflow/{id}/undo")), None),
+        row(O::Fail, OPERATE, Some(("POST", "/api/v1/workflow/{id}/fail")), None),
+        row(O::Pause, OPERATE, Some(("POST", "/api/v1/workflow/{id}/pause")), None),
+        row(O::Resume, OPERATE, Some(("POST", "/api/v1/workflow/{id}/resume")), None),
+        row(O::Workers, ADMIN, Some(("GET", "/api/v1/workers")), None),
+        row(O::Metrics, ADMIN, Some(("GET", "/metrics")), None),
+        row(O::Health, None, Some(("GET", "/health")), None),
+        row(O::Live, None, Some(("GET", "/health/live")), None),
+        row(O::Ready, None, Some(("GET", "/health/ready")), None),
+        // Opens a socket. What it then follows and asks for is checked one by one.
+        row(O::Connect, None, Some(("GET", "/ws")), None),
+        row(O::Identify, None, None, Some("auth")),
+    ]
+};
+
+impl Operation {
+    pub(crate) fn row(self) -> Option<&'static OperationRow> {
+        OPERATIONS.get(self as usize)
+    }
+
+    /// The operation that the gateway's `type` asks for.
+    pub(crate) fn of_websocket(word: &str) -> Option<Self> {
+        OPERATIONS.iter().find(|row| row.websocket == Some(word)).map(|row| row.operation)
+    }
+
+    /// The gateway's words.
+    pub(crate) fn websocket_words() -> impl Iterator<Item = &'static str> + Clone {
+        OPERATIONS.iter().filter_map(|row| row.websocket)
+    }
+}
+
+impl OperationRow {
+    pub(crate) fn is_permitted(&self, roles: RoleSet) -> bool {
+        self.role.is_none_or(|role| roles.has(role))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = include_str!("../../../docs/api.md");
+
+    #[test]
+    fn every_operation_stands_where_it_is_looked_for() {
+        for (n, row) in OPERATIONS.iter().enumerate() {
+            assert_eq!(row.operation as usize, n, "{:?}", row.operation);
+        }
+    }
+
+    #[test]
+    fn every_route_and_every_request_is_documented() {
+        for (method, path) in OPERATIONS.iter().filter_map(|row| row.http) {
+            let written = format!("\n{method} {path}\n");
+            assert!(DOCS.contains(&written), "docs/api.md does not list `{method} {path}`");
+        }
+        for word in Operation::websocket_words() {
+            let written = format!("`{{\"type\": \"{word}\"");
+            assert!(DOCS.contains(&written), "docs/api.md does not explain `{word}`");
+        }
+    }
+
+    #[test]
+    fn changes_are_posted_and_only_health_and_sockets_need_no_role() {
+        for row in &OPERATIONS {
+            let Some((method, path)) = row.http else { continue };
+            let changes = matches!(row.role, Some(Role::Start | Role::Complete | Role::Operate));
+            assert_eq!(changes, method == "POST", "{method} {path}");
+            let is_open = path.starts_with("/health") || path == "/ws";
+            assert_eq!(row.role.is_none(), is_open, "{method} {path}");
+        }
+    }
+}

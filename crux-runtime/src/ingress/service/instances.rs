@@ -1,0 +1,157 @@
+//! Questions about instances and commands to them.
+
+use super::{Error, Service, Snapshot};
+use crate::engine::api;
+use crate::engine::api::Command;
+use crate::id::InstanceId;
+use crate::ingress::caller::{Caller, Scope};
+use crate::ingress::operations::Operation;
+use crate::ingress::problem::{Kind, Problem};
+use crate::journal::Row;
+use crate::store::{Filter, Record, Seq, Status};
+use crate::suggest::hint;
+
+const LIST_PAGE: usize = 50;
+const LIST_PAGE_MAX: usize = 500;
+const HISTORY_PAGE: usize = 100;
+const HISTORY_PAGE_MAX: usize = 1000;
+
+/// Which instances to list, newest first.
+#[derive(Debug, Default)]
+pub(crate) struct ListRequest {
+    pub(crate) workflow: Option<String>,
+    pub(crate) status: Option<Status>,
+    /// The [`InstancePage::next`] of the page before.
+    pub(crate) after: Option<InstanceId>,
+    pub(crate) limit: Option<usize>,
+}
+
+pub(crate) struct InstancePage {
+    pub(crate) records: Vec<Record>,
+    /// What to ask for `after` to get the next page; `None`: this was the last.
+    pub(crate) next: Option<InstanceId>,
+}
+
+pub(crate) struct HistoryPage {
+    pub(crate) rows: Vec<HistoryRow>,
+    /// What to ask for `after` to get the next page; 0: this was the last.
+    pub(crate) next: Seq,
+}
+
+/// A journal row, with secrets masked.
+pub(crate) struct HistoryRow {
+    pub(crate) seq: Seq,
+    pub(crate) row: Row,
+}
+
+impl Service {
+    /// An instance as it is now.
+    pub(crate) async fn status(
+        &self,
+        caller: &Caller,
+        instance: InstanceId,
+    ) -> Result<Snapshot, Problem> {
+        Self::authorize(caller, Operation::Status)?;
+        self.read(caller, instance).await
+    }
+
+    /// Instances, newest first, in pages.
+    pub(crate) async fn list(
+        &self,
+        caller: &Caller,
+        request: ListRequest,
+    ) -> Result<InstancePage, Problem> {
+        Self::authorize(caller, Operation::List)?;
+        let limit = page("instances", request.limit, LIST_PAGE, LIST_PAGE_MAX)?;
+        let owner = match caller.scope {
+            Scope::Unlimited => None,
+            // A page of nothing: the store cannot be asked for instances of nobody.
+            Scope::Own if caller.client_id.is_empty() => {
+                return Ok(InstancePage { records: Vec::new(), next: None });
+            }
+            Scope::Own => Some(caller.client_id.clone().into_owned()),
+        };
+        let ListRequest { workflow, status, after, .. } = request;
+        // One more, to know whether there is a next page.
+        let filter = Filter { workflow: workflow.clone(), status, owner, after, limit: limit + 1 };
+        let mut records = self.engine.store().list(filter).await?;
+        if records.is_empty()
+            && let Some(workflow) = workflow
+        {
+            self.check_known(workflow)?;
+        }
+        let has_more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| has_more).map(|record| record.instance);
+        Ok(InstancePage { records, next })
+    }
+
+    /// The store may hold instances of workflows that this binary does not have; a name without
+    /// either is misspelt.
+    fn check_known(&self, name: String) -> Result<(), Problem> {
+        let names = self.app().workflows.iter().map(|workflow| workflow.definition.workflow);
+        if names.clone().any(|known| known == name) {
+            return Ok(());
+        }
+        let error = api::Error::UnknownWorkflow { hint: hint(&name, names), name };
+        Err(Problem::from(error).at("workflow"))
+    }
+
+    /// The journal of an instance, in pages.
+    pub(crate) async fn history(
+        &self,
+        caller: &Caller,
+        instance: InstanceId,
+        after: Seq,
+        limit: Option<usize>,
+    ) -> Result<HistoryPage, Problem> {
+        Self::authorize(caller, Operation::History)?;
+        let limit = page("rows", limit, HISTORY_PAGE, HISTORY_PAGE_MAX)?;
+        let record = self.engine.store().record(instance).await?;
+        let record = record
+            .filter(|record| caller.may_see(&record.owner))
+            .ok_or(api::Error::UnknownInstance(instance))?;
+        let shape = self.shapes.of(&self.engine, &record.definition).await?;
+        let mut stored = self.engine.store().rows(instance, after, limit + 1).await?;
+        let has_more = stored.len() > limit;
+        stored.truncate(limit);
+        let next = stored.last().filter(|_| has_more).map_or(0, |row| row.seq);
+        let rows = stored.into_iter().map(|stored| {
+            let mut row = Row::parse(&stored.row)
+                .map_err(|error| Problem::new(Kind::StoreFailed, error.to_string()))?;
+            shape.secrets.hide(&mut row);
+            Ok(HistoryRow { seq: stored.seq, row })
+        });
+        Ok(HistoryPage { rows: rows.collect::<Result<_, Problem>>()?, next })
+    }
+
+    /// Carries out a command; durable when answered.
+    pub(crate) async fn command(
+        &self,
+        caller: &Caller,
+        instance: InstanceId,
+        command: Command,
+    ) -> Result<(), Error> {
+        let operation = match &command {
+            Command::Cancel { .. } => Operation::Cancel,
+            Command::Retry { .. } => Operation::Retry,
+            Command::Undo => Operation::Undo,
+            Command::Fail { .. } => Operation::Fail,
+            Command::Pause => Operation::Pause,
+            Command::Resume => Operation::Resume,
+        };
+        Self::authorize(caller, operation)?;
+        self.check_visible(caller, instance).await?;
+        Ok(self.engine.command(instance, command).await?)
+    }
+}
+
+/// The length of a page, within its bounds.
+fn page(what: &str, said: Option<usize>, default: usize, max: usize) -> Result<usize, Problem> {
+    let limit = said.unwrap_or(default);
+    if (1..=max).contains(&limit) {
+        return Ok(limit);
+    }
+    let text = format!("a page has 1 to {max} {what}, not {limit}");
+    Err(Problem::new(Kind::InvalidRequest, text).at("limit"))
+}

@@ -1,0 +1,146 @@
+//! The service: everything that a client can ask, once, whichever transport it uses. Each function
+//! takes the [`Caller`] first, checks its role and what it may see, and then asks the engine. A
+//! transport only parses, calls one of these functions, and renders the answer.
+//!
+//! An instance that a caller may not see does not exist for it: it is answered like one that there
+//! is not, so that nobody learns which ids are in use.
+
+mod error;
+mod events;
+mod follow;
+mod instances;
+mod monitoring;
+mod shapes;
+mod starts;
+mod steps;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+pub(crate) use self::error::Error;
+pub(crate) use self::events::NewEvent;
+pub(crate) use self::follow::{Follow, Snapshot};
+pub(crate) use self::instances::{HistoryRow, ListRequest};
+pub(crate) use self::monitoring::{Health, Workers};
+pub(crate) use self::starts::{Begun, IGNORED, StartInput, StartRequest};
+
+use self::shapes::Shapes;
+use self::starts::InputFields;
+use super::caller::Caller;
+use super::metrics::Metrics;
+use super::operations::Operation;
+use super::problem::{Kind, Problem};
+use crate::bus::http::Local;
+use crate::engine::Engine;
+use crate::engine::api;
+use crate::id::InstanceId;
+
+/// What the configuration says about the service.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceOptions {
+    pub(crate) environment: String,
+    /// The longest that a start may wait for the end of its instance.
+    pub(crate) max_wait: Duration,
+}
+
+/// See the module's text. Only this folder asks the engine for a client.
+pub(crate) struct Service {
+    engine: Engine,
+    /// Services that get their tasks from this process by HTTP.
+    push: Arc<Local>,
+    metrics: Arc<Metrics>,
+    shapes: Shapes,
+    fields: InputFields,
+    options: ServiceOptions,
+    began: Instant,
+    /// Becomes true when the server begins to stop.
+    stopping: watch::Receiver<bool>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        engine: Engine,
+        push: Arc<Local>,
+        metrics: Arc<Metrics>,
+        options: ServiceOptions,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let (shapes, fields) = (Shapes::new(engine.app()), InputFields::new(engine.app()));
+        Self { engine, push, metrics, shapes, fields, options, began: Instant::now(), stopping }
+    }
+
+    /// The pipelines, for the routes of their triggers.
+    pub(crate) fn app(&self) -> &crate::app::App {
+        self.engine.app()
+    }
+
+    /// Ends when the server begins to stop.
+    pub(crate) async fn stopping(&self) {
+        let mut stopping = self.stopping.clone();
+        // The sender was dropped: the server is gone.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Nothing new is taken while the server stops.
+    fn check_open(&self) -> Result<(), api::Error> {
+        if self.is_stopping() { Err(api::Error::ShuttingDown) } else { Ok(()) }
+    }
+
+    /// The check that comes before everything else: whether the caller's roles permit the
+    /// operation.
+    fn authorize(caller: &Caller, operation: Operation) -> Result<(), Problem> {
+        // An operation without a row is permitted to nobody.
+        let Some(row) = operation.row() else { return Err(forbidden(caller, "this", None)) };
+        if row.is_permitted(caller.roles) {
+            return Ok(());
+        }
+        let name = row.websocket.or(row.http.map(|(_, path)| path)).unwrap_or("this");
+        Err(forbidden(caller, name, row.role))
+    }
+
+    /// The check of everything that is about one instance: whether it exists for the caller. Costs
+    /// nothing where the caller's scope has no limit.
+    async fn check_visible(&self, caller: &Caller, instance: InstanceId) -> Result<(), api::Error> {
+        if caller.scope == super::caller::Scope::Unlimited {
+            return Ok(());
+        }
+        match self.engine.store().record(instance).await? {
+            Some(record) if caller.may_see(&record.owner) => Ok(()),
+            Some(_) | None => Err(api::Error::UnknownInstance(instance)),
+        }
+    }
+
+    /// Opens a connection over which more will be asked.
+    pub(crate) fn connect(&self, caller: &Caller) -> Result<(), Problem> {
+        Self::authorize(caller, Operation::Connect)?;
+        Ok(self.check_open()?)
+    }
+
+    /// Who the server takes the caller for.
+    pub(crate) fn identify(&self, caller: &Caller) -> Result<super::caller::Identity, Problem> {
+        Self::authorize(caller, Operation::Identify)?;
+        Ok(caller.identity())
+    }
+}
+
+fn forbidden(caller: &Caller, asked: &str, role: Option<super::caller::Role>) -> Problem {
+    let has: Vec<&str> = caller.roles.iter().map(super::caller::Role::word).collect();
+    let has = if has.is_empty() { "no role".to_owned() } else { format!("`{}`", has.join("`, `")) };
+    let text = match role {
+        Some(role) => format!(
+            "`{asked}` needs the role `{}`, and this client has {has}: use a client that has it",
+            role.word()
+        ),
+        None => format!("`{asked}` is not permitted to any client"),
+    };
+    Problem::new(Kind::Forbidden, text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -417,7 +417,13 @@ async fn start(
         }
         Err(problem) => return (Err(problem), permit),
     };
-    let permit = if waits.is_some() { waits } else { permit };
+    let permit = match waits {
+        Some(waits) => {
+            drop(permit);
+            Some(waits)
+        }
+        None => permit,
+    };
     (answer_start(&ingress, begun).await, permit)
 }
 

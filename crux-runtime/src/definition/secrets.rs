@@ -1,4 +1,4 @@
-//! What nobody is shown: fields that the pipeline calls secret (`$secret`), and what the build has
+//! What no client is shown: fields that the pipeline calls secret (`$secret`), and what the build has
 //! found to be made of them. The definition's document names their places; the journal keeps the
 //! values, which replay needs, and whatever shows them masks them here.
 

@@ -24,7 +24,7 @@ pub struct Shape {
     nodes: HashMap<&'static str, &'static Node>,
     /// It has neither hooks nor emitted events: once it has ended nothing of it can be undelivered.
     pub is_quiet: bool,
-    /// What of its values nobody is shown.
+    /// Which of its values no client is shown.
     pub(crate) secrets: Secrets,
 }
 
@@ -181,14 +181,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_tells_nobody_anything_is_quiet() {
+    fn what_publishes_nothing_is_quiet() {
         let is_quiet = |document: &str| Shape::new(document, None).unwrap().is_quiet;
         assert!(is_quiet(r#"{"steps": [{"id": "a", "type": "work"}]}"#));
         assert!(!is_quiet(r#"{"hooks": {"on_failure": "workflow.failed"}}"#));
         assert!(!is_quiet(
             r#"{"steps": [{"id": "a", "type": "group", "steps": [{"id": "b", "type": "emit"}]}]}"#
         ));
-        assert!(!Shape::default().is_quiet, "nobody knows");
+        assert!(!Shape::default().is_quiet, "unknown");
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl BrokerIngress {
         ignore_late(error)
     }
 
-    /// There is nobody to answer: a step whose result cannot be taken fails immediately instead of
-    /// by its timeout.
+    /// A broker's message has no answer: a step whose result cannot be taken fails immediately
+    /// instead of by its timeout.
     async fn fail(
         &self,
         caller: &Caller,

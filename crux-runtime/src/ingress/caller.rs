@@ -105,7 +105,7 @@ impl Caller {
         }
     }
 
-    /// What clients are told about themselves.
+    /// What a client may know about itself.
     pub(crate) fn identity(&self) -> Identity {
         Identity {
             client_id: self.client_id.clone(),

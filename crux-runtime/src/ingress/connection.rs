@@ -15,16 +15,17 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-/// A peer has to take [`LEAST_TAKEN`] bytes in this time, or all that there is for it.
-const SLOWEST_WRITE: Duration = Duration::from_secs(30);
+/// A peer has to take [`WRITE_BYTES_MIN`] bytes in this time, or all that there is for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Less than a kilobyte a second: a peer that takes a few bytes now and then keeps a large answer
 /// in memory.
-const LEAST_TAKEN: usize = 16 << 10;
+const WRITE_BYTES_MIN: usize = 16 << 10;
 /// What a connection may have sent without being counted: an ordinary request always finds room.
-const FREE: usize = 16 << 10;
-/// A peer that is still sending when it is hung up on gets so long, and so many bytes, to read why.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 32 << 20;
+const UNCOUNTED_BYTES: usize = 16 << 10;
+/// A peer that is still sending when the server hangs up gets this long, and this many bytes, to
+/// read why.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 32 << 20;
 
 /// Room for what has come and is not worked on yet, over all connections.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub(crate) struct ConnectionPermit(Arc<Inner>);
 struct Inner {
     _permit: OwnedSemaphorePermit,
     budget: Arc<Budget>,
-    /// Bytes that have come since the last [`ConnectionPermit::is_done`].
+    /// Bytes that have come since the last [`ConnectionPermit::release`].
     unread: AtomicUsize,
     /// How many of them are taken from the budget.
     charged: AtomicUsize,
@@ -75,7 +76,7 @@ impl ConnectionPermit {
 
     /// What has come is worked on, or thrown away: it is not in memory for the connection's sake
     /// any more.
-    pub(crate) fn is_done(&self) {
+    pub(crate) fn release(&self) {
         self.0.unread.store(0, Ordering::Relaxed);
         let charged = self.0.charged.swap(0, Ordering::Relaxed);
         if charged > 0 {
@@ -94,10 +95,11 @@ impl ConnectionPermit {
     }
 
     /// Only the task that reads the connection calls it.
-    fn has_come(&self, bytes: usize) -> io::Result<()> {
+    fn received(&self, bytes: usize) -> io::Result<()> {
         let unread = self.0.unread.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let more =
-            unread.saturating_sub(FREE).saturating_sub(self.0.charged.load(Ordering::Relaxed));
+        let more = unread
+            .saturating_sub(UNCOUNTED_BYTES)
+            .saturating_sub(self.0.charged.load(Ordering::Relaxed));
         if more == 0 {
             return Ok(());
         }
@@ -151,7 +153,7 @@ impl Stream {
             Poll::Ready(Ok(bytes)) => {
                 if let Some(slow) = &mut self.slow {
                     slow.taken += bytes;
-                    if slow.taken >= LEAST_TAKEN {
+                    if slow.taken >= WRITE_BYTES_MIN {
                         self.slow = None;
                     }
                 }
@@ -160,7 +162,7 @@ impl Stream {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 let new = || Slow {
-                    deadline: Box::pin(tokio::time::sleep_until(Instant::now() + SLOWEST_WRITE)),
+                    deadline: Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_TIMEOUT)),
                     taken: 0,
                 };
                 let slow = self.slow.get_or_insert_with(new);
@@ -181,7 +183,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         std::task::ready!(self.tcp()?.poll_read(cx, buffer))?;
-        Poll::Ready(self.permit.has_come(buffer.filled().len() - before))
+        Poll::Ready(self.permit.received(buffer.filled().len() - before))
     }
 }
 
@@ -232,7 +234,7 @@ impl Drop for Stream {
             let permit = self.permit.clone();
             runtime.spawn(async move {
                 // A peer that takes longer has been waited for.
-                let _ = tokio::time::timeout(LINGER, linger(tcp)).await;
+                let _ = tokio::time::timeout(LINGER_TIMEOUT, linger(tcp)).await;
                 drop(permit);
             });
         }
@@ -242,7 +244,7 @@ impl Drop for Stream {
 async fn linger(mut tcp: TcpStream) -> io::Result<()> {
     tcp.shutdown().await?;
     let (mut buffer, mut read) = ([0; 4096], 0);
-    while read < LINGER_BYTES {
+    while read < LINGER_BYTES_MAX {
         match tcp.read(&mut buffer).await? {
             0 => break,
             bytes => read += bytes,
@@ -274,7 +276,7 @@ mod tests {
     }
 
     /// Lets the clock run while the write waits, and gives how it ended and when.
-    async fn write_a_lot(stream: &mut Stream) -> (io::ErrorKind, Duration) {
+    async fn write_much(stream: &mut Stream) -> (io::ErrorKind, Duration) {
         let begun = Instant::now();
         let error = loop {
             if let Err(error) = stream.write_all(&[7; 1 << 20]).await {
@@ -287,21 +289,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_is_cut_off() {
         let (mut stream, _peer) = pair(&Arc::new(Budget::new(0))).await;
-        let (kind, after) = write_a_lot(&mut stream).await;
+        let (kind, after) = write_much(&mut stream).await;
         assert_eq!(kind, io::ErrorKind::TimedOut);
-        assert!(after >= SLOWEST_WRITE && after < 2 * SLOWEST_WRITE, "after {after:?}");
+        assert!(after >= WRITE_TIMEOUT && after < 2 * WRITE_TIMEOUT, "after {after:?}");
     }
 
     #[tokio::test]
     async fn what_has_come_counts_beyond_what_is_free_until_it_is_worked_on() {
         let budget = Arc::new(Budget::new(100));
         let ((one, _), (other, _)) = (pair(&budget).await, pair(&budget).await);
-        one.permit.has_come(FREE + 60).unwrap();
-        other.permit.has_come(FREE).unwrap();
-        assert!(other.permit.has_come(60).is_err() && other.permit.is_overdrawn());
-        one.permit.is_done();
-        one.permit.has_come(FREE).unwrap();
-        other.permit.has_come(40).unwrap();
+        one.permit.received(UNCOUNTED_BYTES + 60).unwrap();
+        other.permit.received(UNCOUNTED_BYTES).unwrap();
+        assert!(other.permit.received(60).is_err() && other.permit.is_overdrawn());
+        one.permit.release();
+        one.permit.received(UNCOUNTED_BYTES).unwrap();
+        other.permit.received(40).unwrap();
         drop(other);
         assert_eq!(budget.free.load(Ordering::Relaxed), 100);
     }
@@ -313,8 +315,8 @@ mod tests {
         stream.write_all(b"enough").await.unwrap();
         drop(stream);
         peer.write_all(&[1; 100_000]).await.unwrap();
-        let mut said = String::new();
-        peer.read_to_string(&mut said).await.unwrap();
-        assert_eq!(said, "enough");
+        let mut received = String::new();
+        peer.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "enough");
     }
 }

@@ -53,7 +53,7 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Said {
+    struct Example {
         name: String,
         #[serde(default)]
         items: Vec<u32>,
@@ -77,13 +77,13 @@ mod tests {
         assert_eq!(raw(b"").unwrap_err().kind, Kind::NotJson);
         assert_eq!(raw(b"{a}").unwrap_err().kind, Kind::NotJson);
         assert_eq!(raw(b"{\"a\":\"\xff\"}").unwrap_err().kind, Kind::NotJson);
-        assert_eq!(parse::<Said>(b"{\"name\":\"x\"").unwrap_err().kind, Kind::NotJson);
-        assert_eq!(parse::<Said>(b"{\"name\":\"x\"} x").unwrap_err().kind, Kind::NotJson);
-        let missing = parse::<Said>(b"{}").unwrap_err();
+        assert_eq!(parse::<Example>(b"{\"name\":\"x\"").unwrap_err().kind, Kind::NotJson);
+        assert_eq!(parse::<Example>(b"{\"name\":\"x\"} x").unwrap_err().kind, Kind::NotJson);
+        let missing = parse::<Example>(b"{}").unwrap_err();
         assert_eq!((missing.kind, missing.field.as_deref()), (Kind::InvalidRequest, Some("name")));
-        let wrong = parse::<Said>(b"{\"name\":\"x\",\"items\":[1,\"b\"]}").unwrap_err();
+        let wrong = parse::<Example>(b"{\"name\":\"x\",\"items\":[1,\"b\"]}").unwrap_err();
         assert_eq!(wrong.field.as_deref(), Some("items[1]"));
-        let said = parse::<Said>(b"{\"name\":\"x\",\"items\":[1]}").unwrap();
-        assert_eq!((said.name.as_str(), said.items.as_slice()), ("x", [1_u32].as_slice()));
+        let read = parse::<Example>(b"{\"name\":\"x\",\"items\":[1]}").unwrap();
+        assert_eq!((read.name.as_str(), read.items.as_slice()), ("x", [1_u32].as_slice()));
     }
 }

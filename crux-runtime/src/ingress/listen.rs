@@ -1,10 +1,10 @@
-//! Connections: accepted up to a number, each served on a task of its own, and all of them ended in
+//! Connections: accepted up to a number, each served on its own task, and all of them ended in
 //! order. A peer that does not finish its request's head in time is cut off; what else a peer may
 //! not do is in [`super::connection`].
 //!
 //! A shutdown has two phases. While what runs is finished, requests are still answered, one per
-//! connection: a load balancer that has not heard of it yet sends clients here, who hear 503 and
-//! when to come back, and health says why. Then nothing is accepted any more.
+//! connection: a load balancer that does not know it yet sends clients here, which are answered 503
+//! with a time to come back, and health says why. Then nothing is accepted any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +23,13 @@ use tracing::{debug, warn};
 use super::connection::{Budget, ConnectionPermit, Stream};
 
 /// How long a request's head may take to come.
-const SLOWEST_HEAD: Duration = Duration::from_secs(30);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a head may be. Also what is read and written at a time.
-const LONGEST_HEAD: usize = 64 << 10;
-/// Once the server stops: how long a peer may take to say what it wants, and to read its answer.
-const LEAVE: Duration = Duration::from_secs(2);
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Once the server stops: how long a peer may take to send its request, and to read its answer.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// After an error that concerns the listener (out of file descriptors), before the next try.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// How many connections there may be, and how much they may have sent that is not worked on yet.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ pub(crate) struct Limits {
     pub(crate) bodies: usize,
 }
 
-/// The word to stop, in both phases.
+/// The signals to stop, one per phase.
 #[derive(Debug, Clone)]
 pub(crate) struct Stops {
     /// One request per connection from now on.
@@ -51,41 +51,41 @@ pub(crate) struct Stops {
 pub(crate) async fn listen(listener: TcpListener, router: Router, limits: Limits, stops: Stops) {
     let Stops { stopping, mut closing } = stops;
     let most = u32::try_from(limits.connections).unwrap_or(u32::MAX);
-    let places = Arc::new(Semaphore::new(
+    let permits = Arc::new(Semaphore::new(
         usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS),
     ));
     let budget = Arc::new(Budget::new(limits.bodies));
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &places, &budget) => accepted,
-            () = heard(&mut closing) => break,
+            accepted = accept(&listener, &permits, &budget) => accepted,
+            () = stopped(&mut closing) => break,
         };
         if let Some((stream, permit)) = accepted {
             tokio::spawn(serve(stream, router.clone(), stopping.clone(), permit));
         }
     }
     drop(listener);
-    // All places free: nobody is connected any more. Cannot fail, the semaphore is never closed.
-    let _all = places.acquire_many(most).await;
+    // All permits are free when no connection is left. Cannot fail, the semaphore is never closed.
+    let _all = permits.acquire_many(most).await;
 }
 
-/// The word to stop, or that nobody is left who could say it.
-async fn heard(stopping: &mut watch::Receiver<bool>) {
+/// Ends when the server stops, or its handle is gone.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// Beyond the number, peers wait in the system's queue.
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     budget: &Arc<Budget>,
 ) -> Option<(TcpStream, ConnectionPermit)> {
-    let permit = ConnectionPermit::new(places.clone().acquire_owned().await.ok()?, budget.clone());
+    let permit = ConnectionPermit::new(permits.clone().acquire_owned().await.ok()?, budget.clone());
     match listener.accept().await {
         Ok((stream, _)) => Some((stream, permit)),
         Err(error) => {
             warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             None
         }
     }
@@ -116,20 +116,20 @@ async fn serve(
     let is_late = *stopping.borrow();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(SLOWEST_HEAD)
-        .max_buf_size(LONGEST_HEAD)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
         .keep_alive(!is_late)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let stop = async {
-        heard(&mut stopping).await;
+        stopped(&mut stopping).await;
     };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop => {
             if !is_late {
-                // The request under way is answered, then the connection ends.
+                // A request that is being worked on is answered, then the connection ends.
                 connection.as_mut().graceful_shutdown();
             }
             tokio::select! {
@@ -151,7 +151,7 @@ async fn has_nothing_to_do(works: &mut watch::Receiver<bool>) {
             return;
         }
         tokio::select! {
-            () = tokio::time::sleep(LEAVE) => return,
+            () = tokio::time::sleep(SHUTDOWN_GRACE) => return,
             _ = works.wait_for(|works| *works) => {}
         }
     }
@@ -165,7 +165,7 @@ struct Answering {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.permit.is_done();
+        self.permit.release();
         self.working.send_replace(false);
     }
 }

@@ -159,12 +159,12 @@ fn check(
 ) -> Result<Option<HeaderValue>, Problem> {
     if let Some(name) = FORWARDED.iter().find(|name| headers.contains_key(**name)) {
         let text = format!(
-            "the header `{name}` says that a proxy stands before this server, which asks nobody who they are: call it directly"
+            "the header `{name}` says that a proxy stands before this server, which authenticates no client: call it directly"
         );
         return Err(Problem::new(Kind::ForwardedRefused, text));
     }
     let mut hosts = headers.get_all(header::HOST).iter();
-    let said = hosts.next().and_then(|value| value.to_str().ok());
+    let given = hosts.next().and_then(|value| value.to_str().ok());
     if hosts.next().is_some() {
         return Err(Problem::new(
             Kind::HostNotAllowed,
@@ -173,10 +173,10 @@ fn check(
     }
     // A request line may name the server too: both names have to be this server's.
     let named = uri.authority().map(|authority| authority.as_str());
-    let Some(host) = named.or(said) else {
+    let Some(host) = named.or(given) else {
         return Err(Problem::new(Kind::HostNotAllowed, "the request has no Host header"));
     };
-    for host in said.into_iter().chain(named) {
+    for host in given.into_iter().chain(named) {
         let name = host_name(host).to_ascii_lowercase();
         if !is_loopback(&name) && !settings.hosts.contains(&name) {
             let shown: String = name.chars().take(80).collect();
@@ -241,9 +241,9 @@ mod tests {
         }
     }
 
-    fn checked(said: &[(&'static str, &str)]) -> Result<bool, Kind> {
+    fn checked(given: &[(&'static str, &str)]) -> Result<bool, Kind> {
         let mut headers = HeaderMap::new();
-        for (name, value) in said {
+        for (name, value) in given {
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
         check(&settings(), &headers, &Uri::from_static("/"))
@@ -329,9 +329,9 @@ mod tests {
 
     #[test]
     fn a_correlation_id_that_cannot_stand_in_a_log_is_replaced() {
-        let of = |said: &str| {
+        let of = |given: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(CORRELATION, said.parse().unwrap());
+            headers.insert(CORRELATION, given.parse().unwrap());
             correlation_id(&headers)
         };
         assert_eq!(of("req-1"), "req-1");

@@ -62,7 +62,7 @@ mod tests {
         }
     }
 
-    /// Otherwise an operation could be reached that nobody checks.
+    /// Otherwise an operation could be reached without a check.
     #[test]
     fn transports_ask_the_service_only_and_check_no_role() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ingress");

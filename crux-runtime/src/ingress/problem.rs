@@ -109,13 +109,13 @@ impl Kind {
             Kind::UnknownInstance => ("unknown-instance", 404, "There is no such instance"),
             Kind::UnknownStep => ("unknown-step", 404, "The instance has no such step"),
             Kind::WrongStepType => ("wrong-step-type", 422, "The step is of another type"),
-            Kind::Conflict => ("conflict", 409, "Something else was said before"),
+            Kind::Conflict => ("conflict", 409, "It contradicts an earlier request"),
             Kind::InvalidState => ("invalid-state", 409, "The state does not allow it"),
             Kind::DefinitionMissing => {
                 ("definition-missing", 409, "This server does not have the instance's definition")
             }
             Kind::LimitExceeded => ("limit-exceeded", 422, "A limit was passed"),
-            Kind::Overloaded => ("overloaded", 429, "Too much is under way"),
+            Kind::Overloaded => ("overloaded", 429, "The server is overloaded"),
             Kind::DiskFull => ("disk-full", 507, "The disk is full"),
             Kind::StoreUnavailable => ("store-unavailable", 503, "The store is not available"),
             Kind::StoreFailed => ("store-failed", 500, "The store failed"),

@@ -289,21 +289,21 @@ mod tests {
 
     #[test]
     fn both_forms_of_ids_are_read_and_a_path_too() {
-        let said = |workflow: &str, step: &str| {
+        let read = |workflow: &str, step: &str| {
             completion(&format!(
                 r#"{{"workflow_id":"{workflow}","step_id":"{step}","step_type":"x","success":true,"result":{{}}}}"#
             ))
         };
-        let bare = said(ID, ID).unwrap();
+        let bare = read(ID, ID).unwrap();
         let prefixed =
-            said(&format!("workflow_instance:{ID}"), &format!("step_instance:{ID}")).unwrap();
+            read(&format!("workflow_instance:{ID}"), &format!("step_instance:{ID}")).unwrap();
         assert_eq!((bare.instance, &bare.step), (prefixed.instance, &prefixed.step));
         assert_eq!(
-            said(ID, "ship[3]/label").unwrap().step,
+            read(ID, "ship[3]/label").unwrap().step,
             StepRef::Path("ship[3]/label".to_owned())
         );
-        assert_eq!(said("uuid-here", ID).unwrap_err().field.as_deref(), Some("workflow_id"));
-        assert_eq!(said(ID, "Step UUID").unwrap_err().field.as_deref(), Some("step_id"));
+        assert_eq!(read("uuid-here", ID).unwrap_err().field.as_deref(), Some("workflow_id"));
+        assert_eq!(read(ID, "Step UUID").unwrap_err().field.as_deref(), Some("step_id"));
     }
 
     #[test]

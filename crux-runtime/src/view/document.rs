@@ -111,7 +111,7 @@ struct ProgressPart<'a> {
     error_name: &'a str,
 }
 
-/// A step that is under way, and why it is not done.
+/// An open step, and why it is not done.
 #[derive(Debug, Serialize)]
 struct Current {
     step_id: String,
@@ -121,7 +121,7 @@ struct Current {
     waits_for: String,
 }
 
-/// A message that is not out, and why.
+/// A message that is not published, and why.
 #[derive(Debug, Serialize)]
 struct UndeliveredPart<'a> {
     routing_key: &'a str,
@@ -188,7 +188,8 @@ pub fn document<'a>(
     view.looped
         .values_mut()
         .for_each(|instances| instances.sort_by_cached_key(|step| numbers(&step.path)));
-    let steps = view.steps(&shape.steps, Place { in_loop: false, is_over: fold.has_stopped() });
+    let steps =
+        view.steps(&shape.steps, StepContext { in_loop: false, is_over: fold.has_stopped() });
     let undo = view.unlisted();
     let started = fold.started.as_ref();
     let (error, error_name) = failure_texts(fold.failure.as_ref());
@@ -235,7 +236,7 @@ fn failure_texts(failure: Option<&Failure>) -> (String, &str) {
 
 /// What is around a step.
 #[derive(Clone, Copy)]
-struct Place {
+struct StepContext {
     in_loop: bool,
     /// Nothing begins here any more.
     is_over: bool,
@@ -256,7 +257,7 @@ struct View<'a, 's> {
 }
 
 impl<'a> View<'a, '_> {
-    fn steps(&mut self, steps: &'a [Step], place: Place) -> Vec<StepPart<'a>> {
+    fn steps(&mut self, steps: &'a [Step], place: StepContext) -> Vec<StepPart<'a>> {
         // Of a switch: the case that was taken. Inside a loop each round takes its own.
         let taken = steps
             .iter()
@@ -267,13 +268,13 @@ impl<'a> View<'a, '_> {
         };
         steps
             .iter()
-            .map(|step| self.step(step, Place { is_over: is_over(step), ..place }))
+            .map(|step| self.step(step, StepContext { is_over: is_over(step), ..place }))
             .collect()
     }
 
-    fn step(&mut self, step: &'a Step, place: Place) -> StepPart<'a> {
+    fn step(&mut self, step: &'a Step, place: StepContext) -> StepPart<'a> {
         let fold = self.fold;
-        let Place { in_loop, is_over } = place;
+        let StepContext { in_loop, is_over } = place;
         let own = fold.step(&step.path).filter(|_| !in_loop);
         let instances = in_loop.then(|| self.looped.remove(&step.path).unwrap_or_default());
         for instance in own.into_iter().chain(instances.iter().flatten().copied()) {
@@ -291,7 +292,7 @@ impl<'a> View<'a, '_> {
             instances.into_iter().map(|instance| self.instance_part(instance)).collect()
         });
         let is_loop = matches!(step.kind.as_str(), "each" | "repeat");
-        let inner = Place {
+        let inner = StepContext {
             in_loop: in_loop || is_loop,
             is_over: is_over
                 || (!step.steps.is_empty() && own.is_some_and(|own| fold.is_over(own))),
@@ -394,7 +395,7 @@ impl<'a> View<'a, '_> {
         }
     }
 
-    /// Whether a `catch` of the step took its failure. Without the definition nobody can say.
+    /// Whether a `catch` of the step took its failure. Not known without the definition.
     fn is_caught(&self, step: &StepInstance) -> bool {
         let node = self.shape.node(&step.path);
         node.zip(step.failure.as_ref())
@@ -441,7 +442,7 @@ impl<'a> View<'a, '_> {
                 !is_caught && !self.fold.has_stopped()
             }
             Some(_) => false,
-            // Without the definition nobody can say which failures it takes.
+            // Which failures it takes is not known without the definition.
             None => step.attempts > 0 && (!self.fold.has_stopped() || step.path.ends_with("/undo")),
         }
     }

@@ -1,4 +1,4 @@
-//! What a journal says, row by row: where the instance is, and what became of each step. Works from
+//! An instance as its journal says, row by row: its status, and the state of each step. Works from
 //! the rows alone; it decides nothing, and knows nothing of the machine that wrote them.
 
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub struct Fold {
     held: bool,
     /// The forward part is over: what has not begun will not.
     stopped: bool,
-    /// In the order in which they were first heard of.
+    /// In the order in which the journal first names them.
     steps: Vec<StepInstance>,
     by_path: HashMap<String, usize>,
     /// Counts entries: what came before what.
@@ -57,8 +57,8 @@ pub struct StepInstance {
     is_composite: bool,
     opened: u64,
     closed: u64,
-    /// Events that came for it, each with its row: it takes one at once, or the first of those that
-    /// were held.
+    /// Events that came for it, each with its row: it takes one immediately, or the first of those
+    /// that were held.
     received: Vec<(Seq, Box<RawValue>)>,
 }
 
@@ -175,7 +175,7 @@ impl Fold {
             .any(|outer| outer.closed > step.opened)
     }
 
-    /// Whether something of the step itself is under way.
+    /// Whether the step itself is doing something.
     pub fn is_current(&self, step: &StepInstance) -> bool {
         // A loop between two rounds waits itself.
         let is_leaf = !step.is_composite || step.state == StepState::Waiting;
@@ -231,7 +231,7 @@ impl Fold {
             }
             EntryType::WorkflowFailed => self.end(Status::Failed, entry.error, at),
             EntryType::WorkflowCancelled => self.end(Status::Cancelled, entry.error, at),
-            // Wishes; what came of them is told by other entries.
+            // Requests; other entries show their effect.
             EntryType::StopRequested
             | EntryType::PauseRequested
             | EntryType::ResumeRequested

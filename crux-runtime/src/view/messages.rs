@@ -1,4 +1,4 @@
-//! Live messages: what followers of an instance are told. Each entry of a journal row becomes one
+//! Live messages: what followers of an instance receive. Each entry of a journal row becomes one
 //! message `{type, workflow_id, seq, n, last, time, data}`; `seq` is the row's number, `n` the
 //! message's place in it from 0, `last` whether it is the row's last one. A client that has seen
 //! `last` of a row can resume after it and misses nothing.
@@ -19,16 +19,16 @@ use crate::view::document::Shape;
 #[derive(Debug)]
 pub struct Encoded {
     pub messages: Vec<Utf8Bytes>,
-    /// What the row says of the instance's life: it ended, it goes on after an end, or nothing of
-    /// either.
-    pub turn: Turn,
+    pub lifecycle: Lifecycle,
 }
 
+/// What a row says of the instance's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    None,
+pub enum Lifecycle {
+    Unchanged,
     Ended,
-    GoesOn,
+    /// It goes on after an end.
+    Resumed,
 }
 
 #[derive(Serialize)]
@@ -114,14 +114,14 @@ pub fn encode(
     let workflow_id = instance.to_string();
     let time = row.at.to_string();
     let count = row.events.len() + row.out.len();
-    let mut turn = Turn::None;
+    let mut lifecycle = Lifecycle::Unchanged;
     let mut messages = Vec::with_capacity(count);
     for (n, entry) in row.events.iter().chain(&row.out).enumerate() {
         match entry.kind {
             EntryType::WorkflowCompleted
             | EntryType::WorkflowFailed
-            | EntryType::WorkflowCancelled => turn = Turn::Ended,
-            EntryType::WorkflowResumed => turn = Turn::GoesOn,
+            | EntryType::WorkflowCancelled => lifecycle = Lifecycle::Ended,
+            EntryType::WorkflowResumed => lifecycle = Lifecycle::Resumed,
             _ => {}
         }
         let message = Message {
@@ -135,7 +135,7 @@ pub fn encode(
         };
         messages.push(serde_json::to_string(&message)?.into());
     }
-    Ok(Encoded { messages, turn })
+    Ok(Encoded { messages, lifecycle })
 }
 
 /// Names of the journal, except where clients know another, or where the journal uses one name for
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::view::document::tests::{instance, shape, stored};
 
-    fn read(row: &Stored) -> (Vec<serde_json::Value>, Turn) {
+    fn read(row: &Stored) -> (Vec<serde_json::Value>, Lifecycle) {
         let encoded = encode(instance(), &shape(), row).unwrap();
         (
             encoded
@@ -219,7 +219,7 @@ mod tests {
                 .iter()
                 .map(|text| serde_json::from_str(text.as_str()).unwrap())
                 .collect(),
-            encoded.turn,
+            encoded.lifecycle,
         )
     }
 
@@ -229,9 +229,9 @@ mod tests {
             2,
             r#"{"v":1,"at":1764000000250,"events":[{"type":"step_completed","path":"first","attempt":1,"result":{"a":1}}],"out":[{"type":"step_started","path":"second","attempt":1}]}"#,
         );
-        let (messages, turn) = read(&row);
+        let (messages, lifecycle) = read(&row);
         let id = instance().step("first").to_string();
-        assert_eq!(turn, Turn::None);
+        assert_eq!(lifecycle, Lifecycle::Unchanged);
         assert_eq!(
             messages[0],
             serde_json::json!({
@@ -252,8 +252,8 @@ mod tests {
             3,
             r#"{"v":1,"at":1,"events":[],"out":[{"type":"workflow_failed","error":{"name":"OutOfStock","message":"none left"}}]}"#,
         );
-        let (messages, turn) = read(&row);
-        assert_eq!(turn, Turn::Ended);
+        let (messages, lifecycle) = read(&row);
+        assert_eq!(lifecycle, Lifecycle::Ended);
         assert_eq!(
             messages[0]["data"],
             serde_json::json!({"error": "OutOfStock: none left", "error_name": "OutOfStock"})

@@ -110,7 +110,7 @@ async fn read(
         if read > limit {
             (first, all) = (None, BytesMut::new());
             if let Some(permit) = &permit {
-                permit.is_done();
+                permit.release();
             }
             continue;
         }

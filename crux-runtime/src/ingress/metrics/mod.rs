@@ -1,4 +1,4 @@
-//! Figures for Prometheus: of the engine (its own counters, read when asked), of requests and of
+//! Metrics for Prometheus: of the engine (its own counters, read when asked), of requests and of
 //! sockets. One registry per server, no globals, so that tests can run several.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 
 mod workflows;
 
-use self::workflows::WorkflowFigures;
+use self::workflows::WorkflowMetrics;
 use crate::bus::FigureKind;
 use crate::engine::{Engine, Stats};
 use crate::store::InUse;
@@ -82,10 +82,10 @@ impl Metrics {
             "Clients that did not read and were cut off",
             resyncs.clone(),
         );
-        registry.register_collector(Box::new(EngineFigures { engine: engine.clone() }));
-        registry.register_collector(Box::new(BusFigures { engine: engine.clone() }));
-        registry.register_collector(Box::new(StillFigures { engine: engine.clone() }));
-        registry.register_collector(Box::new(WorkflowFigures { engine: engine.clone() }));
+        registry.register_collector(Box::new(EngineMetrics { engine: engine.clone() }));
+        registry.register_collector(Box::new(BusMetrics { engine: engine.clone() }));
+        registry.register_collector(Box::new(MissingDefinitionMetrics { engine: engine.clone() }));
+        registry.register_collector(Box::new(WorkflowMetrics { engine: engine.clone() }));
         Self { registry, requests, latency, refused, sockets, sent, resyncs }
     }
 
@@ -120,7 +120,7 @@ impl Metrics {
         self.sent.inc_by(u64::try_from(messages).unwrap_or(0));
     }
 
-    pub(crate) fn told_to_resync(&self) {
+    pub(crate) fn cut_off(&self) {
         self.resyncs.inc();
     }
 
@@ -132,7 +132,7 @@ impl Metrics {
     }
 }
 
-/// Clients can invent methods; figures must not grow with that.
+/// Clients can invent methods; metrics must not grow with that.
 fn method_word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -151,38 +151,38 @@ impl Drop for OpenSocket {
     }
 }
 
-struct EngineFigures {
+struct EngineMetrics {
     engine: Engine,
 }
 
-impl std::fmt::Debug for EngineFigures {
+impl std::fmt::Debug for EngineMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("EngineFigures")
+        f.write_str("EngineMetrics")
     }
 }
 
-struct BusFigures {
+struct BusMetrics {
     engine: Engine,
 }
 
-impl std::fmt::Debug for BusFigures {
+impl std::fmt::Debug for BusMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BusFigures")
+        f.write_str("BusMetrics")
     }
 }
 
 /// What keeps instances from going on, and the clock.
-struct StillFigures {
+struct MissingDefinitionMetrics {
     engine: Engine,
 }
 
-impl std::fmt::Debug for StillFigures {
+impl std::fmt::Debug for MissingDefinitionMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StillFigures")
+        f.write_str("MissingDefinitionMetrics")
     }
 }
 
-impl Collector for StillFigures {
+impl Collector for MissingDefinitionMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Instances that stand still because this binary does not have their definition";
         let mut family = encoder.encode_descriptor(
@@ -217,7 +217,7 @@ impl Collector for StillFigures {
     }
 }
 
-impl Collector for BusFigures {
+impl Collector for BusMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let figures = self.engine.bus().figures();
         for group in figures.chunk_by(|one, next| one.name == next.name) {
@@ -253,15 +253,13 @@ const COUNTERS: [(&str, &str, Read); 13] = [
     ("instances_cancelled", "Instances that were cancelled", |stats| &stats.cancelled),
     ("instances_parked", "Instances that were parked for a person", |stats| &stats.parked),
     ("transitions", "Journal rows made durable", |stats| &stats.transitions),
-    ("attempts_dispatched", "Attempts handed out", |stats| &stats.dispatched),
+    ("attempts_dispatched", "Attempts dispatched", |stats| &stats.dispatched),
     ("steps_completed", "Steps that completed", |stats| &stats.steps_completed),
     ("attempts_failed", "Attempts that failed", |stats| &stats.attempts_failed),
-    ("messages_published", "Hooks and emitted events that went out to whoever listens", |stats| {
+    ("messages_published", "Hooks and emitted events that were published", |stats| {
         &stats.published
     }),
-    ("starts_overloaded", "Starts refused because too much was under way", |stats| {
-        &stats.overloaded
-    }),
+    ("starts_overloaded", "Starts refused under overload", |stats| &stats.overloaded),
     (
         "store_lost_writes",
         "Times that the store turned out to have lost what it had answered",
@@ -276,11 +274,13 @@ const GAUGES: [(&str, &str, Read); 3] = [
         "Hooks and emitted events that a listener has not taken yet",
         |stats| &stats.unpublished,
     ),
-    ("instances_unsettled", "Instances with effects under way", |stats| &stats.unsettled),
+    ("instances_unsettled", "Instances with effects that are not confirmed yet", |stats| {
+        &stats.unsettled
+    }),
     ("instances_cached", "Instances in memory", |stats| &stats.cached),
 ];
 
-impl Collector for EngineFigures {
+impl Collector for EngineMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let stats = self.engine.stats();
         for (name, help, read) in COUNTERS {

@@ -1,4 +1,4 @@
-//! Figures by workflow, step and step type. Their number is bounded by the definitions.
+//! Metrics by workflow, step and step type. Their number is bounded by the definitions.
 
 use std::fmt::Error;
 
@@ -13,19 +13,19 @@ use crate::store::Count;
 use crate::telemetry::times::{Sum, Times};
 
 /// Reads what engine and workers have counted, when asked.
-pub(super) struct WorkflowFigures {
+pub(super) struct WorkflowMetrics {
     pub(super) engine: Engine,
 }
 
-impl std::fmt::Debug for WorkflowFigures {
+impl std::fmt::Debug for WorkflowMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("WorkflowFigures")
+        f.write_str("WorkflowMetrics")
     }
 }
 
 type Labels<'a> = Vec<(&'a str, &'a str)>;
 
-impl Collector for WorkflowFigures {
+impl Collector for WorkflowMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let workflows = self.engine.figures();
         let of_workflow = |workflow| vec![("workflow", workflow)];

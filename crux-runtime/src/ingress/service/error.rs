@@ -4,7 +4,7 @@ use crate::engine::api;
 use crate::ingress::problem::Problem;
 
 /// Refused before the engine was asked, or by the engine. Transports that answer make a problem of
-/// it; the one that has nobody to answer looks at the engine's reason.
+/// it; the broker's, which cannot answer, looks at the engine's reason.
 #[derive(Debug, Clone)]
 pub(crate) enum Error {
     Refused(Problem),

@@ -17,7 +17,7 @@ use crate::store::Status;
 use crate::store::{Seq, Stored};
 use crate::view::document::{Document, Fold, Shape, document};
 use crate::view::messages;
-use crate::view::messages::Turn;
+use crate::view::messages::Lifecycle;
 
 /// Rows that are read from the store at a time.
 const PAGE: usize = 256;
@@ -50,8 +50,8 @@ impl Service {
         let record = record
             .filter(|record| caller.may_see(&record.owner))
             .ok_or(api::Error::UnknownInstance(instance))?;
-        // Nobody can have received a row that is not there yet: rows are announced when they are in
-        // the store.
+        // No client can have received a row that is not there yet: rows are announced when they are
+        // in the store.
         if after > 0 && self.engine.store().rows(instance, after - 1, 1).await?.is_empty() {
             let text = format!(
                 "the instance has no row {after}: follow after a row that has come, or leave `after` out to get everything"
@@ -127,13 +127,13 @@ impl Follow {
     }
 
     fn give(&mut self, row: Arc<LiveRow>) -> Result<Arc<LiveRow>, Problem> {
-        let turn = messages::of_row(self.instance, &self.shape, &row)
+        let lifecycle = messages::of_row(self.instance, &self.shape, &row)
             .map_err(|text| Problem::new(Kind::StoreFailed, text))?
-            .turn;
-        match turn {
-            Turn::None => {}
-            Turn::Ended => self.has_ended = true,
-            Turn::GoesOn => self.has_ended = false,
+            .lifecycle;
+        match lifecycle {
+            Lifecycle::Unchanged => {}
+            Lifecycle::Ended => self.has_ended = true,
+            Lifecycle::Resumed => self.has_ended = false,
         }
         self.seq = row.stored.seq;
         Ok(row)
@@ -239,8 +239,8 @@ impl Service {
         live: &mut Follower,
         fold: &mut Fold,
     ) -> Result<(), Problem> {
-        while let Some(heard) = live.heard() {
-            match heard {
+        while let Some(received) = live.heard() {
+            match received {
                 Live::Row(row) if row.stored.seq <= fold.seq => {}
                 Live::Row(row) if row.stored.seq == fold.seq + 1 => take(fold, &row.stored)?,
                 Live::Row(_) | Live::Gap => self.read_on(instance, fold).await?,

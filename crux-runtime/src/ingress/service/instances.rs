@@ -65,7 +65,7 @@ impl Service {
         let limit = page("instances", request.limit, LIST_PAGE, LIST_PAGE_MAX)?;
         let owner = match caller.scope {
             Scope::Unlimited => None,
-            // A page of nothing: the store cannot be asked for instances of nobody.
+            // Without an id nothing is the caller's.
             Scope::Own if caller.client_id.is_empty() => {
                 return Ok(InstancePage { records: Vec::new(), next: None });
             }
@@ -147,8 +147,8 @@ impl Service {
 }
 
 /// The length of a page, within its bounds.
-fn page(what: &str, said: Option<usize>, default: usize, max: usize) -> Result<usize, Problem> {
-    let limit = said.unwrap_or(default);
+fn page(what: &str, given: Option<usize>, default: usize, max: usize) -> Result<usize, Problem> {
+    let limit = given.unwrap_or(default);
     if (1..=max).contains(&limit) {
         return Ok(limit);
     }

@@ -3,7 +3,7 @@
 //! transport only parses, calls one of these functions, and renders the answer.
 //!
 //! An instance that a caller may not see does not exist for it: it is answered like one that there
-//! is not, so that nobody learns which ids are in use.
+//! is not, so that no client learns which ids are in use.
 
 mod error;
 mod events;
@@ -95,7 +95,7 @@ impl Service {
     /// The check that comes before everything else: whether the caller's roles permit the
     /// operation.
     fn authorize(caller: &Caller, operation: Operation) -> Result<(), Problem> {
-        // An operation without a row is permitted to nobody.
+        // An operation without a row is permitted to no client.
         let Some(row) = operation.row() else { return Err(forbidden(caller, "this", None)) };
         if row.is_permitted(caller.roles) {
             return Ok(());

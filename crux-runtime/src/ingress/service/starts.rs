@@ -1,5 +1,5 @@
 //! Starts: by a pipeline's HTTP trigger, by a workflow's name, and as the restart of an instance
-//! that has ended; at once or with the end of the instance in the answer.
+//! that has ended; answered when it has begun, or with its end.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -58,7 +58,7 @@ struct Waiting {
 
 impl Service {
     /// Starts an instance; durable when answered. `None`: the triggers do not want that input.
-    /// `request_id` is asked only where the trigger has no `key` of its own.
+    /// `request_id` is called only where the trigger has no `key`.
     pub(crate) async fn start(
         &self,
         caller: &Caller,
@@ -119,7 +119,7 @@ impl Service {
     }
 
     /// Waits for the end of an instance that was started with `wait`. `None`: it has not ended in
-    /// time, or nobody wants to wait for it.
+    /// time, or was started without `wait`.
     pub(crate) async fn wait(&self, begun: &mut Begun) -> Result<Option<Snapshot>, Problem> {
         let Some(Waiting { live, limit }) = begun.waiting.take() else { return Ok(None) };
         self.until_ended(&begun.started, live, limit).await

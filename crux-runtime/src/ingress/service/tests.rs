@@ -20,7 +20,7 @@ use crate::store::{Append, Appended, NewInstance, RecordChange, Status, Store};
 struct Bed {
     service: Arc<Service>,
     of_ann: InstanceId,
-    of_nobody: InstanceId,
+    unowned: InstanceId,
     _stop: watch::Sender<bool>,
 }
 
@@ -36,7 +36,7 @@ impl Bed {
         });
         let store = Arc::new(Memory::new(Arc::new(NoFaults)));
         let of_ann = ended(&*store, 1, "ann").await;
-        let of_nobody = ended(&*store, 2, "").await;
+        let unowned = ended(&*store, 2, "").await;
         let push = Arc::new(Local::new(&app, Vec::new(), 1 << 20).unwrap());
         let workers = WorkerManager::new(&[], &Default::default()).unwrap();
         let options = crate::engine::Options { shards: 1, ..Default::default() };
@@ -47,7 +47,7 @@ impl Bed {
             ServiceOptions { environment: String::new(), max_wait: Duration::from_secs(1) };
         let (stop, stopping) = watch::channel(false);
         let service = Arc::new(Service::new(engine, push, metrics, options, stopping));
-        Self { service, of_ann, of_nobody, _stop: stop }
+        Self { service, of_ann, unowned, _stop: stop }
     }
 
     /// Asks for the operation in the simplest way; how it is refused, if it is.
@@ -178,9 +178,9 @@ async fn each_operation_needs_the_role_that_the_table_names_and_no_other() {
             let expected = row.role.is_some_and(|needed| needed != role);
             assert_eq!(is_forbidden, expected, "{:?} as {role:?}: {refused:?}", row.operation);
         }
-        let nobody = caller("", &[], Scope::Unlimited);
+        let without = caller("", &[], Scope::Unlimited);
         let is_forbidden =
-            bed.ask(&nobody, row.operation, bed.of_ann).await == Err(Kind::Forbidden);
+            bed.ask(&without, row.operation, bed.of_ann).await == Err(Kind::Forbidden);
         assert_eq!(is_forbidden, row.role.is_some(), "{:?} without a role", row.operation);
     }
 }
@@ -211,7 +211,7 @@ async fn instances_of_others_do_not_exist_for_a_caller_with_a_scope() {
         let asked = |caller, instance| bed.ask(caller, operation, instance);
         let unknown = Err(Kind::UnknownInstance);
         assert_eq!(asked(&bob, bed.of_ann).await, unknown, "{operation:?} of another's");
-        assert_eq!(asked(&ann, bed.of_nobody).await, unknown, "{operation:?} of nobody's");
+        assert_eq!(asked(&ann, bed.unowned).await, unknown, "{operation:?} of one without owner");
         assert_ne!(asked(&ann, bed.of_ann).await, unknown, "{operation:?} of its own");
         assert_ne!(asked(&operator, bed.of_ann).await, unknown, "{operation:?} of any");
     }
@@ -221,7 +221,7 @@ async fn instances_of_others_do_not_exist_for_a_caller_with_a_scope() {
 async fn a_list_has_what_the_caller_may_see() {
     let bed = Bed::new().await;
     let list = |client_id, scope| caller(client_id, &[Role::Read], scope);
-    assert_eq!(bed.listed(&list("carl", Scope::Unlimited)).await, [bed.of_nobody, bed.of_ann]);
+    assert_eq!(bed.listed(&list("carl", Scope::Unlimited)).await, [bed.unowned, bed.of_ann]);
     assert_eq!(bed.listed(&list("ann", Scope::Own)).await, [bed.of_ann]);
     assert_eq!(bed.listed(&list("bob", Scope::Own)).await, []);
     assert_eq!(bed.listed(&list("", Scope::Own)).await, []);

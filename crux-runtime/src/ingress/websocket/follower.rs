@@ -39,7 +39,7 @@ pub(super) async fn run(
                         Ok(()) => ingress.metrics.sent(encoded.messages.len()),
                         Err(SendError::Closed) => return debug!(%instance, correlation_id, "the client has gone"),
                         Err(SendError::TooSlow) => {
-                            ingress.metrics.told_to_resync();
+                            ingress.metrics.cut_off();
                             warn!(%instance, correlation_id, after = follow.seq(), "a client does not read and is cut off");
                             break (code::TRY_AGAIN, format!("too slow: come back with after={}", row.stored.seq.saturating_sub(1)));
                         }
@@ -60,7 +60,7 @@ pub(super) async fn run(
                 None => return debug!(%instance, correlation_id, "the client has gone"),
                 // A follower has nothing to send; that it sends something shows that it lives.
                 Some(Ok(_)) => {
-                    permit.is_done();
+                    permit.release();
                     last_received = Instant::now();
                 }
             },

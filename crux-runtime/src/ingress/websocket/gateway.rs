@@ -111,7 +111,7 @@ pub(super) async fn run(
                     Ok(()) => ingress.metrics.sent(count),
                     Err(SendError::Closed) => return,
                     Err(SendError::TooSlow) => {
-                        ingress.metrics.told_to_resync();
+                        ingress.metrics.cut_off();
                         warn!(correlation_id = caller.correlation_id, "a client does not read and is cut off");
                         break (code::TRY_AGAIN, "too slow: come back and subscribe after the last row that you have".to_owned());
                     }
@@ -121,7 +121,7 @@ pub(super) async fn run(
                 Some(Ok(Message::Text(text))) => {
                     last_received = Instant::now();
                     gateway.take(text.as_str()).await;
-                    connection.is_done();
+                    connection.release();
                 }
                 Some(Ok(Message::Binary(_))) => break (code::NOT_TEXT, "messages are JSON texts".to_owned()),
                 Some(Ok(Message::Close(_))) => return answer_close(socket).await,
@@ -131,7 +131,7 @@ pub(super) async fn run(
                 },
                 None => return,
                 Some(Ok(_)) => {
-                    connection.is_done();
+                    connection.release();
                     last_received = Instant::now();
                 }
             },
@@ -159,7 +159,7 @@ async fn next(
     in_progress: &Semaphore,
 ) -> Option<Result<Message, axum::Error>> {
     // Never closed. The request itself takes the permit: nothing else does meanwhile.
-    let _room = in_progress.acquire().await.ok()?;
+    let _permit = in_progress.acquire().await.ok()?;
     socket.recv().await
 }
 
@@ -362,7 +362,7 @@ async fn follower(
         }
     };
     let last = json!({"type": "unsubscribed", "workflow_id": instance.to_string(), "seq": follow.seq(), "data": {"reason": reason}});
-    // The socket is gone: nobody needs the word.
+    // The socket may be gone, and then the word is not needed.
     let _ = out.send(last.to_string().into()).await;
 }
 

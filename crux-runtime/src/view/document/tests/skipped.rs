@@ -1,4 +1,4 @@
-//! What did not run: steps that were skipped, and failures that somebody took.
+//! What did not run: steps that were skipped, and failures that were caught.
 
 use super::*;
 use crate::machine::{
@@ -165,7 +165,7 @@ static CAREFUL: Definition = Definition {
 };
 
 #[test]
-fn a_failure_that_an_empty_catch_took_waits_for_nobody() {
+fn a_failure_that_an_empty_catch_took_waits_for_nothing() {
     let failed = |path: &str, name: &str| {
         format!(
             r#"{{"type":"step_failed","path":"{path}","attempt":1,"error":{{"name":"{name}","message":"x"}}}}"#

@@ -201,7 +201,10 @@ async fn inputs_that_differ_in_any_digit_are_other_inputs_and_bounds_count_every
         "--input",
         r#"{"number": "typed", "goods": {}, "extra": 123456789012345678901}"#,
     ]);
-    assert!(service.tasks().len() >= 3);
+    eventually("all three have their tasks", || async {
+        (service.tasks().len() >= 3).then_some(())
+    })
+    .await;
     eventually("the command line's input comes whole", || async {
         let typed = post("typed", r#""extra":123456789012345678901"#).await;
         (typed.header("idempotent-replay") == Some("true")).then_some(())

@@ -83,15 +83,27 @@ pub(crate) fn skeleton() -> Vec<emit::Source> {
     emit::rust(&nothing)
 }
 
+/// The passes, in the only order in which each has what it asks for.
 fn program(files: &Files, sink: &mut Sink) -> Option<ir::Program> {
+    // Shapes first: whatever has one is an unbroken model, so no later pass asks what a value is.
+    // After a syntax error the rest of the file is guesswork, and so would be every further word.
     let mut sources = parse::parse(files, sink);
     if sink.has_errors() {
         return None;
     }
+    // Before names are looked up: what is not supported yet is refused by its own word, and files
+    // of older versions are taken out, which would define the same names again.
     check::support(&mut sources, sink);
+    // All files together, because types, events and step types are known across files. Types of
+    // results are left open where only an expression tells them.
     let mut folder = resolve::resolve(files, &sources, sink);
+    // What names, numbers and keys alone can tell. Before expressions are typed, so that a wrong
+    // routing key or nesting is reported once and not after a hundred errors that follow from it.
     check::names(&folder, sink);
+    // Types every expression, fills in what was left open, and takes both hashes last. It goes on
+    // after errors: one wrong expression must not hide the others.
     let program = lower::lower(&mut folder, sink);
+    // Needs the types that were left open, and who has used what; times need the whole program.
     check::lowered(&folder, program.as_ref(), sink);
     program.filter(|_| !sink.has_errors())
 }

@@ -87,8 +87,7 @@ fn lines(text: &str) -> usize {
 
 #[test]
 fn no_step_becomes_more_than_its_lines() {
-    let mut counts: Vec<Count> =
-        common::fixtures("accepted").iter().flat_map(|(_, files)| count(files)).collect();
+    let mut counts = Vec::new();
     for of_package in
         ["pipelines", "bench/pipelines", "tests/machines/pipelines", "tests/app/pipelines"]
     {

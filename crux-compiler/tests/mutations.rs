@@ -41,9 +41,7 @@ fn check(text: &str, path: &str) {
 }
 
 fn sources() -> Vec<File> {
-    let fixtures = ["accepted", "diagnostics"]
-        .into_iter()
-        .flat_map(common::fixtures)
+    let fixtures = (common::accepted().into_iter().chain(common::fixtures("diagnostics")))
         .map(|(_, files)| files)
         .chain([common::shipped()]);
     fixtures
@@ -76,7 +74,7 @@ fn a_replaced_word_is_survived() {
         (seed >> 33) as usize % below.max(1)
     };
     for file in sources() {
-        let words: Vec<(usize, usize)> = words(&file.text);
+        let words = common::words(&file.text);
         for _ in 0..40 {
             let Some((start, end)) = words.get(next(words.len())) else { continue };
             let other = words[next(words.len())];
@@ -88,22 +86,4 @@ fn a_replaced_word_is_survived() {
             );
         }
     }
-}
-
-/// The places of what stands between blanks and punctuation.
-fn words(text: &str) -> Vec<(usize, usize)> {
-    let mut words = Vec::new();
-    let mut start = None;
-    for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
-        let inside = c.is_alphanumeric() || matches!(c, '_' | '.' | '$' | '-');
-        match (start, inside) {
-            (None, true) => start = Some(at),
-            (Some(begun), false) => {
-                words.push((begun, at));
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    words
 }

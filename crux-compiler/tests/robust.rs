@@ -40,7 +40,9 @@ fn one(text: &str) -> Files {
 
 #[test]
 fn every_prefix_of_every_good_file_gets_an_answer() {
-    let mut good = common::fixtures("accepted");
+    let mut good = common::accepted();
+    // Each word of the language is in one of these; the others would only take longer.
+    good.retain(|(name, _)| ["booking", "everything", "nested_scopes"].contains(&name.as_str()));
     good.push(("shipped".into(), common::shipped()));
     let mut fed = 0;
     for (_, files) in &good {

@@ -44,7 +44,7 @@ impl<'a> Plan<'a> {
                 (reads_outside, holds_outside);
         }
         for (id, scope) in self.scopes.iter().enumerate() {
-            if let (Some(yields), Some(last)) = (yields(scope), self.last(scope)) {
+            if let Some((yields, last)) = self.yields(scope) {
                 note(self, yields, id, &known_at_end(last));
             }
         }
@@ -81,6 +81,14 @@ impl<'a> Plan<'a> {
         self.scopes[id].view.iter().any(|outer| !self.provides(id, *outer))
     }
 
+    /// The `yield` of an `each` and the step before it; `None` also if that is a `fail`, after which
+    /// nothing is read.
+    fn yields(&self, scope: &Scope<'a>) -> Option<(&'a Expr, &Step<'a>)> {
+        let ScopeKind::Each { yields: Some(yields), .. } = scope.kind else { return None };
+        let last = self.last(scope).filter(|last| !super::plan::is_end(last.node))?;
+        Some((yields, last))
+    }
+
     /// Whether what is inside a step reads something that is around its scope.
     pub(super) fn inside_needs_view(&self, step: &Step<'a>) -> bool {
         step.inside.iter().any(|scope| self.looks_further(*scope))
@@ -95,8 +103,7 @@ impl<'a> Plan<'a> {
     }
 
     pub(super) fn end_needs_view(&self, id: ScopeId) -> bool {
-        let scope = &self.scopes[id];
-        let (Some(yields), Some(last)) = (yields(scope), self.last(scope)) else { return false };
+        let Some((yields, last)) = self.yields(&self.scopes[id]) else { return false };
         let known = known_at_end(last);
         let mut needs = false;
         reads::of_expr(yields, &mut |value| {
@@ -131,11 +138,6 @@ impl<'a> Plan<'a> {
         // What comes after it is asked once: it asks what comes after that.
         self.inside_needs_view(step) || self.handlers_need_view(step) || self.after_needs_view(step)
     }
-}
-
-/// The `yield` of an `each`.
-fn yields<'a>(scope: &Scope<'a>) -> Option<&'a Expr> {
-    if let ScopeKind::Each { yields, .. } = scope.kind { yields } else { None }
 }
 
 /// What is at hand where the scope of the step `last` ends.

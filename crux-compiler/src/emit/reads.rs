@@ -1,5 +1,6 @@
 //! Which values expressions read.
 
+use super::plan::is_end;
 use crate::ir::{Expr, ExprKind, Node, SleepUntil, Value, Verb};
 
 /// Calls `visit` for every value that `expr` reads, without the variables that it binds itself.
@@ -13,9 +14,11 @@ pub(super) fn of_node<'a>(node: &'a Node, visit: &mut dyn FnMut(&'a Value)) {
         of_expr(expr, visit);
     }
     match &node.verb {
-        Verb::Each { yields: Some(last), .. } | Verb::Repeat { until: last, .. } => {
+        // After a `fail` there is no end that could read anything.
+        Verb::Each { yields: Some(last), steps, .. } if !steps.last().is_some_and(is_end) => {
             of_expr(last, visit)
         }
+        Verb::Repeat { until, .. } => of_expr(until, visit),
         Verb::TaskThen { task, .. } => of_node(task, visit),
         _ => {}
     }

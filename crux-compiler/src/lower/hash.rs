@@ -6,32 +6,71 @@
 //! formatting, the order of keys and the names of types make no difference. The form is written out
 //! here by hand: a derived one would change with every refactoring and turn released versions into
 //! changed ones.
+//!
+//! Everything is taken apart without `..`, so that rustc asks of a new field which hash it belongs
+//! to; a field that belongs to neither is named and dropped (`place: _`). Numbers of steps are in
+//! neither: paths and order say the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
 use crate::bound::Bound;
 use crate::ir::{
-    Catch, Contract, Expr, ExprKind, Field, Function, Iterate, Node, OnExhausted, Op, Policy,
-    Record, Runs, SleepUntil, TriggerSource, Type, TypeName, Undo, Value, Verb, Workflow,
+    Branch, Case, Catch, Contract, EffectKind, Enum, Expr, ExprKind, Field, Function, Hooks,
+    Iterate, Node, OnExhausted, Op, Policy, Record, Runs, SleepUntil, Task, Trigger, TriggerSource,
+    Type, TypeName, Undo, Value, Verb, Workflow,
 };
 
 /// Fills in both hashes.
 pub(super) fn hash(workflow: &mut Workflow, contracts: &[Contract]) {
-    let mut replay = Canon::new("replay 1");
-    replay.record(&workflow.input);
-    replay.nodes(&workflow.steps, contracts);
-    replay.option(workflow.output.as_ref(), Canon::expr);
+    let (replay, policy) = (replay(workflow, contracts), policy(workflow, contracts));
+    workflow.replay_hash = replay;
+    workflow.policy_hash = policy;
+}
+
+fn replay(workflow: &Workflow, contracts: &[Contract]) -> String {
+    let Workflow {
+        // A version is deployed beside others under its name and number.
+        name: _,
+        version: _,
+        retired: _,
+        module: _,
+        place: _,
+        replay_hash: _,
+        policy_hash: _,
+        // See `Canon::workflow`.
+        description: _,
+        triggers: _,
+        hooks: _,
+        deadline_ms: _,
+        retain_ms: _,
+        // What expressions read, once more.
+        config: _,
+        // The number of the steps.
+        nodes: _,
+        input,
+        on_exhausted,
+        steps,
+        output,
+    } = workflow;
+    let mut canon = Canon::new("replay 1");
+    canon.record(input);
+    canon.nodes(steps, contracts);
+    canon.option(output.as_ref(), Canon::expr);
     // Whether the instance parked or began to undo is in its state and not in its journal.
-    if workflow.on_exhausted == OnExhausted::Park {
-        replay.text("park");
+    match on_exhausted {
+        OnExhausted::Park => canon.text("park"),
+        OnExhausted::Undo => {}
     }
-    let mut policy = Canon::new("policy 1");
-    policy.workflow(workflow);
-    policy.policies(&workflow.steps, contracts);
-    workflow.replay_hash = replay.finish();
-    workflow.policy_hash = policy.finish();
+    canon.finish()
+}
+
+fn policy(workflow: &Workflow, contracts: &[Contract]) -> String {
+    let mut canon = Canon::new("policy 1");
+    canon.workflow(workflow);
+    canon.policies(&workflow.steps, contracts);
+    canon.finish()
 }
 
 struct Canon {
@@ -39,11 +78,14 @@ struct Canon {
     /// Types written before are written as their number: shared types would take exponential time
     /// otherwise.
     types: BTreeMap<TypeName, u64>,
+    /// Records of which [`Canon::shown`] has been written.
+    shown: BTreeSet<TypeName>,
 }
 
 impl Canon {
     fn new(tag: &str) -> Self {
-        let mut canon = Self { hasher: Sha256::new(), types: BTreeMap::new() };
+        let mut canon =
+            Self { hasher: Sha256::new(), types: BTreeMap::new(), shown: BTreeSet::new() };
         canon.text(tag);
         canon
     }
@@ -95,8 +137,9 @@ impl Canon {
             Type::Optional(of) => self.tagged("optional", of),
             Type::Record(record) => self.record(record),
             Type::Enum(words) => {
+                let Enum { name: _, words } = &**words;
                 self.text("enum");
-                self.list(&words.words, |canon, word| canon.text(word));
+                self.list(words, |canon, word| canon.text(word));
             }
         }
     }
@@ -107,22 +150,25 @@ impl Canon {
     }
 
     fn record(&mut self, record: &Record) {
-        if let Some(number) = self.types.get(&record.name).copied() {
+        let Record { name, fields } = record;
+        if let Some(number) = self.types.get(name).copied() {
             self.text("known");
             return self.number(number);
         }
-        self.types.insert(record.name.clone(), self.types.len() as u64);
+        self.types.insert(name.clone(), self.types.len() as u64);
         self.text("record");
         // Fields have no order: that of the YAML is a matter of taste.
-        let mut fields: Vec<&Field> = record.fields.iter().collect();
+        let mut fields: Vec<&Field> = fields.iter().collect();
         fields.sort_by(|a, b| a.name.cmp(&b.name));
         self.list(&fields, |canon, field| {
-            canon.text(&field.name);
-            canon.ty(&field.ty);
-            canon.option(field.default.as_ref(), Self::expr);
-            canon.option(field.min, Self::bound);
-            canon.option(field.max, Self::bound);
-            canon.option(field.pattern.as_ref(), |canon, pattern| canon.text(pattern));
+            // See `Canon::shown`.
+            let Field { name, ty, default, min, max, pattern, secret: _, description: _ } = field;
+            canon.text(name);
+            canon.ty(ty);
+            canon.option(default.as_ref(), Self::expr);
+            canon.option(*min, Self::bound);
+            canon.option(*max, Self::bound);
+            canon.option(pattern.as_ref(), |canon, pattern| canon.text(pattern));
         });
     }
 
@@ -138,11 +184,24 @@ impl Canon {
     }
 
     fn node(&mut self, node: &Node, contracts: &[Contract]) {
-        self.text(&node.path);
-        self.option(node.when.as_ref(), Self::expr);
-        self.option(node.result.as_ref(), Self::ty);
-        self.verb(&node.verb, contracts);
-        self.list(&node.catch, |canon, Catch { error, steps }| {
+        // The id is the last part of the path.
+        let Node {
+            id: _,
+            no: _,
+            end: _,
+            place: _,
+            description: _,
+            path,
+            when,
+            verb,
+            catch,
+            result,
+        } = node;
+        self.text(path);
+        self.option(when.as_ref(), Self::expr);
+        self.option(result.as_ref(), Self::ty);
+        self.verb(verb, contracts);
+        self.list(catch, |canon, Catch { error, steps }| {
             canon.option(error.as_ref(), |canon, error| canon.text(error));
             canon.nodes(steps, contracts);
         });
@@ -150,17 +209,17 @@ impl Canon {
 
     fn verb(&mut self, verb: &Verb, contracts: &[Contract]) {
         match verb {
-            Verb::Task(task) => {
+            Verb::Task(Task { contract: name, with, policy: _, key, undo }) => {
                 self.text("task");
-                self.text(&task.contract);
-                self.expr(&task.with);
-                self.option(task.key.as_ref(), Self::expr);
+                self.text(name);
+                self.expr(with);
+                self.option(key.as_ref(), Self::expr);
                 let returns = contracts
                     .iter()
-                    .find(|contract| contract.name == task.contract)
+                    .find(|contract| contract.name == *name)
                     .and_then(|contract| contract.returns.as_ref());
                 self.option(returns, |canon, record| canon.record(record));
-                self.option(task.undo.as_ref(), |canon, Undo { contract, with, .. }| {
+                self.option(undo.as_ref(), |canon, Undo { no: _, contract, with, policy: _ }| {
                     canon.text(contract);
                     canon.expr(with);
                 });
@@ -170,25 +229,25 @@ impl Canon {
                 self.node(task, contracts);
                 self.nodes(steps, contracts);
             }
-            Verb::Group { steps, .. } => {
+            Verb::Group { steps, timeout_ms: _ } => {
                 self.text("group");
                 self.nodes(steps, contracts);
             }
-            Verb::Parallel { branches, .. } => {
+            Verb::Parallel { branches, timeout_ms: _ } => {
                 self.text("parallel");
-                self.list(branches, |canon, branch| {
-                    canon.text(&branch.name);
-                    canon.nodes(&branch.steps, contracts);
+                self.list(branches, |canon, Branch { name, steps }| {
+                    canon.text(name);
+                    canon.nodes(steps, contracts);
                 });
             }
             Verb::Switch { branches } => {
                 self.text("switch");
-                self.list(branches, |canon, case| {
-                    canon.option(case.when.as_ref(), Self::expr);
-                    canon.nodes(&case.steps, contracts);
+                self.list(branches, |canon, Case { when, steps }| {
+                    canon.option(when.as_ref(), Self::expr);
+                    canon.nodes(steps, contracts);
                 });
             }
-            Verb::Each { item, item_type, list, concurrency, steps, yields, .. } => {
+            Verb::Each { item, item_type, list, concurrency, steps, yields, timeout_ms: _ } => {
                 self.text("each");
                 self.text(item);
                 self.ty(item_type);
@@ -197,14 +256,14 @@ impl Canon {
                 self.nodes(steps, contracts);
                 self.option(yields.as_ref(), Self::expr);
             }
-            Verb::Repeat { until, max, every_ms, steps, .. } => {
+            Verb::Repeat { until, max, every_ms, steps, timeout_ms: _ } => {
                 self.text("repeat");
                 self.expr(until);
                 self.number(u64::from(*max));
                 self.number(*every_ms);
                 self.nodes(steps, contracts);
             }
-            Verb::Wait { event, event_type, correlate, condition, .. } => {
+            Verb::Wait { event, event_type, correlate, condition, timeout_ms: _ } => {
                 self.text("wait");
                 self.text(event);
                 self.record(event_type);
@@ -219,7 +278,8 @@ impl Canon {
                 self.text("sleep until");
                 self.expr(until);
             }
-            Verb::Emit { event, data, .. } => {
+            // The routing key is the event's name.
+            Verb::Emit { event, routing_key: _, data } => {
                 self.text("emit");
                 self.text(event);
                 self.expr(data);
@@ -342,46 +402,145 @@ impl Canon {
     // ---- policy ----
 
     fn workflow(&mut self, workflow: &Workflow) {
-        self.option(workflow.description.as_ref(), |canon, text| canon.text(text));
-        let hooks = &workflow.hooks;
-        for hook in [&hooks.on_start, &hooks.on_complete, &hooks.on_failure] {
+        let Workflow {
+            name: _,
+            module: _,
+            version: _,
+            retired: _,
+            place: _,
+            replay_hash: _,
+            policy_hash: _,
+            // See `replay`.
+            on_exhausted: _,
+            config: _,
+            steps: _,
+            nodes: _,
+            input,
+            output,
+            description,
+            triggers,
+            hooks: Hooks { on_start, on_complete, on_failure },
+            deadline_ms,
+            retain_ms,
+        } = workflow;
+        self.option(description.as_ref(), |canon, text| canon.text(text));
+        for hook in [on_start, on_complete, on_failure] {
             self.option(hook.as_ref(), |canon, hook| canon.text(hook));
         }
-        self.option(workflow.deadline_ms, Self::number);
-        self.number(workflow.retain_ms);
-        self.list(&workflow.triggers, |canon, trigger| {
-            match &trigger.source {
+        self.option(*deadline_ms, Self::number);
+        self.number(*retain_ms);
+        self.shown(&Type::Record(input.clone()));
+        if let Some(output) = output {
+            self.shown(&output.ty);
+        }
+        self.list(triggers, |canon, Trigger { place: _, source, with, when, key, is_closed }| {
+            match source {
                 TriggerSource::Http { path } => canon.named("http", path),
                 TriggerSource::Event { name } => canon.named("event", name),
             }
-            for expr in [&trigger.with, &trigger.when, &trigger.key] {
+            for expr in [with, when, key] {
                 canon.option(expr.as_ref(), Self::expr);
+            }
+            if *is_closed {
+                canon.text("closed");
             }
         });
     }
 
+    /// What fields say of themselves without changing what happens: that they are masked, and their
+    /// descriptions. Of a field that says nothing, nothing is written.
+    fn shown(&mut self, ty: &Type) {
+        match ty {
+            Type::List(of) | Type::Map(of) | Type::Optional(of) => self.shown(of),
+            Type::Record(record) => {
+                let Record { name, fields } = &**record;
+                if !self.shown.insert(name.clone()) {
+                    return;
+                }
+                for field in fields {
+                    let Field {
+                        name,
+                        ty,
+                        secret,
+                        description,
+                        default: _,
+                        min: _,
+                        max: _,
+                        pattern: _,
+                    } = field;
+                    if *secret || description.is_some() {
+                        self.named("shown", name);
+                        self.flag(*secret);
+                        self.option(description.as_ref(), |canon, text| canon.text(text));
+                    }
+                    self.shown(ty);
+                }
+            }
+            Type::String
+            | Type::Integer
+            | Type::Number
+            | Type::Boolean
+            | Type::Timestamp
+            | Type::Duration
+            | Type::Json
+            | Type::Error
+            | Type::Enum(_) => {}
+        }
+    }
+
     fn policies(&mut self, nodes: &[Node], contracts: &[Contract]) {
         self.list(nodes, |canon, node| {
-            canon.text(&node.path);
-            canon.option(node.description.as_ref(), |canon, text| canon.text(text));
-            match &node.verb {
-                Verb::Task(task) => {
-                    canon.policy(&task.policy);
-                    canon.contract(&task.contract, contracts);
-                    canon.option(task.undo.as_ref(), |canon, undo| {
-                        canon.policy(&undo.policy);
-                        canon.contract(&undo.contract, contracts);
-                    });
+            let Node {
+                id: _,
+                no: _,
+                end: _,
+                place: _,
+                when: _,
+                catch: _,
+                result: _,
+                path,
+                description,
+                verb,
+            } = node;
+            canon.text(path);
+            canon.option(description.as_ref(), |canon, text| canon.text(text));
+            match verb {
+                Verb::Task(Task { contract, with: _, policy, key: _, undo }) => {
+                    canon.policy(policy);
+                    canon.contract(contract, contracts);
+                    canon.option(
+                        undo.as_ref(),
+                        |canon, Undo { no: _, contract, with: _, policy }| {
+                            canon.policy(policy);
+                            canon.contract(contract, contracts);
+                        },
+                    );
                 }
-                Verb::TaskThen { task, .. } => {
+                Verb::TaskThen { task, steps: _ } => {
                     canon.policies(std::slice::from_ref(task), contracts)
                 }
-                Verb::Group { timeout_ms, .. }
-                | Verb::Parallel { timeout_ms, .. }
-                | Verb::Each { timeout_ms, .. }
-                | Verb::Repeat { timeout_ms, .. }
-                | Verb::Wait { timeout_ms, .. } => canon.option(*timeout_ms, Self::number),
-                Verb::Switch { .. } | Verb::Sleep(_) | Verb::Emit { .. } | Verb::Fail { .. } => {}
+                Verb::Group { timeout_ms, steps: _ }
+                | Verb::Parallel { timeout_ms, branches: _ }
+                | Verb::Each {
+                    timeout_ms,
+                    item: _,
+                    item_type: _,
+                    list: _,
+                    concurrency: _,
+                    steps: _,
+                    yields: _,
+                }
+                | Verb::Repeat { timeout_ms, until: _, max: _, every_ms: _, steps: _ } => {
+                    canon.option(*timeout_ms, Self::number)
+                }
+                Verb::Wait { timeout_ms, event_type, event: _, correlate: _, condition: _ } => {
+                    canon.option(*timeout_ms, Self::number);
+                    canon.shown(&Type::Record(event_type.clone()));
+                }
+                Verb::Emit { event: _, routing_key: _, data } => canon.shown(&data.ty),
+                Verb::Switch { branches: _ }
+                | Verb::Sleep(_)
+                | Verb::Fail { error: _, message: _ } => {}
             }
             for child in node.children() {
                 canon.policies(std::slice::from_ref(child), contracts);
@@ -393,37 +552,59 @@ impl Canon {
         let Some(contract) = contracts.iter().find(|contract| contract.name == name) else {
             return;
         };
-        match &contract.runs {
+        let Contract {
+            name: _,
+            place: _,
+            takes,
+            returns,
+            description,
+            runs,
+            raises,
+            effect,
+            reports_started,
+            payload,
+        } = contract;
+        match runs {
             Runs::Class(class) => self.named("class", class),
             Runs::Service { routing_key } => self.named("service", routing_key),
         }
-        self.option(contract.description.as_ref(), |canon, text| canon.text(text));
-        self.list(&contract.raises, |canon, error| canon.text(error));
-        self.text(match contract.effect {
-            crate::ir::EffectKind::None => "none",
-            crate::ir::EffectKind::Idempotent => "idempotent",
-            crate::ir::EffectKind::Once => "once",
+        self.option(description.as_ref(), |canon, text| canon.text(text));
+        self.list(raises, |canon, error| canon.text(error));
+        self.text(match effect {
+            EffectKind::None => "none",
+            EffectKind::Idempotent => "idempotent",
+            EffectKind::Once => "once",
         });
-        self.flag(contract.reports_started);
-        self.flag(contract.payload);
+        self.flag(*reports_started);
+        self.flag(*payload);
+        for record in std::iter::once(takes).chain(returns) {
+            self.shown(&Type::Record(record.clone()));
+        }
     }
 
     fn policy(&mut self, policy: &Policy) {
-        self.number(u64::from(policy.attempts));
-        self.number(policy.backoff_ms);
-        self.number(u64::from(policy.factor_milli));
-        self.flag(policy.jitter);
-        for names in [&policy.only, &policy.never] {
+        let Policy {
+            attempts,
+            backoff_ms,
+            factor_milli,
+            max_backoff_ms,
+            jitter,
+            only,
+            never,
+            queue_ms,
+            run_ms,
+            heartbeat_ms,
+            total_ms,
+        } = policy;
+        self.number(u64::from(*attempts));
+        self.number(*backoff_ms);
+        self.number(u64::from(*factor_milli));
+        self.flag(*jitter);
+        for names in [only, never] {
             self.list(names, |canon, name| canon.text(name));
         }
-        for time in [
-            policy.max_backoff_ms,
-            policy.queue_ms,
-            policy.run_ms,
-            policy.heartbeat_ms,
-            policy.total_ms,
-        ] {
-            self.option(time, Self::number);
+        for time in [max_backoff_ms, queue_ms, run_ms, heartbeat_ms, total_ms] {
+            self.option(*time, Self::number);
         }
     }
 }

@@ -127,13 +127,13 @@ mod tests {
     fn the_committed_schema_is_fresh() {
         let path =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/pipeline.schema.json");
-        if std::env::var_os("CRUX_BLESS").is_some() {
+        if std::env::var_os("BLESS").is_some() {
             std::fs::write(&path, text()).expect("a writable folder");
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             committed == text(),
-            "schema/pipeline.schema.json is stale: CRUX_BLESS=1 cargo test -p crux-compiler writes it anew"
+            "schema/pipeline.schema.json is stale: BLESS=1 cargo test -p crux-compiler writes it anew"
         );
     }
 

@@ -1,5 +1,6 @@
 //! The fixtures: every `tests/diagnostics/NAME.yaml`, or every folder there with several files, and
-//! every file of `tests/accepted`.
+//! what must be accepted: every file of `../tests/machines/pipelines`, where it is also compiled and
+//! run.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::fs;
@@ -31,6 +32,11 @@ pub fn fixtures(name: &str) -> Vec<(String, Files)> {
     all
 }
 
+/// What the compiler accepts as one folder, each file alone.
+pub fn accepted() -> Vec<(String, Files)> {
+    fixtures("../../tests/machines/pipelines")
+}
+
 /// The pipelines that ship with the project, as one folder.
 pub fn shipped() -> Files {
     Files::new(
@@ -57,8 +63,12 @@ pub fn assert_schema_accepts(files: &Files, diagnostics: &[Diagnostic], name: &s
             .iter()
             .filter(|diagnostic| diagnostic.span.file == id)
             .all(|diagnostic| diagnostic.code.0 >= 200);
-        // What YAML itself refuses never becomes a value that a schema could look at.
-        let Ok(value) = serde_saphyr::from_str::<Value>(&file.text) else { continue };
+        // What YAML itself refuses never becomes a value that a schema could look at. It is read as
+        // YAML 1.2, in which `n` is a string.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let Ok(value) = serde_saphyr::from_str_with_options::<Value>(&file.text, options) else {
+            continue;
+        };
         if shape_is_right && !SCHEMA.is_valid(&value) {
             let errors: Vec<String> = SCHEMA
                 .iter_errors(&value)
@@ -84,4 +94,22 @@ fn file(path: &Path) -> File {
         path: format!("pipelines/{name}"),
         text: fs::read_to_string(path).expect("a readable fixture"),
     }
+}
+
+/// The places of what is between blanks and punctuation.
+pub fn words(text: &str) -> Vec<(usize, usize)> {
+    let mut words = Vec::new();
+    let mut start = None;
+    for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
+        let inside = c.is_alphanumeric() || matches!(c, '_' | '.' | '$' | '-');
+        match (start, inside) {
+            (None, true) => start = Some(at),
+            (Some(begun), false) => {
+                words.push((begun, at));
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    words
 }

@@ -9,27 +9,27 @@
 //! ```mermaid
 //! flowchart TD
 //!   start(["elements 1"])
-//!   subgraph n0["counts: each n of input.counts, 1 at once"]
+//!   subgraph n0["counts: each n of input.counts, 1 at a time"]
 //!     n1["count<br/>show"]
 //!     n2{{"counted<br/>waits for counted"}}
 //!     n1 --> n2
 //!   end
 //!   start --> n0
-//!   subgraph n3["others: each x of input.prices, 1 at once"]
-//!     subgraph n4["every_flag: each flag of input.flags, 1 at once"]
+//!   subgraph n3["others: each x of input.prices, 1 at a time"]
+//!     subgraph n4["every_flag: each flag of input.flags, 1 at a time"]
 //!       n5["flags<br/>show"]
 //!     end
-//!     subgraph n6["every_time: each time of input.times, 1 at once"]
+//!     subgraph n6["every_time: each time of input.times, 1 at a time"]
 //!       n7["times<br/>show"]
 //!       n8{{"seen<br/>waits for seen"}}
 //!       n7 --> n8
 //!     end
 //!     n4 --> n6
-//!     subgraph n9["every_span: each span of input.spans, 1 at once"]
+//!     subgraph n9["every_span: each span of input.spans, 1 at a time"]
 //!       n10["spans<br/>show"]
 //!     end
 //!     n6 --> n9
-//!     subgraph n11["every_colour: each colour of input.colours, 1 at once"]
+//!     subgraph n11["every_colour: each colour of input.colours, 1 at a time"]
 //!       n12["colours<br/>show"]
 //!       n13{{"coloured<br/>waits for coloured"}}
 //!       n12 --> n13
@@ -37,11 +37,11 @@
 //!     n9 --> n11
 //!   end
 //!   n0 --> n3
-//!   subgraph n14["gaps: each gap of input.gaps, 1 at once"]
+//!   subgraph n14["gaps: each gap of input.gaps, 1 at a time"]
 //!     n15["each_gap<br/>gap"]
 //!   end
 //!   n3 --> n14
-//!   subgraph n16["holes: each hole of input.holes, 1 at once"]
+//!   subgraph n16["holes: each hole of input.holes, 1 at a time"]
 //!     n17["each_hole<br/>gap"]
 //!   end
 //!   n14 --> n16

@@ -2,7 +2,7 @@
 //
 // source  pipelines/everything.yaml
 // replay  93cc37f69a765e01e534411b6e36ec6bf5a13c55ddbed0828833c9a3dc3cfaf1
-// policy  c04e97953ed58ebcdd3603aff27fd8afcd7e83600090f0cc29b63830cd7d42d1
+// policy  d46aea2c2af6db694b96aec792454778ca3b72ad9fbbd27b85539319ae8db17f
 
 //! One of each.
 //!
@@ -43,7 +43,7 @@
 //!   n12{"by_channel"}
 //!   n11 -->|"input.urgent"| n12
 //!   n11 -->|"else"| n12
-//!   subgraph n13["parcels: each line of input.lines, 4 at once, within 1d"]
+//!   subgraph n13["parcels: each line of input.lines, 4 at a time, within 1d"]
 //!     n14["pack_line<br/>pack<br/>3 attempts, 30s each"]
 //!   end
 //!   n12 -->|"input.channel == #quot;email#quot;"| n13
@@ -789,7 +789,7 @@ pub static DEFINITION: Definition = Definition {
     version: 3,
     retired: false,
     hash: "93cc37f69a765e01e534411b6e36ec6bf5a13c55ddbed0828833c9a3dc3cfaf1",
-    policy_hash: "c04e97953ed58ebcdd3603aff27fd8afcd7e83600090f0cc29b63830cd7d42d1",
+    policy_hash: "d46aea2c2af6db694b96aec792454778ca3b72ad9fbbd27b85539319ae8db17f",
     source: "pipelines/everything.yaml",
     description: "One of each.",
     nodes: NODES,

@@ -10,7 +10,7 @@
 //! flowchart TD
 //!   start(["handled 1"])
 //!   subgraph n0["outer"]
-//!     subgraph n1["every: each code of input.codes, 1 at once"]
+//!     subgraph n1["every: each code of input.codes, 1 at a time"]
 //!       n2["one<br/>attempt_one"]
 //!     end
 //!     n3["mended<br/>mend"]

@@ -18,9 +18,9 @@
 //!   n3when{"size(input.groups) #gt; 0?"}
 //!   n0 --> n3when
 //!   n1 --> n3when
-//!   subgraph n3["over_groups: each group of input.groups, 2 at once, within 1h"]
+//!   subgraph n3["over_groups: each group of input.groups, 2 at a time, within 1h"]
 //!     n4[/"both: side by side"\]
-//!     subgraph n5["over_members: each member of group.members, 1 at once"]
+//!     subgraph n5["over_members: each member of group.members, 1 at a time"]
 //!       n6["greet"]
 //!       u7["take_letter_back"]
 //!       n6 -.->|"undo"| u7

@@ -13,7 +13,7 @@
 //!   start --> n0
 //!   u1["unfn"]
 //!   n0 -.->|"undo"| u1
-//!   subgraph n2["loop: each type of steps.async.list + [steps.async.money], 3 at once"]
+//!   subgraph n2["loop: each type of steps.async.list + [steps.async.money], 3 at a time"]
 //!     n3when{"type.currency in [#quot;EUR#quot;, #quot;USD#quot;] #amp;#amp; type.amount #gt; 0.5?"}
 //!     n3["match"]
 //!     n3when -->|"yes"| n3

@@ -23,7 +23,7 @@
 //!   n4when -->|"yes"| n4
 //!   n5["apologise"]
 //!   n2 -.->|"on any failure"| n5
-//!   subgraph n6["ship: each line of steps.reserve.lines, 2 at once"]
+//!   subgraph n6["ship: each line of steps.reserve.lines, 2 at a time"]
 //!     n7["label<br/>stick_label"]
 //!   end
 //!   n3 --> n6

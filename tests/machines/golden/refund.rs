@@ -2,7 +2,7 @@
 //
 // source  pipelines/refund.yaml
 // replay  a767866c01c1d2e037c6638a5e912e66eae5a4ebc238e83d2deb78888939925b
-// policy  86fb190c8c5cd71a28ec59d104fb53eec9220bc13dfdf81793017ff786f04173
+// policy  120c4a2716fdde9d221dc3c88828bda129f219be668f5fdcfbfe8831299bea0b
 
 //! Takes goods back and pays for them, unless somebody objects in time.
 //!
@@ -621,7 +621,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "a767866c01c1d2e037c6638a5e912e66eae5a4ebc238e83d2deb78888939925b",
-    policy_hash: "86fb190c8c5cd71a28ec59d104fb53eec9220bc13dfdf81793017ff786f04173",
+    policy_hash: "120c4a2716fdde9d221dc3c88828bda129f219be668f5fdcfbfe8831299bea0b",
     source: "pipelines/refund.yaml",
     description: "Takes goods back and pays for them, unless somebody objects in time.",
     nodes: NODES,

@@ -35,13 +35,13 @@
 //!   end
 //!   n0 --> n8
 //!   n7 --> n8
-//!   subgraph n11["all: each code of input.codes, 1 at once"]
+//!   subgraph n11["all: each code of input.codes, 1 at a time"]
 //!     n12["remembered<br/>note"]
 //!   end
 //!   n8 -.->|"on any failure"| n11
 //!   subgraph n13["with_steps"]
 //!     n14["with_steps<br/>work"]
-//!     subgraph n15["codes: each code of input.codes, 1 at once"]
+//!     subgraph n15["codes: each code of input.codes, 1 at a time"]
 //!       n16["coded<br/>work"]
 //!     end
 //!     n14 --> n15
@@ -50,7 +50,7 @@
 //!   end
 //!   n8 --> n13
 //!   n11 --> n13
-//!   subgraph n18["every: each code of input.codes, 2 at once"]
+//!   subgraph n18["every: each code of input.codes, 2 at a time"]
 //!     subgraph n19["attempt"]
 //!       n20["one<br/>work"]
 //!       n21["two<br/>work"]

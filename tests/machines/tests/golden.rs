@@ -1,6 +1,6 @@
 //! The generated machines, word for word: a change of the generator is seen in review as a reader
 //! of generated code sees it. What stands in `golden` is what this package has compiled with
-//! warnings denied. `CRUX_BLESS=1` rewrites it.
+//! warnings denied. `BLESS=1` rewrites it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ fn machines_are_as_they_were() {
         Path::new(env!("OUT_DIR")).join("pipelines"),
         Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"),
     );
-    let bless = std::env::var_os("CRUX_BLESS").is_some();
+    let bless = std::env::var_os("BLESS").is_some();
     if bless {
         fs::create_dir_all(&golden).expect("a writable folder");
         files(&golden)
@@ -38,7 +38,7 @@ fn machines_are_as_they_were() {
     }
     assert!(
         changed.is_empty(),
-        "generated code has changed; write it with CRUX_BLESS=1 and look at the diff:\n{}",
+        "generated code has changed; write it with BLESS=1 and look at the diff:\n{}",
         changed.join("\n")
     );
 }

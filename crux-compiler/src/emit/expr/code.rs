@@ -335,6 +335,12 @@ pub(crate) fn is_copy(ty: &Type) -> bool {
 
 /// An integer of the language as people write it: `60_000`.
 pub(crate) fn int(value: i64) -> TokenStream {
+    // By name, because rustc calls a comparison with the number itself useless.
+    match value {
+        i64::MAX => return quote!(i64::MAX),
+        i64::MIN => return quote!(i64::MIN),
+        _ => {}
+    }
     // Where nothing else says the type it would be an i32.
     let suffix = if i32::try_from(value).is_ok() { "" } else { "_i64" };
     let literal =

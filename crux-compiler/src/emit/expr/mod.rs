@@ -165,7 +165,9 @@ impl<'w> Writer<'w> {
 
     /// As one's own; an integer that is written out says its type, because nothing around it may.
     fn suffixed(&mut self, expr: &Expr) -> TokenStream {
-        if let ExprKind::Integer(value) = &expr.kind {
+        if let ExprKind::Integer(value) = &expr.kind
+            && !matches!(*value, i64::MIN | i64::MAX)
+        {
             let literal = syn::LitInt::new(
                 &format!("{}_i64", value.unsigned_abs()),
                 proc_macro2::Span::call_site(),

@@ -1,4 +1,4 @@
-//! What rustc says where YAML and Rust do not meet: the messages that people see, beside each of the `cases`. `CRUX_BLESS=1` rewrites them
+//! What rustc says where YAML and Rust do not meet: the messages that people see, beside each of the `cases`. `BLESS=1` rewrites them
 //! (twice, where generated code has changed too).
 //!
 //! rustc is called on each case directly, with the libraries that this very test is linked with: a build of their own would take minutes.
@@ -16,7 +16,7 @@ fn folder() -> PathBuf {
 }
 
 fn is_blessed() -> bool {
-    std::env::var_os("CRUX_BLESS").is_some()
+    std::env::var_os("BLESS").is_some()
 }
 
 /// What the compiler makes of `letters/pipelines` is what the cases are compiled with.
@@ -33,7 +33,7 @@ fn the_letters_are_as_the_compiler_makes_them() {
         }
         assert!(
             fs::read_to_string(&file).is_ok_and(|there| there == made),
-            "{path} has changed; write it with CRUX_BLESS=1 and look at the diff"
+            "{path} has changed; write it with BLESS=1 and look at the diff"
         );
     }
 }
@@ -66,7 +66,7 @@ fn mismatches_of_yaml_and_rust_are_explained() {
     }
     assert!(
         changed.is_empty(),
-        "messages have changed; write them with CRUX_BLESS=1 and look at the diff:\n{}",
+        "messages have changed; write them with BLESS=1 and look at the diff:\n{}",
         changed.join("\n")
     );
 }

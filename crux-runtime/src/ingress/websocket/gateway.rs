@@ -225,8 +225,27 @@ impl Gateway {
             Operation::CompleteStep => {
                 self.with(id, text, move |body| complete_step(ingress, caller, body));
             }
-            other => {
-                let text = format!("the gateway does not serve {other:?}");
+            // They have no word in the table: written out, so that one that gets a word is asked for
+            // here.
+            Operation::Restart
+            | Operation::StepStarted
+            | Operation::StepHeartbeat
+            | Operation::Status
+            | Operation::List
+            | Operation::History
+            | Operation::Cancel
+            | Operation::Retry
+            | Operation::Undo
+            | Operation::Fail
+            | Operation::Pause
+            | Operation::Resume
+            | Operation::Workers
+            | Operation::Metrics
+            | Operation::Health
+            | Operation::Live
+            | Operation::Ready
+            | Operation::Connect => {
+                let text = format!("the gateway does not serve {operation:?}");
                 self.refuse(id, Problem::new(Kind::Internal, text));
             }
         }

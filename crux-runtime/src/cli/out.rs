@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::Failure;
 
-/// On standard output, at once. A reader that has gone away, like `head`, wants no more: that ends
+/// On standard output, flushed. A reader that has gone away, like `head`, wants no more: that ends
 /// the command, and is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
@@ -27,8 +27,8 @@ pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// A line for whoever started a process that goes on for long. Nobody may read it: it holds nothing
-/// up.
+/// The first line of a long-running process. Written by a thread, so that a reader that does not
+/// read blocks nothing.
 pub(crate) fn announce(line: String) {
     let print = move || {
         let _ = writeln!(io::stdout(), "{line}");
@@ -37,13 +37,13 @@ pub(crate) fn announce(line: String) {
     let _ = std::thread::Builder::new().name("crux-print".to_owned()).spawn(print);
 }
 
-/// What was not taken for a setting, although it is called like one.
+/// Logs the variables that look like settings and are not.
 pub(crate) fn mention_passed_over(config: &crate::config::Config) {
     if !config.passed_over.is_empty() {
         let variables = config.passed_over.join(", ");
         tracing::info!(
             variables,
-            "environment variables of a Kubernetes Service are no settings; ignored"
+            "ignored environment variables of a Kubernetes Service, which are not settings"
         );
     }
 }

@@ -57,11 +57,11 @@ impl Serve {
             .map_err(|error| Failure::refused(format!("threads cannot be started: {error}")))?;
         let served = runtime.block_on(async {
             let server = Server::open(app, &config).await?;
-            // For whoever started it with port 0, and for people.
+            // With port 0, this is how the caller learns the port.
             out::announce(format!("listening on http://{}", server.address()));
             server.run().await
         });
-        // Whatever still blocks a thread then is taken up by the next process.
+        // A step that still blocks a thread is continued by the next process.
         runtime.shutdown_background();
         telemetry::flush();
         served.map_err(|error| Failure::refused(error.to_string()))

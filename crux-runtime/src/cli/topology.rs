@@ -1,4 +1,4 @@
-//! `crux topology`: what there is on the broker, and what services would do well to declare.
+//! `crux topology`: the queues or streams on the broker, and those that services should declare.
 
 use clap::Args;
 use serde::Serialize;
@@ -86,8 +86,8 @@ fn streams(topology: &redis_streams::Topology) -> String {
     let parts = [
         ("streams that Crux reads", &topology.own),
         ("streams of tasks for step structs that run in `crux worker`", &topology.work),
-        ("streams of tasks, in which services create a group", &topology.services),
-        ("published for whoever creates a group", &topology.notices),
+        ("streams of tasks, in which services create a consumer group", &topology.services),
+        ("hooks and events, for each consumer group that you create", &topology.notices),
     ];
     for (title, streams) in parts.into_iter().filter(|(_, streams)| !streams.is_empty()) {
         out.push_str(&format!("{title}\n"));
@@ -97,9 +97,9 @@ fn streams(topology: &redis_streams::Topology) -> String {
         }
         out.push('\n');
     }
-    out.push_str(&format!("messages that were refused\n  {}\n", topology.dead));
+    out.push_str(&format!("dead letters\n  {}\n", topology.dead));
     out.push_str(&format!(
-        "messages that cannot be taken yet, until they are tried again\n  {}\n",
+        "messages whose instance cannot take them yet; retried\n  {}\n",
         topology.parked
     ));
     out
@@ -119,7 +119,7 @@ fn shown(topology: &rabbitmq::Topology) -> String {
         queues.iter().for_each(|queue| out.push_str(&queue_text(queue)));
     }
     if !topology.notices.is_empty() {
-        out.push_str("\npublished for whoever binds a queue\n");
+        out.push_str("\nhooks and events, for each queue that you bind\n");
     }
     for (key, meaning) in &topology.notices {
         out.push_str(&format!("  {key:<28} {meaning}\n"));

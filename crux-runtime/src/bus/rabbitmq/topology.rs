@@ -79,15 +79,19 @@ impl Topology {
             purpose: purpose.to_owned(),
         };
         let reports = [COMPLETED, STARTED, HEARTBEAT].map(str::to_owned).to_vec();
-        let mut own =
-            vec![queue("completions", reports, vec![quorum()], "what services say of their steps")];
+        let mut own = vec![queue(
+            "completions",
+            reports,
+            vec![quorum()],
+            "results, starts and heartbeats of steps",
+        )];
         let events = consumed_events(app);
         if !events.is_empty() {
             own.push(queue(
                 "events",
                 events.iter().map(|name| (*name).to_owned()).collect(),
                 vec![quorum()],
-                "events that start or wake",
+                "events that start or wake instances",
             ));
         }
         let text = |name, text: &str| (name, Argument::Text(text.to_owned()));
@@ -100,7 +104,7 @@ impl Topology {
             "dead",
             Vec::new(),
             dead,
-            "messages that were refused, with the reason in the header x-crux-reason",
+            "dead letters, with the reason in the header x-crux-reason",
         ));
         // Each of its messages expires, and the broker takes it back to where it is tried again;
         // none is lost on the way.
@@ -117,7 +121,7 @@ impl Topology {
             "parked",
             Vec::new(),
             back,
-            "messages that cannot be taken yet, until they are tried again",
+            "messages whose instance cannot take them yet; retried",
         ));
         let limit =
             [("x-max-length", Argument::Number(MAX_TASKS)), text("x-overflow", "reject-publish")];

@@ -61,15 +61,15 @@ impl Topology {
         };
         let reports = [
             (COMPLETED, "results of steps"),
-            (STARTED, "steps that have begun"),
-            (HEARTBEAT, "signs of life"),
+            (STARTED, "steps that have started"),
+            (HEARTBEAT, "heartbeats"),
         ];
         let mut own: Vec<Stream> =
             reports.into_iter().map(|(key, purpose)| stream(key, Some(GROUP), purpose)).collect();
         own.extend(
             consumed_events(app)
                 .into_iter()
-                .map(|event| stream(event, Some(GROUP), "an event that starts or wakes")),
+                .map(|event| stream(event, Some(GROUP), "an event that starts or wakes instances")),
         );
         let mut taken: BTreeSet<String> =
             own.iter().map(|stream| stream.routing_key.clone()).collect();

@@ -1,6 +1,6 @@
 //! The clock of engine and workers: wall time that never goes back while the process lives. When
-//! the system's clock is set back, time goes on from where it was; when it is set forward, time
-//! follows. Tokio's clock measures what has passed, so that tests can let it run faster.
+//! the system clock is set back, time continues from where it was; when it is set forward, time
+//! follows. Tokio's clock measures elapsed time, so that tests can let it run faster.
 //!
 //! A system clock that jumps far ahead may be wrong, if only for a second: whatever is due by it
 //! would time out, and be removed, for good. So time follows a great jump in steps that grow: one
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use crate::machine::Time;
 use crate::source::{Source, System};
 
-/// As far ahead as the system's clock may be to be followed at once; also the first step after a
-/// jump.
+/// The system clock is followed immediately if it is ahead by no more than this; also the first
+/// step after a jump.
 const STEP_MS: i64 = 5_000;
 /// Between two steps, each twice as long as the one before.
-const STEP_EVERY: Duration = Duration::from_secs(2);
+const STEP_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct Clock {
@@ -99,15 +99,15 @@ impl Clock {
                 self.jumps.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     seconds = behind / 1000,
-                    "the system's clock has jumped ahead; time follows it in steps, in case it is wrong"
+                    "the system clock jumped ahead; following it in steps in case it is wrong"
                 );
-                *following = Some(Following { step_ms: STEP_MS, next_at: now + STEP_EVERY });
+                *following = Some(Following { step_ms: STEP_MS, next_at: now + STEP_INTERVAL });
                 STEP_MS
             }
             Some(jump) if now >= jump.next_at => {
                 *jump = Following {
                     step_ms: jump.step_ms.saturating_mul(2),
-                    next_at: now + STEP_EVERY,
+                    next_at: now + STEP_INTERVAL,
                 };
                 jump.step_ms
             }
@@ -115,7 +115,7 @@ impl Clock {
         };
         if behind <= step_ms.max(STEP_MS) {
             if following.take().is_some() {
-                tracing::info!("the system's clock and the time that has passed agree again");
+                tracing::info!("the system clock has been caught up with");
             }
             self.behind.store(0, Ordering::Relaxed);
             return self.ahead.fetch_max(ahead, Ordering::Relaxed).max(ahead);

@@ -1,7 +1,7 @@
-//! Live rows: whoever follows an instance hears of each row when it is durable. The engine
-//! announces and never waits: a follower that falls behind misses rows, sees the gap in their
-//! numbers, and reads them from the store. Nothing here knows what a row says to people; its
-//! messages are made once per row, by the first follower that wants them.
+//! Live rows: each row of a followed instance is sent to its followers when it is durable. The
+//! engine announces rows and never waits: a follower that falls behind misses some, sees the gap in
+//! their numbers, and reads them from the store. Nothing here knows how a row is shown; its
+//! messages are made once per row, by the first follower that needs them.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -17,14 +17,13 @@ use crate::supervise;
 
 const SHARDS: usize = 64;
 /// Rows that a follower may be behind before it reads the store.
-const BEHIND: usize = 64;
-/// With more followers than this, waking them is left to a task of its own, so that the engine does
-/// not do it.
+const FOLLOWER_LAG_MAX: usize = 64;
+/// With more followers than this, a separate task wakes them, so that the engine does not.
 const RELAY_ABOVE: usize = 8;
 /// Rows on their way to such a task.
-const RELAYED: usize = 1024;
+const RELAY_LEN_MAX: usize = 1024;
 
-/// Where the engine announces rows, and where followers hear of them. Cheap to clone.
+/// Where the engine announces rows and followers subscribe. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Hub {
     inner: Arc<Inner>,
@@ -48,7 +47,7 @@ struct Topic {
     relay: Option<Relay>,
 }
 
-/// Where a topic's followers hear.
+/// The channel of a topic's followers.
 #[derive(Debug, Clone)]
 struct Out {
     rows: broadcast::Sender<Live>,
@@ -62,7 +61,7 @@ struct Relay {
     has_missed: Arc<AtomicBool>,
 }
 
-/// What a follower hears.
+/// What a follower receives.
 #[derive(Debug, Clone)]
 pub(crate) enum Live {
     Row(Arc<LiveRow>),
@@ -106,7 +105,7 @@ impl Default for Hub {
 
 impl Hub {
     /// A row is durable, and with it the instance `has_ended` or not. Called for every transition:
-    /// nearly free when nobody follows.
+    /// nearly free without followers.
     pub fn announce(&self, instance: InstanceId, row: &Stored, has_ended: bool) {
         // A follower counts itself before it reads the store; so either this sees it, or it sees
         // the row.
@@ -126,7 +125,7 @@ impl Hub {
         }
     }
 
-    /// From now on this hears of the instance's rows. What was durable before is in the store.
+    /// Follows the instance's rows from now on. What was durable before is in the store.
     pub(crate) fn follow(&self, instance: InstanceId) -> Follower {
         let mut shard = self.inner.shard(instance);
         let topic = shard.entry(instance).or_insert_with(|| {
@@ -134,7 +133,7 @@ impl Hub {
             self.inner.changed.notify_one();
             Topic {
                 seq: 0,
-                out: Out { rows: broadcast::Sender::new(BEHIND), ended: Arc::default() },
+                out: Out { rows: broadcast::Sender::new(FOLLOWER_LAG_MAX), ended: Arc::default() },
                 relay: None,
             }
         });
@@ -167,7 +166,7 @@ impl Hub {
         }
     }
 
-    /// The instances that somebody follows.
+    /// The instances that are followed.
     pub(crate) fn followed(&self) -> Vec<InstanceId> {
         let shards = self.inner.shards.iter();
         shards
@@ -219,7 +218,7 @@ impl Out {
 
 impl Relay {
     fn begin(out: Out) -> Self {
-        let (rows, mut relayed) = mpsc::channel(RELAYED);
+        let (rows, mut relayed) = mpsc::channel(RELAY_LEN_MAX);
         let has_missed = Arc::new(AtomicBool::new(false));
         let missed = has_missed.clone();
         supervise::spawn("relaying to followers", async move {
@@ -234,7 +233,7 @@ impl Relay {
     }
 }
 
-/// One that hears of an instance's rows; ends by being dropped.
+/// A follower of an instance's rows; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Follower {
     instance: InstanceId,
@@ -245,10 +244,10 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// The next that is heard.
+    /// The next row or event.
     pub(crate) async fn next(&mut self) -> Live {
         let Some(rows) = &mut self.rows else { return Live::Gap };
-        // Behind by more than is kept. The sender is never gone while somebody receives.
+        // Behind by more than is kept. The sender lives as long as a receiver.
         rows.recv().await.unwrap_or(Live::Gap)
     }
 
@@ -352,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_wakes_whoever_waits_for_it_after_its_row_and_nothing_else_does() {
-        // Alone, and with so many that a task of its own wakes them.
+        // Alone, and with so many that a separate task wakes them.
         for others in [0, 20] {
             let hub = Hub::default();
             let _others: Vec<Follower> = (0..others).map(|_| hub.follow(ID)).collect();

@@ -1,9 +1,8 @@
-//! JSON that comes from outside, whichever way: a request's body, a message of the gateway or of a
-//! broker, what a service answers, what a person types. One reader says what is taken, so that
-//! whatever is taken can be read again by everybody who gets it: text that is UTF-8, nested no
-//! deeper than [`MAX_DEPTH`], with no half characters (`"\ud83d"` alone) and no number that a
-//! double cannot hold. The value itself is kept as it was written; what it means is for whoever
-//! takes it.
+//! JSON from outside, in whichever way it comes: a request's body, a message of the gateway or of a
+//! broker, a service's response, a command line. One reader defines what is accepted, so that every
+//! later reader can read it: text that is UTF-8, nested no deeper than [`MAX_DEPTH`], with no half
+//! characters (`"\ud83d"` alone) and no number that a double cannot hold. The value itself is kept
+//! as it was written; its meaning is checked elsewhere.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};

@@ -33,19 +33,19 @@ use crate::open_files;
 use crate::signals::Signals;
 use crate::source::{Source, System};
 use crate::store::memory::{Memory, NoFaults};
-use crate::store::peers::{About, Hosted};
+use crate::store::peers::{HostedDefinition, NodeInfo};
 use crate::store::redis::{self, Redis};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
 use crate::supervise;
 
-/// How long the rest may take once the time for finishing is over.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Extra time for closing connections after the shutdown timeout.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// Why the server does not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("server.host: `{host}` is no address of this machine: {error}")]
+    #[error("server.host: `{host}` is not an address of this machine: {error}")]
     Address { host: String, error: std::io::Error },
     #[error(
         "port {port} of {host} is in use: stop what listens there, or choose another with --port or `server.port` (0 takes one that is free)"
@@ -78,7 +78,7 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] engine::OpenError),
     #[error(
-        "the clock of this machine stands before 1970: set it, then start again; times in the store would be wrong for ever"
+        "the clock of this machine is before 1970: set it, then start again; times in the store would stay wrong"
     )]
     Clock,
     #[error("cannot install signal handlers: {0}")]
@@ -131,7 +131,7 @@ impl Server {
         if let Some(broker) = broker {
             let name = engine::fresh_id(&System, Time(System.wall_ms()))
                 .map_err(|error| Error::Name(error.to_string()))?;
-            broker.speak(name, speaks_every(engine.app(), config));
+            broker.speak(name, self_probe_interval(engine.app(), config));
             broker.consume(Arc::new(BrokerIngress::new(service.clone())));
         }
         if config.redis.is_some()
@@ -194,11 +194,11 @@ impl Server {
             let _ = listening.await;
         };
         tokio::select! {
-            ended = tokio::time::timeout(limit + LAST_WORDS, ending) => match ended {
+            ended = tokio::time::timeout(limit + SHUTDOWN_GRACE, ending) => match ended {
                 Ok(()) => info!("ended in order"),
-                Err(_) => warn!("not everything ended in time; the next process takes it up"),
+                Err(_) => warn!("not everything ended in time; unfinished work resumes after restart"),
             },
-            again = signals.next() => warn!(signal = again, "told again: ending at once; the next process takes up what is left"),
+            again = signals.next() => warn!(signal = again, "second signal received, exiting immediately; unfinished work resumes after restart"),
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
     })
 }
 
-async fn open_store(config: &Config, about: About) -> Result<Arc<dyn Store>, Error> {
+async fn open_store(config: &Config, about: NodeInfo) -> Result<Arc<dyn Store>, Error> {
     match config.store.kind {
         StoreKind::Memory => Ok(Arc::new(Memory::new(Arc::new(NoFaults)))),
         StoreKind::Sqlite => {
@@ -257,13 +257,13 @@ fn check_store_path(path: &Path) -> Result<(), Error> {
 }
 
 /// What this node says of itself to others on its store.
-fn about(app: &App, address: SocketAddr) -> About {
-    let hosted = |workflow: &crate::app::Workflow| Hosted {
+fn about(app: &App, address: SocketAddr) -> NodeInfo {
+    let hosted = |workflow: &crate::app::Workflow| HostedDefinition {
         workflow: workflow.definition.workflow.to_owned(),
         version: workflow.definition.version,
         hash: workflow.definition.hash.to_owned(),
     };
-    About {
+    NodeInfo {
         version: app.package.version.to_owned(),
         address: format!("http://{address}"),
         started_at: Time(System.wall_ms()).to_string(),
@@ -272,7 +272,7 @@ fn about(app: &App, address: SocketAddr) -> About {
     }
 }
 
-fn redis_options(config: &Config, about: About) -> redis::Options {
+fn redis_options(config: &Config, about: NodeInfo) -> redis::Options {
     let redis = config.redis.clone().unwrap_or_default();
     redis::Options {
         urls: redis.urls(),
@@ -287,9 +287,9 @@ fn redis_options(config: &Config, about: About) -> redis::Options {
     }
 }
 
-/// How often a node says something to hear it itself: it has to find out that it hears nobody
-/// before it takes anybody for dead, who may have said his last word a third of his time before.
-fn speaks_every(app: &App, config: &Config) -> Duration {
+/// Self-probe interval. Must be short enough to detect a stalled broker before any worker's
+/// heartbeat timeout expires.
+fn self_probe_interval(app: &App, config: &Config) -> Duration {
     let tasks =
         app.workflows.iter().flat_map(|workflow| workflow.definition.nodes).filter_map(|node| {
             match &node.kind {
@@ -370,7 +370,7 @@ fn engine_options(config: &Config) -> engine::Options {
         max_journal_bytes: fit(limits.max_journal_size.0),
         keep_events_ms: u64::try_from(limits.event_retention.0.as_millis()).unwrap_or(u64::MAX),
         cached_instances: limits.max_cached_instances,
-        lost_after_ms: u64::try_from(config.workers.heartbeat_timeout.0.as_millis())
+        heartbeat_timeout_ms: u64::try_from(config.workers.heartbeat_timeout.0.as_millis())
             .unwrap_or(u64::MAX),
         values: config.config.clone(),
         ..engine::Options::default()

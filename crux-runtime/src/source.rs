@@ -1,5 +1,5 @@
-//! Where the engine has from what no journal holds: the system's clock, and randomness for ids and
-//! tokens. With both from a seed, a run of it can be had again, to the letter.
+//! Sources of what no journal holds: the system clock, and randomness for ids and tokens. With both
+//! from a seed, a run can be repeated exactly.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// The system's clock, in milliseconds since 1970. It may jump, both ways.
     fn wall_ms(&self) -> i64;
 
-    /// Fills `bytes` with what nobody can guess. The error is for people.
+    /// Fills `bytes` with unpredictable randomness. The error is for people.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), String>;
 }
 

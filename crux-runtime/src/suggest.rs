@@ -1,29 +1,29 @@
-//! Words for people: the mend of a name that nobody knows, and what decoders say of a value that
-//! does not fit, told without the names of Rust's types.
+//! Suggestions for mistyped names, and decoding errors without the names of Rust's types.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Values are shown up to here.
-const SHOWN: usize = 80;
+const SHOWN_LEN_MAX: usize = 80;
 /// Longer ones are no names.
 const NAME_BYTES_MAX: usize = 256;
 
-/// The mend of a name that nobody knows, to stand at the end of an error: the one that was probably
-/// meant, else those that there are.
+/// The end of an error about an unknown name: the name that was probably meant, else the known
+/// ones.
 pub(crate) fn hint<'a>(said: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    const LISTED: usize = 12;
+    const LISTED_MAX: usize = 12;
     if let Some(meant) = nearest(said, known.clone()) {
         return format!("; did you mean `{meant}`?");
     }
-    let listed: Vec<String> = known.clone().take(LISTED).map(|name| format!("`{name}`")).collect();
+    let listed: Vec<String> =
+        known.clone().take(LISTED_MAX).map(|name| format!("`{name}`")).collect();
     match known.count() {
         0 => "; there are none".to_owned(),
         1 => format!("; there is {}", listed.join("")),
-        all @ 2..=LISTED => {
+        all @ 2..=LISTED_MAX => {
             format!("; there are {} and {}", listed[..all - 1].join(", "), listed[all - 1])
         }
-        all => format!("; there are {} and {} more", listed.join(", "), all - LISTED),
+        all => format!("; there are {} and {} more", listed.join(", "), all - LISTED_MAX),
     }
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn clip(text: &str, max_bytes: usize) -> Cow<'_, str> {
 
 /// Of the known names the one that was probably meant.
 pub(crate) fn nearest<'a>(said: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    // Nobody mistypes a name like that, and to compare it takes as long as it is.
+    // Not a mistyped name, and comparing it takes as long as it is.
     if said.len() > NAME_BYTES_MAX {
         return None;
     }
@@ -122,7 +122,7 @@ fn value_of(found: &str) -> String {
 }
 
 fn shown(text: &str) -> String {
-    let mut short: String = text.chars().take(SHOWN).collect();
+    let mut short: String = text.chars().take(SHOWN_LEN_MAX).collect();
     if short.len() < text.len() {
         // Writing to a text does not fail.
         let _ = write!(short, "…");

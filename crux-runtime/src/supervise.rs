@@ -1,6 +1,6 @@
-//! Tasks that everything else depends on. Were one to die by itself, the process would go on as if
-//! nothing had happened, take requests and do nothing with them; so it ends with it, and the next
-//! process takes up what it left. What belongs to one connection of a client is not spawned here.
+//! Tasks that everything else depends on. If one died by itself, the process would continue as if
+//! nothing had happened, accept requests and do nothing with them; so the process ends with it, and
+//! the next one recovers. Tasks of one client's connection are not spawned here.
 
 use std::any::Any;
 use std::fmt::Display;
@@ -49,11 +49,11 @@ pub(crate) fn guard<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Ends the process at once, as a crash would. Nothing acknowledged is lost by that.
+/// Ends the process immediately, as a crash would. Nothing acknowledged is lost by that.
 pub(crate) fn end_process(reason: &dyn Display) -> ! {
     error!(%reason, "process ends because it cannot continue safely; restart it");
     if !telemetry::flush() {
-        // Nobody writes a log here. If this cannot be written either, the exit status says it.
+        // This process writes no log. If standard error fails too, the exit status says it.
         let _ = writeln!(std::io::stderr(), "the process ends: {reason}");
     }
     std::process::abort()

@@ -1,5 +1,5 @@
-//! Durations and sizes as people write them in the configuration: with a unit, always. A bare
-//! number is refused, because nobody remembers whether it means seconds or milliseconds.
+//! Durations and sizes of the configuration: always with a unit. A bare number is refused, because
+//! it does not say whether it means seconds or milliseconds.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub struct Size(pub u64);
 
 /// A text that is no duration or size; says what one looks like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {what}: write a number and a unit, like {examples}")]
+#[error("`{text}` is not a valid {what}: write a number and a unit, like {examples}")]
 pub struct Error {
     text: String,
     what: &'static str,
@@ -154,10 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_number_is_refused_with_the_mend() {
+    fn a_bare_number_is_refused_with_a_fix() {
         let error = serde_json::from_str::<Span>("5").unwrap_err().to_string();
         assert!(
-            error.starts_with("`5` is not a duration: write a number and a unit, like `500ms`"),
+            error.starts_with(
+                "`5` is not a valid duration: write a number and a unit, like `500ms`"
+            ),
             "{error}"
         );
     }

@@ -137,7 +137,7 @@ async fn a_lease_that_is_lost_while_tasks_wait_for_the_broker_fails_no_workflow(
     .await;
     deployment.to_redis.refuse(false);
     eventually("a lease again", async || {
-        node.log().contains("the lease is renewed again").then_some(())
+        node.log().contains("the lease is being renewed again").then_some(())
     })
     .await;
     ledger.starts.insert("lamp-10".to_owned(), insist(&node.client(), "lamp-10").await);

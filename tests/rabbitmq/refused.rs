@@ -107,7 +107,7 @@ async fn a_completion_twice_late_or_with_another_result_changes_nothing() {
     line.publish("step.completed", "", foreign.to_string().as_bytes()).await;
     let buried = line.next(&format!("{}.dead", line.exchange)).await;
     assert!(
-        header(&buried, "x-crux-reason").contains("there is no instance"),
+        header(&buried, "x-crux-reason").contains("not found"),
         "{}",
         header(&buried, "x-crux-reason")
     );

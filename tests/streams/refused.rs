@@ -106,5 +106,5 @@ async fn a_completion_twice_late_or_with_another_result_changes_nothing() {
     foreign["workflow_id"] = json!("01890a5d-ac96-774b-bcce-b302099a8057");
     line.publish("step.completed", &[("body", &foreign.to_string())]).await.unwrap();
     let buried = line.next("dead", "people").await;
-    assert!(buried.text("reason").contains("there is no instance"), "{buried:?}");
+    assert!(buried.text("reason").contains("not found"), "{buried:?}");
 }

@@ -140,7 +140,7 @@ fn impossible_values_are_named_with_their_place() {
     let error = read("server:\n  port: 99999\n").unwrap_err();
     assert!(error.starts_with("crux.yaml:2:9: server.port: expected an integer from 0 to 65535, found the number 99999"), "{error}");
     let error = read("server:\n  shutdown: 5\n").unwrap_err();
-    assert!(error.contains("server.shutdown: `5` is not a duration"), "{error}");
+    assert!(error.contains("server.shutdown: `5` is not a valid duration"), "{error}");
     let error = read("server:\n  host: 0.0.0.0\n").unwrap_err();
     assert!(
         error.contains("server.host: `0.0.0.0` is not on this machine's loopback interface"),

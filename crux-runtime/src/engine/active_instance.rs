@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 use super::{Core, Stats};
 use crate::bus::broker::worker_registry::Working;
 use crate::engine::api::{Command, Completed, Completion, Error, Progress, Undelivered};
-use crate::engine::extent::Extent;
-use crate::engine::figures::Place;
+use crate::engine::idle_queue::IdleTicket;
+use crate::engine::instance_log::LogLine;
+use crate::engine::journal_size::JournalSize;
 use crate::engine::outbox::{Outbox, Pending};
 use crate::engine::running_attempts::{RunningAttempt, RunningAttempts};
-use crate::engine::tell::Told;
+use crate::engine::workflow_metrics::DefinitionIndex;
 use crate::id::InstanceId;
 use crate::machine;
 use crate::machine::{
@@ -47,10 +48,10 @@ pub(crate) enum Input {
         reply: Reply<bool>,
     },
     Report(Report),
-    /// A timer may be due, or a restart left something; `done` hears whether it has been looked at,
-    /// or could not be.
+    /// A timer may be due, or a restart left pending effects; `ack` gets whether the instance was
+    /// loaded for it.
     Wake {
-        done: Option<oneshot::Sender<bool>>,
+        ack: Option<oneshot::Sender<bool>>,
     },
     /// What is not delivered, and why.
     Undelivered {
@@ -73,65 +74,69 @@ pub(crate) struct Delivery {
     pub(crate) is_kept: bool,
 }
 
-/// See the module's text. Most instances have one thing under way: it is kept in place, because
-/// thousands of instances in turn find nothing in the processor's caches that is elsewhere.
-pub(crate) struct ActiveInstance {
-    pub(crate) instance: Box<dyn Instance>,
-    pub(crate) origin: Arc<Origin>,
+/// An instance in memory: its state machine, and what this process knows beyond the journal. For
+/// example: `order` waits for `charge`, so `instance` holds the step as sent, `running` that it was
+/// dispatched 3 s ago, and `outbox` its task until the service has taken it; `timer` is the
+/// earliest timeout. A crash loses all of it, and replaying the journal makes it again. Most
+/// instances have one effect and one attempt: these are stored in place, because other memory is
+/// rarely in the processor's caches.
+pub(super) struct ActiveInstance {
+    pub(super) instance: Box<dyn Instance>,
+    pub(super) origin: Arc<Origin>,
     /// The last durable row.
-    pub(crate) seq: Seq,
+    pub(super) seq: Seq,
     /// The time of the last row: the next is never earlier.
-    pub(crate) last_at: Time,
-    pub(super) extent: Extent,
-    pub(crate) status: Option<Status>,
-    /// The append under way; there is one at most.
-    pub(crate) appending: Option<Appending>,
-    /// What came while an append was under way.
-    pub(crate) queue: VecDeque<Input>,
-    /// Events for waits that still look for what came before them: it is offered to them first.
-    pub(crate) later: Vec<(Delivery, Reply<bool>)>,
+    pub(super) last_at: Time,
+    pub(super) journal_size: JournalSize,
+    pub(super) status: Option<Status>,
+    /// The append in flight; at most one.
+    pub(super) appending: Option<Appending>,
+    /// Inputs that arrived during an append.
+    pub(super) queue: VecDeque<Input>,
+    /// Events for waits whose subscription is still looking for earlier events, which come first.
+    pub(super) deferred_events: Vec<(Delivery, Reply<bool>)>,
     pub(super) outbox: Outbox,
     pub(super) running: RunningAttempts,
     /// The earliest active of the shard's timer heap for this instance.
-    pub(crate) timer: Option<Time>,
+    pub(super) timer: Option<Time>,
     /// Counted in `Stats::unsettled`.
-    pub(crate) counted: bool,
-    /// The store has been told that everything up to here is settled.
-    pub(crate) settled_told: Seq,
+    pub(super) counted: bool,
+    /// Up to which row the store knows the instance as settled.
+    pub(super) settled_stored: Seq,
     /// When the store will name it as due, if it does.
-    pub(crate) wake_told: Option<Time>,
-    /// Its listing among the shard's idle instances; 0: none.
-    pub(crate) listed: u64,
-    pub(crate) figures: Place,
+    pub(super) wake_stored: Option<Time>,
+    /// Its place among the shard's idle instances.
+    pub(super) idle_ticket: Option<IdleTicket>,
+    pub(super) figures: DefinitionIndex,
 }
 
-/// A row on its way to the store.
-pub(crate) struct Appending {
-    pub(crate) stored: Stored,
-    pub(crate) token: u64,
-    pub(crate) at: Time,
+/// A row being appended.
+pub(super) struct Appending {
+    pub(super) stored: Stored,
+    pub(super) token: u64,
+    pub(super) at: Time,
     /// For the retry of an append whose outcome is not known.
-    pub(crate) start: Option<Box<NewInstance>>,
-    pub(crate) status: Option<Status>,
+    pub(super) start: Option<Box<NewInstance>>,
+    pub(super) status: Option<Status>,
     /// How often the store could not be reached.
-    pub(crate) failed: u32,
-    pub(crate) effects: SmallVec<[Effect; 1]>,
-    pub(crate) answers: Vec<Answer>,
+    pub(super) failed: u32,
+    pub(super) effects: SmallVec<[Effect; 1]>,
+    pub(super) answers: Vec<Answer>,
     /// For the log.
-    pub(crate) told: Vec<Told>,
+    pub(super) log_lines: Vec<LogLine>,
 }
 
-/// Told when the row is durable, or with the error if it never will be.
-pub(crate) type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+/// Called when the row is durable, or with the error if it never will be.
+pub(super) type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 impl ActiveInstance {
     /// Up to which row everything is done.
-    pub(crate) fn settled(&self) -> Seq {
+    pub(super) fn settled(&self) -> Seq {
         self.outbox.settled(self.seq)
     }
 
     /// Keeps [`Stats::unsettled`], by which starts are admitted.
-    pub(crate) fn count(&mut self, unsettled: bool, stats: &Stats) {
+    pub(super) fn count(&mut self, unsettled: bool, stats: &Stats) {
         if self.counted != unsettled {
             self.counted = unsettled;
             if unsettled {
@@ -144,12 +149,12 @@ impl ActiveInstance {
 
     /// Nothing is on its way and nothing is left to do: whatever comes next comes from outside, or
     /// in time.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.appending.is_none() && self.queue.is_empty() && self.outbox.is_empty()
     }
 
     /// When something must be done if nothing comes until then.
-    pub(crate) fn next_due(&self, now: Time, core: &Core) -> Option<Time> {
+    pub(super) fn next_due(&self, now: Time, core: &Core) -> Option<Time> {
         let mut due = self.outbox.next_due();
         let mut consider = |at: Time| due = Some(due.map_or(at, |due| due.min(at)));
         self.instance.open(&mut |open| {
@@ -166,7 +171,7 @@ impl ActiveInstance {
                 let meta = self.meta(&task.path)?;
                 let running = self.running.get(task.path, task.number);
                 let began_at = match running {
-                    // A task that reached nobody yet does not run, however long its service is
+                    // A task that was not accepted yet does not run, however long its service is
                     // down.
                     Some(running) => running.began_at,
                     None if meta.contract.reports_started
@@ -182,8 +187,8 @@ impl ActiveInstance {
                 if !self.is_remote(task, meta.contract, running) {
                     return task.next_timer(meta, began_at, heard_at, now);
                 }
-                // Its worker said that it begins before it did; from then on it says to all nodes
-                // what it is at.
+                // Its worker reported the beginning before it began; from then on it sends
+                // heartbeats to all nodes.
                 let begun = task.started_at.and_then(|_| self.working(task.path, task.number));
                 let heard_at = begun.map(|working| core.silent_since(&working, now)).max(heard_at);
                 let heartbeat_ms = begun.map(|_| core.heartbeat_ms(&meta.policy));
@@ -219,9 +224,9 @@ impl ActiveInstance {
         Some(Working(instance, step, attempt))
     }
 
-    /// Whether it is recorded that somebody in another process has begun with the attempt. Of what
-    /// a service may do twice this does not count: it gets the task again.
-    pub(crate) fn has_begun_elsewhere(&self, path: &Path, attempt: u32) -> bool {
+    /// Whether the journal says that a worker in another process began the attempt. Where a service
+    /// may run it twice this does not count: it gets the task again.
+    pub(super) fn has_begun_elsewhere(&self, path: &Path, attempt: u32) -> bool {
         let counts = self
             .meta(path)
             .is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)) || meta.is_once());
@@ -236,7 +241,7 @@ impl ActiveInstance {
     }
 
     /// Whether attempts are on their way which the next process would have to take for begun.
-    pub(crate) fn is_handing_out(&self, core: &Core) -> bool {
+    pub(super) fn is_handing_out(&self, core: &Core) -> bool {
         self.outbox.iter().any(|what| match what {
             Pending::Task { path, .. } => {
                 self.meta(path).is_some_and(|meta| core.counts_as_begun(meta))
@@ -246,7 +251,7 @@ impl ActiveInstance {
     }
 
     /// The attempt, if it is a step struct's in another process.
-    pub(crate) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<Working> {
+    pub(super) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<Working> {
         let is_class = matches!(self.meta(&path)?.contract.runs, Runs::Class(_));
         let is_here = self.running.get(path, attempt).is_some_and(|running| running.in_process);
         if is_class && !is_here { self.working(path, attempt) } else { None }
@@ -254,7 +259,7 @@ impl ActiveInstance {
 
     /// Timers that are due, in the order of the definition: the step, its attempt if it is a task,
     /// and which timer.
-    pub(crate) fn due(&self, now: Time, core: &Core) -> Vec<(Path, u32, Timer)> {
+    pub(super) fn due(&self, now: Time, core: &Core) -> Vec<(Path, u32, Timer)> {
         let mut due = Vec::new();
         self.instance.open(&mut |open| {
             if let Some((at, timer)) = self.timer_of(&open, now, core)
@@ -270,12 +275,12 @@ impl ActiveInstance {
         due
     }
 
-    pub(crate) fn meta(&self, path: &Path) -> Option<&'static Task> {
+    pub(super) fn meta(&self, path: &Path) -> Option<&'static Task> {
         self.instance.definition().task(path.node)
     }
 
     /// Where users see it.
-    pub(crate) fn compute_status(&self) -> Status {
+    pub(super) fn compute_status(&self) -> Status {
         use crate::machine::{Attempt, Phase};
         match self.instance.phase() {
             Phase::Completed => Status::Completed,

@@ -70,7 +70,7 @@ pub enum Completed {
     Superseded,
 }
 
-/// A sign of life of an attempt.
+/// A heartbeat of an attempt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Progress {
     pub instance: InstanceId,
@@ -85,7 +85,7 @@ pub enum ProgressKind {
     Heartbeat,
 }
 
-/// What a person may tell an instance.
+/// A command from a person.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
     Cancel {
@@ -115,23 +115,22 @@ pub struct IncomingEvent {
     pub traceparent: String,
 }
 
-/// An event that has been stored. What it starts and whom it reaches follows from that, also after
-/// a crash.
+/// An event that has been stored. Its starts and deliveries follow, also after a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventTaken {
+pub struct EventAccepted {
     pub id: String,
     /// Whether an event of that name and id had been taken before; then this one changed nothing.
     pub duplicate: bool,
 }
 
-/// What does not reach whom it is for, and is offered again and again, each with the reason.
+/// Undelivered tasks and messages that are being retried, each with the reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undelivered {
     /// Tasks by their step's path: `no service listens on step.x`.
     pub tasks: Vec<(String, String)>,
     /// Hooks and emitted events by their routing key.
     pub messages: Vec<(String, String)>,
-    /// Why nothing of the instance goes on: nobody has its definition.
+    /// Why the instance cannot continue: no node has its definition.
     #[serde(default)]
     pub still: Option<String>,
 }
@@ -144,40 +143,40 @@ pub enum Error {
     UnknownWorkflow { name: String, hint: String },
     #[error("there is no event `{name}`{hint}")]
     UnknownEvent { name: String, hint: String },
-    #[error("there is no instance {0}; ended ones are removed after their time of keeping")]
+    #[error("instance {0} not found; ended instances are deleted after their retention period")]
     UnknownInstance(InstanceId),
     #[error("the instance has no step {0}")]
     UnknownStep(String),
     #[error("the step is of type `{is}`, not `{said}`")]
     WrongStepType { is: String, said: String },
-    /// The step is not open: it has not begun, or it has ended. The handle looks into the journal
-    /// and says which.
+    /// The step is not open: it has not begun, or it has ended. The handle reads the journal to
+    /// tell which.
     #[error("the step is not open")]
     NotOpen,
     /// Not an error to callers of the handle: the request id has started this instance before.
     #[error("the request id was used for {0}")]
     Replayed(InstanceId),
-    /// Another node works on it, and could not be asked.
-    #[error("node {node} works on the instance and does not answer; try again in a moment")]
-    Elsewhere { node: NodeNumber },
-    /// Somebody else appended first; what was asked was not done.
-    #[error("the instance moved meanwhile; try again")]
-    Moved,
+    /// Its owner node could not be reached.
+    #[error("node {node} owns the instance and does not answer; retry in a moment")]
+    OwnerUnreachable { node: NodeNumber },
+    /// Another append came first; nothing was done.
+    #[error("the instance was modified concurrently; retry")]
+    ConcurrentModification,
     /// The text names the path of the field.
     #[error("{0}")]
     Invalid(String),
-    /// The same request id or the same step, but something else was said before.
+    /// The same request id or step, with different content.
     #[error("{0}")]
     Conflict(String),
-    /// The instance's or the step's state does not allow it; the text says what does.
+    /// The state of the instance or step does not allow it; the text says what does.
     #[error("{0}")]
-    NotNow(String),
+    InvalidState(String),
     /// This binary does not have the instance's definition.
     #[error(
         "the instance runs definition {definition} of `{workflow}` version {version}, which this binary does not have: deploy one that does"
     )]
-    NoDefinition { workflow: String, version: u32, definition: String },
-    /// The door is closed for a while: too much is under way, or the disk is nearly full.
+    DefinitionMissing { workflow: String, version: u32, definition: String },
+    /// Admission control: too many instances are unsettled, or the disk is nearly full.
     #[error("{reason}; try again in {retry_after_s} s")]
     Overloaded { reason: String, retry_after_s: u32 },
     #[error("a limit was passed: {0}")]
@@ -186,7 +185,7 @@ pub enum Error {
     Store(#[from] store::Error),
     /// A bug; the journal has the details.
     #[error("the instance is broken: {0}")]
-    Broken(Failure),
+    Corrupted(Failure),
     #[error("the engine is shutting down")]
     ShuttingDown,
 }
@@ -197,8 +196,8 @@ impl Error {
         matches!(
             self,
             Error::Overloaded { .. }
-                | Error::Elsewhere { .. }
-                | Error::Moved
+                | Error::OwnerUnreachable { .. }
+                | Error::ConcurrentModification
                 | Error::Store(store::Error::Full(_) | store::Error::Unavailable(_))
         )
     }

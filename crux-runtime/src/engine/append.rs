@@ -1,5 +1,5 @@
-//! Rows on their way to the store: one batch per round, at most one row of an instance at a time,
-//! and what becomes of them.
+//! Appends: one batch of rows per tick, at most one row of an instance at a time, and how their
+//! results are handled.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 use tracing::{debug, error, warn};
 
 use super::api::Error;
+use super::instance_log;
 use super::message::Message;
 use super::shard::{Shard, Slot};
-use super::tell;
 use crate::backoff;
 use crate::engine::active_instance::{ActiveInstance, Answer, Appending};
 use crate::id::InstanceId;
@@ -33,14 +33,15 @@ impl Shard {
         let definition = active.instance.definition();
         crate::journal::row(&mut self.row, definition, now, &events, &out.notes);
         let row = Arc::from(self.row.as_str());
-        let told = tell::of(&events, &out.notes);
+        let log_lines = instance_log::lines_of(&events, &out.notes);
         let effects = out.all.drain(..).collect::<SmallVec<_>>();
-        let was_nearly_full = active.extent.is_nearly_full(&self.core.options);
-        let about = active.extent.add(&events, self.row.len(), out.passes, &*active.instance);
-        active.extent.close(&about, &*active.instance);
-        if !was_nearly_full && active.extent.is_nearly_full(&self.core.options) {
-            let (workflow, full) = (definition.workflow, active.extent.against(&self.core.options));
-            warn!(instance = %id, workflow, "the journal is nearly full: {full}; the instance is parked when it is");
+        let was_nearly_full = active.journal_size.is_nearly_full(&self.core.options);
+        let about = active.journal_size.add(&events, self.row.len(), out.passes, &*active.instance);
+        active.journal_size.close(&about, &*active.instance);
+        if !was_nearly_full && active.journal_size.is_nearly_full(&self.core.options) {
+            let (workflow, full) =
+                (definition.workflow, active.journal_size.against(&self.core.options));
+            warn!(instance = %id, workflow, "the journal is nearly full: {full}; the instance will be parked at the limit");
         }
         self.scratch = out;
         for event in events.drain(..) {
@@ -52,7 +53,7 @@ impl Shard {
         let changed = (active.status != Some(status)).then_some(status);
         let seq = active.seq + 1;
         // With nothing left to do for this row and the ones before, the append itself clears the
-        // mark.
+        // unsettled flag.
         let settled = if effects.is_empty() && active.outbox.is_empty() && status.is_ended() {
             seq
         } else {
@@ -72,7 +73,7 @@ impl Shard {
             failed: 0,
             effects,
             answers,
-            told,
+            log_lines,
         });
         self.batch.push(append_of(id, active, definition.retain_ms));
         active.count(true, &self.core.stats);
@@ -113,7 +114,7 @@ impl Shard {
             Ok(Appended::Done | Appended::Same) => {
                 active.seq = appending.stored.seq;
                 active.last_at = appending.at;
-                active.settled_told = active.settled_told.max(appending.stored.settled);
+                active.settled_stored = active.settled_stored.max(appending.stored.settled);
                 if appending.start.is_some() {
                     self.figures.started(active.figures);
                 }
@@ -122,8 +123,12 @@ impl Shard {
                     self.core.count_status(status);
                     self.figures.changed(active.figures, status);
                 }
-                if !appending.told.is_empty() {
-                    tell::write(appending.told, active.instance.definition(), &active.origin);
+                if !appending.log_lines.is_empty() {
+                    instance_log::write(
+                        appending.log_lines,
+                        active.instance.definition(),
+                        &active.origin,
+                    );
                 }
                 self.tally.transitions += 1;
                 self.core.hub.announce(
@@ -137,14 +142,14 @@ impl Shard {
                 self.carry_out(id, appending.stored.seq, appending.effects);
                 if let Some(Slot::Ready(active)) = self.slots.get(&id) {
                     if active.queue.is_empty() {
-                        self.rest(id, now)
+                        self.settle_or_evict(id, now)
                     } else {
                         self.work(id, None, now)
                     }
                 }
             }
             Ok(Appended::Used { instance, same_input }) => {
-                self.forget(id);
+                self.unload(id);
                 let result = if same_input {
                     Err(Error::Replayed(instance))
                 } else {
@@ -157,19 +162,19 @@ impl Shard {
                 }
             }
             // What is in memory is old: what was asked is asked again of what is stored.
-            Ok(moved @ (Appended::Behind(_) | Appended::Carried { .. })) => {
-                debug!(instance = %id, ?moved, "somebody else works on it; loading again");
+            Ok(moved @ (Appended::Behind(_) | Appended::OwnedElsewhere { .. })) => {
+                debug!(instance = %id, ?moved, "another node appended first; reloading");
                 for answer in appending.answers {
-                    answer(Err(Error::Moved));
+                    answer(Err(Error::ConcurrentModification));
                 }
                 self.reload(id);
             }
             Ok(Appended::Lost { have }) => {
-                error!(instance = %id, rows = appending.stored.seq - 1, have, "the store has lost rows that it had answered; loading again");
+                error!(instance = %id, rows = appending.stored.seq - 1, have, "the store has lost acknowledged rows; reloading the instance");
                 self.core.stats.lost.fetch_add(1, Ordering::Relaxed);
                 for answer in appending.answers {
-                    answer(Err(Error::NotNow(
-                        "the store has lost a part of the instance: see where it is, and try again"
+                    answer(Err(Error::InvalidState(
+                        "the store lost a part of the instance: check its state, then retry"
                             .to_owned(),
                     )));
                 }
@@ -178,7 +183,7 @@ impl Shard {
             // Nothing depends on a start that was not acknowledged: it is refused, not tried again
             // behind the caller's back.
             Err(store::Error::Full(text)) if appending.start.is_some() => {
-                self.forget(id);
+                self.unload(id);
                 for answer in appending.answers {
                     answer(Err(Error::Store(store::Error::Full(text.clone()))));
                 }
@@ -187,18 +192,18 @@ impl Shard {
                 let pause = backoff::STORE.after(appending.failed, id.seed());
                 appending.failed = appending.failed.saturating_add(1);
                 if appending.failed == 1 {
-                    warn!(instance = %id, %error, "an append has to be tried again");
+                    warn!(instance = %id, %error, "cannot append to the journal; retrying");
                 }
                 active.appending = Some(appending);
                 let messages = self.messages.clone();
-                supervise::spawn("appending again", async move {
+                supervise::spawn("retrying an append", async move {
                     tokio::time::sleep(pause).await;
                     let _ = messages.send(Message::Again(id)).await;
                 });
             }
             Err(error) => {
-                error!(instance = %id, %error, "the store failed; the instance is loaded again when something comes for it");
-                self.forget(id);
+                error!(instance = %id, %error, "the store failed; the instance is reloaded on its next input");
+                self.unload(id);
                 for answer in appending.answers {
                     answer(Err(Error::Store(error.clone())));
                 }

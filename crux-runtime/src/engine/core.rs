@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, Error, Start};
-use super::census::Census;
+use super::instance_counts::InstanceCounts;
+use super::liveness::LivenessProbes;
 use super::message::Message;
-use super::pulse::Pulses;
-use super::shard::{HORIZON_MS, SHARED_HORIZON_MS};
+use super::shard::{SHARED_TIMER_LOOKAHEAD_MS, TIMER_LOOKAHEAD_MS};
 use super::{Options, Stats, request_key};
 use crate::app::{App, Workflow};
 use crate::backoff::{Backoff, Pauses};
@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::definition::secrets::{Secrets, shown_input};
 use crate::definition::shape::Shape;
 use crate::engine::active_instance::Input;
-use crate::engine::forwarding::Elsewhere;
+use crate::engine::forwarding::PeerRouter;
 use crate::engine::missing_definitions::Missing;
 use crate::engine::router::Router;
 use crate::executor::WorkerManager;
@@ -45,18 +45,18 @@ pub(crate) struct Core {
     pub(super) inboxes: Vec<mpsc::Sender<Message>>,
     closing: AtomicBool,
     pub(super) recovered: AtomicBool,
-    /// Less is free than `min_free_bytes`.
+    /// The disk has less free space than `min_free_bytes`.
     pub(super) disk_low: AtomicBool,
     /// `None`: this process has the store to itself.
-    pub(super) elsewhere: Option<Elsewhere>,
+    pub(super) peer_router: Option<PeerRouter>,
     pub(super) unsubscribed: std::sync::Mutex<Vec<Subscription>>,
     pub(crate) missing: Missing,
     began_at: Time,
     /// By hash, of the definitions whose input holds secrets.
     secrets: HashMap<&'static str, Secrets>,
-    pub(super) pulses: Pulses,
+    pub(super) probes: LivenessProbes,
     pub(super) append_times: Arc<Times>,
-    pub(super) census: Census,
+    pub(super) census: InstanceCounts,
 }
 
 impl Core {
@@ -70,7 +70,7 @@ impl Core {
         inboxes: Vec<mpsc::Sender<Message>>,
     ) -> Self {
         let router = Router::new(&app);
-        let elsewhere = store.peers().map(Elsewhere::new);
+        let peer_router = store.peers().map(PeerRouter::new);
         let clock = Arc::new(Clock::new(options.source.clone()));
         let secrets = app.workflows.iter().filter_map(|workflow| {
             // One that cannot be read is logged where documents are made.
@@ -93,12 +93,12 @@ impl Core {
             closing: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
             disk_low: AtomicBool::new(false),
-            elsewhere,
+            peer_router,
             unsubscribed: std::sync::Mutex::default(),
             missing: Missing::default(),
-            pulses: Pulses::default(),
+            probes: LivenessProbes::default(),
             append_times: Arc::default(),
-            census: Census::default(),
+            census: InstanceCounts::default(),
         }
     }
 
@@ -156,7 +156,7 @@ impl Core {
 
     /// Whether other nodes may work on the same store.
     pub(crate) fn nodes_share(&self) -> bool {
-        self.elsewhere.is_some()
+        self.peer_router.is_some()
     }
 
     /// A step waits no more. Removed in batches by [`super::recovery`].
@@ -180,7 +180,7 @@ impl Core {
         answer.await.map_err(|_| Error::ShuttingDown)?
     }
 
-    /// How many instances have something under way.
+    /// How many instances are busy.
     pub(super) async fn busy(&self) -> usize {
         let mut busy = 0;
         for inbox in &self.inboxes {
@@ -197,8 +197,8 @@ impl Core {
         self.begin(new).await
     }
 
-    /// Followed from before its first row, so that nobody need look into the store for what was
-    /// missed; a replayed start from now on.
+    /// Follows the instance from before its first row, so that nothing is missed; a replayed start
+    /// from now on.
     pub(crate) async fn start_and_follow(
         &self,
         start: Start,
@@ -220,8 +220,9 @@ impl Core {
         };
         self.admit(workflow.definition)?;
         let request = request_key(&start);
-        let random = source::random(&*self.options.source)
-            .map_err(|text| Error::Broken(machine::Failure::new(machine::Failure::ERROR, text)))?;
+        let random = source::random(&*self.options.source).map_err(|text| {
+            Error::Corrupted(machine::Failure::new(machine::Failure::ERROR, text))
+        })?;
         let id = InstanceId::new(self.clock.now(), random, start.request_id.as_deref());
         let definition = workflow.definition;
         let config = definition
@@ -265,11 +266,10 @@ impl Core {
     /// without one, this node's own.
     fn version_to_start(&self, workflow: &str) -> Option<&'static Workflow> {
         let own = self.app.current(workflow)?;
-        let Some(elsewhere) = &self.elsewhere else { return Some(own) };
-        let nodes = elsewhere.peers.nodes();
-        let everywhere = |version: &&Workflow| {
-            nodes.iter().all(|node| node.about.hosts(version.definition.hash))
-        };
+        let Some(peer_router) = &self.peer_router else { return Some(own) };
+        let nodes = peer_router.peers.nodes();
+        let everywhere =
+            |version: &&Workflow| nodes.iter().all(|node| node.info.hosts(version.definition.hash));
         let versions =
             self.app.workflows.iter().filter(|version| version.definition.workflow == workflow);
         Some(
@@ -287,11 +287,11 @@ impl Core {
 
     /// Of a step struct in another process: how long its worker may be silent.
     pub(super) fn heartbeat_ms(&self, policy: &Policy) -> u64 {
-        policy.heartbeat_ms.unwrap_or(self.options.lost_after_ms)
+        policy.heartbeat_ms.unwrap_or(self.options.heartbeat_timeout_ms)
     }
 
-    /// From when on it counts that nothing was heard of an attempt in another process. What was
-    /// said while this process did not listen is not known to it.
+    /// Since when an attempt in another process counts as silent. Heartbeats sent while this
+    /// process did not listen are not known.
     pub(super) fn silent_since(&self, working: &Working, now: Time) -> Time {
         match self.bus.roster() {
             Some(roster) => roster.silent_since(working, now),
@@ -299,13 +299,13 @@ impl Core {
         }
     }
 
-    /// How far ahead wake-ups are kept in memory. Where nodes share the store, what this node has
-    /// put to rest is another's to wake.
-    pub(super) fn horizon_ms(&self) -> u64 {
-        if self.elsewhere.is_some() { SHARED_HORIZON_MS } else { HORIZON_MS }
+    /// How far ahead timers are kept in memory. Where nodes share the store, another node may have
+    /// to fire the timers of instances settled here.
+    pub(super) fn timer_lookahead_ms(&self) -> u64 {
+        if self.peer_router.is_some() { SHARED_TIMER_LOOKAHEAD_MS } else { TIMER_LOOKAHEAD_MS }
     }
 
-    /// Whether the door is open for starts.
+    /// Admission control for new instances.
     fn admit(&self, definition: &machine::Definition) -> Result<(), Error> {
         if self.is_closing() {
             return Err(Error::ShuttingDown);
@@ -314,7 +314,7 @@ impl Core {
         if under_way >= u64::try_from(self.options.max_unsettled).unwrap_or(u64::MAX) {
             self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Overloaded {
-                reason: format!("{under_way} instances have work under way"),
+                reason: format!("{under_way} instances are unsettled"),
                 retry_after_s: 1,
             });
         }

@@ -1,7 +1,5 @@
-//! Carrying out effects, after their row is durable; and repeating, after a restart, those that
-//! were not settled.
+//! Carries out effects after their row is durable, and repeats pending ones after a restart.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -12,11 +10,12 @@ use tracing::{error, info, warn};
 use super::Core;
 use super::api::{Error, IncomingEvent};
 use super::message::Message;
-use super::shard::{Blocked, Shard, Slot};
+use super::shard::{Shard, Slot};
 use crate::backoff::{self, Backoff};
 use crate::bus;
 use crate::bus::broker::worker_registry::Working;
 use crate::engine::active_instance::{ActiveInstance, Delivery, Input};
+use crate::engine::backlog::Waiting;
 use crate::engine::outbox::EffectId;
 use crate::engine::publish::Publish;
 use crate::id::InstanceId;
@@ -60,8 +59,8 @@ impl Shard {
                 active.outbox.add_task(number, path, attempt);
                 if self.draining {
                     active.running.forget_step(path);
-                    // The next process hands it out; and is told that it may, where it would have
-                    // to think that this one did.
+                    // The next process dispatches it. The row says that this one did not, which the
+                    // next process could not know otherwise.
                     if self.core.counts_as_begun(meta) {
                         active.queue.push_back(Input::Report(returned(id, path, attempt)));
                     }
@@ -120,8 +119,7 @@ impl Shard {
                 );
             }
             Effect::Unsubscribe { path, event, value } => {
-                // Lazy: a subscription that stays behind finds no open wait and is removed when
-                // that shows.
+                // Lazy: a stale subscription finds no open wait and is removed then.
                 let path = active.instance.definition().path_text(&path).into_owned();
                 self.core.unsubscribe(Subscription {
                     event: event.to_owned(),
@@ -146,8 +144,8 @@ impl Shard {
                     active.outbox.offered(number, now);
                     again.push((number, task));
                 }
-                // Its step has gone on by an earlier attempt: nobody waits for this one, and it
-                // would stay due.
+                // An earlier attempt completed the step: this task is not needed, and would stay
+                // due.
                 None => active.outbox.close(number),
             }
         }
@@ -156,9 +154,9 @@ impl Shard {
         }
     }
 
-    /// A service is back. Whatever was turned away is offered now, and not when its own pause is
-    /// over, which has grown meanwhile; whether it is that service's only the bus knows.
-    pub(super) fn hurry(&mut self, now: Time) {
+    /// A service is back: tasks that it refused are offered immediately, not after their pause,
+    /// which has grown meanwhile. Whether a task is that service's only the bus knows.
+    pub(super) fn retry_undelivered(&mut self, now: Time) {
         let mut ids = Vec::new();
         for (id, slot) in &mut self.slots {
             if let Slot::Ready(active) = slot
@@ -170,28 +168,22 @@ impl Shard {
         for id in ids {
             self.resend(id, now);
             // Sets the timer of what has to wait all the same.
-            self.rest(id, now);
+            self.settle_or_evict(id, now);
         }
     }
 
-    /// Hands a task to whoever runs it, or keeps it until there is room, behind those that wait
-    /// already.
+    /// Dispatches a task, or queues it behind those of its step type that wait for room.
     fn offer(&mut self, effect: EffectId, task: Task) {
-        let step_type = task.contract.step_type;
-        if let Some(waiting) = self.blocked.get_mut(step_type) {
-            return waiting.push_back(Blocked { effect, task });
-        }
-        if let Err(task) = self.core.hand_over(task, &self.reports) {
-            self.blocked.insert(step_type, VecDeque::from([Blocked { effect, task }]));
-        }
+        let (core, reports) = (&self.core, &self.reports);
+        self.backlog.dispatch(effect, task, |task| core.dispatch(task, reports));
     }
 
-    /// Begins nothing any more. What has reached nobody so far is left to the next process.
+    /// Starts nothing new. Tasks that reached no worker or service are left to the next process.
     pub(super) fn drain(&mut self, now: Time) {
         self.draining = true;
-        let blocked = std::mem::take(&mut self.blocked).into_values().flatten();
+        let backlog = self.backlog.drain();
         let mut unsent: Vec<_> =
-            blocked.map(|Blocked { task, .. }| (task.instance, task.path, task.attempt)).collect();
+            backlog.map(|task| (task.instance, task.path, task.attempt)).collect();
         for (id, slot) in &self.slots {
             if let Slot::Ready(active) = slot {
                 unsent.extend(
@@ -207,23 +199,17 @@ impl Shard {
         }
     }
 
-    /// Tasks that found no room: of each step type the oldest first, until one finds none again.
-    pub(super) fn offer_blocked(&mut self) {
-        if self.draining || self.blocked.is_empty() {
+    /// Dispatches tasks of the backlog that find room now.
+    pub(super) fn retry_backlog(&mut self) {
+        if self.draining || self.backlog.is_empty() {
             return;
         }
         let (core, slots, reports) = (&self.core, &self.slots, &self.reports);
-        self.blocked.retain(|_, waiting| {
-            while let Some(Blocked { effect, task }) = waiting.pop_front() {
-                let wanted = matches!(slots.get(&task.instance), Some(Slot::Ready(active))
-                    if active.outbox.contains(effect));
-                if wanted && let Err(task) = core.hand_over(task, reports) {
-                    waiting.push_front(Blocked { effect, task });
-                    return true;
-                }
-            }
-            false
-        });
+        let wanted = |waiting: &Waiting| {
+            matches!(slots.get(&waiting.task.instance), Some(Slot::Ready(active))
+                if active.outbox.contains(waiting.effect))
+        };
+        self.backlog.retry(wanted, |task| core.dispatch(task, reports));
     }
 
     fn publishing(&self, instance: InstanceId, effect: EffectId, message: bus::Message) -> Publish {
@@ -276,7 +262,7 @@ impl Shard {
                 match attempt.await {
                     Ok(kept) => break kept,
                     Err(error) => {
-                        warn!(instance = %id, %error, "a wait could not be made known; trying again");
+                        warn!(instance = %id, %error, "failed to store event subscription; retrying");
                         tokio::time::sleep(backoff.pause()).await;
                     }
                 }
@@ -294,11 +280,13 @@ impl Shard {
                     Ok(true) => break,
                     Ok(false) => {}
                     // The next process looks again, or the node that has the instance now.
-                    Err(Error::ShuttingDown | Error::Elsewhere { .. }) => return,
+                    Err(Error::ShuttingDown | Error::OwnerUnreachable { .. }) => return,
                     // It has gone on without this wait.
-                    Err(Error::NotOpen | Error::NotNow(_) | Error::UnknownInstance(_)) => break,
+                    Err(Error::NotOpen | Error::InvalidState(_) | Error::UnknownInstance(_)) => {
+                        break;
+                    }
                     Err(error) => {
-                        warn!(instance = %id, event = event.name, %error, "a wait refuses an event")
+                        warn!(instance = %id, event = event.name, %error, "the wait rejects an event")
                     }
                 }
             }
@@ -321,15 +309,14 @@ impl Shard {
             if !active.is_open(path, *attempt) {
                 continue;
             }
-            // Whoever works on it has said that it begins, and says what becomes of it, or falls
-            // silent.
+            // Its worker reported that it began. It will report the result, or its heartbeats stop.
             if active.has_begun_elsewhere(path, *attempt) {
                 continue;
             }
             if active.meta(path).is_some_and(|meta| self.core.counts_as_begun(meta)) {
                 let failure = Failure::new(
                     Failure::WORKER_LOST,
-                    "the process that ran the attempt, or was handing it out, has died",
+                    "the process that ran or dispatched the attempt has died",
                 );
                 let failed = AttemptFailed {
                     outcome: Outcome::Unknown,
@@ -351,14 +338,14 @@ impl Shard {
 }
 
 impl Core {
-    /// Whether an attempt that was on its way when its process died has to be taken for begun: what
-    /// ran in it, and what must not begin twice, for nobody knows how far it had come.
+    /// Whether an attempt in flight when its process died counts as begun: attempts that ran in
+    /// that process, and those that must not run twice, because nobody can tell how far they came.
     pub(super) fn counts_as_begun(&self, meta: &machine::Task) -> bool {
         self.runs_here(meta.contract) || meta.is_once()
     }
 
-    /// To whoever runs the task, or back when there is no room.
-    fn hand_over(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
+    /// Dispatches the task to the executor or the bus; returns it if their queue is full.
+    fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         if self.runs_here(task.contract) {
             self.workers.submit(task, reports)
         } else {
@@ -366,7 +353,7 @@ impl Core {
         }
     }
 
-    /// What a task says of signs of life, if it leaves for a worker in another process.
+    /// The heartbeat timeout to put into a task, if it leaves for a worker in another process.
     fn remote_heartbeat_ms(&self, meta: &machine::Task) -> Option<u64> {
         let leaves = matches!(meta.contract.runs, Runs::Class(_)) && !self.runs_here(meta.contract);
         leaves.then(|| self.heartbeat_ms(&meta.policy))
@@ -380,7 +367,9 @@ async fn offer_kept(core: &Core, instance: InstanceId, delivery: Delivery) -> Re
         let (reply, taken) = tokio::sync::oneshot::channel();
         match core.ask(instance, Input::Deliver { delivery: delivery.clone(), reply }, taken).await
         {
-            Err(error) if error.is_passing() && !matches!(error, Error::Elsewhere { .. }) => {
+            Err(error)
+                if error.is_passing() && !matches!(error, Error::OwnerUnreachable { .. }) =>
+            {
                 tokio::time::sleep(backoff.pause()).await;
             }
             answer => return answer,
@@ -392,22 +381,22 @@ fn returned(instance: InstanceId, path: Path, attempt: u32) -> Report {
     Report { instance, path, attempt, what: Reported::Returned }
 }
 
-/// Gives an emitted event to the router until it is kept; `false`: the next process has to.
+/// Gives an emitted event to the router until it is stored; `false`: the next process has to.
 async fn take(core: &Arc<super::Core>, instance: InstanceId, incoming: IncomingEvent) -> bool {
     let mut backoff = Backoff::of(backoff::EVENT, instance.seed());
     loop {
         match core.router.take(core, vec![incoming.clone()]).await.pop() {
             Some(Err(error)) if error.is_passing() => {
-                warn!(%instance, %error, "an emitted event has to be taken again");
+                warn!(%instance, %error, "cannot take an emitted event; retrying");
                 tokio::time::sleep(backoff.pause()).await;
             }
             Some(Err(Error::ShuttingDown)) => return false,
             Some(Err(error @ Error::Store(_))) => {
-                error!(%instance, %error, "an emitted event cannot be kept; a restart tries again");
+                error!(%instance, %error, "cannot store an emitted event; retried after a restart");
                 return false;
             }
             Some(Err(error)) => {
-                warn!(%instance, %error, "an emitted event fits no declared type and reaches nobody here");
+                warn!(%instance, %error, "an emitted event matches no declared type and is dropped here");
                 return true;
             }
             _ => return true,
@@ -504,7 +493,7 @@ impl ActiveInstance {
         task
     }
 
-    /// An event that ends an attempt settles its dispatch.
+    /// An event that ends an attempt confirms its dispatch.
     pub(super) fn close_task(&mut self, event: &Event) {
         let Event::Step(event) = event else { return };
         if matches!(

@@ -1,7 +1,6 @@
-//! Instances of which nothing is under way: their marks are cleared, they leave memory when others
-//! need the place, and come back when they are due.
+//! Idle instances: their unsettled flags are cleared, the least recently used leave memory when the
+//! cache is full, and they are reloaded when they are due.
 
-use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
@@ -15,106 +14,95 @@ use crate::machine::{Time, Timer};
 use crate::store::{Settled, Status};
 
 impl Shard {
-    /// Nothing is under way: clear the mark, set the timer, and leave memory if the instance has
-    /// ended or others need the place.
-    pub(super) fn rest(&mut self, id: InstanceId, now: Time) {
+    /// If the instance is idle: clears its unsettled flag, sets its timer, and unloads it if it has
+    /// ended or the cache is full.
+    pub(super) fn settle_or_evict(&mut self, id: InstanceId, now: Time) {
         let Some(Slot::Ready(active)) = self.slots.get_mut(&id) else { return };
         if active.appending.is_some() {
             return;
         }
         let due = active.next_due(now, &self.core);
         if active.is_idle() {
-            // Signs of life put a time-out off: the store must not name it as due over and over.
-            let is_put_off = active.wake_told.is_some_and(|told| told <= now)
+            // Heartbeats postpone a timeout: without an update the store would name it as due over
+            // and over.
+            let is_put_off = active.wake_stored.is_some_and(|told| told <= now)
                 && due.is_some_and(|due| due > now);
-            if active.settled_told < active.seq || is_put_off {
-                active.settled_told = active.seq;
-                active.wake_told = due;
-                self.marks.settle(Settled { instance: id, seq: active.seq, wake_at: due });
+            if active.settled_stored < active.seq || is_put_off {
+                active.settled_stored = active.seq;
+                active.wake_stored = due;
+                self.settlement.settle(Settled { instance: id, seq: active.seq, wake_at: due });
             }
             active.count(false, &self.core.stats);
             if active.status.is_some_and(Status::is_ended) {
-                return self.forget(id);
+                return self.unload(id);
             }
-            if active.listed == 0 {
-                self.listings += 1;
-                active.listed = self.listings;
-                self.idle.push_back((id, active.listed));
-            }
+            active.idle_ticket.get_or_insert_with(|| self.idle.push(id));
         }
         if let Some(due) = due
             && active.timer.is_none_or(|timer| due < timer)
             // Whatever is settled and due later is found by its `wake_at`: a million sleepers cost
             // no memory.
-            && (due <= now.plus_ms(self.core.horizon_ms()) || !active.is_idle())
+            && (due <= now.plus_ms(self.core.timer_lookahead_ms()) || !active.is_idle())
         {
             active.timer = Some(due);
-            self.timers.push(Reverse((due, id)));
+            self.timers.set(id, due);
         }
-        self.evict();
+        self.evict_excess();
     }
 
-    /// The store says that an instance is due then.
-    pub(super) fn remember_timer(&mut self, id: InstanceId, due: Time) {
+    /// Sets a timer that the store named; the instance need not be in memory.
+    pub(super) fn schedule_timer(&mut self, id: InstanceId, due: Time) {
         let timer = match self.slots.get_mut(&id) {
             Some(Slot::Ready(active)) => &mut active.timer,
             // What is loaded is looked at.
             Some(Slot::Loading(_)) => return,
             None => {
-                if self.away.get(&id).is_none_or(|timer| due < *timer) {
-                    self.away.insert(id, due);
-                    self.timers.push(Reverse((due, id)));
-                }
-                return;
+                return self.timers.set_evicted(id, due);
             }
         };
         if timer.is_none_or(|timer| due < timer) {
             *timer = Some(due);
-            self.timers.push(Reverse((due, id)));
+            self.timers.set(id, due);
         }
     }
 
-    /// Keeps the number of idle instances within its limit; whoever leaves is woken by the store's
-    /// `wake_at`, or by what comes for it.
-    fn evict(&mut self) {
+    /// Evicts idle instances beyond the cache limit; they are reloaded by their `wake_at` timer or
+    /// by the next input.
+    fn evict_excess(&mut self) {
         let limit = (self.core.options.cached_instances / self.core.shards()).max(1);
-        while self.idle.len() > limit {
-            let Some((id, listing)) = self.idle.pop_front() else { break };
+        while let Some((id, ticket)) = self.idle.pop_beyond(limit) {
             if let Some(Slot::Ready(active)) = self.slots.get_mut(&id)
-                && active.listed == listing
+                && active.idle_ticket == Some(ticket)
             {
-                active.listed = 0;
+                active.idle_ticket = None;
                 if active.is_idle() {
-                    self.forget(id);
+                    self.unload(id);
                 }
             }
         }
     }
 
-    pub(super) fn forget(&mut self, id: InstanceId) {
+    pub(super) fn unload(&mut self, id: InstanceId) {
         if let Some(Slot::Ready(mut active)) = self.slots.remove(&id) {
             active.count(false, &self.core.stats);
             self.core.stats.cached.fetch_sub(1, Ordering::Relaxed);
-            for (_, reply) in active.later.drain(..) {
-                answer(reply, Err(Error::Moved));
+            for (_, reply) in active.deferred_events.drain(..) {
+                answer(reply, Err(Error::ConcurrentModification));
             }
             if let Some(timer) = active.timer
                 && !active.status.is_some_and(Status::is_ended)
             {
-                self.away.insert(id, timer);
+                self.timers.keep_evicted(id, timer);
             }
         }
     }
 
     pub(super) fn fire_timers(&mut self, now: Time) {
-        while let Some(Reverse((due, id))) = self.timers.peek().copied()
-            && due <= now
-        {
-            self.timers.pop();
+        while let Some((due, id)) = self.timers.pop_due(now) {
             match self.slots.get_mut(&id) {
                 Some(Slot::Ready(active)) if active.timer == Some(due) => {
                     active.timer = None;
-                    // Attempts under way still run out of time.
+                    // Running attempts still time out.
                     if self.draining
                         && active
                             .due(now, &self.core)
@@ -125,32 +113,32 @@ impl Shard {
                     }
                     self.resend(id, now);
                 }
-                None if self.away.get(&id) == Some(&due) => _ = self.away.remove(&id),
+                None if self.timers.fire_evicted(id, due) => {}
                 // What is loaded is looked at; if it cannot be, the store names it again.
                 Some(Slot::Loading(_)) => {
-                    self.away.remove(&id);
+                    self.timers.forget_evicted(id);
                     continue;
                 }
                 _ => continue,
             }
-            self.input(id, Input::Wake { done: None }, now);
+            self.input(id, Input::Wake { ack: None }, now);
         }
     }
 
-    /// See [`Message::ForgetIdle`].
-    pub(super) fn forget_idle(&mut self, id: InstanceId, reply: oneshot::Sender<bool>) {
+    /// See [`Message::UnloadIfIdle`].
+    pub(super) fn unload_if_idle(&mut self, id: InstanceId, reply: oneshot::Sender<bool>) {
         let may_differ = match self.slots.get(&id) {
             Some(Slot::Ready(active)) if active.is_idle() => {
-                self.forget(id);
+                self.unload(id);
                 true
             }
-            // With work under way its mark is this node's, and nobody else can have changed it; but
-            // for an append that is not answered yet.
+            // While it is unsettled this node owns it, so no other node can have changed it, except
+            // by an append that is not answered yet.
             Some(Slot::Ready(active)) => active.appending.is_some(),
-            // Somebody else who asks has had it forgotten: whoever asks now hears what is stored.
+            // Another request had it unloaded: this one reads what is stored.
             Some(Slot::Loading(_)) | None => true,
         };
-        // Whoever asked may have gone away.
+        // The receiver may have been dropped; ignore.
         let _ = reply.send(may_differ);
     }
 }

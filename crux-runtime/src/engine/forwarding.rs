@@ -1,7 +1,8 @@
-//! Instances that another node works on. What is asked of an instance is asked here first; if it is
-//! another node's, or of a definition that only another node has, that node is asked, and its
-//! answer is the answer. Letters get lost: whoever waits for too long asks again, and everything
-//! that can be asked may be asked twice.
+//! Forwards requests to the owner node of an instance. A request is tried locally first; if another
+//! node owns the instance, or only another node has its definition, that node is asked, and its
+//! response is the response. For example: node 2 gets a completion, and the store says that node 1
+//! owns the instance; node 2 sends it over the store's channel and waits up to `RESPONSE_TIMEOUT`.
+//! Messages may be lost: the sender asks again, so every request can be repeated.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,21 +20,19 @@ use crate::engine::message::Message;
 use crate::id::InstanceId;
 use crate::store;
 use crate::store::NodeNumber;
-use crate::store::peers::{Heard, Peers};
+use crate::store::peers::{PeerEvent, Peers};
 use crate::supervise;
 
-/// How long another node may take for an answer.
-const ANSWER: Duration = Duration::from_secs(3);
-/// How long it is tried to find the node that works on an instance: one that has just died is known
-/// to be gone only later.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Before it is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
-/// How soon rows of other nodes are heard of after somebody begins to follow; short ones are over
-/// by then.
-const FOLLOW_AFTER: Duration = Duration::from_millis(50);
+/// How long another node may take to respond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the owner node is searched: a node that just died is known to be dead only later.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between tries.
+const FORWARD_RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Delay before rows of other nodes are received for a new follower; short ones end before.
+const FOLLOW_DELAY: Duration = Duration::from_millis(50);
 
-/// What can be asked of an instance, wherever it is.
+/// A request to an instance, wherever it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
     Complete(Completion),
@@ -54,26 +53,26 @@ pub(crate) enum Response {
 
 /// Between nodes.
 #[derive(Debug, Serialize, Deserialize)]
-enum Letter {
-    Ask { from: NodeNumber, number: u64, instance: InstanceId, request: Request },
-    Answer { number: u64, answer: Result<Response, Error> },
+enum PeerMessage {
+    Request { from: NodeNumber, number: u64, instance: InstanceId, request: Request },
+    Response { number: u64, answer: Result<Response, Error> },
 }
 
-/// The other nodes, and what was asked of them.
-pub(super) struct Elsewhere {
+/// The other nodes, and the requests sent to them.
+pub(super) struct PeerRouter {
     pub(super) peers: Arc<dyn Peers>,
-    asked: Mutex<Asked>,
+    pending: Mutex<PendingRequests>,
 }
 
 #[derive(Default)]
-struct Asked {
+struct PendingRequests {
     last: u64,
     waiting: HashMap<u64, oneshot::Sender<Result<Response, Error>>>,
 }
 
-impl Elsewhere {
+impl PeerRouter {
     pub(super) fn new(peers: Arc<dyn Peers>) -> Self {
-        Self { peers, asked: Mutex::default() }
+        Self { peers, pending: Mutex::default() }
     }
 
     /// `None`: no answer.
@@ -85,67 +84,67 @@ impl Elsewhere {
     ) -> Option<Result<Response, Error>> {
         let (answers, answer) = oneshot::channel();
         let number = {
-            let mut asked = self.asked();
-            asked.last += 1;
-            let number = asked.last;
-            asked.waiting.insert(number, answers);
+            let mut pending = self.pending();
+            pending.last += 1;
+            let number = pending.last;
+            pending.waiting.insert(number, answers);
             number
         };
         let answer = async {
-            let letter = Letter::Ask {
+            let message = PeerMessage::Request {
                 from: self.peers.number(),
                 number,
                 instance,
                 request: request.clone(),
             };
-            if !self.write(node, &letter).await {
+            if !self.send(node, &message).await {
                 return None;
             }
-            tokio::time::timeout(ANSWER, answer).await.ok()?.ok()
+            tokio::time::timeout(RESPONSE_TIMEOUT, answer).await.ok()?.ok()
         }
         .await;
-        self.asked().waiting.remove(&number);
+        self.pending().waiting.remove(&number);
         answer
     }
 
-    /// Whether somebody has it.
-    async fn write(&self, node: NodeNumber, letter: &Letter) -> bool {
-        let text = match serde_json::to_vec(letter) {
+    /// Whether the node received it.
+    async fn send(&self, node: NodeNumber, message: &PeerMessage) -> bool {
+        let text = match serde_json::to_vec(message) {
             Ok(text) => text,
             Err(error) => {
-                warn!(%error, "a letter to another node cannot be written");
+                warn!(%error, "cannot encode a message to another node");
                 return false;
             }
         };
         match self.peers.send(node, text).await {
             Ok(heard) => heard,
             Err(error) => {
-                debug!(node, %error, "a letter to another node was not sent");
+                debug!(node, %error, "a message to another node was not sent");
                 false
             }
         }
     }
 
-    fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
+    fn pending(&self) -> std::sync::MutexGuard<'_, PendingRequests> {
         // Nothing panics under the lock.
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the others know what this node depends on, and what is wrong with it.
-    pub(super) fn say_how_it_is(&self, bus: Result<(), String>) {
+    /// Publishes this node's dependencies and their problems to the other nodes.
+    pub(super) fn publish_node_status(&self, bus: Result<(), String>) {
         let me = self.peers.number();
-        let Some(mut about) =
-            self.peers.nodes().into_iter().find(|node| node.number == me).map(|node| node.about)
+        let Some(mut info) =
+            self.peers.nodes().into_iter().find(|node| node.number == me).map(|node| node.info)
         else {
             return;
         };
-        about.dependencies.insert("bus".to_owned(), bus.err().unwrap_or_default());
-        self.peers.say(about);
+        info.dependencies.insert("bus".to_owned(), bus.err().unwrap_or_default());
+        self.peers.publish_info(info);
     }
 
     /// Whether a node that lives has the definition.
     pub(super) fn hosts(&self, definition: &str) -> bool {
-        self.peers.nodes().iter().any(|node| node.about.hosts(definition))
+        self.peers.nodes().iter().any(|node| node.info.hosts(definition))
     }
 
     /// A node that has the definition, other than this one.
@@ -154,77 +153,89 @@ impl Elsewhere {
         self.peers
             .nodes()
             .into_iter()
-            .find(|node| node.number != me && node.about.hosts(definition))
+            .find(|node| node.number != me && node.info.hosts(definition))
             .map(|node| node.number)
     }
 }
 
 impl Core {
-    /// Asks the instance, wherever it is.
+    /// Sends a request to the instance, wherever it is.
     pub(crate) async fn request(
         &self,
         instance: InstanceId,
         request: Request,
     ) -> Result<Response, Error> {
-        let Some(elsewhere) = &self.elsewhere else {
-            return self.ask_here(instance, request).await;
+        let Some(peer_router) = &self.peer_router else {
+            return self.request_local(instance, request).await;
         };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + FORWARD_TIMEOUT;
         loop {
-            let answer = self.ask_fresh(instance, &request).await;
+            let answer = self.request_reloading_if_stale(instance, &request).await;
             let node = match &answer {
-                Err(Error::Elsewhere { node }) => Some(*node),
-                Err(Error::NoDefinition { definition, .. }) => match elsewhere.host(definition) {
-                    Some(node) => Some(node),
-                    None => return answer,
-                },
-                Err(Error::Moved) => None,
+                Err(Error::OwnerUnreachable { node }) => Some(*node),
+                Err(Error::DefinitionMissing { definition, .. }) => {
+                    match peer_router.host(definition) {
+                        Some(node) => Some(node),
+                        None => return answer,
+                    }
+                }
+                Err(Error::ConcurrentModification) => None,
                 _ => return answer,
             };
             if let Some(node) = node {
-                match elsewhere.ask(node, instance, &request).await {
+                match peer_router.ask(node, instance, &request).await {
                     // It has passed on meanwhile.
-                    None | Some(Err(Error::Elsewhere { .. } | Error::Moved)) => {}
+                    None
+                    | Some(Err(Error::OwnerUnreachable { .. } | Error::ConcurrentModification)) => {
+                    }
                     Some(answer) => return answer,
                 }
             }
             if Instant::now() >= until {
                 return answer;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(FORWARD_RETRY_PAUSE).await;
         }
     }
 
-    /// Asks it at this node. What is refused because of what this node remembers is asked again of
-    /// what is stored.
-    async fn ask_fresh(&self, instance: InstanceId, request: &Request) -> Result<Response, Error> {
-        let answer = self.ask_here(instance, request.clone()).await;
+    /// Sends the request to this node's shard. If it is rejected, the instance is reloaded from the
+    /// store and asked again, because its state here may be stale.
+    async fn request_reloading_if_stale(
+        &self,
+        instance: InstanceId,
+        request: &Request,
+    ) -> Result<Response, Error> {
+        let answer = self.request_local(instance, request.clone()).await;
         let may_be_stale = match &answer {
             Err(
                 Error::NotOpen
-                | Error::NotNow(_)
+                | Error::InvalidState(_)
                 | Error::UnknownStep(_)
                 | Error::Invalid(_)
-                | Error::Moved,
+                | Error::ConcurrentModification,
             ) => true,
             Ok(Response::Taken(false) | Response::Completed(Completed::Superseded)) => true,
             Ok(_) | Err(_) => false,
         };
-        if may_be_stale && self.forget_idle(instance).await {
-            return self.ask_here(instance, request.clone()).await;
+        if may_be_stale && self.unload_if_idle(instance).await {
+            return self.request_local(instance, request.clone()).await;
         }
         answer
     }
 
-    /// What is in memory of the instance is not what the next one who asks is told, unless work is
-    /// under way. Whether that may be something else.
-    async fn forget_idle(&self, instance: InstanceId) -> bool {
+    /// Unloads an idle instance so that the next request reads it from the store. Whether that may
+    /// change the result.
+    async fn unload_if_idle(&self, instance: InstanceId) -> bool {
         let (reply, forgotten) = oneshot::channel();
-        self.inbox(instance).send(Message::ForgetIdle { id: instance, reply }).await.is_ok()
+        self.inbox(instance).send(Message::UnloadIfIdle { id: instance, reply }).await.is_ok()
             && forgotten.await.unwrap_or(false)
     }
 
-    async fn ask_here(&self, instance: InstanceId, request: Request) -> Result<Response, Error> {
+    async fn request_local(
+        &self,
+        instance: InstanceId,
+        request: Request,
+    ) -> Result<Response, Error> {
         match request {
             Request::Complete(completion) => {
                 let (reply, answer) = oneshot::channel();
@@ -262,68 +273,69 @@ impl Core {
         }
     }
 
-    /// What does not reach whom it is for is known where the instance is carried.
+    /// Undelivered tasks and messages are known only to the owner node.
     pub(super) async fn undelivered(&self, instance: InstanceId) -> Undelivered {
         let of = |response| match response {
             Some(Ok(Response::Undelivered(undelivered))) => undelivered,
             _ => Undelivered::default(),
         };
-        let here = of(Some(self.ask_here(instance, Request::Undelivered).await));
-        let Some(elsewhere) = self.elsewhere.as_ref().filter(|_| here == Undelivered::default())
+        let here = of(Some(self.request_local(instance, Request::Undelivered).await));
+        let Some(peer_router) =
+            self.peer_router.as_ref().filter(|_| here == Undelivered::default())
         else {
             return here;
         };
         match self.store.record(instance).await {
-            Ok(Some(store::Record { carried_by: Some(node), .. }))
-                if node != elsewhere.peers.number() =>
+            Ok(Some(store::Record { owner_node: Some(node), .. }))
+                if node != peer_router.peers.number() =>
             {
-                of(elsewhere.ask(node, instance, &Request::Undelivered).await)
+                of(peer_router.ask(node, instance, &Request::Undelivered).await)
             }
-            // Whoever shows the instance reads it too, and says what is wrong with the store.
+            // The caller reads the store too, and reports its error.
             _ => here,
         }
     }
 }
 
-/// Hears what other nodes say, and lets them say it of what is followed here.
+/// Receives from other nodes, and subscribes to rows of the instances followed here.
 pub(super) fn begin(core: &Arc<Core>) {
-    let Some(elsewhere) = &core.elsewhere else { return };
-    if let Some(heard) = elsewhere.peers.hear() {
-        supervise::spawn("hearing other nodes", hear(core.clone(), heard));
+    let Some(peer_router) = &core.peer_router else { return };
+    if let Some(heard) = peer_router.peers.events() {
+        supervise::spawn("receiving from other nodes", receive(core.clone(), heard));
     }
-    supervise::spawn("following at other nodes", follow(core.clone(), elsewhere.peers.clone()));
+    supervise::spawn("following at other nodes", follow(core.clone(), peer_router.peers.clone()));
 }
 
-async fn hear(core: Arc<Core>, mut heard: mpsc::Receiver<Heard>) {
+async fn receive(core: Arc<Core>, mut heard: mpsc::Receiver<PeerEvent>) {
     while let Some(heard) = heard.recv().await {
         match heard {
-            Heard::Row(instance, seq) => core.hub.grown(instance, seq),
-            Heard::Gap => core.hub.may_have_missed(),
-            Heard::Message(text) => match serde_json::from_slice(&text) {
-                Ok(letter) => open_letter(&core, letter),
-                // Of a node of another version: its sender finds out by the time-out.
-                Err(error) => warn!(%error, "a letter of another node cannot be read"),
+            PeerEvent::Row(instance, seq) => core.hub.grown(instance, seq),
+            PeerEvent::Gap => core.hub.may_have_missed(),
+            PeerEvent::Message(text) => match serde_json::from_slice(&text) {
+                Ok(message) => handle_peer_message(&core, message),
+                // From a node of another version: the sender runs into its timeout.
+                Err(error) => warn!(%error, "cannot decode a message from another node"),
             },
         }
     }
 }
 
-fn open_letter(core: &Arc<Core>, letter: Letter) {
-    let Some(elsewhere) = &core.elsewhere else { return };
-    match letter {
-        Letter::Answer { number, answer } => {
-            if let Some(waiting) = elsewhere.asked().waiting.remove(&number) {
-                // Whoever asked has given up.
+fn handle_peer_message(core: &Arc<Core>, message: PeerMessage) {
+    let Some(peer_router) = &core.peer_router else { return };
+    match message {
+        PeerMessage::Response { number, answer } => {
+            if let Some(waiting) = peer_router.pending().waiting.remove(&number) {
+                // The sender may have given up; ignore.
                 let _ = waiting.send(answer);
             }
         }
-        Letter::Ask { from, number, instance, request } => {
+        PeerMessage::Request { from, number, instance, request } => {
             let core = core.clone();
             supervise::spawn("answering another node", async move {
-                let answer = core.ask_fresh(instance, &request).await;
-                if let Some(elsewhere) = &core.elsewhere {
-                    // If it does not arrive, the other asks again.
-                    elsewhere.write(from, &Letter::Answer { number, answer }).await;
+                let answer = core.request_reloading_if_stale(instance, &request).await;
+                if let Some(peer_router) = &core.peer_router {
+                    // If it is lost, the sender asks again.
+                    peer_router.send(from, &PeerMessage::Response { number, answer }).await;
                 }
             });
         }
@@ -334,7 +346,7 @@ async fn follow(core: Arc<Core>, peers: Arc<dyn Peers>) {
     let mut followed = BTreeSet::new();
     while !core.is_closing() {
         core.hub.changed().await;
-        tokio::time::sleep(FOLLOW_AFTER).await;
+        tokio::time::sleep(FOLLOW_DELAY).await;
         let now: BTreeSet<InstanceId> = core.hub.followed().into_iter().collect();
         if now != followed {
             followed.clone_from(&now);

@@ -1,4 +1,4 @@
-//! Answers to completions that come when the step is not open: what the journal says about it.
+//! Answers completions of steps that are not open, from the journal.
 
 use serde_json::value::RawValue;
 
@@ -9,12 +9,12 @@ use crate::id::InstanceId;
 use crate::journal::{EntryType, Row};
 use crate::machine::Failure;
 
-/// What a completion says, kept while the engine tries it.
-pub(super) struct Said {
+/// The reported result, kept while the engine tries it.
+pub(super) struct ReportedResult {
     result: Option<[u8; 32]>,
 }
 
-impl Said {
+impl ReportedResult {
     pub(super) fn of(completion: &Completion) -> Self {
         Self { result: completion.outcome.as_ref().ok().map(|result| canonical::hash(result)) }
     }
@@ -22,45 +22,46 @@ impl Said {
 
 /// What is known of the step: completed before (with the same result, or another), failed, never
 /// open, or not there at all.
-pub(super) async fn look_back(
+pub(super) async fn classify_from_journal(
     core: &Core,
     instance: InstanceId,
     step: &StepRef,
-    said: Said,
+    reported: ReportedResult,
 ) -> Result<Completed, Error> {
     let Some(record) = core.store.record(instance).await? else {
         return Err(Error::UnknownInstance(instance));
     };
     let mut after = 0;
-    let mut history = History::default();
+    let mut history = StepHistory::default();
     loop {
-        const PAGE: usize = 1024;
-        let rows = core.store.rows(instance, after, PAGE).await?;
+        const PAGE_LEN: usize = 1024;
+        let rows = core.store.rows(instance, after, PAGE_LEN).await?;
         for stored in &rows {
-            let row = Row::parse(&stored.row)
-                .map_err(|error| Error::Broken(Failure::new(Failure::ERROR, error.to_string())))?;
+            let row = Row::parse(&stored.row).map_err(|error| {
+                Error::Corrupted(Failure::new(Failure::ERROR, error.to_string()))
+            })?;
             history.read(&row, instance, step);
             after = stored.seq;
         }
-        if rows.len() < PAGE {
+        if rows.len() < PAGE_LEN {
             break;
         }
     }
-    match (history.result, said.result, history.seen) {
-        (Some(recorded), Some(said), _) if recorded == said => Ok(Completed::Duplicate),
+    match (history.result, reported.result, history.seen) {
+        (Some(recorded), Some(reported), _) if recorded == reported => Ok(Completed::Duplicate),
         (Some(_), Some(_), _) => {
             Err(Error::Conflict(format!("the step {step} has completed with another result")))
         }
         // A failure of an attempt after another has succeeded.
         (Some(_), None, _) => Ok(Completed::Superseded),
         (None, None, true) if history.failed => Ok(Completed::Duplicate),
-        (None, _, true) if record.status.is_ended() => Err(Error::NotNow(format!(
+        (None, _, true) if record.status.is_ended() => Err(Error::InvalidState(format!(
             "the instance has {}; the step {step} was not completed in time",
             record.status.word()
         ))),
-        (None, _, true) => Err(Error::NotNow(format!("the step {step} is not under way"))),
+        (None, _, true) => Err(Error::InvalidState(format!("the step {step} is not under way"))),
         (None, _, false) if is_defined(core, &record.definition, instance, step) => {
-            Err(Error::NotNow(format!("the step {step} has not begun")))
+            Err(Error::InvalidState(format!("the step {step} has not begun")))
         }
         (None, _, false) => Err(Error::UnknownStep(step.to_string())),
     }
@@ -79,13 +80,13 @@ fn is_defined(core: &Core, definition: &str, instance: InstanceId, step: &StepRe
 }
 
 #[derive(Default)]
-struct History {
+struct StepHistory {
     seen: bool,
     failed: bool,
     result: Option<[u8; 32]>,
 }
 
-impl History {
+impl StepHistory {
     fn read(&mut self, row: &Row, instance: InstanceId, step: &StepRef) {
         for entry in row.events.iter().chain(&row.out) {
             let Some(path) = &entry.path else { continue };

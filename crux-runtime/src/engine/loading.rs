@@ -21,30 +21,29 @@ use crate::supervise;
 use crate::task::Origin;
 
 impl Shard {
-    /// Throws the state away and replays the journal; what has come in the meantime is applied
-    /// then.
+    /// Drops the state and replays the journal, then applies what arrived meanwhile.
     pub(super) fn reload(&mut self, id: InstanceId) {
         let queue = match self.slots.get_mut(&id) {
             Some(Slot::Ready(active)) => std::mem::take(&mut active.queue),
             _ => return,
         };
-        self.forget(id);
+        self.unload(id);
         self.load(id, queue, true);
     }
 
-    /// Brings an instance into memory for what is in `queue`; one that `is_owed` in any case. A
-    /// mark that is on its way to be cleared is cleared first: read with it, the instance would
-    /// repeat effects that are done.
-    pub(super) fn load(&mut self, id: InstanceId, queue: VecDeque<Input>, is_owed: bool) {
-        self.load_after(0, id, queue, is_owed);
+    /// Loads an instance so that the queued inputs can be applied (`must_load`: even if there are
+    /// none). Waits for a pending clear of its unsettled flag first; otherwise finished effects
+    /// would be repeated.
+    pub(super) fn load(&mut self, id: InstanceId, queue: VecDeque<Input>, must_load: bool) {
+        self.load_after(0, id, queue, must_load);
     }
 
-    fn load_after(&mut self, failed: u32, id: InstanceId, queue: VecDeque<Input>, is_owed: bool) {
+    fn load_after(&mut self, failed: u32, id: InstanceId, queue: VecDeque<Input>, must_load: bool) {
         self.loads += 1;
         let number = self.loads;
-        self.slots.insert(id, Slot::Loading(Loading { number, queue, is_owed, failed }));
+        self.slots.insert(id, Slot::Loading(Loading { number, queue, must_load, failed }));
         let store = self.core.store.clone();
-        let cleared = self.marks.cleared_of(id, &self.core);
+        let cleared = self.settlement.cleared_of(id, &self.core);
         let messages = self.messages.clone();
         supervise::spawn("loading an instance", async move {
             if let Some(failed) = failed.checked_sub(1) {
@@ -67,7 +66,7 @@ impl Shard {
         {
             return;
         }
-        let Some(Slot::Loading(Loading { queue, is_owed, failed, .. })) = self.slots.remove(&id)
+        let Some(Slot::Loading(Loading { queue, must_load, failed, .. })) = self.slots.remove(&id)
         else {
             return;
         };
@@ -79,7 +78,7 @@ impl Shard {
             Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
             Err(error) if Error::Store(error.clone()).is_passing() => {
                 let failed = failed.saturating_add(1);
-                return self.load_again(failed, id, queue, is_owed, &error);
+                return self.load_again(failed, id, queue, must_load, &error);
             }
             Err(error) => return refuse(queue, &Error::Store(error)),
         };
@@ -88,14 +87,14 @@ impl Shard {
         let revives = queue.iter().any(|input| {
             matches!(input, Input::Command { command: api::Command::Retry { .. }, .. })
         });
-        if let Some(node) = record.carried_by.filter(|_| !carried) {
-            return refuse(queue, &Error::Elsewhere { node });
+        if let Some(node) = record.owner_node.filter(|_| !carried) {
+            return refuse(queue, &Error::OwnerUnreachable { node });
         }
-        let is_wanted = is_owed || queue.iter().any(|input| matches!(input, Input::Wake { .. }));
+        let is_wanted = must_load || queue.iter().any(|input| matches!(input, Input::Wake { .. }));
         let settled = record.settled
             || rows.last().is_none_or(|last| rows.iter().any(|row| row.settled >= last.seq));
         if record.status.is_ended() && !revives && (settled || !is_wanted) {
-            return refuse(queue, &Error::NotNow("the instance has ended".to_owned()));
+            return refuse(queue, &Error::InvalidState("the instance has ended".to_owned()));
         }
         let core = self.core.clone();
         let replayed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -105,7 +104,7 @@ impl Shard {
             Ok(Ok(replayed)) => replayed,
             Ok(Err(error)) => {
                 self.core.no_definition(&error);
-                if !matches!(error, Error::NoDefinition { .. }) {
+                if !matches!(error, Error::DefinitionMissing { .. }) {
                     error!(instance = %id, %error, "the journal cannot be replayed");
                 }
                 return refuse(queue, &error);
@@ -114,21 +113,24 @@ impl Shard {
                 error!(instance = %id, "replaying the journal panicked");
                 return refuse(
                     queue,
-                    &Error::Broken(Failure::new(Failure::PANIC, "replaying the journal panicked")),
+                    &Error::Corrupted(Failure::new(
+                        Failure::PANIC,
+                        "replaying the journal panicked",
+                    )),
                 );
             }
         };
         self.adopt(id, record, replayed, queue, now);
     }
 
-    /// The store is away. Whoever asked hears of it and may ask again; what nobody would ask for
-    /// again waits until it is back.
+    /// The store is away. Callers get the error and may retry; what nothing else would retry waits
+    /// for the store.
     fn load_again(
         &mut self,
         failed: u32,
         id: InstanceId,
         queue: VecDeque<Input>,
-        is_owed: bool,
+        must_load: bool,
         error: &store::Error,
     ) {
         let is_own =
@@ -136,12 +138,11 @@ impl Shard {
         let (own, asked): (VecDeque<Input>, VecDeque<Input>) = queue.into_iter().partition(is_own);
         let refuse = |input| refuse(input, Error::Store(error.clone()));
         asked.into_iter().for_each(refuse);
-        // Timers are in the store, which names them again; what an earlier process left is looked
-        // for once.
-        let is_left = own.iter().any(|input| matches!(input, Input::Wake { done: Some(_) }));
-        if (is_owed || is_left) && !self.core.is_closing() {
-            debug!(instance = %id, %error, "an instance cannot be read; trying again");
-            return self.load_after(failed, id, own, is_owed);
+        // The store names timers again; recovery looks for unsettled instances only once.
+        let is_left = own.iter().any(|input| matches!(input, Input::Wake { ack: Some(_) }));
+        if (must_load || is_left) && !self.core.is_closing() {
+            debug!(instance = %id, %error, "cannot load an instance; retrying");
+            return self.load_after(failed, id, own, must_load);
         }
         own.into_iter().for_each(refuse);
     }
@@ -154,7 +155,7 @@ impl Shard {
         queue: VecDeque<Input>,
         now: Time,
     ) {
-        let Replayed { instance, traceparent, seq, last_at, extent, unsettled } = replayed;
+        let Replayed { instance, traceparent, seq, last_at, journal_size, unsettled } = replayed;
         let figures = self.figures.place(instance.definition());
         let origin = Arc::new(Origin {
             workflow: instance.definition().workflow.into(),
@@ -168,23 +169,23 @@ impl Shard {
             origin,
             seq,
             last_at,
-            extent,
+            journal_size,
             status: Some(record.status),
             appending: None,
             queue,
-            later: Vec::new(),
+            deferred_events: Vec::new(),
             outbox: Outbox::default(),
             running: RunningAttempts::default(),
             timer: None,
             counted: false,
-            // A mark that is set has to be cleared also if nothing is left to do.
-            settled_told: if record.settled { seq } else { 0 },
+            // A set flag must be cleared even if nothing is left to do.
+            settled_stored: if record.settled { seq } else { 0 },
             // It may be that it was loaded because of that.
-            wake_told: Some(last_at),
-            listed: 0,
+            wake_stored: Some(last_at),
+            idle_ticket: None,
             figures,
         };
-        self.away.remove(&id);
+        self.timers.forget_evicted(id);
         if !unsettled.is_empty() {
             active.count(true, &self.core.stats);
         }
@@ -198,17 +199,17 @@ impl Shard {
 }
 
 async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<Read>, store::Error> {
-    const PAGE: usize = 1024;
+    const PAGE_LEN: usize = 1024;
     let Some(record) = store.record(id).await? else { return Ok(None) };
-    // Whoever carries it repeats what is not done of its effects, and nobody else.
+    // Only the owner node repeats its pending effects.
     let carried = record.settled || !store.claim(vec![id]).await?.is_empty();
     if !carried {
         return Ok(Some(Read { record, rows: Vec::new(), carried }));
     }
     let mut rows: Vec<Stored> = Vec::new();
     loop {
-        let page = store.rows(id, rows.last().map_or(0, |row| row.seq), PAGE).await?;
-        let more = page.len() == PAGE;
+        let page = store.rows(id, rows.last().map_or(0, |row| row.seq), PAGE_LEN).await?;
+        let more = page.len() == PAGE_LEN;
         rows.extend(page);
         if !more {
             return Ok(Some(Read { record, rows, carried }));

@@ -23,7 +23,7 @@ pub(super) enum Message {
         reply: Reply<api::Started>,
     },
     For(InstanceId, Input),
-    /// What became of a batch, in its order: whose rows, and their tokens.
+    /// The results of a batch, in its order: whose rows, and their tokens.
     Appended {
         rows: Vec<(InstanceId, u64)>,
         results: Vec<Result<Appended, store::Error>>,
@@ -37,7 +37,7 @@ pub(super) enum Message {
         instance: InstanceId,
         effect: EffectId,
     },
-    /// A message is not out; it is offered again.
+    /// Publishing a message failed; it is retried.
     PublishFailed {
         instance: InstanceId,
         effect: EffectId,
@@ -45,21 +45,21 @@ pub(super) enum Message {
     },
     /// An instance is due then; it need not be in memory.
     Timer(InstanceId, Time),
-    /// Drops an instance if nothing of it is under way: its journal may have grown at another node.
-    /// The answer: whether it may say something else when it is asked again.
-    ForgetIdle {
+    /// Unloads an idle instance: its journal may have grown at another node. The answer: whether a
+    /// repeated request may get another result.
+    UnloadIfIdle {
         id: InstanceId,
         reply: oneshot::Sender<bool>,
     },
-    /// Whether this node may work; when it may again, everything in memory may be old.
-    Hold(bool),
+    /// The node's lease was lost, or acquired again; then everything in memory may be stale.
+    LeaseChanged(bool),
     /// Finish: no new work is offered to workers.
     Drain,
     /// Tell the store what is settled.
     Flush(oneshot::Sender<()>),
-    /// Whether it still takes messages.
+    /// Liveness probe.
     Ping(oneshot::Sender<()>),
-    /// How much is on its way.
+    /// How many instances are busy.
     Busy(oneshot::Sender<usize>),
 }
 
@@ -69,8 +69,9 @@ pub(super) struct Loading {
     pub(super) number: u64,
     /// What has come for it meanwhile.
     pub(super) queue: VecDeque<Input>,
-    /// It was in memory, and things may be under way of which nobody else would think again.
-    pub(super) is_owed: bool,
+    /// Load it even if nothing is queued: it was in memory, and may have pending effects that
+    /// nothing else would repeat.
+    pub(super) must_load: bool,
     /// How often the store could not be reached.
     pub(super) failed: u32,
 }
@@ -79,11 +80,11 @@ pub(super) struct Loading {
 pub(super) struct Read {
     pub(super) record: Record,
     pub(super) rows: Vec<Stored>,
-    /// Whether its mark, if it has one, is this node's.
+    /// Whether this node owns its unsettled flag, if it has one.
     pub(super) carried: bool,
 }
 
-/// The input will never be applied: says so to whoever sent it.
+/// Rejects an input that will never be applied.
 pub(super) fn refuse(input: Input, error: Error) {
     match input {
         Input::Complete { reply, .. } => answer(reply, Err(error)),
@@ -92,33 +93,33 @@ pub(super) fn refuse(input: Input, error: Error) {
         Input::Undelivered { reply } => {
             let _ = reply.send(Undelivered::default());
         }
-        Input::Wake { done } => looked_at(done, false),
+        Input::Wake { ack } => acknowledge(ack, false),
         Input::Report(_) | Input::Park(_) => {}
     }
 }
 
-pub(super) fn looked_at(done: Option<oneshot::Sender<bool>>, is_taken: bool) {
-    if let Some(done) = done {
-        // Whoever asked may have gone away.
-        let _ = done.send(is_taken);
+pub(super) fn acknowledge(ack: Option<oneshot::Sender<bool>>, is_taken: bool) {
+    if let Some(ack) = ack {
+        // The receiver may have been dropped; ignore.
+        let _ = ack.send(is_taken);
     }
 }
 
-/// Ends when somebody is back who turned tasks or messages away.
-pub(super) async fn came_back(back: &mut Option<watch::Receiver<u64>>) {
+/// Completes when a service or subscriber that refused tasks or messages accepts them again.
+pub(super) async fn service_returned(back: &mut Option<watch::Receiver<u64>>) {
     if let Some(receiver) = back {
         if receiver.changed().await.is_ok() {
             return;
         }
-        // Nobody says it any more.
+        // The sender is gone: no more notifications.
         *back = None;
     }
     std::future::pending().await
 }
 
-pub(super) fn not_holding() -> Error {
+pub(super) fn lease_lost() -> Error {
     Error::Store(store::Error::Unavailable(
-        "this node could not renew its lease in time: another may work on the instance".to_owned(),
+        "this node could not renew its lease in time; another node may own the instance".to_owned(),
     ))
 }
 

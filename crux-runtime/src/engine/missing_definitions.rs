@@ -1,6 +1,6 @@
-//! Definitions that instances need and nobody here has. Such instances are kept as they are and
-//! nothing of them goes on, until a binary with their definition runs: people have to hear of it,
-//! for nothing else tells them.
+//! Definitions that unfinished instances need and this binary does not have. Such instances are
+//! kept unchanged and do not continue until a binary with their definition runs; operators must be
+//! told, by the log, `/health` and a metric.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,9 @@ use crate::machine::Started;
 use crate::store::InUse;
 
 /// Between two looks, while there is a reason for one.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// After the store could not be read.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What was missing when it was last looked for.
 #[derive(Debug, Default)]
@@ -56,12 +56,12 @@ pub(super) async fn watch(core: Arc<Core>) {
             Err(error) => {
                 tracing::debug!(%error, "the definitions in use cannot be read; trying again");
                 core.missing.look();
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
                 continue;
             }
         }
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
             let is_due =
                 core.missing.is_old.load(Ordering::Relaxed) || !core.missing.list().is_empty();
             if is_due || core.is_closing() {
@@ -71,7 +71,7 @@ pub(super) async fn watch(core: Arc<Core>) {
     }
 }
 
-/// Says what is new, once.
+/// Logs what is new, once.
 fn tell(app: &App, before: &[InUse], now: &[InUse]) {
     let is_same = |one: &InUse, other: &InUse| one.definition == other.definition;
     for InUse { workflow, version, definition, instances } in
@@ -83,16 +83,13 @@ fn tell(app: &App, before: &[InUse], now: &[InUse]) {
             version,
             definition,
             instances,
-            "instances stand still: {why}; deploy a binary that has it"
+            "instances cannot continue: {why}; deploy a binary that has it"
         );
     }
     for InUse { workflow, version, definition, .. } in
         before.iter().filter(|one| !now.iter().any(|other| is_same(one, other)))
     {
-        info!(
-            workflow,
-            version, definition, "no instance stands still for want of this definition any more"
-        );
+        info!(workflow, version, definition, "no instance is missing this definition any more");
     }
 }
 
@@ -133,7 +130,7 @@ impl Core {
     /// Whether this node or another that lives has the definition.
     fn is_hosted(&self, definition: &str) -> bool {
         self.app.by_hash(definition).is_some()
-            || self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.hosts(definition))
+            || self.peer_router.as_ref().is_some_and(|peer_router| peer_router.hosts(definition))
     }
 
     /// Why an instance stands still that needs that definition; `None`: it does not.
@@ -143,7 +140,7 @@ impl Core {
     }
 
     pub(super) fn no_definition(&self, error: &Error) {
-        if matches!(error, Error::NoDefinition { .. }) {
+        if matches!(error, Error::DefinitionMissing { .. }) {
             self.missing.look();
         }
     }

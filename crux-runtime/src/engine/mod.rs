@@ -2,31 +2,34 @@
 //! append.
 //!
 //! [`Engine`] is the handle that ingress and the command line use. Behind it instances are spread
-//! by hash over shards (`shard`), one task each, which own the instances' states (`active_instance`): what
-//! comes is turned into events (`feed`), rows go to the store in batches, effects follow
-//! (`effects`), and what has nothing under way rests (`rest`, `marks`). `loading` replays journals,
-//! `recovery` finds what a restart left behind and what time has come for. Where nodes share the
-//! store, `elsewhere` asks the node that works on an instance.
+//! by hash over shards (`shard`), one task each, which own the instances in memory
+//! (`active_instance`): inputs become events (`inputs`), rows go to the store in batches
+//! (`append`), effects follow (`effects`, `outbox`), and what is idle is settled and evicted
+//! (`settlement`, `eviction`). `loading` replays journals, `recovery` finds unsettled instances
+//! after a restart and due timers. Where nodes share the store, `forwarding` asks the owner node of
+//! an instance.
 
-pub(crate) mod active_instance;
+mod active_instance;
 pub mod api;
 mod append;
-mod census;
+mod backlog;
 mod core;
 mod effects;
 mod eviction;
-mod extent;
-pub(crate) mod figures;
 pub(crate) mod forwarding;
+mod idle_queue;
 mod inputs;
+mod instance_counts;
+mod instance_log;
+mod journal_size;
 mod late_completion;
+mod liveness;
 mod loading;
 mod message;
 mod missing_definitions;
 mod options;
 mod outbox;
 mod publish;
-mod pulse;
 mod recovery;
 mod replay;
 pub(crate) mod router;
@@ -34,7 +37,8 @@ mod running_attempts;
 mod settlement;
 mod shard;
 mod stats;
-mod tell;
+mod timers;
+pub(crate) mod workflow_metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +46,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use api::{
-    Command, Completed, Completion, Error, EventTaken, IncomingEvent, Progress, Start, Started,
+    Command, Completed, Completion, Error, EventAccepted, IncomingEvent, Progress, Start, Started,
     Undelivered,
 };
 
@@ -68,15 +72,15 @@ pub use crate::source::{Source, System};
 pub use options::Options;
 pub use stats::Stats;
 
-/// Messages that wait for a shard; whoever sends more waits.
-const INBOX: usize = 4096;
+/// Messages that wait for a shard; beyond it the sender waits.
+const INBOX_LEN: usize = 4096;
 
 /// The engine's handle; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     core: Arc<Core>,
     /// By shard.
-    figures: Arc<[Arc<figures::Figures>]>,
+    figures: Arc<[Arc<workflow_metrics::WorkflowMetrics>]>,
 }
 
 /// Why an engine cannot begin.
@@ -93,7 +97,8 @@ pub enum OpenError {
 }
 
 impl Engine {
-    /// Begins: accepts at once, and takes up in the background what an earlier process left.
+    /// Opens the engine: it accepts requests immediately, and recovers unsettled instances in the
+    /// background.
     pub async fn open(
         app: Arc<App>,
         store: Arc<dyn Store>,
@@ -121,7 +126,7 @@ impl Engine {
         let mut inboxes = Vec::new();
         let mut channels = Vec::new();
         for _ in 0..options.shards.max(1) {
-            let (messages, inbox) = mpsc::channel(INBOX);
+            let (messages, inbox) = mpsc::channel(INBOX_LEN);
             inboxes.push(messages.clone());
             channels.push((messages, inbox));
         }
@@ -131,7 +136,7 @@ impl Engine {
             let seed = source::random(&*core.options.source)
                 .map(u64::from_le_bytes)
                 .map_err(OpenError::Random)?;
-            let figures = figures::Figures::new(core.app.workflows);
+            let figures = workflow_metrics::WorkflowMetrics::new(core.app.workflows);
             shards.push(figures.clone());
             supervise::spawn(
                 "a shard",
@@ -159,9 +164,11 @@ impl Engine {
         &self.core.stats
     }
 
-    /// What was counted by workflow and by step since the process began.
-    pub(crate) fn figures(&self) -> std::collections::BTreeMap<&'static str, figures::WorkflowSum> {
-        figures::sum(&self.figures)
+    /// Counters by workflow and by step since the process began.
+    pub(crate) fn figures(
+        &self,
+    ) -> std::collections::BTreeMap<&'static str, workflow_metrics::WorkflowTotals> {
+        workflow_metrics::sum(&self.figures)
     }
 
     /// How long the store took to make batches of rows durable.
@@ -171,8 +178,8 @@ impl Engine {
 
     /// Counts instances by workflow and state, for [`Self::census`], unless that was done a moment
     /// ago.
-    pub(crate) async fn take_census(&self) {
-        self.core.take_census().await;
+    pub(crate) async fn count_instances(&self) {
+        self.core.count_instances().await;
     }
 
     /// How many instances have not ended; `None`: the store did not say.
@@ -192,13 +199,13 @@ impl Engine {
         &self.core.bus
     }
 
-    /// The nodes that share the store and live, this one too; `None` where nobody can share it.
+    /// The live nodes that share the store, this one included; `None` if the store cannot be
+    /// shared.
     pub fn nodes(&self) -> Option<Vec<Peer>> {
-        self.core.elsewhere.as_ref().map(|elsewhere| elsewhere.peers.nodes())
+        self.core.peer_router.as_ref().map(|peer_router| peer_router.peers.nodes())
     }
 
-    /// Definitions that instances need and neither this binary nor another node has: they stand
-    /// still.
+    /// Definitions that instances need and no live node has: these instances cannot continue.
     pub fn missing_definitions(&self) -> Vec<InUse> {
         self.core.missing.list()
     }
@@ -212,17 +219,17 @@ impl Engine {
         self.core.clock.state()
     }
 
-    /// Whether what an earlier process left has been taken up.
+    /// Whether recovery of unsettled instances is complete.
     pub fn has_recovered(&self) -> bool {
         self.core.has_recovered()
     }
 
-    /// Whether every part of the engine answers in time; the error is for people.
+    /// Whether every shard answers in time; the error is for people.
     pub(crate) async fn answers(&self, limit: Duration) -> Result<(), String> {
         self.core.answers(limit).await
     }
 
-    /// For how long a part of the engine has not answered; `None`: one is gone. Does not wait.
+    /// For how long a shard has not answered; `None`: one is gone. Does not wait.
     pub(crate) fn silent_for(&self) -> Option<Duration> {
         self.core.silent_for()
     }
@@ -232,8 +239,8 @@ impl Engine {
         self.core.start(start).await
     }
 
-    /// As [`Self::start`], and who hears of all that the instance does from then on; of one that
-    /// this starts, of all that it ever does.
+    /// As [`Self::start`], with a follower of the instance: of one that this starts, from its first
+    /// row.
     pub(crate) async fn start_and_follow(
         &self,
         start: Start,
@@ -244,18 +251,18 @@ impl Engine {
     /// Takes a result or a failure; durable when answered.
     pub async fn complete(&self, completion: Completion) -> Result<Completed, Error> {
         let (instance, step) = (completion.instance, completion.step.clone());
-        let said = late_completion::Said::of(&completion);
+        let reported = late_completion::ReportedResult::of(&completion);
         match self.core.request(instance, Request::Complete(completion)).await {
             Ok(Response::Completed(completed)) => Ok(completed),
             // Not open any more, or never was: the journal knows.
-            Err(Error::NotOpen | Error::NotNow(_) | Error::UnknownInstance(_)) => {
-                late_completion::look_back(&self.core, instance, &step, said).await
+            Err(Error::NotOpen | Error::InvalidState(_) | Error::UnknownInstance(_)) => {
+                late_completion::classify_from_journal(&self.core, instance, &step, reported).await
             }
             answer => answer.and_then(unexpected),
         }
     }
 
-    /// Takes a sign of life.
+    /// Takes a heartbeat.
     pub async fn progress(&self, progress: Progress) -> Result<(), Error> {
         self.core.request(progress.instance, Request::Progress(progress)).await.map(drop)
     }
@@ -266,18 +273,21 @@ impl Engine {
     }
 
     /// Takes events; each is durable when answered, in the order given.
-    pub async fn take_events(&self, events: Vec<IncomingEvent>) -> Vec<Result<EventTaken, Error>> {
+    pub async fn take_events(
+        &self,
+        events: Vec<IncomingEvent>,
+    ) -> Vec<Result<EventAccepted, Error>> {
         self.core.router.take(&self.core, events).await
     }
 
-    /// What of an instance does not reach whom it is for, and why. Empty if the instance is not in
-    /// memory, for then nothing of it is under way.
+    /// Undelivered tasks and messages of an instance, with the reasons. Empty if it is not in
+    /// memory, for then it is settled.
     pub async fn undelivered(&self, instance: InstanceId) -> Undelivered {
         self.core.undelivered(instance).await
     }
 
-    /// Takes nothing new, waits for what is under way until `limit`, and closes the store. What is
-    /// still under way then is taken up by the next process.
+    /// Accepts nothing new, waits for busy instances until `limit`, and closes the store. The next
+    /// process recovers what is unsettled.
     pub async fn shutdown(&self, limit: Duration) {
         self.core.close();
         let begun = tokio::time::Instant::now();
@@ -296,22 +306,22 @@ impl Engine {
             }
         }
         if let Err(error) = self.core.store.close().await {
-            tracing::warn!(%error, "the store did not close in order; nothing acknowledged is lost");
+            tracing::warn!(%error, "the store did not close cleanly; nothing acknowledged is lost");
         }
     }
 }
 
-/// Another kind of answer than to what was asked.
+/// The peer replied with the wrong variant.
 fn unexpected<T>(response: forwarding::Response) -> Result<T, Error> {
-    let text = format!("an answer to another question: {response:?}");
-    Err(Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))
+    let text = format!("unexpected response from peer: {response:?}");
+    Err(Error::Corrupted(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))
 }
 
 /// An id for what came without one.
 pub(crate) fn fresh_id(source: &dyn Source, now: crate::machine::Time) -> Result<String, Error> {
     let random = source::random(source).map(u64::from_le_bytes);
     let random = random.map_err(|text| {
-        Error::Broken(crate::machine::Failure::new(crate::machine::Failure::ERROR, text))
+        Error::Corrupted(crate::machine::Failure::new(crate::machine::Failure::ERROR, text))
     })?;
     Ok(format!("{:012x}{random:016x}", now.0))
 }

@@ -10,8 +10,7 @@ use crate::source::{Source, System};
 pub struct Options {
     /// Engine tasks; instances are spread over them by hash.
     pub shards: usize,
-    /// Instances with effects under way, in all: beyond it starts are refused
-    /// ([`Error::Overloaded`]).
+    /// Unsettled instances in all: beyond it starts are refused ([`Error::Overloaded`]).
     pub max_unsettled: usize,
     /// Starts are refused while less than this is free where the store grows.
     pub min_free_bytes: u64,
@@ -22,8 +21,8 @@ pub struct Options {
     pub keep_events_ms: u64,
     /// How many waiting instances stay in memory.
     pub cached_instances: usize,
-    /// How long a worker in another process may be silent if the step has no `heartbeat` time-out.
-    pub lost_after_ms: u64,
+    /// Heartbeat timeout of workers in other processes, unless the step sets `heartbeat`.
+    pub heartbeat_timeout_ms: u64,
     /// Values of `config.NAME`.
     pub values: BTreeMap<String, String>,
     /// Where time and randomness come from.
@@ -41,7 +40,7 @@ impl Default for Options {
             max_journal_bytes: 16 << 20,
             keep_events_ms: 24 * 3600 * 1000,
             cached_instances: 10_000,
-            lost_after_ms: 30_000,
+            heartbeat_timeout_ms: 30_000,
             values: Default::default(),
             source: Arc::new(System),
         }

@@ -89,12 +89,12 @@ impl Outbox {
         self.0.retain(|effect| effect.id != id);
     }
 
-    /// Somebody has the task.
+    /// A service or worker has the task.
     pub(super) fn close_task(&mut self, path: Path, attempt: u32) {
         self.0.retain(|effect| !effect.what.is_task(path, attempt));
     }
 
-    /// The step went on: none of its tasks has to reach anybody.
+    /// The step went on: its tasks need not reach anyone.
     pub(super) fn close_step(&mut self, step: Path) {
         self.0
             .retain(|effect| !matches!(&effect.what, Pending::Task { path, .. } if *path == step));
@@ -112,7 +112,7 @@ impl Outbox {
         self.0.iter().any(|effect| this(&effect.what))
     }
 
-    /// Tasks that were offered and reached nobody.
+    /// Tasks that were dispatched and not accepted.
     pub(super) fn undelivered_tasks(&self) -> impl Iterator<Item = (Path, u32)> {
         self.0.iter().filter_map(|effect| match &effect.what {
             Pending::Task { path, attempt, backoff: Some(backoff) } if !backoff.is_offered => {
@@ -122,7 +122,7 @@ impl Outbox {
         })
     }
 
-    /// A task reached nobody; it is offered again after a pause, and not before `after_ms`.
+    /// A task was not accepted; it is retried after a pause, and not before `after_ms`.
     pub(super) fn task_undelivered(
         &mut self,
         task: (Path, u32),

@@ -1,5 +1,5 @@
-//! Messages on their way out: hooks and emitted events. Each is offered to the bus until it is out;
-//! only then is its effect done. Until then the shard knows why it is not, and so do people.
+//! Publishes hooks and emitted events. Each is offered to the bus until it is published; only then
+//! its effect is confirmed. Until then the shard knows the reason, and `crux status` shows it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,11 +11,11 @@ use super::Core;
 use crate::backoff::{self, Backoff};
 use crate::bus;
 use crate::bus::Published;
-use crate::engine::message::{Message, came_back};
+use crate::engine::message::{Message, service_returned};
 use crate::engine::outbox::EffectId;
 use crate::id::InstanceId;
 
-/// An effect's message, and the shard that hears what becomes of it.
+/// An effect's message, and the shard that is notified of the result.
 pub(super) struct Publish {
     pub(super) core: Arc<Core>,
     pub(super) shard: mpsc::Sender<Message>,
@@ -35,10 +35,10 @@ impl Publish {
         let mut back = self.core.bus.back();
         while let Err(reason) = self.offer().await {
             waiting.count();
-            // What is wrong with the bus as a whole it says itself, once.
+            // The bus logs its own outages, once.
             if !is_known && self.core.bus.delay(None).is_none() {
                 is_known = true;
-                warn!(%instance, routing_key = self.message.routing_key, reason, "a message is not out; trying again until it is");
+                warn!(%instance, routing_key = self.message.routing_key, reason, "cannot publish a message; retrying until it is published");
             }
             let failed = Message::PublishFailed { instance, effect, reason };
             if self.shard.send(failed).await.is_err() {
@@ -47,7 +47,7 @@ impl Publish {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(backoff.pause()) => {}
-                () = came_back(&mut back) => {}
+                () = service_returned(&mut back) => {}
             }
         }
         drop(waiting);
@@ -55,7 +55,7 @@ impl Publish {
         self.done().await;
     }
 
-    /// Tells the shard that the effect is done.
+    /// Confirms the effect to the shard.
     pub(super) async fn done(&self) {
         let Self { instance, effect, .. } = *self;
         // The shard is gone only when the process ends.
@@ -65,7 +65,7 @@ impl Publish {
     /// Once. The error: why it is not out.
     async fn offer(&self) -> Result<(), String> {
         let (done, published) = oneshot::channel();
-        // Whoever asked is still there: it waits below.
+        // The receiver waits below.
         let done = Box::new(move |what| _ = done.send(what));
         if self.core.bus.publish(self.message.clone(), done).is_err() {
             return Err("the bus has no room".to_owned());
@@ -78,7 +78,7 @@ impl Publish {
     }
 }
 
-/// Counts a message as one that is not out, once, until it is.
+/// Counts a message as unpublished, once, until it is published.
 struct Waiting<'a> {
     core: &'a Core,
     is_counted: bool,

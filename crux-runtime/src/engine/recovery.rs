@@ -1,5 +1,4 @@
-//! What goes on in the background: taking up what an earlier process left, waking what time has
-//! come for, removing what is over, and a look at the disk.
+//! Background tasks: recovery of unsettled instances, due timers, and housekeeping.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,37 +19,37 @@ use crate::store::NodeNumber;
 use crate::store::peers::Peers;
 use crate::supervise;
 
-/// Instances that are loaded side by side after a restart.
-const AT_ONCE: usize = 256;
-const PAGE: usize = 1000;
-/// A wake-up that its node has missed by that much is anybody's.
-const LATE_MS: u64 = 3_000;
+/// Instances that are loaded concurrently after a restart.
+const LOADS_MAX: usize = 256;
+const PAGE_LEN: usize = 1000;
+/// A timer that is overdue by so much may be fired by any node.
+const WAKE_OVERDUE_MS: u64 = 3_000;
 
 pub(super) fn begin(core: &Arc<Core>) {
-    supervise::spawn("taking up what is unsettled", take_up(core.clone()));
-    supervise::spawn("waking instances", wake(core.clone()));
-    supervise::spawn("housekeeping", keep_house(core.clone()));
+    supervise::spawn("recovering unsettled instances", recover(core.clone()));
+    supervise::spawn("firing due timers", wake_due(core.clone()));
+    supervise::spawn("housekeeping", housekeeping(core.clone()));
     supervise::spawn(
         "looking for missing definitions",
         crate::engine::missing_definitions::watch(core.clone()),
     );
 }
 
-/// Takes up what an earlier process left; where nodes share the store, also what a node leaves that
-/// goes, whenever one does. Taking up waits for a store that is away, and a lease may be lost
-/// meanwhile: then shards have to hear of it at once, and it begins again.
-async fn take_up(core: Arc<Core>) {
+/// Recovers unsettled instances; where nodes share the store, also those of a node that departs.
+/// Recovery waits for a store that is away, and the lease may be lost meanwhile: then the shards
+/// are notified immediately, and recovery starts over.
+async fn recover(core: Arc<Core>) {
     let mut membership = core.store.membership();
     let mut known = *membership.borrow_and_update();
-    // A store of one process has nobody who would tell.
+    // A store of a single process never changes membership.
     let mut may_change = membership.has_changed().is_ok();
-    let mut is_owed = true;
+    let mut must_recover = true;
     loop {
         tokio::select! {
             biased;
             changed = membership.changed(), if may_change => may_change = changed.is_ok(),
-            () = take_up_now(&core), if is_owed && known.holds => {
-                is_owed = false;
+            () = recover_unsettled(&core), if must_recover && known.holds_lease => {
+                must_recover = false;
                 core.recovered.store(true, Ordering::Relaxed);
             }
             else => return,
@@ -59,28 +58,27 @@ async fn take_up(core: Arc<Core>) {
             return;
         }
         let now = *membership.borrow_and_update();
-        let was_interrupted = now.number != known.number || now.holds != known.holds;
+        let was_interrupted = now.number != known.number || now.holds_lease != known.holds_lease;
         if was_interrupted {
-            hold(&core, now.holds).await;
+            lease_changed(&core, now.holds_lease).await;
         }
-        is_owed |= was_interrupted || now.departures != known.departures;
+        must_recover |= was_interrupted || now.departures != known.departures;
         known = now;
     }
 }
 
-/// Shards forget what they have: while this node was not known to live, others may have gone on
-/// with it.
-async fn hold(core: &Core, holds: bool) {
+/// Shards drop their state: while this node had no lease, others may have taken its instances over.
+async fn lease_changed(core: &Core, holds_lease: bool) {
     for inbox in &core.inboxes {
         // A shard is gone only when the process ends.
-        let _ = inbox.send(Message::Hold(holds)).await;
+        let _ = inbox.send(Message::LeaseChanged(holds_lease)).await;
     }
 }
 
-/// Has events delivered that had been taken, and loads every unsettled instance that no other node
-/// carries, which repeats what is not done of its effects.
-async fn take_up_now(core: &Arc<Core>) {
-    core.router.take_up(core).await;
+/// Delivers stored events, and loads every unsettled instance without another owner node, which
+/// repeats its pending effects.
+async fn recover_unsettled(core: &Arc<Core>) {
+    core.router.recover(core).await;
     let mut after = None;
     let mut backoff = core.backoff(backoff::STORE);
     let mut loading = FuturesUnordered::new();
@@ -88,7 +86,7 @@ async fn take_up_now(core: &Arc<Core>) {
     let mut count = |is_taken: bool| if is_taken { taken += 1 } else { left += 1 };
     loop {
         let claimed = async {
-            let page = core.store.unsettled(after, PAGE).await?;
+            let page = core.store.unsettled(after, PAGE_LEN).await?;
             let Some(last) = page.last().copied() else { return Ok(None) };
             Ok::<_, crate::store::Error>(Some((last, core.store.claim(page).await?)))
         };
@@ -103,14 +101,14 @@ async fn take_up_now(core: &Arc<Core>) {
                 if core.is_closing() {
                     return;
                 }
-                warn!(%error, "what an earlier process left cannot be read; trying again");
+                warn!(%error, "cannot list unsettled instances; retrying");
                 tokio::time::sleep(backoff.pause()).await;
                 continue;
             }
         };
         for id in page {
-            loading.push(look_at(core.clone(), id));
-            if loading.len() >= AT_ONCE {
+            loading.push(load_unsettled(core.clone(), id));
+            if loading.len() >= LOADS_MAX {
                 loading.next().await.into_iter().for_each(&mut count);
             }
         }
@@ -119,45 +117,45 @@ async fn take_up_now(core: &Arc<Core>) {
         count(is_taken);
     }
     if taken > 0 {
-        info!(instances = taken, "took up what an earlier process left");
+        info!(instances = taken, "recovered unsettled instances");
     }
     if left > 0 {
         warn!(
             instances = left,
-            "some of what an earlier process left cannot go on here, for the reasons that the log names"
+            "some unsettled instances cannot continue here; earlier log lines say why"
         );
     }
 }
 
-/// Whether it goes on. One that cannot be loaded is reported where that is found out.
-async fn look_at(core: Arc<Core>, id: InstanceId) -> bool {
-    let (done, looked) = oneshot::channel();
-    core.inbox(id).send(Message::For(id, Input::Wake { done: Some(done) })).await.is_ok()
-        && looked.await.unwrap_or(false)
+/// Whether it continues. Loading reports its own errors.
+async fn load_unsettled(core: Arc<Core>, id: InstanceId) -> bool {
+    let (ack, loaded) = oneshot::channel();
+    core.inbox(id).send(Message::For(id, Input::Wake { ack: Some(ack) })).await.is_ok()
+        && loaded.await.unwrap_or(false)
 }
 
-/// Tells shards of instances that are due soon. Where nodes share the store each partition is one
-/// node's to wake; what is late, because that node has gone, is anybody's: of those who wake the
-/// same instance, one gets its row in.
-async fn wake(core: Arc<Core>) {
-    let pause = Duration::from_millis(core.horizon_ms() / 3);
+/// Notifies shards of timers that are due soon. Where nodes share the store, each partition has one
+/// node that fires its timers; an overdue one may be fired by any node: if several do, one append
+/// succeeds.
+async fn wake_due(core: Arc<Core>) {
+    let pause = Duration::from_millis(core.timer_lookahead_ms() / 3);
     loop {
         let now = core.clock.now();
-        let until = now.plus_ms(core.horizon_ms());
-        let nodes = core.elsewhere.as_ref().map(|elsewhere| Nodes::of(&*elsewhere.peers));
+        let until = now.plus_ms(core.timer_lookahead_ms());
+        let nodes = core.peer_router.as_ref().map(|peer_router| Nodes::of(&*peer_router.peers));
         let mut after: Option<(Time, InstanceId)> = None;
         loop {
-            let page = match core.store.due(after, until, PAGE).await {
+            let page = match core.store.due(after, until, PAGE_LEN).await {
                 Ok(page) => page,
                 Err(error) => {
-                    warn!(%error, "sleeping instances cannot be read; trying again");
+                    warn!(%error, "cannot list due timers; retrying");
                     break;
                 }
             };
-            let full = page.len() == PAGE;
+            let full = page.len() == PAGE_LEN;
             after = page.last().copied();
             for (at, id) in page {
-                let is_late = at.plus_ms(LATE_MS) < now;
+                let is_late = at.plus_ms(WAKE_OVERDUE_MS) < now;
                 if !is_late && nodes.as_ref().is_some_and(|nodes| !nodes.wakes(id)) {
                     continue;
                 }
@@ -200,8 +198,8 @@ impl Nodes {
     }
 }
 
-async fn keep_house(core: Arc<Core>) {
-    const EXPIRE: usize = 1000;
+async fn housekeeping(core: Arc<Core>) {
+    const EXPIRE_LEN: usize = 1000;
     let mut round = 0_u64;
     loop {
         // A jump of the system's clock is followed by and by, also where nothing else asks for the
@@ -211,16 +209,16 @@ async fn keep_house(core: Arc<Core>) {
         if core.disk_low.swap(low, Ordering::Relaxed) != low {
             if low {
                 warn!(
-                    "the disk is nearly full: starts are refused, what runs goes on as long as it can"
+                    "the disk is nearly full: starts are refused, running instances continue while they can"
                 );
             } else {
-                info!("there is room on the disk again: starts are taken");
+                info!("the disk has free space again: starts are accepted");
             }
         }
         if round.is_multiple_of(4)
-            && let Some(elsewhere) = &core.elsewhere
+            && let Some(peer_router) = &core.peer_router
         {
-            elsewhere.say_how_it_is(core.bus.health());
+            peer_router.publish_node_status(core.bus.health());
         }
         let waiting = core
             .unsubscribed
@@ -232,15 +230,15 @@ async fn keep_house(core: Arc<Core>) {
         {
             // A subscription that stays behind costs a look when such an event comes, and is
             // removed then.
-            warn!(%error, "subscriptions could not be removed");
+            warn!(%error, "cannot remove event subscriptions");
         }
         if round.is_multiple_of(20) {
             loop {
-                match core.store.expire(core.clock.now(), EXPIRE).await {
-                    Ok(EXPIRE..) => {}
+                match core.store.expire(core.clock.now(), EXPIRE_LEN).await {
+                    Ok(EXPIRE_LEN..) => {}
                     Ok(_) => break,
                     Err(error) => {
-                        warn!(%error, "what is over could not be removed");
+                        warn!(%error, "cannot delete expired instances");
                         break;
                     }
                 }

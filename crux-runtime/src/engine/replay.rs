@@ -2,20 +2,20 @@
 //! those that were not settled.
 
 use super::api::Error;
-use super::extent::Extent;
+use super::journal_size::JournalSize;
 use crate::app::App;
 use crate::id::InstanceId;
 use crate::journal::{self, Row};
 use crate::machine::{Effect, Effects, Event, Failure, Instance, Time};
 use crate::store::{Record, Seq, Stored};
 
-/// An instance as its journal says.
+/// An instance made of its journal.
 pub(super) struct Replayed {
     pub(super) instance: Box<dyn Instance>,
     pub(super) traceparent: String,
     pub(super) seq: Seq,
     pub(super) last_at: Time,
-    pub(super) extent: Extent,
+    pub(super) journal_size: JournalSize,
     /// Effects of rows that were not settled, with the row's number and their number in it.
     pub(super) unsettled: Vec<(Seq, u32, Effect)>,
 }
@@ -27,9 +27,9 @@ pub(super) fn replay(
     record: &Record,
     rows: &[Stored],
 ) -> Result<Replayed, Error> {
-    let broken = |text: String| Error::Broken(Failure::new(Failure::ERROR, text));
+    let broken = |text: String| Error::Corrupted(Failure::new(Failure::ERROR, text));
     let Some(workflow) = app.by_hash(&record.definition) else {
-        return Err(Error::NoDefinition {
+        return Err(Error::DefinitionMissing {
             workflow: record.workflow.clone(),
             version: record.version,
             definition: record.definition.chars().take(12).collect(),
@@ -57,13 +57,13 @@ pub(super) fn replay(
                     let instance = (workflow.start)(&id.to_string(), &started, row.at, &mut out)
                         .map_err(&broken)?;
                     let traceparent = started.traceparent;
-                    let extent = Extent::default();
+                    let journal_size = JournalSize::default();
                     replayed = Some(Replayed {
                         instance,
                         traceparent,
                         seq: 0,
                         last_at: row.at,
-                        extent,
+                        journal_size,
                         unsettled: Vec::new(),
                     });
                 }
@@ -84,7 +84,7 @@ pub(super) fn replay(
         if let Some(replayed) = &mut replayed {
             replayed.seq = stored.seq;
             replayed.last_at = row.at;
-            replayed.extent.add(&events, stored.row.len(), out.passes, &*replayed.instance);
+            replayed.journal_size.add(&events, stored.row.len(), out.passes, &*replayed.instance);
             if stored.seq > settled {
                 replayed.unsettled.extend(
                     (0..).zip(out.all.drain(..)).map(|(n, effect)| (stored.seq, n, effect)),
@@ -93,6 +93,6 @@ pub(super) fn replay(
         }
     }
     let mut replayed = replayed.ok_or_else(|| broken("the journal is empty".to_owned()))?;
-    replayed.extent.close_all(&*replayed.instance);
+    replayed.journal_size.close_all(&*replayed.instance);
     Ok(replayed)
 }

@@ -15,7 +15,7 @@ use super::Core;
 use crate::app::App;
 use crate::backoff::{self, Backoff};
 use crate::engine::active_instance::Delivery;
-use crate::engine::api::{Error, EventTaken, IncomingEvent, Start};
+use crate::engine::api::{Error, EventAccepted, IncomingEvent, Start};
 use crate::engine::forwarding::Request;
 use crate::id::InstanceId;
 use crate::machine::{Json, Kind as NodeKind, Misfit, Refusal, Trigger, TriggerSource, fields};
@@ -24,20 +24,20 @@ use crate::store::{KeptEvent, Subscription, UndeliveredEvent};
 use crate::suggest::hint;
 use crate::supervise;
 
-/// Events that are being delivered at a time; whoever brings more waits.
-const AT_ONCE: usize = 1024;
-const PAGE: usize = 512;
-/// How long whoever brings events waits for those of an earlier process to be read.
-const READY: Duration = Duration::from_secs(5);
+/// Events that are delivered concurrently; beyond it the sender waits.
+const DELIVERIES_MAX: usize = 1024;
+const PAGE_LEN: usize = 512;
+/// How long a sender waits for the undelivered events of an earlier process to be queued first.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of a trigger's key, which becomes a request id.
-const MAX_KEY_BYTES: usize = 255;
+const KEY_BYTES_MAX: usize = 255;
 
 pub(crate) struct Router {
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// What each event name starts.
     starts: Vec<(&'static str, &'static str, &'static Trigger)>,
     /// Names that some step waits for.
-    waited: BTreeSet<&'static str>,
+    awaited: BTreeSet<&'static str>,
     turns: Turns,
     /// Whether what an earlier process has left has its place before what comes now.
     is_ready: watch::Sender<bool>,
@@ -67,9 +67,9 @@ impl Router {
             },
         );
         Self {
-            room: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             starts,
-            waited: waits.collect(),
+            awaited: waits.collect(),
             turns: Turns::default(),
             is_ready: watch::Sender::new(false),
             looks: AtomicBool::new(false),
@@ -81,14 +81,14 @@ impl Router {
         &self,
         core: &Arc<Core>,
         events: Vec<IncomingEvent>,
-    ) -> Vec<Result<EventTaken, Error>> {
+    ) -> Vec<Result<EventAccepted, Error>> {
         if core.is_closing() {
             return events.iter().map(|_| Err(Error::ShuttingDown)).collect();
         }
         // What is taken now comes after what was taken before this process began.
         if !self.is_ready().await {
             let error = store::Error::Unavailable(
-                "events of an earlier process are still being read".to_owned(),
+                "undelivered events are still being recovered".to_owned(),
             );
             return events.iter().map(|_| Err(Error::Store(error.clone()))).collect();
         }
@@ -100,7 +100,7 @@ impl Router {
         let mut fresh = match kept {
             Ok(fresh) => fresh.into_iter(),
             Err(error) => {
-                self.look_soon(core);
+                self.recover_soon(core);
                 return checked
                     .into_iter()
                     .map(|checked| checked.and(Err(Error::Store(error.clone()))))
@@ -119,7 +119,7 @@ impl Router {
                             UndeliveredEvent { event, has_started: false, place: String::new() };
                         self.deliver_soon(core, event).await;
                     }
-                    Ok(EventTaken { id, duplicate })
+                    Ok(EventAccepted { id, duplicate })
                 }
             });
         }
@@ -129,7 +129,9 @@ impl Router {
     async fn is_ready(&self) -> bool {
         let mut is_ready = self.is_ready.subscribe();
         // The sender lives as long as this.
-        tokio::time::timeout(READY, is_ready.wait_for(|is_ready| *is_ready)).await.is_ok()
+        tokio::time::timeout(RECOVERY_TIMEOUT, is_ready.wait_for(|is_ready| *is_ready))
+            .await
+            .is_ok()
     }
 
     fn check(&self, core: &Core, event: IncomingEvent) -> Result<KeptEvent, Error> {
@@ -164,9 +166,9 @@ impl Router {
     }
 
     async fn deliver_soon(&self, core: &Arc<Core>, event: UndeliveredEvent) {
-        let Ok(place) = self.room.clone().acquire_owned().await else { return };
+        let Ok(place) = self.permits.clone().acquire_owned().await else { return };
         let turn =
-            self.waited.contains(event.event.name.as_str()).then(|| self.turns.take(&event.event));
+            self.awaited.contains(event.event.name.as_str()).then(|| self.turns.take(&event.event));
         let core = core.clone();
         supervise::spawn("delivering an event", async move {
             let _place = place;
@@ -174,9 +176,9 @@ impl Router {
         });
     }
 
-    /// Events may have been kept although their keeping failed: whoever brings them again is told
-    /// that they are known, and nobody else delivers them.
-    fn look_soon(&self, core: &Arc<Core>) {
+    /// The store may have kept the events although it reported a failure. A sender that repeats
+    /// them is told that they are duplicates, so only this recovery delivers them.
+    fn recover_soon(&self, core: &Arc<Core>) {
         if self.looks.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -184,17 +186,16 @@ impl Router {
         supervise::spawn("looking for undelivered events", async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             core.router.looks.store(false, Ordering::Relaxed);
-            core.router.take_up(&core).await;
+            core.router.recover(&core).await;
         });
     }
 
-    /// After a restart: events that may not have reached everybody, in their order, and before any
-    /// that come now.
-    pub(crate) async fn take_up(&self, core: &Arc<Core>) {
+    /// After a restart: events that may be undelivered, in their order, and before any new ones.
+    pub(crate) async fn recover(&self, core: &Arc<Core>) {
         let mut after = None;
         let mut backoff = core.backoff(backoff::STORE);
         loop {
-            match core.store.undelivered(after.clone(), PAGE).await {
+            match core.store.undelivered(after.clone(), PAGE_LEN).await {
                 Ok(events) => {
                     let Some(last) = events.last() else { break };
                     after = Some(last.place.clone());
@@ -204,7 +205,7 @@ impl Router {
                     }
                 }
                 Err(error) => {
-                    warn!(%error, "events of an earlier process cannot be read; trying again");
+                    warn!(%error, "cannot list undelivered events; retrying");
                     tokio::time::sleep(backoff.pause()).await;
                     if core.is_closing() {
                         return;
@@ -226,11 +227,11 @@ impl Router {
                 Err(error @ Error::Store(store::Error::Broken(_))) => {
                     // It stays where the next process finds it. Others must not wait for what a
                     // person has to repair.
-                    error!(event = event.event.name, id = event.event.id, %error, "an event has not reached everybody; a restart tries again");
+                    error!(event = event.event.name, id = event.event.id, %error, "cannot finish delivering an event; retried after a restart");
                     return;
                 }
                 Err(error) => {
-                    warn!(event = event.event.name, id = event.event.id, %error, "an event has not reached everybody; trying again");
+                    warn!(event = event.event.name, id = event.event.id, %error, "cannot finish delivering an event; retrying");
                     tokio::time::sleep(backoff.pause()).await;
                 }
             }
@@ -240,12 +241,12 @@ impl Router {
         let key = vec![(name.clone(), id.clone())];
         let Some((instance, error)) = left else {
             if let Err(error) = core.store.delivered(key).await {
-                warn!(event = name, id, %error, "a mark could not be cleared; the event is delivered again after a restart");
+                warn!(event = name, id, %error, "cannot mark an event as delivered; it is delivered again after a restart");
             }
             return;
         };
         if was_left {
-            debug!(event = name, id, %instance, %error, "an event still waits for an instance that cannot take it");
+            debug!(event = name, id, %instance, %error, "an event is still undelivered to an instance");
             return;
         }
         warn!(
@@ -253,11 +254,11 @@ impl Router {
             id,
             %instance,
             %error,
-            "an event cannot be given to an instance that waits for it; it is kept for it, and given to it by a process that can"
+            "cannot deliver an event to a waiting instance; the event is kept until a process can deliver it"
         );
         core.missing.look();
         if let Err(error) = core.store.started(key).await {
-            warn!(event = name, id, %error, "what an event starts is looked at again after a restart");
+            warn!(event = name, id, %error, "cannot mark an event's starts as done; they are repeated after a restart");
         }
     }
 
@@ -287,9 +288,9 @@ impl Router {
         loop {
             let page = core
                 .store
-                .subscribers(event.name.clone(), event.value.clone(), after, PAGE)
+                .subscribers(event.name.clone(), event.value.clone(), after, PAGE_LEN)
                 .await?;
-            let full = page.len() == PAGE;
+            let full = page.len() == PAGE_LEN;
             after = page.last().cloned();
             if !page.is_empty() {
                 for earlier in self.earlier(core, event).await? {
@@ -307,14 +308,14 @@ impl Router {
     /// has not delivered it yet.
     async fn earlier(&self, core: &Arc<Core>, event: &KeptEvent) -> Result<Vec<KeptEvent>, Error> {
         const MOMENT_MS: u64 = 10_000;
-        const MANY: usize = 16;
+        const FLUSH_LEN: usize = 16;
         if core.nodes_share() && event.value.is_some() {
             let kept =
                 core.store.kept(event.name.clone(), event.value.clone(), core.clock.now()).await?;
             let before = kept.into_iter().take_while(|kept| kept.id != event.id);
             let mut earlier: Vec<KeptEvent> =
                 before.filter(|kept| kept.at.plus_ms(MOMENT_MS) >= event.at).collect();
-            return Ok(earlier.split_off(earlier.len().saturating_sub(MANY)));
+            return Ok(earlier.split_off(earlier.len().saturating_sub(FLUSH_LEN)));
         }
         Ok(Vec::new())
     }
@@ -336,20 +337,20 @@ impl Router {
                     id = event.id,
                     workflow,
                     text,
-                    "an event does not give the workflow's input and starts nothing"
+                    "the event does not match the workflow's input; nothing is started"
                 );
                 return Ok(());
             }
         };
         let request_id = match arrived.key {
-            Some(key) if key.is_empty() || key.len() > MAX_KEY_BYTES => {
+            Some(key) if key.is_empty() || key.len() > KEY_BYTES_MAX => {
                 let len = key.len();
                 warn!(
                     event = event.name,
                     id = event.id,
                     workflow,
                     len,
-                    "the trigger's key has to have 1 to 255 bytes; nothing is started"
+                    "the trigger's key must have 1 to 255 bytes; nothing is started"
                 );
                 return Ok(());
             }
@@ -375,7 +376,7 @@ impl Router {
                 Err(error)
             }
             Err(error) => {
-                warn!(event = event.name, id = event.id, workflow, %error, "an event starts nothing");
+                warn!(event = event.name, id = event.id, workflow, %error, "the event could not start the workflow");
                 Ok(())
             }
         }
@@ -408,16 +409,18 @@ impl Router {
                     return Err(error);
                 }
                 // A subscription that stayed behind: its instance has ended or is gone.
-                Err(Error::UnknownInstance(_) | Error::NotNow(_)) => {
+                Err(Error::UnknownInstance(_) | Error::InvalidState(_)) => {
                     core.unsubscribe(subscription.clone())
                 }
                 // Another build may be able to.
-                Err(error @ (Error::NoDefinition { .. } | Error::Broken(_) | Error::Store(_))) => {
-                    left = Some((subscription.instance, error))
-                }
+                Err(
+                    error @ (Error::DefinitionMissing { .. }
+                    | Error::Corrupted(_)
+                    | Error::Store(_)),
+                ) => left = Some((subscription.instance, error)),
                 Err(error) => {
                     let instance = subscription.instance;
-                    warn!(event = event.name, id = event.id, %instance, %error, "an instance that waits for an event refuses it");
+                    warn!(event = event.name, id = event.id, %instance, %error, "the waiting instance rejects an event");
                 }
             }
         }

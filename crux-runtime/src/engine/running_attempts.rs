@@ -64,21 +64,21 @@ impl RunningAttempts {
         self.0.iter().any(|running| running.in_process)
     }
 
-    /// A worker says that it begins.
+    /// A worker reports the beginning.
     pub(super) fn began(&mut self, path: Path, attempt: u32, now: Time) {
         if let Some(running) = self.get_mut(path, attempt) {
             running.began_at = Some(now);
         }
     }
 
-    /// A service has the task, which counts as begun unless it said so earlier.
+    /// A service has the task; it counts as begun, unless a beginning was reported.
     pub(super) fn delivered(&mut self, path: Path, attempt: u32, now: Time) {
         if let Some(running) = self.get_mut(path, attempt) {
             running.began_at = running.began_at.or(Some(now));
         }
     }
 
-    /// A call that had begun turns out to have reached nobody.
+    /// A call that counted as begun did not arrive.
     pub(super) fn undelivered(&mut self, path: Path, attempt: u32) {
         if let Some(running) = self.get_mut(path, attempt) {
             running.began_at = None;
@@ -98,7 +98,7 @@ impl RunningAttempts {
         Some(self.0.remove(at).sent_at)
     }
 
-    /// Nobody waits for it any more. It goes on if it ignores that, and its result still counts.
+    /// Cancels the attempt. It continues if it ignores that, and its result still counts.
     pub(super) fn cancel(&self, path: Path, attempt: u32) {
         if let Some(running) = self.get(path, attempt) {
             running.cancellation.cancel();

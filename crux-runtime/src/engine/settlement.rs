@@ -1,6 +1,8 @@
-//! The marks of instances that are settled. An instance has one in the store from its append until
-//! the effects of its rows are done, so that a restart finds it; clearing them takes a commit, and
-//! is done for many at a time.
+//! The unsettled flags to clear. The store sets an instance's flag with its append and keeps it
+//! until the effects of its rows are confirmed, so that a restart finds the instance. For example:
+//! the hook of row 7 is published, nothing else is pending, and `settle` asks the store to clear
+//! the flag up to row 7 and to remember when the next timer is due. Clearing takes a commit, so it
+//! is done for many instances together.
 
 use std::sync::Arc;
 
@@ -13,25 +15,25 @@ use crate::id::InstanceId;
 use crate::store::Settled;
 use crate::supervise;
 
-/// So many are cleared without waiting for more.
-const MANY: usize = 256;
+/// A batch of this size is cleared immediately.
+const FLUSH_LEN: usize = 256;
 
 #[derive(Default)]
-pub(super) struct Marks {
+pub(super) struct Settlement {
     settled: Vec<Settled>,
     clearing: Vec<Batch>,
 }
 
-/// Marks that the store is clearing.
+/// Flags that the store is clearing.
 struct Batch {
     instances: Vec<InstanceId>,
-    /// Closed when the store has cleared them: whoever waits for it goes on in the order in which
-    /// they came, unlike with a `watch`.
-    under_way: Arc<Semaphore>,
+    /// Closed when the store has cleared them: unlike with a `watch`, waiters continue in the order
+    /// in which they came.
+    open: Arc<Semaphore>,
 }
 
-impl Marks {
-    /// This one is to be cleared.
+impl Settlement {
+    /// Clears this one with the next batch.
     pub(super) fn settle(&mut self, settled: Settled) {
         self.settled.push(settled);
     }
@@ -40,47 +42,47 @@ impl Marks {
         self.settled.is_empty()
     }
 
-    pub(super) fn are_many(&self) -> bool {
-        self.settled.len() >= MANY
+    pub(super) fn is_batch_full(&self) -> bool {
+        self.settled.len() >= FLUSH_LEN
     }
 
-    /// They are somebody else's now.
-    pub(super) fn forget(&mut self) {
+    /// The lease is lost: other nodes own them.
+    pub(super) fn discard(&mut self) {
         self.settled.clear();
     }
 
-    /// Has the store clear what there is.
+    /// Clears the batch.
     pub(super) fn clear(&mut self, core: &Arc<Core>) {
         if self.settled.is_empty() {
             return;
         }
-        self.clearing.retain(Batch::is_under_way);
+        self.clearing.retain(Batch::is_open);
         let settled = std::mem::take(&mut self.settled);
-        let under_way = Arc::new(Semaphore::new(0));
-        let done = under_way.clone();
+        let open = Arc::new(Semaphore::new(0));
+        let done = open.clone();
         self.clearing.push(Batch {
             instances: settled.iter().map(|settled| settled.instance).collect(),
-            under_way,
+            open,
         });
-        // Asked for at once, not when a task gets its turn.
+        // Sent now, not when a task gets its turn.
         let clearing = core.store.settle(settled.clone());
         let core = core.clone();
-        supervise::spawn("clearing marks", async move {
+        supervise::spawn("clearing unsettled flags", async move {
             if let Err(error) = clearing.await {
-                warn!(%error, "marks could not be cleared; trying again");
+                warn!(%error, "cannot clear unsettled flags; retrying");
                 clear_again(&core, settled).await;
             }
             done.close();
         });
     }
 
-    /// Until the store has cleared what it is clearing now.
+    /// Waits until the store has cleared what it is clearing now.
     pub(super) fn cleared(&self) -> impl Future<Output = ()> + Send + use<> {
-        wait_for(self.clearing.iter().map(|batch| batch.under_way.clone()).collect())
+        wait_for(self.clearing.iter().map(|batch| batch.open.clone()).collect())
     }
 
-    /// Has the store clear the instance's mark if it is to be cleared, and waits until it has, if
-    /// it is clearing it. Whoever read the instance before would take its effects for not done.
+    /// Waits until the instance's flag is cleared, if that is pending; a reader before that would
+    /// repeat its finished effects.
     pub(super) fn cleared_of(
         &mut self,
         id: InstanceId,
@@ -89,23 +91,21 @@ impl Marks {
         if self.settled.iter().any(|settled| settled.instance == id) {
             self.clear(core);
         }
-        let batches = self
-            .clearing
-            .iter()
-            .filter(|batch| batch.is_under_way() && batch.instances.contains(&id));
-        wait_for(batches.map(|batch| batch.under_way.clone()).collect())
+        let batches =
+            self.clearing.iter().filter(|batch| batch.is_open() && batch.instances.contains(&id));
+        wait_for(batches.map(|batch| batch.open.clone()).collect())
     }
 }
 
 impl Batch {
-    fn is_under_way(&self) -> bool {
-        !self.under_way.is_closed()
+    fn is_open(&self) -> bool {
+        !self.open.is_closed()
     }
 }
 
-/// Until it succeeds: an instance whose mark stays repeats its effects when it comes back to
-/// memory, and one whose wake-up is not stored sleeps on. Not beyond the end of this process, for
-/// the next one looks at whatever has a mark.
+/// Retries until it succeeds: an instance whose flag stays set repeats its effects when it is
+/// loaded, and one whose wake-up is not stored sleeps on. Ends with this process, because the next
+/// one loads whatever has a flag.
 async fn clear_again(core: &Core, settled: Vec<Settled>) {
     let seed = settled.first().map_or(0, |settled| settled.instance.seed());
     let mut backoff = Backoff::of(backoff::STORE, seed);
@@ -113,14 +113,14 @@ async fn clear_again(core: &Core, settled: Vec<Settled>) {
         tokio::time::sleep(backoff.pause()).await;
         match core.store.settle(settled.clone()).await {
             Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "marks could not be cleared; trying again"),
+            Err(error) => tracing::debug!(%error, "cannot clear unsettled flags; retrying"),
         }
     }
 }
 
 async fn wait_for(batches: Vec<Arc<Semaphore>>) {
     for batch in batches {
-        // There are no permits: this is how it says that it is closed.
+        // It has no permits: acquiring fails when it is closed.
         let _ = batch.acquire().await;
     }
 }

@@ -1,9 +1,11 @@
-//! One shard: the task that owns a part of the instances. It takes what has come, applies it, sends
-//! the rows to the store in one batch, and carries out effects when rows are durable. It never
-//! waits for the store, a worker or the bus: whatever takes time comes back as a message.
+//! A shard: the task that owns a part of the instances, chosen by the hash of their id. It takes
+//! what arrived, applies it, sends the new rows to the store in one batch, and carries out effects
+//! when their rows are durable. For example: in one tick it takes 200 results for 150 instances,
+//! appends 150 rows in one batch, and when `Message::Appended` comes back, answers the callers and
+//! dispatches the next tasks. It never waits for the store, a worker or the bus: their results come
+//! back as messages.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,21 +15,24 @@ use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::api::{self, Error};
-use super::extent::Extent;
-use super::figures::Figures;
 use super::inputs;
-use super::message::{Loading, Message, answer, came_back, not_holding, refuse};
+use super::journal_size::JournalSize;
+use super::message::{Loading, Message, answer, lease_lost, refuse, service_returned};
 use super::stats::Tally;
-use super::{Core, INBOX};
+use super::workflow_metrics::WorkflowMetrics;
+use super::{Core, INBOX_LEN};
 use crate::engine::active_instance::{ActiveInstance, Answer, Input, Reply};
-use crate::engine::outbox::{EffectId, Outbox};
+use crate::engine::backlog::Backlog;
+use crate::engine::idle_queue::IdleQueue;
+use crate::engine::outbox::Outbox;
 use crate::engine::running_attempts::RunningAttempts;
-use crate::engine::settlement::Marks;
+use crate::engine::settlement::Settlement;
+use crate::engine::timers::Timers;
 use crate::id::{InstanceId, InstanceMap};
 use crate::machine::{Effects, Event, Failure, Phase, Started, Time};
 use crate::store::{Append, NewInstance, RequestKey};
 use crate::supervise;
-use crate::task::{Origin, Report, Task};
+use crate::task::{Origin, Report};
 
 /// An instance as the shard has it.
 pub(super) enum Slot {
@@ -41,95 +46,79 @@ pub(super) struct Shard {
     pub(super) reports: mpsc::Sender<Report>,
     reported: mpsc::Receiver<Report>,
     pub(super) slots: InstanceMap<Slot>,
-    /// May hold entries that are void: an instance's own `timer`, or `away`, says which one counts.
-    pub(super) timers: BinaryHeap<Reverse<(Time, InstanceId)>>,
-    /// The timers of instances that are not in memory. Those that have ended are in neither: what
-    /// they leave in `timers` is void.
-    pub(super) away: InstanceMap<Time>,
+    pub(super) timers: Timers,
     /// Rows to send at the end of the round.
     pub(super) batch: Vec<Append>,
-    pub(super) marks: Marks,
+    pub(super) settlement: Settlement,
     /// Empty between rows, as `events` and `row`; kept for their room.
     pub(super) scratch: Effects,
     pub(super) events: Vec<Event>,
     pub(super) row: String,
     pub(super) tally: Tally,
-    pub(super) figures: Arc<Figures>,
-    /// Instances that were idle, in the order in which they came to be, each with its listing: void
-    /// if the instance has another one, or none.
-    pub(super) idle: VecDeque<(InstanceId, u64)>,
-    pub(super) listings: u64,
+    pub(super) figures: Arc<WorkflowMetrics>,
+    pub(super) idle: IdleQueue,
     pub(super) tokens: u64,
     /// How many were begun.
     pub(super) loads: u64,
     pub(super) draining: bool,
     /// See [`store::Membership`].
-    holds: bool,
-    /// Tasks that found no room at a worker or the bus, by step type, in order of age. No queue is
-    /// empty.
-    pub(super) blocked: BTreeMap<&'static str, VecDeque<Blocked>>,
+    holds_lease: bool,
+    pub(super) backlog: Backlog,
 }
 
-/// A task that found no room, and its effect's place.
-pub(super) struct Blocked {
-    pub(super) effect: EffectId,
-    pub(super) task: Task,
-}
-
-/// How many messages are taken in one round.
-const ROUND: usize = 512;
+/// How many messages are taken in one tick.
+const MESSAGES_PER_TICK_MAX: usize = 512;
 /// How far ahead timers of settled instances are kept in memory; the waker looks into the store
 /// more often than that.
-pub(super) const HORIZON_MS: u64 = 60_000;
+pub(super) const TIMER_LOOKAHEAD_MS: u64 = 60_000;
 /// The same where nodes share the store.
-pub(super) const SHARED_HORIZON_MS: u64 = 1_500;
-/// How long marks wait for company before they are cleared.
-const CLEAR_EVERY: Duration = Duration::from_millis(50);
+pub(super) const SHARED_TIMER_LOOKAHEAD_MS: u64 = 1_500;
+/// How long a flag waits for a full batch before it is cleared.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Shard {
     pub(super) fn new(
         core: Arc<Core>,
         messages: mpsc::Sender<Message>,
         seed: u64,
-        figures: Arc<Figures>,
+        figures: Arc<WorkflowMetrics>,
     ) -> Self {
-        // Reports are bounded by the attempts under way; whoever finds no room waits.
-        let (reports, reported) = mpsc::channel(INBOX);
+        // Reports are bounded by the running attempts; beyond the channel's length the sender
+        // waits.
+        let (reports, reported) = mpsc::channel(INBOX_LEN);
         Self {
             core,
             messages,
             reports,
             reported,
             slots: InstanceMap::default(),
-            timers: BinaryHeap::new(),
-            away: InstanceMap::default(),
+            timers: Timers::default(),
             batch: Vec::new(),
-            marks: Marks::default(),
+            settlement: Settlement::default(),
             scratch: Effects::default(),
             events: Vec::new(),
             row: String::new(),
             tally: Tally::default(),
             figures,
-            idle: VecDeque::new(),
-            listings: 0,
+            idle: IdleQueue::default(),
             tokens: seed,
             loads: 0,
             draining: false,
-            holds: true,
-            blocked: BTreeMap::new(),
+            holds_lease: true,
+            backlog: Backlog::default(),
         }
     }
 
     pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        let mut inbox = Vec::with_capacity(ROUND);
-        let mut reported = Vec::with_capacity(ROUND);
-        let mut clear = tokio::time::interval(CLEAR_EVERY);
+        let mut inbox = Vec::with_capacity(MESSAGES_PER_TICK_MAX);
+        let mut reported = Vec::with_capacity(MESSAGES_PER_TICK_MAX);
+        let mut clear = tokio::time::interval(SETTLE_INTERVAL);
         clear.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut alarm_at = None;
         let mut back = self.core.bus.back();
         loop {
-            let next = self.timers.peek().map(|Reverse((due, _))| *due);
+            let next = self.timers.next_due();
             // Setting it costs more than a round with little to do.
             if next != alarm_at || alarm.is_elapsed() {
                 alarm_at = next;
@@ -141,20 +130,20 @@ impl Shard {
             }
             tokio::select! {
                 biased;
-                n = self.reported.recv_many(&mut reported, ROUND) => if n == 0 { break },
-                n = messages.recv_many(&mut inbox, ROUND) => if n == 0 { break },
+                n = self.reported.recv_many(&mut reported, MESSAGES_PER_TICK_MAX) => if n == 0 { break },
+                n = messages.recv_many(&mut inbox, MESSAGES_PER_TICK_MAX) => if n == 0 { break },
                 () = &mut alarm, if alarm_at.is_some() => {}
-                () = came_back(&mut back) => self.hurry(self.core.clock.now()),
-                _ = clear.tick(), if !self.marks.is_empty() || !self.blocked.is_empty() => self.marks.clear(&self.core),
+                () = service_returned(&mut back) => self.retry_undelivered(self.core.clock.now()),
+                _ = clear.tick(), if !self.settlement.is_empty() || !self.backlog.is_empty() => self.settlement.clear(&self.core),
             }
             // Both queues are looked at in every round, so that a flood of one does not starve the
             // other.
-            while inbox.len() < ROUND
+            while inbox.len() < MESSAGES_PER_TICK_MAX
                 && let Ok(message) = messages.try_recv()
             {
                 inbox.push(message);
             }
-            while reported.len() < ROUND
+            while reported.len() < MESSAGES_PER_TICK_MAX
                 && let Ok(report) = self.reported.try_recv()
             {
                 reported.push(report);
@@ -167,10 +156,10 @@ impl Shard {
                 self.message(message, now);
             }
             self.fire_timers(now);
-            self.offer_blocked();
+            self.retry_backlog();
             self.send_batch();
-            if self.marks.are_many() {
-                self.marks.clear(&self.core);
+            if self.settlement.is_batch_full() {
+                self.settlement.clear(&self.core);
             }
             self.tally.add_to(&self.core.stats);
         }
@@ -192,32 +181,32 @@ impl Shard {
             Message::Done { instance, effect } => {
                 if let Some(Slot::Ready(active)) = self.slots.get_mut(&instance) {
                     active.outbox.close(effect);
-                    for (delivery, reply) in std::mem::take(&mut active.later) {
+                    for (delivery, reply) in std::mem::take(&mut active.deferred_events) {
                         self.input(instance, Input::Deliver { delivery, reply }, now);
                     }
                 }
-                self.rest(instance, now);
+                self.settle_or_evict(instance, now);
             }
             Message::PublishFailed { instance, effect, reason } => {
                 if let Some(Slot::Ready(active)) = self.slots.get_mut(&instance) {
                     active.outbox.message_undelivered(effect, reason);
                 }
             }
-            Message::Timer(id, due) => self.remember_timer(id, due),
-            Message::ForgetIdle { id, reply } => self.forget_idle(id, reply),
-            Message::Hold(holds) => self.hold(holds),
+            Message::Timer(id, due) => self.schedule_timer(id, due),
+            Message::UnloadIfIdle { id, reply } => self.unload_if_idle(id, reply),
+            Message::LeaseChanged(holds) => self.lease_changed(holds),
             Message::Drain => self.drain(now),
             Message::Flush(done) => {
-                self.marks.clear(&self.core);
-                let cleared = self.marks.cleared();
+                self.settlement.clear(&self.core);
+                let cleared = self.settlement.cleared();
                 supervise::spawn("flushing a shard", async move {
                     cleared.await;
-                    // Whoever asked has gone away: nobody waits.
+                    // The receiver was dropped; ignore.
                     let _ = done.send(());
                 });
             }
             Message::Ping(reply) => {
-                // Whoever asked does not wait for long.
+                // The receiver may have been dropped; ignore.
                 let _ = reply.send(());
             }
             Message::Busy(reply) => {
@@ -228,7 +217,7 @@ impl Shard {
                         runs || active.appending.is_some() || active.is_handing_out(&self.core)
                     }
                 });
-                // Whoever asked has gone away: nobody is interested in the number.
+                // The receiver was dropped; ignore.
                 let _ = reply.send(busy.count());
             }
         }
@@ -243,8 +232,8 @@ impl Shard {
         reply: Reply<api::Started>,
         now: Time,
     ) {
-        if !self.holds {
-            return answer(reply, Err(not_holding()));
+        if !self.holds_lease {
+            return answer(reply, Err(lease_lost()));
         }
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
@@ -261,11 +250,11 @@ impl Shard {
             Err(_) => {
                 self.scratch = out;
                 let text = "the workflow's own code panicked on this input";
-                return answer(reply, Err(Error::Broken(Failure::new(Failure::PANIC, text))));
+                return answer(reply, Err(Error::Corrupted(Failure::new(Failure::PANIC, text))));
             }
         };
-        // Nothing has begun and nothing is lost: better said now than by an instance that has
-        // failed.
+        // Nothing has begun and nothing is lost: a refused start is better than an instance that
+        // fails immediately.
         if let Some(failure) = out.excess.take()
             && instance.phase() != Phase::Running
         {
@@ -292,18 +281,18 @@ impl Shard {
             origin,
             seq: 0,
             last_at: now,
-            extent: Extent::default(),
+            journal_size: JournalSize::default(),
             status: None,
             appending: None,
             queue: VecDeque::new(),
-            later: Vec::new(),
+            deferred_events: Vec::new(),
             outbox: Outbox::default(),
             running: RunningAttempts::default(),
             timer: None,
             counted: false,
-            settled_told: 0,
-            wake_told: None,
-            listed: 0,
+            settled_stored: 0,
+            wake_stored: None,
+            idle_ticket: None,
             figures: self.figures.place(workflow.definition),
         };
         let reply: Answer = Box::new(move |result| {
@@ -316,18 +305,17 @@ impl Shard {
         self.append(id, events, out, vec![reply], Some(Box::new(new)), now);
     }
 
-    /// Others may have taken over what this node had: stop it, and remember nothing.
-    fn hold(&mut self, holds: bool) {
-        self.holds = holds;
-        // What is said of attempts that are stopped here is about them alone, and must not meet the
-        // same attempts when they are made again.
-        (self.reports, self.reported) = mpsc::channel(INBOX);
+    /// The lease changed: other nodes may have taken over. Stops the attempts, and drops all state.
+    fn lease_changed(&mut self, holds_lease: bool) {
+        self.holds_lease = holds_lease;
+        // Reports about attempts stopped here must not reach the same attempts when they are
+        // dispatched again.
+        (self.reports, self.reported) = mpsc::channel(INBOX_LEN);
         self.timers.clear();
-        self.away.clear();
         self.idle.clear();
-        self.marks.forget();
+        self.settlement.discard();
         self.batch.clear();
-        self.blocked.clear();
+        self.backlog.clear();
         for (_, slot) in self.slots.drain() {
             let inputs = match slot {
                 Slot::Loading(loading) => loading.queue,
@@ -338,33 +326,33 @@ impl Shard {
                     for answer in
                         active.appending.take().into_iter().flat_map(|appending| appending.answers)
                     {
-                        answer(Err(not_holding()));
+                        answer(Err(lease_lost()));
                     }
                     active.queue.extend(
-                        std::mem::take(&mut active.later)
+                        std::mem::take(&mut active.deferred_events)
                             .into_iter()
                             .map(|(delivery, reply)| Input::Deliver { delivery, reply }),
                     );
                     std::mem::take(&mut active.queue)
                 }
             };
-            inputs.into_iter().for_each(|input| refuse(input, not_holding()));
+            inputs.into_iter().for_each(|input| refuse(input, lease_lost()));
         }
     }
 
     /// Something came for an instance: apply it, or keep it until it can be applied.
     pub(super) fn input(&mut self, id: InstanceId, input: Input, now: Time) {
-        if !self.holds {
-            return refuse(input, not_holding());
+        if !self.holds_lease {
+            return refuse(input, lease_lost());
         }
         match self.slots.get_mut(&id) {
-            // Nothing is under way of what is not in memory.
+            // What is not in memory has nothing undelivered.
             None if matches!(input, Input::Undelivered { .. }) => refuse(input, Error::NotOpen),
             None => {
                 if matches!(input, Input::Report(_)) {
                     // The instance has ended or never knew of it: a straggler.
                     self.core.stats.refused.fetch_add(1, Ordering::Relaxed);
-                    debug!(instance = %id, "report for an instance that does not wait for it");
+                    debug!(instance = %id, "report for an instance that is not in memory");
                     return;
                 }
                 self.load(id, VecDeque::from([input]), false);
@@ -390,7 +378,7 @@ impl Shard {
         let mut answers: Vec<Answer> = Vec::new();
         while let Some(input) = active.queue.pop_front().or_else(|| last.take()) {
             let fed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                inputs::feed(
+                inputs::handle(
                     active,
                     input,
                     now,
@@ -407,7 +395,7 @@ impl Shard {
                 // person look.
                 error!(instance = %id, "applying an event panicked; the instance is parked");
                 for answer in answers {
-                    answer(Err(Error::Broken(Failure::new(
+                    answer(Err(Error::Corrupted(Failure::new(
                         Failure::PANIC,
                         "applying the event panicked",
                     ))));
@@ -418,7 +406,7 @@ impl Shard {
                     Failure::PANIC,
                     "applying an event panicked",
                 )));
-                self.forget(id);
+                self.unload(id);
                 self.load(id, queue, true);
                 return;
             }
@@ -428,7 +416,7 @@ impl Shard {
             for answer in answers {
                 answer(Ok(()));
             }
-            return self.rest(id, now);
+            return self.settle_or_evict(id, now);
         }
         self.append(id, events, out, answers, None, now);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters that anybody may read at any time.
+/// Counters, readable from any task at any time.
 #[derive(Debug, Default)]
 pub struct Stats {
     pub started: AtomicU64,
@@ -18,15 +18,15 @@ pub struct Stats {
     pub dispatched: AtomicU64,
     pub steps_completed: AtomicU64,
     pub attempts_failed: AtomicU64,
-    /// Hooks and emitted events that went out to whoever listens.
+    /// Hooks and emitted events that were published.
     pub published: AtomicU64,
-    /// Hooks and emitted events that could not go out, and are offered again and again now.
+    /// Hooks and emitted events that could not be published yet and are being retried.
     pub unpublished: AtomicU64,
-    /// Instances with effects under way now.
+    /// Unsettled instances now.
     pub unsettled: AtomicU64,
     /// Instances in memory now.
     pub cached: AtomicU64,
-    /// Starts refused because too much was under way.
+    /// Starts refused because too many instances were unsettled.
     pub overloaded: AtomicU64,
     /// Messages (results, events, commands) that were refused.
     pub refused: AtomicU64,

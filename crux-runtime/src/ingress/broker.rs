@@ -181,9 +181,9 @@ impl From<Error> for Rejection {
             Error::ShuttingDown => Self::Closing,
             // About one instance only: a node with that definition may come, another may take over
             // from one that has died, and a person may repair what is stored.
-            Error::NoDefinition { .. }
-            | Error::Elsewhere { .. }
-            | Error::Moved
+            Error::DefinitionMissing { .. }
+            | Error::OwnerUnreachable { .. }
+            | Error::ConcurrentModification
             | Error::Store(store::Error::Broken(_)) => Self::Held(error.to_string()),
             // The store may recover.
             error if error.is_passing() || matches!(error, Error::Store(_)) => {
@@ -197,7 +197,7 @@ impl From<Error> for Rejection {
 /// A result that comes too late changes nothing, and is no mistake of its sender.
 fn ignore_late(error: service::Error) -> Result<(), Rejection> {
     match error {
-        service::Error::Engine(Error::NotNow(_)) => Ok(()),
+        service::Error::Engine(Error::InvalidState(_)) => Ok(()),
         error => Err(error.into()),
     }
 }
@@ -222,7 +222,7 @@ mod tests {
             );
         }
         // Others are taken meanwhile.
-        for error in [Error::Elsewhere { node: 2 }, Error::Moved] {
+        for error in [Error::OwnerUnreachable { node: 2 }, Error::ConcurrentModification] {
             assert!(error.is_passing(), "{error}");
             let text = error.to_string();
             assert!(
@@ -232,7 +232,7 @@ mod tests {
         }
         let (workflow, definition) = ("order".to_owned(), "6f".to_owned());
         assert!(matches!(
-            Rejection::from(Error::NoDefinition { workflow, version: 2, definition }),
+            Rejection::from(Error::DefinitionMissing { workflow, version: 2, definition }),
             Rejection::Held(_)
         ));
         assert!(matches!(

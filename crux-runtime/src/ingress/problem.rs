@@ -247,17 +247,17 @@ impl From<api::Error> for Problem {
             api::Error::WrongStepType { .. } => Kind::WrongStepType,
             api::Error::Invalid(text) => return Self::invalid(text, ""),
             api::Error::Conflict(_) => Kind::Conflict,
-            api::Error::NotOpen | api::Error::NotNow(_) | api::Error::Replayed(_) => {
+            api::Error::NotOpen | api::Error::InvalidState(_) | api::Error::Replayed(_) => {
                 Kind::InvalidState
             }
-            api::Error::NoDefinition { .. } => Kind::DefinitionMissing,
+            api::Error::DefinitionMissing { .. } => Kind::DefinitionMissing,
             api::Error::Overloaded { retry_after_s, .. } => {
                 return Self {
                     retry_after_s: Some(*retry_after_s),
                     ..Self::new(Kind::Overloaded, error.to_string())
                 };
             }
-            api::Error::Elsewhere { .. } | api::Error::Moved => {
+            api::Error::OwnerUnreachable { .. } | api::Error::ConcurrentModification => {
                 return Self {
                     retry_after_s: Some(1),
                     ..Self::new(Kind::StoreUnavailable, error.to_string())
@@ -265,7 +265,7 @@ impl From<api::Error> for Problem {
             }
             api::Error::Limit(_) => Kind::LimitExceeded,
             api::Error::Store(error) => return error.clone().into(),
-            api::Error::Broken(_) => Kind::InstanceCorrupted,
+            api::Error::Corrupted(_) => Kind::InstanceCorrupted,
             api::Error::ShuttingDown => {
                 return Self {
                     retry_after_s: Some(1),

@@ -342,7 +342,7 @@ mod tests {
     fn a_wait_has_a_unit_and_a_limit() {
         let longest = Duration::from_secs(60);
         assert_eq!(wait("30s", longest).unwrap(), Duration::from_secs(30));
-        assert!(wait("30", longest).unwrap_err().detail.contains("is not a duration"));
+        assert!(wait("30", longest).unwrap_err().detail.contains("is not a valid duration"));
         assert!(wait("2m", longest).unwrap_err().detail.contains("at most 1m"));
     }
 }

@@ -58,7 +58,7 @@ impl Durability {
     /// Says it in the log.
     pub fn say(&self, place: &str) {
         for danger in &self.dangers {
-            warn!(place, "Redis is not set for keeping workflows: {danger}");
+            warn!(place, "Redis is not configured to keep workflows: {danger}");
         }
         info!(place, "a crash of Redis loses {} of what was answered", self.loses);
     }

@@ -453,7 +453,7 @@ async fn keep_fresh(shared: std::sync::Weak<Shared>) {
         let before = masters(&shared);
         let was_fresh = std::mem::replace(&mut is_fresh, shared.refresh().await);
         if was_fresh && !is_fresh {
-            warn!("no server of the Redis cluster says who has which slots; trying again");
+            warn!("no server of the Redis cluster reports its slots; retrying");
         }
         let now = masters(&shared);
         if now != before {

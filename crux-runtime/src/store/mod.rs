@@ -1,7 +1,7 @@
 //! The store: where journals live. One contract for SQLite, Redis and memory, no stronger than the
 //! weakest of them: an append is atomic for one instance and for nothing else. A store knows
-//! instances, rows, marks, subscriptions and kept events; it does not know what a workflow is, and
-//! never looks into a row.
+//! instances, rows, unsettled flags, subscriptions and kept events; it does not know what a
+//! workflow is, and never looks into a row.
 
 pub mod memory;
 pub mod peers;
@@ -86,14 +86,14 @@ pub struct Append {
     pub instance: InstanceId,
     /// The row's number. The journal must hold exactly the rows before it.
     pub seq: Seq,
-    /// Random; tells the store's own earlier success from somebody else's row when an outcome was
-    /// unknown.
+    /// Random; distinguishes the store's own earlier success from another writer's row when an
+    /// outcome was unknown.
     pub token: u64,
     /// See [`crate::journal`]. Shared: the engine keeps it until the answer has come.
     pub row: Arc<str>,
-    /// Every effect of the rows up to this number is done. If it is `seq` itself the instance is
-    /// settled by this very append, without a `wake_at` (an instance that ended and told nobody);
-    /// otherwise the append leaves it unsettled.
+    /// Every effect of the rows up to this number is confirmed. If it is `seq` itself, this very
+    /// append settles the instance, without a `wake_at` (an instance that ended without pending
+    /// effects); otherwise it sets the unsettled flag.
     pub settled: Seq,
     /// With row 1 only.
     pub start: Option<Box<NewInstance>>,
@@ -132,22 +132,22 @@ pub struct RecordChange {
     pub ended: Option<(Time, u64)>,
 }
 
-/// What became of an append.
+/// The result of an append.
 #[derive(Debug, Clone)]
 pub enum Appended {
     Done,
     /// The very same append was already there: its first answer got lost.
     Same,
-    /// Somebody else appended first: the rows from `Append::seq` on.
+    /// Another writer appended first: the rows from `Append::seq` on.
     Behind(Vec<Stored>),
     /// The journal is shorter than what was answered, by the rows from `have` on: the store lost
     /// them, as a server does that fails over to a replica. What is in memory is worth nothing.
     Lost {
         have: Seq,
     },
-    /// Its mark is that node's: nothing was written. If that node is gone, the instance can be
+    /// That node owns the instance: nothing was written. If the node is gone, the instance can be
     /// claimed.
-    Carried {
+    OwnedElsewhere {
         by: NodeNumber,
     },
     /// The request id has been used: by this instance, with the same input or with another.
@@ -179,8 +179,8 @@ pub struct Record {
     /// Whether the effects of all its rows are done ([`Store::settle`]). Lists may be a little
     /// behind.
     pub settled: bool,
-    /// The node whose mark it has, if it is not settled and nodes share the store.
-    pub carried_by: Option<NodeNumber>,
+    /// The owner node, if the instance is unsettled and nodes share the store.
+    pub owner_node: Option<NodeNumber>,
 }
 
 /// An instance that has nothing more to do until something comes, or time passes.
@@ -189,8 +189,7 @@ pub struct Settled {
     pub instance: InstanceId,
     /// The last row whose effects are done. If the journal has grown since, nothing is changed.
     pub seq: Seq,
-    /// When it must be looked at again at the latest; may be early, never late. `None`: not before
-    /// something comes for it.
+    /// Next wake-up time; may fire early, never late. `None`: only on external input.
     pub wake_at: Option<Time>,
 }
 
@@ -224,11 +223,11 @@ pub struct KeptEvent {
     pub keep_until: Time,
 }
 
-/// An event that has not reached everybody.
+/// An event whose starts or deliveries are not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UndeliveredEvent {
     pub event: KeptEvent,
-    /// Whatever it starts has started: only those who wait for it are left.
+    /// Its starts are done: only deliveries to waits are left.
     pub has_started: bool,
     /// Its place in the store's order, for the page after it.
     pub place: String,
@@ -268,18 +267,18 @@ pub struct Membership {
     /// Under which this node works; it gets another one when others took its lease for over. 0
     /// where nobody shares the store.
     pub number: NodeNumber,
-    /// Whether what this node carries is its own. While it is not, nothing can be appended, and
-    /// others may have taken it over: whatever is under way is to be stopped. When it holds again,
-    /// what is in memory may be old.
-    pub holds: bool,
-    /// Grows when nodes are known to be gone, also this one under an earlier number: what they
-    /// carried can be claimed.
+    /// Whether this node holds its lease. While it does not, nothing can be appended, and others
+    /// may have taken its instances over: running attempts are to be stopped. When it holds a lease
+    /// again, what is in memory may be stale.
+    pub holds_lease: bool,
+    /// Grows when nodes are known to be gone, also this one under an earlier number: the instances
+    /// they owned can be claimed.
     pub departures: u64,
 }
 
 impl Default for Membership {
     fn default() -> Self {
-        Self { number: 0, holds: true, departures: 0 }
+        Self { number: 0, holds_lease: true, departures: 0 }
     }
 }
 
@@ -322,9 +321,9 @@ pub trait Store: Send + Sync + 'static {
     /// that can lose what it has answered.
     fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>>;
 
-    /// Clears marks, and sets wake-ups. What is answered and not yet on disk may be lost with the
-    /// process: then more is looked at after its restart than needed. After an error it is asked
-    /// for again.
+    /// Clears unsettled flags, and sets wake-ups. An answered change that is not yet on disk may be
+    /// lost with the process: then more is loaded after its restart than needed. After an error it
+    /// is asked for again.
     fn settle(&self, batch: Vec<Settled>) -> Pending<Result<(), Error>>;
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>>;
@@ -339,7 +338,7 @@ pub trait Store: Send + Sync + 'static {
 
     fn list(&self, filter: Filter) -> Pending<Result<Vec<Record>, Error>>;
 
-    /// Instances with the unsettled mark, by id, greater than `after`.
+    /// Instances with the unsettled flag, by id, greater than `after`.
     fn unsettled(
         &self,
         after: Option<InstanceId>,
@@ -355,12 +354,12 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Pending<Result<Vec<(Time, InstanceId)>, Error>>;
 
-    /// Sets the mark of these for this node, unless another living node carries them; which of them
-    /// are this node's now. The mark stays until they are settled, also where the journal has not
-    /// grown, and as long as it is there nobody else appends. What an earlier process left
+    /// Sets the unsettled flag of these for this node, unless another live node owns them; returns
+    /// those that this node owns now. The flag stays until they are settled, also where the journal
+    /// has not grown, and as long as it is set no other node appends. What an earlier process left
     /// unsettled has to be claimed. Instances of definitions that this node does not have
-    /// ([`peers::About`]) are left to others. A store of one process has one node, which carries
-    /// everything.
+    /// ([`peers::NodeInfo`]) are left to others. A store of a single process has one node, which
+    /// owns everything.
     fn claim(&self, batch: Vec<InstanceId>) -> Pending<Result<Vec<InstanceId>, Error>> {
         Box::pin(std::future::ready(Ok(batch)))
     }
@@ -370,8 +369,8 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Whether this node may work, and whether others have gone. A store of one process is never
-    /// left.
+    /// Whether this node holds its lease, and whether others have gone. A store of a single process
+    /// never changes.
     fn membership(&self) -> watch::Receiver<Membership> {
         watch::channel(Membership::default()).1
     }
@@ -404,15 +403,14 @@ pub trait Store: Send + Sync + 'static {
         now: Time,
     ) -> Pending<Result<Vec<KeptEvent>, Error>>;
 
-    /// These have reached everybody that waited and started everything that they start. Lazy.
+    /// The starts and deliveries of these events are complete. Lazy.
     fn delivered(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>>;
 
-    /// Whatever these start has started, but not everybody who waits has got them: they stay
-    /// undelivered. Lazy.
+    /// The starts of these events are done, but not all deliveries: they stay undelivered. Lazy.
     fn started(&self, batch: Vec<(String, String)>) -> Pending<Result<(), Error>>;
 
-    /// Events that may not have reached everybody, oldest first, after `after` (the place of the
-    /// last of the page before). They are kept until they have, also past their time.
+    /// Events that may be undelivered, oldest first, after `after` (the place of the last of the
+    /// page before). They are kept until they are delivered, also past their time.
     fn undelivered(
         &self,
         after: Option<String>,
@@ -446,6 +444,6 @@ pub trait Store: Send + Sync + 'static {
     /// Bytes free where the store grows; `None`: not known.
     fn free_bytes(&self) -> Option<u64>;
 
-    /// Writes what is lazy and closes; later calls answer [`Error::Unavailable`].
+    /// Writes everything pending and closes; later calls answer [`Error::Unavailable`].
     fn close(&self) -> Pending<Result<(), Error>>;
 }

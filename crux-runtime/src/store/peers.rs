@@ -1,6 +1,6 @@
-//! The other nodes that share a store: who they are, and short messages to them. Nothing here is
-//! durable: a message that gets lost is asked again by whoever waits for its answer, and rows that
-//! nobody told of are found in the store.
+//! The other nodes that share a store: their descriptions, and short messages to them. Nothing here
+//! is durable: a lost message is sent again by its sender, and rows that were not announced are
+//! found in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +10,18 @@ use tokio::sync::mpsc;
 use super::{Error, NodeNumber, Pending, Seq};
 use crate::id::InstanceId;
 
-/// What a node says of itself. Read leniently: nodes of other versions say more, or less.
+/// What a node publishes about itself. Read leniently: nodes of other versions publish more, or
+/// less.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct About {
+pub struct NodeInfo {
     /// Of the program.
     pub version: String,
     /// Where it answers HTTP; empty: not known.
     pub address: String,
     /// RFC 3339.
     pub started_at: String,
-    pub definitions: Vec<Hosted>,
+    pub definitions: Vec<HostedDefinition>,
     /// What it depends on (`store`, `bus`) and what is wrong with it; empty: nothing.
     pub dependencies: BTreeMap<String, String>,
 }
@@ -28,31 +29,31 @@ pub struct About {
 /// A definition that a node can run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Hosted {
+pub struct HostedDefinition {
     pub workflow: String,
     pub version: u32,
     pub hash: String,
 }
 
-impl About {
+impl NodeInfo {
     pub fn hosts(&self, hash: &str) -> bool {
         self.definitions.iter().any(|definition| definition.hash == hash)
     }
 }
 
-/// A node that lives.
+/// A live node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Peer {
     pub number: NodeNumber,
     /// `process 1234 on host`.
     pub process: String,
     #[serde(flatten)]
-    pub about: About,
+    pub info: NodeInfo,
 }
 
-/// What a node hears.
+/// What a node receives from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum PeerEvent {
     /// Another node has written to this one.
     Message(Vec<u8>),
     /// An instance that is followed here has grown up to that row.
@@ -69,17 +70,17 @@ pub trait Peers: Send + Sync + 'static {
     /// All that live, this one too, as of the last renewal of its lease.
     fn nodes(&self) -> Vec<Peer>;
 
-    /// Changes what this node says of itself; the others know it after the next renewal.
-    fn say(&self, about: About);
+    /// Changes what this node publishes about itself; the others see it after the next renewal.
+    fn publish_info(&self, info: NodeInfo);
 
-    /// Whether somebody heard it. Nobody: the node is gone, or is just about to listen again.
+    /// Whether it was received. If not, the node is gone, or about to subscribe again.
     fn send(&self, to: NodeNumber, message: Vec<u8>) -> Pending<Result<bool, Error>>;
 
-    /// From now on rows of these are heard of, and of no others. After a moment; whoever begins to
-    /// be heard of is told once as grown.
+    /// From now on, rows of these instances are received, and of no others. It takes effect after a
+    /// moment; each new one is reported once as grown.
     fn follow(&self, instances: BTreeSet<InstanceId>);
 
-    /// What comes; can be taken once. What is not taken in time is dropped and becomes a
-    /// [`Heard::Gap`].
-    fn hear(&self) -> Option<mpsc::Receiver<Heard>>;
+    /// The events; can be taken once. What is not received in time is dropped and becomes a
+    /// [`PeerEvent::Gap`].
+    fn events(&self) -> Option<mpsc::Receiver<PeerEvent>>;
 }

@@ -19,7 +19,7 @@ struct Inner {
 }
 
 impl Cancellation {
-    /// For ever; again changes nothing.
+    /// Permanent; repeating it changes nothing.
     pub fn cancel(&self) {
         self.inner.fired.store(true, Ordering::Release);
         self.inner.waiting.notify_waiters();

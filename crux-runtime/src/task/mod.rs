@@ -1,4 +1,4 @@
-//! One attempt's work order, as the engine hands it to the worker manager or the bus, and what they
+//! One attempt's work order, as the engine dispatches it to the executor or the bus, and what they
 //! report back.
 
 pub(crate) mod cancellation;
@@ -22,17 +22,16 @@ pub struct Task {
     /// From 1.
     pub attempt: u32,
     pub contract: &'static Contract,
-    /// Time-outs are the engine's; workers read how often to give a sign of life, and what bounds a
-    /// call.
+    /// Timeouts are the engine's; workers read the heartbeat interval, and what bounds a call.
     pub policy: &'static Policy,
     pub input: Arc<RawValue>,
     /// The step's own idempotency key; without one see [`Self::key`].
     pub own_key: Option<Arc<str>>,
-    /// If the attempt runs in another process: after how long without a sign of life its worker
-    /// counts as dead.
+    /// The heartbeat timeout, if the attempt runs in another process: without heartbeats for so
+    /// long its worker counts as dead.
     pub heartbeat_ms: Option<u64>,
     pub origin: Arc<Origin>,
-    /// Fires when nobody waits for this attempt any more.
+    /// Fires when the attempt is no longer needed.
     pub cancellation: Cancellation,
 }
 
@@ -73,7 +72,7 @@ impl Task {
         self.contract.effect == EffectKind::Once && self.own_key.is_none()
     }
 
-    /// Ends when nobody waits for this attempt any more.
+    /// Completes when the attempt is no longer needed.
     pub async fn cancelled(&self) {
         self.cancellation.cancelled().await;
     }
@@ -84,7 +83,7 @@ impl Task {
     }
 }
 
-/// What happened to an attempt, told to the engine.
+/// A report about an attempt, to the engine.
 #[derive(Debug)]
 pub struct Report {
     pub instance: InstanceId,
@@ -95,19 +94,19 @@ pub struct Report {
 
 #[derive(Debug)]
 pub enum Reported {
-    /// A service has taken the task; its result comes later, by another way.
+    /// A service has the task; its result comes later, separately.
     Delivered,
-    /// The task did not reach anybody; no attempt is used up, and it is offered again.
+    /// The task was not accepted; no attempt is used up, and it is dispatched again.
     Undelivered {
         reason: String,
         /// Not before so long has passed, whatever else happens.
         after_ms: Option<u64>,
     },
-    /// The process is ending, and the attempt has not begun: it is for another process.
+    /// The process is ending and the attempt has not begun: another process runs it.
     Returned,
-    /// The worker began to run it; from now on its `run` time-out counts.
+    /// The worker began to run it; from now on its `run` timeout counts.
     Began,
-    /// The worker is alive and at it.
+    /// The worker is alive and runs it.
     Heartbeat,
     Completed {
         result: Box<RawValue>,

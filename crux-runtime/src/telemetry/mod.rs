@@ -56,7 +56,7 @@ const VERBOSE: [&str; 2] = ["debug", "trace"];
 /// How long the end of the process waits for the last lines of its log.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Begins to log. The error: the level cannot be read, or somebody logs already.
+/// Begins to log. The error: the level cannot be read, or the process logs already.
 pub(crate) fn begin(log: &Log) -> Result<(), String> {
     let filter = filter(&log.level).map_err(|text| format!("log.level: {text}"))?;
     let lines = Lines::start(std::io::stderr())
@@ -80,13 +80,13 @@ pub(crate) fn begin(log: &Log) -> Result<(), String> {
         LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
     begun.map_err(|error| error.to_string())?;
-    // Whoever came first has set the subscriber too, and this is not reached.
+    // An earlier subscriber would have failed above.
     let _ = LINES.set(lines);
     log_panics();
     Ok(())
 }
 
-/// The standard library writes them to standard error itself, and waits until somebody reads it.
+/// The standard library writes panics to standard error itself, and blocks until they are read.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

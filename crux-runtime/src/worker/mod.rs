@@ -181,7 +181,7 @@ impl Station {
                 Ok(()) => info!("ended"),
                 Err(_) => warn!("the broker is away, or slow: ending without its answer"),
             },
-            again = signals.next() => warn!(signal = again, "told again: ending at once"),
+            again = signals.next() => warn!(signal = again, "second signal received, exiting immediately"),
         }
         Ok(())
     }

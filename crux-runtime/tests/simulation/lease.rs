@@ -24,7 +24,7 @@ async fn a_lease_that_is_lost_while_a_take_up_hangs_stops_the_node_at_once() {
     bed.store.hangs.store(true, Ordering::SeqCst);
     bed.store.membership.send_modify(|membership| membership.departures += 1);
     pass(100).await;
-    bed.store.membership.send_modify(|membership| membership.holds = false);
+    bed.store.membership.send_modify(|membership| membership.holds_lease = false);
     pass(100).await;
     let refused = bed.try_start().await;
     assert!(
@@ -33,7 +33,7 @@ async fn a_lease_that_is_lost_while_a_take_up_hangs_stops_the_node_at_once() {
     );
 
     bed.store.membership.send_modify(|membership| {
-        *membership = Membership { number: 2, holds: true, departures: 2 }
+        *membership = Membership { number: 2, holds_lease: true, departures: 2 }
     });
     bed.store.hangs.store(false, Ordering::SeqCst);
     pass(1_000).await;

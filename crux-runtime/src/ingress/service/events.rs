@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::{Error, Service};
-use crate::engine::api::{EventTaken, IncomingEvent};
+use crate::engine::api::{EventAccepted, IncomingEvent};
 use crate::ingress::caller::Caller;
 use crate::ingress::operations::Operation;
 use crate::ingress::problem::{Kind, Problem};
@@ -31,7 +31,7 @@ impl Service {
         &self,
         caller: &Caller,
         events: Vec<NewEvent>,
-    ) -> Result<Vec<Result<EventTaken, Error>>, Error> {
+    ) -> Result<Vec<Result<EventAccepted, Error>>, Error> {
         Self::authorize(caller, Operation::SendEvents)?;
         self.check_open()?;
         let events = events.into_iter().map(|event| event.from_caller(caller)).collect();
@@ -44,7 +44,7 @@ impl Service {
         &self,
         caller: &Caller,
         event: NewEvent,
-    ) -> Result<EventTaken, Error> {
+    ) -> Result<EventAccepted, Error> {
         let answer = self.send_events(caller, vec![event]).await?.pop();
         answer.ok_or_else(|| Problem::new(Kind::Internal, "the engine did not answer"))?
     }

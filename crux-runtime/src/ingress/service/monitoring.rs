@@ -133,7 +133,7 @@ impl Service {
     /// OpenMetrics text.
     pub(crate) async fn metrics(&self, caller: &Caller) -> Result<String, Problem> {
         Self::authorize(caller, Operation::Metrics)?;
-        self.engine.take_census().await;
+        self.engine.count_instances().await;
         self.metrics.render().map_err(|error| {
             Problem::new(Kind::Internal, format!("the metrics cannot be written: {error}"))
         })

@@ -14,7 +14,7 @@ use crate::store::{
 pub(super) struct Data {
     instances: BTreeMap<InstanceId, Instance>,
     requests: HashMap<(String, String), (InstanceId, [u8; 32])>,
-    /// Instances with the mark, and the wake-ups of those without.
+    /// Instances with the unsettled flag, and the wake-ups of those without.
     unsettled: BTreeSet<InstanceId>,
     wakes: BTreeSet<(Time, InstanceId)>,
     /// By event, whether for any value, value, instance and path.
@@ -31,13 +31,13 @@ struct Instance {
     expires_at: Option<Time>,
     request: Option<(String, String)>,
     rows: Vec<(Stored, u64)>,
-    mark: Mark,
-    /// Whether a crash may bring the mark back.
+    mark: UnsettledFlag,
+    /// Whether a crash may set the flag again.
     lazy: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
+enum UnsettledFlag {
     Unsettled,
     Settled(Option<Time>),
 }
@@ -85,7 +85,11 @@ impl Data {
             }
             self.begin(id, new);
         }
-        let mark = if append.settled >= append.seq { Mark::Settled(None) } else { Mark::Unsettled };
+        let mark = if append.settled >= append.seq {
+            UnsettledFlag::Settled(None)
+        } else {
+            UnsettledFlag::Unsettled
+        };
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.rows.push((
                 Stored { seq: append.seq, settled: append.settled, row: append.row },
@@ -120,7 +124,7 @@ impl Data {
             started_at,
             ended_at: None,
             settled: true,
-            carried_by: None,
+            owner_node: None,
         };
         let request = request.map(|RequestKey { scope, id: request_id, input_hash }| {
             self.requests.insert((scope.clone(), request_id.clone()), (id, input_hash));
@@ -131,23 +135,23 @@ impl Data {
             expires_at: None,
             request,
             rows: Vec::new(),
-            mark: Mark::Settled(None),
+            mark: UnsettledFlag::Settled(None),
             lazy: false,
         };
         self.instances.insert(id, instance);
     }
 
-    fn mark(&mut self, id: InstanceId, mark: Mark, lazy: bool) {
+    fn mark(&mut self, id: InstanceId, mark: UnsettledFlag, lazy: bool) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         match std::mem::replace(&mut instance.mark, mark) {
-            Mark::Unsettled => drop(self.unsettled.remove(&id)),
-            Mark::Settled(Some(at)) => drop(self.wakes.remove(&(at, id))),
-            Mark::Settled(None) => {}
+            UnsettledFlag::Unsettled => drop(self.unsettled.remove(&id)),
+            UnsettledFlag::Settled(Some(at)) => drop(self.wakes.remove(&(at, id))),
+            UnsettledFlag::Settled(None) => {}
         }
         match mark {
-            Mark::Unsettled => drop(self.unsettled.insert(id)),
-            Mark::Settled(Some(at)) => drop(self.wakes.insert((at, id))),
-            Mark::Settled(None) => {}
+            UnsettledFlag::Unsettled => drop(self.unsettled.insert(id)),
+            UnsettledFlag::Settled(Some(at)) => drop(self.wakes.insert((at, id))),
+            UnsettledFlag::Settled(None) => {}
         }
         instance.lazy = lazy;
     }
@@ -158,11 +162,11 @@ impl Data {
             .get(&settled.instance)
             .is_some_and(|instance| instance.seq() == settled.seq)
         {
-            self.mark(settled.instance, Mark::Settled(settled.wake_at), true);
+            self.mark(settled.instance, UnsettledFlag::Settled(settled.wake_at), true);
         }
     }
 
-    /// Marks that were cleared lately come back, unless they survive.
+    /// Flags that were cleared lately are set again, unless they survive.
     pub fn lose_lazy(&mut self, mut survives: impl FnMut(InstanceId) -> bool) {
         let lazy: Vec<InstanceId> = self
             .instances
@@ -174,7 +178,7 @@ impl Data {
             if survives(id) {
                 self.make_durable(id);
             } else {
-                self.mark(id, Mark::Unsettled, false);
+                self.mark(id, UnsettledFlag::Unsettled, false);
             }
         }
     }
@@ -187,7 +191,7 @@ impl Data {
 
     pub fn record(&self, id: InstanceId) -> Option<Record> {
         self.instances.get(&id).map(|instance| Record {
-            settled: instance.mark != Mark::Unsettled,
+            settled: instance.mark != UnsettledFlag::Unsettled,
             ..instance.record.clone()
         })
     }
@@ -366,7 +370,8 @@ impl Data {
 
     pub fn expire(&mut self, now: Time, limit: usize) -> usize {
         let over = |instance: &Instance| {
-            instance.mark != Mark::Unsettled && instance.expires_at.is_some_and(|at| at <= now)
+            instance.mark != UnsettledFlag::Unsettled
+                && instance.expires_at.is_some_and(|at| at <= now)
         };
         let old: Vec<InstanceId> = self
             .instances
@@ -376,7 +381,7 @@ impl Data {
             .take(limit)
             .collect();
         for id in &old {
-            self.mark(*id, Mark::Settled(None), false);
+            self.mark(*id, UnsettledFlag::Settled(None), false);
             if let Some(request) = self.instances.remove(id).and_then(|instance| instance.request) {
                 self.requests.remove(&request);
             }

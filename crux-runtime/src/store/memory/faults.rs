@@ -11,7 +11,7 @@ pub enum Call {
     Read,
 }
 
-/// What becomes of it.
+/// The result of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// Done and answered.

@@ -143,7 +143,7 @@ fn read(
         }
         (b"carried", Some(by)) => {
             let by: String = redis::from_redis_value(by).map_err(|_| wrong())?;
-            Ok(Appended::Carried { by: by.parse().map_err(|_| wrong())? })
+            Ok(Appended::OwnedElsewhere { by: by.parse().map_err(|_| wrong())? })
         }
         (b"zero", _) => Err(Error::Broken(format!("the rows of {instance} begin with number 1"))),
         (b"fenced", _) => Err(Error::Unavailable(

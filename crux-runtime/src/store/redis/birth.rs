@@ -14,7 +14,7 @@ use crate::redis_client::Link;
 use crate::store::Error;
 
 /// So many partitions are looked at with each renewal of the lease, besides that of the registry.
-const LOOKS: usize = 32;
+const CHECKED_PARTITIONS: usize = 32;
 
 const FIX: &str = "restore its data, or start all nodes anew to go on with what is there";
 
@@ -55,7 +55,7 @@ impl Birth {
         if !is_new && missing > 0 {
             error!(
                 partitions = missing,
-                "parts of the store in Redis are empty that were written before: what was there is lost"
+                "parts of the store in Redis are empty although they were written before; their data is lost"
             );
         }
         Ok(birth)
@@ -71,18 +71,16 @@ impl Birth {
             return;
         }
         if is_gone {
-            error!(
-                "the store in Redis was emptied, or is another one now: this node stops what it does; {FIX}"
-            );
+            error!("the store in Redis was emptied or replaced; this node stops working: {FIX}");
         } else {
-            info!("the store in Redis is back");
+            info!("the store in Redis is available again");
         }
     }
 
     /// Looks at some partitions. What cannot be looked at is as it was.
     pub async fn look(&self, link: &Link, keys: &Keys) {
-        let first = self.next.fetch_add(LOOKS, Ordering::Relaxed);
-        let tags = (first..first + LOOKS).map(|tag| tag % keys.all().len()).collect();
+        let first = self.next.fetch_add(CHECKED_PARTITIONS, Ordering::Relaxed);
+        let tags = (first..first + CHECKED_PARTITIONS).map(|tag| tag % keys.all().len()).collect();
         // It is looked for again soon.
         let _ = self.look_at(link, keys, tags).await;
     }
@@ -107,7 +105,7 @@ impl Birth {
                 if self.lost().insert(tag) {
                     let place = &keys.all()[tag];
                     error!(
-                        "the partition `{place}` of the store in Redis was emptied, or is another store's now: {FIX}"
+                        "partition `{place}` of the store in Redis was emptied or replaced: {FIX}"
                     );
                 }
             } else {

@@ -1,4 +1,4 @@
-//! What somebody else has written under keys of the store.
+//! Foreign data under keys of the store.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tracing::error;
 
 /// So many keys are remembered as having been told of.
-const MAX_TOLD: usize = 1000;
+const REPORTED_MAX: usize = 1000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -19,11 +19,8 @@ impl Foreign {
     pub fn found(&self, key: &str, why: &str) {
         // Nothing panics under the lock.
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MAX_TOLD && told.insert(key.to_owned()) {
-            error!(
-                key,
-                why, "somebody else has written under a key of the store: what it held is left out"
-            );
+        if told.len() < REPORTED_MAX && told.insert(key.to_owned()) {
+            error!(key, why, "a key of the store holds foreign data; it is skipped");
         }
     }
 }

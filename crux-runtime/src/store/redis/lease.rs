@@ -1,8 +1,9 @@
 //! This process among the nodes that share the store: its number, and the lease on it. A lease
-//! lasts 10 s by the server's clock and is renewed every 3 s; a node that cannot renew says so
-//! while its lease still holds, so that it can stop what it does before others begin with it. A
-//! node whose lease was over never comes back under the same number: in every tag it is fenced off
-//! from writing, and only then the others are told that it is gone.
+//! lasts 10 s by the server's clock and is renewed every 3 s; a node that cannot renew stops its
+//! work while its lease still holds, before others take over. For example: node 3 pauses for 12 s;
+//! node 5 sees at its next renewal that node 3 is gone, fences it off in every tag, and claims its
+//! instances; node 3 wakes up, its renewal is refused, and it continues as node 6. A node whose
+//! lease expired never comes back under the same number.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,29 +16,29 @@ use tracing::{info, warn};
 
 use super::Shared;
 use crate::redis_client::{Call, Link};
-use crate::store::peers::{About, Peer};
+use crate::store::peers::{NodeInfo, Peer};
 use crate::store::redis::birth::Birth;
 use crate::store::redis::error::unreadable;
 use crate::store::redis::keys::Keys;
-use crate::store::redis::process_identity::{Process, Said};
+use crate::store::redis::process_identity::{NodeRecord, Process};
 use crate::store::redis::scripts::{FENCE, LEAVE, RENEW};
 use crate::store::{Error, Membership, NodeNumber};
 
 /// What was known of the nodes at the last renewal.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known {
+pub(super) struct KnownNodes {
     /// Greater numbers may have come since, and live.
     pub newest: NodeNumber,
     pub live: Vec<NodeNumber>,
     /// What those that live say of themselves.
-    pub said: Vec<Said>,
+    pub records: Vec<NodeRecord>,
 }
 
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct NodeLease {
     number: AtomicU64,
-    known: Mutex<Known>,
-    about: Mutex<About>,
+    known: Mutex<KnownNodes>,
+    info: Mutex<NodeInfo>,
     membership: watch::Sender<Membership>,
     lease: Duration,
     pub birth: Birth,
@@ -45,27 +46,27 @@ pub(super) struct Node {
     failure: Mutex<String>,
 }
 
-impl Node {
+impl NodeLease {
     /// Takes a number.
     pub async fn join(
         link: &Link,
         keys: &Keys,
-        about: About,
+        info: NodeInfo,
         lease: Duration,
         birth: Birth,
     ) -> Result<Self, Error> {
         let (membership, _) = watch::channel(Membership::default());
         let (number, known, failure) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
         let node =
-            Self { number, known, about: Mutex::new(about), membership, lease, birth, failure };
+            Self { number, known, info: Mutex::new(info), membership, lease, birth, failure };
         let first = node.renew(link, keys).await?;
-        bury(link, keys, &first).await?;
+        release_dead_nodes(link, keys, &first).await?;
         Ok(node)
     }
 
     /// Under which effects are carried out. An error while the lease does not hold.
     pub fn number(&self) -> Result<u64, Error> {
-        if self.membership.borrow().holds {
+        if self.membership.borrow().holds_lease {
             Ok(self.number.load(Ordering::SeqCst))
         } else {
             Err(Error::Unavailable(self.without_lease()))
@@ -83,7 +84,7 @@ impl Node {
 
     /// Why it cannot work, although the server answers.
     pub fn problem(&self) -> Option<String> {
-        let holds = self.membership.borrow().holds;
+        let holds = self.membership.borrow().holds_lease;
         self.birth.problem().or_else(|| (!holds).then(|| self.without_lease()))
     }
 
@@ -92,60 +93,61 @@ impl Node {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> KnownNodes {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The definitions that this node has; empty: it takes whatever there is.
     pub fn definitions(&self) -> Vec<String> {
-        self.about().definitions.iter().map(|definition| definition.hash.clone()).collect()
+        self.info().definitions.iter().map(|definition| definition.hash.clone()).collect()
     }
 
-    pub fn say(&self, about: About) {
-        *self.about() = about;
+    pub fn publish_info(&self, info: NodeInfo) {
+        *self.info() = info;
     }
 
     /// Those that live, as of the last renewal.
     pub fn nodes(&self) -> Vec<Peer> {
         let known = self.known();
-        let peer = |(number, said): (NodeNumber, Said)| Peer {
+        let peer = |(number, record): (NodeNumber, NodeRecord)| Peer {
             number,
-            process: said.process.to_string(),
-            about: said.about,
+            process: record.process.to_string(),
+            info: record.info,
         };
-        known.live.into_iter().zip(known.said).map(peer).collect()
+        known.live.into_iter().zip(known.records).map(peer).collect()
     }
 
-    fn about(&self) -> MutexGuard<'_, About> {
+    fn info(&self) -> MutexGuard<'_, NodeInfo> {
         // Nothing panics under the lock.
-        self.about.lock().unwrap_or_else(PoisonError::into_inner)
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn membership(&self) -> watch::Receiver<Membership> {
         self.membership.subscribe()
     }
 
-    /// Lets the others take over at once.
+    /// Lets the others take over immediately.
     pub async fn leave(&self, link: &Link, keys: &Keys) -> Result<(), Error> {
         Ok(link.call_last(leave(keys, self.number.load(Ordering::SeqCst))).await?)
     }
 
     /// One renewal, and what it shows.
-    async fn renew(&self, link: &Link, keys: &Keys) -> Result<Seen, Error> {
+    async fn renew(&self, link: &Link, keys: &Keys) -> Result<RenewalReply, Error> {
         let number = self.number.load(Ordering::SeqCst);
-        let said = Said { process: Process::this(), about: self.about().clone() }.text();
-        let ask =
-            async |number| Seen::ask(link, keys, number, self.lease, &said, self.birth.id()).await;
+        let own = NodeRecord { process: Process::this(), info: self.info().clone() }.text();
+        let ask = async |number| {
+            RenewalReply::ask(link, keys, number, self.lease, &own, self.birth.id()).await
+        };
         let mut answer = ask(Some(number).filter(|number| *number > 0)).await?;
         if matches!(answer, Renewal::Over) {
             warn!(
                 node = number,
-                "this node's lease was over and others took its place; it goes on as a new node"
+                "this node's lease expired and was taken over; continuing as a new node"
             );
             answer = ask(None).await?;
         }
         let seen = match answer {
-            Renewal::Seen(seen) => seen,
+            Renewal::Renewed(seen) => seen,
             Renewal::Over => return Err(unreadable("the answer to a new node")),
             Renewal::OtherStore => {
                 self.birth.set_gone(true);
@@ -159,8 +161,8 @@ impl Node {
             fence(link, keys, &seen.gone).await?;
         }
         self.number.store(seen.number, Ordering::SeqCst);
-        let said = seen.about.iter().map(|text| Said::read(text)).collect();
-        let known = Known { newest: seen.newest, live: seen.live.clone(), said };
+        let records = seen.records.iter().map(|text| NodeRecord::read(text)).collect();
+        let known = KnownNodes { newest: seen.newest, live: seen.live.clone(), records };
         let before = std::mem::replace(
             &mut *self.known.lock().unwrap_or_else(PoisonError::into_inner),
             known,
@@ -169,22 +171,23 @@ impl Node {
         let departed =
             !seen.gone.is_empty() || before.live.iter().any(|number| !seen.live.contains(number));
         self.membership.send_if_modified(|membership| {
-            let changed = departed || !membership.holds || membership.number != seen.number;
+            let changed = departed || !membership.holds_lease || membership.number != seen.number;
             membership.number = seen.number;
             membership.departures += u64::from(departed);
-            membership.holds = true;
+            membership.holds_lease = true;
             changed
         });
         Ok(seen)
     }
 
     fn lost(&self) {
-        let was_held =
-            self.membership.send_if_modified(|membership| std::mem::take(&mut membership.holds));
+        let was_held = self
+            .membership
+            .send_if_modified(|membership| std::mem::take(&mut membership.holds_lease));
         if was_held {
             warn!(
                 node = self.number.load(Ordering::SeqCst),
-                "the lease cannot be renewed: this node stops what it does before it ends"
+                "cannot renew the lease; this node stops working before it expires"
             );
         }
     }
@@ -212,11 +215,11 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
                 node.failure().clear();
                 // The next renewal does not wait for it.
                 let _ = timeout(pause / 3, node.birth.look(&shared.link, &shared.keys)).await;
-                if let Err(error) = bury(&shared.link, &shared.keys, &seen).await {
-                    warn!(%error, "the death of another node could not be made known; its lease will end by itself");
+                if let Err(error) = release_dead_nodes(&shared.link, &shared.keys, &seen).await {
+                    warn!(%error, "cannot announce the death of another node; its lease will expire by itself");
                 }
                 if std::mem::take(&mut has_failed) {
-                    info!(node = seen.number, "the lease is renewed again");
+                    info!(node = seen.number, "the lease is being renewed again");
                 }
             }
             failed => {
@@ -225,7 +228,7 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
                     _ => "no answer in time".to_owned(),
                 };
                 if !std::mem::replace(&mut has_failed, true) {
-                    warn!(error, "the lease could not be renewed; trying again");
+                    warn!(error, "cannot renew the lease; retrying");
                 }
                 *node.failure() = error;
                 if held_since.elapsed() >= notice {
@@ -239,35 +242,35 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
 
 /// What a renewal shows.
 #[derive(Debug)]
-struct Seen {
+struct RenewalReply {
     number: u64,
     newest: u64,
     live: Vec<u64>,
     gone: Vec<u64>,
     /// What those that live say of themselves.
-    about: Vec<String>,
+    records: Vec<String>,
 }
 
-/// What becomes of a renewal.
+/// The result of a renewal.
 enum Renewal {
-    Seen(Seen),
-    /// Another node took the lease for over.
+    Renewed(RenewalReply),
+    /// The lease expired, and another node took over.
     Over,
     /// What is there now is not the store that was opened.
     OtherStore,
 }
 
-impl Seen {
+impl RenewalReply {
     async fn ask(
         link: &Link,
         keys: &Keys,
         number: Option<u64>,
         lease: Duration,
-        said: &str,
+        record: &str,
         birth: &str,
     ) -> Result<Renewal, Error> {
         let number = number.map_or_else(String::new, |number| number.to_string());
-        let args = [number, lease.as_millis().to_string(), said.to_owned(), birth.to_owned()]
+        let args = [number, lease.as_millis().to_string(), record.to_owned(), birth.to_owned()]
             .map(String::into_bytes)
             .into();
         let answer =
@@ -281,22 +284,22 @@ impl Seen {
             }
             _ => {}
         }
-        let (number, newest, live, gone, about) =
+        let (number, newest, live, gone, records) =
             redis::from_redis_value(answer).map_err(|_| unreadable("the answer to a renewal"))?;
-        Ok(Renewal::Seen(Self { number, newest, live, gone, about }))
+        Ok(Renewal::Renewed(Self { number, newest, live, gone, records }))
     }
 
     fn others(&self) -> impl Iterator<Item = (u64, &str)> {
         self.live
             .iter()
             .copied()
-            .zip(self.about.iter().map(String::as_str))
+            .zip(self.records.iter().map(String::as_str))
             .filter(|(number, _)| *number != self.number)
     }
 }
 
 /// Nodes of this machine whose process is gone need not be waited for until their lease is over.
-async fn bury(link: &Link, keys: &Keys, seen: &Seen) -> Result<(), Error> {
+async fn release_dead_nodes(link: &Link, keys: &Keys, seen: &RenewalReply) -> Result<(), Error> {
     let me = Process::this();
     for (number, about) in seen.others() {
         if me.knows_dead(about) {

@@ -37,8 +37,8 @@ use self::birth::Birth;
 use self::error::closed;
 use self::foreign::Foreign;
 use self::keys::Keys;
-use self::peers::Neighbours;
-use super::peers::{About, Peers};
+use self::peers::RedisPeers;
+use super::peers::{NodeInfo, Peers};
 use super::{
     Append, Appended, Count, Error, Filter, InUse, KeptEvent, Membership, Pending, Record, Seq,
     Settled, Store, Stored, Subscription, UndeliveredEvent,
@@ -49,12 +49,12 @@ use crate::redis_client::address::address;
 use crate::redis_client::durability;
 use crate::redis_client::durability::Durability;
 use crate::redis_client::{Address, Link};
-use crate::store::redis::lease::Node;
+use crate::store::redis::lease::NodeLease;
 use crate::store::redis::startup_checks::{check_channels, check_format, say_durability};
 use crate::supervise;
 
 /// How long an append waits for replicas before its outcome counts as unknown.
-const REPLICAS_PATIENCE: Duration = Duration::from_secs(1);
+const REPLICAS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where the store is, and how it is used.
 #[derive(Clone)]
@@ -66,12 +66,12 @@ pub struct Options {
     pub password: Option<String>,
     /// Every key begins with it; stores of several installations can share a server.
     pub prefix: String,
-    /// How long an answer may take; after that it is not known what became of the question.
+    /// How long an answer may take; after that its outcome is unknown.
     pub timeout: Duration,
     /// How long a node that says nothing is taken for alive.
     pub lease: Duration,
     /// What this node says of itself to the others.
-    pub about: About,
+    pub about: NodeInfo,
     /// An error, not only a warning, if the server is set so that answers may be lost beyond the
     /// usual.
     pub require_durable: bool,
@@ -88,7 +88,7 @@ impl Options {
             prefix: "crux".to_owned(),
             timeout: Duration::from_secs(5),
             lease: Duration::from_secs(10),
-            about: About::default(),
+            about: NodeInfo::default(),
             require_durable: false,
             wait_replicas: 0,
         }
@@ -99,7 +99,7 @@ impl Options {
 pub struct Redis {
     shared: Arc<Shared>,
     renewing: JoinHandle<()>,
-    peers: Arc<Neighbours>,
+    peers: Arc<RedisPeers>,
 }
 
 struct Shared {
@@ -107,7 +107,7 @@ struct Shared {
     /// For what replicas are waited for: nothing else is answered on a connection that waits.
     replicated: Link,
     keys: Keys,
-    node: Node,
+    node: NodeLease,
     /// How many replicas are waited for.
     replicas: Option<u32>,
     /// `u64::MAX`: not known.
@@ -146,7 +146,7 @@ impl Redis {
         say_durability(Durability::look(&link).await, &place, require_durable)?;
         check_channels(&link, &keys).await?;
         let birth = Birth::of(&link, &keys, random()?).await?;
-        let node = Node::join(&link, &keys, about, lease, birth).await?;
+        let node = NodeLease::join(&link, &keys, about, lease, birth).await?;
         info!(place, cluster = link.is_cluster(), node = node.number()?, "the store is open");
         let replicas = Some(wait_replicas).filter(|replicas| *replicas > 0);
         let replicated =
@@ -162,7 +162,7 @@ impl Redis {
         });
         shared.measure().await;
         let renewing = supervise::spawn("renewing the lease", lease::keep_lease(shared.clone()));
-        let peers = Neighbours::begin(shared.clone(), address);
+        let peers = RedisPeers::begin(shared.clone(), address);
         Ok(Self { shared, renewing, peers })
     }
 
@@ -220,7 +220,7 @@ impl Shared {
         let written: BTreeMap<Option<u64>, &str> =
             before.iter().copied().zip(bases.iter().copied()).collect();
         let waits =
-            written.values().map(|base| self.replicated.replicas(base, wanted, REPLICAS_PATIENCE));
+            written.values().map(|base| self.replicated.replicas(base, wanted, REPLICAS_TIMEOUT));
         for reached in futures_util::future::join_all(waits).await {
             let reached = reached?;
             if reached < wanted {

@@ -1,6 +1,5 @@
-//! The way to the other nodes on the same Redis: sharded channels, one for each node's letters and
-//! one for each instance that somebody follows. What is published while nobody listens is gone; see
-//! the contract.
+//! Messages between nodes on the same Redis: sharded channels, one for each node's inbox and one
+//! for each followed instance. What is published without a subscriber is lost; see the contract.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,29 +10,29 @@ use tokio::task::JoinHandle;
 use super::Shared;
 use crate::id::InstanceId;
 use crate::redis_client::Address;
-use crate::store::peers::{About, Heard, Peer, Peers};
-use crate::store::redis::subscriber::Ear;
+use crate::store::peers::{NodeInfo, Peer, PeerEvent, Peers};
+use crate::store::redis::subscriber::PubSubListener;
 use crate::store::{Error, NodeNumber, Pending};
 use crate::supervise;
 
-/// What was heard and not taken yet; beyond it followers look into the store.
-const UNREAD: usize = 4096;
+/// Events that were received and not read yet; beyond it followers look into the store.
+const EVENTS_LEN_MAX: usize = 4096;
 
 /// See the module.
-pub(super) struct Neighbours {
+pub(super) struct RedisPeers {
     shared: Arc<Shared>,
     followed: watch::Sender<BTreeSet<InstanceId>>,
-    heard: Mutex<Option<mpsc::Receiver<Heard>>>,
+    events: Mutex<Option<mpsc::Receiver<PeerEvent>>>,
     listening: JoinHandle<()>,
 }
 
-impl Neighbours {
+impl RedisPeers {
     pub fn begin(shared: Arc<Shared>, address: Address) -> Arc<Self> {
         let (followed, follows) = watch::channel(BTreeSet::new());
-        let (hears, heard) = mpsc::channel(UNREAD);
-        let ear = Ear { shared: shared.clone(), address, hears };
-        let listening = supervise::spawn("listening to other nodes", ear.listen(follows));
-        Arc::new(Self { shared, followed, heard: Mutex::new(Some(heard)), listening })
+        let (sender, events) = mpsc::channel(EVENTS_LEN_MAX);
+        let listener = PubSubListener { shared: shared.clone(), address, events: sender };
+        let listening = supervise::spawn("listening to other nodes", listener.listen(follows));
+        Arc::new(Self { shared, followed, events: Mutex::new(Some(events)), listening })
     }
 
     pub fn end(&self) {
@@ -41,7 +40,7 @@ impl Neighbours {
     }
 }
 
-impl Peers for Neighbours {
+impl Peers for RedisPeers {
     fn number(&self) -> NodeNumber {
         self.shared.node.membership().borrow().number
     }
@@ -50,8 +49,8 @@ impl Peers for Neighbours {
         self.shared.node.nodes()
     }
 
-    fn say(&self, about: About) {
-        self.shared.node.say(about);
+    fn publish_info(&self, info: NodeInfo) {
+        self.shared.node.publish_info(info);
     }
 
     fn send(&self, to: NodeNumber, message: Vec<u8>) -> Pending<Result<bool, Error>> {
@@ -63,7 +62,7 @@ impl Peers for Neighbours {
         self.followed.send_replace(instances);
     }
 
-    fn hear(&self) -> Option<mpsc::Receiver<Heard>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn events(&self) -> Option<mpsc::Receiver<PeerEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

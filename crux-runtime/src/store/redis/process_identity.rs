@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::peers::About;
+use crate::store::peers::NodeInfo;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Process {
@@ -48,14 +48,14 @@ impl Process {
 
 /// All that a node says of itself, in the registry.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Said {
+pub(super) struct NodeRecord {
     #[serde(flatten)]
     pub process: Process,
-    #[serde(default)]
-    pub about: About,
+    #[serde(default, rename = "about")]
+    pub info: NodeInfo,
 }
 
-impl Said {
+impl NodeRecord {
     /// What another version says may not be understood.
     pub fn read(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()

@@ -84,7 +84,7 @@ fn record(instance: InstanceId, fields: Value) -> Result<Option<Record>, Error> 
         started_at: time(started_at)?,
         ended_at: ended_at.map(time).transpose()?,
         settled: node.is_none(),
-        carried_by: node.map(|node| node.parse().map_err(|_| wrong())).transpose()?,
+        owner_node: node.map(|node| node.parse().map_err(|_| wrong())).transpose()?,
     }))
 }
 

@@ -1,5 +1,5 @@
-//! Hearing what other nodes publish: a connection of its own, on which nothing else is asked. When
-//! it breaks, a new one is made and everything that is followed counts as missed.
+//! Receives what other nodes publish, on its own connection. When it breaks, a new one is made and
+//! everything that is followed counts as missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,44 +19,44 @@ use super::Shared;
 use crate::id::InstanceId;
 use crate::redis_client::{Address, Link, tcp};
 use crate::store::NodeNumber;
-use crate::store::peers::Heard;
+use crate::store::peers::PeerEvent;
 
-/// How often it is seen whether the connection still lives: one that only listens would not notice.
-const PING_EVERY: Duration = Duration::from_secs(2);
+/// A connection that only receives would not notice that it is dead.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
-const PAUSE: Duration = Duration::from_millis(300);
-/// What came and was not looked at yet; what finds no room is a gap.
-const PUSHES: usize = 4096;
+const RECONNECT_PAUSE: Duration = Duration::from_millis(300);
+/// Pushes that were received and not read yet; beyond it a gap is reported.
+const PUSHES_LEN_MAX: usize = 4096;
 
-pub(super) struct Ear {
+pub(super) struct PubSubListener {
     pub shared: Arc<Shared>,
     pub address: Address,
-    pub hears: mpsc::Sender<Heard>,
+    pub events: mpsc::Sender<PeerEvent>,
 }
 
-/// What is heard from the beginning.
-struct Begun {
+/// The first subscriptions of a connection.
+struct Subscribed {
     number: NodeNumber,
-    heard_of: BTreeSet<InstanceId>,
+    followed: BTreeSet<InstanceId>,
 }
 
-impl Ear {
-    /// Until it is aborted, or nobody wants to hear any more.
+impl PubSubListener {
+    /// Runs until it is aborted, or the receiver is dropped.
     pub async fn listen(self, mut follows: watch::Receiver<BTreeSet<InstanceId>>) {
         let mut is_known = false;
-        while !self.hears.is_closed() {
-            let (pushes, pushed) = mpsc::channel(PUSHES);
+        while !self.events.is_closed() {
+            let (pushes, pushed) = mpsc::channel(PUSHES_LEN_MAX);
             let missed = Arc::new(AtomicBool::new(false));
-            let hears = Hears { pushes, missed: missed.clone() };
-            let mut wire = Wire::new(&self.address, &self.shared.link, hears);
-            let error = match self.begin(&mut wire, &mut follows).await {
-                Ok(begun) => {
+            let sink = PushSink { pushes, missed: missed.clone() };
+            let mut channels = Connections::new(&self.address, &self.shared.link, sink);
+            let error = match self.begin(&mut channels, &mut follows).await {
+                Ok(subscribed) => {
                     if std::mem::take(&mut is_known) {
-                        info!("other nodes are heard again");
+                        info!("receiving from other nodes again");
                     }
-                    match self.hear(wire, begun, pushed, &missed, &mut follows).await {
+                    match self.receive(channels, subscribed, pushed, &missed, &mut follows).await {
                         Ok(()) => return,
                         Err(error) => error,
                     }
@@ -64,41 +64,41 @@ impl Ear {
                 Err(error) => error,
             };
             if !std::mem::replace(&mut is_known, true) {
-                warn!(%error, "other nodes are not heard; trying again");
+                warn!(%error, "cannot receive from other nodes; retrying");
             }
-            sleep(PAUSE).await;
+            sleep(RECONNECT_PAUSE).await;
         }
     }
 
-    /// Subscribes to what is to be heard.
+    /// Subscribes to the node's inbox and to the followed instances.
     async fn begin(
         &self,
-        wire: &mut Wire,
+        channels: &mut Connections,
         follows: &mut watch::Receiver<BTreeSet<InstanceId>>,
-    ) -> RedisResult<Begun> {
+    ) -> RedisResult<Subscribed> {
         let membership = self.shared.node.membership();
         let number = membership.borrow().number;
-        wire.subscribe(&self.shared.keys.inbox(number)).await?;
-        let mut heard_of = BTreeSet::new();
+        channels.subscribe(&self.shared.keys.inbox(number)).await?;
+        let mut followed = BTreeSet::new();
         let wanted = follows.borrow_and_update().clone();
-        self.follow(wire, &mut heard_of, &wanted).await?;
-        Ok(Begun { number, heard_of })
+        self.follow(channels, &mut followed, &wanted).await?;
+        Ok(Subscribed { number, followed })
     }
 
-    async fn hear(
+    async fn receive(
         &self,
-        mut wire: Wire,
-        Begun { mut number, mut heard_of }: Begun,
+        mut channels: Connections,
+        Subscribed { mut number, mut followed }: Subscribed,
         mut pushed: mpsc::Receiver<PushInfo>,
         missed: &AtomicBool,
         follows: &mut watch::Receiver<BTreeSet<InstanceId>>,
     ) -> RedisResult<()> {
         let mut membership = self.shared.node.membership();
         membership.mark_changed();
-        if self.hears.send(Heard::Gap).await.is_err() {
+        if self.events.send(PeerEvent::Gap).await.is_err() {
             return Ok(());
         }
-        let mut ping = interval(PING_EVERY);
+        let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -109,12 +109,12 @@ impl Ear {
                     }
                     // Not asked for: the slot of the channel is another server's now.
                     if let (PushKind::SUnsubscribe, Some(Value::BulkString(channel))) = (&push.kind, push.data.first())
-                        && wire.channels.contains_key(&*String::from_utf8_lossy(channel))
+                        && channels.by_name.contains_key(&*String::from_utf8_lossy(channel))
                     {
                         return Err(broken("a channel has moved to another server"));
                     }
-                    if let Some(heard) = self.read(push, number)
-                        && self.hears.send(heard).await.is_err()
+                    if let Some(event) = self.read(push, number)
+                        && self.events.send(event).await.is_err()
                     {
                         return Ok(());
                     }
@@ -124,7 +124,7 @@ impl Ear {
                         return Ok(());
                     }
                     let wanted = follows.borrow_and_update().clone();
-                    self.follow(&mut wire, &mut heard_of, &wanted).await?;
+                    self.follow(&mut channels, &mut followed, &wanted).await?;
                 }
                 changed = membership.changed() => {
                     if changed.is_err() {
@@ -132,14 +132,14 @@ impl Ear {
                     }
                     let now = membership.borrow_and_update().number;
                     if now != number {
-                        wire.unsubscribe(&self.shared.keys.inbox(number)).await?;
-                        wire.subscribe(&self.shared.keys.inbox(now)).await?;
+                        channels.unsubscribe(&self.shared.keys.inbox(number)).await?;
+                        channels.subscribe(&self.shared.keys.inbox(now)).await?;
                         number = now;
                     }
                 }
                 _ = ping.tick() => {
-                    wire.check().await?;
-                    if missed.swap(false, Ordering::SeqCst) && self.hears.send(Heard::Gap).await.is_err() {
+                    channels.check().await?;
+                    if missed.swap(false, Ordering::SeqCst) && self.events.send(PeerEvent::Gap).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -147,27 +147,27 @@ impl Ear {
         }
     }
 
-    /// Whoever begins to be heard of may have grown before.
+    /// An instance may have grown before it is followed.
     async fn follow(
         &self,
-        wire: &mut Wire,
-        heard_of: &mut BTreeSet<InstanceId>,
+        channels: &mut Connections,
+        followed: &mut BTreeSet<InstanceId>,
         wanted: &BTreeSet<InstanceId>,
     ) -> RedisResult<()> {
-        for instance in heard_of.difference(wanted) {
-            wire.unsubscribe(&self.shared.keys.live(*instance)).await?;
+        for instance in followed.difference(wanted) {
+            channels.unsubscribe(&self.shared.keys.live(*instance)).await?;
         }
-        for instance in wanted.difference(heard_of) {
-            wire.subscribe(&self.shared.keys.live(*instance)).await?;
-            // Nobody wants to hear any more: seen where it is waited for.
-            let _ = self.hears.send(Heard::Row(*instance, u32::MAX)).await;
+        for instance in wanted.difference(followed) {
+            channels.subscribe(&self.shared.keys.live(*instance)).await?;
+            // The receiver was dropped: seen by the main loop.
+            let _ = self.events.send(PeerEvent::Row(*instance, u32::MAX)).await;
         }
-        heard_of.clone_from(wanted);
+        followed.clone_from(wanted);
         Ok(())
     }
 
     /// `None`: nothing to tell, as the confirmation of a subscription.
-    fn read(&self, push: PushInfo, number: NodeNumber) -> Option<Heard> {
+    fn read(&self, push: PushInfo, number: NodeNumber) -> Option<PeerEvent> {
         if push.kind != PushKind::SMessage {
             return None;
         }
@@ -179,10 +179,13 @@ impl Ear {
         };
         let channel = String::from_utf8(channel).ok()?;
         if channel == self.shared.keys.inbox(number) {
-            return Some(Heard::Message(message));
+            return Some(PeerEvent::Message(message));
         }
         let (_, instance) = channel.rsplit_once(":live:")?;
-        Some(Heard::Row(instance.parse().ok()?, std::str::from_utf8(&message).ok()?.parse().ok()?))
+        Some(PeerEvent::Row(
+            instance.parse().ok()?,
+            std::str::from_utf8(&message).ok()?.parse().ok()?,
+        ))
     }
 }
 
@@ -190,14 +193,14 @@ fn broken(text: &'static str) -> redis::RedisError {
     redis::RedisError::from((redis::ErrorKind::Io, text))
 }
 
-/// Where a connection puts what it hears; it must not wait.
+/// Where a connection puts its pushes; it must not wait.
 #[derive(Clone)]
-struct Hears {
+struct PushSink {
     pushes: mpsc::Sender<PushInfo>,
     missed: Arc<AtomicBool>,
 }
 
-impl AsyncPushSender for Hears {
+impl AsyncPushSender for PushSink {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
         match self.pushes.try_send(push) {
             Ok(()) => Ok(()),
@@ -210,21 +213,21 @@ impl AsyncPushSender for Hears {
     }
 }
 
-/// Connections that hear: to the server, or to each master of a cluster that has a channel.
-struct Wire {
+/// Subscribed connections: to the server, or to each master of a cluster that has a channel.
+struct Connections {
     address: Address,
     link: Link,
-    hears: Hears,
+    sink: PushSink,
     connections: BTreeMap<String, MultiplexedConnection>,
-    /// The channels, and where they are heard. What is not heard there any more is not searched
-    /// for: everything begins anew.
-    channels: BTreeMap<String, String>,
+    /// The channels by name, with the server where each is subscribed. A channel that moved is not
+    /// searched for: everything is subscribed anew.
+    by_name: BTreeMap<String, String>,
 }
 
-impl Wire {
-    fn new(address: &Address, link: &Link, hears: Hears) -> Self {
+impl Connections {
+    fn new(address: &Address, link: &Link, sink: PushSink) -> Self {
         let (address, link) = (address.clone(), link.clone());
-        Self { address, link, hears, connections: BTreeMap::new(), channels: BTreeMap::new() }
+        Self { address, link, sink, connections: BTreeMap::new(), by_name: BTreeMap::new() }
     }
 
     async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
@@ -233,21 +236,21 @@ impl Wire {
         let mut subscribe = redis::cmd("SSUBSCRIBE");
         subscribe.arg(channel);
         self.ask(&place, subscribe).await?;
-        self.channels.insert(channel.to_owned(), place);
+        self.by_name.insert(channel.to_owned(), place);
         Ok(())
     }
 
     async fn unsubscribe(&mut self, channel: &str) -> RedisResult<()> {
-        let Some(place) = self.channels.remove(channel) else { return Ok(()) };
+        let Some(place) = self.by_name.remove(channel) else { return Ok(()) };
         let mut unsubscribe = redis::cmd("SUNSUBSCRIBE");
         unsubscribe.arg(channel);
         self.ask(&place, unsubscribe).await
     }
 
-    /// Whether the connections live, and all channels are where they are heard.
+    /// Whether the connections live, and all channels are still at their server.
     async fn check(&mut self) -> RedisResult<()> {
         if self
-            .channels
+            .by_name
             .iter()
             .any(|(channel, place)| self.link.place_of(channel).as_ref() != Some(place))
         {
@@ -266,12 +269,9 @@ impl Wire {
             let connection = match self.connections.get_mut(place) {
                 Some(connection) => connection,
                 None => {
-                    let connection = connect(
-                        &self.address,
-                        self.link.is_cluster().then_some(place),
-                        &self.hears,
-                    )
-                    .await?;
+                    let connection =
+                        connect(&self.address, self.link.is_cluster().then_some(place), &self.sink)
+                            .await?;
                     self.connections.entry(place.to_owned()).or_insert(connection)
                 }
             };
@@ -287,7 +287,7 @@ impl Wire {
 async fn connect(
     address: &Address,
     place: Option<&str>,
-    hears: &Hears,
+    sink: &PushSink,
 ) -> RedisResult<MultiplexedConnection> {
     let mut last = broken("no address of Redis is known");
     for node in &address.nodes {
@@ -302,7 +302,7 @@ async fn connect(
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(address.timeout))
             .set_response_timeout(Some(address.timeout))
-            .set_push_sender(hears.clone());
+            .set_push_sender(sink.clone());
         match client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => return Ok(connection),
             Err(error) => last = error,

@@ -9,22 +9,22 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::instance_chain;
 use crate::id::InstanceId;
-use crate::store::sqlite::bulk_insert::{NewRow, Rows};
-use crate::store::sqlite::record_delta::{Change, Start, request_key, to_column};
-use crate::store::sqlite::unflushed::{ById, Head, Heads, Mark, Moved};
+use crate::store::sqlite::bulk_insert::{BulkInsert, NewRow};
+use crate::store::sqlite::record_delta::{RecordDelta, RecordStart, request_key, to_column};
+use crate::store::sqlite::unflushed::{ById, Head, Transition, Unflushed, UnsettledFlag};
 use crate::store::{Append, Appended, Error, NewInstance, RequestKey, Status};
 
-/// What the open transaction has changed and nobody else knows yet.
+/// What the open transaction has changed, visible to nothing else yet.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
-    pub moved: ById<Moved>,
+    pub moved: ById<Transition>,
     pub rows: Vec<(i64, InstanceId)>,
 }
 
 /// Appends, in one transaction after the other.
 pub(super) struct Appender<'c> {
     conn: &'c Connection,
-    rows: Rows<'c>,
+    rows: BulkInsert<'c>,
     /// Workflow, version and definition, by the number that stands for them.
     kinds: HashMap<(String, u32, String), i64>,
     next_row: i64,
@@ -38,7 +38,7 @@ impl<'c> Appender<'c> {
     pub fn new(conn: &'c Connection, next_row: i64) -> rusqlite::Result<Self> {
         Ok(Self {
             conn,
-            rows: Rows::new(conn)?,
+            rows: BulkInsert::new(conn)?,
             kinds: HashMap::new(),
             next_row,
             staged: Staged::default(),
@@ -72,7 +72,7 @@ impl<'c> Appender<'c> {
     /// `refusal`: why nothing may begin.
     pub fn append(
         &mut self,
-        heads: &Heads,
+        heads: &Unflushed,
         append: &Append,
         refusal: Option<&str>,
     ) -> Result<Appended> {
@@ -88,11 +88,11 @@ impl<'c> Appender<'c> {
         if append.seq != head.seq + 1 {
             return self.late(append, head);
         }
-        self.write(append, head.row, None, append.record.map(Change::from))
+        self.write(append, head.row, None, append.record.map(RecordDelta::from))
     }
 
     /// The newest row, as the open transaction sees it.
-    pub fn head(&self, heads: &Heads, instance: InstanceId) -> rusqlite::Result<Option<Head>> {
+    pub fn head(&self, heads: &Unflushed, instance: InstanceId) -> rusqlite::Result<Option<Head>> {
         if let Some(moved) = self.staged.moved.get(&instance) {
             return Ok(Some(moved.head));
         }
@@ -106,7 +106,7 @@ impl<'c> Appender<'c> {
 
     fn start(
         &mut self,
-        heads: &Heads,
+        heads: &Unflushed,
         append: &Append,
         new: &NewInstance,
         refusal: Option<&str>,
@@ -125,15 +125,15 @@ impl<'c> Appender<'c> {
         if let Some(refusal) = refusal {
             return Ok(Err(Error::Full(refusal.to_owned())));
         }
-        let start = Start {
+        let start = RecordStart {
             kind: self.kind(new)?,
             owner: new.owner.clone(),
             started_at: new.started_at,
             request,
         };
         let change = append.record.map_or(
-            Change { status: Status::Pending, ended_at: None, expires_at: None },
-            Change::from,
+            RecordDelta { status: Status::Pending, ended_at: None, expires_at: None },
+            RecordDelta::from,
         );
         self.write(append, 0, Some(Arc::new(start)), Some(change))
     }
@@ -142,8 +142,8 @@ impl<'c> Appender<'c> {
         &mut self,
         append: &Append,
         prev: i64,
-        start: Option<Arc<Start>>,
-        change: Option<Change>,
+        start: Option<Arc<RecordStart>>,
+        change: Option<RecordDelta>,
     ) -> Result<Appended> {
         let record = match change.map(|change| to_column(start.as_deref(), change)).transpose() {
             Ok(record) => record,
@@ -163,10 +163,11 @@ impl<'c> Appender<'c> {
             body,
         })?;
         self.staged.rows.push((row, *instance));
-        let mark = if settled >= seq { Mark::Settled(None) } else { Mark::Unsettled };
+        let mark =
+            if settled >= seq { UnsettledFlag::Settled(None) } else { UnsettledFlag::Unsettled };
         let head = Head { row, seq: *seq };
         match self.staged.moved.entry(*instance) {
-            Entry::Vacant(entry) => _ = entry.insert(Moved { head, mark, start, change }),
+            Entry::Vacant(entry) => _ = entry.insert(Transition { head, mark, start, change }),
             Entry::Occupied(mut entry) => {
                 let moved = entry.get_mut();
                 (moved.head, moved.mark) = (head, mark);

@@ -1,4 +1,4 @@
-//! Rows into the journal, many with one statement: most of what an insert costs is beginning and
+//! BulkInsert into the journal, many with one statement: most of what an insert costs is beginning and
 //! ending its statement, and finding the table's end.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::id::InstanceId;
 use crate::store::Seq;
 
 /// One statement for each power of two up to this many rows, so that groups of any size need few.
-const MANY: usize = 32;
+const STATEMENT_ROWS_MAX: usize = 32;
 
 const COLUMNS: usize = 8;
 
@@ -26,24 +26,24 @@ pub(super) struct NewRow {
     pub body: Arc<str>,
 }
 
-pub(super) struct Rows<'c> {
+pub(super) struct BulkInsert<'c> {
     /// For 1, 2, 4, … rows.
     inserts: Vec<Statement<'c>>,
     waiting: Vec<NewRow>,
 }
 
-impl<'c> Rows<'c> {
+impl<'c> BulkInsert<'c> {
     pub fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
-        let sizes = (0..).map(|power| 1 << power).take_while(|size| *size <= MANY);
+        let sizes = (0..).map(|power| 1 << power).take_while(|size| *size <= STATEMENT_ROWS_MAX);
         let inserts =
             sizes.map(|size| conn.prepare(&statement(size))).collect::<rusqlite::Result<_>>()?;
-        Ok(Self { inserts, waiting: Vec::with_capacity(MANY) })
+        Ok(Self { inserts, waiting: Vec::with_capacity(STATEMENT_ROWS_MAX) })
     }
 
     /// The row is in the journal after the next [`Self::flush`] at the latest.
     pub fn insert(&mut self, row: NewRow) -> rusqlite::Result<()> {
         self.waiting.push(row);
-        if self.waiting.len() == MANY { self.flush() } else { Ok(()) }
+        if self.waiting.len() == STATEMENT_ROWS_MAX { self.flush() } else { Ok(()) }
     }
 
     pub fn flush(&mut self) -> rusqlite::Result<()> {
@@ -100,7 +100,7 @@ mod tests {
     fn groups_of_any_size_are_written_whole_and_in_order() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE TABLE journal(row INTEGER PRIMARY KEY, instance, seq, prev, settled, token, record, body)").unwrap();
-        let mut rows = Rows::new(&conn).unwrap();
+        let mut rows = BulkInsert::new(&conn).unwrap();
         let mut expected = 0;
         for group in [0, 1, 2, 3, 31, 32, 33, 64, 101] {
             for _ in 0..group {

@@ -1,5 +1,5 @@
-//! Moves what is committed from the log into the database, on a connection and a thread of its own,
-//! so that no commit has to.
+//! Checkpoints: moves committed pages from the log into the database, on its own connection and
+//! thread, so that no commit has to.
 //!
 //! While commits go on, a checkpoint never quite reaches the log's end, and only a log that has
 //! been copied to its end can begin anew. So when the log is long, the committer is held at a gate
@@ -26,16 +26,16 @@ use crate::supervise;
 const STEP_PAGES: i32 = 500;
 
 /// From this length on the log is made to begin anew.
-const LONG_PAGES: i32 = 16_000;
+const RESET_PAGES_MIN: i32 = 16_000;
 
-/// The committer is held when only so many pages are left, or after [`TRIES`] rounds.
-const REST_PAGES: i32 = 100;
+/// The committer is held when only so many pages are left, or after [`ROUNDS_MAX`] rounds.
+const HOLD_PAGES_MAX: i32 = 100;
 
-const TRIES: usize = 5;
+const ROUNDS_MAX: usize = 5;
 
 /// Either the committer is inside, or the checkpointer has closed it.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct CheckpointGate {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -47,22 +47,22 @@ struct State {
 }
 
 /// In the gate, or holding it closed.
-pub(super) struct Passage<'g> {
-    gate: &'g Gate,
+pub(super) struct GatePass<'g> {
+    gate: &'g CheckpointGate,
     closes: bool,
 }
 
-impl Gate {
-    pub fn enter(&self) -> Passage<'_> {
+impl CheckpointGate {
+    pub fn enter(&self) -> GatePass<'_> {
         let mut state = self.wait_while(|state| state.closed);
         state.inside = true;
-        Passage { gate: self, closes: false }
+        GatePass { gate: self, closes: false }
     }
 
-    fn close(&self) -> Passage<'_> {
+    fn close(&self) -> GatePass<'_> {
         self.lock().closed = true;
         drop(self.wait_while(|state| state.inside));
-        Passage { gate: self, closes: true }
+        GatePass { gate: self, closes: true }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -74,7 +74,7 @@ impl Gate {
     }
 }
 
-impl Drop for Passage<'_> {
+impl Drop for GatePass<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.lock();
         if self.closes {
@@ -88,7 +88,7 @@ impl Drop for Passage<'_> {
 }
 
 /// The committer's end: tells how long the log is.
-pub(super) struct Nudge {
+pub(super) struct CheckpointTrigger {
     /// How long the log is.
     pages: Arc<AtomicI32>,
     /// When the checkpointer was last told.
@@ -96,7 +96,7 @@ pub(super) struct Nudge {
     wake: SyncSender<()>,
 }
 
-impl Nudge {
+impl CheckpointTrigger {
     /// Called after each commit.
     pub fn log_has(&self, pages: i32) {
         self.pages.store(pages, Ordering::Relaxed);
@@ -112,14 +112,14 @@ impl Nudge {
     }
 }
 
-/// Runs until the [`Nudge`] is dropped.
+/// Runs until the [`CheckpointTrigger`] is dropped.
 pub(super) fn start(
     conn: Connection,
     database: Arc<File>,
-    gate: Arc<Gate>,
+    gate: Arc<CheckpointGate>,
     pages: Arc<AtomicI32>,
     on_fatal: OnFatal,
-) -> Result<(Nudge, JoinHandle<()>), Error> {
+) -> Result<(CheckpointTrigger, JoinHandle<()>), Error> {
     let (wake, woken) = sync_channel(1);
     let run = move || {
         supervise::guard("the thread of checkpoints", || {
@@ -130,16 +130,22 @@ pub(super) fn start(
         .name("crux-checkpoint".to_owned())
         .spawn(run)
         .map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?;
-    Ok((Nudge { pages, seen_pages: AtomicI32::new(0), wake }, thread))
+    Ok((CheckpointTrigger { pages, seen_pages: AtomicI32::new(0), wake }, thread))
 }
 
-fn run(conn: &Connection, database: &File, gate: &Gate, woken: &Receiver<()>, on_fatal: &OnFatal) {
+fn run(
+    conn: &Connection,
+    database: &File,
+    gate: &CheckpointGate,
+    woken: &Receiver<()>,
+    on_fatal: &OnFatal,
+) {
     while woken.recv().is_ok() {
         match checkpoint(conn, database, gate) {
             Ok(()) => {}
             Err(Failed::Copy(error)) if !is_fatal(&error) => {
                 // The log grows meanwhile; the next nudge tries again.
-                tracing::warn!(%error, "a checkpoint has to be tried again");
+                tracing::warn!(%error, "checkpoint failed; retrying");
             }
             Err(Failed::Copy(error)) => {
                 return on_fatal(&broken("a checkpoint could not be written", &error));
@@ -167,7 +173,7 @@ impl From<rusqlite::Error> for Failed {
     }
 }
 
-fn checkpoint(conn: &Connection, database: &File, gate: &Gate) -> Result<(), Failed> {
+fn checkpoint(conn: &Connection, database: &File, gate: &CheckpointGate) -> Result<(), Failed> {
     let copy = || conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::PASSIVE);
     let pass = || {
         let reached = copy()?;
@@ -175,11 +181,11 @@ fn checkpoint(conn: &Connection, database: &File, gate: &Gate) -> Result<(), Fai
         Ok::<_, Failed>(reached)
     };
     let (mut log, mut copied) = pass()?;
-    if log < LONG_PAGES {
+    if log < RESET_PAGES_MIN {
         return Ok(());
     }
-    for _ in 0..TRIES {
-        if log - copied <= REST_PAGES {
+    for _ in 0..ROUNDS_MAX {
+        if log - copied <= HOLD_PAGES_MAX {
             break;
         }
         (log, copied) = pass()?;

@@ -1,5 +1,7 @@
-//! The thread that writes. It takes what is there, never waits for company, and commits it as one
-//! group; answers come after the commit. Nothing else writes to the database.
+//! The committer: the only thread that writes to the database. It takes all waiting jobs, without
+//! waiting for more, and commits them as one group; answers are sent after the commit. For example:
+//! 40 shards' batches arrive while the last commit syncs; they become one transaction and one sync,
+//! and then 40 answers.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -12,39 +14,39 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, MAIN_DB};
 
 use super::append::Appender;
-use super::checkpoint::Gate;
+use super::checkpoint::CheckpointGate;
 use super::error::{before_commit, broken, closed, is_fatal, is_full};
 use super::queue::{Job, Reply};
 use super::witness::{Standing, Witness};
 use super::{OnFatal, checkpoint, recovery, schema};
-use crate::store::sqlite::flush::Records;
-use crate::store::sqlite::flush_policy::{Lazy, Tail};
-use crate::store::sqlite::free_space::Space;
-use crate::store::sqlite::unflushed::{Heads, Mark};
-use crate::store::sqlite::wal_preallocation::Ahead;
+use crate::store::sqlite::flush::RecordWriter;
+use crate::store::sqlite::flush_policy::{FlushBatch, FlushQueue};
+use crate::store::sqlite::free_space::FreeSpace;
+use crate::store::sqlite::unflushed::{Unflushed, UnsettledFlag};
+use crate::store::sqlite::wal_preallocation::WalPreallocation;
 use crate::store::{Error, Settled};
 
-/// A group has at most about so many rows, so that the last of a crowd does not pay for all.
-const GROUP_ROWS: usize = 1_024;
+/// A group has at most about so many rows, so that its first callers do not wait for all.
+const GROUP_ROWS_MAX: usize = 1_024;
 
-/// How often it is looked whether the files are still there.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the existence of the files is checked.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the thread owns.
 pub(super) struct Committer {
     pub conn: Connection,
     pub witness: Witness,
-    pub heads: Arc<Heads>,
-    pub space: Space,
+    pub heads: Arc<Unflushed>,
+    pub space: FreeSpace,
     pub on_fatal: OnFatal,
 }
 
 impl Committer {
-    /// Reads the tail, then works until it is told to close or all callers are gone.
+    /// Recovers from the journal's tail, then runs until it is closed or all callers are gone.
     pub fn run(self, jobs: &Receiver<Job>, ready: &SyncSender<Result<(), Error>>) {
         // The lock is left last, whichever way it ends.
         let Self { mut witness, mut conn, heads, space, on_fatal } = self;
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(CheckpointGate::default());
         let database = witness.lock().database.clone();
         let pages = Arc::new(AtomicI32::new(0));
         let checkpoints =
@@ -55,8 +57,7 @@ impl Committer {
         let last = match Groups::new(&conn, &mut witness, heads, space, on_fatal, &gate, pages) {
             Err(error) => return drop(ready.send(Err(error))),
             Ok(mut groups) => {
-                // Whoever opens the store waits for this; if he has gone, the queue is closed as
-                // well.
+                // The opener waits for this; if it is gone, the queue is closed as well.
                 let _ = ready.send(Ok(()));
                 groups.run(jobs)
             }
@@ -89,7 +90,7 @@ impl Committer {
 fn start_checkpoints(
     conn: &mut Connection,
     database: Arc<File>,
-    gate: &Arc<Gate>,
+    gate: &Arc<CheckpointGate>,
     pages: Arc<AtomicI32>,
     on_fatal: &OnFatal,
 ) -> Result<JoinHandle<()>, Error> {
@@ -110,14 +111,14 @@ struct Groups<'c> {
     conn: &'c Connection,
     witness: &'c mut Witness,
     looked: Instant,
-    ahead: Ahead,
+    ahead: WalPreallocation,
     appender: Appender<'c>,
-    records: Records<'c>,
-    tail: Tail,
-    heads: Arc<Heads>,
-    space: Space,
+    records: RecordWriter<'c>,
+    tail: FlushQueue,
+    heads: Arc<Unflushed>,
+    space: FreeSpace,
     on_fatal: OnFatal,
-    gate: &'c Gate,
+    gate: &'c CheckpointGate,
     /// After an error that leaves the disk unknown nothing is written any more.
     broken: Option<Error>,
 }
@@ -126,17 +127,17 @@ impl<'c> Groups<'c> {
     fn new(
         conn: &'c Connection,
         witness: &'c mut Witness,
-        heads: Arc<Heads>,
-        space: Space,
+        heads: Arc<Unflushed>,
+        space: FreeSpace,
         on_fatal: OnFatal,
-        gate: &'c Gate,
+        gate: &'c CheckpointGate,
         pages: Arc<AtomicI32>,
     ) -> Result<Self, Error> {
         let (tail, next_row) = recovery::read_tail(conn, &heads, Instant::now())?;
-        let prepared =
-            Appender::new(conn, next_row).and_then(|appender| Ok((appender, Records::new(conn)?)));
+        let prepared = Appender::new(conn, next_row)
+            .and_then(|appender| Ok((appender, RecordWriter::new(conn)?)));
         let (appender, records) = prepared.map_err(|error| before_commit(&error))?;
-        let ahead = Ahead::of(conn, pages);
+        let ahead = WalPreallocation::of(conn, pages);
         let looked = Instant::now();
         Ok(Self {
             conn,
@@ -163,7 +164,7 @@ impl<'c> Groups<'c> {
                 Err(RecvTimeoutError::Disconnected) => return (Vec::new(), None, self.flush()),
             }
             let mut rows = group.first().map_or(0, rows_of);
-            while rows < GROUP_ROWS
+            while rows < GROUP_ROWS_MAX
                 && let Ok(job) = jobs.try_recv()
             {
                 rows += rows_of(&job);
@@ -210,7 +211,7 @@ impl<'c> Groups<'c> {
 
     /// Nothing is acknowledged that will be gone with the process.
     fn look(&mut self, now: Instant) -> Result<(), Error> {
-        if now.saturating_duration_since(self.looked) < LOOK_EVERY {
+        if now.saturating_duration_since(self.looked) < FILE_CHECK_INTERVAL {
             return Ok(());
         }
         self.looked = now;
@@ -265,7 +266,7 @@ impl<'c> Groups<'c> {
         group: &mut [Job],
         now: Instant,
         refusal: Option<&str>,
-    ) -> rusqlite::Result<Lazy> {
+    ) -> rusqlite::Result<FlushBatch> {
         self.appender.clear();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // First what is old, as it was when the transaction began; then instances may move.
@@ -301,7 +302,7 @@ impl<'c> Groups<'c> {
         Ok(lazy)
     }
 
-    fn finish(&mut self, lazy: &Lazy, now: Instant) -> Result<(), Error> {
+    fn finish(&mut self, lazy: &FlushBatch, now: Instant) -> Result<(), Error> {
         if let Err(error) =
             self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]))
         {
@@ -324,7 +325,7 @@ impl<'c> Groups<'c> {
             self.tail.appended(*row, *instance);
         }
         for (instance, moved) in &self.appender.staged.moved {
-            let rests = moved.mark != Mark::Unsettled
+            let rests = moved.mark != UnsettledFlag::Unsettled
                 || moved.change.is_some_and(|change| change.ended_at.is_some());
             if rests || moved.change.is_some() {
                 self.tail.changed(now, *instance, rests);
@@ -376,7 +377,7 @@ impl<'c> Groups<'c> {
         Ok(())
     }
 
-    /// Writes what is lazy, and that all is done.
+    /// Flushes all records, and marks the journal as flushed.
     fn flush(&mut self) -> Result<(), Error> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
@@ -411,7 +412,7 @@ fn grows(job: &Job) -> bool {
     }
 }
 
-/// Whoever asked may have gone away: then nobody needs the answer.
+/// The receiver may have been dropped; ignore.
 fn answer(job: Job, done: Result<(), Error>) {
     match job {
         Job::Append(appending) => {

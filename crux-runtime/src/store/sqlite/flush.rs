@@ -3,17 +3,17 @@
 use rusqlite::{Connection, Statement, params};
 
 use crate::id::InstanceId;
-use crate::store::sqlite::flush_policy::Lazy;
-use crate::store::sqlite::unflushed::{Entry, Mark, Unwritten};
+use crate::store::sqlite::flush_policy::FlushBatch;
+use crate::store::sqlite::unflushed::{UnflushedEntry, UnflushedRecord, UnsettledFlag};
 
-pub(super) struct Records<'c> {
+pub(super) struct RecordWriter<'c> {
     insert: Statement<'c>,
     change: Statement<'c>,
     head: Statement<'c>,
     mark: Statement<'c>,
 }
 
-impl<'c> Records<'c> {
+impl<'c> RecordWriter<'c> {
     pub fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
         Ok(Self {
             insert: conn.prepare(
@@ -29,7 +29,7 @@ impl<'c> Records<'c> {
         })
     }
 
-    pub fn write(&mut self, lazy: &Lazy) -> rusqlite::Result<()> {
+    pub fn write(&mut self, lazy: &FlushBatch) -> rusqlite::Result<()> {
         for (instance, entry) in &lazy.entries {
             self.write_one(*instance, entry)?;
         }
@@ -39,15 +39,17 @@ impl<'c> Records<'c> {
         Ok(())
     }
 
-    fn write_one(&mut self, instance: InstanceId, entry: &Entry) -> rusqlite::Result<()> {
+    fn write_one(&mut self, instance: InstanceId, entry: &UnflushedEntry) -> rusqlite::Result<()> {
         let (unsettled, wake_at) = match entry.mark {
-            Mark::Unsettled => (true, None),
-            Mark::Settled(at) => (false, at.map(|at| at.0)),
+            UnsettledFlag::Unsettled => (true, None),
+            UnsettledFlag::Settled(at) => (false, at.map(|at| at.0)),
         };
         let (id, head, seq) = (instance.0, entry.head.row, entry.head.seq);
         match &entry.record {
-            Unwritten::Nothing => self.head.execute(params![id, head, seq, unsettled, wake_at])?,
-            Unwritten::Change(change) => {
+            UnflushedRecord::Nothing => {
+                self.head.execute(params![id, head, seq, unsettled, wake_at])?
+            }
+            UnflushedRecord::Delta(change) => {
                 let (ended_at, expires_at) =
                     (change.ended_at.map(|at| at.0), change.expires_at.map(|at| at.0));
                 self.change.execute(params![
@@ -61,7 +63,7 @@ impl<'c> Records<'c> {
                     expires_at
                 ])?
             }
-            Unwritten::All(start, change) => {
+            UnflushedRecord::All(start, change) => {
                 let (ended_at, expires_at) =
                     (change.ended_at.map(|at| at.0), change.expires_at.map(|at| at.0));
                 let status = change.status.word();

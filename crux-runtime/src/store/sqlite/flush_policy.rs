@@ -1,37 +1,36 @@
-//! What the committer still has to write into records, and when. Rows after the mark are the
-//! journal's tail: a restart reads it to find what records do not hold, so it is kept short, by
-//! writing what is unwritten of the instances at its beginning. Most of them have ended by then and
+//! Which records the committer still has to write, and when. Rows after the checkpoint mark
+//! (`meta.mark`) are the journal's tail: recovery reads it to find what records do not hold, so it
+//! is kept short, by flushing the instances at its beginning. Most of them have ended by then and
 //! are written once in their lives.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::id::InstanceId;
-use crate::store::sqlite::unflushed::{Entry, Heads, Mark, Unwritten};
+use crate::store::sqlite::unflushed::{Unflushed, UnflushedEntry, UnflushedRecord, UnsettledFlag};
 
 /// Rows that a restart may have to read.
-const TAIL_ROWS: usize = 65_536;
+const TAIL_ROWS_MAX: usize = 65_536;
 
-/// Rows that leave the tail at once: more than one group adds, so that the tail does not grow under
-/// load.
+/// Rows that leave the tail together: more than one group adds, so that the tail does not grow
+/// under load.
 const TAIL_CHUNK: usize = 2_048;
 
-/// Instances written at once, in the transaction of a group, which waits for them.
+/// Instances flushed together, in the transaction of a group, which waits for them.
 const CHUNK: usize = 256;
 
-/// Of instances that have ended or come to rest. What is younger than the first is left alone, for
-/// an event may set the instance going again; the second says how far records may be behind, as a
-/// person sees them who looks into the file. Waiting a little longer makes many changes at once,
-/// which share pages.
-const RESTING: Delays =
+/// For settled instances. Younger changes are left alone, because an event may unsettle the
+/// instance again; `behind` says how stale a record may be for a person who looks into the file.
+/// Waiting a little longer flushes many changes together, which share pages.
+const SETTLED_DELAYS: Delays =
     Delays { young: Duration::from_millis(300), behind: Duration::from_millis(600) };
 
-/// Of instances that go on: most of them end meanwhile and are written once in their lives.
-const MOVING: Delays =
+/// For unsettled instances: most of them end meanwhile and are written once in their lives.
+const UNSETTLED_DELAYS: Delays =
     Delays { young: Duration::from_millis(1_500), behind: Duration::from_millis(2_000) };
 
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(super) struct FlushQueue {
     /// In commit order; instances are there once per row.
     rows: VecDeque<(i64, InstanceId)>,
     resting: Behind,
@@ -44,7 +43,7 @@ struct Delays {
     behind: Duration,
 }
 
-/// Instances whose mark or record has changed, and since when.
+/// Instances whose unsettled flag or record changed, and since when.
 #[derive(Debug)]
 struct Behind {
     since: VecDeque<(Instant, InstanceId)>,
@@ -82,16 +81,20 @@ impl Behind {
     }
 }
 
-impl Default for Tail {
+impl Default for FlushQueue {
     fn default() -> Self {
-        Self { rows: VecDeque::new(), resting: Behind::new(RESTING), moving: Behind::new(MOVING) }
+        Self {
+            rows: VecDeque::new(),
+            resting: Behind::new(SETTLED_DELAYS),
+            moving: Behind::new(UNSETTLED_DELAYS),
+        }
     }
 }
 
-/// What is to be written now.
+/// What is to be flushed now.
 #[derive(Debug, Default)]
-pub(super) struct Lazy {
-    pub entries: Vec<(InstanceId, Entry)>,
+pub(super) struct FlushBatch {
+    pub entries: Vec<(InstanceId, UnflushedEntry)>,
     /// Records hold all of the rows up to this one then.
     pub mark: Option<i64>,
     rows: usize,
@@ -99,18 +102,18 @@ pub(super) struct Lazy {
     moving: usize,
 }
 
-impl Lazy {
+impl FlushBatch {
     pub fn is_empty(&self) -> bool {
         (self.rows, self.resting, self.moving) == (0, 0, 0)
     }
 }
 
-impl Tail {
+impl FlushQueue {
     pub fn appended(&mut self, row: i64, instance: InstanceId) {
         self.rows.push_back((row, instance));
     }
 
-    /// Its mark or its record. `rests`: nothing more is expected soon.
+    /// Its unsettled flag or record changed. `rests`: it is settled.
     pub fn changed(&mut self, now: Instant, instance: InstanceId, rests: bool) {
         let behind = if rests { &mut self.resting } else { &mut self.moving };
         behind.since.push_back((now, instance));
@@ -122,38 +125,39 @@ impl Tail {
     }
 
     /// What has to be written now.
-    pub fn due(&self, now: Instant, heads: &Heads) -> Lazy {
-        let rows = if self.rows.len() >= TAIL_ROWS + TAIL_CHUNK { TAIL_CHUNK } else { 0 };
+    pub fn due(&self, now: Instant, heads: &Unflushed) -> FlushBatch {
+        let rows = if self.rows.len() >= TAIL_ROWS_MAX + TAIL_CHUNK { TAIL_CHUNK } else { 0 };
         self.take(rows, self.resting.due(now), self.moving.due(now), heads)
     }
 
     /// Everything.
-    pub fn all(&self, heads: &Heads) -> Lazy {
+    pub fn all(&self, heads: &Unflushed) -> FlushBatch {
         self.take(self.rows.len(), self.resting.since.len(), self.moving.since.len(), heads)
     }
 
     /// Forgets what has been written.
-    pub fn written(&mut self, lazy: &Lazy) {
+    pub fn written(&mut self, lazy: &FlushBatch) {
         self.rows.drain(..lazy.rows);
         self.resting.written(lazy.resting);
         self.moving.written(lazy.moving);
     }
 
-    fn take(&self, rows: usize, resting: usize, moving: usize, heads: &Heads) -> Lazy {
-        let unwritten = |entry: &Entry| !matches!(entry.record, Unwritten::Nothing);
+    fn take(&self, rows: usize, resting: usize, moving: usize, heads: &Unflushed) -> FlushBatch {
+        let unwritten = |entry: &UnflushedEntry| !matches!(entry.record, UnflushedRecord::Nothing);
         let mut entries = Vec::new();
         for (row, instance) in self.rows.iter().take(rows) {
             // A head with a greater number is further back in the tail; a change of the record may
             // have been made by this very row.
-            let wanted =
-                |entry: &Entry| !entry.written && (entry.head.row == *row || unwritten(entry));
+            let wanted = |entry: &UnflushedEntry| {
+                !entry.written && (entry.head.row == *row || unwritten(entry))
+            };
             entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
         for (_, instance) in
             self.resting.since.iter().take(resting).chain(self.moving.since.iter().take(moving))
         {
-            let wanted = |entry: &Entry| {
-                !entry.written && (entry.mark != Mark::Unsettled || unwritten(entry))
+            let wanted = |entry: &UnflushedEntry| {
+                !entry.written && (entry.mark != UnsettledFlag::Unsettled || unwritten(entry))
             };
             entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
@@ -161,6 +165,6 @@ impl Tail {
         entries.sort_unstable_by_key(|(instance, _)| *instance);
         entries.dedup_by_key(|(instance, _)| *instance);
         let mark = rows.checked_sub(1).and_then(|last| self.rows.get(last)).map(|(row, _)| *row);
-        Lazy { entries, mark, rows, resting, moving }
+        FlushBatch { entries, mark, rows, resting, moving }
     }
 }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone)]
-pub(super) struct Space {
+pub(super) struct FreeSpace {
     folder: PathBuf,
     reserve_bytes: u64,
 }
 
-impl Space {
+impl FreeSpace {
     pub fn of(path: &Path, reserve_bytes: u64) -> Self {
         let folder =
             path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -7,18 +7,18 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::before_commit;
 use super::read::{RECORD, apply, to_record, with_unwritten};
 use crate::id::InstanceId;
-use crate::store::sqlite::unflushed::{Heads, Unwritten};
+use crate::store::sqlite::unflushed::{Unflushed, UnflushedRecord};
 use crate::store::{Error, Filter, Record, Status};
 
 pub(super) fn list(
     conn: &Connection,
-    heads: &Heads,
+    heads: &Unflushed,
     filter: &Filter,
 ) -> Result<Vec<Record>, Error> {
     read(conn, heads, filter).map_err(|error| before_commit(&error))
 }
 
-fn read(conn: &Connection, heads: &Heads, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
+fn read(conn: &Connection, heads: &Unflushed, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
     let unwritten = unwritten(heads, filter);
     let snapshot = conn.unchecked_transaction()?;
     let mut page = Vec::new();
@@ -32,9 +32,11 @@ fn read(conn: &Connection, heads: &Heads, filter: &Filter) -> rusqlite::Result<V
     let mut take = |record: Record| {
         // What memory knows by now is newer than the record.
         let record = match heads
-            .entry_if(record.instance, |entry| matches!(entry.record, Unwritten::Change(_)))
+            .entry_if(record.instance, |entry| matches!(entry.record, UnflushedRecord::Delta(_)))
         {
-            Some(entry) if let Unwritten::Change(change) = entry.record => apply(record, change),
+            Some(entry) if let UnflushedRecord::Delta(change) = entry.record => {
+                apply(record, change)
+            }
             _ => record,
         };
         if left > 0 && matches(filter, &record) {
@@ -62,7 +64,7 @@ fn read(conn: &Connection, heads: &Heads, filter: &Filter) -> rusqlite::Result<V
 }
 
 /// Those that memory knows better and that may belong on the page.
-fn unwritten(heads: &Heads, filter: &Filter) -> Vec<(InstanceId, Unwritten)> {
+fn unwritten(heads: &Unflushed, filter: &Filter) -> Vec<(InstanceId, UnflushedRecord)> {
     let mut found = Vec::new();
     let mut certain = 0;
     if filter.limit == 0 {
@@ -70,9 +72,9 @@ fn unwritten(heads: &Heads, filter: &Filter) -> Vec<(InstanceId, Unwritten)> {
     }
     heads.for_unwritten(filter.after, |instance, unwritten| {
         let (change, owner) = match unwritten {
-            Unwritten::Nothing => return true,
-            Unwritten::Change(change) => (change, None),
-            Unwritten::All(start, change) => (change, Some(&start.owner)),
+            UnflushedRecord::Nothing => return true,
+            UnflushedRecord::Delta(change) => (change, None),
+            UnflushedRecord::All(start, change) => (change, Some(&start.owner)),
         };
         if filter.status.is_some_and(|status| status != change.status) {
             return true;

@@ -21,7 +21,7 @@ use super::witness::{Claim, Log, Missing};
 use crate::store::Error;
 
 /// Links of links that are followed to a database that is not there yet.
-const MAX_LINKS: usize = 40;
+const LINKS_MAX: usize = 40;
 
 /// The databases that this process has open, by device and inode: what it must not open a second
 /// time even to look.
@@ -89,7 +89,7 @@ impl Lock {
         let key = Key::new((found.dev(), found.ino()));
         let mut lock = Self { path, database: Arc::new(database), former, file, claim_at: 0, key };
         if let Err(error) = lock.write_number() {
-            tracing::warn!(path = %lock_path.display(), %error, "cannot write this process's number into the lock file");
+            tracing::warn!(path = %lock_path.display(), %error, "cannot write the process id to the lock file");
         }
         Ok(lock)
     }
@@ -155,7 +155,7 @@ fn alone(shown: &Path, found: &fs::Metadata) -> Result<(), Error> {
 /// The path without links, also of a file that is not there yet.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
-    for _ in 0..MAX_LINKS {
+    for _ in 0..LINKS_MAX {
         match fs::canonicalize(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => return found,

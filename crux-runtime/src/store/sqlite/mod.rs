@@ -43,8 +43,8 @@ use super::{
 };
 use crate::id::InstanceId;
 use crate::machine::Time;
-use crate::store::sqlite::free_space::Space;
-use crate::store::sqlite::unflushed::Heads;
+use crate::store::sqlite::free_space::FreeSpace;
+use crate::store::sqlite::unflushed::Unflushed;
 use crate::supervise;
 
 /// What to do when it is not known any more what is on the disk. The default logs and ends the
@@ -91,8 +91,8 @@ fn abort(error: &Error) {
 pub struct Sqlite {
     queue: Queue,
     readers: Readers,
-    heads: Arc<Heads>,
-    space: Space,
+    heads: Arc<Unflushed>,
+    space: FreeSpace,
     committer: Option<thread::JoinHandle<()>>,
 }
 
@@ -105,8 +105,8 @@ impl Sqlite {
         let before = Before::look(&lock)?;
         let conn = schema::open_writer(&path)?;
         let witness = Witness::take(&conn, lock, before)?;
-        let heads = Arc::new(Heads::default());
-        let space = Space::of(&path, reserve_bytes);
+        let heads = Arc::new(Unflushed::default());
+        let space = FreeSpace::of(&path, reserve_bytes);
         let (queue, jobs) = Queue::new();
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let committer =
@@ -133,7 +133,7 @@ impl Drop for Sqlite {
         let closing = self.queue.close(self.readers.close());
         drop(closing);
         if let Some(committer) = self.committer.take() {
-            // A committer that panicked has answered nobody.
+            // A committer that panicked sent no answer.
             let _ = committer.join();
         }
     }

@@ -1,5 +1,5 @@
-//! What waits for the committer. The queue is bounded by the number of rows and records in it, not
-//! by the number of callers: whoever finds no room waits before it is in the queue.
+//! The committer's queue. It is bounded by the number of rows and records in it, not by the number
+//! of callers: beyond the bound callers wait before they are in the queue.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use super::error::closed;
 use crate::store::{Append, Appended, Error, Pending, Settled};
 
 /// Rows and records that may wait.
-const ROOM: usize = 32_768;
+const QUEUE_LEN_MAX: usize = 32_768;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -97,7 +97,7 @@ pub(super) struct Queue {
 impl Queue {
     pub fn new() -> (Self, mpsc::Receiver<Job>) {
         let (jobs, receiver) = mpsc::channel();
-        (Self { jobs, room: Arc::new(Semaphore::new(ROOM)) }, receiver)
+        (Self { jobs, room: Arc::new(Semaphore::new(QUEUE_LEN_MAX)) }, receiver)
     }
 
     pub fn append(&self, batch: Vec<Append>) -> Pending<Vec<Result<Appended, Error>>> {
@@ -144,7 +144,7 @@ impl Queue {
         count: usize,
         job: impl FnOnce(Reply<T>, Room) -> Job + Send + 'static,
     ) -> Pending<Result<T, Error>> {
-        let count = u32::try_from(count.clamp(1, ROOM)).unwrap_or(1);
+        let count = u32::try_from(count.clamp(1, QUEUE_LEN_MAX)).unwrap_or(1);
         let (reply, answer) = oneshot::channel();
         match self.room.clone().try_acquire_many_owned(count) {
             Ok(room) => {

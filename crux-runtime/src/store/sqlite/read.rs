@@ -11,8 +11,8 @@ use super::instance_chain;
 use super::write;
 use crate::id::InstanceId;
 use crate::machine::Time;
-use crate::store::sqlite::record_delta::Change;
-use crate::store::sqlite::unflushed::{Head, Heads, Mark, Unwritten};
+use crate::store::sqlite::record_delta::RecordDelta;
+use crate::store::sqlite::unflushed::{Head, Unflushed, UnflushedRecord, UnsettledFlag};
 use crate::store::{
     Count, Error, InUse, KeptEvent, Record, Seq, Status, Stored, Subscription, UndeliveredEvent,
 };
@@ -22,13 +22,13 @@ pub(super) const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definitio
 
 pub(super) fn record(
     conn: &Connection,
-    heads: &Heads,
+    heads: &Unflushed,
     instance: InstanceId,
 ) -> Result<Option<Record>, Error> {
     // Before the record is read: what is newer moves from memory to the record, not back.
     let (unwritten, settled) = match heads.entry(instance) {
-        Some(entry) => (entry.record, Some(entry.mark != Mark::Unsettled)),
-        None => (Unwritten::Nothing, None),
+        Some(entry) => (entry.record, Some(entry.mark != UnsettledFlag::Unsettled)),
+        None => (UnflushedRecord::Nothing, None),
     };
     let record =
         with_unwritten(conn, instance, &unwritten).map_err(|error| before_commit(&error))?;
@@ -40,14 +40,14 @@ pub(super) fn record(
 pub(super) fn with_unwritten(
     conn: &Connection,
     instance: InstanceId,
-    unwritten: &Unwritten,
+    unwritten: &UnflushedRecord,
 ) -> rusqlite::Result<Option<Record>> {
     let (start, change) = match unwritten {
-        Unwritten::Nothing => return stored_record(conn, instance),
-        Unwritten::Change(change) => {
+        UnflushedRecord::Nothing => return stored_record(conn, instance),
+        UnflushedRecord::Delta(change) => {
             return Ok(stored_record(conn, instance)?.map(|record| apply(record, *change)));
         }
-        Unwritten::All(start, change) => (start, change),
+        UnflushedRecord::All(start, change) => (start, change),
     };
     let mut kind =
         conn.prepare_cached("SELECT workflow, version, definition FROM kind WHERE kind = ?1")?;
@@ -62,13 +62,13 @@ pub(super) fn with_unwritten(
             started_at: start.started_at,
             ended_at: change.ended_at,
             settled: false,
-            carried_by: None,
+            owner_node: None,
         })
     })?;
     Ok(Some(record))
 }
 
-pub(super) fn apply(record: Record, change: Change) -> Record {
+pub(super) fn apply(record: Record, change: RecordDelta) -> Record {
     Record { status: change.status, ended_at: change.ended_at, ..record }
 }
 
@@ -80,7 +80,7 @@ fn stored_record(conn: &Connection, instance: InstanceId) -> rusqlite::Result<Op
 
 pub(super) fn rows(
     conn: &Connection,
-    heads: &Heads,
+    heads: &Unflushed,
     instance: InstanceId,
     after: Seq,
     limit: usize,
@@ -104,7 +104,7 @@ pub(super) fn rows(
 
 pub(super) fn unsettled(
     conn: &Connection,
-    heads: &Heads,
+    heads: &Unflushed,
     after: Option<InstanceId>,
     limit: usize,
 ) -> Result<Vec<InstanceId>, Error> {
@@ -135,7 +135,7 @@ pub(super) fn unsettled(
 
 pub(super) fn due(
     conn: &Connection,
-    heads: &Heads,
+    heads: &Unflushed,
     after: Option<(Time, InstanceId)>,
     until: Time,
     limit: usize,
@@ -295,16 +295,18 @@ fn open_words() -> String {
 
 pub(super) fn count(
     conn: &Connection,
-    heads: &Heads,
+    heads: &Unflushed,
     workflows: &[String],
 ) -> Result<Vec<Count>, Error> {
     // Before the snapshot: what moves to its record meanwhile is found there, and counted once.
     let mut unwritten = Vec::new();
     heads.for_unwritten(None, |id, record| {
         match record {
-            Unwritten::Nothing => {}
-            Unwritten::Change(change) => unwritten.push((id, None, change.status)),
-            Unwritten::All(start, change) => unwritten.push((id, Some(start.kind), change.status)),
+            UnflushedRecord::Nothing => {}
+            UnflushedRecord::Delta(change) => unwritten.push((id, None, change.status)),
+            UnflushedRecord::All(start, change) => {
+                unwritten.push((id, Some(start.kind), change.status))
+            }
         }
         true
     });
@@ -412,7 +414,7 @@ pub(super) fn to_record(row: &Row<'_>) -> rusqlite::Result<Record> {
         started_at: Time(row.get(6)?),
         ended_at: row.get::<_, Option<i64>>(7)?.map(Time),
         settled: !row.get::<_, bool>(8)?,
-        carried_by: None,
+        owner_node: None,
     })
 }
 

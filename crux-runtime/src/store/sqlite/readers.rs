@@ -1,5 +1,4 @@
-//! A few threads that read, each with a connection of its own. A question waits while too many
-//! others do.
+//! A few reader threads, each with its own connection. A query waits while too many others do.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -14,25 +13,25 @@ use crate::store::{Error, Pending};
 use crate::supervise;
 
 /// Questions that may wait for a thread.
-const ROOM: usize = 1_024;
+const QUEUE_LEN_MAX: usize = 1_024;
 
-type Question = Box<dyn FnOnce(&Connection) + Send>;
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
 pub(super) struct Readers {
-    desk: Arc<Desk>,
+    queue: Arc<ReadQueue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Where questions are handed in.
-struct Desk {
+/// The queue of queries.
+struct ReadQueue {
     /// `None`: closed. Nobody else keeps a copy, so that the threads end when it is gone.
-    questions: Mutex<Option<mpsc::Sender<Question>>>,
+    questions: Mutex<Option<mpsc::Sender<ReadJob>>>,
     room: Arc<Semaphore>,
 }
 
 impl Readers {
     pub fn start(path: &Path, count: usize) -> Result<Self, Error> {
-        let (questions, receiver) = mpsc::channel::<Question>();
+        let (questions, receiver) = mpsc::channel::<ReadJob>();
         let receiver = Arc::new(Mutex::new(receiver));
         let mut threads = Vec::with_capacity(count);
         for _ in 0..count.max(1) {
@@ -50,9 +49,11 @@ impl Readers {
                 thread.map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?,
             );
         }
-        let desk =
-            Desk { questions: Mutex::new(Some(questions)), room: Arc::new(Semaphore::new(ROOM)) };
-        Ok(Self { desk: Arc::new(desk), threads: Mutex::new(threads) })
+        let queue = ReadQueue {
+            questions: Mutex::new(Some(questions)),
+            room: Arc::new(Semaphore::new(QUEUE_LEN_MAX)),
+        };
+        Ok(Self { queue: Arc::new(queue), threads: Mutex::new(threads) })
     }
 
     pub fn ask<T, F>(&self, question: F) -> Pending<Result<T, Error>>
@@ -61,16 +62,16 @@ impl Readers {
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let question = |room: OwnedSemaphorePermit| -> Question {
+        let question = |room: OwnedSemaphorePermit| -> ReadJob {
             Box::new(move |conn| {
-                // Whoever asked may have gone away.
+                // The receiver may have been dropped; ignore.
                 let _ = reply.send(question(conn));
                 drop(room);
             })
         };
-        match self.desk.room.clone().try_acquire_owned() {
+        match self.queue.room.clone().try_acquire_owned() {
             Ok(room) => {
-                let handed_in = self.desk.hand_in(question(room));
+                let handed_in = self.queue.hand_in(question(room));
                 Box::pin(async move {
                     handed_in?;
                     answer.await.map_err(|_| closed())?
@@ -78,10 +79,10 @@ impl Readers {
             }
             Err(TryAcquireError::Closed) => Box::pin(async { Err(closed()) }),
             Err(TryAcquireError::NoPermits) => {
-                let desk = self.desk.clone();
+                let queue = self.queue.clone();
                 Box::pin(async move {
-                    let room = desk.room.clone().acquire_owned().await.map_err(|_| closed())?;
-                    desk.hand_in(question(room))?;
+                    let room = queue.room.clone().acquire_owned().await.map_err(|_| closed())?;
+                    queue.hand_in(question(room))?;
                     answer.await.map_err(|_| closed())?
                 })
             }
@@ -90,14 +91,14 @@ impl Readers {
 
     /// Takes no more questions. The threads end when they have answered what they have.
     pub fn close(&self) -> Vec<JoinHandle<()>> {
-        self.desk.room.close();
-        self.desk.questions.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue.room.close();
+        self.queue.questions.lock().unwrap_or_else(PoisonError::into_inner).take();
         std::mem::take(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Desk {
-    fn hand_in(&self, question: Question) -> Result<(), Error> {
+impl ReadQueue {
+    fn hand_in(&self, question: ReadJob) -> Result<(), Error> {
         let questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         questions.as_ref().ok_or_else(closed)?.send(question).map_err(|_| closed())
     }

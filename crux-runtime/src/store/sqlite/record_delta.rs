@@ -12,7 +12,7 @@ use crate::store::{RecordChange, RequestKey, Status};
 
 /// What never changes in a record.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Start {
+pub(super) struct RecordStart {
     /// Stands for workflow, version and definition.
     pub kind: i64,
     pub owner: String,
@@ -22,13 +22,13 @@ pub(super) struct Start {
 
 /// What a row makes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct RecordDelta {
     pub status: Status,
     pub ended_at: Option<Time>,
     pub expires_at: Option<Time>,
 }
 
-impl From<RecordChange> for Change {
+impl From<RecordChange> for RecordDelta {
     fn from(change: RecordChange) -> Self {
         let RecordChange { status, ended } = change;
         Self {
@@ -61,20 +61,22 @@ struct StartColumn {
 }
 
 pub(super) fn to_column(
-    start: Option<&Start>,
-    change: Change,
+    start: Option<&RecordStart>,
+    change: RecordDelta,
 ) -> Result<String, serde_json::Error> {
-    let start = start.map(|Start { kind, owner, started_at, request }| StartColumn {
+    let start = start.map(|RecordStart { kind, owner, started_at, request }| StartColumn {
         kind: *kind,
         owner: owner.clone(),
         at: *started_at,
         request: request.map(|key| format!("{:032x}", u128::from_be_bytes(key))),
     });
-    let Change { status, ended_at, expires_at } = change;
+    let RecordDelta { status, ended_at, expires_at } = change;
     serde_json::to_string(&Column { status, ended_at, expires_at, start })
 }
 
-pub(super) fn from_column(text: &str) -> Result<(Option<Arc<Start>>, Change), serde_json::Error> {
+pub(super) fn from_column(
+    text: &str,
+) -> Result<(Option<Arc<RecordStart>>, RecordDelta), serde_json::Error> {
     let Column { status, ended_at, expires_at, start } = serde_json::from_str(text)?;
     let start = match start {
         Some(StartColumn { kind, owner, at, request }) => {
@@ -83,7 +85,7 @@ pub(super) fn from_column(text: &str) -> Result<(Option<Arc<Start>>, Change), se
                     .map(u128::to_be_bytes)
                     .map_err(serde::de::Error::custom)
             };
-            Some(Arc::new(Start {
+            Some(Arc::new(RecordStart {
                 kind,
                 owner,
                 started_at: at,
@@ -92,7 +94,7 @@ pub(super) fn from_column(text: &str) -> Result<(Option<Arc<Start>>, Change), se
         }
         None => None,
     };
-    Ok((start, Change { status, ended_at, expires_at }))
+    Ok((start, RecordDelta { status, ended_at, expires_at }))
 }
 
 /// Short, so that many of them share a page: request ids are in no order, and each start touches
@@ -114,18 +116,21 @@ mod tests {
 
     #[test]
     fn the_column_says_all_that_a_restart_needs() {
-        let start = Start {
+        let start = RecordStart {
             kind: 3,
             owner: "ann \"a\"".to_owned(),
             started_at: Time(5),
             request: Some([7; 16]),
         };
-        let change =
-            Change { status: Status::Parked, ended_at: Some(Time(9)), expires_at: Some(Time(19)) };
+        let change = RecordDelta {
+            status: Status::Parked,
+            ended_at: Some(Time(9)),
+            expires_at: Some(Time(19)),
+        };
         let (start_read, change_read) =
             from_column(&to_column(Some(&start), change).unwrap()).unwrap();
         assert_eq!((start_read.as_deref(), change_read), (Some(&start), change));
-        let change = Change { status: Status::Waiting, ended_at: None, expires_at: None };
+        let change = RecordDelta { status: Status::Waiting, ended_at: None, expires_at: None };
         assert_eq!(to_column(None, change).unwrap(), r#"{"status":"waiting"}"#);
         assert!(from_column(r#"{"status":"dancing"}"#).is_err());
     }

@@ -7,23 +7,23 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::id::InstanceId;
 use crate::store::sqlite::error::before_commit;
-use crate::store::sqlite::flush_policy::Tail;
+use crate::store::sqlite::flush_policy::FlushQueue;
 use crate::store::sqlite::record_delta::from_column;
-use crate::store::sqlite::unflushed::{ById, Head, Heads, Mark, Moved};
+use crate::store::sqlite::unflushed::{ById, Head, Transition, Unflushed, UnsettledFlag};
 use crate::store::{Error, Seq};
 
 /// Fills `heads`, and says which number the next row gets.
 pub(super) fn read_tail(
     conn: &Connection,
-    heads: &Heads,
+    heads: &Unflushed,
     now: Instant,
-) -> Result<(Tail, i64), Error> {
+) -> Result<(FlushQueue, i64), Error> {
     let at = |error| before_commit(&error);
     let mark: i64 = conn
         .query_row("SELECT value FROM meta WHERE key = 'mark'", [], |row| row.get(0))
         .map_err(at)?;
-    let mut tail = Tail::default();
-    let mut moved: ById<Moved> = ById::default();
+    let mut tail = FlushQueue::default();
+    let mut moved: ById<Transition> = ById::default();
     let mut recorded: ById<Option<Seq>> = ById::default();
     let mut last = mark;
     // A long journal is removed from its end, in pieces, when its record is gone already.
@@ -74,14 +74,20 @@ pub(super) fn read_tail(
             }
             None => (None, None),
         };
-        let mark = if settled >= seq { Mark::Settled(None) } else { Mark::Unsettled };
+        let mark =
+            if settled >= seq { UnsettledFlag::Settled(None) } else { UnsettledFlag::Unsettled };
         let before = moved.remove(&instance);
         let (start_before, change_before) =
             before.map_or((None, None), |moved| (moved.start, moved.change));
         let head = Head { row: number, seq };
         moved.insert(
             instance,
-            Moved { head, mark, start: start.or(start_before), change: change.or(change_before) },
+            Transition {
+                head,
+                mark,
+                start: start.or(start_before),
+                change: change.or(change_before),
+            },
         );
     }
     for instance in moved.keys() {

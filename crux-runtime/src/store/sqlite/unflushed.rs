@@ -1,6 +1,9 @@
-//! What is newer than the records: of each active instance its newest row, its mark, and what its
-//! record does not hold yet. The committer writes here after each commit and everybody reads. What
-//! is here wins over the record; an instance that is not here has all in its record.
+//! The write-behind cache: what the instance records in the database do not hold yet. Of each
+//! active instance it has the newest row, its unsettled flag, and the record's pending change. For
+//! example: an append of row 9 commits to the journal table only; the new head and status are put
+//! here, and the flush queue writes them to the record later, together with many others. What is
+//! here wins over the record; the committer writes here after each commit, and every reader looks
+//! here first. An instance that is not here is complete in its record.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::id::InstanceId;
 use crate::machine::Time;
 use crate::store::Seq;
-use crate::store::sqlite::record_delta::{Change, Start};
+use crate::store::sqlite::record_delta::{RecordDelta, RecordStart};
 
 /// A map by instance.
 pub(super) type ById<T> = HashMap<InstanceId, T, BuildHasherDefault<IdHasher>>;
@@ -18,9 +21,9 @@ pub(super) type ById<T> = HashMap<InstanceId, T, BuildHasherDefault<IdHasher>>;
 /// Ids looked at before others get the lock.
 const CHUNK: usize = 512;
 
-/// Whether effects of an instance may still have to be done.
+/// Whether effects of an instance may be pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum UnsettledFlag {
     Unsettled,
     /// With the time at which it must be looked at again.
     Settled(Option<Time>),
@@ -35,51 +38,51 @@ pub(super) struct Head {
 
 /// What an instance's record does not hold yet.
 #[derive(Debug, Clone)]
-pub(super) enum Unwritten {
+pub(super) enum UnflushedRecord {
     Nothing,
-    Change(Change),
+    Delta(RecordDelta),
     /// There is no record yet.
-    All(Arc<Start>, Change),
+    All(Arc<RecordStart>, RecordDelta),
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct UnflushedEntry {
     pub head: Head,
-    pub mark: Mark,
-    pub record: Unwritten,
+    pub mark: UnsettledFlag,
+    pub record: UnflushedRecord,
     /// Whether the record holds all of it: it stays here only because it will be needed again soon.
     pub written: bool,
 }
 
 /// What one transaction did to an instance.
 #[derive(Debug)]
-pub(super) struct Moved {
+pub(super) struct Transition {
     pub head: Head,
-    pub mark: Mark,
-    pub start: Option<Arc<Start>>,
-    pub change: Option<Change>,
+    pub mark: UnsettledFlag,
+    pub start: Option<Arc<RecordStart>>,
+    pub change: Option<RecordDelta>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Heads {
+pub(super) struct Unflushed {
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: ById<Entry>,
+    entries: ById<UnflushedEntry>,
     /// Those of which the record does not know all, by id.
     unwritten: BTreeSet<InstanceId>,
     /// Wake-ups, earliest first.
     wakes: BTreeSet<(Time, InstanceId)>,
 }
 
-impl Heads {
+impl Unflushed {
     pub fn head(&self, instance: InstanceId) -> Option<Head> {
         self.lock().entries.get(&instance).map(|entry| entry.head)
     }
 
-    pub fn entry(&self, instance: InstanceId) -> Option<Entry> {
+    pub fn entry(&self, instance: InstanceId) -> Option<UnflushedEntry> {
         self.lock().entries.get(&instance).cloned()
     }
 
@@ -91,8 +94,8 @@ impl Heads {
     pub fn entry_if(
         &self,
         instance: InstanceId,
-        wanted: impl FnOnce(&Entry) -> bool,
-    ) -> Option<Entry> {
+        wanted: impl FnOnce(&UnflushedEntry) -> bool,
+    ) -> Option<UnflushedEntry> {
         self.lock().entries.get(&instance).filter(|entry| wanted(entry)).cloned()
     }
 
@@ -100,7 +103,7 @@ impl Heads {
     pub fn committed<'a>(
         &self,
         written: impl Iterator<Item = &'a InstanceId>,
-        moved: impl Iterator<Item = (InstanceId, Moved)>,
+        moved: impl Iterator<Item = (InstanceId, Transition)>,
     ) {
         let mut inner = self.lock();
         for instance in written {
@@ -114,7 +117,7 @@ impl Heads {
     pub fn settle(&self, instance: InstanceId, head: Head, wake_at: Option<Time>) {
         self.lock().moved(
             instance,
-            Moved { head, mark: Mark::Settled(wake_at), start: None, change: None },
+            Transition { head, mark: UnsettledFlag::Settled(wake_at), start: None, change: None },
         );
     }
 
@@ -123,7 +126,7 @@ impl Heads {
         let mut found: Vec<InstanceId> = {
             let inner = self.lock();
             let wanted = inner.entries.iter().filter(|(id, entry)| {
-                entry.mark == Mark::Unsettled && after.is_none_or(|after| **id > after)
+                entry.mark == UnsettledFlag::Unsettled && after.is_none_or(|after| **id > after)
             });
             wanted.map(|(id, _)| *id).collect()
         };
@@ -153,7 +156,7 @@ impl Heads {
     pub fn for_unwritten(
         &self,
         before: Option<InstanceId>,
-        mut take: impl FnMut(InstanceId, &Unwritten) -> bool,
+        mut take: impl FnMut(InstanceId, &UnflushedRecord) -> bool,
     ) {
         let mut before = before.map_or(Bound::Unbounded, Bound::Excluded);
         loop {
@@ -184,12 +187,12 @@ impl Inner {
     /// The record holds all now.
     fn written(&mut self, instance: InstanceId) {
         let Some(entry) = self.entries.get_mut(&instance) else { return };
-        if !matches!(entry.record, Unwritten::Nothing) {
-            entry.record = Unwritten::Nothing;
+        if !matches!(entry.record, UnflushedRecord::Nothing) {
+            entry.record = UnflushedRecord::Nothing;
             self.unwritten.remove(&instance);
         }
         entry.written = true;
-        if let Mark::Settled(wake_at) = entry.mark {
+        if let UnsettledFlag::Settled(wake_at) = entry.mark {
             // Nothing will come for it soon.
             self.entries.remove(&instance);
             if let Some(at) = wake_at {
@@ -198,24 +201,28 @@ impl Inner {
         }
     }
 
-    fn moved(&mut self, instance: InstanceId, moved: Moved) {
-        let Moved { head, mark, start, change } = moved;
-        let nothing =
-            Entry { head, mark: Mark::Unsettled, record: Unwritten::Nothing, written: false };
+    fn moved(&mut self, instance: InstanceId, moved: Transition) {
+        let Transition { head, mark, start, change } = moved;
+        let nothing = UnflushedEntry {
+            head,
+            mark: UnsettledFlag::Unsettled,
+            record: UnflushedRecord::Nothing,
+            written: false,
+        };
         let entry = self.entries.entry(instance).or_insert(nothing);
         if entry.mark != mark {
-            if let Mark::Settled(Some(at)) = entry.mark {
+            if let UnsettledFlag::Settled(Some(at)) = entry.mark {
                 self.wakes.remove(&(at, instance));
             }
-            if let Mark::Settled(Some(at)) = mark {
+            if let UnsettledFlag::Settled(Some(at)) = mark {
                 self.wakes.insert((at, instance));
             }
         }
         (entry.head, entry.mark, entry.written) = (head, mark, false);
         match (start, change, &mut entry.record) {
-            (Some(start), Some(change), record) => *record = Unwritten::All(start, change),
-            (None, Some(change), Unwritten::All(_, now)) => *now = change,
-            (None, Some(change), record) => *record = Unwritten::Change(change),
+            (Some(start), Some(change), record) => *record = UnflushedRecord::All(start, change),
+            (None, Some(change), UnflushedRecord::All(_, now)) => *now = change,
+            (None, Some(change), record) => *record = UnflushedRecord::Delta(change),
             (_, None, _) => return,
         }
         self.unwritten.insert(instance);

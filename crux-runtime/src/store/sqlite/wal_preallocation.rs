@@ -1,8 +1,7 @@
-//! The log's file is written ahead of the log. A commit that makes a file longer has the file
-//! system write its own journal, too, which takes several times as long as overwriting what is
-//! there. So zeros are put where the log will go, a piece at a time: SQLite takes what is not
-//! sealed with the log's own salt for its end. Once the log has begun anew all of it is overwritten
-//! anyway.
+//! Preallocates the log's file. A commit that makes a file longer has the file system write its own
+//! journal, too, which takes several times as long as overwriting what is there. So zeros are put
+//! where the log will go, a block at a time: SQLite takes what is not sealed with the log's own
+//! salt for its end. Once the log has begun anew all of it is overwritten anyway.
 
 use std::fs::File;
 use std::io;
@@ -13,19 +12,19 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rusqlite::Connection;
 
 /// Pages for which there is always room: most groups have fewer.
-const ROOM_PAGES: u64 = 64;
+const HEADROOM_PAGES: u64 = 64;
 
 /// Pages for which room is made at a time, so that no commit waits long for it.
 const STEP_PAGES: u64 = 128;
 
-const PIECE: usize = 4_096;
+const BLOCK_BYTES: usize = 4_096;
 
 /// Of the file, and of each page in it; see "WAL File Format" in SQLite's documentation.
-const HEADER: u64 = 32;
-const PAGE_HEADER: u64 = 24;
+const WAL_HEADER_BYTES: u64 = 32;
+const FRAME_HEADER_BYTES: u64 = 24;
 
 /// The committer's view of the log's file.
-pub(super) struct Ahead {
+pub(super) struct WalPreallocation {
     /// `None`: it cannot be written ahead, and commits take longer.
     file: Option<File>,
     page_bytes: u64,
@@ -35,7 +34,7 @@ pub(super) struct Ahead {
     pages: Arc<AtomicI32>,
 }
 
-impl Ahead {
+impl WalPreallocation {
     /// Of a database that has been read from, so that its log is there.
     pub fn of(conn: &Connection, pages: Arc<AtomicI32>) -> Self {
         let opened = || {
@@ -45,7 +44,7 @@ impl Ahead {
             let path = format!("{}-wal", conn.path().unwrap_or_default());
             Ok::<_, io::Error>((
                 File::options().write(true).open(path)?,
-                u64::from(page_bytes) + PAGE_HEADER,
+                u64::from(page_bytes) + FRAME_HEADER_BYTES,
             ))
         };
         match opened() {
@@ -60,9 +59,9 @@ impl Ahead {
     /// Called within a transaction that writes: nobody else, not even a person's tool, makes the
     /// log longer meanwhile.
     pub fn make_room(&mut self) {
-        let used =
-            HEADER + u64::from(self.pages.load(Ordering::Relaxed).unsigned_abs()) * self.page_bytes;
-        if used + ROOM_PAGES * self.page_bytes <= self.length {
+        let used = WAL_HEADER_BYTES
+            + u64::from(self.pages.load(Ordering::Relaxed).unsigned_abs()) * self.page_bytes;
+        if used + HEADROOM_PAGES * self.page_bytes <= self.length {
             return;
         }
         let Some(file) = &self.file else { return };
@@ -72,8 +71,8 @@ impl Ahead {
             // In small pieces: where the system keeps a large one together in memory, it counts all
             // of it as written for each page of the log that comes into it.
             while length < wanted {
-                file.write_all_at(&[0; PIECE], length)?;
-                length += PIECE as u64;
+                file.write_all_at(&[0; BLOCK_BYTES], length)?;
+                length += BLOCK_BYTES as u64;
             }
             Ok::<_, io::Error>(length)
         };
@@ -97,7 +96,7 @@ mod tests {
         let wal = |path: &std::path::Path| format!("{}-wal", path.display());
         let mut conn = schema::open_writer(&path).expect("a database");
         let pages = Arc::new(AtomicI32::new(0));
-        let mut ahead = Ahead::of(&conn, pages.clone());
+        let mut ahead = WalPreallocation::of(&conn, pages.clone());
         let hook = move |_: &mut rusqlite::hooks::Wal, count| {
             pages.store(count, Ordering::Relaxed);
             Ok(())

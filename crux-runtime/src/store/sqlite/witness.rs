@@ -25,7 +25,7 @@ use crate::store::Error;
 
 /// Each time that a log begins anew its first salt grows by one. A claim may be that far behind,
 /// after a power cut.
-const MAX_NEWER_LOGS: u32 = 65_536;
+const NEWER_LOGS_MAX: u32 = 65_536;
 
 /// What is committed, as the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Missing<'_> {
             ))),
             Some(_) => {
                 tracing::warn!(
-                    "{db} is not there, but {lock} says that it was: a new database is made"
+                    "{db} is missing although {lock} says it existed; creating a new database"
                 );
                 Ok(())
             }
@@ -194,7 +194,7 @@ impl Before {
             )));
         }
         let newer = ((salts >> 32) as u32).wrapping_sub((former.salts >> 32) as u32);
-        if former.salts != 0 && salts != former.salts && !(1..=MAX_NEWER_LOGS).contains(&newer) {
+        if former.salts != 0 && salts != former.salts && !(1..=NEWER_LOGS_MAX).contains(&newer) {
             return Err(before.names.refuse(&format!(
                 "{log} is not the log of {db} that was there when the last process ended"
             )));
@@ -445,7 +445,7 @@ impl Witness {
             Err(error) => {
                 // Less is noticed then, after a crash.
                 if std::mem::replace(&mut self.could_write, false) {
-                    tracing::warn!(%error, "what is committed cannot be written down in the lock file");
+                    tracing::warn!(%error, "cannot record the last commit in the lock file");
                 }
             }
         }
@@ -453,7 +453,7 @@ impl Witness {
 
     fn sync(&self) {
         if let Err(error) = self.lock.file.sync_all() {
-            tracing::warn!(%error, "the lock file cannot be written to the disk");
+            tracing::warn!(%error, "cannot sync the lock file to disk");
         }
     }
 

@@ -5,11 +5,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::id::InstanceId;
 use crate::machine::Time;
-use crate::store::sqlite::unflushed::Heads;
+use crate::store::sqlite::unflushed::Unflushed;
 use crate::store::{KeptEvent, Subscription};
 
 /// Journal rows removed in one transaction, so that appends need not wait for long.
-const REMOVE_ROWS: usize = 2_000;
+const REMOVE_ROWS_MAX: usize = 2_000;
 
 pub(super) fn subscribe(conn: &Connection, batch: &[Subscription]) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached(
@@ -108,7 +108,7 @@ pub(super) struct Removed {
 /// long for one goes piece by piece when its instance is already gone.
 pub(super) fn remove(
     conn: &Connection,
-    heads: &Heads,
+    heads: &Unflushed,
     instances: &[InstanceId],
     now: Time,
 ) -> rusqlite::Result<Removed> {
@@ -118,7 +118,7 @@ pub(super) fn remove(
     let mut forget = conn.prepare_cached("DELETE FROM instance WHERE id = ?1")?;
     let mut forget_request = conn.prepare_cached("DELETE FROM request WHERE key = ?1")?;
     let mut leave = conn.prepare_cached("INSERT INTO removing(head) VALUES(?1)")?;
-    let mut budget = REMOVE_ROWS;
+    let mut budget = REMOVE_ROWS_MAX;
     finish_removing(conn, &mut budget)?;
     let mut removed = Removed { instances: 0, seen: 0, rows_left: budget == 0 };
     for instance in instances {

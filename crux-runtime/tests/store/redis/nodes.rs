@@ -23,7 +23,7 @@ async fn departures(store: &Redis, more_than: u64) -> u64 {
 }
 
 async fn holds(membership: &mut watch::Receiver<Membership>, wanted: bool) {
-    let waiting = membership.wait_for(|membership| membership.holds == wanted);
+    let waiting = membership.wait_for(|membership| membership.holds_lease == wanted);
     tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
 }
 
@@ -48,12 +48,12 @@ async fn what_a_living_node_carries_is_nobody_elses() {
     assert_eq!(a.due(None, Time(80), 10).await.unwrap(), [(Time(80), id(2))]);
     // Nobody else appends to it, until it is settled; then an append makes it the appender's.
     let later = next(id(1), 2);
-    assert!(matches!(one(&b, later.clone()).await, Ok(Appended::Carried { .. })));
+    assert!(matches!(one(&b, later.clone()).await, Ok(Appended::OwnedElsewhere { .. })));
     assert_rows(&b, id(1), 1).await;
     a.settle(vec![Settled { instance: id(1), seq: 1, wake_at: None }]).await.unwrap();
     assert!(matches!(one(&b, later).await, Ok(Appended::Done)));
     assert_eq!(a.claim(vec![id(1)]).await.unwrap(), []);
-    assert!(matches!(one(&a, next(id(1), 3)).await, Ok(Appended::Carried { .. })));
+    assert!(matches!(one(&a, next(id(1), 3)).await, Ok(Appended::OwnedElsewhere { .. })));
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_node_that_was_taken_for_dead_writes_nothing_and_comes_back_as_another
         tokio::time::timeout(Duration::from_secs(10), membership.changed()).await.unwrap().unwrap();
     }
     // The same append again, as another node: what it carried before is anybody's, also its own.
-    assert!(matches!(one(&a, late.clone()).await, Ok(Appended::Carried { .. })));
+    assert!(matches!(one(&a, late.clone()).await, Ok(Appended::OwnedElsewhere { .. })));
     assert_eq!(a.claim(vec![id(1)]).await.unwrap(), [id(1)]);
     assert!(matches!(one(&a, late).await, Ok(Appended::Done)));
     assert_rows(&b, id(1), 2).await;

@@ -204,7 +204,7 @@ async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_mov
     // Whoever looks is told of it, wherever that is.
     let why =
         "definition feed of `nap` version 1 is not in this binary, whose version 1 is another one";
-    let line = server.logged(&["instances stand still", why]).await;
+    let line = server.logged(&["instances cannot continue", why]).await;
     assert!(line.contains(" WARN ") && line.contains("instances=1"), "{line}");
     let waits_for = client.status(&id).await["current_steps"][0]["waits_for"].to_string();
     assert!(waits_for.contains(why), "{waits_for}");

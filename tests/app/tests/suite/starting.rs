@@ -48,7 +48,7 @@ async fn a_wait_that_is_over_is_answered_like_a_start() {
     let client = server.client();
     let answer = client.post("/api/v1/workflow/nap?wait=100ms", &json!({"nap": "1h"})).await;
     assert_eq!((answer.status, answer.text("status").as_str()), (202, "processing"));
-    for (wait, word) in [("30", "is not a duration"), ("1d", "at most 5m")] {
+    for (wait, word) in [("30", "is not a valid duration"), ("1d", "at most 5m")] {
         let answer = client.post(&format!("{TRIGGER}?wait={wait}"), &json!({"number": 1})).await;
         assert_eq!(
             (answer.problem().as_str(), answer.field().as_str()),

@@ -61,7 +61,7 @@ async fn a_step_that_nobody_runs_says_so_and_goes_on_when_somebody_comes() {
     .await;
     assert!(
         why.ends_with(
-            "no worker that lives takes tasks of `toil`: start one with `crux worker --steps toil`"
+            "no live worker accepts tasks of `toil`: start one with `crux worker --steps toil`"
         ),
         "{why}"
     );

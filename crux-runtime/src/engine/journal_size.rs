@@ -12,7 +12,7 @@ use crate::machine::{Event, Instance, Path};
 const PASS_BYTES: usize = 256;
 
 #[derive(Debug, Default)]
-pub(super) struct Extent {
+pub(super) struct JournalSize {
     pub(super) rows: u32,
     pub(super) bytes: usize,
     /// Rows of elements and rounds that are open, as far as they are known to be about nothing
@@ -41,7 +41,7 @@ impl Pass {
     }
 }
 
-impl Extent {
+impl JournalSize {
     pub(super) fn is_full(&self, limits: &Options) -> bool {
         self.rows >= limits.max_journal_rows || self.bytes >= limits.max_journal_bytes
     }

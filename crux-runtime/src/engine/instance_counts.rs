@@ -1,5 +1,5 @@
-//! How many instances there are by workflow and state. The store is asked, for most instances are
-//! not in memory; only when somebody reads the figures, and not again at once.
+//! The number of instances by workflow and state. The store is asked, because most instances are
+//! not in memory; only when metrics are read, and at most once per interval.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,29 +10,29 @@ use tracing::debug;
 use super::Core;
 use crate::store::{Count, Status};
 
-/// Figures that are younger are not read again.
-const FRESH: Duration = Duration::from_secs(10);
-/// Whoever reads figures waits for these no longer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Younger counts are reused.
+const COUNTS_MAX_AGE: Duration = Duration::from_secs(10);
+/// How long a reader of metrics waits for the counts.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
-pub(super) struct Census {
+pub(super) struct InstanceCounts {
     /// `None`: not known, for the store does not say.
     known: Mutex<Option<Vec<Count>>>,
     /// One reads at a time.
     read_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
-impl Census {
+impl InstanceCounts {
     pub(super) fn known(&self) -> Option<Vec<Count>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Core {
-    pub(super) async fn take_census(&self) {
+    pub(super) async fn count_instances(&self) {
         let Ok(mut read_at) = self.census.read_at.try_lock() else { return };
-        if read_at.is_some_and(|at| at.elapsed() < FRESH) {
+        if read_at.is_some_and(|at| at.elapsed() < COUNTS_MAX_AGE) {
             return;
         }
         let mut names: Vec<&str> =
@@ -40,14 +40,14 @@ impl Core {
         names.sort_unstable();
         names.dedup();
         let workflows = names.iter().map(|name| (*name).to_owned()).collect();
-        let counts = match timeout(PATIENCE, self.store.count(workflows)).await {
+        let counts = match timeout(COUNT_TIMEOUT, self.store.count(workflows)).await {
             Ok(Ok(counts)) => Some(counts),
             Ok(Err(error)) => {
-                debug!(%error, "instances cannot be counted");
+                debug!(%error, "cannot count instances");
                 None
             }
             Err(_) => {
-                debug!("instances cannot be counted in time");
+                debug!("counting instances timed out");
                 None
             }
         };

@@ -1,5 +1,5 @@
-//! What the log says of instances, once it is durable. What a person should look at is a warning;
-//! what happens all the time has targets of its own, which are quiet unless `log.level` names them.
+//! Log lines about instances, written once their row is durable. What an operator should look at is
+//! a warning; frequent lines have their own targets, which are quiet unless `log.level` names them.
 //!
 //! | target | what |
 //! |---|---|
@@ -18,11 +18,11 @@ use crate::suggest::clip;
 use crate::task::Origin;
 
 /// Texts of failures and reasons are cut off here.
-const SHOWN_BYTES: usize = 500;
+const SHOWN_BYTES_MAX: usize = 500;
 
-/// Something of a row that is worth a line.
+/// Part of a row that is worth a log line.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum LogLine {
     Started { trigger: String },
     Completed,
     Failed(Failure),
@@ -32,52 +32,52 @@ pub(crate) enum Told {
     Parked(Failure),
     Paused,
     Resumed,
-    Asked { command: &'static str, reason: String },
+    Command { command: &'static str, reason: String },
     AttemptCompleted { path: Path },
     Retry { path: Path, attempt: u32, failure: Failure, next: Time },
     Lost { path: Path, attempt: u32 },
     StepFailed { path: Path, attempt: u32, failure: Failure },
 }
 
-/// Of the events and notes of a row.
-pub(super) fn of(events: &[Event], notes: &[Note]) -> Vec<Told> {
-    let mut told = Vec::new();
+/// The lines of a row's events and notes.
+pub(super) fn lines_of(events: &[Event], notes: &[Note]) -> Vec<LogLine> {
+    let mut lines = Vec::new();
     for event in events {
         match event {
             Event::Started(started) => {
                 if enabled!(target: "crux::instances", Level::INFO) {
-                    told.push(Told::Started { trigger: started.trigger.clone() });
+                    lines.push(LogLine::Started { trigger: started.trigger.clone() });
                 }
             }
-            Event::Step(event) => told.extend(of_step(event.path, &event.what)),
+            Event::Step(event) => lines.extend(of_step(event.path, &event.what)),
             Event::StopRequested { cause: Cause::Failed, .. } | Event::ParkRequested { .. } => {}
             Event::StopRequested { cause: Cause::Cancelled, reason } => {
-                told.push(asked("cancel", reason))
+                lines.push(command("cancel", reason))
             }
             Event::StopRequested { cause: Cause::Deadline, reason } => {
-                told.push(asked("end", reason))
+                lines.push(command("end", reason))
             }
-            Event::UndoRequested => told.push(asked("undo", "")),
-            Event::FailRequested { reason } => told.push(asked("fail", reason)),
-            Event::RetryRequested { .. } => told.push(asked("retry", "")),
+            Event::UndoRequested => lines.push(command("undo", "")),
+            Event::FailRequested { reason } => lines.push(command("fail", reason)),
+            Event::RetryRequested { .. } => lines.push(command("retry", "")),
             Event::PauseRequested | Event::ResumeRequested => {}
         }
     }
     for note in notes {
         match note {
-            Note::Stopping { failure } => told.push(Told::Stopping(failure.clone())),
-            Note::Undoing => told.push(Told::Undoing),
-            Note::Parked { failure } => told.push(Told::Parked(failure.clone())),
-            Note::Paused => told.push(Told::Paused),
-            Note::Resumed => told.push(Told::Resumed),
+            Note::Stopping { failure } => lines.push(LogLine::Stopping(failure.clone())),
+            Note::Undoing => lines.push(LogLine::Undoing),
+            Note::Parked { failure } => lines.push(LogLine::Parked(failure.clone())),
+            Note::Paused => lines.push(LogLine::Paused),
+            Note::Resumed => lines.push(LogLine::Resumed),
             Note::Ended(Ended::Completed { .. }) => {
                 if enabled!(target: "crux::instances", Level::INFO) {
-                    told.push(Told::Completed);
+                    lines.push(LogLine::Completed);
                 }
             }
-            Note::Ended(Ended::Failed { failure }) => told.push(Told::Failed(failure.clone())),
+            Note::Ended(Ended::Failed { failure }) => lines.push(LogLine::Failed(failure.clone())),
             Note::Ended(Ended::Cancelled { failure }) => {
-                told.push(Told::Cancelled(failure.clone()))
+                lines.push(LogLine::Cancelled(failure.clone()))
             }
             Note::StepStarted { .. }
             | Note::StepWaiting { .. }
@@ -86,20 +86,20 @@ pub(super) fn of(events: &[Event], notes: &[Note]) -> Vec<Told> {
             | Note::StepCompleted { .. } => {}
         }
     }
-    told
+    lines
 }
 
-fn asked(command: &'static str, reason: &str) -> Told {
-    Told::Asked { command, reason: reason.to_owned() }
+fn command(command: &'static str, reason: &str) -> LogLine {
+    LogLine::Command { command, reason: reason.to_owned() }
 }
 
-fn of_step(path: Path, what: &StepHappened) -> Option<Told> {
+fn of_step(path: Path, what: &StepHappened) -> Option<LogLine> {
     match what {
         StepHappened::Completed { .. } => enabled!(target: "crux::attempts", Level::INFO)
-            .then_some(Told::AttemptCompleted { path }),
+            .then_some(LogLine::AttemptCompleted { path }),
         StepHappened::Failed { attempt, failure, next: Some(next), .. } => {
             let (attempt, failure, next) = (*attempt, failure.clone(), *next);
-            enabled!(target: "crux::retries", Level::INFO).then_some(Told::Retry {
+            enabled!(target: "crux::retries", Level::INFO).then_some(LogLine::Retry {
                 path,
                 attempt,
                 failure,
@@ -107,9 +107,9 @@ fn of_step(path: Path, what: &StepHappened) -> Option<Told> {
             })
         }
         StepHappened::Failed { attempt, failure, next: None, .. } => {
-            Some(Told::StepFailed { path, attempt: *attempt, failure: failure.clone() })
+            Some(LogLine::StepFailed { path, attempt: *attempt, failure: failure.clone() })
         }
-        StepHappened::Lost { attempt, .. } => Some(Told::Lost { path, attempt: *attempt }),
+        StepHappened::Lost { attempt, .. } => Some(LogLine::Lost { path, attempt: *attempt }),
         StepHappened::Started { .. }
         | StepHappened::Returned { .. }
         | StepHappened::TimerFired { .. }
@@ -119,41 +119,41 @@ fn of_step(path: Path, what: &StepHappened) -> Option<Told> {
 }
 
 /// Writes a line for each.
-pub(super) fn write(told: Vec<Told>, definition: &'static Definition, origin: &Arc<Origin>) {
-    for told in told {
-        line(told, definition, origin);
+pub(super) fn write(lines: Vec<LogLine>, definition: &'static Definition, origin: &Arc<Origin>) {
+    for entry in lines {
+        line(entry, definition, origin);
     }
 }
 
-fn line(told: Told, definition: &'static Definition, origin: &Arc<Origin>) {
+fn line(entry: LogLine, definition: &'static Definition, origin: &Arc<Origin>) {
     let (workflow, instance) = (definition.workflow, origin.workflow_id.as_str());
-    let request_id = clip(&origin.request_id, SHOWN_BYTES);
+    let request_id = clip(&origin.request_id, SHOWN_BYTES_MAX);
     let request_id = Some(&*request_id).filter(|id| !id.is_empty());
     let step = |path: &Path| definition.path_text(path);
-    match told {
-        Told::Started { trigger } => {
+    match entry {
+        LogLine::Started { trigger } => {
             let version = definition.version;
             info!(target: "crux::instances", workflow, instance, request_id, version, trigger, "instance started");
         }
-        Told::Completed => {
+        LogLine::Completed => {
             info!(target: "crux::instances", workflow, instance, request_id, "instance completed")
         }
-        Told::Failed(failure) => {
+        LogLine::Failed(failure) => {
             let error = &*about(&failure);
             warn!(workflow, instance, request_id, error, "instance failed");
         }
-        Told::Cancelled(failure) => {
+        LogLine::Cancelled(failure) => {
             let error = &*about(&failure);
             info!(workflow, instance, request_id, error, "instance cancelled");
         }
-        Told::Stopping(failure) => {
+        LogLine::Stopping(failure) => {
             let error = &*about(&failure);
             info!(workflow, instance, request_id, error, "instance is stopping");
         }
-        Told::Undoing => {
+        LogLine::Undoing => {
             info!(workflow, instance, request_id, "instance is undoing its completed steps")
         }
-        Told::Parked(failure) => {
+        LogLine::Parked(failure) => {
             let error = &*about(&failure);
             warn!(
                 workflow,
@@ -163,17 +163,17 @@ fn line(told: Told, definition: &'static Definition, origin: &Arc<Origin>) {
                 "instance parked; waiting for a person to retry, undo or fail it"
             );
         }
-        Told::Paused => info!(workflow, instance, request_id, "instance paused"),
-        Told::Resumed => info!(workflow, instance, request_id, "instance resumed"),
-        Told::Asked { command, reason } => {
-            let reason = clip(&reason, SHOWN_BYTES);
+        LogLine::Paused => info!(workflow, instance, request_id, "instance paused"),
+        LogLine::Resumed => info!(workflow, instance, request_id, "instance resumed"),
+        LogLine::Command { command, reason } => {
+            let reason = clip(&reason, SHOWN_BYTES_MAX);
             let reason = Some(&*reason).filter(|reason| !reason.is_empty());
             info!(workflow, instance, request_id, command, reason, "command accepted");
         }
-        Told::AttemptCompleted { path } => {
+        LogLine::AttemptCompleted { path } => {
             info!(target: "crux::attempts", workflow, instance, path = &*step(&path), "step completed");
         }
-        Told::Retry { path, attempt, failure, next } => {
+        LogLine::Retry { path, attempt, failure, next } => {
             let error = &*about(&failure);
             info!(
                 target: "crux::retries",
@@ -187,14 +187,14 @@ fn line(told: Told, definition: &'static Definition, origin: &Arc<Origin>) {
                 "attempt failed; retrying"
             );
         }
-        Told::Lost { path, attempt } => {
+        LogLine::Lost { path, attempt } => {
             let path = step(&path);
             info!(
                 target: "crux::retries",
                 workflow, instance, request_id, path = &*path, attempt, "attempt lost with its worker; retrying"
             );
         }
-        Told::StepFailed { path, attempt, failure } => {
+        LogLine::StepFailed { path, attempt, failure } => {
             let error = &*about(&failure);
             let node = definition.node(path.node);
             let path = step(&path);
@@ -228,5 +228,5 @@ fn line(told: Told, definition: &'static Definition, origin: &Arc<Origin>) {
 
 /// The name and the text of a failure, as long as a line may have them.
 fn about(failure: &Failure) -> String {
-    clip(&failure.to_string(), SHOWN_BYTES).into_owned()
+    clip(&failure.to_string(), SHOWN_BYTES_MAX).into_owned()
 }

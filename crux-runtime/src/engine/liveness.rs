@@ -11,10 +11,10 @@ use super::Core;
 use super::message::Message;
 
 /// The questions that shards have not answered yet; at most one for each.
-pub(super) type Pulses = Mutex<Vec<Option<Question>>>;
+pub(super) type LivenessProbes = Mutex<Vec<Option<Probe>>>;
 
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct Probe {
     asked_at: Instant,
     /// `None`: the shard's inbox is full, and it has not been asked.
     answer: Option<oneshot::Receiver<()>>,
@@ -38,24 +38,24 @@ impl Core {
     /// For how long a shard has not answered, without waiting for one; `None`: a shard is gone.
     /// Asks those that have nothing left to answer, so that the next call knows.
     pub(super) fn silent_for(&self) -> Option<Duration> {
-        silent_for(&self.pulses, &self.inboxes)
+        silent_for(&self.probes, &self.inboxes)
     }
 }
 
-fn silent_for(pulses: &Pulses, inboxes: &[mpsc::Sender<Message>]) -> Option<Duration> {
-    let mut pulses = pulses.lock().unwrap_or_else(PoisonError::into_inner);
-    pulses.resize_with(inboxes.len(), || None);
+fn silent_for(probes: &LivenessProbes, inboxes: &[mpsc::Sender<Message>]) -> Option<Duration> {
+    let mut probes = probes.lock().unwrap_or_else(PoisonError::into_inner);
+    probes.resize_with(inboxes.len(), || None);
     let mut longest = Duration::ZERO;
-    for (pulse, inbox) in pulses.iter_mut().zip(inboxes) {
+    for (pulse, inbox) in probes.iter_mut().zip(inboxes) {
         if inbox.is_closed() {
             return None;
         }
         let asked_at = match pulse.take() {
-            Some(Question { asked_at, answer: None }) => asked_at,
-            Some(Question { asked_at, answer: Some(mut answer) }) => match answer.try_recv() {
+            Some(Probe { asked_at, answer: None }) => asked_at,
+            Some(Probe { asked_at, answer: Some(mut answer) }) => match answer.try_recv() {
                 Err(oneshot::error::TryRecvError::Empty) => {
                     longest = longest.max(asked_at.elapsed());
-                    *pulse = Some(Question { asked_at, answer: Some(answer) });
+                    *pulse = Some(Probe { asked_at, answer: Some(answer) });
                     continue;
                 }
                 Ok(()) | Err(oneshot::error::TryRecvError::Closed) => Instant::now(),
@@ -68,10 +68,10 @@ fn silent_for(pulses: &Pulses, inboxes: &[mpsc::Sender<Message>]) -> Option<Dura
     Some(longest)
 }
 
-fn ask(inbox: &mpsc::Sender<Message>, asked_at: Instant) -> Question {
+fn ask(inbox: &mpsc::Sender<Message>, asked_at: Instant) -> Probe {
     let (reply, answer) = oneshot::channel();
     let answer = inbox.try_send(Message::Ping(reply)).is_ok().then_some(answer);
-    Question { asked_at, answer }
+    Probe { asked_at, answer }
 }
 
 #[cfg(test)]
@@ -85,8 +85,8 @@ mod tests {
     {
         let (quick, mut quick_inbox) = mpsc::channel(2);
         let (stuck, mut stuck_inbox) = mpsc::channel(1);
-        let (pulses, inboxes) = (Pulses::default(), [quick, stuck]);
-        let silent = || silent_for(&pulses, &inboxes);
+        let (probes, inboxes) = (LivenessProbes::default(), [quick, stuck]);
+        let silent = || silent_for(&probes, &inboxes);
         let mut answer = || match quick_inbox.try_recv() {
             Ok(Message::Ping(reply)) => reply.send(()),
             _ => Err(()),

@@ -1,5 +1,5 @@
-//! What is counted by workflow and by step. Every shard has figures of its own, so that no core
-//! waits for another one's counters; whoever reads them adds them up.
+//! Counters by workflow and by step. Every shard has its own, so that no core waits for another
+//! one's counters; reading adds them up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::telemetry::times::{Sum, Times};
 
 /// Of one shard.
 #[derive(Debug)]
-pub(crate) struct Figures {
+pub(crate) struct WorkflowMetrics {
     /// As in the app.
-    definitions: Box<[OfDefinition]>,
+    definitions: Box<[DefinitionCounters]>,
 }
 
-/// Which definition's figures an instance counts into.
+/// Index of the definition whose counters an instance uses.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place(u16);
+pub(crate) struct DefinitionIndex(u16);
 
 #[derive(Debug)]
-struct OfDefinition {
+struct DefinitionCounters {
     definition: &'static Definition,
     started: AtomicU64,
     completed: AtomicU64,
@@ -31,19 +31,19 @@ struct OfDefinition {
     cancelled: AtomicU64,
     parked: AtomicU64,
     /// By the node's number; `None`: no task.
-    steps: Box<[Option<OfStep>]>,
+    steps: Box<[Option<StepCounters>]>,
 }
 
 #[derive(Debug, Default)]
-struct OfStep {
+struct StepCounters {
     attempts_failed: AtomicU64,
     failed: AtomicU64,
     attempts: Times,
 }
 
-impl Figures {
+impl WorkflowMetrics {
     pub(super) fn new(workflows: &'static [Workflow]) -> Arc<Self> {
-        let definitions = workflows.iter().map(|Workflow { definition, .. }| OfDefinition {
+        let definitions = workflows.iter().map(|Workflow { definition, .. }| DefinitionCounters {
             definition,
             started: AtomicU64::default(),
             completed: AtomicU64::default(),
@@ -52,7 +52,7 @@ impl Figures {
             parked: AtomicU64::default(),
             steps: (definition.nodes.iter())
                 .map(|node| {
-                    matches!(node.kind, Kind::Task(_) | Kind::Undo(_)).then(OfStep::default)
+                    matches!(node.kind, Kind::Task(_) | Kind::Undo(_)).then(StepCounters::default)
                 })
                 .collect(),
         });
@@ -60,18 +60,18 @@ impl Figures {
     }
 
     /// Looked for once for each instance that comes into memory.
-    pub(super) fn place(&self, definition: &'static Definition) -> Place {
+    pub(super) fn place(&self, definition: &'static Definition) -> DefinitionIndex {
         let place = self.definitions.iter().position(|of| std::ptr::eq(of.definition, definition));
-        Place(place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX))
+        DefinitionIndex(place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX))
     }
 
-    pub(super) fn started(&self, place: Place) {
+    pub(super) fn started(&self, place: DefinitionIndex) {
         if let Some(of) = self.definitions.get(usize::from(place.0)) {
             of.started.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn changed(&self, place: Place, status: Status) {
+    pub(super) fn changed(&self, place: DefinitionIndex, status: Status) {
         let Some(of) = self.definitions.get(usize::from(place.0)) else { return };
         let counter = match status {
             Status::Completed => &of.completed,
@@ -84,14 +84,14 @@ impl Figures {
     }
 
     /// An attempt has ended, however, that this process handed out.
-    pub(super) fn attempt_took(&self, place: Place, node: u16, sent_at: Time, now: Time) {
+    pub(super) fn attempt_took(&self, place: DefinitionIndex, node: u16, sent_at: Time, now: Time) {
         if let Some(step) = self.step(place, node) {
             step.attempts.observe(Duration::from_millis(now.since_ms(sent_at)));
         }
     }
 
-    /// What an event says of failures.
-    pub(super) fn count(&self, place: Place, event: &Event) {
+    /// Counts the failures in an event.
+    pub(super) fn count(&self, place: DefinitionIndex, event: &Event) {
         let Event::Step(StepEvent { path, what }) = event else { return };
         match what {
             StepHappened::Failed { next, .. } => {
@@ -102,40 +102,40 @@ impl Figures {
         }
     }
 
-    fn attempt_failed(&self, place: Place, node: u16, for_good: bool) {
+    fn attempt_failed(&self, place: DefinitionIndex, node: u16, for_good: bool) {
         if let Some(step) = self.step(place, node) {
             step.attempts_failed.fetch_add(1, Ordering::Relaxed);
             step.failed.fetch_add(u64::from(for_good), Ordering::Relaxed);
         }
     }
 
-    fn step(&self, place: Place, node: u16) -> Option<&OfStep> {
+    fn step(&self, place: DefinitionIndex, node: u16) -> Option<&StepCounters> {
         self.definitions.get(usize::from(place.0))?.steps.get(usize::from(node))?.as_ref()
     }
 }
 
 /// Of a workflow, all its versions together.
 #[derive(Debug, Default)]
-pub(crate) struct WorkflowSum {
+pub(crate) struct WorkflowTotals {
     pub(crate) started: u64,
     pub(crate) completed: u64,
     pub(crate) failed: u64,
     pub(crate) cancelled: u64,
     pub(crate) parked: u64,
     /// By the step's path without elements and rounds.
-    pub(crate) steps: BTreeMap<&'static str, StepSum>,
+    pub(crate) steps: BTreeMap<&'static str, StepTotals>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct StepSum {
+pub(crate) struct StepTotals {
     pub(crate) attempts_failed: u64,
     pub(crate) failed: u64,
     pub(crate) attempts: Sum,
 }
 
 /// By the workflow's name.
-pub(super) fn sum(shards: &[Arc<Figures>]) -> BTreeMap<&'static str, WorkflowSum> {
-    let mut workflows: BTreeMap<&'static str, WorkflowSum> = BTreeMap::new();
+pub(super) fn sum(shards: &[Arc<WorkflowMetrics>]) -> BTreeMap<&'static str, WorkflowTotals> {
+    let mut workflows: BTreeMap<&'static str, WorkflowTotals> = BTreeMap::new();
     for of in shards.iter().flat_map(|figures| &figures.definitions) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let workflow = workflows.entry(of.definition.workflow).or_default();

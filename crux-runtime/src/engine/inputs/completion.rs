@@ -1,0 +1,82 @@
+//! Results, failures and heartbeats that are reported from outside.
+
+use std::sync::atomic::Ordering;
+
+use crate::engine::active_instance::Reply;
+use crate::engine::api::{Completed, Completion, Error, Progress, ProgressKind};
+use crate::engine::inputs::{InputHandler, refusal, too_big};
+use crate::engine::message::answer;
+use crate::machine::{Event, StepHappened, Why};
+
+impl InputHandler<'_> {
+    pub(super) fn complete(&mut self, completion: Completion, reply: Reply<Completed>) {
+        let Some((path, current)) = self.find(&completion.step) else {
+            return answer(reply, Err(Error::NotOpen));
+        };
+        if let (Some(said), Some(meta)) = (&completion.step_type, self.active.meta(&path))
+            && meta.contract.step_type != said
+        {
+            return answer(
+                reply,
+                Err(Error::WrongStepType {
+                    is: meta.contract.step_type.to_owned(),
+                    said: said.clone(),
+                }),
+            );
+        }
+        let attempt = completion.attempt.unwrap_or(current);
+        let sent_at = self.active.running.get(path, attempt).map(|running| running.sent_at);
+        match completion.outcome {
+            Ok(result) => {
+                let limit = self.core.options.max_result_bytes;
+                if result.get().len() > limit {
+                    return answer(reply, Err(Error::Limit(too_big(&result, limit))));
+                }
+                match self
+                    .step(path, StepHappened::Completed { attempt: completion.attempt, result })
+                {
+                    Ok(()) => {
+                        self.tally.steps_completed += 1;
+                        self.attempt_took(path, sent_at);
+                        self.answer_when_durable(reply, Completed::Accepted);
+                    }
+                    Err(why) => answer(reply, Err(refusal(why))),
+                }
+            }
+            Err(failed) => {
+                let decided = self.active.instance.decide(&path, attempt, failed, self.now);
+                match decided.and_then(|event| self.apply(Event::Step(event))) {
+                    Ok(()) => {
+                        self.core.stats.attempts_failed.fetch_add(1, Ordering::Relaxed);
+                        self.attempt_took(path, sent_at);
+                        self.answer_when_durable(reply, Completed::Accepted);
+                    }
+                    Err(Why::Superseded) => answer(reply, Ok(Completed::Superseded)),
+                    Err(why) => answer(reply, Err(refusal(why))),
+                }
+            }
+        }
+    }
+
+    pub(super) fn progress(&mut self, progress: Progress, reply: Reply<()>) {
+        let Some((path, current)) = self.find(&progress.step) else {
+            return answer(reply, Err(Error::NotOpen));
+        };
+        let attempt = progress.attempt.unwrap_or(current);
+        if attempt != current {
+            return answer(
+                reply,
+                Err(Error::InvalidState("a later attempt is under way".to_owned())),
+            );
+        }
+        self.active.running.heartbeat(path, attempt, self.now);
+        match progress.what {
+            ProgressKind::Heartbeat => answer(reply, Ok(())),
+            ProgressKind::Began => match self.step(path, StepHappened::Started { attempt }) {
+                Ok(()) => self.answer_when_durable(reply, ()),
+                // Reported before: nothing to add.
+                Err(_) => answer(reply, Ok(())),
+            },
+        }
+    }
+}

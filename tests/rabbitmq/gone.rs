@@ -132,7 +132,7 @@ async fn a_lease_that_is_lost_while_tasks_wait_for_the_broker_fails_no_workflow(
     }
     deployment.to_redis.refuse(true);
     eventually("the lease is lost", async || {
-        node.log().contains("this node stops what it does").then_some(())
+        node.log().contains("this node stops working before").then_some(())
     })
     .await;
     deployment.to_redis.refuse(false);

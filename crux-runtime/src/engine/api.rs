@@ -184,7 +184,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// A bug; the journal has the details.
-    #[error("the instance is broken: {0}")]
+    #[error("the instance is corrupted: {0}")]
     Corrupted(Failure),
     #[error("the engine is shutting down")]
     ShuttingDown,

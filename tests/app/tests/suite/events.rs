@@ -212,7 +212,7 @@ async fn what_lacks_its_definition_is_told_of_and_gets_its_event_when_the_defini
         "{log}"
     );
     eventually("the event is known to be left", || async {
-        server.log().contains("kept for it").then_some(())
+        server.log().contains("the event is kept until").then_some(())
     })
     .await;
 

@@ -261,7 +261,7 @@ impl Follower {
     }
 
     /// Ends when the instance ends, or may have ended, from now on; [`Self::heard`] then says how.
-    /// Whoever wants nothing but the end is not woken by every row.
+    /// A follower that only waits for the end is not woken by every row.
     pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
         self.ended.clone().notified_owned()
     }

@@ -262,7 +262,7 @@ impl Router {
         }
     }
 
-    /// Whoever is left: an instance that cannot take anything as long as this process is what it
+    /// What is left: an instance that cannot take anything as long as this process is what it
     /// is, and why.
     async fn deliver_once(
         &self,

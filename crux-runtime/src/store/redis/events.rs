@@ -186,7 +186,7 @@ pub(super) async fn undelivered(
     let wrong = || unreadable("an event");
     let mut undelivered = Vec::new();
     let mut after = after;
-    // Somebody may have delivered some of a page meanwhile: one of which nothing is left is not the
+    // Some of a page may have been delivered meanwhile: one of which nothing is left is not the
     // last one.
     while undelivered.is_empty() {
         let range = Range { order: Order::Rising, after, below: None, limit };

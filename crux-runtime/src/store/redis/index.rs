@@ -40,7 +40,7 @@ pub(super) async fn merge(
     merge_with(link, keys, range, None).await
 }
 
-/// As [`merge`], of what there is in every tag: where somebody else has written something that is
+/// As [`merge`], of what there is in every tag: where foreign data was written that is
 /// no index, only that one is left out.
 pub(super) async fn merge_all(
     shared: &Shared,

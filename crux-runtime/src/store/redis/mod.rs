@@ -1,5 +1,5 @@
 //! The store in Redis, a single server or a cluster, shared by nodes. What belongs to an instance
-//! is under one tag and changes in one script; nothing is ever changed in two tags at once. An
+//! is under one tag and changes in one script; nothing is ever changed in two tags together. An
 //! answered append is as durable as the server's settings make it
 //! ([`durability`](crate::redis_client::durability)).
 //!

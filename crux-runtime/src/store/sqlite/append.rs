@@ -1,5 +1,5 @@
-//! One append in the transaction of a group: check, then write. Whoever comes too late gets an
-//! answer; nothing is written for him, and the others of the group do not notice.
+//! One append in the transaction of a group: check, then write. An append that comes too late gets
+//! an answer; nothing is written for him, and the others of the group do not notice.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

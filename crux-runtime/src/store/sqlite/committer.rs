@@ -351,7 +351,7 @@ impl<'c> Groups<'c> {
         }
     }
 
-    /// In memory at once, on disk when the instances stay as they are for a while. What cannot be
+    /// In memory now, on disk when the instances stay as they are for a while. What cannot be
     /// done is answered, and no part of the group any more.
     fn settle(&mut self, group: &mut Vec<Job>, now: Instant) {
         let mut at = 0;

@@ -140,7 +140,7 @@ fn taken(file: &File) -> io::Result<bool> {
     }
 }
 
-/// A database of two names has two logs, and whoever opens it by one does not see the other.
+/// A database of two names has two logs, and who opens it by one does not see the other.
 fn alone(shown: &Path, found: &fs::Metadata) -> Result<(), Error> {
     let (names, path) = (found.nlink(), shown.display());
     if names <= 1 {

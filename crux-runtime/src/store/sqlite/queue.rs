@@ -138,7 +138,7 @@ impl Queue {
         Some(answer)
     }
 
-    /// In the queue at once if there is room, so that nothing waits for a task to be scheduled.
+    /// In the queue immediately if there is room, so that nothing waits for a task to be scheduled.
     fn submit<T: Send + 'static>(
         &self,
         count: usize,

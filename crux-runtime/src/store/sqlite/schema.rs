@@ -174,7 +174,7 @@ fn add_columns(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The log is empty: whoever closes last deletes its file.
+/// The log is empty: the last to close deletes its file.
 pub(super) fn delete_log_on_close(conn: &Connection) -> rusqlite::Result<()> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(|_| ())
 }
@@ -206,7 +206,7 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     // A plan never depends on what is bound. Otherwise a `LIMIT ?` or a partial index has a
     // statement prepared anew for every value, at several times the cost of running it.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
-    // Whoever closes last would move the log into the database and delete it, also when it has
+    // The last to close would move the log into the database and delete it, also when it has
     // turned out to be another database's.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(at)?;
     Ok(conn)

@@ -1,7 +1,7 @@
 //! What the database must hold, written down beside it: the log may be deleted, cut, or exchanged
 //! while nothing runs, and SQLite takes whatever it finds there for all that ever was. After each
 //! commit a line in the lock file says what is committed (not synced: it survives the process, and
-//! after a power cut it says less than is there, never more). Whoever opens the store compares.
+//! after a power cut it says less than is there, never more). The opener of the store compares.
 //! Where something is missing that was acknowledged, the store is not opened and nothing is
 //! touched, so that it can be put back.
 //!

@@ -25,6 +25,7 @@
 mod backup;
 mod compose;
 mod deploy;
+mod developers;
 mod help;
 mod json;
 mod links;

@@ -48,6 +48,47 @@ async fn an_instance_is_paused_resumed_and_restarted() {
 }
 
 #[tokio::test]
+async fn open_instances_are_listed_in_pages_whatever_their_status() {
+    let server = server("");
+    let client = server.client();
+    let waiting = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
+    let paused = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
+    client.until(&paused, "waiting").await;
+    assert!(server.run(&["pause", &paused]).status.success());
+    client.until(&paused, "paused").await;
+    let ended = client.start("/api/v1/workflow/double", &json!({"number": 1})).await;
+    client.until(&ended, "completed").await;
+    client.until(&waiting, "waiting").await;
+
+    let listed = out(&server.run(&["list", "--open"]));
+    let ids: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(ids, [&paused, &waiting], "{listed}");
+    let page = |after: &str| -> serde_json::Value {
+        let page = server.run(&["list", "--open", "--limit", "1", "--json", "--after", after]);
+        serde_json::from_slice(&page.stdout).unwrap_or_else(|_| panic!("{}", err(&page)))
+    };
+    let second = page(&paused);
+    assert_eq!(second["workflows"][0]["workflow_id"], waiting.as_str());
+    assert_eq!(second["next"], "");
+    let first = out(&server.run(&["list", "--open", "--limit", "1"]));
+    assert!(first.ends_with(&format!("more: --after {paused}")), "{first}");
+}
+
+#[tokio::test]
+async fn an_event_is_sent_once_under_its_id() {
+    let server = server("");
+    let event = ["event", "order.approved", "--id", "e-7"];
+    let data = ["--data", r#"{"orderId": "7", "by": "Ann"}"#];
+    let sent = server.run(&[event.as_slice(), &data].concat());
+    assert_eq!((out(&sent).as_str(), err(&sent).as_str()), ("e-7", ""));
+    let again = server.run(&[event.as_slice(), &data].concat());
+    assert_eq!(err(&again), "this event was sent before; it counts once");
+    let misspelt = server.run(&["event", "order.aproved"]);
+    assert_eq!(misspelt.status.code(), Some(1));
+    assert!(err(&misspelt).contains("order.approved"), "{}", err(&misspelt));
+}
+
+#[tokio::test]
 async fn a_parked_instance_is_undone_or_failed() {
     let (server, client, _service) = choosy().await;
     let bad = json!({"left": "bad", "right": "good"});

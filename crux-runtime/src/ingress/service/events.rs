@@ -17,7 +17,7 @@ pub(crate) struct NewEvent {
 }
 
 impl NewEvent {
-    fn from_caller(self, caller: &Caller) -> IncomingEvent {
+    fn sent_by(self, caller: &Caller) -> IncomingEvent {
         let Self { name, id, data } = self;
         let owner = caller.client_id.clone().into_owned();
         IncomingEvent { name, id, data, owner, traceparent: caller.traceparent.clone() }
@@ -34,7 +34,7 @@ impl Service {
     ) -> Result<Vec<Result<EventAccepted, Error>>, Error> {
         Self::authorize(caller, Operation::SendEvents)?;
         self.check_open()?;
-        let events = events.into_iter().map(|event| event.from_caller(caller)).collect();
+        let events = events.into_iter().map(|event| event.sent_by(caller)).collect();
         let answers = self.engine.take_events(events).await;
         Ok(answers.into_iter().map(|answer| answer.map_err(Error::Engine)).collect())
     }

@@ -15,7 +15,7 @@ use crux_runtime::bus::{Bus, rabbitmq, redis_streams as streams};
 use crux_runtime::engine::api::Start;
 use crux_runtime::engine::{Engine, Options};
 use crux_runtime::executor;
-use crux_runtime::executor::WorkerManager;
+use crux_runtime::executor::Executor;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::server;
@@ -104,7 +104,7 @@ impl Crux {
 
     async fn of(app: Arc<App>, store: impl Store, bus: Arc<dyn Bus>) -> Outcome<Self> {
         let (store, ends) = Watched::new(store);
-        let workers = WorkerManager::new(&app.steps, &executor::Options::default())?;
+        let workers = Executor::new(&app.steps, &executor::Options::default())?;
         let engine =
             Engine::open(app, Arc::new(store), bus, workers, Hub::default(), Options::default())
                 .await?;

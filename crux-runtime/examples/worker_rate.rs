@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crux_runtime::executor::step::any_step;
-use crux_runtime::executor::{Cancellation, Options, WorkerManager};
+use crux_runtime::executor::{Cancellation, Executor, Options};
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::{
     Contract, EffectKind, Failure, Path, Policy, Raised, Record, Runs, StepType, json,
@@ -73,12 +73,7 @@ static CONTRACT: Contract = Contract {
 static POLICY: Policy = Policy::ONCE;
 
 /// In the place of an engine shard: hands out a task for each result.
-async fn shard(
-    manager: WorkerManager,
-    in_flight: usize,
-    done: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-) {
+async fn shard(manager: Executor, in_flight: usize, done: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
     let (sender, mut reports) = mpsc::channel::<Report>(8192);
     let origin = Arc::new(Origin {
         workflow: "bench".into(),
@@ -143,7 +138,7 @@ fn measure(waits: bool, in_flight: usize, seconds: f64) -> (f64, f64) {
         .build()
         .expect("a runtime starts");
     runtime.block_on(async {
-        let manager = WorkerManager::new(&[any_step(Echo { waits })], &Options::default())
+        let manager = Executor::new(&[any_step(Echo { waits })], &Options::default())
             .expect("the limits are the default ones");
         let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         for _ in 0..in_flight.min(2) {

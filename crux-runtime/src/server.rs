@@ -13,15 +13,16 @@ use tracing::{info, warn};
 
 use crate::app::App;
 use crate::bus::broker::Broker;
+use crate::bus::event_source::{EventSource, EventSources};
 use crate::bus::http::{self as push, Local};
 use crate::bus::rabbitmq;
 use crate::bus::redis_streams as streams;
 use crate::bus::routing_keys::class_types;
-use crate::bus::{Bus, Door};
+use crate::bus::{Bus, MessageHandler};
 use crate::config::{self, BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
 use crate::executor;
-use crate::executor::WorkerManager;
+use crate::executor::Executor;
 use crate::ingress::broker::BrokerIngress;
 use crate::ingress::listen;
 use crate::ingress::metrics::Metrics;
@@ -90,6 +91,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     engine: Engine,
+    sources: EventSources,
     ingress: Arc<Ingress>,
     stop: watch::Sender<bool>,
     limits: listen::Limits,
@@ -108,13 +110,14 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|error| Error::Address { host: config.server.host.clone(), error })?;
-        let workers = WorkerManager::of(&app.steps, &config.server.steps, &config.workers)?;
+        let workers = Executor::of(&app.steps, &config.server.steps, &config.workers)?;
         let work: Vec<&'static str> =
             class_types(&app).into_iter().filter(|step_type| !workers.runs(step_type)).collect();
         let options = engine_options(config);
         let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
-        let (bus, broker) = open_bus(&app, config, &services, &work).await?;
-        if bus.roster().is_none() {
+        let Transports { bus, broker, sources } =
+            open_transports(&app, config, &services, &work).await?;
+        if bus.worker_registry().is_none() {
             check_workers(&app, &work)?;
         }
         let store = open_store(config, about(&app, address)).await?;
@@ -131,9 +134,10 @@ impl Server {
         if let Some(broker) = broker {
             let name = engine::fresh_id(&System, Time(System.wall_ms()))
                 .map_err(|error| Error::Name(error.to_string()))?;
-            broker.speak(name, self_probe_interval(engine.app(), config));
-            broker.consume(Arc::new(BrokerIngress::new(service.clone())));
+            broker.start_self_probe(name, self_probe_interval(engine.app(), config));
         }
+        let handler: Arc<dyn MessageHandler> = Arc::new(BrokerIngress::new(service.clone()));
+        sources.consume(&handler);
         if config.redis.is_some()
             && config.store.kind != StoreKind::Redis
             && config.bus != BusKind::Redis
@@ -153,6 +157,7 @@ impl Server {
             listener,
             address,
             engine,
+            sources,
             ingress: Arc::new(ingress),
             stop,
             limits,
@@ -171,7 +176,7 @@ impl Server {
     /// that.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(Error::Signals)?;
-        let Self { listener, address, engine, ingress, stop, limits, limit } = self;
+        let Self { listener, address, engine, sources, ingress, stop, limits, limit } = self;
         let package = engine.app().package;
         info!(%address, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");
         let router = routes::router(ingress);
@@ -189,7 +194,7 @@ impl Server {
             tokio::join!(engine.workers().drain(limit), engine.shutdown(limit));
             // Nothing can be answered any more.
             let _ = close.send(true);
-            engine.bus().close().await;
+            tokio::join!(sources.close(), engine.bus().close());
             // Answers to what was taken before go out before the process ends.
             let _ = listening.await;
         };
@@ -205,7 +210,7 @@ impl Server {
 }
 
 /// What takes a broker's messages, for programs that put the parts together themselves.
-pub fn broker_ingress(engine: Engine, services: Arc<Local>) -> Arc<dyn Door> {
+pub fn broker_ingress(engine: Engine, services: Arc<Local>) -> Arc<dyn MessageHandler> {
     let metrics = Arc::new(Metrics::new(&engine));
     let (_, stopping) = watch::channel(false);
     let options = service_options(&Config::default());
@@ -327,20 +332,36 @@ fn check_workers(app: &App, work: &[&'static str]) -> Result<(), Error> {
     }
 }
 
-/// The bus, and once more if it is one over a broker: it also brings messages.
-async fn open_bus(
+/// The one task bus, and the sources of messages beside it.
+struct Transports {
+    bus: Arc<dyn Bus>,
+    /// The bus once more, if it is one over a broker.
+    broker: Option<Arc<Broker>>,
+    sources: EventSources,
+}
+
+impl Transports {
+    fn over(broker: Broker) -> Self {
+        let broker = Arc::new(broker);
+        let sources: Vec<Arc<dyn EventSource>> = vec![broker.clone()];
+        Self { bus: broker.clone(), broker: Some(broker), sources: EventSources::new(sources) }
+    }
+}
+
+async fn open_transports(
     app: &App,
     config: &Config,
     services: &Arc<Local>,
     work: &[&'static str],
-) -> Result<(Arc<dyn Bus>, Option<Arc<Broker>>), Error> {
+) -> Result<Transports, Error> {
     if config.rabbitmq.is_some() && config.bus != BusKind::Rabbitmq {
         warn!("`rabbitmq` is set and not used: for tasks over RabbitMQ set `bus: rabbitmq` too");
     }
     match config.bus {
         BusKind::Local => {
             services.warn_of_unserved(app);
-            Ok((services.clone(), None))
+            let bus: Arc<dyn Bus> = services.clone();
+            Ok(Transports { bus, broker: None, sources: EventSources::default() })
         }
         BusKind::Redis => {
             let options = config
@@ -348,13 +369,11 @@ async fn open_bus(
                 .clone()
                 .unwrap_or_default()
                 .streams(config.store.kind != StoreKind::Redis);
-            let broker = Arc::new(streams::open(app, options, services.clone(), work).await?);
-            Ok((broker.clone(), Some(broker)))
+            Ok(Transports::over(streams::open(app, options, services.clone(), work).await?))
         }
         BusKind::Rabbitmq => {
             let options = config.rabbitmq.clone().unwrap_or_default().options();
-            let broker = Arc::new(rabbitmq::open(app, options, services.clone(), work).await?);
-            Ok((broker.clone(), Some(broker)))
+            Ok(Transports::over(rabbitmq::open(app, options, services.clone(), work).await?))
         }
     }
 }

@@ -11,11 +11,11 @@ use crate::machine;
 
 /// `500ms`, `20s`, `5m`, `1h30m`, `2d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct DurationSetting(pub Duration);
 
 /// `64KiB`, `1MiB`, `512B`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub struct ByteSize(pub u64);
 
 /// A text that is no duration or size; says what one looks like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ pub struct Error {
 
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-impl FromStr for Span {
+impl FromStr for DurationSetting {
     type Err = Error;
 
     /// As pipelines write durations, but that it cannot be negative.
@@ -43,13 +43,13 @@ impl FromStr for Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for DurationSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         machine::Duration::from_ms(i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)).fmt(f)
     }
 }
 
-impl FromStr for Size {
+impl FromStr for ByteSize {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
@@ -70,7 +70,7 @@ impl FromStr for Size {
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, bytes) = SIZES
             .into_iter()
@@ -116,8 +116,8 @@ macro_rules! by_text {
     };
 }
 
-by_text!(Span);
-by_text!(Size);
+by_text!(DurationSetting);
+by_text!(ByteSize);
 
 #[cfg(test)]
 mod tests {
@@ -128,14 +128,14 @@ mod tests {
         for (text, ms) in
             [("500ms", 500), ("20s", 20_000), ("1h30m", 5_400_000), ("2d", 172_800_000), ("0s", 0)]
         {
-            let span: Span = text.parse().unwrap();
+            let span: DurationSetting = text.parse().unwrap();
             assert_eq!(span.0.as_millis(), ms, "{text}");
             assert_eq!(span.to_string(), text);
         }
         for text in
             ["", "5", "s", "5 s", "1m1h", "5s5s", "-1s", "99999999999999999999s", "1.5s", "5y"]
         {
-            assert!(text.parse::<Span>().is_err(), "{text:?} was taken");
+            assert!(text.parse::<DurationSetting>().is_err(), "{text:?} was taken");
         }
     }
 
@@ -144,18 +144,18 @@ mod tests {
         for (text, bytes) in
             [("64KiB", 65_536), ("1MiB", 1 << 20), ("512B", 512), ("2GiB", 2 << 30)]
         {
-            let size: Size = text.parse().unwrap();
+            let size: ByteSize = text.parse().unwrap();
             assert_eq!(size.0, bytes, "{text}");
             assert_eq!(size.to_string(), text);
         }
         for text in ["", "1024", "MiB", "1MB", "1.5MiB", "99999999999GiB"] {
-            assert!(text.parse::<Size>().is_err(), "{text:?} was taken");
+            assert!(text.parse::<ByteSize>().is_err(), "{text:?} was taken");
         }
     }
 
     #[test]
     fn a_bare_number_is_refused_with_a_fix() {
-        let error = serde_json::from_str::<Span>("5").unwrap_err().to_string();
+        let error = serde_json::from_str::<DurationSetting>("5").unwrap_err().to_string();
         assert!(
             error.starts_with(
                 "`5` is not a valid duration: write a number and a unit, like `500ms`"

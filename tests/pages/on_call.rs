@@ -97,7 +97,7 @@ fn the_page_for_those_on_call_has_every_metric_of_the_sources() {
     let metric = regex::Regex::new(r#""([a-z][a-z_]+)",\s*(?:help\b|"[A-Z])"#).unwrap();
     let field = regex::Regex::new(r#"name: "([a-z_]+)",\s*help:"#).unwrap();
     let registers = |source: &&String| {
-        ["Registry", "encode_descriptor", "Figure {"].iter().any(|word| source.contains(word))
+        ["Registry", "encode_descriptor", "Metric {"].iter().any(|word| source.contains(word))
     };
     let (mut names, mut missing) = (0, Vec::new());
     for source in all.iter().filter(registers) {

@@ -1,14 +1,14 @@
-//! The bus: how tasks reach services and how hooks and emitted events leave. It knows tasks and
-//! messages, not the engine.
+//! The bus: transport of tasks to services and workers, and of hooks and emitted events to their
+//! subscribers. It knows tasks and messages, not the engine.
 //!
-//! [`local`] needs no broker: services get tasks by HTTP push (`push`), what they answer is read by
-//! `answer`, and messages are posted to those that listen (`listeners`, `pattern`); `gate` says
-//! when a service is left alone. [`broker`] is what all brokers have in common, beside it `letter`
-//! (what is published), `keys`, `state` and `backoff`; [`rabbitmq`] and [`redis`] (its streams) are
-//! brokers. Brokers can also carry tasks of step structs to workers in other processes: [`work`] is
-//! those tasks at the worker, [`roster`] what nodes know of the workers.
+//! [`http`] needs no broker: tasks and messages are pushed to configured services. [`broker`] is
+//! what all broker-based buses share; [`rabbitmq`] and [`redis_streams`] are brokers. A broker also
+//! carries tasks of step structs to workers in other processes ([`broker::task_delivery`]), which
+//! it tracks by their heartbeats ([`broker::worker_registry`]). `session` is the connection loop.
+//! An [`event_source::EventSource`] brings messages and carries no tasks.
 
 pub mod broker;
+pub mod event_source;
 pub mod http;
 mod pattern;
 pub mod rabbitmq;
@@ -22,7 +22,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
-use crate::bus::broker::worker_registry::{Roster, Working};
+use crate::bus::broker::worker_registry::{AttemptIds, WorkerRegistry};
 use broker::Broker;
 
 use crate::task::{Report, Task};
@@ -39,12 +39,12 @@ pub struct Message {
     pub body: Box<RawValue>,
 }
 
-/// What became of a message.
+/// The result of publishing a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Published {
-    /// It is out, or nobody is there who could want it.
-    Done,
-    /// It is not out; it is offered again. The reason is shown to people.
+pub enum PublishOutcome {
+    /// The broker or every subscriber has it, or there is no subscriber.
+    Confirmed,
+    /// Not published; the engine publishes it again. The reason is shown to people.
     Failed(String),
 }
 
@@ -55,14 +55,14 @@ pub trait Bus: Send + Sync + 'static {
     /// was delivered or not, or how it ended, for until then the attempt's time does not count.
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task>;
 
-    /// Whether somebody may want messages under that key; if not, none needs to be made.
+    /// Whether messages under that key may have subscribers; if not, none needs to be made.
     fn wants(&self, routing_key: &str) -> bool;
 
-    /// Takes a message without waiting, or gives it back. `done` hears what became of it.
+    /// Queues a message without waiting, or returns it. `done` is called with the result.
     fn publish(
         &self,
         message: Message,
-        done: Box<dyn FnOnce(Published) + Send>,
+        done: Box<dyn FnOnce(PublishOutcome) + Send>,
     ) -> Result<(), Message>;
 
     /// Shown in `/health`: whether it works, and if not why.
@@ -80,7 +80,7 @@ pub trait Bus: Send + Sync + 'static {
         None
     }
 
-    /// Changes when somebody is back who turned away tasks or messages for a while: what waits for
+    /// Changes when a service is back that turned away tasks or messages for a while: what waits for
     /// its pause should come now. `None`: this bus does not know.
     fn back(&self) -> Option<watch::Receiver<u64>> {
         None
@@ -92,24 +92,22 @@ pub trait Bus: Send + Sync + 'static {
         None
     }
 
-    /// Who works in processes of their own; `None`: nobody can, for tasks of step structs do not
-    /// leave by this bus.
-    fn roster(&self) -> Option<&Roster> {
+    /// The workers in other processes; `None`: this bus carries no tasks of step structs.
+    fn worker_registry(&self) -> Option<&WorkerRegistry> {
         None
     }
 
-    /// Nobody waits any more for an attempt of a step struct in another process: lets its worker
-    /// know, if it can.
-    fn cancel(&self, _working: Working) {}
+    /// Cancels an attempt of a step struct in another process: tells its worker, if it can.
+    fn cancel(&self, _working: AttemptIds) {}
 
-    /// Shown in `/health`: why messages are put aside for a while that cannot be taken yet; `None`:
-    /// there are none.
+    /// Shown in `/health`: why messages are parked that cannot be handled yet; `None`: there are
+    /// none.
     fn parked(&self) -> Option<String> {
         None
     }
 
     /// Shown in `/metrics`.
-    fn figures(&self) -> Vec<Figure> {
+    fn metrics(&self) -> Vec<Metric> {
         Vec::new()
     }
 
@@ -124,26 +122,26 @@ pub trait Bus: Send + Sync + 'static {
     }
 }
 
-/// One figure at this moment.
+/// One metric at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Figure {
-    /// `bus_published`; the same for all figures that differ in the routing key only, which stand
+pub struct Metric {
+    /// `bus_published`; the same for all metrics that differ in the routing key only, which stand
     /// together.
     pub name: &'static str,
     pub help: &'static str,
-    pub kind: FigureKind,
+    pub kind: MetricKind,
     pub value: u64,
     /// What it is about, if not everything.
     pub routing_key: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FigureKind {
+pub enum MetricKind {
     Counter,
     Gauge,
 }
 
-/// A message that a broker brought.
+/// A message that a broker delivered.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     pub routing_key: String,
@@ -155,22 +153,22 @@ pub struct Incoming {
     pub body: Bytes,
 }
 
-/// What became of a message that a broker brought.
+/// What a broker is to do with a message that it delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
-    /// It is durable, or it changes nothing: the broker may forget it.
-    Done,
-    /// It will never be of use; the reason is for people.
-    Refused(String),
-    /// Not now, and neither would anything else be taken.
-    Later(String),
-    /// Not now, because of the one instance that it is about.
-    Held(String),
-    /// The process stops: another one should have it.
-    Closing,
+pub enum Disposition {
+    /// Durable, or without effect: acknowledge it.
+    Ack,
+    /// It can never be handled; the reason is for people.
+    DeadLetter(String),
+    /// It cannot be handled now, and neither can any other message.
+    RetryLater(String),
+    /// It cannot be handled now because of the instance that it is about.
+    WaitForInstance(String),
+    /// The process stops: another process should get it.
+    Requeue,
 }
 
-/// Where messages of a broker go.
-pub trait Door: Send + Sync + 'static {
-    fn take<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Taken>;
+/// Handles the messages that a broker delivers.
+pub trait MessageHandler: Send + Sync + 'static {
+    fn handle<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Disposition>;
 }

@@ -10,9 +10,9 @@ use crate::machine::{Contract, Kind, Runs, TriggerSource};
 pub const COMPLETED: &str = "step.completed";
 pub const STARTED: &str = "step.started";
 pub const HEARTBEAT: &str = "step.heartbeat";
-/// Signs of life of workers in processes of their own, for every node.
+/// Heartbeats of worker processes, for every node.
 pub const WORKERS: &str = "crux.workers";
-/// Attempts for which nobody waits any more, for every such worker.
+/// Cancelled attempts, for every worker process.
 pub const CANCELLED: &str = "crux.cancelled";
 
 /// Whether everybody hears it who listens now, and nobody needs to: such messages are not counted.

@@ -1,12 +1,12 @@
-//! `crux worker`: a process that only works.
+//! `crux worker`: a process that only runs step structs.
 
 use clap::Args;
 
 use super::{Common, Failure, out};
 use crate::app::App;
-use crate::executor::Choice;
+use crate::executor::StepSelection;
 use crate::telemetry;
-use crate::worker::Station;
+use crate::worker::WorkerProcess;
 
 /// Run a worker: step structs for servers that leave them to workers (`crux serve --steps`)
 ///
@@ -32,7 +32,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn run(self, app: App, common: &Common) -> Result<(), Failure> {
         let flags = self.log.map(|log| ("--log", "log.level", log)).into_iter().collect();
-        let choice: Choice =
+        let selection: StepSelection =
             self.steps.parse().map_err(|text| Failure::usage(format!("--steps: {text}")))?;
         let config = common.load(flags)?;
         telemetry::begin(&config.log).map_err(Failure::usage)?;
@@ -42,9 +42,9 @@ impl Worker {
             .build()
             .map_err(|error| Failure::refused(format!("threads cannot be started: {error}")))?;
         let worked = runtime.block_on(async {
-            let station = Station::open(app, &config, &choice, self.concurrency).await?;
-            out::announce(station.about());
-            station.run().await
+            let process = WorkerProcess::open(app, &config, &selection, self.concurrency).await?;
+            out::announce(process.about());
+            process.run().await
         });
         // Whatever still blocks a thread then is known to be lost.
         runtime.shutdown_background();

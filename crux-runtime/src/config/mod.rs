@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::http::response::Meaning;
 use crate::bus::rabbitmq;
-use crate::executor::Choice;
+use crate::executor::StepSelection;
 
 pub use crate::telemetry::{Log, LogFormat};
-pub use crate::units::{Size, Span};
+pub use crate::units::{ByteSize, DurationSetting};
 pub use load::{Error, Sources, load};
 pub use redis::Redis;
 
@@ -64,11 +64,11 @@ pub struct Server {
     pub origins: Vec<String>,
     pub max_connections: usize,
     /// The longest time for which `?wait=` holds a request.
-    pub max_wait: Span,
+    pub max_wait: DurationSetting,
     /// How long a shutdown may take.
-    pub shutdown: Span,
+    pub shutdown: DurationSetting,
     /// The step structs that run in this process; the others run in workers.
-    pub steps: Choice,
+    pub steps: StepSelection,
 }
 
 impl Default for Server {
@@ -80,9 +80,9 @@ impl Default for Server {
             hosts: Vec::new(),
             origins: Vec::new(),
             max_connections: 20_000,
-            max_wait: Span(std::time::Duration::from_secs(300)),
-            shutdown: Span(std::time::Duration::from_secs(20)),
-            steps: Choice::All,
+            max_wait: DurationSetting(std::time::Duration::from_secs(300)),
+            shutdown: DurationSetting(std::time::Duration::from_secs(20)),
+            steps: StepSelection::All,
         }
     }
 }
@@ -132,7 +132,7 @@ pub enum BusKind {
     Redis,
 }
 
-/// A service: somebody that works on tasks, or that Crux asks something.
+/// A service: it works on tasks, or subscribes to messages.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Service {
@@ -161,19 +161,19 @@ pub struct Service {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Of a request's body and of a WebSocket message.
-    pub max_body_size: Size,
+    pub max_body_size: ByteSize,
     /// Of all bodies and messages that are being received at the same time, beyond 16 KiB of each.
-    pub max_buffered_bodies: Size,
+    pub max_buffered_bodies: ByteSize,
     /// Of a step's result.
-    pub max_result_size: Size,
+    pub max_result_size: ByteSize,
     pub max_journal_events: u32,
-    pub max_journal_size: Size,
+    pub max_journal_size: ByteSize,
     /// Instances with work under way; beyond it starts are refused.
     pub max_unsettled_instances: u64,
     /// Starts are refused while less than this is free on the store's disk.
-    pub min_free_disk: Size,
+    pub min_free_disk: ByteSize,
     /// How long events are kept for waits that come later.
-    pub event_retention: Span,
+    pub event_retention: DurationSetting,
     /// Waiting instances that stay in memory.
     pub max_cached_instances: usize,
 }
@@ -181,16 +181,18 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let engine = crate::engine::Options::default();
-        let size = |bytes: usize| Size(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let size = |bytes: usize| ByteSize(u64::try_from(bytes).unwrap_or(u64::MAX));
         Self {
-            max_body_size: Size(1 << 20),
-            max_buffered_bodies: Size(64 << 20),
+            max_body_size: ByteSize(1 << 20),
+            max_buffered_bodies: ByteSize(64 << 20),
             max_result_size: size(engine.max_result_bytes),
             max_journal_events: engine.max_journal_rows,
             max_journal_size: size(engine.max_journal_bytes),
             max_unsettled_instances: u64::try_from(engine.max_unsettled).unwrap_or(u64::MAX),
-            min_free_disk: Size(engine.min_free_bytes),
-            event_retention: Span(std::time::Duration::from_millis(engine.keep_events_ms)),
+            min_free_disk: ByteSize(engine.min_free_bytes),
+            event_retention: DurationSetting(std::time::Duration::from_millis(
+                engine.keep_events_ms,
+            )),
             max_cached_instances: engine.cached_instances,
         }
     }
@@ -205,7 +207,7 @@ pub struct Rabbitmq {
     /// it.
     pub max_retries: u32,
     /// Before the first of these.
-    pub retry_delay: Span,
+    pub retry_delay: DurationSetting,
     /// With what the names of the queues begin that this app consumes.
     pub prefix: String,
     /// Messages published and not confirmed.
@@ -215,7 +217,7 @@ pub struct Rabbitmq {
     /// Deliveries taken and not acknowledged, of each queue.
     pub prefetch: u16,
     /// How long a message is put aside that cannot be taken yet.
-    pub parking: Span,
+    pub parking: DurationSetting,
 }
 
 impl Default for Rabbitmq {
@@ -237,11 +239,11 @@ impl Default for Rabbitmq {
             exchange,
             prefix,
             max_retries,
-            retry_delay: Span(retry_delay),
+            retry_delay: DurationSetting(retry_delay),
             max_unconfirmed,
             max_queued,
             prefetch,
-            parking: Span(parking),
+            parking: DurationSetting(parking),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::DurationSetting;
 use crate::bus::redis_streams as streams;
 
 const DEFAULT_PORT: u16 = 6379;
@@ -32,9 +32,9 @@ pub struct Redis {
     /// What every key begins with.
     pub prefix: String,
     /// How long an answer may take.
-    pub timeout: Span,
+    pub timeout: DurationSetting,
     /// How long a node that says nothing is taken for alive.
-    pub lease: Span,
+    pub lease: DurationSetting,
     /// Of `bus: redis`, as what follows: entries of a stream, at most.
     pub stream_length: usize,
     /// Messages added and not confirmed.
@@ -44,7 +44,7 @@ pub struct Redis {
     /// Entries read and not acknowledged, of each stream.
     pub prefetch: usize,
     /// How long an entry is put aside that cannot be taken yet.
-    pub parking: Span,
+    pub parking: DurationSetting,
 }
 
 impl Default for Redis {
@@ -60,13 +60,13 @@ impl Default for Redis {
             password: None,
             nodes: Vec::new(),
             prefix: "crux".to_owned(),
-            timeout: Span(Duration::from_secs(5)),
-            lease: Span(Duration::from_secs(10)),
+            timeout: DurationSetting(Duration::from_secs(5)),
+            lease: DurationSetting(Duration::from_secs(10)),
             stream_length: max_length,
             max_unconfirmed,
             max_queued,
             prefetch,
-            parking: Span(parking),
+            parking: DurationSetting(parking),
         }
     }
 }

@@ -57,7 +57,10 @@ fn the_gateways_file_loads_unchanged() {
     assert_eq!(config.server.port, 8080);
     assert_eq!(config.services["image"].address().as_deref(), Some("http://localhost:8000/"));
     let rabbitmq = config.rabbitmq.unwrap();
-    assert_eq!((rabbitmq.max_retries, rabbitmq.retry_delay), (3, Span(Duration::from_secs(5))));
+    assert_eq!(
+        (rabbitmq.max_retries, rabbitmq.retry_delay),
+        (3, DurationSetting(Duration::from_secs(5)))
+    );
     assert_eq!(
         (rabbitmq.url.as_str(), rabbitmq.exchange.as_str()),
         ("amqp://guest:guest@localhost:5672/", "workflow_exchange")
@@ -106,7 +109,7 @@ fn settings_of_the_broker_that_make_no_sense_are_named() {
 fn without_a_file_everything_has_a_default() {
     let config = read("").unwrap();
     assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 8080));
-    assert_eq!(config.limits.max_body_size, Size(1 << 20));
+    assert_eq!(config.limits.max_body_size, ByteSize(1 << 20));
 }
 
 #[test]

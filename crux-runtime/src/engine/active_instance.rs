@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{Core, Stats};
-use crate::bus::broker::worker_registry::Working;
+use crate::bus::broker::worker_registry::AttemptIds;
 use crate::engine::api::{Command, Completed, Completion, Error, Progress, Undelivered};
 use crate::engine::idle_queue::IdleTicket;
 use crate::engine::instance_log::LogLine;
@@ -218,10 +218,10 @@ impl ActiveInstance {
     }
 
     /// As workers name it.
-    fn working(&self, path: Path, attempt: u32) -> Option<Working> {
+    fn working(&self, path: Path, attempt: u32) -> Option<AttemptIds> {
         let instance: InstanceId = self.origin.workflow_id.parse().ok()?;
         let step = instance.step(&self.instance.definition().path_text(&path));
-        Some(Working(instance, step, attempt))
+        Some(AttemptIds(instance, step, attempt))
     }
 
     /// Whether the journal says that a worker in another process began the attempt. Where a service
@@ -251,7 +251,7 @@ impl ActiveInstance {
     }
 
     /// The attempt, if it is a step struct's in another process.
-    pub(super) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<Working> {
+    pub(super) fn working_elsewhere(&self, path: Path, attempt: u32) -> Option<AttemptIds> {
         let is_class = matches!(self.meta(&path)?.contract.runs, Runs::Class(_));
         let is_here = self.running.get(path, attempt).is_some_and(|running| running.in_process);
         if is_class && !is_here { self.working(path, attempt) } else { None }

@@ -16,7 +16,7 @@ use super::{Options, Stats, request_key};
 use crate::app::{App, Workflow};
 use crate::backoff::{Backoff, Pauses};
 use crate::bus::Bus;
-use crate::bus::broker::worker_registry::Working;
+use crate::bus::broker::worker_registry::AttemptIds;
 use crate::clock::Clock;
 use crate::definition::secrets::{Secrets, shown_input};
 use crate::definition::shape::Shape;
@@ -24,7 +24,7 @@ use crate::engine::active_instance::Input;
 use crate::engine::forwarding::PeerRouter;
 use crate::engine::missing_definitions::Missing;
 use crate::engine::router::Router;
-use crate::executor::WorkerManager;
+use crate::executor::Executor;
 use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::machine::{self, Contract, Definition, Policy, Runs, Time};
@@ -36,7 +36,7 @@ pub(crate) struct Core {
     pub(crate) app: Arc<App>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn Bus>,
-    pub(crate) workers: WorkerManager,
+    pub(crate) workers: Executor,
     pub(crate) hub: Hub,
     pub(crate) stats: Arc<Stats>,
     pub(crate) options: Options,
@@ -64,7 +64,7 @@ impl Core {
         app: Arc<App>,
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
-        workers: WorkerManager,
+        workers: Executor,
         hub: Hub,
         options: Options,
         inboxes: Vec<mpsc::Sender<Message>>,
@@ -292,9 +292,9 @@ impl Core {
 
     /// Since when an attempt in another process counts as silent. Heartbeats sent while this
     /// process did not listen are not known.
-    pub(super) fn silent_since(&self, working: &Working, now: Time) -> Time {
-        match self.bus.roster() {
-            Some(roster) => roster.silent_since(working, now),
+    pub(super) fn silent_since(&self, working: &AttemptIds, now: Time) -> Time {
+        match self.bus.worker_registry() {
+            Some(workers) => workers.last_heartbeat(working, now),
             None => self.began_at,
         }
     }

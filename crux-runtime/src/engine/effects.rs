@@ -13,7 +13,7 @@ use super::message::Message;
 use super::shard::{Shard, Slot};
 use crate::backoff::{self, Backoff};
 use crate::bus;
-use crate::bus::broker::worker_registry::Working;
+use crate::bus::broker::worker_registry::AttemptIds;
 use crate::engine::active_instance::{ActiveInstance, Delivery, Input};
 use crate::engine::backlog::Waiting;
 use crate::engine::outbox::EffectId;
@@ -85,7 +85,7 @@ impl Shard {
                         .meta(&path)
                         .is_some_and(|meta| matches!(meta.contract.runs, Runs::Class(_)))
                 {
-                    self.core.bus.cancel(Working(
+                    self.core.bus.cancel(AttemptIds(
                         id,
                         id.step(&active.instance.definition().path_text(&path)),
                         0,

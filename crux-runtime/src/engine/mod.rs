@@ -53,7 +53,7 @@ use api::{
 use crate::app::App;
 use crate::bus::Bus;
 use crate::canonical;
-use crate::executor::WorkerManager;
+use crate::executor::Executor;
 use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::source;
@@ -103,7 +103,7 @@ impl Engine {
         app: Arc<App>,
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
-        workers: WorkerManager,
+        workers: Executor,
         hub: Hub,
         options: Options,
     ) -> Result<Self, OpenError> {
@@ -191,7 +191,7 @@ impl Engine {
         &self.core.options
     }
 
-    pub fn workers(&self) -> &WorkerManager {
+    pub fn workers(&self) -> &Executor {
         &self.core.workers
     }
 

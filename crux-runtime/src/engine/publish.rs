@@ -10,7 +10,7 @@ use tracing::warn;
 use super::Core;
 use crate::backoff::{self, Backoff};
 use crate::bus;
-use crate::bus::Published;
+use crate::bus::PublishOutcome;
 use crate::engine::message::{Message, service_returned};
 use crate::engine::outbox::EffectId;
 use crate::id::InstanceId;
@@ -71,8 +71,8 @@ impl Publish {
             return Err("the bus has no room".to_owned());
         }
         match published.await {
-            Ok(Published::Done) => Ok(()),
-            Ok(Published::Failed(reason)) => Err(reason),
+            Ok(PublishOutcome::Confirmed) => Ok(()),
+            Ok(PublishOutcome::Failed(reason)) => Err(reason),
             Err(_) => Err("the bus has not said what became of it".to_owned()),
         }
     }

@@ -1,4 +1,4 @@
-//! One attempt of a step struct: its context, its panics, its signs of life, and what is reported
+//! One attempt of a step struct: its context, its panics, its heartbeats, and what is reported
 //! of it.
 
 use std::any::Any;
@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tracing::{Span, error_span, warn};
 
 use super::queue;
-use crate::executor::queue::{ReplyTo, Turn, Work};
+use crate::executor::queue::{ReplyTo, RunnerPermit, Work};
 use crate::executor::step::{AnyStep, Running, StepContext};
 use crate::machine::{AttemptFailed, Failure, Outcome};
 use crate::supervise;
@@ -22,35 +22,35 @@ use crate::task::{Reported, Task};
 
 /// A step that is not `blocking` and keeps its thread for longer than this in one go is worth a
 /// warning.
-const SLOW: Duration = Duration::from_millis(100);
+const POLL_WARNING_THRESHOLD: Duration = Duration::from_millis(100);
 /// Heartbeats come this many times as often as the engine needs them: two may be late.
-const BEATS_PER_TIMEOUT: u64 = 3;
+const HEARTBEATS_PER_TIMEOUT: u64 = 3;
 
 /// Runs the attempts of a step struct that is not blocking.
 pub(super) struct StepWork {
     step: Arc<dyn AnyStep>,
-    slowness_said: AtomicBool,
+    slowness_logged: AtomicBool,
 }
 
 impl StepWork {
     pub(super) fn new(step: Arc<dyn AnyStep>) -> Self {
-        Self { step, slowness_said: AtomicBool::new(false) }
+        Self { step, slowness_logged: AtomicBool::new(false) }
     }
 
-    fn look_at_the_clock(&self, began: Instant) {
+    fn warn_if_slow(&self, began: Instant) {
         let took = began.elapsed();
-        if took >= SLOW && !self.slowness_said.swap(true, Ordering::Relaxed) {
+        if took >= POLL_WARNING_THRESHOLD && !self.slowness_logged.swap(true, Ordering::Relaxed) {
             warn!(
                 step_type = self.step.step_type(),
                 took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                "the step struct keeps its thread from everybody else: make it `#[workflow(step = …, blocking)]`"
+                "the step struct blocks a thread of the async runtime: declare it `#[workflow(step = …, blocking)]`"
             );
         }
     }
 }
 
 impl Work for StepWork {
-    async fn run(&self, task: Task, reply: &ReplyTo, turn: Turn<'_, Self>) -> Reported {
+    async fn run(&self, task: Task, reply: &ReplyTo, permit: RunnerPermit<'_, Self>) -> Reported {
         if let Some(reported) = queue::not_begun(&task) {
             return reported;
         }
@@ -58,12 +58,12 @@ impl Work for StepWork {
         let mut running = Attempt::new(&*self.step, &context);
         let began = Instant::now();
         let first = poll_fn(|cx| Poll::Ready(running.poll(cx))).await;
-        self.look_at_the_clock(began);
+        self.warn_if_slow(began);
         let outcome = match first {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
-                turn.give_up();
-                let _beats = began_to_run(&context.task, reply).await;
+                permit.release();
+                let _heartbeats = start_heartbeats(&context.task, reply).await;
                 poll_fn(|cx| running.poll(cx)).await
             }
         };
@@ -78,7 +78,7 @@ pub(super) async fn run_blocking(step: &dyn AnyStep, task: Task, reply: &ReplyTo
     }
     let context = StepContext { task };
     let mut running = Attempt::new(step, &context);
-    let _beats = began_to_run(&context.task, reply).await;
+    let _heartbeats = start_heartbeats(&context.task, reply).await;
     reported(poll_fn(|cx| running.poll(cx)).await)
 }
 
@@ -138,14 +138,14 @@ fn reported(outcome: Result<Box<RawValue>, AttemptFailed>) -> Reported {
     }
 }
 
-/// Tells that an attempt began, and goes on giving signs of life until the guard is dropped. An
+/// Tells that an attempt began, and goes on giving heartbeats until the guard is dropped. An
 /// attempt that ends at once is not told of: its result says it all.
-async fn began_to_run(task: &Task, reply: &ReplyTo) -> Option<Beats> {
+async fn start_heartbeats(task: &Task, reply: &ReplyTo) -> Option<HeartbeatGuard> {
     if !task.contract.reports_started {
         return None;
     }
     reply.send(Reported::Began).await;
-    let every = Duration::from_millis((task.policy.heartbeat_ms? / BEATS_PER_TIMEOUT).max(1));
+    let every = Duration::from_millis((task.policy.heartbeat_ms? / HEARTBEATS_PER_TIMEOUT).max(1));
     let reply = reply.clone();
     let beats = supervise::spawn("heartbeats of an attempt", async move {
         loop {
@@ -156,12 +156,12 @@ async fn began_to_run(task: &Task, reply: &ReplyTo) -> Option<Beats> {
             }
         }
     });
-    Some(Beats(beats.abort_handle()))
+    Some(HeartbeatGuard(beats.abort_handle()))
 }
 
-struct Beats(AbortHandle);
+struct HeartbeatGuard(AbortHandle);
 
-impl Drop for Beats {
+impl Drop for HeartbeatGuard {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -1,22 +1,22 @@
 //! How many attempts of a step type may run and queue. The configuration fills [`Options`]; the
-//! worker manager checks them against the step structs that it has.
+//! executor checks them against the step structs that it has.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::executor::step::AnyStep;
-use crate::units::Span;
+use crate::units::DurationSetting;
 
 /// Bounds of one step type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Threads that stay when there is nothing to do. Only for blocking step structs: the others
+    /// ThreadPool that stay when there is nothing to do. Only for blocking step structs: the others
     /// have no threads of their own.
     pub minimum: usize,
-    /// Attempts that run side by side.
+    /// Attempts that run concurrently.
     pub maximum: usize,
-    /// Attempts that wait for their turn; beyond it tasks are given back to the engine.
+    /// Attempts that wait in the queue; beyond it tasks are returned to the engine.
     pub max_queued: usize,
 }
 
@@ -42,13 +42,13 @@ pub struct Options {
     pub threads: Share,
     /// By step type, instead of the two above.
     pub steps: BTreeMap<String, Share>,
-    /// How long a worker in another process may be silent, if a step has no `heartbeat` time-out.
-    pub heartbeat_timeout: Span,
+    /// How long a worker may send no heartbeat, if a step has no `heartbeat` timeout.
+    pub heartbeat_timeout: DurationSetting,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let heartbeat_timeout = Span(std::time::Duration::from_secs(30));
+        let heartbeat_timeout = DurationSetting(std::time::Duration::from_secs(30));
         Self {
             tasks: Share::default(),
             threads: Share::default(),

@@ -1,5 +1,5 @@
-//! The worker manager: every step struct of the app behind a queue of its own. This is all of
-//! workers that the engine sees.
+//! The executor: every step struct of the app behind a queue of its own limits. This is all that the
+//! engine sees of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::executor::attempt::StepWork;
 use crate::executor::limits::{Limits, Options};
-use crate::executor::queue::{Job, Lane, Load};
+use crate::executor::queue::{Job, Load, TaskQueue};
 use crate::executor::step::AnyStep;
-use crate::executor::step_selection::Choice;
-use crate::executor::thread_pool::Threads;
+use crate::executor::step_selection::StepSelection;
+use crate::executor::thread_pool::ThreadPool;
 use crate::suggest::hint;
 use crate::task::{Report, Reported, Task};
 use crate::telemetry::times::Times;
@@ -49,7 +49,7 @@ pub struct Listing {
     pub limits: Limits,
     /// Attempts that run now.
     pub running: usize,
-    /// Attempts that wait for their turn.
+    /// Attempts that wait in the queue.
     pub queued: usize,
     /// Attempts since the start of the process.
     pub completed: u64,
@@ -58,55 +58,60 @@ pub struct Listing {
 
 /// Runs step structs; cheap to clone.
 #[derive(Clone)]
-pub struct WorkerManager {
+pub struct Executor {
     inner: Arc<Inner>,
 }
 
 struct Inner {
     /// By step type.
-    workers: Vec<Worker>,
+    workers: Vec<StepRunner>,
     quiet: Arc<Notify>,
 }
 
-struct Worker {
+struct StepRunner {
     step_type: &'static str,
-    place: Place,
+    runner: RunnerKind,
 }
 
-enum Place {
-    Lane(Arc<Lane<StepWork>>),
-    Threads(Arc<Threads>),
+enum RunnerKind {
+    TaskQueue(Arc<TaskQueue<StepWork>>),
+    ThreadPool(Arc<ThreadPool>),
 }
 
-impl WorkerManager {
+impl Executor {
     /// For these step structs, on the tokio runtime of the caller.
     pub fn new(steps: &[Arc<dyn AnyStep>], options: &Options) -> Result<Self, Error> {
-        Self::of(steps, &Choice::All, options)
+        Self::of(steps, &StepSelection::All, options)
     }
 
     /// For some of these step structs.
     pub fn of(
         steps: &[Arc<dyn AnyStep>],
-        choice: &Choice,
+        selection: &StepSelection,
         options: &Options,
     ) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         check(steps, options)?;
-        choice.check(steps.iter().map(|step| step.step_type()))?;
+        selection.check(steps.iter().map(|step| step.step_type()))?;
         let quiet = Arc::new(Notify::new());
-        let mut workers: Vec<Worker> = steps
+        let mut workers: Vec<StepRunner> = steps
             .iter()
-            .filter(|step| choice.takes(step.step_type()))
+            .filter(|step| selection.takes(step.step_type()))
             .map(|step| {
                 let (step_type, step, runtime, quiet) =
                     (step.step_type(), step.clone(), runtime.clone(), quiet.clone());
                 let limits = options.limits_of(&*step);
-                let place = if step.is_blocking() {
-                    Place::Threads(Threads::new(step, limits, runtime, quiet))
+                let runner = if step.is_blocking() {
+                    RunnerKind::ThreadPool(ThreadPool::new(step, limits, runtime, quiet))
                 } else {
-                    Place::Lane(Lane::new(StepWork::new(step), limits, runtime, quiet))
+                    RunnerKind::TaskQueue(TaskQueue::new(
+                        StepWork::new(step),
+                        limits,
+                        runtime,
+                        quiet,
+                    ))
                 };
-                Worker { step_type, place }
+                StepRunner { step_type, runner }
             })
             .collect();
         workers.sort_by_key(|worker| worker.step_type);
@@ -121,9 +126,9 @@ impl WorkerManager {
     /// How long attempts waited for their turn, by step type.
     pub(crate) fn waits(&self) -> Vec<(&'static str, &Times)> {
         let workers = self.inner.workers.iter();
-        let waits = workers.map(|worker| match &worker.place {
-            Place::Lane(lane) => (worker.step_type, &lane.waits),
-            Place::Threads(threads) => (worker.step_type, &threads.waits),
+        let waits = workers.map(|worker| match &worker.runner {
+            RunnerKind::TaskQueue(queue) => (worker.step_type, &queue.waits),
+            RunnerKind::ThreadPool(threads) => (worker.step_type, &threads.waits),
         });
         waits.collect()
     }
@@ -141,16 +146,16 @@ impl WorkerManager {
                 format!("this process runs no step struct for `{}`", job.task.contract.step_type);
             return job.refuse(reason);
         };
-        let submitted = match &worker.place {
-            Place::Lane(lane) => lane.submit(job),
-            Place::Threads(threads) => threads.submit(job),
+        let submitted = match &worker.runner {
+            RunnerKind::TaskQueue(queue) => queue.submit(job),
+            RunnerKind::ThreadPool(threads) => threads.submit(job),
         };
         submitted.map_err(|job| job.task)
     }
 
     /// By step type.
     pub fn list(&self) -> Vec<Listing> {
-        self.inner.workers.iter().map(Worker::listing).collect()
+        self.inner.workers.iter().map(StepRunner::listing).collect()
     }
 
     /// Takes nothing new, gives back what has not begun ([`Reported::Returned`]) and waits for what
@@ -181,34 +186,34 @@ impl WorkerManager {
         }
     }
 
-    fn worker(&self, step_type: &str) -> Option<&Worker> {
+    fn worker(&self, step_type: &str) -> Option<&StepRunner> {
         let found =
             self.inner.workers.binary_search_by(|worker| worker.step_type.cmp(step_type)).ok()?;
         self.inner.workers.get(found)
     }
 }
 
-impl Worker {
+impl StepRunner {
     fn load(&self) -> Load {
-        match &self.place {
-            Place::Lane(lane) => lane.load(),
-            Place::Threads(threads) => threads.load(),
+        match &self.runner {
+            RunnerKind::TaskQueue(queue) => queue.load(),
+            RunnerKind::ThreadPool(threads) => threads.load(),
         }
     }
 
     fn close(&self) -> impl Iterator<Item = Job> {
-        match &self.place {
-            Place::Lane(lane) => lane.close(),
-            Place::Threads(threads) => threads.close(),
+        match &self.runner {
+            RunnerKind::TaskQueue(queue) => queue.close(),
+            RunnerKind::ThreadPool(threads) => threads.close(),
         }
         .into_iter()
     }
 
     fn listing(&self) -> Listing {
         let Load { running, queued, completed, failed } = self.load();
-        let (blocking, limits) = match &self.place {
-            Place::Lane(lane) => (false, lane.limits),
-            Place::Threads(threads) => (true, threads.limits),
+        let (blocking, limits) = match &self.runner {
+            RunnerKind::TaskQueue(queue) => (false, queue.limits),
+            RunnerKind::ThreadPool(threads) => (true, threads.limits),
         };
         Listing { step_type: self.step_type, blocking, limits, running, queued, completed, failed }
     }
@@ -228,15 +233,15 @@ fn check(steps: &[Arc<dyn AnyStep>], options: &Options) -> Result<(), Error> {
     }
     for step in steps {
         let limits = options.limits_of(&**step);
-        let place = || options.place_of(&**step);
+        let setting = || options.place_of(&**step);
         if limits.maximum == 0 || limits.max_queued == 0 {
-            return Err(Error::Nothing(place()));
+            return Err(Error::Nothing(setting()));
         }
         if limits.minimum > 0 && !step.is_blocking() {
-            return Err(Error::MinimumWithoutThreads(place(), step.step_type()));
+            return Err(Error::MinimumWithoutThreads(setting(), step.step_type()));
         }
         if limits.minimum > limits.maximum {
-            return Err(Error::MinimumAboveMaximum(place(), limits.minimum, limits.maximum));
+            return Err(Error::MinimumAboveMaximum(setting(), limits.minimum, limits.maximum));
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
-//! Workers: step structs and what runs them. A task comes in by [`WorkerManager::submit`] and never
-//! waits there; what became of it goes back as [`crate::task::Report`]s. Workers know no store and
-//! no workflow: they see one attempt at a time.
+//! The executor: step structs and what runs them in this process. A task comes in by
+//! [`Executor::submit`] and never waits there; its outcome goes back as [`crate::task::Report`]s. The
+//! executor knows no store and no workflow: it sees one attempt at a time.
 //!
-//! [`step`] is the author's side; `manager` the face for the engine; `lane` (async) and `threads`
-//! (blocking) hand out attempts under a step type's limits; `attempt` runs one.
+//! [`step`] is the author's side; `manager` the interface for the engine; `queue` (async) and
+//! `thread_pool` (blocking) run attempts within a step type's limits; `attempt` runs one.
 
 mod attempt;
 pub(crate) mod limits;
@@ -15,6 +15,6 @@ pub mod testing;
 mod thread_pool;
 
 pub use crate::executor::limits::{Limits, Options, Share};
-pub use crate::executor::manager::{Error, Listing, WorkerManager};
-pub use crate::executor::step_selection::Choice;
+pub use crate::executor::manager::{Error, Executor, Listing};
+pub use crate::executor::step_selection::StepSelection;
 pub use crate::task::cancellation::Cancellation;

@@ -27,7 +27,7 @@ pub(crate) struct Job {
     pub(crate) since: Instant,
 }
 
-/// Whom to tell of an attempt.
+/// Where reports of an attempt go.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplyTo {
     instance: InstanceId,
@@ -96,19 +96,19 @@ pub(crate) fn not_begun(task: &Task) -> Option<Reported> {
     })
 }
 
-/// What a lane does with an attempt.
+/// What a queue does with an attempt.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
-    /// Runs it to its end; what it returns is reported. Calls [`Turn::give_up`] before it waits for
-    /// anything. Must not panic.
+    /// Runs it to its end; what it returns is reported. Calls [`RunnerPermit::release`]
+    /// before it waits for anything. Must not panic.
     fn run(
         &self,
         task: Task,
         reply: &ReplyTo,
-        turn: Turn<'_, Self>,
+        permit: RunnerPermit<'_, Self>,
     ) -> impl Future<Output = Reported> + Send;
 }
 
-/// Counts of what a lane has done and does.
+/// Counts of what a queue has done and does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) running: usize,
@@ -131,14 +131,17 @@ impl Load {
     }
 }
 
-pub(crate) struct Lane<W> {
+/// The bounded queue of a step type and its runners. With `maximum: 3` and two threads, two runners
+/// poll it; as soon as an attempt of one waits for an answer, that runner releases its permit and a
+/// third one starts, and no fourth before an attempt ends.
+pub(crate) struct TaskQueue<W> {
     pub(crate) work: W,
     pub(crate) limits: Limits,
     /// Runners that may work on the queue side by side without waiting: more than the runtime has
     /// threads are of no use.
     parallel: usize,
     runtime: Handle,
-    /// Told when the last runner of a closed lane ends.
+    /// Told when the last runner of a closed queue ends.
     quiet: Arc<Notify>,
     /// How long attempts were in the queue.
     pub(crate) waits: Times,
@@ -146,20 +149,20 @@ pub(crate) struct Lane<W> {
 }
 
 /// Invariant: while the queue is not empty, some runner is at it or the maximum is reached; so
-/// whoever ends an attempt looks at the queue.
+/// the end of an attempt looks at the queue.
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
     closed: bool,
     /// Runners, waiting or not.
     running: usize,
-    /// Runners that do not wait.
-    at_queue: usize,
+    /// Runners that poll the queue: those whose attempt does not wait.
+    polling: usize,
     completed: u64,
     failed: u64,
 }
 
-impl<W: Work> Lane<W> {
+impl<W: Work> TaskQueue<W> {
     pub(crate) fn new(work: W, limits: Limits, runtime: Handle, quiet: Arc<Notify>) -> Arc<Self> {
         let parallel = runtime.metrics().num_workers().max(1);
         Arc::new(Self {
@@ -213,13 +216,13 @@ impl<W: Work> Lane<W> {
     /// Starts a runner, if there is work for it and it may.
     fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         if state.queue.is_empty()
-            || state.at_queue >= self.parallel
+            || state.polling >= self.parallel
             || state.running >= self.limits.maximum
         {
             return;
         }
         state.running += 1;
-        state.at_queue += 1;
+        state.polling += 1;
         drop(state);
         supervise::spawn_on(&self.runtime, "a runner of attempts", self.clone().run());
     }
@@ -229,7 +232,8 @@ impl<W: Work> Lane<W> {
         while let Some(current) = job {
             let (task, reply) = current.split();
             let mut waits = false;
-            let what = self.work.run(task, &reply, Turn { lane: &self, waits: &mut waits }).await;
+            let what =
+                self.work.run(task, &reply, RunnerPermit { queue: &self, waits: &mut waits }).await;
             job = {
                 let mut state = self.lock();
                 let mut load = Load::default();
@@ -239,7 +243,7 @@ impl<W: Work> Lane<W> {
                 self.next(state, waits)
             };
             reply.send(what).await;
-            // A runner that never waits would keep its thread from everybody else.
+            // A runner that never waits would keep its thread from other tasks.
             tokio::task::consume_budget().await;
         }
     }
@@ -255,11 +259,11 @@ impl<W: Work> Lane<W> {
             self.waits.observe(job.since.elapsed());
         }
         match (&job, waited) {
-            (Some(_), true) => state.at_queue += 1,
+            (Some(_), true) => state.polling += 1,
             (Some(_), false) => {}
             (None, waited) => {
                 state.running -= 1;
-                state.at_queue -= usize::from(!waited);
+                state.polling -= usize::from(!waited);
                 if state.closed && state.running == 0 {
                     self.quiet.notify_waiters();
                 }
@@ -274,18 +278,19 @@ impl<W: Work> Lane<W> {
     }
 }
 
-/// A runner's turn at the queue.
-pub(crate) struct Turn<'a, W> {
-    lane: &'a Arc<Lane<W>>,
+/// A runner's permission to poll the queue. An attempt that is going to wait, for an HTTP answer say,
+/// releases it, and another runner takes the next attempt meanwhile.
+pub(crate) struct RunnerPermit<'a, W> {
+    queue: &'a Arc<TaskQueue<W>>,
     waits: &'a mut bool,
 }
 
-impl<W: Work> Turn<'_, W> {
+impl<W: Work> RunnerPermit<'_, W> {
     /// This attempt is going to wait: another runner may go on with the queue.
-    pub(crate) fn give_up(self) {
+    pub(crate) fn release(self) {
         *self.waits = true;
-        let mut state = self.lane.lock();
-        state.at_queue -= 1;
-        self.lane.grow(state);
+        let mut state = self.queue.lock();
+        state.polling -= 1;
+        self.queue.grow(state);
     }
 }

@@ -40,7 +40,7 @@ pub type Error<S> = <<S as Contract>::Type as StepType>::Error;
 )]
 pub trait Step: Contract + Send + Sync + Sized + 'static {
     /// One attempt. The engine may call it again with the same input and [`StepContext::key`] after
-    /// a failure, a time-out or a crash.
+    /// a failure, a timeout or a crash.
     fn run(
         &self,
         input: Input<Self>,

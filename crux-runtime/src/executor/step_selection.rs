@@ -12,14 +12,14 @@ use crate::suggest::hint;
 
 /// `all`, `none`, or the step types of some.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Choice {
+pub enum StepSelection {
     #[default]
     All,
     None,
     Only(BTreeSet<String>),
 }
 
-impl Choice {
+impl StepSelection {
     pub fn takes(&self, step_type: &str) -> bool {
         match self {
             Self::All => true,
@@ -55,7 +55,7 @@ impl Choice {
     }
 }
 
-impl FromStr for Choice {
+impl FromStr for StepSelection {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -63,7 +63,7 @@ impl FromStr for Choice {
     }
 }
 
-impl fmt::Display for Choice {
+impl fmt::Display for StepSelection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("all"),
@@ -75,7 +75,7 @@ impl fmt::Display for Choice {
     }
 }
 
-impl Serialize for Choice {
+impl Serialize for StepSelection {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::All | Self::None => serializer.collect_str(self),
@@ -84,30 +84,30 @@ impl Serialize for Choice {
     }
 }
 
-impl<'de> Deserialize<'de> for Choice {
+impl<'de> Deserialize<'de> for StepSelection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Words;
 
         impl<'de> Visitor<'de> for Words {
-            type Value = Choice;
+            type Value = StepSelection;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("`all`, `none`, or a list of step types")
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Choice, E> {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<StepSelection, E> {
                 text.parse().map_err(E::custom)
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Choice, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<StepSelection, A::Error> {
                 let mut names = Vec::new();
                 while let Some(name) = items.next_element::<String>()? {
                     names.push(name);
                 }
                 if names.is_empty() {
-                    return Ok(Choice::None);
+                    return Ok(StepSelection::None);
                 }
-                Choice::of(names.iter().map(String::as_str)).map_err(A::Error::custom)
+                StepSelection::of(names.iter().map(String::as_str)).map_err(A::Error::custom)
             }
         }
 
@@ -121,20 +121,21 @@ mod tests {
 
     #[test]
     fn it_is_a_word_or_names() {
-        let only =
-            |names: &[&str]| Choice::Only(names.iter().map(|name| (*name).to_owned()).collect());
-        assert_eq!("all".parse(), Ok(Choice::All));
-        assert_eq!("none".parse(), Ok(Choice::None));
+        let only = |names: &[&str]| {
+            StepSelection::Only(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        assert_eq!("all".parse(), Ok(StepSelection::All));
+        assert_eq!("none".parse(), Ok(StepSelection::None));
         assert_eq!("b, a".parse(), Ok(only(&["a", "b"])));
         assert!(
-            "a,,b".parse::<Choice>().is_err()
-                && "".parse::<Choice>().is_err()
-                && "all,a".parse::<Choice>().is_err()
+            "a,,b".parse::<StepSelection>().is_err()
+                && "".parse::<StepSelection>().is_err()
+                && "all,a".parse::<StepSelection>().is_err()
         );
-        let read = |json: &str| serde_json::from_str::<Choice>(json);
+        let read = |json: &str| serde_json::from_str::<StepSelection>(json);
         assert_eq!(
             (read("\"all\"").unwrap(), read("[\"a\"]").unwrap(), read("[]").unwrap()),
-            (Choice::All, only(&["a"]), Choice::None)
+            (StepSelection::All, only(&["a"]), StepSelection::None)
         );
         assert_eq!(serde_json::to_string(&only(&["a", "b"])).unwrap(), r#"["a","b"]"#);
         assert!(
@@ -148,14 +149,20 @@ mod tests {
     #[test]
     fn a_name_that_is_not_known_has_a_mend() {
         let known = ["double", "wake_up"];
-        let error =
-            "doubel".parse::<Choice>().unwrap().check(known.into_iter()).unwrap_err().to_string();
+        let error = "doubel"
+            .parse::<StepSelection>()
+            .unwrap()
+            .check(known.into_iter())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.ends_with(
                 "no step struct of this binary has the step type `doubel`; did you mean `double`?"
             ),
             "{error}"
         );
-        assert!("double,wake_up".parse::<Choice>().unwrap().check(known.into_iter()).is_ok());
+        assert!(
+            "double,wake_up".parse::<StepSelection>().unwrap().check(known.into_iter()).is_ok()
+        );
     }
 }

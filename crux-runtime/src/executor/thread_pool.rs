@@ -17,9 +17,9 @@ use crate::executor::step::AnyStep;
 use crate::telemetry::times::Times;
 
 /// How long a thread above the minimum waits for work before it ends.
-const LINGER: Duration = Duration::from_secs(10);
+const THREAD_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) struct Threads {
+pub(super) struct ThreadPool {
     pub(super) step: Arc<dyn AnyStep>,
     pub(super) limits: Limits,
     runtime: Handle,
@@ -35,13 +35,13 @@ struct State {
     queue: VecDeque<Job>,
     closed: bool,
     threads: usize,
-    /// Threads that wait for work.
+    /// ThreadPool that wait for work.
     idle: usize,
     completed: u64,
     failed: u64,
 }
 
-impl Threads {
+impl ThreadPool {
     pub(super) fn new(
         step: Arc<dyn AnyStep>,
         limits: Limits,
@@ -106,7 +106,7 @@ impl Threads {
             // The task stays in the queue for the threads there are, or for the next attempt to
             // start one.
             Err(error) => {
-                warn!(step_type = self.step.step_type(), %error, "no more threads can be started for the step struct")
+                warn!(step_type = self.step.step_type(), %error, "cannot start another thread for the step struct")
             }
         }
     }
@@ -145,8 +145,10 @@ impl Threads {
                 return None;
             }
             state.idle += 1;
-            let (woken, waited) =
-                self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+            let (woken, waited) = self
+                .work
+                .wait_timeout(state, THREAD_IDLE_TIMEOUT)
+                .unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
             if waited.timed_out() && state.queue.is_empty() && state.threads > self.limits.minimum {

@@ -15,7 +15,7 @@ use super::requests::{CompletionBody, ProgressBody};
 use super::service::{self, NewEvent, Service};
 use super::{json, middleware};
 use crate::bus::routing_keys::{COMPLETED, HEARTBEAT, STARTED};
-use crate::bus::{Door, Incoming, Taken};
+use crate::bus::{Disposition, Incoming, MessageHandler};
 use crate::engine::api::{Completion, Error, ProgressKind};
 use crate::machine::{AttemptFailed, Failure, Outcome};
 use crate::store;
@@ -124,8 +124,8 @@ impl BrokerIngress {
     }
 }
 
-impl Door for BrokerIngress {
-    fn take<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Taken> {
+impl MessageHandler for BrokerIngress {
+    fn handle<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Disposition> {
         async move {
             let caller = Self::caller(incoming);
             let taken = match incoming.routing_key.as_str() {
@@ -135,11 +135,11 @@ impl Door for BrokerIngress {
                 _ => self.event(&caller, incoming).await,
             };
             match taken {
-                Ok(()) => Taken::Done,
-                Err(Rejection::Refused(reason)) => Taken::Refused(reason),
-                Err(Rejection::Later(reason)) => Taken::Later(reason),
-                Err(Rejection::Held(reason)) => Taken::Held(reason),
-                Err(Rejection::Closing) => Taken::Closing,
+                Ok(()) => Disposition::Ack,
+                Err(Rejection::Refused(reason)) => Disposition::DeadLetter(reason),
+                Err(Rejection::Later(reason)) => Disposition::RetryLater(reason),
+                Err(Rejection::Held(reason)) => Disposition::WaitForInstance(reason),
+                Err(Rejection::Closing) => Disposition::Requeue,
             }
         }
         .boxed()

@@ -16,7 +16,7 @@ use crate::id::InstanceId;
 use crate::machine::{AttemptFailed, Definition, Failure, Outcome};
 use crate::store::Status;
 use crate::suggest::hint;
-use crate::units::Span;
+use crate::units::DurationSetting;
 
 /// Of ids, keys and names from outside.
 pub(crate) const ID_BYTES_MAX: usize = 255;
@@ -264,13 +264,13 @@ impl KnownFields {
 
 /// `30s`, at most `longest`.
 pub(crate) fn wait(text: &str, longest: Duration) -> Result<Duration, Problem> {
-    let span: Span = text.parse().map_err(|error: crate::units::Error| {
+    let span: DurationSetting = text.parse().map_err(|error: crate::units::Error| {
         Problem::new(Kind::InvalidRequest, error.to_string()).at("wait")
     })?;
     if span.0 > longest {
         let text = format!(
             "`{text}` is longer than this server holds a request: at most {}",
-            Span(longest)
+            DurationSetting(longest)
         );
         return Err(Problem::new(Kind::InvalidRequest, text).at("wait"));
     }

@@ -5,7 +5,7 @@
 use redis::Value;
 use tracing::{info, warn};
 
-use crate::redis_client::link::Link;
+use crate::redis_client::client::RedisClient;
 
 /// How durable an answer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,19 +17,19 @@ pub(crate) struct Durability {
 }
 
 impl Durability {
-    pub async fn look(link: &Link) -> Self {
+    pub async fn look(client: &RedisClient) -> Self {
         let (info, config) = (redis::cmd("INFO"), {
             let mut config = redis::cmd("CONFIG");
             config.arg("GET").arg("*");
             config
         });
         let mut found = Self { loses: String::new(), dangers: Vec::new() };
-        let infos = match link.ask_masters(info).await {
+        let infos = match client.ask_masters(info).await {
             Ok(infos) => infos,
             Err(error) => return Self::unknown(&error),
         };
         // Hosted servers may not show their settings; what `INFO` says is known of all.
-        let configs = match link.ask_masters(config).await {
+        let configs = match client.ask_masters(config).await {
             Ok(configs) => configs,
             Err(error) => {
                 found.dangers.push(format!(

@@ -14,8 +14,8 @@ pub(crate) enum Error {
     /// It passes by itself; whether the command was done is not known.
     #[error("{0}")]
     Unavailable(String),
-    /// What is stored under the key is of another kind than what is written there: somebody else
-    /// has written it.
+    /// What is stored under the key is of another kind than what is written there: another
+    /// client has written it.
     #[error("{0}")]
     WrongType(String),
     /// A person has to act.

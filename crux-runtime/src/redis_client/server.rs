@@ -28,7 +28,7 @@ pub(super) struct Server {
     /// How long an answer may take.
     timeout: Duration,
     live: Mutex<Option<Live>>,
-    /// Held by whoever connects: when the last attempt failed, and why.
+    /// Held while connecting: when the last attempt failed, and why.
     connecting: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
 }
 
@@ -95,7 +95,7 @@ impl Server {
         self.live().await.ok().map(|live| live.number)
     }
 
-    /// Nothing is to be expected of it any more: what waits for answers is told so.
+    /// The connection is lost: everything that waits for an answer fails.
     pub(super) fn abandon(&self) {
         if let Some(live) = self.lock().take() {
             live.abandoned.send_replace(true);

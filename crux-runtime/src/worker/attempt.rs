@@ -1,8 +1,8 @@
-//! One attempt in this process: from the broker's delivery to the confirm of its result.
+//! One attempt in this process: from the broker's delivery to the confirmed result.
 //!
-//! What may begin twice is acknowledged when the broker has the result, or, of what takes longer,
-//! the word that it has begun: from then on its signs of life are what servers go by. What must not
-//! begin twice is said to begin, and acknowledged, before it does.
+//! A task that may be repeated is acknowledged once its result is published or, if it takes longer,
+//! once it is reported as started: from then on servers rely on its heartbeats. An at-most-once task
+//! is reported as started, and acknowledged, before it runs.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -15,10 +15,10 @@ use crate::bus::routing_keys::{COMPLETED, STARTED};
 use crate::id::{InstanceId, StepId};
 use crate::machine::{AttemptFailed, Contract, Failure, Outcome};
 use crate::task::{Reported, Task};
-use crate::worker::slots::{Crew, Place};
+use crate::worker::slots::{SlotGuard, Worker};
 
 /// Reports of an attempt that are not looked at yet: it has began, and ended.
-const REPORTS: usize = 4;
+const REPORTS_QUEUED_MAX: usize = 4;
 
 #[derive(Serialize)]
 struct Started {
@@ -38,11 +38,11 @@ struct Completed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Complaint>,
+    error: Option<ReportedError>,
 }
 
 #[derive(Serialize)]
-struct Complaint {
+struct ReportedError {
     name: String,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,8 +51,8 @@ struct Complaint {
     after: Option<String>,
 }
 
-/// What is needed to speak of an attempt.
-struct About {
+/// Identifies an attempt in reports and logs.
+struct AttemptMeta {
     workflow_id: InstanceId,
     step_id: StepId,
     step_type: &'static str,
@@ -63,13 +63,13 @@ struct About {
 }
 
 pub(super) async fn run(
-    mut place: Place,
+    mut slot: SlotGuard,
     contract: &'static Contract,
     order: Order,
     delivery: Delivery,
 ) {
     let Delivery { is_again, receipt, .. } = delivery;
-    let about = About {
+    let meta = AttemptMeta {
         workflow_id: order.workflow_id,
         step_id: order.step_id,
         step_type: contract.step_type,
@@ -78,28 +78,28 @@ pub(super) async fn run(
         correlation_id: order.correlation_id(),
         traceparent: order.traceparent.clone(),
     };
-    let crew = place.crew.clone();
+    let worker = slot.worker.clone();
     let once = order.once;
     if once && is_again {
-        // Another worker may have begun with it. If it still is at it, its signs of life say so; if
-        // not, silence will.
+        // Another worker may have begun it. If it is still running there, its heartbeats say so; if
+        // not, the heartbeat timeout fails it.
         info!(
-            task = about.id,
-            "a task that must not begin twice was delivered again, and is left to whoever has begun with it"
+            task = meta.id,
+            "an at-most-once task was redelivered; it is left to the worker that has begun it"
         );
-        crew.say(about.started()).await;
+        worker.say(meta.started()).await;
         receipt.done().await;
         return;
     }
     let cancellation = crate::executor::Cancellation::default();
-    if !place.begin(&order, cancellation.clone()) {
-        debug!(task = about.id, "a task that is under way here came once more");
+    if !slot.begin(&order, cancellation.clone()) {
+        debug!(task = meta.id, "a task that is running here was delivered again");
         receipt.done().await;
         return;
     }
     let mut receipt = Some(receipt);
     if once {
-        crew.say(about.started()).await;
+        worker.say(meta.started()).await;
         let is_ours = match receipt.take() {
             Some(receipt) => receipt.done().await,
             None => false,
@@ -109,29 +109,29 @@ pub(super) async fn run(
         }
     }
     let task = Task { cancellation, ..order.task(contract) };
-    let (reports, mut reported) = mpsc::channel(REPORTS);
-    if crew.manager.submit(task, &reports).is_err() {
-        return not_begun(&crew, &about, receipt).await;
+    let (reports, mut reported) = mpsc::channel(REPORTS_QUEUED_MAX);
+    if worker.manager.submit(task, &reports).is_err() {
+        return not_begun(&worker, &meta, receipt).await;
     }
     drop(reports);
     while let Some(report) = reported.recv().await {
         match report.what {
             Reported::Began => {
                 if let Some(receipt) = receipt.take() {
-                    crew.say(about.started()).await;
+                    worker.say(meta.started()).await;
                     receipt.done().await;
                 }
             }
             Reported::Completed { result } => {
-                crew.say(about.completed(&crew, Ok(result))).await;
+                worker.say(meta.completed(&worker, Ok(result))).await;
                 break;
             }
             Reported::Failed(failed) => {
-                crew.say(about.completed(&crew, Err(failed))).await;
+                worker.say(meta.completed(&worker, Err(failed))).await;
                 break;
             }
             Reported::Undelivered { .. } | Reported::Returned => {
-                return not_begun(&crew, &about, receipt).await;
+                return not_begun(&worker, &meta, receipt).await;
             }
             Reported::Delivered | Reported::Heartbeat => {}
         }
@@ -142,7 +142,7 @@ pub(super) async fn run(
 }
 
 /// The process ends before the attempt has begun.
-async fn not_begun(crew: &Crew, about: &About, receipt: Option<Box<dyn Receipt>>) {
+async fn not_begun(worker: &Worker, meta: &AttemptMeta, receipt: Option<Box<dyn Receipt>>) {
     match receipt {
         Some(receipt) => receipt.give_back().await,
         None => {
@@ -150,20 +150,22 @@ async fn not_begun(crew: &Crew, about: &About, receipt: Option<Box<dyn Receipt>>
                 Failure::new(Failure::ERROR, "the worker ended before it began with the attempt");
             let failed =
                 AttemptFailed { outcome: Outcome::Failed, failure, retry: None, after_ms: None };
-            crew.say(about.completed(crew, Err(failed))).await;
+            worker.say(meta.completed(worker, Err(failed))).await;
         }
     }
 }
 
-impl About {
+impl AttemptMeta {
     fn started(&self) -> Message {
         let Self { workflow_id, step_id, attempt, .. } = *self;
         self.message(STARTED, &Started { workflow_id, step_id, attempt })
     }
 
-    fn completed(&self, crew: &Crew, outcome: Result<Box<RawValue>, AttemptFailed>) -> Message {
+    fn completed(&self, worker: &Worker, outcome: Result<Box<RawValue>, AttemptFailed>) -> Message {
         let outcome = outcome.and_then(|result| match result.get().len() {
-            length if length > crew.max_result_bytes => Err(too_big(length, crew.max_result_bytes)),
+            length if length > worker.max_result_bytes => {
+                Err(too_big(length, worker.max_result_bytes))
+            }
             _ => Ok(result),
         });
         let (result, error) = match outcome {
@@ -171,7 +173,7 @@ impl About {
             Err(AttemptFailed { failure, retry, after_ms, .. }) => {
                 let Failure { name, message } = failure;
                 let after = after_ms.map(|after| format!("{after}ms"));
-                (None, Some(Complaint { name: name.into_owned(), message, retry, after }))
+                (None, Some(ReportedError { name: name.into_owned(), message, retry, after }))
             }
         };
         let Self { workflow_id, step_id, step_type, attempt, .. } = *self;

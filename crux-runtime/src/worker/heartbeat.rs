@@ -1,4 +1,4 @@
-//! Signs of life: who this worker is and what it is at, for every node, again and again.
+//! Heartbeats: each worker tells every node that it is alive and lists the attempts it runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,45 +6,45 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::bus::broker::to_all;
-use crate::bus::broker::worker_registry::Beat;
+use crate::bus::broker::worker_registry::Heartbeat;
 use crate::bus::routing_keys::WORKERS;
-use crate::bus::{Bus, Published};
-use crate::worker::slots::Crew;
+use crate::bus::{Bus, PublishOutcome};
+use crate::worker::slots::Worker;
 
-/// How long the last one may take to get out.
-const LAST: Duration = Duration::from_millis(500);
+/// For publishing the last heartbeat.
+const LAST_HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// For ever. While the broker is away there is one that waits to get out, not many.
-pub(super) async fn beat(crew: Arc<Crew>) {
+/// Runs until it is aborted. While the broker is down at most one heartbeat is queued.
+pub(super) async fn send_all(worker: Arc<Worker>) {
     loop {
-        let beat = crew.beat(false);
-        let every = Duration::from_millis(beat.every_ms);
-        if let Some(out) = say(&crew, &beat) {
+        let heartbeat = worker.heartbeat(false);
+        let every = Duration::from_millis(heartbeat.every_ms);
+        if let Some(out) = say(&worker, &heartbeat) {
             // If it failed, the next one says the same.
             let _ = out.await;
         }
         tokio::select! {
             () = tokio::time::sleep(every) => {}
-            () = crew.hurry.notified() => {}
+            () = worker.heartbeat_now.notified() => {}
         }
     }
 }
 
-/// This worker ends.
-pub(super) async fn last(crew: &Arc<Crew>) {
-    if let Some(out) = say(crew, &crew.beat(true))
-        && tokio::time::timeout(LAST, out).await.is_err()
+/// Announces that this worker shuts down.
+pub(super) async fn send_last(worker: &Arc<Worker>) {
+    if let Some(out) = say(worker, &worker.heartbeat(true))
+        && tokio::time::timeout(LAST_HEARTBEAT_TIMEOUT, out).await.is_err()
     {
-        tracing::debug!("the broker does not hear the last word");
+        tracing::debug!("the last heartbeat was not confirmed in time");
     }
 }
 
 /// `None`: the bus has no room.
-fn say(crew: &Crew, beat: &Beat) -> Option<oneshot::Receiver<Published>> {
+fn say(worker: &Worker, heartbeat: &Heartbeat) -> Option<oneshot::Receiver<PublishOutcome>> {
     let (told, published) = oneshot::channel();
     let done = Box::new(move |published| {
-        // Whoever waited may have waited long enough.
+        // The receiver may have timed out.
         let _ = told.send(published);
     });
-    crew.bus.publish(to_all(WORKERS, beat), done).ok().map(|()| published)
+    worker.bus.publish(to_all(WORKERS, heartbeat), done).ok().map(|()| published)
 }

@@ -1,9 +1,9 @@
-//! `crux worker`: a process that only works. It has the step structs and a connection to the
-//! broker, and neither a store nor a door: it takes tasks from the queues of its step types, runs
-//! them as a server does (`worker`), and says on the broker what became of them.
+//! `crux worker`: a process that only runs step structs. It has a connection to the broker, and
+//! neither a store nor an ingress: it takes tasks from the queues of its step types, runs them as a
+//! server does ([`crate::executor`]) and publishes their results.
 //!
-//! [`crew`] is who takes tasks and how many; [`attempt`] is the life of one of them; [`beat`] the
-//! signs of life.
+//! [`slots`] bounds what runs at a time; [`attempt`] is the life of one attempt; [`heartbeat`] tells
+//! the nodes that the worker is alive and what it runs.
 
 mod attempt;
 mod heartbeat;
@@ -24,16 +24,16 @@ use crate::bus::routing_keys::class_types;
 use crate::bus::{rabbitmq, redis_streams as streams};
 use crate::config::{BusKind, Config};
 use crate::executor;
-use crate::executor::{Choice, WorkerManager};
+use crate::executor::{Executor, StepSelection};
 use crate::open_files;
 use crate::signals::Signals;
 use crate::supervise;
-use crate::worker::slots::Crew;
+use crate::worker::slots::Worker;
 
-/// How long the rest may take once the time for finishing is over.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Extra time for closing connections after the shutdown timeout.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// Why a worker does not begin.
+/// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -60,27 +60,27 @@ pub enum Error {
     Signals(std::io::Error),
 }
 
-/// A worker that is connected, or tries to be, and takes nothing yet.
-pub struct Station {
-    crew: Arc<Crew>,
+/// A worker process that is connected, or tries to connect, and takes no tasks yet.
+pub struct WorkerProcess {
+    worker: Arc<Worker>,
     bus: Arc<Broker>,
-    beating: JoinHandle<()>,
+    heartbeats: JoinHandle<()>,
     /// How long ending may take.
     limit: Duration,
     package: Package,
 }
 
-impl Station {
+impl WorkerProcess {
     pub async fn open(
         app: App,
         config: &Config,
-        choice: &Choice,
+        selection: &StepSelection,
         concurrency: usize,
     ) -> Result<Self, Error> {
         let types = class_types(&app);
-        choice.check(types.iter().copied())?;
+        selection.check(types.iter().copied())?;
         let chosen: Vec<&'static str> =
-            types.iter().copied().filter(|step_type| choice.takes(step_type)).collect();
+            types.iter().copied().filter(|step_type| selection.takes(step_type)).collect();
         match (concurrency, types.is_empty(), chosen.is_empty()) {
             (0, ..) => return Err(Error::Nothing),
             (_, true, _) => return Err(Error::NoSteps),
@@ -88,12 +88,12 @@ impl Station {
             _ => {}
         }
         let mut options = config.workers.clone();
-        // A task that was taken begins at once: how many that may be is said by `concurrency`, and
-        // for single step types by `steps`.
+        // A task that was accepted begins immediately: `concurrency` bounds how many, and `steps`
+        // those of a single step type.
         for share in [&mut options.tasks, &mut options.threads] {
             share.maximum = Some(share.maximum.unwrap_or(concurrency).max(concurrency));
         }
-        let manager = WorkerManager::of(&app.steps, choice, &options)?;
+        let manager = Executor::of(&app.steps, selection, &options)?;
         let max_result_bytes =
             usize::try_from(config.limits.max_result_size.0).unwrap_or(usize::MAX);
         let nobody = Arc::new(Local::new(&app, Vec::new(), max_result_bytes)?);
@@ -119,7 +119,7 @@ impl Station {
             .copied()
             .filter(|contract| chosen.contains(&contract.step_type))
             .collect();
-        let crew = Crew::new(
+        let worker = Worker::new(
             contracts,
             manager,
             bus.clone(),
@@ -127,26 +127,27 @@ impl Station {
             max_result_bytes,
             config.workers.heartbeat_timeout.0,
         )?;
-        let beating = supervise::spawn("heartbeats of this worker", heartbeat::beat(crew.clone()));
+        let heartbeats =
+            supervise::spawn("heartbeats of this worker", heartbeat::send_all(worker.clone()));
         open_files::raise();
-        Ok(Self { crew, bus, beating, limit: config.server.shutdown.0, package: app.package })
+        Ok(Self { worker, bus, heartbeats, limit: config.server.shutdown.0, package: app.package })
     }
 
-    /// What it is, for whoever started it.
+    /// A line about the worker, printed at its start.
     pub fn about(&self) -> String {
-        let Crew { id, concurrency, .. } = &*self.crew;
-        format!("worker {id} takes {}, {concurrency} at a time", self.crew.names().join(", "))
+        let Worker { id, concurrency, .. } = &*self.worker;
+        format!("worker {id} takes {}, {concurrency} at a time", self.worker.names().join(", "))
     }
 
-    /// Works until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order: takes
-    /// nothing new, gives back what has not begun, lets what runs finish and tells its results. A
-    /// second signal ends it at once; what ran then is lost, and known to be.
+    /// Runs until a signal (SIGTERM, SIGINT, Ctrl-C), then shuts down: takes no new tasks, requeues
+    /// what has not begun, lets running attempts finish and publishes their results. A second signal
+    /// exits immediately; attempts that ran then count as lost.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(Error::Signals)?;
-        let Self { crew, bus, beating, limit, package } = self;
-        bus.fetch(crew.clone());
+        let Self { worker, bus, heartbeats, limit, package } = self;
+        bus.fetch(worker.clone());
         info!(
-            worker = crew.id,
+            worker = worker.id,
             package = package.name,
             version = package.version,
             runtime = env!("CARGO_PKG_VERSION"),
@@ -156,30 +157,30 @@ impl Station {
         info!(
             signal,
             limit_s = limit.as_secs(),
-            "ending: nothing new is taken, what runs may finish"
+            "shutting down: no new tasks are taken, running attempts may finish"
         );
-        crew.close();
+        worker.close();
         let ending = async {
-            // Results that are not out while the broker is away are waited for as attempts are.
+            // Results that cannot be published yet are waited for like running attempts.
             let finished = tokio::time::timeout(limit, async {
-                crew.drain(limit).await;
-                crew.quiet().await;
+                worker.drain(limit).await;
+                worker.quiet().await;
             });
             if finished.await.is_err() {
                 warn!(
-                    attempts = crew.working(),
-                    "not everything ended in time: servers take it for lost, and send it again where they may"
+                    attempts = worker.working(),
+                    "shutdown timeout reached with attempts running; servers treat them as lost and retry where allowed"
                 );
-                crew.cancel_all();
+                worker.cancel_all();
             }
-            beating.abort();
-            heartbeat::last(&crew).await;
+            heartbeats.abort();
+            heartbeat::send_last(&worker).await;
             bus.close().await;
         };
         tokio::select! {
-            ended = tokio::time::timeout(limit + LAST_WORDS, ending) => match ended {
-                Ok(()) => info!("ended"),
-                Err(_) => warn!("the broker is away, or slow: ending without its answer"),
+            ended = tokio::time::timeout(limit + SHUTDOWN_GRACE, ending) => match ended {
+                Ok(()) => info!("shutdown complete"),
+                Err(_) => warn!("broker did not confirm in time; exiting without its confirmation"),
             },
             again = signals.next() => warn!(signal = again, "second signal received, exiting immediately"),
         }

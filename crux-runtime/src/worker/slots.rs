@@ -1,4 +1,4 @@
-//! Who takes tasks in this process, how many at a time, and what is under way.
+//! The slots of a worker process: which tasks it accepts, how many at a time, and what is running.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,88 +10,90 @@ use tracing::warn;
 use super::{Error, attempt};
 use crate::bus::broker::Broker;
 use crate::bus::broker::task_delivery;
-use crate::bus::broker::task_delivery::{Delivery, Hands, Order, Room, Taken};
-use crate::bus::broker::worker_registry::{Beat, Working};
-use crate::bus::{Bus, Message, Published};
-use crate::executor::{Cancellation, WorkerManager};
+use crate::bus::broker::task_delivery::{Capacity, Delivery, Order, TaskDisposition, TaskHandler};
+use crate::bus::broker::worker_registry::{AttemptIds, Heartbeat};
+use crate::bus::{Bus, Message, PublishOutcome};
+use crate::executor::{Cancellation, Executor};
 use crate::machine::{Contract, EffectKind};
 use crate::supervise;
 
-/// Before a message is offered again for which the bus had no room, or that did not get out.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Signs of life come so many times in the time after which silence means death: two may be late.
-const BEATS_PER_TIMEOUT: u32 = 3;
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Before a message is published again that the bus had no room for, or that failed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Heartbeats per heartbeat timeout: two may be late.
+const HEARTBEATS_PER_TIMEOUT: u32 = 3;
+const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
-/// See the module's text.
-pub(super) struct Crew {
+/// A worker process: its step types, slots and running attempts. With `--concurrency 4` and `pay`
+/// limited to 2 it has four slots, of which at most two run `pay`; a task takes a [`SlotGuard`]
+/// before it is acknowledged or run, and the slot is free again when the result is published.
+pub(super) struct Worker {
     /// Unique: of this process.
     pub(super) id: String,
     host: String,
     contracts: Vec<&'static Contract>,
-    pub(super) manager: WorkerManager,
+    pub(super) manager: Executor,
     pub(super) bus: Arc<Broker>,
     pub(super) concurrency: usize,
     pub(super) max_result_bytes: usize,
-    /// How often it gives a sign of life if no task needs more.
+    /// The heartbeat interval, if no attempt needs a shorter one.
     every: Duration,
-    seats: Mutex<Seats>,
+    slots: Mutex<Slots>,
     /// Attempts under way, and tasks that are being put back.
     busy: watch::Sender<usize>,
-    working: Mutex<HashMap<Working, UnderWay>>,
-    /// A task came that needs signs of life sooner.
-    pub(super) hurry: Notify,
+    working: Mutex<HashMap<AttemptIds, RunningAttempt>>,
+    /// An attempt began that needs a shorter heartbeat interval.
+    pub(super) heartbeat_now: Notify,
 }
 
-struct Seats {
+struct Slots {
     is_closed: bool,
     free: usize,
-    /// As `Crew::contracts`.
-    of_types: Vec<Seat>,
+    /// As `Worker::contracts`.
+    of_types: Vec<StepSlots>,
 }
 
 /// Of one step type.
-struct Seat {
+struct StepSlots {
     free: usize,
-    room: watch::Sender<Room>,
+    room: watch::Sender<Capacity>,
 }
 
-impl Seats {
-    /// Tells whoever fetches tasks.
+impl Slots {
+    /// Publishes the capacity to the task consumers.
     fn tell(&self) {
-        for seat in &self.of_types {
-            let now = Room { free: seat.free.min(self.free), is_closed: self.is_closed };
-            seat.room.send_if_modified(|room| std::mem::replace(room, now) != now);
+        for step in &self.of_types {
+            let now = Capacity { free: step.free.min(self.free), is_closed: self.is_closed };
+            step.room.send_if_modified(|room| std::mem::replace(room, now) != now);
         }
     }
 }
 
-struct UnderWay {
-    /// How often it needs a sign of life.
+struct RunningAttempt {
+    /// Its heartbeat interval.
     every: Duration,
     cancellation: Cancellation,
 }
 
-impl Crew {
+impl Worker {
     pub(super) fn new(
         contracts: Vec<&'static Contract>,
-        manager: WorkerManager,
+        manager: Executor,
         bus: Arc<Broker>,
         concurrency: usize,
         max_result_bytes: usize,
         heartbeat_timeout: Duration,
     ) -> Result<Arc<Self>, Error> {
         let listings = manager.list();
-        let seat = |contract: &&'static Contract| {
+        let step = |contract: &&'static Contract| {
             let listing = listings.iter().find(|listing| listing.step_type == contract.step_type);
             let free =
                 listing.map_or(concurrency, |listing| listing.limits.maximum.min(concurrency));
-            Seat { free, room: watch::Sender::new(Room { free, is_closed: false }) }
+            StepSlots { free, room: watch::Sender::new(Capacity { free, is_closed: false }) }
         };
-        let seats = Seats {
+        let slots = Slots {
             is_closed: false,
             free: concurrency,
-            of_types: contracts.iter().map(seat).collect(),
+            of_types: contracts.iter().map(step).collect(),
         };
         let mut random = [0; 6];
         getrandom::fill(&mut random).map_err(|error| Error::Random(error.to_string()))?;
@@ -103,11 +105,11 @@ impl Crew {
             bus,
             concurrency,
             max_result_bytes,
-            every: (heartbeat_timeout / BEATS_PER_TIMEOUT).min(LONGEST_PAUSE),
-            seats: Mutex::new(seats),
+            every: (heartbeat_timeout / HEARTBEATS_PER_TIMEOUT).min(HEARTBEAT_INTERVAL_MAX),
+            slots: Mutex::new(slots),
             busy: watch::Sender::new(0),
             working: Mutex::default(),
-            hurry: Notify::new(),
+            heartbeat_now: Notify::new(),
         }))
     }
 
@@ -115,14 +117,14 @@ impl Crew {
         self.contracts.iter().map(|contract| contract.step_type).collect()
     }
 
-    /// Takes nothing any more.
+    /// Accepts no more tasks.
     pub(super) fn close(&self) {
-        let mut seats = self.seats();
-        seats.is_closed = true;
-        seats.tell();
+        let mut slots = self.slots();
+        slots.is_closed = true;
+        slots.tell();
     }
 
-    /// Gives back what has not begun, and waits for what runs.
+    /// Requeues what has not begun, and waits for running attempts.
     pub(super) async fn drain(&self, limit: Duration) {
         self.manager.drain(limit).await;
     }
@@ -139,53 +141,53 @@ impl Crew {
         self.lock().len()
     }
 
-    /// Nobody will wait for what is under way.
+    /// Cancels all running attempts.
     pub(super) fn cancel_all(&self) {
-        self.lock().values().for_each(|under_way| under_way.cancellation.cancel());
+        self.lock().values().for_each(|running| running.cancellation.cancel());
     }
 
-    pub(super) fn beat(&self, is_last: bool) -> Beat {
-        let under_way = self.lock();
-        let every = under_way
+    pub(super) fn heartbeat(&self, is_last: bool) -> Heartbeat {
+        let running = self.lock();
+        let every = running
             .values()
-            .map(|under_way| under_way.every)
+            .map(|running| running.every)
             .min()
             .unwrap_or(self.every)
             .min(self.every);
-        Beat {
+        Heartbeat {
             worker: self.id.clone(),
             host: self.host.clone(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             steps: self.names().into_iter().map(str::to_owned).collect(),
             concurrency: self.concurrency,
-            working: under_way.keys().copied().collect(),
+            working: running.keys().copied().collect(),
             every_ms: u64::try_from(every.as_millis()).unwrap_or(u64::MAX),
             is_last,
         }
     }
 
-    /// A place for an attempt of that type, by its number, if there is one.
-    fn place(self: &Arc<Self>, number: usize) -> Option<Place> {
-        let mut seats = self.seats();
-        let has_room = !seats.is_closed && seats.free > 0;
-        let seat = seats.of_types.get_mut(number).filter(|seat| has_room && seat.free > 0)?;
-        seat.free -= 1;
-        seats.free -= 1;
-        seats.tell();
-        drop(seats);
+    /// A slot for an attempt of that type, by its number, if there is one.
+    fn slot(self: &Arc<Self>, number: usize) -> Option<SlotGuard> {
+        let mut slots = self.slots();
+        let has_room = !slots.is_closed && slots.free > 0;
+        let step = slots.of_types.get_mut(number).filter(|step| has_room && step.free > 0)?;
+        step.free -= 1;
+        slots.free -= 1;
+        slots.tell();
+        drop(slots);
         self.busy.send_modify(|busy| *busy += 1);
-        Some(Place { crew: self.clone(), number, working: None })
+        Some(SlotGuard { worker: self.clone(), number, working: None })
     }
 
     fn leave(&self, number: usize) {
-        let mut seats = self.seats();
-        if let Some(seat) = seats.of_types.get_mut(number) {
-            seat.free += 1;
+        let mut slots = self.slots();
+        if let Some(step) = slots.of_types.get_mut(number) {
+            step.free += 1;
         }
-        seats.free += 1;
-        seats.tell();
-        drop(seats);
+        slots.free += 1;
+        slots.tell();
+        drop(slots);
         self.busy.send_modify(|busy| *busy -= 1);
     }
 
@@ -195,15 +197,18 @@ impl Crew {
         loop {
             let (told, published) = oneshot::channel();
             let done = Box::new(move |published| {
-                // Whoever waits for it lives as long as the process.
+                // The receiver lives as long as the process.
                 let _ = told.send(published);
             });
             let again = message.clone();
             match self.bus.publish(message, done) {
                 Ok(()) => match published.await {
-                    Ok(Published::Done) => return,
-                    Ok(Published::Failed(reason)) => {
-                        warn!(routing_key = again.routing_key, reason, "not out; trying again")
+                    Ok(PublishOutcome::Confirmed) => return,
+                    Ok(PublishOutcome::Failed(reason)) => {
+                        warn!(
+                            routing_key = again.routing_key,
+                            reason, "publishing failed; retrying"
+                        )
                     }
                     // The bus is closed: the process ends.
                     Err(_) => return std::future::pending().await,
@@ -213,43 +218,43 @@ impl Crew {
                 }
             }
             message = again;
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 
-    /// Puts a task that must not begin twice back into its queue as if nobody had had it: of one
-    /// that the broker delivers again nobody could say whether it has begun.
+    /// Publishes an at-most-once task again as new, instead of requeueing it: of a redelivered one
+    /// it would be unknown whether it has begun.
     fn put_back(self: &Arc<Self>, contract: &'static Contract, order: &Order, delivery: Delivery) {
         let Some(message) = task_delivery::copy(contract, order, &delivery.body) else { return };
-        let crew = self.clone();
-        crew.busy.send_modify(|busy| *busy += 1);
+        let worker = self.clone();
+        worker.busy.send_modify(|busy| *busy += 1);
         supervise::spawn("publishing a result", async move {
             let (told, published) = oneshot::channel();
             let done = Box::new(move |published| {
                 let _ = told.send(published);
             });
-            if crew.bus.publish_once(message, done).is_ok()
-                && matches!(published.await, Ok(Published::Done))
+            if worker.bus.publish_once(message, done).is_ok()
+                && matches!(published.await, Ok(PublishOutcome::Confirmed))
             {
                 delivery.receipt.done().await;
             }
-            // Else it comes again when this connection is gone, and counts as begun.
-            crew.busy.send_modify(|busy| *busy -= 1);
+            // Otherwise it is redelivered when this connection ends, and counts as begun.
+            worker.busy.send_modify(|busy| *busy -= 1);
         });
     }
 
-    fn seats(&self) -> MutexGuard<'_, Seats> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         // Nothing panics under the lock.
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Working, UnderWay>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptIds, RunningAttempt>> {
         // Nothing panics under the lock.
         self.working.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Hands for Crew {
+impl TaskHandler for Worker {
     fn step_types(&self) -> Vec<&'static str> {
         self.names()
     }
@@ -260,86 +265,86 @@ impl Hands for Crew {
             .any(|contract| contract.step_type == step_type && contract.effect == EffectKind::Once)
     }
 
-    fn room(&self, step_type: &'static str) -> watch::Receiver<Room> {
+    fn capacity(&self, step_type: &'static str) -> watch::Receiver<Capacity> {
         let number = self.contracts.iter().position(|contract| contract.step_type == step_type);
         match number
-            .and_then(|number| self.seats().of_types.get(number).map(|seat| seat.room.subscribe()))
+            .and_then(|number| self.slots().of_types.get(number).map(|step| step.room.subscribe()))
         {
             Some(room) => room,
-            None => watch::Sender::new(Room { free: 0, is_closed: true }).subscribe(),
+            None => watch::Sender::new(Capacity { free: 0, is_closed: true }).subscribe(),
         }
     }
 
-    fn take(self: Arc<Self>, delivery: Delivery) -> Taken {
+    fn handle(self: Arc<Self>, delivery: Delivery) -> TaskDisposition {
         let order = match Order::parse(&delivery.body) {
             Ok(order) => order,
-            Err(reason) => return Taken::Refused(delivery, reason),
+            Err(reason) => return TaskDisposition::DeadLetter(delivery, reason),
         };
         let known = (0..)
             .zip(self.contracts.iter().copied())
             .find(|(_, contract)| contract.step_type == order.step_type);
         let Some((number, contract)) = known else {
             let reason = format!("this worker has no step struct for `{}`", order.step_type);
-            return Taken::Refused(delivery, reason);
+            return TaskDisposition::DeadLetter(delivery, reason);
         };
-        let Some(place) = self.place(number) else {
+        let Some(slot) = self.slot(number) else {
             if order.once && !delivery.is_again {
                 self.put_back(contract, &order, delivery);
-                return Taken::Done;
+                return TaskDisposition::Accepted;
             }
-            return Taken::Full(delivery);
+            return TaskDisposition::NoCapacity(delivery);
         };
-        supervise::spawn("an attempt", attempt::run(place, contract, order, delivery));
-        Taken::Done
+        supervise::spawn("an attempt", attempt::run(slot, contract, order, delivery));
+        TaskDisposition::Accepted
     }
 
-    fn cancel(&self, Working(instance, step, attempt): Working) {
-        for (working, under_way) in self.lock().iter() {
+    fn cancel(&self, AttemptIds(instance, step, attempt): AttemptIds) {
+        for (working, running) in self.lock().iter() {
             if (working.0, working.1) == (instance, step) && (attempt == 0 || working.2 == attempt)
             {
-                under_way.cancellation.cancel();
+                running.cancellation.cancel();
             }
         }
     }
 }
 
-/// The place of one attempt among those that may run side by side; dropped, it is free.
-pub(super) struct Place {
-    pub(super) crew: Arc<Crew>,
+/// The slot of one attempt among those that may run side by side; dropped, it is free.
+pub(super) struct SlotGuard {
+    pub(super) worker: Arc<Worker>,
     /// Of its step type.
     number: usize,
-    working: Option<Working>,
+    working: Option<AttemptIds>,
 }
 
-impl Place {
-    /// From now on signs of life name the attempt. `false`: it is under way here already.
+impl SlotGuard {
+    /// From now on heartbeats name the attempt. `false`: it is under way here already.
     pub(super) fn begin(&mut self, order: &Order, cancellation: Cancellation) -> bool {
         let working = order.working();
         let timeout = order.heartbeat_ms.map(Duration::from_millis);
         let every = timeout
-            .map_or(self.crew.every, |timeout| timeout / BEATS_PER_TIMEOUT)
+            .map_or(self.worker.every, |timeout| timeout / HEARTBEATS_PER_TIMEOUT)
             .max(Duration::from_millis(10));
         {
-            let mut under_way = self.crew.lock();
-            if under_way.contains_key(&working) {
+            let mut running = self.worker.lock();
+            if running.contains_key(&working) {
                 return false;
             }
-            under_way.insert(working, UnderWay { every, cancellation });
+            running.insert(working, RunningAttempt { every, cancellation });
         }
         self.working = Some(working);
-        if every < self.crew.every {
-            self.crew.hurry.notify_one();
+        if every < self.worker.every {
+            self.worker.heartbeat_now.notify_one();
         }
         true
     }
 }
 
-impl Drop for Place {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         if let Some(working) = self.working {
-            self.crew.lock().remove(&working);
+            self.worker.lock().remove(&working);
         }
-        self.crew.leave(self.number);
+        self.worker.leave(self.number);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crux_runtime::App;
 use crux_runtime::app::Route;
 use crux_runtime::bus::broker::Broker;
-use crux_runtime::bus::{Bus, Door, Incoming, Message, Published, Taken};
+use crux_runtime::bus::{Bus, Disposition, Incoming, Message, MessageHandler, PublishOutcome};
 use crux_runtime::executor::Cancellation;
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::{Contract, EffectKind, Path, Policy, Runs, Time};
@@ -136,7 +136,7 @@ pub fn message(id: &str) -> Message {
 }
 
 /// A message handed in; what became of it.
-pub async fn publish(bus: &dyn Bus, message: Message) -> Published {
+pub async fn publish(bus: &dyn Bus, message: Message) -> PublishOutcome {
     let (done, published) = oneshot::channel();
     assert!(
         bus.publish(message, Box::new(move |what| done.send(what).unwrap())).is_ok(),
@@ -159,15 +159,15 @@ pub async fn reported(reports: &mut mpsc::Receiver<Report>) -> Reported {
     }
 }
 
-/// A door that does as it is told, and takes what it is not told about.
+/// A handler that does as it is told, and takes what it is not told about.
 #[derive(Default)]
-pub struct Doorman {
+pub struct RecordingHandler {
     pub came: Mutex<Vec<Incoming>>,
-    pub answers: Mutex<Vec<Taken>>,
+    pub answers: Mutex<Vec<Disposition>>,
 }
 
-impl Doorman {
-    pub fn answering(answers: &[Taken]) -> Arc<Self> {
+impl RecordingHandler {
+    pub fn answering(answers: &[Disposition]) -> Arc<Self> {
         let answers = answers.iter().rev().cloned().collect();
         Arc::new(Self { came: Mutex::default(), answers: Mutex::new(answers) })
     }
@@ -190,10 +190,10 @@ impl Doorman {
     }
 }
 
-impl Door for Doorman {
-    fn take<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Taken> {
+impl MessageHandler for RecordingHandler {
+    fn handle<'a>(&'a self, incoming: &'a Incoming) -> BoxFuture<'a, Disposition> {
         self.came.lock().unwrap().push(incoming.clone());
-        let answer = self.answers.lock().unwrap().pop().unwrap_or(Taken::Done);
+        let answer = self.answers.lock().unwrap().pop().unwrap_or(Disposition::Ack);
         Box::pin(std::future::ready(answer))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crux_runtime::bus::Taken;
+use crux_runtime::bus::Disposition;
 use crux_runtime::bus::broker::Broker;
 use crux_runtime::bus::http::Local;
 use crux_runtime::bus::rabbitmq::{self, Options};
@@ -16,7 +16,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 
-use crate::bed::{Bed, COMPLETED, Doorman, Far, Got, app, fresh_name, soon};
+use crate::bed::{Bed, COMPLETED, Far, Got, RecordingHandler, app, fresh_name, soon};
 use crate::rabbit_server::Broker as Server;
 
 /// The broker that tests share; it ends with the process.
@@ -146,12 +146,13 @@ crate::suite! { broker "needs rabbitmq-server", open }
 #[ignore = "needs rabbitmq-server"]
 async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
     let (broker, line) = open_line(&[]).await;
-    let door = Doorman::answering(&[Taken::Refused("no such thing".to_owned())]);
-    broker.consume(door.clone());
+    let handler =
+        RecordingHandler::answering(&[Disposition::DeadLetter("no such thing".to_owned())]);
+    broker.consume(handler.clone());
     // A message is for the queue once that is there.
     line.send(COMPLETED, "m-1", "first").await;
     soon(line.dead()).await;
-    *door.answers.lock().unwrap() = vec![Taken::Refused("neither".to_owned()); 100];
+    *handler.answers.lock().unwrap() = vec![Disposition::DeadLetter("neither".to_owned()); 100];
     let (mut headers, completions) =
         (FieldTable::default(), format!("{}.completions", line.exchange));
     headers.insert(
@@ -174,9 +175,9 @@ async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
         )
         .await;
     sent.unwrap().await.unwrap();
-    door.bodies(2).await;
+    handler.bodies(2).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(door.came.lock().unwrap().len(), 2, "it came again");
+    assert_eq!(handler.came.lock().unwrap().len(), 2, "it came again");
     let buried = soon(line.take(&format!("{}.dead", line.exchange))).await;
     assert_eq!(
         (buried.data.as_slice(), header(&buried, "x-crux-reason").as_str()),
@@ -193,15 +194,15 @@ async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
 #[ignore = "needs rabbitmq-server"]
 async fn a_binding_that_somebody_removes_is_made_again() {
     let (broker, line) = open_line(&[]).await;
-    let door = Doorman::answering(&[]);
-    broker.consume(door.clone());
+    let handler = RecordingHandler::answering(&[]);
+    broker.consume(handler.clone());
     let completions = format!("{}.completions", line.exchange);
     let mut n = 0;
     for _ in 0..2 {
         // What is sent while it is not bound goes nowhere.
         soon(async {
-            let before = door.came.lock().unwrap().len();
-            while door.came.lock().unwrap().len() == before {
+            let before = handler.came.lock().unwrap().len();
+            while handler.came.lock().unwrap().len() == before {
                 n += 1;
                 line.send(COMPLETED, &format!("m-{n}"), "x").await;
                 tokio::time::sleep(Duration::from_millis(50)).await;

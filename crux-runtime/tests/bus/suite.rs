@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use crux_runtime::bus::{Published, Taken};
+use crux_runtime::bus::{Disposition, PublishOutcome};
 use crux_runtime::machine::Outcome;
 use crux_runtime::task::Reported;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::bed::{
-    COMPLETED, Doorman, NEWS, Open, TRACE, WORK, message, publish, reported, soon, task,
+    COMPLETED, NEWS, Open, RecordingHandler, TRACE, WORK, message, publish, reported, soon, task,
 };
 
 /// Makes a test of each function here for one kind of bus.
@@ -69,7 +69,7 @@ pub async fn a_task_comes_as_it_was_sent(open: &Open) {
     });
     assert_eq!(got.body, expected);
     if let Some(broker) = &bed.broker {
-        broker.consume(Doorman::answering(&[]));
+        broker.consume(RecordingHandler::answering(&[]));
     }
     let healthy = async {
         while bed.bus.health().is_err() {
@@ -106,7 +106,7 @@ pub async fn each_listener_gets_a_message_once(open: &Open) {
     let bed = open(&[(NEWS, "mail"), (NEWS, "audit")]).await;
     assert!(bed.bus.wants(NEWS));
     for id in ["m-1", "m-2"] {
-        assert_eq!(publish(&*bed.bus, message(id)).await, Published::Done);
+        assert_eq!(publish(&*bed.bus, message(id)).await, PublishOutcome::Confirmed);
     }
     for listener in ["mail", "audit"] {
         let mut got = Vec::new();
@@ -127,7 +127,7 @@ pub async fn a_message_that_nobody_wants_is_done(open: &Open) {
     let bed = open(&[]).await;
     // A bus that knows it says so; whoever publishes all the same is not kept.
     if bed.bus.wants(NEWS) {
-        assert_eq!(publish(&*bed.bus, message("m-1")).await, Published::Done);
+        assert_eq!(publish(&*bed.bus, message("m-1")).await, PublishOutcome::Confirmed);
     }
 }
 
@@ -177,62 +177,73 @@ pub async fn what_was_handed_in_before_the_end_is_out_at_the_end(open: &Open) {
 
 pub async fn what_comes_goes_to_the_door_once(open: &Open) {
     let bed = open(&[]).await;
-    let door = Doorman::answering(&[]);
-    bed.broker.as_ref().unwrap().consume(door.clone());
+    let handler = RecordingHandler::answering(&[]);
+    bed.broker.as_ref().unwrap().consume(handler.clone());
     for n in 0..100 {
         bed.far.send(COMPLETED, &format!("m-{n}"), &n.to_string()).await;
     }
     let mut bodies: Vec<u32> =
-        door.bodies(100).await.iter().map(|body| body.parse().unwrap()).collect();
+        handler.bodies(100).await.iter().map(|body| body.parse().unwrap()).collect();
     bodies.sort_unstable();
     assert_eq!(bodies, (0..100).collect::<Vec<u32>>());
-    let first =
-        door.came.lock().unwrap().iter().find(|incoming| &*incoming.body == b"0").unwrap().clone();
+    let first = handler
+        .came
+        .lock()
+        .unwrap()
+        .iter()
+        .find(|incoming| &*incoming.body == b"0")
+        .unwrap()
+        .clone();
     assert_eq!((first.routing_key.as_str(), first.message_id.as_deref()), (COMPLETED, Some("m-0")));
     // What was acknowledged does not come again, to nobody.
     soon(bed.bus.close()).await;
-    assert_eq!(door.came.lock().unwrap().len(), 100);
+    assert_eq!(handler.came.lock().unwrap().len(), 100);
 }
 
 pub async fn what_is_refused_is_put_aside_with_its_reason(open: &Open) {
     let bed = open(&[]).await;
-    let door = Doorman::answering(&[Taken::Refused("no such thing".to_owned())]);
-    bed.broker.as_ref().unwrap().consume(door.clone());
+    let handler =
+        RecordingHandler::answering(&[Disposition::DeadLetter("no such thing".to_owned())]);
+    bed.broker.as_ref().unwrap().consume(handler.clone());
     bed.far.send(COMPLETED, "m-1", "nonsense").await;
     assert_eq!(soon(bed.far.dead()).await, ("nonsense".to_owned(), "no such thing".to_owned()));
     bed.far.send(COMPLETED, "m-2", "sense").await;
-    assert_eq!(door.bodies(2).await, ["nonsense", "sense"]);
-    let dead = bed.bus.figures().into_iter().find(|figure| figure.name == "bus_dead").unwrap();
+    assert_eq!(handler.bodies(2).await, ["nonsense", "sense"]);
+    let dead = bed.bus.metrics().into_iter().find(|metric| metric.name == "bus_dead").unwrap();
     assert_eq!(dead.value, 1);
 }
 
 pub async fn what_has_to_wait_is_offered_again(open: &Open) {
     let bed = open(&[]).await;
-    let door = Doorman::answering(&[Taken::Later("not now".to_owned()), Taken::Done, Taken::Done]);
-    bed.broker.as_ref().unwrap().consume(door.clone());
+    let handler = RecordingHandler::answering(&[
+        Disposition::RetryLater("not now".to_owned()),
+        Disposition::Ack,
+        Disposition::Ack,
+    ]);
+    bed.broker.as_ref().unwrap().consume(handler.clone());
     bed.far.send(COMPLETED, "m-1", "patient").await;
-    door.bodies(1).await;
+    handler.bodies(1).await;
     // It holds up nobody else.
     bed.far.send(COMPLETED, "m-2", "other").await;
-    let mut bodies = door.bodies(3).await;
+    let mut bodies = handler.bodies(3).await;
     bodies.sort();
     assert_eq!(bodies, ["other", "patient", "patient"]);
 }
 
 pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
     let bed = open(&[]).await;
-    let held = || Taken::Held("nobody has its definition".to_owned());
-    let door = Doorman::answering(&[held(), held(), held()]);
-    bed.broker.as_ref().unwrap().consume(door.clone());
+    let held = || Disposition::WaitForInstance("nobody has its definition".to_owned());
+    let handler = RecordingHandler::answering(&[held(), held(), held()]);
+    bed.broker.as_ref().unwrap().consume(handler.clone());
     assert_eq!(bed.bus.parked(), None);
     for n in ["1", "2", "3"] {
         bed.far.send(COMPLETED, &format!("m-{n}"), n).await;
     }
-    door.bodies(3).await;
+    handler.bodies(3).await;
     // One waits in memory, the others are put aside: they take no places from what can be taken.
     bed.far.send(COMPLETED, "m-4", "other").await;
     let count =
-        || bed.bus.figures().into_iter().find(|figure| figure.name == "bus_parked").unwrap().value;
+        || bed.bus.metrics().into_iter().find(|metric| metric.name == "bus_parked").unwrap().value;
     soon(async {
         while count() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -245,10 +256,10 @@ pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
         "{problem}"
     );
     // Each comes again by itself, as it was.
-    let mut bodies = door.bodies(7).await;
+    let mut bodies = handler.bodies(7).await;
     bodies.sort();
     assert_eq!(bodies, ["1", "1", "2", "2", "3", "3", "other"]);
-    let came = door.came.lock().unwrap().clone();
+    let came = handler.came.lock().unwrap().clone();
     for incoming in came.iter().filter(|incoming| &*incoming.body != b"other") {
         let id = format!("m-{}", std::str::from_utf8(&incoming.body).unwrap());
         assert_eq!(
@@ -258,5 +269,5 @@ pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
     }
     // It was taken, and is nowhere any more.
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!((door.came.lock().unwrap().len(), count(), bed.bus.parked()), (7, 2, None));
+    assert_eq!((handler.came.lock().unwrap().len(), count(), bed.bus.parked()), (7, 2, None));
 }

@@ -8,7 +8,7 @@ use crux_runtime::app::{App, Workflow};
 use crux_runtime::bus::http::{Local, Service};
 use crux_runtime::engine::api::Start;
 use crux_runtime::engine::{Engine, Options};
-use crux_runtime::executor::WorkerManager;
+use crux_runtime::executor::Executor;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{
@@ -223,7 +223,7 @@ impl Bed {
             statuses: Default::default(),
         };
         let bus = Arc::new(Local::new(&app, vec![service], 4096).unwrap());
-        let workers = WorkerManager::new(&[], &Default::default()).unwrap();
+        let workers = Executor::new(&[], &Default::default()).unwrap();
         let store = Arc::new(Memory::new(Arc::new(NoFaults)));
         let options = Options { shards: 1, cached_instances: 1, ..Options::default() };
         let engine =

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crux_runtime::app::App;
-use crux_runtime::bus::{Bus, Message, Published};
+use crux_runtime::bus::{Bus, Message, PublishOutcome};
 use crux_runtime::engine::api::{Error, Progress, ProgressKind, Start, Started, StepRef};
 use crux_runtime::engine::{Engine, Options};
-use crux_runtime::executor::WorkerManager;
+use crux_runtime::executor::Executor;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::store::{Status, Store, memory};
@@ -49,10 +49,10 @@ impl Bus for Silent {
     fn publish(
         &self,
         message: Message,
-        done: Box<dyn FnOnce(Published) + Send>,
+        done: Box<dyn FnOnce(PublishOutcome) + Send>,
     ) -> Result<(), Message> {
         self.messages.lock().expect("no test panics with the lock held").push(message.id);
-        done(Published::Done);
+        done(PublishOutcome::Confirmed);
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Bed {
             steps: Vec::new(),
             package: crux_runtime::this_package!(),
         });
-        let workers = WorkerManager::new(&[], &Default::default()).expect("no steps");
+        let workers = Executor::new(&[], &Default::default()).expect("no steps");
         let options = Options { shards: 1, cached_instances: 1, ..Options::default() };
         let engine = Engine::open(
             app,

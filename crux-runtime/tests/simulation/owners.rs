@@ -7,7 +7,7 @@ use std::time::Duration;
 use crux_runtime::app::{App, Workflow};
 use crux_runtime::engine::api::IncomingEvent;
 use crux_runtime::engine::{Engine, Options};
-use crux_runtime::executor::WorkerManager;
+use crux_runtime::executor::Executor;
 use crux_runtime::journal::Row;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{
@@ -112,7 +112,7 @@ async fn engine(store: Arc<Memory>) -> Engine {
         steps: Vec::new(),
         package: crux_runtime::this_package!(),
     });
-    let workers = WorkerManager::new(&[], &Default::default()).expect("no steps");
+    let workers = Executor::new(&[], &Default::default()).expect("no steps");
     let options = Options { shards: 1, ..Options::default() };
     let bus = Arc::new(Silent::default());
     Engine::open(app, store, bus, workers, Hub::default(), options).await.expect("it opens")

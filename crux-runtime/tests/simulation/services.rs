@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crux_runtime::bus::{Bus, Message, Published};
+use crux_runtime::bus::{Bus, Message, PublishOutcome};
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::{AttemptFailed, Failure, Outcome};
 use crux_runtime::task::{Report, Reported, Task};
@@ -156,7 +156,7 @@ impl Bus for Services {
     fn publish(
         &self,
         message: Message,
-        done: Box<dyn FnOnce(Published) + Send>,
+        done: Box<dyn FnOnce(PublishOutcome) + Send>,
     ) -> Result<(), Message> {
         let refused = self.random.chance(self.trouble / 5);
         self.trace.note(format_args!("publish {message:?}, refused: {refused}"));
@@ -169,13 +169,13 @@ impl Bus for Services {
             let failed = services.random.chance(services.trouble / 3);
             services.trace.note(format_args!("published {}, failed: {failed}", message.id));
             if failed {
-                return done(Published::Failed("simulated".into()));
+                return done(PublishOutcome::Failed("simulated".into()));
             }
             let instance = message.id.split('/').next().unwrap_or_default().to_owned();
             let mut ledger = services.ledger.lock().expect("no test panics with the lock held");
             ledger.published.entry((instance, message.routing_key)).or_default().push(message.id);
             drop(ledger);
-            done(Published::Done);
+            done(PublishOutcome::Confirmed);
         });
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crux_runtime::app::{App, Workflow};
 use crux_runtime::engine::api::{Command, Start};
 use crux_runtime::engine::{Engine, Options, Source};
-use crux_runtime::executor::WorkerManager;
+use crux_runtime::executor::Executor;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{Instance, Run};
@@ -133,7 +133,7 @@ impl World {
             steps: Vec::new(),
             package: crux_runtime::this_package!(),
         });
-        let workers = WorkerManager::new(&[], &Default::default()).map_err(|e| e.to_string())?;
+        let workers = Executor::new(&[], &Default::default()).map_err(|e| e.to_string())?;
         let options = Options {
             shards: 2,
             cached_instances: 4,

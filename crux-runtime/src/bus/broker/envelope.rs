@@ -1,4 +1,4 @@
-//! A message on its way to a broker, and whoever hears what became of it.
+//! A message on its way to a broker, and the callback for its result.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -6,7 +6,7 @@ use tracing::info;
 
 use crate::bus::routing_keys::work_key;
 use crate::bus::task_body::task_body;
-use crate::bus::{Message, Published};
+use crate::bus::{Message, PublishOutcome};
 use crate::executor::Cancellation;
 use crate::executor::queue;
 use crate::executor::queue::{Job, ReplyTo};
@@ -14,84 +14,94 @@ use crate::machine::{AttemptFailed, Failure, Outcome, Runs};
 use crate::task::{Report, Reported, Task};
 
 /// Bytes of a message id. AMQP's limit of such a text; ids are the same on every broker.
-pub(in crate::bus) const MAX_ID: usize = 255;
+pub(in crate::bus) const ID_BYTES_MAX: usize = 255;
 
-pub(in crate::bus) type Done = Box<dyn FnOnce(Published) + Send>;
+pub(in crate::bus) type PublishCallback = Box<dyn FnOnce(PublishOutcome) + Send>;
 
-/// What a publisher is given.
-pub(in crate::bus) enum Post {
+/// Handed to a publisher.
+pub(in crate::bus) enum Outgoing {
     Task {
         task: Task,
         reports: mpsc::Sender<Report>,
     },
     Message {
         message: Message,
-        done: Done,
+        done: PublishCallback,
     },
-    /// As a message, and is not published again if it is not known what became of it.
+    /// As a message, but published at most once.
     Once {
         message: Message,
-        done: Done,
+        done: PublishCallback,
     },
 }
 
-/// Who gets a letter.
+/// Where an envelope goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::bus) enum To {
-    /// The service, or the workers, under that routing key; without one it is not delivered.
+pub(in crate::bus) enum Destination {
+    /// The service, or the workers, under that routing key; undeliverable without a queue.
     Service(&'static str),
-    /// Whoever listens, or nobody.
-    Anybody(&'static str),
+    /// All subscribers of that routing key; there may be none.
+    Subscribers(&'static str),
 }
 
-/// Ready to be published, as often as it takes.
-pub(in crate::bus) struct Letter {
-    pub(in crate::bus) to: To,
-    /// The same however often it is published.
+/// A message ready to be published, and published again until the broker confirms it. Its id is the
+/// same each time, so that a service which got `order/42/pay` twice recognizes the second one.
+pub(in crate::bus) struct Envelope {
+    pub(in crate::bus) to: Destination,
+    /// The same each time it is published.
     pub(in crate::bus) id: String,
-    /// May be empty, as the next.
+    /// May be empty, like `traceparent`.
     pub(in crate::bus) correlation_id: String,
     pub(in crate::bus) traceparent: String,
     pub(in crate::bus) body: Bytes,
-    pub(in crate::bus) sender: Sender,
+    pub(in crate::bus) reply_handle: ReplyHandle,
 }
 
-/// Who waits to hear what became of a letter.
-pub(in crate::bus) enum Sender {
+/// The receiver of an envelope's result.
+pub(in crate::bus) enum ReplyHandle {
     Task {
         reply: ReplyTo,
         cancellation: Cancellation,
-        /// It must not be published again when it is not known whether the broker has it.
+        /// Not published again on an unknown outcome.
         at_most_once: bool,
     },
-    Message(Done),
-    /// As the flag of a task.
-    Once(Done),
+    Message(PublishCallback),
+    /// Not published again on an unknown outcome, like a task with `at_most_once`.
+    Once(PublishCallback),
 }
 
-impl Letter {
-    /// `None`: nobody waits for it any more, or it cannot be written; whoever sent it has been
-    /// told.
-    pub(in crate::bus) async fn new(post: Post) -> Option<Self> {
-        let letter = match post {
-            Post::Task { task, reports } => Self::of_task(task, reports).await?,
-            Post::Message { message, done } => Self::of_message(message, Sender::Message(done)),
-            Post::Once { message, done } => Self::of_message(message, Sender::Once(done)),
+impl Envelope {
+    /// `None`: cancelled, or it cannot be encoded; the sender has been told.
+    pub(in crate::bus) async fn new(outgoing: Outgoing) -> Option<Self> {
+        let envelope = match outgoing {
+            Outgoing::Task { task, reports } => Self::of_task(task, reports).await?,
+            Outgoing::Message { message, done } => {
+                Self::of_message(message, ReplyHandle::Message(done))
+            }
+            Outgoing::Once { message, done } => Self::of_message(message, ReplyHandle::Once(done)),
         };
-        // What nodes and workers tell each other all the time has no id.
-        if let To::Service(routing_key) | To::Anybody(routing_key) = letter.to
-            && !letter.id.is_empty()
+        // Heartbeats and probes have no id.
+        if let Destination::Service(routing_key) | Destination::Subscribers(routing_key) =
+            envelope.to
+            && !envelope.id.is_empty()
         {
-            let (message_id, correlation_id) = (&letter.id, &letter.correlation_id);
-            info!(target: "crux::messages", routing_key, message_id, correlation_id, "a message is published");
+            let (message_id, correlation_id) = (&envelope.id, &envelope.correlation_id);
+            info!(target: "crux::messages", routing_key, message_id, correlation_id, "message published");
         }
-        Some(letter)
+        Some(envelope)
     }
 
-    fn of_message(message: Message, sender: Sender) -> Self {
+    fn of_message(message: Message, reply_handle: ReplyHandle) -> Self {
         let Message { routing_key, id, correlation_id, traceparent, body } = message;
         let body = Bytes::from(String::from(Box::<str>::from(body)).into_bytes());
-        Self { to: To::Anybody(routing_key), id, correlation_id, traceparent, body, sender }
+        Self {
+            to: Destination::Subscribers(routing_key),
+            id,
+            correlation_id,
+            traceparent,
+            body,
+            reply_handle,
+        }
     }
 
     async fn of_task(task: Task, reports: mpsc::Sender<Report>) -> Option<Self> {
@@ -109,12 +119,16 @@ impl Letter {
         };
         match body {
             Ok(body) => Some(Self {
-                to: To::Service(routing_key),
+                to: Destination::Service(routing_key),
                 id: message_id(&task),
                 correlation_id: task.origin.correlation_id().to_owned(),
                 traceparent: task.origin.traceparent.clone(),
                 body: body.into(),
-                sender: Sender::Task { reply, cancellation: task.cancellation, at_most_once },
+                reply_handle: ReplyHandle::Task {
+                    reply,
+                    cancellation: task.cancellation,
+                    at_most_once,
+                },
             }),
             Err(error) => {
                 let failure = Failure::new(Failure::INVALID_INPUT, error.to_string());
@@ -131,8 +145,8 @@ impl Letter {
     }
 }
 
-impl Sender {
-    /// Whether anybody waits for what the letter asks.
+impl ReplyHandle {
+    /// Whether the result is still awaited.
     pub(in crate::bus) fn is_wanted(&self) -> bool {
         match self {
             Self::Task { cancellation, .. } => !cancellation.is_cancelled(),
@@ -140,30 +154,30 @@ impl Sender {
         }
     }
 
-    /// The broker has it, for somebody.
+    /// The broker has confirmed it.
     pub(in crate::bus) async fn arrived(self) {
         match self {
             Self::Task { reply, .. } => reply.send(Reported::Delivered).await,
-            Self::Message(done) | Self::Once(done) => done(Published::Done),
+            Self::Message(done) | Self::Once(done) => done(PublishOutcome::Confirmed),
         }
     }
 
-    /// Nobody has it.
+    /// It was not published.
     pub(in crate::bus) async fn failed(self, reason: String) {
         match self {
             Self::Task { reply, .. } => {
                 reply.send(Reported::Undelivered { reason, after_ms: None }).await
             }
-            Self::Message(done) | Self::Once(done) => done(Published::Failed(reason)),
+            Self::Message(done) | Self::Once(done) => done(PublishOutcome::Failed(reason)),
         }
     }
 
-    /// Whether the letter may be published again if it is not known whether the broker has it.
+    /// Whether the envelope may be published again if it is not known whether the broker has it.
     pub(in crate::bus) fn is_repeatable(&self) -> bool {
         !matches!(self, Self::Task { at_most_once: true, .. } | Self::Once(_))
     }
 
-    /// Nobody knows whether the broker has it, and it is not published again.
+    /// The outcome is unknown, and it is not published again.
     pub(in crate::bus) async fn lost(self, reason: String) {
         match self {
             Self::Task { reply, .. } => {
@@ -177,7 +191,7 @@ impl Sender {
                     }))
                     .await;
             }
-            Self::Message(done) | Self::Once(done) => done(Published::Failed(reason)),
+            Self::Message(done) | Self::Once(done) => done(PublishOutcome::Failed(reason)),
         }
     }
 }
@@ -185,7 +199,7 @@ impl Sender {
 /// The task's id, unless its path makes it longer than ids may be.
 fn message_id(task: &Task) -> String {
     let id = task.task_id();
-    if id.len() <= MAX_ID {
+    if id.len() <= ID_BYTES_MAX {
         id
     } else {
         format!("{}/{}/{}", task.origin.workflow_id, task.step_id(), task.attempt)

@@ -1,6 +1,6 @@
-//! What the buses over brokers have in common: the desk at which the engine hands in tasks and
-//! messages. A publisher takes them from there, a consumer gives the door what comes in; both
-//! belong to one broker and are made by its module.
+//! Shared by all broker-based buses: the bounded queue through which the engine hands over tasks and
+//! messages for publishing. A publisher empties that queue, a consumer gives incoming messages to
+//! the message handler; both belong to one broker and are made by its module.
 
 pub(crate) mod envelope;
 pub(crate) mod parking;
@@ -18,11 +18,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
-use super::{Bus, Door, Figure, Incoming, Message, Published, Taken};
-use crate::bus::broker::envelope::{Done, Post};
-use crate::bus::broker::status::{Link, State};
-use crate::bus::broker::task_delivery::Hands;
-use crate::bus::broker::worker_registry::{Roster, Said, Working};
+use super::{Bus, Disposition, Incoming, Message, MessageHandler, Metric, PublishOutcome};
+use crate::bus::broker::envelope::{Outgoing, PublishCallback};
+use crate::bus::broker::status::{LinkStatus, State};
+use crate::bus::broker::task_delivery::TaskHandler;
+use crate::bus::broker::worker_registry::{AttemptIds, PresenceMessage, WorkerRegistry};
+use crate::bus::event_source::EventSource;
 use crate::bus::http::Local;
 use crate::bus::routing_keys::{CANCELLED, WORKERS};
 use crate::bus::session::stopped;
@@ -31,33 +32,35 @@ use crate::machine::Runs;
 use crate::supervise;
 use crate::task::{Report, Task};
 
-/// Before a message is offered again that the door could not take.
-pub(in crate::bus) const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+/// Before a message is handled again that had to wait.
+pub(in crate::bus) const RETRY_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How often a message is offered that waits for the one instance that it is about, before it is
-/// put aside for a while: longer than the lease of a node that has died.
-const HELD_TRIES: u32 = 12;
+/// How often a message is handled again that waits for its instance, before it is parked. Together
+/// with [`RETRY_DELAY`] longer than the lease of a node that has died.
+const INSTANCE_RETRIES_MAX: u32 = 12;
 
-/// Takes in what a broker brings; runs until the process stops.
+/// Consumes what a broker delivers, until the process stops.
 pub(in crate::bus) trait Consume: Send + Sync {
-    fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()>;
+    fn run(&self, handler: Arc<dyn MessageHandler>) -> BoxFuture<'static, ()>;
 
-    /// Instead of [`Self::run`], at a worker in a process of its own: fetches tasks of step structs
-    /// for `hands`.
-    fn fetch(&self, _hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
+    /// Instead of [`Self::run`], in a worker process: fetches tasks of step structs for `handler`.
+    fn fetch(&self, _handler: Arc<dyn TaskHandler>) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// What it hears of workers; `None`: this broker does not carry tasks of step structs.
-    fn roster(&self) -> Option<&Arc<Roster>> {
+    /// The workers that it knows; `None`: this broker carries no tasks of step structs.
+    fn worker_registry(&self) -> Option<&Arc<WorkerRegistry>> {
         None
     }
 }
 
-/// The bus over a broker.
+/// The bus over a broker: what the engine hands over is queued, published by the broker's publisher
+/// and kept until the broker confirms it. A task for `order/42/pay` waits in `outgoing`, goes out
+/// under `step.pay`, and is reported as delivered when the broker has confirmed it; while there is
+/// no connection it stays in the queue, and when the queue is full the engine keeps it.
 pub struct Broker {
     state: Arc<State>,
-    post: mpsc::Sender<Post>,
+    outgoing: mpsc::Sender<Outgoing>,
     /// Services that are attached by HTTP get their tasks so.
     pushed: Arc<Local>,
     consumer: Box<dyn Consume>,
@@ -65,11 +68,11 @@ pub struct Broker {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Of which a broker is made.
+/// Constructor arguments of [`Broker`].
 pub(in crate::bus) struct Parts {
     pub(in crate::bus) state: Arc<State>,
     /// To the publisher.
-    pub(in crate::bus) post: mpsc::Sender<Post>,
+    pub(in crate::bus) outgoing: mpsc::Sender<Outgoing>,
     pub(in crate::bus) pushed: Arc<Local>,
     pub(in crate::bus) consumer: Box<dyn Consume>,
     /// Publisher and consumer end when it says so.
@@ -79,42 +82,46 @@ pub(in crate::bus) struct Parts {
 
 impl Broker {
     pub(in crate::bus) fn new(parts: Parts) -> Self {
-        let Parts { state, post, pushed, consumer, stop, publishing } = parts;
-        Self { state, post, pushed, consumer, stop, tasks: Mutex::new(vec![publishing]) }
+        let Parts { state, outgoing, pushed, consumer, stop, publishing } = parts;
+        Self { state, outgoing, pushed, consumer, stop, tasks: Mutex::new(vec![publishing]) }
     }
 
     /// Begins to consume.
-    pub fn consume(&self, door: Arc<dyn Door>) {
-        self.keep(supervise::spawn("consuming from the broker", self.consumer.run(door)));
+    pub fn consume(&self, handler: Arc<dyn MessageHandler>) {
+        self.keep(supervise::spawn("consuming from the broker", self.consumer.run(handler)));
     }
 
-    /// As [`Bus::publish`], but it is not published again if it is not known what became of it:
-    /// then it has failed.
-    pub(crate) fn publish_once(&self, message: Message, done: Done) -> Result<(), Message> {
-        match self.offer(Post::Once { message, done }) {
-            Some(Post::Once { message, .. }) => Err(message),
+    /// As [`Bus::publish`], but at most once: an unknown outcome counts as a failure.
+    pub(crate) fn publish_once(
+        &self,
+        message: Message,
+        done: PublishCallback,
+    ) -> Result<(), Message> {
+        match self.offer(Outgoing::Once { message, done }) {
+            Some(Outgoing::Once { message, .. }) => Err(message),
             _ => Ok(()),
         }
     }
 
-    /// Says something so often, to hear it itself: see [`crate::bus::broker::worker_registry`].
-    pub(crate) fn speak(&self, node: String, every: Duration) {
-        let Some(roster) = self.consumer.roster() else { return };
-        roster.speak(node.clone(), every);
-        let said = Said::Node { node };
-        let (post, mut stopping) = (self.post.clone(), self.stop.subscribe());
-        self.keep(supervise::spawn("saying that this node lives", async move {
-            let speaking = async {
+    /// Publishes a probe at this interval and consumes it, so that a silent broker is not mistaken
+    /// for dead workers: see [`worker_registry`].
+    pub(crate) fn start_self_probe(&self, node: String, every: Duration) {
+        let Some(workers) = self.consumer.worker_registry() else { return };
+        workers.start_self_probe(node.clone(), every);
+        let said = PresenceMessage::Node { node };
+        let (outgoing, mut stopping) = (self.outgoing.clone(), self.stop.subscribe());
+        self.keep(supervise::spawn("self-probes of this node", async move {
+            let probing = async {
                 loop {
                     let (told, published) = oneshot::channel();
-                    let done: Done = Box::new(move |published| {
-                        // Whoever waits for it ends only with the bus.
+                    let done: PublishCallback = Box::new(move |published| {
+                        // The receiver is dropped only when the bus closes; ignore.
                         let _ = told.send(published);
                     });
                     let message = to_all(WORKERS, &said);
                     // One that does not get out is followed by the next when it is out: there is
                     // never more than one.
-                    if post.send(Post::Message { message, done }).await.is_err()
+                    if outgoing.send(Outgoing::Message { message, done }).await.is_err()
                         || published.await.is_err()
                     {
                         return;
@@ -123,7 +130,7 @@ impl Broker {
                 }
             };
             tokio::select! {
-                () = speaking => {}
+                () = probing => {}
                 () = stopped(&mut stopping) => {}
             }
         }));
@@ -139,31 +146,41 @@ impl Broker {
     }
 
     /// Once the broker has it, services that listen by HTTP get it too; only then it is out.
-    fn and_pushed(&self, message: Message, done: Done) -> Done {
+    fn and_pushed(&self, message: Message, done: PublishCallback) -> PublishCallback {
         let pushed = self.pushed.clone();
         Box::new(move |published| {
-            if published != Published::Done {
+            if published != PublishOutcome::Confirmed {
                 return done(published);
             }
             let (done, of_listeners) = share(done);
             if pushed.publish(message, of_listeners).is_err() {
-                done(Published::Failed("the services that listen to it have no room".to_owned()));
+                done(PublishOutcome::Failed(
+                    "the services that listen to it have no room".to_owned(),
+                ));
             }
         })
     }
 
     /// Gives it back if there is no room.
-    fn offer(&self, post: Post) -> Option<Post> {
-        match self.post.try_send(post) {
+    fn offer(&self, outgoing: Outgoing) -> Option<Outgoing> {
+        match self.outgoing.try_send(outgoing) {
             Ok(()) => None,
             Err(
-                mpsc::error::TrySendError::Full(post) | mpsc::error::TrySendError::Closed(post),
-            ) => Some(post),
+                mpsc::error::TrySendError::Full(outgoing)
+                | mpsc::error::TrySendError::Closed(outgoing),
+            ) => Some(outgoing),
         }
     }
 
     fn waiting(&self) -> usize {
-        self.post.max_capacity() - self.post.capacity()
+        self.outgoing.max_capacity() - self.outgoing.capacity()
+    }
+}
+
+/// It is closed with the bus.
+impl EventSource for Broker {
+    fn consume(&self, handler: Arc<dyn MessageHandler>) {
+        Self::consume(self, handler);
     }
 }
 
@@ -172,15 +189,17 @@ impl Bus for Broker {
         if self.pushed.serves(task.contract.step_type) {
             return self.pushed.dispatch(task, reports);
         }
-        if let (Runs::Class(_), Some(roster)) = (task.contract.runs, self.consumer.roster()) {
-            roster.sent(task.contract.step_type);
+        if let (Runs::Class(_), Some(workers)) =
+            (task.contract.runs, self.consumer.worker_registry())
+        {
+            workers.sent(task.contract.step_type);
         }
         // While there is no connection as many wait here as find room: they are the first to go
         // out.
-        match self.offer(Post::Task { task, reports: reports.clone() }) {
-            Some(Post::Task { task, reports }) => match self.state.publishing() {
-                Link::Down(why) => Job::new(task, reports).refuse(why),
-                Link::Up | Link::Blocked(_) => Err(task),
+        match self.offer(Outgoing::Task { task, reports: reports.clone() }) {
+            Some(Outgoing::Task { task, reports }) => match self.state.publishing() {
+                LinkStatus::Down(why) => Job::new(task, reports).refuse(why),
+                LinkStatus::Up | LinkStatus::Blocked(_) => Err(task),
             },
             _ => Ok(()),
         }
@@ -191,14 +210,14 @@ impl Bus for Broker {
         true
     }
 
-    fn publish(&self, message: Message, done: Done) -> Result<(), Message> {
+    fn publish(&self, message: Message, done: PublishCallback) -> Result<(), Message> {
         let done = if self.pushed.wants(message.routing_key) {
             self.and_pushed(message.clone(), done)
         } else {
             done
         };
-        match self.offer(Post::Message { message, done }) {
-            Some(Post::Message { message, .. }) => Err(message),
+        match self.offer(Outgoing::Message { message, done }) {
+            Some(Outgoing::Message { message, .. }) => Err(message),
             _ => Ok(()),
         }
     }
@@ -228,29 +247,29 @@ impl Bus for Broker {
 
     fn congestion(&self) -> Option<String> {
         let waiting = self.waiting();
-        if waiting * 4 < self.post.max_capacity() * 3 {
+        if waiting * 4 < self.outgoing.max_capacity() * 3 {
             return None;
         }
         let broker = self.state.broker;
         match self.state.publishing() {
             // What finds no room is kept by the engine, and how much that may be has a limit of its
             // own.
-            Link::Down(_) => None,
-            Link::Blocked(why) => Some(format!(
+            LinkStatus::Down(_) => None,
+            LinkStatus::Blocked(why) => Some(format!(
                 "{waiting} messages wait to be published: {broker} has blocked publishing: {why}"
             )),
-            Link::Up => Some(format!(
+            LinkStatus::Up => Some(format!(
                 "{waiting} messages wait to be published: {broker} takes them more slowly than they come"
             )),
         }
     }
 
-    fn roster(&self) -> Option<&Roster> {
-        self.consumer.roster().map(|roster| &**roster)
+    fn worker_registry(&self) -> Option<&WorkerRegistry> {
+        self.consumer.worker_registry().map(|workers| &**workers)
     }
 
-    fn cancel(&self, working: Working) {
-        if self.consumer.roster().is_none() {
+    fn cancel(&self, working: AttemptIds) {
+        if self.consumer.worker_registry().is_none() {
             return;
         }
         if self.publish(to_all(CANCELLED, &working), Box::new(|_| {})).is_err() {
@@ -262,8 +281,8 @@ impl Bus for Broker {
         self.state.parking.problem()
     }
 
-    fn figures(&self) -> Vec<Figure> {
-        self.state.figures(self.waiting())
+    fn metrics(&self) -> Vec<Metric> {
+        self.state.metrics(self.waiting())
     }
 
     fn drain(&self) {
@@ -277,14 +296,14 @@ impl Bus for Broker {
                 std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
             for task in tasks {
                 if let Err(error) = task.await {
-                    tracing::warn!(%error, "a part of the bus did not end in order");
+                    tracing::warn!(%error, "a task of the bus panicked or was aborted during shutdown");
                 }
             }
         })
     }
 }
 
-/// What everybody hears who listens now.
+/// A broadcast to all current subscribers.
 pub(crate) fn to_all(routing_key: &'static str, said: &impl Serialize) -> Message {
     // Texts and numbers always encode.
     let body = crate::machine::json::raw(said).unwrap_or_else(|_| RawValue::NULL.to_owned());
@@ -297,10 +316,10 @@ pub(crate) fn to_all(routing_key: &'static str, said: &impl Serialize) -> Messag
     }
 }
 
-/// Two ends of which the first that is used counts.
-fn share(done: Done) -> (Done, Done) {
+/// Two callbacks for one result; only the first call counts.
+fn share(done: PublishCallback) -> (PublishCallback, PublishCallback) {
     let done = Arc::new(Mutex::new(Some(done)));
-    let end = |done: Arc<Mutex<Option<Done>>>| -> Done {
+    let end = |done: Arc<Mutex<Option<PublishCallback>>>| -> PublishCallback {
         Box::new(move |published| {
             let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(done) = done {
@@ -311,41 +330,48 @@ fn share(done: Done) -> (Done, Done) {
     (end(done.clone()), end(done))
 }
 
-/// What a message comes to.
-pub(in crate::bus) enum Fate {
-    /// The broker may forget it.
-    Done,
-    /// To be put aside, with this reason.
-    Refused(String),
-    /// To be put aside for a while, with this reason, and then to be brought again.
-    Parked(String),
-    /// The process stops: another one should have it.
-    Closing,
+/// What to do with a message once its handler has decided.
+pub(in crate::bus) enum Settlement {
+    /// Acknowledge it.
+    Ack,
+    /// Move it to the dead-letter queue, with this reason.
+    DeadLetter(String),
+    /// Park it, with this reason; it is redelivered later.
+    Park(String),
+    /// The process stops: another process should get it.
+    Requeue,
 }
 
-/// Offers a message to the door until that has decided. One that waits for its instance has so many
-/// tries, as long as not too many others wait as well: it must not keep what can be taken from
-/// being delivered.
-pub(in crate::bus) async fn bring(door: &dyn Door, incoming: &Incoming, state: &State) -> Fate {
+/// Handles a message until there is a decision. One that waits for its instance is retried a bounded
+/// number of times, and only while few others wait: it must not keep other messages from being
+/// delivered.
+pub(in crate::bus) async fn handle(
+    handler: &dyn MessageHandler,
+    incoming: &Incoming,
+    state: &State,
+) -> Settlement {
     let (mut tries, mut place) = (0, None);
     let Incoming { routing_key, message_id, correlation_id, .. } = incoming;
-    info!(target: "crux::messages", routing_key, message_id, correlation_id, "a message is consumed");
+    info!(target: "crux::messages", routing_key, message_id, correlation_id, "message consumed");
     loop {
-        match door.take(incoming).await {
-            Taken::Done => return Fate::Done,
-            Taken::Refused(reason) => return Fate::Refused(reason),
-            Taken::Closing => return Fate::Closing,
-            Taken::Later(reason) => {
-                debug!(routing_key, message_id, correlation_id, reason, "a message has to wait");
-                tokio::time::sleep(PAUSE).await;
+        match handler.handle(incoming).await {
+            Disposition::Ack => return Settlement::Ack,
+            Disposition::DeadLetter(reason) => return Settlement::DeadLetter(reason),
+            Disposition::Requeue => return Settlement::Requeue,
+            Disposition::RetryLater(reason) => {
+                debug!(
+                    routing_key,
+                    message_id, correlation_id, reason, "message handling postponed"
+                );
+                tokio::time::sleep(RETRY_DELAY).await;
             }
-            Taken::Held(reason) => {
+            Disposition::WaitForInstance(reason) => {
                 tries += 1;
                 place = place.or_else(|| state.parking.place());
-                if tries > HELD_TRIES || place.is_none() {
-                    return Fate::Parked(reason);
+                if tries > INSTANCE_RETRIES_MAX || place.is_none() {
+                    return Settlement::Park(reason);
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }

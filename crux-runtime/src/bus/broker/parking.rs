@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 /// That messages are parked is said in the log at most so often.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// Bounds the messages that wait in memory for their instance. With a prefetch of 512, 128 may wait;
+/// the next one is moved to `crux.parked`, where it does not keep other messages from being
+/// delivered, and comes back after a minute.
 #[derive(Debug)]
 pub(in crate::bus) struct Parking {
     room: Arc<Semaphore>,
@@ -51,14 +53,14 @@ impl Parking {
         let said_at = last
             .as_ref()
             .map(|last| last.said_at)
-            .filter(|said| now.duration_since(*said) < SAY_EVERY);
+            .filter(|said| now.duration_since(*said) < LOG_INTERVAL);
         if said_at.is_none() {
             let (place, pause) = (&self.place, self.pause);
             warn!(
                 routing_key,
                 reason,
                 count,
-                "messages cannot be taken yet and are parked in `{place}`; each is tried again after {pause:?}"
+                "messages cannot be handled yet and are parked in `{place}`; each is redelivered after {pause:?}"
             );
         }
         *last = Some(Last { at: now, reason: reason.to_owned(), said_at: said_at.unwrap_or(now) });
@@ -71,7 +73,7 @@ impl Parking {
         let last = last.as_ref().filter(|last| last.at.elapsed() < self.pause * 2)?;
         let Self { place, pause, .. } = self;
         Some(format!(
-            "messages that cannot be taken yet are parked in `{place}` and tried again every {pause:?}: {}",
+            "messages that cannot be handled yet are parked in `{place}` and redelivered every {pause:?}: {}",
             last.reason
         ))
     }

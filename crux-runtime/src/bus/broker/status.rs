@@ -1,5 +1,4 @@
-//! How the broker is at the moment, and what has been counted: read by `/health`, by figures and at
-//! the door.
+//! Connection status and counters of a broker, for `/health`, `/metrics` and admission control.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,15 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::{info, warn};
 
 use crate::bus::broker::parking::Parking;
-use crate::bus::{Figure, FigureKind};
+use crate::bus::{Metric, MetricKind};
 
-/// One of the two connections.
+/// Status of one of the two connections: for publishing, for consuming.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::bus) enum Link {
-    /// Why it is not there.
+pub(in crate::bus) enum LinkStatus {
+    /// Not connected, for this reason.
     Down(String),
     Up,
-    /// It is there and the broker does not read from it: its memory or its disk is short.
+    /// Connected, but the broker has stopped reading: it is short of memory or disk.
     Blocked(String),
 }
 
@@ -23,15 +22,15 @@ pub(in crate::bus) enum Link {
 pub(in crate::bus) struct State {
     /// Its name, for people.
     pub(in crate::bus) broker: &'static str,
-    publishing: Mutex<Link>,
-    consuming: Mutex<Link>,
+    publishing: Mutex<LinkStatus>,
+    consuming: Mutex<LinkStatus>,
     /// Published and not confirmed.
     pub(in crate::bus) unconfirmed: AtomicUsize,
-    /// Messages that the broker has for somebody.
+    /// Messages that the broker confirmed.
     pub(in crate::bus) published: AtomicU64,
-    /// Messages that the broker did not take.
+    /// Messages that the broker rejected.
     pub(in crate::bus) refused: AtomicU64,
-    /// Tasks for which nobody listens, by the routing key.
+    /// Tasks that no queue accepts, by routing key.
     pub(in crate::bus) no_queue: Vec<(&'static str, AtomicU64)>,
     pub(in crate::bus) connections: AtomicU64,
     pub(in crate::bus) consumed: AtomicU64,
@@ -48,7 +47,7 @@ impl State {
         keys: Vec<&'static str>,
         parking: Parking,
     ) -> Self {
-        let down = || Mutex::new(Link::Down(format!("not connected to {broker} yet")));
+        let down = || Mutex::new(LinkStatus::Down(format!("not connected to {broker} yet")));
         Self {
             broker,
             publishing: down(),
@@ -71,33 +70,33 @@ impl State {
         self.redelivered.fetch_add(u64::from(is_again), Ordering::Relaxed);
     }
 
-    pub(in crate::bus) fn publishing(&self) -> Link {
+    pub(in crate::bus) fn publishing(&self) -> LinkStatus {
         lock(&self.publishing).clone()
     }
 
-    pub(in crate::bus) fn set_publishing(&self, link: Link) {
+    pub(in crate::bus) fn set_publishing(&self, link: LinkStatus) {
         self.set(&self.publishing, "publishing", link);
     }
 
-    pub(in crate::bus) fn set_consuming(&self, link: Link) {
+    pub(in crate::bus) fn set_consuming(&self, link: LinkStatus) {
         self.set(&self.consuming, "consuming", link);
     }
 
-    fn set(&self, slot: &Mutex<Link>, what: &str, link: Link) {
+    fn set(&self, slot: &Mutex<LinkStatus>, what: &str, link: LinkStatus) {
         let before = std::mem::replace(&mut *lock(slot), link.clone());
         if before == link {
             return;
         }
         let broker = self.broker;
         match &link {
-            Link::Up => {
-                if matches!(before, Link::Down(_)) {
+            LinkStatus::Up => {
+                if matches!(before, LinkStatus::Down(_)) {
                     self.connections.fetch_add(1, Ordering::Relaxed);
                 }
                 info!("{broker}: {what} works");
             }
-            Link::Down(why) => warn!("{broker}: {what} does not work: {why}"),
-            Link::Blocked(why) => warn!("{broker}: {what} is blocked by the broker: {why}"),
+            LinkStatus::Down(why) => warn!("{broker}: {what} is down, reconnecting: {why}"),
+            LinkStatus::Blocked(why) => warn!("{broker}: {what} is blocked by the broker: {why}"),
         }
     }
 
@@ -110,45 +109,47 @@ impl State {
     /// Why nothing goes out at the moment.
     pub(in crate::bus) fn delay(&self) -> Option<String> {
         match self.publishing() {
-            Link::Up => None,
-            Link::Down(why) => Some(why),
-            Link::Blocked(why) => Some(format!("{} has blocked publishing: {why}", self.broker)),
+            LinkStatus::Up => None,
+            LinkStatus::Down(why) => Some(why),
+            LinkStatus::Blocked(why) => {
+                Some(format!("{} has blocked publishing: {why}", self.broker))
+            }
         }
     }
 
     pub(in crate::bus) fn health(&self) -> Result<(), String> {
         let consuming = match &*lock(&self.consuming) {
-            Link::Up => None,
-            Link::Down(why) | Link::Blocked(why) => Some(why.clone()),
+            LinkStatus::Up => None,
+            LinkStatus::Down(why) | LinkStatus::Blocked(why) => Some(why.clone()),
         };
         let mut problems: Vec<String> = self.delay().into_iter().chain(consuming).collect();
         problems.dedup();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
-    pub(in crate::bus) fn figures(&self, waiting: usize) -> Vec<Figure> {
-        use FigureKind::{Counter, Gauge};
-        let figure =
-            |name, help, kind, value| Figure { name, help, kind, value, routing_key: None };
+    pub(in crate::bus) fn metrics(&self, waiting: usize) -> Vec<Metric> {
+        use MetricKind::{Counter, Gauge};
+        let metric =
+            |name, help, kind, value| Metric { name, help, kind, value, routing_key: None };
         let counter = |name, help, count: &AtomicU64| {
-            figure(name, help, Counter, count.load(Ordering::Relaxed))
+            metric(name, help, Counter, count.load(Ordering::Relaxed))
         };
         let gauge = |name, help, value: usize| {
-            figure(name, help, Gauge, u64::try_from(value).unwrap_or(u64::MAX))
+            metric(name, help, Gauge, u64::try_from(value).unwrap_or(u64::MAX))
         };
-        let mut figures = vec![
+        let mut metrics = vec![
             counter("bus_published", "Messages that the broker has confirmed", &self.published),
-            counter("bus_refused", "Messages that the broker did not take", &self.refused),
-            counter("bus_consumed", "Messages that were taken from the broker", &self.consumed),
+            counter("bus_refused", "Messages that the broker rejected", &self.refused),
+            counter("bus_consumed", "Messages consumed from the broker", &self.consumed),
             counter(
                 "bus_redelivered",
-                "Of those consumed, the ones that the broker had delivered before",
+                "Consumed messages that the broker had delivered before",
                 &self.redelivered,
             ),
-            counter("bus_dead", "Messages that were refused and put aside", &self.dead),
+            counter("bus_dead", "Messages rejected and dead-lettered", &self.dead),
             counter(
                 "bus_parked",
-                "Messages that could not be taken yet and were put aside for a while",
+                "Messages that could not be handled yet and were parked for redelivery",
                 &self.parking.count,
             ),
             counter("bus_connections", "Connections made to the broker", &self.connections),
@@ -157,24 +158,24 @@ impl State {
                 "Messages published and not confirmed",
                 self.unconfirmed.load(Ordering::Relaxed),
             ),
-            gauge("bus_waiting", "Messages that wait to be published", waiting),
+            gauge("bus_waiting", "Messages queued for publishing", waiting),
             gauge(
                 "bus_working",
-                "Whether the broker takes and gives messages",
+                "Whether publishing and consuming work",
                 usize::from(self.health().is_ok()),
             ),
         ];
-        figures.extend(self.no_queue.iter().map(|(key, count)| Figure {
+        metrics.extend(self.no_queue.iter().map(|(key, count)| Metric {
             name: "bus_no_queue",
-            help: "Tasks that came back because no service listens on their routing key",
+            help: "Tasks returned because no queue is bound to their routing key",
             kind: Counter,
             value: count.load(Ordering::Relaxed),
             routing_key: Some(key),
         }));
-        figures
+        metrics
     }
 }
 
-fn lock(slot: &Mutex<Link>) -> MutexGuard<'_, Link> {
+fn lock(slot: &Mutex<LinkStatus>) -> MutexGuard<'_, LinkStatus> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }

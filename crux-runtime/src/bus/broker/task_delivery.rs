@@ -1,5 +1,5 @@
-//! Tasks of step structs, at the worker that gets them from a broker: what they look like, and who
-//! takes them. How they got there is in `body`.
+//! Delivery of step struct tasks to worker processes: how a task is encoded, and the trait of what
+//! handles it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::bus::broker::status::State;
-use crate::bus::broker::worker_registry::Working;
+use crate::bus::broker::worker_registry::AttemptIds;
 use crate::bus::routing_keys::work_key;
 use crate::bus::{Broker, Message};
 use crate::executor::Cancellation;
@@ -22,45 +22,44 @@ use crate::machine::{Contract, Path, Policy};
 use crate::supervise;
 use crate::task::{Origin, Task};
 
-/// A task as a broker brought it.
+/// A task as a broker delivered it.
 pub struct Delivery {
     pub body: Bytes,
-    /// Whether the broker has given it to somebody before, who did not say what became of it.
+    /// Whether it was delivered before and not acknowledged.
     pub is_again: bool,
     pub receipt: Box<dyn Receipt>,
 }
 
-/// By which the broker hears of a delivery. Dropped: the broker gives it to another worker when the
-/// connection ends.
+/// Acknowledges or requeues a delivery. Dropped: the broker redelivers it when the connection ends.
 pub trait Receipt: Send + 'static {
-    /// The broker may forget it. `false`: it could not be told so; it gives the task to somebody
-    /// again.
+    /// Acknowledges it. `false`: that failed; the broker delivers the task again.
     fn done(self: Box<Self>) -> BoxFuture<'static, bool>;
 
-    /// It has not begun here: another worker should have it.
+    /// Requeues it for another worker: it has not begun here.
     fn give_back(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
-/// Whether there is work for a worker.
+/// How many more attempts a worker may begin. A worker with `--concurrency 4` that runs three has
+/// `free: 1`; at 0 nothing is fetched, so that tasks stay in the queue for other workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// How many more attempts may begin.
+pub struct Capacity {
+    /// Attempts that may begin now.
     pub free: usize,
-    /// It will take no more, for ever.
+    /// The worker shuts down: it takes nothing more.
     pub is_closed: bool,
 }
 
-/// What became of a delivery.
-pub enum Taken {
-    Done,
-    /// There is no room for it now.
-    Full(Delivery),
-    /// It cannot be understood; the reason is for people.
-    Refused(Delivery, String),
+/// What a handler did with a delivery.
+pub enum TaskDisposition {
+    Accepted,
+    /// No capacity now: requeue it.
+    NoCapacity(Delivery),
+    /// It cannot be decoded; the reason is for people.
+    DeadLetter(Delivery, String),
 }
 
-/// Where tasks of step structs go.
-pub trait Hands: Send + Sync + 'static {
+/// Handles tasks of step structs in a worker process.
+pub trait TaskHandler: Send + Sync + 'static {
     /// The step types whose tasks it takes.
     fn step_types(&self) -> Vec<&'static str>;
 
@@ -68,65 +67,65 @@ pub trait Hands: Send + Sync + 'static {
     /// good as lost.
     fn is_once(&self, step_type: &str) -> bool;
 
-    /// For tasks of that type. Nothing is to be fetched while there is no room, so that it stays
-    /// where other workers find it.
-    fn room(&self, step_type: &'static str) -> watch::Receiver<Room>;
+    /// For tasks of that type. Nothing is fetched without capacity, so that tasks stay where other
+    /// workers find them.
+    fn capacity(&self, step_type: &'static str) -> watch::Receiver<Capacity>;
 
-    fn take(self: Arc<Self>, delivery: Delivery) -> Taken;
+    fn handle(self: Arc<Self>, delivery: Delivery) -> TaskDisposition;
 
-    /// Nobody waits for it any more.
-    fn cancel(&self, working: Working);
+    /// Its result is no longer awaited.
+    fn cancel(&self, working: AttemptIds);
 }
 
-/// A task that cannot be understood: it belongs into the dead-letter queue.
-pub(in crate::bus) struct Refused {
+/// A task that cannot be decoded: it belongs into the dead-letter queue.
+pub(in crate::bus) struct RejectedTask {
     pub(in crate::bus) body: Bytes,
     pub(in crate::bus) receipt: Box<dyn Receipt>,
     pub(in crate::bus) reason: String,
 }
 
-/// Gives a task to the hands, or back to its queue if they are full. `Some`: it is to be put into
-/// the dead-letter queue, and then [`dead_lettered`].
+/// Gives a task to the handler, or requeues it if there is no capacity. `Some`: it is to be put into
+/// the dead-letter queue, and then [`acknowledge_dead_letter`].
 pub(in crate::bus) async fn deliver(
-    hands: &Arc<dyn Hands>,
+    handler: &Arc<dyn TaskHandler>,
     queue: &str,
     delivery: Delivery,
-) -> Option<Refused> {
-    match hands.clone().take(delivery) {
-        Taken::Done => None,
-        Taken::Full(delivery) => {
+) -> Option<RejectedTask> {
+    match handler.clone().handle(delivery) {
+        TaskDisposition::Accepted => None,
+        TaskDisposition::NoCapacity(delivery) => {
             delivery.receipt.give_back().await;
             None
         }
-        Taken::Refused(Delivery { body, receipt, .. }, reason) => {
-            Some(Refused::new(queue, body, receipt, reason))
+        TaskDisposition::DeadLetter(Delivery { body, receipt, .. }, reason) => {
+            Some(RejectedTask::new(queue, body, receipt, reason))
         }
     }
 }
 
-impl Refused {
+impl RejectedTask {
     pub(in crate::bus) fn new(
         queue: &str,
         body: Bytes,
         receipt: Box<dyn Receipt>,
         reason: String,
     ) -> Self {
-        warn!(queue, reason, "a message is refused and put aside");
+        warn!(queue, reason, "message rejected and dead-lettered");
         Self { body, receipt, reason }
     }
 }
 
-/// The dead-letter queue has it: its own queue may forget it.
-pub(in crate::bus) async fn dead_lettered(state: &State, receipt: Box<dyn Receipt>) {
+/// Acknowledges a task that is in the dead-letter queue now.
+pub(in crate::bus) async fn acknowledge_dead_letter(state: &State, receipt: Box<dyn Receipt>) {
     state.dead.fetch_add(1, Ordering::Relaxed);
     receipt.done().await;
 }
 
 /// What came under [`crate::bus::routing_keys::CANCELLED`].
-pub(in crate::bus) fn cancel(hands: &dyn Hands, text: &[u8]) {
+pub(in crate::bus) fn cancel(handler: &dyn TaskHandler, text: &[u8]) {
     match serde_json::from_slice(text) {
-        Ok(working) => hands.cancel(working),
-        Err(error) => tracing::debug!(%error, "a cancellation cannot be understood"),
+        Ok(working) => handler.cancel(working),
+        Err(error) => tracing::debug!(%error, "a cancellation cannot be decoded"),
     }
 }
 
@@ -144,7 +143,7 @@ pub struct Order {
     pub path: String,
     pub request_id: String,
     pub traceparent: String,
-    /// After how long without a sign of life it counts as lost.
+    /// The heartbeat timeout.
     pub heartbeat_ms: Option<u64>,
     /// It must not begin twice.
     pub once: bool,
@@ -165,8 +164,8 @@ impl Order {
             .map_err(|error| format!("this is no task of a step struct: {error}"))
     }
 
-    pub fn working(&self) -> Working {
-        Working(self.workflow_id, self.step_id, self.attempt)
+    pub fn working(&self) -> AttemptIds {
+        AttemptIds(self.workflow_id, self.step_id, self.attempt)
     }
 
     /// The message id: unique per attempt.
@@ -191,7 +190,7 @@ impl Order {
             path_text: Cow::Owned(self.path),
             attempt: self.attempt,
             contract,
-            // Time-outs are the engine's; the process gives signs of life for all its attempts
+            // Timeouts are the engine's; the process sends heartbeats for all its attempts
             // together.
             policy: const { &Policy::ONCE },
             input: Arc::from(self.input),
@@ -216,10 +215,10 @@ pub(crate) fn copy(contract: &'static Contract, order: &Order, body: &Bytes) -> 
 }
 
 impl Broker {
-    /// Begins to fetch tasks for `hands`; ends when there will be no more room and everything
+    /// Begins to fetch tasks for `handler`; ends when there will be no more room and everything
     /// fetched is either taken or given back.
-    pub fn fetch(&self, hands: Arc<dyn Hands>) {
-        self.keep(supervise::spawn("fetching tasks", self.consumer().fetch(hands)));
+    pub fn fetch(&self, handler: Arc<dyn TaskHandler>) {
+        self.keep(supervise::spawn("fetching tasks", self.consumer().fetch(handler)));
     }
 }
 
@@ -238,7 +237,7 @@ mod tests {
             ..task(&CLASS).0
         };
         let order = Order::parse(&task_body(&task, &task.key()).unwrap()).unwrap();
-        assert_eq!(order.working(), Working(task.instance, task.step_id(), 2));
+        assert_eq!(order.working(), AttemptIds(task.instance, task.step_id(), 2));
         assert_eq!((order.heartbeat_ms, order.once), (Some(500), false));
         let again = order.task(&CLASS);
         assert_eq!(

@@ -2,7 +2,7 @@
 //! hooks and emitted events under the routing keys that it listens to. What this app itself waits
 //! for is the router's business.
 
-pub(crate) mod gate;
+pub(crate) mod circuit_breaker;
 pub(crate) mod push;
 pub mod response;
 pub(crate) mod subscribers;
@@ -14,14 +14,14 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{Bus, Message, Published};
+use super::{Bus, Message, PublishOutcome};
 use crate::app::App;
 use crate::bus::http::push::Push;
 use crate::bus::http::response::Meaning;
 use crate::bus::http::subscribers::{Listener, Listeners};
 use crate::bus::pattern::Pattern;
 use crate::executor::limits::Limits;
-use crate::executor::queue::{Job, Lane, Load};
+use crate::executor::queue::{Job, Load, TaskQueue};
 use crate::machine::Runs;
 use crate::suggest::hint;
 use crate::task::{Report, Reported, Task};
@@ -68,9 +68,9 @@ pub enum Error {
     #[error("services.{service}.subscribe: `{pattern}` is no pattern of routing keys: {reason}")]
     Pattern { service: String, pattern: String, reason: String },
     #[error(
-        "services.{service}.subscribe: no workflow has a hook or an `emit` under `{pattern}`{mend}"
+        "services.{service}.subscribe: no workflow has a hook or an `emit` under `{pattern}`{help}"
     )]
-    UnknownKey { service: String, pattern: String, mend: String },
+    UnknownKey { service: String, pattern: String, help: String },
     #[error("services.{service}.concurrency: must be at least 1")]
     Nothing { service: String },
     #[error("services are called from a tokio runtime, and there is none here")]
@@ -114,7 +114,7 @@ pub struct Local {
 struct Attached {
     steps: Vec<String>,
     subscribe: Vec<String>,
-    lane: Arc<Lane<Arc<Push>>>,
+    queue: Arc<TaskQueue<Arc<Push>>>,
 }
 
 impl Local {
@@ -197,7 +197,7 @@ impl Local {
                 let other = self
                     .services
                     .get(other)
-                    .map_or_else(|| name.clone(), |other| other.lane.work.name.clone());
+                    .map_or_else(|| name.clone(), |other| other.queue.work.name.clone());
                 return Err(Error::Twice { service: name, step_type: step_type.clone(), other });
             }
         }
@@ -208,28 +208,28 @@ impl Local {
             let listener = Listener::new(push.clone(), concurrency);
             keys.into_iter().for_each(|key| self.listeners.add(key, listener.clone()));
         }
-        let lane = Lane::new(push, limits, runtime.clone(), Arc::new(Notify::new()));
-        self.services.push(Attached { steps, subscribe, lane });
+        let queue = TaskQueue::new(push, limits, runtime.clone(), Arc::new(Notify::new()));
+        self.services.push(Attached { steps, subscribe, queue });
         Ok(())
     }
 
     /// In the order of the configuration.
     pub fn list(&self) -> Vec<Listing> {
-        let listing = |Attached { steps, subscribe, lane }: &Attached| {
-            let Load { running, queued, completed, failed } = lane.load();
-            let waiting = lane.work.gate.waiting().min(running);
+        let listing = |Attached { steps, subscribe, queue }: &Attached| {
+            let Load { running, queued, completed, failed } = queue.load();
+            let waiting = queue.work.breaker.waiting().min(running);
             Listing {
-                service: lane.work.name.clone(),
-                url: lane.work.url.to_string(),
+                service: queue.work.name.clone(),
+                url: queue.work.url.to_string(),
                 steps: steps.clone(),
                 subscribe: subscribe.clone(),
-                concurrency: lane.limits.maximum,
+                concurrency: queue.limits.maximum,
                 running: running - waiting,
                 queued: queued + waiting,
                 completed,
                 failed,
-                is_tried: lane.work.gate.is_tried(),
-                problem: lane.work.gate.problem(),
+                is_tried: queue.work.breaker.is_tried(),
+                problem: queue.work.breaker.problem(),
             }
         };
         self.services.iter().map(listing).collect()
@@ -244,7 +244,7 @@ impl Bus for Local {
     fn dispatch(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         let job = Job::new(task, reports.clone());
         match self.service(job.task.contract.step_type) {
-            Some(service) => service.lane.submit(job).map_err(|job| job.task),
+            Some(service) => service.queue.submit(job).map_err(|job| job.task),
             None => {
                 let reason = no_service(&job.task);
                 job.refuse(reason)
@@ -259,13 +259,13 @@ impl Bus for Local {
     fn publish(
         &self,
         message: Message,
-        done: Box<dyn FnOnce(Published) + Send>,
+        done: Box<dyn FnOnce(PublishOutcome) + Send>,
     ) -> Result<(), Message> {
         self.listeners.publish(message, done)
     }
 
     fn delay(&self, step_type: Option<&str>) -> Option<String> {
-        self.service(step_type?)?.lane.work.gate.closed()
+        self.service(step_type?)?.queue.work.breaker.open_reason()
     }
 
     fn held(&self, routing_key: &str) -> Option<String> {
@@ -277,9 +277,9 @@ impl Bus for Local {
     }
 
     fn drain(&self) {
-        for Attached { lane, .. } in &self.services {
-            lane.work.gate.drain();
-            for job in lane.take_out(Task::is_once) {
+        for Attached { queue, .. } in &self.services {
+            queue.work.breaker.drain();
+            for job in queue.take_out(Task::is_once) {
                 let (_, reply) = job.split();
                 // Without room its outcome will not be known, which does no harm but that a person
                 // has to look.
@@ -289,8 +289,11 @@ impl Bus for Local {
     }
 
     fn health(&self) -> Result<(), String> {
-        let problems: Vec<String> =
-            self.services.iter().filter_map(|service| service.lane.work.gate.problem()).collect();
+        let problems: Vec<String> = self
+            .services
+            .iter()
+            .filter_map(|service| service.queue.work.breaker.problem())
+            .collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 }
@@ -313,7 +316,7 @@ fn keys(app: &App, service: &str, patterns: &[String]) -> Result<Vec<&'static st
             return Err(Error::UnknownKey {
                 service: service.to_owned(),
                 pattern: pattern.clone(),
-                mend: mend(app, pattern),
+                help: help(app, pattern),
             });
         }
     }
@@ -323,7 +326,7 @@ fn keys(app: &App, service: &str, patterns: &[String]) -> Result<Vec<&'static st
 }
 
 /// What to write instead of a pattern that nothing fits.
-fn mend(app: &App, pattern: &str) -> String {
+fn help(app: &App, pattern: &str) -> String {
     let is_task_of = |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { routing_key } if routing_key == pattern);
     if let Some(contract) = app.contracts.iter().find(is_task_of) {
         return format!("; it is the key of tasks: name `{}` under `steps`", contract.step_type);

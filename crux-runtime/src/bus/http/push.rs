@@ -18,22 +18,22 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::response;
-use crate::bus::http::gate::Gate;
+use crate::bus::http::circuit_breaker::CircuitBreaker;
 use crate::bus::http::response::{Meaning, Response};
 use crate::bus::task_body;
 use crate::executor::queue;
-use crate::executor::queue::{ReplyTo, Turn, Work};
+use crate::executor::queue::{ReplyTo, RunnerPermit, Work};
 use crate::machine;
 use crate::machine::{AttemptFailed, Failure, Outcome};
 use crate::task::{Reported, Task};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than the idle time-outs of common servers, so that they seldom close a connection in the
+/// Shorter than the idle timeouts of common servers, so that they seldom close a connection in the
 /// moment in which it is used.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A peer that has vanished without a word is noticed after about twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// The time-out of an attempt is the engine's; a call ends by itself this much later.
+/// The timeout of an attempt is the engine's; a call ends by itself this much later.
 const RUN_SLACK: Duration = Duration::from_secs(5);
 /// How long a call may go on after nobody waits for it any more: its result would still count.
 const CANCEL_GRACE: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ pub(crate) struct Push {
     max_answer: usize,
     /// What the configuration says of statuses.
     statuses: BTreeMap<u16, Meaning>,
-    pub(crate) gate: Gate,
+    pub(crate) breaker: CircuitBreaker,
 }
 
 /// What a call gave.
@@ -86,7 +86,7 @@ impl Push {
         let client = builder.build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
         let max_answer = max_result_bytes.saturating_add(ENVELOPE);
-        Self { name, url, client, fresh, max_answer, statuses, gate: Gate::new(back) }
+        Self { name, url, client, fresh, max_answer, statuses, breaker: CircuitBreaker::new(back) }
     }
 
     async fn call(&self, task: &Task) -> Called {
@@ -173,7 +173,7 @@ impl Push {
         request
     }
 
-    /// The connection broke when the service may have had the task: nobody knows what became of it.
+    /// The connection broke when the service may have had the task: its outcome is unknown.
     fn broke(&self, error: &(dyn std::error::Error + 'static)) -> Reported {
         failed(
             Outcome::Unknown,
@@ -188,14 +188,14 @@ impl Push {
 }
 
 impl Work for Arc<Push> {
-    async fn run(&self, task: Task, reply: &ReplyTo, turn: Turn<'_, Self>) -> Reported {
+    async fn run(&self, task: Task, reply: &ReplyTo, permit: RunnerPermit<'_, Self>) -> Reported {
         if let Some(reported) = queue::not_begun(&task) {
             return reported;
         }
-        turn.give_up();
+        permit.release();
         let of = machine::hash(&[&task.instance.0, task.path_text.as_bytes()]);
         let pass = tokio::select! {
-            pass = self.gate.enter(of) => pass,
+            pass = self.breaker.enter(of) => pass,
             () = task.cancelled() => return queue::not_begun(&task).unwrap_or(Reported::Returned),
         };
         let Some(pass) = pass else {

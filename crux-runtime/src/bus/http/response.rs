@@ -13,7 +13,7 @@ use crate::machine::{AttemptFailed, Contract, Failure, Outcome};
 use crate::outside;
 use crate::task::Reported;
 
-/// Texts of failures are cut here: they are kept in the journal for ever.
+/// Texts of failures are cut here: they are kept in the journal indefinitely.
 const MAX_TEXT: usize = 4096;
 /// How much of an answer that is not understood is shown.
 const SHOWN: usize = 200;

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bus::http::push::{Push, root};
 use crate::bus::http::response::{Meaning, retry_after, usual_meaning};
-use crate::bus::{Message, Published};
+use crate::bus::{Message, PublishOutcome};
 use crate::machine;
 use crate::supervise;
 
@@ -28,7 +28,7 @@ const SLOWEST: Duration = Duration::from_secs(30);
 /// How much of an answer is read.
 const MAX_ANSWER: usize = 64 << 10;
 
-type Done = Box<dyn FnOnce(Published) + Send>;
+type Done = Box<dyn FnOnce(PublishOutcome) + Send>;
 
 /// Who listens to which routing key.
 pub(crate) struct Listeners {
@@ -59,7 +59,7 @@ impl Listener {
     async fn deliver(&self, message: &Message, _place: OwnedSemaphorePermit) -> Result<(), String> {
         let closed = |_| "the server is shutting down".to_owned();
         let _turn = self.turns.acquire().await.map_err(closed)?;
-        let pass = self.push.gate.enter(machine::hash(&[message.id.as_bytes()])).await;
+        let pass = self.push.breaker.enter(machine::hash(&[message.id.as_bytes()])).await;
         let pass = pass.ok_or_else(|| "the server is shutting down".to_owned())?;
         // Of one that cannot be reached, or asks for time, the others are as good as turned away.
         let (problem, away) =
@@ -85,12 +85,12 @@ impl Listener {
                         .and_then(|value| value.to_str().ok());
                     let said = said.and_then(|said| retry_after(said, Timestamp::now()));
                     let away = (usual_meaning(status) == Some(Meaning::Later)).then_some(said);
-                    let mend = if status.is_redirection() {
+                    let help = if status.is_redirection() {
                         " (redirects are not followed: configure the final address)"
                     } else {
                         ""
                     };
-                    (format!("answered {status}{mend}"), away)
+                    (format!("answered {status}{help}"), away)
                 }
                 Ok(Err(error)) if error.is_connect() => {
                     (format!("cannot be reached: {}", root(&error)), Some(None))
@@ -139,7 +139,7 @@ impl Listeners {
             .by_key
             .get(routing_key)?
             .iter()
-            .filter_map(|listener| listener.push.gate.closed())
+            .filter_map(|listener| listener.push.breaker.open_reason())
             .collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
@@ -147,7 +147,7 @@ impl Listeners {
     /// Takes a message, or gives it back when one of its listeners has no room.
     pub(crate) fn publish(&self, message: Message, done: Done) -> Result<(), Message> {
         let Some(listeners) = self.by_key.get(message.routing_key) else {
-            done(Published::Done);
+            done(PublishOutcome::Confirmed);
             return Ok(());
         };
         let missing = self.reached.missing(&message.id, listeners);
@@ -165,7 +165,7 @@ impl Listeners {
                 results.iter().filter_map(|result| result.as_ref().err().cloned()).collect();
             if problems.is_empty() {
                 reached.forget(&message.id);
-                return done(Published::Done);
+                return done(PublishOutcome::Confirmed);
             }
             let have_it = missing
                 .into_iter()
@@ -173,7 +173,7 @@ impl Listeners {
                 .filter(|(_, result)| result.is_ok())
                 .map(|(listener, _)| listener);
             reached.note(message.id, have_it);
-            done(Published::Failed(problems.join("; ")));
+            done(PublishOutcome::Failed(problems.join("; ")));
         });
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What is said to everybody: workers' signs of life to nodes, and nodes' cancellations to workers.
-//! Whoever listens has a queue of its own, which is gone with its connection.
+//! What is said to everybody: workers' heartbeats to nodes, and nodes' cancellations to workers.
+//! Each receiver has its own queue, which is deleted with its connection.
 
 use futures_util::StreamExt;
 use lapin::Connection;
@@ -10,7 +10,7 @@ use crate::bus::rabbitmq::connection::{Problem, problem};
 use crate::bus::rabbitmq::consumer::Consumer;
 
 /// Messages that were not looked at yet; the oldest go when there are more.
-const MAX_UNHEARD: i64 = 10_000;
+const BROADCAST_QUEUE_LEN_MAX: i64 = 10_000;
 
 impl Consumer {
     /// Declares a queue for that key, and gives what comes in to `hear` until the connection is
@@ -31,7 +31,8 @@ impl Consumer {
             let options =
                 QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
             let mut arguments = FieldTable::default();
-            arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_UNHEARD));
+            arguments
+                .insert("x-max-length".into(), AMQPValue::LongLongInt(BROADCAST_QUEUE_LEN_MAX));
             channel.queue_declare(queue.as_str().into(), options, arguments).await?;
             let exchange = self.topology.exchange.as_str();
             let bind = QueueBindOptions::default();
@@ -59,7 +60,7 @@ impl Consumer {
             loop {
                 let next = tokio::select! {
                     next = said.next() => next,
-                    // Somebody may have removed the binding.
+                    // Another client may have removed the binding.
                     _ = again.tick() => {
                         let (queue, bind) = (queue.as_str().into(), QueueBindOptions::default());
                         let bound = channel.queue_bind(queue, exchange.as_str().into(), routing_key.into(), bind, FieldTable::default());

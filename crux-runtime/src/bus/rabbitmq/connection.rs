@@ -1,5 +1,5 @@
 //! Connections to the broker: one for publishing and one for consuming, because a broker in need
-//! blocks those that publish, and results must come in all the same. Each is made anew, for ever,
+//! blocks those that publish, and results must come in all the same. Each is made anew indefinitely,
 //! after a pause that doubles and is never quite the same.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::Options;
 /// How long a connection and what is declared on it may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds after which a silent peer is asked whether it lives; it is given up after twice that.
-const HEARTBEAT: u16 = 15;
+const HEARTBEAT_S: u16 = 15;
 
 /// Why there is no connection, or there is one no more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +58,7 @@ pub(super) fn shown(url: &str) -> String {
 pub(super) async fn connect(options: &Options, role: &str) -> Result<Connection, Problem> {
     let mut uri =
         address(&options.url).map_err(|text| Problem::Conflict(format!("rabbitmq.url: {text}")))?;
-    uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT));
+    uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT_S));
     let name = format!("crux {} {role}", env!("CARGO_PKG_VERSION"));
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let unreachable = |text: &str| {

@@ -1,6 +1,6 @@
-//! The consumer: takes what services and others send, gives it to the door, and acknowledges what
-//! the door has taken for good. What the door refuses goes to the queue of the dead, with the
-//! reason, before it is acknowledged.
+//! The consumer: gives what services and others send to the message handler, and acknowledges it once
+//! it is durable. A message that cannot be handled goes to the dead-letter queue, with the reason,
+//! before it is acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,20 +22,20 @@ use super::acks::Acks;
 use super::connection::{self, Problem, problem};
 use super::topology::Topology;
 use crate::backoff::Backoff;
-use crate::bus::broker::status::{Link, State};
-use crate::bus::broker::task_delivery::Hands;
-use crate::bus::broker::worker_registry::Roster;
-use crate::bus::broker::{self, Fate, PAUSE, bring};
-use crate::bus::rabbitmq::properties::{Aside, To, aside};
-use crate::bus::rabbitmq::task_consumer::Tasks;
+use crate::bus::broker::status::{LinkStatus, State};
+use crate::bus::broker::task_delivery::TaskHandler;
+use crate::bus::broker::worker_registry::WorkerRegistry;
+use crate::bus::broker::{self, RETRY_DELAY, Settlement, handle};
+use crate::bus::rabbitmq::properties::{DivertedMessage, Route, diverted_properties};
+use crate::bus::rabbitmq::task_consumer::TaskSession;
 use crate::bus::routing_keys::WORKERS;
 use crate::bus::session::{Session, keep_connected, stopped};
-use crate::bus::{Door, Incoming, Published};
+use crate::bus::{Incoming, MessageHandler, PublishOutcome};
 
 /// Acknowledgements wait for company at most so long.
-const ACK_EVERY: Duration = Duration::from_millis(5);
+const ACK_INTERVAL: Duration = Duration::from_millis(5);
 /// After so many of these, also those behind a gap are acknowledged.
-const SINGLE_EVERY: u32 = 40;
+const ACK_SINGLE_TICKS: u32 = 40;
 
 /// See the module's text.
 #[derive(Clone)]
@@ -43,48 +43,52 @@ pub(super) struct Consumer {
     pub(super) options: Arc<Options>,
     pub(super) topology: Arc<Topology>,
     pub(super) state: Arc<State>,
-    /// For what is refused, to the publisher.
-    pub(super) refused: mpsc::Sender<Aside>,
-    pub(super) roster: Arc<Roster>,
+    /// Dead letters and parked messages, to the publisher.
+    pub(super) refused: mpsc::Sender<DivertedMessage>,
+    pub(super) workers: Arc<WorkerRegistry>,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
 impl broker::Consume for Consumer {
-    fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()> {
+    fn run(&self, handler: Arc<dyn MessageHandler>) -> BoxFuture<'static, ()> {
         let stopping = self.stopping.clone();
         Box::pin(keep_connected(
-            Consuming { consumer: self.clone(), door },
+            ConsumerSession { consumer: self.clone(), handler },
             Backoff::new(),
             stopping,
         ))
     }
 
-    fn fetch(&self, hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
+    fn fetch(&self, handler: Arc<dyn TaskHandler>) -> BoxFuture<'static, ()> {
         let stopping = self.stopping.clone();
-        Box::pin(keep_connected(Tasks { consumer: self.clone(), hands }, Backoff::new(), stopping))
+        Box::pin(keep_connected(
+            TaskSession { consumer: self.clone(), handler },
+            Backoff::new(),
+            stopping,
+        ))
     }
 
-    fn roster(&self) -> Option<&Arc<Roster>> {
-        Some(&self.roster)
+    fn worker_registry(&self) -> Option<&Arc<WorkerRegistry>> {
+        Some(&self.workers)
     }
 }
 
-/// Gives the door what services and others send.
-struct Consuming {
+/// Gives the handler what services and others send.
+struct ConsumerSession {
     consumer: Consumer,
-    door: Arc<dyn Door>,
+    handler: Arc<dyn MessageHandler>,
 }
 
-impl Session for Consuming {
+impl Session for ConsumerSession {
     type Error = Problem;
 
     async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Problem> {
         let connection = connection::connect(&self.consumer.options, "consumer").await?;
-        self.consumer.session(&connection, &*self.door, backoff).await
+        self.consumer.session(&connection, &*self.handler, backoff).await
     }
 
     fn set_down(&mut self, reason: String) {
-        self.consumer.state.set_consuming(Link::Down(reason));
+        self.consumer.state.set_consuming(LinkStatus::Down(reason));
     }
 }
 
@@ -93,24 +97,26 @@ impl Consumer {
     async fn session(
         &self,
         connection: &Connection,
-        door: &dyn Door,
+        handler: &dyn MessageHandler,
         backoff: &mut Backoff,
     ) -> Result<(), Problem> {
         let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
         self.topology.declare(&channel).await?;
-        let mut queues = vec![self.subscribe(connection, door, self.topology.completions()).await?];
+        let mut queues =
+            vec![self.subscribe(connection, handler, self.topology.completions()).await?];
         if let Some(events) = self.topology.events() {
-            queues.push(self.subscribe(connection, door, events).await?);
+            queues.push(self.subscribe(connection, handler, events).await?);
         }
-        let roster = self.roster.clone();
-        let beats =
-            self.listen(connection, WORKERS, "workers", move |said| roster.hear_text(said)).await?;
-        self.state.set_consuming(Link::Up);
+        let workers = self.workers.clone();
+        let heartbeats = self
+            .listen(connection, WORKERS, "workers", move |said| workers.receive_text(said))
+            .await?;
+        self.state.set_consuming(LinkStatus::Up);
         backoff.reset();
-        // Whoever ends first ends all: with an error, or because the process stops.
+        // The first to end ends all: with an error, or because the process stops.
         tokio::select! {
             ended = futures_util::future::try_join_all(queues.into_iter().map(Subscription::run)) => ended.map(drop),
-            lost = beats => Err(lost),
+            lost = heartbeats => Err(lost),
             lost = self.keep_bound(&channel) => Err(lost),
         }
     }
@@ -119,7 +125,7 @@ impl Consumer {
     async fn subscribe<'a>(
         &'a self,
         connection: &Connection,
-        door: &'a dyn Door,
+        handler: &'a dyn MessageHandler,
         queue: &'a str,
     ) -> Result<Subscription<'a>, Problem> {
         let open = async {
@@ -132,12 +138,17 @@ impl Consumer {
             Ok((channel, deliveries))
         };
         let (channel, deliveries) = open.await.map_err(|error| problem(&error))?;
-        Ok(Subscription { consumer: self, door, queue, channel, deliveries, acks: Acks::new() })
+        Ok(Subscription { consumer: self, handler, queue, channel, deliveries, acks: Acks::new() })
     }
 
     /// The delivery's tag once it needs no more attention; `None`: the process stops, and the
     /// broker gives it to another.
-    async fn take(&self, door: &dyn Door, queue: &str, delivery: Delivery) -> Option<u64> {
+    async fn take(
+        &self,
+        handler: &dyn MessageHandler,
+        queue: &str,
+        delivery: Delivery,
+    ) -> Option<u64> {
         let tag = delivery.delivery_tag;
         self.state.count_consumed(delivery.redelivered);
         let routing_key = match (
@@ -159,29 +170,29 @@ impl Consumer {
             traceparent: header(&delivery.properties, "traceparent"),
             body: delivery.data.into(),
         };
-        let (to, reason) = match bring(door, &incoming, &self.state).await {
-            Fate::Done => return Some(tag),
-            Fate::Refused(reason) => (To::Dead, reason),
-            Fate::Parked(reason) => (To::Parked, reason),
-            Fate::Closing => return None,
+        let (to, reason) = match handle(handler, &incoming, &self.state).await {
+            Settlement::Ack => return Some(tag),
+            Settlement::DeadLetter(reason) => (Route::DeadLetter, reason),
+            Settlement::Park(reason) => (Route::Parked, reason),
+            Settlement::Requeue => return None,
         };
         let Incoming { routing_key, body, .. } = incoming;
-        if to == To::Dead {
-            warn!(queue, routing_key, reason, "a message is refused and put aside");
+        if to == Route::DeadLetter {
+            warn!(queue, routing_key, reason, "message rejected and dead-lettered");
         }
-        self.put_aside(to, (queue, &routing_key), body, &delivery.properties, &reason).await?;
+        self.divert(to, (queue, &routing_key), body, &delivery.properties, &reason).await?;
         match to {
-            To::Parked => self.state.parking.parked(&routing_key, &reason),
+            Route::Parked => self.state.parking.parked(&routing_key, &reason),
             _ => drop(self.state.dead.fetch_add(1, Ordering::Relaxed)),
         }
         Some(tag)
     }
 
-    /// Puts a message into the queue of the dead or of the parked; `None`: the process stops.
-    /// `from`: the queue, and its routing key.
-    pub(super) async fn put_aside(
+    /// Moves a message to the dead-letter queue or the queue of parked messages; `None`: the process
+    /// stops. `from`: the queue, and its routing key.
+    pub(super) async fn divert(
         &self,
-        to: To,
+        to: Route,
         from: (&str, &str),
         body: Bytes,
         came_with: &BasicProperties,
@@ -193,17 +204,20 @@ impl Consumer {
             ("x-crux-queue", queue),
             ("x-crux-routing-key", routing_key),
         ];
-        let properties =
-            aside(came_with, &about, (to == To::Parked).then_some(self.options.parking));
+        let properties = diverted_properties(
+            came_with,
+            &about,
+            (to == Route::Parked).then_some(self.options.parking),
+        );
         loop {
             let (told, published) = oneshot::channel();
             let done = Box::new(move |published| {
-                // Whoever waits for it has gone only with the connection; then the broker delivers
-                // the message again.
+                // The receiver is gone only with the connection; then the broker redelivers the
+                // message.
                 let _ = told.send(published);
             });
             self.refused
-                .send(Aside {
+                .send(DivertedMessage {
                     to,
                     body: body.clone(),
                     properties: Box::new(properties.clone()),
@@ -212,10 +226,10 @@ impl Consumer {
                 .await
                 .ok()?;
             match published.await.ok()? {
-                Published::Done => return Some(()),
-                Published::Failed(reason) => {
-                    warn!(queue, reason, "a message could not be put aside; trying again");
-                    tokio::time::sleep(PAUSE).await;
+                PublishOutcome::Confirmed => return Some(()),
+                PublishOutcome::Failed(reason) => {
+                    warn!(queue, reason, "cannot dead-letter or park a message; retrying");
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
@@ -235,7 +249,7 @@ impl Consumer {
 /// One queue's deliveries.
 struct Subscription<'a> {
     consumer: &'a Consumer,
-    door: &'a dyn Door,
+    handler: &'a dyn MessageHandler,
     queue: &'a str,
     channel: Channel,
     deliveries: lapin::Consumer,
@@ -244,10 +258,10 @@ struct Subscription<'a> {
 
 impl Subscription<'_> {
     async fn run(mut self) -> Result<(), Problem> {
-        let (consumer, door) = (self.consumer, self.door);
+        let (consumer, handler) = (self.consumer, self.handler);
         let mut stopping = consumer.stopping.clone();
         let mut in_hand = FuturesUnordered::new();
-        let mut tick = tokio::time::interval(ACK_EVERY);
+        let mut tick = tokio::time::interval(ACK_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0_u32;
         // Larger groups save little more.
@@ -262,13 +276,13 @@ impl Subscription<'_> {
                     }
                 }
                 delivery = self.deliveries.next() => match delivery {
-                    Some(Ok(delivery)) => in_hand.push(consumer.take(door, self.queue, delivery)),
+                    Some(Ok(delivery)) => in_hand.push(consumer.take(handler, self.queue, delivery)),
                     Some(Err(error)) => return Err(problem(&error)),
                     None => return Err(Problem::Lost(format!("RabbitMQ has ended the consumption of {}: was the queue deleted?", self.queue))),
                 },
                 _ = tick.tick(), if self.acks.waiting() > 0 => {
                     ticks = ticks.wrapping_add(1);
-                    self.acknowledge(ticks.is_multiple_of(SINGLE_EVERY)).await?;
+                    self.acknowledge(ticks.is_multiple_of(ACK_SINGLE_TICKS)).await?;
                 }
                 () = stopped(&mut stopping) => {
                     // What is in hand and not done goes to another node, or comes again after the

@@ -2,10 +2,10 @@
 //! events come in by queues.
 //!
 //! [`publisher`] owns the channel on which everything leaves and keeps what the broker has not
-//! confirmed; [`returns`] tells arrivals from returns; [`consumer`] takes what comes in and
-//! acknowledges it when it is durable ([`acks`]); [`listen`] hears what is said to everybody, and
-//! [`fetch`] is how a worker in another process gets its tasks. [`topology`] is what is declared,
-//! [`connection`] how a connection is made and lost, [`letter`] what AMQP adds to a message.
+//! confirmed; [`unroutable`] tells routed messages from returned ones; [`consumer`] handles what
+//! comes in and acknowledges it when it is durable ([`acks`]); [`broadcast`] receives heartbeats and
+//! cancellations, and [`task_consumer`] gets a worker process its tasks. [`topology`] is what is
+//! declared, [`connection`] how a connection is made and lost, [`properties`] what AMQP adds.
 
 mod acks;
 mod broadcast;
@@ -36,9 +36,9 @@ use crate::bus::routing_keys::{class_types, task_keys, work_key};
 use crate::supervise;
 
 /// How long the start waits for the broker before it goes on without.
-const FIRST_TRY: Duration = Duration::from_secs(2);
-/// Refused messages that wait to be put aside.
-const REFUSED: usize = 64;
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Refused messages that wait to be diverted.
+const DIVERTED_LEN_MAX: usize = 64;
 
 /// What can be set.
 #[derive(Debug, Clone)]
@@ -60,9 +60,9 @@ pub struct Options {
     pub max_queued: usize,
     /// Deliveries taken and not acknowledged, at most, of each queue.
     pub prefetch: u16,
-    /// How long a message is put aside that cannot be taken yet.
+    /// How long a message is diverted that cannot be taken yet.
     pub parking: Duration,
-    /// How often bindings are made again: somebody may have removed one.
+    /// How often bindings are made again: another client may have removed one.
     pub rebind: Duration,
 }
 
@@ -100,8 +100,8 @@ pub async fn open(
         Parking::new(topology.parked().to_owned(), options.prefetch.into(), options.parking);
     let state = Arc::new(State::new("RabbitMQ", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
-    let (post, inbox) = mpsc::channel(options.max_queued);
-    let (refuse, refused) = mpsc::channel(REFUSED);
+    let (outgoing, inbox) = mpsc::channel(options.max_queued);
+    let (refuse, refused) = mpsc::channel(DIVERTED_LEN_MAX);
     let publisher = Publisher::new(
         options.clone(),
         topology.clone(),
@@ -113,7 +113,7 @@ pub async fn open(
     let publishing = supervise::spawn("publishing over RabbitMQ", publisher.run(first));
     // Not connected yet: the publisher says why, and tries again.
     if let Ok(Ok(Err(conflict @ Problem::Conflict(_)))) =
-        tokio::time::timeout(FIRST_TRY, tried).await
+        tokio::time::timeout(FIRST_CONNECT_TIMEOUT, tried).await
     {
         publishing.abort();
         return Err(conflict);
@@ -123,10 +123,10 @@ pub async fn open(
         topology,
         state: state.clone(),
         refused: refuse,
-        roster: Arc::default(),
+        workers: Arc::default(),
         stopping,
     });
-    Ok(Broker::new(Parts { state, post, pushed, consumer, stop, publishing }))
+    Ok(Broker::new(Parts { state, outgoing, pushed, consumer, stop, publishing }))
 }
 
 /// Declares everything, the queues of services too, and says how it went.

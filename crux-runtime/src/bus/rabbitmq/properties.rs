@@ -1,4 +1,4 @@
-//! A letter as AMQP has it: with its properties.
+//! An envelope as AMQP has it: with its properties.
 
 use std::time::Duration;
 
@@ -7,55 +7,56 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::bus::broker::envelope;
-use crate::bus::broker::envelope::{Done, Sender};
+use crate::bus::broker::envelope::{PublishCallback, ReplyHandle};
 
 const PERSISTENT: u8 = 2;
 /// Reasons are cut here, so that they fit into a header with everything else.
-const MAX_REASON: usize = 2048;
+const REASON_BYTES_MAX: usize = 2048;
 /// As what a message came with.
-const MAX_PROPERTIES: usize = 8192;
+const PROPERTIES_BYTES_MAX: usize = 8192;
 /// Arrays and tables in each other.
-const MAX_DEPTH: usize = 8;
+const NESTING_MAX: usize = 8;
 
-/// A message that is put aside.
-pub(super) struct Aside {
-    pub(super) to: To,
+/// A message on its way to the dead-letter queue, or to be parked.
+pub(super) struct DivertedMessage {
+    pub(super) to: Route,
     pub(super) body: Bytes,
     pub(super) properties: Box<BasicProperties>,
-    pub(super) done: Done,
+    pub(super) done: PublishCallback,
 }
 
-/// Where a letter goes.
+/// Where an envelope goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum To {
+pub(super) enum Route {
     /// The exchange, and comes back if no queue is bound to the key.
     Service(&'static str),
-    /// The exchange, whoever listens.
-    Anybody(&'static str),
-    /// Refused, for people.
-    Dead,
-    /// For a while.
+    /// The exchange: all subscribers of the key.
+    Subscribers(&'static str),
+    /// The dead-letter queue.
+    DeadLetter,
+    /// The queue of parked messages, for redelivery.
     Parked,
 }
 
-/// Ready to be published, as often as it takes.
-pub(super) struct Letter {
-    pub(super) to: To,
+/// An envelope with its AMQP properties, ready to be published.
+pub(super) struct AmqpMessage {
+    pub(super) to: Route,
     /// The same however often it is published.
     pub(super) id: String,
     pub(super) properties: BasicProperties,
     pub(super) body: Bytes,
-    /// How often a queue has not taken it.
+    /// How often a queue has rejected it.
     pub(super) refusals: u32,
-    sender: Sender,
+    reply_handle: ReplyHandle,
 }
 
-impl From<envelope::Letter> for Letter {
-    fn from(letter: envelope::Letter) -> Self {
-        let envelope::Letter { to, id, correlation_id, traceparent, body, sender } = letter;
+impl From<envelope::Envelope> for AmqpMessage {
+    fn from(envelope: envelope::Envelope) -> Self {
+        let envelope::Envelope { to, id, correlation_id, traceparent, body, reply_handle } =
+            envelope;
         let to = match to {
-            envelope::To::Service(key) => To::Service(key),
-            envelope::To::Anybody(key) => To::Anybody(key),
+            envelope::Destination::Service(key) => Route::Service(key),
+            envelope::Destination::Subscribers(key) => Route::Subscribers(key),
         };
         let mut properties = BasicProperties::default()
             .with_content_type("application/json".into())
@@ -76,21 +77,28 @@ impl From<envelope::Letter> for Letter {
             headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.into()));
             properties = properties.with_headers(headers);
         }
-        Self { to, id, properties, body, refusals: 0, sender }
+        Self { to, id, properties, body, refusals: 0, reply_handle }
     }
 }
 
-impl From<Aside> for Letter {
-    fn from(Aside { to, body, properties, done }: Aside) -> Self {
+impl From<DivertedMessage> for AmqpMessage {
+    fn from(DivertedMessage { to, body, properties, done }: DivertedMessage) -> Self {
         let id = properties.message_id().as_ref().map_or_else(String::new, ToString::to_string);
-        Self { to, id, properties: *properties, body, refusals: 0, sender: Sender::Message(done) }
+        Self {
+            to,
+            id,
+            properties: *properties,
+            body,
+            refusals: 0,
+            reply_handle: ReplyHandle::Message(done),
+        }
     }
 }
 
-/// Properties with which a message is put aside. What it came with is there as a text: the broker
+/// Properties of a dead-lettered or parked message. What it came with is there as a text: the broker
 /// acts on properties, such as `CC`, which would send it to other queues as well, `user_id`, with
 /// which only that user may publish, or `expiration`.
-pub(super) fn aside(
+pub(super) fn diverted_properties(
     came_with: &BasicProperties,
     about: &[(&str, &str)],
     expires: Option<Duration>,
@@ -111,14 +119,14 @@ pub(super) fn aside(
         headers.insert(name.into(), AMQPValue::LongString(text.into()));
     };
     for (name, text) in about {
-        say(name, text, MAX_REASON);
+        say(name, text, REASON_BYTES_MAX);
     }
     if let Some(traceparent) = text("traceparent") {
-        say("traceparent", &traceparent, MAX_REASON);
+        say("traceparent", &traceparent, REASON_BYTES_MAX);
     }
     // One that was parked before still says what it came with.
     let first = text("x-crux-properties").filter(|_| text("x-crux-routing-key").is_some());
-    say("x-crux-properties", &first.unwrap_or_else(|| shown(came_with)), MAX_PROPERTIES);
+    say("x-crux-properties", &first.unwrap_or_else(|| shown(came_with)), PROPERTIES_BYTES_MAX);
     let mut properties = BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_app_id("crux".into())
@@ -164,7 +172,7 @@ fn shown_value(value: &AMQPValue, depth: usize) -> serde_json::Value {
     match value {
         AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into(),
         AMQPValue::ShortString(text) => text.to_string().into(),
-        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) if depth >= MAX_DEPTH => "…".into(),
+        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) if depth >= NESTING_MAX => "…".into(),
         AMQPValue::FieldArray(array) => {
             array.as_slice().iter().map(|value| shown_value(value, depth + 1)).collect()
         }
@@ -174,30 +182,30 @@ fn shown_value(value: &AMQPValue, depth: usize) -> serde_json::Value {
     }
 }
 
-impl Letter {
+impl AmqpMessage {
     /// Whether anybody waits for what it asks.
     pub(super) fn is_wanted(&self) -> bool {
-        self.sender.is_wanted()
+        self.reply_handle.is_wanted()
     }
 
     /// Some queue has it.
     pub(super) async fn arrived(self) {
-        self.sender.arrived().await;
+        self.reply_handle.arrived().await;
     }
 
     /// Whether it may be published again if it is not known whether the broker has it.
     pub(super) fn is_repeatable(&self) -> bool {
-        self.sender.is_repeatable()
+        self.reply_handle.is_repeatable()
     }
 
     /// Nobody knows whether some queue has it, and it is not published again.
     pub(super) async fn lost(self, reason: String) {
-        self.sender.lost(reason).await;
+        self.reply_handle.lost(reason).await;
     }
 
     /// No queue has it.
     pub(super) async fn failed(self, reason: String) {
-        self.sender.failed(reason).await;
+        self.reply_handle.failed(reason).await;
     }
 }
 
@@ -218,9 +226,16 @@ mod tests {
             .with_expiration("2000".into())
             .with_priority(9)
             .with_message_id("m".into());
-        let aside = aside(&came_with, &[("x-crux-reason", &"ä".repeat(MAX_REASON))], None);
-        assert_eq!((aside.user_id(), aside.expiration(), aside.priority()), (&None, &None, &None));
-        let headers = aside.headers().as_ref().unwrap().inner();
+        let diverted = diverted_properties(
+            &came_with,
+            &[("x-crux-reason", &"ä".repeat(REASON_BYTES_MAX))],
+            None,
+        );
+        assert_eq!(
+            (diverted.user_id(), diverted.expiration(), diverted.priority()),
+            (&None, &None, &None)
+        );
+        let headers = diverted.headers().as_ref().unwrap().inner();
         assert!(!headers.contains_key("CC"));
         let text = |name: &str| match headers.get(name) {
             Some(AMQPValue::LongString(text)) => text.to_string(),
@@ -229,12 +244,15 @@ mod tests {
         for word in ["crux.completions", "svc", "2000"] {
             assert!(text("x-crux-properties").contains(word), "{}", text("x-crux-properties"));
         }
-        assert_eq!(text("x-crux-reason").len(), MAX_REASON);
+        assert_eq!(text("x-crux-reason").len(), REASON_BYTES_MAX);
         // However often it is parked, it says what it came with, and no more.
         let about = [("x-crux-routing-key", "step.completed")];
-        let parked = super::aside(&came_with, &about, Some(Duration::from_secs(60)));
+        let parked = super::diverted_properties(&came_with, &about, Some(Duration::from_secs(60)));
         assert_eq!(parked.expiration().as_ref().map(ToString::to_string).as_deref(), Some("60000"));
-        assert_eq!(super::aside(&parked, &about, Some(Duration::from_secs(60))), parked);
-        assert_eq!(aside.message_id().as_ref().map(ToString::to_string).as_deref(), Some("m"));
+        assert_eq!(
+            super::diverted_properties(&parked, &about, Some(Duration::from_secs(60))),
+            parked
+        );
+        assert_eq!(diverted.message_id().as_ref().map(ToString::to_string).as_deref(), Some("m"));
     }
 }

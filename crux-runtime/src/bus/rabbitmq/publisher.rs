@@ -1,6 +1,6 @@
 //! The publisher: one task that owns one channel, so that confirms can be told apart. It keeps a
 //! window of messages under way, publishes again what was not confirmed when a connection is lost,
-//! and tells each sender what became of its message.
+//! and reports the result of each message to its sender.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,33 +19,35 @@ use super::connection::{self, Problem, problem};
 use super::topology::Topology;
 use crate::backoff::Backoff;
 use crate::bus::broker::envelope;
-use crate::bus::broker::envelope::Post;
-use crate::bus::broker::status::{Link, State};
-use crate::bus::rabbitmq::properties::{Aside, Letter, To};
-use crate::bus::rabbitmq::unroutable::{Fate, Returns};
+use crate::bus::broker::envelope::Outgoing;
+use crate::bus::broker::status::{LinkStatus, State};
+use crate::bus::rabbitmq::properties::{AmqpMessage, DivertedMessage, Route};
+use crate::bus::rabbitmq::unroutable::{Returns, Routing};
 use crate::bus::routing_keys::is_to_all;
 use crate::bus::session::{self, keep_connected, stopped};
 
 /// Bytes under way beyond which nothing more is taken.
-const MAX_BYTES: usize = 64 << 20;
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const UNCONFIRMED_BYTES_MAX: usize = 64 << 20;
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// See the module's text.
+/// Publishes what the engine hands over, and keeps each message until the broker confirms it. When
+/// the connection is lost with `m7` to `m9` unconfirmed, these three go first on the next one; an
+/// at-most-once task among them is reported as of unknown outcome instead.
 pub(super) struct Publisher {
     pub(super) options: Arc<Options>,
     pub(super) topology: Arc<Topology>,
     pub(super) state: Arc<State>,
-    pub(super) inbox: mpsc::Receiver<Post>,
-    /// What the consumer puts aside.
-    pub(super) refused: mpsc::Receiver<Aside>,
+    pub(super) inbox: mpsc::Receiver<Outgoing>,
+    /// Dead letters and parked messages of the consumer.
+    pub(super) refused: mpsc::Receiver<DivertedMessage>,
     pub(super) stopping: watch::Receiver<bool>,
     /// Under way when a connection was lost, in their order.
-    again: VecDeque<Letter>,
+    again: VecDeque<AmqpMessage>,
     /// So many of `again` are published one at a time: one of them made the broker close the
     /// channel.
     alone: usize,
     /// Refused by a queue, until they are published again.
-    resting: FuturesUnordered<BoxFuture<'static, Letter>>,
+    delayed: FuturesUnordered<BoxFuture<'static, AmqpMessage>>,
 }
 
 type Flight = BoxFuture<'static, (u64, lapin::Result<Confirmation>)>;
@@ -55,7 +57,7 @@ impl Publisher {
         options: Arc<Options>,
         topology: Arc<Topology>,
         state: Arc<State>,
-        (inbox, refused): (mpsc::Receiver<Post>, mpsc::Receiver<Aside>),
+        (inbox, refused): (mpsc::Receiver<Outgoing>, mpsc::Receiver<DivertedMessage>),
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -67,14 +69,14 @@ impl Publisher {
             stopping,
             again: VecDeque::new(),
             alone: 0,
-            resting: FuturesUnordered::new(),
+            delayed: FuturesUnordered::new(),
         }
     }
 
     /// Runs until told to stop; `first` hears how the first try to connect went.
     pub(super) async fn run(self, first: oneshot::Sender<Result<(), Problem>>) {
         let stopping = self.stopping.clone();
-        let publishing = Publishing { publisher: self, first: Some(first) };
+        let publishing = PublisherSession { publisher: self, first: Some(first) };
         // What is not out when the process stops goes out after the next start.
         keep_connected(publishing, Backoff::new(), stopping).await;
     }
@@ -94,7 +96,7 @@ impl Publisher {
             is_alone: false,
         };
         let result = session.run(events).await;
-        let held: Vec<Letter> = std::mem::take(&mut session.held).into_values().collect();
+        let held: Vec<AmqpMessage> = std::mem::take(&mut session.held).into_values().collect();
         drop(session);
         self.state.unconfirmed.store(0, Ordering::Relaxed);
         if let Err(lost) = &result {
@@ -104,25 +106,25 @@ impl Publisher {
     }
 
     /// What was under way goes first on the next connection. A message because of which the broker
-    /// closes the channel must not come again for ever: as long as it is not known which one that
-    /// is, they go one at a time.
-    async fn keep(&mut self, mut held: Vec<Letter>, lost: &Problem) {
+    /// closes the channel must not come again and again: until it is known which one that is, they go
+    /// one at a time.
+    async fn keep(&mut self, mut held: Vec<AmqpMessage>, lost: &Problem) {
         match (lost, held.pop()) {
-            (Problem::Refused(said), Some(letter)) if held.is_empty() => {
-                letter.failed(format!("undeliverable: RabbitMQ refuses it: {said}")).await;
+            (Problem::Refused(said), Some(message)) if held.is_empty() => {
+                message.failed(format!("undeliverable: RabbitMQ refuses it: {said}")).await;
             }
-            (Problem::Refused(_), Some(letter)) => {
-                held.push(letter);
+            (Problem::Refused(_), Some(message)) => {
+                held.push(message);
                 self.alone += held.len();
             }
-            (_, letter) => held.extend(letter),
+            (_, message) => held.extend(message),
         }
-        for letter in held.into_iter().rev() {
-            if letter.is_repeatable() {
-                self.again.push_front(letter);
+        for message in held.into_iter().rev() {
+            if message.is_repeatable() {
+                self.again.push_front(message);
             } else {
                 self.alone = self.alone.saturating_sub(1);
-                letter
+                message
                     .lost(format!("the connection was lost before the broker had confirmed the task, which must not be sent twice: {lost}"))
                     .await;
             }
@@ -131,19 +133,19 @@ impl Publisher {
 
     fn is_idle(&self) -> bool {
         self.again.is_empty()
-            && self.resting.is_empty()
+            && self.delayed.is_empty()
             && self.inbox.is_empty()
             && self.refused.is_empty()
     }
 }
 
-struct Publishing {
+struct PublisherSession {
     publisher: Publisher,
     /// Until the first try to connect.
     first: Option<oneshot::Sender<Result<(), Problem>>>,
 }
 
-impl session::Session for Publishing {
+impl session::Session for PublisherSession {
     type Error = Problem;
 
     async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Problem> {
@@ -154,7 +156,7 @@ impl session::Session for Publishing {
             let _ = first.send(opened.as_ref().map(drop).map_err(Clone::clone));
         }
         let (connection, channel) = opened?;
-        publisher.state.set_publishing(Link::Up);
+        publisher.state.set_publishing(LinkStatus::Up);
         backoff.reset();
         let result = publisher.session(&connection, channel).await;
         close(&connection).await;
@@ -162,7 +164,7 @@ impl session::Session for Publishing {
     }
 
     fn set_down(&mut self, reason: String) {
-        self.publisher.state.set_publishing(Link::Down(reason));
+        self.publisher.state.set_publishing(LinkStatus::Down(reason));
     }
 }
 
@@ -172,7 +174,7 @@ struct Session<'a> {
     channel: Channel,
     flying: FuturesUnordered<Flight>,
     /// What is under way, by the number of its flight.
-    held: BTreeMap<u64, Letter>,
+    held: BTreeMap<u64, AmqpMessage>,
     next: u64,
     bytes: usize,
     returns: Returns,
@@ -187,11 +189,11 @@ impl Session<'_> {
         let mut known = Vec::new();
         loop {
             while self.has_room()
-                && let Some(letter) = self.publisher.again.pop_front()
+                && let Some(message) = self.publisher.again.pop_front()
             {
                 self.is_alone = self.publisher.alone > 0;
                 self.publisher.alone = self.publisher.alone.saturating_sub(1);
-                self.publish(letter);
+                self.publish(message);
             }
             if *stopping.borrow() && self.flying.is_empty() && self.publisher.is_idle() {
                 return Ok(());
@@ -205,18 +207,18 @@ impl Session<'_> {
                     while let Some(Some((n, outcome))) = self.flying.next().now_or_never() {
                         self.landed(n, outcome, &mut known)?;
                     }
-                    for (n, fate) in known.drain(..) {
-                        self.tell(n, fate).await;
+                    for (n, routing) in known.drain(..) {
+                        self.reply(n, routing).await;
                     }
                 }
-                Some(post) = self.publisher.inbox.recv(), if has_room => {
-                    if let Some(letter) = envelope::Letter::new(post).await {
-                        self.publish(letter.into());
+                Some(outgoing) = self.publisher.inbox.recv(), if has_room => {
+                    if let Some(message) = envelope::Envelope::new(outgoing).await {
+                        self.publish(message.into());
                     }
                 }
-                Some(aside) = self.publisher.refused.recv(), if has_room => self.publish(aside.into()),
-                Some(letter) = self.publisher.resting.next(), if has_room => self.publish(letter),
-                event = events.next() => self.heard(event)?,
+                Some(diverted) = self.publisher.refused.recv(), if has_room => self.publish(diverted.into()),
+                Some(message) = self.publisher.delayed.next(), if has_room => self.publish(message),
+                event = events.next() => self.handle_event(event)?,
                 () = stopped(&mut stopping), if !is_stopping => {}
             }
         }
@@ -226,15 +228,16 @@ impl Session<'_> {
         if self.is_alone || self.publisher.alone > 0 {
             return self.flying.is_empty();
         }
-        self.held.len() < self.publisher.options.max_unconfirmed && self.bytes < MAX_BYTES
+        self.held.len() < self.publisher.options.max_unconfirmed
+            && self.bytes < UNCONFIRMED_BYTES_MAX
     }
 
-    fn heard(&self, event: Option<Event>) -> Result<(), Problem> {
+    fn handle_event(&self, event: Option<Event>) -> Result<(), Problem> {
         match event {
             Some(Event::ConnectionBlocked(why)) => {
-                self.publisher.state.set_publishing(Link::Blocked(why))
+                self.publisher.state.set_publishing(LinkStatus::Blocked(why))
             }
-            Some(Event::ConnectionUnblocked) => self.publisher.state.set_publishing(Link::Up),
+            Some(Event::ConnectionUnblocked) => self.publisher.state.set_publishing(LinkStatus::Up),
             Some(Event::Error(error)) => return Err(problem(&error)),
             None => return Err(Problem::Lost("the connection to RabbitMQ has ended".to_owned())),
             _ => {}
@@ -242,21 +245,21 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn publish(&mut self, letter: Letter) {
+    fn publish(&mut self, message: AmqpMessage) {
         let n = self.next;
         self.next += 1;
-        self.bytes += letter.body.len();
+        self.bytes += message.body.len();
         let topology = &self.publisher.topology;
-        let (exchange, key, mandatory) = match letter.to {
-            To::Service(key) => (topology.exchange.as_str(), key, true),
-            To::Anybody(key) => (topology.exchange.as_str(), key, false),
-            To::Dead => ("", topology.dead(), false),
-            To::Parked => ("", topology.parked(), false),
+        let (exchange, key, mandatory) = match message.to {
+            Route::Service(key) => (topology.exchange.as_str(), key, true),
+            Route::Subscribers(key) => (topology.exchange.as_str(), key, false),
+            Route::DeadLetter => ("", topology.dead(), false),
+            Route::Parked => ("", topology.parked(), false),
         };
         let options = BasicPublishOptions { mandatory, immediate: false };
         let (channel, exchange, key) = (self.channel.clone(), exchange.into(), key.into());
-        let (body, properties) = (letter.body.clone(), letter.properties.clone());
-        self.held.insert(n, letter);
+        let (body, properties) = (message.body.clone(), message.properties.clone());
+        self.held.insert(n, message);
         self.publisher.state.unconfirmed.store(self.held.len(), Ordering::Relaxed);
         self.flying.push(
             async move {
@@ -275,7 +278,7 @@ impl Session<'_> {
         &mut self,
         n: u64,
         outcome: lapin::Result<Confirmation>,
-        known: &mut Vec<(u64, Fate)>,
+        known: &mut Vec<(u64, Routing)>,
     ) -> Result<(), Problem> {
         let (is_ack, carried) = match outcome {
             Ok(Confirmation::Ack(carried)) => (true, carried),
@@ -288,54 +291,59 @@ impl Session<'_> {
         let carried = carried.map(|message| {
             message.properties.message_id().as_ref().map_or_else(String::new, ToString::to_string)
         });
-        if let Some(letter) = self.held.get(&n) {
-            self.returns.confirmed((n, &letter.id, is_ack), carried, self.flying.is_empty(), known);
+        if let Some(message) = self.held.get(&n) {
+            self.returns.confirmed(
+                (n, &message.id, is_ack),
+                carried,
+                self.flying.is_empty(),
+                known,
+            );
         }
         Ok(())
     }
 
-    async fn tell(&mut self, n: u64, fate: Fate) {
-        let Some(mut letter) = self.held.remove(&n) else { return };
+    async fn reply(&mut self, n: u64, routing: Routing) {
+        let Some(mut message) = self.held.remove(&n) else { return };
         self.is_alone = false;
-        self.bytes -= letter.body.len();
+        self.bytes -= message.body.len();
         let state = &self.publisher.state;
         state.unconfirmed.store(self.held.len(), Ordering::Relaxed);
-        match fate {
-            Fate::Arrived => {
-                let is_counted = !matches!(letter.to, To::Anybody(key) if is_to_all(key));
+        match routing {
+            Routing::Routed => {
+                let is_counted = !matches!(message.to, Route::Subscribers(key) if is_to_all(key));
                 state.published.fetch_add(u64::from(is_counted), Ordering::Relaxed);
-                letter.arrived().await;
+                message.arrived().await;
             }
-            Fate::Returned => {
-                let To::Service(key) = letter.to else { return letter.arrived().await };
+            Routing::Unroutable => {
+                let Route::Service(key) = message.to else { return message.arrived().await };
                 state.count_no_queue(key);
                 let exchange = &self.publisher.topology.exchange;
-                letter.failed(format!("no_queue: no service listens on {key}: bind a queue to it on the exchange `{exchange}`")).await;
+                message.failed(format!("no_queue: no service listens on {key}: bind a queue to it on the exchange `{exchange}`")).await;
             }
-            Fate::Refused => {
+            Routing::Rejected => {
                 state.refused.fetch_add(1, Ordering::Relaxed);
-                letter.refusals += 1;
+                message.refusals += 1;
                 let options = &self.publisher.options;
-                if letter.refusals > options.max_retries
-                    || self.publisher.resting.len() >= options.max_queued
-                    || !letter.is_wanted()
+                if message.refusals > options.max_retries
+                    || self.publisher.delayed.len() >= options.max_queued
+                    || !message.is_wanted()
                 {
-                    let times = letter.refusals;
-                    let what = match letter.to {
-                        To::Service(key) | To::Anybody(key) => key,
-                        To::Dead => self.publisher.topology.dead(),
-                        To::Parked => self.publisher.topology.parked(),
+                    let times = message.refusals;
+                    let what = match message.to {
+                        Route::Service(key) | Route::Subscribers(key) => key,
+                        Route::DeadLetter => self.publisher.topology.dead(),
+                        Route::Parked => self.publisher.topology.parked(),
                     };
                     let text = format!(
                         "undeliverable: a queue did not take {what}, {times} times in a row: it is full, or has no leader"
                     );
-                    return letter.failed(text).await;
+                    return message.failed(text).await;
                 }
-                let rest = rest(options.retry_delay, letter.refusals);
-                self.publisher.resting.push(
+                let delay = retry_delay(options.retry_delay, message.refusals);
+                self.publisher.delayed.push(
                     async move {
-                        tokio::time::sleep(rest).await;
-                        letter
+                        tokio::time::sleep(delay).await;
+                        message
                     }
                     .boxed(),
                 );
@@ -356,8 +364,8 @@ async fn open(options: &Options, topology: &Topology) -> Result<(Connection, Cha
 }
 
 /// The delay doubles with each refusal.
-fn rest(delay: Duration, refusals: u32) -> Duration {
-    delay.saturating_mul(1 << refusals.saturating_sub(1).min(16)).min(LONGEST_REST.max(delay))
+fn retry_delay(delay: Duration, refusals: u32) -> Duration {
+    delay.saturating_mul(1 << refusals.saturating_sub(1).min(16)).min(RETRY_DELAY_MAX.max(delay))
 }
 
 /// In order where the broker still answers.
@@ -374,11 +382,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rests_double_from_the_delay() {
+    fn retry_delays_double_from_the_first() {
         let delay = Duration::from_secs(5);
-        let rests: Vec<u64> =
-            [1, 2, 3, 9].into_iter().map(|refusals| rest(delay, refusals).as_secs()).collect();
-        assert_eq!(rests, [5, 10, 20, 60]);
-        assert_eq!(rest(Duration::ZERO, 4), Duration::ZERO);
+        let delays: Vec<u64> = [1, 2, 3, 9]
+            .into_iter()
+            .map(|refusals| retry_delay(delay, refusals).as_secs())
+            .collect();
+        assert_eq!(delays, [5, 10, 20, 60]);
+        assert_eq!(retry_delay(Duration::ZERO, 4), Duration::ZERO);
     }
 }

@@ -1,12 +1,12 @@
-//! How a worker in a process of its own gets tasks: it consumes from a queue while it has room, and
-//! from none while it has not, so that what it could not begin stays where other workers find it. A
+//! How a worker process gets tasks: it consumes from a queue while it has capacity, and from none
+//! while it has not, so that tasks it could not begin stay where other workers find them. A
 //! consumer's prefetch cannot be changed and would not count what is acknowledged and still runs;
-//! so the consumer is cancelled when there is no room, and begins anew when there is.
+//! so the consumer is cancelled without capacity, and begins anew with it.
 //!
-//! What is on its way to a consumer in the moment in which it is cancelled the broker takes back,
-//! and delivers it to the next one as if the first had had it. For tasks that must not begin twice
-//! that would be the end. Their consumers get one at a time and are cancelled only with that one in
-//! hand, when nothing can be on its way; it is put back as new.
+//! The broker takes back what is on its way to a consumer when that is cancelled, and delivers it to
+//! the next one as redelivered. An at-most-once task would be lost by that. Consumers of such tasks
+//! get one at a time and are cancelled only with that one in hand, when nothing can be on its way;
+//! it is published again as new.
 
 use std::sync::Arc;
 
@@ -22,90 +22,90 @@ use tracing::debug;
 
 use super::connection;
 use crate::backoff::Backoff;
-use crate::bus::broker::status::Link;
+use crate::bus::broker::status::LinkStatus;
 use crate::bus::broker::task_delivery;
-use crate::bus::broker::task_delivery::{Delivery, Hands, Receipt, Refused, Room};
+use crate::bus::broker::task_delivery::{Capacity, Delivery, Receipt, RejectedTask, TaskHandler};
 use crate::bus::rabbitmq::connection::{Problem, problem};
 use crate::bus::rabbitmq::consumer::Consumer;
-use crate::bus::rabbitmq::properties::To;
+use crate::bus::rabbitmq::properties::Route;
 use crate::bus::routing_keys::CANCELLED;
 use crate::bus::session::{Session, stopped};
 
 /// How many tasks of a type may be on their way here before the first of them is acknowledged. Each
-/// may come when there is no room any more.
-const MAX_PREFETCH: u16 = 32;
+/// may come when there is no capacity any more.
+const PREFETCH_MAX: u16 = 32;
 
-/// Gives a worker's hands tasks of step structs.
-pub(super) struct Tasks {
+/// Gives tasks of step structs to a worker's handler.
+pub(super) struct TaskSession {
     pub(super) consumer: Consumer,
-    pub(super) hands: Arc<dyn Hands>,
+    pub(super) handler: Arc<dyn TaskHandler>,
 }
 
-impl Session for Tasks {
+impl Session for TaskSession {
     type Error = Problem;
 
     async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Problem> {
         let connection = connection::connect(&self.consumer.options, "worker").await?;
-        self.consumer.fetch_over(&connection, &self.hands, backoff).await
+        self.consumer.fetch_tasks(&connection, &self.handler, backoff).await
     }
 
     fn set_down(&mut self, reason: String) {
-        self.consumer.state.set_consuming(Link::Down(reason));
+        self.consumer.state.set_consuming(LinkStatus::Down(reason));
     }
 }
 
 impl Consumer {
-    async fn fetch_over(
+    async fn fetch_tasks(
         &self,
         connection: &Connection,
-        hands: &Arc<dyn Hands>,
+        handler: &Arc<dyn TaskHandler>,
         backoff: &mut Backoff,
     ) -> Result<(), Problem> {
         let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
         self.topology.declare(&channel).await?;
         let mut queues = Vec::new();
-        for step_type in hands.step_types() {
+        for step_type in handler.step_types() {
             let channel = connection.create_channel().await.map_err(|error| problem(&error))?;
-            queues.push(Fetching {
+            queues.push(TaskFetcher {
                 consumer: self,
-                hands,
+                handler,
                 step_type,
                 queue: self.topology.work_of(step_type),
                 channel,
             });
         }
-        let told = hands.clone();
+        let told = handler.clone();
         let cancellations = self
             .listen(connection, CANCELLED, "cancelled", move |said| {
                 task_delivery::cancel(&*told, said)
             })
             .await?;
-        self.state.set_consuming(Link::Up);
+        self.state.set_consuming(LinkStatus::Up);
         backoff.reset();
-        // Whoever ends first ends all: with an error, or because the process stops.
+        // The first to end ends all: with an error, or because the process stops.
         tokio::select! {
-            ended = futures_util::future::try_join_all(queues.into_iter().map(Fetching::run)) => ended.map(drop),
+            ended = futures_util::future::try_join_all(queues.into_iter().map(TaskFetcher::run)) => ended.map(drop),
             lost = cancellations => Err(lost),
         }
     }
 }
 
 /// One queue, on a channel of its own.
-struct Fetching<'a> {
+struct TaskFetcher<'a> {
     consumer: &'a Consumer,
-    hands: &'a Arc<dyn Hands>,
+    handler: &'a Arc<dyn TaskHandler>,
     step_type: &'static str,
     queue: &'a str,
     channel: Channel,
 }
 
-impl Fetching<'_> {
+impl TaskFetcher<'_> {
     async fn run(self) -> Result<(), Problem> {
         let mut stopping = self.consumer.stopping.clone();
-        let mut room = self.hands.room(self.step_type);
+        let mut capacity = self.handler.capacity(self.step_type);
         loop {
             let now = tokio::select! {
-                now = wait_for(&mut room, |room| room.free > 0) => now,
+                now = wait_for(&mut capacity, |capacity| capacity.free > 0) => now,
                 () = stopped(&mut stopping) => return Ok(()),
             };
             if now.is_closed {
@@ -119,14 +119,14 @@ impl Fetching<'_> {
         Ok(())
     }
 
-    /// Consumes as long as there is room.
+    /// Consumes as long as there is capacity.
     async fn fetch(&self, free: usize) -> Result<(), Problem> {
-        let is_once = self.hands.is_once(self.step_type);
+        let is_once = self.handler.is_once(self.step_type);
         // More would come back when several step types find the last places taken.
         let prefetch = if is_once {
             1
         } else {
-            u16::try_from(free / 8).unwrap_or(u16::MAX).clamp(1, MAX_PREFETCH)
+            u16::try_from(free / 8).unwrap_or(u16::MAX).clamp(1, PREFETCH_MAX)
         };
         let begin = async {
             self.channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
@@ -137,12 +137,12 @@ impl Fetching<'_> {
         };
         let mut deliveries = begin.await.map_err(|error| problem(&error))?;
         let mut stopping = self.consumer.stopping.clone();
-        let mut room = self.hands.room(self.step_type);
+        let mut capacity = self.handler.capacity(self.step_type);
         let in_hand = loop {
             let delivery = tokio::select! {
                 biased;
-                // No room, or nobody who would have any.
-                _ = wait_for(&mut room, |room| room.free == 0), if !is_once => break None,
+                // No capacity, or nobody who would have any.
+                _ = wait_for(&mut capacity, |capacity| capacity.free == 0), if !is_once => break None,
                 () = stopped(&mut stopping) => break None,
                 delivery = deliveries.next() => match delivery {
                     Some(Ok(delivery)) => delivery,
@@ -150,13 +150,13 @@ impl Fetching<'_> {
                     None => return Err(self.ended()),
                 },
             };
-            let now = *room.borrow();
+            let now = *capacity.borrow();
             if is_once && (now.free == 0 || now.is_closed) {
                 break Some(delivery);
             }
             self.take(delivery).await;
         };
-        // What is on its way comes before the answer; there may be room again by then.
+        // What is on its way comes before the answer; there may be capacity again by then.
         self.channel
             .basic_cancel(deliveries.tag(), BasicCancelOptions::default())
             .await
@@ -179,12 +179,12 @@ impl Fetching<'_> {
             is_again: delivery.redelivered,
             receipt: Box::new(Tag(delivery.acker)),
         };
-        if let Some(refused) = task_delivery::deliver(self.hands, self.queue, task).await {
-            let Refused { body, receipt, reason } = refused;
+        if let Some(rejected) = task_delivery::deliver(self.handler, self.queue, task).await {
+            let RejectedTask { body, receipt, reason } = rejected;
             let from = (self.queue, routing_key.as_str());
-            let put = self.consumer.put_aside(To::Dead, from, body, &properties, &reason);
+            let put = self.consumer.divert(Route::DeadLetter, from, body, &properties, &reason);
             if put.await.is_some() {
-                task_delivery::dead_lettered(state, receipt).await;
+                task_delivery::acknowledge_dead_letter(state, receipt).await;
             }
         }
     }
@@ -198,11 +198,14 @@ impl Fetching<'_> {
 }
 
 /// Waits for that, or until it will take no more.
-async fn wait_for(room: &mut watch::Receiver<Room>, is_so: impl Fn(&Room) -> bool) -> Room {
-    match room.wait_for(|room| room.is_closed || is_so(room)).await {
-        Ok(room) => *room,
-        // Whoever had room is gone.
-        Err(_) => Room { free: 0, is_closed: true },
+async fn wait_for(
+    capacity: &mut watch::Receiver<Capacity>,
+    is_so: impl Fn(&Capacity) -> bool,
+) -> Capacity {
+    match capacity.wait_for(|capacity| capacity.is_closed || is_so(capacity)).await {
+        Ok(capacity) => *capacity,
+        // The worker is gone.
+        Err(_) => Capacity { free: 0, is_closed: true },
     }
 }
 

@@ -1,5 +1,5 @@
 //! Which mandatory messages reached no queue. The broker sends such a message back before it
-//! confirms it, but lapin hands it out with whichever confirm completes next; so a confirm says for
+//! confirms it, but lapin handler it out with whichever confirm completes next; so a confirm says for
 //! sure that its own message arrived only when nothing waits to be handed out.
 //!
 //! What is known when confirms are looked at in the order of their completion: one that carries
@@ -8,15 +8,15 @@
 
 use std::collections::HashSet;
 
-/// What became of a message.
+/// What the broker did with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Routing {
     /// Some queue has it.
-    Arrived,
+    Routed,
     /// No queue is bound to its routing key.
-    Returned,
-    /// A queue did not take it.
-    Refused,
+    Unroutable,
+    /// A queue rejected it.
+    Rejected,
 }
 
 /// Confirms of one channel, in the order of their completion.
@@ -36,21 +36,21 @@ impl Returns {
         (n, id, is_ack): (u64, &str, bool),
         carried: Option<String>,
         is_last: bool,
-        known: &mut Vec<(u64, Fate)>,
+        known: &mut Vec<(u64, Routing)>,
     ) {
         let nothing_waits = carried.is_none() || is_last;
         self.returned.extend(carried);
         if nothing_waits && self.returned.is_empty() && self.unsure.is_empty() {
-            known.push((n, if is_ack { Fate::Arrived } else { Fate::Refused }));
+            known.push((n, if is_ack { Routing::Routed } else { Routing::Rejected }));
             return;
         }
         self.unsure.push((n, id.to_owned(), is_ack));
         let returned = &mut self.returned;
         self.unsure.retain(|(n, id, is_ack)| {
             if returned.remove(id) {
-                known.push((*n, Fate::Returned));
+                known.push((*n, Routing::Unroutable));
             } else if nothing_waits {
-                known.push((*n, if *is_ack { Fate::Arrived } else { Fate::Refused }));
+                known.push((*n, if *is_ack { Routing::Routed } else { Routing::Rejected }));
             } else {
                 return true;
             }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     /// Confirms in this order, each with what it carries; `true` marks the last.
-    fn judged(confirms: &[(u64, Option<u64>, bool)]) -> Vec<(u64, Fate)> {
+    fn judged(confirms: &[(u64, Option<u64>, bool)]) -> Vec<(u64, Routing)> {
         let mut returns = Returns::default();
         let mut known = Vec::new();
         for (n, carried, is_last) in confirms {
@@ -79,16 +79,16 @@ mod tests {
         known
     }
 
-    use Fate::{Arrived, Returned};
+    use Routing::{Routed, Unroutable};
 
     #[test]
     fn a_confirm_that_carries_nothing_is_an_arrival() {
-        assert_eq!(judged(&[(1, None, false), (2, None, true)]), [(1, Arrived), (2, Arrived)]);
+        assert_eq!(judged(&[(1, None, false), (2, None, true)]), [(1, Routed), (2, Routed)]);
     }
 
     #[test]
     fn a_confirm_that_carries_its_own_message_is_a_return() {
-        assert_eq!(judged(&[(1, Some(1), false), (2, None, true)]), [(1, Returned), (2, Arrived)]);
+        assert_eq!(judged(&[(1, Some(1), false), (2, None, true)]), [(1, Unroutable), (2, Routed)]);
     }
 
     #[test]
@@ -97,24 +97,24 @@ mod tests {
         // 1, 3, 2.
         assert_eq!(
             judged(&[(1, Some(2), false), (3, Some(3), false), (2, None, true)]),
-            [(1, Arrived), (2, Returned), (3, Returned)]
+            [(1, Routed), (2, Unroutable), (3, Unroutable)]
         );
         // 1 and 3 came back, 2 arrived; completed as 1, 2, 3.
         assert_eq!(
             judged(&[(1, Some(3), false), (2, Some(1), false), (3, None, true)]),
-            [(1, Returned), (2, Arrived), (3, Returned)]
+            [(1, Unroutable), (2, Routed), (3, Unroutable)]
         );
         // All came back, each with another's confirm, and nothing more is under way.
         assert_eq!(
             judged(&[(1, Some(2), false), (2, Some(1), true)]),
-            [(1, Returned), (2, Returned)]
+            [(1, Unroutable), (2, Unroutable)]
         );
     }
 
     #[test]
     fn one_that_carries_anothers_message_is_not_judged_before_it_is_sure() {
         assert_eq!(judged(&[(1, Some(2), false)]), []);
-        assert_eq!(judged(&[(1, Some(2), false), (2, Some(9), false)]), [(2, Returned)]);
+        assert_eq!(judged(&[(1, Some(2), false), (2, Some(9), false)]), [(2, Unroutable)]);
     }
 
     #[test]
@@ -122,6 +122,6 @@ mod tests {
         let (mut returns, mut known) = (Returns::default(), Vec::new());
         returns.confirmed((1, "1", false), Some("2".to_owned()), false, &mut known);
         returns.confirmed((2, "2", true), None, true, &mut known);
-        assert_eq!(known, [(1, Fate::Refused), (2, Returned)]);
+        assert_eq!(known, [(1, Routing::Rejected), (2, Unroutable)]);
     }
 }

@@ -1,16 +1,16 @@
-//! What is said to everybody: workers' signs of life to nodes, and nodes' cancellations to workers.
-//! Whoever listens reads the whole stream from now on, in no group.
+//! What is said to everybody: workers' heartbeats to nodes, and nodes' cancellations to workers.
+//! Each receiver reads the whole stream from now on, in no group.
 
 use std::time::Duration;
 
 use super::entry;
 use crate::bus::redis_streams::consumer::Consumer;
-use crate::bus::redis_streams::reader::BLOCK;
+use crate::bus::redis_streams::reader::READ_BLOCK_TIMEOUT;
 use crate::bus::session::stopped;
-use crate::redis_client::{Address, Error, Link};
+use crate::redis_client::{Address, Error, RedisClient};
 
 /// Read at a time.
-const COUNT: usize = 100;
+const BATCH_LEN: usize = 100;
 /// An entry before all others: what the stream's last entry is called if there is none.
 const BEFORE_ALL: &str = "0-0";
 
@@ -19,32 +19,32 @@ impl Consumer {
     pub(super) async fn listen(&self, key: &str, hear: impl Fn(&[u8])) -> Result<(), Error> {
         // Who waits for an entry keeps the connection from everybody else, and gets no answer for
         // so long.
-        let wire =
-            Link::open(&Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() })
-                .await?;
-        let mut last = newest(&wire, key).await?;
+        let blocking_client = RedisClient::open(&Address {
+            timeout: self.address.timeout + READ_BLOCK_TIMEOUT,
+            ..self.address.clone()
+        })
+        .await?;
+        let mut last = newest(&blocking_client, key).await?;
         let mut stopping = self.stopping.clone();
         loop {
             let mut read = redis::cmd("XREAD");
             read.arg("COUNT")
-                .arg(COUNT)
+                .arg(BATCH_LEN)
                 .arg("BLOCK")
-                .arg(millis(BLOCK))
+                .arg(millis(READ_BLOCK_TIMEOUT))
                 .arg("STREAMS")
                 .arg(key)
                 .arg(&last);
             let answer = tokio::select! {
-                answer = wire.ask(read) => answer?,
+                answer = blocking_client.ask(read) => answer?,
                 () = stopped(&mut stopping) => return Ok(()),
             };
             for entry in entry::read(answer)? {
                 match entry.incoming(key) {
                     Ok(incoming) => hear(&incoming.body),
-                    Err(error) => tracing::debug!(
-                        key,
-                        error,
-                        "what is said to everybody cannot be understood"
-                    ),
+                    Err(error) => {
+                        tracing::debug!(key, error, "what is said to everybody cannot be decoded")
+                    }
                 }
                 last = entry.id;
             }
@@ -53,10 +53,10 @@ impl Consumer {
 }
 
 /// The id of the stream's newest entry.
-async fn newest(link: &Link, key: &str) -> Result<String, Error> {
+async fn newest(client: &RedisClient, key: &str) -> Result<String, Error> {
     let mut look = redis::cmd("XREVRANGE");
     look.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
-    let entries = entry::listed(link.ask(look).await?)?;
+    let entries = entry::listed(client.ask(look).await?)?;
     Ok(entries.into_iter().next().map_or_else(|| BEFORE_ALL.to_owned(), |entry| entry.id))
 }
 

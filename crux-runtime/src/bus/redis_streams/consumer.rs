@@ -9,22 +9,22 @@ use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::watch;
 use tracing::{debug, error};
 
-use super::{Options, PAUSE_MAX, say_durability};
+use super::{Options, RECONNECT_DELAY_MAX, say_durability};
 use crate::backoff::Backoff;
-use crate::bus::Door;
+use crate::bus::MessageHandler;
 use crate::bus::broker::Consume;
-use crate::bus::broker::status::{Link as Condition, State};
-use crate::bus::broker::task_delivery::Hands;
-use crate::bus::broker::worker_registry::Roster;
-use crate::bus::redis_streams::reader::{BLOCK, Reader};
+use crate::bus::broker::status::{LinkStatus, State};
+use crate::bus::broker::task_delivery::TaskHandler;
+use crate::bus::broker::worker_registry::WorkerRegistry;
+use crate::bus::redis_streams::reader::{READ_BLOCK_TIMEOUT, Reader};
 use crate::bus::redis_streams::scripts::TIDY;
-use crate::bus::redis_streams::task_consumer::Tasks;
+use crate::bus::redis_streams::task_consumer::TaskSession;
 use crate::bus::redis_streams::topology::{Stream, Topology};
 use crate::bus::session::{Session, keep_connected, stopped};
-use crate::redis_client::{Address, Call, Error, Link};
+use crate::redis_client::{Address, Call, Error, RedisClient};
 
 /// How often what all groups have acknowledged is removed where it was not at once.
-const TIDY_EVERY: Duration = Duration::from_secs(5);
+const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// See the module's text.
 #[derive(Clone)]
@@ -33,51 +33,55 @@ pub(super) struct Consumer {
     pub(super) address: Address,
     pub(super) topology: Arc<Topology>,
     pub(super) state: Arc<State>,
-    pub(super) roster: Arc<Roster>,
+    pub(super) workers: Arc<WorkerRegistry>,
     /// This process in the groups.
     pub(super) name: Arc<str>,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
 impl Consume for Consumer {
-    fn run(&self, door: Arc<dyn Door>) -> BoxFuture<'static, ()> {
+    fn run(&self, handler: Arc<dyn MessageHandler>) -> BoxFuture<'static, ()> {
         let (consumer, stopping) = (self.clone(), self.stopping.clone());
         let says_durability = self.options.says_durability;
-        let consuming = Consuming { consumer, door, says_durability };
-        Box::pin(keep_connected(consuming, Backoff::up_to(PAUSE_MAX), stopping))
+        let consuming = ConsumerSession { consumer, handler, says_durability };
+        Box::pin(keep_connected(consuming, Backoff::up_to(RECONNECT_DELAY_MAX), stopping))
     }
 
-    fn fetch(&self, hands: Arc<dyn Hands>) -> BoxFuture<'static, ()> {
+    fn fetch(&self, handler: Arc<dyn TaskHandler>) -> BoxFuture<'static, ()> {
         let (consumer, stopping) = (self.clone(), self.stopping.clone());
-        Box::pin(keep_connected(Tasks { consumer, hands }, Backoff::up_to(PAUSE_MAX), stopping))
+        Box::pin(keep_connected(
+            TaskSession { consumer, handler },
+            Backoff::up_to(RECONNECT_DELAY_MAX),
+            stopping,
+        ))
     }
 
-    fn roster(&self) -> Option<&Arc<Roster>> {
-        Some(&self.roster)
+    fn worker_registry(&self) -> Option<&Arc<WorkerRegistry>> {
+        Some(&self.workers)
     }
 }
 
-/// Gives the door what services and others add.
-struct Consuming {
+/// Gives the handler what services and others add.
+struct ConsumerSession {
     consumer: Consumer,
-    door: Arc<dyn Door>,
+    handler: Arc<dyn MessageHandler>,
     /// Until the first connection.
     says_durability: bool,
 }
 
-impl Session for Consuming {
+impl Session for ConsumerSession {
     type Error = Error;
 
     async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
-        let link = Link::open(&self.consumer.address).await?;
+        let client = RedisClient::open(&self.consumer.address).await?;
         if std::mem::take(&mut self.says_durability) {
-            say_durability(&link, &self.consumer.address).await;
+            say_durability(&client, &self.consumer.address).await;
         }
-        self.consumer.session(&link, &*self.door, backoff).await
+        self.consumer.session(&client, &*self.handler, backoff).await
     }
 
     fn set_down(&mut self, reason: String) {
-        self.consumer.state.set_consuming(Condition::Down(reason));
+        self.consumer.state.set_consuming(LinkStatus::Down(reason));
     }
 }
 
@@ -94,23 +98,23 @@ impl Consumer {
             address,
             topology,
             state,
-            roster: Arc::default(),
+            workers: Arc::default(),
             name: name().into(),
             stopping,
         }
     }
 
-    /// Reads until a connection is lost, or until the process stops. `link`: for everything that
+    /// Reads until a connection is lost, or until the process stops. `client`: for everything that
     /// does not block.
     async fn session(
         &self,
-        link: &Link,
-        door: &dyn Door,
+        client: &RedisClient,
+        handler: &dyn MessageHandler,
         backoff: &mut Backoff,
     ) -> Result<(), Error> {
         let mut wrong = Vec::new();
         for stream in &self.topology.work {
-            match create_group(link, &stream.key, crate::bus::redis_streams::topology::WORKERS)
+            match create_group(client, &stream.key, crate::bus::redis_streams::topology::WORKERS)
                 .await
             {
                 Err(Error::WrongType(why)) => wrong.push((stream, why)),
@@ -119,7 +123,7 @@ impl Consumer {
         }
         let mut readers = Vec::new();
         for stream in &self.topology.own {
-            match self.reader(link, door, stream).await {
+            match self.reader(client, handler, stream).await {
                 Err(Error::WrongType(why)) => wrong.push((stream, why)),
                 reader => readers.push(reader?),
             }
@@ -128,13 +132,13 @@ impl Consumer {
             error!(
                 stream = stream.key,
                 why,
-                "what is stored there is no stream, and somebody else has written it: delete it; others are read"
+                "the key does not hold a stream: another client wrote it; delete the key. Other streams are read"
             );
         }
         self.state.set_consuming(match wrong.first() {
-            None => Condition::Up,
+            None => LinkStatus::Up,
             Some((stream, why)) => {
-                Condition::Blocked(format!("`{}` is no stream: {why}", stream.key))
+                LinkStatus::Blocked(format!("`{}` is no stream: {why}", stream.key))
             }
         });
         backoff.reset();
@@ -142,40 +146,41 @@ impl Consumer {
         let mut stopping = self.stopping.clone();
         let tidying = async {
             tokio::select! {
-                result = self.tidy(link) => result,
-                result = self.take_back(link) => result,
-                result = until_right(link, &wrong) => result,
+                result = self.tidy(client) => result,
+                result = self.redeliver_due(client) => result,
+                result = wait_until_stream(client, &wrong) => result,
                 () = stopped(&mut stopping) => Ok(()),
             }
         };
-        let hearing = self.listen(&self.topology.workers, |said| self.roster.hear_text(said));
+        let hearing = self.listen(&self.topology.workers, |said| self.workers.receive_text(said));
         tokio::try_join!(reading, tidying, hearing).map(drop)
     }
 
     async fn reader<'a>(
         &'a self,
-        link: &'a Link,
-        door: &'a dyn Door,
+        client: &'a RedisClient,
+        handler: &'a dyn MessageHandler,
         stream: &'a Stream,
     ) -> Result<Reader<'a>, Error> {
-        create_group(link, &stream.key, crate::bus::redis_streams::topology::GROUP).await?;
+        create_group(client, &stream.key, crate::bus::redis_streams::topology::GROUP).await?;
         // Who waits for an entry keeps the connection from everybody else, and gets no answer for
         // so long.
-        let patient = Address { timeout: self.address.timeout + BLOCK, ..self.address.clone() };
-        let wire = Link::open(&patient).await?;
-        Ok(Reader::new(self, door, stream, &self.topology.dead, link, wire))
+        let patient =
+            Address { timeout: self.address.timeout + READ_BLOCK_TIMEOUT, ..self.address.clone() };
+        let blocking_client = RedisClient::open(&patient).await?;
+        Ok(Reader::new(self, handler, stream, &self.topology.dead, client, blocking_client))
     }
 
     /// What services acknowledge and do not delete goes when all groups have.
-    async fn tidy(&self, link: &Link) -> Result<(), Error> {
+    async fn tidy(&self, client: &RedisClient) -> Result<(), Error> {
         loop {
-            tokio::time::sleep(TIDY_EVERY).await;
+            tokio::time::sleep(TRIM_INTERVAL).await;
             let calls = self.topology.keys().map(|key| Call {
                 script: &TIDY,
                 base: key.to_owned(),
                 args: Vec::new(),
             });
-            for result in link.call_all(calls.collect()).await {
+            for result in client.call_all(calls.collect()).await {
                 match result {
                     Err(Error::Broken(why) | Error::WrongType(why)) => {
                         debug!(why, "a stream cannot be tidied up")
@@ -188,13 +193,13 @@ impl Consumer {
 }
 
 /// Ends, so that everything begins anew, when one of these is a stream after all.
-async fn until_right(link: &Link, wrong: &[(&Stream, String)]) -> Result<(), Error> {
+async fn wait_until_stream(client: &RedisClient, wrong: &[(&Stream, String)]) -> Result<(), Error> {
     loop {
-        tokio::time::sleep(TIDY_EVERY).await;
+        tokio::time::sleep(TRIM_INTERVAL).await;
         for (stream, _) in wrong {
             let mut look = redis::cmd("TYPE");
             look.arg(&stream.key);
-            let kind = link.ask(look).await?;
+            let kind = client.ask(look).await?;
             if matches!(&kind, redis::Value::SimpleString(kind) if kind == "none" || kind == "stream")
             {
                 return Err(Error::Refused(format!("`{}` can be read now", stream.key)));
@@ -204,10 +209,14 @@ async fn until_right(link: &Link, wrong: &[(&Stream, String)]) -> Result<(), Err
 }
 
 /// A group that begins with the stream's first entry; the stream too, if there is none.
-pub(super) async fn create_group(link: &Link, key: &str, group: &str) -> Result<(), Error> {
+pub(super) async fn create_group(
+    client: &RedisClient,
+    key: &str,
+    group: &str,
+) -> Result<(), Error> {
     let mut create = redis::cmd("XGROUP");
     create.arg("CREATE").arg(key).arg(group).arg("0").arg("MKSTREAM");
-    match link.ask(create).await {
+    match client.ask(create).await {
         Err(error) if error.to_string().contains("BUSYGROUP") => Ok(()),
         result => result.map(drop),
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use crate::bus::Incoming;
-use crate::bus::broker::envelope::Letter;
+use crate::bus::broker::envelope::Envelope;
 use crate::redis_client::Error;
 
 /// An entry that was read.
@@ -17,13 +17,13 @@ pub(super) struct Entry {
 }
 
 /// Names and values of what is published, in turn.
-pub(super) fn fields(routing_key: &str, letter: &Letter) -> Vec<Vec<u8>> {
+pub(super) fn fields(routing_key: &str, envelope: &Envelope) -> Vec<Vec<u8>> {
     let pairs: [(&str, &[u8]); 5] = [
         ("routing_key", routing_key.as_bytes()),
-        ("message_id", letter.id.as_bytes()),
-        ("correlation_id", letter.correlation_id.as_bytes()),
-        ("traceparent", letter.traceparent.as_bytes()),
-        ("body", &letter.body),
+        ("message_id", envelope.id.as_bytes()),
+        ("correlation_id", envelope.correlation_id.as_bytes()),
+        ("traceparent", envelope.traceparent.as_bytes()),
+        ("body", &envelope.body),
     ];
     pairs.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]).collect()
 }

@@ -36,15 +36,15 @@ use crate::bus::redis_streams::publisher::Publisher;
 use crate::bus::routing_keys::{class_types, task_keys, work_key};
 use crate::redis_client::address::address;
 use crate::redis_client::durability::Durability;
-use crate::redis_client::{Address, Error, Link};
+use crate::redis_client::{Address, Error, RedisClient};
 use crate::supervise;
 
 /// How long the start waits for the server before it goes on without.
-const FIRST_TRY: Duration = Duration::from_secs(2);
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Between tries to reach the server. Short: a fail-over of a cluster takes a few seconds, and a
 /// try costs next to nothing.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// What can be set.
 #[derive(Debug, Clone)]
@@ -138,7 +138,7 @@ pub async fn open(
     let parking = Parking::new(topology.parked.clone(), options.prefetch, options.parking);
     let state = Arc::new(State::new("Redis", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
-    let (post, inbox) = mpsc::channel(options.max_queued);
+    let (outgoing, inbox) = mpsc::channel(options.max_queued);
     let (first, tried) = oneshot::channel();
     let publisher = Publisher {
         options: options.clone(),
@@ -150,28 +150,30 @@ pub async fn open(
     };
     let publishing = supervise::spawn("publishing over Redis", publisher.run(first));
     // Not connected yet: the publisher says why, and tries again.
-    if let Ok(Ok(Err(wrong @ Problem::Wrong(_)))) = tokio::time::timeout(FIRST_TRY, tried).await {
+    if let Ok(Ok(Err(wrong @ Problem::Wrong(_)))) =
+        tokio::time::timeout(FIRST_CONNECT_TIMEOUT, tried).await
+    {
         publishing.abort();
         return Err(wrong);
     }
     let consumer = Box::new(Consumer::new(options, address, topology, state.clone(), stopping));
-    Ok(Broker::new(Parts { state, post, pushed, consumer, stop, publishing }))
+    Ok(Broker::new(Parts { state, outgoing, pushed, consumer, stop, publishing }))
 }
 
 /// Creates all groups, those of services too, and says how it went.
 pub async fn declare(app: &App, options: &Options) -> Result<Topology, Problem> {
     let topology = Topology::new(app, &options.prefix, &class_types(app));
-    let link = Link::open(&options.address()?).await?;
+    let client = RedisClient::open(&options.address()?).await?;
     for stream in topology.own.iter().chain(&topology.work).chain(&topology.services) {
         if let Some(group) = stream.group {
-            create_group(&link, &stream.key, group).await?;
+            create_group(&client, &stream.key, group).await?;
         }
     }
     Ok(topology)
 }
 
 /// Says in the log what the server keeps when it dies.
-async fn say_durability(link: &Link, address: &Address) {
+async fn say_durability(client: &RedisClient, address: &Address) {
     let place = address.nodes.first().map_or_else(String::new, |node| node.addr().to_string());
-    Durability::look(link).await.say(&place);
+    Durability::look(client).await.say(&place);
 }

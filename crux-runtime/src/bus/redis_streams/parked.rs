@@ -9,17 +9,17 @@ use tracing::warn;
 use super::entry;
 use crate::bus::redis_streams::consumer::Consumer;
 use crate::bus::redis_streams::entry::Entry;
-use crate::bus::redis_streams::reader::{bury, reason_of};
+use crate::bus::redis_streams::reader::{dead_letter, reason_of};
 use crate::bus::redis_streams::scripts::{DUE, PARK};
 use crate::bus::redis_streams::topology::{Stream, key};
-use crate::redis_client::{Call, Error, Link};
+use crate::redis_client::{Call, Error, RedisClient};
 
 /// How often it is looked for what was parked long enough.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const DUE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Taken back at a time.
-const COUNT: usize = 100;
+const BATCH_LEN: usize = 100;
 /// Entries that wait; one for which there is no room stays where it is.
-const MAX_PARKED: usize = 100_000;
+const PARKED_MAX: usize = 100_000;
 
 impl Consumer {
     /// With why it is here and what an entry is read by. The id by which it was known is its
@@ -37,7 +37,7 @@ impl Consumer {
             ("traceparent", field("traceparent")),
             ("body", field("body")),
         ];
-        let mut args = vec![MAX_PARKED.to_string().into_bytes()];
+        let mut args = vec![PARKED_MAX.to_string().into_bytes()];
         args.extend(
             pairs.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]),
         );
@@ -45,30 +45,31 @@ impl Consumer {
     }
 
     /// Until the connection is lost.
-    pub(super) async fn take_back(&self, link: &Link) -> Result<(), Error> {
+    pub(super) async fn redeliver_due(&self, client: &RedisClient) -> Result<(), Error> {
         let pause = self.options.parking;
         loop {
-            tokio::time::sleep(LOOK_EVERY.min(pause / 2)).await;
-            let args =
-                [pause.as_millis().to_string(), COUNT.to_string()].map(String::into_bytes).into();
-            let due = match link
+            tokio::time::sleep(DUE_POLL_INTERVAL.min(pause / 2)).await;
+            let args = [pause.as_millis().to_string(), BATCH_LEN.to_string()]
+                .map(String::into_bytes)
+                .into();
+            let due = match client
                 .call(Call { script: &DUE, base: self.topology.parked.clone(), args })
                 .await
             {
-                // Somebody else has written there: a person has to act, and everything else goes
+                // Another client has written there: a person has to act, and everything else goes
                 // on.
                 Err(error @ (Error::WrongType(_) | Error::Broken(_) | Error::Full(_))) => {
-                    warn!(stream = self.topology.parked, %error, "what is parked cannot be taken back");
+                    warn!(stream = self.topology.parked, %error, "cannot read parked messages; retrying");
                     continue;
                 }
                 due => entry::listed(due?)?,
             };
-            try_join_all(due.iter().map(|entry| self.again(link, entry))).await?;
+            try_join_all(due.iter().map(|entry| self.again(client, entry))).await?;
         }
     }
 
     /// Back to its stream. One that cannot go there stays, and is due again.
-    async fn again(&self, link: &Link, entry: &Entry) -> Result<(), Error> {
+    async fn again(&self, client: &RedisClient, entry: &Entry) -> Result<(), Error> {
         let parked = &self.topology.parked;
         let routing_key = entry
             .field("routing_key")
@@ -91,14 +92,19 @@ impl Consumer {
                 group: None,
                 purpose: String::new(),
             };
-            bury(&self.topology.dead, &here, entry, "somebody else has put it among what is parked")
+            dead_letter(
+                &self.topology.dead,
+                &here,
+                entry,
+                "another client has put it among the parked messages",
+            )
         };
         let mut delete = redis::cmd("XDEL");
         delete.arg(parked).arg(&entry.id);
         for command in [add, delete] {
-            match link.ask(command).await {
+            match client.ask(command).await {
                 Err(error @ (Error::WrongType(_) | Error::Broken(_) | Error::Full(_))) => {
-                    warn!(id = entry.id, routing_key, %error, "what was parked cannot be taken back; trying again");
+                    warn!(id = entry.id, routing_key, %error, "cannot redeliver a parked message; retrying");
                     return Ok(());
                 }
                 result => drop(result?),

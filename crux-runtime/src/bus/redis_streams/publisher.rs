@@ -1,6 +1,6 @@
 //! The publisher: adds to streams what leaves. It keeps a window of messages under way, sends again
 //! what was not confirmed when the connection is lost, waits while the server has no memory, and
-//! tells each sender what became of its message.
+//! reports the result of each message to its sender.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,35 +14,35 @@ use redis::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Options, PAUSE_MAX, Problem};
+use super::{Options, Problem, RECONNECT_DELAY_MAX};
 use crate::backoff::Backoff;
-use crate::bus::broker::envelope::{Letter, Post, To};
-use crate::bus::broker::status::{Link as Condition, State};
+use crate::bus::broker::envelope::{Destination, Envelope, Outgoing};
+use crate::bus::broker::status::{LinkStatus, State};
 use crate::bus::redis_streams::entry::fields;
 use crate::bus::redis_streams::scripts::{PUBLISH, SAY};
 use crate::bus::redis_streams::topology::{WORKERS, key};
 use crate::bus::routing_keys;
 use crate::bus::session::{self, keep_connected, stopped};
-use crate::redis_client::{Address, Call, Error, Link, Script};
+use crate::redis_client::{Address, Call, Error, RedisClient, Script};
 
 /// Messages that go out together.
-const BATCH: usize = 64;
+const BATCH_LEN_MAX: usize = 64;
 /// Bytes under way beyond which nothing more is taken.
-const MAX_BYTES: usize = 64 << 20;
+const UNCONFIRMED_BYTES_MAX: usize = 64 << 20;
 /// Entries that are kept of what is said to everybody.
-const MAX_SAID: usize = 1000;
+const BROADCAST_LEN_MAX: usize = 1000;
 /// While the server has no memory.
-const REST: Duration = Duration::from_millis(500);
+const OUT_OF_MEMORY_DELAY: Duration = Duration::from_millis(500);
 
 /// See the module's text.
 pub(super) struct Publisher {
     pub(super) options: Arc<Options>,
     pub(super) address: Address,
     pub(super) state: Arc<State>,
-    pub(super) inbox: mpsc::Receiver<Post>,
+    pub(super) inbox: mpsc::Receiver<Outgoing>,
     pub(super) stopping: watch::Receiver<bool>,
     /// To be sent before anything else, in their order.
-    pub(super) again: VecDeque<Letter>,
+    pub(super) again: VecDeque<Envelope>,
 }
 
 type Answers = Vec<Result<Value, Error>>;
@@ -51,52 +51,53 @@ impl Publisher {
     /// Runs until told to stop; `first` hears how the first try to connect went.
     pub(super) async fn run(self, first: oneshot::Sender<Result<(), Problem>>) {
         let stopping = self.stopping.clone();
-        let publishing = Publishing { publisher: self, first: Some(first) };
+        let publishing = PublisherSession { publisher: self, first: Some(first) };
         // What is not out when the process stops goes out after the next start.
-        keep_connected(publishing, Backoff::up_to(PAUSE_MAX), stopping).await;
+        keep_connected(publishing, Backoff::up_to(RECONNECT_DELAY_MAX), stopping).await;
     }
 
-    /// Publishes by this link until it is lost, or until there is nothing left and the process
+    /// Publishes by this client until it is lost, or until there is nothing left and the process
     /// stops.
-    async fn session(&mut self, link: &Link, backoff: &mut Backoff) -> Result<(), Error> {
-        self.state.set_publishing(Condition::Up);
+    async fn session(&mut self, client: &RedisClient, backoff: &mut Backoff) -> Result<(), Error> {
+        self.state.set_publishing(LinkStatus::Up);
         let mut session = Session {
             publisher: self,
-            link,
+            client,
             backoff,
             flying: FuturesUnordered::new(),
             held: BTreeMap::new(),
             next: 0,
             count: 0,
             bytes: 0,
-            rests_until: None,
+            paused_until: None,
         };
         let result = session.run().await;
         // In the order in which they were sent.
-        let held: Vec<Letter> = std::mem::take(&mut session.held).into_values().flatten().collect();
+        let held: Vec<Envelope> =
+            std::mem::take(&mut session.held).into_values().flatten().collect();
         drop(session);
         self.state.unconfirmed.store(0, Ordering::Relaxed);
         let why = result.as_ref().err().map_or_else(String::new, ToString::to_string);
-        for letter in held.into_iter().rev() {
-            if let Some(letter) = repeatable(letter, &why).await {
-                self.again.push_front(letter);
+        for envelope in held.into_iter().rev() {
+            if let Some(envelope) = repeatable(envelope, &why).await {
+                self.again.push_front(envelope);
             }
         }
         result
     }
 }
 
-struct Publishing {
+struct PublisherSession {
     publisher: Publisher,
     /// Until the first try to connect.
     first: Option<oneshot::Sender<Result<(), Problem>>>,
 }
 
-impl session::Session for Publishing {
+impl session::Session for PublisherSession {
     type Error = Error;
 
     async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
-        let opened = Link::open(&self.publisher.address).await;
+        let opened = RedisClient::open(&self.publisher.address).await;
         if let Some(first) = self.first.take() {
             let tried = opened.as_ref().map(drop).map_err(|error| Problem::from(error.clone()));
             // The receiver may have waited long enough and be gone.
@@ -106,36 +107,36 @@ impl session::Session for Publishing {
     }
 
     fn set_down(&mut self, reason: String) {
-        self.publisher.state.set_publishing(Condition::Down(reason));
+        self.publisher.state.set_publishing(LinkStatus::Down(reason));
     }
 }
 
-/// One link's life.
+/// One client's life.
 struct Session<'a> {
     publisher: &'a mut Publisher,
-    link: &'a Link,
+    client: &'a RedisClient,
     backoff: &'a mut Backoff,
     flying: FuturesUnordered<BoxFuture<'static, (u64, Answers)>>,
     /// What is under way, by the number of its flight.
-    held: BTreeMap<u64, Vec<Letter>>,
+    held: BTreeMap<u64, Vec<Envelope>>,
     next: u64,
     count: usize,
     bytes: usize,
     /// The server has no memory: until then nothing is sent.
-    rests_until: Option<Instant>,
+    paused_until: Option<Instant>,
 }
 
 impl Session<'_> {
     async fn run(&mut self) -> Result<(), Error> {
         let mut stopping = self.publisher.stopping.clone();
-        let mut posts = Vec::with_capacity(BATCH);
+        let mut outgoing = Vec::with_capacity(BATCH_LEN_MAX);
         loop {
             while self.room() > 0 && !self.publisher.again.is_empty() {
-                let several = self.publisher.again.len().min(BATCH).min(self.room());
-                let letters = self.publisher.again.drain(..several).collect();
-                self.send(letters);
+                let several = self.publisher.again.len().min(BATCH_LEN_MAX).min(self.room());
+                let envelopes = self.publisher.again.drain(..several).collect();
+                self.send(envelopes);
             }
-            // Also if whoever could say it is gone.
+            // A dropped sender means the same.
             let is_stopping = *stopping.borrow() || stopping.has_changed().is_err();
             if is_stopping
                 && self.flying.is_empty()
@@ -144,106 +145,107 @@ impl Session<'_> {
             {
                 return Ok(());
             }
-            let room = self.room().min(BATCH);
-            let rests_until = self.rests_until;
+            let room = self.room().min(BATCH_LEN_MAX);
+            let paused_until = self.paused_until;
             tokio::select! {
                 Some((n, answers)) = self.flying.next() => self.landed(n, answers).await?,
-                _ = self.publisher.inbox.recv_many(&mut posts, room), if room > 0 => {
-                    let mut letters = Vec::with_capacity(posts.len());
-                    for post in posts.drain(..) {
-                        letters.extend(Letter::new(post).await);
+                _ = self.publisher.inbox.recv_many(&mut outgoing, room), if room > 0 => {
+                    let mut envelopes = Vec::with_capacity(outgoing.len());
+                    for outgoing in outgoing.drain(..) {
+                        envelopes.extend(Envelope::new(outgoing).await);
                     }
-                    self.send(letters);
+                    self.send(envelopes);
                 }
-                () = sleep_until(rests_until.unwrap_or_else(Instant::now)), if rests_until.is_some() => self.rests_until = None,
+                () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => self.paused_until = None,
                 () = stopped(&mut stopping), if !is_stopping => {}
             }
         }
     }
 
     fn room(&self) -> usize {
-        if self.rests_until.is_some() || self.bytes >= MAX_BYTES {
+        if self.paused_until.is_some() || self.bytes >= UNCONFIRMED_BYTES_MAX {
             return 0;
         }
         self.publisher.options.max_unconfirmed.saturating_sub(self.count)
     }
 
-    fn send(&mut self, letters: Vec<Letter>) {
-        if letters.is_empty() {
+    fn send(&mut self, envelopes: Vec<Envelope>) {
+        if envelopes.is_empty() {
             return;
         }
         let Options { prefix, max_length, .. } = &*self.publisher.options;
-        let call = |letter: &Letter| {
-            let (To::Service(routing_key) | To::Anybody(routing_key)) = letter.to;
+        let call = |envelope: &Envelope| {
+            let (Destination::Service(routing_key) | Destination::Subscribers(routing_key)) =
+                envelope.to;
             // What is said to everybody is for those who read now: it needs no group.
             let (script, most): (&'static Script, usize) = if routing_keys::is_to_all(routing_key) {
-                (&*SAY, MAX_SAID)
+                (&*SAY, BROADCAST_LEN_MAX)
             } else {
                 (&*PUBLISH, *max_length)
             };
             let mut args = vec![most.to_string().into_bytes()];
-            args.extend(fields(routing_key, letter));
+            args.extend(fields(routing_key, envelope));
             Call { script, base: key(prefix, routing_key), args }
         };
-        let calls = letters.iter().map(call).collect();
+        let calls = envelopes.iter().map(call).collect();
         let n = self.next;
         self.next += 1;
-        self.count += letters.len();
-        self.bytes += letters.iter().map(|letter| letter.body.len()).sum::<usize>();
-        self.held.insert(n, letters);
+        self.count += envelopes.len();
+        self.bytes += envelopes.iter().map(|envelope| envelope.body.len()).sum::<usize>();
+        self.held.insert(n, envelopes);
         self.publisher.state.unconfirmed.store(self.count, Ordering::Relaxed);
-        let link = self.link.clone();
-        self.flying.push(Box::pin(async move { (n, link.call_all(calls).await) }));
+        let client = self.client.clone();
+        self.flying.push(Box::pin(async move { (n, client.call_all(calls).await) }));
     }
 
-    /// The error: the link is lost; what it has not answered stays held.
+    /// The error: the client is lost; what it has not answered stays held.
     async fn landed(&mut self, n: u64, answers: Answers) -> Result<(), Error> {
-        let Some(letters) = self.held.remove(&n) else { return Ok(()) };
-        self.count -= letters.len();
-        self.bytes -= letters.iter().map(|letter| letter.body.len()).sum::<usize>();
+        let Some(envelopes) = self.held.remove(&n) else { return Ok(()) };
+        self.count -= envelopes.len();
+        self.bytes -= envelopes.iter().map(|envelope| envelope.body.len()).sum::<usize>();
         self.publisher.state.unconfirmed.store(self.count, Ordering::Relaxed);
         let (mut lost, mut is_full, mut kept) = (None, None, Vec::new());
         let mut has_answered = false;
-        for (letter, answer) in letters.into_iter().zip(answers) {
+        for (envelope, answer) in envelopes.into_iter().zip(answers) {
             match answer {
                 Ok(answer) => {
                     has_answered = true;
-                    tell(&self.publisher.options, &self.publisher.state, letter, &answer).await;
+                    reply(&self.publisher.options, &self.publisher.state, envelope, &answer).await;
                 }
                 Err(Error::Full(why)) => {
                     is_full = Some(why);
-                    kept.push(letter);
+                    kept.push(envelope);
                 }
                 Err(Error::Broken(why) | Error::WrongType(why)) => {
-                    letter.sender.failed(format!("undeliverable: {why}")).await
+                    envelope.reply_handle.failed(format!("undeliverable: {why}")).await
                 }
                 // Nothing was done, so that it may be sent again whatever it is.
                 Err(error @ Error::Refused(_)) => {
-                    kept.push(letter);
+                    kept.push(envelope);
                     lost = Some(error);
                 }
                 Err(error) => {
-                    kept.extend(repeatable(letter, &error.to_string()).await);
+                    kept.extend(repeatable(envelope, &error.to_string()).await);
                     lost = Some(error);
                 }
             }
         }
-        for letter in kept.into_iter().rev() {
-            self.publisher.again.push_front(letter);
+        for envelope in kept.into_iter().rev() {
+            self.publisher.again.push_front(envelope);
         }
         if let Some(lost) = lost {
             return Err(lost);
         }
         match is_full {
             Some(why) => {
-                self.rests_until = Some(Instant::now() + REST);
-                self.publisher.state.set_publishing(Condition::Blocked(why));
+                self.paused_until = Some(Instant::now() + OUT_OF_MEMORY_DELAY);
+                self.publisher.state.set_publishing(LinkStatus::Blocked(why));
             }
             None if has_answered => {
                 self.backoff.reset();
                 // Others that are under way may still be told that there is no memory.
-                if self.rests_until.is_none() {
-                    self.publisher.state.set_publishing(Condition::Up);
+                if self.paused_until.is_none() {
+                    self.publisher.state.set_publishing(LinkStatus::Up);
                 }
             }
             None => {}
@@ -252,53 +254,57 @@ impl Session<'_> {
     }
 }
 
-/// The letter, if it may be sent again though it is not known whether the server has it; if not,
-/// its sender is told.
-async fn repeatable(letter: Letter, why: &str) -> Option<Letter> {
-    if letter.sender.is_repeatable() {
-        return Some(letter);
+/// The envelope, if it may be sent again though it is not known whether the server has it; if not,
+/// its sender gets an unknown outcome.
+async fn repeatable(envelope: Envelope, why: &str) -> Option<Envelope> {
+    if envelope.reply_handle.is_repeatable() {
+        return Some(envelope);
     }
-    letter
-        .sender
+    envelope
+        .reply_handle
         .lost(format!("Redis had not confirmed the task, which must not be sent twice: {why}"))
         .await;
     None
 }
 
-/// Tells its sender what became of a letter.
-async fn tell(options: &Options, state: &State, letter: Letter, answer: &Value) {
+/// Reports the result of an envelope to its sender.
+async fn reply(options: &Options, state: &State, envelope: Envelope, answer: &Value) {
     let Options { prefix, max_length, .. } = options;
-    match (answer, letter.to) {
-        (Value::BulkString(word), To::Service(routing_key) | To::Anybody(routing_key))
-            if word == b"done" =>
-        {
+    match (answer, envelope.to) {
+        (
+            Value::BulkString(word),
+            Destination::Service(routing_key) | Destination::Subscribers(routing_key),
+        ) if word == b"done" => {
             state
                 .published
                 .fetch_add(u64::from(!routing_keys::is_to_all(routing_key)), Ordering::Relaxed);
-            letter.sender.arrived().await;
+            envelope.reply_handle.arrived().await;
         }
         // Nobody listens.
-        (Value::BulkString(word), To::Anybody(_)) if word == b"nobody" => {
-            letter.sender.arrived().await
+        (Value::BulkString(word), Destination::Subscribers(_)) if word == b"nobody" => {
+            envelope.reply_handle.arrived().await
         }
-        (Value::BulkString(word), To::Service(routing_key)) if word == b"nobody" => {
+        (Value::BulkString(word), Destination::Service(routing_key)) if word == b"nobody" => {
             state.count_no_queue(routing_key);
             let stream = key(prefix, routing_key);
             let reason = format!(
                 "no_queue: no service listens on {routing_key}: create a group, XGROUP CREATE {stream} {WORKERS} 0 MKSTREAM"
             );
-            letter.sender.failed(reason).await;
+            envelope.reply_handle.failed(reason).await;
         }
-        (Value::BulkString(word), To::Service(routing_key) | To::Anybody(routing_key))
-            if word == b"full" =>
-        {
+        (
+            Value::BulkString(word),
+            Destination::Service(routing_key) | Destination::Subscribers(routing_key),
+        ) if word == b"full" => {
             state.refused.fetch_add(1, Ordering::Relaxed);
             let stream = key(prefix, routing_key);
             let reason = format!(
                 "undeliverable: {max_length} messages wait in {stream} that its groups have not acknowledged"
             );
-            letter.sender.failed(reason).await;
+            envelope.reply_handle.failed(reason).await;
         }
-        (other, _) => letter.sender.failed(format!("undeliverable: Redis answers {other:?}")).await,
+        (other, _) => {
+            envelope.reply_handle.failed(format!("undeliverable: Redis answers {other:?}")).await
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! The reader of one stream: gives entries to the door, and acknowledges what the door has taken
-//! for good. What the door refuses goes to the stream of the dead, with the reason, before it is
-//! acknowledged.
+//! The reader of one stream: gives entries to the message handler, and acknowledges them once they are
+//! durable. An entry that cannot be handled goes to the dead-letter stream, with the reason, before
+//! it is acknowledged.
 //!
 //! An entry that was given to a consumer is its own until it is acknowledged, for as long as the
 //! consumer says again and again that it is still at it. What nobody has said so of for the length
@@ -17,39 +17,39 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::entry;
-use crate::bus::Door;
-use crate::bus::broker::{Fate, PAUSE, bring};
+use crate::bus::MessageHandler;
+use crate::bus::broker::{RETRY_DELAY, Settlement, handle};
 use crate::bus::redis_streams::consumer::Consumer;
 use crate::bus::redis_streams::entry::Entry;
 use crate::bus::redis_streams::scripts::{LEAVE, SETTLE, SWEEP};
 use crate::bus::redis_streams::topology::{GROUP, Stream};
 use crate::bus::session::stopped;
-use crate::redis_client::{Call, Error, Link};
+use crate::redis_client::{Call, Error, RedisClient};
 
 /// How long the server lets a reader wait for an entry.
-pub(super) const BLOCK: Duration = Duration::from_secs(1);
+pub(super) const READ_BLOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Acknowledgements wait for company at most so long.
-const ACK_EVERY: Duration = Duration::from_millis(5);
+const ACK_INTERVAL: Duration = Duration::from_millis(5);
 /// Acknowledged by one call.
-const MAX_ACKS: usize = 1000;
+const ACKS_MAX: usize = 1000;
 /// Leases after which a consumer that holds nothing counts as gone.
-const GONE_AFTER: u32 = 10;
+const CONSUMER_EXPIRY_LEASES: u32 = 10;
 /// Messages that could not be understood; the oldest go when there are more.
-const MAX_DEAD: usize = 100_000;
+const DEAD_LETTERS_MAX: usize = 100_000;
 /// Reasons are cut here.
-const MAX_REASON: usize = 2048;
+const REASON_BYTES_MAX: usize = 2048;
 
 /// See the module's text.
 pub(super) struct Reader<'a> {
     consumer: &'a Consumer,
-    door: &'a dyn Door,
+    handler: &'a dyn MessageHandler,
     stream: &'a Stream,
-    /// The key of the stream of the dead.
+    /// The key of the dead-letter stream.
     dead: &'a str,
     /// For what is answered at once.
-    link: &'a Link,
-    /// For reading: whoever waits there keeps it from everybody else.
-    wire: Link,
+    client: &'a RedisClient,
+    /// For blocking reads: a waiting read keeps the connection from other commands.
+    blocking_client: RedisClient,
     /// Given to this consumer and not acknowledged, and since when the server has not heard of it.
     held: HashMap<String, Instant>,
     acks: Vec<String>,
@@ -60,19 +60,19 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(
         consumer: &'a Consumer,
-        door: &'a dyn Door,
+        handler: &'a dyn MessageHandler,
         stream: &'a Stream,
         dead: &'a str,
-        link: &'a Link,
-        wire: Link,
+        client: &'a RedisClient,
+        blocking_client: RedisClient,
     ) -> Self {
         Self {
             consumer,
-            door,
+            handler,
             stream,
             dead,
-            link,
-            wire,
+            client,
+            blocking_client,
             held: HashMap::new(),
             acks: Vec::new(),
             cursor: "0-0".to_owned(),
@@ -85,13 +85,13 @@ impl<'a> Reader<'a> {
         let mut stopping = consumer.stopping.clone();
         let (mut reading, mut in_hand, mut acking) =
             (FuturesUnordered::new(), FuturesUnordered::new(), FuturesUnordered::new());
-        let mut tick = interval(ACK_EVERY);
+        let mut tick = interval(ACK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut care = interval(lease / 3);
-        care.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewal = interval(lease / 3);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = Instant::now();
         // Larger groups save little more.
-        let group = (consumer.options.prefetch / 10).clamp(1, MAX_ACKS);
+        let group = (consumer.options.prefetch / 10).clamp(1, ACKS_MAX);
         // First what this consumer was given before, on a connection that was lost.
         let mut own = Some("0".to_owned());
         loop {
@@ -118,13 +118,13 @@ impl<'a> Reader<'a> {
                 }
                 Some(acknowledged) = acking.next(), if !acking.is_empty() => { let () = acknowledged?; }
                 _ = tick.tick(), if !self.acks.is_empty() => acking.push(self.acknowledge()),
-                _ = care.tick() => {
-                    self.say_alive().await?;
+                _ = renewal.tick() => {
+                    self.renew_claims().await?;
                     if own.is_none() {
-                        let taken = self.take_over().await?;
+                        let taken = self.claim_abandoned().await?;
                         in_hand.extend(self.hold(taken, true));
                     }
-                    if swept.elapsed() >= lease * GONE_AFTER {
+                    if swept.elapsed() >= lease * CONSUMER_EXPIRY_LEASES {
                         swept = Instant::now();
                         self.sweep().await?;
                     }
@@ -138,10 +138,10 @@ impl<'a> Reader<'a> {
                     while let Some(acknowledged) = acking.next().await {
                         let () = acknowledged?;
                     }
-                    let Self { consumer, stream, link, wire, .. } = self;
+                    let Self { consumer, stream, client, blocking_client, .. } = self;
                     // Nothing comes any more that nobody would look at.
-                    drop((reading, wire));
-                    return leave(consumer, stream, link).await;
+                    drop((reading, blocking_client));
+                    return leave(consumer, stream, client).await;
                 }
             }
         }
@@ -156,12 +156,16 @@ impl<'a> Reader<'a> {
     fn read(&self, from: &str) -> BoxFuture<'static, Result<Vec<Entry>, Error>> {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(GROUP).arg(&*self.consumer.name).arg("COUNT").arg(self.room());
-        read.arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(&self.stream.key).arg(from);
-        let wire = self.wire.clone();
-        Box::pin(async move { entry::read(wire.ask(read).await?) })
+        read.arg("BLOCK")
+            .arg(millis(READ_BLOCK_TIMEOUT))
+            .arg("STREAMS")
+            .arg(&self.stream.key)
+            .arg(from);
+        let blocking_client = self.blocking_client.clone();
+        Box::pin(async move { entry::read(blocking_client.ask(read).await?) })
     }
 
-    /// Gives entries to the door. `again`: somebody was given them before.
+    /// Gives entries to the handler. `again`: they were delivered before.
     fn hold(&mut self, entries: Vec<Entry>, again: bool) -> Vec<BoxFuture<'a, (String, bool)>> {
         let state = &self.consumer.state;
         let mut taking: Vec<BoxFuture<'a, (String, bool)>> = Vec::with_capacity(entries.len());
@@ -175,10 +179,10 @@ impl<'a> Reader<'a> {
                 continue;
             }
             state.count_consumed(again);
-            let (consumer, door, stream, dead, link) =
-                (self.consumer, self.door, self.stream, self.dead, self.link);
+            let (consumer, handler, stream, dead, client) =
+                (self.consumer, self.handler, self.stream, self.dead, self.client);
             taking.push(Box::pin(async move {
-                let is_done = take(consumer, door, stream, dead, link, &entry).await;
+                let is_done = take(consumer, handler, stream, dead, client, &entry).await;
                 (entry.id, is_done)
             }));
         }
@@ -186,16 +190,16 @@ impl<'a> Reader<'a> {
     }
 
     fn acknowledge(&mut self) -> BoxFuture<'static, Result<(), Error>> {
-        let several = self.acks.len().min(MAX_ACKS);
+        let several = self.acks.len().min(ACKS_MAX);
         let mut args = vec![GROUP.as_bytes().to_vec()];
         args.extend(self.acks.drain(..several).map(String::into_bytes));
-        let (link, call) =
-            (self.link.clone(), Call { script: &SETTLE, base: self.stream.key.clone(), args });
-        Box::pin(async move { link.call(call).await.map(drop) })
+        let (client, call) =
+            (self.client.clone(), Call { script: &SETTLE, base: self.stream.key.clone(), args });
+        Box::pin(async move { client.call(call).await.map(drop) })
     }
 
     /// Of what takes long.
-    async fn say_alive(&mut self) -> Result<(), Error> {
+    async fn renew_claims(&mut self) -> Result<(), Error> {
         let (now, third) = (Instant::now(), self.consumer.options.lease / 3);
         let mut claim = redis::cmd("XCLAIM");
         claim.arg(&self.stream.key).arg(GROUP).arg(&*self.consumer.name).arg(0);
@@ -209,13 +213,13 @@ impl<'a> Reader<'a> {
         }
         if count > 0 {
             claim.arg("JUSTID");
-            self.link.ask(claim).await?;
+            self.client.ask(claim).await?;
         }
         Ok(())
     }
 
     /// What a consumer holds that has said nothing for the length of a lease.
-    async fn take_over(&mut self) -> Result<Vec<Entry>, Error> {
+    async fn claim_abandoned(&mut self) -> Result<Vec<Entry>, Error> {
         let mut taken = Vec::new();
         while taken.len() < self.room() {
             let mut claim = redis::cmd("XAUTOCLAIM");
@@ -225,7 +229,7 @@ impl<'a> Reader<'a> {
                 .arg(&*self.consumer.name)
                 .arg(millis(self.consumer.options.lease));
             claim.arg(&self.cursor).arg("COUNT").arg(self.room() - taken.len());
-            let (cursor, entries) = entry::claimed(self.link.ask(claim).await?)?;
+            let (cursor, entries) = entry::claimed(self.client.ask(claim).await?)?;
             taken.extend(entries.into_iter().filter(|entry| !self.held.contains_key(&entry.id)));
             self.cursor = cursor;
             if self.cursor == "0-0" {
@@ -244,49 +248,52 @@ impl<'a> Reader<'a> {
 
     /// Consumers that are gone and hold nothing are forgotten.
     async fn sweep(&self) -> Result<(), Error> {
-        let long = millis(self.consumer.options.lease * GONE_AFTER).to_string();
+        let long = millis(self.consumer.options.lease * CONSUMER_EXPIRY_LEASES).to_string();
         let args = [GROUP, &*self.consumer.name, &long].map(|word| word.as_bytes().to_vec()).into();
-        self.link.call(Call { script: &SWEEP, base: self.stream.key.clone(), args }).await.map(drop)
+        self.client
+            .call(Call { script: &SWEEP, base: self.stream.key.clone(), args })
+            .await
+            .map(drop)
     }
 }
 
 /// Lets another consumer take over at once what this one holds.
-async fn leave(consumer: &Consumer, stream: &Stream, link: &Link) -> Result<(), Error> {
+async fn leave(consumer: &Consumer, stream: &Stream, client: &RedisClient) -> Result<(), Error> {
     let lease = millis(consumer.options.lease).to_string();
     let args = [GROUP, &*consumer.name, &lease].map(|word| word.as_bytes().to_vec()).into();
-    link.call(Call { script: &LEAVE, base: stream.key.clone(), args }).await.map(drop)
+    client.call(Call { script: &LEAVE, base: stream.key.clone(), args }).await.map(drop)
 }
 
 /// Whether the entry needs no more attention; if not, the process stops, and another gets it.
 async fn take(
     consumer: &Consumer,
-    door: &dyn Door,
+    handler: &dyn MessageHandler,
     stream: &Stream,
     dead: &str,
-    link: &Link,
+    client: &RedisClient,
     entry: &Entry,
 ) -> bool {
     let (reason, is_parked) = match entry.incoming(&stream.routing_key) {
-        Ok(incoming) => match bring(door, &incoming, &consumer.state).await {
-            Fate::Done => return true,
-            Fate::Refused(reason) => (reason, false),
-            Fate::Parked(reason) => (reason, true),
-            Fate::Closing => return false,
+        Ok(incoming) => match handle(handler, &incoming, &consumer.state).await {
+            Settlement::Ack => return true,
+            Settlement::DeadLetter(reason) => (reason, false),
+            Settlement::Park(reason) => (reason, true),
+            Settlement::Requeue => return false,
         },
         Err(reason) => (reason, false),
     };
     if !is_parked {
-        warn!(stream = stream.key, id = entry.id, reason, "a message is refused and put aside");
+        warn!(stream = stream.key, id = entry.id, reason, "message rejected and dead-lettered");
     }
-    // The link that loses this also ends the reader; then the entry is read again.
+    // The client that loses this also ends the reader; then the entry is read again.
     loop {
         let put = match is_parked {
-            true => link.call(consumer.park(stream, entry, &reason)).await,
-            false => link.ask(bury(dead, stream, entry, &reason)).await,
+            true => client.call(consumer.park(stream, entry, &reason)).await,
+            false => client.ask(dead_letter(dead, stream, entry, &reason)).await,
         };
         let Err(error) = put else { break };
-        warn!(stream = stream.key, %error, "a message could not be put aside; trying again");
-        tokio::time::sleep(PAUSE).await;
+        warn!(stream = stream.key, %error, "cannot dead-letter or park a message; retrying");
+        tokio::time::sleep(RETRY_DELAY).await;
     }
     if is_parked {
         consumer.state.parking.parked(&stream.routing_key, &reason);
@@ -297,9 +304,9 @@ async fn take(
 }
 
 /// As it came, and beside it why it is here.
-pub(super) fn bury(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> redis::Cmd {
+pub(super) fn dead_letter(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> redis::Cmd {
     let mut add = redis::cmd("XADD");
-    add.arg(dead).arg("MAXLEN").arg("~").arg(MAX_DEAD).arg("*");
+    add.arg(dead).arg("MAXLEN").arg("~").arg(DEAD_LETTERS_MAX).arg("*");
     for (name, value) in [
         ("reason", reason_of(reason)),
         ("stream", &stream.key),
@@ -318,7 +325,7 @@ pub(super) fn bury(dead: &str, stream: &Stream, entry: &Entry, reason: &str) -> 
 
 /// As long as it may be.
 pub(super) fn reason_of(reason: &str) -> &str {
-    reason.get(..reason.floor_char_boundary(MAX_REASON)).unwrap_or_default()
+    reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or_default()
 }
 
 fn millis(time: Duration) -> u64 {

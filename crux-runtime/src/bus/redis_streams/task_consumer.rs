@@ -1,6 +1,5 @@
-//! How a worker in a process of its own gets tasks: it asks for as many as it has room for. What it
-//! was given and did not begin with for the length of a lease, because it died, another worker
-//! takes over.
+//! How a worker process gets tasks: it reads as many as it has capacity for. A task that it was given
+//! and did not begin within a lease, because it died, is claimed by another worker.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,75 +12,75 @@ use tracing::{debug, info};
 
 use super::entry;
 use crate::backoff::Backoff;
-use crate::bus::broker::status::Link as Condition;
+use crate::bus::broker::status::LinkStatus;
 use crate::bus::broker::task_delivery;
-use crate::bus::broker::task_delivery::{Delivery, Hands, Receipt, Refused, Room};
+use crate::bus::broker::task_delivery::{Capacity, Delivery, Receipt, RejectedTask, TaskHandler};
 use crate::bus::redis_streams::consumer::{Consumer, create_group};
 use crate::bus::redis_streams::entry::Entry;
-use crate::bus::redis_streams::reader::{BLOCK, bury};
+use crate::bus::redis_streams::reader::{READ_BLOCK_TIMEOUT, dead_letter};
 use crate::bus::redis_streams::scripts::{GIVE_BACK, LEAVE, SETTLE};
 use crate::bus::redis_streams::topology::{Stream, WORKERS};
 use crate::bus::session::{Session, stopped};
-use crate::redis_client::{Address, Call, Error, Link};
+use crate::redis_client::{Address, Call, Error, RedisClient};
 
 /// How many tasks of a type are read at a time, at most.
-const MAX_COUNT: usize = 64;
+const READ_COUNT_MAX: usize = 64;
 
-/// Gives a worker's hands tasks of step structs.
-pub(super) struct Tasks {
+/// Gives tasks of step structs to a worker's handler.
+pub(super) struct TaskSession {
     pub(super) consumer: Consumer,
-    pub(super) hands: Arc<dyn Hands>,
+    pub(super) handler: Arc<dyn TaskHandler>,
 }
 
-impl Session for Tasks {
+impl Session for TaskSession {
     type Error = Error;
 
     async fn run(&mut self, backoff: &mut Backoff) -> Result<(), Error> {
-        let link = Link::open(&self.consumer.address).await?;
-        self.consumer.fetch_over(&link, &self.hands, backoff).await
+        let client = RedisClient::open(&self.consumer.address).await?;
+        self.consumer.fetch_tasks(&client, &self.handler, backoff).await
     }
 
     fn set_down(&mut self, reason: String) {
-        self.consumer.state.set_consuming(Condition::Down(reason));
+        self.consumer.state.set_consuming(LinkStatus::Down(reason));
     }
 }
 
 impl Consumer {
-    async fn fetch_over(
+    async fn fetch_tasks(
         &self,
-        link: &Link,
-        hands: &Arc<dyn Hands>,
+        client: &RedisClient,
+        handler: &Arc<dyn TaskHandler>,
         backoff: &mut Backoff,
     ) -> Result<(), Error> {
         let mut streams = Vec::new();
-        for (step_type, stream) in hands
+        for (step_type, stream) in handler
             .step_types()
             .into_iter()
             .filter_map(|step_type| Some((step_type, self.topology.work_of(step_type)?)))
         {
-            create_group(link, &stream.key, WORKERS).await?;
+            create_group(client, &stream.key, WORKERS).await?;
             // Who waits for an entry keeps the connection from everybody else, and gets no answer
             // for so long.
-            let wire = Link::open(&Address {
-                timeout: self.address.timeout + BLOCK,
+            let blocking_client = RedisClient::open(&Address {
+                timeout: self.address.timeout + READ_BLOCK_TIMEOUT,
                 ..self.address.clone()
             })
             .await?;
-            streams.push(Fetching {
+            streams.push(TaskFetcher {
                 consumer: self,
-                hands,
+                handler,
                 step_type,
                 stream,
-                link,
-                wire,
+                client,
+                blocking_client,
                 held: Arc::default(),
             });
         }
-        self.state.set_consuming(Condition::Up);
+        self.state.set_consuming(LinkStatus::Up);
         backoff.reset();
-        let fetching = try_join_all(streams.into_iter().map(Fetching::run));
+        let fetching = try_join_all(streams.into_iter().map(TaskFetcher::run));
         let hearing =
-            self.listen(&self.topology.cancelled, |said| task_delivery::cancel(&**hands, said));
+            self.listen(&self.topology.cancelled, |said| task_delivery::cancel(&**handler, said));
         tokio::try_join!(fetching, hearing).map(drop)
     }
 }
@@ -90,28 +89,28 @@ impl Consumer {
 type Held = Arc<Mutex<HashMap<String, Instant>>>;
 
 /// One stream.
-struct Fetching<'a> {
+struct TaskFetcher<'a> {
     consumer: &'a Consumer,
-    hands: &'a Arc<dyn Hands>,
+    handler: &'a Arc<dyn TaskHandler>,
     step_type: &'static str,
     stream: &'a Stream,
     /// For what is answered at once.
-    link: &'a Link,
+    client: &'a RedisClient,
     /// For reading.
-    wire: Link,
+    blocking_client: RedisClient,
     held: Held,
 }
 
-impl Fetching<'_> {
+impl TaskFetcher<'_> {
     async fn run(self) -> Result<(), Error> {
         let mut stopping = self.consumer.stopping.clone();
         let lease = self.consumer.options.lease;
-        let mut care = interval(lease / 3);
-        care.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut room = self.hands.room(self.step_type);
+        let mut renewal = interval(lease / 3);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut capacity = self.handler.capacity(self.step_type);
         let mut reading: Option<BoxFuture<'_, Result<Vec<Entry>, Error>>> = None;
         loop {
-            let now = *room.borrow_and_update();
+            let now = *capacity.borrow_and_update();
             if now.is_closed && reading.is_none() {
                 break;
             }
@@ -125,11 +124,11 @@ impl Fetching<'_> {
                         self.take(entry, false).await?;
                     }
                 }
-                _ = changed(&mut room), if reading.is_none() => {}
-                _ = care.tick() => {
-                    self.say_alive().await?;
+                _ = changed(&mut capacity), if reading.is_none() => {}
+                _ = renewal.tick() => {
+                    self.renew_claims().await?;
                     if now.free > 0 && !now.is_closed {
-                        self.take_over(now.free).await?;
+                        self.claim_abandoned(now.free).await?;
                     }
                 }
                 () = stopped(&mut stopping) => break,
@@ -141,7 +140,10 @@ impl Fetching<'_> {
         let lease = millis(lease).to_string();
         let args =
             [WORKERS, &*self.consumer.name, &lease].map(|word| word.as_bytes().to_vec()).into();
-        self.link.call(Call { script: &LEAVE, base: self.stream.key.clone(), args }).await.map(drop)
+        self.client
+            .call(Call { script: &LEAVE, base: self.stream.key.clone(), args })
+            .await
+            .map(drop)
     }
 
     async fn read(&self, free: usize) -> Result<Vec<Entry>, Error> {
@@ -150,21 +152,25 @@ impl Fetching<'_> {
             .arg(WORKERS)
             .arg(&*self.consumer.name)
             .arg("COUNT")
-            .arg(free.min(MAX_COUNT));
-        read.arg("BLOCK").arg(millis(BLOCK)).arg("STREAMS").arg(&self.stream.key).arg(">");
-        entry::read(self.wire.ask(read).await?)
+            .arg(free.min(READ_COUNT_MAX));
+        read.arg("BLOCK")
+            .arg(millis(READ_BLOCK_TIMEOUT))
+            .arg("STREAMS")
+            .arg(&self.stream.key)
+            .arg(">");
+        entry::read(self.blocking_client.ask(read).await?)
     }
 
     /// What a worker holds that has said nothing for the length of a lease.
-    async fn take_over(&self, free: usize) -> Result<(), Error> {
+    async fn claim_abandoned(&self, free: usize) -> Result<(), Error> {
         let mut claim = redis::cmd("XAUTOCLAIM");
         claim
             .arg(&self.stream.key)
             .arg(WORKERS)
             .arg(&*self.consumer.name)
             .arg(millis(self.consumer.options.lease));
-        claim.arg("0-0").arg("COUNT").arg(free.min(MAX_COUNT));
-        let (_, entries) = entry::claimed(self.link.ask(claim).await?)?;
+        claim.arg("0-0").arg("COUNT").arg(free.min(READ_COUNT_MAX));
+        let (_, entries) = entry::claimed(self.client.ask(claim).await?)?;
         for entry in entries {
             info!(
                 stream = self.stream.key,
@@ -181,35 +187,35 @@ impl Fetching<'_> {
         if entry.fields.is_none()
             || lock(&self.held).insert(entry.id.clone(), Instant::now()).is_some()
         {
-            // Deleted while somebody held it; or it is in hand here.
+            // Deleted while a consumer held it; or it is in hand here.
             return Ok(());
         }
         state.count_consumed(is_again);
         let receipt = Box::new(Ticket {
             id: entry.id.clone(),
             key: self.stream.key.clone(),
-            link: self.link.clone(),
+            client: self.client.clone(),
             held: self.held.clone(),
         });
-        let refused = match entry.incoming(&self.stream.routing_key) {
+        let rejected = match entry.incoming(&self.stream.routing_key) {
             Ok(incoming) => {
                 let task = Delivery { body: incoming.body, is_again, receipt };
-                task_delivery::deliver(self.hands, &self.stream.key, task).await
+                task_delivery::deliver(self.handler, &self.stream.key, task).await
             }
             Err(reason) => {
-                Some(Refused::new(&self.stream.key, Default::default(), receipt, reason))
+                Some(RejectedTask::new(&self.stream.key, Default::default(), receipt, reason))
             }
         };
-        if let Some(Refused { receipt, reason, .. }) = refused {
+        if let Some(RejectedTask { receipt, reason, .. }) = rejected {
             let dead = &self.consumer.topology.dead;
-            self.link.ask(bury(dead, self.stream, &entry, &reason)).await?;
-            task_delivery::dead_lettered(state, receipt).await;
+            self.client.ask(dead_letter(dead, self.stream, &entry, &reason)).await?;
+            task_delivery::acknowledge_dead_letter(state, receipt).await;
         }
         Ok(())
     }
 
     /// Of what takes long to settle.
-    async fn say_alive(&self) -> Result<(), Error> {
+    async fn renew_claims(&self) -> Result<(), Error> {
         let (now, third) = (Instant::now(), self.consumer.options.lease / 3);
         let mut claim = redis::cmd("XCLAIM");
         claim.arg(&self.stream.key).arg(WORKERS).arg(&*self.consumer.name).arg(0);
@@ -224,7 +230,7 @@ impl Fetching<'_> {
         }
         if count > 0 {
             claim.arg("JUSTID");
-            self.link.ask(claim).await?;
+            self.client.ask(claim).await?;
         }
         Ok(())
     }
@@ -234,7 +240,7 @@ impl Fetching<'_> {
 struct Ticket {
     id: String,
     key: String,
-    link: Link,
+    client: RedisClient,
     held: Held,
 }
 
@@ -251,7 +257,7 @@ impl Ticket {
 impl Receipt for Ticket {
     fn done(self: Box<Self>) -> BoxFuture<'static, bool> {
         Box::pin(async move {
-            match self.link.call(self.call(&SETTLE)).await {
+            match self.client.call(self.call(&SETTLE)).await {
                 Ok(settled) => settled == redis::Value::Int(1),
                 Err(error) => {
                     debug!(%error, "a task could not be acknowledged: it comes again");
@@ -263,7 +269,7 @@ impl Receipt for Ticket {
 
     fn give_back(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Err(error) = self.link.call(self.call(&GIVE_BACK)).await {
+            if let Err(error) = self.client.call(self.call(&GIVE_BACK)).await {
                 debug!(%error, "a task could not be given back: it comes again when nobody has said for long that he is at it");
             }
         })
@@ -276,9 +282,9 @@ impl Drop for Ticket {
     }
 }
 
-/// Whoever had room may be gone; then it says so.
-async fn changed(room: &mut watch::Receiver<Room>) {
-    if room.changed().await.is_err() {
+/// A worker that is gone has announced that it is closed.
+async fn changed(capacity: &mut watch::Receiver<Capacity>) {
+    if capacity.changed().await.is_err() {
         std::future::pending().await
     }
 }

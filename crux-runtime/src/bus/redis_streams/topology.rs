@@ -44,9 +44,9 @@ pub struct Topology {
     pub dead: String,
     /// Where entries are for a while that cannot be taken yet.
     pub parked: String,
-    /// Where workers say that they live, for every node; they have no groups.
+    /// Heartbeats of workers, for every node; without groups.
     pub workers: String,
-    /// Where nodes say for which attempts nobody waits any more, for every worker.
+    /// Cancelled attempts, for every worker.
     pub cancelled: String,
 }
 

@@ -79,7 +79,7 @@ impl InputHandler<'_> {
 
     /// Tasks that wait in a queue without a live worker.
     fn without_worker(&self) -> Vec<(String, String)> {
-        let Some(roster) = self.core.bus.roster() else { return Vec::new() };
+        let Some(workers) = self.core.bus.worker_registry() else { return Vec::new() };
         let mut waiting = Vec::new();
         self.active.instance.open(&mut |open| {
             if let Open::Task(task) = open
@@ -88,7 +88,7 @@ impl InputHandler<'_> {
                 && let Some(meta) = self.active.meta(&task.path)
                 && let running = self.active.running.get(task.path, task.number)
                 && self.active.is_remote(task, meta.contract, running)
-                && !roster.runs(meta.contract.step_type)
+                && !workers.runs(meta.contract.step_type)
             {
                 let step_type = meta.contract.step_type;
                 let reason = format!("no live worker accepts tasks of `{step_type}`: start one with `crux worker --steps {step_type}`");

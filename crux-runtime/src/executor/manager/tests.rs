@@ -143,14 +143,14 @@ fn task(step_type: &'static str, input: &str) -> (Task, Cancellation) {
     (task, cancellation)
 }
 
-fn manager(step: &Arc<Probe>, limits: Limits) -> WorkerManager {
+fn manager(step: &Arc<Probe>, limits: Limits) -> Executor {
     let share = Share {
         minimum: Some(limits.minimum),
         maximum: Some(limits.maximum),
         max_queued: Some(limits.max_queued),
     };
     let options = Options { tasks: share, threads: share, ..Options::default() };
-    WorkerManager::new(&[step.clone() as Arc<dyn AnyStep>], &options).unwrap()
+    Executor::new(&[step.clone() as Arc<dyn AnyStep>], &options).unwrap()
 }
 
 fn limits(maximum: usize) -> Limits {
@@ -348,7 +348,7 @@ async fn an_attempt_that_lasts_is_told_to_have_begun_and_gives_signs_of_life() {
         let beats = what.iter().filter(|what| matches!(what, Reported::Heartbeat)).count();
         assert!(beats >= 5, "{what:?}");
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(reports.try_recv().is_err(), "no sign of life after the end");
+        assert!(reports.try_recv().is_err(), "no heartbeat after the end");
     }
 }
 
@@ -377,7 +377,7 @@ async fn draining_gives_back_what_has_not_begun_and_waits_for_what_runs() {
 #[tokio::test]
 async fn limits_that_make_no_sense_are_refused_with_their_place() {
     let error = |step: Arc<Probe>, options: Options| {
-        WorkerManager::new(&[step as Arc<dyn AnyStep>], &options)
+        Executor::new(&[step as Arc<dyn AnyStep>], &options)
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default()
@@ -425,8 +425,7 @@ async fn what_is_said_of_a_step_type_wins_and_what_is_not_said_is_as_for_the_oth
         .into(),
         ..Options::default()
     };
-    let manager =
-        WorkerManager::new(&[blocking_nap() as Arc<dyn AnyStep>, echo()], &options).unwrap();
+    let manager = Executor::new(&[blocking_nap() as Arc<dyn AnyStep>, echo()], &options).unwrap();
     let limits: Vec<Limits> = manager.list().iter().map(|listing| listing.limits).collect();
     let echo = Limits { minimum: 0, maximum: 1024, max_queued: 8192 };
     assert_eq!(limits, [echo, Limits { minimum: 2, maximum: 7, max_queued: 9 }]);

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 mod workflows;
 
 use self::workflows::WorkflowMetrics;
-use crate::bus::FigureKind;
+use crate::bus::MetricKind;
 use crate::engine::{Engine, Stats};
 use crate::store::InUse;
 
@@ -219,12 +219,12 @@ impl Collector for MissingDefinitionMetrics {
 
 impl Collector for BusMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let figures = self.engine.bus().figures();
+        let figures = self.engine.bus().metrics();
         for group in figures.chunk_by(|one, next| one.name == next.name) {
             let Some(first) = group.first() else { continue };
             let kind = match first.kind {
-                FigureKind::Counter => MetricType::Counter,
-                FigureKind::Gauge => MetricType::Gauge,
+                MetricKind::Counter => MetricType::Counter,
+                MetricKind::Gauge => MetricType::Gauge,
             };
             let mut family = encoder.encode_descriptor(first.name, first.help, None, kind)?;
             for figure in group {
@@ -232,8 +232,8 @@ impl Collector for BusMetrics {
                     figure.routing_key.map(|key| ("routing_key", key)).into_iter().collect();
                 let metric = family.encode_family(&labels)?;
                 match figure.kind {
-                    FigureKind::Counter => ConstCounter::new(figure.value).encode(metric)?,
-                    FigureKind::Gauge => {
+                    MetricKind::Counter => ConstCounter::new(figure.value).encode(metric)?,
+                    MetricKind::Gauge => {
                         ConstGauge::new(i64::try_from(figure.value).unwrap_or(i64::MAX))
                             .encode(metric)?
                     }

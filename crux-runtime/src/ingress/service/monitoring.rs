@@ -117,7 +117,7 @@ impl Service {
 
     pub(crate) fn workers(&self, caller: &Caller) -> Result<Workers, Problem> {
         Self::authorize(caller, Operation::Workers)?;
-        let (executor, registry) = (self.engine.workers(), self.engine.bus().roster());
+        let (executor, registry) = (self.engine.workers(), self.engine.bus().worker_registry());
         let is_unserved = |step_type: &&'static str| {
             !executor.runs(step_type) && !registry.is_some_and(|registry| registry.runs(step_type))
         };

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::app::App;
 use crate::engine::api::{Command, Completion, Progress, ProgressKind, StepRef};
-use crate::executor::WorkerManager;
+use crate::executor::Executor;
 use crate::ingress::caller::{Role, RoleSet, Scope};
 use crate::ingress::operations::OPERATIONS;
 use crate::live::Hub;
@@ -38,7 +38,7 @@ impl Bed {
         let of_ann = ended(&*store, 1, "ann").await;
         let unowned = ended(&*store, 2, "").await;
         let push = Arc::new(Local::new(&app, Vec::new(), 1 << 20).unwrap());
-        let workers = WorkerManager::new(&[], &Default::default()).unwrap();
+        let workers = Executor::new(&[], &Default::default()).unwrap();
         let options = crate::engine::Options { shards: 1, ..Default::default() };
         let engine =
             Engine::open(app, store, push.clone(), workers, Hub::default(), options).await.unwrap();

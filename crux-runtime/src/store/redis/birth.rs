@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::error::unreadable;
 use super::keys::{Keys, TAGS};
-use crate::redis_client::Link;
+use crate::redis_client::RedisClient;
 use crate::store::Error;
 
 /// So many partitions are looked at with each renewal of the lease, besides that of the registry.
@@ -34,7 +34,7 @@ pub(super) struct Birth {
 
 impl Birth {
     /// Of the store that is there now; of a new one, if nothing is.
-    pub async fn of(link: &Link, keys: &Keys, random: u64) -> Result<Self, Error> {
+    pub async fn of(link: &RedisClient, keys: &Keys, random: u64) -> Result<Self, Error> {
         let (mut set, mut get) = (redis::cmd("SETNX"), redis::cmd("GET"));
         set.arg(key(keys.registry())).arg(format!("{random:016x}"));
         let is_new: bool = redis::from_redis_value(link.ask(set).await?)
@@ -78,7 +78,7 @@ impl Birth {
     }
 
     /// Looks at some partitions. What cannot be looked at is as it was.
-    pub async fn look(&self, link: &Link, keys: &Keys) {
+    pub async fn look(&self, link: &RedisClient, keys: &Keys) {
         let first = self.next.fetch_add(CHECKED_PARTITIONS, Ordering::Relaxed);
         let tags = (first..first + CHECKED_PARTITIONS).map(|tag| tag % keys.all().len()).collect();
         // It is looked for again soon.
@@ -86,7 +86,12 @@ impl Birth {
     }
 
     /// How many did not have it, and have got it now.
-    async fn look_at(&self, link: &Link, keys: &Keys, tags: Vec<usize>) -> Result<usize, Error> {
+    async fn look_at(
+        &self,
+        link: &RedisClient,
+        keys: &Keys,
+        tags: Vec<usize>,
+    ) -> Result<usize, Error> {
         let get = |tag: &usize| {
             let mut get = redis::cmd("GET");
             get.arg(key(&keys.all()[*tag]));

@@ -11,7 +11,7 @@ use super::Shared;
 use super::error::unreadable;
 use super::foreign::Foreign;
 use crate::redis_client as server;
-use crate::redis_client::Link;
+use crate::redis_client::RedisClient;
 use crate::store::Error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) struct Range {
 
 /// The entries, each with the number of its index.
 pub(super) async fn merge(
-    link: &Link,
+    link: &RedisClient,
     keys: &[String],
     range: &Range,
 ) -> Result<Vec<(usize, String)>, Error> {
@@ -51,7 +51,7 @@ pub(super) async fn merge_all(
 }
 
 async fn merge_with(
-    link: &Link,
+    link: &RedisClient,
     keys: &[String],
     range: &Range,
     foreign: Option<&Foreign>,
@@ -127,7 +127,7 @@ impl<'k> Source<'k> {
 }
 
 async fn fill(
-    link: &Link,
+    link: &RedisClient,
     sources: &mut [Source<'_>],
     range: &Range,
     foreign: Option<&Foreign>,

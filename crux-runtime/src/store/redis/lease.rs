@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::Shared;
-use crate::redis_client::{Call, Link};
+use crate::redis_client::{Call, RedisClient};
 use crate::store::peers::{NodeInfo, Peer};
 use crate::store::redis::birth::Birth;
 use crate::store::redis::error::unreadable;
@@ -49,7 +49,7 @@ pub(super) struct NodeLease {
 impl NodeLease {
     /// Takes a number.
     pub async fn join(
-        link: &Link,
+        link: &RedisClient,
         keys: &Keys,
         info: NodeInfo,
         lease: Duration,
@@ -127,12 +127,12 @@ impl NodeLease {
     }
 
     /// Lets the others take over immediately.
-    pub async fn leave(&self, link: &Link, keys: &Keys) -> Result<(), Error> {
+    pub async fn leave(&self, link: &RedisClient, keys: &Keys) -> Result<(), Error> {
         Ok(link.call_last(leave(keys, self.number.load(Ordering::SeqCst))).await?)
     }
 
     /// One renewal, and what it shows.
-    async fn renew(&self, link: &Link, keys: &Keys) -> Result<RenewalReply, Error> {
+    async fn renew(&self, link: &RedisClient, keys: &Keys) -> Result<RenewalReply, Error> {
         let number = self.number.load(Ordering::SeqCst);
         let own = NodeRecord { process: Process::this(), info: self.info().clone() }.text();
         let ask = async |number| {
@@ -262,7 +262,7 @@ enum Renewal {
 
 impl RenewalReply {
     async fn ask(
-        link: &Link,
+        link: &RedisClient,
         keys: &Keys,
         number: Option<u64>,
         lease: Duration,
@@ -299,7 +299,11 @@ impl RenewalReply {
 }
 
 /// Nodes of this machine whose process is gone need not be waited for until their lease is over.
-async fn release_dead_nodes(link: &Link, keys: &Keys, seen: &RenewalReply) -> Result<(), Error> {
+async fn release_dead_nodes(
+    link: &RedisClient,
+    keys: &Keys,
+    seen: &RenewalReply,
+) -> Result<(), Error> {
     let me = Process::this();
     for (number, about) in seen.others() {
         if me.knows_dead(about) {
@@ -318,7 +322,7 @@ fn leave(keys: &Keys, number: u64) -> Call {
 }
 
 /// After this, nodes that are gone write nothing more anywhere; only then they are forgotten.
-async fn fence(link: &Link, keys: &Keys, gone: &[u64]) -> Result<(), Error> {
+async fn fence(link: &RedisClient, keys: &Keys, gone: &[u64]) -> Result<(), Error> {
     let numbers: Vec<Vec<u8>> = gone.iter().map(|number| number.to_string().into_bytes()).collect();
     let call = |base: &String| Call { script: &FENCE, base: base.clone(), args: numbers.clone() };
     link.call_all(keys.all().iter().map(call).collect())

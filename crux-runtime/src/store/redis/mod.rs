@@ -48,7 +48,7 @@ use crate::machine::Time;
 use crate::redis_client::address::address;
 use crate::redis_client::durability;
 use crate::redis_client::durability::Durability;
-use crate::redis_client::{Address, Link};
+use crate::redis_client::{Address, RedisClient};
 use crate::store::redis::lease::NodeLease;
 use crate::store::redis::startup_checks::{check_channels, check_format, say_durability};
 use crate::supervise;
@@ -103,9 +103,9 @@ pub struct Redis {
 }
 
 struct Shared {
-    link: Link,
+    link: RedisClient,
     /// For what replicas are waited for: nothing else is answered on a connection that waits.
-    replicated: Link,
+    replicated: RedisClient,
     keys: Keys,
     node: NodeLease,
     /// How many replicas are waited for.
@@ -140,7 +140,7 @@ impl Redis {
             .collect::<Result<Vec<_>, _>>()?;
         let place = nodes.first().map_or_else(String::new, |node| node.addr().to_string());
         let address = Address { nodes, timeout };
-        let link = Link::open(&address).await?;
+        let link = RedisClient::open(&address).await?;
         let keys = Keys::new(&prefix);
         check_format(&link, &keys, &place).await?;
         say_durability(Durability::look(&link).await, &place, require_durable)?;

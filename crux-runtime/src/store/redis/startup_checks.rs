@@ -2,7 +2,7 @@
 //! confirms.
 
 use crate::redis_client as server;
-use crate::redis_client::Link;
+use crate::redis_client::RedisClient;
 use crate::redis_client::durability::Durability;
 use crate::store::Error;
 use crate::store::redis::error::unreadable;
@@ -11,7 +11,11 @@ use crate::store::redis::keys::Keys;
 /// The format that this binary reads and writes.
 const FORMAT: u32 = 1;
 
-pub(super) async fn check_format(link: &Link, keys: &Keys, place: &str) -> Result<(), Error> {
+pub(super) async fn check_format(
+    link: &RedisClient,
+    keys: &Keys,
+    place: &str,
+) -> Result<(), Error> {
     let key = format!("{}:format", keys.registry());
     let (mut set, mut get) = (redis::cmd("SETNX"), redis::cmd("GET"));
     set.arg(&key).arg(FORMAT);
@@ -31,7 +35,7 @@ pub(super) async fn check_format(link: &Link, keys: &Keys, place: &str) -> Resul
 
 /// Whether this user may publish to the channels by which nodes hear of each other. Redis gives new
 /// users none.
-pub(super) async fn check_channels(link: &Link, keys: &Keys) -> Result<(), Error> {
+pub(super) async fn check_channels(link: &RedisClient, keys: &Keys) -> Result<(), Error> {
     match link.tell(&keys.inbox(0), b"").await {
         Err(server::Error::Broken(text)) if text.contains("channel") => {
             let prefix = keys.registry().trim_end_matches(":{0}");

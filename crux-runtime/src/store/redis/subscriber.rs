@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::Shared;
 use crate::id::InstanceId;
-use crate::redis_client::{Address, Link, tcp};
+use crate::redis_client::{Address, RedisClient, tcp};
 use crate::store::NodeNumber;
 use crate::store::peers::PeerEvent;
 
@@ -216,7 +216,7 @@ impl AsyncPushSender for PushSink {
 /// Subscribed connections: to the server, or to each master of a cluster that has a channel.
 struct Connections {
     address: Address,
-    link: Link,
+    link: RedisClient,
     sink: PushSink,
     connections: BTreeMap<String, MultiplexedConnection>,
     /// The channels by name, with the server where each is subscribed. A channel that moved is not
@@ -225,7 +225,7 @@ struct Connections {
 }
 
 impl Connections {
-    fn new(address: &Address, link: &Link, sink: PushSink) -> Self {
+    fn new(address: &Address, link: &RedisClient, sink: PushSink) -> Self {
         let (address, link) = (address.clone(), link.clone());
         Self { address, link, sink, connections: BTreeMap::new(), by_name: BTreeMap::new() }
     }

@@ -21,17 +21,17 @@ fn message(routing_key: &'static str) -> Message {
     }
 }
 
-async fn published(bus: &Local, routing_key: &'static str) -> Published {
+async fn published(bus: &Local, routing_key: &'static str) -> PublishOutcome {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     bus.publish(message(routing_key), Box::new(|published| sender.send(published).unwrap()))
         .unwrap();
     timeout(Duration::from_secs(60), receiver).await.expect("an answer in time").unwrap()
 }
 
-fn reason(published: Published) -> String {
+fn reason(published: PublishOutcome) -> String {
     match published {
-        Published::Failed(reason) => reason,
-        Published::Done => panic!("it is out"),
+        PublishOutcome::Failed(reason) => reason,
+        PublishOutcome::Confirmed => panic!("it is out"),
     }
 }
 
@@ -41,7 +41,7 @@ async fn a_message_without_a_listener_is_done_and_need_not_be_made() {
     let bus = Local::new(&app(), vec![listener("mail", url(&server), &["workflow.failed"])], 1024)
         .unwrap();
     assert!(!bus.wants("workflow.completed"));
-    assert_eq!(published(&bus, "workflow.completed").await, Published::Done);
+    assert_eq!(published(&bus, "workflow.completed").await, PublishOutcome::Confirmed);
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_listener_gets_the_message_with_its_id_and_its_key() {
             && bus.wants("workflow.completed")
             && !bus.wants("order.shipped")
     );
-    assert_eq!(published(&bus, "workflow.completed").await, Published::Done);
+    assert_eq!(published(&bus, "workflow.completed").await, PublishOutcome::Confirmed);
     let (head, body) = server.requests.recv().await.unwrap();
     assert_eq!(body, r#"{"status":"completed"}"#);
     for line in [
@@ -87,11 +87,11 @@ async fn who_has_a_message_does_not_get_it_again_because_another_is_down() {
         let (stream, _) = listener.accept().await.unwrap();
         serve(stream, ok(""), sender, Arc::default()).await;
     });
-    assert_eq!(published(&bus, "order.shipped").await, Published::Done);
+    assert_eq!(published(&bus, "order.shipped").await, PublishOutcome::Confirmed);
     assert!(up.requests.try_recv().is_err(), "it came twice");
     assert_eq!(bus.health(), Ok(()));
     // Another message under the same id would be a new one: nothing is kept of what is out.
-    assert_eq!(published(&bus, "order.shipped").await, Published::Done);
+    assert_eq!(published(&bus, "order.shipped").await, PublishOutcome::Confirmed);
     up.requests.recv().await.unwrap();
 }
 

@@ -1,8 +1,8 @@
-//! Whether a service may be called now. One that turns a call away, or cannot be reached, is left
-//! alone for a pause that belongs to the service: what waits meanwhile waits in its line, and its
-//! own pauses do not grow. When the pause is over one call tries; if it gets through, all go on,
-//! and if not, the pause is longer. A call that gets through in between — it was under way, or the
-//! service turns away some tasks only — ends the pause, for then the service works.
+//! A circuit breaker for each service. One that turns a call away, or cannot be reached, opens it:
+//! nothing is sent for a delay that belongs to the service, tasks wait in its queue, and their own
+//! retry delays do not grow. After the delay one call probes the service; if it gets through the
+//! breaker closes, and if not the delay is longer. A call that gets through in between — it was in
+//! flight, or the service turns away some tasks only — closes the breaker too: the service works.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,15 +11,18 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// The first pause; it doubles as long as nothing gets through.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The first delay; it doubles as long as nothing gets through.
+const OPEN_DELAY_MIN: Duration = Duration::from_secs(1);
 /// Unless the service asks for more.
-const MAX_PAUSE: Duration = Duration::from_secs(10);
+const OPEN_DELAY_MAX: Duration = Duration::from_secs(10);
 /// At least so long between two calls to those that wait elsewhere: a service that turns away some
-/// tasks for ever must not have them all back at every call that gets through.
-const CALLS_APART: Duration = Duration::from_secs(10);
+/// tasks indefinitely must not have them all back at every call that gets through.
+const RECOVERY_NOTICE_INTERVAL: Duration = Duration::from_secs(10);
 
-pub(crate) struct Gate {
+/// Admits calls to one service. Example: `bank` answers 503; the breaker opens for a second, the
+/// tasks in the queue of `bank` wait, then one of them probes it. A second 503 opens it for two
+/// seconds, a 200 closes it and the waiting tasks follow.
+pub(crate) struct CircuitBreaker {
     state: Mutex<State>,
     /// Those who wait look again.
     changed: Notify,
@@ -30,13 +33,13 @@ pub(crate) struct Gate {
 
 #[derive(Default)]
 struct State {
-    closed_until: Option<Instant>,
-    /// One call is under way to see whether the service is back.
-    is_trying: bool,
-    /// Counts closings: calls that were under way together close the gate once.
-    closings: u64,
-    /// Closings since the last call that got through, but for those by the same task again.
-    in_a_row: u32,
+    open_until: Option<Instant>,
+    /// One call is in flight to probe the service.
+    is_half_open: bool,
+    /// Counts openings: calls that were in flight together open the breaker once.
+    openings: u64,
+    /// Openings since the last call that got through, but for those by the same task again.
+    failures: u32,
     /// The task or message that was turned away last.
     last: u64,
     /// Why the last call did not get through.
@@ -47,26 +50,25 @@ struct State {
     called_at: Option<Instant>,
 }
 
-/// Leave to call the service once. Its holder says how it went; if it says nothing, it is as if
-/// there had been no call.
-pub(crate) struct Pass<'g> {
-    gate: &'g Gate,
-    closings: u64,
-    tries: bool,
+/// Permission for one call. Its holder reports the result; a dropped permit counts as no call.
+pub(crate) struct CallPermit<'g> {
+    breaker: &'g CircuitBreaker,
+    openings: u64,
+    is_probe: bool,
     /// Whose call.
     of: u64,
 }
 
-/// What a gate says now.
-enum Answer<'g> {
-    Pass(Pass<'g>),
+/// Whether a call may be made now.
+enum Admission<'g> {
+    Permit(CallPermit<'g>),
     /// Not before then, or before something changes.
     Wait(Option<Instant>),
     /// The process ends: nobody waits any more.
     Draining,
 }
 
-impl Gate {
+impl CircuitBreaker {
     /// `back` hears when what waits elsewhere should come again.
     pub(crate) fn new(back: watch::Sender<u64>) -> Self {
         Self { state: Mutex::default(), changed: Notify::new(), waiting: AtomicUsize::new(0), back }
@@ -74,16 +76,16 @@ impl Gate {
 
     /// Waits until the service may be called. `of` tells tasks and messages apart. `None`: the
     /// process ends.
-    pub(crate) async fn enter(&self, of: u64) -> Option<Pass<'_>> {
+    pub(crate) async fn enter(&self, of: u64) -> Option<CallPermit<'_>> {
         let mut count = None;
         loop {
             // Before the look, so that no change is missed.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             let until = match self.ask(of) {
-                Answer::Pass(pass) => return Some(pass),
-                Answer::Draining => return None,
-                Answer::Wait(until) => until,
+                Admission::Permit(pass) => return Some(pass),
+                Admission::Draining => return None,
+                Admission::Wait(until) => until,
             };
             count.get_or_insert_with(|| Waiting::new(&self.waiting));
             match until {
@@ -96,23 +98,23 @@ impl Gate {
         }
     }
 
-    fn ask(&self, of: u64) -> Answer<'_> {
+    fn ask(&self, of: u64) -> Admission<'_> {
         let mut state = self.lock();
-        let tries = match state.closed_until {
+        let is_probe = match state.open_until {
             None => false,
-            Some(_) if state.is_draining => return Answer::Draining,
-            Some(until) if until > Instant::now() => return Answer::Wait(Some(until)),
-            Some(_) if state.is_trying => return Answer::Wait(None),
+            Some(_) if state.is_draining => return Admission::Draining,
+            Some(until) if until > Instant::now() => return Admission::Wait(Some(until)),
+            Some(_) if state.is_half_open => return Admission::Wait(None),
             Some(_) => true,
         };
-        state.is_trying |= tries;
-        Answer::Pass(Pass { gate: self, closings: state.closings, tries, of })
+        state.is_half_open |= is_probe;
+        Admission::Permit(CallPermit { breaker: self, openings: state.openings, is_probe, of })
     }
 
     /// Why nothing is sent to it now.
-    pub(crate) fn closed(&self) -> Option<String> {
+    pub(crate) fn open_reason(&self) -> Option<String> {
         let state = self.lock();
-        let left = state.closed_until?.saturating_duration_since(Instant::now());
+        let left = state.open_until?.saturating_duration_since(Instant::now());
         let problem = state.problem.as_deref().unwrap_or_default();
         Some(match left.as_millis().div_ceil(1000) {
             0 => format!("{problem}; it is being tried again"),
@@ -134,7 +136,7 @@ impl Gate {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whoever waits is let go.
+    /// Lets everything that waits go on.
     pub(crate) fn drain(&self) {
         self.lock().is_draining = true;
         self.changed.notify_waiters();
@@ -146,27 +148,27 @@ impl Gate {
     }
 }
 
-impl Pass<'_> {
+impl CallPermit<'_> {
     /// The service took the call. Whether that is new.
     pub(crate) fn got_through(self) -> bool {
-        let mut state = self.gate.lock();
-        let was_away = state.in_a_row > 1;
+        let mut state = self.breaker.lock();
+        let was_away = state.failures > 1;
         let is_new = state.problem.take().is_some();
-        state.closed_until = None;
-        state.in_a_row = 0;
+        state.open_until = None;
+        state.failures = 0;
         state.is_tried = true;
         let now = Instant::now();
-        let calls =
-            was_away && state.called_at.is_none_or(|at| now.duration_since(at) >= CALLS_APART);
+        let calls = was_away
+            && state.called_at.is_none_or(|at| now.duration_since(at) >= RECOVERY_NOTICE_INTERVAL);
         if calls {
             state.called_at = Some(now);
         }
         drop(state);
         if is_new {
-            self.gate.changed.notify_waiters();
+            self.breaker.changed.notify_waiters();
         }
         if calls {
-            self.gate.back.send_modify(|count| *count += 1);
+            self.breaker.back.send_modify(|count| *count += 1);
         }
         is_new
     }
@@ -174,18 +176,19 @@ impl Pass<'_> {
     /// The service did not take the call: it is left alone for as long as it said, or for a while.
     /// Whether the problem is another than before.
     pub(crate) fn turned_away(self, problem: &str, said: Option<Duration>) -> bool {
-        let mut state = self.gate.lock();
+        let mut state = self.breaker.lock();
         let now = Instant::now();
-        if self.closings == state.closings {
-            state.closings += 1;
-            if state.in_a_row == 0 || state.last != self.of {
-                state.in_a_row = state.in_a_row.saturating_add(1);
+        if self.openings == state.openings {
+            state.openings += 1;
+            if state.failures == 0 || state.last != self.of {
+                state.failures = state.failures.saturating_add(1);
             }
-            let doublings = state.in_a_row.saturating_sub(1).min(8);
-            let pause = said.unwrap_or_else(|| (FIRST_PAUSE * (1 << doublings)).min(MAX_PAUSE));
-            state.closed_until = Some(now + pause);
-        } else if let (Some(until), Some(said)) = (state.closed_until, said) {
-            state.closed_until = Some(until.max(now + said));
+            let doublings = state.failures.saturating_sub(1).min(8);
+            let pause =
+                said.unwrap_or_else(|| (OPEN_DELAY_MIN * (1 << doublings)).min(OPEN_DELAY_MAX));
+            state.open_until = Some(now + pause);
+        } else if let (Some(until), Some(said)) = (state.open_until, said) {
+            state.open_until = Some(until.max(now + said));
         }
         state.last = self.of;
         state.is_tried = true;
@@ -198,11 +201,11 @@ impl Pass<'_> {
 
     /// The service works, but did not do what it was asked.
     pub(crate) fn failed_alone(self, problem: &str) -> bool {
-        let mut state = self.gate.lock();
+        let mut state = self.breaker.lock();
         state.is_tried = true;
-        state.in_a_row = 0;
-        if state.closed_until.take().is_some() {
-            self.gate.changed.notify_waiters();
+        state.failures = 0;
+        if state.open_until.take().is_some() {
+            self.breaker.changed.notify_waiters();
         }
         let is_new = state.problem.as_deref() != Some(problem);
         if is_new {
@@ -212,16 +215,16 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
-        if self.tries {
-            self.gate.lock().is_trying = false;
-            self.gate.changed.notify_waiters();
+        if self.is_probe {
+            self.breaker.lock().is_half_open = false;
+            self.breaker.changed.notify_waiters();
         }
     }
 }
 
-/// Counts while somebody waits.
+/// Counts the calls that wait.
 struct Waiting<'g>(&'g AtomicUsize);
 
 impl<'g> Waiting<'g> {

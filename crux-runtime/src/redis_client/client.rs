@@ -1,10 +1,11 @@
-//! The way to a server, or to the masters of a cluster. Each command goes to whoever has its key;
-//! what the cluster moves, loses or takes over is followed ([`slots`](crate::redis_client::slots)),
-//! and a connection that is lost is made anew ([`server`](crate::redis_client::server)).
+//! The client of a Redis server, or of the masters of a cluster. Each command goes to the node that
+//! owns its key; slots that move and masters that fail over are followed
+//! ([`slots`](crate::redis_client::slots)), and a lost connection is made again
+//! ([`server`](crate::redis_client::server)).
 //!
-//! Not the client library's cluster connection: it stops for ever when it gets a redirection while
-//! it looks up the slots, it repeats commands of which it does not know whether they were done, and
-//! it takes scripts to a server that has only a part of their keys.
+//! Not the client library's cluster connection: it stops for good when it gets a redirection while
+//! it looks up the slots, it repeats commands whose outcome is unknown, and it sends scripts to a
+//! node that has only some of their keys.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,14 +27,14 @@ use crate::redis_client::slots::Slots;
 
 /// How long a command may be sent again that was refused because its slot is about to be somewhere
 /// else.
-const REDIRECT_PATIENCE: Duration = Duration::from_secs(2);
+const REDIRECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before it is sent again, the first time; it doubles.
-const REDIRECT_PAUSE: Duration = Duration::from_millis(5);
-const REDIRECT_PAUSE_MAX: Duration = Duration::from_millis(100);
+const REDIRECT_DELAY_MIN: Duration = Duration::from_millis(5);
+const REDIRECT_DELAY_MAX: Duration = Duration::from_millis(100);
 /// How often a cluster is asked who has which slots, if nothing is wrong.
-const REFRESH_EVERY: Duration = Duration::from_secs(1);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// And if something is.
-const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+const REFRESH_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How long the answer may take.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -57,12 +58,16 @@ impl Call {
 pub(crate) struct Address {
     /// The server, or some of the cluster's.
     pub nodes: Vec<ConnectionInfo>,
-    /// How long an answer may take. After that it is not known what became of the question.
+    /// How long an answer may take. After that the outcome is unknown.
     pub timeout: Duration,
 }
 
+/// Sends commands and returns their answers; cheap to clone. Example: during a failover a command
+/// for `{7}:instance` is refused with `MOVED`; the client asks the cluster for its slots again and
+/// sends the command to the new master. A command whose answer is lost is not repeated: only its
+/// caller knows whether that is safe.
 #[derive(Clone)]
-pub(crate) struct Link {
+pub(crate) struct RedisClient {
     shared: Arc<Shared>,
     is_closed: Arc<AtomicBool>,
 }
@@ -99,7 +104,7 @@ enum Next {
     Again,
 }
 
-impl Link {
+impl RedisClient {
     /// Connects; finds out by itself whether a cluster is there.
     pub async fn open(address: &Address) -> Result<Self, Error> {
         let mut info = redis::cmd("INFO");
@@ -126,8 +131,8 @@ impl Link {
             if !said.contains("cluster_enabled:1") {
                 return Ok(Self::over(slots));
             }
-            let link = Self::over(Slots::many(&address.nodes, node.clone(), address.timeout));
-            if !link.shared.refresh().await {
+            let client = Self::over(Slots::many(&address.nodes, node.clone(), address.timeout));
+            if !client.shared.refresh().await {
                 return Err(Error::Unavailable(format!(
                     "Redis at {}: the cluster has no slots, or is down",
                     server.place
@@ -135,9 +140,9 @@ impl Link {
             }
             crate::supervise::spawn(
                 "following the Redis cluster",
-                keep_fresh(Arc::downgrade(&link.shared)),
+                keep_fresh(Arc::downgrade(&client.shared)),
             );
-            return Ok(link);
+            return Ok(client);
         }
         Err(last)
     }
@@ -289,14 +294,14 @@ impl Link {
         let begun = Instant::now();
         let mut answers: Vec<RedisResult<Value>> = orders.iter().map(|_| Err(nobody())).collect();
         let mut open: Vec<usize> = (0..orders.len()).collect();
-        let mut pause = REDIRECT_PAUSE;
+        let mut pause = REDIRECT_DELAY_MIN;
         loop {
             open = self.send_once(&orders, &open, &mut answers).await;
-            if open.is_empty() || begun.elapsed() >= REDIRECT_PATIENCE {
+            if open.is_empty() || begun.elapsed() >= REDIRECT_TIMEOUT {
                 return answers;
             }
             sleep(pause).await;
-            pause = (pause * 2).min(REDIRECT_PAUSE_MAX);
+            pause = (pause * 2).min(REDIRECT_DELAY_MAX);
         }
     }
 
@@ -443,13 +448,13 @@ impl Shared {
     }
 }
 
-/// As long as the link is used.
+/// As long as the client is used.
 async fn keep_fresh(shared: std::sync::Weak<Shared>) {
     let mut is_fresh = true;
     loop {
         let Some(shared) = shared.upgrade() else { return };
-        // Not forever: the link may be gone meanwhile.
-        let _ = timeout(REFRESH_EVERY, shared.unsure.notified()).await;
+        // Not forever: the client may be gone meanwhile.
+        let _ = timeout(REFRESH_INTERVAL, shared.unsure.notified()).await;
         let before = masters(&shared);
         let was_fresh = std::mem::replace(&mut is_fresh, shared.refresh().await);
         if was_fresh && !is_fresh {
@@ -460,7 +465,7 @@ async fn keep_fresh(shared: std::sync::Weak<Shared>) {
             info!(masters = now.join(","), "the masters of the Redis cluster have changed");
         }
         drop(shared);
-        sleep(REFRESH_PAUSE).await;
+        sleep(REFRESH_RETRY_DELAY).await;
     }
 }
 

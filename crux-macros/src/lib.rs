@@ -38,7 +38,7 @@ pub fn join(item: TokenStream) -> TokenStream {
 }
 
 /// Of a generated record: read from and written as a JSON object. `#[json(name = "…", rules =
-/// STATIC, default = function)]` on a field.
+/// Rules::…, default = function)]` on a field.
 #[proc_macro_derive(Record, attributes(json))]
 pub fn record(item: TokenStream) -> TokenStream {
     value::record(item.into()).unwrap_or_else(|error| error.to_compile_error()).into()

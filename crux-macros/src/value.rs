@@ -4,9 +4,9 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
-use syn::{Data, DeriveInput, Error, Fields, LitStr, Path, Result};
+use syn::{Data, DeriveInput, Error, Expr, Fields, LitStr, Path, Result};
 
-/// Of a struct with named fields. `#[json(name = "…", rules = STATIC, default = function, secret)]`
+/// Of a struct with named fields. `#[json(name = "…", rules = Rules::…, default = function, secret)]`
 /// on a field: what it is called in JSON, what is demanded of it, what stands for it where it is
 /// absent, and that errors do not quote it.
 pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
@@ -21,11 +21,18 @@ pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
     for field in fields.named {
         let Some(ident) = field.ident else { continue };
         let said = Said::of(&ident, &field.attrs)?;
-        let reader = match (said.rules, said.default) {
+        // A static, because a pattern is compiled once.
+        let rules = said.rules.map(|rules| {
+            quote!({
+                static RULES: ::crux_runtime::machine::Rules = #rules;
+                &RULES
+            })
+        });
+        let reader = match (rules, said.default) {
             (None, None) => quote!(#ident.read()),
             (None, Some(default)) => quote!(#ident.read_or(#default)),
-            (Some(rules), None) => quote!(#ident.ruled(&#rules)),
-            (Some(rules), Some(default)) => quote!(#ident.ruled_or(&#rules, #default)),
+            (Some(rules), None) => quote!(#ident.ruled(#rules)),
+            (Some(rules), Some(default)) => quote!(#ident.ruled_or(#rules, #default)),
         };
         readers.push(if said.secret { quote!(#ident.hidden(#reader)?) } else { quote!(#reader?) });
         names.push(said.name);
@@ -34,7 +41,7 @@ pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
     let name = input.ident;
     Ok(quote! {
         impl ::crux_runtime::machine::Record for #name {
-            fn of(json: &::crux_runtime::machine::RawValue) -> ::std::result::Result<Self, ::crux_runtime::machine::Misfit> {
+            fn of(json: &::crux_runtime::machine::RawValue) -> ::std::result::Result<Self, ::crux_runtime::machine::TypeError> {
                 let [#(#idents),*] = ::crux_runtime::machine::fields(json, [#(#names),*])?;
                 ::std::result::Result::Ok(Self { #(#idents: #readers),* })
             }
@@ -75,7 +82,7 @@ pub(crate) fn words(item: TokenStream) -> Result<TokenStream> {
         }
 
         impl ::crux_runtime::machine::Value for #name {
-            fn read(json: &::crux_runtime::machine::RawValue) -> ::std::result::Result<Self, ::crux_runtime::machine::Misfit> {
+            fn read(json: &::crux_runtime::machine::RawValue) -> ::std::result::Result<Self, ::crux_runtime::machine::TypeError> {
                 const ALL: &[#name] = &[#(#name::#variants),*];
                 ::crux_runtime::machine::word(json, &[#(#words),*]).map(|at| ALL[at])
             }
@@ -110,7 +117,7 @@ pub(crate) fn serde(item: TokenStream) -> Result<TokenStream> {
 /// What `#[json(…)]` says of a field or variant.
 struct Said {
     name: String,
-    rules: Option<Path>,
+    rules: Option<Expr>,
     default: Option<Path>,
     secret: bool,
 }

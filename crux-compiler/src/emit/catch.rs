@@ -3,6 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
+use super::go_on::Stay;
 use super::names::ident;
 use super::plan::{Key, ScopeId, StepId};
 use super::scope::param;
@@ -50,9 +51,9 @@ impl Generator<'_, '_> {
             quote!(match failure.name() { #(#arms,)* _ => #other })
         };
         let catch = format_ident!("catch_{}", step.snake);
-        let (at, failure, at_type) =
-            (param("at", &body), param("failure", &body), self.at_type(step));
-        let params = [quote!(#at: #at_type), quote!(#failure: Failure)];
+        let failure = param("failure", &body);
+        let at = self.at_param(step, &body);
+        let params: Vec<_> = at.into_iter().chain([quote!(#failure: Failure)]).collect();
         let function = self.step_function(
             step.scope,
             self.plan.catch_needs_view(step),
@@ -86,12 +87,15 @@ impl Generator<'_, '_> {
         if self.plan.scopes[scope].is_instant {
             let view = self.view_inline(scope, &quote!(&at), &quote!(&failure));
             let enter = self.enter_scope(scope, 0, view);
-            let go_on = next.then(&quote!(machine::never_stays), None);
+            if self.plan.is_failure(scope) {
+                return (quote!(Flow::Failed(#enter)), TokenStream::new());
+            }
+            let go_on = next.then(&Stay::Never, None);
             return (quote!(#enter #go_on), after);
         }
         let (around, name) = (self.state(step.scope), ident(&self.plan.scopes[scope].name));
         let view = self.view_inline(scope, &quote!(&at), &quote!(error));
-        let go_on = next.then(&quote!(#around::#name), None);
+        let go_on = next.then(&Stay::Variant(quote!(#around::#name)), None);
         let (enter, apply) =
             (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
         let error = format_ident!("error");
@@ -99,7 +103,7 @@ impl Generator<'_, '_> {
             (used(&enter, &error), used(&apply, &error), used_fx(&enter));
         variants.push(Variant {
             name: name.clone(),
-            at: step.at_name.clone(),
+            at: step.has_at().then(|| step.at_name.clone()),
             part: quote!(Handler<#name>),
             arm: quote!(part.apply(fx, |#apply_error, inside, fx| #apply) #go_on),
             place: None,
@@ -119,10 +123,10 @@ impl Generator<'_, '_> {
         match inner.sequences.get(sequence).and_then(|steps| steps.first()) {
             Some(first) => {
                 let first = &self.plan.steps[*first];
-                let (enter, first_at) =
-                    (format_ident!("enter_{}", first.snake), ident(&first.at_name));
+                // Nothing is live at the first step of a scope: what is around it is its view.
+                let enter = format_ident!("enter_{}", first.snake);
                 let view = view.filter(|_| self.plan.enter_needs_view(first));
-                quote!(#enter(#view #first_at, fx))
+                quote!(#enter(#view fx))
             }
             None => {
                 let nothing = tuple(inner.exports.iter().map(|_| quote!(None)).collect());

@@ -3,10 +3,10 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use super::expr::count;
+use super::expr::{count, time};
 use super::function::mentions;
 use super::plan::{ScopeId, Step, StepId};
-use super::step::{Made, Part, closure, number, option, used, used_fx};
+use super::step::{Made, Part, closure, time_option, used, used_fx};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Case, Value, Verb};
@@ -17,7 +17,7 @@ impl<'a> Generator<'_, 'a> {
         let step = &self.plan.steps[id];
         let scope = step.inside[0];
         let timeout = if let Verb::Group { timeout_ms, .. } = step.node.verb {
-            option(timeout_ms)
+            time_option(timeout_ms)
         } else {
             quote!(None)
         };
@@ -51,19 +51,19 @@ impl<'a> Generator<'_, 'a> {
         let (enter_item, apply_item) = (used(&enter, &item), used(&apply, &item));
         let (enter_fx, apply_fx) = (used_fx(&enter), used_fx(&apply));
         let enter = quote!(|#enter_item, #enter_fx| #enter);
-        let (concurrency, timeout) = (count((*concurrency).into()), option(*timeout_ms));
+        let (concurrency, timeout) = (count((*concurrency).into()), time_option(*timeout_ms));
         let (state, ty) = (self.state(scope), self.module.ty(item_type));
         let result =
             yields.as_ref().map_or_else(|| quote!(()), |yields| self.module.ty(&yields.ty));
-        let (number, go_on) = (number(step), self.go_on(id));
+        let (number, go_on) = (self.number(step), self.go_on(id));
         // Its result is no event's: where it is to be kept, it is said here.
         let own = self.plan.key(&Value::Step(step.node.id.clone()));
         let keep =
             own.and_then(|own| self.plan.kept_number(own)).map(|_| quote!(.keep(#number, fx)));
         Made {
-            enter: quote!(#let_list Within::each(#number, #timeout, #list, #concurrency, fx, #enter) #keep #go_on),
+            enter: quote!(#let_list Composite::each(#number, #timeout, #list, #concurrency, fx, #enter) #keep #go_on),
             open: Some(Part {
-                ty: quote!(Within<Each<#ty, #state, #result>>),
+                ty: quote!(Composite<Each<#ty, #state, #result>>),
                 arm: quote!(part.apply_each(event, fx, |#apply_item, inside, #apply_fx| #apply, #enter) #keep #go_on),
             }),
             items: TokenStream::new(),
@@ -84,17 +84,17 @@ impl<'a> Generator<'_, 'a> {
         );
         let (enter, apply) = (closure(&["fx"], &enter), closure(&["inside", "fx"], &apply));
         let rounds = format_ident!("ROUNDS_{}", step.snake.to_uppercase());
-        let (number, max, every) = (number(step), count((*max).into()), count(*every_ms));
+        let (number, max, every) = (self.number(step), count((*max).into()), time(*every_ms));
         let (asked, item) = (until.closure, until.item);
-        let (state, timeout, go_on) = (self.state(scope), option(*timeout_ms), self.go_on(id));
-        let start = quote!(Within::repeat(#rounds, #timeout, fx, #enter, #asked) #go_on);
+        let (state, timeout, go_on) = (self.state(scope), time_option(*timeout_ms), self.go_on(id));
+        let start = quote!(Composite::repeat(#rounds, #timeout, fx, #enter, #asked) #go_on);
         let arm = quote!(part.apply_repeat(#rounds, event, fx, #apply, #enter, #asked) #go_on);
         let before = |body: &TokenStream| view.before.clone().filter(|_| mentions(body, "view"));
         let (start_view, arm_view) = (before(&start), before(&arm));
         Made {
             enter: quote!(#start_view #start),
             open: Some(Part {
-                ty: quote!(Within<Repeat<#state>>),
+                ty: quote!(Composite<Repeat<#state>>),
                 arm: if arm_view.is_some() { quote!({ #arm_view #arm }) } else { arm },
             }),
             items: quote! {
@@ -120,15 +120,15 @@ impl<'a> Generator<'_, 'a> {
         apply: &TokenStream,
     ) -> Made {
         let step: &Step<'a> = &self.plan.steps[id];
-        let (number, go_on) = (number(step), self.go_on(id));
+        let (number, go_on) = (self.number(step), self.go_on(id));
         let view_of = |body: &TokenStream| view.before.as_ref().filter(|_| mentions(body, "view"));
         let (start_view, apply_view) = (view_of(start), view_of(apply));
         let (start, apply) = (closure(&["fx"], start), closure(&["inside", "fx"], apply));
         let arm = quote!(part.apply(event, fx, #apply) #go_on);
         Made {
-            enter: quote!(#start_view Within::start(#number, #timeout, fx, #start) #go_on),
+            enter: quote!(#start_view Composite::start(#number, #timeout, fx, #start) #go_on),
             open: Some(Part {
-                ty: quote!(Within<#inside>),
+                ty: quote!(Composite<#inside>),
                 arm: if apply_view.is_some() { quote!({ #apply_view #arm }) } else { arm },
             }),
             items: TokenStream::new(),

@@ -28,7 +28,7 @@ pub(super) fn modules(program: &Program) -> Items {
         }
         inner.push(self::items(contract, program, module));
         let mut with_imports = Items::new();
-        with_imports.uses(module.imports(inner.tokens(), &program.contracts));
+        with_imports.uses(module.imports(inner.tokens(), &program.contracts, false));
         with_imports.append(inner);
         let mut before: Vec<String> = contract
             .description

@@ -135,10 +135,9 @@ fn shared(tokens: TokenStream, optional: bool) -> Code {
     if optional { code.optional() } else { code }
 }
 
-/// `fx.kept::<score::Output>(3)`: a result that is read after a failure.
+/// `fx.kept::<score::Output>(node::SCORE)`: a result that is read after a failure.
 pub(super) fn kept(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>) -> Option<TokenStream> {
-    let (number, ty) =
-        (super::expr::count(plan.kept_number(key)?.into()), result_type(plan, module, key));
+    let (number, ty) = (plan.node(plan.kept_number(key)?), result_type(plan, module, key));
     Some(quote!(fx.kept::<#ty>(#number)))
 }
 

@@ -15,53 +15,81 @@ use crate::ir::Verb;
 /// The values that a step gives, each as an expression, in the order of [`Step::gives`].
 type Gives = Vec<TokenStream>;
 
-/// How a flow goes on: `.some()`, then `.then(at, …, fx, enter_finalize)`.
+/// How a flow goes on: `.optional()`, then `.with(at).then(…, fx, enter_finalize)`.
 pub(super) struct Next {
     /// What is made of the result first.
     made: TokenStream,
-    /// Whether the function takes no result.
-    is_void: bool,
-    /// What is around the scope, where the function takes it too, and in its place a closure that
-    /// does not.
-    up: Option<(TokenStream, TokenStream)>,
-    function: TokenStream,
+    /// Whether the step has live values.
+    has_at: bool,
+    goal: Goal,
+}
+
+/// Where a flow goes when the step is done.
+enum Goal {
+    /// To a function that takes the result.
+    Result(TokenStream),
+    /// To one that takes none.
+    Nothing(TokenStream),
+    /// To one that takes the result and `up`, what is around the scope; or to a closure that takes
+    /// the result alone.
+    In { up: TokenStream, function: TokenStream, closure: TokenStream },
+    /// To the end of the scope, whose result it is.
+    End,
 }
 
 impl Next {
-    /// `.then(at, stay, fx, next)`, with `catch` where there is one.
-    pub(super) fn then(&self, stay: &TokenStream, catch: Option<TokenStream>) -> TokenStream {
-        let Self { made, is_void, up, function } = self;
-        if let Some((up, closure)) = up {
-            return match catch {
-                None => quote!(#made.then_in(#up at, #stay, fx, #function)),
-                Some(catch) => quote!(#made.then_or(at, #stay, fx, #closure, #catch)),
-            };
-        }
-        match (is_void, catch) {
-            (false, None) => quote!(#made.then(at, #stay, fx, #function)),
-            (true, None) => quote!(#made.then_void(at, #stay, fx, #function)),
-            (false, Some(catch)) => quote!(#made.then_or(at, #stay, fx, #function, #catch)),
-            (true, Some(catch)) => quote!(#made.then_void_or(at, #stay, fx, #function, #catch)),
-        }
+    /// `.with(at).then(stay, fx, next)`, with `catch` where there is one.
+    pub(super) fn then(&self, stay: &Stay, catch: Option<TokenStream>) -> TokenStream {
+        let Self { made, has_at, goal } = self;
+        let with = has_at.then(|| quote!(.with(at)));
+        let stay = match stay {
+            Stay::Variant(variant) => variant.clone(),
+            Stay::Never if *has_at => quote!(machine::never_stays_with),
+            Stay::Never => quote!(machine::never_stays),
+        };
+        let then = match (goal, catch) {
+            (Goal::Result(next), None) => quote!(.then(#stay, fx, #next)),
+            (Goal::Result(next), Some(catch)) => quote!(.then_or(#stay, fx, #next, #catch)),
+            (Goal::Nothing(next), None) => quote!(.then_discard(#stay, fx, #next)),
+            (Goal::Nothing(next), Some(catch)) => {
+                quote!(.then_discard_or(#stay, fx, #next, #catch))
+            }
+            (Goal::In { up, function, .. }, None) => quote!(.then_in(#up #stay, fx, #function)),
+            (Goal::In { closure, .. }, Some(catch)) => {
+                quote!(.then_or(#stay, fx, #closure, #catch))
+            }
+            (Goal::End, None) => quote!(.finish(#stay)),
+            (Goal::End, Some(catch)) => quote!(.finish_or(#stay, fx, #catch)),
+        };
+        quote!(#made #with #then)
     }
 }
 
+/// What holds a step while it is open.
+pub(super) enum Stay {
+    Variant(TokenStream),
+    Never,
+}
+
 impl<'a> Generator<'_, 'a> {
-    /// `.then(at, State::Notify, fx, enter_finalize)`.
+    /// `.with(at).then(State::Notify, fx, enter_finalize)`.
     pub(super) fn go_on(&self, id: StepId) -> TokenStream {
         let step = &self.plan.steps[id];
         let scope = &self.plan.scopes[step.scope];
         let (state, variant) = (ident(&scope.name), ident(&step.camel));
         let stay = if self.plan.is_instant_verb(step) {
-            quote!(machine::never_stays)
+            Stay::Never
         } else {
-            quote!(#state::#variant)
+            Stay::Variant(quote!(#state::#variant))
         };
         let catch = (!step.node.catch.is_empty()).then(|| {
             let catch = format_ident!("catch_{}", step.snake);
             match self.up_arg(step.scope, self.plan.catch_needs_view(step)) {
                 None => quote!(#catch),
-                Some(up) => quote!(|at, failure, fx| #catch(#up at, failure, fx)),
+                Some(up) => {
+                    let at = step.has_at().then(|| quote!(at,));
+                    quote!(|#at failure, fx| #catch(#up #at failure, fx))
+                }
             }
         });
         self.next(id, None).then(&stay, catch)
@@ -70,7 +98,7 @@ impl<'a> Generator<'_, 'a> {
     /// What takes what the step's part, or the steps of one of its catches, has given.
     pub(super) fn next(&self, id: StepId, catch: Option<ScopeId>) -> Next {
         let step = &self.plan.steps[id];
-        let has_view = self.plan.after_needs_view(step);
+        let (has_view, has_at) = (self.plan.after_needs_view(step), step.has_at());
         let Given { first, pattern, found, is_unit } = self.given(id, catch);
         let gives: Gives = step
             .gives
@@ -95,58 +123,53 @@ impl<'a> Generator<'_, 'a> {
             if is_same {
                 let name = self.after_name(id);
                 let after = self.call_after(id, &quote!(at), Some(quote!(given)));
-                let up =
-                    self.up_arg(step.scope, true).map(|up| (up, quote!(|at, given, fx| #after)));
-                return Next {
-                    made: TokenStream::new(),
-                    is_void: false,
-                    up,
-                    function: quote!(#name),
+                let at = has_at.then(|| quote!(at,));
+                let goal = match self.up_arg(step.scope, true) {
+                    Some(up) => Goal::In {
+                        up,
+                        function: quote!(#name),
+                        closure: quote!(|#at given, fx| #after),
+                    },
+                    None => Goal::Result(quote!(#name)),
                 };
+                return Next { made: TokenStream::new(), has_at, goal };
             }
             let after = match &done {
                 Some(results) => quote!(Flow::Done(#results)),
                 None => self.after(id, &quote!(at), gives.clone()),
             };
-            let (at, fx) = (used(&after, &format_ident!("at")), used_fx(&after));
+            let at = has_at.then(|| used(&after, &format_ident!("at"))).map(|at| quote!(#at,));
+            let fx = used_fx(&after);
             return match gives.is_empty() && done.is_none() {
                 true => Next {
                     made: TokenStream::new(),
-                    is_void: true,
-                    up: None,
-                    function: quote!(|#at, #fx| #after),
+                    has_at,
+                    goal: Goal::Nothing(quote!(|#at #fx| #after)),
                 },
                 false => Next {
                     made: first,
-                    is_void: false,
-                    up: None,
-                    function: quote!(|#at, #pattern, #fx| #after),
+                    has_at,
+                    goal: Goal::Result(quote!(|#at #pattern, #fx| #after)),
                 },
             };
         }
         let after = self.after_name(id);
         if done.is_none() && gives.is_empty() {
-            return Next {
-                made: TokenStream::new(),
-                is_void: true,
-                up: None,
-                function: quote!(#after),
-            };
+            return Next { made: TokenStream::new(), has_at, goal: Goal::Nothing(quote!(#after)) };
         }
         let (text, given) = (value.to_string(), pattern.to_string());
         let made = match text.as_str() {
             "()" if is_unit => TokenStream::new(),
-            "()" => quote!(.void()),
+            "()" => quote!(.discard()),
             same if same == given => first,
-            some if some == quote!(Some(#pattern)).to_string() => quote!(#first.some()),
-            _ => quote!(#first.give(|#pattern| #value)),
+            some if some == quote!(Some(#pattern)).to_string() => quote!(#first.optional()),
+            _ => quote!(#first.map_done(|#pattern| #value)),
         };
-        Next {
-            made,
-            is_void: false,
-            up: None,
-            function: if done.is_some() { quote!(machine::done) } else { quote!(#after) },
+        // The end of a scope reads nothing of what is live.
+        if done.is_some() {
+            return Next { made, has_at, goal: Goal::End };
         }
+        Next { made, has_at, goal: Goal::Result(quote!(#after)) }
     }
 
     /// The same after the steps of a catch. Results that the machine has kept are asked for in a
@@ -165,18 +188,18 @@ impl<'a> Generator<'_, 'a> {
                 None => self.kept_or_none(*key, id),
             });
         let after = self.after(id, &quote!(at), gives.collect());
-        let (name, at, at_type, out) = (
+        let (name, at, out) = (
             format_ident!("after_{}", self.plan.scopes[catch].snake),
-            used(&after, &format_ident!("at")),
-            self.at_type(step),
+            self.at_param(step, &after),
             self.out(catch),
         );
         let is_void = found.is_empty();
         let given = (!is_void).then(|| quote!(#pattern: #out));
-        let params: Vec<TokenStream> =
-            std::iter::once(quote!(#at: #at_type)).chain(given).collect();
+        let params: Vec<TokenStream> = at.into_iter().chain(given).collect();
         let function = self.step_function(step.scope, false, &name, &params, (&after, &after));
-        (Next { made: TokenStream::new(), is_void, up: None, function: quote!(#name) }, function)
+        let name = quote!(#name);
+        let goal = if is_void { Goal::Nothing(name) } else { Goal::Result(name) };
+        (Next { made: TokenStream::new(), has_at: step.has_at(), goal }, function)
     }
 
     /// What comes from the step's part or a catch.
@@ -195,7 +218,8 @@ impl<'a> Generator<'_, 'a> {
                     } else {
                         quote!(#name)
                     };
-                    let first = if is_each { quote!(.give(Arc::new)) } else { TokenStream::new() };
+                    let first =
+                        if is_each { quote!(.map_done(Arc::new)) } else { TokenStream::new() };
                     return Given {
                         first,
                         pattern: quote!(#name),
@@ -266,7 +290,8 @@ impl<'a> Generator<'_, 'a> {
         let (after, up) =
             (self.after_name(id), self.up_arg(step.scope, self.plan.after_needs_view(step)));
         let given = given.map(|given| quote!(#given,));
-        quote!(#after(#up #at, #given fx))
+        let at = step.has_at().then(|| quote!(#at,));
+        quote!(#after(#up #at #given fx))
     }
 
     /// Whether nothing comes after the step but the end of a scope that gives results of steps: no
@@ -360,9 +385,6 @@ impl<'a> Generator<'_, 'a> {
     /// The live values of a step, made of those of the step before it and what that gives.
     pub(super) fn at_value(&self, step: &Step<'a>, previous: &Step<'a>) -> TokenStream {
         let name = ident(&step.at_name);
-        if step.live.is_empty() {
-            return quote!(#name);
-        }
         let fields = step.live.iter().map(|key| {
             let field = self.plan.field(*key);
             let value =

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::plan::StepId;
-use super::step::{Made, number};
+use super::step::Made;
 use super::workflow::Generator;
 use crate::ir::Verb;
 
@@ -18,7 +18,7 @@ impl Made {
 impl Generator<'_, '_> {
     pub(super) fn instant(&self, id: StepId) -> Made {
         let step = &self.plan.steps[id];
-        let (number, site) = (number(step), self.site(step));
+        let (number, site) = (self.number(step), self.site(step));
         let enter = match &step.node.verb {
             Verb::Emit { event, routing_key, data } => {
                 let route = super::routes::constant(routing_key);
@@ -29,10 +29,17 @@ impl Generator<'_, '_> {
             Verb::Fail { error, message } => {
                 let (let_message, message) = site.inline(message).named("message");
                 let failed = self.failed(id, &quote!(failure));
-                quote! {
-                    #let_message
-                    let failure = fx.fail(#number, #error, #message);
-                    #failed
+                let fail = quote!(fx.fail(#number, #error, #message));
+                if self.plan.is_failure(step.scope) {
+                    quote!(#let_message #fail)
+                } else if step.node.catch.is_empty() {
+                    quote!(#let_message Flow::Failed(#fail))
+                } else {
+                    quote! {
+                        #let_message
+                        let failure = #fail;
+                        #failed
+                    }
                 }
             }
             _ => return Made::nothing(),

@@ -13,6 +13,7 @@ pub(super) const IMPORTED: &[&str] = &[
     "Arrived",
     "Branch",
     "Caught",
+    "Composite",
     "Contract",
     "Definition",
     "Duration",
@@ -30,7 +31,6 @@ pub(super) const IMPORTED: &[&str] = &[
     "Join",
     "Json",
     "Kind",
-    "Leaf",
     "Machine",
     "Never",
     "NoUndo",
@@ -50,6 +50,7 @@ pub(super) const IMPORTED: &[&str] = &[
     "StepEvent",
     "StepType",
     "Task",
+    "TaskStep",
     "Then",
     "Time",
     "Timestamp",
@@ -57,7 +58,6 @@ pub(super) const IMPORTED: &[&str] = &[
     "TriggerSource",
     "Wait",
     "Why",
-    "Within",
 ];
 
 /// Names of Rust's prelude that generated code writes; and those that the generator itself gives.

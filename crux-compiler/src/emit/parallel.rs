@@ -8,10 +8,10 @@ use super::function::mentions;
 use super::names::{ident, local};
 use super::plan::StepId;
 use super::scope::param;
-use super::step::{Made, closure, option, tuple};
+use super::step::{Made, closure, time_option, tuple};
 use super::view::View;
 use super::workflow::Generator;
-use crate::ir::Verb;
+use crate::ir::{Node, Verb};
 
 impl Generator<'_, '_> {
     pub(super) fn parallel(&self, id: StepId) -> Made {
@@ -39,7 +39,7 @@ impl Generator<'_, '_> {
         let applies =
             step.inside.iter().zip(&fields).zip(branches).filter_map(|((scope, field), branch)| {
                 // An empty branch gets no events.
-                let range = range(branch.steps.iter().map(|node| (node.no, node.end)))?;
+                let range = self.range(&branch.steps)?;
                 if self.plan.scopes[*scope].is_instant {
                     return Some(quote!(#range => all.#field.apply(&mut failed, machine::never)));
                 }
@@ -107,26 +107,34 @@ impl Generator<'_, '_> {
             (quote!(#start(#up #start_at fx)), quote!(#advance(#up #advance_at inside, event, fx)));
         Made {
             items,
-            ..self.made(id, quote!(#name), &View::default(), &option(*timeout_ms), &start, &advance)
+            ..self.made(
+                id,
+                quote!(#name),
+                &View::default(),
+                &time_option(*timeout_ms),
+                &start,
+                &advance,
+            )
         }
+    }
+
+    /// The numbers of the nodes of a branch, as a pattern; `None`: it has none.
+    fn range(&self, steps: &[Node]) -> Option<TokenStream> {
+        let first = steps.first()?.no;
+        let end = steps.last()?.end;
+        let last = self.plan.last_step_before(end).filter(|last| *last > first);
+        let first = self.plan.node(first);
+        Some(match last {
+            None => first,
+            Some(last) => {
+                let last = self.plan.node(last);
+                quote!(#first..=#last)
+            }
+        })
     }
 }
 
 /// The field of a branch, which is a variable too where the parallel is started.
 fn branch_name(name: &str) -> Ident {
     local(name, |_| false)
-}
-
-/// The numbers of the nodes of a branch, as a pattern; `None`: it has none.
-fn range(nodes: impl Iterator<Item = (u16, u16)>) -> Option<TokenStream> {
-    let bounds = nodes.fold(None, |bounds: Option<(u16, u16)>, (no, end)| {
-        Some(bounds.map_or((no, end), |(first, _)| (first, end)))
-    });
-    bounds.map(|(first, end)| match end == first + 1 {
-        true => super::expr::count(first.into()),
-        false => {
-            let (first, end) = (super::expr::count(first.into()), super::expr::count(end.into()));
-            quote!(#first..#end)
-        }
-    })
 }

@@ -92,8 +92,13 @@ impl Module<'_> {
     }
 
     /// The paths that `tokens`, being the module's items, need to import, in a folder with these
-    /// step types.
-    pub(super) fn imports(self, tokens: TokenStream, contracts: &[Contract]) -> Vec<TokenStream> {
+    /// step types. `flows`: whether any of them goes on from a flow.
+    pub(super) fn imports(
+        self,
+        tokens: TokenStream,
+        contracts: &[Contract],
+        flows: bool,
+    ) -> Vec<TokenStream> {
         let (mut used, mut prefixes, mut declared) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         scan(tokens, &mut used, &mut prefixes, &mut declared);
@@ -102,10 +107,7 @@ impl Module<'_> {
         if used.contains("Arc") {
             paths.push(quote!(::std::sync::Arc));
         }
-        if ["keep", "then", "then_in", "then_or", "then_void", "then_void_or"]
-            .iter()
-            .any(|name| used.contains(*name))
-        {
+        if flows {
             used.insert("Then".into());
         }
         let machine: Vec<_> = IMPORTED
@@ -170,6 +172,7 @@ fn is_importable(step_type: &str) -> bool {
         "i128",
         "isize",
         "machine",
+        "node",
         "routes",
         "std",
         "steps",

@@ -7,6 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proc_macro2::TokenStream;
+use quote::quote;
+
 use crate::ir::{Expr, Node, Task, Type, Value, Verb, Workflow};
 
 use super::names::{Names, bare, variable};
@@ -128,6 +131,8 @@ pub(super) struct Plan<'a> {
     kept: BTreeSet<u16>,
     /// What a result is called among live values.
     fields: BTreeMap<Key<'a>, String>,
+    /// What the numbers of nodes are called, those of undos among them.
+    constants: BTreeMap<u16, String>,
 }
 
 impl<'a> Plan<'a> {
@@ -146,6 +151,7 @@ impl<'a> Plan<'a> {
             owners: BTreeMap::new(),
             kept: super::kept::nodes(workflow),
             fields: BTreeMap::new(),
+            constants: BTreeMap::new(),
         };
         let end =
             workflow.output.as_ref().map(|output| plan.read_by(&[output])).unwrap_or_default();
@@ -158,7 +164,57 @@ impl<'a> Plan<'a> {
             names,
         );
         plan.fill_views();
+        plan.name_nodes();
         plan
+    }
+
+    fn name_nodes(&mut self) {
+        let mut taken = BTreeSet::new();
+        for step in &self.steps {
+            let undo = task(step.node).and_then(|task| task.undo.as_ref());
+            let of_step = (step.node.no, bare(&step.snake).to_uppercase());
+            let of_undo =
+                undo.map(|undo| (undo.no, format!("{}_UNDO", bare(&step.snake).to_uppercase())));
+            for (number, wanted) in std::iter::once(of_step).chain(of_undo) {
+                let mut name = wanted;
+                while !taken.insert(name.clone()) {
+                    name.push('_');
+                }
+                self.constants.insert(number, name);
+            }
+        }
+    }
+
+    /// The number of a node, by its name: `node::SEO`.
+    pub(super) fn node(&self, number: u16) -> TokenStream {
+        match self.constants.get(&number) {
+            Some(name) => {
+                let name = super::names::ident(name);
+                quote!(node::#name)
+            }
+            // A step that is never reached has none.
+            None => super::expr::count(number.into()),
+        }
+    }
+
+    /// The last step with a number below this one. No event is for an undo while its step is open.
+    pub(super) fn last_step_before(&self, end: u16) -> Option<u16> {
+        self.steps.iter().map(|step| step.node.no).filter(|number| *number < end).max()
+    }
+
+    /// The module of these names.
+    pub(super) fn node_module(&self) -> TokenStream {
+        let constants = self.constants.iter().map(|(number, name)| {
+            let (name, number) = (super::names::ident(name), super::expr::count((*number).into()));
+            quote!(pub const #name: u16 = #number;)
+        });
+        quote! {
+            /// The numbers of the steps: events name steps by them, and the table below has them in
+            /// this order.
+            mod node {
+                #(#constants)*
+            }
+        }
     }
 
     /// The step that ends a scope with one sequence.
@@ -424,6 +480,14 @@ impl<'a> Plan<'a> {
         id
     }
 
+    /// Whether a scope is a `fail` and nothing else, so that entering it gives a failure.
+    pub(super) fn is_failure(&self, id: ScopeId) -> bool {
+        let scope = &self.scopes[id];
+        matches!(scope.kind, ScopeKind::Catch(_))
+            && matches!(scope.sequences.as_slice(), [steps] if steps.len() == 1)
+            && self.last(scope).is_some_and(|last| is_end(last.node))
+    }
+
     pub(super) fn is_instant(&self, step: &Step<'a>) -> bool {
         let catches = step.catches.iter().flatten().all(|scope| self.scopes[*scope].is_instant);
         self.is_instant_verb(step) && catches
@@ -568,6 +632,13 @@ impl<'a> Plan<'a> {
             scope = self.steps[around].scope;
         }
         false
+    }
+}
+
+impl Step<'_> {
+    /// Whether it has live values. Where it has none, nothing is passed on and held for them.
+    pub(super) fn has_at(&self) -> bool {
+        !self.live.is_empty()
     }
 }
 

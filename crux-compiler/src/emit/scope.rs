@@ -36,7 +36,9 @@ impl<'a> Generator<'_, 'a> {
             if !is_used {
                 return;
             }
-            items.push(self.flow_alias(id));
+            if !self.plan.is_failure(id) {
+                items.push(self.flow_alias(id));
+            }
         }
         items.push(self.out_alias(id));
         for (step, tokens) in steps {
@@ -56,9 +58,10 @@ impl<'a> Generator<'_, 'a> {
 
     fn scope_enum(&self, name: &Ident, variants: &[Variant]) -> TokenStream {
         let declared = variants.iter().map(|variant| {
-            let (variant_name, at, part) = (&variant.name, ident(&variant.at), &variant.part);
+            let (variant_name, part) = (&variant.name, &variant.part);
+            let at = variant.at.as_deref().map(ident).map(|at| quote!(#at,));
             let doc = variant.place.as_ref().map(|place| format!(" `{place}`")).into_iter();
-            quote!(#(#[doc = #doc])* #variant_name(#at, #part))
+            quote!(#(#[doc = #doc])* #variant_name(#at #part))
         });
         quote! {
             #[derive(Part)]
@@ -81,7 +84,8 @@ impl<'a> Generator<'_, 'a> {
         }
         let arms = variants.iter().map(|variant| {
             let (variant_name, arm) = (&variant.name, &variant.arm);
-            quote!(#name::#variant_name(at, part) => #arm)
+            let at = variant.at.is_some().then(|| quote!(at,));
+            quote!(#name::#variant_name(#at part) => #arm)
         });
         quote!(match state { #(#arms),* })
     }
@@ -123,6 +127,9 @@ impl<'a> Generator<'_, 'a> {
 
     /// What entering a step of the scope gives.
     pub(super) fn flow(&self, id: ScopeId) -> TokenStream {
+        if self.plan.is_failure(id) {
+            return quote!(Failure);
+        }
         let name = ident(&self.plan.scopes[id].flow_name);
         quote!(#name)
     }
@@ -145,9 +152,6 @@ impl<'a> Generator<'_, 'a> {
     /// The live values of a step, or of the end of a scope.
     pub(super) fn at_struct(&self, name: &str, keys: &[Key<'a>], scope: ScopeId) -> TokenStream {
         let name = ident(name);
-        if keys.is_empty() {
-            return quote!(pub struct #name;);
-        }
         let fields = keys.iter().map(|key| {
             let (field, ty) = (
                 self.plan.field(*key),

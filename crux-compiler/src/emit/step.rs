@@ -5,7 +5,7 @@
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 
-use super::expr::count;
+use super::expr::time;
 use super::function::{Site, mentions, with_surroundings};
 use super::names::ident;
 use super::plan::{ScopeId, ScopeKind, Step, StepId};
@@ -23,8 +23,8 @@ pub(super) struct Written {
 
 pub(super) struct Variant {
     pub(super) name: Ident,
-    /// The struct of the live values beside the part.
-    pub(super) at: String,
+    /// The struct of the live values beside the part, if there are any.
+    pub(super) at: Option<String>,
     pub(super) part: TokenStream,
     /// `part.apply(…).then(…)`.
     pub(super) arm: TokenStream,
@@ -64,7 +64,7 @@ impl<'a> Generator<'_, 'a> {
         let mut variants = Vec::new();
         variants.extend(made.open.map(|part| Variant {
             name: ident(&step.camel),
-            at: step.at_name.clone(),
+            at: step.has_at().then(|| step.at_name.clone()),
             part: part.ty,
             arm: part.arm,
             place: Some(super::types::place(&step.node.place)),
@@ -75,10 +75,10 @@ impl<'a> Generator<'_, 'a> {
         functions.extend(made.items);
         // A step that ends everything there and then, as `fail`, may have nobody who takes its live
         // values.
-        let is_held = variants.iter().any(|variant| variant.at == step.at_name);
+        let is_held = variants.iter().any(|variant| variant.at.as_ref() == Some(&step.at_name));
         let is_taken =
             step.next.is_some() || self.is_before_end(id) || names(&functions, &step.at_name);
-        let mut items = if is_held || is_taken {
+        let mut items = if step.has_at() && (is_held || is_taken) {
             self.at_struct(&step.at_name, &step.live, step.scope)
         } else {
             TokenStream::new()
@@ -106,23 +106,23 @@ impl<'a> Generator<'_, 'a> {
         let (name, needs_view) =
             (format_ident!("enter_{}", step.snake), self.plan.enter_needs_view(step));
         let Some(previous) = step.previous.map(|previous| &self.plan.steps[previous]) else {
-            let at = self.at_param(step, &body);
-            return self.step_function(step.scope, needs_view, &name, &[at], (&body, &body));
+            let at: Vec<_> = self.at_param(step, &body).into_iter().collect();
+            return self.step_function(step.scope, needs_view, &name, &at, (&body, &body));
         };
-        let at = self.at_value(step, previous);
         // Of its own live values nothing is made if it reads none; then it needs none of those
         // before.
-        let at = if mentions(&body, "at") { at } else { TokenStream::new() };
-        let let_at = (!at.is_empty()).then(|| quote!(let at = #at;));
-        let mut params = vec![self.at_param(previous, &at)];
+        let is_read = step.has_at() && mentions(&body, "at");
+        let at = if is_read { self.at_value(step, previous) } else { TokenStream::new() };
+        let let_at = is_read.then(|| quote!(let at = #at;));
+        let mut params: Vec<_> = self.at_param(previous, &at).into_iter().collect();
         params.extend(self.given_param(previous));
         self.step_function(step.scope, needs_view, &name, &params, (&quote!(#let_at #body), &body))
     }
 
-    /// `at: AtOrder`, or `_: AtOrder` where the body does not read it.
-    fn at_param(&self, step: &Step<'a>, body: &TokenStream) -> TokenStream {
+    /// `at: AtOrder`, or `_: AtOrder` where the body does not read it; nothing where nothing is live.
+    pub(super) fn at_param(&self, step: &Step<'a>, body: &TokenStream) -> Option<TokenStream> {
         let (at, ty) = (param("at", body), self.at_type(step));
-        quote!(#at: #ty)
+        step.has_at().then(|| quote!(#at: #ty))
     }
 
     /// What ends a scope with an expression, from the last step's live values and what that gives:
@@ -153,7 +153,7 @@ impl<'a> Generator<'_, 'a> {
         } else {
             quote!(Flow::Done(#tokens))
         });
-        let mut params = vec![self.at_param(last, &body)];
+        let mut params: Vec<_> = self.at_param(last, &body).into_iter().collect();
         params.extend(self.given_param(last));
         let name = format_ident!("end_{}", scope.snake);
         self.step_function(id, self.plan.end_needs_view(id), &name, &params, (&body, &body))
@@ -174,7 +174,7 @@ impl<'a> Generator<'_, 'a> {
     fn when(&self, id: StepId) -> Option<TokenStream> {
         let step = &self.plan.steps[id];
         let when = self.site(step).inline(step.node.when.as_ref()?);
-        let (number, holds) = (number(step), when.tokens());
+        let (number, holds) = (self.number(step), when.tokens());
         let skip = self.after(id, &quote!(at), step.gives.iter().map(|_| quote!(None)).collect());
         Some(if when.fallible {
             let failed = self.failed(id, &quote!(failure));
@@ -204,7 +204,13 @@ impl<'a> Generator<'_, 'a> {
             format_ident!("catch_{}", step.snake),
             self.up_arg(step.scope, self.plan.catch_needs_view(step)),
         );
-        quote!(#catch(#up at, #failure, fx))
+        let at = step.has_at().then(|| quote!(at,));
+        quote!(#catch(#up #at #failure, fx))
+    }
+
+    /// `node::SEO`.
+    pub(super) fn number(&self, step: &Step<'a>) -> TokenStream {
+        self.plan.node(step.node.no)
     }
 
     pub(super) fn at_type(&self, step: &Step<'a>) -> TokenStream {
@@ -275,14 +281,10 @@ pub(super) fn closure(parameters: &[&str], body: &TokenStream) -> TokenStream {
     quote!(|#(#parameters),*| #body)
 }
 
-pub(super) fn number(step: &Step<'_>) -> TokenStream {
-    count(step.node.no.into())
-}
-
-pub(super) fn option(ms: Option<u64>) -> TokenStream {
+pub(super) fn time_option(ms: Option<u64>) -> TokenStream {
     match ms {
         Some(ms) => {
-            let ms = count(ms);
+            let ms = time(ms);
             quote!(Some(#ms))
         }
         None => quote!(None),

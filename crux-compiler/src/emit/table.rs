@@ -6,17 +6,23 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use serde_json::{Value, json};
 
-use super::expr::count;
+use super::expr::{count, time};
 use super::paths::Module;
-use super::step::option;
+use super::plan::Plan;
+use super::step::time_option;
 use super::text::Items;
 use super::{kept, schema, trigger};
 use crate::ir::{Node, OnExhausted, Policy, Program, Runs, Task, Verb, Workflow};
 use crate::secrets;
 
-pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) -> Items {
+pub(super) fn items(
+    workflow: &Workflow,
+    program: &Program,
+    plan: &Plan<'_>,
+    module: Module<'_>,
+) -> Items {
     let mut items = Items::new();
-    let mut rows = Rows { module, kept: kept::nodes(workflow), all: Vec::new() };
+    let mut rows = Rows { module, plan, kept: kept::nodes(workflow), all: Vec::new() };
     rows.nodes(&workflow.steps, None, &Catching::default());
     rows.all.sort_by_key(|(number, _)| *number);
     let rows = rows.all.into_iter().map(|(_, row)| row);
@@ -45,12 +51,12 @@ pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) 
     let version = count(workflow.version.into());
     let (source, description) =
         (&workflow.place.file, workflow.description.as_deref().unwrap_or(""));
-    let deadline = option(workflow.deadline_ms);
+    let deadline = time_option(workflow.deadline_ms);
     let on_exhausted = match workflow.on_exhausted {
         OnExhausted::Undo => quote!(OnExhausted::Undo),
         OnExhausted::Park => quote!(OnExhausted::Park),
     };
-    let retain = count(workflow.retain_ms);
+    let retain = time(workflow.retain_ms);
     let document = schema::raw(&document(workflow, program));
     let mut input_schema = schema::record(&workflow.input);
     if workflow.triggers.iter().any(|trigger| trigger.is_closed) {
@@ -76,13 +82,18 @@ pub(super) fn items(workflow: &Workflow, program: &Program, module: Module<'_>) 
             on_exhausted: #on_exhausted,
             retain_ms: #retain,
             config: &[#(#config),*],
-            document: #document,
-            input_schema: #input_schema,
-            output_schema: #output_schema,
+            document: DOCUMENT,
+            input_schema: INPUT_SCHEMA,
+            output_schema: OUTPUT_SCHEMA,
         };
     });
     items.push(quote!(static TRIGGERS: &[Trigger] = &[#(#triggers),*];));
     items.push(quote!(static NODES: &[Node] = &[#(#rows),*];));
+    items.push(plan.node_module());
+    // Long and of no interest to who reads the machine: last.
+    items.push(quote!(const DOCUMENT: &str = #document;));
+    items.push(quote!(const INPUT_SCHEMA: &str = #input_schema;));
+    items.push(quote!(const OUTPUT_SCHEMA: &str = #output_schema;));
     items
 }
 
@@ -124,9 +135,9 @@ enum Parent {
 }
 
 impl Parent {
-    fn tokens(self) -> TokenStream {
+    fn tokens(self, plan: &Plan<'_>) -> TokenStream {
         let (Self::Verb(number) | Self::Catch(number)) = self;
-        let number = count(number.into());
+        let number = plan.node(number);
         if let Self::Verb(_) = self {
             quote!(.inside(#number))
         } else {
@@ -136,13 +147,14 @@ impl Parent {
 }
 
 /// The rows of the table of nodes, with their numbers.
-struct Rows<'m> {
+struct Rows<'m, 'a> {
     module: Module<'m>,
+    plan: &'m Plan<'a>,
     kept: BTreeSet<u16>,
     all: Vec<(u16, TokenStream)>,
 }
 
-impl Rows<'_> {
+impl Rows<'_, '_> {
     fn nodes(&mut self, steps: &[Node], parent: Option<Parent>, around: &Catching) {
         for step in steps {
             self.node(step, parent, around);
@@ -194,7 +206,7 @@ impl Rows<'_> {
     }
 
     fn push(&mut self, number: u16, row: TokenStream, parent: Option<Parent>, catching: &Catching) {
-        let parent = parent.map(Parent::tokens);
+        let parent = parent.map(|parent| parent.tokens(self.plan));
         let (caught, kept) =
             (catching.tokens(), self.kept.contains(&number).then(|| quote!(.kept())));
         self.all.push((number, quote!(#row #parent #caught #kept)));
@@ -213,7 +225,7 @@ impl Rows<'_> {
         let (contract, policy) = (self.module.contract(&task.contract), policy(&task.policy));
         let keyed = task.key.is_some().then(|| quote!(.keyed()));
         let undo = task.undo.as_ref().map(|undo| {
-            let number = count(undo.no.into());
+            let number = self.plan.node(undo.no);
             quote!(.undone_by(#number))
         });
         quote!(Node::task(#id, #path, #line, &#contract::CONTRACT) #policy #keyed #undo)
@@ -238,7 +250,7 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
     ];
     for (name, ms) in times {
         if let Some(ms) = ms {
-            let (name, ms) = (super::names::ident(name), count(ms));
+            let (name, ms) = (super::names::ident(name), time(ms));
             tokens.extend(quote!(.#name(#ms)));
         }
     }

@@ -4,7 +4,7 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
-use super::expr::Writer;
+use super::expr::{Writer, int};
 use super::names::{bare, ident, type_name, variable, variant};
 use super::paths::Module;
 use crate::bound::Bound;
@@ -78,9 +78,8 @@ fn record(record: &Record, doc: &TokenStream, module: Module<'_>, seen_by: SeenB
         let helper =
             |what: &str| format!("{}_{what}_of_{own}", bare(&names::module(&record.name.name)));
         if has_rules(field) {
-            let name = ident(&helper("rules").to_uppercase());
-            helpers.push(rules(&name, field));
-            attributes.push(quote!(rules = #name));
+            let rules = rules(field);
+            attributes.push(quote!(rules = #rules));
         }
         if let Some(value) = &field.default {
             let name = ident(&helper("default"));
@@ -116,26 +115,27 @@ fn has_rules(field: &Field) -> bool {
 }
 
 /// What is demanded of a field's value.
-fn rules(name: &Ident, field: &Field) -> TokenStream {
-    let is_integer = *field.ty.present() == Type::Integer;
+fn rules(field: &Field) -> TokenStream {
+    let ty = field.ty.present();
     let bound = |name: &str, value: Option<Bound>| {
-        value.map(|value| match value.beyond_doubles().filter(|_| is_integer) {
-            Some(whole) => {
-                let (name, whole) = (ident(&format!("whole_{name}")), super::expr::integer(whole));
-                quote!(.#name(#whole))
-            }
-            None => {
-                let (name, value) = (ident(name), super::expr::number(value.number()));
-                quote!(.#name(#value))
-            }
-        })
+        let value = value?;
+        let number = value.number();
+        let whole = (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i64);
+        let (name, bound) = match (ty, value.beyond_doubles(), whole) {
+            (Type::Integer, Some(exact), _) => (format!("whole_{name}"), int(exact)),
+            (Type::Integer, None, Some(whole)) => (format!("{name}_integer"), int(whole)),
+            (Type::String | Type::List(_), _, Some(whole)) => (format!("{name}_len"), int(whole)),
+            _ => (name.to_owned(), super::expr::number(number)),
+        };
+        let name = ident(&name);
+        Some(quote!(.#name(#bound)))
     };
     let (min, max) = (bound("min", field.min), bound("max", field.max));
     let rules = match &field.pattern {
         Some(pattern) => quote!(Rules::pattern(#pattern)),
         None => quote!(Rules::NONE),
     };
-    quote!(static #name: Rules = #rules #min #max;)
+    quote!(#rules #min #max)
 }
 
 /// What stands for a field that is absent.

@@ -156,7 +156,7 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
         quote!(machine::json::encode_shared(&input))
     };
     let let_input = (!input.fallible).then(|| quote!(let input = #tokens;));
-    let number = super::expr::count(undo.no.into());
+    let number = generator.plan.node(undo.no);
     let at = param("at", tokens);
     let fields: Vec<_> = captured
         .iter()

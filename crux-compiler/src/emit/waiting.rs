@@ -3,10 +3,10 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::expr::count;
+use super::expr::time;
 use super::function::{mentions, with_surroundings};
 use super::plan::StepId;
-use super::step::{Made, Part, number, option};
+use super::step::{Made, Part, time_option};
 use super::workflow::Generator;
 use crate::ir::{SleepUntil, Verb};
 
@@ -17,7 +17,7 @@ impl Generator<'_, '_> {
         else {
             return Made::nothing();
         };
-        let (number, site, go_on) = (number(step), self.site(step), self.go_on(id));
+        let (number, site, go_on) = (self.number(step), self.site(step), self.go_on(id));
         let (let_value, value) = match correlate {
             None => (TokenStream::new(), quote!(Ok(None))),
             Some(value) => {
@@ -29,7 +29,7 @@ impl Generator<'_, '_> {
                 )
             }
         };
-        let timeout = option(*timeout_ms);
+        let timeout = time_option(*timeout_ms);
         let ty = self.module.path(&event_type.name);
         let arm = match condition {
             None => quote!(part.apply(event, fx) #go_on),
@@ -50,10 +50,10 @@ impl Generator<'_, '_> {
 
     pub(super) fn sleep(&self, id: StepId, until: &SleepUntil) -> Made {
         let step = &self.plan.steps[id];
-        let (number, go_on) = (number(step), self.go_on(id));
+        let (number, go_on) = (self.number(step), self.go_on(id));
         let (let_until, until) = match until {
             SleepUntil::For { ms } => {
-                let ms = count(*ms);
+                let ms = time(*ms);
                 (TokenStream::new(), quote!(Ok(fx.now().plus_ms(#ms))))
             }
             SleepUntil::Until(until) => {

@@ -5,28 +5,28 @@ use quote::quote;
 
 use super::names::ident;
 use super::plan::{Step, StepId};
-use super::step::{Made, Part, number};
+use super::step::{Made, Part};
 use super::workflow::Generator;
 use crate::ir::{Task, Undo};
 
 impl<'a> Generator<'_, 'a> {
     pub(super) fn work(&self, id: StepId, task: &'a Task) -> Made {
         let step = &self.plan.steps[id];
-        let (number, site, go_on) = (number(step), self.site(step), self.go_on(id));
+        let (number, site, go_on) = (self.number(step), self.site(step), self.go_on(id));
         let contract = self.contract(&task.contract);
         let push = task.undo.as_ref().map(|undo| self.push_undo(step, undo));
         let (let_input, input) = site.inline(&task.with).named("input");
         let start = match &task.key {
             Some(key) => {
                 let (let_key, key) = site.inline(key).named("key");
-                quote!(#let_key Leaf::start_keyed(#number, #input, #key, fx))
+                quote!(#let_key TaskStep::start_keyed(#number, #input, #key, fx))
             }
-            None => quote!(Leaf::start(#number, #input, fx)),
+            None => quote!(TaskStep::start(#number, #input, fx)),
         };
         Made {
             enter: quote!(#push #let_input #start #go_on),
             open: Some(Part {
-                ty: quote!(Leaf<#contract::Type>),
+                ty: quote!(TaskStep<#contract::Type>),
                 arm: quote!(part.apply(event, fx) #go_on),
             }),
             items: TokenStream::new(),
@@ -35,7 +35,7 @@ impl<'a> Generator<'_, 'a> {
 
     /// `fx.push_undo(…);`
     fn push_undo(&self, step: &Step<'a>, undo: &'a Undo) -> TokenStream {
-        let number = number(step);
+        let number = self.number(step);
         let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
         let captured = super::undo::captured(self, step, undo, &self.site(step));
         let fields: Vec<_> = captured

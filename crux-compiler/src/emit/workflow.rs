@@ -11,7 +11,7 @@ use super::step::Variant;
 use super::text::Items;
 use super::types::SeenBy;
 use super::{table, trigger, types};
-use crate::ir::{Program, Undo, Workflow};
+use crate::ir::{Program, Undo, Verb, Workflow};
 
 /// What writes a workflow.
 pub(super) struct Generator<'g, 'a> {
@@ -35,9 +35,13 @@ pub(super) fn items(workflow: &Workflow, program: &Program) -> Items {
     generator.scope(0, &mut items);
     items.push(generator.undo());
     items.append(trigger::items(workflow, program, module));
-    items.append(table::items(workflow, program, module));
+    items.append(table::items(workflow, program, &plan, module));
     let mut with_imports = Items::new();
-    with_imports.uses(module.imports(items.tokens(), &program.contracts));
+    let flows = plan.steps.iter().any(|step| {
+        !matches!(step.node.verb, Verb::Fail { .. })
+            || step.catches.iter().flatten().any(|scope| !plan.is_failure(*scope))
+    });
+    with_imports.uses(module.imports(items.tokens(), &program.contracts, flows));
     with_imports.append(items);
     with_imports
 }
@@ -80,7 +84,7 @@ impl<'a> Generator<'_, 'a> {
                 if first.live.contains(&Key::Input) {
                     quote!(let input = Arc::new(input); #enter(#at { input }, fx))
                 } else {
-                    quote!(#enter(#at, fx))
+                    quote!(#enter(fx))
                 }
             }
             // The language wants a step.

@@ -178,7 +178,7 @@ impl Checker<'_> {
                     }
                     Function::ToInteger => "number or string",
                     Function::ToNumber => "integer or string",
-                    _ => "text",
+                    _ => "string",
                 };
                 self.wrong_argument(of.span, &name.value, takes, &of_expr);
                 return None;

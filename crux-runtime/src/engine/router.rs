@@ -18,7 +18,7 @@ use crate::engine::active_instance::Delivery;
 use crate::engine::api::{Error, EventAccepted, IncomingEvent, Start};
 use crate::engine::forwarding::Request;
 use crate::id::InstanceId;
-use crate::machine::{Json, Kind as NodeKind, Misfit, Refusal, Trigger, TriggerSource, fields};
+use crate::machine::{Json, Kind as NodeKind, Refusal, Trigger, TriggerSource, TypeError, fields};
 use crate::store;
 use crate::store::{KeptEvent, Subscription, UndeliveredEvent};
 use crate::suggest::hint;
@@ -491,7 +491,7 @@ fn raw(data: &str) -> Result<Box<RawValue>, Error> {
 /// The text by which a field correlates: of texts themselves, of numbers their JSON. The event's
 /// type has been checked, so that the field is there; what else the event holds is not looked at.
 fn text_of(data: &RawValue, field: &'static str) -> Result<Option<String>, Error> {
-    let misfit = |misfit: Misfit| Error::Invalid(misfit.to_string());
+    let misfit = |error: TypeError| Error::Invalid(error.to_string());
     let [field] = fields(data, [field]).map_err(misfit)?;
     let Some(value) = field.read::<Option<Json>>().map_err(misfit)? else { return Ok(None) };
     let text = value.raw().get();

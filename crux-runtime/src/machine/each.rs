@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::composite::{Composite, Inside};
 use super::effect::Waiting;
 use super::event::{StepEvent, StepHappened, Timer};
 use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
-use super::within::{Inside, Within};
 use super::{Failure, Path, Time};
 
 /// The elements `I`, and for each the state `S` of its scope or its result `T`.
@@ -158,7 +158,7 @@ impl<I, S: Part, T> Each<I, S, T> {
 }
 
 /// How generated code enters an `each`, and offers it an event.
-impl<I, S: Part, T> Within<Each<I, S, T>> {
+impl<I, S: Part, T> Composite<Each<I, S, T>> {
     /// See [`Each::start`].
     pub fn each<U: Undo>(
         node: u16,

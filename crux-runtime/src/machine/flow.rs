@@ -48,96 +48,204 @@ impl std::fmt::Display for Why {
 pub type Applied<S, T> = Result<Flow<S, T>, Refused<S>>;
 
 /// How generated code goes on: the arms of its `apply` functions, and the ends of its `enter`
-/// functions. `at` are the live values beside the part `P`, `stay` the variant that holds both
-/// while the part is open, `next` what comes after it, `catch` what takes its failure. `fx` is an
-/// argument of the last two, so that both may use it.
-pub trait Then<P, T>: Sized {
+/// functions. `stay` is the variant that holds the part while it is open, `next` what comes after
+/// it, `catch` what takes its failure; where values are live beside the part, [`Then::with`] gives
+/// them to each of these. `fx` is an argument of the last two, so that both may use it.
+///
+/// ```text
+/// part.apply(event, fx).with(at).then(State::Notify, fx, enter_finalize)
+/// ```
+pub trait Then: Sized {
+    /// The part that may stay open.
+    type Part;
+    /// What it gives when it is done.
+    type Result;
     /// A [`Flow`] or [`Applied`] of the scope around the part.
     type Around<S, O>;
     /// The same of the part, with another result.
     type Giving<V>;
 
     /// With what `make` makes of the result.
-    fn give<V>(self, make: impl FnOnce(T) -> V) -> Self::Giving<V>;
+    fn map_done<V>(self, make: impl FnOnce(Self::Result) -> V) -> Self::Giving<V>;
 
     /// The result of a step that may not run at all.
-    fn some(self) -> Self::Giving<Option<T>> {
-        self.give(Some)
+    fn optional(self) -> Self::Giving<Option<Self::Result>> {
+        self.map_done(Some)
     }
 
     /// Without the result.
-    fn void(self) -> Self::Giving<()> {
-        self.give(drop)
+    fn discard(self) -> Self::Giving<()> {
+        self.map_done(drop)
     }
 
     /// The result of the step of that number is read after the failure of a step around it, too.
     fn keep<U: Undo>(self, node: u16, fx: &mut Fx<'_, U>) -> Self
     where
-        T: Value;
+        Self::Result: Value;
+
+    /// Beside these live values.
+    fn with<A>(self, at: A) -> With<Self, A> {
+        With { flow: self, at }
+    }
+
+    /// Everything that the other methods are made of.
+    fn go_on<A, S, O, U>(
+        self,
+        at: A,
+        stay: impl FnOnce(A, Self::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, Self::Result, &mut Fx<'_, U>) -> Flow<S, O>,
+        catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O>;
 
     /// A failure is the scope's own.
-    fn then<A, S, O, U>(
+    fn then<S, O, U>(
         self,
-        at: A,
-        stay: impl FnOnce(A, P) -> S,
+        stay: impl FnOnce(Self::Part) -> S,
         fx: &mut Fx<'_, U>,
-        next: impl FnOnce(A, T, &mut Fx<'_, U>) -> Flow<S, O>,
+        next: impl FnOnce(Self::Result, &mut Fx<'_, U>) -> Flow<S, O>,
     ) -> Self::Around<S, O> {
-        self.then_or(at, stay, fx, next, |_, failure, _| Flow::Failed(failure))
-    }
-
-    /// As [`Self::then`], where what comes next reads `up`, what is around the scope.
-    fn then_in<V, A, S, O, U>(
-        self,
-        up: V,
-        at: A,
-        stay: impl FnOnce(A, P) -> S,
-        fx: &mut Fx<'_, U>,
-        next: impl FnOnce(V, A, T, &mut Fx<'_, U>) -> Flow<S, O>,
-    ) -> Self::Around<S, O> {
-        self.then(at, stay, fx, |at, result, fx| next(up, at, result, fx))
-    }
-
-    /// As [`Self::then`], for a step whose result nothing reads.
-    fn then_void<A, S, O, U>(
-        self,
-        at: A,
-        stay: impl FnOnce(A, P) -> S,
-        fx: &mut Fx<'_, U>,
-        next: impl FnOnce(A, &mut Fx<'_, U>) -> Flow<S, O>,
-    ) -> Self::Around<S, O> {
-        self.then(at, stay, fx, |at, _, fx| next(at, fx))
-    }
-
-    /// As [`Self::then_void`], for a step with `catch`.
-    fn then_void_or<A, S, O, U>(
-        self,
-        at: A,
-        stay: impl FnOnce(A, P) -> S,
-        fx: &mut Fx<'_, U>,
-        next: impl FnOnce(A, &mut Fx<'_, U>) -> Flow<S, O>,
-        catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
-    ) -> Self::Around<S, O> {
-        self.then_or(at, stay, fx, |at, _, fx| next(at, fx), catch)
+        self.then_or(stay, fx, next, |failure, _| Flow::Failed(failure))
     }
 
     /// As [`Self::then`], for a step with `catch`.
-    fn then_or<A, S, O, U>(
+    fn then_or<S, O, U>(
         self,
-        at: A,
-        stay: impl FnOnce(A, P) -> S,
+        stay: impl FnOnce(Self::Part) -> S,
         fx: &mut Fx<'_, U>,
-        next: impl FnOnce(A, T, &mut Fx<'_, U>) -> Flow<S, O>,
+        next: impl FnOnce(Self::Result, &mut Fx<'_, U>) -> Flow<S, O>,
+        catch: impl FnOnce(Failure, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O> {
+        self.go_on(
+            (),
+            |(), part| stay(part),
+            fx,
+            |(), result, fx| next(result, fx),
+            |(), failure, fx| catch(failure, fx),
+        )
+    }
+
+    /// As [`Self::then`], where what comes next reads `up`, what is around the scope.
+    fn then_in<V, S, O, U>(
+        self,
+        up: V,
+        stay: impl FnOnce(Self::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(V, Self::Result, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O> {
+        self.then(stay, fx, |result, fx| next(up, result, fx))
+    }
+
+    /// As [`Self::then`], for a step whose result nothing reads.
+    fn then_discard<S, O, U>(
+        self,
+        stay: impl FnOnce(Self::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(&mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O> {
+        self.then(stay, fx, |_, fx| next(fx))
+    }
+
+    /// As [`Self::then_discard`], for a step with `catch`.
+    fn then_discard_or<S, O, U>(
+        self,
+        stay: impl FnOnce(Self::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(&mut Fx<'_, U>) -> Flow<S, O>,
+        catch: impl FnOnce(Failure, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> Self::Around<S, O> {
+        self.then_or(stay, fx, |_, fx| next(fx), catch)
+    }
+
+    /// The result is that of the scope.
+    fn finish<S>(self, stay: impl FnOnce(Self::Part) -> S) -> Self::Around<S, Self::Result>;
+
+    /// As [`Self::finish`], for a step with `catch`.
+    fn finish_or<S, U>(
+        self,
+        stay: impl FnOnce(Self::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        catch: impl FnOnce(Failure, &mut Fx<'_, U>) -> Flow<S, Self::Result>,
+    ) -> Self::Around<S, Self::Result> {
+        self.then_or(stay, fx, |result, _| Flow::Done(result), catch)
+    }
+}
+
+/// A part's outcome beside the live values of its step: the methods of [`Then`], in which `stay`,
+/// `next` and `catch` take those first.
+#[derive(Debug)]
+pub struct With<F, A> {
+    flow: F,
+    at: A,
+}
+
+impl<F: Then, A> With<F, A> {
+    pub fn then<S, O, U>(
+        self,
+        stay: impl FnOnce(A, F::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, F::Result, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> F::Around<S, O> {
+        self.then_or(stay, fx, next, |_, failure, _| Flow::Failed(failure))
+    }
+
+    pub fn then_or<S, O, U>(
+        self,
+        stay: impl FnOnce(A, F::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, F::Result, &mut Fx<'_, U>) -> Flow<S, O>,
         catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
-    ) -> Self::Around<S, O>;
+    ) -> F::Around<S, O> {
+        self.flow.go_on(self.at, stay, fx, next, catch)
+    }
+
+    pub fn then_in<V, S, O, U>(
+        self,
+        up: V,
+        stay: impl FnOnce(A, F::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(V, A, F::Result, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> F::Around<S, O> {
+        self.then(stay, fx, |at, result, fx| next(up, at, result, fx))
+    }
+
+    pub fn then_discard<S, O, U>(
+        self,
+        stay: impl FnOnce(A, F::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> F::Around<S, O> {
+        self.then(stay, fx, |at, _, fx| next(at, fx))
+    }
+
+    pub fn then_discard_or<S, O, U>(
+        self,
+        stay: impl FnOnce(A, F::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        next: impl FnOnce(A, &mut Fx<'_, U>) -> Flow<S, O>,
+        catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
+    ) -> F::Around<S, O> {
+        self.then_or(stay, fx, |at, _, fx| next(at, fx), catch)
+    }
+
+    pub fn finish<S>(self, stay: impl FnOnce(A, F::Part) -> S) -> F::Around<S, F::Result> {
+        let Self { flow, at } = self;
+        flow.finish(|part| stay(at, part))
+    }
+
+    pub fn finish_or<S, U>(
+        self,
+        stay: impl FnOnce(A, F::Part) -> S,
+        fx: &mut Fx<'_, U>,
+        catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, F::Result>,
+    ) -> F::Around<S, F::Result> {
+        self.then_or(stay, fx, |_, result, _| Flow::Done(result), catch)
+    }
 }
 
-/// The `next` of a step whose result is that of its scope.
-pub fn done<A, T, S, U>(_: A, result: T, _: &mut Fx<'_, U>) -> Flow<S, T> {
-    Flow::Done(result)
-}
-
-impl<P, T> Then<P, T> for Flow<P, T> {
+impl<P, T> Then for Flow<P, T> {
+    type Part = P;
+    type Result = T;
     type Around<S, O> = Flow<S, O>;
     type Giving<V> = Flow<P, V>;
 
@@ -155,7 +263,7 @@ impl<P, T> Then<P, T> for Flow<P, T> {
         }
     }
 
-    fn give<V>(self, make: impl FnOnce(T) -> V) -> Flow<P, V> {
+    fn map_done<V>(self, make: impl FnOnce(T) -> V) -> Flow<P, V> {
         match self {
             Flow::Stay(part) => Flow::Stay(part),
             Flow::Done(result) => Flow::Done(make(result)),
@@ -163,7 +271,15 @@ impl<P, T> Then<P, T> for Flow<P, T> {
         }
     }
 
-    fn then_or<A, S, O, U>(
+    fn finish<S>(self, stay: impl FnOnce(P) -> S) -> Flow<S, T> {
+        match self {
+            Flow::Stay(part) => Flow::Stay(stay(part)),
+            Flow::Done(result) => Flow::Done(result),
+            Flow::Failed(failure) => Flow::Failed(failure),
+        }
+    }
+
+    fn go_on<A, S, O, U>(
         self,
         at: A,
         stay: impl FnOnce(A, P) -> S,
@@ -179,7 +295,9 @@ impl<P, T> Then<P, T> for Flow<P, T> {
     }
 }
 
-impl<P, T> Then<P, T> for Applied<P, T> {
+impl<P, T> Then for Applied<P, T> {
+    type Part = P;
+    type Result = T;
     type Around<S, O> = Applied<S, O>;
     type Giving<V> = Applied<P, V>;
 
@@ -190,11 +308,18 @@ impl<P, T> Then<P, T> for Applied<P, T> {
         self.map(|flow| flow.keep(node, fx))
     }
 
-    fn give<V>(self, make: impl FnOnce(T) -> V) -> Applied<P, V> {
-        self.map(|flow| flow.give(make))
+    fn map_done<V>(self, make: impl FnOnce(T) -> V) -> Applied<P, V> {
+        self.map(|flow| flow.map_done(make))
     }
 
-    fn then_or<A, S, O, U>(
+    fn finish<S>(self, stay: impl FnOnce(P) -> S) -> Applied<S, T> {
+        match self {
+            Ok(flow) => Ok(flow.finish(stay)),
+            Err(Refused(part, why)) => Err(Refused(stay(part), why)),
+        }
+    }
+
+    fn go_on<A, S, O, U>(
         self,
         at: A,
         stay: impl FnOnce(A, P) -> S,
@@ -203,7 +328,7 @@ impl<P, T> Then<P, T> for Applied<P, T> {
         catch: impl FnOnce(A, Failure, &mut Fx<'_, U>) -> Flow<S, O>,
     ) -> Applied<S, O> {
         match self {
-            Ok(flow) => Ok(flow.then_or(at, stay, fx, next, catch)),
+            Ok(flow) => Ok(flow.go_on(at, stay, fx, next, catch)),
             Err(Refused(part, why)) => Err(Refused(stay(at, part), why)),
         }
     }

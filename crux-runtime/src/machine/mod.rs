@@ -6,10 +6,11 @@
 //! ever. An event that is not taken leaves state and effects as they were.
 //!
 //! Where to start reading: [`Machine`] is what the compiler generates for a workflow, [`Run`] the
-//! life around it, [`Instance`] what the engine sees. The parts of generated states are [`Leaf`],
-//! [`Within`], [`Branch`], [`Each`], [`Repeat`], [`Wait`] and [`Sleep`]; [`Flow`] and [`Then`]
+//! life around it, [`Instance`] what the engine sees. The parts of generated states are [`TaskStep`],
+//! [`Composite`], [`Branch`], [`Each`], [`Repeat`], [`Wait`] and [`Sleep`]; [`Flow`] and [`Then`]
 //! connect them.
 
+mod composite;
 mod definition;
 mod drain;
 mod each;
@@ -23,7 +24,6 @@ mod handler;
 mod instance;
 pub mod json;
 mod kept;
-mod leaf;
 mod parallel;
 mod part;
 mod path;
@@ -31,15 +31,16 @@ mod repeat;
 mod rules;
 mod run;
 mod task;
+mod task_step;
 mod time;
 mod undo;
 mod value;
 mod wait;
-mod within;
 
 pub use crux_macros::{Enum, Join, Part, Record, Serde};
 pub use serde_json::value::RawValue;
 
+pub use composite::{Composite, Inside};
 pub use definition::{
     Arrived, Caught, Contract, Definition, EffectKind, EventType, Hooks, Kind, Node, OnExhausted,
     Policy, Refusal, Runs, Task, Trigger, TriggerSource,
@@ -48,26 +49,25 @@ pub use each::{Each, MAX_ELEMENTS};
 pub use effect::{Effect, Effects, Ended, Hook, Note, Waiting};
 pub use event::{Cause, Event, Outcome, Started, StepEvent, StepHappened, Timer};
 pub use failure::Failure;
-pub use flow::{Applied, Flow, Refused, Then, Why, done};
+pub use flow::{Applied, Flow, Refused, Then, Why, With};
 pub use fx::{Env, Fx};
 pub use handler::Handler;
 pub use instance::{Instance, Phase};
-pub use leaf::{Leaf, Raised, StepType};
 pub use parallel::{Branch, Join, advanced, joined};
-pub use part::{Never, Open, Part, never, never_stays};
+pub use part::{Never, Open, Part, never, never_stays, never_stays_with};
 pub use path::{Indices, MAX_LOOPS, Path};
 pub use repeat::{Repeat, Rounds};
 pub use rules::{Pattern, Ruled, Rules};
 pub use run::{Machine, Run};
 pub use task::{Attempt, AttemptFailed, FREE_RESENDS, TaskState};
-pub use time::Time;
+pub use task_step::{Raised, StepType, TaskStep};
+pub use time::{Time, days, hours, minutes};
 pub use undo::{NoUndo, Undo};
 pub use value::{
-    Duration, Field, IndexMap, Json, Misfit, NotADuration, Parts, Record, Show, Timestamp, Value,
-    ValueRef, deserialize, fields, word,
+    Duration, Field, IndexMap, Json, NotADuration, Parts, Record, Show, Timestamp, TypeError,
+    Value, ValueRef, deserialize, fields, word,
 };
 pub use wait::{Sleep, Wait};
-pub use within::{Inside, Within};
 
 /// A 64-bit FNV-1a hash with a final mix: for jitter, never for identity.
 pub(crate) fn hash(parts: &[&[u8]]) -> u64 {

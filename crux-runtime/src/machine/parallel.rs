@@ -2,11 +2,11 @@
 //! branch; it starts them in order and offers each event to the one that it is for.
 
 use super::Failure;
+use super::composite::Inside;
 use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
-use super::within::Inside;
 
 /// One branch: its scope's state while it is open, its result when it is done.
 #[derive(Debug)]

@@ -43,7 +43,12 @@ pub fn never<T>(never: Never) -> Applied<Never, T> {
 }
 
 /// The variant in which a scope without states would stay.
-pub fn never_stays<A, S>(_: A, never: Never) -> S {
+pub fn never_stays<S>(never: Never) -> S {
+    match never {}
+}
+
+/// The same beside live values.
+pub fn never_stays_with<A, S>(_: A, never: Never) -> S {
     match never {}
 }
 

@@ -1,12 +1,12 @@
 //! Rounds until a condition holds, `max` at most, with a pause between them.
 
+use super::composite::{Composite, Inside};
 use super::effect::Waiting;
 use super::event::{StepEvent, StepHappened, Timer};
 use super::flow::{Applied, Flow, Refused, Why};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
-use super::within::{Inside, Within};
 use super::{Failure, Path, Time};
 
 /// How a `repeat` is written.
@@ -159,7 +159,7 @@ impl<S: Part> Repeat<S> {
 }
 
 /// How generated code enters a `repeat`, and offers it an event.
-impl<S: Part> Within<Repeat<S>> {
+impl<S: Part> Composite<Repeat<S>> {
     /// See [`Repeat::start`].
     pub fn repeat<U: Undo, T>(
         rounds: Rounds,

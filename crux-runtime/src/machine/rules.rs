@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use regex::Regex;
 
-use super::value::{Duration, Field, Misfit, Value};
+use super::value::{Duration, Field, TypeError, Value};
 
 /// Bounds of a field: of a text its length in characters, of a list its length, of a number its
 /// value, of a duration its seconds.
@@ -131,6 +131,25 @@ impl Rules {
         self
     }
 
+    /// Of an integer's value.
+    pub const fn min_integer(self, min: i64) -> Self {
+        self.min(min as f64)
+    }
+
+    pub const fn max_integer(self, max: i64) -> Self {
+        self.max(max as f64)
+    }
+
+    /// Of the length of a string or list.
+    pub const fn min_len(self, min: i64) -> Self {
+        self.min(min as f64)
+    }
+
+    pub const fn max_len(self, max: i64) -> Self {
+        self.max(max as f64)
+    }
+
+    /// Of an integer that no double is.
     pub const fn whole_min(mut self, min: i64) -> Self {
         self.whole.min = Some(min);
         self
@@ -196,9 +215,9 @@ fn is_more(value: i64, bound: f64) -> bool {
 
 impl Field<'_> {
     /// With rules.
-    pub fn ruled<T: Ruled + Value>(self, rules: &Rules) -> Result<T, Misfit> {
+    pub fn ruled<T: Ruled + Value>(self, rules: &Rules) -> Result<T, TypeError> {
         let value = self.read()?;
-        rules.check(&value).map_err(|text| Misfit::new(text).within(self.name))?;
+        rules.check(&value).map_err(|text| TypeError::new(text).within(self.name))?;
         Ok(value)
     }
 
@@ -207,7 +226,7 @@ impl Field<'_> {
         self,
         rules: &Rules,
         default: fn() -> T,
-    ) -> Result<T, Misfit> {
+    ) -> Result<T, TypeError> {
         Ok(self.ruled::<Option<T>>(rules)?.unwrap_or_else(default))
     }
 }
@@ -227,9 +246,9 @@ mod tests {
         names: Option<Vec<String>>,
     }
 
-    static COUNT: Rules = Rules::NONE.min(1.0).max(200.0);
-    static CODE: Rules = Rules::pattern("^[A-Z]+$").max(4.0);
-    static NAMES: Rules = Rules::NONE.min(1.0);
+    const COUNT: Rules = Rules::NONE.min(1.0).max(200.0);
+    const CODE: Rules = Rules::pattern("^[A-Z]+$").max(4.0);
+    const NAMES: Rules = Rules::NONE.min(1.0);
 
     fn one() -> i64 {
         1

@@ -1,5 +1,5 @@
 //! One step being worked on: its attempts, time-outs and retries. It knows no types; a
-//! [`Leaf`](super::Leaf) adds its contract's.
+//! [`TaskStep`](super::TaskStep) adds its contract's.
 
 use std::sync::Arc;
 

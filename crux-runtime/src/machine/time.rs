@@ -11,6 +11,20 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Time(pub i64);
 
+/// So many milliseconds; as are the next two. For generated code, where `1_209_600_000` would say
+/// little.
+pub const fn days(number: u64) -> u64 {
+    hours(24) * number
+}
+
+pub const fn hours(number: u64) -> u64 {
+    minutes(60) * number
+}
+
+pub const fn minutes(number: u64) -> u64 {
+    60_000 * number
+}
+
 impl Time {
     /// This much later; stops at the end of time instead of wrapping.
     pub fn plus_ms(self, ms: u64) -> Self {

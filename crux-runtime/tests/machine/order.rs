@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use crux_runtime::machine::{
-    self, Applied, Branch, Caught, Contract, Definition, Each, EffectKind, Env, Failure, Flow,
-    Handler, Hooks, Inside, Join, Kind, Leaf, Node, OnExhausted, Open, Part, Policy, Refused, Runs,
-    StepEvent, StepType, Task, Then, Time, Why, Within, advanced, joined, json,
+    self, Applied, Branch, Caught, Composite, Contract, Definition, Each, EffectKind, Env, Failure,
+    Flow, Handler, Hooks, Inside, Join, Kind, Node, OnExhausted, Open, Part, Policy, Refused, Runs,
+    StepEvent, StepType, Task, TaskStep, Then, Time, Why, advanced, joined, json,
 };
 use serde_json::value::RawValue;
 
@@ -122,14 +122,14 @@ impl machine::Machine for Order {
     fn apply(state: State, event: &StepEvent, fx: &mut Fx<'_>) -> Applied<State, Output> {
         match state {
             State::Reserve(at, part) => {
-                part.apply(event, fx).then(at, State::Reserve, fx, after_reserve)
+                part.apply(event, fx).with(at).then(State::Reserve, fx, after_reserve)
             }
             State::Look(at, part) => part
                 .apply(event, fx, |inside, fx| {
                     apply_look(InLook { at_look: &at }, inside, event, fx)
                 })
+                .with(at)
                 .then_or(
-                    at,
                     State::Look,
                     fx,
                     |at, score, fx| after_look(at, (score, None), fx),
@@ -139,7 +139,8 @@ impl machine::Machine for Order {
                 .apply(fx, |error, inside, fx| {
                     apply_look_catch_any(InLookCatchAny { error }, inside, event, fx)
                 })
-                .then(at, State::LookCatchAny, fx, |at, apologise, fx| {
+                .with(at)
+                .then(State::LookCatchAny, fx, |at, apologise, fx| {
                     after_look(at, (None, Some(apologise)), fx)
                 }),
             State::Ship(at, part) => part
@@ -151,9 +152,9 @@ impl machine::Machine for Order {
                         |line, fx| enter_label(InShip { line }, AtLabel, fx),
                     )
                 })
-                .then(at, State::Ship, fx, after_ship),
-            State::Close(at, part) => part.apply(event, fx).then_or(
-                at,
+                .with(at)
+                .then(State::Ship, fx, after_ship),
+            State::Close(at, part) => part.apply(event, fx).with(at).then_or(
                 State::Close,
                 fx,
                 |at, close, fx| after_close(at, Some(close), fx),
@@ -164,11 +165,11 @@ impl machine::Machine for Order {
 }
 
 pub enum State {
-    Reserve(AtReserve, Leaf<steps::reserve::Type>),
-    Look(AtLook, Within<Look>),
+    Reserve(AtReserve, TaskStep<steps::reserve::Type>),
+    Look(AtLook, Composite<Look>),
     LookCatchAny(AtLook, Handler<LookCatchAny>),
-    Ship(AtShip, Within<Each<String, Ship, String>>),
-    Close(AtClose, Leaf<steps::close::Type>),
+    Ship(AtShip, Composite<Each<String, Ship, String>>),
+    Close(AtClose, TaskStep<steps::close::Type>),
 }
 
 impl Part for State {
@@ -190,7 +191,7 @@ pub struct AtReserve {
 
 fn enter_reserve(at: AtReserve, fx: &mut Fx<'_>) -> Flow<State, Output> {
     fx.push_undo(0, Undo::Reserve { input: at.input.clone(), reserve: None });
-    Leaf::start(0, Ok(with_reserve(&at)), fx).then(at, State::Reserve, fx, after_reserve)
+    TaskStep::start(0, Ok(with_reserve(&at)), fx).with(at).then(State::Reserve, fx, after_reserve)
 }
 
 fn with_reserve(at: &AtReserve) -> steps::reserve::Input {
@@ -212,13 +213,9 @@ pub struct AtLook {
 }
 
 fn enter_look(at: AtLook, fx: &mut Fx<'_>) -> Flow<State, Output> {
-    Within::start(2, Some(60_000), fx, |fx| start_look(InLook { at_look: &at }, fx)).then_or(
-        at,
-        State::Look,
-        fx,
-        |at, score, fx| after_look(at, (score, None), fx),
-        catch_look,
-    )
+    Composite::start(2, Some(60_000), fx, |fx| start_look(InLook { at_look: &at }, fx))
+        .with(at)
+        .then_or(State::Look, fx, |at, score, fx| after_look(at, (score, None), fx), catch_look)
 }
 
 type LookOut = (Option<Arc<steps::score::Output>>, Option<Arc<steps::apologise::Output>>);
@@ -231,9 +228,8 @@ fn catch_look(at: AtLook, failure: Failure, fx: &mut Fx<'_>) -> Flow<State, Outp
     Handler::start(failure, fx, |error, fx| {
         enter_apologise(InLookCatchAny { error }, AtApologise, fx)
     })
-    .then(at, State::LookCatchAny, fx, |at, apologise, fx| {
-        after_look(at, (None, Some(apologise)), fx)
-    })
+    .with(at)
+    .then(State::LookCatchAny, fx, |at, apologise, fx| after_look(at, (None, Some(apologise)), fx))
 }
 
 #[derive(Clone, Copy)]
@@ -289,7 +285,7 @@ fn apply_look(
 }
 
 pub enum LookSeo {
-    Seo(AtSeo, Leaf<steps::seo::Type>),
+    Seo(AtSeo, TaskStep<steps::seo::Type>),
 }
 
 fn apply_look_seo(
@@ -301,7 +297,7 @@ fn apply_look_seo(
     let _ = up;
     match state {
         LookSeo::Seo(at, part) => {
-            part.apply(event, fx).then(at, LookSeo::Seo, fx, |_, _, _| Flow::Done(()))
+            part.apply(event, fx).with(at).then(LookSeo::Seo, fx, |_, _, _| Flow::Done(()))
         }
     }
 }
@@ -317,16 +313,13 @@ impl Part for LookSeo {
 pub struct AtSeo;
 
 fn enter_seo(up: InLook<'_>, at: AtSeo, fx: &mut Fx<'_>) -> Flow<LookSeo, ()> {
-    Leaf::start(3, Ok(steps::seo::Input { order: up.at_look.input.order.clone() }), fx).then(
-        at,
-        LookSeo::Seo,
-        fx,
-        |_, _, _| Flow::Done(()),
-    )
+    TaskStep::start(3, Ok(steps::seo::Input { order: up.at_look.input.order.clone() }), fx)
+        .with(at)
+        .then(LookSeo::Seo, fx, |_, _, _| Flow::Done(()))
 }
 
 pub enum LookFraud {
-    Score(AtScore, Leaf<steps::score::Type>),
+    Score(AtScore, TaskStep<steps::score::Type>),
 }
 
 impl Part for LookFraud {
@@ -345,9 +338,9 @@ fn apply_look_fraud(
 ) -> Applied<LookFraud, Option<Arc<steps::score::Output>>> {
     match state {
         LookFraud::Score(at, part) => {
-            part.apply(event, fx).then(at, LookFraud::Score, fx, |at, score, fx| {
-                after_score(up, at, Some(score), fx)
-            })
+            part.apply(event, fx)
+                .with(at)
+                .then(LookFraud::Score, fx, |at, score, fx| after_score(up, at, Some(score), fx))
         }
     }
 }
@@ -362,12 +355,9 @@ fn enter_score(
     if !fx.holds(4, when_score(up)) {
         return after_score(up, at, None, fx);
     }
-    Leaf::start(4, Ok(steps::score::Input { order: up.at_look.input.order.clone() }), fx).then(
-        at,
-        LookFraud::Score,
-        fx,
-        |at, score, fx| after_score(up, at, Some(score), fx),
-    )
+    TaskStep::start(4, Ok(steps::score::Input { order: up.at_look.input.order.clone() }), fx)
+        .with(at)
+        .then(LookFraud::Score, fx, |at, score, fx| after_score(up, at, Some(score), fx))
 }
 
 fn when_score(up: InLook<'_>) -> bool {
@@ -384,7 +374,7 @@ fn after_score(
 }
 
 pub enum LookCatchAny {
-    Apologise(AtApologise, Leaf<steps::apologise::Type>),
+    Apologise(AtApologise, TaskStep<steps::apologise::Type>),
 }
 
 impl Part for LookCatchAny {
@@ -407,12 +397,13 @@ fn enter_apologise(
     at: AtApologise,
     fx: &mut Fx<'_>,
 ) -> Flow<LookCatchAny, Arc<steps::apologise::Output>> {
-    Leaf::start(
+    TaskStep::start(
         5,
         Ok(steps::apologise::Input { why: format!("{}: {}", up.error.name, up.error.message) }),
         fx,
     )
-    .then(at, LookCatchAny::Apologise, fx, |_, apologise, _| Flow::Done(apologise))
+    .with(at)
+    .then(LookCatchAny::Apologise, fx, |_, apologise, _| Flow::Done(apologise))
 }
 
 fn apply_look_catch_any(
@@ -424,7 +415,8 @@ fn apply_look_catch_any(
     match state {
         LookCatchAny::Apologise(at, part) => {
             part.apply(event, fx)
-                .then(at, LookCatchAny::Apologise, fx, |_, apologise, _| Flow::Done(apologise))
+                .with(at)
+                .then(LookCatchAny::Apologise, fx, |_, apologise, _| Flow::Done(apologise))
         }
     }
 }
@@ -437,10 +429,11 @@ pub struct AtShip {
 }
 
 fn enter_ship(at: AtShip, fx: &mut Fx<'_>) -> Flow<State, Output> {
-    Within::each(6, None, Ok(at.reserve.lines.clone()), 2, fx, |line, fx| {
+    Composite::each(6, None, Ok(at.reserve.lines.clone()), 2, fx, |line, fx| {
         enter_label(InShip { line }, AtLabel, fx)
     })
-    .then(at, State::Ship, fx, after_ship)
+    .with(at)
+    .then(State::Ship, fx, after_ship)
 }
 
 fn after_ship(at: AtShip, ship: Vec<String>, fx: &mut Fx<'_>) -> Flow<State, Output> {
@@ -453,7 +446,7 @@ struct InShip<'a> {
 }
 
 pub enum Ship {
-    Label(AtLabel, Leaf<steps::label::Type>),
+    Label(AtLabel, TaskStep<steps::label::Type>),
 }
 
 impl Part for Ship {
@@ -472,15 +465,16 @@ fn apply_ship(
 ) -> Applied<Ship, String> {
     let _ = up;
     match state {
-        Ship::Label(at, part) => part.apply(event, fx).then(at, Ship::Label, fx, after_label),
+        Ship::Label(at, part) => part.apply(event, fx).with(at).then(Ship::Label, fx, after_label),
     }
 }
 
 pub struct AtLabel;
 
 fn enter_label(up: InShip<'_>, at: AtLabel, fx: &mut Fx<'_>) -> Flow<Ship, String> {
-    Leaf::start(7, Ok(steps::label::Input { line: up.line.clone(), order: String::new() }), fx)
-        .then(at, Ship::Label, fx, after_label)
+    TaskStep::start(7, Ok(steps::label::Input { line: up.line.clone(), order: String::new() }), fx)
+        .with(at)
+        .then(Ship::Label, fx, after_label)
 }
 
 fn after_label(_: AtLabel, label: Arc<steps::label::Output>, _: &mut Fx<'_>) -> Flow<Ship, String> {
@@ -495,8 +489,7 @@ pub struct AtClose {
 }
 
 fn enter_close(at: AtClose, fx: &mut Fx<'_>) -> Flow<State, Output> {
-    Leaf::start(8, Ok(with_close(&at)), fx).then_or(
-        at,
+    TaskStep::start(8, Ok(with_close(&at)), fx).with(at).then_or(
         State::Close,
         fx,
         |at, close, fx| after_close(at, Some(close), fx),

@@ -12,9 +12,9 @@ use crux_runtime::executor::Executor;
 use crux_runtime::id::InstanceId;
 use crux_runtime::live::Hub;
 use crux_runtime::machine::{
-    Applied, Contract, Definition, EffectKind, Failure, Flow, Fx, Hooks, Instance, Kind, Leaf,
-    Machine, NoUndo, Node, OnExhausted, Open, Part, Policy, Raised, Record, Run, Runs, StepEvent,
-    StepType, Task, Then, json,
+    Applied, Contract, Definition, EffectKind, Failure, Flow, Fx, Hooks, Instance, Kind, Machine,
+    NoUndo, Node, OnExhausted, Open, Part, Policy, Raised, Record, Run, Runs, StepEvent, StepType,
+    Task, TaskStep, Then, json,
 };
 use crux_runtime::store::memory::{Memory, NoFaults};
 use crux_runtime::store::{Status, Store};
@@ -111,7 +111,7 @@ static DEFINITION: Definition = definition("far", "abc", NODES);
 static PATIENT: Definition = definition("patient", "abd", PATIENT_NODES);
 
 enum State {
-    Work(Leaf<Work>),
+    Work(TaskStep<Work>),
 }
 
 impl Part for State {
@@ -133,12 +133,7 @@ macro_rules! machine {
             type Undo = NoUndo;
 
             fn start(_: Nothing, fx: &mut Fx<'_, NoUndo>) -> Flow<State, Text> {
-                Leaf::start(0, Ok(Nothing {}), fx).then(
-                    (),
-                    |(), part| State::Work(part),
-                    fx,
-                    after_work,
-                )
+                TaskStep::start(0, Ok(Nothing {}), fx).then(State::Work, fx, after_work)
             }
 
             fn apply(
@@ -147,7 +142,7 @@ macro_rules! machine {
                 fx: &mut Fx<'_, NoUndo>,
             ) -> Applied<State, Text> {
                 let State::Work(part) = state;
-                part.apply(event, fx).then((), |(), part| State::Work(part), fx, after_work)
+                part.apply(event, fx).then(State::Work, fx, after_work)
             }
         }
     };
@@ -156,7 +151,7 @@ macro_rules! machine {
 machine!(Far, DEFINITION);
 machine!(Patient, PATIENT);
 
-fn after_work((): (), work: Arc<Text>, _: &mut Fx<'_, NoUndo>) -> Flow<State, Text> {
+fn after_work(work: Arc<Text>, _: &mut Fx<'_, NoUndo>) -> Flow<State, Text> {
     Flow::Done(Text { text: work.text.clone() })
 }
 

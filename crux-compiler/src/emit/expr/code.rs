@@ -354,6 +354,21 @@ pub(crate) fn count(value: u64) -> TokenStream {
     quote!(#literal)
 }
 
+/// A time in milliseconds; of a minute and more in the largest unit of which it is a whole number.
+pub(crate) fn time(ms: u64) -> TokenStream {
+    const UNITS: [(u64, &str); 3] =
+        [(86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes")];
+    let unit = UNITS.iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit));
+    match unit {
+        Some((unit, name)) => {
+            let (name, number) =
+                (proc_macro2::Ident::new(name, Span::call_site()), count(ms / unit));
+            quote!(machine::#name(#number))
+        }
+        None => count(ms),
+    }
+}
+
 fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
@@ -364,12 +379,6 @@ fn grouped(value: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// An integer that is not [`i64::MIN`], as a literal.
-pub(crate) fn integer(value: i64) -> TokenStream {
-    let literal = Literal::u64_unsuffixed(value.unsigned_abs());
-    if value < 0 { quote!(-#literal) } else { quote!(#literal) }
 }
 
 pub(crate) fn number(value: f64) -> TokenStream {

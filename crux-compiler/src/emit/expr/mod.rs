@@ -15,8 +15,7 @@ use super::names::{variable, variant};
 use super::paths::Module;
 use crate::ir::{Expr, ExprKind, Type, Value};
 
-use code::int;
-pub(super) use code::{Code, Form, count, integer, is_copy, number};
+pub(super) use code::{Code, Form, count, int, is_copy, number, time};
 
 /// Where the values of the state are found.
 pub(super) type Find<'f> = dyn Fn(&Value) -> Option<Code> + 'f;

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::Writer;
-use super::code::{Code, Form, Level, is_copy};
+use super::code::{Code, Form, Level, Mapped, is_copy};
 use crate::ir::{Expr, ExprKind, Op, Type};
 
 impl Writer<'_> {
@@ -165,6 +165,13 @@ impl Writer<'_> {
                 return self.equality(true, left, right);
             }
             ExprKind::Not(of) => return self.code(of).into_owned(&Type::Boolean),
+            ExprKind::Coalesce { left, right } if is_simple(left) => {
+                if let ExprKind::Boolean(default) = right.kind
+                    && let Some(code) = self.not_mapped(left, default)
+                {
+                    return code;
+                }
+            }
             // There is no NaN in the language, so that the opposite of every comparison is one.
             ExprKind::Binary { op, left, right } => {
                 let opposite = match op {
@@ -182,6 +189,18 @@ impl Writer<'_> {
         }
         let of = self.code(of).into_owned(&Type::Boolean).within(Level::Unary);
         Code::value(quote!(!#of)).unary()
+    }
+
+    /// `!(of?.field ?? default)` without its `!`, which would be read as a second one.
+    fn not_mapped(&mut self, of: &Expr, default: bool) -> Option<Code> {
+        let code = self.code(of);
+        let mapped = code.mapped.as_ref().filter(|mapped| mapped.method.to_string() == "map")?;
+        let Mapped { option, body, .. } = &**mapped;
+        Some(Code::value(if default {
+            quote!(#option.is_some_and(|value| !#body))
+        } else {
+            quote!(#option.is_none_or(|value| !#body))
+        }))
     }
 
     pub(super) fn negate(&mut self, of: &Expr) -> Code {

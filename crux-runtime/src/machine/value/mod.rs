@@ -31,13 +31,13 @@ pub use duration::{Duration, NotADuration};
 pub use indexmap::IndexMap;
 pub use jiff::Timestamp;
 pub use opaque::Json;
-pub use read::{Field, Misfit, deserialize, fields, word};
+pub use read::{Field, TypeError, deserialize, fields, word};
 pub use show::{Parts, Show, ValueRef};
 
 /// A value of the pipeline language.
 pub trait Value: Show + Sized {
     /// Reads it from its JSON. The error says where in it something does not fit.
-    fn read(json: &RawValue) -> Result<Self, Misfit>;
+    fn read(json: &RawValue) -> Result<Self, TypeError>;
 
     /// What a record has where the field is absent; `None`: it must be there.
     fn absent() -> Option<Self> {
@@ -48,7 +48,7 @@ pub trait Value: Show + Sized {
 /// A declared record: a struct whose fields are values, with the derive of the same name.
 pub trait Record {
     /// Reads it from its object, by way of [`fields`].
-    fn of(json: &RawValue) -> Result<Self, Misfit>
+    fn of(json: &RawValue) -> Result<Self, TypeError>
     where
         Self: Sized;
 
@@ -57,7 +57,7 @@ pub trait Record {
 }
 
 impl<R: Record> Value for R {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
+    fn read(json: &RawValue) -> Result<Self, TypeError> {
         R::of(json)
     }
 }
@@ -66,7 +66,7 @@ impl<R: Record> Value for R {
 macro_rules! leaf {
     ($($type:ty),*) => {
         $(impl Value for $type {
-            fn read(json: &RawValue) -> Result<Self, Misfit> {
+            fn read(json: &RawValue) -> Result<Self, TypeError> {
                 read::leaf(json)
             }
         })*
@@ -77,8 +77,8 @@ leaf!(String, f64, bool, Duration, Failure, ());
 
 /// As JSON Schema has it, which has one kind of number: `1.0` is an integer.
 impl Value for i64 {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
-        read::leaf(json).or_else(|misfit| whole(json.get()).ok_or(misfit))
+    fn read(json: &RawValue) -> Result<Self, TypeError> {
+        read::leaf(json).or_else(|error| whole(json.get()).ok_or(error))
     }
 }
 
@@ -93,7 +93,7 @@ const TIMES: &str = "a timestamp from -009999-01-02T01:59:59Z to 9999-12-30T22:0
 
 /// Its parser tells of digits and bytes; people need to see how one is written.
 impl Value for Timestamp {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
+    fn read(json: &RawValue) -> Result<Self, TypeError> {
         let text: String = read::leaf(json)?;
         text.parse().map_err(|_| {
             // Whether only the instant is impossible.
@@ -101,19 +101,19 @@ impl Value for Timestamp {
                 .is_ok_and(|pieces| pieces.offset().is_some() && pieces.time().is_some());
             let expected =
                 if is_a_time { TIMES } else { "a timestamp such as 2026-11-28T05:00:00Z" };
-            Misfit::unlike(&text, expected)
+            TypeError::unlike(&text, expected)
         })
     }
 }
 
 impl Value for Json {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
-        Self::keep(json.to_owned()).ok_or_else(|| Misfit::new("must not be null"))
+    fn read(json: &RawValue) -> Result<Self, TypeError> {
+        Self::keep(json.to_owned()).ok_or_else(|| TypeError::new("must not be null"))
     }
 }
 
 impl<T: Value> Value for Option<T> {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
+    fn read(json: &RawValue) -> Result<Self, TypeError> {
         if json.get() == "null" { Ok(None) } else { T::read(json).map(Some) }
     }
 
@@ -124,28 +124,28 @@ impl<T: Value> Value for Option<T> {
 
 /// A result that several steps read.
 impl<T: Value> Value for Arc<T> {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
+    fn read(json: &RawValue) -> Result<Self, TypeError> {
         T::read(json).map(Self::new)
     }
 }
 
 impl<T: Value> Value for Vec<T> {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
+    fn read(json: &RawValue) -> Result<Self, TypeError> {
         let elements = read::elements(json)?;
         let mut list = Self::with_capacity(elements.len());
         for (index, element) in elements.into_iter().enumerate() {
-            list.push(T::read(element).map_err(|misfit| misfit.at(index))?);
+            list.push(T::read(element).map_err(|error| error.at(index))?);
         }
         Ok(list)
     }
 }
 
 impl<T: Value> Value for IndexMap<String, T> {
-    fn read(json: &RawValue) -> Result<Self, Misfit> {
+    fn read(json: &RawValue) -> Result<Self, TypeError> {
         let entries = read::entries(json)?;
         let mut map = Self::with_capacity(entries.len());
         for (key, value) in entries {
-            let value = T::read(value).map_err(|misfit| misfit.within(&key))?;
+            let value = T::read(value).map_err(|error| error.within(&key))?;
             map.insert(key, value);
         }
         Ok(map)

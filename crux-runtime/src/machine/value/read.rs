@@ -14,7 +14,7 @@ use crate::suggest::plain;
 /// JSON that is not of the type. Its text is for people, with the path of the field before it:
 /// `items[2].price: expected a number, found the string "high"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit(Box<Told>);
+pub struct TypeError(Box<Told>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Told {
@@ -22,7 +22,7 @@ struct Told {
     text: String,
 }
 
-impl Misfit {
+impl TypeError {
     pub fn new(text: impl Into<String>) -> Self {
         Self(Box::new(Told { path: String::new(), text: text.into() }))
     }
@@ -53,14 +53,14 @@ impl Misfit {
     }
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for TypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Told { path, text } = &*self.0;
         if path.is_empty() { f.write_str(text) } else { write!(f, "{path}: {text}") }
     }
 }
 
-impl From<serde_json::Error> for Misfit {
+impl From<serde_json::Error> for TypeError {
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         // "missing field `x` at line 1 column 9": the place in one line of JSON says nothing.
@@ -70,17 +70,17 @@ impl From<serde_json::Error> for Misfit {
 }
 
 /// A value that has no parts of its own.
-pub(super) fn leaf<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Result<T, Misfit> {
+pub(super) fn leaf<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Result<T, TypeError> {
     Ok(serde_json::from_str(json.get())?)
 }
 
 /// The elements of a list.
-pub(super) fn elements(json: &RawValue) -> Result<Vec<&RawValue>, Misfit> {
+pub(super) fn elements(json: &RawValue) -> Result<Vec<&RawValue>, TypeError> {
     leaf(json)
 }
 
 /// The entries of a map, in their order; of those with the same key the last one counts.
-pub(super) fn entries(json: &RawValue) -> Result<Vec<(String, &RawValue)>, Misfit> {
+pub(super) fn entries(json: &RawValue) -> Result<Vec<(String, &RawValue)>, TypeError> {
     struct Entries;
 
     impl<'de> Visitor<'de> for Entries {
@@ -103,7 +103,7 @@ pub(super) fn entries(json: &RawValue) -> Result<Vec<(String, &RawValue)>, Misfi
 }
 
 /// The word of an enum that `json` is, by its place in `words`.
-pub fn word(json: &RawValue, words: &'static [&'static str]) -> Result<usize, Misfit> {
+pub fn word(json: &RawValue, words: &'static [&'static str]) -> Result<usize, TypeError> {
     struct Word(&'static [&'static str]);
 
     impl Visitor<'_> for Word {
@@ -132,25 +132,25 @@ pub struct Field<'a> {
 }
 
 impl Field<'_> {
-    pub fn read<T: Value>(self) -> Result<T, Misfit> {
+    pub fn read<T: Value>(self) -> Result<T, TypeError> {
         match self.json {
-            Some(json) => T::read(json).map_err(|misfit| misfit.within(self.name)),
+            Some(json) => T::read(json).map_err(|error| error.within(self.name)),
             None => T::absent().ok_or_else(|| self.missing()),
         }
     }
 
     /// With a default; null is the same as absent.
-    pub fn read_or<T: Value>(self, default: fn() -> T) -> Result<T, Misfit> {
+    pub fn read_or<T: Value>(self, default: fn() -> T) -> Result<T, TypeError> {
         Ok(self.read::<Option<T>>()?.unwrap_or_else(default))
     }
 
     /// What was read of a secret: an error does not say what the value is.
-    pub fn hidden<T>(self, read: Result<T, Misfit>) -> Result<T, Misfit> {
-        if self.json.is_some() { read.map_err(Misfit::hidden) } else { read }
+    pub fn hidden<T>(self, read: Result<T, TypeError>) -> Result<T, TypeError> {
+        if self.json.is_some() { read.map_err(TypeError::hidden) } else { read }
     }
 
-    fn missing(self) -> Misfit {
-        Misfit::new(format!("missing field `{}`", self.name))
+    fn missing(self) -> TypeError {
+        TypeError::new(format!("missing field `{}`", self.name))
     }
 }
 
@@ -160,13 +160,13 @@ impl Field<'_> {
 pub fn fields<'a, const N: usize>(
     json: &'a RawValue,
     names: [&'static str; N],
-) -> Result<[Field<'a>; N], Misfit> {
+) -> Result<[Field<'a>; N], TypeError> {
     let mut fields = names.map(|name| Field { name, json: None });
     split(json, &mut fields)?;
     Ok(fields)
 }
 
-fn split<'a>(json: &'a RawValue, fields: &mut [Field<'a>]) -> Result<(), Misfit> {
+fn split<'a>(json: &'a RawValue, fields: &mut [Field<'a>]) -> Result<(), TypeError> {
     Ok(serde_json::Deserializer::from_str(json.get()).deserialize_map(Split(fields))?)
 }
 

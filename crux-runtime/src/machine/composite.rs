@@ -12,7 +12,7 @@ use super::{Failure, Path, Time};
 
 /// A group, parallel, switch, each or repeat with the state `B` inside.
 #[derive(Debug)]
-pub struct Within<B> {
+pub struct Composite<B> {
     path: Path,
     due: Option<Time>,
     body: Body<B>,
@@ -24,7 +24,7 @@ enum Body<B> {
     Draining(Drain),
 }
 
-impl<B: Part> Within<B> {
+impl<B: Part> Composite<B> {
     /// Enters the step: `enter` starts what is inside.
     pub fn start<U: Undo, T, I: Into<Inside<B, T>>>(
         node: u16,
@@ -125,7 +125,7 @@ impl<B, T> From<Flow<B, T>> for Inside<B, T> {
     }
 }
 
-impl<B: Part> Part for Within<B> {
+impl<B: Part> Part for Composite<B> {
     fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
         match &self.body {
             Body::Draining(drain) => drain.open(visit),
@@ -216,7 +216,7 @@ mod tests {
                 "{failed:?}"
             );
             let failed = within(|fx| {
-                let Flow::Stay(group) = Within::start(1, timeout_ms, fx, |fx| {
+                let Flow::Stay(group) = Composite::start(1, timeout_ms, fx, |fx| {
                     Wait::<Json>::start(2, "reviewed", Ok(None), None, fx)
                 }) else {
                     panic!("it waits inside")

@@ -46,12 +46,12 @@ impl Raised for Infallible {
 
 /// A task of a known contract.
 #[derive(Debug)]
-pub struct Leaf<C> {
+pub struct TaskStep<C> {
     task: Box<TaskState>,
     contract: PhantomData<fn() -> C>,
 }
 
-impl<C: StepType> Leaf<C> {
+impl<C: StepType> TaskStep<C> {
     /// Dispatches the first attempt. An input that could not be computed is the step's failure:
     /// caught, or kept for a person.
     pub fn start<U: Undo>(
@@ -160,7 +160,7 @@ fn offer<'a, U: Undo>(
     })
 }
 
-impl<C: StepType> Part for Leaf<C> {
+impl<C: StepType> Part for TaskStep<C> {
     fn open(&self, visit: &mut dyn FnMut(Open<'_>)) {
         self.task.open(visit);
     }

@@ -6,6 +6,7 @@
 //! pipeline has between its text and its Rust.
 
 pub mod bound;
+pub mod builtins;
 pub mod cargo;
 pub mod check;
 pub mod codes;

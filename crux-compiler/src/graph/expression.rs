@@ -1,6 +1,7 @@
 //! Expressions written back as text, for people: coercions are left out, parentheses stand where
 //! the precedence needs them.
 
+use crate::builtins::{self, Form};
 use crate::ir::{Expr, ExprKind, Function, Iterate, Op, Value};
 use crate::units::format_duration;
 
@@ -136,30 +137,12 @@ fn value_text(value: &Value) -> String {
 }
 
 fn call(function: Function, args: &[Expr]) -> String {
-    let before = |name: &str| format!("{name}({})", list(args));
-    let after = |name: &str| match args.split_first() {
-        Some((receiver, rest)) => {
+    let (name, form) = builtins::name_of(function);
+    match (form, args.split_first()) {
+        (Form::Method, Some((receiver, rest))) => {
             format!("{}.{name}({})", write(receiver, power::POSTFIX), list(rest))
         }
-        None => format!("{name}()"),
-    };
-    match function {
-        Function::Size => before("size"),
-        Function::Has => before("has"),
-        Function::ToString => before("string"),
-        Function::ToInteger => before("integer"),
-        Function::ToNumber => before("number"),
-        Function::ToTimestamp => before("timestamp"),
-        Function::ToDuration => before("duration"),
-        Function::Contains => after("contains"),
-        Function::StartsWith => after("startsWith"),
-        Function::EndsWith => after("endsWith"),
-        Function::Lower => after("lower"),
-        Function::Upper => after("upper"),
-        Function::Join => after("join"),
-        Function::Sum => after("sum"),
-        Function::Min => after("min"),
-        Function::Max => after("max"),
+        _ => format!("{name}({})", list(args)),
     }
 }
 

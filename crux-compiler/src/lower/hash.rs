@@ -16,10 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use crate::bound::Bound;
+use crate::builtins;
 use crate::ir::{
-    Branch, Case, Catch, Contract, EffectKind, Enum, Expr, ExprKind, Field, Function, Hooks,
-    Iterate, Node, OnExhausted, Op, Policy, Record, Runs, SleepUntil, Task, Trigger, TriggerSource,
-    Type, TypeName, Undo, Value, Verb, Workflow,
+    Branch, Case, Catch, Contract, EffectKind, Enum, Expr, ExprKind, Field, Hooks, Iterate, Node,
+    OnExhausted, Op, Policy, Record, Runs, SleepUntil, Task, Trigger, TriggerSource, Type,
+    TypeName, Undo, Value, Verb, Workflow,
 };
 
 /// Fills in both hashes.
@@ -351,7 +352,7 @@ impl Canon {
             ExprKind::Coalesce { left, right } => self.parts("??", &[left, right]),
             ExprKind::If { condition, then, other } => self.parts("if", &[condition, then, other]),
             ExprKind::Call { function, args } => {
-                self.text(name_of(*function));
+                self.text(builtins::name_of(*function).0);
                 self.list(args, Self::expr);
             }
             ExprKind::Iterate { how, over, variable, body } => {
@@ -625,26 +626,5 @@ fn symbol(op: Op) -> &'static str {
         Op::And => "&&",
         Op::Or => "||",
         Op::In => "in",
-    }
-}
-
-fn name_of(function: Function) -> &'static str {
-    match function {
-        Function::Size => "size",
-        Function::Has => "has",
-        Function::Contains => "contains",
-        Function::StartsWith => "startsWith",
-        Function::EndsWith => "endsWith",
-        Function::Lower => "lower",
-        Function::Upper => "upper",
-        Function::Join => "join",
-        Function::Sum => "sum",
-        Function::Min => "min",
-        Function::Max => "max",
-        Function::ToString => "string",
-        Function::ToInteger => "integer",
-        Function::ToNumber => "number",
-        Function::ToTimestamp => "timestamp",
-        Function::ToDuration => "duration",
     }
 }

@@ -169,7 +169,9 @@ impl Checker<'_> {
                         "write `[0]?.{0}` for one element, `.map(x, x.{0})` for all",
                         name.value
                     ),
-                    _ if is_method(&name.value) => format!("write `.{}()`", name.value),
+                    _ if super::calls::is_method(&name.value) => {
+                        format!("write `.{}()`", name.value)
+                    }
                     _ if is_length => "write `size(…)`".to_owned(),
                     _ => "only records have fields".to_owned(),
                 };
@@ -367,8 +369,4 @@ fn owner(of: &Expr) -> String {
         ExprKind::Value(Value::Step(id)) => format!("the result of `{id}`"),
         _ => show(of.ty.present()),
     }
-}
-
-fn is_method(name: &str) -> bool {
-    super::calls::METHODS.contains(&name)
 }

@@ -2,6 +2,7 @@
 //! (`x.lower()`).
 
 use super::{Checker, article, literals};
+use crate::builtins::{self, Builtin, Form, Part};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::expr::{Ast, Kind};
@@ -11,23 +12,28 @@ use crate::source::{Span, Spanned};
 use crate::suggest::nearest;
 use crate::types::{has_text, same, show};
 
-pub(super) const FUNCTIONS: [&str; 8] =
-    ["size", "has", "string", "integer", "number", "timestamp", "duration", "now"];
-pub(super) const METHODS: [&str; 13] = [
-    "contains",
-    "startsWith",
-    "endsWith",
-    "lower",
-    "upper",
-    "join",
-    "map",
-    "filter",
-    "all",
-    "exists",
-    "sum",
-    "min",
-    "max",
-];
+/// What stands before its argument, `now()` among them.
+fn functions() -> impl Iterator<Item = &'static str> {
+    names_in(Form::Function).chain(["now"])
+}
+
+/// What follows its value, with those that take a body.
+fn methods() -> impl Iterator<Item = &'static str> {
+    names_in(Form::Method).chain(["map", "filter", "all", "exists"])
+}
+
+pub(super) fn is_method(name: &str) -> bool {
+    methods().any(|method| method == name)
+}
+
+fn names_in(form: Form) -> impl Iterator<Item = &'static str> {
+    let all = builtins::BUILTINS;
+    let is_first = move |at: usize| at == 0 || all[at - 1].name != all[at].name;
+    all.iter()
+        .enumerate()
+        .filter(move |(at, row)| row.form == form && is_first(*at))
+        .map(|(_, row)| row.name)
+}
 
 impl Checker<'_> {
     pub(super) fn function(
@@ -55,25 +61,32 @@ impl Checker<'_> {
             "size" => {
                 let [of] = self.exactly(name, args, "size(x)")?;
                 let of_expr = self.present(of, "size(x ?? [])")?;
-                if !matches!(of_expr.ty, Type::String | Type::List(_) | Type::Map(_)) {
-                    self.wrong_argument(of.span, "size", "a string, a list or a map", &of_expr);
+                let Some(row) = builtins::row(Function::Size, &of_expr.ty) else {
+                    let takes = builtins::named(Form::Function, "size")
+                        .next()
+                        .map_or("", |row| row.takes_words);
+                    self.wrong_argument(of.span, "size", takes, &of_expr);
                     return None;
-                }
-                Some(call(Function::Size, vec![of_expr], Type::Integer))
+                };
+                let result = row.gives(&of_expr.ty);
+                Some(call(row.function, vec![of_expr], result))
             }
             "has" => self.has(name, args),
             "string" | "integer" | "number" | "timestamp" | "duration" => {
                 self.conversion(name, args, span)
             }
             other => {
-                let help = if METHODS.contains(&other) {
+                let help = if is_method(other) {
                     format!("it follows its value: `x.{other}(…)`")
                 } else if let Some(ours) = ours(other) {
                     ours.to_owned()
-                } else if let Some(near) = nearest(other, FUNCTIONS.into_iter().chain(METHODS)) {
+                } else if let Some(near) = nearest(other, functions().chain(methods())) {
                     format!("did you mean `{near}`?")
                 } else {
-                    format!("known are {}; anything else is a step", FUNCTIONS.join(", "))
+                    format!(
+                        "known are {}; anything else is a step",
+                        functions().collect::<Vec<_>>().join(", ")
+                    )
                 };
                 self.error(
                     codes::UNKNOWN_FUNCTION,
@@ -161,29 +174,15 @@ impl Checker<'_> {
             );
             return None;
         }
-        let result = match (function, &of_expr.ty) {
-            (Function::ToString, from) if has_text(from) => ty,
-            (Function::ToInteger, Type::Number) | (Function::ToNumber, Type::Integer) => ty,
-            (
-                Function::ToInteger
-                | Function::ToNumber
-                | Function::ToTimestamp
-                | Function::ToDuration,
-                Type::String,
-            ) => ty.optional(),
-            _ => {
-                let takes = match function {
-                    Function::ToString => {
-                        "integer, number, boolean, timestamp, duration or an enum value"
-                    }
-                    Function::ToInteger => "number or string",
-                    Function::ToNumber => "integer or string",
-                    _ => "string",
-                };
-                self.wrong_argument(of.span, &name.value, takes, &of_expr);
-                return None;
-            }
+        let mut rows = builtins::named(Form::Function, &name.value);
+        let Some(row) = rows.find(|row| row.takes.accepts(&of_expr.ty)) else {
+            let takes = builtins::named(Form::Function, &name.value)
+                .next()
+                .map_or("", |row| row.takes_words);
+            self.wrong_argument(of.span, &name.value, takes, &of_expr);
+            return None;
         };
+        let result = row.gives(&of_expr.ty);
         Some(call(function, vec![of_expr], result))
     }
 
@@ -194,15 +193,18 @@ impl Checker<'_> {
         args: &[Ast],
     ) -> Option<Expr> {
         let method = name.value.as_str();
-        if !METHODS.contains(&method) {
-            let help = if FUNCTIONS.contains(&method) {
+        if !is_method(method) {
+            let help = if functions().any(|name| name == method) {
                 format!("it goes before its argument: `{method}(x)`")
             } else if let Some(ours) = ours(method) {
                 ours.to_owned()
-            } else if let Some(near) = nearest(method, METHODS.into_iter().chain(FUNCTIONS)) {
+            } else if let Some(near) = nearest(method, methods().chain(functions())) {
                 format!("did you mean `{near}`?")
             } else {
-                format!("known are {}; anything else is a step", METHODS.join(", "))
+                format!(
+                    "known are {}; anything else is a step",
+                    methods().collect::<Vec<_>>().join(", ")
+                )
             };
             self.error(
                 codes::UNKNOWN_FUNCTION,
@@ -213,68 +215,20 @@ impl Checker<'_> {
             return None;
         }
         let of = self.present(receiver, &format!("give it a default: `(x ?? …).{method}(…)`"))?;
+        if let Some(row) =
+            builtins::named(Form::Method, method).find(|row| row.takes.accepts(&of.ty))
+        {
+            return self.builtin(row, of, name, args);
+        }
         match (method, &of.ty) {
             ("map" | "filter" | "all" | "exists", Type::List(element)) => {
                 let element = (**element).clone();
                 self.iterate(of, element, name, args)
             }
-            ("contains", Type::List(element)) => {
-                let element = (**element).clone();
-                let [part] = self.exactly(name, args, "xs.contains(x)")?;
-                let part = self.check(part, &element)?;
-                Some(call(Function::Contains, vec![of, part], Type::Boolean))
-            }
-            ("contains" | "startsWith" | "endsWith", Type::String) => {
-                let [part] = self.exactly(name, args, &format!("text.{method}(part)"))?;
-                let part = self.check(part, &Type::String)?;
-                let function = match method {
-                    "contains" => Function::Contains,
-                    "startsWith" => Function::StartsWith,
-                    _ => Function::EndsWith,
-                };
-                Some(call(function, vec![of, part], Type::Boolean))
-            }
-            ("lower" | "upper", Type::String) => {
-                self.count(name, args, 0, &format!("text.{method}()"))?;
-                Some(call(
-                    if method == "lower" { Function::Lower } else { Function::Upper },
-                    vec![of],
-                    Type::String,
-                ))
-            }
-            ("join", Type::List(element)) if **element == Type::String => {
-                let [separator] = self.exactly(name, args, "xs.join(\", \")")?;
-                let separator = self.check(separator, &Type::String)?;
-                Some(call(Function::Join, vec![of, separator], Type::String))
-            }
-            ("sum", Type::List(element)) if matches!(**element, Type::Integer | Type::Number) => {
-                let ty = (**element).clone();
-                self.count(name, args, 0, "xs.sum()")?;
-                Some(call(Function::Sum, vec![of], ty))
-            }
-            ("min" | "max", Type::List(element))
-                if matches!(
-                    **element,
-                    Type::Integer | Type::Number | Type::Timestamp | Type::Duration
-                ) =>
-            {
-                let ty = (**element).clone().optional();
-                self.count(name, args, 0, &format!("xs.{method}()"))?;
-                Some(call(
-                    if method == "min" { Function::Min } else { Function::Max },
-                    vec![of],
-                    ty,
-                ))
-            }
             _ => {
-                let follows = match method {
-                    "map" | "filter" | "all" | "exists" => "a list",
-                    "contains" => "a string or a list",
-                    "join" => "a list<string>",
-                    "sum" => "a list of integers or numbers",
-                    "min" | "max" => "a list of integers, numbers, timestamps or durations",
-                    _ => "a string",
-                };
+                let follows = builtins::named(Form::Method, method)
+                    .next()
+                    .map_or("a list", |row| row.takes_words);
                 let message =
                     format!("`.{method}(…)` follows {follows}, not {}", article(&show(&of.ty)));
                 let diagnostic = Diagnostic::error(codes::FUNCTION_ARGUMENTS, name.span, message)
@@ -292,6 +246,26 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    /// A method of the table, `of` being what it follows.
+    fn builtin(
+        &mut self,
+        row: &Builtin,
+        of: Expr,
+        name: &Spanned<String>,
+        args: &[Ast],
+    ) -> Option<Expr> {
+        self.count(name, args, row.parts.len(), row.usage)?;
+        let (result, mut all) = (row.gives(&of.ty), vec![of]);
+        for (part, arg) in row.parts.iter().zip(args) {
+            let wanted = match (part, &all[0].ty) {
+                (Part::Element, Type::List(element)) => (**element).clone(),
+                (Part::String | Part::Element, _) => Type::String,
+            };
+            all.push(self.check(arg, &wanted)?);
+        }
+        Some(call(row.function, all, result))
     }
 
     fn iterate(

@@ -5,70 +5,63 @@ use quote::quote;
 
 use super::Writer;
 use super::code::Code;
+use crate::builtins::{self, Argument, Outcome, Rust};
+use crate::emit::names::ident;
 use crate::ir::{Expr, ExprKind, Function, Type};
 
 impl Writer<'_> {
     pub(super) fn call(&mut self, function: Function, args: &[Expr]) -> Code {
-        match (function, args) {
-            (Function::Size, [of]) => {
-                let of = self.borrowed(of);
-                Code::value(quote!(machine::expr::size(#of)))
+        let row = args.first().and_then(|first| builtins::row(function, &first.ty));
+        let (Some(row), Some((of, parts))) = (row, args.split_first()) else {
+            // Not a checked expression: those are typed by the same rows.
+            return Code::value(quote!(compile_error!("a function with other arguments")));
+        };
+        match (row.rust, parts.first()) {
+            (Rust::Call(name, argument, outcome), _) => self.function(name, argument, outcome, of),
+            (Rust::Method(name), _) => {
+                let (name, of) = (ident(name), self.code(of).tight());
+                Code::value(quote!(#of.#name()))
             }
-            (Function::Has, [of, key]) => {
-                let (of, key) = (self.code(of).tight(), self.borrowed(key));
-                Code::value(quote!(#of.has(#key)))
+            (Rust::Pattern(name), Some(part)) => {
+                let name = ident(name);
+                self.text_method(quote!(#name), of, part)
             }
-            (Function::Has, [of]) => {
-                let of = self.code(of).tight();
-                Code::value(quote!(#of.is_some()))
-            }
-            (Function::Contains, [of, part]) if of.ty == Type::String => {
-                self.text_method(quote!(contains), of, part)
-            }
-            (Function::Contains, [of, part]) => self.contains(of, part),
-            (Function::StartsWith, [of, part]) => self.text_method(quote!(starts_with), of, part),
-            (Function::EndsWith, [of, part]) => self.text_method(quote!(ends_with), of, part),
-            (Function::Lower, [of]) => {
-                let of = self.code(of).tight();
-                Code::value(quote!(#of.to_lowercase()))
-            }
-            (Function::Upper, [of]) => {
-                let of = self.code(of).tight();
-                Code::value(quote!(#of.to_uppercase()))
-            }
-            (Function::Join, [of, separator]) => {
+            (Rust::Join, Some(separator)) => {
                 let (of, separator) = (self.code(of).tight(), self.code(separator).text_slice());
                 Code::value(quote!(#of.join(#separator)))
             }
-            (Function::Sum, [of]) => {
-                let of = self.borrowed_list(of);
+            (Rust::Contains, Some(part)) => self.contains(of, part),
+            (Rust::HasKey, Some(key)) => {
+                let (of, key) = (self.code(of).tight(), self.borrowed(key));
+                Code::value(quote!(#of.has(#key)))
+            }
+            (Rust::Interpolate, _) => self.interpolate(std::iter::once(of)),
+            (
+                Rust::IsPresent | Rust::Pattern(_) | Rust::Join | Rust::Contains | Rust::HasKey,
+                _,
+            ) => {
+                let of = self.code(of).tight();
+                Code::value(quote!(#of.is_some()))
+            }
+        }
+    }
+
+    fn function(&mut self, name: &str, argument: Argument, outcome: Outcome, of: &Expr) -> Code {
+        let name = ident(name);
+        let of = match argument {
+            Argument::Borrowed => self.borrowed(of),
+            Argument::Slice => self.borrowed_list(of),
+            Argument::Owned => self.owned(of),
+            Argument::Suffixed => self.suffixed(of),
+        };
+        let call = quote!(machine::expr::#name(#of));
+        match outcome {
+            Outcome::Value => Code::value(call),
+            Outcome::Option => Code::value(call).optional(),
+            Outcome::Result => {
                 self.fallible = true;
-                Code::tried(quote!(machine::expr::sum(#of)))
+                Code::tried(call)
             }
-            (Function::Min, [of]) => {
-                let of = self.borrowed_list(of);
-                Code::value(quote!(machine::expr::min(#of))).optional()
-            }
-            (Function::Max, [of]) => {
-                let of = self.borrowed_list(of);
-                Code::value(quote!(machine::expr::max(#of))).optional()
-            }
-            (Function::ToString, [of]) => self.interpolate(std::iter::once(of)),
-            (Function::ToInteger, [of]) if of.ty == Type::Number => {
-                let of = self.owned(of);
-                self.fallible = true;
-                Code::tried(quote!(machine::expr::truncate(#of)))
-            }
-            (Function::ToNumber, [of]) if of.ty == Type::Integer => {
-                let of = self.suffixed(of);
-                Code::value(quote!(machine::expr::to_number(#of)))
-            }
-            (Function::ToInteger, [of]) => self.parse(quote!(parse_integer), of),
-            (Function::ToNumber, [of]) => self.parse(quote!(parse_number), of),
-            (Function::ToTimestamp, [of]) => self.parse(quote!(parse_timestamp), of),
-            (Function::ToDuration, [of]) => self.parse(quote!(parse_duration), of),
-            // Not a checked expression.
-            _ => Code::value(quote!(compile_error!("a function with other arguments"))),
         }
     }
 
@@ -83,11 +76,6 @@ impl Writer<'_> {
             _ => self.borrowed(part),
         };
         Code::value(quote!(#of.#method(#part)))
-    }
-
-    fn parse(&mut self, function: TokenStream, of: &Expr) -> Code {
-        let of = self.borrowed(of);
-        Code::value(quote!(machine::expr::#function(#of))).optional()
     }
 
     /// A text made of parts, each of a type that has a text.

@@ -6,8 +6,7 @@ use quote::{format_ident, quote};
 use super::go_on::Stay;
 use super::names::ident;
 use super::plan::{Key, ScopeId, StepId};
-use super::scope::param;
-use super::step::{Variant, tuple, used, used_fx};
+use super::tokens::{Variant, param, tuple, used, used_fx};
 use super::workflow::Generator;
 
 impl Generator<'_, '_> {

@@ -4,11 +4,9 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use super::function::{mentions, with_surroundings};
 use super::names::variant;
 use super::plan::Step;
-use super::scope::param;
-use super::step::tuple;
+use super::tokens::{mentions, param, tuple, with_surroundings};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Case, Expr, Type, by_word};

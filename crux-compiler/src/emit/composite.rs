@@ -4,9 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use super::expr::{count, time};
-use super::function::mentions;
 use super::plan::{ScopeId, Step, StepId};
-use super::step::{Made, Part, closure, time_option, used, used_fx};
+use super::tokens::{Made, Part, closure, mentions, time_option, used, used_fx};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Case, Value, Verb};

@@ -1,13 +1,14 @@
 //! Expressions of the live values: where they stand, or as functions where they stand in several
 //! places.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::expr::{Code, Writer};
 use super::names::ident;
-use super::paths::Module;
-use super::plan::{Found, Key, Outer, Plan, ScopeId, ScopeKind};
+use super::paths::{Module, result_type};
+use super::plan::{Found, Key, Outer, Plan, ScopeId};
+use super::tokens::has_question;
 use super::view::outer_value;
 use crate::ir::{Expr, Type, Value};
 
@@ -62,21 +63,6 @@ impl Inline {
         let tokens = &self.tokens;
         if self.fallible { quote!(#tokens) } else { quote!(Ok(#tokens)) }
     }
-}
-
-fn has_question(tokens: &TokenStream) -> bool {
-    tokens.clone().into_iter().any(|tree| match tree {
-        TokenTree::Group(group) => has_question(&group.stream()),
-        TokenTree::Punct(punct) => punct.as_char() == '?',
-        _ => false,
-    })
-}
-
-/// A body, after what its expressions read of `fx`.
-pub(super) fn with_surroundings(body: TokenStream) -> TokenStream {
-    let env = mentions(&body, "env").then(|| quote!(let env = fx.env();));
-    let now = mentions(&body, "now").then(|| quote!(let now = fx.now();));
-    quote!(#env #now #body)
 }
 
 impl<'a> Site<'_, 'a> {
@@ -139,66 +125,4 @@ fn shared(tokens: TokenStream, optional: bool) -> Code {
 pub(super) fn kept(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>) -> Option<TokenStream> {
     let (number, ty) = (plan.node(plan.kept_number(key)?), result_type(plan, module, key));
     Some(quote!(fx.kept::<#ty>(#number)))
-}
-
-/// Whether tokens read a variable of that name: not as a field (`x.at`), nor as the name of one
-/// (`at: x`), nor in a path.
-pub(super) fn mentions(tokens: &TokenStream, name: &str) -> bool {
-    let trees: Vec<TokenTree> = tokens.clone().into_iter().collect();
-    let is = |tree: Option<&TokenTree>, wanted: char| matches!(tree, Some(TokenTree::Punct(punct)) if punct.as_char() == wanted);
-    trees.iter().enumerate().any(|(at, tree)| match tree {
-        TokenTree::Group(group) => mentions(&group.stream(), name),
-        TokenTree::Ident(ident) if *ident == name => {
-            let before =
-                |distance: usize| at.checked_sub(distance).and_then(|before| trees.get(before));
-            // `0..at` is no field, and `x: at` is no path.
-            let is_field = is(before(1), '.') && !is(before(2), '.');
-            let is_path = is(before(1), ':') && is(before(2), ':');
-            let is_name = is(trees.get(at + 1), ':') && !is(trees.get(at + 2), ':');
-            !is_field && !is_path && !is_name
-        }
-        _ => false,
-    })
-}
-
-/// The type of a value among live values.
-pub(super) fn live_type(
-    plan: &Plan<'_>,
-    module: Module<'_>,
-    key: Key<'_>,
-    optional: bool,
-) -> TokenStream {
-    let ty = result_type(plan, module, key);
-    if optional { quote!(Option<Arc<#ty>>) } else { quote!(Arc<#ty>) }
-}
-
-pub(super) fn result_type(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>) -> TokenStream {
-    match key {
-        Key::Input => module.path(&plan.workflow.input.name),
-        Key::Step(..) => match plan.owner(key).and_then(|step| step.node.result.as_ref()) {
-            Some(ty) => module.ty(ty.present()),
-            None => quote!(()),
-        },
-    }
-}
-
-/// The type of an element variable, where it is read in `scope`.
-pub(super) fn item<'a>(plan: &Plan<'a>, name: &str, scope: ScopeId) -> Option<&'a Type> {
-    let mut next = Some(scope);
-    while let Some(id) = next {
-        match plan.scopes[id].kind {
-            ScopeKind::Each { item, item_type, .. } if item == name => return Some(item_type),
-            _ => next = plan.scopes[id].around.map(|step| plan.steps[step].scope),
-        }
-    }
-    None
-}
-
-pub(super) fn item_type(
-    plan: &Plan<'_>,
-    module: Module<'_>,
-    name: &str,
-    scope: ScopeId,
-) -> TokenStream {
-    module.ty(item(plan, name, scope).unwrap_or(&Type::Json))
 }

@@ -5,10 +5,10 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use super::expr::field_value;
-use super::function::{live_type, mentions};
 use super::names::ident;
+use super::paths::live_type;
 use super::plan::{Key, Scope, ScopeId, ScopeKind, Step, StepId};
-use super::step::{tuple, used, used_fx};
+use super::tokens::{mentions, tuple, used, used_fx};
 use super::workflow::Generator;
 use crate::ir::Verb;
 

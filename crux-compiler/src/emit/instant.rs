@@ -4,16 +4,9 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::plan::StepId;
-use super::step::Made;
+use super::tokens::Made;
 use super::workflow::Generator;
 use crate::ir::Verb;
-
-impl Made {
-    /// Of a verb that is another's; no step has it.
-    pub(super) fn nothing() -> Self {
-        Self { enter: TokenStream::new(), open: None, items: TokenStream::new() }
-    }
-}
 
 impl Generator<'_, '_> {
     pub(super) fn instant(&self, id: StepId) -> Made {

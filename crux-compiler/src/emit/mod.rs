@@ -28,6 +28,7 @@ mod scope;
 mod step;
 mod table;
 mod text;
+mod tokens;
 mod trigger;
 mod types;
 mod undo;

@@ -4,11 +4,9 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
-use super::function::mentions;
 use super::names::{ident, local};
 use super::plan::StepId;
-use super::scope::param;
-use super::step::{Made, closure, time_option, tuple};
+use super::tokens::{Made, closure, mentions, param, time_option, tuple};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Node, Verb};

@@ -7,6 +7,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
 use super::names::{IMPORTED, bare, ident, type_name};
+use super::plan::{Key, Plan, ScopeId, ScopeKind};
 use crate::ir::{Contract, Type, TypeName};
 use crate::names;
 
@@ -239,4 +240,46 @@ fn scan(
 /// The body of an enum but for the names of its variants.
 fn without_variants(body: TokenStream) -> TokenStream {
     body.into_iter().filter(|tree| !matches!(tree, TokenTree::Ident(_))).collect()
+}
+
+/// The type of a value among live values.
+pub(super) fn live_type(
+    plan: &Plan<'_>,
+    module: Module<'_>,
+    key: Key<'_>,
+    optional: bool,
+) -> TokenStream {
+    let ty = result_type(plan, module, key);
+    if optional { quote!(Option<Arc<#ty>>) } else { quote!(Arc<#ty>) }
+}
+
+pub(super) fn result_type(plan: &Plan<'_>, module: Module<'_>, key: Key<'_>) -> TokenStream {
+    match key {
+        Key::Input => module.path(&plan.workflow.input.name),
+        Key::Step(..) => match plan.owner(key).and_then(|step| step.node.result.as_ref()) {
+            Some(ty) => module.ty(ty.present()),
+            None => quote!(()),
+        },
+    }
+}
+
+/// The type of an element variable, where it is read in `scope`.
+pub(super) fn item<'a>(plan: &Plan<'a>, name: &str, scope: ScopeId) -> Option<&'a Type> {
+    let mut next = Some(scope);
+    while let Some(id) = next {
+        match plan.scopes[id].kind {
+            ScopeKind::Each { item, item_type, .. } if item == name => return Some(item_type),
+            _ => next = plan.scopes[id].around.map(|step| plan.steps[step].scope),
+        }
+    }
+    None
+}
+
+pub(super) fn item_type(
+    plan: &Plan<'_>,
+    module: Module<'_>,
+    name: &str,
+    scope: ScopeId,
+) -> TokenStream {
+    module.ty(item(plan, name, scope).unwrap_or(&Type::Json))
 }

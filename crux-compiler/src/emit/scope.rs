@@ -3,11 +3,11 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
-use super::function::{live_type, mentions};
 use super::names::ident;
+use super::paths::live_type;
 use super::plan::{Key, ScopeId, ScopeKind};
-use super::step::{Variant, tuple};
 use super::text::Items;
+use super::tokens::{Variant, param, tuple};
 use super::workflow::Generator;
 
 impl<'a> Generator<'_, 'a> {
@@ -160,15 +160,5 @@ impl<'a> Generator<'_, 'a> {
             quote!(#field: #ty)
         });
         quote!(pub struct #name { #(#fields),* })
-    }
-}
-
-/// `name`, or `_` where the body does not read it.
-pub(super) fn param(name: &str, body: &TokenStream) -> TokenStream {
-    if mentions(body, name) {
-        let name = ident(name);
-        quote!(#name)
-    } else {
-        quote!(_)
     }
 }

@@ -5,47 +5,12 @@
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 
-use super::expr::time;
-use super::function::{Site, mentions, with_surroundings};
+use super::function::Site;
 use super::names::ident;
 use super::plan::{ScopeId, ScopeKind, Step, StepId};
-use super::scope::param;
+use super::tokens::{Variant, Written, mentions, param, with_surroundings};
 use super::workflow::Generator;
 use crate::ir::Verb;
-
-/// Everything that is generated for a step, but for its scope's enum and `apply`.
-pub(super) struct Written {
-    pub(super) items: TokenStream,
-    /// The variants that hold it and its catches while they are open, with the types of their
-    /// parts.
-    pub(super) variants: Vec<Variant>,
-}
-
-pub(super) struct Variant {
-    pub(super) name: Ident,
-    /// The struct of the live values beside the part, if there are any.
-    pub(super) at: Option<String>,
-    pub(super) part: TokenStream,
-    /// `part.apply(…).then(…)`.
-    pub(super) arm: TokenStream,
-    pub(super) place: Option<String>,
-}
-
-/// What a verb is made of.
-pub(super) struct Made {
-    /// The body of `enter_<step>`, after its `when`.
-    pub(super) enter: TokenStream,
-    /// The part that holds the step while it is open, and how an event is offered to it; `None`: it
-    /// is never open.
-    pub(super) open: Option<Part>,
-    /// Functions and constants of the step's own.
-    pub(super) items: TokenStream,
-}
-
-pub(super) struct Part {
-    pub(super) ty: TokenStream,
-    pub(super) arm: TokenStream,
-}
 
 impl<'a> Generator<'_, 'a> {
     pub(super) fn step(&self, id: StepId) -> Written {
@@ -245,48 +210,4 @@ fn names(tokens: &TokenStream, item: &str) -> bool {
         TokenTree::Ident(ident) => ident == item,
         TokenTree::Punct(_) | TokenTree::Literal(_) => false,
     })
-}
-
-/// Nothing, one, or a tuple.
-pub(super) fn tuple(parts: Vec<TokenStream>) -> TokenStream {
-    match parts.as_slice() {
-        [one] => quote!(#one),
-        all => quote!((#(#all),*)),
-    }
-}
-
-pub(super) fn tuple_or_any(parts: Vec<TokenStream>) -> TokenStream {
-    if parts.is_empty() { quote!(_) } else { tuple(parts) }
-}
-
-/// `name` if the tokens read a variable of that name, else `_`.
-pub(super) fn used(tokens: &TokenStream, name: &Ident) -> TokenStream {
-    if mentions(tokens, &name.to_string()) { quote!(#name) } else { quote!(_) }
-}
-
-pub(super) fn used_fx(tokens: &TokenStream) -> TokenStream {
-    used(tokens, &format_ident!("fx"))
-}
-
-/// A closure that names the parameters it uses; the function itself, where the closure would do
-/// nothing but call it.
-pub(super) fn closure(parameters: &[&str], body: &TokenStream) -> TokenStream {
-    let tokens: Vec<TokenTree> = body.clone().into_iter().collect();
-    if let [TokenTree::Ident(function), TokenTree::Group(arguments)] = &tokens[..]
-        && arguments.stream().to_string().replace(' ', "") == parameters.join(",")
-    {
-        return quote!(#function);
-    }
-    let parameters = parameters.iter().map(|name| used(body, &format_ident!("{name}")));
-    quote!(|#(#parameters),*| #body)
-}
-
-pub(super) fn time_option(ms: Option<u64>) -> TokenStream {
-    match ms {
-        Some(ms) => {
-            let ms = time(ms);
-            quote!(Some(#ms))
-        }
-        None => quote!(None),
-    }
 }

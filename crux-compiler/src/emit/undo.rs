@@ -4,11 +4,12 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::expr::{Code, is_copy};
-use super::function::{Inline, Site, live_type};
+use super::function::{Inline, Site};
 use super::names::ident;
+use super::paths::live_type;
 use super::plan::{Found, Key, Outer, Step};
 use super::reads;
-use super::scope::param;
+use super::tokens::param;
 use super::view::{outer_name, outer_value};
 use super::workflow::Generator;
 use crate::ir::{Undo, Value};
@@ -84,8 +85,8 @@ fn one<'a>(
                 outer_name(plan, Outer::Item(name)),
                 outer_value(plan, site.scope, Outer::Item(name)),
             );
-            let ty = super::function::item_type(plan, generator.module, name, site.scope);
-            let copy = super::function::item(plan, name, site.scope).is_some_and(is_copy);
+            let ty = super::paths::item_type(plan, generator.module, name, site.scope);
+            let copy = super::paths::item(plan, name, site.scope).is_some_and(is_copy);
             let value = if copy { quote!(*#item) } else { quote!(#item.clone()) };
             Captured { ty, value, code: Code::place(quote!(at.#field)), field }
         }

@@ -5,10 +5,11 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use super::expr::Writer;
-use super::function::{Site, mentions, result_type};
+use super::function::Site;
 use super::names::ident;
+use super::paths::result_type;
 use super::plan::StepId;
-use super::step::{tuple_or_any, used_fx};
+use super::tokens::{mentions, tuple_or_any, used_fx};
 use super::view::view_name;
 use super::workflow::Generator;
 use crate::ir::{Expr, Value};

@@ -5,10 +5,10 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens as _, format_ident, quote};
 
 use super::expr::field_value;
-use super::function::item_type;
 use super::names::{ident, local};
+use super::paths::item_type;
 use super::plan::{Outer, Plan, ScopeId, ScopeKind};
-use super::scope::param;
+use super::tokens::param;
 use super::workflow::Generator;
 
 /// How a scope's steps are given what is around them, where they are entered or offered an event.

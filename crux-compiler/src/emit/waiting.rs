@@ -4,9 +4,8 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::expr::time;
-use super::function::{mentions, with_surroundings};
 use super::plan::StepId;
-use super::step::{Made, Part, time_option};
+use super::tokens::{Made, Part, mentions, time_option, with_surroundings};
 use super::workflow::Generator;
 use crate::ir::{SleepUntil, Verb};
 

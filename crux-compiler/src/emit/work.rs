@@ -5,7 +5,7 @@ use quote::quote;
 
 use super::names::ident;
 use super::plan::{Step, StepId};
-use super::step::{Made, Part};
+use super::tokens::{Made, Part};
 use super::workflow::Generator;
 use crate::ir::{Task, Undo};
 

@@ -7,8 +7,8 @@ use quote::quote;
 use super::names::{Names, ident};
 use super::paths::Module;
 use super::plan::{Key, Plan, Step};
-use super::step::Variant;
 use super::text::Items;
+use super::tokens::Variant;
 use super::types::SeenBy;
 use super::{table, trigger, types};
 use crate::ir::{Program, Undo, Verb, Workflow};
@@ -91,8 +91,8 @@ impl<'a> Generator<'_, 'a> {
             None => quote!(Flow::Done(())),
         };
         let (input_param, start_fx) =
-            (super::scope::param("input", &start), super::scope::param("fx", &start));
-        let (event, fx) = (super::scope::param("event", &arms), super::scope::param("fx", &arms));
+            (super::tokens::param("input", &start), super::tokens::param("fx", &start));
+        let (event, fx) = (super::tokens::param("event", &arms), super::tokens::param("fx", &arms));
         quote! {
             #output
 
@@ -137,7 +137,7 @@ impl<'a> Generator<'_, 'a> {
         }
         let uses = |tokens: &[TokenStream], name: &str| {
             let all: TokenStream = tokens.iter().cloned().collect();
-            super::scope::param(name, &all)
+            super::tokens::param(name, &all)
         };
         let (env, now, raw) =
             (uses(&inputs, "env"), uses(&inputs, "now"), uses(&completed, "result"));

@@ -1,6 +1,5 @@
 //! What takes no time: `emit` and `fail`.
 
-use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::plan::StepId;

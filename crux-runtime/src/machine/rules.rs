@@ -240,14 +240,13 @@ mod tests {
     struct Input {
         #[json(rules = COUNT, default = one)]
         count: i64,
-        #[json(rules = CODE)]
+        #[json(rules = Rules::pattern("^[A-Z]+$").max(4.0))]
         code: String,
         #[json(rules = NAMES)]
         names: Option<Vec<String>>,
     }
 
     const COUNT: Rules = Rules::NONE.min(1.0).max(200.0);
-    const CODE: Rules = Rules::pattern("^[A-Z]+$").max(4.0);
     const NAMES: Rules = Rules::NONE.min(1.0);
 
     fn one() -> i64 {

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn only_connections_are_spawned_without_supervision() {
         // A connection that dies is one client's loss.
-        const CONNECTIONS: &str = "ingress/http/listen.rs";
+        const CONNECTIONS: &str = "ingress/listen.rs";
         let mut spawning = Vec::new();
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         sources(&folder, &mut |path, text| {

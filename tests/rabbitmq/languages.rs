@@ -108,7 +108,7 @@ fn host(broker: &Broker, name: &str) {
             .unwrap()
     };
     rights(&format!("crux-{name}"), of_page("| Crux").each_ref().map(String::as_str));
-    rights(&format!("image-{name}"), of_page("| a service").each_ref().map(String::as_str));
+    rights(&format!("image-{name}"), of_page("| a service |").each_ref().map(String::as_str));
     let all = "<<\".*\">>, <<\".*\">>, <<\".*\">>";
     broker.eval(&format!("rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, <<\"{name}\">>, {all}, <<\"test\">>)."));
 }

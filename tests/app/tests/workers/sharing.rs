@@ -56,7 +56,7 @@ async fn a_step_that_nobody_runs_says_so_and_goes_on_when_somebody_comes() {
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        why.contains("no worker").then_some(why)
+        why.contains("no live worker").then_some(why)
     })
     .await;
     assert!(

@@ -122,6 +122,18 @@ impl Broker {
     /// Runs Erlang inside of the broker: what an operator does with `rabbitmqctl eval`, which takes
     /// seconds to start.
     pub fn eval(&self, erlang: &str) {
+        let begun = Instant::now();
+        // Calls that meet are refused now and then, before anything is run: then there is no answer.
+        let (mut answer, mut error) = self.call(erlang);
+        while answer.is_empty() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(100));
+            (answer, error) = self.call(erlang);
+        }
+        assert!(answer.starts_with("{ok"), "{erlang}: {answer}{error}");
+    }
+
+    /// What Erlang inside of the broker answers, and what the call complains of.
+    fn call(&self, erlang: &str) -> (String, String) {
         let mut call = Command::new("erl_call")
             // Under a name of its own: two calls of one name, or soon after each other, are
             // refused.
@@ -130,15 +142,16 @@ impl Broker {
             .env("ERL_EPMD_PORT", self.names_port.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("erl_call runs");
-        call.stdin
-            .take()
-            .expect("it reads")
-            .write_all(format!("{erlang}\n").as_bytes())
-            .expect("it reads");
-        let answer = call.wait_with_output().expect("it ends").stdout;
-        assert!(answer.starts_with(b"{ok"), "{erlang}: {}", String::from_utf8_lossy(&answer));
+        let mut input = call.stdin.take().expect("it reads");
+        // One that was refused may be gone already.
+        let _ = input.write_all(format!("{erlang}\n").as_bytes());
+        drop(input);
+        let output = call.wait_with_output().expect("it ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
     }
 
     /// Short of memory from now on, or no more: it blocks whoever publishes.

@@ -371,7 +371,7 @@ pub struct Undo {
     pub policy: Policy,
 }
 
-/// Retry and time-outs of one task: contract defaults and the step's own, merged.
+/// Retry and timeouts of one task: contract defaults and the step's own, merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// At least 1.

@@ -72,7 +72,7 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
     let client = server.client();
     let stop = Arc::new(AtomicBool::new(false));
     let starting = keep_starting(client.clone(), stop.clone());
-    // A quorum queue that is not a second old when its broker is killed may hang for ever
+    // A quorum queue that is not a second old when its broker is killed may hang forever
     // afterwards (seen with RabbitMQ 3.10).
     tokio::time::sleep(Duration::from_secs(5)).await;
 

@@ -109,7 +109,7 @@ async fn a_redis_that_dies_in_the_middle_with_the_store_costs_nothing_but_time()
     dies_in_the_middle(|url| config(url, "crux", ""), false).await;
 }
 
-/// Longer than any time-out: who reads, who acknowledges and who publishes gives up, and does it
+/// Longer than any timeout: who reads, who acknowledges and who publishes gives up, and does it
 /// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server"]

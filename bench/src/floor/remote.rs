@@ -1,5 +1,5 @@
 //! Instances of remote steps without Crux: what the floors over brokers have in common. An instance
-//! is the number of its step, and its task is written as Crux writes it; no retries, no time-outs,
+//! is the number of its step, and its task is written as Crux writes it; no retries, no timeouts,
 //! no recovery, no questions answered.
 
 use std::collections::HashMap;

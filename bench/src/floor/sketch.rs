@@ -1,6 +1,6 @@
 //! The sketch: the smallest program that does the same job. Ten steps one after the other, each
 //! step's result decoded from JSON, the next input encoded, one JSON row per transition, durable by
-//! one committer thread that takes what is there. No retries, no time-outs, no recovery, no
+//! one committer thread that takes what is there. No retries, no timeouts, no recovery, no
 //! questions answered: what is left to an engine is the distance to this.
 
 use std::path::Path;

@@ -54,7 +54,7 @@ fn measure(setting: &Setting, in_flight: usize) -> Outcome<Measured> {
             let crux = Crux::open(directory.path()).await?;
             let meter = Meter::begin(Process::own());
             let begun = Instant::now();
-            // What takes longer than a step's time-out is where the goals are.
+            // What takes longer than a step's timeout is where the goals are.
             let time = if in_flight < 256 { setting.short_time() } else { setting.time() };
             crux.in_flight("ten", in_flight, begun + time).await?;
             measured.steps_per_s.push(crux.steps() as f64 / begun.elapsed().as_secs_f64());

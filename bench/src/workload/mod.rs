@@ -41,8 +41,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// How long a run with a constant load lasts. The full time is longer than the steps' time-out,
-    /// so that what time-outs leave behind is in the figure.
+    /// How long a run with a constant load lasts. The full time is longer than the steps' timeout,
+    /// so that what timeouts leave behind is in the figure.
     pub fn time(&self) -> Duration {
         if self.quick { Duration::from_secs(2) } else { Duration::from_secs(12) }
     }

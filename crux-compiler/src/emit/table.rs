@@ -232,7 +232,7 @@ impl Rows<'_, '_> {
     }
 }
 
-/// `.policy(…)`, with what differs from one attempt without time-outs.
+/// `.policy(…)`, with what differs from one attempt without timeouts.
 fn policy(policy: &Policy) -> Option<TokenStream> {
     let (attempts, backoff) = (count(policy.attempts.into()), count(policy.backoff_ms));
     let is_retried = policy.attempts != 1 || policy.backoff_ms != 1000;

@@ -162,7 +162,7 @@ fn wait_for_a_while(pair: &Pair) -> Option<Diagnostic> {
     )
 }
 
-/// The time-out of everything but work.
+/// The timeout of everything but work.
 pub fn timeout(mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Spanned<u64>> {
     let pair = mapping.get("timeout")?;
     if matches!(pair.value.kind, Kind::Mapping(_)) {

@@ -1,4 +1,4 @@
-//! Retry and time-outs of one task: the contract's defaults and the step's own, merged key by key,
+//! Retry and timeouts of one task: the contract's defaults and the step's own, merged key by key,
 //! with what is left unsaid filled in.
 
 use super::contracts::Contract;

@@ -235,7 +235,7 @@ pub enum Timeout {
     Parts(TimeoutParts),
 }
 
-/// The parts of a time-out, at least one.
+/// The parts of a timeout, at least one.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, extend("minProperties" = 1))]
 pub struct TimeoutParts {

@@ -1,4 +1,4 @@
-//! A composite step around the scope or parts inside it: its time-out, and the stop of everything
+//! A composite step around the scope or parts inside it: its timeout, and the stop of everything
 //! inside when it fails.
 
 use super::drain::Drain;
@@ -53,7 +53,7 @@ impl<B: Part> Composite<B> {
                     Err(Refused(Self { path, due, body: Body::Draining(drain) }, why))
                 }
             },
-            // Also without a time-out: it may have been taken away since this was recorded, and the
+            // Also without a timeout: it may have been taken away since this was recorded, and the
             // journal must go on to mean the same.
             Body::Open(body)
                 if event.path == path
@@ -195,7 +195,7 @@ mod tests {
         work(&mut fx)
     }
 
-    /// Time-outs are policy: a build may take one away while the journals of its instances say that
+    /// Timeouts are policy: a build may take one away while the journals of its instances say that
     /// it passed.
     #[test]
     fn a_recorded_time_out_is_replayed_though_the_step_has_none_any_more() {

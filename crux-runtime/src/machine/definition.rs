@@ -73,7 +73,7 @@ impl Node {
         }
     }
 
-    /// One attempt without time-outs, unless [`Self::policy`] says more.
+    /// One attempt without timeouts, unless [`Self::policy`] says more.
     pub const fn task(
         id: &'static str,
         path: &'static str,
@@ -283,7 +283,7 @@ pub enum OnExhausted {
     Park,
 }
 
-/// Retry and time-outs. Only ever read for decisions that are then journalled, so it may differ
+/// Retry and timeouts. Only ever read for decisions that are then journalled, so it may differ
 /// between builds.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
@@ -303,7 +303,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// One attempt, no time-outs; the base of generated tables. What is sent again without using up
+    /// One attempt, no timeouts; the base of generated tables. What is sent again without using up
     /// an attempt waits for a second.
     pub const ONCE: Policy = Policy {
         attempts: 1,

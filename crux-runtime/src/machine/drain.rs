@@ -1,5 +1,5 @@
 //! Stopping what is open inside one step: nothing new starts, attempts under way run to their end
-//! or time-out and are recorded, then the step fails with the failure that stopped it.
+//! or timeout and are recorded, then the step fails with the failure that stopped it.
 
 use super::effect::{Effect, Note};
 use super::event::{StepEvent, StepHappened};

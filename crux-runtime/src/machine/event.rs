@@ -84,7 +84,7 @@ pub enum StepHappened {
     /// The process that was to run the attempt is ending and gave it back before it began; it goes
     /// out again at `next`, by another process.
     Returned { attempt: u32, next: Time },
-    /// A sleep, the pause between rounds, a retry's back-off or a time-out of something other than
+    /// A sleep, the pause between rounds, a retry's back-off or a timeout of something other than
     /// a task ended.
     TimerFired { timer: Timer },
     /// An event for which the step waits.
@@ -111,7 +111,7 @@ pub enum Timer {
     Retry,
     /// A `sleep`, or the pause between rounds of a `repeat`.
     Sleep,
-    /// The time-out of a wait, group, parallel, each or repeat.
+    /// The timeout of a wait, group, parallel, each or repeat.
     Timeout,
     /// A task's attempt was not started in time (`queue`).
     Queue,

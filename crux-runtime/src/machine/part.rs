@@ -11,9 +11,9 @@ use super::{Path, Time};
 pub enum Open<'a> {
     /// A task: under way, backing off, or exhausted.
     Task(&'a TaskState),
-    /// An event; `due`: its time-out.
+    /// An event; `due`: its timeout.
     Wait { path: Path, event: &'static str, value: Option<&'a str>, due: Option<Time> },
-    /// A sleep, a pause between rounds, or the time-out of a composite step.
+    /// A sleep, a pause between rounds, or the timeout of a composite step.
     Timer { path: Path, timer: Timer, due: Time },
 }
 

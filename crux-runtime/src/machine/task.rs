@@ -1,4 +1,4 @@
-//! One step being worked on: its attempts, time-outs and retries. It knows no types; a
+//! One step being worked on: its attempts, timeouts and retries. It knows no types; a
 //! [`TaskStep`](super::TaskStep) adds its contract's.
 
 use std::sync::Arc;
@@ -242,7 +242,7 @@ impl TaskState {
     /// When something must be done about this task if nothing happens until then, and what: the
     /// earliest of its timers. `began_at` and `heard_at` are signs of life that live in memory
     /// only; an attempt whose worker does not report its start began when it was handed over. A
-    /// `run` time-out of an attempt that has not begun is looked at again.
+    /// `run` timeout of an attempt that has not begun is looked at again.
     pub fn next_timer(
         &self,
         task: &Task,

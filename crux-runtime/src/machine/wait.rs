@@ -72,7 +72,7 @@ impl<E: Value> Wait<E> {
                     Err(failure) => Flow::Failed(failure),
                 },
             },
-            // Also without one: time-outs may change under a running instance, and its journal must
+            // Also without one: timeouts may change under a running instance, and its journal must
             // go on to mean the same.
             StepHappened::TimerFired { timer: Timer::Timeout } => Flow::Failed(Failure::new(
                 Failure::TIMEOUT,

@@ -55,7 +55,7 @@ impl Error {
             | ErrorKind::InvalidClientConfig
             | ErrorKind::UnexpectedReturnType
             | ErrorKind::Parse => Self::Broken(format!("Redis: {error}")),
-            // Connections and time-outs.
+            // Connections and timeouts.
             _ => Self::Unavailable(format!("Redis: {error}")),
         }
     }

@@ -80,7 +80,7 @@ impl Server {
         match answers {
             Ok(answers) => Exchange::Answered(answers),
             Err(error) => {
-                // Also after a time-out: a connection that the network has forgotten would never
+                // Also after a timeout: a connection that the network has forgotten would never
                 // answer again.
                 if error.is_io_error() || error.is_unrecoverable_error() {
                     self.forget(live.number);

@@ -20,7 +20,7 @@ use crux_runtime::store::memory::{Memory, NoFaults};
 use crux_runtime::store::{Status, Store};
 use serde_json::value::RawValue;
 
-/// The time-out of an attempt.
+/// The timeout of an attempt.
 pub const RUN: Duration = Duration::from_millis(400);
 
 /// How many calls the service gets at a time.
@@ -107,7 +107,7 @@ const fn definition(
 }
 
 static DEFINITION: Definition = definition("far", "abc", NODES);
-/// Without time-out.
+/// Without timeout.
 static PATIENT: Definition = definition("patient", "abd", PATIENT_NODES);
 
 enum State {
@@ -194,7 +194,7 @@ impl Bed {
         Self::start_one("far", url).await
     }
 
-    /// The attempts of this one have no time-out.
+    /// The attempts of this one have no timeout.
     pub async fn start_patient(url: &str) -> Self {
         Self::start_one("patient", url).await
     }

@@ -27,7 +27,7 @@ mod trace;
 mod world;
 
 /// Seeds that have found something once. 1506: a late result in the very row that sent the next
-/// attempt, which then reached nobody; the shard offered it again for ever.
+/// attempt, which then reached nobody; the shard offered it again forever.
 const FOUND: [u64; 1] = [1506];
 
 #[test]

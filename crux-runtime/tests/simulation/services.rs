@@ -130,7 +130,7 @@ impl Bus for Services {
             }
             let _ = reports.send(report(Reported::Delivered)).await;
             if services.random.chance(services.trouble / 4) {
-                // The service died with it: only the time-out will tell.
+                // The service died with it: only the timeout will tell.
                 return;
             }
             let slow =

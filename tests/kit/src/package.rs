@@ -39,7 +39,7 @@ pub struct Package {
 
 impl Package {
     /// Its folder is always the same: in another one it would be another package to Cargo, and be
-    /// kept beside the first for ever.
+    /// kept beside the first forever.
     pub fn in_folder(name: &'static str) -> Self {
         let package = Self { folder: target().join("tmp").join(name), name };
         package.write(".cargo/config.toml", PROFILE);

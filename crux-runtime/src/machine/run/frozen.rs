@@ -43,7 +43,7 @@ impl<M: Machine> Run<M> {
         answer?;
         match &event.what {
             StepHappened::Started { .. } => {
-                // Only moves the task's time-outs; nothing can come of it.
+                // Only moves the task's timeouts; nothing can come of it.
                 return self.advance_quietly(event, now, out);
             }
             // It waits for a person, like the one for which the instance was parked, and can be

@@ -7,7 +7,7 @@
 //! nothing new starts, and the machine itself never hears of any of this.
 //!
 //! An instance that is parked because one of its steps waits for a person is not frozen: what does
-//! not depend on that step goes on, with its retries and time-outs. Only the time-outs of what is
+//! not depend on that step goes on, with its retries and timeouts. Only the timeouts of what is
 //! around the step, and `deadline`, wait with it.
 
 mod frozen;
@@ -436,7 +436,7 @@ impl<M: Machine> Instance for Run<M> {
             Open::Task(task) if stopping && task.attempt != Attempt::Sent => {}
             Open::Task(task) if frozen && matches!(task.attempt, Attempt::BackingOff { .. }) => {}
             Open::Wait { .. } if stopping => {}
-            // Its time-out does not run while nothing may move.
+            // Its timeout does not run while nothing may move.
             Open::Wait { path, event, value, .. } if frozen => {
                 visit(Open::Wait { path: *path, event, value: *value, due: None })
             }

@@ -129,7 +129,7 @@ async fn a_result_of_the_wrong_type_is_refused_and_the_step_stays_open() {
 
 #[tokio::test]
 async fn a_late_success_of_attempt_1_counts_after_attempt_2_was_sent() {
-    // The time-out of an attempt is one second.
+    // The timeout of an attempt is one second.
     let (_server, client, service, id) = waiting().await;
     service.task("prepare", 2).await;
     let late = json!({"workflow_id": id, "step_id": "prepare", "attempt": 1, "success": true, "result": {"size": 1}});

@@ -20,7 +20,7 @@
 //! | a service that is down | [`services::a_service_that_is_down_is_waited_for_and_uses_up_no_attempt`] |
 //! | a slow service | [`services::a_slow_service_is_tried_again_when_its_time_is_over`] |
 //! | a service that answers garbage | [`services::a_service_that_answers_garbage_fails_the_step_as_invalid_result`] |
-//! | a service that answers after the time-out | [`services::an_answer_after_the_time_out_counts_if_it_is_the_first`] |
+//! | a service that answers after the timeout | [`services::an_answer_after_the_time_out_counts_if_it_is_the_first`] |
 //! | a service that closes half-way | [`services::a_service_that_closes_half_way_is_tried_again`] |
 //! | the same request id with another payload | [`starting::the_same_request_id_with_another_payload_is_a_conflict`] |
 //! | an event before its wait | [`events::an_event_that_comes_before_its_wait_counts`] |

@@ -241,7 +241,7 @@ async fn maps_keep_their_order_through_steps() {
     assert!(output.starts_with(&format!("{{{goods}")), "{output}");
 }
 
-/// One customer's task is turned away for ever; the others are done.
+/// One customer's task is turned away forever; the others are done.
 #[tokio::test]
 async fn a_task_that_is_turned_away_again_and_again_holds_up_no_other() {
     let service = Service::start(|task| {

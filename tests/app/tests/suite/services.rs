@@ -77,7 +77,7 @@ async fn a_slow_service_is_tried_again_when_its_time_is_over() {
 
 #[tokio::test]
 async fn an_answer_after_the_time_out_counts_if_it_is_the_first() {
-    // The time-out is one second; the second attempt has been sent and says nothing.
+    // The timeout is one second; the second attempt has been sent and says nothing.
     let document = worked(|task| match task["attempt"].as_u64() {
         Some(1) => {
             Reply::After(Duration::from_millis(1500), Box::new(Reply::Done(json!({"size": 1}))))

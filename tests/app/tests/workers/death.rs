@@ -94,7 +94,7 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
     let bed = Bed::with(&broker, &["--steps", "none"]);
     let worker = bed.worker(&["--concurrency", "4"]);
     let client = bed.server.client();
-    // A quorum queue that is not a second old when its broker is killed may hang for ever
+    // A quorum queue that is not a second old when its broker is killed may hang forever
     // afterwards (seen with RabbitMQ 3.10).
     tokio::time::sleep(Duration::from_secs(5)).await;
     let ids = [bed.start("toil", 2000).await, bed.start("vow", 2000).await];

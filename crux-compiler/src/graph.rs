@@ -1,6 +1,6 @@
 //! A workflow as a Mermaid flowchart, for `crux graph` and the documentation of the generated code:
 //! steps, branches, what fails where, what undoes what, and how long all of it can take. It reads
-//! the program only; expressions are written back by [`expression`].
+//! the program only; expressions are written back by [`mod@expression`].
 
 mod expression;
 

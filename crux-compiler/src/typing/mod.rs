@@ -1,4 +1,4 @@
-//! The type checker of expressions: trees of `expr` and values of YAML in, [`ir::Expr`] out. It is
+//! The type checker of expressions: trees of `expr` and values of YAML in, [`Expr`] out. It is
 //! bidirectional: a wanted type goes down as a hint for literals (a text becomes a word of an enum,
 //! `null` an absent value), the found type comes up, and [`Checker::coerce`] is the only place
 //! where one meets the other. `None` means that an error has been reported; nobody reports it

@@ -1,5 +1,5 @@
-//! The configuration: what a person may set, with its defaults, as one typed value. [`load`] reads
-//! it from a file, the environment and flags; this file only says what there is. Nothing in here
+//! The configuration: what a person may set, with its defaults, as one typed value. [`load()`]
+//! reads it from a file, the environment and flags; this file only says what there is. Nothing in here
 //! acts: `server` turns it into options of the parts.
 
 mod load;
@@ -43,7 +43,7 @@ pub struct Config {
     /// Of `bus: rabbitmq`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<Rabbitmq>,
-    /// Variables that look like settings and are Kubernetes' own; see [`load`].
+    /// Variables that look like settings and are Kubernetes' own; see [`load()`].
     #[serde(skip)]
     pub passed_over: Vec<String>,
 }

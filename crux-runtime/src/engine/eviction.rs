@@ -125,7 +125,7 @@ impl Shard {
         }
     }
 
-    /// See [`Message::UnloadIfIdle`].
+    /// See [`super::message::Message::UnloadIfIdle`].
     pub(super) fn unload_if_idle(&mut self, id: InstanceId, reply: oneshot::Sender<bool>) {
         let may_differ = match self.slots.get(&id) {
             Some(Slot::Ready(active)) if active.is_idle() => {

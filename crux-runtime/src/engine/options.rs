@@ -10,7 +10,7 @@ use crate::source::{Source, System};
 pub struct Options {
     /// Engine tasks; instances are spread over them by hash.
     pub shards: usize,
-    /// Unsettled instances in all: beyond it starts are refused ([`Error::Overloaded`]).
+    /// Unsettled instances in all: beyond it starts are refused ([`super::Error::Overloaded`]).
     pub max_unsettled: usize,
     /// Starts are refused while less than this is free where the store grows.
     pub min_free_bytes: u64,

@@ -61,7 +61,7 @@ pub(super) struct Shard {
     /// How many were begun.
     pub(super) loads: u64,
     pub(super) draining: bool,
-    /// See [`store::Membership`].
+    /// See [`crate::store::Membership`].
     holds_lease: bool,
     pub(super) backlog: Backlog,
 }

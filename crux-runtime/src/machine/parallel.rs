@@ -63,7 +63,7 @@ impl<S, T> Branch<S, T> {
         Ok(())
     }
 
-    /// The result of a branch of which [`Join::is_done`] has been asked.
+    /// The result, if it is there: [`Join::join`] looks whether all are.
     pub fn result(self) -> Option<T> {
         if let Branch::Done(result) = self { Some(result) } else { None }
     }

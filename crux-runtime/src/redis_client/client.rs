@@ -1,6 +1,6 @@
 //! The client of a Redis server, or of the masters of a cluster. Each command goes to the node that
 //! owns its key; slots that move and masters that fail over are followed
-//! ([`slots`](crate::redis_client::slots)), and a lost connection is made again
+//! ([`super::slots`]), and a lost connection is made again
 //! ([`server`](crate::redis_client::server)).
 //!
 //! Not the client library's cluster connection: it stops for good when it gets a redirection while

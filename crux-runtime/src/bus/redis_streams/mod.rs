@@ -3,10 +3,9 @@
 //! results and events are read by all nodes as one group.
 //!
 //! [`publisher`] adds and keeps what the server has not confirmed; [`consumer`] reads, each stream
-//! by a [`reader`] with a connection of its own, and acknowledges when it is durable; [`listen`]
-//! hears what is said to everybody, and [`fetch`] is how a worker in another process gets its
-//! tasks. [`topology`] is what there is on the server, [`entry`] how a message is written in a
-//! stream.
+//! by a [`reader`] with its own connection, and acknowledges when it is durable; [`broadcast`]
+//! receives heartbeats and cancellations, and [`task_consumer`] gets a worker process its tasks.
+//! [`topology`] is what there is on the server, [`entry`] how a message is written in a stream.
 
 mod broadcast;
 mod consumer;

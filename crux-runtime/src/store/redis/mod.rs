@@ -1,7 +1,7 @@
 //! The store in Redis, a single server or a cluster, shared by nodes. What belongs to an instance
 //! is under one tag and changes in one script; nothing is ever changed in two tags together. An
 //! answered append is as durable as the server's settings make it
-//! ([`durability`](crate::redis_client::durability)).
+//! ([`crate::redis_client::durability`]).
 //!
 //! Start reading at [`keys`], then [`append`] and `lua/append.lua`. No command of Redis is written
 //! outside this folder.

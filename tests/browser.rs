@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crux_test_kit::{Client, Reply, Server, Service, eventually, fences, needs};
+use crux_test_kit::{Client, Reply, Server, Service, eventually, fences, requirements};
 
 /// As it stands in the gateway's own documentation.
 const STOX: &str = include_str!("fixtures/stox-gateway.js");
@@ -133,7 +133,7 @@ struct Shop {
 impl Shop {
     async fn open() -> Self {
         let browser =
-            needs::program(&["chromium", "chromium-browser", "google-chrome"], "chromium");
+            requirements::program(&["chromium", "chromium-browser", "google-chrome"], "chromium");
         let front_end = FrontEnd::start().await;
         let service = Service::start(|_| Reply::Later).await;
         let services = service.config(&["image_processing", "ai_enhancement", "seo_generation"]);

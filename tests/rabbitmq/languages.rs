@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Server, eventually, fences, needs};
+use crate::kit::{Client, Server, eventually, fences, requirements};
 use crate::ledger::{Ledger, completed};
 use crate::rabbit::Broker;
 use crate::service::Line;
@@ -44,7 +44,7 @@ fn run(command: &mut Command) {
 }
 
 fn python(folder: &Path) -> Vec<PathBuf> {
-    let python = needs::program(&["python3"], "python3-venv");
+    let python = requirements::program(&["python3"], "python3-venv");
     let inside = folder.join("bin/python");
     if !inside.exists() {
         run(Command::new(python).args(["-m", "venv"]).arg(folder));
@@ -55,8 +55,8 @@ fn python(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn node(folder: &Path) -> Vec<PathBuf> {
-    let node = needs::program(&["node"], "nodejs");
-    let npm = needs::program(&["npm"], "npm");
+    let node = requirements::program(&["node"], "nodejs");
+    let npm = requirements::program(&["npm"], "npm");
     for file in ["package.json", "package-lock.json", "image_service.js"] {
         std::fs::copy(examples("node").join(file), folder.join(file)).unwrap();
     }
@@ -65,7 +65,7 @@ fn node(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn go(folder: &Path) -> Vec<PathBuf> {
-    let go = needs::program(&["go"], "golang-go");
+    let go = requirements::program(&["go"], "golang-go");
     let version = Command::new(&go).args(["env", "GOVERSION"]).output().unwrap();
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let minor: u32 =

@@ -3,11 +3,11 @@
 //! have it for themselves.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
+mod concurrent_nodes;
 mod cuts;
 mod deployment;
 mod events;
 mod failover;
-mod gone;
 mod languages;
 mod ledger;
 mod limits;
@@ -15,8 +15,8 @@ mod nodes;
 mod outage;
 mod queues;
 mod refused;
-mod rivals;
 mod service;
+mod store_outage;
 mod upload;
 
 use std::sync::OnceLock;

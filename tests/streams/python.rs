@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::kit::{eventually, fences, needs};
+use crate::kit::{eventually, fences, requirements};
 use crate::{product, result, server, shared};
 
 /// A running service; killed when it is dropped.
@@ -36,7 +36,9 @@ impl Drop for Example {
 #[ignore = "needs redis-server and python3-redis"]
 async fn the_service_in_python_does_its_step_and_takes_over_what_a_dead_one_had() {
     let python =
-        tokio::task::spawn_blocking(|| needs::python_with("redis", "python3-redis")).await.unwrap();
+        tokio::task::spawn_blocking(|| requirements::python_with("redis", "python3-redis"))
+            .await
+            .unwrap();
     let (server, line) = server().await;
     let client = server.client();
     line.group("step.image_processing", "workers").await.unwrap();

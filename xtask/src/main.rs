@@ -1,6 +1,6 @@
 //! `cargo xtask COMMAND`: what people and the CI do with this project.
 
-mod needs;
+mod requirements;
 mod suites;
 
 use std::process::ExitCode;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 
 /// Whether all tests have run and passed.
 fn test(arguments: &[&str]) -> Result<bool, String> {
-    let ready = needs::provide()?;
+    let ready = requirements::provide()?;
     let ran = suites::run(ready.wrapper, arguments)?;
     println!("\n{}", suites::report(&ran.suites));
     match ready.installed.as_slice() {

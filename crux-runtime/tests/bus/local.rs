@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::bed::{Bed, Far, Got, WORK, app};
+use crate::harness::{Far, Got, Harness, WORK, app};
 
 struct Servers {
     /// By key and listener.
@@ -52,7 +52,7 @@ async fn take(
     StatusCode::ACCEPTED
 }
 
-fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> {
+fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Harness> {
     Box::pin(async move {
         let mut services = Vec::new();
         let mut came = HashMap::new();
@@ -79,7 +79,7 @@ fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static
             });
         }
         let bus: Arc<dyn Bus> = Arc::new(Local::new(&app(), services, 1 << 20).unwrap());
-        Bed { bus, broker: None, far: Box::new(Servers { came }) }
+        Harness { bus, broker: None, far: Box::new(Servers { came }) }
     })
 }
 

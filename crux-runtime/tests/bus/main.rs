@@ -1,7 +1,7 @@
 //! The buses: one suite for all of them, and one more for those over a broker.
 #![allow(clippy::unwrap_used, reason = "what a test does not expect has to end it")]
 
-mod bed;
+mod harness;
 mod local;
 mod rabbitmq;
 mod redis;

@@ -16,7 +16,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 
-use crate::bed::{Bed, COMPLETED, Far, Got, RecordingHandler, app, fresh_name, soon};
+use crate::harness::{COMPLETED, Far, Got, Harness, RecordingHandler, app, fresh_name, soon};
 use crate::rabbit_server::Broker as Server;
 
 /// The broker that tests share; it ends with the process.
@@ -131,10 +131,10 @@ async fn open_line(listeners: &[(&str, &str)]) -> (Arc<Broker>, Line) {
     (broker, Line { exchange: name, _connection: connection, channel })
 }
 
-fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> {
+fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Harness> {
     Box::pin(async move {
         let (broker, line) = open_line(listeners).await;
-        Bed { bus: broker.clone(), broker: Some(broker), far: Box::new(line) }
+        Harness { bus: broker.clone(), broker: Some(broker), far: Box::new(line) }
     })
 }
 

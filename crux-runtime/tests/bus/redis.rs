@@ -13,7 +13,7 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{Cmd, Value, cmd, from_redis_value};
 
-use crate::bed::{Bed, Far, Got, app, fresh_name};
+use crate::harness::{Far, Got, Harness, app, fresh_name};
 
 /// An id, and its fields.
 type Entry = (String, BTreeMap<String, String>);
@@ -103,7 +103,7 @@ impl Far for Line {
     }
 }
 
-async fn bed(url: String, wire: Wire, listeners: &[(&str, &str)]) -> Bed {
+async fn harness(url: String, wire: Wire, listeners: &[(&str, &str)]) -> Harness {
     let line = Line { prefix: fresh_name(), wire };
     for (key, listener) in listeners {
         line.group(key, listener).await;
@@ -117,7 +117,7 @@ async fn bed(url: String, wire: Wire, listeners: &[(&str, &str)]) -> Bed {
     };
     let pushed = Arc::new(Local::new(&app(), Vec::new(), 1 << 20).unwrap());
     let broker = Arc::new(bus::open(&app(), options, pushed, &[]).await.unwrap());
-    Bed { bus: broker.clone(), broker: Some(broker), far: Box::new(line) }
+    Harness { bus: broker.clone(), broker: Some(broker), far: Box::new(line) }
 }
 
 mod single {
@@ -132,7 +132,7 @@ mod single {
         SERVER.get_or_init(Redis::start).url()
     }
 
-    fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> {
+    fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Harness> {
         Box::pin(async move {
             let url = tokio::task::block_in_place(shared);
             let wire = redis::Client::open(url.as_str())
@@ -140,7 +140,7 @@ mod single {
                 .get_multiplexed_async_connection()
                 .await
                 .unwrap();
-            bed(url, Wire::One(wire), listeners).await
+            harness(url, Wire::One(wire), listeners).await
         })
     }
 
@@ -158,7 +158,7 @@ mod cluster {
         CLUSTER.get_or_init(Cluster::start).url()
     }
 
-    fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> {
+    fn open(listeners: &'static [(&'static str, &'static str)]) -> BoxFuture<'static, Harness> {
         Box::pin(async move {
             let url = tokio::task::block_in_place(shared);
             let wire = ClusterClient::new(vec![url.as_str()])
@@ -166,7 +166,7 @@ mod cluster {
                 .get_async_connection()
                 .await
                 .unwrap();
-            bed(url, Wire::Many(wire), listeners).await
+            harness(url, Wire::Many(wire), listeners).await
         })
     }
 

@@ -9,7 +9,7 @@ use crux_runtime::task::Reported;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::bed::{
+use crate::harness::{
     COMPLETED, NEWS, Open, RecordingHandler, TRACE, WORK, message, publish, reported, soon, task,
 };
 
@@ -55,35 +55,35 @@ macro_rules! suite {
 }
 
 pub async fn a_task_comes_as_it_was_sent(open: &Open) {
-    let bed = open(&[(WORK, "one")]).await;
+    let harness = open(&[(WORK, "one")]).await;
     let (reports, mut told) = mpsc::channel(8);
     let (task, _cancellation) = task(1);
     let (id, step) = (task.instance.to_string(), task.step_id().to_string());
-    assert!(bed.bus.dispatch(task, &reports).is_ok());
+    assert!(harness.bus.dispatch(task, &reports).is_ok());
     assert!(matches!(reported(&mut told).await, Reported::Delivered));
-    let got = soon(bed.far.next(WORK, "one")).await;
+    let got = soon(harness.far.next(WORK, "one")).await;
     assert_eq!((got.correlation_id.as_str(), got.traceparent.as_str()), ("req-1", TRACE));
     let expected = json!({
         "workflow_id": id, "step_id": step, "step_type": "work", "attempt": 2, "key": format!("{id}/look/work"),
         "input": {"image": "a.png"}, "payload": {"name": "chair"},
     });
     assert_eq!(got.body, expected);
-    if let Some(broker) = &bed.broker {
+    if let Some(broker) = &harness.broker {
         broker.consume(RecordingHandler::answering(&[]));
     }
     let healthy = async {
-        while bed.bus.health().is_err() {
+        while harness.bus.health().is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     soon(healthy).await;
-    assert_eq!(bed.bus.delay(Some("work")), None);
+    assert_eq!(harness.bus.delay(Some("work")), None);
 }
 
 pub async fn a_task_without_a_service_says_under_which_key_nobody_listens(open: &Open) {
-    let bed = open(&[]).await;
+    let harness = open(&[]).await;
     let (reports, mut told) = mpsc::channel(8);
-    assert!(bed.bus.dispatch(task(1).0, &reports).is_ok());
+    assert!(harness.bus.dispatch(task(1).0, &reports).is_ok());
     let Reported::Undelivered { reason, .. } = reported(&mut told).await else {
         panic!("nobody can have it")
     };
@@ -91,27 +91,27 @@ pub async fn a_task_without_a_service_says_under_which_key_nobody_listens(open: 
 }
 
 pub async fn a_task_that_nobody_waits_for_is_not_sent(open: &Open) {
-    let bed = open(&[(WORK, "one")]).await;
+    let harness = open(&[(WORK, "one")]).await;
     let (reports, mut told) = mpsc::channel(8);
     let (cancelled, cancellation) = task(1);
     cancellation.cancel();
-    assert!(bed.bus.dispatch(cancelled, &reports).is_ok());
+    assert!(harness.bus.dispatch(cancelled, &reports).is_ok());
     let Reported::Failed(failed) = reported(&mut told).await else { panic!("it did not begin") };
     assert_eq!((failed.outcome, failed.failure.name.as_ref()), (Outcome::Failed, "Cancelled"));
-    assert!(bed.bus.dispatch(task(2).0, &reports).is_ok());
-    assert_eq!(soon(bed.far.next(WORK, "one")).await.correlation_id, "req-2");
+    assert!(harness.bus.dispatch(task(2).0, &reports).is_ok());
+    assert_eq!(soon(harness.far.next(WORK, "one")).await.correlation_id, "req-2");
 }
 
 pub async fn each_listener_gets_a_message_once(open: &Open) {
-    let bed = open(&[(NEWS, "mail"), (NEWS, "audit")]).await;
-    assert!(bed.bus.wants(NEWS));
+    let harness = open(&[(NEWS, "mail"), (NEWS, "audit")]).await;
+    assert!(harness.bus.wants(NEWS));
     for id in ["m-1", "m-2"] {
-        assert_eq!(publish(&*bed.bus, message(id)).await, PublishOutcome::Confirmed);
+        assert_eq!(publish(&*harness.bus, message(id)).await, PublishOutcome::Confirmed);
     }
     for listener in ["mail", "audit"] {
         let mut got = Vec::new();
         for _ in 0..2 {
-            let message = soon(bed.far.next(NEWS, listener)).await;
+            let message = soon(harness.far.next(NEWS, listener)).await;
             assert_eq!(
                 (message.correlation_id.as_str(), message.traceparent.as_str()),
                 ("req-1", TRACE)
@@ -124,15 +124,15 @@ pub async fn each_listener_gets_a_message_once(open: &Open) {
 }
 
 pub async fn a_message_that_nobody_wants_is_done(open: &Open) {
-    let bed = open(&[]).await;
+    let harness = open(&[]).await;
     // A bus that knows it says so; whoever publishes all the same is not kept.
-    if bed.bus.wants(NEWS) {
-        assert_eq!(publish(&*bed.bus, message("m-1")).await, PublishOutcome::Confirmed);
+    if harness.bus.wants(NEWS) {
+        assert_eq!(publish(&*harness.bus, message("m-1")).await, PublishOutcome::Confirmed);
     }
 }
 
 pub async fn many_tasks_are_delivered_each_once(open: &Open) {
-    let bed = open(&[(WORK, "one")]).await;
+    let harness = open(&[(WORK, "one")]).await;
     let (reports, mut told) = mpsc::channel(8);
     let telling = async {
         for _ in 0..200 {
@@ -142,7 +142,7 @@ pub async fn many_tasks_are_delivered_each_once(open: &Open) {
     let sending = async {
         for n in 0..200 {
             let mut next = task(n).0;
-            while let Err(back) = bed.bus.dispatch(next, &reports) {
+            while let Err(back) = harness.bus.dispatch(next, &reports) {
                 next = back;
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -151,7 +151,7 @@ pub async fn many_tasks_are_delivered_each_once(open: &Open) {
     let taking = async {
         let mut got = Vec::new();
         for _ in 0..200 {
-            got.push(soon(bed.far.next(WORK, "one")).await.body["workflow_id"].to_string());
+            got.push(soon(harness.far.next(WORK, "one")).await.body["workflow_id"].to_string());
         }
         got.sort();
         got.dedup();
@@ -162,25 +162,25 @@ pub async fn many_tasks_are_delivered_each_once(open: &Open) {
 }
 
 pub async fn what_was_handed_in_before_the_end_is_out_at_the_end(open: &Open) {
-    let bed = open(&[(WORK, "one")]).await;
+    let harness = open(&[(WORK, "one")]).await;
     let (reports, mut told) = mpsc::channel(64);
     for n in 0..20 {
-        assert!(bed.bus.dispatch(task(n).0, &reports).is_ok());
+        assert!(harness.bus.dispatch(task(n).0, &reports).is_ok());
     }
     // Only then a broker's publisher has seen them all, or they are on their way.
-    soon(bed.bus.close()).await;
+    soon(harness.bus.close()).await;
     for _ in 0..20 {
         assert!(matches!(reported(&mut told).await, Reported::Delivered));
-        soon(bed.far.next(WORK, "one")).await;
+        soon(harness.far.next(WORK, "one")).await;
     }
 }
 
 pub async fn what_comes_goes_to_the_door_once(open: &Open) {
-    let bed = open(&[]).await;
+    let harness = open(&[]).await;
     let handler = RecordingHandler::answering(&[]);
-    bed.broker.as_ref().unwrap().consume(handler.clone());
+    harness.broker.as_ref().unwrap().consume(handler.clone());
     for n in 0..100 {
-        bed.far.send(COMPLETED, &format!("m-{n}"), &n.to_string()).await;
+        harness.far.send(COMPLETED, &format!("m-{n}"), &n.to_string()).await;
     }
     let mut bodies: Vec<u32> =
         handler.bodies(100).await.iter().map(|body| body.parse().unwrap()).collect();
@@ -196,61 +196,62 @@ pub async fn what_comes_goes_to_the_door_once(open: &Open) {
         .clone();
     assert_eq!((first.routing_key.as_str(), first.message_id.as_deref()), (COMPLETED, Some("m-0")));
     // What was acknowledged does not come again, to nobody.
-    soon(bed.bus.close()).await;
+    soon(harness.bus.close()).await;
     assert_eq!(handler.came.lock().unwrap().len(), 100);
 }
 
 pub async fn what_is_refused_is_put_aside_with_its_reason(open: &Open) {
-    let bed = open(&[]).await;
+    let harness = open(&[]).await;
     let handler =
         RecordingHandler::answering(&[Disposition::DeadLetter("no such thing".to_owned())]);
-    bed.broker.as_ref().unwrap().consume(handler.clone());
-    bed.far.send(COMPLETED, "m-1", "nonsense").await;
-    assert_eq!(soon(bed.far.dead()).await, ("nonsense".to_owned(), "no such thing".to_owned()));
-    bed.far.send(COMPLETED, "m-2", "sense").await;
+    harness.broker.as_ref().unwrap().consume(handler.clone());
+    harness.far.send(COMPLETED, "m-1", "nonsense").await;
+    assert_eq!(soon(harness.far.dead()).await, ("nonsense".to_owned(), "no such thing".to_owned()));
+    harness.far.send(COMPLETED, "m-2", "sense").await;
     assert_eq!(handler.bodies(2).await, ["nonsense", "sense"]);
-    let dead = bed.bus.metrics().into_iter().find(|metric| metric.name == "bus_dead").unwrap();
+    let dead = harness.bus.metrics().into_iter().find(|metric| metric.name == "bus_dead").unwrap();
     assert_eq!(dead.value, 1);
 }
 
 pub async fn what_has_to_wait_is_offered_again(open: &Open) {
-    let bed = open(&[]).await;
+    let harness = open(&[]).await;
     let handler = RecordingHandler::answering(&[
         Disposition::RetryLater("not now".to_owned()),
         Disposition::Ack,
         Disposition::Ack,
     ]);
-    bed.broker.as_ref().unwrap().consume(handler.clone());
-    bed.far.send(COMPLETED, "m-1", "patient").await;
+    harness.broker.as_ref().unwrap().consume(handler.clone());
+    harness.far.send(COMPLETED, "m-1", "patient").await;
     handler.bodies(1).await;
     // It holds up nobody else.
-    bed.far.send(COMPLETED, "m-2", "other").await;
+    harness.far.send(COMPLETED, "m-2", "other").await;
     let mut bodies = handler.bodies(3).await;
     bodies.sort();
     assert_eq!(bodies, ["other", "patient", "patient"]);
 }
 
 pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
-    let bed = open(&[]).await;
+    let harness = open(&[]).await;
     let held = || Disposition::WaitForInstance("nobody has its definition".to_owned());
     let handler = RecordingHandler::answering(&[held(), held(), held()]);
-    bed.broker.as_ref().unwrap().consume(handler.clone());
-    assert_eq!(bed.bus.parked(), None);
+    harness.broker.as_ref().unwrap().consume(handler.clone());
+    assert_eq!(harness.bus.parked(), None);
     for n in ["1", "2", "3"] {
-        bed.far.send(COMPLETED, &format!("m-{n}"), n).await;
+        harness.far.send(COMPLETED, &format!("m-{n}"), n).await;
     }
     handler.bodies(3).await;
     // One waits in memory, the others are put aside: they take no places from what can be taken.
-    bed.far.send(COMPLETED, "m-4", "other").await;
-    let count =
-        || bed.bus.metrics().into_iter().find(|metric| metric.name == "bus_parked").unwrap().value;
+    harness.far.send(COMPLETED, "m-4", "other").await;
+    let count = || {
+        harness.bus.metrics().into_iter().find(|metric| metric.name == "bus_parked").unwrap().value
+    };
     soon(async {
         while count() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
-    let problem = bed.bus.parked().unwrap();
+    let problem = harness.bus.parked().unwrap();
     assert!(
         problem.contains("parked") && problem.ends_with("nobody has its definition"),
         "{problem}"
@@ -269,5 +270,5 @@ pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
     }
     // It was taken, and is nowhere any more.
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!((handler.came.lock().unwrap().len(), count(), bed.bus.parked()), (7, 2, None));
+    assert_eq!((handler.came.lock().unwrap().len(), count(), harness.bus.parked()), (7, 2, None));
 }

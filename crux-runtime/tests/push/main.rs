@@ -14,7 +14,7 @@ use crux_runtime::engine::api::{Completed, Completion, Progress, ProgressKind, S
 use crux_runtime::store::Status;
 use serde_json::value::RawValue;
 use server::{Does, Server};
-use workflow::Bed;
+use workflow::Harness;
 
 const DONE: &str = r#"{"success":true,"result":{"text":"done"}}"#;
 const OUTPUT: &str = r#"{"text":"done"}"#;
@@ -26,8 +26,8 @@ fn ok(body: &str) -> Does {
 #[tokio::test]
 async fn a_service_that_answers_completes_its_step() {
     let server = Server::start(|_| ok(DONE)).await;
-    let bed = Bed::start(&server.url()).await;
-    let end = bed.end().await;
+    let harness = Harness::start(&server.url()).await;
+    let end = harness.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
     assert_eq!(end.types(), ["started", "step_completed"]);
 }
@@ -35,9 +35,9 @@ async fn a_service_that_answers_completes_its_step() {
 #[tokio::test]
 async fn a_service_that_is_down_for_longer_than_the_time_out_uses_up_no_attempt() {
     let server = Server::reserve().await;
-    let bed = Bed::start(&server.url()).await;
+    let harness = Harness::start(&server.url()).await;
     tokio::time::sleep(workflow::RUN * 3).await;
-    let undelivered = bed.engine.undelivered(bed.instance).await;
+    let undelivered = harness.engine.undelivered(harness.instance).await;
     assert_eq!(
         undelivered.tasks,
         [(
@@ -46,7 +46,7 @@ async fn a_service_that_is_down_for_longer_than_the_time_out_uses_up_no_attempt(
         )]
     );
     let server = server.open(|_| ok(DONE)).await;
-    let end = bed.end().await;
+    let end = harness.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
     assert_eq!(end.types(), ["started", "step_completed"], "no attempt failed");
     assert_eq!(server.attempts(), [1]);
@@ -56,8 +56,8 @@ async fn a_service_that_is_down_for_longer_than_the_time_out_uses_up_no_attempt(
 async fn a_busy_service_is_asked_again_when_it_said_and_no_attempt_is_used_up() {
     let busy = server::http("503 Service Unavailable", "retry-after: 1\r\n", "");
     let server = Server::start(move |n| if n == 0 { Does::answers(&busy) } else { ok(DONE) }).await;
-    let bed = Bed::start(&server.url()).await;
-    let end = bed.end().await;
+    let harness = Harness::start(&server.url()).await;
+    let end = harness.end().await;
     assert_eq!(end.types(), ["started", "step_completed"]);
     assert_eq!(server.attempts(), [1, 1]);
 }
@@ -69,8 +69,8 @@ async fn a_slow_service_gets_a_second_attempt() {
             |n| if n == 0 { Does::sleeps(Duration::from_secs(60), "") } else { ok(DONE) },
         )
         .await;
-    let bed = Bed::start(&server.url()).await;
-    let end = bed.end().await;
+    let harness = Harness::start(&server.url()).await;
+    let end = harness.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
     assert_eq!(end.types(), ["started", "step_failed", "timer_fired", "step_completed"]);
     assert!(end.rows[1].contains(r#""name":"Timeout""#), "{}", end.rows[1]);
@@ -81,13 +81,13 @@ async fn a_slow_service_gets_a_second_attempt() {
 async fn waiting_for_a_turn_at_a_busy_service_is_not_running() {
     let server =
         Server::start(|_| Does::sleeps(workflow::RUN / 2, &server::http("200 OK", "", DONE))).await;
-    let bed = Bed::start(&server.url()).await;
-    let mut beds = Vec::new();
+    let harness = Harness::start(&server.url()).await;
+    let mut harnesses = Vec::new();
     for _ in 0..workflow::CONCURRENCY * 3 {
-        beds.push(bed.another().await);
+        harnesses.push(harness.another().await);
     }
-    for bed in beds {
-        assert_eq!(bed.end().await.types(), ["started", "step_completed"]);
+    for harness in harnesses {
+        assert_eq!(harness.end().await.types(), ["started", "step_completed"]);
     }
 }
 
@@ -98,8 +98,8 @@ async fn an_answer_after_the_time_out_still_counts() {
         Does::sleeps(if n == 0 { workflow::RUN * 2 } else { Duration::from_secs(60) }, &late)
     })
     .await;
-    let bed = Bed::start(&server.url()).await;
-    let end = bed.end().await;
+    let harness = Harness::start(&server.url()).await;
+    let end = harness.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
     assert_eq!(end.types(), ["started", "step_failed", "timer_fired", "step_completed"]);
     assert_eq!(server.attempts(), [1, 2], "the second was under way when the first one answered");
@@ -108,8 +108,8 @@ async fn an_answer_after_the_time_out_still_counts() {
 #[tokio::test]
 async fn garbage_fails_the_step_at_once() {
     let server = Server::start(|_| ok("<html>")).await;
-    let bed = Bed::start(&server.url()).await;
-    let end = bed.end().await;
+    let harness = Harness::start(&server.url()).await;
+    let end = harness.end().await;
     assert_eq!(end.status, Status::Failed);
     assert_eq!(end.types()[..2], ["started", "step_failed"]);
     assert!(end.rows[1].contains(r#""name":"InvalidResult""#), "{}", end.rows[1]);
@@ -121,8 +121,8 @@ async fn a_connection_that_closes_half_way_is_repaired_in_silence_a_few_times() 
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"success\"";
     let server =
         Server::start(move |n| if n < 2 { Does::answers_and_closes(half) } else { ok(DONE) }).await;
-    let bed = Bed::start(&server.url()).await;
-    let end = bed.end().await;
+    let harness = Harness::start(&server.url()).await;
+    let end = harness.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
     assert_eq!(end.types(), ["started", "task_lost", "task_lost", "step_completed"]);
     assert_eq!(server.attempts(), [1, 1, 1], "it is the same attempt, under the same key");
@@ -131,8 +131,8 @@ async fn a_connection_that_closes_half_way_is_repaired_in_silence_a_few_times() 
 #[tokio::test]
 async fn a_service_that_always_dies_with_the_task_is_given_up() {
     let server = Server::start(|_| Does::answers_and_closes("")).await;
-    let bed = Bed::start(&server.url()).await;
-    let end = bed.end().await;
+    let harness = Harness::start(&server.url()).await;
+    let end = harness.end().await;
     assert_eq!(end.status, Status::Failed);
     // Three times in silence, then two more attempts by the step's own policy.
     assert_eq!(server.attempts(), [1, 1, 1, 1, 2, 3]);
@@ -143,8 +143,8 @@ async fn a_service_that_always_dies_with_the_task_is_given_up() {
 async fn a_client_error_is_not_tried_again() {
     let no = server::http("422 Unprocessable Content", "", r#"{"error":"no text"}"#);
     let server = Server::start(move |_| Does::answers(&no)).await;
-    let bed = Bed::start(&server.url()).await;
-    let end = bed.end().await;
+    let harness = Harness::start(&server.url()).await;
+    let end = harness.end().await;
     assert_eq!(end.status, Status::Failed);
     assert!(
         end.rows[1].contains(r#""name":"InvalidInput""#) && end.rows[1].contains("no text"),
@@ -158,15 +158,19 @@ async fn a_client_error_is_not_tried_again() {
 #[tokio::test]
 async fn an_accepted_task_is_not_sent_again_when_its_instance_comes_back_to_memory() {
     let server = Server::start(|_| Does::answers(&server::http("202 Accepted", "", ""))).await;
-    let bed = Bed::start_patient(&server.url()).await;
-    let _others = [bed.another().await, bed.another().await, bed.another().await];
-    while server.attempts().len() < 4 || bed.engine.stats().cached.load(Ordering::Relaxed) > 1 {
+    let harness = Harness::start_patient(&server.url()).await;
+    let _others = [harness.another().await, harness.another().await, harness.another().await];
+    while server.attempts().len() < 4 || harness.engine.stats().cached.load(Ordering::Relaxed) > 1 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let step = StepRef::Path("work".to_owned());
-    let progress =
-        Progress { instance: bed.instance, step, attempt: Some(1), what: ProgressKind::Heartbeat };
-    bed.engine.progress(progress).await.unwrap();
+    let progress = Progress {
+        instance: harness.instance,
+        step,
+        attempt: Some(1),
+        what: ProgressKind::Heartbeat,
+    };
+    harness.engine.progress(progress).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(server.attempts(), [1, 1, 1, 1]);
 }
@@ -174,20 +178,20 @@ async fn an_accepted_task_is_not_sent_again_when_its_instance_comes_back_to_memo
 #[tokio::test]
 async fn an_accepted_task_is_completed_later_by_another_way() {
     let server = Server::start(|_| Does::answers(&server::http("202 Accepted", "", ""))).await;
-    let bed = Bed::start(&server.url()).await;
+    let harness = Harness::start(&server.url()).await;
     while server.attempts().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let complete = || Completion {
-        instance: bed.instance,
+        instance: harness.instance,
         step: StepRef::Path("work".to_owned()),
         step_type: Some("work".to_owned()),
         attempt: Some(1),
         outcome: Ok(RawValue::from_string(OUTPUT.to_owned()).unwrap()),
     };
-    assert_eq!(bed.engine.complete(complete()).await.unwrap(), Completed::Accepted);
-    assert_eq!(bed.engine.complete(complete()).await.unwrap(), Completed::Duplicate);
-    let end = bed.end().await;
+    assert_eq!(harness.engine.complete(complete()).await.unwrap(), Completed::Accepted);
+    assert_eq!(harness.engine.complete(complete()).await.unwrap(), Completed::Duplicate);
+    let end = harness.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
     assert_eq!(server.attempts(), [1]);
 }

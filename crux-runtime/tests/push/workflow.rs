@@ -1,5 +1,5 @@
 //! The smallest workflow with a service, by hand in the shape that the compiler generates, and a
-//! bed to run it in.
+//! harness to run it in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +172,7 @@ static WORKFLOWS: &[Workflow] = &[
 ];
 
 /// An engine with one instance under way.
-pub struct Bed {
+pub struct Harness {
     pub engine: Engine,
     pub instance: InstanceId,
     store: Arc<Memory>,
@@ -188,7 +188,7 @@ pub struct End {
     pub rows: Vec<String>,
 }
 
-impl Bed {
+impl Harness {
     /// The service of the one step is at `url`.
     pub async fn start(url: &str) -> Self {
         Self::start_one("far", url).await

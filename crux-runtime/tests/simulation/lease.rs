@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crux_runtime::engine::api::Error;
 use crux_runtime::store::{self, Membership, memory};
 
-use super::bed::{Bed, pass};
+use super::harness::{Harness, pass};
 use super::random::Random;
 use super::store::{Faults, Faulty};
 
@@ -17,25 +17,25 @@ async fn a_lease_that_is_lost_while_a_take_up_hangs_stops_the_node_at_once() {
     let mut store = Faulty::new(below, Faults::default(), Arc::new(Random::new(1, "lease")));
     store.membership =
         tokio::sync::watch::Sender::new(Membership { number: 1, ..Membership::default() });
-    let bed = Bed::on(store).await;
-    bed.try_start().await.expect("nothing fails yet");
+    let harness = Harness::on(store).await;
+    harness.try_start().await.expect("nothing fails yet");
 
     // Another node goes, and the store answers no question about what it left.
-    bed.store.hangs.store(true, Ordering::SeqCst);
-    bed.store.membership.send_modify(|membership| membership.departures += 1);
+    harness.store.hangs.store(true, Ordering::SeqCst);
+    harness.store.membership.send_modify(|membership| membership.departures += 1);
     pass(100).await;
-    bed.store.membership.send_modify(|membership| membership.holds_lease = false);
+    harness.store.membership.send_modify(|membership| membership.holds_lease = false);
     pass(100).await;
-    let refused = bed.try_start().await;
+    let refused = harness.try_start().await;
     assert!(
         matches!(refused, Err(Error::Store(store::Error::Unavailable(_)))),
         "works without a lease: {refused:?}"
     );
 
-    bed.store.membership.send_modify(|membership| {
+    harness.store.membership.send_modify(|membership| {
         *membership = Membership { number: 2, holds_lease: true, departures: 2 }
     });
-    bed.store.hangs.store(false, Ordering::SeqCst);
+    harness.store.hangs.store(false, Ordering::SeqCst);
     pass(1_000).await;
-    bed.try_start().await.expect("the node works again");
+    harness.try_start().await.expect("the node works again");
 }

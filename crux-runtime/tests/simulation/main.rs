@@ -14,7 +14,7 @@ use crux_runtime::engine::{Source, System};
 mod order;
 
 mod audit;
-mod bed;
+mod harness;
 mod lease;
 mod loading;
 mod marks;

@@ -18,7 +18,7 @@ use crux_runtime::store::memory::{Memory, NoFaults};
 use crux_runtime::store::{Filter, KeptEvent, Store};
 use serde_json::value::RawValue;
 
-use super::bed::Silent;
+use super::harness::Silent;
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

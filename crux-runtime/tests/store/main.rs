@@ -1,7 +1,7 @@
 //! The stores: one suite for all of them, and what only one kind has to do.
 #![allow(clippy::unwrap_used, reason = "what a test does not expect has to end it")]
 
-mod bed;
+mod harness;
 mod memory;
 mod redis;
 mod sqlite;

@@ -6,14 +6,14 @@ use std::time::Duration;
 use crux_runtime::store::memory::{Call, Fate, Faults, Memory};
 use crux_runtime::store::{Appended, Error, Settled, Store};
 
-use crate::bed::{Bed, assert_rows, done, id, next, one, start};
+use crate::harness::{Harness, assert_rows, done, id, next, one, start};
 
-fn bed() -> Bed {
+fn harness() -> Harness {
     let disk = Memory::default();
-    Bed::new(move || disk.reopen())
+    Harness::new(move || disk.reopen())
 }
 
-crate::suite! { bed() }
+crate::suite! { harness() }
 
 /// The fates of the next calls, last one first.
 #[derive(Default)]

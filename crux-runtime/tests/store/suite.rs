@@ -6,30 +6,30 @@ use crux_runtime::store::{
     Append, Appended, Count, Error, Filter, InUse, KeptEvent, RecordChange, Settled, Status,
 };
 
-use crate::bed::{
-    Bed, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request,
+use crate::harness::{
+    Harness, T0, all_rows, assert_rows, done, end, event, id, new_instance, next, one, request,
     requested, start, subscription, text,
 };
 
-/// Makes a test of each function here for one kind of store; `ignore "needs NAME",` before the bed
+/// Makes a test of each function here for one kind of store; `ignore "needs NAME",` before the harness
 /// marks them with what they need.
 #[macro_export]
 macro_rules! suite {
-    (@each ignore $why:literal, $bed:expr => $($test:ident)*) => {
+    (@each ignore $why:literal, $harness:expr => $($test:ident)*) => {
         $(#[tokio::test]
         #[ignore = $why]
         async fn $test() {
-            $crate::suite::$test(&$bed).await;
+            $crate::suite::$test(&$harness).await;
         })*
     };
-    (@each $bed:expr => $($test:ident)*) => {
+    (@each $harness:expr => $($test:ident)*) => {
         $(#[tokio::test]
         async fn $test() {
-            $crate::suite::$test(&$bed).await;
+            $crate::suite::$test(&$harness).await;
         })*
     };
-    (@all $($bed:tt)*) => {
-        $crate::suite! { @each $($bed)* =>
+    (@all $($harness:tt)*) => {
+        $crate::suite! { @each $($harness)* =>
             a_journal_grows_row_by_row
             a_row_that_comes_too_late_gets_what_came_before
             the_same_append_again_is_told_apart_from_a_foreign_one
@@ -52,16 +52,16 @@ macro_rules! suite {
             a_closed_store_says_so
         }
     };
-    (ignore $why:literal, $bed:expr) => {
-        $crate::suite! { @all ignore $why, $bed }
+    (ignore $why:literal, $harness:expr) => {
+        $crate::suite! { @all ignore $why, $harness }
     };
-    ($bed:expr) => {
-        $crate::suite! { @all $bed }
+    ($harness:expr) => {
+        $crate::suite! { @all $harness }
     };
 }
 
-pub async fn a_journal_grows_row_by_row(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn a_journal_grows_row_by_row(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, vec![start(id(1)), start(id(2))]).await;
     done(&*store, vec![next(id(1), 2)]).await;
     done(&*store, vec![next(id(1), 3), next(id(2), 2)]).await;
@@ -70,8 +70,8 @@ pub async fn a_journal_grows_row_by_row(bed: &Bed) {
     assert_eq!(all_rows(&*store, id(3)).await, []);
 }
 
-pub async fn a_row_that_comes_too_late_gets_what_came_before(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn a_row_that_comes_too_late_gets_what_came_before(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, vec![start(id(1))]).await;
     done(&*store, vec![next(id(1), 2)]).await;
     done(&*store, vec![next(id(1), 3)]).await;
@@ -89,8 +89,8 @@ pub async fn a_row_that_comes_too_late_gets_what_came_before(bed: &Bed) {
     assert_rows(&*store, id(1), 3).await;
 }
 
-pub async fn the_same_append_again_is_told_apart_from_a_foreign_one(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn the_same_append_again_is_told_apart_from_a_foreign_one(harness: &Harness) {
+    let store = (harness.open)().await;
     let first = Append { start: Some(with_request("r", 1)), ..start(id(1)) };
     let second = next(id(1), 2);
     done(&*store, vec![first.clone()]).await;
@@ -103,8 +103,8 @@ pub async fn the_same_append_again_is_told_apart_from_a_foreign_one(bed: &Bed) {
     assert_rows(&*store, id(1), 3).await;
 }
 
-pub async fn a_conflict_in_a_batch_stays_alone(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn a_conflict_in_a_batch_stays_alone(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, vec![start(id(1)), start(id(2)), start(id(3))]).await;
     done(&*store, vec![next(id(2), 2)]).await;
     let results =
@@ -118,8 +118,8 @@ pub async fn a_conflict_in_a_batch_stays_alone(bed: &Bed) {
     }
 }
 
-pub async fn an_append_that_cannot_follow_is_refused(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn an_append_that_cannot_follow_is_refused(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, vec![start(id(1))]).await;
     assert!(is_gap(&one(&*store, next(id(1), 3)).await));
     assert!(is_gap(&one(&*store, next(id(2), 1)).await));
@@ -139,8 +139,8 @@ fn with_request(request_id: &str, input: u8) -> Box<crux_runtime::store::NewInst
     new
 }
 
-pub async fn a_request_id_starts_one_instance(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn a_request_id_starts_one_instance(harness: &Harness) {
+    let store = (harness.open)().await;
     // Instances of one request id are in its partition.
     let id = |n| if n == 3 { requested(n, "other") } else { requested(n, "r") };
     let with = |n, request_id: &str, input| Append {
@@ -166,8 +166,8 @@ pub async fn a_request_id_starts_one_instance(bed: &Bed) {
     done(&*store, vec![Append { start: Some(new), ..start(id(5)) }]).await;
 }
 
-pub async fn rows_come_in_pages(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn rows_come_in_pages(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, vec![start(id(1))]).await;
     for seq in 2..=25 {
         done(&*store, vec![Append { settled: seq - 2, ..next(id(1), seq) }]).await;
@@ -187,8 +187,8 @@ pub async fn rows_come_in_pages(bed: &Bed) {
     assert_eq!(store.rows(id(1), 3, 0).await.unwrap(), []);
 }
 
-pub async fn a_record_follows_its_instance(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn a_record_follows_its_instance(harness: &Harness) {
+    let store = (harness.open)().await;
     let mut new = new_instance("order");
     new.owner = "ann".to_owned();
     done(&*store, vec![Append { start: Some(new), ..start(id(1)) }]).await;
@@ -212,8 +212,8 @@ pub async fn a_record_follows_its_instance(bed: &Bed) {
     assert_rows(&*store, id(1), 4).await;
 }
 
-pub async fn lists_are_newest_first_filtered_and_in_pages(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn lists_are_newest_first_filtered_and_in_pages(harness: &Harness) {
+    let store = (harness.open)().await;
     // 1..=60: workflows a, b, c in turn; every fifth is ann's; every fourth has completed, every
     // tenth failed.
     for n in 1..=60 {
@@ -274,8 +274,8 @@ pub async fn lists_are_newest_first_filtered_and_in_pages(bed: &Bed) {
     assert_eq!(store.list(Filter::default()).await.unwrap(), []);
 }
 
-pub async fn settling_clears_the_mark_unless_the_journal_has_grown(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn settling_clears_the_mark_unless_the_journal_has_grown(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, vec![start(id(1)), start(id(2))]).await;
     assert_eq!(store.unsettled(None, 10).await.unwrap(), [id(1), id(2)]);
     done(&*store, vec![next(id(2), 2)]).await;
@@ -294,8 +294,8 @@ pub async fn settling_clears_the_mark_unless_the_journal_has_grown(bed: &Bed) {
     assert_rows(&*store, id(1), 2).await;
 }
 
-pub async fn unsettled_instances_come_in_pages_by_id(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn unsettled_instances_come_in_pages_by_id(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, (1..=25).map(|n| start(id(n))).collect()).await;
     store.settle(vec![Settled { instance: id(13), seq: 1, wake_at: None }]).await.unwrap();
     let mut seen = Vec::new();
@@ -309,8 +309,8 @@ pub async fn unsettled_instances_come_in_pages_by_id(bed: &Bed) {
     assert_eq!(seen, (1..=25).filter(|n| *n != 13).map(id).collect::<Vec<_>>());
 }
 
-pub async fn instances_that_crowd_in_one_partition_come_in_pages_too(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn instances_that_crowd_in_one_partition_come_in_pages_too(harness: &Harness) {
+    let store = (harness.open)().await;
     let id = |n: u64| if n.is_multiple_of(8) { id(n) } else { requested(n, "same") };
     done(&*store, (1..=80).map(|n| start(id(n))).collect()).await;
     let all: Vec<InstanceId> = (1..=80).map(id).collect();
@@ -334,8 +334,8 @@ pub async fn instances_that_crowd_in_one_partition_come_in_pages_too(bed: &Bed) 
     assert_eq!(listed, all);
 }
 
-pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn due_instances_come_in_pages_earliest_first(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, (1..=6).map(|n| start(id(n))).collect()).await;
     let settled = |n, at| Settled { instance: id(n), seq: 1, wake_at: Some(Time(at)) };
     store
@@ -377,8 +377,8 @@ pub async fn due_instances_come_in_pages_earliest_first(bed: &Bed) {
     assert_eq!(due(360, 10).await, [(Time(300), id(6)), (Time(350), id(4))]);
 }
 
-pub async fn an_append_with_nothing_to_do_is_settled_at_once(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn an_append_with_nothing_to_do_is_settled_at_once(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, vec![start(id(1)), start(id(2))]).await;
     done(&*store, vec![Append { settled: 2, ..end(id(1), 2, Status::Completed, T0, 1_000) }]).await;
     done(&*store, vec![Append { settled: 1, ..end(id(2), 2, Status::Completed, T0, 1_000) }]).await;
@@ -397,8 +397,8 @@ pub async fn an_append_with_nothing_to_do_is_settled_at_once(bed: &Bed) {
     assert_eq!(store.record(id(3)).await.unwrap().unwrap().status, Status::Failed);
 }
 
-pub async fn subscribers_are_found_by_value_and_by_any(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn subscribers_are_found_by_value_and_by_any(harness: &Harness) {
+    let store = (harness.open)().await;
     let valued: Vec<_> =
         (1..=7).map(|n| subscription("paid", Some("o-1"), id(n), "wait")).collect();
     let any: Vec<_> = (3..=5).map(|n| subscription("paid", None, id(n), "other")).collect();
@@ -449,8 +449,8 @@ pub async fn subscribers_are_found_by_value_and_by_any(bed: &Bed) {
     assert_eq!(find(None, 100).await, any[1..]);
 }
 
-pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn events_are_kept_once_until_their_time_and_until_delivered(harness: &Harness) {
+    let store = (harness.open)().await;
     let first = event("paid", Some("o-1"), "e-1", 10, 100);
     let second = event("paid", Some("o-2"), "e-2", 11, 100);
     let third = event("paid", Some("o-1"), "e-3", 12, 50);
@@ -522,16 +522,16 @@ pub async fn events_are_kept_once_until_their_time_and_until_delivered(bed: &Bed
     assert_eq!(store.keep(vec![third]).await.unwrap(), [true]);
 }
 
-pub async fn definitions_are_kept_once(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn definitions_are_kept_once(harness: &Harness) {
+    let store = (harness.open)().await;
     assert_eq!(store.definition("h".to_owned()).await.unwrap(), None);
     store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
     store.define("h".to_owned(), "{}".to_owned()).await.unwrap();
     assert_eq!(store.definition("h".to_owned()).await.unwrap().as_deref(), Some("{}"));
 }
 
-pub async fn what_is_old_goes_and_its_request_id_with_it(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn what_is_old_goes_and_its_request_id_with_it(harness: &Harness) {
+    let store = (harness.open)().await;
     // 1 and 11 are of request id r1, and so on.
     let id = |n: u64| requested(n, &format!("r{}", n % 10));
     let at = |ms: i64| Time(T0.0 + ms);
@@ -586,9 +586,9 @@ pub async fn what_is_old_goes_and_its_request_id_with_it(bed: &Bed) {
     );
 }
 
-pub async fn everything_is_there_after_a_restart(bed: &Bed) {
+pub async fn everything_is_there_after_a_restart(harness: &Harness) {
     let id = |n: u64| requested(n, &format!("r{n}"));
-    let store = (bed.open)().await;
+    let store = (harness.open)().await;
     for n in 1..=5 {
         done(
             &*store,
@@ -611,7 +611,7 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     store.close().await.unwrap();
     drop(store);
 
-    let store = (bed.open)().await;
+    let store = (harness.open)().await;
     for (n, rows) in [(1, 2), (2, 2), (3, 3), (4, 3), (5, 2)] {
         assert_rows(&*store, id(n), rows).await;
     }
@@ -643,7 +643,7 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     store.close().await.unwrap();
     drop(store);
 
-    let store = (bed.open)().await;
+    let store = (harness.open)().await;
     for (n, rows) in [(1, 3), (2, 2), (3, 3), (4, 4), (5, 3)] {
         assert_rows(&*store, id(n), rows).await;
     }
@@ -653,8 +653,8 @@ pub async fn everything_is_there_after_a_restart(bed: &Bed) {
     assert_eq!(store.count(workflows()).await.unwrap(), open(3));
 }
 
-pub async fn a_closed_store_says_so(bed: &Bed) {
-    let store = (bed.open)().await;
+pub async fn a_closed_store_says_so(harness: &Harness) {
+    let store = (harness.open)().await;
     done(&*store, vec![start(id(1))]).await;
     store.close().await.unwrap();
     assert!(matches!(one(&*store, next(id(1), 2)).await, Err(Error::Unavailable(_))));

@@ -55,27 +55,27 @@ impl Oracle {
 }
 
 /// Writes down that it begins, takes its time, and writes down that it ends.
-#[workflow(step = toil)]
-pub struct ToilStep;
+#[workflow(step = timed_work)]
+pub struct TimedWorkStep;
 
-impl Step for ToilStep {
+impl Step for TimedWorkStep {
     async fn run(&self, input: Input<Self>, cx: &StepContext) -> StepResult<Self> {
-        Ok(Output::<Self> { pid: toil(&input.ledger, input.ms, cx).await? })
+        Ok(Output::<Self> { pid: timed_work(&input.ledger, input.ms, cx).await? })
     }
 }
 
 /// The same, for what must not begin twice.
-#[workflow(step = vow)]
-pub struct VowStep;
+#[workflow(step = work_once)]
+pub struct WorkOnceStep;
 
-impl Step for VowStep {
+impl Step for WorkOnceStep {
     async fn run(&self, input: Input<Self>, cx: &StepContext) -> StepResult<Self> {
-        Ok(Output::<Self> { pid: toil(&input.ledger, input.ms, cx).await? })
+        Ok(Output::<Self> { pid: timed_work(&input.ledger, input.ms, cx).await? })
     }
 }
 
 /// A line is `begin` or `end`, the process, and the step's key.
-async fn toil(ledger: &str, ms: i64, cx: &StepContext) -> std::io::Result<i64> {
+async fn timed_work(ledger: &str, ms: i64, cx: &StepContext) -> std::io::Result<i64> {
     let pid = std::process::id();
     let write = |what: &str| {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(ledger)?;
@@ -91,8 +91,8 @@ pub fn steps() -> Steps {
     Steps {
         ask: AskStep { oracle: Oracle },
         double: DoubleStep,
-        toil: ToilStep,
-        vow: VowStep,
+        timed_work: TimedWorkStep,
+        work_once: WorkOnceStep,
         wake_up: WakeUpStep,
     }
 }

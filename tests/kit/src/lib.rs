@@ -5,11 +5,11 @@
 pub mod console;
 pub mod fences;
 pub mod http;
-pub mod needs;
 pub mod package;
 pub mod proxy;
 pub mod rabbit;
 pub mod redis;
+pub mod requirements;
 pub mod server;
 pub mod service;
 pub mod socket;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::needs;
+use crate::requirements;
 
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// Much longer than it takes, also on a busy machine.
@@ -37,7 +37,7 @@ pub struct Broker {
 impl Broker {
     /// Takes some seconds; returns when clients can connect.
     pub fn start() -> Self {
-        assert!(is_installed(), "{}", needs::missing("RabbitMQ", "rabbitmq-server"));
+        assert!(is_installed(), "{}", requirements::missing("RabbitMQ", "rabbitmq-server"));
         let folder = tempfile::tempdir().expect("a folder for the broker");
         let cookie = folder.path().join(".erlang.cookie");
         std::fs::write(&cookie, COOKIE).expect("its cookie");

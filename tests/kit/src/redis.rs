@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::needs;
+use crate::requirements;
 
 /// How long a server may take to do what it is told.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ impl Redis {
 
     /// With these settings and no others: nothing is kept unless they say so.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        assert!(is_installed(), "{}", needs::missing("Redis", "redis-server"));
+        assert!(is_installed(), "{}", requirements::missing("Redis", "redis-server"));
         let settings =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let folder = tempfile::tempdir().expect("a folder for the server");

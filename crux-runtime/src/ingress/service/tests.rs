@@ -17,14 +17,14 @@ use crate::store::{Append, Appended, NewInstance, RecordChange, Status, Store};
 
 /// A service without workflows, on a store with an instance that belongs to `ann` and one without
 /// an owner, both of a definition that this binary does not have.
-struct Bed {
+struct Harness {
     service: Arc<Service>,
     of_ann: InstanceId,
     unowned: InstanceId,
     _stop: watch::Sender<bool>,
 }
 
-impl Bed {
+impl Harness {
     async fn new() -> Self {
         let app = Arc::new(App {
             workflows: &[],
@@ -169,18 +169,18 @@ fn caller(client_id: &'static str, roles: &[Role], scope: Scope) -> Caller {
 
 #[tokio::test]
 async fn each_operation_needs_the_role_that_the_table_names_and_no_other() {
-    let bed = Bed::new().await;
+    let harness = Harness::new().await;
     for row in &OPERATIONS {
         for role in Role::ALL {
             let caller = caller("ann", &[role], Scope::Unlimited);
-            let refused = bed.ask(&caller, row.operation, bed.of_ann).await.err();
+            let refused = harness.ask(&caller, row.operation, harness.of_ann).await.err();
             let is_forbidden = refused == Some(Kind::Forbidden);
             let expected = row.role.is_some_and(|needed| needed != role);
             assert_eq!(is_forbidden, expected, "{:?} as {role:?}: {refused:?}", row.operation);
         }
         let without = caller("", &[], Scope::Unlimited);
         let is_forbidden =
-            bed.ask(&without, row.operation, bed.of_ann).await == Err(Kind::Forbidden);
+            harness.ask(&without, row.operation, harness.of_ann).await == Err(Kind::Forbidden);
         assert_eq!(is_forbidden, row.role.is_some(), "{:?} without a role", row.operation);
     }
 }
@@ -204,35 +204,42 @@ async fn instances_of_others_do_not_exist_for_a_caller_with_a_scope() {
         O::Pause,
         O::Resume,
     ];
-    let bed = Bed::new().await;
+    let harness = Harness::new().await;
     let (ann, bob) = (caller("ann", &Role::ALL, Scope::Own), caller("bob", &Role::ALL, Scope::Own));
     let operator = caller("carl", &Role::ALL, Scope::Unlimited);
     for operation in OF_ONE {
-        let asked = |caller, instance| bed.ask(caller, operation, instance);
+        let asked = |caller, instance| harness.ask(caller, operation, instance);
         let unknown = Err(Kind::UnknownInstance);
-        assert_eq!(asked(&bob, bed.of_ann).await, unknown, "{operation:?} of another's");
-        assert_eq!(asked(&ann, bed.unowned).await, unknown, "{operation:?} of one without owner");
-        assert_ne!(asked(&ann, bed.of_ann).await, unknown, "{operation:?} of its own");
-        assert_ne!(asked(&operator, bed.of_ann).await, unknown, "{operation:?} of any");
+        assert_eq!(asked(&bob, harness.of_ann).await, unknown, "{operation:?} of another's");
+        assert_eq!(
+            asked(&ann, harness.unowned).await,
+            unknown,
+            "{operation:?} of one without owner"
+        );
+        assert_ne!(asked(&ann, harness.of_ann).await, unknown, "{operation:?} of its own");
+        assert_ne!(asked(&operator, harness.of_ann).await, unknown, "{operation:?} of any");
     }
 }
 
 #[tokio::test]
 async fn a_list_has_what_the_caller_may_see() {
-    let bed = Bed::new().await;
+    let harness = Harness::new().await;
     let list = |client_id, scope| caller(client_id, &[Role::Read], scope);
-    assert_eq!(bed.listed(&list("carl", Scope::Unlimited)).await, [bed.unowned, bed.of_ann]);
-    assert_eq!(bed.listed(&list("ann", Scope::Own)).await, [bed.of_ann]);
-    assert_eq!(bed.listed(&list("bob", Scope::Own)).await, []);
-    assert_eq!(bed.listed(&list("", Scope::Own)).await, []);
+    assert_eq!(
+        harness.listed(&list("carl", Scope::Unlimited)).await,
+        [harness.unowned, harness.of_ann]
+    );
+    assert_eq!(harness.listed(&list("ann", Scope::Own)).await, [harness.of_ann]);
+    assert_eq!(harness.listed(&list("bob", Scope::Own)).await, []);
+    assert_eq!(harness.listed(&list("", Scope::Own)).await, []);
 }
 
 #[tokio::test]
 async fn the_local_caller_may_do_everything() {
-    let bed = Bed::new().await;
+    let harness = Harness::new().await;
     let local = Caller::local(String::new(), String::new());
     for row in &OPERATIONS {
-        let refused = bed.ask(&local, row.operation, bed.of_ann).await.err();
+        let refused = harness.ask(&local, row.operation, harness.of_ann).await.err();
         let is_kept_out = matches!(refused, Some(Kind::Forbidden | Kind::UnknownInstance));
         assert!(!is_kept_out, "{:?}: {refused:?}", row.operation);
     }
@@ -240,9 +247,9 @@ async fn the_local_caller_may_do_everything() {
 
 #[tokio::test]
 async fn a_refusal_names_the_role_that_is_missing() {
-    let bed = Bed::new().await;
+    let harness = Harness::new().await;
     let reader = caller("ann", &[Role::Read], Scope::Unlimited);
-    let problem = bed.service.workers(&reader).err().unwrap();
+    let problem = harness.service.workers(&reader).err().unwrap();
     assert!(problem.detail.contains("needs the role `admin`"), "{}", problem.detail);
     assert!(problem.detail.contains("has `read`"), "{}", problem.detail);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crux_runtime::store::Store;
 use crux_runtime::store::redis::{Options, Redis};
 
-use crate::bed::{Bed, Opening};
+use crate::harness::{Harness, Opening};
 use crate::redis_server;
 
 /// A store of its own on a server that tests share.
@@ -20,7 +20,7 @@ fn options(url: String) -> Options {
     Options { prefix, ..Options::new(url) }
 }
 
-fn bed(url: String) -> Bed {
+fn harness(url: String) -> Harness {
     let options = options(url);
     let open = move || -> Opening {
         let options = options.clone();
@@ -29,7 +29,7 @@ fn bed(url: String) -> Bed {
             store
         })
     };
-    Bed { open: Box::new(open) }
+    Harness { open: Box::new(open) }
 }
 
 async fn open(options: Options) -> Redis {
@@ -43,7 +43,7 @@ fn shared() -> String {
 }
 
 mod single {
-    crate::suite! { ignore "needs redis-server", super::bed(super::shared()) }
+    crate::suite! { ignore "needs redis-server", super::harness(super::shared()) }
 }
 
 mod cluster {
@@ -52,7 +52,7 @@ mod cluster {
     use crux_runtime::store::Error;
     use crux_runtime::store::redis::Options;
 
-    use crate::bed::{assert_rows, id, one, start};
+    use crate::harness::{assert_rows, id, one, start};
     use crate::redis_server::Cluster;
 
     fn shared() -> String {
@@ -60,7 +60,7 @@ mod cluster {
         CLUSTER.get_or_init(Cluster::start).url()
     }
 
-    crate::suite! { ignore "needs redis-server", super::bed(shared()) }
+    crate::suite! { ignore "needs redis-server", super::harness(shared()) }
 
     #[tokio::test]
     #[ignore = "needs redis-server"]

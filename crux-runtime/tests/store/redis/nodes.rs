@@ -9,7 +9,7 @@ use crux_runtime::store::{Appended, Error, Membership, Settled, Store};
 use tokio::sync::watch;
 
 use super::{eventually, open, options, shared};
-use crate::bed::{assert_rows, done, id, next, one, start};
+use crate::harness::{assert_rows, done, id, next, one, start};
 
 fn quick() -> Options {
     Options { lease: Duration::from_millis(1_500), ..options(shared()) }

@@ -7,7 +7,7 @@ use crux_runtime::store::redis::{Options, Redis};
 use crux_runtime::store::{Append, Appended, Error, Filter, Settled, Store};
 
 use super::{eventually, open, options};
-use crate::bed::{
+use crate::harness::{
     assert_rows, done, event, id, new_instance, next, one, request, requested, start,
 };
 use crate::redis_server;

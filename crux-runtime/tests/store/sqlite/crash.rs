@@ -12,7 +12,7 @@ use crux_runtime::machine::Time;
 use crux_runtime::store::{Append, Appended, Seq, Settled, Status, Store};
 
 use super::open;
-use crate::bed::{T0, done, end, event, id, next, one, request, start, text};
+use crate::harness::{T0, done, end, event, id, next, one, request, start, text};
 
 const FOLDER: &str = "CRUX_TEST_STORE";
 const ROUND: &str = "CRUX_TEST_ROUND";

@@ -9,7 +9,7 @@ use crux_runtime::store::{Append, Error, Filter, Seq, Settled, Status, Store};
 use rusqlite::Connection;
 
 use super::open;
-use crate::bed::{T0, all_rows, assert_rows, done, end, id, next, start};
+use crate::harness::{T0, all_rows, assert_rows, done, end, id, next, start};
 
 #[tokio::test]
 async fn a_second_process_is_refused_and_told_which_one_holds_the_file() {

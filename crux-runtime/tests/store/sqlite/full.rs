@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crux_runtime::store::sqlite::{Options, Sqlite};
 use crux_runtime::store::{Append, Appended, Error, Seq, Store};
 
-use crate::bed::{assert_rows, done, event, id, next, one, start};
+use crate::harness::{assert_rows, done, event, id, next, one, start};
 
 /// A small file system in memory, for as long as it lives.
 struct Disk(tempfile::TempDir);
@@ -75,7 +75,7 @@ async fn near_the_end_of_the_room_nothing_begins_and_what_has_begun_goes_on() {
     let died = Arc::default();
     let store = Sqlite::open(options(&disk, &died)).unwrap();
     let mut first = start(id(1));
-    first.start.as_mut().unwrap().request = Some(crate::bed::request("r", 1));
+    first.start.as_mut().unwrap().request = Some(crate::harness::request("r", 1));
     done(&store, vec![first.clone()]).await;
     fill(&disk, &store, 1_900_000);
     let Err(Error::Full(text)) = one(&store, start(id(2))).await else { panic!("it began") };
@@ -87,7 +87,7 @@ async fn near_the_end_of_the_room_nothing_begins_and_what_has_begun_goes_on() {
     // Only what begins is refused, in one batch with what goes on; and a repeated question gets its
     // first answer.
     let mut again = start(id(3));
-    again.start.as_mut().unwrap().request = Some(crate::bed::request("r", 1));
+    again.start.as_mut().unwrap().request = Some(crate::harness::request("r", 1));
     let results = store.append(vec![start(id(2)), next(id(1), 2), again, first]).await;
     assert!(
         matches!(

@@ -9,16 +9,16 @@ use std::path::Path;
 
 use crux_runtime::store::sqlite::{Options, Sqlite};
 
-use crate::bed::Bed;
+use crate::harness::Harness;
 
-/// The folder lives as long as the bed.
-fn bed() -> Bed {
+/// The folder lives as long as the harness.
+fn harness() -> Harness {
     let folder = tempfile::tempdir().unwrap();
-    Bed::new(move || open(folder.path()))
+    Harness::new(move || open(folder.path()))
 }
 
 fn open(folder: &Path) -> Sqlite {
     Sqlite::open(Options::new(folder.join("crux.db"))).unwrap()
 }
 
-crate::suite! { bed() }
+crate::suite! { harness() }

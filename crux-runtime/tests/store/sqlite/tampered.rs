@@ -10,7 +10,7 @@ use crux_runtime::store::{Error, Store};
 use rusqlite::Connection;
 
 use super::open;
-use crate::bed::{assert_rows, done, event, id, next, start};
+use crate::harness::{assert_rows, done, event, id, next, start};
 
 fn refusal(path: &Path) -> String {
     match Sqlite::open(Options::new(path)) {

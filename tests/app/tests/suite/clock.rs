@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::kit::{Reply, Server, Service, needs};
+use crate::kit::{Reply, Server, Service, requirements};
 
 /// The clock of one server.
 struct Clock {
@@ -16,7 +16,7 @@ struct Clock {
 
 impl Clock {
     fn right() -> Self {
-        let faketime = needs::program(&["faketime"], "faketime");
+        let faketime = requirements::program(&["faketime"], "faketime");
         // Only it knows where its library is; and two at a time get into each other's way.
         static LIBRARY: OnceLock<String> = OnceLock::new();
         let library = LIBRARY.get_or_init(|| {

@@ -4,8 +4,8 @@ use std::process::Output;
 
 use serde_json::json;
 
+use crate::commands::choosy;
 use crate::server;
-use crate::telling::choosy;
 
 fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()

@@ -25,22 +25,22 @@
 //! | the same request id with another payload | [`starting::the_same_request_id_with_another_payload_is_a_conflict`] |
 //! | an event before its wait | [`events::an_event_that_comes_before_its_wait_counts`] |
 //! | a crash between the last commit and the hook | [`hooks::a_crash_between_the_last_commit_and_the_hook_loses_no_hook`] |
-//! | a corrected input in one of two failed branches | [`telling::one_of_two_failed_branches_gets_a_corrected_input_and_then_the_other`] |
-//! | a pause with a due timer | [`telling::a_timer_that_comes_due_in_a_pause_fires_on_resume`] |
+//! | a corrected input in one of two failed branches | [`commands::one_of_two_failed_branches_gets_a_corrected_input_and_then_the_other`] |
+//! | a pause with a due timer | [`commands::a_timer_that_comes_due_in_a_pause_fires_on_resume`] |
 //! | a clock that is set back | [`clock::a_clock_that_is_set_back_holds_up_no_timer_and_turns_no_time_back`], [`clock::after_a_restart_with_an_earlier_clock_work_goes_on_and_timers_wait_for_their_time`] |
 //! | a clock that jumps years ahead | [`clock::a_clock_that_jumps_years_ahead_for_a_moment_ends_nothing_and_is_told_of`] |
-//! | a pause in which a deadline passes | [`telling::a_deadline_that_passes_in_a_pause_counts_on_resume`] |
+//! | a pause in which a deadline passes | [`commands::a_deadline_that_passes_in_a_pause_counts_on_resume`] |
 //! | an event with what no type of Rust holds | [`events::an_event_that_was_taken_reaches_its_wait_whatever_else_it_holds`] |
 //! | an event for a definition that this binary does not have | [`events::what_lacks_its_definition_is_told_of_and_gets_its_event_when_the_definition_is_there`] |
-//! | a list that is too long | [`telling::a_list_that_is_too_long_is_refused_when_the_instance_would_begin_with_it`] |
-//! | rounds without end that take no time | [`telling::rounds_that_take_no_time_keep_nobody_else_waiting_and_are_bounded`] |
-//! | a journal that is full | [`telling::an_instance_whose_journal_was_full_goes_on_when_the_limit_is_raised`] |
+//! | a list that is too long | [`commands::a_list_that_is_too_long_is_refused_when_the_instance_would_begin_with_it`] |
+//! | rounds without end that take no time | [`commands::rounds_that_take_no_time_keep_nobody_else_waiting_and_are_bounded`] |
+//! | a journal that is full | [`commands::an_instance_whose_journal_was_full_goes_on_when_the_limit_is_raised`] |
 //! | a full disk | [`disk::a_full_disk_refuses_starts_loses_nothing_and_is_left_when_there_is_room`] |
-//! | a second process on the file | [`life::a_second_process_on_the_file_is_refused_by_name`] |
-//! | a file of a newer version | [`life::a_file_of_a_newer_version_is_refused`] |
-//! | an instance of a definition that this binary does not have | [`life::an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_moved`] |
-//! | a port in use | [`life::a_port_in_use_is_said_with_the_mend`] |
-//! | a misspelt key in the configuration | [`life::a_misspelt_key_stops_the_start`] |
+//! | a second process on the file | [`lifecycle::a_second_process_on_the_file_is_refused_by_name`] |
+//! | a file of a newer version | [`lifecycle::a_file_of_a_newer_version_is_refused`] |
+//! | an instance of a definition that this binary does not have | [`lifecycle::an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_moved`] |
+//! | a port in use | [`lifecycle::a_port_in_use_is_said_with_the_mend`] |
+//! | a misspelt key in the configuration | [`lifecycle::a_misspelt_key_stops_the_start`] |
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 use crux_test_kit as kit;
@@ -48,6 +48,7 @@ use crux_test_kit as kit;
 mod clock;
 mod cluster;
 mod command_line;
+mod commands;
 mod completions;
 mod disk;
 mod door;
@@ -56,7 +57,7 @@ mod following;
 mod gateway;
 mod hooks;
 mod kill;
-mod life;
+mod lifecycle;
 mod log;
 mod messages;
 mod nodes;
@@ -65,7 +66,6 @@ mod requests;
 mod secrets;
 mod services;
 mod starting;
-mod telling;
 
 use kit::Server;
 

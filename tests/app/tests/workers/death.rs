@@ -2,33 +2,33 @@
 
 use std::time::Duration;
 
-use crate::bed::Bed;
+use crate::harness::Harness;
 use crate::kit::eventually;
 use crate::rabbit::Broker;
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn what_a_dead_worker_ran_is_lost_and_done_by_another() {
-    let bed = Bed::new();
-    let mut first = bed.worker(&[]);
-    let id = bed.start("toil", 1500).await;
-    bed.begun(&id, 1).await;
+    let harness = Harness::new();
+    let mut first = harness.worker(&[]);
+    let id = harness.start("timed_work", 1500).await;
+    harness.begun(&id, 1).await;
     // The server has to know that it began.
     eventually("the start is recorded", async || {
-        bed.events(&id).await.contains(&"step_started".to_owned()).then_some(())
+        harness.events(&id).await.contains(&"step_started".to_owned()).then_some(())
     })
     .await;
-    let second = bed.worker(&[]);
+    let second = harness.worker(&[]);
     first.kill();
-    let document = bed.server.client().until(&id, "completed").await;
+    let document = harness.server.client().until(&id, "completed").await;
     assert_eq!(document["output"]["pid"], second.pid());
     let (first, second) = (first.pid(), second.pid());
     assert_eq!(
-        bed.ledger(&id),
+        harness.ledger(&id),
         [("begin".to_owned(), first), ("begin".to_owned(), second), ("end".to_owned(), second)]
     );
     assert_eq!(
-        bed.events(&id).await,
+        harness.events(&id).await,
         ["started", "step_started", "task_lost", "step_started", "step_completed"]
     );
 }
@@ -36,72 +36,77 @@ async fn what_a_dead_worker_ran_is_lost_and_done_by_another() {
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn what_must_not_begin_twice_does_not_and_its_outcome_is_unknown() {
-    let bed = Bed::new();
-    let mut first = bed.worker(&[]);
-    let id = bed.start("vow", 60_000).await;
-    bed.begun(&id, 1).await;
+    let harness = Harness::new();
+    let mut first = harness.worker(&[]);
+    let id = harness.start("work_once", 60_000).await;
+    harness.begun(&id, 1).await;
     first.kill();
-    let _second = bed.worker(&[]);
-    let document = bed.server.client().until(&id, "parked").await;
+    let _second = harness.worker(&[]);
+    let document = harness.server.client().until(&id, "parked").await;
     assert!(document.to_string().contains("OutcomeUnknown"), "{document:#}");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(bed.ledger(&id), [("begin".to_owned(), first.pid())]);
+    assert_eq!(harness.ledger(&id), [("begin".to_owned(), first.pid())]);
 }
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn a_worker_that_is_alive_keeps_its_attempt_while_the_server_is_away() {
-    let mut bed = Bed::new();
-    let worker = bed.worker(&[]);
-    let mut ids = vec![bed.start("toil", 5000).await, bed.start("vow", 5000).await];
+    let mut harness = Harness::new();
+    let worker = harness.worker(&[]);
+    let mut ids =
+        vec![harness.start("timed_work", 5000).await, harness.start("work_once", 5000).await];
     for id in &ids {
-        bed.begun(id, 1).await;
+        harness.begun(id, 1).await;
     }
     // One of which the result is there before the server is.
-    ids.push(bed.start("vow", 500).await);
-    bed.begun(&ids[2], 1).await;
-    bed.server.kill();
+    ids.push(harness.start("work_once", 500).await);
+    harness.begun(&ids[2], 1).await;
+    harness.server.kill();
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    bed.server.restart_with(&["--steps", "none"]);
+    harness.server.restart_with(&["--steps", "none"]);
     for id in &ids {
-        assert_eq!(bed.server.client().until(id, "completed").await["output"]["pid"], worker.pid());
-        assert_eq!(bed.ledger(id).len(), 2, "it was begun once");
-        assert!(!bed.events(id).await.contains(&"task_lost".to_owned()));
+        assert_eq!(
+            harness.server.client().until(id, "completed").await["output"]["pid"],
+            worker.pid()
+        );
+        assert_eq!(harness.ledger(id).len(), 2, "it was begun once");
+        assert!(!harness.events(id).await.contains(&"task_lost".to_owned()));
     }
 }
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn what_ran_in_a_dead_server_is_not_sent_to_a_worker_if_it_must_not_begin_twice() {
-    let mut bed = Bed::with(crate::broker(), &["--steps", "all"]);
-    let (vow, toil) = (bed.start("vow", 60_000).await, bed.start("toil", 700).await);
-    bed.begun(&vow, 1).await;
-    bed.begun(&toil, 1).await;
-    let server = bed.server.pid();
-    bed.server.kill();
-    bed.server.restart_with(&["--steps", "none"]);
-    let worker = bed.worker(&[]);
-    let client = bed.server.client();
-    assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));
-    assert_eq!(client.until(&toil, "completed").await["output"]["pid"], worker.pid());
-    assert_eq!(bed.ledger(&vow), [("begin".to_owned(), server)]);
+    let mut harness = Harness::with(crate::broker(), &["--steps", "all"]);
+    let (work_once, timed_work) =
+        (harness.start("work_once", 60_000).await, harness.start("timed_work", 700).await);
+    harness.begun(&work_once, 1).await;
+    harness.begun(&timed_work, 1).await;
+    let server = harness.server.pid();
+    harness.server.kill();
+    harness.server.restart_with(&["--steps", "none"]);
+    let worker = harness.worker(&[]);
+    let client = harness.server.client();
+    assert!(client.until(&work_once, "parked").await.to_string().contains("OutcomeUnknown"));
+    assert_eq!(client.until(&timed_work, "completed").await["output"]["pid"], worker.pid());
+    assert_eq!(harness.ledger(&work_once), [("begin".to_owned(), server)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs rabbitmq-server"]
 async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
     let mut broker = Broker::start();
-    let bed = Bed::with(&broker, &["--steps", "none"]);
-    let worker = bed.worker(&["--concurrency", "4"]);
-    let client = bed.server.client();
+    let harness = Harness::with(&broker, &["--steps", "none"]);
+    let worker = harness.worker(&["--concurrency", "4"]);
+    let client = harness.server.client();
     // A quorum queue that is not a second old when its broker is killed may hang forever
     // afterwards (seen with RabbitMQ 3.10).
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let ids = [bed.start("toil", 2000).await, bed.start("vow", 2000).await];
+    let ids = [harness.start("timed_work", 2000).await, harness.start("work_once", 2000).await];
     for id in &ids {
-        bed.begun(id, 1).await;
+        harness.begun(id, 1).await;
         eventually("the start is recorded", async || {
-            bed.events(id).await.contains(&"step_started".to_owned()).then_some(())
+            harness.events(id).await.contains(&"step_started".to_owned()).then_some(())
         })
         .await;
     }
@@ -109,16 +114,16 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     // Longer than a silence that means death; but nobody could be heard.
     for id in &ids {
-        assert_eq!(bed.ledger(id).len(), 2, "it went on");
-        assert!(!bed.events(id).await.contains(&"task_lost".to_owned()), "nobody can be heard");
+        assert_eq!(harness.ledger(id).len(), 2, "it went on");
+        assert!(!harness.events(id).await.contains(&"task_lost".to_owned()), "nobody can be heard");
     }
     tokio::task::block_in_place(|| broker.begin());
     for id in &ids {
         assert_eq!(client.until(id, "completed").await["output"]["pid"], worker.pid());
     }
-    assert_eq!(bed.ledger(&ids[1]).len(), 2, "it was begun once");
+    assert_eq!(harness.ledger(&ids[1]).len(), 2, "it was begun once");
     // And it works on.
-    let id = bed.start("vow", 0).await;
+    let id = harness.start("work_once", 0).await;
     client.until(&id, "completed").await;
 }
 
@@ -126,15 +131,15 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
 #[ignore = "needs rabbitmq-server"]
 async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent_twice() {
     let mut broker = Broker::start();
-    let bed = Bed::with(&broker, &["--steps", "none"]);
-    let worker = bed.worker(&[]);
-    let client = bed.server.client();
+    let harness = Harness::with(&broker, &["--steps", "none"]);
+    let worker = harness.worker(&[]);
+    let client = harness.server.client();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let ids = [bed.start("toil", 3000).await, bed.start("vow", 3000).await];
+    let ids = [harness.start("timed_work", 3000).await, harness.start("work_once", 3000).await];
     for id in &ids {
-        bed.begun(id, 1).await;
+        harness.begun(id, 1).await;
         eventually("the start is recorded", async || {
-            bed.events(id).await.contains(&"step_started".to_owned()).then_some(())
+            harness.events(id).await.contains(&"step_started".to_owned()).then_some(())
         })
         .await;
     }
@@ -142,7 +147,8 @@ async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent
     // Several times as long as a silence that means death.
     tokio::time::sleep(Duration::from_secs(4)).await;
     // On their way when the broker dies.
-    let (toil, vow) = (bed.start("toil", 0).await, bed.start("vow", 0).await);
+    let (timed_work, work_once) =
+        (harness.start("timed_work", 0).await, harness.start("work_once", 0).await);
     eventually("it is seen that the broker blocks", async || {
         (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(())
     })
@@ -150,39 +156,41 @@ async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent
     tokio::task::block_in_place(|| broker.short_of_memory(false));
     for id in &ids {
         assert_eq!(client.until(id, "completed").await["output"]["pid"], worker.pid());
-        assert_eq!(bed.ledger(id).len(), 2, "it was begun once");
-        assert!(!bed.events(id).await.contains(&"task_lost".to_owned()), "nobody could speak");
+        assert_eq!(harness.ledger(id).len(), 2, "it was begun once");
+        assert!(!harness.events(id).await.contains(&"task_lost".to_owned()), "nobody could speak");
     }
-    for id in [&toil, &vow] {
+    for id in [&timed_work, &work_once] {
         client.until(id, "completed").await;
     }
     // Once more, and this time nobody will ever know.
     tokio::task::block_in_place(|| broker.short_of_memory(true));
-    let (toil, vow) = (bed.start("toil", 0).await, bed.start("vow", 0).await);
+    let (timed_work, work_once) =
+        (harness.start("timed_work", 0).await, harness.start("work_once", 0).await);
     eventually("it is seen that the broker blocks", async || {
         (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(())
     })
     .await;
     tokio::task::block_in_place(|| broker.kill());
     tokio::task::block_in_place(|| broker.begin());
-    assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));
-    client.until(&toil, "completed").await;
-    assert_eq!(bed.ledger(&vow), []);
+    assert!(client.until(&work_once, "parked").await.to_string().contains("OutcomeUnknown"));
+    client.until(&timed_work, "completed").await;
+    assert_eq!(harness.ledger(&work_once), []);
 }
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn a_task_that_the_broker_delivers_again_is_not_begun_if_somebody_may_have_begun_it() {
-    let bed = Bed::new();
-    let thief = bed.thief().await;
-    let (vow, toil) = (bed.start("vow", 0).await, bed.start("toil", 0).await);
-    for step_type in ["vow", "toil"] {
+    let harness = Harness::new();
+    let thief = harness.thief().await;
+    let (work_once, timed_work) =
+        (harness.start("work_once", 0).await, harness.start("timed_work", 0).await);
+    for step_type in ["work_once", "timed_work"] {
         thief.take(step_type).await;
     }
     drop(thief);
-    let worker = bed.worker(&[]);
-    let client = bed.server.client();
-    assert_eq!(client.until(&toil, "completed").await["output"]["pid"], worker.pid());
-    assert!(client.until(&vow, "parked").await.to_string().contains("OutcomeUnknown"));
-    assert_eq!(bed.ledger(&vow), []);
+    let worker = harness.worker(&[]);
+    let client = harness.server.client();
+    assert_eq!(client.until(&timed_work, "completed").await["output"]["pid"], worker.pid());
+    assert!(client.until(&work_once, "parked").await.to_string().contains("OutcomeUnknown"));
+    assert_eq!(harness.ledger(&work_once), []);
 }

@@ -3,9 +3,9 @@
 //! has its own exchange and queues.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
-mod bed;
 mod death;
 mod ending;
+mod harness;
 mod nodes;
 mod refused;
 mod sharing;

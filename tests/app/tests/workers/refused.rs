@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::bed::{Bed, config};
+use crate::harness::{Harness, config};
 use crate::{BINARY, broker};
 
 /// What the binary says on standard error when it does not start, with its exit code.
@@ -47,8 +47,10 @@ fn step_types_that_there_are_not() {
 
 #[test]
 fn steps_that_nobody_could_run() {
-    let (code, error) =
-        refused("config: { HOME: Ghent }", &["serve", "--steps", "ask,double,toil,vow"]);
+    let (code, error) = refused(
+        "config: { HOME: Ghent }",
+        &["serve", "--steps", "ask,double,timed_work,work_once"],
+    );
     assert_eq!(code, 1, "{error}");
     assert!(
         error.contains("server.steps leaves out `wake_up`, which workflow `nap` needs"),
@@ -69,12 +71,18 @@ fn steps_that_nobody_could_run() {
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn a_step_that_fails_or_panics_there_fails_here() {
-    let bed = Bed::new();
-    let _worker = bed.worker(&[]);
-    let answer =
-        bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": 13})).await;
+    let harness = Harness::new();
+    let _worker = harness.worker(&[]);
+    let answer = harness
+        .server
+        .client()
+        .post("/api/v1/workflow/double?wait=20s", &json!({"number": 13}))
+        .await;
     assert!(answer.json().to_string().contains("13 brings bad luck"), "{:?}", answer.body);
-    let answer =
-        bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": -1})).await;
+    let answer = harness
+        .server
+        .client()
+        .post("/api/v1/workflow/double?wait=20s", &json!({"number": -1}))
+        .await;
     assert!(answer.json().to_string().contains("a negative number"), "{:?}", answer.body);
 }

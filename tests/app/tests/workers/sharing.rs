@@ -2,37 +2,37 @@
 
 use serde_json::json;
 
-use crate::bed::Bed;
+use crate::harness::Harness;
 use crate::kit::eventually;
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
-    let bed = Bed::new();
-    let worker = bed.worker(&["--steps", "double,toil", "--concurrency", "7"]);
-    assert!(worker.said.ends_with("takes double, toil, 7 at a time\n"), "{}", worker.said);
-    let client = bed.server.client();
+    let harness = Harness::new();
+    let worker = harness.worker(&["--steps", "double,timed_work", "--concurrency", "7"]);
+    assert!(worker.said.ends_with("takes double, timed_work, 7 at a time\n"), "{}", worker.said);
+    let client = harness.server.client();
     let answer = client.post("/api/v1/workflow/double?wait=20s", &json!({"number": 5})).await;
     assert_eq!(answer.json()["output"], json!({"number": 20}), "{:?}", answer.body);
     // Long enough for several signs of life, which say what a worker runs.
-    let id = bed.start("toil", 3000).await;
-    bed.begun(&id, 1).await;
+    let id = harness.start("timed_work", 3000).await;
+    harness.begun(&id, 1).await;
     let seen = eventually("the worker is listed with its attempt", async || {
-        let seen = bed.workers().await;
+        let seen = harness.workers().await;
         (seen["remote"][0]["running"] == 1).then_some(seen)
     })
     .await;
     let document = client.until(&id, "completed").await;
     assert_eq!(document["output"]["pid"], worker.pid());
     assert_eq!(
-        bed.ledger(&id),
+        harness.ledger(&id),
         [("begin".to_owned(), worker.pid()), ("end".to_owned(), worker.pid())]
     );
-    assert_eq!(bed.events(&id).await, ["started", "step_started", "step_completed"]);
+    assert_eq!(harness.events(&id).await, ["started", "step_started", "step_completed"]);
     let listed = &seen["remote"][0];
     assert_eq!(
         (&listed["steps"], &listed["concurrency"], &listed["pid"]),
-        (&json!(["double", "toil"]), &json!(7), &json!(worker.pid()))
+        (&json!(["double", "timed_work"]), &json!(7), &json!(worker.pid()))
     );
     assert_eq!(
         (listed["version"].as_str(), &listed["is_alive"]),
@@ -41,16 +41,16 @@ async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
     assert!(listed["last_seen"].as_str().is_some_and(|at| at.ends_with('Z')), "{listed:#}");
     assert_eq!(
         (&seen["workers"], &seen["unserved"]),
-        (&json!([]), &json!(["ask", "vow", "wake_up"]))
+        (&json!([]), &json!(["ask", "wake_up", "work_once"]))
     );
 }
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn a_step_that_nobody_runs_says_so_and_goes_on_when_somebody_comes() {
-    let bed = Bed::new();
-    let client = bed.server.client();
-    let id = bed.start("toil", 0).await;
+    let harness = Harness::new();
+    let client = harness.server.client();
+    let id = harness.start("timed_work", 0).await;
     let why = eventually("the reason is shown", async || {
         let why = client.status(&id).await["current_steps"][0]["waits_for"]
             .as_str()
@@ -61,26 +61,32 @@ async fn a_step_that_nobody_runs_says_so_and_goes_on_when_somebody_comes() {
     .await;
     assert!(
         why.ends_with(
-            "no live worker accepts tasks of `toil`: start one with `crux worker --steps toil`"
+            "no live worker accepts tasks of `timed_work`: start one with `crux worker --steps timed_work`"
         ),
         "{why}"
     );
-    let _other = bed.worker(&["--steps", "double"]);
-    let worker = bed.worker(&["--steps", "toil"]);
+    let _other = harness.worker(&["--steps", "double"]);
+    let worker = harness.worker(&["--steps", "timed_work"]);
     assert_eq!(client.until(&id, "completed").await["output"]["pid"], worker.pid());
 }
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn some_steps_run_here_and_others_there() {
-    let bed = Bed::with(crate::broker(), &["--steps", "double,wake_up"]);
-    let worker = bed.worker(&["--steps", "all"]);
-    let id = bed.start("vow", 0).await;
-    assert_eq!(bed.server.client().until(&id, "completed").await["output"]["pid"], worker.pid());
-    let answer =
-        bed.server.client().post("/api/v1/workflow/double?wait=20s", &json!({"number": 5})).await;
+    let harness = Harness::with(crate::broker(), &["--steps", "double,wake_up"]);
+    let worker = harness.worker(&["--steps", "all"]);
+    let id = harness.start("work_once", 0).await;
+    assert_eq!(
+        harness.server.client().until(&id, "completed").await["output"]["pid"],
+        worker.pid()
+    );
+    let answer = harness
+        .server
+        .client()
+        .post("/api/v1/workflow/double?wait=20s", &json!({"number": 5}))
+        .await;
     assert_eq!(answer.json()["output"], json!({"number": 20}), "{:?}", answer.body);
-    let here: Vec<String> = bed.workers().await["workers"]
+    let here: Vec<String> = harness.workers().await["workers"]
         .as_array()
         .unwrap()
         .iter()
@@ -88,7 +94,7 @@ async fn some_steps_run_here_and_others_there() {
         .collect();
     assert_eq!(here, ["double", "wake_up"]);
     assert_eq!(
-        bed.workers().await["workers"][0]["completed"],
+        harness.workers().await["workers"][0]["completed"],
         2,
         "both doublings ran in the server"
     );
@@ -97,32 +103,33 @@ async fn some_steps_run_here_and_others_there() {
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn workers_share_and_none_takes_more_than_it_may() {
-    let bed = Bed::new();
-    let workers = [bed.worker(&["--concurrency", "2"]), bed.worker(&["--concurrency", "2"])];
-    bed.sees(&[&workers[0], &workers[1]]).await;
+    let harness = Harness::new();
+    let workers =
+        [harness.worker(&["--concurrency", "2"]), harness.worker(&["--concurrency", "2"])];
+    harness.sees(&[&workers[0], &workers[1]]).await;
     let mut ids = Vec::new();
     for n in 0..24 {
-        ids.push(bed.start(if n % 3 == 0 { "vow" } else { "toil" }, 150).await);
+        ids.push(harness.start(if n % 3 == 0 { "work_once" } else { "timed_work" }, 150).await);
     }
     for id in &ids {
-        bed.server.client().until(id, "completed").await;
-        assert_eq!(bed.ledger(id).len(), 2, "each once");
+        harness.server.client().until(id, "completed").await;
+        assert_eq!(harness.ledger(id).len(), 2, "each once");
     }
-    bed.assert_shared(&workers, 2, 6);
+    harness.assert_shared(&workers, 2, 6);
 }
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn a_worker_is_told_that_nobody_waits_any_more() {
-    let bed = Bed::new();
-    let worker = bed.worker(&["--steps", "ask"]);
+    let harness = Harness::new();
+    let worker = harness.worker(&["--steps", "ask"]);
     let running = async |expected: u64| {
         eventually(&format!("{expected} run"), async || {
-            (bed.workers().await["remote"][0]["running"] == expected).then_some(())
+            (harness.workers().await["remote"][0]["running"] == expected).then_some(())
         })
         .await;
     };
-    let client = bed.server.client();
+    let client = harness.server.client();
     let id = client.start("/api/v1/workflow/question", &json!({"question": "What?"})).await;
     running(1).await;
     assert_eq!(client.tell(&id, "cancel", &json!({})).await.status, 200);
@@ -133,19 +140,19 @@ async fn a_worker_is_told_that_nobody_waits_any_more() {
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
 async fn a_type_has_a_limit_of_its_own() {
-    let bed = Bed::new();
+    let harness = Harness::new();
     let limit = [("CRUX_WORKERS__STEPS__TOIL__MAXIMUM", "1")];
     let workers = [
-        bed.worker_with(&limit, &["--concurrency", "8"]),
-        bed.worker_with(&limit, &["--concurrency", "8"]),
+        harness.worker_with(&limit, &["--concurrency", "8"]),
+        harness.worker_with(&limit, &["--concurrency", "8"]),
     ];
-    bed.sees(&[&workers[0], &workers[1]]).await;
+    harness.sees(&[&workers[0], &workers[1]]).await;
     let mut ids = Vec::new();
     for _ in 0..8 {
-        ids.push(bed.start("toil", 200).await);
+        ids.push(harness.start("timed_work", 200).await);
     }
     for id in &ids {
-        bed.server.client().until(id, "completed").await;
+        harness.server.client().until(id, "completed").await;
     }
-    bed.assert_shared(&workers, 1, 3);
+    harness.assert_shared(&workers, 1, 3);
 }

@@ -9,7 +9,7 @@ mod driver;
 mod elements;
 mod expressions;
 mod journals;
-mod life;
+mod lifecycle;
 mod pipelines;
 mod rescue;
 mod schema;

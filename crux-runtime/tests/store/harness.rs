@@ -12,13 +12,13 @@ use crux_runtime::store::{
 };
 
 /// A place where a store is. Opening it again is what a restart does.
-pub struct Bed {
+pub struct Harness {
     pub open: Box<dyn Fn() -> Opening>,
 }
 
 pub type Opening = std::pin::Pin<Box<dyn Future<Output = Arc<dyn Store>>>>;
 
-impl Bed {
+impl Harness {
     /// Of a store that opens at once.
     pub fn new<S: Store>(open: impl Fn() -> S + 'static) -> Self {
         Self {

@@ -62,16 +62,16 @@ impl Bus for Silent {
 }
 
 /// An engine that keeps one waiting instance in memory.
-pub struct Bed {
+pub struct Harness {
     pub engine: Engine,
     pub store: Faulty,
     pub bus: Silent,
 }
 
-impl Bed {
+impl Harness {
     pub async fn new() -> Self {
         let below = Arc::new(memory::Memory::new(Arc::new(memory::NoFaults)));
-        Self::on(Faulty::new(below, Faults::default(), Arc::new(Random::new(1, "bed")))).await
+        Self::on(Faulty::new(below, Faults::default(), Arc::new(Random::new(1, "harness")))).await
     }
 
     pub async fn on(store: Faulty) -> Self {

@@ -309,7 +309,7 @@ async fn whoever_comes_while_a_server_ends_is_answered() {
     let ledger = server.folder().join("ledger");
     let id = server
         .client()
-        .start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 4_000}))
+        .start("/api/v1/workflow/sequence_once", &json!({"ledger": ledger, "ms": 4_000}))
         .await;
     eventually("it has begun", async || {
         std::fs::read_to_string(&ledger).ok().filter(|lines| !lines.is_empty())
@@ -338,7 +338,7 @@ async fn whoever_comes_while_a_server_ends_is_answered() {
 #[tokio::test]
 async fn what_has_not_begun_when_a_server_is_told_to_end_begins_once_with_the_next() {
     // Some run, some wait at the worker, some have found no room there.
-    let mut server = server("workers: { steps: { vow: { maximum: 2, max_queued: 2 } } }");
+    let mut server = server("workers: { steps: { work_once: { maximum: 2, max_queued: 2 } } }");
     let ledger = server.folder().join("ledger");
     let lines = || {
         std::fs::read_to_string(&ledger)
@@ -351,7 +351,9 @@ async fn what_has_not_begun_when_a_server_is_told_to_end_begins_once_with_the_ne
     let mut ids = Vec::new();
     for _ in 0..6 {
         ids.push(
-            client.start("/api/v1/workflow/vows", &json!({"ledger": ledger, "ms": 300})).await,
+            client
+                .start("/api/v1/workflow/sequence_once", &json!({"ledger": ledger, "ms": 300}))
+                .await,
         );
     }
     eventually("two have begun", async || (lines().len() >= 2).then_some(())).await;

@@ -16,7 +16,7 @@ use crate::rabbit::Broker;
 use crate::{BINARY, broker};
 
 /// See the module's text.
-pub struct Bed {
+pub struct Harness {
     pub server: Server,
     name: String,
     config: String,
@@ -44,7 +44,7 @@ impl Thief {
     }
 }
 
-impl Bed {
+impl Harness {
     /// A server that runs no step structs, and takes a worker for dead after a second.
     pub fn new() -> Self {
         Self::with(broker(), &["--steps", "none"])
@@ -115,7 +115,7 @@ impl Bed {
         Worker::start(self, environment, arguments)
     }
 
-    /// Starts an instance of `toil` or `vow`.
+    /// Starts an instance of `timed_work` or `work_once`.
     pub async fn start(&self, workflow: &str, ms: u64) -> String {
         let input = json!({"ledger": self.ledger, "ms": ms});
         self.server.client().start(&format!("/api/v1/workflow/{workflow}"), &input).await
@@ -225,10 +225,10 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn start(bed: &Bed, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+    fn start(harness: &Harness, environment: &[(&str, &str)], arguments: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        let log = bed.path(&format!("worker{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let mut command = bed.server.command();
+        let log = harness.path(&format!("worker{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let mut command = harness.server.command();
         command.envs(environment.iter().copied());
         command
             .arg("worker")
@@ -242,7 +242,7 @@ impl Worker {
         assert!(
             worker.said.starts_with("worker "),
             "it does not begin in {}: {}",
-            bed.name,
+            harness.name,
             worker.log()
         );
         worker

@@ -26,15 +26,14 @@ pub const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A bus and its far end.
-pub struct Bed {
+pub struct Harness {
     pub bus: Arc<dyn Bus>,
     /// The same once more, if it is over a broker.
     pub broker: Option<Arc<Broker>>,
     pub far: Box<dyn Far>,
 }
 
-/// Whoever is at the far end of a bus. Of each key there are the listeners that the bed was opened
-/// with.
+/// The far end of a bus. Each key has the listeners that the harness was opened with.
 pub trait Far: Send + Sync {
     /// The next message for that listener of the key, which it takes for good.
     fn next<'a>(&'a self, key: &'a str, listener: &'a str) -> BoxFuture<'a, Got>;
@@ -56,7 +55,7 @@ pub struct Got {
 
 /// Opens a bus of one kind; listeners are pairs of a key and a name.
 pub type Open =
-    dyn Fn(&'static [(&'static str, &'static str)]) -> BoxFuture<'static, Bed> + Send + Sync;
+    dyn Fn(&'static [(&'static str, &'static str)]) -> BoxFuture<'static, Harness> + Send + Sync;
 
 static CONTRACT: Contract = Contract {
     step_type: "work",

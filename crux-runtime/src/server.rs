@@ -23,6 +23,7 @@ use crate::config::{self, BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
 use crate::executor;
 use crate::executor::Executor;
+use crate::ingress::auth::Authenticator;
 use crate::ingress::broker::BrokerIngress;
 use crate::ingress::listen;
 use crate::ingress::metrics::Metrics;
@@ -144,7 +145,14 @@ impl Server {
         {
             warn!("`redis` is set, and neither `store.kind` nor `bus` is `redis`: it is not used");
         }
-        let ingress = Ingress { service, metrics, settings: settings(config) };
+        if !config.server.is_loopback() {
+            warn!(
+                "this server is reached from other machines and does not speak TLS: keys and tokens can be read on the way; put a TLS proxy in front of it"
+            );
+        }
+        let authenticator = Authenticator::new(config.auth.as_ref());
+        let settings = settings(config);
+        let ingress = Ingress { service, metrics, authenticator, settings };
         let bodies = usize::try_from(config.limits.max_buffered_bodies.0).unwrap_or(usize::MAX);
         let limits = listen::Limits {
             connections: open_files::admit(

@@ -72,6 +72,7 @@ pages! {
     // Lines of a Redis with a history of its own.
     the_page_of_the_store_in_redis "docs/redis.md" by_hand 7
     the_page_of_production "docs/production.md" by_hand 0
+    the_page_of_security "docs/security.md" by_hand 0
     // Of a Redis with users.
     the_page_of_services "docs/services.md" by_hand 1
     the_page_of_step_structs "docs/steps.md" by_hand 0

@@ -2,13 +2,19 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request as ClientRequest;
 
 use super::{Common, Failure};
+
+/// The variable with the key or token for the server.
+const CREDENTIAL: &str = "CRUX_API_KEY";
 
 /// Runs a command's work.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -66,6 +72,9 @@ async fn send(
     if body.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
+    if let Some(credential) = credential()? {
+        request = request.header(header::AUTHORIZATION, credential);
+    }
     let body = body.map_or_else(Bytes::new, Bytes::from);
     let request = request.body(Full::new(body)).map_err(|error| {
         Failure::usage(format!("`{url}{path}` is not a valid address: {error}"))
@@ -121,4 +130,47 @@ fn innermost(error: &dyn std::error::Error) -> String {
 pub(super) fn socket_url(common: &Common, query: &str) -> Result<String, Failure> {
     let url = common.url()?;
     Ok(format!("ws://{}/ws{query}", url.trim_start_matches("http://")))
+}
+
+/// The request that opens a socket.
+pub(super) fn socket_request(url: &str) -> Result<ClientRequest, Failure> {
+    let mut request = url
+        .into_client_request()
+        .map_err(|error| Failure::usage(format!("`{url}` is not a valid address: {error}")))?;
+    if let Some(credential) = credential()? {
+        request.headers_mut().insert(header::AUTHORIZATION, credential);
+    }
+    Ok(request)
+}
+
+/// The key or token that the server asks for. Not a flag: others on the machine see the arguments
+/// of a process.
+fn credential() -> Result<Option<HeaderValue>, Failure> {
+    let wrong = || {
+        Failure::usage(format!(
+            "{CREDENTIAL}: not a key or token: it has spaces, or characters that no header can have"
+        ))
+    };
+    let text = match std::env::var(CREDENTIAL) {
+        Err(std::env::VarError::NotPresent) => return Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => return Err(wrong()),
+        Ok(text) if text.is_empty() => return Ok(None),
+        Ok(text) => text,
+    };
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong());
+    }
+    let mut value = HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| wrong())?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// Why no socket was opened.
+pub(super) fn refused(response: &hyper::Response<Option<Vec<u8>>>) -> Failure {
+    let problem =
+        response.body().as_deref().and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    match problem {
+        Some(problem) if problem["detail"].is_string() => Failure::refused(problem_text(&problem)),
+        _ => Failure::refused(format!("the server answered {}", response.status())),
+    }
 }

@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Common, Failure, client, out, show};
 use crate::outside;
@@ -93,14 +93,18 @@ impl Start {
 /// Starting by a workflow's name is the gateway's; HTTP knows triggers only.
 async fn ask_gateway(common: &Common, request: &impl Serialize) -> Result<Value, Failure> {
     let url = client::socket_url(common, "")?;
-    let unreachable = |error: tokio_tungstenite::tungstenite::Error| {
+    let unreachable = |error: Error| {
         Failure::unreachable(format!(
             "no server answers at {url}: {error}; start one with `crux serve`"
         ))
     };
     let request = serde_json::to_string(request)
         .map_err(|error| Failure::usage(format!("it cannot be sent: {error}")))?;
-    let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.map_err(unreachable)?;
+    let opening = tokio_tungstenite::connect_async(client::socket_request(&url)?).await;
+    let (mut socket, _) = match opening {
+        Err(Error::Http(response)) => return Err(client::refused(&response)),
+        opening => opening.map_err(unreachable)?,
+    };
     socket.send(Message::text(request)).await.map_err(unreachable)?;
     while let Some(message) = socket.next().await {
         let Message::Text(text) = message.map_err(unreachable)? else { continue };

@@ -10,6 +10,7 @@ mod commands;
 mod event;
 mod health;
 mod history;
+mod key;
 mod out;
 mod serve;
 mod show;
@@ -105,6 +106,7 @@ enum Command {
     Event(event::Event),
     Health(health::Health),
     History(history::History),
+    Key(key::Key),
     Config(commands::ShowConfig),
     Topology(topology::Topology),
     Completions(commands::Completions),
@@ -155,6 +157,7 @@ fn honoured(command: &str) -> &'static [&'static str] {
     match command {
         "serve" | "worker" => &["config"],
         "config" | "topology" => &["config", "json"],
+        "key" => &["json"],
         "completions" => &[],
         _ => &["config", "json", "server"],
     }
@@ -186,6 +189,7 @@ fn run(cli: Cli, app: App, whole: clap::Command) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(app, &common),
         Command::Worker(worker) => worker.run(app, &common),
         Command::Completions(completions) => completions.run(whole),
+        Command::Key(key) => key.run(&common),
         Command::Config(show) => show.run(&common),
         Command::Topology(topology) => topology.run(&app, &common),
         Command::Start(start) => client::block_on(start.run(&common)),
@@ -227,8 +231,13 @@ impl Common {
                 .map_err(|why| Failure::usage(format!("--server: `{url}`: {why}")));
         }
         let config = self.load(Vec::new())?;
-        let host = &config.server.host;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        // An address of all interfaces is reached by the loopback interface.
+        let host = match config.server.host.as_str() {
+            "0.0.0.0" => "127.0.0.1",
+            "::" => "::1",
+            host => host,
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         Ok(format!("http://{host}:{}", config.server.port))
     }
 }

@@ -74,9 +74,10 @@ impl Watch {
     ) -> Result<Broke, Failure> {
         let url =
             client::socket_url(common, &format!("?workflow_id={}&after={}", self.id, self.after))?;
-        let mut socket = match tokio_tungstenite::connect_async(&url).await {
+        let mut socket = match tokio_tungstenite::connect_async(client::socket_request(&url)?).await
+        {
             Ok((socket, _)) => socket,
-            Err(Error::Http(response)) => return Err(refused(&response)),
+            Err(Error::Http(response)) => return Err(client::refused(&response)),
             Err(error) => return Ok(Broke::Lost(error.to_string())),
         };
         loop {
@@ -109,16 +110,5 @@ impl Watch {
                 None => return Ok(Broke::Lost("the connection ended".to_owned())),
             }
         }
-    }
-}
-
-fn refused(response: &tokio_tungstenite::tungstenite::http::Response<Option<Vec<u8>>>) -> Failure {
-    let problem =
-        response.body().as_deref().and_then(|body| serde_json::from_slice::<Value>(body).ok());
-    match problem {
-        Some(problem) if problem["detail"].is_string() => {
-            Failure::refused(client::problem_text(&problem))
-        }
-        _ => Failure::refused(format!("the server answered {}", response.status())),
     }
 }

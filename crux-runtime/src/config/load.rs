@@ -12,10 +12,12 @@ use crate::suggest::{hint, plain};
 /// Variables of that prefix belong to the configuration, except those below.
 const PREFIX: &str = "CRUX_";
 /// Read by the command line.
-const NOT_SETTINGS: [&str; 2] = ["CRUX_CONFIG", "CRUX_URL"];
+const NOT_SETTINGS: [&str; 3] = ["CRUX_API_KEY", "CRUX_CONFIG", "CRUX_URL"];
 /// The settings that have others inside.
-const SECTIONS: [&str; 9] =
-    ["server", "store", "redis", "services", "workers", "limits", "log", "config", "rabbitmq"];
+const SECTIONS: [&str; 10] = [
+    "server", "auth", "store", "redis", "services", "workers", "limits", "log", "config",
+    "rabbitmq",
+];
 /// What is looked for when no file is named, in this order.
 const FILES: [&str; 2] = ["crux.yaml", "config.yaml"];
 

@@ -2,6 +2,7 @@
 //! reads it from a file, the environment and flags; this file only says what there is. Nothing in here
 //! acts: `server` turns it into options of the parts.
 
+mod auth;
 mod load;
 mod place;
 mod redis;
@@ -18,6 +19,8 @@ use crate::executor::StepSelection;
 
 pub use crate::telemetry::{Log, LogFormat};
 pub use crate::units::{ByteSize, DurationSetting};
+pub use auth::{Auth, Role};
+pub(crate) use auth::{CLIENT_ID_FORM, Client, KEYS_MAX, Scope, is_client_id};
 pub use load::{Error, Sources, load};
 pub use redis::Redis;
 
@@ -26,6 +29,10 @@ pub use redis::Redis;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub server: Server,
+    /// Who may call. Without it everybody may do everything, and the server listens on the loopback
+    /// interface only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     pub store: Store,
     /// Where the store is, if its kind is `redis`, and the bus, if it is that.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,13 +58,14 @@ pub struct Config {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// An address of this machine's loopback interface.
+    /// An address of this machine; without `auth` one of its loopback interface.
     pub host: String,
     /// 0: one that is free; the log says which.
     pub port: u16,
     /// Any word; shown in `/health`.
     pub environment: String,
-    /// Names that the `Host` header may have beside those of the loopback interface.
+    /// Names that the `Host` header may have beside those of the loopback interface. With `auth` and
+    /// without names here: any.
     pub hosts: Vec<String>,
     /// Origins of browser pages, beside the server's own, that may talk to it:
     /// `http://localhost:5173`.
@@ -84,6 +92,14 @@ impl Default for Server {
             shutdown: DurationSetting(std::time::Duration::from_secs(20)),
             steps: StepSelection::All,
         }
+    }
+}
+
+impl Server {
+    /// Whether only programs on this machine reach it.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -316,14 +332,16 @@ const PARKING: std::ops::RangeInclusive<std::time::Duration> =
 impl Config {
     /// What no type can say: values that fit by themselves and not together.
     pub(crate) fn check(&self) -> Result<(), Problem> {
-        let host = self.server.host.as_str();
-        let is_loopback = host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !is_loopback {
-            let text = format!(
-                "`{host}` is not on this machine's loopback interface, and nothing here asks who calls: use 127.0.0.1, ::1 or localhost"
-            );
-            return Err(Problem::new("server.host", text));
+        match &self.auth {
+            Some(auth) => auth.check()?,
+            None if !self.server.is_loopback() => {
+                let host = &self.server.host;
+                let text = format!(
+                    "`{host}` is not on this machine's loopback interface, and without `auth` every caller may do everything: add `auth` (`crux key new ID` makes a key), or use 127.0.0.1, ::1 or localhost"
+                );
+                return Err(Problem::new("server.host", text));
+            }
+            None => {}
         }
         if self.server.max_connections == 0 {
             return Err(Problem::new("server.max_connections", "must be at least 1"));

@@ -288,3 +288,66 @@ fn what_is_in_force_is_shown_also_where_nobody_wrote_it() {
     let rabbitmq = read("bus: rabbitmq").unwrap().masked();
     assert!(rabbitmq["rabbitmq"]["prefetch"].is_number(), "{rabbitmq}");
 }
+
+#[test]
+fn with_auth_any_address_will_do() {
+    let error = read("server: { host: 0.0.0.0 }").unwrap_err();
+    assert!(error.contains("without `auth`") && error.contains("crux key new"), "{error}");
+    let hash = "0f".repeat(32);
+    let clients =
+        format!("auth: {{ clients: {{ shop: {{ key_sha256: '{hash}', roles: [start] }} }} }}");
+    let config = read(&format!("server: {{ host: 0.0.0.0 }}\n{clients}")).unwrap();
+    assert_eq!(
+        config.auth.as_ref().unwrap().clients["shop"].key_sha256.as_ref().unwrap().0,
+        [15; 32]
+    );
+    let (shown, debug) = (config.masked().to_string(), format!("{config:?}"));
+    assert!(shown.contains("shop") && !shown.contains("0f0f"), "{shown}");
+    assert!(debug.contains("shop") && !debug.contains("15, 15"), "{debug}");
+}
+
+#[test]
+fn clients_that_make_no_sense_are_named_and_no_key_is_quoted() {
+    let hash = "0f".repeat(32);
+    let key = "crux_shop_0123456789012345678901234567890123456789";
+    for (client, error) in [
+        ("{ roles: [start] }".to_owned(), "auth.clients.shop: has no key: add `key_sha256`"),
+        (
+            format!("{{ key_sha256: '{key}', roles: [start] }}"),
+            "auth.clients.shop.key_sha256: this is a key, and its SHA-256",
+        ),
+        (
+            format!("{{ keys: ['{key}'], roles: [start] }}"),
+            "auth.clients.shop.keys[0]: this is a key, and its SHA-256",
+        ),
+        (
+            "{ key_sha256: 123, roles: [start] }".to_owned(),
+            "auth.clients.shop.key_sha256: not a SHA-256",
+        ),
+        (
+            format!("{{ key_sha256: '{hash}' }}"),
+            "auth.clients.shop.roles: may do nothing: give it some of `start`, `read`",
+        ),
+        (
+            format!("{{ key_sha256: '{hash}', roles: [write] }}"),
+            "there is no `write`; there are `start`, `read`",
+        ),
+        (
+            format!("{{ key_sha256: '{hash}', roles: [start], scope: {{ workflow: [a] }} }}"),
+            "auth.clients.shop.scope.workflow: there is no such setting; did you mean `workflows`?",
+        ),
+        (
+            format!(
+                "{{ key_sha256: '{hash}', roles: [start], keys: ['{hash}', '{hash}', '{hash}', '{hash}'] }}"
+            ),
+            "auth.clients.shop.keys: a client has at most 4 keys, not 5",
+        ),
+    ] {
+        let said = read(&format!("auth: {{ clients: {{ shop: {client} }} }}")).unwrap_err();
+        assert!(said.contains(error) && !said.contains(key) && !said.contains(&hash), "{said}");
+    }
+    let said = read("auth: { clients: { 'a b': { roles: [start] } } }").unwrap_err();
+    assert!(said.contains("`a b` is not a client id: use 1 to 64 letters"), "{said}");
+    let said = read("auth: { clients: {} }").unwrap_err();
+    assert!(said.contains("auth: nobody could call this server"), "{said}");
+}

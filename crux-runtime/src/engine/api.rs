@@ -75,6 +75,9 @@ pub enum Completed {
 pub struct Progress {
     pub instance: InstanceId,
     pub step: StepRef,
+    /// If given, it must be the step's type.
+    #[serde(default)]
+    pub step_type: Option<String>,
     pub attempt: Option<u32>,
     pub what: ProgressKind,
 }

@@ -33,7 +33,7 @@ impl BrokerIngress {
     /// Who sent a message: the broker does not say.
     fn caller(incoming: &Incoming) -> Caller {
         let traceparent = middleware::well_formed(&incoming.traceparent);
-        Caller::local(incoming.correlation_id.clone(), traceparent)
+        Caller::trusted(incoming.correlation_id.clone(), traceparent)
     }
 
     async fn completed(&self, caller: &Caller, incoming: &Incoming) -> Result<(), Rejection> {

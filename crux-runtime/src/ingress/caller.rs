@@ -1,40 +1,19 @@
-//! Who asks. A transport makes one [`Caller`] for each request, connection or message, and hands it
-//! to the service with everything that is asked. As long as the server answers on the loopback
-//! interface only, there is one kind of caller, which may do everything; no credential is read.
+//! Who asks. The authenticator makes one [`Caller`] for each request, connection or message, and
+//! the transport hands it to the service with everything that is asked. Nothing behind the
+//! authenticator reads a credential.
 
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
+use tokio::time::Instant;
 
-/// What a client is allowed to do. Each operation needs at most one role: see
-/// [`super::operations::OPERATIONS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Role {
-    Start,
-    Read,
-    Complete,
-    Operate,
-    Admin,
-}
-
-impl Role {
-    pub(crate) const ALL: [Role; 5] =
-        [Role::Start, Role::Read, Role::Complete, Role::Operate, Role::Admin];
-
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Role::Start => "start",
-            Role::Read => "read",
-            Role::Complete => "complete",
-            Role::Operate => "operate",
-            Role::Admin => "admin",
-        }
-    }
-}
+use super::operations::OperationRow;
+pub(crate) use crate::config::Role;
+use crate::config::Scope;
 
 /// A set of roles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RoleSet(u8);
 
 impl RoleSet {
@@ -59,58 +38,180 @@ impl RoleSet {
     }
 }
 
-/// Whose instances a caller's roles apply to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Everybody's.
-    Unlimited,
-    /// The caller's own: those that it started.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the local caller's scope is unlimited"))]
-    Own,
+/// How a caller has proved who it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has not, and the server asks for it.
+    #[default]
+    Anonymous,
+    /// The server does not ask: it has no `auth`, or a broker has let the sender in.
+    Trusted,
+    /// By a credential.
+    Authenticated,
+}
+
+/// A client and what it may do.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Principal {
+    /// Becomes the owner of what it starts. `""` unless it is authenticated.
+    pub(crate) client_id: Cow<'static, str>,
+    pub(crate) standing: Standing,
+    pub(crate) roles: RoleSet,
+    pub(crate) scope: Scope,
+    /// From then on it has proved nothing; `None`: never.
+    pub(crate) expires_at: Option<Instant>,
+}
+
+/// May do everything, and what it starts has no owner.
+static TRUSTED: LazyLock<Arc<Principal>> = LazyLock::new(|| {
+    Arc::new(Principal { standing: Standing::Trusted, roles: RoleSet::ALL, ..Principal::default() })
+});
+
+/// May do what needs no role.
+static ANONYMOUS: LazyLock<Arc<Principal>> = LazyLock::new(Arc::default);
+
+impl Principal {
+    pub(crate) fn trusted() -> Arc<Self> {
+        TRUSTED.clone()
+    }
+
+    pub(crate) fn anonymous() -> Arc<Self> {
+        ANONYMOUS.clone()
+    }
 }
 
 /// The client of one request, connection or message.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// Becomes the owner of what it starts. `""` without authentication.
-    pub(crate) client_id: Cow<'static, str>,
-    pub(crate) is_authenticated: bool,
-    pub(crate) roles: RoleSet,
-    pub(crate) scope: Scope,
+    principal: Arc<Principal>,
     /// Names the request in the answer and in the log.
     pub(crate) correlation_id: String,
     /// W3C trace context of the request; `""` without one.
     pub(crate) traceparent: String,
 }
 
+/// The instances that a caller may see in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visible<'a> {
+    All,
+    OwnedBy(&'a str),
+    None,
+}
+
 impl Caller {
-    /// A client on this machine. It may do everything, and what it starts has no owner.
-    pub(crate) fn local(correlation_id: String, traceparent: String) -> Self {
-        Self {
-            client_id: Cow::Borrowed(""),
-            is_authenticated: false,
-            roles: RoleSet::ALL,
-            scope: Scope::Unlimited,
-            correlation_id,
-            traceparent,
+    pub(crate) fn new(
+        principal: Arc<Principal>,
+        correlation_id: String,
+        traceparent: String,
+    ) -> Self {
+        Self { principal, correlation_id, traceparent }
+    }
+
+    /// A client that need not prove anything.
+    pub(crate) fn trusted(correlation_id: String, traceparent: String) -> Self {
+        Self::new(Principal::trusted(), correlation_id, traceparent)
+    }
+
+    /// For one request of a connection, which has a trace of its own.
+    pub(crate) fn traced(&self, traceparent: String) -> Self {
+        Self { traceparent, ..self.clone() }
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        &self.principal.client_id
+    }
+
+    pub(crate) fn roles(&self) -> RoleSet {
+        self.principal.roles
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.principal.standing
+    }
+
+    /// Whether a connection of it is of any use without a credential that is still to come.
+    pub(crate) fn has_to_authenticate(&self) -> bool {
+        self.standing() == Standing::Anonymous
+    }
+
+    /// When a connection that it has opened ends.
+    pub(crate) fn expires_at(&self) -> Option<Instant> {
+        self.principal.expires_at
+    }
+
+    /// The same connection, once another principal has authenticated.
+    pub(crate) fn turned_into(&self, principal: Arc<Principal>) -> Self {
+        Self { principal, ..self.clone() }
+    }
+
+    /// Whether its roles permit the operation at all.
+    pub(crate) fn may(&self, row: &OperationRow) -> bool {
+        row.role.is_none_or(|role| self.principal.roles.has(role))
+    }
+
+    /// Whether it may ask for the operation of every instance there is, so that none has to be
+    /// looked at.
+    pub(crate) fn sees_all(&self, row: &OperationRow) -> bool {
+        self.visible(row) == Visible::All && self.principal.scope.workflows.is_none()
+    }
+
+    /// Whether an instance exists as far as the caller and the operation are concerned.
+    pub(crate) fn sees(&self, row: &OperationRow, owner: &str, workflow: &str) -> bool {
+        let is_visible = match self.visible(row) {
+            Visible::All => true,
+            Visible::OwnedBy(client_id) => client_id == owner,
+            Visible::None => false,
+        };
+        is_visible && self.has_workflow(workflow)
+    }
+
+    /// Whose instances the operation may be about, before the scope.
+    pub(crate) fn visible(&self, row: &OperationRow) -> Visible<'_> {
+        let roles = self.principal.roles;
+        // Who reports results of steps does so for instances of others: tasks are sent to it.
+        let is_report = row.role == Some(Role::Complete) && roles.has(Role::Complete);
+        if is_report || roles.has(Role::Operate) || roles.has(Role::Admin) {
+            return Visible::All;
+        }
+        match self.client_id() {
+            // Without an id nothing is one's own.
+            "" => Visible::None,
+            client_id => Visible::OwnedBy(client_id),
         }
     }
 
-    /// Whether instances of this owner exist as far as the caller is concerned.
-    pub(crate) fn may_see(&self, owner: &str) -> bool {
-        match self.scope {
-            Scope::Unlimited => true,
-            // Without an id nothing is one's own.
-            Scope::Own => !self.client_id.is_empty() && self.client_id == owner,
+    /// Whether the scope has the workflow.
+    pub(crate) fn has_workflow(&self, workflow: &str) -> bool {
+        let workflows = self.principal.scope.workflows.as_ref();
+        workflows.is_none_or(|workflows| workflows.contains(workflow))
+    }
+
+    /// The only workflow of the scope, if there is only one.
+    pub(crate) fn only_workflow(&self) -> Option<&str> {
+        let workflows = self.principal.scope.workflows.as_ref()?;
+        workflows.first().filter(|_| workflows.len() == 1).map(String::as_str)
+    }
+
+    /// Whether the scope has the event. Events start workflows: a client that is narrowed to some
+    /// sends only those that are named.
+    pub(crate) fn has_event(&self, event: &str) -> bool {
+        match &self.principal.scope.events {
+            Some(events) => events.contains(event),
+            None => self.principal.scope.workflows.is_none(),
         }
+    }
+
+    /// The step types of the scope; `None`: all.
+    pub(crate) fn step_types(&self) -> Option<impl Iterator<Item = &str> + Clone> {
+        Some(self.principal.scope.step_types.as_ref()?.iter().map(String::as_str))
     }
 
     /// What a client may know about itself.
     pub(crate) fn identity(&self) -> Identity {
         Identity {
-            client_id: self.client_id.clone(),
-            authenticated: self.is_authenticated,
-            roles: self.roles.iter().collect(),
+            client_id: self.principal.client_id.clone(),
+            authenticated: self.standing() == Standing::Authenticated,
+            roles: self.roles().iter().collect(),
         }
     }
 }
@@ -126,6 +227,7 @@ pub(crate) struct Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingress::operations::{OPERATIONS, Operation};
 
     #[test]
     fn a_set_has_the_roles_that_it_is_made_of() {
@@ -135,13 +237,52 @@ mod tests {
         assert_eq!(RoleSet::of(&[]).iter().next(), None);
     }
 
+    fn caller(client_id: &'static str, roles: &[Role]) -> Caller {
+        let principal = Principal {
+            client_id: client_id.into(),
+            roles: RoleSet::of(roles),
+            ..Principal::default()
+        };
+        Caller::new(Arc::new(principal), String::new(), String::new())
+    }
+
     #[test]
-    fn a_caller_with_a_scope_sees_its_own_and_one_without_an_id_nothing() {
-        let local = Caller::local(String::new(), String::new());
-        assert!(local.may_see("") && local.may_see("ann"));
-        let ann = Caller { client_id: "ann".into(), scope: Scope::Own, ..local.clone() };
-        assert!(ann.may_see("ann") && !ann.may_see("") && !ann.may_see("bob"));
-        let nameless = Caller { scope: Scope::Own, ..local };
-        assert!(!nameless.may_see("") && !nameless.may_see("ann"));
+    fn who_neither_operates_nor_administers_sees_its_own_and_one_without_an_id_nothing() {
+        let status = Operation::Status.row().unwrap();
+        let sees = |caller: &Caller, owner| caller.sees(status, owner, "order");
+        let trusted = Caller::trusted(String::new(), String::new());
+        assert!(sees(&trusted, "") && sees(&trusted, "ann"));
+        let ann = caller("ann", &[Role::Start, Role::Read, Role::Complete]);
+        assert!(sees(&ann, "ann") && !sees(&ann, "") && !sees(&ann, "bob"));
+        let nameless = caller("", &[Role::Read]);
+        assert!(!sees(&nameless, "") && !sees(&nameless, "ann"));
+        for role in [Role::Operate, Role::Admin] {
+            assert!(sees(&caller("carl", &[Role::Read, role]), "ann"), "{role:?}");
+        }
+    }
+
+    #[test]
+    fn reports_are_about_instances_of_others_and_nothing_else_is() {
+        let service = caller("image", &[Role::Complete, Role::Read]);
+        for row in &OPERATIONS {
+            let sees = service.sees(row, "ann", "order");
+            assert_eq!(sees, row.role == Some(Role::Complete), "{:?}", row.operation);
+        }
+    }
+
+    #[test]
+    fn a_scope_of_workflows_narrows_events_too() {
+        let mut principal = Principal::default();
+        let mut has = |workflows: &[&str], events: Option<&[&str]>| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            principal.scope.workflows = (!workflows.is_empty()).then(|| names(workflows));
+            principal.scope.events = events.map(names);
+            let caller = Caller::new(Arc::new(principal.clone()), String::new(), String::new());
+            (caller.has_workflow("order"), caller.has_event("paid"))
+        };
+        assert_eq!(has(&[], None), (true, true));
+        assert_eq!(has(&["order"], None), (true, false));
+        assert_eq!(has(&["refund"], Some(&["paid"])), (false, true));
+        assert_eq!(has(&[], Some(&["sent"])), (true, false));
     }
 }

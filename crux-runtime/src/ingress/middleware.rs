@@ -1,5 +1,5 @@
 //! What every HTTP request passes through, first and last: the checks of `Host` and `Origin`, the
-//! [`Caller`] with its correlation id, the log, the metrics, and the problem documents of what was
+//! [`Caller`] that the authenticator finds, with its correlation id, the log, the metrics, and the problem documents of what was
 //! refused on the way.
 
 use std::hash::{BuildHasher, RandomState};
@@ -10,15 +10,21 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span};
 
+use super::auth::credential;
 use super::caller::Caller;
+use super::operations::Operation;
 use super::problem::{Kind, Problem};
-use super::{Settings, Shared};
+use super::service::Service;
+use super::{Ingress, Settings, Shared};
 
+/// Of a request that no route takes, in metrics and in the log.
+const NO_ROUTE: &str = "none";
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Set by proxies: the server's address is then not the one that it checks.
@@ -55,18 +61,31 @@ pub(super) async fn request(
     let correlation_id = correlation_id(request.headers());
     let method = request.method().clone();
     let route =
-        request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let span = info_span!("request", correlation_id, %method, route);
-    let checked = check(&ingress.settings, request.headers(), request.uri());
+        request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
+    let span = info_span!("request", correlation_id, client_id = Empty, %method, route);
+    let has_auth = ingress.authenticator.is_required();
+    let checked = check(&ingress.settings, has_auth, request.headers(), request.uri());
     let origin = checked.as_ref().ok().cloned().flatten();
-    let caller = Caller::local(correlation_id.clone(), traceparent(request.headers()));
-    request.extensions_mut().insert(caller);
     let mut response = match checked {
-        Ok(_) if method == axum::http::Method::OPTIONS && origin.is_some() => preflight(),
-        Ok(_) => next.run(request).instrument(span.clone()).await,
+        Ok(_) if method == Method::OPTIONS && origin.is_some() => preflight(),
+        Ok(_) => match caller(&ingress, &mut request, &correlation_id, &route) {
+            Ok(caller) => {
+                if has_auth {
+                    span.record("client_id", caller.client_id());
+                }
+                request.extensions_mut().insert(caller);
+                next.run(request).instrument(span.clone()).await
+            }
+            Err(problem) => {
+                if problem.kind == Kind::Unauthenticated {
+                    ingress.metrics.not_authenticated();
+                }
+                problem.into_response()
+            }
+        },
         Err(problem) => {
             ingress.metrics.refused_by_middleware();
-            axum::response::IntoResponse::into_response(problem)
+            problem.into_response()
         }
     };
     let _entered = span.entered();
@@ -99,6 +118,43 @@ pub(super) async fn request(
         "answered"
     );
     response
+}
+
+/// Who sends the request, and may send it: nothing of its body is read for a client that may not.
+fn caller(
+    ingress: &Ingress,
+    request: &mut Request,
+    correlation_id: &str,
+    route: &str,
+) -> Result<Caller, Problem> {
+    let token = match has_token(route) {
+        true => credential::take_token(request.uri_mut()),
+        false => None,
+    };
+    let headers = request.headers();
+    let principal = match ingress.authenticator.is_required() {
+        true => ingress
+            .authenticator
+            .authenticate(credential::of_request(headers, token)?.as_deref())?,
+        false => ingress.authenticator.authenticate(None)?,
+    };
+    let caller = Caller::new(principal, correlation_id.to_owned(), traceparent(headers));
+    let method = match *request.method() {
+        Method::HEAD => Method::GET.as_str(),
+        _ => request.method().as_str(),
+    };
+    if route != NO_ROUTE
+        && let Some(operation) = Operation::of_route(method, route)
+    {
+        Service::admit(&caller, operation)?;
+    }
+    Ok(caller)
+}
+
+/// Whether a credential may stand in the address: what browsers ask without headers of their own.
+fn has_token(route: &str) -> bool {
+    let follows = [Operation::Connect, Operation::Follow];
+    Operation::of_route("GET", route).is_some_and(|operation| follows.contains(&operation))
 }
 
 fn log(problem: &Problem) {
@@ -154,10 +210,12 @@ fn random_id() -> String {
 /// Whether the request may come in; the origin, if it is a page of another origin that may.
 fn check(
     settings: &Settings,
+    has_auth: bool,
     headers: &HeaderMap,
     uri: &Uri,
 ) -> Result<Option<HeaderValue>, Problem> {
-    if let Some(name) = FORWARDED.iter().find(|name| headers.contains_key(**name)) {
+    let forwarded = FORWARDED.iter().find(|name| headers.contains_key(**name));
+    if let Some(name) = forwarded.filter(|_| !has_auth) {
         let text = format!(
             "the header `{name}` says that a proxy stands before this server, which authenticates no client: call it directly"
         );
@@ -176,7 +234,9 @@ fn check(
     let Some(host) = named.or(given) else {
         return Err(Problem::new(Kind::HostNotAllowed, "the request has no Host header"));
     };
-    for host in given.into_iter().chain(named) {
+    // Without a credential a page that has got itself another name can do nothing.
+    let is_any = has_auth && settings.hosts.is_empty();
+    for host in given.into_iter().chain(named).filter(|_| !is_any) {
         let name = host_name(host).to_ascii_lowercase();
         if !is_loopback(&name) && !settings.hosts.contains(&name) {
             let shown: String = name.chars().take(80).collect();
@@ -222,8 +282,7 @@ fn preflight() -> Response {
     *response.status_mut() = axum::http::StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-    let allowed =
-        "Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-Correlation-Id, X-Request-Id";
+    let allowed = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-Api-Key, X-Correlation-Id, X-Request-Id";
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response
@@ -242,11 +301,19 @@ mod tests {
     }
 
     fn checked(given: &[(&'static str, &str)]) -> Result<bool, Kind> {
+        checked_by(&settings(), false, given)
+    }
+
+    fn checked_by(
+        settings: &Settings,
+        has_auth: bool,
+        given: &[(&'static str, &str)],
+    ) -> Result<bool, Kind> {
         let mut headers = HeaderMap::new();
         for (name, value) in given {
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        check(&settings(), &headers, &Uri::from_static("/"))
+        check(settings, has_auth, &headers, &Uri::from_static("/"))
             .map(|origin| origin.is_some())
             .map_err(|problem| problem.kind)
     }
@@ -286,7 +353,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("localhost"));
         let asked = |uri: &'static str| {
-            check(&settings(), &headers, &Uri::from_static(uri)).map_err(|problem| problem.kind)
+            check(&settings(), false, &headers, &Uri::from_static(uri))
+                .map_err(|problem| problem.kind)
         };
         assert_eq!(asked("http://evil.example/health"), Err(Kind::HostNotAllowed));
         assert_eq!(asked("http://127.0.0.1:8080/health"), Ok(None));
@@ -316,6 +384,19 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn with_auth_every_name_will_do_unless_some_are_listed_and_origins_are_checked_all_the_same() {
+        let mut any = settings();
+        any.hosts.clear();
+        let host = ("host", "crux.example");
+        assert_eq!(checked_by(&any, true, &[host]), Ok(false));
+        assert_eq!(checked_by(&any, true, &[host, ("x-forwarded-for", "1.2.3.4")]), Ok(false));
+        assert_eq!(checked_by(&any, false, &[host]), Err(Kind::HostNotAllowed));
+        assert_eq!(checked_by(&settings(), true, &[host]), Err(Kind::HostNotAllowed));
+        let evil = ("origin", "http://evil.example");
+        assert_eq!(checked_by(&any, true, &[host, evil]), Err(Kind::OriginNotAllowed));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! (above both), `listen` and `connection` (sockets), `middleware` and `query` (requests),
 //! `requests`, `json` and `problem` (bodies and answers).
 
+pub(crate) mod auth;
 pub(crate) mod broker;
 pub(crate) mod caller;
 pub(crate) mod connection;
@@ -24,6 +25,7 @@ mod websocket;
 
 use std::sync::Arc;
 
+use self::auth::Authenticator;
 use self::metrics::Metrics;
 use self::service::Service;
 
@@ -31,6 +33,7 @@ use self::service::Service;
 pub(crate) struct Ingress {
     pub(crate) service: Arc<Service>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) authenticator: Authenticator,
     pub(crate) settings: Settings,
 }
 
@@ -74,8 +77,15 @@ mod tests {
                 let code = std::fs::read_to_string(&file).unwrap();
                 let others = TRANSPORTS.into_iter().filter(|other| *other != transport);
                 let others = others.map(|other| format!("ingress::{other}"));
-                let never =
-                    ["engine::Engine", ".engine", "store::Store", "live::Hub", "Role", "Scope"];
+                let never = [
+                    "engine::Engine",
+                    ".engine",
+                    "store::Store",
+                    "live::Hub",
+                    "Role",
+                    "Scope",
+                    "Authenticator",
+                ];
                 for word in never.into_iter().map(str::to_owned).chain(others) {
                     assert!(!code.contains(&word), "{}: `{word}`", file.display());
                 }

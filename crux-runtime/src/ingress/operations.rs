@@ -1,7 +1,7 @@
 //! Every operation that a client may ask for, in one table: the role that it needs, and how each
 //! transport names it. REST's routes and the gateway's requests are built from it.
 
-use super::caller::{Role, RoleSet};
+use super::caller::Role;
 
 /// One thing that a client may ask for. In the order of [`OPERATIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub(crate) enum Operation {
     Workers,
     Metrics,
     Health,
+    HealthDetail,
     Live,
     Ready,
     Connect,
@@ -55,7 +56,7 @@ const fn row(
 
 /// See the module's text.
 #[rustfmt::skip]
-pub(crate) static OPERATIONS: [OperationRow; 24] = {
+pub(crate) static OPERATIONS: [OperationRow; 25] = {
     use Operation as O;
     const START: Option<Role> = Some(Role::Start);
     const READ: Option<Role> = Some(Role::Read);
@@ -83,6 +84,8 @@ pub(crate) static OPERATIONS: [OperationRow; 24] = {
         row(O::Workers, ADMIN, Some(("GET", "/api/v1/workers")), None),
         row(O::Metrics, ADMIN, Some(("GET", "/metrics")), None),
         row(O::Health, None, Some(("GET", "/health")), None),
+        // What `/health` says beside its one word.
+        row(O::HealthDetail, ADMIN, None, None),
         row(O::Live, None, Some(("GET", "/health/live")), None),
         row(O::Ready, None, Some(("GET", "/health/ready")), None),
         // Opens a socket. What it then follows and asks for is checked one by one.
@@ -96,6 +99,16 @@ impl Operation {
         OPERATIONS.get(self as usize)
     }
 
+    /// The operation of a route, whose path is a trigger's if it is in no row; `None`: it does not
+    /// take that method.
+    pub(crate) fn of_route(method: &str, path: &str) -> Option<Self> {
+        let mut rows = OPERATIONS.iter().filter_map(|row| Some((row.operation, row.http?)));
+        match rows.find(|(_, (_, route))| *route == path) {
+            Some((operation, (takes, _))) => (takes == method).then_some(operation),
+            None => (method == "POST").then_some(Self::Start),
+        }
+    }
+
     /// The operation that the gateway's `type` asks for.
     pub(crate) fn of_websocket(word: &str) -> Option<Self> {
         OPERATIONS.iter().find(|row| row.websocket == Some(word)).map(|row| row.operation)
@@ -104,12 +117,6 @@ impl Operation {
     /// The gateway's words.
     pub(crate) fn websocket_words() -> impl Iterator<Item = &'static str> + Clone {
         OPERATIONS.iter().filter_map(|row| row.websocket)
-    }
-}
-
-impl OperationRow {
-    pub(crate) fn is_permitted(&self, roles: RoleSet) -> bool {
-        self.role.is_none_or(|role| roles.has(role))
     }
 }
 
@@ -124,6 +131,19 @@ mod tests {
         for (n, row) in OPERATIONS.iter().enumerate() {
             assert_eq!(row.operation as usize, n, "{:?}", row.operation);
         }
+    }
+
+    #[test]
+    fn a_route_is_its_operation_and_that_of_a_trigger_a_start() {
+        for row in &OPERATIONS {
+            let Some((method, path)) = row.http else { continue };
+            assert_eq!(Operation::of_route(method, path), Some(row.operation), "{path}");
+            let other = if method == "GET" { "POST" } else { "GET" };
+            assert_eq!(Operation::of_route(other, path), None, "{other} {path}");
+        }
+        let trigger = "/api/v1/workflow/order";
+        assert_eq!(Operation::of_route("POST", trigger), Some(Operation::Start));
+        assert_eq!(Operation::of_route("GET", trigger), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     InvalidInput,
     NotFound,
     MethodNotAllowed,
+    Unauthenticated,
     Forbidden,
     HostNotAllowed,
     OriginNotAllowed,
@@ -48,7 +49,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     #[cfg(test)]
-    pub(crate) const ALL: [Kind; 28] = [
+    pub(crate) const ALL: [Kind; 29] = [
         Kind::NotJson,
         Kind::TooDeep,
         Kind::TooLarge,
@@ -57,6 +58,7 @@ impl Kind {
         Kind::InvalidInput,
         Kind::NotFound,
         Kind::MethodNotAllowed,
+        Kind::Unauthenticated,
         Kind::Forbidden,
         Kind::HostNotAllowed,
         Kind::OriginNotAllowed,
@@ -95,6 +97,9 @@ impl Kind {
             Kind::NotFound => ("not-found", 404, "There is no such route"),
             Kind::MethodNotAllowed => {
                 ("method-not-allowed", 405, "The route does not have that method")
+            }
+            Kind::Unauthenticated => {
+                ("unauthenticated", 401, "The client has not proved who it is")
             }
             Kind::Forbidden => ("forbidden", 403, "The client may not do that"),
             Kind::HostNotAllowed => {
@@ -221,6 +226,10 @@ impl Problem {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.kind == Kind::Unauthenticated {
+            let scheme = HeaderValue::from_static("Bearer realm=\"crux\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

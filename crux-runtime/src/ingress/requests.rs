@@ -73,11 +73,12 @@ pub(crate) fn word(completed: Completed) -> &'static str {
     }
 }
 
-/// `{workflow_id, step_id, attempt?}`.
+/// `{workflow_id, step_id, step_type?, attempt?}`.
 #[derive(Deserialize)]
 pub(crate) struct ProgressBody {
     workflow_id: String,
     step_id: String,
+    step_type: Option<String>,
     attempt: Option<u32>,
 }
 
@@ -86,6 +87,7 @@ impl ProgressBody {
         Ok(Progress {
             instance: instance_id(&self.workflow_id)?,
             step: step_ref(&self.step_id)?,
+            step_type: self.step_type.filter(|step_type| !step_type.is_empty()),
             attempt: self.attempt,
             what,
         })

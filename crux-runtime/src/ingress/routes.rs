@@ -39,7 +39,9 @@ fn handler(operation: Operation) -> Option<MethodRouter<Shared>> {
         // The handler itself says what is wrong with a request of another method.
         Operation::Connect => any(websocket::connect),
         // Triggers have paths of the pipelines; the others are requests of the gateway.
-        Operation::Start | Operation::Unfollow | Operation::Identify => return None,
+        Operation::Start | Operation::Unfollow | Operation::HealthDetail | Operation::Identify => {
+            return None;
+        }
     })
 }
 

@@ -167,6 +167,7 @@ async fn an_accepted_task_is_not_sent_again_when_its_instance_comes_back_to_memo
     let progress = Progress {
         instance: harness.instance,
         step,
+        step_type: None,
         attempt: Some(1),
         what: ProgressKind::Heartbeat,
     };

@@ -125,7 +125,13 @@ impl Harness {
     /// A sign of life of its first step, which brings the instance back to memory.
     pub async fn hear_of(&self, instance: InstanceId) {
         let step = StepRef::Path("reserve".to_owned());
-        let progress = Progress { instance, step, attempt: Some(1), what: ProgressKind::Heartbeat };
+        let progress = Progress {
+            instance,
+            step,
+            step_type: None,
+            attempt: Some(1),
+            what: ProgressKind::Heartbeat,
+        };
         self.engine.progress(progress).await.expect("it is open");
     }
 

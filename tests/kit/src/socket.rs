@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 pub use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -22,7 +23,20 @@ impl Socket {
     /// `query`: `?workflow_id=…`, or nothing for the gateway. The error: the status of what was
     /// answered instead.
     pub async fn try_open(server: &Server, query: &str) -> Result<Self, u16> {
-        match connect_async(format!("ws://{}/ws{query}", server.address())).await {
+        Self::try_open_with(server, query, &[]).await
+    }
+
+    pub async fn try_open_with(
+        server: &Server,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let url = format!("ws://{}/ws{query}", server.address());
+        let mut request = url.into_client_request().expect("an address");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().expect("a header"));
+        }
+        match connect_async(request).await {
             Ok((stream, _)) => Ok(Self { stream, closed: None }),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("{error}"),

@@ -6,23 +6,15 @@ use crate::engine::active_instance::Reply;
 use crate::engine::api::{Completed, Completion, Error, Progress, ProgressKind};
 use crate::engine::inputs::{InputHandler, refusal, too_big};
 use crate::engine::message::answer;
-use crate::machine::{Event, StepHappened, Why};
+use crate::machine::{Event, Path, StepHappened, Why};
 
 impl InputHandler<'_> {
     pub(super) fn complete(&mut self, completion: Completion, reply: Reply<Completed>) {
         let Some((path, current)) = self.find(&completion.step) else {
             return answer(reply, Err(Error::NotOpen));
         };
-        if let (Some(said), Some(meta)) = (&completion.step_type, self.active.meta(&path))
-            && meta.contract.step_type != said
-        {
-            return answer(
-                reply,
-                Err(Error::WrongStepType {
-                    is: meta.contract.step_type.to_owned(),
-                    said: said.clone(),
-                }),
-            );
+        if let Err(error) = self.check_step_type(&path, completion.step_type.as_deref()) {
+            return answer(reply, Err(error));
         }
         let attempt = completion.attempt.unwrap_or(current);
         let sent_at = self.active.running.get(path, attempt).map(|running| running.sent_at);
@@ -62,6 +54,9 @@ impl InputHandler<'_> {
         let Some((path, current)) = self.find(&progress.step) else {
             return answer(reply, Err(Error::NotOpen));
         };
+        if let Err(error) = self.check_step_type(&path, progress.step_type.as_deref()) {
+            return answer(reply, Err(error));
+        }
         let attempt = progress.attempt.unwrap_or(current);
         if attempt != current {
             return answer(
@@ -77,6 +72,17 @@ impl InputHandler<'_> {
                 // Reported before: nothing to add.
                 Err(_) => answer(reply, Ok(())),
             },
+        }
+    }
+
+    /// Whether the step is of the type that a report names, if it names one.
+    fn check_step_type(&self, path: &Path, said: Option<&str>) -> Result<(), Error> {
+        match (said, self.active.meta(path)) {
+            (Some(said), Some(meta)) if meta.contract.step_type != said => {
+                let is = meta.contract.step_type.to_owned();
+                Err(Error::WrongStepType { is, said: said.to_owned() })
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) struct Metrics {
     requests: Family<Request, Counter>,
     latency: Family<Route, Histogram, fn() -> Histogram>,
     refused: Counter,
+    not_authenticated: Counter,
     sockets: Gauge,
     sent: Counter,
     resyncs: Counter,
@@ -59,6 +60,7 @@ impl Metrics {
             Histogram::new(BUCKETS)
         });
         let (refused, sent, resyncs) = (Counter::default(), Counter::default(), Counter::default());
+        let not_authenticated = Counter::default();
         let sockets = Gauge::default();
         registry.register(
             "http_requests",
@@ -75,6 +77,11 @@ impl Metrics {
             "Requests refused for their Host, Origin or forwarding headers",
             refused.clone(),
         );
+        registry.register(
+            "http_requests_unauthenticated",
+            "Requests refused because their sender has not proved who it is",
+            not_authenticated.clone(),
+        );
         registry.register("websocket_connections", "Sockets that are open", sockets.clone());
         registry.register("websocket_messages_sent", "Messages sent to sockets", sent.clone());
         registry.register(
@@ -86,11 +93,15 @@ impl Metrics {
         registry.register_collector(Box::new(BusMetrics { engine: engine.clone() }));
         registry.register_collector(Box::new(MissingDefinitionMetrics { engine: engine.clone() }));
         registry.register_collector(Box::new(WorkflowMetrics { engine: engine.clone() }));
-        Self { registry, requests, latency, refused, sockets, sent, resyncs }
+        Self { registry, requests, latency, refused, not_authenticated, sockets, sent, resyncs }
     }
 
     pub(crate) fn refused_by_middleware(&self) {
         self.refused.inc();
+    }
+
+    pub(crate) fn not_authenticated(&self) {
+        self.not_authenticated.inc();
     }
 
     /// `route` is a pattern, never a path: paths hold ids.

@@ -19,7 +19,7 @@ pub(crate) struct NewEvent {
 impl NewEvent {
     fn sent_by(self, caller: &Caller) -> IncomingEvent {
         let Self { name, id, data } = self;
-        let owner = caller.client_id.clone().into_owned();
+        let owner = caller.client_id().to_owned();
         IncomingEvent { name, id, data, owner, traceparent: caller.traceparent.clone() }
     }
 }
@@ -33,6 +33,9 @@ impl Service {
         events: Vec<NewEvent>,
     ) -> Result<Vec<Result<EventAccepted, Error>>, Error> {
         Self::authorize(caller, Operation::SendEvents)?;
+        if let Some(event) = events.iter().find(|event| !caller.has_event(&event.name)) {
+            return Err(super::out_of_scope("event", &event.name, "events").into());
+        }
         self.check_open()?;
         let events = events.into_iter().map(|event| event.sent_by(caller)).collect();
         let answers = self.engine.take_events(events).await;

@@ -9,7 +9,7 @@ use super::Service;
 use crate::engine::api::{self, Started, Undelivered};
 use crate::id::InstanceId;
 use crate::ingress::caller::Caller;
-use crate::ingress::operations::Operation;
+use crate::ingress::operations::{Operation, OperationRow};
 use crate::ingress::problem::{Kind, Problem};
 use crate::journal::{EntryType, Row};
 use crate::live::{Follower, Live, LiveRow};
@@ -44,12 +44,9 @@ impl Service {
         instance: InstanceId,
         after: Seq,
     ) -> Result<Follow, Problem> {
-        Self::authorize(caller, Operation::Follow)?;
+        let row = Self::authorize(caller, Operation::Follow)?;
         let live = self.engine.hub().follow(instance);
-        let record = self.engine.store().record(instance).await?;
-        let record = record
-            .filter(|record| caller.may_see(&record.owner))
-            .ok_or(api::Error::UnknownInstance(instance))?;
+        let record = self.visible_record(caller, row, instance).await?;
         // No client can have received a row that is not there yet: rows are announced when they are
         // in the store.
         if after > 0 && self.engine.store().rows(instance, after - 1, 1).await?.is_empty() {
@@ -73,7 +70,7 @@ impl Service {
 
     /// Stops following; how is the transport's business.
     pub(crate) fn unfollow(&self, caller: &Caller) -> Result<(), Problem> {
-        Self::authorize(caller, Operation::Unfollow)
+        Self::authorize(caller, Operation::Unfollow).map(drop)
     }
 }
 
@@ -164,6 +161,7 @@ impl Service {
     pub(super) async fn read(
         &self,
         caller: &Caller,
+        row: &OperationRow,
         instance: InstanceId,
     ) -> Result<Snapshot, Problem> {
         let mut fold = Fold::default();
@@ -171,7 +169,7 @@ impl Service {
         let started = fold
             .started
             .as_ref()
-            .filter(|started| caller.may_see(&started.owner))
+            .filter(|started| caller.sees(row, &started.owner, &started.workflow))
             .ok_or(api::Error::UnknownInstance(instance))?;
         let shape = self.shapes.of(&self.engine, &started.definition).await?;
         let undelivered = self.undelivered(instance, &shape, &fold).await;

@@ -4,7 +4,7 @@ use super::{Error, Service, Snapshot};
 use crate::engine::api;
 use crate::engine::api::Command;
 use crate::id::InstanceId;
-use crate::ingress::caller::{Caller, Scope};
+use crate::ingress::caller::{Caller, Visible};
 use crate::ingress::operations::Operation;
 use crate::ingress::problem::{Kind, Problem};
 use crate::journal::Row;
@@ -13,6 +13,8 @@ use crate::suggest::hint;
 
 const LIST_PAGE: usize = 50;
 const LIST_PAGE_MAX: usize = 500;
+/// Reads of the store for one page: beyond it a page is shorter than it might be.
+const LIST_READS_MAX: usize = 20;
 const HISTORY_PAGE: usize = 100;
 const HISTORY_PAGE_MAX: usize = 1000;
 
@@ -51,8 +53,8 @@ impl Service {
         caller: &Caller,
         instance: InstanceId,
     ) -> Result<Snapshot, Problem> {
-        Self::authorize(caller, Operation::Status)?;
-        self.read(caller, instance).await
+        let row = Self::authorize(caller, Operation::Status)?;
+        self.read(caller, row, instance).await
     }
 
     /// Instances, newest first, in pages.
@@ -61,29 +63,50 @@ impl Service {
         caller: &Caller,
         request: ListRequest,
     ) -> Result<InstancePage, Problem> {
-        Self::authorize(caller, Operation::List)?;
+        let row = Self::authorize(caller, Operation::List)?;
         let limit = page("instances", request.limit, LIST_PAGE, LIST_PAGE_MAX)?;
-        let owner = match caller.scope {
-            Scope::Unlimited => None,
-            // Without an id nothing is the caller's.
-            Scope::Own if caller.client_id.is_empty() => {
-                return Ok(InstancePage { records: Vec::new(), next: None });
-            }
-            Scope::Own => Some(caller.client_id.clone().into_owned()),
+        let nothing = InstancePage { records: Vec::new(), next: None };
+        let owner = match caller.visible(row) {
+            Visible::All => None,
+            Visible::OwnedBy(client_id) => Some(client_id.to_owned()),
+            Visible::None => return Ok(nothing),
         };
-        let ListRequest { workflow, status, after, .. } = request;
-        // One more, to know whether there is a next page.
-        let filter = Filter { workflow: workflow.clone(), status, owner, after, limit: limit + 1 };
-        let mut records = self.engine.store().list(filter).await?;
-        if records.is_empty()
-            && let Some(workflow) = workflow
-        {
-            self.check_known(workflow)?;
+        let ListRequest { workflow, status, mut after, .. } = request;
+        if workflow.as_deref().is_some_and(|workflow| !caller.has_workflow(workflow)) {
+            return Ok(nothing);
         }
-        let has_more = records.len() > limit;
-        records.truncate(limit);
-        let next = records.last().filter(|_| has_more).map(|record| record.instance);
-        Ok(InstancePage { records, next })
+        // The store can look for one workflow; of a scope with more, the others are left out here.
+        let wanted = workflow.as_deref().or(caller.only_workflow()).map(str::to_owned);
+        let mut found: Vec<Record> = Vec::new();
+        for _ in 0..LIST_READS_MAX {
+            // One more, to know whether there is a next page.
+            let filter = Filter {
+                workflow: wanted.clone(),
+                status,
+                owner: owner.clone(),
+                after,
+                limit: limit + 1,
+            };
+            let records = self.engine.store().list(filter).await?;
+            let is_last = records.len() <= limit;
+            after = records.last().map(|record| record.instance);
+            found
+                .extend(records.into_iter().filter(|record| caller.has_workflow(&record.workflow)));
+            if found.len() > limit {
+                found.truncate(limit);
+                let next = found.last().map(|record| record.instance);
+                return Ok(InstancePage { records: found, next });
+            }
+            if is_last {
+                if found.is_empty()
+                    && let Some(workflow) = workflow
+                {
+                    self.check_known(workflow)?;
+                }
+                return Ok(InstancePage { records: found, next: None });
+            }
+        }
+        Ok(InstancePage { records: found, next: after })
     }
 
     /// The store may hold instances of workflows that this binary does not have; a name without
@@ -105,12 +128,9 @@ impl Service {
         after: Seq,
         limit: Option<usize>,
     ) -> Result<HistoryPage, Problem> {
-        Self::authorize(caller, Operation::History)?;
+        let operation = Self::authorize(caller, Operation::History)?;
         let limit = page("rows", limit, HISTORY_PAGE, HISTORY_PAGE_MAX)?;
-        let record = self.engine.store().record(instance).await?;
-        let record = record
-            .filter(|record| caller.may_see(&record.owner))
-            .ok_or(api::Error::UnknownInstance(instance))?;
+        let record = self.visible_record(caller, operation, instance).await?;
         let shape = self.shapes.of(&self.engine, &record.definition).await?;
         let mut stored = self.engine.store().rows(instance, after, limit + 1).await?;
         let has_more = stored.len() > limit;
@@ -140,8 +160,8 @@ impl Service {
             Command::Pause => Operation::Pause,
             Command::Resume => Operation::Resume,
         };
-        Self::authorize(caller, operation)?;
-        self.check_visible(caller, instance).await?;
+        let row = Self::authorize(caller, operation)?;
+        self.check_visible(caller, row, instance).await?;
         Ok(self.engine.command(instance, command).await?)
     }
 }

@@ -28,14 +28,16 @@ pub(crate) use self::starts::{Begun, IGNORED, StartInput, StartRequest};
 
 use self::shapes::Shapes;
 use self::starts::InputFields;
-use super::caller::Caller;
+use super::caller::{Caller, Standing};
 use super::metrics::Metrics;
-use super::operations::Operation;
+use super::operations::{Operation, OperationRow};
 use super::problem::{Kind, Problem};
 use crate::bus::http::Local;
 use crate::engine::Engine;
 use crate::engine::api;
 use crate::id::InstanceId;
+use crate::store::Record;
+use crate::suggest::clip;
 
 /// What the configuration says about the service.
 #[derive(Debug, Clone)]
@@ -94,26 +96,50 @@ impl Service {
 
     /// The check that comes before everything else: whether the caller's roles permit the
     /// operation.
-    fn authorize(caller: &Caller, operation: Operation) -> Result<(), Problem> {
+    fn authorize(caller: &Caller, operation: Operation) -> Result<&'static OperationRow, Problem> {
         // An operation without a row is permitted to no client.
         let Some(row) = operation.row() else { return Err(forbidden(caller, "this", None)) };
-        if row.is_permitted(caller.roles) {
-            return Ok(());
+        if caller.may(row) {
+            return Ok(row);
+        }
+        if caller.standing() == Standing::Anonymous {
+            return Err(Problem::new(Kind::Unauthenticated, WHO));
         }
         let name = row.websocket.or(row.http.map(|(_, path)| path)).unwrap_or("this");
         Err(forbidden(caller, name, row.role))
     }
 
+    /// Before a request's body is read: whether its sender may ask for the operation at all. What
+    /// does the operation checks it again, with what it is about.
+    pub(crate) fn admit(caller: &Caller, operation: Operation) -> Result<(), Problem> {
+        Self::authorize(caller, operation).map(drop)
+    }
+
     /// The check of everything that is about one instance: whether it exists for the caller. Costs
-    /// nothing where the caller's scope has no limit.
-    async fn check_visible(&self, caller: &Caller, instance: InstanceId) -> Result<(), api::Error> {
-        if caller.scope == super::caller::Scope::Unlimited {
+    /// nothing where the caller sees all.
+    async fn check_visible(
+        &self,
+        caller: &Caller,
+        row: &OperationRow,
+        instance: InstanceId,
+    ) -> Result<(), api::Error> {
+        if caller.sees_all(row) {
             return Ok(());
         }
-        match self.engine.store().record(instance).await? {
-            Some(record) if caller.may_see(&record.owner) => Ok(()),
-            Some(_) | None => Err(api::Error::UnknownInstance(instance)),
-        }
+        self.visible_record(caller, row, instance).await.map(drop)
+    }
+
+    /// What the store says of an instance that exists for the caller.
+    async fn visible_record(
+        &self,
+        caller: &Caller,
+        row: &OperationRow,
+        instance: InstanceId,
+    ) -> Result<Record, api::Error> {
+        let record = self.engine.store().record(instance).await?;
+        record
+            .filter(|record| caller.sees(row, &record.owner, &record.workflow))
+            .ok_or(api::Error::UnknownInstance(instance))
     }
 
     /// Opens a connection over which more will be asked.
@@ -129,8 +155,21 @@ impl Service {
     }
 }
 
+/// To a client that has not said who it is.
+const WHO: &str =
+    "this server asks who calls: send a key as `Authorization: Bearer KEY` or `X-Api-Key: KEY`";
+
+/// The client's scope leaves it out.
+fn out_of_scope(what: &str, name: &str, list: &str) -> Problem {
+    let text = format!(
+        "the scope of this client does not have the {what} `{}`: use a client that has it, or add it to the client's `scope.{list}`",
+        clip(name, 80)
+    );
+    Problem::new(Kind::Forbidden, text)
+}
+
 fn forbidden(caller: &Caller, asked: &str, role: Option<super::caller::Role>) -> Problem {
-    let has: Vec<&str> = caller.roles.iter().map(super::caller::Role::word).collect();
+    let has: Vec<&str> = caller.roles().iter().map(super::caller::Role::word).collect();
     let has = if has.is_empty() { "no role".to_owned() } else { format!("`{}`", has.join("`, `")) };
     let text = match role {
         Some(role) => format!(

@@ -46,6 +46,7 @@ impl Service {
     /// Everything at a glance.
     pub(crate) async fn health(&self, caller: &Caller) -> Result<Health, Problem> {
         Self::authorize(caller, Operation::Health)?;
+        let is_detailed = Self::authorize(caller, Operation::HealthDetail).is_ok();
         let (store, engine) = tokio::join!(self.store_answers(), self.engine_answers());
         let bus = self.engine.bus().health();
         let parked = self.engine.bus().parked();
@@ -57,6 +58,10 @@ impl Service {
             (Ok(_), Ok(()), false) if !missing.is_empty() || parked.is_some() => "degraded",
             (Ok(_), Ok(()), false) => "ok",
         };
+        let is_able = store.is_ok() && engine.is_ok();
+        if !is_detailed {
+            return Ok(Health { is_able, report: json!({"status": word}) });
+        }
         let part = |result: &Result<(), String>| match result {
             Ok(()) => json!({"status": "ok", "problem": ""}),
             Err(problem) => json!({"status": "failing", "problem": problem}),
@@ -88,7 +93,7 @@ impl Service {
         if let Some(nodes) = self.engine.nodes() {
             report["nodes"] = nodes.iter().map(|node| json!(node)).collect();
         }
-        Ok(Health { is_able: store.is_ok() && engine.is_ok(), report })
+        Ok(Health { is_able, report })
     }
 
     /// Whether the process is worth keeping: it answers, and so does every part of its engine, or

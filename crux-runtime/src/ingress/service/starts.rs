@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Error, Service, Snapshot};
 use crate::app::App;
-use crate::engine::api::{self, Start, Started};
+use crate::engine::api::{Start, Started};
 use crate::id::InstanceId;
 use crate::ingress::caller::Caller;
 use crate::ingress::operations::Operation;
@@ -31,6 +31,15 @@ pub(crate) enum StartInput<'a> {
         /// What the journal says started it.
         trigger: &'static str,
     },
+}
+
+impl StartInput<'_> {
+    fn workflow(&self) -> &str {
+        match self {
+            Self::Trigger { definition, .. } => definition.workflow,
+            Self::Workflow { name, .. } => name,
+        }
+    }
 }
 
 /// A wish to start an instance.
@@ -67,6 +76,10 @@ impl Service {
     ) -> Result<Option<Begun>, Problem> {
         Self::authorize(caller, Operation::Start)?;
         let StartRequest { what, input, input_field, wait } = request;
+        let workflow = what.workflow();
+        if !caller.has_workflow(workflow) {
+            return Err(super::out_of_scope("workflow", workflow, "workflows"));
+        }
         let limit = wait.map(|text| requests::wait(text, self.options.max_wait)).transpose()?;
         self.check_open()?;
         let Some(wanted) = self.wanted(what, input, input_field)? else { return Ok(None) };
@@ -97,12 +110,9 @@ impl Service {
         instance: InstanceId,
         request_id: Option<String>,
     ) -> Result<Begun, Problem> {
-        Self::authorize(caller, Operation::Restart)?;
+        let row = Self::authorize(caller, Operation::Restart)?;
         self.check_open()?;
-        let record = self.engine.store().record(instance).await?;
-        let record = record
-            .filter(|record| caller.may_see(&record.owner))
-            .ok_or(api::Error::UnknownInstance(instance))?;
+        let record = self.visible_record(caller, row, instance).await?;
         if !record.status.is_ended() {
             let text =
                 format!("the instance is {}: cancel it first, or let it end", record.status.word());
@@ -137,7 +147,7 @@ impl Service {
             workflow,
             input,
             request_id,
-            owner: caller.client_id.clone().into_owned(),
+            owner: caller.client_id().to_owned(),
             trigger,
             traceparent: caller.traceparent.clone(),
         }

@@ -1,9 +1,10 @@
 //! What workers and services report about attempts.
 
-use super::{Error, Service};
+use super::{Error, Service, out_of_scope};
 use crate::engine::api::{Completed, Completion, Progress, ProgressKind};
 use crate::ingress::caller::Caller;
 use crate::ingress::operations::Operation;
+use crate::ingress::problem::{Kind, Problem};
 
 impl Service {
     /// Takes a result or a failure; durable when answered.
@@ -12,8 +13,9 @@ impl Service {
         caller: &Caller,
         completion: Completion,
     ) -> Result<Completed, Error> {
-        Self::authorize(caller, Operation::CompleteStep)?;
-        self.check_visible(caller, completion.instance).await?;
+        let row = Self::authorize(caller, Operation::CompleteStep)?;
+        check_step_type(caller, completion.step_type.as_deref())?;
+        self.check_visible(caller, row, completion.instance).await?;
         Ok(self.engine.complete(completion).await?)
     }
 
@@ -23,8 +25,24 @@ impl Service {
             ProgressKind::Began => Operation::StepStarted,
             ProgressKind::Heartbeat => Operation::StepHeartbeat,
         };
-        Self::authorize(caller, operation)?;
-        self.check_visible(caller, progress.instance).await?;
+        let row = Self::authorize(caller, operation)?;
+        check_step_type(caller, progress.step_type.as_deref())?;
+        self.check_visible(caller, row, progress.instance).await?;
         Ok(self.engine.progress(progress).await?)
     }
+}
+
+/// Whether the scope has the step type that a report names. That it is the step's, the engine
+/// checks.
+fn check_step_type(caller: &Caller, step_type: Option<&str>) -> Result<(), Problem> {
+    let Some(mut known) = caller.step_types() else { return Ok(()) };
+    let Some(step_type) = step_type else {
+        let text =
+            "the scope of this client names step types: say in `step_type` of which the step is";
+        return Err(Problem::new(Kind::InvalidRequest, text).at("step_type"));
+    };
+    if known.any(|known| known == step_type) {
+        return Ok(());
+    }
+    Err(out_of_scope("step type", step_type, "step_types"))
 }

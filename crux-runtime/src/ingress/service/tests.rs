@@ -6,9 +6,10 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::app::App;
+use crate::config::Scope;
 use crate::engine::api::{Command, Completion, Progress, ProgressKind, StepRef};
 use crate::executor::Executor;
-use crate::ingress::caller::{Role, RoleSet, Scope};
+use crate::ingress::caller::{Principal, Role, RoleSet};
 use crate::ingress::operations::OPERATIONS;
 use crate::live::Hub;
 use crate::machine::Time;
@@ -59,14 +60,20 @@ impl Harness {
     ) -> Result<(), Kind> {
         let service = &self.service;
         let step = StepRef::Path("a".to_owned());
-        let progress =
-            |what| Progress { instance, step: StepRef::Path("a".to_owned()), attempt: None, what };
+        let step_type = || Some("print".to_owned());
+        let progress = |what| Progress {
+            instance,
+            step: step.clone(),
+            step_type: step_type(),
+            attempt: None,
+            what,
+        };
         let command = |command| service.command(caller, instance, command);
         let reason = String::new;
         let asked: Result<(), Problem> = match operation {
             Operation::Start => {
                 let request = StartRequest {
-                    what: StartInput::Workflow { name: "none", trigger: "test" },
+                    what: StartInput::Workflow { name: "gone", trigger: "test" },
                     input: RawValue::NULL,
                     input_field: "",
                     wait: None,
@@ -76,13 +83,13 @@ impl Harness {
             Operation::Restart => service.restart(caller, instance, None).await.map(drop),
             Operation::SendEvents => {
                 let data = RawValue::NULL.to_owned();
-                let event = NewEvent { name: "none".to_owned(), id: None, data };
+                let event = NewEvent { name: "paid".to_owned(), id: None, data };
                 service.send_event(caller, event).await.map(drop).map_err(Problem::from)
             }
             Operation::CompleteStep => {
                 let outcome = Ok(RawValue::NULL.to_owned());
                 let completion =
-                    Completion { instance, step, step_type: None, attempt: None, outcome };
+                    Completion { instance, step, step_type: step_type(), attempt: None, outcome };
                 service.complete(caller, completion).await.map(drop).map_err(Problem::from)
             }
             Operation::StepStarted => {
@@ -112,6 +119,10 @@ impl Harness {
             Operation::Workers => service.workers(caller).map(drop),
             Operation::Metrics => service.metrics(caller).await.map(drop),
             Operation::Health => service.health(caller).await.map(drop),
+            Operation::HealthDetail => service.health(caller).await.and_then(|health| {
+                let is_detailed = health.report["version"].is_string();
+                is_detailed.then_some(()).ok_or_else(|| Problem::new(Kind::Forbidden, "one word"))
+            }),
             Operation::Live => service.live(caller).map(drop),
             Operation::Ready => service.ready(caller).await.map(drop),
             Operation::Connect => service.connect(caller),
@@ -163,8 +174,49 @@ async fn ended(store: &dyn Store, at: i64, owner: &str) -> InstanceId {
 }
 
 fn caller(client_id: &'static str, roles: &[Role], scope: Scope) -> Caller {
-    let local = Caller::local(String::new(), String::new());
-    Caller { client_id: client_id.into(), roles: RoleSet::of(roles), scope, ..local }
+    let standing = if client_id.is_empty() { Standing::Anonymous } else { Standing::Authenticated };
+    let roles = RoleSet::of(roles);
+    let principal =
+        Principal { client_id: client_id.into(), standing, roles, scope, expires_at: None };
+    Caller::new(Arc::new(principal), String::new(), String::new())
+}
+
+fn scope(workflows: &[&str], step_types: &[&str], events: &[&str]) -> Scope {
+    let names = |names: &[&str]| {
+        (!names.is_empty()).then(|| names.iter().map(|name| (*name).to_owned()).collect())
+    };
+    Scope { workflows: names(workflows), step_types: names(step_types), events: names(events) }
+}
+
+/// What an operation is about, besides the role: written out, so that a new operation has to say
+/// it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// One instance, which has to be visible.
+    Instance,
+    /// A report about a step of any instance.
+    Step,
+    /// The workflow that it starts.
+    Workflow,
+    /// An event.
+    Event,
+    /// Neither instance nor workflow.
+    Nothing,
+}
+
+fn about(operation: Operation) -> About {
+    use Operation as O;
+    match operation {
+        O::Restart | O::Status | O::History | O::Follow => About::Instance,
+        O::Cancel | O::Retry | O::Undo | O::Fail | O::Pause | O::Resume => About::Instance,
+        O::CompleteStep | O::StepStarted | O::StepHeartbeat => About::Step,
+        O::Start => About::Workflow,
+        O::SendEvents => About::Event,
+        O::List | O::Unfollow | O::Workers | O::Metrics | O::Health | O::HealthDetail => {
+            About::Nothing
+        }
+        O::Live | O::Ready | O::Connect | O::Identify => About::Nothing,
+    }
 }
 
 #[tokio::test]
@@ -172,74 +224,145 @@ async fn each_operation_needs_the_role_that_the_table_names_and_no_other() {
     let harness = Harness::new().await;
     for row in &OPERATIONS {
         for role in Role::ALL {
-            let caller = caller("ann", &[role], Scope::Unlimited);
+            let caller = caller("ann", &[role], Scope::default());
             let refused = harness.ask(&caller, row.operation, harness.of_ann).await.err();
             let is_forbidden = refused == Some(Kind::Forbidden);
             let expected = row.role.is_some_and(|needed| needed != role);
             assert_eq!(is_forbidden, expected, "{:?} as {role:?}: {refused:?}", row.operation);
         }
-        let without = caller("", &[], Scope::Unlimited);
-        let is_forbidden =
-            harness.ask(&without, row.operation, harness.of_ann).await == Err(Kind::Forbidden);
+        let without = caller("ann", &[], Scope::default());
+        let asked = harness.ask(&without, row.operation, harness.of_ann).await;
+        let is_forbidden = asked == Err(Kind::Forbidden);
         assert_eq!(is_forbidden, row.role.is_some(), "{:?} without a role", row.operation);
     }
 }
 
+/// 401, and only where a role is needed.
+#[tokio::test]
+async fn who_has_not_said_who_it_is_may_do_what_needs_no_role() {
+    let harness = Harness::new().await;
+    let anonymous = caller("", &[], Scope::default());
+    for row in OPERATIONS.iter().filter(|row| row.operation != Operation::HealthDetail) {
+        let asked = harness.ask(&anonymous, row.operation, harness.of_ann).await;
+        let is_refused = asked == Err(Kind::Unauthenticated);
+        assert_eq!(is_refused, row.role.is_some(), "{:?}: {asked:?}", row.operation);
+    }
+    let health = harness.service.health(&anonymous).await.unwrap().report;
+    assert_eq!(health.as_object().unwrap().keys().collect::<Vec<_>>(), ["status"]);
+}
+
 /// Not forbidden: that would say that the id is in use.
 #[tokio::test]
-async fn instances_of_others_do_not_exist_for_a_caller_with_a_scope() {
-    use Operation as O;
-    const OF_ONE: [Operation; 13] = [
-        O::Restart,
-        O::CompleteStep,
-        O::StepStarted,
-        O::StepHeartbeat,
-        O::Status,
-        O::History,
-        O::Follow,
-        O::Cancel,
-        O::Retry,
-        O::Undo,
-        O::Fail,
-        O::Pause,
-        O::Resume,
-    ];
+async fn instances_of_others_do_not_exist_for_a_caller_that_sees_its_own() {
     let harness = Harness::new().await;
-    let (ann, bob) = (caller("ann", &Role::ALL, Scope::Own), caller("bob", &Role::ALL, Scope::Own));
-    let operator = caller("carl", &Role::ALL, Scope::Unlimited);
-    for operation in OF_ONE {
-        let asked = |caller, instance| harness.ask(caller, operation, instance);
-        let unknown = Err(Kind::UnknownInstance);
-        assert_eq!(asked(&bob, harness.of_ann).await, unknown, "{operation:?} of another's");
-        assert_eq!(
-            asked(&ann, harness.unowned).await,
-            unknown,
-            "{operation:?} of one without owner"
-        );
-        assert_ne!(asked(&ann, harness.of_ann).await, unknown, "{operation:?} of its own");
-        assert_ne!(asked(&operator, harness.of_ann).await, unknown, "{operation:?} of any");
+    let unknown = Err(Kind::UnknownInstance);
+    for row in &OPERATIONS {
+        let (operation, Some(role)) = (row.operation, row.role) else { continue };
+        let asked = async |client_id, roles: &[Role], instance| {
+            let caller = caller(client_id, &[&[role], roles].concat(), Scope::default());
+            harness.ask(&caller, operation, instance).await
+        };
+        let is_narrow = about(operation) == About::Instance && role == Role::Read;
+        let of_another = asked("bob", &[], harness.of_ann).await == unknown;
+        assert_eq!(of_another, is_narrow, "{operation:?} of another's");
+        let of_nobody = asked("ann", &[], harness.unowned).await == unknown;
+        assert_eq!(of_nobody, is_narrow, "{operation:?} of one without owner");
+        assert_ne!(asked("ann", &[], harness.of_ann).await, unknown, "{operation:?} of its own");
+        for role in [Role::Operate, Role::Admin] {
+            assert_ne!(
+                asked("carl", &[role], harness.of_ann).await,
+                unknown,
+                "{operation:?} of any"
+            );
+        }
     }
+}
+
+/// The instances, and whatever is asked here, are of the workflow `gone`, the step type `print` and
+/// the event `paid`.
+#[tokio::test]
+async fn a_scope_narrows_every_operation_to_what_it_names() {
+    let harness = Harness::new().await;
+    for row in &OPERATIONS {
+        let operation = row.operation;
+        let refused = async |scope| {
+            let caller = caller("ann", &Role::ALL, scope);
+            let refused = harness.ask(&caller, operation, harness.of_ann).await.err();
+            refused.filter(|kind| matches!(kind, Kind::Forbidden | Kind::UnknownInstance))
+        };
+        let (hidden, forbidden) = (Some(Kind::UnknownInstance), Some(Kind::Forbidden));
+        let (workflow, step_type, event) = match about(operation) {
+            About::Instance => (hidden, None, None),
+            About::Step => (hidden, forbidden, None),
+            About::Workflow => (forbidden, None, None),
+            // Unless they are named, too: they start workflows.
+            About::Event => (forbidden, None, forbidden),
+            About::Nothing => (None, None, None),
+        };
+        let others = ["other"];
+        assert_eq!(refused(scope(&others, &[], &[])).await, workflow, "{operation:?}: workflows");
+        assert_eq!(refused(scope(&[], &others, &[])).await, step_type, "{operation:?}: step types");
+        assert_eq!(refused(scope(&[], &[], &others)).await, event, "{operation:?}: events");
+        let all = scope(&["gone", "other"], &["print"], &["paid"]);
+        assert_eq!(refused(all).await, None, "{operation:?}: what it names");
+    }
+}
+
+#[tokio::test]
+async fn a_report_of_a_client_with_step_types_says_of_which_the_step_is() {
+    let harness = Harness::new().await;
+    let service = caller("image", &[Role::Complete], scope(&[], &["print"], &[]));
+    let progress = Progress {
+        instance: harness.of_ann,
+        step: StepRef::Path("a".to_owned()),
+        step_type: None,
+        attempt: None,
+        what: ProgressKind::Heartbeat,
+    };
+    let problem = Problem::from(harness.service.progress(&service, progress).await.unwrap_err());
+    assert_eq!((problem.kind, problem.field.as_deref()), (Kind::InvalidRequest, Some("step_type")));
 }
 
 #[tokio::test]
 async fn a_list_has_what_the_caller_may_see() {
     let harness = Harness::new().await;
-    let list = |client_id, scope| caller(client_id, &[Role::Read], scope);
+    let list = |client_id, roles: &[Role], workflows: &[&str]| {
+        caller(client_id, roles, scope(workflows, &[], &[]))
+    };
+    let all = [Role::Read, Role::Operate];
+    assert_eq!(harness.listed(&list("carl", &all, &[])).await, [harness.unowned, harness.of_ann]);
     assert_eq!(
-        harness.listed(&list("carl", Scope::Unlimited)).await,
+        harness.listed(&list("carl", &all, &["gone"])).await,
         [harness.unowned, harness.of_ann]
     );
-    assert_eq!(harness.listed(&list("ann", Scope::Own)).await, [harness.of_ann]);
-    assert_eq!(harness.listed(&list("bob", Scope::Own)).await, []);
-    assert_eq!(harness.listed(&list("", Scope::Own)).await, []);
+    assert_eq!(harness.listed(&list("carl", &all, &["gone", "other"])).await.len(), 2);
+    assert_eq!(harness.listed(&list("carl", &all, &["other"])).await, []);
+    assert_eq!(harness.listed(&list("carl", &all, &["other", "third"])).await, []);
+    assert_eq!(harness.listed(&list("ann", &[Role::Read], &[])).await, [harness.of_ann]);
+    assert_eq!(harness.listed(&list("ann", &[Role::Read], &["other"])).await, []);
+    assert_eq!(harness.listed(&list("bob", &[Role::Read], &[])).await, []);
 }
 
 #[tokio::test]
-async fn the_local_caller_may_do_everything() {
+async fn pages_of_a_scope_hang_together() {
     let harness = Harness::new().await;
-    let local = Caller::local(String::new(), String::new());
+    let carl = caller("carl", &[Role::Read, Role::Operate], scope(&["gone", "other"], &[], &[]));
+    let page = async |after| {
+        let request = ListRequest { limit: Some(1), after, ..ListRequest::default() };
+        let page = harness.service.list(&carl, request).await.unwrap();
+        (page.records.iter().map(|record| record.instance).collect::<Vec<_>>(), page.next)
+    };
+    let (first, next) = page(None).await;
+    assert_eq!((first, next), (vec![harness.unowned], Some(harness.unowned)));
+    assert_eq!(page(next).await, (vec![harness.of_ann], None));
+}
+
+#[tokio::test]
+async fn a_trusted_caller_may_do_everything() {
+    let harness = Harness::new().await;
+    let trusted = Caller::trusted(String::new(), String::new());
     for row in &OPERATIONS {
-        let refused = harness.ask(&local, row.operation, harness.of_ann).await.err();
+        let refused = harness.ask(&trusted, row.operation, harness.of_ann).await.err();
         let is_kept_out = matches!(refused, Some(Kind::Forbidden | Kind::UnknownInstance));
         assert!(!is_kept_out, "{:?}: {refused:?}", row.operation);
     }
@@ -248,7 +371,7 @@ async fn the_local_caller_may_do_everything() {
 #[tokio::test]
 async fn a_refusal_names_the_role_that_is_missing() {
     let harness = Harness::new().await;
-    let reader = caller("ann", &[Role::Read], Scope::Unlimited);
+    let reader = caller("ann", &[Role::Read], Scope::default());
     let problem = harness.service.workers(&reader).err().unwrap();
     assert!(problem.detail.contains("needs the role `admin`"), "{}", problem.detail);
     assert!(problem.detail.contains("has `read`"), "{}", problem.detail);

@@ -6,7 +6,8 @@ use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
 use super::{
-    PEER_TIMEOUT, PING_INTERVAL, SendError, answer_close, close, close_reason, code, send,
+    EXPIRED, PEER_TIMEOUT, PING_INTERVAL, SendError, answer_close, close, close_reason, code, send,
+    until,
 };
 use crate::id::InstanceId;
 use crate::ingress::Shared;
@@ -20,10 +21,11 @@ pub(super) async fn run(
     ingress: Shared,
     instance: InstanceId,
     mut follow: Follow,
-    Caller { correlation_id, .. }: Caller,
+    caller: Caller,
     permit: ConnectionPermit,
 ) {
-    debug!(%instance, correlation_id, "a client follows");
+    let correlation_id = &caller.correlation_id;
+    debug!(%instance, correlation_id, client_id = caller.client_id(), "a client follows");
     let _open = ingress.metrics.socket();
     let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     let mut last_received = Instant::now();
@@ -69,6 +71,7 @@ pub(super) async fn run(
                     return debug!(%instance, correlation_id, "the client has fallen silent");
                 }
             },
+            () = until(caller.expires_at()) => break (EXPIRED.0, EXPIRED.1.to_owned()),
             () = &mut stopping => break (code::GOING_AWAY, format!("the server is shutting down: come back with after={}", follow.seq())),
         }
     };

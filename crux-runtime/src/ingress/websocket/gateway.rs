@@ -17,7 +17,8 @@ use tokio::time::{Instant, interval_at};
 use tracing::{debug, warn};
 
 use super::{
-    PEER_TIMEOUT, PING_INTERVAL, SendError, answer_close, close, close_reason, code, send,
+    AUTH_TIMEOUT, EXPIRED, Ending, NOT_AUTHENTICATED, PEER_TIMEOUT, PING_INTERVAL, SendError,
+    answer_close, close, close_reason, code, send, until,
 };
 use crate::id::InstanceId;
 use crate::ingress::caller::Caller;
@@ -83,7 +84,9 @@ pub(super) async fn run(
     connection: ConnectionPermit,
 ) {
     let caller = Arc::new(caller);
-    debug!(correlation_id = caller.correlation_id, "a client of the gateway");
+    let client_id = caller.client_id();
+    debug!(correlation_id = caller.correlation_id, client_id, "a client of the gateway");
+    let opened = Instant::now();
     let _open = ingress.metrics.socket();
     let (out, mut waiting) = mpsc::channel(QUEUE_LEN);
     let in_progress = Arc::new(Semaphore::new(CONCURRENT_REQUESTS));
@@ -100,6 +103,7 @@ pub(super) async fn run(
     let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     let mut last_received = Instant::now();
     let (code, reason) = loop {
+        let (ends_at, ending) = gateway.ending(opened);
         tokio::select! {
             Some(message) = waiting.recv() => {
                 let mut messages = vec![message];
@@ -146,6 +150,7 @@ pub(super) async fn run(
                     return;
                 }
             },
+            () = until(ends_at) => break (ending.0, ending.1.to_owned()),
             () = ingress.service.stopping() => break (code::GOING_AWAY, "the server is shutting down".to_owned()),
         }
     };
@@ -169,7 +174,7 @@ type RequestPermit = Option<OwnedSemaphorePermit>;
 struct Gateway {
     ingress: Shared,
     out: mpsc::Sender<Utf8Bytes>,
-    /// Of the connection.
+    /// Of the connection: who sent its last `auth`, or what opened it.
     caller: Arc<Caller>,
     in_progress: Arc<Semaphore>,
     waits: Arc<Semaphore>,
@@ -179,6 +184,29 @@ struct Gateway {
 }
 
 impl Gateway {
+    /// When the socket is closed, and why, unless its caller proves something else.
+    fn ending(&self, opened: Instant) -> (Option<Instant>, Ending) {
+        if self.caller.has_to_authenticate() {
+            return (Some(opened + AUTH_TIMEOUT), NOT_AUTHENTICATED);
+        }
+        (self.caller.expires_at(), EXPIRED)
+    }
+
+    /// The caller is from now on who the message proves, if it proves anything; the answer says who
+    /// that is.
+    fn identify(&mut self, text: &str) -> Result<Value, Problem> {
+        if let Some(principal) =
+            self.ingress.authenticator.of_message(text).inspect_err(|problem| {
+                if problem.kind == Kind::Unauthenticated {
+                    self.ingress.metrics.not_authenticated();
+                }
+            })?
+        {
+            self.caller = Arc::new(self.caller.turned_into(principal));
+        }
+        self.ingress.service.identify(&self.caller).map(|identity| json!(identity))
+    }
+
     /// One request. What takes time goes into its own task, whose answer comes by `out`.
     async fn take(&mut self, text: &str) {
         let Envelope { r#type, id, traceparent } = match parse::parse::<Envelope>(text.as_bytes()) {
@@ -193,13 +221,13 @@ impl Gateway {
         let traceparent = traceparent.as_ref().and_then(Value::as_str).map(middleware::well_formed);
         let caller = match traceparent {
             None => self.caller.clone(),
-            Some(traceparent) => Arc::new(Caller { traceparent, ..Caller::clone(&self.caller) }),
+            Some(traceparent) => Arc::new(self.caller.traced(traceparent)),
         };
         match operation {
-            // With whatever it proves: clients that begin with it work, and get to know what they
-            // may do.
+            // Clients that begin with it work also where nobody asks, and get to know what they may
+            // do.
             Operation::Identify => {
-                let answer = ingress.service.identify(&caller).map(|identity| json!(identity));
+                let answer = self.identify(text);
                 self.answer_in_task(id, async { answer });
             }
             Operation::Follow => {
@@ -242,6 +270,7 @@ impl Gateway {
             | Operation::Workers
             | Operation::Metrics
             | Operation::Health
+            | Operation::HealthDetail
             | Operation::Live
             | Operation::Ready
             | Operation::Connect => {

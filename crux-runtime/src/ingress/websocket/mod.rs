@@ -14,7 +14,7 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use futures_util::SinkExt;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::caller::Caller;
@@ -33,6 +33,10 @@ const WRITE_BUFFER_BYTES_MAX: usize = 8 << 20;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same once the server stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+/// A client that has not said who it is gets this long to send `auth`.
+const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Beside it a client may offer one with its credential, which is never answered.
+const SUBPROTOCOL: &str = "crux";
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A peer that has sent nothing for this long, not even an answer to pings, is gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -46,6 +50,23 @@ mod code {
     pub(super) const TOO_BIG: u16 = 1009;
     pub(super) const FAILED: u16 = 1011;
     pub(super) const TRY_AGAIN: u16 = 1013;
+    pub(super) const NOT_AUTHENTICATED: u16 = 4401;
+    pub(super) const EXPIRED: u16 = 4403;
+}
+
+/// Why a socket is closed by its caller's time, as a code and a reason.
+type Ending = (u16, &'static str);
+
+const EXPIRED: Ending = (code::EXPIRED, "the credential has expired: come back with a new one");
+const NOT_AUTHENTICATED: Ending =
+    (code::NOT_AUTHENTICATED, "no credential came in time: send `auth` with a `token` first");
+
+/// Ends at that time; never without one.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[derive(Deserialize)]
@@ -53,9 +74,6 @@ mod code {
 struct WsQuery {
     workflow_id: Option<String>,
     after: Option<Seq>,
-    /// Sent by clients that know servers which ask for it; not read here.
-    #[serde(rename = "token")]
-    _token: Option<IgnoredAny>,
 }
 
 pub(super) async fn connect(
@@ -65,7 +83,7 @@ pub(super) async fn connect(
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let WsQuery { workflow_id, after, .. } = query(&uri)?;
+    let WsQuery { workflow_id, after } = query(&uri)?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             Kind::InvalidRequest,
@@ -74,6 +92,7 @@ pub(super) async fn connect(
     })?;
     ingress.service.connect(&caller)?;
     let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)

@@ -40,11 +40,16 @@
 //! | a file of a newer version | [`lifecycle::a_file_of_a_newer_version_is_refused`] |
 //! | an instance of a definition that this binary does not have | [`lifecycle::an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_moved`] |
 //! | a port in use | [`lifecycle::a_port_in_use_is_said_with_the_mend`] |
+//! | no credential, a wrong one, one in the wrong place, two | [`callers::without_a_right_credential_nothing_is_answered`] |
+//! | an instance of another client | [`callers::instances_of_another_client_do_not_exist`] |
+//! | what the scope does not name | [`callers::a_scope_narrows_what_a_client_may_ask_for`] |
+//! | a socket that never says who it is | [`callers::a_socket_says_who_it_is_in_time_or_is_closed`] |
 //! | a misspelt key in the configuration | [`lifecycle::a_misspelt_key_stops_the_start`] |
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 use crux_test_kit as kit;
 
+mod callers;
 mod clock;
 mod cluster;
 mod command_line;

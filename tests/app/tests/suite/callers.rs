@@ -1,0 +1,299 @@
+//! Who may call, and what of: keys, roles, owners and scopes, over HTTP and WebSocket.
+
+use std::process::Command;
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::kit::{Answer, Server, Socket};
+
+const DOUBLE: &str = "/api/v1/workflow/double";
+const NAP: &str = "/api/v1/workflow/nap";
+
+/// A client's key, and its part of the configuration.
+struct Key {
+    key: String,
+    client: String,
+}
+
+impl Key {
+    /// As `crux key new` makes it; `rest` is the scope.
+    fn new(id: &str, roles: &str, rest: &str) -> Self {
+        let made = Command::new(env!("CARGO_BIN_EXE_crux-test-app"))
+            .args(["key", "new", id, "--json", "--roles", roles])
+            .output()
+            .unwrap();
+        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        let hash = made["key_sha256"].as_str().unwrap();
+        Self {
+            key: made["key"].as_str().unwrap().to_owned(),
+            client: format!("    {id}: {{ key_sha256: '{hash}', roles: [{roles}]{rest} }}\n"),
+        }
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
+    async fn get(&self, server: &Server, path: &str) -> Answer {
+        let headers = [("authorization", self.bearer())];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        server.client().send(Method::GET, path, &headers, Vec::new()).await
+    }
+
+    async fn post(&self, server: &Server, path: &str, body: &Value) -> Answer {
+        server.client().post_with(path, &[("x-api-key", &self.key)], body).await
+    }
+
+    /// The gateway.
+    async fn open(&self, server: &Server) -> Socket {
+        let headers = [("authorization", self.bearer())];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        Socket::try_open_with(server, "", &headers).await.unwrap()
+    }
+
+    async fn start(&self, server: &Server, path: &str, input: &Value) -> String {
+        let answer = self.post(server, path, input).await;
+        assert_eq!(answer.status, 202, "{:?}", answer.body);
+        answer.text("workflow_id")
+    }
+
+    async fn status(&self, server: &Server, id: &str) -> u16 {
+        self.get(server, &format!("/api/v1/workflow/status?workflow_id={id}")).await.status
+    }
+
+    async fn listed(&self, server: &Server) -> Vec<String> {
+        let page = self.get(server, "/api/v1/workflow/list").await.json();
+        let rows = page["workflows"].as_array().unwrap();
+        rows.iter().map(|row| row["workflow_id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn server(keys: &[&Key], more: &str) -> Server {
+    let clients: String = keys.iter().map(|key| key.client.as_str()).collect();
+    crate::server(&format!("auth:\n  clients:\n{clients}{more}"))
+}
+
+fn refused(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.problem())
+}
+
+#[tokio::test]
+async fn without_a_right_credential_nothing_is_answered() {
+    let shop = Key::new("shop", "start,read", "");
+    let other = Key::new("shop", "start,read", "");
+    let server = server(&[&shop], "");
+    let client = server.client();
+    let list = async |headers: &[(&str, &str)]| {
+        client.send(Method::GET, "/api/v1/workflow/list", headers, Vec::new()).await
+    };
+    let right = shop.bearer();
+    assert_eq!(list(&[("authorization", &right)]).await.status, 200);
+    assert_eq!(list(&[("x-api-key", &shop.key)]).await.status, 200);
+    let (foreign, damaged) = (other.bearer(), &right[..right.len() - 1]);
+    let wrong: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("authorization", &foreign)],
+        &[("authorization", damaged)],
+        &[("authorization", "Bearer")],
+        &[("authorization", "Basic c2hvcDp4")],
+        &[("authorization", &right), ("x-api-key", &shop.key)],
+        &[("cookie", &right)],
+    ];
+    for headers in wrong {
+        let answer = list(headers).await;
+        assert_eq!(refused(&answer), (401, "unauthenticated".to_owned()), "{headers:?}");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"crux\""));
+    }
+    // Not by the address: it would stand in the logs of others.
+    let answer = client.get(&format!("/api/v1/workflow/list?token={}", shop.key)).await;
+    assert_eq!(refused(&answer), (401, "unauthenticated".to_owned()));
+    // Nothing of a body is read.
+    let body = vec![b' '; 100_000];
+    let json = [("content-type", "application/json")];
+    let answer = client.send(Method::POST, DOUBLE, &json, body).await;
+    assert_eq!(refused(&answer), (401, "unauthenticated".to_owned()));
+    // And so the connection has ended.
+    let client = server.client();
+    let figures = client.get("/metrics").await;
+    assert_eq!(refused(&figures), (401, "unauthenticated".to_owned()));
+    assert_eq!(client.get("/health").await.json(), json!({"status": "ok"}));
+    assert_eq!(client.get("/health/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn instances_of_another_client_do_not_exist() {
+    let (ann, bob) = (Key::new("ann", "start,read", ""), Key::new("bob", "start,read", ""));
+    let carl = Key::new("carl", "read,operate", "");
+    let mut server = server(&[&ann, &bob, &carl], "");
+    let id = ann.start(&server, NAP, &json!({"nap": "1h"})).await;
+    let seen = async |server: &Server| {
+        assert_eq!(ann.status(server, &id).await, 200);
+        assert_eq!(carl.status(server, &id).await, 200);
+        assert_eq!(bob.status(server, &id).await, 404);
+        assert_eq!(ann.listed(server).await, [id.clone()]);
+        assert_eq!(carl.listed(server).await, [id.clone()]);
+        assert!(bob.listed(server).await.is_empty());
+        for what in ["history", "events"] {
+            let answer = bob.get(server, &format!("/api/v1/workflow/{id}/{what}")).await;
+            assert_eq!(refused(&answer), (404, "unknown-instance".to_owned()), "{what}");
+        }
+        let headers = [("x-api-key", bob.key.as_str())];
+        let query = format!("?workflow_id={id}");
+        assert_eq!(Socket::try_open_with(server, &query, &headers).await.err(), Some(404));
+        let mut gateway = bob.open(server).await;
+        let subscribe = json!({"type": "subscribe", "id": 1, "workflow_id": id});
+        let answer = gateway.ask(&subscribe).await;
+        assert_eq!(answer["error"]["type"], "urn:crux:problem:unknown-instance", "{answer}");
+        let mut gateway = ann.open(server).await;
+        assert_eq!(gateway.ask(&subscribe).await["ok"], true);
+    };
+    seen(&server).await;
+    // The owner stands in the journal.
+    server.kill();
+    server.restart();
+    seen(&server).await;
+    let cancel = format!("/api/v1/workflow/{id}/cancel");
+    let answer = ann.post(&server, &cancel, &json!({})).await;
+    assert_eq!(refused(&answer), (403, "forbidden".to_owned()));
+    assert!(answer.text("detail").contains("needs the role `operate`"));
+    assert_eq!(carl.post(&server, &cancel, &json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_scope_narrows_what_a_client_may_ask_for() {
+    let shop = Key::new("shop", "start,read", ", scope: { workflows: [double, work] }");
+    let printer = Key::new("printer", "complete", ", scope: { step_types: [finish] }");
+    let carl = Key::new("carl", "start,read,operate", "");
+    let server = server(&[&shop, &printer, &carl], "");
+    let forbidden = (403, "forbidden".to_owned());
+    let own = shop.start(&server, DOUBLE, &json!({"number": 1})).await;
+    let answer = shop.post(&server, NAP, &json!({"nap": "1h"})).await;
+    assert_eq!(refused(&answer), forbidden);
+    assert!(answer.text("detail").contains("does not have the workflow `nap`"));
+    let event = json!({"type": "order.approved", "id": "e", "data": {}});
+    assert_eq!(refused(&shop.post(&server, "/api/v1/events", &event).await), forbidden);
+    let mut gateway = shop.open(&server).await;
+    for request in [
+        json!({"type": "start", "id": 1, "workflow": "nap", "input": {"nap": "1h"}}),
+        json!({"type": "event", "id": 2, "event": event}),
+    ] {
+        let answer = gateway.ask(&request).await;
+        assert_eq!(answer["error"]["type"], "urn:crux:problem:forbidden", "{answer}");
+    }
+    carl.start(&server, NAP, &json!({"nap": "1h"})).await;
+    assert_eq!(shop.listed(&server).await, [own]);
+    assert_eq!(carl.listed(&server).await.len(), 2);
+
+    let work = carl.start(&server, "/api/v1/workflow/work", &json!({"item": "a"})).await;
+    let report = |step_type: Value| json!({"workflow_id": work, "step_id": "prepare", "step_type": step_type, "success": true, "result": {"size": 1}});
+    for path in ["step-completed", "step-started", "step-heartbeat"] {
+        let path = format!("/api/v1/workflow/{path}");
+        let answer = printer.post(&server, &path, &report(json!("prepare"))).await;
+        assert_eq!(refused(&answer), forbidden, "{path}");
+        let answer = printer.post(&server, &path, &report(Value::Null)).await;
+        assert_eq!((answer.status, answer.field().as_str()), (400, "step_type"), "{path}");
+        // What it says is not what the step is.
+        let answer = printer.post(&server, &path, &report(json!("finish"))).await;
+        assert_eq!(refused(&answer), (422, "wrong-step-type".to_owned()), "{path}");
+    }
+    assert_eq!(printer.status(&server, &work).await, 403);
+}
+
+#[tokio::test]
+async fn a_socket_says_who_it_is_in_time_or_is_closed() {
+    let shop = Key::new("shop", "start,read", "");
+    let server = server(&[&shop], "");
+    let id = shop.start(&server, NAP, &json!({"nap": "1h"})).await;
+    let follow = format!("?workflow_id={id}");
+    assert_eq!(Socket::try_open(&server, &follow).await.err(), Some(401));
+    let token = format!("crux, crux.bearer.{}", shop.key);
+    for (query, headers) in [
+        (format!("{follow}&token={}", shop.key), vec![]),
+        (follow, vec![("sec-websocket-protocol", token.as_str())]),
+    ] {
+        let mut socket = Socket::try_open_with(&server, &query, &headers).await.unwrap();
+        assert_eq!(socket.next().await.unwrap()["type"], "workflow_started");
+    }
+
+    let mut late = Socket::open(&server, "").await;
+    let mut socket = Socket::open(&server, "").await;
+    let start = json!({"type": "start", "id": 1, "workflow": "double", "input": {"number": 1}});
+    let answer = socket.ask(&start).await;
+    assert_eq!(answer["error"]["type"], "urn:crux:problem:unauthenticated", "{answer}");
+    let answer = socket.ask(&json!({"type": "auth", "id": 2, "token": "crux_shop_x"})).await;
+    assert_eq!(answer["error"]["type"], "urn:crux:problem:unauthenticated", "{answer}");
+    let answer = socket.ask(&json!({"type": "auth", "id": 3, "token": shop.key})).await;
+    assert_eq!(
+        answer["data"],
+        json!({"client_id": "shop", "authenticated": true, "roles": ["start", "read"]})
+    );
+    assert_eq!(socket.ask(&start).await["ok"], true);
+
+    assert_eq!((late.next().await, late.closed), (None, Some(4401)));
+    assert_eq!(socket.ask(&json!({"type": "auth", "id": 4})).await["data"]["client_id"], "shop");
+}
+
+#[tokio::test]
+async fn a_credential_stands_in_no_log_and_no_answer() {
+    let (shop, wrong) = (Key::new("shop", "start,read,admin", ""), Key::new("shop", "start", ""));
+    let server = server(&[&shop], "log: { level: trace }\n");
+    let mut socket = Socket::try_open(&server, &format!("?token={}", shop.key)).await.unwrap();
+    let mut said =
+        socket.ask(&json!({"type": "auth", "id": 1, "token": wrong.key})).await.to_string();
+    said += &socket
+        .ask(&json!({"type": "auth", "id": 1, "token": {"key": wrong.key}}))
+        .await
+        .to_string();
+    let id = shop.start(&server, DOUBLE, &json!({"number": 1})).await;
+    for path in [
+        format!("/api/v1/workflow/status?workflow_id={id}"),
+        format!("/api/v1/workflow/{id}/history"),
+        format!("/api/v1/workflow/{id}/events"),
+        format!("/api/v1/workflow/status?token={}", shop.key),
+        "/health".to_owned(),
+        "/metrics".to_owned(),
+    ] {
+        for key in [&shop, &wrong] {
+            let answer = key.get(&server, &path).await;
+            said += &String::from_utf8_lossy(&answer.body);
+            said += &format!("{:?}", answer.headers);
+        }
+    }
+    said += &String::from_utf8_lossy(&server.run(&["config"]).stdout);
+    said += &server.log();
+    let hash = shop.client.split('\'').nth(1).unwrap();
+    for secret in [&shop.key[10..], &wrong.key[10..], hash] {
+        assert!(!said.contains(secret), "{said}");
+    }
+    assert!(server.log().contains("client_id=\"shop\"") || server.log().contains("client_id=shop"));
+}
+
+#[tokio::test]
+async fn the_command_line_sends_its_key() {
+    let shop = Key::new("shop", "start,read", "");
+    let server = server(&[&shop], "server: { host: 0.0.0.0 }\n");
+    assert!(server.log().contains("does not speak TLS"), "{}", server.log());
+    let url = format!("http://127.0.0.1:{}", server.port());
+    let run = |arguments: &[&str], key: &str| {
+        let mut command = server.command();
+        command.args(arguments).env("CRUX_URL", &url).env("CRUX_API_KEY", key);
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let input = ["start", "double", "--input", r#"{"number": 1}"#, "--wait", "30s"];
+    let (code, _, said) = run(&input, &shop.key);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(run(&["list"], &shop.key).0, Some(0));
+    let (code, _, said) = run(&["list"], "");
+    assert!(code == Some(1) && said.contains("this server asks who calls"), "{said}");
+    let (code, _, said) = run(&input, "");
+    assert!(code == Some(1) && said.contains("this server asks who calls"), "{said}");
+    let (code, _, said) = run(&["list"], "no key");
+    assert!(code == Some(2) && said.contains("CRUX_API_KEY") && !said.contains("no key"), "{said}");
+    // Any name will do: without a credential a page that has got itself another name can do nothing.
+    let headers = [("host", "crux.example"), ("x-api-key", shop.key.as_str())];
+    let answer = server.client().send(Method::GET, "/api/v1/workflow/list", &headers, vec![]).await;
+    assert_eq!(answer.status, 200);
+}

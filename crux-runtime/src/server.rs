@@ -190,8 +190,10 @@ impl Server {
         let router = routes::router(ingress);
         let (close, closing) = watch::channel(false);
         let stops = listen::Stops { stopping: stop.subscribe(), closing };
-        let listening = supervise::spawn(
+        let stopping = stop.subscribe();
+        let listening = supervise::keep_running(
             "accepting connections",
+            move || *stopping.borrow(),
             listen::listen(listener, router, limits, stops),
         );
         let signal = signals.next().await;

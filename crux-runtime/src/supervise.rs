@@ -1,6 +1,10 @@
 //! Tasks that everything else depends on. If one died by itself, the process would continue as if
 //! nothing had happened, accept requests and do nothing with them; so the process ends with it, and
 //! the next one recovers. Tasks of one client's connection are not spawned here.
+//!
+//! A task that has to go on until its end is requested (a consumer, housekeeping) is started by
+//! [`keep_running`]: for it, a return is as bad as a panic. What does one thing and is done (a
+//! delivery, a write) is started by [`spawn`].
 
 use std::any::Any;
 use std::fmt::Display;
@@ -14,7 +18,31 @@ use tracing::error;
 
 use crate::telemetry;
 
-/// As [`tokio::spawn`]; a panic in `work` ends the process. `what` is for the log.
+/// As [`spawn`], for work that must not end before `is_stopping`: if it returns earlier, the process
+/// ends. Whoever aborts the task has requested its end.
+pub(crate) fn keep_running<F>(
+    what: &'static str,
+    is_stopping: impl Fn() -> bool + Send + 'static,
+    work: F,
+) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    spawn(what, async move {
+        work.await;
+        if !is_stopping() {
+            end_process(&format!("{what} ended although nothing had requested it"));
+        }
+    })
+}
+
+/// For a task of [`keep_running`] that is only ever aborted.
+pub(crate) fn never() -> bool {
+    false
+}
+
+/// As [`tokio::spawn`], for work that is done when it returns; a panic in it ends the process.
+/// `what` is for the log.
 pub(crate) fn spawn<F>(what: &'static str, work: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -118,6 +146,36 @@ mod tests {
         let told = String::from_utf8(ended.stderr).unwrap();
         assert!(told.contains("the process ends: a test's task panicked: an accident"), "{told}");
     }
+
+    #[tokio::test]
+    async fn a_task_that_ends_before_its_end_is_requested_ends_the_process() {
+        if std::env::var_os(VICTIM).is_some() {
+            super::keep_running("a test's task", || false, async {});
+            return tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        let this =
+            "supervise::tests::a_task_that_ends_before_its_end_is_requested_ends_the_process";
+        let mut victim = Command::new(std::env::current_exe().unwrap());
+        let ended =
+            victim.args([this, "--exact"]).env(VICTIM, "1").stdout(Stdio::null()).output().unwrap();
+        assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+        let told = String::from_utf8(ended.stderr).unwrap();
+        let why = "the process ends: a test's task ended although nothing had requested it";
+        assert!(told.contains(why), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_task_whose_end_is_requested_ends_alone() {
+        let (stop, mut stopping) = tokio::sync::watch::channel(false);
+        let probe = stopping.clone();
+        let is_stopping = move || *probe.borrow();
+        let task = super::keep_running("a test's task", is_stopping, async move {
+            let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+        });
+        stop.send_replace(true);
+        task.await.unwrap();
+    }
+
     /// As above, of a process that logs where nothing can be written.
     #[cfg(target_os = "linux")]
     #[tokio::test]

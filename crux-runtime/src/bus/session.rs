@@ -39,6 +39,12 @@ pub(crate) async fn keep_connected<S: Session>(
     }
 }
 
+/// Whether the process stops.
+pub(crate) fn is_stopping(stopping: &watch::Receiver<bool>) -> bool {
+    // A dropped sender means the same.
+    *stopping.borrow() || stopping.has_changed().is_err()
+}
+
 /// Ends when the process stops.
 pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // A dropped sender means the same.

@@ -30,6 +30,7 @@ use crate::live::{Follower, Hub};
 use crate::machine::{self, Contract, Definition, Policy, Runs, Time};
 use crate::source;
 use crate::store::{self, RequestKey, Status, Store, Subscription};
+use crate::supervise;
 use crate::telemetry::times::Times;
 
 pub(crate) struct Core {
@@ -133,6 +134,16 @@ impl Core {
 
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts a task that everything depends on until the engine closes.
+    pub(super) fn keep_running(
+        self: &Arc<Self>,
+        what: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let core = self.clone();
+        supervise::keep_running(what, move || core.is_closing(), work);
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -301,9 +301,9 @@ impl Core {
 pub(super) fn begin(core: &Arc<Core>) {
     let Some(peer_router) = &core.peer_router else { return };
     if let Some(heard) = peer_router.peers.events() {
-        supervise::spawn("receiving from other nodes", receive(core.clone(), heard));
+        core.keep_running("receiving from other nodes", receive(core.clone(), heard));
     }
-    supervise::spawn("following at other nodes", follow(core.clone(), peer_router.peers.clone()));
+    core.keep_running("following at other nodes", follow(core.clone(), peer_router.peers.clone()));
 }
 
 async fn receive(core: Arc<Core>, mut heard: mpsc::Receiver<PeerEvent>) {

@@ -59,7 +59,6 @@ use crate::live::{Follower, Hub};
 use crate::source;
 use crate::store::peers::Peer;
 use crate::store::{Count, InUse, RequestKey, Store};
-use crate::supervise;
 use crate::telemetry::times::Times;
 
 pub(crate) use self::core::Core;
@@ -138,7 +137,7 @@ impl Engine {
                 .map_err(OpenError::Random)?;
             let figures = workflow_metrics::WorkflowMetrics::new(core.app.workflows);
             shards.push(figures.clone());
-            supervise::spawn(
+            core.keep_running(
                 "a shard",
                 Shard::new(core.clone(), messages, seed, figures).run(inbox),
             );

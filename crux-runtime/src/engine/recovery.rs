@@ -26,10 +26,14 @@ const PAGE_LEN: usize = 1000;
 const WAKE_OVERDUE_MS: u64 = 3_000;
 
 pub(super) fn begin(core: &Arc<Core>) {
-    supervise::spawn("recovering unsettled instances", recover(core.clone()));
-    supervise::spawn("firing due timers", wake_due(core.clone()));
-    supervise::spawn("housekeeping", housekeeping(core.clone()));
-    supervise::spawn(
+    let recovering = core.clone();
+    // A store of a single process needs it once.
+    let is_done =
+        move || recovering.is_closing() || recovering.has_recovered() && !recovering.nodes_share();
+    supervise::keep_running("recovering unsettled instances", is_done, recover(core.clone()));
+    core.keep_running("firing due timers", wake_due(core.clone()));
+    core.keep_running("housekeeping", housekeeping(core.clone()));
+    core.keep_running(
         "looking for missing definitions",
         crate::engine::missing_definitions::watch(core.clone()),
     );

@@ -138,9 +138,12 @@ impl RedisClient {
                     server.place
                 )));
             }
-            crate::supervise::spawn(
+            let shared = Arc::downgrade(&client.shared);
+            let followed = shared.clone();
+            crate::supervise::keep_running(
                 "following the Redis cluster",
-                keep_fresh(Arc::downgrade(&client.shared)),
+                move || followed.strong_count() == 0,
+                keep_fresh(shared),
             );
             return Ok(client);
         }

@@ -127,8 +127,11 @@ impl WorkerProcess {
             max_result_bytes,
             config.workers.heartbeat_timeout.0,
         )?;
-        let heartbeats =
-            supervise::spawn("heartbeats of this worker", heartbeat::send_all(worker.clone()));
+        let heartbeats = supervise::keep_running(
+            "heartbeats of this worker",
+            supervise::never,
+            heartbeat::send_all(worker.clone()),
+        );
         open_files::raise();
         Ok(Self { worker, bus, heartbeats, limit: config.server.shutdown.0, package: app.package })
     }

@@ -26,7 +26,7 @@ use crate::bus::broker::worker_registry::{AttemptIds, PresenceMessage, WorkerReg
 use crate::bus::event_source::EventSource;
 use crate::bus::http::Local;
 use crate::bus::routing_keys::{CANCELLED, WORKERS};
-use crate::bus::session::stopped;
+use crate::bus::session::{is_stopping, stopped};
 use crate::executor::queue::Job;
 use crate::machine::Runs;
 use crate::supervise;
@@ -88,7 +88,12 @@ impl Broker {
 
     /// Begins to consume.
     pub fn consume(&self, handler: Arc<dyn MessageHandler>) {
-        self.keep(supervise::spawn("consuming from the broker", self.consumer.run(handler)));
+        let stopping = self.stopping();
+        self.keep(supervise::keep_running(
+            "consuming from the broker",
+            move || is_stopping(&stopping),
+            self.consumer.run(handler),
+        ));
     }
 
     /// As [`Bus::publish`], but at most once: an unknown outcome counts as a failure.
@@ -109,8 +114,10 @@ impl Broker {
         let Some(workers) = self.consumer.worker_registry() else { return };
         workers.start_self_probe(node.clone(), every);
         let said = PresenceMessage::Node { node };
-        let (outgoing, mut stopping) = (self.outgoing.clone(), self.stop.subscribe());
-        self.keep(supervise::spawn("self-probes of this node", async move {
+        let (outgoing, mut stopping, probe) =
+            (self.outgoing.clone(), self.stopping(), self.stopping());
+        let is_stopping = move || is_stopping(&probe);
+        self.keep(supervise::keep_running("self-probes of this node", is_stopping, async move {
             let probing = async {
                 loop {
                     let (told, published) = oneshot::channel();
@@ -138,6 +145,11 @@ impl Broker {
 
     pub(in crate::bus) fn consumer(&self) -> &dyn Consume {
         &*self.consumer
+    }
+
+    /// When it says so, publisher and consumer end.
+    pub(in crate::bus) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
     }
 
     /// Waits for its end when the bus is closed.

@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::bus::broker::status::State;
 use crate::bus::broker::worker_registry::AttemptIds;
 use crate::bus::routing_keys::work_key;
-use crate::bus::{Broker, Message};
+use crate::bus::{Broker, Message, session};
 use crate::executor::Cancellation;
 use crate::id::{InstanceId, StepId};
 use crate::machine::{Contract, Path, Policy};
@@ -218,7 +218,16 @@ impl Broker {
     /// Begins to fetch tasks for `handler`; ends when there will be no more room and everything
     /// fetched is either taken or given back.
     pub fn fetch(&self, handler: Arc<dyn TaskHandler>) {
-        self.keep(supervise::spawn("fetching tasks", self.consumer().fetch(handler)));
+        let (taker, stopping) = (handler.clone(), self.stopping());
+        let is_stopping = move || {
+            let is_closed = |step_type| {
+                let capacity = taker.capacity(step_type);
+                capacity.has_changed().is_err() || capacity.borrow().is_closed
+            };
+            session::is_stopping(&stopping) || taker.step_types().into_iter().all(is_closed)
+        };
+        let fetching = self.consumer().fetch(handler);
+        self.keep(supervise::keep_running("fetching tasks", is_stopping, fetching));
     }
 }
 

@@ -33,6 +33,7 @@ use crate::bus::broker::parking::Parking;
 use crate::bus::broker::status::State;
 use crate::bus::http::Local;
 use crate::bus::routing_keys::{class_types, task_keys, work_key};
+use crate::bus::session::is_stopping;
 use crate::supervise;
 
 /// How long the start waits for the broker before it goes on without.
@@ -110,7 +111,12 @@ pub async fn open(
         stopping.clone(),
     );
     let (first, tried) = oneshot::channel();
-    let publishing = supervise::spawn("publishing over RabbitMQ", publisher.run(first));
+    let probe = stopping.clone();
+    let publishing = supervise::keep_running(
+        "publishing over RabbitMQ",
+        move || is_stopping(&probe),
+        publisher.run(first),
+    );
     // Not connected yet: the publisher says why, and tries again.
     if let Ok(Ok(Err(conflict @ Problem::Conflict(_)))) =
         tokio::time::timeout(FIRST_CONNECT_TIMEOUT, tried).await

@@ -33,6 +33,7 @@ use crate::bus::http::Local;
 use crate::bus::redis_streams::consumer::{Consumer, create_group};
 use crate::bus::redis_streams::publisher::Publisher;
 use crate::bus::routing_keys::{class_types, task_keys, work_key};
+use crate::bus::session::is_stopping;
 use crate::redis_client::address::address;
 use crate::redis_client::durability::Durability;
 use crate::redis_client::{Address, Error, RedisClient};
@@ -147,7 +148,12 @@ pub async fn open(
         stopping: stopping.clone(),
         again: VecDeque::new(),
     };
-    let publishing = supervise::spawn("publishing over Redis", publisher.run(first));
+    let probe = stopping.clone();
+    let publishing = supervise::keep_running(
+        "publishing over Redis",
+        move || is_stopping(&probe),
+        publisher.run(first),
+    );
     // Not connected yet: the publisher says why, and tries again.
     if let Ok(Ok(Err(wrong @ Problem::Wrong(_)))) =
         tokio::time::timeout(FIRST_CONNECT_TIMEOUT, tried).await

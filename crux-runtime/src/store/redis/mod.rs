@@ -161,7 +161,11 @@ impl Redis {
             foreign: Foreign::default(),
         });
         shared.measure().await;
-        let renewing = supervise::spawn("renewing the lease", lease::keep_lease(shared.clone()));
+        let renewing = supervise::keep_running(
+            "renewing the lease",
+            supervise::never,
+            lease::keep_lease(shared.clone()),
+        );
         let peers = RedisPeers::begin(shared.clone(), address);
         Ok(Self { shared, renewing, peers })
     }

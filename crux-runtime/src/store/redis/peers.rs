@@ -30,8 +30,15 @@ impl RedisPeers {
     pub fn begin(shared: Arc<Shared>, address: Address) -> Arc<Self> {
         let (followed, follows) = watch::channel(BTreeSet::new());
         let (sender, events) = mpsc::channel(EVENTS_LEN_MAX);
+        // Nobody receives, or the store is dropped.
+        let (receiver, owner) = (sender.clone(), follows.clone());
+        let is_stopping = move || receiver.is_closed() || owner.has_changed().is_err();
         let listener = PubSubListener { shared: shared.clone(), address, events: sender };
-        let listening = supervise::spawn("listening to other nodes", listener.listen(follows));
+        let listening = supervise::keep_running(
+            "listening to other nodes",
+            is_stopping,
+            listener.listen(follows),
+        );
         Arc::new(Self { shared, followed, events: Mutex::new(Some(events)), listening })
     }
 

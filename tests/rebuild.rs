@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crux_test_kit::console::{Session, commands};
 use crux_test_kit::fences::{self, Block};
 use crux_test_kit::package::Package;
-use crux_test_kit::{Redis, Server, fences::of_page};
+use crux_test_kit::{Redis, Server, eventually, fences::of_page};
 use serde_json::json;
 
 const PAGE: &str = "docs/package.md";
@@ -257,7 +257,11 @@ async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
     // node.
     let fourth = start(&b).await;
     end(b);
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    eventually("it is seen that no node has its definition", async || {
+        let health = a.client().get("/health").await.json();
+        (health["definitions"]["status"] == "failing").then_some(())
+    })
+    .await;
     let document = a.client().status(&fourth).await;
     assert_eq!(
         (&document["version"], &document["metadata"]["status"]),

@@ -333,7 +333,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_full_relay_ends_with_a_word_of_the_gap() {
         let hub = Hub::default();
         let mut followers: Vec<Follower> = (0..20).map(|_| hub.follow(ID)).collect();
@@ -349,7 +349,7 @@ mod tests {
         assert!(heard_gap_last, "rows were lost without a word");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_end_wakes_whoever_waits_for_it_after_its_row_and_nothing_else_does() {
         // Alone, and with so many that a separate task wakes them.
         for others in [0, 20] {
@@ -368,7 +368,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_end_that_is_lost_in_a_full_relay_wakes_all_the_same() {
         let hub = Hub::default();
         let mut followers: Vec<Follower> = (0..20).map(|_| hub.follow(ID)).collect();

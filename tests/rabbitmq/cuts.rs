@@ -137,7 +137,9 @@ async fn connections_that_break_anywhere_cost_nothing_but_time() {
     let traffic = Traffic::begin(&deployment.nodes, 4, Duration::from_millis(20));
     let cuts = [Cut::Before, Cut::Within, Cut::Unanswered];
     deployment.to_redis.delay(Duration::from_millis(1));
-    for n in 0..40_usize {
+    let cut = || deployment.to_redis.cuts() + deployment.to_broker.cuts();
+    // A cut is made where bytes pass; a busy machine has fewer of them.
+    for n in (0..1_000_usize).take_while(|n| *n < 40 || cut() < 25) {
         // Spread without two places that are always the same.
         let (toward, bytes) =
             (if n % 2 == 0 { Toward::Server } else { Toward::Client }, 1 + n * 7919 % 5000);
@@ -150,8 +152,7 @@ async fn connections_that_break_anywhere_cost_nothing_but_time() {
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
     let ledger = traffic.end().await;
-    let found = deployment.to_redis.cuts() + deployment.to_broker.cuts();
-    assert!(found >= 25, "{found} connections were cut");
+    assert!(cut() >= 25, "{} connections were cut", cut());
     deployment.until("ok").await;
     ledger.audit(&deployment.all(), &deployment.line).await;
 }

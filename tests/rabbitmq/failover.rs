@@ -25,16 +25,18 @@ async fn replica_of(primary: u16) -> Redis {
     replica
 }
 
+/// How many bytes of changes it has made or taken.
+fn offset(redis: &Redis, field: &str) -> u64 {
+    let said = redis.command(&["INFO", "replication"]);
+    let value = said.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value
+        .and_then(|value| value.trim().parse().ok())
+        .unwrap_or_else(|| panic!("no {field}: {said}"))
+}
+
 /// Until the replica has all that the primary has now. (`WAIT` is about what its own connection has
 /// written.)
 async fn caught_up(replica: &Redis, primary: &Redis) {
-    let offset = |redis: &Redis, field: &str| -> u64 {
-        let said = redis.command(&["INFO", "replication"]);
-        let value = said.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        value
-            .and_then(|value| value.trim().parse().ok())
-            .unwrap_or_else(|| panic!("no {field}: {said}"))
-    };
     let written = offset(primary, "master_repl_offset");
     eventually("the replica has what was written", async || {
         (offset(replica, "slave_repl_offset") >= written).then_some(())
@@ -54,14 +56,19 @@ async fn a_replica_that_takes_over_has_everything_that_was_acknowledged() {
 
     // The worst way: the old primary is still there and written to when the replica has become one.
     replica.command(&["REPLICAOF", "NO", "ONE"]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = offset(&deployment.redis, "master_repl_offset");
+    eventually("the old primary is written to", async || {
+        (offset(&deployment.redis, "master_repl_offset") > before).then_some(())
+    })
+    .await;
     deployment.to_redis.lead_to(replica.port());
     deployment.to_redis.cut();
     tokio::task::block_in_place(|| deployment.redis.kill());
     // No replica has what is written now, so that nothing is acknowledged until there is one.
     let next = replica_of(replica.port()).await;
     deployment.until("ok").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = services.tasks().len();
+    eventually("work goes on", async || (services.tasks().len() > before + 20).then_some(())).await;
     let ledger = traffic.end().await;
     ledger.audit(&deployment.all(), &deployment.line).await;
     drop(next);

@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -268,7 +267,6 @@ async fn serves(language: &'static str, prepare: Prepare) {
         (why.contains("result of attempt 1") && line.waiting(QUEUE).await == 0).then_some(())
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
     service.kill();
     eventually("the broker takes it back", async || (line.waiting(QUEUE).await == 1).then_some(()))
         .await;

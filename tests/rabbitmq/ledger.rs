@@ -172,10 +172,7 @@ pub async fn recorded(client: &Client, id: &str) -> BTreeMap<String, u32> {
 
 /// The sum of a figure of `/metrics`, over its labels.
 pub async fn figure(client: &Client, name: &str) -> u64 {
-    let metrics = client.get("/metrics").await;
-    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
-    let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    client.figure(name).await
 }
 
 async fn until_zero(what: &str, until: Instant, count: impl AsyncFn() -> u64) {

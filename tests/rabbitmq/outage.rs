@@ -104,7 +104,7 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
     // when the broker is back.
     let other_line = Line::open(&broker.url(), &other).await;
     let _other_services = other_line.services(result).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    client.until(&id, "completed").await;
     stop.store(true, Ordering::Relaxed);
     let mut ids = starting.await.unwrap();
     ids.push(id);

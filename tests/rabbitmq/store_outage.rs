@@ -38,7 +38,7 @@ async fn without_the_broker(gone: fn(&Proxy, bool)) {
     tokio::time::sleep(outage().saturating_sub(begun.elapsed())).await;
     gone(&deployment.to_broker, false);
     deployment.until("ok").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    deployment.nodes[0].client().until(&id, "completed").await;
     let mut ledger = traffic.end().await;
     assert!(ledger.refused.is_empty(), "starts were refused: {:?}", ledger.refused);
     ledger.starts.insert("lamp-meanwhile".to_owned(), id);

@@ -56,7 +56,7 @@ async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool)
     let client = server.client();
     let stop = Arc::new(AtomicBool::new(false));
     let starting = keep_starting(client.clone(), stop.clone());
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    eventually("uploads are made", async || (services.tasks().len() > 30).then_some(())).await;
 
     tokio::task::block_in_place(|| redis.kill());
     let health = eventually("health tells", || async {
@@ -79,7 +79,8 @@ async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool)
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     tokio::task::block_in_place(|| redis.restart());
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = services.tasks().len();
+    eventually("work goes on", async || (services.tasks().len() > before + 20).then_some(())).await;
     stop.store(true, Ordering::Relaxed);
     let ids = starting.await.unwrap();
     for id in &ids {
@@ -117,11 +118,11 @@ async fn a_redis_that_hangs_is_given_up_and_found_again() {
     let redis = Redis::start();
     let server = Server::start(BINARY, &bus_only(&redis.url(), "crux", ""));
     let line = Line::open(&redis.url(), "crux").await;
-    let _services = line.services(result).await;
+    let services = line.services(result).await;
     let client = server.client();
     let stop = Arc::new(AtomicBool::new(false));
     let starting = keep_starting(client.clone(), stop.clone());
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    eventually("uploads are made", async || (services.tasks().len() > 10).then_some(())).await;
     redis.hang(true);
     eventually("health tells", || async {
         (client.get("/health").await.json()["bus"]["status"] == "failing").then_some(())

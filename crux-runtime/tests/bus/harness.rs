@@ -23,7 +23,7 @@ pub const WORK: &str = "step.work";
 pub const NEWS: &str = "order.done";
 pub const COMPLETED: &str = "step.completed";
 pub const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A bus and its far end.
 pub struct Harness {

@@ -21,7 +21,7 @@ use crux_runtime::store::{Status, Store};
 use serde_json::value::RawValue;
 
 /// The timeout of an attempt.
-pub const RUN: Duration = Duration::from_millis(400);
+pub const RUN: Duration = Duration::from_secs(1);
 
 /// How many calls the service gets at a time.
 pub const CONCURRENCY: usize = 4;
@@ -77,7 +77,7 @@ const fn node(run_ms: Option<u64>) -> Node {
     Node::new("work", "work", 1, kind)
 }
 
-static NODES: &[Node] = &[node(Some(400))];
+static NODES: &[Node] = &[node(Some(1_000))];
 static PATIENT_NODES: &[Node] = &[node(None)];
 
 const fn definition(
@@ -238,7 +238,7 @@ impl Harness {
     }
 
     pub async fn end(&self) -> End {
-        for _ in 0..2_000 {
+        for _ in 0..12_000 {
             let record = self.store.record(self.instance).await.unwrap().unwrap();
             if record.status.is_ended() {
                 let rows: Vec<String> = self
@@ -255,7 +255,7 @@ impl Harness {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("the instance has not ended within 20 s");
+        panic!("the instance has not ended within 120 s");
     }
 }
 

@@ -130,6 +130,21 @@ impl Client {
             .map_err(|_| "no answer within 60 s".to_owned())?
     }
 
+    /// What `/metrics` says of this metric: the sum over its labels.
+    pub async fn figure(&self, name: &str) -> u64 {
+        let text = String::from_utf8(self.get("/metrics").await.body.to_vec()).expect("text");
+        let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// Until the server owes nobody anything: what it would have sent by now, it has sent.
+    pub async fn settled(&self) {
+        eventually("everything is settled", || async {
+            (self.figure("crux_instances_unsettled").await == 0).then_some(())
+        })
+        .await;
+    }
+
     /// Starts an instance and gives its id.
     pub async fn start(&self, trigger: &str, input: &Value) -> String {
         let answer = self.post(trigger, input).await;

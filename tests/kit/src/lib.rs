@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 pub use http::{Answer, Client};
 pub use redis::Redis;
 pub use server::Server;
-pub use service::{Reply, Service};
+pub use service::{Gate, Reply, Service};
 pub use socket::Socket;
 
-/// How long anything may take that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take that should happen soon. Only a test that fails waits for so long, so
+/// it is generous: machines are busy.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks again and again until there is an answer.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::eventually;
 
@@ -26,8 +27,30 @@ pub enum Reply {
     Raw(u16, String),
     /// First nothing for a while.
     After(Duration, Box<Reply>),
+    /// First nothing until the test opens the gate.
+    When(Gate, Box<Reply>),
     /// The connection ends in the middle of the answer.
     HalfWay,
+}
+
+/// What holds up replies until the test has seen what must come before them.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Lets everything pass from now on.
+    pub fn open(&self) {
+        self.0.close();
+    }
+
+    async fn passed(&self) {
+        // It has no permits; an error says that it is open.
+        let _ = self.0.acquire().await;
+    }
 }
 
 type Behaviour = dyn Fn(&Value) -> Reply + Send + Sync;
@@ -132,6 +155,11 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
             }
             Reply::After(pause, then) => {
                 tokio::time::sleep(pause).await;
+                reply = *then;
+                continue;
+            }
+            Reply::When(gate, then) => {
+                gate.passed().await;
                 reply = *then;
                 continue;
             }

@@ -1,7 +1,5 @@
 //! A WebSocket client: tungstenite.
 
-use std::time::Duration;
-
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -77,11 +75,6 @@ impl Socket {
             messages.push(message);
         }
         messages
-    }
-
-    /// Whether nothing comes for a while.
-    pub async fn is_silent(&mut self, pause: Duration) -> bool {
-        tokio::time::timeout(pause, self.stream.next()).await.is_err()
     }
 
     pub async fn send_text(&mut self, text: &str) {

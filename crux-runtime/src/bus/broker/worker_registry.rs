@@ -487,7 +487,7 @@ mod tests {
         workers.receive(heartbeat("late", &[]));
         assert!(workers.list(now).iter().any(|listing| listing.worker == "late"));
         // Looking at all of them for each took minutes.
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

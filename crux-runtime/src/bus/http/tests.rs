@@ -311,7 +311,7 @@ async fn a_service_that_is_down_uses_up_no_attempt() {
     assert_eq!(bus.health(), Err(reason));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_busy_service_is_left_alone_for_as_long_as_it_says() {
     for (status, headers, left) in [
         ("503 Service Unavailable", "retry-after: 1\r\n", "1"),
@@ -329,7 +329,7 @@ async fn a_busy_service_is_left_alone_for_as_long_as_it_says() {
             bus.delay(Some("resize")),
             Some(format!("{problem}; it is left alone for {left} s"))
         );
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(900)).await;
         assert!(reports.try_recv().is_err(), "it waits in line");
         assert_eq!(server.connections.load(Ordering::SeqCst), 1, "it was called again");
         assert_eq!((bus.list()[0].running, bus.list()[0].queued), (0, 1));
@@ -340,7 +340,7 @@ async fn a_busy_service_is_left_alone_for_as_long_as_it_says() {
 }
 
 /// As an overloaded service, or one that turns away what belongs to a certain customer.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_lets_all_go() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let bus = Local::new(
@@ -376,7 +376,7 @@ async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_
             ));
         }
     });
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     for _ in 0..18 {
         assert!(matches!(next(&mut reports).await, Reported::Completed { .. }));
     }
@@ -387,7 +387,7 @@ async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_
     assert_eq!((bus.delay(Some("resize")), bus.health()), (None, Ok(())));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_task_in_line_has_not_begun_and_one_that_must_not_go_out_twice_is_given_back() {
     let busy = http("503 Service Unavailable", "retry-after: 60\r\n", "");
     let (_, _server, bus) = told(&CONTRACT, Does::Answers(busy)).await;
@@ -515,7 +515,7 @@ async fn errors_by_status() {
     assert_eq!((failed.failure.to_string().as_str(), failed.retry), (text, Some(false)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn calls_keep_their_connection_but_for_tasks_that_must_not_be_sent_twice() {
     for (contract, connections) in [(&CONTRACT, 1), (&ONCE, 3)] {
         let server = server(ok(r#"{"success":true}"#)).await;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use serde_json::value::RawValue;
 
@@ -101,6 +100,21 @@ fn patient() -> Arc<Probe> {
     })
 }
 
+/// As [`patient`], on a thread. It gives up when a test could not tell it.
+fn blocking_patient() -> Arc<Probe> {
+    blocking("patient", |_, cx| {
+        Box::pin(async move {
+            for _ in 0..20_000 {
+                if cx.is_cancelled() {
+                    return Ok(raw(r#""was cancelled""#));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(raw(r#""gave up""#))
+        })
+    })
+}
+
 fn contract(step_type: &'static str) -> &'static Contract {
     Box::leak(Box::new(Contract {
         step_type,
@@ -155,6 +169,13 @@ fn manager(step: &Arc<Probe>, limits: Limits) -> Executor {
 
 fn limits(maximum: usize) -> Limits {
     Limits { minimum: 0, maximum, max_queued: 10_000 }
+}
+
+/// Until an attempt has begun.
+async fn began(reports: &mut mpsc::Receiver<Report>) {
+    let report = tokio::time::timeout(Duration::from_secs(20), reports.recv()).await;
+    let what = report.expect("a report within 20 s").unwrap().what;
+    assert!(matches!(what, Reported::Began), "{what:?}");
 }
 
 /// The next report that ends an attempt; those before it are only counted.
@@ -237,21 +258,22 @@ async fn a_waiting_attempt_does_not_hold_up_the_ones_behind_it() {
 
 #[tokio::test]
 async fn a_blocking_attempt_does_not_hold_up_the_runtime() {
-    let step = blocking_nap();
+    let step = blocking_patient();
     let manager = manager(&step, limits(2));
     let (sender, mut reports) = mpsc::channel(64);
-    manager.submit(task("nap", "2000").0, &sender).unwrap();
-    let before = Instant::now();
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(before.elapsed() < Duration::from_millis(1500), "{:?}", before.elapsed());
-    ended(&mut reports).await.unwrap();
+    let (task, cancel) = task("patient", "1");
+    manager.submit(task, &sender).unwrap();
+    began(&mut reports).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    cancel.cancel();
+    assert_eq!(ended(&mut reports).await.unwrap(), r#""was cancelled""#);
 }
 
 #[tokio::test]
 async fn a_full_queue_gives_the_task_back() {
     let step = patient();
     let manager = manager(&step, Limits { minimum: 0, maximum: 1, max_queued: 2 });
-    let (sender, _reports) = mpsc::channel(64);
+    let (sender, mut reports) = mpsc::channel(64);
     let mut cancels = Vec::new();
     let mut submit = || {
         let (task, cancel) = task("patient", "1");
@@ -259,7 +281,7 @@ async fn a_full_queue_gives_the_task_back() {
         manager.submit(task, &sender).is_ok()
     };
     assert!(submit());
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    began(&mut reports).await;
     assert!(submit());
     assert!(submit());
     assert!(!submit(), "one runs, two wait: the fourth has no room");
@@ -315,7 +337,7 @@ async fn a_running_attempt_hears_of_its_cancellation_and_one_that_has_not_begun_
     let (second, cancel_second) = task("patient", "2");
     manager.submit(first, &sender).unwrap();
     manager.submit(second, &sender).unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    began(&mut reports).await;
     cancel_second.cancel();
     cancel_first.cancel();
     assert_eq!(ended(&mut reports).await.unwrap(), r#""was cancelled""#);
@@ -331,46 +353,43 @@ async fn a_running_attempt_hears_of_its_cancellation_and_one_that_has_not_begun_
 #[tokio::test]
 async fn an_attempt_that_lasts_is_told_to_have_begun_and_gives_signs_of_life() {
     static POLICY: Policy = Policy { heartbeat_ms: Some(60), ..Policy::ONCE };
-    for step in [nap(), blocking_nap()] {
+    for step in [patient(), blocking_patient()] {
         let manager = manager(&step, limits(4));
         let (sender, mut reports) = mpsc::channel(64);
-        let (task, _cancel) = task("nap", "300");
+        let (task, cancel) = task("patient", "1");
         manager.submit(Task { policy: &POLICY, ..task }, &sender).unwrap();
-        let mut what = Vec::new();
-        while let Some(report) = reports.recv().await {
-            let last = matches!(report.what, Reported::Completed { .. });
-            what.push(report.what);
-            if last {
-                break;
-            }
+        drop(sender);
+        began(&mut reports).await;
+        for _ in 0..5 {
+            let what = reports.recv().await.unwrap().what;
+            assert!(matches!(what, Reported::Heartbeat), "{what:?}");
         }
-        assert!(matches!(what.first(), Some(Reported::Began)), "{what:?}");
-        let beats = what.iter().filter(|what| matches!(what, Reported::Heartbeat)).count();
-        assert!(beats >= 5, "{what:?}");
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(reports.try_recv().is_err(), "no heartbeat after the end");
+        cancel.cancel();
+        assert_eq!(ended(&mut reports).await.unwrap(), r#""was cancelled""#);
+        // Nothing is left that could report.
+        assert!(reports.recv().await.is_none(), "no heartbeat after the end");
     }
 }
 
 #[tokio::test]
 async fn draining_gives_back_what_has_not_begun_and_waits_for_what_runs() {
-    for step in [nap(), blocking_nap()] {
+    for step in [patient(), blocking_patient()] {
         let manager = manager(&step, limits(1));
         let (sender, mut reports) = mpsc::channel(64);
-        manager.submit(task("nap", "100").0, &sender).unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        manager.submit(task("nap", "100").0, &sender).unwrap();
+        let (first, cancel) = task("patient", "1");
+        manager.submit(first, &sender).unwrap();
+        began(&mut reports).await;
+        manager.submit(task("patient", "2").0, &sender).unwrap();
         assert_eq!(manager.drain(Duration::from_millis(1)).await, 1);
-        assert!(manager.submit(task("nap", "1").0, &sender).is_err());
-        let before = Instant::now();
-        assert_eq!(manager.drain(Duration::from_secs(60)).await, 0);
-        assert!(
-            before.elapsed() < Duration::from_secs(30),
-            "it ends as soon as nothing runs any more"
-        );
+        assert!(manager.submit(task("patient", "3").0, &sender).is_err());
+        cancel.cancel();
+        // It ends as soon as nothing runs any more.
+        let drained = manager.drain(Duration::from_secs(3600));
+        let drained = tokio::time::timeout(Duration::from_secs(120), drained).await;
+        assert_eq!(drained.expect("it does not wait for its limit"), 0);
         let (name, reason, ..) = ended(&mut reports).await.unwrap_err();
         assert_eq!((name.as_str(), reason.as_str()), ("returned", ""));
-        assert_eq!(ended(&mut reports).await.unwrap(), "{}");
+        assert_eq!(ended(&mut reports).await.unwrap(), r#""was cancelled""#);
     }
 }
 

@@ -126,7 +126,9 @@ async fn a_clock_that_jumps_years_ahead_for_a_moment_ends_nothing_and_is_told_of
         (&json!("jumped"), &json!(1)),
         "{health:#}"
     );
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Timers that are due fire.
+    let short = client.start("/api/v1/workflow/nap", &json!({"nap": "200ms"})).await;
+    client.until(&short, "completed").await;
     clock.set("+0s");
     let after = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await.json();
     let year = |document: &Value| {

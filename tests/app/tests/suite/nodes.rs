@@ -119,15 +119,24 @@ async fn events_about_one_thing_that_different_nodes_take_are_received_in_their_
 async fn a_wait_for_the_end_hears_of_it_from_the_node_that_works() {
     let redis = Redis::start();
     let (a, b) = two(&shared(&redis)).await;
-    let approval = a.client().start("/api/v1/workflow/approval", &json!({"orderId": "o-1"})).await;
-    a.client().until(&approval, "waiting").await;
-    let mut follower = Socket::follow(&b, &approval).await;
-    // Until it is heard of here too.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let event =
-        json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
-    assert_eq!(a.client().post("/api/v1/events", &event).await.status, 202);
-    let messages = follower.rest().await;
+    let id = a.client().start("/api/v1/workflow/letters", &json!({"chain": "c"})).await;
+    a.client().until(&id, "waiting").await;
+    let mut follower = Socket::follow(&b, &id).await;
+    let mut messages = Vec::new();
+    // Each is sent when the follower has heard of the one before.
+    for number in 1..=3 {
+        let letter = json!({"type": "letter.came", "data": {"chain": "c", "number": number, "last": number == 3}});
+        assert_eq!(a.client().post("/api/v1/events", &letter).await.status, 202);
+        while number < 3 {
+            let message = follower.next().await.expect("it goes on");
+            let has_come = message["type"] == "event_received";
+            messages.push(message);
+            if has_come {
+                break;
+            }
+        }
+    }
+    messages.extend(follower.rest().await);
     assert_gapless(&messages, 0);
     assert_eq!(follower.closed, Some(1000));
 }
@@ -237,7 +246,7 @@ async fn a_step_longer_than_a_lease_is_one_attempt() {
     let question =
         a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
     a.client().until(&question, "processing").await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    a.client().until(&work, "completed").await;
     for node in [&a, &b] {
         assert!(!has_lost_its_attempt(node, &question).await, "it was taken for lost");
         let document = node.client().status(&question).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::kit::{Reply, Service, eventually};
+use crate::kit::{Gate, Reply, Service, eventually};
 use crate::server;
 
 /// Runs `work` with a first service like this and a good second one, to its end.
@@ -78,12 +78,13 @@ async fn a_slow_service_is_tried_again_when_its_time_is_over() {
 #[tokio::test]
 async fn an_answer_after_the_time_out_counts_if_it_is_the_first() {
     // The timeout is one second; the second attempt has been sent and says nothing.
-    let document = worked(|task| match task["attempt"].as_u64() {
-        Some(1) => {
-            Reply::After(Duration::from_millis(1500), Box::new(Reply::Done(json!({"size": 1}))))
+    let gate = Gate::closed();
+    let document = worked(move |task| match task["attempt"].as_u64() {
+        Some(1) => Reply::When(gate.clone(), Box::new(Reply::Done(json!({"size": 1})))),
+        _ => {
+            gate.open();
+            Reply::Later
         }
-        Some(2) => Reply::Later,
-        _ => Reply::Done(json!({"size": 3})),
     })
     .await;
     assert_eq!(first(&document), ("completed", "", 2));

@@ -41,10 +41,13 @@ async fn what_must_not_begin_twice_does_not_and_its_outcome_is_unknown() {
     let id = harness.start("work_once", 60_000).await;
     harness.begun(&id, 1).await;
     first.kill();
-    let _second = harness.worker(&[]);
+    let second = harness.worker(&[]);
     let document = harness.server.client().until(&id, "parked").await;
     assert!(document.to_string().contains("OutcomeUnknown"), "{document:#}");
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // The other one takes from the same queue, and takes it no more.
+    let next = harness.start("work_once", 0).await;
+    let document = harness.server.client().until(&next, "completed").await;
+    assert_eq!(document["output"]["pid"], second.pid());
     assert_eq!(harness.ledger(&id), [("begin".to_owned(), first.pid())]);
 }
 
@@ -62,7 +65,9 @@ async fn a_worker_that_is_alive_keeps_its_attempt_while_the_server_is_away() {
     ids.push(harness.start("work_once", 500).await);
     harness.begun(&ids[2], 1).await;
     harness.server.kill();
+    // Longer than a silence that means death.
     tokio::time::sleep(Duration::from_millis(1500)).await;
+    eventually("it has ended", async || (harness.ledger(&ids[2]).len() == 2).then_some(())).await;
     harness.server.restart_with(&["--steps", "none"]);
     for id in &ids {
         assert_eq!(
@@ -111,10 +116,10 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
         .await;
     }
     tokio::task::block_in_place(|| broker.kill());
-    tokio::time::sleep(Duration::from_secs(3)).await;
     // Longer than a silence that means death; but nobody could be heard.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     for id in &ids {
-        assert_eq!(harness.ledger(id).len(), 2, "it went on");
+        eventually("it goes on", async || (harness.ledger(id).len() == 2).then_some(())).await;
         assert!(!harness.events(id).await.contains(&"task_lost".to_owned()), "nobody can be heard");
     }
     tokio::task::block_in_place(|| broker.begin());

@@ -1,7 +1,5 @@
 //! Workers that are told to end.
 
-use std::time::Duration;
-
 use crate::harness::Harness;
 use crate::kit::eventually;
 
@@ -48,11 +46,12 @@ async fn a_worker_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest_
 async fn what_does_not_finish_in_time_is_lost_and_done_by_another() {
     let harness = Harness::new();
     let mut first = harness.worker_with(&[("CRUX_SERVER__SHUTDOWN", "300ms")], &[]);
-    let id = harness.start("timed_work", 2000).await;
+    let id = harness.start("timed_work", 4000).await;
     harness.begun(&id, 1).await;
     first.tell_to_end();
     let second = harness.worker(&[]);
-    assert!(tokio::time::timeout(Duration::from_secs(5), first.ended()).await.unwrap().success());
+    assert!(first.ended().await.success());
+    assert!(harness.ledger(&id).iter().all(|line| line.0 == "begin"), "it ended before its worker");
     assert_eq!(
         harness.server.client().until(&id, "completed").await["output"]["pid"],
         second.pid()

@@ -95,7 +95,7 @@ async fn who_has_a_message_does_not_get_it_again_because_another_is_down() {
     up.requests.recv().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whatever_is_not_2xx_is_not_taken_and_a_busy_listener_is_left_alone() {
     for (status, headers, said) in [
         ("500 Internal Server Error", "", "answered 500 Internal Server Error"),
@@ -116,9 +116,9 @@ async fn whatever_is_not_2xx_is_not_taken_and_a_busy_listener_is_left_alone() {
     let bus = Local::new(&app(), vec![listener("mail", url(&server), &["#"])], 1024).unwrap();
     reason(published(&bus, "workflow.failed").await);
     // What comes meanwhile waits.
-    let waiting = timeout(Duration::from_millis(200), published(&bus, "workflow.failed")).await;
+    let waiting = timeout(Duration::from_secs(50), published(&bus, "workflow.failed")).await;
     assert!(waiting.is_err(), "{waiting:?}");
-    assert!(bus.held("workflow.failed").unwrap().ends_with("it is left alone for 60 s"));
+    assert!(bus.held("workflow.failed").unwrap().contains("it is left alone for "));
     server.requests.recv().await.unwrap();
     assert!(server.requests.try_recv().is_err(), "it was not left alone");
 }

@@ -98,6 +98,21 @@ pub fn type_name(name: &str) -> String {
     escape(camel(name))
 }
 
+/// What the modules of declared types call by name: no type that stands in them is called so.
+const OF_TYPES: &[&str] =
+    &["Duration", "IndexMap", "Json", "Option", "Rules", "Self_", "String", "Timestamp", "Vec"];
+
+/// The Rust name of a declared type: as it is called in YAML, but for the few names that its module
+/// needs for itself.
+pub fn declared_type(name: &str) -> String {
+    let rust = type_name(name);
+    if OF_TYPES.contains(&rust.as_str()) {
+        format!("{}Type", rust.trim_end_matches('_'))
+    } else {
+        rust
+    }
+}
+
 /// The Rust constant of a routing key or name: `step.image_processing` is `STEP_IMAGE_PROCESSING`.
 pub fn constant(name: &str) -> String {
     let name = words(name).join("_").to_ascii_uppercase();

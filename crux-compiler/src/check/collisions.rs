@@ -62,7 +62,7 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
 fn types(folder: &Folder<'_>, sink: &mut Sink) {
     let mut modules: BTreeMap<&str, BTreeMap<String, Span>> = BTreeMap::new();
     for (def, span) in &folder.types.defs {
-        let rust = crate::emit::type_name(&def.name.name);
+        let rust = names::declared_type(&def.name.name);
         // Also two of one name: an inferred type may be called like another.
         if let Some(first) =
             modules.entry(&def.name.module).or_default().insert(rust.clone(), *span)

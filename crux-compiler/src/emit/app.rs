@@ -4,7 +4,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use super::names::{ident, type_name, variable};
+use super::names::{declared_type, ident, variable};
 use super::paths::module_path;
 use super::text::Items;
 use super::{routes, types};
@@ -73,7 +73,7 @@ pub(super) fn items(program: &Program) -> Items {
 /// That the class is a step struct of its step type; the message names the place in YAML.
 fn assertion(contract: &Contract, class: &str) -> TokenStream {
     let step_type = &contract.name;
-    let marker = format_ident!("Is{}", type_name(step_type));
+    let marker = format_ident!("Is{}", declared_type(step_type));
     let (module, class_ident) =
         (module_path(&format!("steps::{step_type}")), ident(&names::type_name(class)));
     let place = types::place(&contract.place);

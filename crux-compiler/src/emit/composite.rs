@@ -3,9 +3,10 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
+use super::body::{Body, Reads, used};
 use super::expr::{count, time};
 use super::plan::{ScopeId, Step, StepId};
-use super::tokens::{Made, Part, closure, mentions, time_option, used, used_fx};
+use super::tokens::{Made, Part, closure, time_option};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Case, Value, Verb};
@@ -43,12 +44,14 @@ impl<'a> Generator<'_, 'a> {
         };
         let scope = step.inside[0];
         let (let_list, list) = self.site(step).inline(list).named("list");
-        let view = self.view_inline(scope, &quote!(&at), &quote!(error));
+        let view = self.view_inline(scope, &quote!(&at), &error());
         let (enter, apply) =
             (self.enter_scope(scope, 0, view.clone()), self.apply_scope(scope, view));
         let item = self.item_name(scope);
-        let (enter_item, apply_item) = (used(&enter, &item), used(&apply, &item));
-        let (enter_fx, apply_fx) = (used_fx(&enter), used_fx(&apply));
+        let (enter_item, apply_item) =
+            (used(enter.has(Reads::ITEM), &item), used(apply.has(Reads::ITEM), &item));
+        let (enter_fx, apply_fx) = (enter.param(Reads::FX), apply.param(Reads::FX));
+        let inside = (enter.reads | apply.reads).without(Reads::ITEM);
         let enter = quote!(|#enter_item, #enter_fx| #enter);
         let (concurrency, timeout) = (count((*concurrency).into()), time_option(*timeout_ms));
         let (state, ty) = (self.state(scope), self.module.ty(item_type));
@@ -60,10 +63,16 @@ impl<'a> Generator<'_, 'a> {
         let keep =
             own.and_then(|own| self.plan.kept_number(own)).map(|_| quote!(.keep(#number, fx)));
         Made {
-            enter: quote!(#let_list Composite::each(#number, #timeout, #list, #concurrency, fx, #enter) #keep #go_on),
+            enter: Body::new(
+                quote!(#let_list Composite::each(#number, #timeout, #list, #concurrency, fx, #enter) #keep #go_on),
+                let_list.reads | inside.without(Reads::EVENT) | Reads::FX | go_on.reads,
+            ),
             open: Some(Part {
                 ty: quote!(Composite<Each<#ty, #state, #result>>),
-                arm: quote!(part.apply_each(event, fx, |#apply_item, inside, #apply_fx| #apply, #enter) #keep #go_on),
+                arm: Body::new(
+                    quote!(part.apply_each(event, fx, |#apply_item, inside, #apply_fx| #apply, #enter) #keep #go_on),
+                    inside | Reads::EVENT | Reads::FX | go_on.reads,
+                ),
             }),
             items: TokenStream::new(),
         }
@@ -81,21 +90,23 @@ impl<'a> Generator<'_, 'a> {
             self.enter_scope(scope, 0, view.arg.clone()),
             self.apply_scope(scope, view.arg.clone()),
         );
-        let (enter, apply) = (closure(&["fx"], &enter), closure(&["inside", "fx"], &apply));
+        let (enter, apply) = (closure(None, &enter), closure(Some("inside"), &apply));
         let rounds = format_ident!("ROUNDS_{}", step.snake.to_uppercase());
         let (number, max, every) = (self.number(step), count((*max).into()), time(*every_ms));
         let (asked, item) = (until.closure, until.item);
         let (state, timeout, go_on) = (self.state(scope), time_option(*timeout_ms), self.go_on(id));
-        let start = quote!(Composite::repeat(#rounds, #timeout, fx, #enter, #asked) #go_on);
-        let arm = quote!(part.apply_repeat(#rounds, event, fx, #apply, #enter, #asked) #go_on);
-        let before = |body: &TokenStream| view.before.clone().filter(|_| mentions(body, "view"));
-        let (start_view, arm_view) = (before(&start), before(&arm));
+        let reads = enter.reads | asked.reads | Reads::FX | go_on.reads;
+        let start = Body::new(
+            quote!(Composite::repeat(#rounds, #timeout, fx, #enter, #asked) #go_on),
+            reads,
+        );
+        let arm = Body::new(
+            quote!(part.apply_repeat(#rounds, event, fx, #apply, #enter, #asked) #go_on),
+            reads | apply.reads | Reads::EVENT,
+        );
         Made {
-            enter: quote!(#start_view #start),
-            open: Some(Part {
-                ty: quote!(Composite<Repeat<#state>>),
-                arm: if arm_view.is_some() { quote!({ #arm_view #arm }) } else { arm },
-            }),
+            enter: view.before(start),
+            open: Some(Part { ty: quote!(Composite<Repeat<#state>>), arm: view.before_arm(arm) }),
             items: quote! {
                 const #rounds: Rounds = Rounds::new(#number, #max, #every);
 
@@ -105,7 +116,7 @@ impl<'a> Generator<'_, 'a> {
     }
 
     fn view_inside(&self, scope: ScopeId) -> View {
-        self.view(scope, &quote!(&at), &quote!(error))
+        self.view(scope, &quote!(&at), &error())
     }
 
     /// A composite step: how what is inside it is started, and how an event is offered to that.
@@ -115,22 +126,29 @@ impl<'a> Generator<'_, 'a> {
         inside: TokenStream,
         view: &View,
         timeout: &TokenStream,
-        start: &TokenStream,
-        apply: &TokenStream,
+        start: &Body,
+        apply: &Body,
     ) -> Made {
         let step: &Step<'a> = &self.plan.steps[id];
         let (number, go_on) = (self.number(step), self.go_on(id));
-        let view_of = |body: &TokenStream| view.before.as_ref().filter(|_| mentions(body, "view"));
-        let (start_view, apply_view) = (view_of(start), view_of(apply));
-        let (start, apply) = (closure(&["fx"], start), closure(&["inside", "fx"], apply));
-        let arm = quote!(part.apply(event, fx, #apply) #go_on);
+        let (start, apply) = (closure(None, start), closure(Some("inside"), apply));
+        let enter = Body::new(
+            quote!(Composite::start(#number, #timeout, fx, #start) #go_on),
+            start.reads | Reads::FX | go_on.reads,
+        );
+        let arm = Body::new(
+            quote!(part.apply(event, fx, #apply) #go_on),
+            apply.reads | Reads::EVENT | Reads::FX | go_on.reads,
+        );
         Made {
-            enter: quote!(#start_view Composite::start(#number, #timeout, fx, #start) #go_on),
-            open: Some(Part {
-                ty: quote!(Composite<#inside>),
-                arm: if apply_view.is_some() { quote!({ #apply_view #arm }) } else { arm },
-            }),
+            enter: view.before(enter),
+            open: Some(Part { ty: quote!(Composite<#inside>), arm: view.before_arm(arm) }),
             items: TokenStream::new(),
         }
     }
+}
+
+/// What the steps of a catch see of its failure; no other step provides that.
+fn error() -> Body {
+    Body::new(quote!(error), Reads::ERROR)
 }

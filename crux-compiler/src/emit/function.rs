@@ -1,14 +1,16 @@
 //! Expressions of the live values: where they stand, or as functions where they stand in several
 //! places.
 
+use std::cell::Cell;
+
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
+use super::body::{Body, Reads};
 use super::expr::{Code, Writer};
 use super::names::ident;
 use super::paths::{Module, result_type};
 use super::plan::{Found, Key, Outer, Plan, ScopeId};
-use super::tokens::has_question;
 use super::view::outer_value;
 use crate::ir::{Expr, Type, Value};
 
@@ -29,19 +31,21 @@ pub(super) struct Site<'s, 'a> {
 pub(super) struct Inline {
     tokens: TokenStream,
     pub(super) fallible: bool,
+    pub(super) reads: Reads,
 }
 
 impl Inline {
-    /// Of what a writer has written.
-    pub(super) fn new(body: Code, fallible: bool) -> Self {
-        if !fallible {
-            return Self { tokens: body.alone(), fallible };
+    /// Of what `writer` has written; `state`: what that reads of the state.
+    pub(super) fn new(body: Code, writer: &Writer<'_>, state: Reads) -> Self {
+        let reads = writer.reads | state;
+        if !writer.is_fallible() {
+            return Self { tokens: body.alone(), fallible: false, reads };
         }
+        let leaves_early = writer.leaves_early(&body);
         // An owned value is what it is, whatever its type.
         let result = body.in_ok(&Type::Json);
-        let tokens =
-            if has_question(&result) { quote!(machine::expr::attempt(|| #result)) } else { result };
-        Self { tokens, fallible }
+        let tokens = if leaves_early { quote!(machine::expr::attempt(|| #result)) } else { result };
+        Self { tokens, fallible: true, reads }
     }
 
     /// The value; where it is [`Self::fallible`] a `Result` of it.
@@ -50,56 +54,60 @@ impl Inline {
     }
 
     /// `let name = …;` and the `Result` of it.
-    pub(super) fn named(&self, name: &str) -> (TokenStream, TokenStream) {
+    pub(super) fn named(&self, name: &str) -> (Body, TokenStream) {
         let (name, tokens) = (ident(name), &self.tokens);
         (
-            quote!(let #name = #tokens;),
+            Body::new(quote!(let #name = #tokens;), self.reads),
             if self.fallible { quote!(#name) } else { quote!(Ok(#name)) },
         )
     }
 
     /// The `Result`.
-    pub(super) fn result(&self) -> TokenStream {
+    pub(super) fn result(&self) -> Body {
         let tokens = &self.tokens;
-        if self.fallible { quote!(#tokens) } else { quote!(Ok(#tokens)) }
+        Body::new(if self.fallible { quote!(#tokens) } else { quote!(Ok(#tokens)) }, self.reads)
     }
 }
 
 impl<'a> Site<'_, 'a> {
-    /// A value of the state, as it is seen from here.
-    pub(super) fn code(&self, value: &Value) -> Option<Code> {
+    /// A value of the state, as it is seen from here, and what is read for it.
+    pub(super) fn code(&self, value: &Value) -> Option<(Code, Reads)> {
         if let Some(key) = self.plan.key(value).filter(|key| self.given.contains(key)) {
             let name = self.plan.field(key);
-            return Some(shared(quote!(#name), self.plan.is_optional(key, self.scope)));
+            let code = shared(quote!(#name), self.plan.is_optional(key, self.scope));
+            return Some((code, Reads::NOTHING));
         }
         Some(match self.plan.find(value, self.scope, self.live)? {
             Found::Here(key) if self.at.is_empty() => {
                 let name = self.plan.field(key);
                 let optional = self.plan.is_optional(key, self.scope);
-                if optional {
+                let code = if optional {
                     Code::option_of_refs(quote!(#name))
                 } else {
                     Code::reference(quote!(#name))
-                }
+                };
+                (code, Reads::NOTHING)
             }
             Found::Here(key) => {
                 let field = self.plan.field(key);
-                shared(quote!(at.#field), self.plan.is_optional(key, self.scope))
+                (shared(quote!(at.#field), self.plan.is_optional(key, self.scope)), Reads::AT)
             }
             Found::Around(step, key) => {
                 let (around, field) =
                     (outer_value(self.plan, self.scope, Outer::At(step)), self.plan.field(key));
-                shared(
-                    quote!(#around.#field),
-                    self.plan.is_optional(key, self.plan.steps[step].scope),
-                )
+                let optional = self.plan.is_optional(key, self.plan.steps[step].scope);
+                (shared(quote!(#around.#field), optional), Reads::UP)
             }
-            Found::Item(name) => {
-                Code::reference(outer_value(self.plan, self.scope, Outer::Item(name)))
+            Found::Item(name) => (self.outer(Outer::Item(name)), Reads::UP),
+            Found::Error => (self.outer(Outer::Error), Reads::UP),
+            Found::Kept(key) => {
+                (Code::shared(kept(self.plan, self.module, key)?).optional(), Reads::FX)
             }
-            Found::Error => Code::reference(outer_value(self.plan, self.scope, Outer::Error)),
-            Found::Kept(key) => Code::shared(kept(self.plan, self.module, key)?).optional(),
         })
+    }
+
+    fn outer(&self, outer: Outer<'_>) -> Code {
+        Code::reference(outer_value(self.plan, self.scope, outer))
     }
 
     pub(super) fn inline(&self, expr: &Expr) -> Inline {
@@ -108,11 +116,16 @@ impl<'a> Site<'_, 'a> {
 
     /// The same for whatever `write` writes.
     pub(super) fn inline_code(&self, write: impl FnOnce(&mut Writer<'_>) -> Code) -> Inline {
-        let find = |value: &Value| self.code(value);
+        let reads = Cell::new(Reads::NOTHING);
+        let find = |value: &Value| {
+            let (code, read) = self.code(value)?;
+            reads.set(reads.get() | read);
+            Some(code)
+        };
         let is_taken = |name: &Ident| self.plan.is_field(name);
         let mut writer = Writer::new(self.module, &find).among(&is_taken);
         let body = write(&mut writer);
-        Inline::new(body, writer.fallible)
+        Inline::new(body, &writer, reads.get())
     }
 }
 

@@ -2,18 +2,19 @@
 //! the result of the scope.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use quote::{ToTokens as _, format_ident, quote};
 
+use super::body::{Body, Reads};
 use super::expr::field_value;
 use super::names::ident;
 use super::paths::live_type;
 use super::plan::{Key, Scope, ScopeId, ScopeKind, Step, StepId};
-use super::tokens::{mentions, tuple, used, used_fx};
+use super::tokens::tuple;
 use super::workflow::Generator;
 use crate::ir::Verb;
 
 /// The values that a step gives, each as an expression, in the order of [`Step::gives`].
-type Gives = Vec<TokenStream>;
+type Gives = Vec<Body>;
 
 /// How a flow goes on: `.optional()`, then `.with(at).then(…, fx, enter_finalize)`.
 pub(super) struct Next {
@@ -27,19 +28,19 @@ pub(super) struct Next {
 /// Where a flow goes when the step is done.
 enum Goal {
     /// To a function that takes the result.
-    Result(TokenStream),
+    Result(Body),
     /// To one that takes none.
-    Nothing(TokenStream),
+    Nothing(Body),
     /// To one that takes the result and `up`, what is around the scope; or to a closure that takes
     /// the result alone.
-    In { up: TokenStream, function: TokenStream, closure: TokenStream },
+    In { up: Body, function: TokenStream, closure: Body },
     /// To the end of the scope, whose result it is.
     End,
 }
 
 impl Next {
     /// `.with(at).then(stay, fx, next)`, with `catch` where there is one.
-    pub(super) fn then(&self, stay: &Stay, catch: Option<TokenStream>) -> TokenStream {
+    pub(super) fn then(&self, stay: &Stay, catch: Option<Body>) -> Body {
         let Self { made, has_at, goal } = self;
         let with = has_at.then(|| quote!(.with(at)));
         let stay = match stay {
@@ -47,6 +48,12 @@ impl Next {
             Stay::Never if *has_at => quote!(machine::never_stays_with),
             Stay::Never => quote!(machine::never_stays),
         };
+        let read = match goal {
+            Goal::Result(next) | Goal::Nothing(next) => next.reads | Reads::FX,
+            Goal::In { up, closure, .. } => up.reads | closure.reads | Reads::FX,
+            Goal::End => Reads::FX.when(catch.is_some()),
+        };
+        let reads = read | Body::reads_of(&catch) | Reads::AT.when(*has_at);
         let then = match (goal, catch) {
             (Goal::Result(next), None) => quote!(.then(#stay, fx, #next)),
             (Goal::Result(next), Some(catch)) => quote!(.then_or(#stay, fx, #next, #catch)),
@@ -61,7 +68,7 @@ impl Next {
             (Goal::End, None) => quote!(.finish(#stay)),
             (Goal::End, Some(catch)) => quote!(.finish_or(#stay, fx, #catch)),
         };
-        quote!(#made #with #then)
+        Body::new(quote!(#made #with #then), reads)
     }
 }
 
@@ -73,7 +80,7 @@ pub(super) enum Stay {
 
 impl<'a> Generator<'_, 'a> {
     /// `.with(at).then(State::Notify, fx, enter_finalize)`.
-    pub(super) fn go_on(&self, id: StepId) -> TokenStream {
+    pub(super) fn go_on(&self, id: StepId) -> Body {
         let step = &self.plan.steps[id];
         let scope = &self.plan.scopes[step.scope];
         let (state, variant) = (ident(&scope.name), ident(&step.camel));
@@ -85,10 +92,10 @@ impl<'a> Generator<'_, 'a> {
         let catch = (!step.node.catch.is_empty()).then(|| {
             let catch = format_ident!("catch_{}", step.snake);
             match self.up_arg(step.scope, self.plan.catch_needs_view(step)) {
-                None => quote!(#catch),
+                None => Body::constant(quote!(#catch)),
                 Some(up) => {
                     let at = step.has_at().then(|| quote!(at,));
-                    quote!(|#at failure, fx| #catch(#up #at failure, fx))
+                    Body::new(quote!(|#at failure, fx| #catch(#up #at failure, fx)), up.reads)
                 }
             }
         });
@@ -106,58 +113,60 @@ impl<'a> Generator<'_, 'a> {
             .map(|key| match found.iter().find(|(found, _)| found == key) {
                 Some((_, value)) => value.clone(),
                 None if catch.is_some() => self.kept_or_none(*key, id),
-                None => quote!(None),
+                None => Body::constant(quote!(None)),
             })
             .collect();
-        let done = self.is_done_inline(id).then(|| self.results(id, &quote!(at), &gives));
-        let value = done.clone().unwrap_or_else(|| tuple(gives.clone()));
+        let done = self.is_done_inline(id).then(|| self.results(id, &gives));
+        let value = done.clone().unwrap_or_else(|| Body::tuple(&gives));
         // Only a closure has `up`, or `at` before it is moved.
-        let is_plain = (if done.is_some() { !mentions(&value, "at") } else { !has_view })
-            && !mentions(&value, "fx");
+        let is_plain = (if done.is_some() { !value.has(Reads::AT) } else { !has_view })
+            && !value.has(Reads::FX);
+        let text = value.to_token_stream().to_string();
         if !is_plain {
             // What is passed on as it comes needs no names.
             let is_same = done.is_none()
                 && first.is_empty()
                 && !gives.is_empty()
-                && value.to_string() == pattern.to_string();
+                && text == pattern.to_string();
             if is_same {
                 let name = self.after_name(id);
-                let after = self.call_after(id, &quote!(at), Some(quote!(given)));
+                let after = self.call_after(id, Some(Body::constant(quote!(given))));
                 let at = has_at.then(|| quote!(at,));
                 let goal = match self.up_arg(step.scope, true) {
                     Some(up) => Goal::In {
                         up,
                         function: quote!(#name),
-                        closure: quote!(|#at given, fx| #after),
+                        closure: in_closure(quote!(|#at given, fx| #after), &after),
                     },
-                    None => Goal::Result(quote!(#name)),
+                    None => Goal::Result(Body::constant(quote!(#name))),
                 };
                 return Next { made: TokenStream::new(), has_at, goal };
             }
             let after = match &done {
-                Some(results) => quote!(Flow::Done(#results)),
-                None => self.after(id, &quote!(at), gives.clone()),
+                Some(results) => Body::new(quote!(Flow::Done(#results)), results.reads),
+                None => self.after(id, gives.clone()),
             };
-            let at = has_at.then(|| used(&after, &format_ident!("at"))).map(|at| quote!(#at,));
-            let fx = used_fx(&after);
+            let at = has_at.then(|| after.param(Reads::AT)).map(|at| quote!(#at,));
+            let fx = after.param(Reads::FX);
             return match gives.is_empty() && done.is_none() {
                 true => Next {
                     made: TokenStream::new(),
                     has_at,
-                    goal: Goal::Nothing(quote!(|#at #fx| #after)),
+                    goal: Goal::Nothing(in_closure(quote!(|#at #fx| #after), &after)),
                 },
                 false => Next {
                     made: first,
                     has_at,
-                    goal: Goal::Result(quote!(|#at #pattern, #fx| #after)),
+                    goal: Goal::Result(in_closure(quote!(|#at #pattern, #fx| #after), &after)),
                 },
             };
         }
         let after = self.after_name(id);
         if done.is_none() && gives.is_empty() {
-            return Next { made: TokenStream::new(), has_at, goal: Goal::Nothing(quote!(#after)) };
+            let goal = Goal::Nothing(Body::constant(quote!(#after)));
+            return Next { made: TokenStream::new(), has_at, goal };
         }
-        let (text, given) = (value.to_string(), pattern.to_string());
+        let given = pattern.to_string();
         let made = match text.as_str() {
             "()" if is_unit => TokenStream::new(),
             "()" => quote!(.discard()),
@@ -169,7 +178,7 @@ impl<'a> Generator<'_, 'a> {
         if done.is_some() {
             return Next { made, has_at, goal: Goal::End };
         }
-        Next { made, has_at, goal: Goal::Result(quote!(#after)) }
+        Next { made, has_at, goal: Goal::Result(Body::constant(quote!(#after))) }
     }
 
     /// The same after the steps of a catch. Results that the machine has kept are asked for in a
@@ -177,7 +186,7 @@ impl<'a> Generator<'_, 'a> {
     pub(super) fn next_after_catch(&self, id: StepId, catch: ScopeId) -> (Next, TokenStream) {
         let next = self.next(id, Some(catch));
         let step = &self.plan.steps[id];
-        let asks = step.gives.iter().any(|key| mentions(&self.kept_or_none(*key, id), "fx"));
+        let asks = step.gives.iter().any(|key| self.kept_or_none(*key, id).has(Reads::FX));
         if !asks || self.plan.after_needs_view(step) {
             return (next, TokenStream::new());
         }
@@ -187,17 +196,17 @@ impl<'a> Generator<'_, 'a> {
                 Some((_, value)) => value.clone(),
                 None => self.kept_or_none(*key, id),
             });
-        let after = self.after(id, &quote!(at), gives.collect());
+        let after = self.after(id, gives.collect());
         let (name, at, out) = (
             format_ident!("after_{}", self.plan.scopes[catch].snake),
-            self.at_param(step, &after),
+            self.at_param(step, after.reads),
             self.out(catch),
         );
         let is_void = found.is_empty();
         let given = (!is_void).then(|| quote!(#pattern: #out));
         let params: Vec<TokenStream> = at.into_iter().chain(given).collect();
-        let function = self.step_function(step.scope, false, &name, &params, (&after, &after));
-        let name = quote!(#name);
+        let function = self.step_function(step.scope, false, &name, &params, &after);
+        let name = Body::constant(quote!(#name));
         let goal = if is_void { Goal::Nothing(name) } else { Goal::Result(name) };
         (Next { made: TokenStream::new(), has_at: step.has_at(), goal }, function)
     }
@@ -213,11 +222,11 @@ impl<'a> Generator<'_, 'a> {
                 // give theirs on another way).
                 Some(key) if self.is_own(*key, id) => {
                     let name = self.plan.field(*key);
-                    let value = if self.plan.is_optional(*key, step.scope) {
+                    let value = Body::constant(if self.plan.is_optional(*key, step.scope) {
                         quote!(Some(#name))
                     } else {
                         quote!(#name)
-                    };
+                    });
                     let first =
                         if is_each { quote!(.map_done(Arc::new)) } else { TokenStream::new() };
                     return Given {
@@ -252,11 +261,7 @@ impl<'a> Generator<'_, 'a> {
 
     /// The pattern of what `scopes` give to `step` (a tuple of tuples), and the values for the keys
     /// that it passes on.
-    fn exported(
-        &self,
-        scopes: &[ScopeId],
-        step: &Step<'a>,
-    ) -> (TokenStream, Vec<(Key<'a>, TokenStream)>) {
+    fn exported(&self, scopes: &[ScopeId], step: &Step<'a>) -> (TokenStream, Vec<(Key<'a>, Body)>) {
         let mut found = Vec::new();
         let mut patterns = Vec::new();
         for scope in scopes {
@@ -267,7 +272,8 @@ impl<'a> Generator<'_, 'a> {
                 }
                 let wrap = self.plan.is_optional(*key, step.scope)
                     && !self.plan.is_export_optional(*key, *scope);
-                found.push((*key, if wrap { quote!(Some(#name)) } else { quote!(#name) }));
+                let value = if wrap { quote!(Some(#name)) } else { quote!(#name) };
+                found.push((*key, Body::constant(value)));
                 quote!(#name)
             });
             let names: Vec<_> = names.collect();
@@ -276,22 +282,24 @@ impl<'a> Generator<'_, 'a> {
         if found.is_empty() { (quote!(_), found) } else { (tuple(patterns), found) }
     }
 
-    /// Going on after the step with what it gives, `at` being its live values.
-    pub(super) fn after(&self, id: StepId, at: &TokenStream, gives: Gives) -> TokenStream {
+    /// Going on after the step with what it gives.
+    pub(super) fn after(&self, id: StepId, gives: Gives) -> Body {
         if self.is_done_inline(id) {
-            let results = self.results(id, at, &gives);
-            return quote!(Flow::Done(#results));
+            let results = self.results(id, &gives);
+            return Body::new(quote!(Flow::Done(#results)), results.reads);
         }
-        self.call_after(id, at, (!gives.is_empty()).then(|| tuple(gives)))
+        self.call_after(id, (!gives.is_empty()).then(|| Body::tuple(&gives)))
     }
 
-    fn call_after(&self, id: StepId, at: &TokenStream, given: Option<TokenStream>) -> TokenStream {
+    fn call_after(&self, id: StepId, given: Option<Body>) -> Body {
         let step = &self.plan.steps[id];
         let (after, up) =
             (self.after_name(id), self.up_arg(step.scope, self.plan.after_needs_view(step)));
+        let reads =
+            Body::reads_of(up.iter().chain(&given)) | Reads::AT.when(step.has_at()) | Reads::FX;
         let given = given.map(|given| quote!(#given,));
-        let at = step.has_at().then(|| quote!(#at,));
-        quote!(#after(#up #at #given fx))
+        let at = step.has_at().then(|| quote!(at,));
+        Body::new(quote!(#after(#up #at #given fx)), reads)
     }
 
     /// Whether nothing comes after the step but the end of a scope that gives results of steps: no
@@ -312,7 +320,7 @@ impl<'a> Generator<'_, 'a> {
     }
 
     /// The end of a scope that gives results of steps.
-    fn results(&self, id: StepId, at: &TokenStream, gives: &[TokenStream]) -> TokenStream {
+    fn results(&self, id: StepId, gives: &[Body]) -> Body {
         let step = &self.plan.steps[id];
         let scope = &self.plan.scopes[step.scope];
         let results = scope.exports.iter().map(|key| {
@@ -321,14 +329,14 @@ impl<'a> Generator<'_, 'a> {
             let field = self.plan.field(*key);
             let value = match given {
                 Some(value) => value.clone(),
-                None if step.live.contains(key) => quote!(#at.#field),
+                None if step.live.contains(key) => Body::new(quote!(at.#field), Reads::AT),
                 // Of another case of the switch.
-                None => return quote!(None),
+                None => return Body::constant(quote!(None)),
             };
             let wrap = scope.kind == ScopeKind::Switch && !self.plan.is_optional(*key, step.scope);
-            if wrap { quote!(Some(#value)) } else { value }
+            if wrap { Body::new(quote!(Some(#value)), value.reads) } else { value }
         });
-        tuple(results.collect())
+        Body::tuple(&results.collect::<Vec<_>>())
     }
 
     /// What takes the live values of the step and what it gives: `enter_<next step>`, or
@@ -383,7 +391,7 @@ impl<'a> Generator<'_, 'a> {
     }
 
     /// The live values of a step, made of those of the step before it and what that gives.
-    pub(super) fn at_value(&self, step: &Step<'a>, previous: &Step<'a>) -> TokenStream {
+    pub(super) fn at_value(&self, step: &Step<'a>, previous: &Step<'a>) -> Body {
         let name = ident(&step.at_name);
         let fields = step.live.iter().map(|key| {
             let field = self.plan.field(*key);
@@ -391,7 +399,8 @@ impl<'a> Generator<'_, 'a> {
                 if previous.gives.contains(key) { quote!(#field) } else { quote!(at.#field) };
             field_value(&field, value)
         });
-        quote!(#name { #(#fields),* })
+        let is_read = step.live.iter().any(|key| !previous.gives.contains(key));
+        Body::new(quote!(#name { #(#fields),* }), Reads::AT.when(is_read))
     }
 }
 
@@ -401,7 +410,12 @@ struct Given<'a> {
     first: TokenStream,
     pattern: TokenStream,
     /// The values in the pattern, by key.
-    found: Vec<(Key<'a>, TokenStream)>,
+    found: Vec<(Key<'a>, Body)>,
     /// Whether it is `()`.
     is_unit: bool,
+}
+
+/// A closure with the body `after`, which is given `at` and `fx`.
+fn in_closure(closure: TokenStream, after: &Body) -> Body {
+    Body::new(closure, after.reads.without(Reads::AT | Reads::FX))
 }

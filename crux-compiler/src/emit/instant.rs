@@ -2,6 +2,7 @@
 
 use quote::quote;
 
+use super::body::{Body, Reads};
 use super::plan::StepId;
 use super::tokens::Made;
 use super::workflow::Generator;
@@ -16,22 +17,27 @@ impl Generator<'_, '_> {
                 let route = super::routes::constant(routing_key);
                 let (let_data, data) = site.inline(data).named("data");
                 let go_on = self.go_on(id);
-                quote!(#let_data fx.emit(#number, #event, routes::#route, #data) #go_on)
+                Body::new(
+                    quote!(#let_data fx.emit(#number, #event, routes::#route, #data) #go_on),
+                    let_data.reads | Reads::FX | go_on.reads,
+                )
             }
             Verb::Fail { error, message } => {
                 let (let_message, message) = site.inline(message).named("message");
-                let failed = self.failed(id, &quote!(failure));
+                let failed = self.failed(id);
                 let fail = quote!(fx.fail(#number, #error, #message));
+                let reads = let_message.reads | Reads::FX;
                 if self.plan.is_failure(step.scope) {
-                    quote!(#let_message #fail)
+                    Body::new(quote!(#let_message #fail), reads)
                 } else if step.node.catch.is_empty() {
-                    quote!(#let_message Flow::Failed(#fail))
+                    Body::new(quote!(#let_message Flow::Failed(#fail)), reads)
                 } else {
-                    quote! {
+                    let body = quote! {
                         #let_message
                         let failure = #fail;
                         #failed
-                    }
+                    };
+                    Body::new(body, reads | failed.reads)
                 }
             }
             _ => return Made::nothing(),

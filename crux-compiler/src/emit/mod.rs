@@ -7,6 +7,7 @@
 //! stands around them.
 
 mod app;
+mod body;
 mod catch;
 mod choose;
 mod composite;
@@ -39,8 +40,6 @@ mod work;
 mod workflow;
 
 use quote::quote;
-
-pub use names::type_name;
 
 use crate::ir::{Program, Workflow};
 use paths::Module;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proc_macro2::Ident;
 
 use crate::names;
+pub(super) use crate::names::declared_type;
 
 /// What generated modules import by name; nothing in them may be called so.
 pub(super) const IMPORTED: &[&str] = &[
@@ -100,7 +101,7 @@ impl Names {
     pub(super) fn new<'a>(taken: impl IntoIterator<Item = &'a str>) -> Self {
         let mut types: BTreeSet<String> =
             IMPORTED.iter().chain(PRELUDE).map(|name| (*name).to_owned()).collect();
-        types.extend(taken.into_iter().map(type_name));
+        types.extend(taken.into_iter().map(declared_type));
         Self {
             types,
             steps: VARIABLES.iter().map(|name| (*name).to_owned()).collect(),
@@ -153,21 +154,6 @@ fn take(taken: &mut BTreeSet<String>, wanted: &str, between: &str) -> String {
 
 fn is_reserved(name: &str) -> bool {
     IMPORTED.contains(&name) || PRELUDE.contains(&name) || name == "Self_"
-}
-
-/// What the modules of declared types call by name: no type that stands in them is called so.
-const OF_TYPES: &[&str] =
-    &["Duration", "IndexMap", "Json", "Option", "Rules", "Self_", "String", "Timestamp", "Vec"];
-
-/// The Rust name of a declared type: as it is called in YAML, but for the few names that its module
-/// needs for itself.
-pub fn type_name(name: &str) -> String {
-    let rust = names::type_name(name);
-    if OF_TYPES.contains(&rust.as_str()) {
-        format!("{}Type", rust.trim_end_matches('_'))
-    } else {
-        rust
-    }
 }
 
 /// The variant of a word or of an error's name, as it is called in YAML: behind its enum's name it

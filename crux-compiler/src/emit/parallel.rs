@@ -4,9 +4,10 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
+use super::body::{Body, Reads};
 use super::names::{ident, local};
 use super::plan::StepId;
-use super::tokens::{Made, closure, mentions, param, time_option, tuple};
+use super::tokens::{Made, closure, time_option, tuple};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Node, Verb};
@@ -28,58 +29,68 @@ impl Generator<'_, '_> {
         };
         let fields: Vec<Ident> = branches.iter().map(|branch| branch_name(&branch.name)).collect();
         let states = step.inside.iter().map(|scope| self.state(*scope));
-        let at_and_error = (quote!(at), quote!(error));
+        let at_and_error = (quote!(at), Body::new(quote!(error), Reads::ERROR));
         let starts = step.inside.iter().zip(&fields).map(|(scope, field)| {
             let view = self.view_inline(*scope, &at_and_error.0, &at_and_error.1);
-            let enter = closure(&["fx"], &self.enter_scope(*scope, 0, view));
-            quote!(let #field = Branch::start(&mut failed, fx, #enter);)
+            let enter = closure(None, &self.enter_scope(*scope, 0, view));
+            Body::new(
+                quote!(let #field = Branch::start(&mut failed, fx, #enter);),
+                enter.reads | Reads::FX,
+            )
         });
+        let starts: Vec<Body> = starts.collect();
         let applies =
             step.inside.iter().zip(&fields).zip(branches).filter_map(|((scope, field), branch)| {
                 // An empty branch gets no events.
                 let range = self.range(&branch.steps)?;
                 if self.plan.scopes[*scope].is_instant {
-                    return Some(quote!(#range => all.#field.apply(&mut failed, machine::never)));
+                    return Some(Body::constant(
+                        quote!(#range => all.#field.apply(&mut failed, machine::never)),
+                    ));
                 }
-                let View { before, arg } = self.view(*scope, &at_and_error.0, &at_and_error.1);
-                let apply = self.apply_scope(*scope, arg);
-                let before = before.filter(|_| mentions(&apply, "view"));
-                let apply = quote!(all.#field.apply(&mut failed, |inside| #apply));
-                Some(if before.is_some() {
-                    quote!(#range => { #before #apply })
-                } else {
-                    quote!(#range => #apply)
-                })
+                let view = self.view(*scope, &at_and_error.0, &at_and_error.1);
+                let apply = self.apply_scope(*scope, view.arg.clone());
+                let apply =
+                    Body::new(quote!(all.#field.apply(&mut failed, |inside| #apply)), apply.reads);
+                let apply = view.before_arm(apply);
+                Some(Body::new(quote!(#range => #apply), apply.reads))
             });
-        let applies: Vec<_> = applies.collect();
-        let start_body = quote! {
-            let mut failed = None;
-            #(#starts)*
-            machine::joined(#name { #(#fields),* }, failed)
-        };
-        let all_empty =
-            applies.is_empty().then(|| quote!(machine::advanced(all, Err(Why::NotOpen), None)));
-        let advance_body = all_empty.clone().unwrap_or_else(|| {
+        let applies: Vec<Body> = applies.collect();
+        let start_body = Body::new(
             quote! {
                 let mut failed = None;
-                let applied = match event.path.node {
-                    #(#applies,)*
-                    _ => Err(Why::NotOpen),
-                };
-                machine::advanced(all, applied, failed)
-            }
-        });
+                #(#starts)*
+                machine::joined(#name { #(#fields),* }, failed)
+            },
+            Body::reads_of(&starts),
+        );
+        let all_empty = applies.is_empty();
+        let advance_body = if all_empty {
+            Body::constant(quote!(machine::advanced(all, Err(Why::NotOpen), None)))
+        } else {
+            Body::new(
+                quote! {
+                    let mut failed = None;
+                    let applied = match event.path.node {
+                        #(#applies,)*
+                        _ => Err(Why::NotOpen),
+                    };
+                    machine::advanced(all, applied, failed)
+                },
+                Body::reads_of(&applies) | Reads::EVENT,
+            )
+        };
         let (start, advance) =
             (format_ident!("start_{}", step.snake), format_ident!("advance_{}", step.snake));
         let (at, needs_view) = (ident(&step.at_name), self.plan.inside_needs_view(step));
-        let at_param = |body: &TokenStream| mentions(body, "at").then(|| quote!(at: &#at,));
+        let at_param = |body: &Body| body.has(Reads::AT).then(|| quote!(at: &#at,));
         let (start_up, start_at) =
-            (self.up_param(step.scope, &start_body, needs_view), at_param(&start_body));
+            (self.up_param(step.scope, start_body.reads, needs_view), at_param(&start_body));
         let (advance_up, advance_at) =
-            (self.up_param(step.scope, &advance_body, needs_view), at_param(&advance_body));
+            (self.up_param(step.scope, advance_body.reads, needs_view), at_param(&advance_body));
         let (advance_event, advance_fx) =
-            (param("event", &advance_body), param("fx", &advance_body));
-        let mutable = all_empty.is_none().then(|| quote!(mut));
+            (advance_body.param(Reads::EVENT), advance_body.param(Reads::FX));
+        let mutable = (!all_empty).then(|| quote!(mut));
         let items = quote! {
             #[derive(Part, Join)]
             pub struct #name {
@@ -99,10 +110,18 @@ impl Generator<'_, '_> {
             }
         };
         let up = self.up_arg(step.scope, needs_view);
-        let at_arg = |param: &Option<TokenStream>| param.is_some().then(|| quote!(&at,));
+        let at_arg = |param: &Option<TokenStream>| {
+            param.is_some().then(|| Body::new(quote!(&at,), Reads::AT))
+        };
         let (start_at, advance_at) = (at_arg(&start_at), at_arg(&advance_at));
-        let (start, advance) =
-            (quote!(#start(#up #start_at fx)), quote!(#advance(#up #advance_at inside, event, fx)));
+        let start = Body::new(
+            quote!(#start(#up #start_at fx)),
+            Body::reads_of(up.iter().chain(&start_at)) | Reads::FX,
+        );
+        let advance = Body::new(
+            quote!(#advance(#up #advance_at inside, event, fx)),
+            Body::reads_of(up.iter().chain(&advance_at)) | Reads::EVENT | Reads::FX,
+        );
         Made {
             items,
             ..self.made(

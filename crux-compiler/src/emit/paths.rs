@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
-use super::names::{IMPORTED, bare, ident, type_name};
+use super::names::{IMPORTED, bare, declared_type, ident};
 use super::plan::{Key, Plan, ScopeId, ScopeKind};
 use crate::ir::{Contract, Type, TypeName};
 use crate::names;
@@ -42,7 +42,7 @@ impl Module<'_> {
     }
 
     pub(super) fn path(self, name: &TypeName) -> TokenStream {
-        let own = ident(&type_name(&name.name));
+        let own = ident(&declared_type(&name.name));
         if name.module == self.0 {
             return quote!(#own);
         }

@@ -3,11 +3,12 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
+use super::body::{Body, Reads};
 use super::names::ident;
 use super::paths::live_type;
 use super::plan::{Key, ScopeId, ScopeKind};
 use super::text::Items;
-use super::tokens::{Variant, param, tuple};
+use super::tokens::{Variant, tuple};
 use super::workflow::Generator;
 
 impl<'a> Generator<'_, 'a> {
@@ -78,25 +79,26 @@ impl<'a> Generator<'_, 'a> {
         quote!(#name)
     }
 
-    pub(super) fn arms(&self, name: &Ident, variants: &[Variant]) -> TokenStream {
+    pub(super) fn arms(&self, name: &Ident, variants: &[Variant]) -> Body {
         if variants.is_empty() {
-            return quote!(match state {});
+            return Body::constant(quote!(match state {}));
         }
         let arms = variants.iter().map(|variant| {
             let (variant_name, arm) = (&variant.name, &variant.arm);
             let at = variant.at.is_some().then(|| quote!(at,));
             quote!(#name::#variant_name(#at part) => #arm)
         });
-        quote!(match state { #(#arms),* })
+        let reads = Body::reads_of(variants.iter().map(|variant| &variant.arm));
+        Body::new(quote!(match state { #(#arms),* }), reads)
     }
 
     fn apply_function(&self, id: ScopeId, variants: &[Variant]) -> TokenStream {
         let scope = &self.plan.scopes[id];
         let (name, out) = (ident(&scope.name), self.out(id));
         let body = self.arms(&name, variants);
-        let up = self.up_param(id, &body, self.plan.apply_needs_view(id));
+        let up = self.up_param(id, body.reads, self.plan.apply_needs_view(id));
         let apply = format_ident!("apply_{}", scope.snake);
-        let (event, fx) = (param("event", &body), param("fx", &body));
+        let (event, fx) = (body.param(Reads::EVENT), body.param(Reads::FX));
         quote! {
             fn #apply(#up state: #name, #event: &StepEvent, #fx: &mut Fx<'_>) -> Applied<#name, #out> {
                 #body

@@ -2,13 +2,14 @@
 //! the scope's `apply`. What each verb is made of stands in [`super::work`], [`super::waiting`],
 //! [`super::instant`] and [`super::composite`].
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
+use super::body::{Body, Reads, with_surroundings};
 use super::function::Site;
 use super::names::ident;
 use super::plan::{ScopeId, ScopeKind, Step, StepId};
-use super::tokens::{Variant, Written, mentions, param, with_surroundings};
+use super::tokens::{Variant, Written};
 use super::workflow::Generator;
 use crate::ir::Verb;
 
@@ -35,14 +36,23 @@ impl<'a> Generator<'_, 'a> {
             place: Some(super::types::place(&step.node.place)),
         }));
         let when = self.when(id);
-        let mut functions = self.enter_function(step, quote!(#when), made.enter);
+        let enter = Body::new(
+            {
+                let enter = &made.enter;
+                quote!(#when #enter)
+            },
+            Body::reads_of(&when) | made.enter.reads,
+        );
+        let enter = with_surroundings(enter);
+        let names_at =
+            !step.node.catch.is_empty() || step.previous.is_none() || enter.has(Reads::AT);
+        let mut functions = self.enter_function(step, &enter);
         functions.extend(self.catch_function(id, &mut variants));
         functions.extend(made.items);
         // A step that ends everything there and then, as `fail`, may have nobody who takes its live
         // values.
         let is_held = variants.iter().any(|variant| variant.at.as_ref() == Some(&step.at_name));
-        let is_taken =
-            step.next.is_some() || self.is_before_end(id) || names(&functions, &step.at_name);
+        let is_taken = step.next.is_some() || self.is_before_end(id) || names_at;
         let mut items = if step.has_at() && (is_held || is_taken) {
             self.at_struct(&step.at_name, &step.live, step.scope)
         } else {
@@ -61,32 +71,26 @@ impl<'a> Generator<'_, 'a> {
 
     /// `enter_<step>`, from the live values of the step before it and what that gives, or from its
     /// own if it is the first.
-    fn enter_function(
-        &self,
-        step: &Step<'a>,
-        when: TokenStream,
-        enter: TokenStream,
-    ) -> TokenStream {
-        let body = with_surroundings(quote!(#when #enter));
+    fn enter_function(&self, step: &Step<'a>, body: &Body) -> TokenStream {
         let (name, needs_view) =
             (format_ident!("enter_{}", step.snake), self.plan.enter_needs_view(step));
         let Some(previous) = step.previous.map(|previous| &self.plan.steps[previous]) else {
-            let at: Vec<_> = self.at_param(step, &body).into_iter().collect();
-            return self.step_function(step.scope, needs_view, &name, &at, (&body, &body));
+            let at: Vec<_> = self.at_param(step, body.reads).into_iter().collect();
+            return self.step_function(step.scope, needs_view, &name, &at, body);
         };
         // Of its own live values nothing is made if it reads none; then it needs none of those
         // before.
-        let is_read = step.has_at() && mentions(&body, "at");
-        let at = if is_read { self.at_value(step, previous) } else { TokenStream::new() };
-        let let_at = is_read.then(|| quote!(let at = #at;));
-        let mut params: Vec<_> = self.at_param(previous, &at).into_iter().collect();
+        let at = body.has(Reads::AT).then(|| self.at_value(step, previous));
+        let let_at = at.as_ref().map(|at| quote!(let at = #at;));
+        let mut params: Vec<_> = self.at_param(previous, Body::reads_of(&at)).into_iter().collect();
         params.extend(self.given_param(previous));
-        self.step_function(step.scope, needs_view, &name, &params, (&quote!(#let_at #body), &body))
+        let body = Body::new(quote!(#let_at #body), body.reads);
+        self.step_function(step.scope, needs_view, &name, &params, &body)
     }
 
     /// `at: AtOrder`, or `_: AtOrder` where the body does not read it; nothing where nothing is live.
-    pub(super) fn at_param(&self, step: &Step<'a>, body: &TokenStream) -> Option<TokenStream> {
-        let (at, ty) = (param("at", body), self.at_type(step));
+    pub(super) fn at_param(&self, step: &Step<'a>, reads: Reads) -> Option<TokenStream> {
+        let (at, ty) = (reads.param(Reads::AT), self.at_type(step));
         step.has_at().then(|| quote!(#at: #ty))
     }
 
@@ -108,7 +112,7 @@ impl<'a> Generator<'_, 'a> {
             value.tokens(),
             if scope.kind == ScopeKind::Root { quote!(failure.output()) } else { quote!(failure) },
         );
-        let body = with_surroundings(if value.fallible {
+        let done = if value.fallible {
             quote! {
                 match #tokens {
                     Ok(value) => Flow::Done(value),
@@ -117,11 +121,12 @@ impl<'a> Generator<'_, 'a> {
             }
         } else {
             quote!(Flow::Done(#tokens))
-        });
-        let mut params: Vec<_> = self.at_param(last, &body).into_iter().collect();
+        };
+        let body = with_surroundings(Body::new(done, value.reads));
+        let mut params: Vec<_> = self.at_param(last, body.reads).into_iter().collect();
         params.extend(self.given_param(last));
         let name = format_ident!("end_{}", scope.snake);
-        self.step_function(id, self.plan.end_needs_view(id), &name, &params, (&body, &body))
+        self.step_function(id, self.plan.end_needs_view(id), &name, &params, &body)
     }
 
     pub(super) fn site<'s>(&'s self, step: &'s Step<'a>) -> Site<'s, 'a> {
@@ -136,41 +141,46 @@ impl<'a> Generator<'_, 'a> {
     }
 
     /// What stands before a step with `when`.
-    fn when(&self, id: StepId) -> Option<TokenStream> {
+    fn when(&self, id: StepId) -> Option<Body> {
         let step = &self.plan.steps[id];
         let when = self.site(step).inline(step.node.when.as_ref()?);
         let (number, holds) = (self.number(step), when.tokens());
-        let skip = self.after(id, &quote!(at), step.gives.iter().map(|_| quote!(None)).collect());
+        let none = || Body::constant(quote!(None));
+        let skip = self.after(id, step.gives.iter().map(|_| none()).collect());
+        let reads = when.reads | skip.reads | Reads::FX;
         Some(if when.fallible {
-            let failed = self.failed(id, &quote!(failure));
-            quote! {
+            let failed = self.failed(id);
+            let body = quote! {
                 match fx.try_holds(#number, #holds) {
                     Ok(true) => {}
                     Ok(false) => return #skip,
                     Err(failure) => return #failed,
                 }
-            }
+            };
+            Body::new(body, reads | failed.reads)
         } else {
-            quote! {
+            let body = quote! {
                 if !fx.holds(#number, #holds) {
                     return #skip;
                 }
-            }
+            };
+            Body::new(body, reads)
         })
     }
 
-    /// What becomes of a failure of the step itself.
-    pub(super) fn failed(&self, id: StepId, failure: &TokenStream) -> TokenStream {
+    /// Where a failure of the step itself, a variable `failure`, goes.
+    pub(super) fn failed(&self, id: StepId) -> Body {
         let step = &self.plan.steps[id];
         if step.node.catch.is_empty() {
-            return quote!(Flow::Failed(#failure));
+            return Body::constant(quote!(Flow::Failed(failure)));
         }
         let (catch, up) = (
             format_ident!("catch_{}", step.snake),
             self.up_arg(step.scope, self.plan.catch_needs_view(step)),
         );
         let at = step.has_at().then(|| quote!(at,));
-        quote!(#catch(#up #at #failure, fx))
+        let reads = Body::reads_of(&up) | Reads::AT.when(step.has_at()) | Reads::FX;
+        Body::new(quote!(#catch(#up #at failure, fx)), reads)
     }
 
     /// `node::SEO`.
@@ -183,31 +193,22 @@ impl<'a> Generator<'_, 'a> {
         quote!(#at)
     }
 
-    /// A function of a scope's steps: what is around them, `params`, `fx`; and its body, with the
-    /// part of it that reads them. What that does not read is called `_`.
+    /// A function of a scope's steps: what is around them, `params`, `fx`. What its body does not
+    /// read is called `_`.
     pub(super) fn step_function(
         &self,
         scope: ScopeId,
         needs_view: bool,
         name: &Ident,
         params: &[TokenStream],
-        (body, reads): (&TokenStream, &TokenStream),
+        body: &Body,
     ) -> TokenStream {
-        let (up, fx, flow) =
-            (self.up_param(scope, reads, needs_view), param("fx", reads), self.flow(scope));
+        let up = self.up_param(scope, body.reads, needs_view);
+        let (fx, flow) = (body.param(Reads::FX), self.flow(scope));
         quote! {
             fn #name(#up #(#params,)* #fx: &mut Fx<'_>) -> #flow {
                 #body
             }
         }
     }
-}
-
-/// Whether tokens name an item so.
-fn names(tokens: &TokenStream, item: &str) -> bool {
-    tokens.clone().into_iter().any(|tree| match tree {
-        TokenTree::Group(group) => names(&group.stream(), item),
-        TokenTree::Ident(ident) => ident == item,
-        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
-    })
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
+use super::body::Reads;
 use super::expr::{Code, Writer};
 use super::paths::Module;
 use super::text::Items;
@@ -102,7 +103,7 @@ fn functions(
     let find = |_: &Value| None;
     let mut writer = Writer::new(module, &find);
     let value = writer.owned(with);
-    let event = if writer.uses.event {
+    let event = if writer.reads.has(Reads::EVENT) {
         let ty = event_type(trigger, program, module);
         // Expressions read the event through a reference.
         quote!(let event = &machine::json::arrived::<#ty>(raw)?;)

@@ -5,7 +5,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::expr::{Writer, int};
-use super::names::{bare, ident, type_name, variable, variant};
+use super::names::{bare, declared_type, ident, variable, variant};
 use super::paths::Module;
 use crate::bound::Bound;
 use crate::ir::{Enum, Field, Place, Record, Shape, Type, TypeDef};
@@ -34,7 +34,7 @@ pub(super) fn item(def: &TypeDef, module: Module<'_>, seen_by: SeenBy) -> TokenS
         Shape::Record(record) => self::record(record, &doc, module, seen_by),
         Shape::Enum(of) => self::words(of, &doc, seen_by),
         Shape::Alias(ty) => {
-            let (name, ty) = (ident(&type_name(&def.name.name)), module.ty(ty));
+            let (name, ty) = (ident(&declared_type(&def.name.name)), module.ty(ty));
             quote!(#doc pub type #name = #ty;)
         }
     }
@@ -58,7 +58,7 @@ pub(super) fn place(place: &Place) -> String {
 
 fn record(record: &Record, doc: &TokenStream, module: Module<'_>, seen_by: SeenBy) -> TokenStream {
     let serde = seen_by.derive();
-    let name = ident(&type_name(&record.name.name));
+    let name = ident(&declared_type(&record.name.name));
     let mut fields = Vec::with_capacity(record.fields.len());
     let mut helpers = Vec::new();
     for field in &record.fields {
@@ -177,7 +177,7 @@ fn masked(record: &Record, name: &Ident) -> TokenStream {
 
 fn words(of: &Enum, doc: &TokenStream, seen_by: SeenBy) -> TokenStream {
     let serde = seen_by.derive();
-    let name = ident(&type_name(&of.name.name));
+    let name = ident(&declared_type(&of.name.name));
     let variants = of.words.iter().map(|word| {
         let rust = variant(word);
         let json = (rust != word.as_str()).then(|| quote!(#[json(name = #word)]));

@@ -1,15 +1,17 @@
 //! Undo: what is kept of a dispatched step to undo it, and the input that is made of it.
 
+use std::cell::Cell;
+
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
+use super::body::{Body, Reads};
 use super::expr::{Code, is_copy};
 use super::function::{Inline, Site};
 use super::names::ident;
 use super::paths::live_type;
 use super::plan::{Found, Key, Outer, Step};
 use super::reads;
-use super::tokens::param;
 use super::view::{outer_name, outer_value};
 use super::workflow::Generator;
 use crate::ir::{Undo, Value};
@@ -19,7 +21,9 @@ pub(super) struct Captured {
     pub(super) field: Ident,
     ty: TokenStream,
     /// Taken where the step is dispatched.
-    pub(super) value: TokenStream,
+    pub(super) value: Body,
+    /// Whether it is not there yet: the step's own result.
+    is_later: bool,
     /// As the undo's expression reads it.
     code: Code,
 }
@@ -29,7 +33,7 @@ pub(super) struct Written {
     pub(super) variant: TokenStream,
     /// The arm that keeps the step's result, where the undo reads it.
     pub(super) completed: Option<TokenStream>,
-    pub(super) input: TokenStream,
+    pub(super) input: Body,
     pub(super) items: TokenStream,
 }
 
@@ -56,29 +60,29 @@ fn one<'a>(
     site: &Site<'_, 'a>,
 ) -> Option<Captured> {
     let plan = generator.plan;
-    let of_key = |key: Key<'a>, value: TokenStream, optional: bool| {
+    let of_key = |key: Key<'a>, value: Body, optional: bool| {
         let field = plan.field(key);
         let code = Code::shared(quote!(at.#field));
         let code = if optional { code.optional() } else { code };
-        Captured { ty: live_type(plan, generator.module, key, optional), value, code, field }
+        let ty = live_type(plan, generator.module, key, optional);
+        Captured { ty, value, code, field, is_later: false }
     };
     if let Some(key) = plan.key(value)
         && is_own(generator, step, key)
     {
-        return Some(of_key(key, quote!(None), true));
+        let none = Body::constant(quote!(None));
+        return Some(Captured { is_later: true, ..of_key(key, none, true) });
     }
     Some(match plan.find(value, site.scope, site.live)? {
         Found::Here(key) => {
             let field = plan.field(key);
-            of_key(key, quote!(at.#field.clone()), plan.is_optional(key, site.scope))
+            let value = Body::new(quote!(at.#field.clone()), Reads::AT);
+            of_key(key, value, plan.is_optional(key, site.scope))
         }
         Found::Around(around, key) => {
             let (view, field) = (outer_value(plan, site.scope, Outer::At(around)), plan.field(key));
-            of_key(
-                key,
-                quote!(#view.#field.clone()),
-                plan.is_optional(key, plan.steps[around].scope),
-            )
+            let value = Body::new(quote!(#view.#field.clone()), Reads::UP);
+            of_key(key, value, plan.is_optional(key, plan.steps[around].scope))
         }
         Found::Item(name) => {
             let (field, item) = (
@@ -88,16 +92,21 @@ fn one<'a>(
             let ty = super::paths::item_type(plan, generator.module, name, site.scope);
             let copy = super::paths::item(plan, name, site.scope).is_some_and(is_copy);
             let value = if copy { quote!(*#item) } else { quote!(#item.clone()) };
-            Captured { ty, value, code: Code::place(quote!(at.#field)), field }
+            let value = Body::new(value, Reads::UP);
+            Captured { ty, value, code: Code::place(quote!(at.#field)), field, is_later: false }
         }
-        Found::Kept(key) => of_key(key, super::function::kept(plan, generator.module, key)?, true),
+        Found::Kept(key) => {
+            let kept = super::function::kept(plan, generator.module, key)?;
+            of_key(key, Body::new(kept, Reads::FX), true)
+        }
         Found::Error => {
             let error = outer_value(plan, site.scope, Outer::Error);
             Captured {
                 field: ident("error"),
                 ty: quote!(Failure),
-                value: quote!(#error.clone()),
+                value: Body::new(quote!(#error.clone()), Reads::UP),
                 code: Code::place(quote!(at.error)),
+                is_later: false,
             }
         }
     })
@@ -121,11 +130,12 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
     let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
     let own =
         generator.plan.key(&Value::Step(step.node.id.clone())).map(|key| generator.plan.field(key));
-    let reads_own = captured.iter().any(|captured| captured.value.to_string() == "None");
+    let reads_own = captured.iter().any(|captured| captured.is_later);
     let completed = own
         .filter(|_| reads_own)
         .map(|field| quote!(Undo::#variant(at) => at.#field = machine::json::decode(result).ok()));
 
+    let state = Cell::new(Reads::NOTHING);
     let find = |value: &Value| {
         let own_key = generator
             .plan
@@ -142,14 +152,13 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
                 Found::Error => ident("error"),
             },
         };
-        captured
-            .iter()
-            .find(|captured| captured.field == field)
-            .map(|captured| captured.code.clone())
+        let captured = captured.iter().find(|captured| captured.field == field)?;
+        state.set(Reads::AT);
+        Some(captured.code.clone())
     };
     let mut writer = super::expr::Writer::new(generator.module, &find);
     let body = writer.owned_code(&undo.with);
-    let input = Inline::new(body, writer.fallible);
+    let input = Inline::new(body, &writer, state.get());
     let tokens = input.tokens();
     let encoded = if input.fallible {
         quote!(#tokens.and_then(|input| machine::json::encode_shared(&input)))
@@ -158,7 +167,7 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
     };
     let let_input = (!input.fallible).then(|| quote!(let input = #tokens;));
     let number = generator.plan.node(undo.no);
-    let at = param("at", tokens);
+    let at = input.reads.param(Reads::AT);
     let fields: Vec<_> = captured
         .iter()
         .map(|captured| (&captured.field, &captured.ty))
@@ -173,7 +182,10 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
     Written {
         variant: quote!(#[doc = #doc] #variant(#name)),
         completed,
-        input: quote!(Undo::#variant(#at) => { #let_input (#number, #encoded) }),
+        input: Body::new(
+            quote!(Undo::#variant(#at) => { #let_input (#number, #encoded) }),
+            input.reads,
+        ),
         items: declared,
     }
 }

@@ -4,20 +4,39 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens as _, format_ident, quote};
 
+use super::body::{Body, Reads, used};
 use super::expr::field_value;
 use super::names::{ident, local};
 use super::paths::item_type;
 use super::plan::{Outer, Plan, ScopeId, ScopeKind};
-use super::tokens::param;
 use super::workflow::Generator;
 
 /// How a scope's steps are given what is around them, where they are entered or offered an event.
 #[derive(Default)]
 pub(super) struct View {
     /// `let view = InShip { … };`, where the view is a struct and used more than once.
-    pub(super) before: Option<TokenStream>,
+    before: Option<Body>,
     /// With a comma, as the first argument.
-    pub(super) arg: Option<TokenStream>,
+    pub(super) arg: Option<Body>,
+}
+
+impl View {
+    /// The code, after the `let` where it reads that.
+    pub(super) fn before(&self, code: Body) -> Body {
+        match self.before.as_ref().filter(|_| code.has(Reads::VIEW)) {
+            Some(before) => {
+                Body::new(quote!(#before #code), before.reads | code.reads.without(Reads::VIEW))
+            }
+            None => code,
+        }
+    }
+
+    /// The same as the arm of a `match`.
+    pub(super) fn before_arm(&self, code: Body) -> Body {
+        let has_let = self.before.is_some() && code.has(Reads::VIEW);
+        let code = self.before(code);
+        if has_let { Body::new(quote!({ #code }), code.reads) } else { code }
+    }
 }
 
 /// The form of a scope's view.
@@ -163,55 +182,48 @@ impl<'a> Generator<'_, 'a> {
 
     /// The view of a scope, as it is made in the scope around it beside the live values `at` (a
     /// reference) of the step around it. `error`: the failure that a catch has taken, likewise.
-    pub(super) fn view(&self, id: ScopeId, at: &TokenStream, error: &TokenStream) -> View {
+    pub(super) fn view(&self, id: ScopeId, at: &TokenStream, error: &Body) -> View {
         match (Form::of(self.plan, id), self.view_value(id, at, error)) {
-            (Form::Struct { .. }, Some(value)) => {
-                View { before: Some(quote!(let view = #value;)), arg: Some(quote!(view,)) }
-            }
-            (_, value) => View { before: None, arg: value.map(|value| quote!(#value,)) },
+            (Form::Struct { .. }, Some(value)) => View {
+                before: Some(Body::new(quote!(let view = #value;), value.reads)),
+                arg: Some(Body::new(quote!(view,), Reads::VIEW)),
+            },
+            (_, value) => View { before: None, arg: value.map(with_comma) },
         }
     }
 
     /// The view itself and a comma, where there is no room for a `let`.
-    pub(super) fn view_inline(
-        &self,
-        id: ScopeId,
-        at: &TokenStream,
-        error: &TokenStream,
-    ) -> Option<TokenStream> {
-        self.view_value(id, at, error).map(|value| quote!(#value,))
+    pub(super) fn view_inline(&self, id: ScopeId, at: &TokenStream, error: &Body) -> Option<Body> {
+        self.view_value(id, at, error).map(with_comma)
     }
 
-    fn view_value(
-        &self,
-        id: ScopeId,
-        at: &TokenStream,
-        error: &TokenStream,
-    ) -> Option<TokenStream> {
+    fn view_value(&self, id: ScopeId, at: &TokenStream, error: &Body) -> Option<Body> {
         let around = self.plan.around(id)?;
         let value = |outer: Outer<'a>| match outer {
-            _ if !self.plan.provides(id, outer) => outer_value(self.plan, around, outer),
-            Outer::At(_) => at.clone(),
-            Outer::Item(name) => item_variable(name).into_token_stream(),
+            _ if !self.plan.provides(id, outer) => {
+                Body::new(outer_value(self.plan, around, outer), Reads::UP)
+            }
+            Outer::At(_) => Body::new(at.clone(), Reads::AT),
+            Outer::Item(name) => Body::new(item_variable(name).into_token_stream(), Reads::ITEM),
             Outer::Error => error.clone(),
+        };
+        let up_of = |around: ScopeId| {
+            Body::new(view_name(self.plan, around).into_token_stream(), Reads::UP)
         };
         match Form::of(self.plan, id) {
             Form::Nothing => None,
             Form::One(outer) => Some(value(outer)),
-            Form::Same(around) => Some(view_name(self.plan, around).into_token_stream()),
+            Form::Same(around) => Some(up_of(around)),
             Form::Struct { own, up } => {
                 let name = ident(&self.plan.scopes[id].view_name);
-                let up = up.map(|around| {
-                    field_value(
-                        &format_ident!("up"),
-                        view_name(self.plan, around).into_token_stream(),
-                    )
-                });
-                let own = own
+                let up = up.map(|around| (format_ident!("up"), up_of(around)));
+                let own = own.iter().map(|outer| (own_field(self.plan, *outer), value(*outer)));
+                let (names, values): (Vec<_>, Vec<_>) = up.into_iter().chain(own).unzip();
+                let fields = names
                     .iter()
-                    .map(|outer| field_value(&own_field(self.plan, *outer), value(*outer)));
-                let fields = up.into_iter().chain(own);
-                Some(quote!(#name { #(#fields),* }))
+                    .zip(&values)
+                    .map(|(name, value)| field_value(name, value.to_token_stream()));
+                Some(Body::new(quote!(#name { #(#fields),* }), Body::reads_of(&values)))
             }
         }
     }
@@ -226,10 +238,10 @@ impl<'a> Generator<'_, 'a> {
 
     /// The view of the scope in which something stands, with a comma, for those of its functions
     /// that need it.
-    pub(super) fn up_arg(&self, id: ScopeId, is_needed: bool) -> Option<TokenStream> {
+    pub(super) fn up_arg(&self, id: ScopeId, is_needed: bool) -> Option<Body> {
         (is_needed && !self.plan.scopes[id].view.is_empty()).then(|| {
             let view = view_name(self.plan, id);
-            quote!(#view,)
+            Body::new(quote!(#view,), Reads::UP)
         })
     }
 
@@ -237,11 +249,15 @@ impl<'a> Generator<'_, 'a> {
     pub(super) fn up_param(
         &self,
         id: ScopeId,
-        body: &TokenStream,
+        reads: Reads,
         is_needed: bool,
     ) -> Option<TokenStream> {
         let ty = self.view_type(id).filter(|_| is_needed)?;
-        let up = param(&view_name(self.plan, id).to_string(), body);
+        let up = used(reads.has(Reads::UP), &view_name(self.plan, id));
         Some(quote!(#up: #ty,))
     }
+}
+
+fn with_comma(value: Body) -> Body {
+    Body::new(quote!(#value,), value.reads)
 }

@@ -3,9 +3,10 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
+use super::body::{Body, Reads, with_surroundings};
 use super::expr::time;
 use super::plan::StepId;
-use super::tokens::{Made, Part, mentions, time_option, with_surroundings};
+use super::tokens::{Made, Part, time_option};
 use super::workflow::Generator;
 use crate::ir::{SleepUntil, Verb};
 
@@ -18,7 +19,7 @@ impl Generator<'_, '_> {
         };
         let (number, site, go_on) = (self.number(step), self.site(step), self.go_on(id));
         let (let_value, value) = match correlate {
-            None => (TokenStream::new(), quote!(Ok(None))),
+            None => (Body::default(), quote!(Ok(None))),
             Some(value) => {
                 let value = site.inline_code(|writer| writer.text(value));
                 let (let_value, _) = value.named("value");
@@ -30,18 +31,22 @@ impl Generator<'_, '_> {
         };
         let timeout = time_option(*timeout_ms);
         let ty = self.module.path(&event_type.name);
+        let event_and_fx = Reads::EVENT | Reads::FX;
         let arm = match condition {
-            None => quote!(part.apply(event, fx) #go_on),
+            None => Body::new(quote!(part.apply(event, fx) #go_on), event_and_fx | go_on.reads),
             Some(condition) => {
                 let holds = with_surroundings(site.inline(condition).result());
-                let fx = if mentions(&holds, "fx") { quote!(fx) } else { quote!(_) };
-                let event = if mentions(&holds, "event") { quote!(event) } else { quote!(_) };
-                let holds = if mentions(&holds, "fx") { quote!({ #holds }) } else { holds };
-                quote!(part.apply_if(event, fx, |#event, #fx| #holds) #go_on)
+                let (event, fx) = (holds.param(Reads::EVENT), holds.param(Reads::FX));
+                let reads = holds.reads | event_and_fx | go_on.reads;
+                let holds = if holds.has(Reads::FX) { quote!({ #holds }) } else { quote!(#holds) };
+                Body::new(quote!(part.apply_if(event, fx, |#event, #fx| #holds) #go_on), reads)
             }
         };
         Made {
-            enter: quote!(#let_value Wait::start(#number, #event, #value, #timeout, fx) #go_on),
+            enter: Body::new(
+                quote!(#let_value Wait::start(#number, #event, #value, #timeout, fx) #go_on),
+                let_value.reads | Reads::FX | go_on.reads,
+            ),
             open: Some(Part { ty: quote!(Wait<#ty>), arm }),
             items: TokenStream::new(),
         }
@@ -53,7 +58,7 @@ impl Generator<'_, '_> {
         let (let_until, until) = match until {
             SleepUntil::For { ms } => {
                 let ms = time(*ms);
-                (TokenStream::new(), quote!(Ok(fx.now().plus_ms(#ms))))
+                (Body::default(), quote!(Ok(fx.now().plus_ms(#ms))))
             }
             SleepUntil::Until(until) => {
                 let until = self.site(step).inline(until);
@@ -69,8 +74,17 @@ impl Generator<'_, '_> {
             }
         };
         Made {
-            enter: quote!(#let_until Sleep::start(#number, #until, fx) #go_on),
-            open: Some(Part { ty: quote!(Sleep), arm: quote!(part.apply(event, fx) #go_on) }),
+            enter: Body::new(
+                quote!(#let_until Sleep::start(#number, #until, fx) #go_on),
+                let_until.reads | Reads::FX | go_on.reads,
+            ),
+            open: Some(Part {
+                ty: quote!(Sleep),
+                arm: Body::new(
+                    quote!(part.apply(event, fx) #go_on),
+                    Reads::EVENT | Reads::FX | go_on.reads,
+                ),
+            }),
             items: TokenStream::new(),
         }
     }

@@ -1,8 +1,9 @@
 //! Work: a task that is handed out.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{ToTokens as _, quote};
 
+use super::body::{Body, Reads};
 use super::names::ident;
 use super::plan::{Step, StepId};
 use super::tokens::{Made, Part};
@@ -19,33 +20,45 @@ impl<'a> Generator<'_, 'a> {
         let start = match &task.key {
             Some(key) => {
                 let (let_key, key) = site.inline(key).named("key");
-                quote!(#let_key TaskStep::start_keyed(#number, #input, #key, fx))
+                let start = quote!(#let_key TaskStep::start_keyed(#number, #input, #key, fx));
+                Body::new(start, let_key.reads | Reads::FX)
             }
-            None => quote!(TaskStep::start(#number, #input, fx)),
+            None => Body::new(quote!(TaskStep::start(#number, #input, fx)), Reads::FX),
         };
         Made {
-            enter: quote!(#push #let_input #start #go_on),
+            enter: Body::new(
+                quote!(#push #let_input #start #go_on),
+                Body::reads_of(&push) | let_input.reads | start.reads | go_on.reads,
+            ),
             open: Some(Part {
                 ty: quote!(TaskStep<#contract::Type>),
-                arm: quote!(part.apply(event, fx) #go_on),
+                arm: Body::new(
+                    quote!(part.apply(event, fx) #go_on),
+                    Reads::EVENT | Reads::FX | go_on.reads,
+                ),
             }),
             items: TokenStream::new(),
         }
     }
 
     /// `fx.push_undo(…);`
-    fn push_undo(&self, step: &Step<'a>, undo: &'a Undo) -> TokenStream {
+    fn push_undo(&self, step: &Step<'a>, undo: &'a Undo) -> Body {
         let number = self.number(step);
         let (variant, name) = (ident(&step.camel), ident(&step.undo_name));
         let captured = super::undo::captured(self, step, undo, &self.site(step));
         let fields: Vec<_> = captured
             .iter()
-            .map(|captured| super::expr::field_value(&captured.field, captured.value.clone()))
+            .map(|captured| {
+                super::expr::field_value(&captured.field, captured.value.to_token_stream())
+            })
             .collect();
         let value = if fields.is_empty() { quote!(#name) } else { quote!(#name { #(#fields),* }) };
-        quote! {
-            let undo = #value;
-            fx.push_undo(#number, Undo::#variant(undo));
-        }
+        Body::new(
+            quote! {
+                let undo = #value;
+                fx.push_undo(#number, Undo::#variant(undo));
+            },
+            Body::reads_of(captured.iter().map(|captured| &captured.value)) | Reads::FX,
+        )
     }
 }

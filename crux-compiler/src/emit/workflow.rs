@@ -4,6 +4,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
+use super::body::{Body, Reads, used};
 use super::names::{Names, ident};
 use super::paths::Module;
 use super::plan::{Key, Plan, Step};
@@ -82,17 +83,17 @@ impl<'a> Generator<'_, 'a> {
                 let (enter, at) =
                     (quote::format_ident!("enter_{}", first.snake), ident(&first.at_name));
                 if first.live.contains(&Key::Input) {
-                    quote!(let input = Arc::new(input); #enter(#at { input }, fx))
+                    let start = quote!(let input = Arc::new(input); #enter(#at { input }, fx));
+                    Body::new(start, Reads::INPUT | Reads::FX)
                 } else {
-                    quote!(#enter(fx))
+                    Body::new(quote!(#enter(fx)), Reads::FX)
                 }
             }
             // The language wants a step.
-            None => quote!(Flow::Done(())),
+            None => Body::constant(quote!(Flow::Done(()))),
         };
-        let (input_param, start_fx) =
-            (super::tokens::param("input", &start), super::tokens::param("fx", &start));
-        let (event, fx) = (super::tokens::param("event", &arms), super::tokens::param("fx", &arms));
+        let (input_param, start_fx) = (start.param(Reads::INPUT), start.param(Reads::FX));
+        let (event, fx) = (arms.param(Reads::EVENT), arms.param(Reads::FX));
         quote! {
             #output
 
@@ -135,12 +136,9 @@ impl<'a> Generator<'_, 'a> {
             inputs.push(written.input);
             items.push(written.items);
         }
-        let uses = |tokens: &[TokenStream], name: &str| {
-            let all: TokenStream = tokens.iter().cloned().collect();
-            super::tokens::param(name, &all)
-        };
-        let (env, now, raw) =
-            (uses(&inputs, "env"), uses(&inputs, "now"), uses(&completed, "result"));
+        let reads = Body::reads_of(&inputs);
+        let (env, now) = (reads.param(Reads::ENV), reads.param(Reads::NOW));
+        let raw = used(!completed.is_empty(), &ident("result"));
         let other =
             (completed.len() < variants.len() && !completed.is_empty()).then(|| quote!(_ => {}));
         let completed = if completed.is_empty() {

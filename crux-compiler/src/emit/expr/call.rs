@@ -58,10 +58,7 @@ impl Writer<'_> {
         match outcome {
             Outcome::Value => Code::value(call),
             Outcome::Option => Code::value(call).optional(),
-            Outcome::Result => {
-                self.fallible = true;
-                Code::tried(call)
-            }
+            Outcome::Result => self.tried(call),
         }
     }
 

@@ -126,6 +126,11 @@ impl Code {
         Self { tried: Some(result.clone()), ..Self::value(quote!(#result?)) }
     }
 
+    /// Whether they end in `?`.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.tried.is_some()
+    }
+
     /// The owned value as a `Result`.
     pub(crate) fn in_ok(self, ty: &Type) -> TokenStream {
         match self.into_owned(ty) {

@@ -41,8 +41,7 @@ impl Writer<'_> {
             (_, Type::Optional(to)) => Code::some(self.fit(code, from, to)),
             (_, Type::Json) => {
                 let value = code.borrowed();
-                self.fallible = true;
-                Code::tried(quote!(Json::of(#value)))
+                self.tried(quote!(Json::of(#value)))
             }
             (Type::Integer, Type::Number) => {
                 let value = code.owned(from);
@@ -53,7 +52,7 @@ impl Writer<'_> {
                 let (value, fails) = self.each(from, to);
                 let by_reference = if is_copy(from) { quote!(&value) } else { quote!(value) };
                 if fails {
-                    Code::tried(
+                    self.tried(
                         quote!(#list.iter().map(|#by_reference| #value).collect::<Result<Vec<_>, Failure>>()),
                     )
                 } else {
@@ -67,7 +66,7 @@ impl Writer<'_> {
                 let (value, fails) = self.each(from, to);
                 let by_reference = if is_copy(from) { quote!(&value) } else { quote!(value) };
                 if fails {
-                    Code::tried(quote! {
+                    self.tried(quote! {
                         #map.iter().map(|(key, #by_reference)| Ok((key.clone(), #value?))).collect::<Result<IndexMap<_, _>, Failure>>()
                     })
                 } else {
@@ -100,7 +99,7 @@ impl Writer<'_> {
         let (value, fails) = self.each(from, to);
         let closure = closure(&value);
         if fails {
-            Code::tried(quote!(#option.map(#closure).transpose())).optional()
+            self.tried(quote!(#option.map(#closure).transpose())).optional()
         } else {
             Code::value(quote!(#option.map(#closure))).optional()
         }
@@ -112,7 +111,7 @@ impl Writer<'_> {
         let code =
             if is_copy(from) { Code::value(quote!(value)) } else { Code::reference(quote!(value)) };
         let code = if from.is_optional() { code.optional() } else { code };
-        let (code, fails) = self.attempt(|writer| writer.fit(code, from, to));
+        let (code, fails) = self.in_closure(|writer| writer.fit(code, from, to));
         (if fails { code.in_ok(to) } else { code.owned(to) }, fails)
     }
 
@@ -138,6 +137,12 @@ impl Writer<'_> {
             fields.push(field_value(&name, value));
         }
         let record = quote!(#path { #(#fields),* });
+        let has_name = |name: &str| from.fields.iter().any(|field| field.name == name);
+        let is_read = to.fields.iter().any(|field| has_name(&field.name));
+        if is_place && !is_read {
+            // What is said to be read is read.
+            return Code::value(quote!({ let _ = &#source; #record })).loose();
+        }
         if is_place {
             return Code::value(record).loose();
         }

@@ -24,7 +24,7 @@ impl Writer<'_> {
         let copy = is_copy(&element);
         let list = self.code(over).tight();
         let name = self.bind(variable);
-        let (code, fails) = self.attempt(|writer| writer.code(body).into_owned(&body.ty));
+        let (code, fails) = self.in_closure(|writer| writer.code(body).into_owned(&body.ty));
         let read = self.bound.pop().is_some_and(|(.., read)| read);
         let name = if read { quote!(#name) } else { quote!(_) };
         // What the closures of std get: `&T`, or with `copied` a `T`.
@@ -32,17 +32,17 @@ impl Writer<'_> {
         if fails {
             let result = code.in_ok(&body.ty);
             return match how {
-                Iterate::Map => Code::tried(
+                Iterate::Map => self.tried(
                     quote!(#list.iter().map(|#by_reference| #result).collect::<Result<Vec<_>, Failure>>()),
                 ),
                 Iterate::Filter => {
-                    Code::tried(quote!(machine::expr::try_filter(&#list, |#by_reference| #result)))
+                    self.tried(quote!(machine::expr::try_filter(&#list, |#by_reference| #result)))
                 }
                 Iterate::All => {
-                    Code::tried(quote!(machine::expr::try_all(&#list, |#by_reference| #result)))
+                    self.tried(quote!(machine::expr::try_all(&#list, |#by_reference| #result)))
                 }
                 Iterate::Exists => {
-                    Code::tried(quote!(machine::expr::try_exists(&#list, |#by_reference| #result)))
+                    self.tried(quote!(machine::expr::try_exists(&#list, |#by_reference| #result)))
                 }
             };
         }

@@ -1,6 +1,6 @@
 //! From checked expressions to Rust. An expression becomes [`Code`]: tokens, and what they are — a
 //! place, something borrowed, a value — so that nothing is cloned before somebody needs it as their
-//! own. What can fail ends in `?`; [`Writer::fallible`] says so afterwards.
+//! own. What can fail ends in `?`; [`Writer::is_fallible`] says so afterwards.
 
 mod call;
 mod code;
@@ -11,6 +11,7 @@ mod operator;
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
+use super::body::Reads;
 use super::names::{variable, variant};
 use super::paths::Module;
 use crate::ir::{Expr, ExprKind, Type, Value};
@@ -27,16 +28,10 @@ pub(super) struct Writer<'w> {
     is_taken: &'w dyn Fn(&Ident) -> bool,
     /// Variables of `map`, `filter` and so on: YAML name, Rust name, whether it is read.
     bound: Vec<(String, Ident, bool)>,
-    pub(super) uses: Uses,
-    pub(super) fallible: bool,
-}
-
-/// What an expression reads besides the values of the state.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Uses {
-    pub(super) env: bool,
-    pub(super) now: bool,
-    pub(super) event: bool,
+    /// What the expressions read besides the values of the state.
+    pub(super) reads: Reads,
+    /// How many `?` stand in what is written, those inside closures not counted.
+    tries: usize,
 }
 
 impl<'w> Writer<'w> {
@@ -46,14 +41,37 @@ impl<'w> Writer<'w> {
             find,
             is_taken: &|_| false,
             bound: Vec::new(),
-            uses: Uses::default(),
-            fallible: false,
+            reads: Reads::NOTHING,
+            tries: 0,
         }
     }
 
     /// Where values of the state are variables: `is_taken` knows their names.
     pub(super) fn among(self, is_taken: &'w dyn Fn(&Ident) -> bool) -> Self {
         Self { is_taken, ..self }
+    }
+
+    pub(super) fn is_fallible(&self) -> bool {
+        self.tries > 0
+    }
+
+    /// Whether the `Result` of what has been written holds a `?`, which leaves what is around it.
+    pub(super) fn leaves_early(&self, written: &Code) -> bool {
+        self.tries > usize::from(written.is_tried())
+    }
+
+    /// A value that `result` gives, or the failure.
+    fn tried(&mut self, result: TokenStream) -> Code {
+        self.tries += 1;
+        Code::tried(result)
+    }
+
+    /// Writes the body of a closure, and says whether it can fail: then it gives a `Result`, and no
+    /// `?` in it leaves what is around the closure.
+    fn in_closure<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = std::mem::take(&mut self.tries);
+        let written = write(self);
+        (written, std::mem::replace(&mut self.tries, before) > 0)
     }
 
     /// The value as one's own.
@@ -213,18 +231,18 @@ impl<'w> Writer<'w> {
                 }
             }
             Value::Event | Value::TriggerEvent => {
-                self.uses.event = true;
+                self.reads = self.reads | Reads::EVENT;
                 return Code::reference(quote!(event));
             }
             Value::InstanceId => return self.env(quote!(env.id)),
             Value::RequestId => return self.env(quote!(env.request_id)),
             Value::StartedAt => return self.env(quote!(env.started_at.timestamp())),
             Value::Config(name) => {
-                self.uses.env = true;
+                self.reads = self.reads | Reads::ENV;
                 return Code::borrowed_text(quote!(env.config(#name)));
             }
             Value::Now => {
-                self.uses.now = true;
+                self.reads = self.reads | Reads::NOW;
                 return Code::value(quote!(now.timestamp()));
             }
             Value::Input | Value::Step(_) | Value::Error => {}
@@ -242,7 +260,7 @@ impl<'w> Writer<'w> {
     }
 
     fn env(&mut self, tokens: TokenStream) -> Code {
-        self.uses.env = true;
+        self.reads = self.reads | Reads::ENV;
         Code::place(tokens)
     }
 

@@ -48,8 +48,7 @@ impl Writer<'_> {
 
     fn arithmetic(&mut self, function: &TokenStream, left: &Expr, right: &Expr) -> Code {
         let (left, right) = (self.suffixed(left), self.suffixed(right));
-        self.fallible = true;
-        Code::tried(quote!(machine::expr::#function(#left, #right)))
+        self.tried(quote!(machine::expr::#function(#left, #right)))
     }
 
     fn logic(&mut self, left: &Expr, right: &Expr, level: Level) -> Code {
@@ -206,8 +205,7 @@ impl Writer<'_> {
     pub(super) fn negate(&mut self, of: &Expr) -> Code {
         if of.ty == Type::Integer {
             let of = self.suffixed(of);
-            self.fallible = true;
-            return Code::tried(quote!(machine::expr::negate(#of)));
+            return self.tried(quote!(machine::expr::negate(#of)));
         }
         let of = self.owned_tight(of);
         Code::value(quote!(-#of)).unary()
@@ -281,11 +279,9 @@ impl Writer<'_> {
 
     /// Writes a part, and says whether it can fail.
     pub(super) fn attempt<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> (T, bool) {
-        let before = std::mem::take(&mut self.fallible);
+        let before = self.tries;
         let written = write(self);
-        let fails = std::mem::replace(&mut self.fallible, before);
-        self.fallible |= fails;
-        (written, fails)
+        (written, self.tries > before)
     }
 }
 

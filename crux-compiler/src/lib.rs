@@ -16,6 +16,8 @@ pub mod expr;
 pub mod folder;
 pub mod graph;
 pub mod ir;
+#[cfg(test)]
+mod layers;
 pub mod lower;
 pub mod model;
 pub mod names;

@@ -511,6 +511,28 @@ pub enum Op {
     In,
 }
 
+impl Op {
+    /// As written.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::Divide => "/",
+            Self::Remainder => "%",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterEqual => ">=",
+            Self::And => "&&",
+            Self::Or => "||",
+            Self::In => "in",
+        }
+    }
+}
+
 /// Methods have their receiver as first argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Function {

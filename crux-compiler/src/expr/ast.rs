@@ -1,6 +1,7 @@
 //! The syntax tree of an expression: what was written, with the place of every part. Nothing here
 //! is checked; names and types are the business of `typing`.
 
+use crate::ir::Op;
 use crate::source::{Span, Spanned};
 
 /// One node and its place in the file.
@@ -40,7 +41,7 @@ pub enum Kind {
     Not(Box<Ast>),
     Negate(Box<Ast>),
     Binary {
-        op: Spanned<Binary>,
+        op: Spanned<Op>,
         left: Box<Ast>,
         right: Box<Ast>,
     },
@@ -57,82 +58,25 @@ pub enum Kind {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Binary {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Remainder,
-    Equal,
-    NotEqual,
-    Less,
-    LessEqual,
-    Greater,
-    GreaterEqual,
-    And,
-    Or,
-    In,
-}
-
-impl Binary {
-    /// As written.
-    pub fn symbol(self) -> &'static str {
-        match self {
-            Self::Add => "+",
-            Self::Subtract => "-",
-            Self::Multiply => "*",
-            Self::Divide => "/",
-            Self::Remainder => "%",
-            Self::Equal => "==",
-            Self::NotEqual => "!=",
-            Self::Less => "<",
-            Self::LessEqual => "<=",
-            Self::Greater => ">",
-            Self::GreaterEqual => ">=",
-            Self::And => "&&",
-            Self::Or => "||",
-            Self::In => "in",
-        }
-    }
-}
-
 impl Ast {
     /// Whether its evaluation can be the failure `ExpressionError`: arithmetic can overflow or
     /// divide by zero. Without types, so a text that is joined with `+` counts too.
     pub fn may_fail(&self) -> bool {
-        match &self.kind {
-            Kind::Text(_)
-            | Kind::Integer(_)
-            | Kind::Number(_)
-            | Kind::Boolean(_)
-            | Kind::Null
-            | Kind::Name(_) => false,
-            Kind::Negate(_) => true,
-            Kind::List(items) => items.iter().any(Ast::may_fail),
-            Kind::Field { of, .. } | Kind::Not(of) => of.may_fail(),
-            Kind::Index { of, index } => of.may_fail() || index.may_fail(),
-            Kind::Call { receiver, function, args } => {
-                matches!(function.value.as_str(), "sum" | "integer")
-                    || receiver.as_deref().is_some_and(Ast::may_fail)
-                    || args.iter().any(Ast::may_fail)
-            }
-            Kind::Binary { op, left, right } => {
-                matches!(
+        let mut fails = false;
+        self.walk(&mut |part| {
+            fails |= match &part.kind {
+                Kind::Negate(_) => true,
+                Kind::Call { function, .. } => {
+                    matches!(function.value.as_str(), "sum" | "integer")
+                }
+                Kind::Binary { op, .. } => matches!(
                     op.value,
-                    Binary::Add
-                        | Binary::Subtract
-                        | Binary::Multiply
-                        | Binary::Divide
-                        | Binary::Remainder
-                ) || left.may_fail()
-                    || right.may_fail()
+                    Op::Add | Op::Subtract | Op::Multiply | Op::Divide | Op::Remainder
+                ),
+                _ => false,
             }
-            Kind::Coalesce { left, right, .. } => left.may_fail() || right.may_fail(),
-            Kind::If { condition, then, other } => {
-                condition.may_fail() || then.may_fail() || other.may_fail()
-            }
-        }
+        });
+        fails
     }
 
     /// Calls `visit` for each part, the outer before the inner.

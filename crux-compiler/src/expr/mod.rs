@@ -7,7 +7,7 @@ mod lexer;
 mod parser;
 pub mod template;
 
-pub use ast::{Ast, Binary, Kind};
+pub use ast::{Ast, Kind};
 
 use std::ops::Range;
 

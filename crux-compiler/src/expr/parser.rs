@@ -2,9 +2,10 @@
 //! comparison and `in` (which do not chain), `+ -`, `* / %`, unary, postfix. Depth is counted while
 //! the tree grows, so that chains and brackets have the same limit.
 
-use super::ast::{Ast, Binary, Kind};
+use super::ast::{Ast, Kind};
 use super::lexer::{Lexeme, Token, tokens};
 use super::{Failure, MAX_DEPTH, Offset};
+use crate::ir::Op;
 use crate::source::{Span, Spanned};
 
 type Parsed<T = Tree> = Result<T, Failure>;
@@ -31,7 +32,7 @@ mod power {
 enum Infix {
     Ternary,
     Coalesce,
-    Binary(Binary),
+    Binary(Op),
 }
 
 pub(super) fn parse(text: &str, locate: &dyn Fn(Offset) -> Span) -> Result<Ast, Failure> {
@@ -105,23 +106,23 @@ impl Parser<'_> {
     fn infix(&self) -> Option<(Infix, u8)> {
         let binary = |op, power| Some((Infix::Binary(op), power));
         match self.token() {
-            Token::Name(name) if name == "in" => binary(Binary::In, power::COMPARE),
+            Token::Name(name) if name == "in" => binary(Op::In, power::COMPARE),
             Token::Symbol(symbol) => match *symbol {
                 "?" => Some((Infix::Ternary, power::TERNARY)),
                 "??" => Some((Infix::Coalesce, power::COALESCE)),
-                "||" => binary(Binary::Or, power::OR),
-                "&&" => binary(Binary::And, power::AND),
-                "==" => binary(Binary::Equal, power::COMPARE),
-                "!=" => binary(Binary::NotEqual, power::COMPARE),
-                "<" => binary(Binary::Less, power::COMPARE),
-                "<=" => binary(Binary::LessEqual, power::COMPARE),
-                ">" => binary(Binary::Greater, power::COMPARE),
-                ">=" => binary(Binary::GreaterEqual, power::COMPARE),
-                "+" => binary(Binary::Add, power::ADD),
-                "-" => binary(Binary::Subtract, power::ADD),
-                "*" => binary(Binary::Multiply, power::MULTIPLY),
-                "/" => binary(Binary::Divide, power::MULTIPLY),
-                "%" => binary(Binary::Remainder, power::MULTIPLY),
+                "||" => binary(Op::Or, power::OR),
+                "&&" => binary(Op::And, power::AND),
+                "==" => binary(Op::Equal, power::COMPARE),
+                "!=" => binary(Op::NotEqual, power::COMPARE),
+                "<" => binary(Op::Less, power::COMPARE),
+                "<=" => binary(Op::LessEqual, power::COMPARE),
+                ">" => binary(Op::Greater, power::COMPARE),
+                ">=" => binary(Op::GreaterEqual, power::COMPARE),
+                "+" => binary(Op::Add, power::ADD),
+                "-" => binary(Op::Subtract, power::ADD),
+                "*" => binary(Op::Multiply, power::MULTIPLY),
+                "/" => binary(Op::Divide, power::MULTIPLY),
+                "%" => binary(Op::Remainder, power::MULTIPLY),
                 _ => None,
             },
             _ => None,
@@ -154,7 +155,7 @@ impl Parser<'_> {
         Ok(left)
     }
 
-    fn binary(&mut self, left: Tree, binary: Binary, power: u8, op: Offset) -> Parsed {
+    fn binary(&mut self, left: Tree, binary: Op, power: u8, op: Offset) -> Parsed {
         let right = self.expression(power + 1)?;
         if power == power::COMPARE && matches!(self.infix(), Some((_, power::COMPARE))) {
             return Err(Failure::new(self.at(), "comparisons do not chain")

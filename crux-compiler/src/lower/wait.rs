@@ -4,7 +4,7 @@
 use super::walk::{Lowered, Walk};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::expr::{Ast, Binary, Kind};
+use crate::expr::{Ast, Kind};
 use crate::ir::{Expr, ExprKind, Op, Type, Verb};
 use crate::model::{Expression, Name};
 use crate::resolve::Event;
@@ -174,7 +174,7 @@ impl Walk<'_, '_> {
 /// What `&&` joins at the top.
 fn conjuncts<'e>(ast: &'e Ast, parts: &mut Vec<&'e Ast>) {
     match &ast.kind {
-        Kind::Binary { op, left, right } if op.value == Binary::And => {
+        Kind::Binary { op, left, right } if op.value == Op::And => {
             conjuncts(left, parts);
             conjuncts(right, parts);
         }
@@ -185,7 +185,7 @@ fn conjuncts<'e>(ast: &'e Ast, parts: &mut Vec<&'e Ast>) {
 /// `event.field == known` in either order, where `known` does not read the event.
 fn correlation(ast: &Ast) -> Option<(&Spanned<String>, &Ast)> {
     let Kind::Binary { op, left, right } = &ast.kind else { return None };
-    if op.value != Binary::Equal {
+    if op.value != Op::Equal {
         return None;
     }
     [(left, right), (right, left)].into_iter().find_map(|(field, known)| match &field.kind {
@@ -201,25 +201,7 @@ fn is_event(ast: &Ast) -> bool {
 }
 
 fn reads_event(ast: &Ast) -> bool {
-    is_event(ast)
-        || match &ast.kind {
-            Kind::Text(_)
-            | Kind::Integer(_)
-            | Kind::Number(_)
-            | Kind::Boolean(_)
-            | Kind::Null
-            | Kind::Name(_) => false,
-            Kind::List(items) => items.iter().any(reads_event),
-            Kind::Field { of, .. } | Kind::Not(of) | Kind::Negate(of) => reads_event(of),
-            Kind::Index { of, index } => reads_event(of) || reads_event(index),
-            Kind::Call { receiver, args, .. } => {
-                receiver.as_deref().is_some_and(reads_event) || args.iter().any(reads_event)
-            }
-            Kind::Binary { left, right, .. } | Kind::Coalesce { left, right, .. } => {
-                reads_event(left) || reads_event(right)
-            }
-            Kind::If { condition, then, other } => {
-                reads_event(condition) || reads_event(then) || reads_event(other)
-            }
-        }
+    let mut reads = false;
+    ast.walk(&mut |part| reads |= is_event(part));
+    reads
 }

@@ -7,7 +7,7 @@ use super::tree::{BROKEN_KEY, Kind, Node, Pair};
 use super::value;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
-use crate::model::{Branch, Each, MatchCase, Otherwise, Repeat, Sleep, SwitchCase, Verb};
+use crate::model::{Branch, Each, MatchCase, Name, Otherwise, Repeat, Sleep, SwitchCase, Verb};
 use crate::names;
 use crate::source::Spanned;
 use crate::units;
@@ -15,51 +15,28 @@ use crate::units;
 /// Most elements at once and most rounds.
 pub const COUNT_MAX: u32 = 10_000;
 
-pub static GROUP: Shape = Shape {
-    what: "a group",
-    schema: "GroupStep",
-    keys: &["id", "description", "steps", "when", "timeout", "catch"],
-};
-pub static PARALLEL: Shape = Shape {
-    what: "a `parallel` step",
-    schema: "ParallelStep",
-    keys: &["id", "description", "parallel", "when", "timeout", "catch"],
-};
-pub static SWITCH: Shape = Shape {
-    what: "a `switch` step",
-    schema: "SwitchStep",
-    keys: &["id", "description", "switch", "when", "catch"],
-};
-pub static EACH: Shape = Shape {
-    what: "an `each` step",
-    schema: "EachStep",
-    keys: &["id", "description", "each", "when", "timeout", "catch"],
-};
-pub static REPEAT: Shape = Shape {
-    what: "a `repeat` step",
-    schema: "RepeatStep",
-    keys: &["id", "description", "repeat", "when", "timeout", "catch"],
-};
-pub static WAIT: Shape = Shape {
-    what: "a `wait` step",
-    schema: "WaitStep",
-    keys: &["id", "description", "wait", "when", "timeout", "catch"],
-};
-pub static SLEEP: Shape = Shape {
-    what: "a `sleep` step",
-    schema: "SleepStep",
-    keys: &["id", "description", "sleep", "when", "catch"],
-};
-pub static EMIT: Shape = Shape {
-    what: "an `emit` step",
-    schema: "EmitStep",
-    keys: &["id", "description", "emit", "when", "catch"],
-};
-pub static FAIL: Shape = Shape {
-    what: "a `fail` step",
-    schema: "FailStep",
-    keys: &["id", "description", "fail", "when", "catch"],
-};
+/// The shapes of the steps with one key of their own, which have a `timeout` where it says so.
+macro_rules! shapes {
+    ($($shape:ident = $what:literal, $schema:literal, $verb:literal $(, $timeout:literal)?;)*) => {
+        $(pub static $shape: Shape = Shape {
+            what: $what,
+            schema: $schema,
+            keys: &["id", "description", $verb, "when", $($timeout,)? "catch"],
+        };)*
+    };
+}
+
+shapes! {
+    GROUP = "a group", "GroupStep", "steps", "timeout";
+    PARALLEL = "a `parallel` step", "ParallelStep", "parallel", "timeout";
+    SWITCH = "a `switch` step", "SwitchStep", "switch";
+    EACH = "an `each` step", "EachStep", "each", "timeout";
+    REPEAT = "a `repeat` step", "RepeatStep", "repeat", "timeout";
+    WAIT = "a `wait` step", "WaitStep", "wait", "timeout";
+    SLEEP = "a `sleep` step", "SleepStep", "sleep";
+    EMIT = "an `emit` step", "EmitStep", "emit";
+    FAIL = "a `fail` step", "FailStep", "fail";
+}
 
 pub static CASE: Shape =
     Shape { what: "a branch of `switch`", schema: "Case", keys: &["when", "steps"] };
@@ -97,29 +74,13 @@ pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
                 sink.push(diagnostic);
                 return None;
             }
-            let body = body(
-                pair,
-                &WAIT_BODY,
-                &format!("{{ event: {} }}", shown(pair, "order.paid")),
-                sink,
-            )?;
-            let event = body
-                .need("event", "event: order.paid", sink)
-                .and_then(|pair| scalar::filled(pair, sink));
+            let (body, event) = with_event(pair, &WAIT_BODY, sink)?;
             let condition = body.get("where").and_then(|pair| scalar::expression(pair, sink));
             Some(Verb::Wait { event: event?, condition, timeout_ms })
         }
         "sleep" => sleep(pair, sink).map(Verb::Sleep),
         "emit" => {
-            let body = body(
-                pair,
-                &EMIT_BODY,
-                &format!("{{ event: {} }}", shown(pair, "order.paid")),
-                sink,
-            )?;
-            let event = body
-                .need("event", "event: order.paid", sink)
-                .and_then(|pair| scalar::filled(pair, sink));
+            let (body, event) = with_event(pair, &EMIT_BODY, sink)?;
             let data = body.get("data").and_then(|pair| value::entries(pair, sink));
             Some(Verb::Emit { event: event?, data })
         }
@@ -137,6 +98,19 @@ pub fn verb(key: &str, mapping: &Mapping<'_>, sink: &mut Sink) -> Option<Verb> {
             Some(Verb::Fail { error: error?, message })
         }
     }
+}
+
+/// The mapping of a verb that names an event, and the event.
+fn with_event<'a>(
+    pair: &'a Pair,
+    shape: &'static Shape,
+    sink: &mut Sink,
+) -> Option<(Mapping<'a>, Option<Name>)> {
+    let example = format!("{{ event: {} }}", shown(pair, "order.paid"));
+    let body = body(pair, shape, &example, sink)?;
+    let event =
+        body.need("event", "event: order.paid", sink).and_then(|pair| scalar::filled(pair, sink));
+    Some((body, event))
 }
 
 /// `wait: 5m`, which is a `sleep`.
@@ -216,13 +190,25 @@ fn shown<'a>(pair: &'a Pair, example: &'a str) -> &'a str {
 }
 
 fn branches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Branch>> {
+    let wanted = "a record of names to branches, `{ left: [...], right: [...] }`";
+    by_name(pair, "`parallel`", wanted, sink, |pair, sink| {
+        let name =
+            scalar::check_name(pair.key.clone(), names::Kind::Id, "the name of a branch", sink);
+        let steps = branch_steps(pair, sink);
+        Some(Branch { name: name?, steps: steps? })
+    })
+}
+
+/// The branches of a record of names to branches.
+fn by_name<T>(
+    pair: &Pair,
+    what: &str,
+    wanted: &str,
+    sink: &mut Sink,
+    branch: impl Fn(&Pair, &mut Sink) -> Option<T>,
+) -> Option<Vec<T>> {
     let Kind::Mapping(pairs) = &pair.value.kind else {
-        wrong_kind(
-            "`parallel`",
-            &pair.value,
-            "a record of names to branches, `{ left: [...], right: [...] }`",
-            sink,
-        );
+        wrong_kind(what, &pair.value, wanted, sink);
         return None;
     };
     if pairs.is_empty() {
@@ -232,19 +218,8 @@ fn branches(pair: &Pair, sink: &mut Sink) -> Option<Vec<Branch>> {
     if too_many(pair, pairs.len(), sink) {
         return None;
     }
-    let branch = |pair: &Pair, sink: &mut Sink| {
-        let name =
-            scalar::check_name(pair.key.clone(), names::Kind::Id, "the name of a branch", sink);
-        let steps = branch_steps(pair, sink);
-        Some(Branch { name: name?, steps: steps? })
-    };
-    Some(
-        pairs
-            .iter()
-            .filter(|pair| pair.key.value != BROKEN_KEY)
-            .filter_map(|pair| branch(pair, sink))
-            .collect(),
-    )
+    let pairs = pairs.iter().filter(|pair| pair.key.value != BROKEN_KEY);
+    Some(pairs.filter_map(|pair| branch(pair, sink)).collect())
 }
 
 /// Most branches of one step. A workflow has no more steps than that either.
@@ -354,27 +329,9 @@ fn match_elsewhere(key: &str) -> Option<String> {
 }
 
 fn match_cases(pair: &Pair, sink: &mut Sink) -> Option<Vec<MatchCase>> {
-    let Kind::Mapping(pairs) = &pair.value.kind else {
-        wrong_kind("`cases`", &pair.value, "a record of values to branches", sink);
-        return None;
-    };
-    if pairs.is_empty() {
-        scalar::empty(pair, sink);
-        return None;
-    }
-    if too_many(pair, pairs.len(), sink) {
-        return None;
-    }
-    let case = |pair: &Pair, sink: &mut Sink| {
+    by_name(pair, "`cases`", "a record of values to branches", sink, |pair, sink| {
         Some(MatchCase { value: pair.key.clone(), steps: branch_steps(pair, sink)? })
-    };
-    Some(
-        pairs
-            .iter()
-            .filter(|pair| pair.key.value != BROKEN_KEY)
-            .filter_map(|pair| case(pair, sink))
-            .collect(),
-    )
+    })
 }
 
 fn each(pair: &Pair, timeout_ms: Option<Spanned<u64>>, sink: &mut Sink) -> Option<Each> {

@@ -28,6 +28,26 @@ impl Shape {
     }
 }
 
+/// The keys of a contract between those before and after them: of a step type, of a step of work, of
+/// an undo.
+macro_rules! with_contract {
+    ([$($before:literal),*], [$($after:literal),*]) => {
+        &[
+            $($before,)*
+            "class",
+            "routing_key",
+            "takes",
+            "returns",
+            "raises",
+            "effect",
+            "reports",
+            "payload",
+            $($after),*
+        ]
+    };
+}
+pub(super) use with_contract;
+
 /// Says why a key that is known elsewhere has no place in this shape, and where it has one.
 pub type Elsewhere = fn(key: &str) -> Option<String>;
 

@@ -1,6 +1,6 @@
 //! `retry`, `timeout` and the keys of a contract, wherever they stand.
 
-use super::mapping::{Mapping, Shape, nowhere};
+use super::mapping::{Mapping, Shape, nowhere, with_contract};
 use super::scalar::{self, Zero};
 use super::tree::{Kind, Pair};
 use super::types;
@@ -28,19 +28,7 @@ pub static TIMEOUT: Shape = Shape {
 pub static STEP_TYPE: Shape = Shape {
     what: "a step type",
     schema: "StepType",
-    keys: &[
-        "description",
-        "class",
-        "routing_key",
-        "takes",
-        "returns",
-        "raises",
-        "effect",
-        "reports",
-        "payload",
-        "retry",
-        "timeout",
-    ],
+    keys: with_contract!(["description"], ["retry", "timeout"]),
 };
 
 const EFFECTS: &[(&str, Effect)] =

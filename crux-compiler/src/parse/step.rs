@@ -2,7 +2,7 @@
 //! in `flow`.
 
 use super::flow;
-use super::mapping::{Mapping, Shape, list, nowhere, wrong_kind};
+use super::mapping::{Mapping, Shape, list, nowhere, with_contract, wrong_kind};
 use super::policy;
 use super::scalar;
 use super::synonyms;
@@ -18,27 +18,10 @@ use crate::suggest;
 pub static WORK: Shape = Shape {
     what: "a `type` step",
     schema: "WorkStep",
-    keys: &[
-        "id",
-        "description",
-        "type",
-        "class",
-        "routing_key",
-        "takes",
-        "returns",
-        "raises",
-        "effect",
-        "reports",
-        "payload",
-        "with",
-        "when",
-        "retry",
-        "timeout",
-        "catch",
-        "undo",
-        "key",
-        "steps",
-    ],
+    keys: with_contract!(
+        ["id", "description", "type"],
+        ["with", "when", "retry", "timeout", "catch", "undo", "key", "steps"]
+    ),
 };
 
 pub static CHILD: Shape = Shape {
@@ -50,20 +33,7 @@ pub static CHILD: Shape = Shape {
 pub static UNDO: Shape = Shape {
     what: "`undo`",
     schema: "UndoWork",
-    keys: &[
-        "type",
-        "class",
-        "routing_key",
-        "takes",
-        "returns",
-        "raises",
-        "effect",
-        "reports",
-        "payload",
-        "with",
-        "retry",
-        "timeout",
-    ],
+    keys: with_contract!(["type"], ["with", "retry", "timeout"]),
 };
 
 pub static CATCH: Shape =

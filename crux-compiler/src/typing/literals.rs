@@ -128,15 +128,22 @@ impl Checker<'_> {
             }
             found.push((value, item.span));
         }
+        self.list_of(found, element, span, "say the type where the value goes to (`takes`)")
+    }
+
+    /// A list of what has been found, with where each stands; `help`: what gives an empty list a
+    /// type.
+    pub(super) fn list_of(
+        &mut self,
+        found: Vec<(Option<Expr>, Span)>,
+        element: Option<Type>,
+        span: Span,
+        help: &str,
+    ) -> Option<Expr> {
         let Some(element) = element else {
-            if items.is_empty() {
-                let help = Some("say the type where the value goes to (`takes`)".into());
-                self.error(
-                    codes::TYPE_UNKNOWABLE,
-                    span,
-                    "the type of the elements of `[]` is unknown",
-                    help,
-                );
+            if found.is_empty() {
+                let message = "the type of the elements of `[]` is unknown";
+                self.error(codes::TYPE_UNKNOWABLE, span, message, Some(help.to_owned()));
             }
             return None;
         };

@@ -5,40 +5,32 @@
 use super::{Checker, article, literals};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::expr::{Ast, Binary, Kind};
+use crate::expr::{Ast, Kind};
 use crate::ir::{Expr, ExprKind, Op, Type};
 use crate::source::{Span, Spanned};
 use crate::types::{common, fits, same, show};
 
 impl Checker<'_> {
-    pub(super) fn binary(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
+    pub(super) fn binary(&mut self, op: Spanned<Op>, left: &Ast, right: &Ast) -> Option<Expr> {
         match op.value {
-            Binary::And | Binary::Or => {
+            Op::And | Op::Or => {
                 let (left, right) = (self.condition_of(left), self.condition_of(right));
-                Some(binary(
-                    if op.value == Binary::And { Op::And } else { Op::Or },
-                    left?,
-                    right?,
-                    Type::Boolean,
-                ))
+                Some(binary(op.value, left?, right?, Type::Boolean))
             }
-            Binary::Equal | Binary::NotEqual => self.equality(op, left, right),
-            Binary::Less | Binary::LessEqual | Binary::Greater | Binary::GreaterEqual => {
+            Op::Equal | Op::NotEqual => self.equality(op, left, right),
+            Op::Less | Op::LessEqual | Op::Greater | Op::GreaterEqual => {
                 self.order(op, left, right)
             }
-            Binary::In => self.membership(op.span, left, right),
-            Binary::Add
-            | Binary::Subtract
-            | Binary::Multiply
-            | Binary::Divide
-            | Binary::Remainder => self.arithmetic(op, left, right),
+            Op::In => self.membership(op.span, left, right),
+            Op::Add | Op::Subtract | Op::Multiply | Op::Divide | Op::Remainder => {
+                self.arithmetic(op, left, right)
+            }
         }
     }
 
-    fn equality(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
+    fn equality(&mut self, op: Spanned<Op>, left: &Ast, right: &Ast) -> Option<Expr> {
         self.refuse_two_literals(op, left, right)?;
         let (left_expr, right_expr) = self.both(left, right)?;
-        let ir_op = if op.value == Binary::Equal { Op::Equal } else { Op::NotEqual };
         if let Some((null, other)) = null_and_other(left, right, &left_expr, &right_expr)
             && !other.ty.is_optional()
         {
@@ -61,10 +53,10 @@ impl Checker<'_> {
         };
         let left = self.coerce(left_expr, left.span, &ty);
         let right = self.coerce(right_expr, right.span, &ty);
-        Some(binary(ir_op, left?, right?, Type::Boolean))
+        Some(binary(op.value, left?, right?, Type::Boolean))
     }
 
-    fn order(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
+    fn order(&mut self, op: Spanned<Op>, left: &Ast, right: &Ast) -> Option<Expr> {
         self.refuse_two_literals(op, left, right)?;
         let (left_expr, right_expr) = self.present_both(op, left, right)?;
         let ordered = matches!(
@@ -75,42 +67,29 @@ impl Checker<'_> {
             self.operands(op, (left, &left_expr), (right, &right_expr));
             return None;
         }
-        let ir_op = match op.value {
-            Binary::Less => Op::Less,
-            Binary::LessEqual => Op::LessEqual,
-            Binary::Greater => Op::Greater,
-            _ => Op::GreaterEqual,
-        };
-        Some(binary(ir_op, left_expr, right_expr, Type::Boolean))
+        Some(binary(op.value, left_expr, right_expr, Type::Boolean))
     }
 
-    fn arithmetic(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<Expr> {
+    fn arithmetic(&mut self, op: Spanned<Op>, left: &Ast, right: &Ast) -> Option<Expr> {
         let (left_expr, right_expr) = self.present_both(op, left, right)?;
         use Type::{Duration, Integer, List, Number, String, Timestamp};
         let ty = match (op.value, &left_expr.ty, &right_expr.ty) {
             (_, Integer, Integer) => Some(Integer),
             (_, Number, Number) => Some(Number),
-            (Binary::Add, String, String) => Some(String),
-            (Binary::Add, List(_), List(_)) if same(&left_expr.ty, &right_expr.ty) => {
+            (Op::Add, String, String) => Some(String),
+            (Op::Add, List(_), List(_)) if same(&left_expr.ty, &right_expr.ty) => {
                 Some(left_expr.ty.clone())
             }
-            (Binary::Add | Binary::Subtract, Timestamp, Duration) => Some(Timestamp),
-            (Binary::Add | Binary::Subtract, Duration, Duration) => Some(Duration),
-            (Binary::Subtract, Timestamp, Timestamp) => Some(Duration),
+            (Op::Add | Op::Subtract, Timestamp, Duration) => Some(Timestamp),
+            (Op::Add | Op::Subtract, Duration, Duration) => Some(Duration),
+            (Op::Subtract, Timestamp, Timestamp) => Some(Duration),
             _ => None,
         };
         let Some(ty) = ty else {
             self.operands(op, (left, &left_expr), (right, &right_expr));
             return None;
         };
-        let ir_op = match op.value {
-            Binary::Add => Op::Add,
-            Binary::Subtract => Op::Subtract,
-            Binary::Multiply => Op::Multiply,
-            Binary::Divide => Op::Divide,
-            _ => Op::Remainder,
-        };
-        let is_division = matches!(op.value, Binary::Divide | Binary::Remainder);
+        let is_division = matches!(op.value, Op::Divide | Op::Remainder);
         if is_division && is_zero(&right_expr) {
             self.error(
                 codes::ALWAYS_FAILS,
@@ -121,7 +100,7 @@ impl Checker<'_> {
             return None;
         }
         let known = [integer(&left_expr), integer(&right_expr)].iter().all(Option::is_some);
-        let computed = binary(ir_op, left_expr, right_expr, ty);
+        let computed = binary(op.value, left_expr, right_expr, ty);
         if known && integer(&computed).is_none() {
             let message = format!(
                 "`{}` of these always fails: the result does not fit into 64 bits",
@@ -187,7 +166,7 @@ impl Checker<'_> {
             return None;
         }
         if mixes_numbers(&element.ty, &wanted) {
-            self.operands(Spanned::new(Binary::In, op), (left, &element), (right, &among));
+            self.operands(Spanned::new(Op::In, op), (left, &element), (right, &among));
             return None;
         }
         let element = self.coerce(element, left.span, &wanted)?;
@@ -304,12 +283,7 @@ impl Checker<'_> {
         Some((left_expr?, right_expr?))
     }
 
-    fn present_both(
-        &mut self,
-        op: Spanned<Binary>,
-        left: &Ast,
-        right: &Ast,
-    ) -> Option<(Expr, Expr)> {
+    fn present_both(&mut self, op: Spanned<Op>, left: &Ast, right: &Ast) -> Option<(Expr, Expr)> {
         let (left_expr, right_expr) = self.both(left, right)?;
         let mut present = true;
         for (ast, found) in [(left, &left_expr), (right, &right_expr)] {
@@ -327,7 +301,7 @@ impl Checker<'_> {
         present.then_some((left_expr, right_expr))
     }
 
-    fn refuse_two_literals(&mut self, op: Spanned<Binary>, left: &Ast, right: &Ast) -> Option<()> {
+    fn refuse_two_literals(&mut self, op: Spanned<Op>, left: &Ast, right: &Ast) -> Option<()> {
         if left.is_literal() && right.is_literal() {
             let message = "both sides of this comparison are literals: it never changes";
             self.error(
@@ -341,7 +315,7 @@ impl Checker<'_> {
         Some(())
     }
 
-    fn operands(&mut self, op: Spanned<Binary>, left: (&Ast, &Expr), right: (&Ast, &Expr)) {
+    fn operands(&mut self, op: Spanned<Op>, left: (&Ast, &Expr), right: (&Ast, &Expr)) {
         let (left_type, right_type) = (show(&left.1.ty), show(&right.1.ty));
         let symbol = op.value.symbol();
         let message = if same(&left.1.ty, &right.1.ty) {
@@ -410,7 +384,7 @@ fn null_and_other<'e>(
     }
 }
 
-fn operand_help(op: Binary, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option<String> {
+fn operand_help(op: Op, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option<String> {
     let types = (left.1.ty.present(), right.1.ty.present());
     for ((ast, expr), other) in [(left, types.1), (right, types.0)] {
         match (&ast.kind, expr.ty.present(), other) {
@@ -444,15 +418,13 @@ fn operand_help(op: Binary, left: (&Ast, &Expr), right: (&Ast, &Expr)) -> Option
         }
     }
     match (op, types) {
-        (Binary::Add, (Type::String, other) | (other, Type::String))
+        (Op::Add, (Type::String, other) | (other, Type::String))
             if crate::types::has_text(other) =>
         {
             Some("join strings with `string(…)`, or write a string with `${…}` in it".into())
         }
-        (Binary::Add, (Type::Duration, Type::Timestamp)) => {
-            Some("write the timestamp first".into())
-        }
-        (Binary::Multiply | Binary::Divide, (Type::Duration, _) | (_, Type::Duration)) => {
+        (Op::Add, (Type::Duration, Type::Timestamp)) => Some("write the timestamp first".into()),
+        (Op::Multiply | Op::Divide, (Type::Duration, _) | (_, Type::Duration)) => {
             Some("durations are added and subtracted only".into())
         }
         (_, (Type::Enum(words), Type::String) | (Type::String, Type::Enum(words))) => {

@@ -371,24 +371,7 @@ impl Checker<'_> {
             }
             found.push((value, item.span));
         }
-        let Some(element) = element else {
-            if items.is_empty() {
-                let help = Some("declare the type with `takes`".into());
-                self.error(
-                    codes::TYPE_UNKNOWABLE,
-                    span,
-                    "the type of the elements of `[]` is unknown",
-                    help,
-                );
-            }
-            return None;
-        };
-        let items: Vec<Option<Expr>> =
-            found.into_iter().map(|(value, span)| self.coerce(value?, span, &element)).collect();
-        Some(Expr {
-            ty: Type::List(Box::new(element)),
-            kind: ExprKind::List(items.into_iter().collect::<Option<_>>()?),
-        })
+        self.list_of(found, element, span, "declare the type with `takes`")
     }
 }
 

@@ -80,6 +80,7 @@ async fn shard(manager: Executor, in_flight: usize, done: Arc<AtomicU64>, stop: 
         workflow_id: "019aaaaa-aaaa-7aaa-8aaa-aaaaaaaaaaaa".to_owned(),
         request_id: "req-1".to_owned(),
         traceparent: String::new(),
+        tokens: None,
         payload: Arc::from(RawValue::NULL.to_owned()),
     });
     let input: Arc<RawValue> =

@@ -7,12 +7,13 @@ use crux_test_kit::layers::{listed, upward_imports};
 
 /// The modules of this crate, lowest first; `ARCHITECTURE.md` has the same order. A new module gets
 /// its place here. `lib.rs` only lists them.
-const LAYERS: [&str; 30] = [
+const LAYERS: [&str; 31] = [
     // Words without behaviour of their own.
     "canonical",
     "suggest",
     "machine",
     "id",
+    "token",
     "units",
     "address",
     "outside",

@@ -29,6 +29,7 @@ mod suggest;
 mod supervise;
 pub mod task;
 mod telemetry;
+mod token;
 pub mod units;
 pub mod view;
 pub mod worker;

@@ -23,23 +23,25 @@ use crate::config::{self, BusKind, Config, StoreKind};
 use crate::engine::{self, Engine};
 use crate::executor;
 use crate::executor::Executor;
-use crate::ingress::auth::Authenticator;
+use crate::ingress::auth::{Authenticator, Credentials};
 use crate::ingress::broker::BrokerIngress;
 use crate::ingress::listen;
 use crate::ingress::metrics::Metrics;
-use crate::ingress::service::{Service, ServiceOptions};
+use crate::ingress::service::{FollowTokens, Service, ServiceOptions};
 use crate::ingress::{Ingress, Settings, routes};
 use crate::live::Hub;
 use crate::machine::{Kind, Runs, Time};
 use crate::open_files;
-use crate::signals::Signals;
+use crate::signals::{Hangups, Signals};
 use crate::source::{Source, System};
 use crate::store::memory::{Memory, NoFaults};
 use crate::store::peers::{HostedDefinition, NodeInfo};
 use crate::store::redis::{self, Redis};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{self, Store};
+use crate::suggest::hint;
 use crate::supervise;
+use crate::token::TokenSigner;
 
 /// Extra time for closing connections after the shutdown timeout.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -77,6 +79,8 @@ pub enum Error {
     Streams(#[from] streams::Problem),
     #[error("{0}")]
     Name(String),
+    #[error("{key}: {text}")]
+    Auth { key: String, text: String },
     #[error(transparent)]
     Engine(#[from] engine::OpenError),
     #[error(
@@ -98,6 +102,16 @@ pub struct Server {
     limits: listen::Limits,
     /// How long a shutdown may take.
     limit: Duration,
+    /// How the configuration is read once more; `None`: it is not.
+    reload: Option<Reload>,
+}
+
+type Reload = Box<dyn Fn() -> Result<Config, config::Error> + Send + Sync>;
+
+impl From<config::Problem> for Error {
+    fn from(config::Problem { key, text }: config::Problem) -> Self {
+        Self::Auth { key, text }
+    }
 }
 
 impl Server {
@@ -114,7 +128,13 @@ impl Server {
         let workers = Executor::of(&app.steps, &config.server.steps, &config.workers)?;
         let work: Vec<&'static str> =
             class_types(&app).into_iter().filter(|step_type| !workers.runs(step_type)).collect();
-        let options = engine_options(config);
+        check_scopes(&app, config)?;
+        let credentials = match &config.auth {
+            Some(auth) => Some(Credentials::open(auth).await?),
+            None => None,
+        };
+        let signer = credentials.as_ref().map(|credentials| credentials.tokens().clone());
+        let options = engine::Options { tokens: signer.clone(), ..engine_options(config) };
         let services = Arc::new(Local::new(&app, services(config), options.max_result_bytes)?);
         let Transports { bus, broker, sources } =
             open_transports(&app, config, &services, &work).await?;
@@ -129,7 +149,7 @@ impl Server {
             engine.clone(),
             services,
             metrics.clone(),
-            service_options(config),
+            service_options(config, signer),
             stopping,
         ));
         if let Some(broker) = broker {
@@ -137,7 +157,10 @@ impl Server {
                 .map_err(|error| Error::Name(error.to_string()))?;
             broker.start_self_probe(name, self_probe_interval(engine.app(), config));
         }
-        let handler: Arc<dyn MessageHandler> = Arc::new(BrokerIngress::new(service.clone()));
+        let failures = metrics.authentication_failures();
+        let authenticator = Arc::new(Authenticator::new(credentials, failures));
+        let handler: Arc<dyn MessageHandler> =
+            Arc::new(BrokerIngress::new(service.clone(), authenticator.clone()));
         sources.consume(&handler);
         if config.redis.is_some()
             && config.store.kind != StoreKind::Redis
@@ -150,7 +173,6 @@ impl Server {
                 "this server is reached from other machines and does not speak TLS: keys and tokens can be read on the way; put a TLS proxy in front of it"
             );
         }
-        let authenticator = Authenticator::new(config.auth.as_ref());
         let settings = settings(config);
         let ingress = Ingress { service, metrics, authenticator, settings };
         let bodies = usize::try_from(config.limits.max_buffered_bodies.0).unwrap_or(usize::MAX);
@@ -170,7 +192,18 @@ impl Server {
             stop,
             limits,
             limit: config.server.shutdown.0,
+            reload: None,
         })
+    }
+
+    /// On SIGHUP the configuration is read again, and its section `auth` counts from then on;
+    /// connections stay.
+    pub fn reloading(
+        mut self,
+        reload: impl Fn() -> Result<Config, config::Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.reload = Some(Box::new(reload));
+        self
     }
 
     /// Where it listens, with the port that was chosen.
@@ -184,9 +217,26 @@ impl Server {
     /// that.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(Error::Signals)?;
-        let Self { listener, address, engine, sources, ingress, stop, limits, limit } = self;
+        let Self { listener, address, engine, sources, ingress, stop, limits, limit, reload } =
+            self;
         let package = engine.app().package;
         info!(%address, package = package.name, version = package.version, runtime = env!("CARGO_PKG_VERSION"), "ready");
+        let authenticator = ingress.authenticator.clone();
+        let refreshing = authenticator.clone();
+        let reading = "reading keys of the identity provider";
+        supervise::keep_running(reading, supervise::never, async move {
+            refreshing.keep_fresh().await;
+        });
+        if let Some(reload) = reload {
+            let mut hangups = Hangups::new().map_err(Error::Signals)?;
+            let reading = "reading the configuration again";
+            supervise::keep_running(reading, supervise::never, async move {
+                loop {
+                    hangups.next().await;
+                    reread(&authenticator, &reload).await;
+                }
+            });
+        }
         let router = routes::router(ingress);
         let (close, closing) = watch::channel(false);
         let stops = listen::Stops { stopping: stop.subscribe(), closing };
@@ -223,10 +273,53 @@ impl Server {
 pub fn broker_ingress(engine: Engine, services: Arc<Local>) -> Arc<dyn MessageHandler> {
     let metrics = Arc::new(Metrics::new(&engine));
     let (_, stopping) = watch::channel(false);
-    let options = service_options(&Config::default());
-    Arc::new(BrokerIngress::new(Arc::new(Service::new(
-        engine, services, metrics, options, stopping,
-    ))))
+    let options = service_options(&Config::default(), None);
+    let authenticator = Arc::new(Authenticator::new(None, metrics.authentication_failures()));
+    let service = Service::new(engine, services, metrics, options, stopping);
+    Arc::new(BrokerIngress::new(Arc::new(service), authenticator))
+}
+
+async fn reread(authenticator: &Authenticator, reload: &Reload) {
+    let result = match reload() {
+        Ok(config) => {
+            let reloaded = authenticator.reload(config.auth.as_ref()).await;
+            reloaded.map_err(|config::Problem { key, text }| format!("{key}: {text}"))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    match result {
+        Ok(()) => info!("SIGHUP: `auth` was read again and is in force"),
+        Err(error) => {
+            warn!(error, "SIGHUP: `auth` cannot be read again; what was in force stays");
+        }
+    }
+}
+
+/// A scope that names what is not there is a mistake: it would narrow to nothing.
+fn check_scopes(app: &App, config: &Config) -> Result<(), Error> {
+    let workflows: Vec<&str> = app.workflows.iter().map(|one| one.definition.workflow).collect();
+    let step_types: Vec<&str> = app.contracts.iter().map(|one| one.step_type).collect();
+    let events: Vec<&str> = app.events.iter().map(|one| one.name).collect();
+    for (id, client) in config.auth.iter().flat_map(|auth| &auth.clients) {
+        let scope = &client.scope;
+        for (key, what, names, known) in [
+            ("workflows", "workflow", &scope.workflows, &workflows),
+            ("step_types", "step type", &scope.step_types, &step_types),
+            ("events", "event", &scope.events, &events),
+        ] {
+            let mut names = names.iter().flatten();
+            if let Some(name) = names.find(|name| !known.contains(&name.as_str())) {
+                return Err(Error::Auth {
+                    key: format!("auth.clients.{id}.scope.{key}"),
+                    text: format!(
+                        "there is no {what} `{name}`{}",
+                        hint(name, known.iter().copied())
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn bind(host: &str, port: u16) -> Result<TcpListener, Error> {
@@ -419,10 +512,12 @@ fn services(config: &Config) -> Vec<push::Service> {
     served.map(service).collect()
 }
 
-fn service_options(config: &Config) -> ServiceOptions {
+fn service_options(config: &Config, signer: Option<Arc<TokenSigner>>) -> ServiceOptions {
+    let lifetime = config.auth.as_ref().map(|auth| auth.tokens.follow_lifetime.0);
     ServiceOptions {
         environment: config.server.environment.clone(),
         max_wait: config.server.max_wait.0,
+        tokens: signer.zip(lifetime).map(|(signer, lifetime)| FollowTokens { signer, lifetime }),
     }
 }
 
@@ -430,6 +525,7 @@ fn settings(config: &Config) -> Settings {
     Settings {
         hosts: config.server.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         origins: config.server.origins.clone(),
+        proxies: config.server.behind_proxy.clone(),
         max_body_bytes: usize::try_from(config.limits.max_body_size.0).unwrap_or(usize::MAX),
     }
 }

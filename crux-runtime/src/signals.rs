@@ -38,3 +38,34 @@ impl Signals {
         "Ctrl-C"
     }
 }
+
+/// SIGHUP, which asks a process to read its configuration again.
+pub(crate) struct Hangups {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    #[cfg(unix)]
+    pub(crate) fn new() -> Result<Self, std::io::Error> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { hangup: signal(SignalKind::hangup())? })
+    }
+
+    #[cfg(unix)]
+    pub(crate) async fn next(&mut self) {
+        if self.hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn new() -> Result<Self, std::io::Error> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) async fn next(&mut self) {
+        std::future::pending::<()>().await;
+    }
+}

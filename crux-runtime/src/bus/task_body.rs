@@ -14,6 +14,8 @@ struct Body<'a> {
     step_type: &'static str,
     attempt: u32,
     key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_token: Option<String>,
     input: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
@@ -42,6 +44,11 @@ pub(in crate::bus) fn task_body(task: &Task, key: &str) -> Result<Vec<u8>, serde
         step_type: task.contract.step_type,
         attempt: task.attempt,
         key,
+        // Workers report by way of the broker, which has let them in.
+        completion_token: match task.contract.runs {
+            Runs::Service { .. } => task.completion_token(),
+            Runs::Class(_) => None,
+        },
         input: &task.input,
         payload: task.contract.payload.then_some(&*task.origin.payload),
         work: matches!(task.contract.runs, Runs::Class(_)).then(|| Work {
@@ -78,6 +85,7 @@ mod tests {
             step_type: "image_processing",
             attempt: 1,
             key: &format!("{workflow_id}/image_processing"),
+            completion_token: None,
             input: &input,
             payload: Some(&payload),
             work: None,

@@ -212,13 +212,16 @@ fn run(cli: Cli, app: App, whole: clap::Command) -> Result<(), Failure> {
 impl Common {
     /// The configuration, overlaid with flags.
     fn load(&self, flags: Vec<(&'static str, &'static str, String)>) -> Result<Config, Failure> {
-        let sources = Sources {
+        crate::config::load(&self.sources(flags)).map_err(|error| Failure::usage(error.to_string()))
+    }
+
+    fn sources(&self, flags: Vec<(&'static str, &'static str, String)>) -> Sources {
+        Sources {
             file: self.config.clone(),
             directory: PathBuf::from("."),
             environment: std::env::vars_os().filter_map(text).collect(),
             flags,
-        };
-        crate::config::load(&sources).map_err(|error| Failure::usage(error.to_string()))
+        }
     }
 
     /// Where the server is.

@@ -48,7 +48,9 @@ impl Serve {
         if let Some(log) = self.log {
             flags.push(("--log", "log.level", log));
         }
-        let config = common.load(flags)?;
+        let sources = common.sources(flags);
+        let config =
+            crate::config::load(&sources).map_err(|error| Failure::usage(error.to_string()))?;
         telemetry::begin(&config.log).map_err(Failure::usage)?;
         out::mention_passed_over(&config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -57,6 +59,7 @@ impl Serve {
             .map_err(|error| Failure::refused(format!("threads cannot be started: {error}")))?;
         let served = runtime.block_on(async {
             let server = Server::open(app, &config).await?;
+            let server = server.reloading(move || crate::config::load(&sources));
             // With port 0, this is how the caller learns the port.
             out::announce(format!("listening on http://{}", server.address()));
             server.run().await

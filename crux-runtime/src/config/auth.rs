@@ -2,16 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::Problem;
+use super::jwt::Jwt;
+use super::{DurationSetting, Problem};
 use crate::definition::secrets::MASK;
+use crate::token::TokenSigner;
 
 /// Keys that a client may have at the same time: the one in use, and others while it changes.
 pub(crate) const KEYS_MAX: usize = 4;
+/// What tokens are signed with, in characters.
+const SECRET_LEN_MIN: usize = 32;
 /// Client ids stand in keys, journals and logs.
 const CLIENT_ID_LEN_MAX: usize = 64;
 
@@ -68,6 +74,101 @@ pub struct Auth {
     /// Clients with keys, by id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub clients: BTreeMap<String, Client>,
+    /// Tokens of an identity provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
+    /// What may be done without a credential.
+    pub anonymous: Vec<Anonymous>,
+    pub tokens: Tokens,
+}
+
+/// What a caller that proves nothing may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anonymous {
+    /// Follow an instance whose id it knows.
+    Follow,
+}
+
+/// Tokens that the server signs: of those who start, to follow, and of tasks, to report.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tokens {
+    /// What they are signed with. Without one it is another each time that the server starts, and
+    /// on each node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// Instead: the file that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
+    /// How long one is good for following.
+    pub follow_lifetime: DurationSetting,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            secret_file: None,
+            follow_lifetime: DurationSetting(Duration::from_secs(24 * 3600)),
+        }
+    }
+}
+
+impl Tokens {
+    /// Reads the secret, or makes one.
+    pub(crate) fn signer(&self) -> Result<TokenSigner, Problem> {
+        let wrong = |key: &str, text: String| Problem::new(format!("auth.tokens.{key}"), text);
+        let (key, secret) = match (&self.secret, &self.secret_file) {
+            (None, None) => {
+                return TokenSigner::random().map_err(|error| {
+                    wrong("secret", format!("the system gives no random numbers: {error}"))
+                });
+            }
+            (Some(Secret(secret)), _) => ("secret", secret.clone()),
+            (None, Some(path)) => {
+                let read = std::fs::read_to_string(path).map_err(|error| {
+                    wrong("secret_file", format!("{} cannot be read: {error}", path.display()))
+                });
+                ("secret_file", read?)
+            }
+        };
+        let secret = secret.trim();
+        if secret.len() < SECRET_LEN_MIN {
+            let text = format!(
+                "has {} characters, and at least {SECRET_LEN_MIN} are needed that nobody can guess: `openssl rand -hex 32` prints some",
+                secret.len()
+            );
+            return Err(wrong(key, text));
+        }
+        Ok(TokenSigner::new(secret.as_bytes()))
+    }
+}
+
+/// Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(MASK)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    /// The error never quotes the value.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(secret) => Ok(Self(secret)),
+            _ => Err(D::Error::custom("a secret is a string: put it in quotes")),
+        }
+    }
 }
 
 /// A client that proves its id with a key.
@@ -163,9 +264,16 @@ pub(crate) const CLIENT_ID_FORM: &str = "1 to 64 letters, digits, `-`, `_` and `
 
 impl Auth {
     pub(super) fn check(&self) -> Result<(), Problem> {
-        if self.clients.is_empty() {
-            let text = "nobody could call this server: add `auth.clients` (`crux key new ID` makes a key), or leave `auth` out and listen on the loopback interface";
+        if self.clients.is_empty() && self.jwt.is_none() {
+            let text = "nobody could call this server: add `auth.clients` (`crux key new ID` makes a key) or `auth.jwt`, or leave `auth` out and listen on the loopback interface";
             return Err(Problem::new("auth", text));
+        }
+        if let Some(jwt) = &self.jwt {
+            jwt.check().map_err(|(key, text)| Problem::new(format!("auth.jwt.{key}"), text))?;
+        }
+        if self.tokens.secret.is_some() && self.tokens.secret_file.is_some() {
+            let text = "stands beside `secret`: keep one";
+            return Err(Problem::new("auth.tokens.secret_file", text));
         }
         for (id, client) in &self.clients {
             let key = |name: &str| format!("auth.clients.{id}{name}");

@@ -3,7 +3,9 @@
 //! acts: `server` turns it into options of the parts.
 
 mod auth;
+mod jwt;
 mod load;
+mod network;
 mod place;
 mod redis;
 mod show;
@@ -21,7 +23,9 @@ pub use crate::telemetry::{Log, LogFormat};
 pub use crate::units::{ByteSize, DurationSetting};
 pub use auth::{Auth, Role};
 pub(crate) use auth::{CLIENT_ID_FORM, Client, KEYS_MAX, Scope, is_client_id};
+pub(crate) use jwt::Jwt;
 pub use load::{Error, Sources, load};
+pub use network::Network;
 pub use redis::Redis;
 
 /// Everything that can be set. An unknown key anywhere stops the start.
@@ -67,6 +71,9 @@ pub struct Server {
     /// Names that the `Host` header may have beside those of the loopback interface. With `auth` and
     /// without names here: any.
     pub hosts: Vec<String>,
+    /// Addresses and networks of proxies whose forwarding headers count: `10.0.0.0/8`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behind_proxy: Vec<Network>,
     /// Origins of browser pages, beside the server's own, that may talk to it:
     /// `http://localhost:5173`.
     pub origins: Vec<String>,
@@ -86,6 +93,7 @@ impl Default for Server {
             port: 8080,
             environment: "development".to_owned(),
             hosts: Vec::new(),
+            behind_proxy: Vec::new(),
             origins: Vec::new(),
             max_connections: 20_000,
             max_wait: DurationSetting(std::time::Duration::from_secs(300)),
@@ -340,6 +348,10 @@ impl Config {
                     "`{host}` is not on this machine's loopback interface, and without `auth` every caller may do everything: add `auth` (`crux key new ID` makes a key), or use 127.0.0.1, ::1 or localhost"
                 );
                 return Err(Problem::new("server.host", text));
+            }
+            None if !self.server.behind_proxy.is_empty() => {
+                let text = "needs `auth`: what a proxy forwards comes from other machines, and every caller may do everything";
+                return Err(Problem::new("server.behind_proxy", text));
             }
             None => {}
         }

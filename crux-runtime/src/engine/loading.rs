@@ -162,6 +162,7 @@ impl Shard {
             workflow_id: id.to_string(),
             request_id: instance.env().request_id.clone(),
             traceparent,
+            tokens: self.core.options.tokens.clone(),
             payload: self.core.shown_input(instance.definition(), &instance.env().input),
         });
         let mut active = ActiveInstance {

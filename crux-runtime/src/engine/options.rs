@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::source::{Source, System};
+use crate::token::TokenSigner;
 
 /// Limits and sizes; the configuration fills it.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Options {
     pub cached_instances: usize,
     /// Heartbeat timeout of workers in other processes, unless the step sets `heartbeat`.
     pub heartbeat_timeout_ms: u64,
+    /// Signs the tokens of tasks.
+    pub tokens: Option<Arc<TokenSigner>>,
     /// Values of `config.NAME`.
     pub values: BTreeMap<String, String>,
     /// Where time and randomness come from.
@@ -41,6 +44,7 @@ impl Default for Options {
             keep_events_ms: 24 * 3600 * 1000,
             cached_instances: 10_000,
             heartbeat_timeout_ms: 30_000,
+            tokens: None,
             values: Default::default(),
             source: Arc::new(System),
         }

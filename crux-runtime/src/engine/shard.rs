@@ -266,6 +266,7 @@ impl Shard {
             workflow_id,
             request_id: started.request_id.clone(),
             traceparent: started.traceparent.clone(),
+            tokens: self.core.options.tokens.clone(),
             payload: self.core.shown_input(workflow.definition, &instance.env().input),
         });
         let new = NewInstance {

@@ -35,6 +35,7 @@ pub fn context<S: Contract>() -> StepContext {
         workflow_id: instance.to_string(),
         request_id: String::new(),
         traceparent: String::new(),
+        tokens: None,
         payload: nothing.clone(),
     };
     let task = Task {

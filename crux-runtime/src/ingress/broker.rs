@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use tracing::{debug, info};
 
+use super::auth::Authenticator;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::requests::{CompletionBody, ProgressBody};
@@ -23,32 +24,46 @@ use crate::store;
 /// Takes the messages of a broker. Who may write to its queues is the broker's to decide.
 pub(crate) struct BrokerIngress {
     service: Arc<Service>,
+    authenticator: Arc<Authenticator>,
 }
 
 impl BrokerIngress {
-    pub(crate) fn new(service: Arc<Service>) -> Self {
-        Self { service }
+    pub(crate) fn new(service: Arc<Service>, authenticator: Arc<Authenticator>) -> Self {
+        Self { service, authenticator }
     }
 
-    /// Who sent a message: the broker does not say.
+    /// Who sent a message: the broker does not say, but a report may have its task's token.
     fn caller(incoming: &Incoming) -> Caller {
         let traceparent = middleware::well_formed(&incoming.traceparent);
         Caller::trusted(incoming.correlation_id.clone(), traceparent)
     }
 
     async fn completed(&self, caller: &Caller, incoming: &Incoming) -> Result<(), Rejection> {
-        let completion = match json::parse::<CompletionBody>(&incoming.body) {
-            Ok(body) => body.into_completion()?,
+        match json::parse::<CompletionBody>(&incoming.body) {
+            Ok(mut body) => {
+                let reporter = self.authenticator.of_report(caller, body.take_token()).await?;
+                self.complete(&reporter, body.into_completion()?, incoming).await
+            }
             Err(problem) => {
                 // Which step it is about may be understood all the same.
-                if let Ok(body) = serde_json::from_slice::<CompletionBody>(&incoming.body)
-                    && let Ok(completion) = body.into_completion()
-                {
-                    self.fail(caller, completion, problem.detail.clone()).await?;
+                if let Ok(mut body) = serde_json::from_slice::<CompletionBody>(&incoming.body) {
+                    let token = body.take_token();
+                    let reporter = self.authenticator.of_report(caller, token).await?;
+                    if let Ok(completion) = body.into_completion() {
+                        self.fail(&reporter, completion, problem.detail.clone()).await?;
+                    }
                 }
-                return Err(problem.into());
+                Err(problem.into())
             }
-        };
+        }
+    }
+
+    async fn complete(
+        &self,
+        caller: &Caller,
+        completion: Completion,
+        incoming: &Incoming,
+    ) -> Result<(), Rejection> {
         let Completion { instance, step, step_type, attempt, .. } = &completion;
         let (step, step_type) = (step.clone(), step_type.clone());
         let about = Completion {
@@ -96,8 +111,10 @@ impl BrokerIngress {
         what: ProgressKind,
     ) -> Result<(), Rejection> {
         let is_heartbeat = matches!(what, ProgressKind::Heartbeat);
-        let progress = json::parse::<ProgressBody>(&incoming.body)?.into_progress(what)?;
-        match self.service.progress(caller, progress).await {
+        let mut body = json::parse::<ProgressBody>(&incoming.body)?;
+        let caller = self.authenticator.of_report(caller, body.take_token()).await?;
+        let progress = body.into_progress(what)?;
+        match self.service.progress(&caller, progress).await {
             // It may come late, or for an instance that is not known any more.
             Ok(()) | Err(service::Error::Engine(Error::NotOpen | Error::UnknownInstance(_))) => {
                 Ok(())

@@ -3,14 +3,17 @@
 //! authenticator reads a credential.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::operations::OperationRow;
+use super::operations::{Operation, OperationRow};
 pub(crate) use crate::config::Role;
 use crate::config::Scope;
+use crate::engine::api::StepRef;
+use crate::id::{InstanceId, StepId};
 
 /// A set of roles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +53,45 @@ pub(crate) enum Standing {
     Authenticated,
 }
 
+/// What a caller may do about one instance, whatever its roles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Grant {
+    #[default]
+    Nothing,
+    /// Follow every instance whose id it knows.
+    FollowAny,
+    Follow(InstanceId),
+    /// Report about that attempt.
+    Report {
+        instance: InstanceId,
+        step: StepId,
+        attempt: u32,
+    },
+}
+
+impl Grant {
+    fn permits(self, operation: Operation) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::FollowAny | Self::Follow(_) => {
+                matches!(operation, Operation::Follow | Operation::Unfollow)
+            }
+            Self::Report { .. } => matches!(
+                operation,
+                Operation::CompleteStep | Operation::StepStarted | Operation::StepHeartbeat
+            ),
+        }
+    }
+
+    fn is_about(self, instance: InstanceId) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::FollowAny => true,
+            Self::Follow(its) | Self::Report { instance: its, .. } => its == instance,
+        }
+    }
+}
+
 /// A client and what it may do.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Principal {
@@ -58,6 +100,8 @@ pub(crate) struct Principal {
     pub(crate) standing: Standing,
     pub(crate) roles: RoleSet,
     pub(crate) scope: Scope,
+    /// What it may do without a role.
+    pub(crate) grant: Grant,
     /// From then on it has proved nothing; `None`: never.
     pub(crate) expires_at: Option<Instant>,
 }
@@ -67,16 +111,9 @@ static TRUSTED: LazyLock<Arc<Principal>> = LazyLock::new(|| {
     Arc::new(Principal { standing: Standing::Trusted, roles: RoleSet::ALL, ..Principal::default() })
 });
 
-/// May do what needs no role.
-static ANONYMOUS: LazyLock<Arc<Principal>> = LazyLock::new(Arc::default);
-
 impl Principal {
     pub(crate) fn trusted() -> Arc<Self> {
         TRUSTED.clone()
-    }
-
-    pub(crate) fn anonymous() -> Arc<Self> {
-        ANONYMOUS.clone()
     }
 }
 
@@ -88,6 +125,8 @@ pub(crate) struct Caller {
     pub(crate) correlation_id: String,
     /// W3C trace context of the request; `""` without one.
     pub(crate) traceparent: String,
+    /// Where it comes from, as far as that is known; behind a proxy, in front of it.
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// The instances that a caller may see in a list.
@@ -104,12 +143,16 @@ impl Caller {
         correlation_id: String,
         traceparent: String,
     ) -> Self {
-        Self { principal, correlation_id, traceparent }
+        Self { principal, correlation_id, traceparent, address: None }
     }
 
     /// A client that need not prove anything.
     pub(crate) fn trusted(correlation_id: String, traceparent: String) -> Self {
         Self::new(Principal::trusted(), correlation_id, traceparent)
+    }
+
+    pub(crate) fn at(self, address: Option<IpAddr>) -> Self {
+        Self { address, ..self }
     }
 
     /// For one request of a connection, which has a trace of its own.
@@ -131,7 +174,7 @@ impl Caller {
 
     /// Whether a connection of it is of any use without a credential that is still to come.
     pub(crate) fn has_to_authenticate(&self) -> bool {
-        self.standing() == Standing::Anonymous
+        self.standing() == Standing::Anonymous && self.principal.grant == Grant::Nothing
     }
 
     /// When a connection that it has opened ends.
@@ -146,17 +189,55 @@ impl Caller {
 
     /// Whether its roles permit the operation at all.
     pub(crate) fn may(&self, row: &OperationRow) -> bool {
+        self.has_role(row) || self.principal.grant.permits(row.operation)
+    }
+
+    fn has_role(&self, row: &OperationRow) -> bool {
         row.role.is_none_or(|role| self.principal.roles.has(role))
+    }
+
+    /// Whether it may report about the step, and which attempt that is.
+    pub(crate) fn reports(
+        &self,
+        instance: InstanceId,
+        step: &StepRef,
+        attempt: Option<u32>,
+    ) -> Option<Option<u32>> {
+        let Grant::Report { instance: its, step: own, attempt: granted } = self.principal.grant
+        else {
+            return Some(attempt);
+        };
+        let step = match step {
+            StepRef::Id(id) => *id,
+            StepRef::Path(path) => instance.step(path),
+        };
+        let is_it = its == instance && own == step && attempt.is_none_or(|said| said == granted);
+        is_it.then_some(Some(granted))
     }
 
     /// Whether it may ask for the operation of every instance there is, so that none has to be
     /// looked at.
     pub(crate) fn sees_all(&self, row: &OperationRow) -> bool {
-        self.visible(row) == Visible::All && self.principal.scope.workflows.is_none()
+        self.has_role(row)
+            && self.visible(row) == Visible::All
+            && self.principal.scope.workflows.is_none()
     }
 
     /// Whether an instance exists as far as the caller and the operation are concerned.
-    pub(crate) fn sees(&self, row: &OperationRow, owner: &str, workflow: &str) -> bool {
+    pub(crate) fn sees(
+        &self,
+        row: &OperationRow,
+        instance: InstanceId,
+        owner: &str,
+        workflow: &str,
+    ) -> bool {
+        let grant = self.principal.grant;
+        if grant.permits(row.operation) && grant.is_about(instance) {
+            return true;
+        }
+        if !self.has_role(row) {
+            return false;
+        }
         let is_visible = match self.visible(row) {
             Visible::All => true,
             Visible::OwnedBy(client_id) => client_id == owner,
@@ -237,6 +318,51 @@ mod tests {
         assert_eq!(RoleSet::of(&[]).iter().next(), None);
     }
 
+    fn instance(at: i64) -> InstanceId {
+        InstanceId::new(crate::machine::Time(at), [0; 10], None)
+    }
+
+    #[test]
+    fn a_grant_is_good_for_its_instance_and_its_operations_only() {
+        let of = |grant| {
+            let principal = Principal { grant, ..Principal::default() };
+            Caller::new(Arc::new(principal), String::new(), String::new())
+        };
+        let step = instance(1).step("pay");
+        let report = Grant::Report { instance: instance(1), step, attempt: 2 };
+        for row in &OPERATIONS {
+            let operation = row.operation;
+            let is_follow = matches!(operation, Operation::Follow | Operation::Unfollow);
+            let is_report = row.role == Some(Role::Complete);
+            for (grant, is_good, is_any) in [
+                (Grant::Follow(instance(1)), is_follow, false),
+                (Grant::FollowAny, is_follow, true),
+                (report, is_report, false),
+                (Grant::Nothing, false, false),
+            ] {
+                let caller = of(grant);
+                assert_eq!(
+                    caller.may(row),
+                    is_good || row.role.is_none(),
+                    "{grant:?} {operation:?}"
+                );
+                if row.role.is_some() {
+                    assert_eq!(caller.sees(row, instance(1), "", "order"), is_good);
+                    assert_eq!(caller.sees(row, instance(2), "", "order"), is_good && is_any);
+                    assert!(!caller.sees_all(row));
+                }
+            }
+        }
+        let by_path = StepRef::Path("pay".to_owned());
+        let caller = of(report);
+        assert_eq!(caller.reports(instance(1), &StepRef::Id(step), None), Some(Some(2)));
+        assert_eq!(caller.reports(instance(1), &by_path, Some(2)), Some(Some(2)));
+        assert_eq!(caller.reports(instance(1), &by_path, Some(1)), None);
+        assert_eq!(caller.reports(instance(2), &by_path, None), None);
+        assert_eq!(caller.reports(instance(1), &StepRef::Path("ship".to_owned()), None), None);
+        assert_eq!(of(Grant::Nothing).reports(instance(1), &by_path, None), Some(None));
+    }
+
     fn caller(client_id: &'static str, roles: &[Role]) -> Caller {
         let principal = Principal {
             client_id: client_id.into(),
@@ -249,7 +375,7 @@ mod tests {
     #[test]
     fn who_neither_operates_nor_administers_sees_its_own_and_one_without_an_id_nothing() {
         let status = Operation::Status.row().unwrap();
-        let sees = |caller: &Caller, owner| caller.sees(status, owner, "order");
+        let sees = |caller: &Caller, owner| caller.sees(status, instance(1), owner, "order");
         let trusted = Caller::trusted(String::new(), String::new());
         assert!(sees(&trusted, "") && sees(&trusted, "ann"));
         let ann = caller("ann", &[Role::Start, Role::Read, Role::Complete]);
@@ -265,8 +391,9 @@ mod tests {
     fn reports_are_about_instances_of_others_and_nothing_else_is() {
         let service = caller("image", &[Role::Complete, Role::Read]);
         for row in &OPERATIONS {
-            let sees = service.sees(row, "ann", "order");
-            assert_eq!(sees, row.role == Some(Role::Complete), "{:?}", row.operation);
+            let sees = service.sees(row, instance(1), "ann", "order");
+            let is_report = row.role == Some(Role::Complete);
+            assert_eq!(sees, is_report, "{:?}", row.operation);
         }
     }
 

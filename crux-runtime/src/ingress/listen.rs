@@ -6,6 +6,7 @@
 //! connection: a load balancer that does not know it yet sends clients here, which are answered 503
 //! with a time to come back, and health says why. Then nothing is accepted any more.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,10 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// After an error that concerns the listener (out of file descriptors), before the next try.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Where a connection comes from; each of its requests carries it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// How many connections there may be, and how much they may have sent that is not worked on yet.
 #[derive(Debug, Clone, Copy)]
@@ -60,8 +65,8 @@ pub(crate) async fn listen(listener: TcpListener, router: Router, limits: Limits
             accepted = accept(&listener, &permits, &budget) => accepted,
             () = stopped(&mut closing) => break,
         };
-        if let Some((stream, permit)) = accepted {
-            tokio::spawn(serve(stream, router.clone(), stopping.clone(), permit));
+        if let Some((stream, peer, permit)) = accepted {
+            tokio::spawn(serve(stream, peer, router.clone(), stopping.clone(), permit));
         }
     }
     drop(listener);
@@ -79,10 +84,10 @@ async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
     budget: &Arc<Budget>,
-) -> Option<(TcpStream, ConnectionPermit)> {
+) -> Option<(TcpStream, Peer, ConnectionPermit)> {
     let permit = ConnectionPermit::new(permits.clone().acquire_owned().await.ok()?, budget.clone());
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, address)) => Some((stream, Peer(address.ip()), permit)),
         Err(error) => {
             warn!(%error, "a connection could not be accepted");
             tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
@@ -93,6 +98,7 @@ async fn accept(
 
 async fn serve(
     stream: TcpStream,
+    peer: Peer,
     router: Router,
     mut stopping: watch::Receiver<bool>,
     permit: ConnectionPermit,
@@ -105,6 +111,7 @@ async fn serve(
     let stream = Stream::new(stream, permit.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(permit.clone());
+        request.extensions_mut().insert(peer);
         working.send_replace(true);
         let answering = Answering { working: working.clone(), permit: permit.clone() };
         let answer = router.call(request);

@@ -3,6 +3,7 @@
 //! refused on the way.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -18,8 +19,10 @@ use tracing::{Instrument, debug, error, info, info_span};
 
 use super::auth::credential;
 use super::caller::Caller;
+use super::listen::Peer;
 use super::operations::Operation;
 use super::problem::{Kind, Problem};
+use super::proxy::client_address;
 use super::service::Service;
 use super::{Ingress, Settings, Shared};
 
@@ -64,11 +67,13 @@ pub(super) async fn request(
         request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
     let span = info_span!("request", correlation_id, client_id = Empty, %method, route);
     let has_auth = ingress.authenticator.is_required();
+    let peer = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    let address = client_address(&ingress.settings.proxies, peer, request.headers());
     let checked = check(&ingress.settings, has_auth, request.headers(), request.uri());
     let origin = checked.as_ref().ok().cloned().flatten();
     let mut response = match checked {
         Ok(_) if method == Method::OPTIONS && origin.is_some() => preflight(),
-        Ok(_) => match caller(&ingress, &mut request, &correlation_id, &route) {
+        Ok(_) => match caller(&ingress, &mut request, &correlation_id, &route, address).await {
             Ok(caller) => {
                 if has_auth {
                     span.record("client_id", caller.client_id());
@@ -76,12 +81,7 @@ pub(super) async fn request(
                 request.extensions_mut().insert(caller);
                 next.run(request).instrument(span.clone()).await
             }
-            Err(problem) => {
-                if problem.kind == Kind::Unauthenticated {
-                    ingress.metrics.not_authenticated();
-                }
-                problem.into_response()
-            }
+            Err(problem) => problem.into_response(),
         },
         Err(problem) => {
             ingress.metrics.refused_by_middleware();
@@ -121,24 +121,26 @@ pub(super) async fn request(
 }
 
 /// Who sends the request, and may send it: nothing of its body is read for a client that may not.
-fn caller(
+async fn caller(
     ingress: &Ingress,
     request: &mut Request,
     correlation_id: &str,
     route: &str,
+    address: Option<IpAddr>,
 ) -> Result<Caller, Problem> {
     let token = match has_token(route) {
         true => credential::take_token(request.uri_mut()),
         false => None,
     };
-    let headers = request.headers();
-    let principal = match ingress.authenticator.is_required() {
-        true => ingress
-            .authenticator
-            .authenticate(credential::of_request(headers, token)?.as_deref())?,
-        false => ingress.authenticator.authenticate(None)?,
+    let authenticator = &ingress.authenticator;
+    let credential = match authenticator.is_required() {
+        true => credential::of_request(request.headers(), token)
+            .map_err(|problem| authenticator.refuse(problem, address))?,
+        false => None,
     };
-    let caller = Caller::new(principal, correlation_id.to_owned(), traceparent(headers));
+    let traceparent = traceparent(request.headers());
+    let principal = authenticator.authenticate(credential.as_deref(), address).await?;
+    let caller = Caller::new(principal, correlation_id.to_owned(), traceparent).at(address);
     let method = match *request.method() {
         Method::HEAD => Method::GET.as_str(),
         _ => request.method().as_str(),
@@ -161,6 +163,9 @@ fn log(problem: &Problem) {
     let (word, status, _) = problem.kind.about();
     if status >= 500 {
         error!(problem = word, status, detail = problem.detail, "a request failed");
+    } else if problem.kind == Kind::TooManyAttempts {
+        // Who tries keys must not fill the disk: the first ones are there.
+        debug!(problem = word, status, "a request was refused");
     } else {
         // The client's fault, and as frequent as clients like.
         info!(problem = word, status, detail = problem.detail, "a request was refused");
@@ -296,6 +301,7 @@ mod tests {
         Settings {
             hosts: vec!["crux.internal".to_owned()],
             origins: vec!["http://localhost:5173".to_owned()],
+            proxies: Vec::new(),
             max_body_bytes: 1,
         }
     }

@@ -17,6 +17,7 @@ pub(crate) mod metrics;
 mod middleware;
 mod operations;
 pub(crate) mod problem;
+mod proxy;
 mod query;
 mod requests;
 pub(crate) mod routes;
@@ -28,12 +29,13 @@ use std::sync::Arc;
 use self::auth::Authenticator;
 use self::metrics::Metrics;
 use self::service::Service;
+use crate::config::Network;
 
 /// What every handler has at hand.
 pub(crate) struct Ingress {
     pub(crate) service: Arc<Service>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) authenticator: Authenticator,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) settings: Settings,
 }
 
@@ -45,6 +47,8 @@ pub(crate) struct Settings {
     /// Lower case.
     pub(crate) hosts: Vec<String>,
     pub(crate) origins: Vec<String>,
+    /// Whose forwarding headers count.
+    pub(crate) proxies: Vec<Network>,
     pub(crate) max_body_bytes: usize,
 }
 
@@ -77,15 +81,8 @@ mod tests {
                 let code = std::fs::read_to_string(&file).unwrap();
                 let others = TRANSPORTS.into_iter().filter(|other| *other != transport);
                 let others = others.map(|other| format!("ingress::{other}"));
-                let never = [
-                    "engine::Engine",
-                    ".engine",
-                    "store::Store",
-                    "live::Hub",
-                    "Role",
-                    "Scope",
-                    "Authenticator",
-                ];
+                let never =
+                    ["engine::Engine", ".engine", "store::Store", "live::Hub", "Role", "Scope"];
                 for word in never.into_iter().map(str::to_owned).chain(others) {
                     assert!(!code.contains(&word), "{}: `{word}`", file.display());
                 }

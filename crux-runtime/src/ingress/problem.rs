@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     DefinitionMissing,
     LimitExceeded,
     Overloaded,
+    TooManyAttempts,
     DiskFull,
     StoreUnavailable,
     StoreFailed,
@@ -49,7 +50,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     #[cfg(test)]
-    pub(crate) const ALL: [Kind; 29] = [
+    pub(crate) const ALL: [Kind; 30] = [
         Kind::NotJson,
         Kind::TooDeep,
         Kind::TooLarge,
@@ -73,6 +74,7 @@ impl Kind {
         Kind::DefinitionMissing,
         Kind::LimitExceeded,
         Kind::Overloaded,
+        Kind::TooManyAttempts,
         Kind::DiskFull,
         Kind::StoreUnavailable,
         Kind::StoreFailed,
@@ -121,6 +123,9 @@ impl Kind {
             }
             Kind::LimitExceeded => ("limit-exceeded", 422, "A limit was passed"),
             Kind::Overloaded => ("overloaded", 429, "The server is overloaded"),
+            Kind::TooManyAttempts => {
+                ("too-many-attempts", 429, "Too many wrong credentials have come")
+            }
             Kind::DiskFull => ("disk-full", 507, "The disk is full"),
             Kind::StoreUnavailable => ("store-unavailable", 503, "The store is not available"),
             Kind::StoreFailed => ("store-failed", 500, "The store failed"),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::auth::Credential;
 use super::problem::{Kind, Problem};
 use super::service::NewEvent;
 use crate::bus::http::response::ErrorBody;
@@ -23,7 +24,7 @@ pub(crate) const ID_BYTES_MAX: usize = 255;
 /// Events in one request.
 pub(crate) const EVENTS_MAX: usize = 1000;
 
-/// `{workflow_id, step_id, step_type?, attempt?, success, result | error}`.
+/// `{workflow_id, step_id, step_type?, attempt?, success, result | error, completion_token?}`.
 #[derive(Deserialize)]
 pub(crate) struct CompletionBody {
     workflow_id: String,
@@ -33,9 +34,15 @@ pub(crate) struct CompletionBody {
     success: bool,
     result: Option<Box<RawValue>>,
     error: Option<ErrorBody>,
+    completion_token: Option<Credential>,
 }
 
 impl CompletionBody {
+    /// For the authenticator.
+    pub(crate) fn take_token(&mut self) -> Option<Credential> {
+        self.completion_token.take()
+    }
+
     pub(crate) fn into_completion(self) -> Result<Completion, Problem> {
         let outcome = if self.success {
             // A step type without `returns` may leave the result out.
@@ -73,16 +80,22 @@ pub(crate) fn word(completed: Completed) -> &'static str {
     }
 }
 
-/// `{workflow_id, step_id, step_type?, attempt?}`.
+/// `{workflow_id, step_id, step_type?, attempt?, completion_token?}`.
 #[derive(Deserialize)]
 pub(crate) struct ProgressBody {
     workflow_id: String,
     step_id: String,
     step_type: Option<String>,
     attempt: Option<u32>,
+    completion_token: Option<Credential>,
 }
 
 impl ProgressBody {
+    /// For the authenticator.
+    pub(crate) fn take_token(&mut self) -> Option<Credential> {
+        self.completion_token.take()
+    }
+
     pub(crate) fn into_progress(self, what: ProgressKind) -> Result<Progress, Problem> {
         Ok(Progress {
             instance: instance_id(&self.workflow_id)?,

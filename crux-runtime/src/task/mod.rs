@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::id::{InstanceId, StepId};
 use crate::machine::{AttemptFailed, Contract, EffectKind, Path, Policy};
 use crate::task::cancellation::Cancellation;
+use crate::token::TokenSigner;
 
 /// One attempt of one step.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Origin {
     pub traceparent: String,
     /// The instance's input as it was recorded.
     pub payload: Arc<RawValue>,
+    /// Signs the tokens of tasks; `None`: reporting needs none.
+    pub tokens: Option<Arc<TokenSigner>>,
 }
 
 impl Origin {
@@ -65,6 +68,12 @@ impl Task {
             Some(key) => key.to_string(),
             None => format!("{}/{}", self.origin.workflow_id, self.path_text),
         }
+    }
+
+    /// With it a service may report about this attempt, and do nothing else.
+    pub(crate) fn completion_token(&self) -> Option<String> {
+        let tokens = self.origin.tokens.as_ref()?;
+        Some(tokens.report(self.instance, self.step_id(), self.attempt))
     }
 
     /// Whether an attempt of unknown outcome forbids another one.

@@ -106,6 +106,7 @@ pub fn task(n: u8) -> (Task, Cancellation) {
         workflow_id: instance.to_string(),
         request_id: format!("req-{n}"),
         traceparent: TRACE.to_owned(),
+        tokens: None,
         payload: Arc::from(raw(r#"{"name":"chair"}"#)),
     };
     let task = Task {

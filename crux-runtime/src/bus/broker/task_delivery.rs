@@ -181,6 +181,7 @@ impl Order {
             workflow_id: self.workflow_id.to_string(),
             request_id: self.request_id,
             traceparent: self.traceparent,
+            tokens: None,
             payload: Arc::from(self.payload.unwrap_or_else(nothing)),
         };
         Task {

@@ -77,6 +77,7 @@ pub(crate) fn task(contract: &'static Contract) -> (Task, Cancellation) {
         workflow_id: instance.to_string(),
         request_id: "req-1".to_owned(),
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+        tokens: None,
         payload: Arc::from(raw(r#"{"name":"chair"}"#)),
     };
     let task = Task {

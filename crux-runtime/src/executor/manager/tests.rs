@@ -139,6 +139,7 @@ fn task(step_type: &'static str, input: &str) -> (Task, Cancellation) {
         workflow_id: "w".to_owned(),
         request_id: String::new(),
         traceparent: String::new(),
+        tokens: None,
         payload: Arc::from(raw("{}")),
     };
     let task = Task {

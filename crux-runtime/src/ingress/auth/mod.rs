@@ -2,23 +2,43 @@
 //! credentials; what it gives out, a [`Principal`], has none.
 
 pub(crate) mod credential;
+mod jwt;
 pub(crate) mod key;
+mod limit;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
 use subtle::{Choice, ConstantTimeEq};
+use tokio::time::Instant;
 
+use self::jwt::Jwts;
 use self::key::{ApiKey, Digest, Malformed};
-use super::caller::{Principal, RoleSet, Standing};
+use self::limit::FailureLimit;
+use super::caller::{Caller, Grant, Principal, RoleSet, Standing};
 use super::problem::{Kind, Problem};
-use crate::config::{self, KEYS_MAX};
+use crate::config::{self, Auth, KEYS_MAX};
+use crate::token::{Granted, Refusal, TokenSigner};
 
 /// See the module's text.
 pub(crate) struct Authenticator {
-    /// `None`: the server does not ask.
-    clients: Option<HashMap<String, Client>>,
+    /// `None`: the server does not ask. Exchanged as a whole when the configuration is read again.
+    current: RwLock<Option<Arc<Credentials>>>,
+    failed: FailureLimit,
+    failures: Counter,
+}
+
+/// What is taken.
+pub(crate) struct Credentials {
+    clients: HashMap<String, Client>,
+    jwts: Option<Jwts>,
+    tokens: Arc<TokenSigner>,
+    anonymous: Arc<Principal>,
 }
 
 struct Client {
@@ -28,49 +48,68 @@ struct Client {
     principal: Arc<Principal>,
 }
 
-impl Authenticator {
-    pub(crate) fn new(auth: Option<&config::Auth>) -> Self {
+/// A credential inside a message. Only the authenticator reads it.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Credential(String);
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(***)")
+    }
+}
+
+impl Credentials {
+    /// Reads the secrets, and the keys of an identity provider for the first time.
+    pub(crate) async fn open(auth: &Auth) -> Result<Self, config::Problem> {
+        let tokens = auth.tokens.signer()?;
+        Self::with(auth, Arc::new(tokens)).await
+    }
+
+    async fn with(auth: &Auth, tokens: Arc<TokenSigner>) -> Result<Self, config::Problem> {
         let client =
             |(id, client): (&String, &config::Client)| (id.clone(), Client::new(id, client));
-        Self { clients: auth.map(|auth| auth.clients.iter().map(client).collect()) }
-    }
-
-    /// Whether callers have to prove who they are.
-    pub(crate) fn is_required(&self) -> bool {
-        self.clients.is_some()
-    }
-
-    /// Who sent a message of a connection, by the credential inside; `None`: there is none, and the
-    /// sender is who it was.
-    pub(crate) fn of_message(&self, text: &str) -> Result<Option<Arc<Principal>>, Problem> {
-        /// Others have other fields, which are not read.
-        #[derive(Deserialize)]
-        struct Message {
-            token: Option<String>,
+        let reserved = auth.clients.keys().cloned().collect();
+        let jwts = auth.jwt.as_ref().map(|jwt| Jwts::new(jwt, reserved));
+        if let Some(jwts) = &jwts {
+            jwts.open().await.map_err(|why| config::Problem::new("auth.jwt", why))?;
         }
-        if !self.is_required() {
-            return Ok(None);
-        }
-        // The error would quote the credential.
-        let message = serde_json::from_str::<Message>(text).map_err(|_| {
-            Problem::new(Kind::InvalidRequest, "`token` is a string: the key or token").at("token")
-        })?;
-        message.token.map(|token| self.authenticate(Some(&token))).transpose()
+        let anonymous = Principal {
+            grant: if auth.anonymous.is_empty() { Grant::Nothing } else { Grant::FollowAny },
+            ..Principal::default()
+        };
+        Ok(Self {
+            clients: auth.clients.iter().map(client).collect(),
+            jwts,
+            tokens,
+            anonymous: Arc::new(anonymous),
+        })
     }
 
-    /// Who sent a request with this credential.
-    pub(crate) fn authenticate(&self, credential: Option<&str>) -> Result<Arc<Principal>, Problem> {
-        let Some(clients) = &self.clients else { return Ok(Principal::trusted()) };
-        let Some(credential) = credential else { return Ok(Principal::anonymous()) };
-        let key = ApiKey::parse(credential).map_err(|malformed| match malformed {
-            Malformed::Form => {
-                refused("the credential is not a key of this server: those begin with `crux_`")
-            }
-            Malformed::Checksum => refused(
-                "the key is damaged, its checksum does not match: send all of it, as it was given",
-            ),
+    pub(crate) fn tokens(&self) -> &Arc<TokenSigner> {
+        &self.tokens
+    }
+
+    async fn authenticate(&self, credential: &str) -> Result<Arc<Principal>, Problem> {
+        if TokenSigner::is_token(credential) {
+            return self.by_token(credential);
+        }
+        if let Some(jwts) = &self.jwts
+            && Jwts::is_token(credential)
+        {
+            return jwts.authenticate(credential).await;
+        }
+        let key = ApiKey::parse(credential).map_err(|malformed| {
+            refused(match malformed {
+                Malformed::Form => {
+                    "the credential is not a key or token of this server: keys begin with `crux_`"
+                }
+                Malformed::Checksum => {
+                    "the key is damaged, its checksum does not match: send all of it, as it was given"
+                }
+            })
         })?;
-        let client = clients.get(key.client_id);
+        let client = self.clients.get(key.client_id);
         let keys = client.map_or(&[[0; 32]; KEYS_MAX], |client| &client.keys);
         let is_known =
             keys.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&key.digest));
@@ -80,6 +119,147 @@ impl Authenticator {
             _ => Err(refused(
                 "no client has this key: it may have been replaced, ask who runs the server",
             )),
+        }
+    }
+
+    fn by_token(&self, token: &str) -> Result<Arc<Principal>, Problem> {
+        let now_s = now_s();
+        let (grant, expires_at) = match self.tokens.read(token, now_s) {
+            Ok(Granted::Follow { instance, expires_s }) => {
+                let left = Duration::from_secs(expires_s.saturating_sub(now_s));
+                (Grant::Follow(instance), Instant::now().checked_add(left))
+            }
+            Ok(Granted::Report { instance, step, attempt }) => {
+                (Grant::Report { instance, step, attempt }, None)
+            }
+            Err(Refusal::Expired) => {
+                return Err(refused("the token has expired: start again, or follow with a key"));
+            }
+            Err(Refusal::Invalid) => {
+                return Err(refused(
+                    "the token is not of this server: it is damaged, or signed with another `auth.tokens.secret`",
+                ));
+            }
+        };
+        let standing = Standing::Authenticated;
+        Ok(Arc::new(Principal { standing, grant, expires_at, ..Principal::default() }))
+    }
+}
+
+impl Authenticator {
+    pub(crate) fn new(credentials: Option<Credentials>, failures: Counter) -> Self {
+        let current = RwLock::new(credentials.map(Arc::new));
+        Self { current, failed: FailureLimit::default(), failures }
+    }
+
+    /// Whether callers have to prove who they are.
+    pub(crate) fn is_required(&self) -> bool {
+        self.current().is_some()
+    }
+
+    fn current(&self) -> Option<Arc<Credentials>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what the configuration says now. Whether callers are asked at all cannot change: the
+    /// address that the server listens on depends on it.
+    pub(crate) async fn reload(&self, auth: Option<&Auth>) -> Result<(), config::Problem> {
+        match (self.current(), auth) {
+            (None, None) => Ok(()),
+            (Some(former), Some(auth)) => {
+                // The engine signs with it.
+                let credentials = Credentials::with(auth, former.tokens.clone()).await?;
+                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                *current = Some(Arc::new(credentials));
+                Ok(())
+            }
+            _ => Err(config::Problem::new(
+                "auth",
+                "whether callers are asked who they are cannot change while the server runs: start it again",
+            )),
+        }
+    }
+
+    /// Reads the keys of the identity provider again and again.
+    pub(crate) async fn keep_fresh(&self) {
+        loop {
+            tokio::time::sleep(jwt::REFRESH_INTERVAL).await;
+            if let Some(current) = self.current()
+                && let Some(jwts) = &current.jwts
+            {
+                jwts.refresh().await;
+            }
+        }
+    }
+
+    /// Who sent a request with this credential from that address.
+    pub(crate) async fn authenticate(
+        &self,
+        credential: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<Arc<Principal>, Problem> {
+        let Some(current) = self.current() else { return Ok(Principal::trusted()) };
+        let Some(credential) = credential else { return Ok(current.anonymous.clone()) };
+        let authenticated = current.authenticate(credential).await;
+        authenticated.map_err(|problem| self.failed(problem, credential, address))
+    }
+
+    /// Counts a credential that was refused.
+    fn failed(&self, problem: Problem, credential: &str, address: Option<IpAddr>) -> Problem {
+        self.failures.inc();
+        let client_id = ApiKey::parse(credential).ok();
+        let client_id = client_id.as_ref().map(|key| key.client_id);
+        match self.failed.count(address, client_id) {
+            None => problem,
+            Some(wait) => {
+                let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+                let text = "too many wrong credentials have come from this address, or for this client: a right one is taken at any time";
+                let problem = Problem::new(Kind::TooManyAttempts, text);
+                Problem { retry_after_s: Some(seconds), ..problem }
+            }
+        }
+    }
+
+    /// A request whose credential cannot even be told.
+    pub(crate) fn refuse(&self, problem: Problem, address: Option<IpAddr>) -> Problem {
+        self.failed(problem, "", address)
+    }
+
+    /// Who sends the messages of a connection from `auth` on.
+    pub(crate) async fn of_message(
+        &self,
+        text: &str,
+        address: Option<IpAddr>,
+    ) -> Result<Option<Arc<Principal>>, Problem> {
+        /// Others have other fields, which are not read.
+        #[derive(Deserialize)]
+        struct Message {
+            token: Option<Credential>,
+        }
+        if !self.is_required() {
+            return Ok(None);
+        }
+        // The error would quote the credential.
+        let message = serde_json::from_str::<Message>(text).map_err(|_| {
+            Problem::new(Kind::InvalidRequest, "`token` is a string: the key or token").at("token")
+        })?;
+        let Some(Credential(token)) = message.token else { return Ok(None) };
+        self.authenticate(Some(&token), address).await.map(Some)
+    }
+
+    /// Who sends a report with that token of its task, which counts instead of what the sender is
+    /// otherwise.
+    pub(crate) async fn of_report(
+        &self,
+        caller: &Caller,
+        token: Option<Credential>,
+    ) -> Result<Caller, Problem> {
+        match token {
+            Some(Credential(token)) if self.is_required() => {
+                let principal = self.authenticate(Some(&token), caller.address).await?;
+                Ok(caller.turned_into(principal))
+            }
+            _ => Ok(caller.clone()),
         }
     }
 }
@@ -95,7 +275,7 @@ impl Client {
             standing: Standing::Authenticated,
             roles: RoleSet::of(&client.roles),
             scope: client.scope.clone(),
-            expires_at: None,
+            ..Principal::default()
         };
         Self { keys, principal: Arc::new(principal) }
     }
@@ -106,57 +286,132 @@ fn refused(text: &str) -> Problem {
     Problem::new(Kind::Unauthenticated, text)
 }
 
+/// Since 1970.
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::caller::Role;
     use super::*;
-    use crate::config::Auth;
+    use crate::id::InstanceId;
+    use crate::machine::Time;
 
-    fn authenticator(yaml: &str) -> Authenticator {
+    async fn authenticator(yaml: &str) -> Authenticator {
         let auth: Auth = serde_saphyr::from_str(yaml).unwrap();
-        Authenticator::new(Some(&auth))
+        let credentials = Credentials::open(&auth).await.unwrap();
+        Authenticator::new(Some(credentials), Counter::default())
     }
 
-    #[test]
-    fn a_key_is_who_it_belongs_to_and_nothing_else_is_anybody() {
+    fn hash(key: &str) -> String {
+        key::hex(&key::digest(key))
+    }
+
+    #[tokio::test]
+    async fn a_key_is_who_it_belongs_to_and_nothing_else_is_anybody() {
         let (old, new) = (key::generate("shop").unwrap(), key::generate("shop").unwrap());
-        let hash = |key: &str| key::hex(&key::digest(key));
+        let other = key::generate("other").unwrap();
         let yaml = format!(
             "clients: {{ shop: {{ keys: ['{}', '{}'], roles: [start] }}, other: {{ key_sha256: '{}', roles: [read] }} }}",
             hash(&old),
             hash(&new),
-            hash(&key::generate("other").unwrap()),
+            hash(&other),
         );
-        let authenticator = authenticator(&yaml);
+        let authenticator = authenticator(&yaml).await;
         for key in [&old, &new] {
-            let principal = authenticator.authenticate(Some(key)).unwrap();
+            let principal = authenticator.authenticate(Some(key), None).await.unwrap();
             assert_eq!(
                 (&*principal.client_id, principal.roles),
-                ("shop", RoleSet::of(&[super::super::caller::Role::Start]))
+                ("shop", RoleSet::of(&[Role::Start]))
             );
         }
-        let anonymous = authenticator.authenticate(None).unwrap();
+        let anonymous = authenticator.authenticate(None, None).await.unwrap();
         assert_eq!(
             (anonymous.standing, anonymous.roles),
             (Standing::Anonymous, RoleSet::default())
         );
         // A right key under another's id has another digest, and no checksum.
         let foreign = new.replacen("shop", "other", 1);
-        for wrong in
-            [&key::generate("shop").unwrap(), &key::generate("nobody").unwrap(), &foreign, "x", ""]
-        {
-            let problem = authenticator.authenticate(Some(wrong)).unwrap_err();
+        let (unknown, nobody) = (key::generate("shop").unwrap(), key::generate("nobody").unwrap());
+        for wrong in [&*unknown, &nobody, &foreign, "xyz", "a.b.c", "cruxf_00_00"] {
+            let problem = authenticator.authenticate(Some(wrong), None).await.unwrap_err();
             assert_eq!(problem.kind, Kind::Unauthenticated, "{wrong}");
-            assert!(wrong.is_empty() || wrong.len() < 2 || !problem.detail.contains(wrong));
+            assert!(!problem.detail.contains(wrong), "{}", problem.detail);
         }
+        assert_eq!(authenticator.failures.get(), 6);
     }
 
-    #[test]
-    fn without_the_section_everybody_is_trusted() {
-        let authenticator = Authenticator::new(None);
+    #[tokio::test]
+    async fn without_the_section_everybody_is_trusted() {
+        let authenticator = Authenticator::new(None, Counter::default());
         assert!(!authenticator.is_required());
-        assert_eq!(
-            authenticator.authenticate(Some("anything")).unwrap().standing,
-            Standing::Trusted
+        let anybody = authenticator.authenticate(Some("anything"), None).await.unwrap();
+        assert_eq!(anybody.standing, Standing::Trusted);
+    }
+
+    const TOKENS: &str = "tokens: { secret: 0123456789abcdef0123456789abcdef }";
+
+    #[tokio::test]
+    async fn a_token_of_the_server_grants_what_it_says() {
+        let key = key::generate("shop").unwrap();
+        let yaml = format!(
+            "clients: {{ shop: {{ key_sha256: '{}', roles: [read] }} }}\n{TOKENS}",
+            hash(&key)
         );
+        let authenticator = authenticator(&yaml).await;
+        let instance = InstanceId::new(Time(1), [0; 10], None);
+        let signer = authenticator.current().unwrap().tokens().clone();
+        let grant = async |token: String| {
+            authenticator.authenticate(Some(&token), None).await.map(|principal| principal.grant)
+        };
+        let later = now_s() + 60;
+        assert_eq!(grant(signer.follow(instance, later)).await.unwrap(), Grant::Follow(instance));
+        let step = instance.step("pay");
+        let report = Grant::Report { instance, step, attempt: 1 };
+        assert_eq!(grant(signer.report(instance, step, 1)).await.unwrap(), report);
+        let expired = grant(signer.follow(instance, now_s())).await.unwrap_err();
+        assert!(expired.detail.contains("expired"), "{}", expired.detail);
+        let foreign = TokenSigner::new(b"another secret").follow(instance, later);
+        assert_eq!(grant(foreign).await.unwrap_err().kind, Kind::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn keys_are_exchanged_and_tokens_stay_when_the_configuration_is_read_again() {
+        let (old, new) = (key::generate("shop").unwrap(), key::generate("shop").unwrap());
+        let yaml = |key: &str| {
+            format!("clients: {{ shop: {{ key_sha256: '{}', roles: [read] }} }}", hash(key))
+        };
+        let authenticator = authenticator(&yaml(&old)).await;
+        let instance = InstanceId::new(Time(1), [0; 10], None);
+        let token = authenticator.current().unwrap().tokens().follow(instance, u64::MAX);
+        let auth: Auth = serde_saphyr::from_str(&yaml(&new)).unwrap();
+        authenticator.reload(Some(&auth)).await.unwrap();
+        assert!(authenticator.authenticate(Some(&old), None).await.is_err());
+        assert!(authenticator.authenticate(Some(&new), None).await.is_ok());
+        assert!(authenticator.authenticate(Some(&token), None).await.is_ok());
+        assert!(authenticator.reload(None).await.is_err());
+        assert!(authenticator.authenticate(Some(&new), None).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_tries_keys_has_to_wait_and_a_right_key_comes_in() {
+        let key = key::generate("shop").unwrap();
+        let yaml =
+            format!("clients: {{ shop: {{ key_sha256: '{}', roles: [read] }} }}", hash(&key));
+        let authenticator = authenticator(&yaml).await;
+        let wrong = key::generate("shop").unwrap();
+        let address = "10.0.0.1".parse().ok();
+        let mut kinds = Vec::new();
+        for _ in 0..12 {
+            let problem = authenticator.authenticate(Some(&wrong), address).await.unwrap_err();
+            assert_eq!(problem.retry_after_s.is_some(), problem.kind == Kind::TooManyAttempts);
+            kinds.push(problem.kind);
+        }
+        assert_eq!(
+            kinds[9..],
+            [Kind::Unauthenticated, Kind::TooManyAttempts, Kind::TooManyAttempts]
+        );
+        assert!(authenticator.authenticate(Some(&key), address).await.is_ok());
     }
 }

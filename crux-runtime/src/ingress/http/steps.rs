@@ -28,7 +28,9 @@ pub(in crate::ingress) async fn completed(
     caller: Caller,
     body: JsonBody,
 ) -> Answer {
-    let completion = body.parse::<CompletionBody>()?.into_completion()?;
+    let mut body = body.parse::<CompletionBody>()?;
+    let caller = ingress.authenticator.of_report(&caller, body.take_token()).await?;
+    let completion = body.into_completion()?;
     let (workflow_id, step_id) = (completion.instance.to_string(), completion.step.to_string());
     let completed = ingress.service.complete(&caller, completion).await?;
     Ok(Json(StepAccepted { status: word(completed), workflow_id, step_id }))
@@ -56,8 +58,10 @@ async fn progress(
     body: &JsonBody,
     what: ProgressKind,
 ) -> Answer {
-    let progress = body.parse::<ProgressBody>()?.into_progress(what)?;
+    let mut body = body.parse::<ProgressBody>()?;
+    let caller = ingress.authenticator.of_report(caller, body.take_token()).await?;
+    let progress = body.into_progress(what)?;
     let (workflow_id, step_id) = (progress.instance.to_string(), progress.step.to_string());
-    ingress.service.progress(caller, progress).await?;
+    ingress.service.progress(&caller, progress).await?;
     Ok(Json(StepAccepted { status: "accepted", workflow_id, step_id }))
 }

@@ -38,6 +38,9 @@ struct StartedBody<'a> {
     /// Fields that no step reads.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
+    /// With it the instance may be followed by who has no credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    follow_token: Option<&'a str>,
 }
 
 /// One HTTP trigger of a current workflow.
@@ -106,6 +109,7 @@ async fn start(
             status: "ignored",
             message: IGNORED,
             warnings: &[],
+            follow_token: None,
         };
         return Ok(axum::Json(body).into_response());
     };
@@ -124,6 +128,7 @@ pub(super) fn accepted(begun: Begun) -> Response {
         status: "processing",
         message: "Workflow started successfully",
         warnings: &begun.warnings,
+        follow_token: begun.follow_token.as_deref(),
     };
     let response = (StatusCode::ACCEPTED, axum::Json(&body)).into_response();
     with_headers(response, &begun.started, &begun.warnings)

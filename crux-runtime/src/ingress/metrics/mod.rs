@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
     requests: Family<Request, Counter>,
     latency: Family<Route, Histogram, fn() -> Histogram>,
     refused: Counter,
-    not_authenticated: Counter,
+    failures: Counter,
     sockets: Gauge,
     sent: Counter,
     resyncs: Counter,
@@ -60,7 +60,7 @@ impl Metrics {
             Histogram::new(BUCKETS)
         });
         let (refused, sent, resyncs) = (Counter::default(), Counter::default(), Counter::default());
-        let not_authenticated = Counter::default();
+        let failures = Counter::default();
         let sockets = Gauge::default();
         registry.register(
             "http_requests",
@@ -78,9 +78,9 @@ impl Metrics {
             refused.clone(),
         );
         registry.register(
-            "http_requests_unauthenticated",
-            "Requests refused because their sender has not proved who it is",
-            not_authenticated.clone(),
+            "authentication_failures",
+            "Credentials that were refused",
+            failures.clone(),
         );
         registry.register("websocket_connections", "Sockets that are open", sockets.clone());
         registry.register("websocket_messages_sent", "Messages sent to sockets", sent.clone());
@@ -93,15 +93,16 @@ impl Metrics {
         registry.register_collector(Box::new(BusMetrics { engine: engine.clone() }));
         registry.register_collector(Box::new(MissingDefinitionMetrics { engine: engine.clone() }));
         registry.register_collector(Box::new(WorkflowMetrics { engine: engine.clone() }));
-        Self { registry, requests, latency, refused, not_authenticated, sockets, sent, resyncs }
+        Self { registry, requests, latency, refused, failures, sockets, sent, resyncs }
     }
 
     pub(crate) fn refused_by_middleware(&self) {
         self.refused.inc();
     }
 
-    pub(crate) fn not_authenticated(&self) {
-        self.not_authenticated.inc();
+    /// Of credentials that are refused; the authenticator counts them.
+    pub(crate) fn authentication_failures(&self) -> Counter {
+        self.failures.clone()
     }
 
     /// `route` is a pattern, never a path: paths hold ids.

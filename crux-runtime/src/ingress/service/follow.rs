@@ -169,7 +169,7 @@ impl Service {
         let started = fold
             .started
             .as_ref()
-            .filter(|started| caller.sees(row, &started.owner, &started.workflow))
+            .filter(|started| caller.sees(row, instance, &started.owner, &started.workflow))
             .ok_or(api::Error::UnknownInstance(instance))?;
         let shape = self.shapes.of(&self.engine, &started.definition).await?;
         let undelivered = self.undelivered(instance, &shape, &fold).await;

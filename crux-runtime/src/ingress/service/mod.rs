@@ -38,6 +38,7 @@ use crate::engine::api;
 use crate::id::InstanceId;
 use crate::store::Record;
 use crate::suggest::clip;
+use crate::token::TokenSigner;
 
 /// What the configuration says about the service.
 #[derive(Debug, Clone)]
@@ -45,6 +46,15 @@ pub(crate) struct ServiceOptions {
     pub(crate) environment: String,
     /// The longest that a start may wait for the end of its instance.
     pub(crate) max_wait: Duration,
+    /// For those who start; `None`: following needs no token.
+    pub(crate) tokens: Option<FollowTokens>,
+}
+
+/// What tokens to follow are made with.
+#[derive(Debug, Clone)]
+pub(crate) struct FollowTokens {
+    pub(crate) signer: Arc<TokenSigner>,
+    pub(crate) lifetime: Duration,
 }
 
 /// See the module's text. Only this folder asks the engine for a client.
@@ -138,7 +148,7 @@ impl Service {
     ) -> Result<Record, api::Error> {
         let record = self.engine.store().record(instance).await?;
         record
-            .filter(|record| caller.sees(row, &record.owner, &record.workflow))
+            .filter(|record| caller.sees(row, instance, &record.owner, &record.workflow))
             .ok_or(api::Error::UnknownInstance(instance))
     }
 

@@ -2,7 +2,7 @@
 //! that has ended; answered when it has begun, or with its end.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 
@@ -57,6 +57,8 @@ pub(crate) struct Begun {
     pub(crate) started: Started,
     /// What the client should know about its input.
     pub(crate) warnings: Vec<String>,
+    /// With it the instance may be followed by who has no credential.
+    pub(crate) follow_token: Option<String>,
     waiting: Option<Waiting>,
 }
 
@@ -98,7 +100,8 @@ impl Service {
             },
         };
         let started = started.map_err(|error| Error::Engine(error).within(input_field))?;
-        Ok(Some(Begun { started, warnings, waiting }))
+        let follow_token = self.follow_token(started.instance);
+        Ok(Some(Begun { started, warnings, follow_token, waiting }))
     }
 
     /// Starts a new instance of the same workflow with the same input. Only of an instance that has
@@ -125,7 +128,8 @@ impl Service {
             ..self.start_of(caller, former.workflow, former.input, request_id, trigger)
         };
         let started = self.engine.start(start).await?;
-        Ok(Begun { started, warnings: Vec::new(), waiting: None })
+        let follow_token = self.follow_token(started.instance);
+        Ok(Begun { started, warnings: Vec::new(), follow_token, waiting: None })
     }
 
     /// Waits for the end of an instance that was started with `wait`. `None`: it has not ended in
@@ -133,6 +137,12 @@ impl Service {
     pub(crate) async fn wait(&self, begun: &mut Begun) -> Result<Option<Snapshot>, Problem> {
         let Some(Waiting { live, limit }) = begun.waiting.take() else { return Ok(None) };
         self.until_ended(&begun.started, live, limit).await
+    }
+
+    fn follow_token(&self, instance: InstanceId) -> Option<String> {
+        let super::FollowTokens { signer, lifetime } = self.options.tokens.as_ref()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(signer.follow(instance, now.saturating_add(*lifetime).as_secs()))
     }
 
     fn start_of(

@@ -11,22 +11,30 @@ impl Service {
     pub(crate) async fn complete(
         &self,
         caller: &Caller,
-        completion: Completion,
+        mut completion: Completion,
     ) -> Result<Completed, Error> {
         let row = Self::authorize(caller, Operation::CompleteStep)?;
         check_step_type(caller, completion.step_type.as_deref())?;
+        let Completion { instance, step, attempt, .. } = &completion;
+        completion.attempt = caller.reports(*instance, step, *attempt).ok_or_else(not_its_task)?;
         self.check_visible(caller, row, completion.instance).await?;
         Ok(self.engine.complete(completion).await?)
     }
 
     /// Takes the news that an attempt has begun, or is alive.
-    pub(crate) async fn progress(&self, caller: &Caller, progress: Progress) -> Result<(), Error> {
+    pub(crate) async fn progress(
+        &self,
+        caller: &Caller,
+        mut progress: Progress,
+    ) -> Result<(), Error> {
         let operation = match progress.what {
             ProgressKind::Began => Operation::StepStarted,
             ProgressKind::Heartbeat => Operation::StepHeartbeat,
         };
         let row = Self::authorize(caller, operation)?;
         check_step_type(caller, progress.step_type.as_deref())?;
+        let Progress { instance, step, attempt, .. } = &progress;
+        progress.attempt = caller.reports(*instance, step, *attempt).ok_or_else(not_its_task)?;
         self.check_visible(caller, row, progress.instance).await?;
         Ok(self.engine.progress(progress).await?)
     }
@@ -45,4 +53,9 @@ fn check_step_type(caller: &Caller, step_type: Option<&str>) -> Result<(), Probl
         return Ok(());
     }
     Err(out_of_scope("step type", step_type, "step_types"))
+}
+
+fn not_its_task() -> Problem {
+    let text = "the completion token is of another task: report about an attempt with the token that came with it";
+    Problem::new(Kind::Forbidden, text)
 }

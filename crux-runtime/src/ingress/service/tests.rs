@@ -44,8 +44,11 @@ impl Harness {
         let engine =
             Engine::open(app, store, push.clone(), workers, Hub::default(), options).await.unwrap();
         let metrics = Arc::new(Metrics::new(&engine));
-        let options =
-            ServiceOptions { environment: String::new(), max_wait: Duration::from_secs(1) };
+        let options = ServiceOptions {
+            environment: String::new(),
+            max_wait: Duration::from_secs(1),
+            tokens: None,
+        };
         let (stop, stopping) = watch::channel(false);
         let service = Arc::new(Service::new(engine, push, metrics, options, stopping));
         Self { service, of_ann, unowned, _stop: stop }
@@ -177,7 +180,7 @@ fn caller(client_id: &'static str, roles: &[Role], scope: Scope) -> Caller {
     let standing = if client_id.is_empty() { Standing::Anonymous } else { Standing::Authenticated };
     let roles = RoleSet::of(roles);
     let principal =
-        Principal { client_id: client_id.into(), standing, roles, scope, expires_at: None };
+        Principal { client_id: client_id.into(), standing, roles, scope, ..Principal::default() };
     Caller::new(Arc::new(principal), String::new(), String::new())
 }
 

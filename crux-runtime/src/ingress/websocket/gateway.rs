@@ -194,14 +194,9 @@ impl Gateway {
 
     /// The caller is from now on who the message proves, if it proves anything; the answer says who
     /// that is.
-    fn identify(&mut self, text: &str) -> Result<Value, Problem> {
-        if let Some(principal) =
-            self.ingress.authenticator.of_message(text).inspect_err(|problem| {
-                if problem.kind == Kind::Unauthenticated {
-                    self.ingress.metrics.not_authenticated();
-                }
-            })?
-        {
+    async fn identify(&mut self, text: &str) -> Result<Value, Problem> {
+        let authenticator = &self.ingress.authenticator;
+        if let Some(principal) = authenticator.of_message(text, self.caller.address).await? {
             self.caller = Arc::new(self.caller.turned_into(principal));
         }
         self.ingress.service.identify(&self.caller).map(|identity| json!(identity))
@@ -227,7 +222,7 @@ impl Gateway {
             // Clients that begin with it work also where nobody asks, and get to know what they may
             // do.
             Operation::Identify => {
-                let answer = self.identify(text);
+                let answer = self.identify(text).await;
                 self.answer_in_task(id, async { answer });
             }
             Operation::Follow => {
@@ -427,8 +422,9 @@ async fn send_event(
 async fn complete_step(
     ingress: Shared,
     caller: Arc<Caller>,
-    body: CompletionBody,
+    mut body: CompletionBody,
 ) -> Result<Value, Problem> {
+    let caller = ingress.authenticator.of_report(&caller, body.take_token()).await?;
     let completion = body.into_completion()?;
     let workflow_id = completion.instance.to_string();
     let completed = ingress.service.complete(&caller, completion).await?;
@@ -507,6 +503,9 @@ async fn answer_start(ingress: &Shared, mut begun: Begun) -> Result<Value, Probl
     });
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);
+    }
+    if let Some(token) = &begun.follow_token {
+        answer["follow_token"] = Value::from(token.as_str());
     }
     if let Some(ended) = ended {
         answer["status"] = Value::from(ended.status().word());

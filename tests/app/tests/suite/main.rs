@@ -43,6 +43,8 @@
 //! | no credential, a wrong one, one in the wrong place, two | [`callers::without_a_right_credential_nothing_is_answered`] |
 //! | an instance of another client | [`callers::instances_of_another_client_do_not_exist`] |
 //! | what the scope does not name | [`callers::a_scope_narrows_what_a_client_may_ask_for`] |
+//! | a token for another instance or task, or one whose time is over | [`callers::a_follow_token_is_good_for_its_instance_and_following`], [`callers::a_task_is_reported_with_its_own_token_and_with_no_other`] |
+//! | many wrong keys | [`callers::too_many_wrong_keys_of_one_address_have_to_wait`] |
 //! | a socket that never says who it is | [`callers::a_socket_says_who_it_is_in_time_or_is_closed`] |
 //! | a misspelt key in the configuration | [`lifecycle::a_misspelt_key_stops_the_start`] |
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]

@@ -145,10 +145,13 @@ impl Server {
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
         let (stop, stopping) = watch::channel(false);
         let metrics = Arc::new(Metrics::new(&engine));
+        let failures = metrics.authentication_failures();
+        let authenticator = Arc::new(Authenticator::new(credentials, failures));
         let service = Arc::new(Service::new(
             engine.clone(),
             services,
             metrics.clone(),
+            authenticator.clone(),
             service_options(config, signer),
             stopping,
         ));
@@ -157,8 +160,6 @@ impl Server {
                 .map_err(|error| Error::Name(error.to_string()))?;
             broker.start_self_probe(name, self_probe_interval(engine.app(), config));
         }
-        let failures = metrics.authentication_failures();
-        let authenticator = Arc::new(Authenticator::new(credentials, failures));
         let handler: Arc<dyn MessageHandler> =
             Arc::new(BrokerIngress::new(service.clone(), authenticator.clone()));
         sources.consume(&handler);
@@ -275,7 +276,7 @@ pub fn broker_ingress(engine: Engine, services: Arc<Local>) -> Arc<dyn MessageHa
     let (_, stopping) = watch::channel(false);
     let options = service_options(&Config::default(), None);
     let authenticator = Arc::new(Authenticator::new(None, metrics.authentication_failures()));
-    let service = Service::new(engine, services, metrics, options, stopping);
+    let service = Service::new(engine, services, metrics, authenticator.clone(), options, stopping);
     Arc::new(BrokerIngress::new(Arc::new(service), authenticator))
 }
 

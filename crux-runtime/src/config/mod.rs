@@ -22,7 +22,7 @@ use crate::executor::StepSelection;
 pub use crate::telemetry::{Log, LogFormat};
 pub use crate::units::{ByteSize, DurationSetting};
 pub use auth::{Auth, Role};
-pub(crate) use auth::{CLIENT_ID_FORM, Client, KEYS_MAX, Scope, is_client_id};
+pub(crate) use auth::{CLIENT_ID_FORM, Client, KEYS_MAX, KeyHash, Scope, is_client_id};
 pub(crate) use jwt::Jwt;
 pub use load::{Error, Sources, load};
 pub use network::Network;

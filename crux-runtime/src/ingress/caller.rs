@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::operations::{Operation, OperationRow};
 pub(crate) use crate::config::Role;
-use crate::config::Scope;
+use crate::config::{KeyHash, Scope};
 use crate::engine::api::StepRef;
 use crate::id::{InstanceId, StepId};
 
@@ -102,6 +102,8 @@ pub(crate) struct Principal {
     pub(crate) scope: Scope,
     /// What it may do without a role.
     pub(crate) grant: Grant,
+    /// The SHA-256 of the key that it has shown, if it was one.
+    pub(crate) key: Option<KeyHash>,
     /// From then on it has proved nothing; `None`: never.
     pub(crate) expires_at: Option<Instant>,
 }
@@ -112,6 +114,11 @@ static TRUSTED: LazyLock<Arc<Principal>> = LazyLock::new(|| {
 });
 
 impl Principal {
+    /// Whether both may do the same.
+    pub(crate) fn may_do_as(&self, other: &Self) -> bool {
+        self.roles == other.roles && self.scope == other.scope && self.grant == other.grant
+    }
+
     pub(crate) fn trusted() -> Arc<Self> {
         TRUSTED.clone()
     }
@@ -180,6 +187,10 @@ impl Caller {
     /// When a connection that it has opened ends.
     pub(crate) fn expires_at(&self) -> Option<Instant> {
         self.principal.expires_at
+    }
+
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
     }
 
     /// The same connection, once another principal has authenticated.

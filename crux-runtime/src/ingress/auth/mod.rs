@@ -6,15 +6,17 @@ mod jwt;
 pub(crate) mod key;
 mod limit;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::jwt::Jwts;
@@ -22,7 +24,7 @@ use self::key::{ApiKey, Digest, Malformed};
 use self::limit::FailureLimit;
 use super::caller::{Caller, Grant, Principal, RoleSet, Standing};
 use super::problem::{Kind, Problem};
-use crate::config::{self, Auth, KEYS_MAX};
+use crate::config::{self, Auth, KEYS_MAX, KeyHash};
 use crate::token::{Granted, Refusal, TokenSigner};
 
 /// See the module's text.
@@ -31,6 +33,8 @@ pub(crate) struct Authenticator {
     current: RwLock<Option<Arc<Credentials>>>,
     failed: FailureLimit,
     failures: Counter,
+    /// Counts how often the configuration was read again.
+    changes: watch::Sender<u64>,
 }
 
 /// What is taken.
@@ -45,7 +49,10 @@ struct Client {
     /// As many for every client, so that no answer takes longer than another; those that are not
     /// there are the digest of nothing that anyone could send.
     keys: [Digest; KEYS_MAX],
-    principal: Arc<Principal>,
+    /// Who shows which of them.
+    principals: Vec<Arc<Principal>>,
+    /// In seconds since 1970; 0: never.
+    last_used_s: AtomicU64,
 }
 
 /// A credential inside a message. Only the authenticator reads it.
@@ -109,16 +116,35 @@ impl Credentials {
                 }
             })
         })?;
-        let client = self.clients.get(key.client_id);
+        self.by_key(key.client_id, &key.digest).ok_or_else(|| {
+            // Not whether there is such a client.
+            refused("no client has this key: it may have been replaced, ask who runs the server")
+        })
+    }
+
+    /// Takes as long whether the client is there or not, and whether the key is one of its own.
+    fn by_key(&self, client_id: &str, digest: &Digest) -> Option<Arc<Principal>> {
+        let client = self.clients.get(client_id);
         let keys = client.map_or(&[[0; 32]; KEYS_MAX], |client| &client.keys);
-        let is_known =
-            keys.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&key.digest));
-        match client {
-            Some(client) if bool::from(is_known) => Ok(client.principal.clone()),
-            // Not which of the two: that would say which clients there are.
-            _ => Err(refused(
-                "no client has this key: it may have been replaced, ask who runs the server",
-            )),
+        let mut found = u32::MAX;
+        for (n, key) in (0..).zip(keys) {
+            found.conditional_assign(&n, key.ct_eq(digest));
+        }
+        let client = client?;
+        let principal = client.principals.get(usize::try_from(found).ok()?)?;
+        client.last_used_s.store(now_s(), Ordering::Relaxed);
+        Some(principal.clone())
+    }
+
+    /// Whether who had this credential may still do the same with it.
+    fn is_still(&self, principal: &Principal) -> bool {
+        match (&principal.key, principal.standing) {
+            (Some(KeyHash(digest)), _) => self
+                .by_key(&principal.client_id, digest)
+                .is_some_and(|now| now.may_do_as(principal)),
+            (None, Standing::Anonymous) => self.anonymous.may_do_as(principal),
+            // Tokens count until they expire.
+            (None, Standing::Trusted | Standing::Authenticated) => true,
         }
     }
 
@@ -149,7 +175,8 @@ impl Credentials {
 impl Authenticator {
     pub(crate) fn new(credentials: Option<Credentials>, failures: Counter) -> Self {
         let current = RwLock::new(credentials.map(Arc::new));
-        Self { current, failed: FailureLimit::default(), failures }
+        let changes = watch::Sender::new(0);
+        Self { current, failed: FailureLimit::default(), failures, changes }
     }
 
     /// Whether callers have to prove who they are.
@@ -169,8 +196,15 @@ impl Authenticator {
             (Some(former), Some(auth)) => {
                 // The engine signs with it.
                 let credentials = Credentials::with(auth, former.tokens.clone()).await?;
-                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-                *current = Some(Arc::new(credentials));
+                for (id, client) in &credentials.clients {
+                    if let Some(former) = former.clients.get(id) {
+                        let at = former.last_used_s.load(Ordering::Relaxed);
+                        client.last_used_s.store(at, Ordering::Relaxed);
+                    }
+                }
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Arc::new(credentials));
+                self.changes.send_modify(|changes| *changes += 1);
                 Ok(())
             }
             _ => Err(config::Problem::new(
@@ -178,6 +212,41 @@ impl Authenticator {
                 "whether callers are asked who they are cannot change while the server runs: start it again",
             )),
         }
+    }
+
+    /// Ends when a connection of the caller has to end: its credential has expired, or the
+    /// configuration, read again, says something else of it.
+    pub(crate) async fn lapsed(&self, caller: &Caller) {
+        let mut changes = self.changes.subscribe();
+        let expired = async {
+            match caller.expires_at() {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let changed = async {
+            while self.current().is_none_or(|current| current.is_still(caller.principal())) {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = expired => {}
+            () = changed => {}
+        }
+    }
+
+    /// When each client with a key was here last, in seconds since 1970; 0: not since the server
+    /// started. `None`: nobody is asked.
+    pub(crate) fn last_used(&self) -> Option<BTreeMap<String, u64>> {
+        let current = self.current()?;
+        let clients = current.clients.iter();
+        Some(
+            clients
+                .map(|(id, one)| (id.clone(), one.last_used_s.load(Ordering::Relaxed)))
+                .collect(),
+        )
     }
 
     /// Reads the keys of the identity provider again and again.
@@ -270,14 +339,16 @@ impl Client {
         for (slot, hash) in keys.iter_mut().zip(client.hashes()) {
             *slot = hash.0;
         }
-        let principal = Principal {
+        let principal = |hash: &KeyHash| Principal {
             client_id: id.to_owned().into(),
             standing: Standing::Authenticated,
             roles: RoleSet::of(&client.roles),
             scope: client.scope.clone(),
+            key: Some(hash.clone()),
             ..Principal::default()
         };
-        Self { keys, principal: Arc::new(principal) }
+        let principals = client.hashes().map(|hash| Arc::new(principal(hash))).collect();
+        Self { keys, principals, last_used_s: AtomicU64::new(0) }
     }
 }
 
@@ -386,7 +457,20 @@ mod tests {
         let instance = InstanceId::new(Time(1), [0; 10], None);
         let token = authenticator.current().unwrap().tokens().follow(instance, u64::MAX);
         let auth: Auth = serde_saphyr::from_str(&yaml(&new)).unwrap();
+        let caller = async |key: &str| {
+            let principal = authenticator.authenticate(Some(key), None).await.unwrap();
+            Caller::new(principal, String::new(), String::new())
+        };
+        let (by_key, by_token) = (caller(&old).await, caller(&token).await);
+        let lapsed = async |caller| {
+            let lapsed = authenticator.lapsed(caller);
+            tokio::time::timeout(std::time::Duration::from_millis(20), lapsed).await.is_ok()
+        };
+        assert!(!lapsed(&by_key).await && !lapsed(&by_token).await);
         authenticator.reload(Some(&auth)).await.unwrap();
+        assert!(lapsed(&by_key).await && !lapsed(&by_token).await);
+        assert!(!lapsed(&caller(&new).await).await);
+        assert!(authenticator.last_used().unwrap()["shop"] > 0);
         assert!(authenticator.authenticate(Some(&old), None).await.is_err());
         assert!(authenticator.authenticate(Some(&new), None).await.is_ok());
         assert!(authenticator.authenticate(Some(&token), None).await.is_ok());

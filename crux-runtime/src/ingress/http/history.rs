@@ -97,26 +97,33 @@ pub(in crate::ingress) async fn events(
     if resumed.is_some() && follow.is_over().await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let state = (ingress, follow, Vec::new().into_iter());
-    let stream = stream::unfold(state, move |(ingress, mut follow, mut waiting)| async move {
-        loop {
-            if let Some(event) = waiting.next() {
-                return Some((Ok::<Event, Infallible>(event), (ingress, follow, waiting)));
-            }
-            let next = tokio::select! {
-                next = follow.next() => next,
-                () = ingress.service.stopping() => return None,
-            };
-            match next {
-                Ok(Some(row)) => waiting = events_of(instance, &follow, &row).into_iter(),
-                Ok(None) => return None,
-                Err(problem) => {
-                    tracing::warn!(%instance, detail = problem.detail, "a stream of events broke off");
-                    return None;
+    let state = (ingress, caller, follow, Vec::new().into_iter());
+    let stream = stream::unfold(
+        state,
+        move |(ingress, caller, mut follow, mut waiting)| async move {
+            loop {
+                if let Some(event) = waiting.next() {
+                    return Some((
+                        Ok::<Event, Infallible>(event),
+                        (ingress, caller, follow, waiting),
+                    ));
+                }
+                let next = tokio::select! {
+                    next = follow.next() => next,
+                    () = ingress.authenticator.lapsed(&caller) => return None,
+                    () = ingress.service.stopping() => return None,
+                };
+                match next {
+                    Ok(Some(row)) => waiting = events_of(instance, &follow, &row).into_iter(),
+                    Ok(None) => return None,
+                    Err(problem) => {
+                        tracing::warn!(%instance, detail = problem.detail, "a stream of events broke off");
+                        return None;
+                    }
                 }
             }
-        }
-    });
+        },
+    );
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 

@@ -28,6 +28,7 @@ pub(crate) use self::starts::{Begun, IGNORED, StartInput, StartRequest};
 
 use self::shapes::Shapes;
 use self::starts::InputFields;
+use super::auth::Authenticator;
 use super::caller::{Caller, Standing};
 use super::metrics::Metrics;
 use super::operations::{Operation, OperationRow};
@@ -63,6 +64,7 @@ pub(crate) struct Service {
     /// Services that get their tasks from this process by HTTP.
     push: Arc<Local>,
     metrics: Arc<Metrics>,
+    authenticator: Arc<Authenticator>,
     shapes: Shapes,
     fields: InputFields,
     options: ServiceOptions,
@@ -76,11 +78,13 @@ impl Service {
         engine: Engine,
         push: Arc<Local>,
         metrics: Arc<Metrics>,
+        authenticator: Arc<Authenticator>,
         options: ServiceOptions,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let (shapes, fields) = (Shapes::new(engine.app()), InputFields::new(engine.app()));
-        Self { engine, push, metrics, shapes, fields, options, began: Instant::now(), stopping }
+        let began = Instant::now();
+        Self { engine, push, metrics, authenticator, shapes, fields, options, began, stopping }
     }
 
     /// The pipelines, for the routes of their triggers.

@@ -90,6 +90,9 @@ impl Service {
             "behind_ms": clock.behind_ms,
             "jumps": clock.jumps,
         });
+        if let Some(clients) = self.authenticator.last_used() {
+            report["clients"] = clients.into_iter().map(client).collect();
+        }
         if let Some(nodes) = self.engine.nodes() {
             report["nodes"] = nodes.iter().map(|node| json!(node)).collect();
         }
@@ -175,6 +178,13 @@ fn definitions(missing: &[InUse]) -> Value {
     };
     let word = if missing.is_empty() { "ok" } else { "failing" };
     json!({"status": word, "problem": problem, "missing": missing.iter().map(one).collect::<Vec<_>>()})
+}
+
+/// A client with a key, and when it was here last; `""`: not since the server started.
+fn client((id, last_used_s): (String, u64)) -> (String, Value) {
+    let at = i64::try_from(last_used_s).ok().filter(|at| *at > 0);
+    let at = at.and_then(|at| Timestamp::from_second(at).ok());
+    (id, json!({"last_used": at.map_or(String::new(), |at| at.to_string())}))
 }
 
 /// A service as its last call showed it; none is called only to see whether it is there.

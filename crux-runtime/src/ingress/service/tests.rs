@@ -49,8 +49,11 @@ impl Harness {
             max_wait: Duration::from_secs(1),
             tokens: None,
         };
+        let failures = metrics.authentication_failures();
+        let authenticator = Arc::new(Authenticator::new(None, failures));
         let (stop, stopping) = watch::channel(false);
-        let service = Arc::new(Service::new(engine, push, metrics, options, stopping));
+        let service =
+            Arc::new(Service::new(engine, push, metrics.clone(), authenticator, options, stopping));
         Self { service, of_ann, unowned, _stop: stop }
     }
 

@@ -7,7 +7,6 @@ use tracing::{debug, warn};
 
 use super::{
     EXPIRED, PEER_TIMEOUT, PING_INTERVAL, SendError, answer_close, close, close_reason, code, send,
-    until,
 };
 use crate::id::InstanceId;
 use crate::ingress::Shared;
@@ -30,6 +29,7 @@ pub(super) async fn run(
     let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     let mut last_received = Instant::now();
     // Made once: with ten thousand followers it is felt when each message makes it anew.
+    let mut lapsed = std::pin::pin!(ingress.authenticator.lapsed(&caller));
     let mut stopping = std::pin::pin!(ingress.service.stopping());
     let (code, reason) = loop {
         tokio::select! {
@@ -71,7 +71,7 @@ pub(super) async fn run(
                     return debug!(%instance, correlation_id, "the client has fallen silent");
                 }
             },
-            () = until(caller.expires_at()) => break (EXPIRED.0, EXPIRED.1.to_owned()),
+            () = &mut lapsed => break (EXPIRED.0, EXPIRED.1.to_owned()),
             () = &mut stopping => break (code::GOING_AWAY, format!("the server is shutting down: come back with after={}", follow.seq())),
         }
     };

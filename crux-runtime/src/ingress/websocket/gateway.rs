@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::{
     AUTH_TIMEOUT, EXPIRED, Ending, NOT_AUTHENTICATED, PEER_TIMEOUT, PING_INTERVAL, SendError,
-    answer_close, close, close_reason, code, send, until,
+    answer_close, close, close_reason, code, send,
 };
 use crate::id::InstanceId;
 use crate::ingress::caller::Caller;
@@ -103,7 +103,7 @@ pub(super) async fn run(
     let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     let mut last_received = Instant::now();
     let (code, reason) = loop {
-        let (ends_at, ending) = gateway.ending(opened);
+        let caller = gateway.caller.clone();
         tokio::select! {
             Some(message) = waiting.recv() => {
                 let mut messages = vec![message];
@@ -150,12 +150,22 @@ pub(super) async fn run(
                     return;
                 }
             },
-            () = until(ends_at) => break (ending.0, ending.1.to_owned()),
+            (code, reason) = ending(&ingress, &caller, opened) => break (code, reason.to_owned()),
             () = ingress.service.stopping() => break (code::GOING_AWAY, "the server is shutting down".to_owned()),
         }
     };
     drop(gateway);
     close(socket, code, &reason).await;
+}
+
+/// Ends when the socket has to be closed, unless its caller proves something else before; why.
+async fn ending(ingress: &Shared, caller: &Caller, opened: Instant) -> Ending {
+    if caller.has_to_authenticate() {
+        tokio::time::sleep_until(opened + AUTH_TIMEOUT).await;
+        return NOT_AUTHENTICATED;
+    }
+    ingress.authenticator.lapsed(caller).await;
+    EXPIRED
 }
 
 /// The next message, once a request can be worked on. May be dropped while it waits.
@@ -184,14 +194,6 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// When the socket is closed, and why, unless its caller proves something else.
-    fn ending(&self, opened: Instant) -> (Option<Instant>, Ending) {
-        if self.caller.has_to_authenticate() {
-            return (Some(opened + AUTH_TIMEOUT), NOT_AUTHENTICATED);
-        }
-        (self.caller.expires_at(), EXPIRED)
-    }
-
     /// The caller is from now on who the message proves, if it proves anything; the answer says who
     /// that is.
     async fn identify(&mut self, text: &str) -> Result<Value, Problem> {

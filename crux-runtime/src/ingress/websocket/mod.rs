@@ -14,7 +14,6 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use futures_util::SinkExt;
 use serde::Deserialize;
-use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use super::caller::Caller;
@@ -57,17 +56,10 @@ mod code {
 /// Why a socket is closed by its caller's time, as a code and a reason.
 type Ending = (u16, &'static str);
 
-const EXPIRED: Ending = (code::EXPIRED, "the credential has expired: come back with a new one");
+const EXPIRED: Ending =
+    (code::EXPIRED, "the credential has expired or counts no longer: come back with a new one");
 const NOT_AUTHENTICATED: Ending =
     (code::NOT_AUTHENTICATED, "no credential came in time: send `auth` with a `token` first");
-
-/// Ends at that time; never without one.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -31,7 +31,7 @@ impl Publisher {
         Ok(Self { channel, exchange: exchange.to_owned(), _connection: connection })
     }
 
-    /// An event under its name. The same `id` again is the same event: whoever is not sure
+    /// An event under its name. The same `id` again is the same event: a publisher that is not sure
     /// publishes it again. The error: the broker does not have it, or nobody has bound a queue to
     /// such events.
     pub async fn publish(&self, event: &str, id: &str, data: &Value) -> Result<()> {

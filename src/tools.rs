@@ -127,7 +127,7 @@ fn print(text: Result<String, String>) -> ExitCode {
     }
 }
 
-/// A reader that has gone away, like `head`, wants no more; that is no failure.
+/// A reader that has gone away, like `head`, wants no more; that is not a failure.
 fn show(text: &str, code: ExitCode) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,6 +1,6 @@
 //! Scripts of web pages in a real browser: the one that clients of the Stox gateway have, unchanged
 //! but for the id that it leaves open, and the one of `docs/api.md`. The page comes from a server
-//! of its own, as that of a front end does.
+//! of a different origin, as that of a front end does.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -57,7 +57,7 @@ impl Browser {
             "--disable-component-update",
             "--disable-sync",
         ]);
-        // The script names port 8080, which somebody else may have.
+        // The script names port 8080, which another program may have.
         command.arg(format!("--host-resolver-rules=MAP localhost 127.0.0.1:{gateway}"));
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg(url);
         let child = command
@@ -76,11 +76,11 @@ impl Drop for Browser {
     }
 }
 
-/// A front end: gives out a page, and hears what was seen of it.
+/// A front end: serves a page, and receives what was seen of it.
 struct FrontEnd {
     origin: String,
     page: Arc<Mutex<String>>,
-    hear: mpsc::Receiver<Seen>,
+    seen: mpsc::Receiver<Seen>,
 }
 
 impl FrontEnd {
@@ -88,17 +88,17 @@ impl FrontEnd {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let origin = format!("http://{}", listener.local_addr().expect("an address"));
         let page = Arc::new(Mutex::new(String::new()));
-        let (tell, hear) = mpsc::channel(1);
+        let (tell, seen) = mpsc::channel(1);
         let shown = page.clone();
         let give = get(async move || Html(shown.lock().expect("nobody panics with it").clone()));
         let take = post(async move |body: String| {
             tell.send(serde_json::from_str(&body).expect("what the page sends"))
                 .await
-                .expect("the test hears");
+                .expect("the test receives");
         });
         let router = Router::new().route("/", give).route("/seen", take);
         tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-        Self { origin, page, hear }
+        Self { origin, page, seen }
     }
 
     /// Opens a page with this script, which makes a socket `ws`.
@@ -116,7 +116,7 @@ ws.addEventListener('close', (event) => fetch('/seen', {{method: 'POST', body: J
 
     /// Once the socket is closed.
     async fn seen(&mut self) -> Seen {
-        let seen = tokio::time::timeout(Duration::from_secs(60), self.hear.recv()).await;
+        let seen = tokio::time::timeout(Duration::from_secs(60), self.seen.recv()).await;
         seen.expect("the socket is closed in time").expect("something was seen")
     }
 }
@@ -181,9 +181,9 @@ impl Shop {
     /// Until the page's socket is open.
     async fn is_followed(&self) {
         eventually("the page follows", || async {
-            let figures =
+            let metrics =
                 String::from_utf8(self.client.get("/metrics").await.body.to_vec()).expect("text");
-            figures.contains("\ncrux_followers 1\n").then_some(())
+            metrics.contains("\ncrux_followers 1\n").then_some(())
         })
         .await;
     }
@@ -226,7 +226,7 @@ async fn the_script_of_the_reference_follows_an_upload_live() {
 
 #[tokio::test]
 #[ignore = "needs chromium"]
-async fn the_script_of_the_reference_is_told_of_an_upload_that_had_ended_before() {
+async fn the_script_of_the_reference_learns_of_an_upload_that_had_ended_before() {
     let mut shop = Shop::open().await;
     let id = shop.upload().await;
     let steps = shop.complete(&id).await;
@@ -237,7 +237,7 @@ async fn the_script_of_the_reference_is_told_of_an_upload_that_had_ended_before(
 
 #[tokio::test]
 #[ignore = "needs chromium"]
-async fn the_script_of_the_reference_is_told_of_a_failure_in_words() {
+async fn the_script_of_the_reference_learns_of_a_failure_in_words() {
     let mut shop = Shop::open().await;
     let id = shop.upload().await;
     let _browser = shop.show(&stox(&id));

@@ -1,4 +1,4 @@
-//! A package of its own, as a newcomer makes it from `docs/package.md`, and what becomes of it when
+//! A separate package, as a newcomer makes it from `docs/package.md`, and what happens to it when
 //! its pipelines change.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -123,7 +123,7 @@ fn edited_added_renamed_and_deleted_pipelines_are_in_the_next_build() {
     );
     assert_eq!(greeted(&serve(&package), "greeting").as_deref(), Ok("Hello, dear Ada!"));
 
-    // A second workflow with the same step type, whose contract moves to a file of its own.
+    // A second workflow with the same step type, whose contract moves to its own file.
     package.replace(GREETING, "    class: GreetStep\n", "");
     package.replace(GREETING, "    returns: { text: string }\n", "");
     package.write(
@@ -161,7 +161,7 @@ fn edited_added_renamed_and_deleted_pipelines_are_in_the_next_build() {
 }
 
 #[test]
-fn a_broken_pipeline_is_shown_where_it_is_broken_and_builds_again_when_it_is_mended() {
+fn a_broken_pipeline_is_shown_where_it_is_broken_and_builds_again_when_it_is_fixed() {
     let (package, _turn) = package_of_the_page();
     package.replace(GREETING, "input.name", "input.nmae");
     let page = block("broken");
@@ -214,7 +214,7 @@ fn program(package: &Package, version: u32, greeting: &str) -> tempfile::TempDir
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server"]
 #[expect(clippy::await_holding_lock, reason = "nothing else runs on this test's threads")]
-async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
+async fn nodes_of_two_builds_work_together_and_a_rollback_loses_nothing() {
     let (package, _turn) = package_of_the_page();
     let (old, new) =
         (program(&package, 1, "old ${input.name}"), program(&package, 2, "new ${input.name}"));
@@ -248,7 +248,7 @@ async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
     assert_eq!(said(&a, &first).await, of(1, "Hello, old Ada!"));
     assert_eq!(said(&b, &first).await, of(1, "Hello, old Ada!"));
 
-    // Side by side, each on its own version, and each answers for both.
+    // Together, each on its own version, and each answers for both.
     let (second, third) = (start(&a).await, start(&b).await);
     assert_eq!(said(&b, &second).await, of(2, "Hello, new Ada!"));
     assert_eq!(said(&a, &third).await, of(1, "Hello, old Ada!"));
@@ -278,6 +278,6 @@ async fn nodes_of_two_builds_work_side_by_side_and_a_roll_back_loses_nothing() {
     let a = node(&new);
     assert_eq!(said(&b, &fifth).await, of(2, "Hello, new Ada!"));
     drop((a, b));
-    // The page's own pipeline again, for whoever is next.
+    // The page's own pipeline again, for the next test.
     package.write(GREETING, &block(GREETING).text);
 }

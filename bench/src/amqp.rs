@@ -1,6 +1,6 @@
 //! What the bench's service and the floor over RabbitMQ have in common: the least of an AMQP client
 //! that loses nothing. One connection publishes, with confirms; another one consumes, and
-//! acknowledges many deliveries at once.
+//! acknowledges many deliveries together.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -21,11 +21,11 @@ use crate::Outcome;
 pub const TASKS: &str = "step.remote_work";
 pub const COMPLETIONS: &str = "step.completed";
 
-/// Acknowledgements wait for company at most so long.
+/// How long acknowledgements wait to be batched.
 pub const ACK_EVERY: Duration = Duration::from_millis(5);
-/// Deliveries under way at most: what Crux has if nothing is set.
+/// Maximum unacknowledged deliveries: what Crux has if nothing is set.
 const PREFETCH: u16 = 512;
-/// Acknowledged at once.
+/// Acknowledged together.
 const GROUP: usize = 50;
 const PERSISTENT: u8 = 2;
 
@@ -84,7 +84,7 @@ impl Line {
     }
 
     /// Ends when the broker has confirmed it. All of a line have to be awaited by one task:
-    /// confirms are told apart by their order.
+    /// confirms are matched by their order.
     pub fn publish(
         &self,
         key: &'static str,

@@ -56,7 +56,7 @@ fn cargo(workspace: &Path, target: &Path, arguments: &[&str]) -> Outcome<Built> 
     Ok(Built { taken: begun.elapsed(), cpu })
 }
 
-/// A copy of the workspace, with a target directory of its own that stays from run to run: only the
+/// A copy of the workspace, with its own target directory that stays from run to run: only the
 /// first has to build everything.
 pub struct Scratch {
     pub workspace: PathBuf,

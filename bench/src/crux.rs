@@ -1,6 +1,6 @@
 //! An engine as a deployed binary has it, without a server in front: the step structs of this
 //! package; SQLite on a real disk, or Redis; and the local bus without services, RabbitMQ or Redis
-//! Streams. Every run gets a directory, a server or names of its own, so that no run sees what
+//! Streams. Every run gets its own directory, server or names, so that no run sees what
 //! another has left.
 
 use std::path::Path;
@@ -26,13 +26,13 @@ use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 
 use crate::Outcome;
-use crate::lanes::side_by_side;
+use crate::lanes::concurrently;
 use crate::measure::Latencies;
 use crate::watch::{Ends, Watched};
 
 /// The database in a run's directory.
 pub const DATABASE: &str = "crux.db";
-/// Time for what is under way when a run ends.
+/// Time for running work to finish at the end of a run.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// The engine of one run.
@@ -156,7 +156,7 @@ impl Crux {
                 Ok(latencies)
             }
         };
-        Ok(Latencies::all(side_by_side(in_flight, lane).await?))
+        Ok(Latencies::all(concurrently(in_flight, lane).await?))
     }
 
     /// Steps that have completed so far.
@@ -164,7 +164,7 @@ impl Crux {
         self.engine.stats().steps_completed.load(Ordering::Relaxed)
     }
 
-    /// Waits until nothing is under way: what is open waits for time or for events.
+    /// Waits until nothing is running: what is open waits for time or for events.
     pub async fn at_rest(&self) {
         while self.engine.stats().unsettled.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

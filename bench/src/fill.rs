@@ -15,11 +15,11 @@ use crux_runtime::store::{
 use crate::Outcome;
 use crate::crux::{Crux, DATABASE, input, runtime};
 
-/// Rows that are committed at once.
+/// Rows per commit.
 const BATCH: usize = 4096;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-/// What becomes of the instances after their last row.
+/// How the instances end after their last row.
 #[derive(Clone, Copy)]
 enum Last {
     Completed,

@@ -18,17 +18,17 @@ use crate::Outcome;
 
 /// Connections that are made at a time: the server's queue of new ones is shorter than the number
 /// of followers.
-const AT_ONCE: usize = 100;
-/// Read at once.
+const CONCURRENCY: usize = 100;
+/// Read together.
 const BUFFER: usize = 4096;
 /// Before the number that an event carried.
 const MARK: &[u8] = br#""mark":"#;
 
-/// Who has heard what.
+/// Which follower has received which round.
 struct Rounds {
     followers: usize,
     /// By mark.
-    heard: Vec<AtomicUsize>,
+    received: Vec<AtomicUsize>,
     complete: mpsc::UnboundedSender<Instant>,
 }
 
@@ -46,13 +46,13 @@ impl Followers {
         followers: usize,
         rounds: usize,
     ) -> Outcome<Self> {
-        let (told, complete) = mpsc::unbounded_channel();
-        let heard = (0..rounds).map(|_| AtomicUsize::new(0)).collect();
-        let rounds = Arc::new(Rounds { followers, heard, complete: told });
+        let (completed, complete) = mpsc::unbounded_channel();
+        let received = (0..rounds).map(|_| AtomicUsize::new(0)).collect();
+        let rounds = Arc::new(Rounds { followers, received, complete: completed });
         let url = format!("ws://{address}/ws?workflow_id={instance}");
         let sockets =
             futures_util::stream::iter((0..followers).map(|_| connect(address, url.clone())));
-        let sockets: Vec<Outcome<_>> = sockets.buffer_unordered(AT_ONCE).collect().await;
+        let sockets: Vec<Outcome<_>> = sockets.buffer_unordered(CONCURRENCY).collect().await;
         let mut tasks = JoinSet::new();
         for socket in sockets {
             tasks.spawn(listen(socket?, rounds.clone()));
@@ -60,7 +60,7 @@ impl Followers {
         Ok(Self { tasks, complete })
     }
 
-    /// When the last follower heard of the round that is under way.
+    /// When the last follower received the current round.
     pub async fn last(&mut self) -> Outcome<Instant> {
         tokio::select! {
             last = self.complete.recv() => last.ok_or_else(|| "the followers have gone".into()),
@@ -87,8 +87,8 @@ async fn listen(mut stream: TcpStream, rounds: Arc<Rounds>) {
         let filled = kept + read;
         let (marks, rest) = marks(&buffer[..filled]);
         for mark in marks {
-            if let Some(heard) = rounds.heard.get(mark)
-                && heard.fetch_add(1, Ordering::Relaxed) + 1 == rounds.followers
+            if let Some(received) = rounds.received.get(mark)
+                && received.fetch_add(1, Ordering::Relaxed) + 1 == rounds.followers
             {
                 // Nobody waits any more when the run is over.
                 let _ = rounds.complete.send(Instant::now());

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::Outcome;
-use crate::lanes::side_by_side;
+use crate::lanes::concurrently;
 use crate::measure::Latencies;
 
 /// One connection: one request after the other.
@@ -27,7 +27,7 @@ impl Client {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // What goes wrong with the connection the next request hears.
+        // A connection error is reported to the next request.
         tokio::spawn(connection);
         Ok(Self { sender, host: address.to_string() })
     }
@@ -89,7 +89,7 @@ pub async fn closed_loop(
         }
         Ok(latencies)
     };
-    Ok(Latencies::all(side_by_side(clients, lane).await?))
+    Ok(Latencies::all(concurrently(clients, lane).await?))
 }
 
 /// Posts `body(0)` to `body(count - 1)` over `clients` connections, each once, and expects 202.
@@ -107,6 +107,6 @@ pub async fn post_all(
         }
         Ok(())
     };
-    side_by_side(clients, lane).await?;
+    concurrently(clients, lane).await?;
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! Work that is done side by side: a number of lanes, each a task.
+//! Concurrent work: a number of lanes, each a task.
 
 use std::future::Future;
 
 use crate::Outcome;
 
-/// Runs `lane(0)` to `lane(count - 1)` side by side; their results in that order, or the first
+/// Runs `lane(0)` to `lane(count - 1)` concurrently; their results in that order, or the first
 /// error.
-pub async fn side_by_side<T, F>(count: usize, lane: impl FnMut(usize) -> F) -> Outcome<Vec<T>>
+pub async fn concurrently<T, F>(count: usize, lane: impl FnMut(usize) -> F) -> Outcome<Vec<T>>
 where
     T: Send + 'static,
     F: Future<Output = Outcome<T>> + Send + 'static,

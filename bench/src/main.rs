@@ -2,7 +2,7 @@
 //! built: `cargo run --profile dist -p crux-bench`.
 //!
 //! `workload` holds what is measured, `floor` what it is held against, `crux` the engine under
-//! measurement in this process, `server` one in a process of its own, for which the bench starts
+//! measurement in this process, `server` one in a separate process, for which the bench starts
 //! itself. `servers` are brokers and stores that others wrote, and `service` does the remote steps.
 
 mod amqp;
@@ -91,7 +91,7 @@ fn run(arguments: Arguments) -> Outcome<()> {
         return Ok(());
     }
     if !is_dist_build() {
-        eprintln!("this was not built with `--profile dist`: its figures say nothing");
+        eprintln!("this was not built with `--profile dist`: its results say nothing");
     }
     let workloads = chosen(&arguments.names)?;
     let directory = match arguments.directory {

@@ -1,6 +1,6 @@
-//! A server in a process of its own, for workloads in which the process matters: its memory, its
+//! A server in a separate process, for workloads in which the process matters: its memory, its
 //! death, the time until it answers. The bench starts itself for that (`crux-bench serve` is the
-//! server of its own pipelines), or any other binary that Crux made.
+//! server of other pipelines), or any other binary that Crux made.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::measure::Process;
 pub const SERVE: &str = "serve";
 pub const ECHO: &str = "echo";
 
-/// Without the hint that nobody does the remote steps: where they matter somebody does.
+/// Without the hint that no service does the remote steps: where they matter, one does.
 const LOG: &str = "warn,crux_runtime::bus::http=error";
 
 /// A server that does not answer by then never will.
@@ -113,7 +113,7 @@ impl Server {
         })
     }
 
-    /// One request on a connection of its own; status and body.
+    /// One request on its own connection; status and body.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Outcome<(u16, String)> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
@@ -137,7 +137,7 @@ impl Server {
     }
 
     /// One of the server's own figures: `instances_unsettled`.
-    pub fn figure(&self, name: &str) -> Outcome<u64> {
+    pub fn metric(&self, name: &str) -> Outcome<u64> {
         let (_, text) = self.ask("GET", "/metrics", "")?;
         let value = |line: &str| {
             let (key, value) = line.split_once(' ')?;
@@ -148,7 +148,7 @@ impl Server {
         };
         text.lines()
             .find_map(value)
-            .ok_or_else(|| format!("the server has no figure `{name}`").into())
+            .ok_or_else(|| format!("the server has no metric `{name}`").into())
     }
 
     /// `kill -9`.

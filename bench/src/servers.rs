@@ -1,5 +1,5 @@
-//! Servers of the bench's own, by the kit that the tests use: on free ports, with data of their
-//! own, ended with the bench. Nothing is installed for them: whoever wants the figures does that.
+//! Servers for the bench, from the test kit: on free ports, with separate data, stopped with the
+//! bench. Nothing is installed for them.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub fn redis(appendfsync: &str) -> Outcome<Redis> {
         .map_err(|_| "Redis did not start".into())
 }
 
-/// A client that sends small packets at once: without that each waits for the answer to the one
+/// A client that sends small packets immediately: without that each waits for the answer to the one
 /// before.
 pub fn client(url: &str) -> Outcome<Client> {
     let info =

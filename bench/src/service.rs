@@ -1,4 +1,4 @@
-//! The service that does the remote steps, in a process of its own, which the bench starts as
+//! The service that does the remote steps, in a separate process, which the bench starts as
 //! itself. Crux and floors get the same one: it takes a task, does what the step struct of `ten`
 //! does, reports it, and acknowledges the task when the report is safe.
 
@@ -25,12 +25,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Over RabbitMQ, with that exchange and a queue of its own; returns when it consumes.
+    /// Over RabbitMQ, with that exchange and its own queue; returns when it consumes.
     pub fn over_rabbitmq(url: &str, exchange: &str) -> Outcome<Self> {
         Self::start(&["rabbitmq", url, exchange])
     }
 
-    /// Over Redis Streams, as a group of its own.
+    /// Over Redis Streams, as its own group.
     pub fn over_streams(url: &str, prefix: &str) -> Outcome<Self> {
         Self::start(&["redis", url, prefix])
     }

@@ -18,7 +18,7 @@ pub fn receipt(order: &str, before: &str) -> String {
 
 /// Fills a result up to about 200 bytes.
 pub fn note() -> String {
-    "Packed, weighed and handed over; the customer has been told by mail, and the parcel can be followed from now on at any time of the day."
+    "Packed, weighed and handed over; the customer has been informed by mail, and the parcel can be followed from now on at any time of the day."
         .to_owned()
 }
 
@@ -31,7 +31,7 @@ impl Step for Work {
     }
 }
 
-/// Outlives every run: an attempt that is under way when the process is killed.
+/// Outlives every run: an attempt that is running when the process is killed.
 #[workflow(step = slow_work)]
 pub struct SlowWork;
 

@@ -10,7 +10,7 @@ use redis::{AsyncConnectionConfig, Cmd, Pipeline, Value};
 use crate::Outcome;
 use crate::servers;
 
-/// Entries read at once: what Crux has if nothing is set.
+/// Entries per read: what Crux has if nothing is set.
 const COUNT: usize = 512;
 /// How long the server lets a reader wait.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -21,9 +21,9 @@ pub struct Line {
     /// The stream that is read.
     key: String,
     group: &'static str,
-    /// For what is answered at once.
+    /// For commands that do not block.
     link: MultiplexedConnection,
-    /// For reading: whoever waits there keeps it from everybody else.
+    /// For reading: a blocking read occupies the connection.
     wire: MultiplexedConnection,
 }
 

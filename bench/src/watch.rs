@@ -1,6 +1,6 @@
 //! A store that tells who waits for an instance that its end is durable. It passes everything on to
 //! the store that it wraps and adds a look at what is appended, so that the workloads need neither
-//! polling nor a server to hear of the end.
+//! polling nor a server to learn of the end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,7 @@ impl Ends {
     fn end(&self, instance: InstanceId) {
         let mut known = self.lock();
         match known.remove(&instance) {
-            // Whoever waited may have gone away.
+            // The receiver may have been dropped.
             Some(Some(end)) => _ = end.send(()),
             Some(None) => {}
             None => _ = known.insert(instance, None),

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn each_workflow_is_a_module_in_a_file_of_its_own() {
+    fn each_workflow_is_a_module_in_its_own_file() {
         let package = Package::new();
         package
             .pipeline("order.yaml", "workflow: order\nversion: 1\nsteps:\n  - type: pay\n")

@@ -134,7 +134,7 @@ codes! {
     // 05xx: times
     TIMES_EXCEED_TOTAL = 500, "attempts and back-offs that exceed `total`";
     TIMES_EXCEED_DEADLINE = 501, "steps that may take longer than `deadline`";
-    TIMEOUT_NEEDS_START = 502, "a time-out that needs a worker which reports its start";
+    TIMEOUT_NEEDS_START = 502, "a timeout that needs a worker which reports its start";
     TIMEOUT_ORDER = 503, "times that contradict each other";
 
     // 06xx: effects

@@ -12,7 +12,7 @@ use crate::units::format_duration;
 
 pub use expression::expression;
 
-/// Longest condition on an edge, in characters; beyond it a drawing is no drawing.
+/// Longest condition on an edge, in characters; a longer one would make the graph unreadable.
 const MAX_LABEL: usize = 60;
 
 /// The flowchart of a workflow, as the text of a Mermaid diagram.
@@ -124,7 +124,7 @@ impl Graph {
                 })
             }
             Verb::Parallel { branches, timeout_ms } => {
-                self.line(&format!("{name}[/\"{id}: side by side{}\"\\]", within(*timeout_ms)));
+                self.line(&format!("{name}[/\"{id}: parallel{}\"\\]", within(*timeout_ms)));
                 self.edges(entries, name);
                 branches
                     .iter()

@@ -250,7 +250,7 @@ pub struct Node {
     pub when: Option<Expr>,
     pub verb: Verb,
     pub catch: Vec<Catch>,
-    /// The type of `steps.<id>` where it is certainly there; `None`: no result of its own.
+    /// The type of `steps.<id>` where it is certainly there; `None`: it has no result.
     pub result: Option<Type>,
 }
 
@@ -262,8 +262,8 @@ pub struct Node {
 pub enum Verb {
     /// One task.
     Task(Task),
-    /// A task with nested steps: first the task (which has this node's path and a number of its
-    /// own), then they.
+    /// A task with nested steps: first the task (which has this node's path and its own number),
+    /// then they.
     TaskThen {
         task: Box<Node>,
         steps: Vec<Node>,

@@ -25,7 +25,7 @@ pub enum Secrecy {
 
 /// What the steps and items around an expression are, where it is more than their types say.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct SecrecyScope {
     /// Results, by the step's id.
     pub steps: BTreeMap<String, Secrecy>,
     /// Innermost last.
@@ -130,7 +130,7 @@ impl Secrecy {
     }
 }
 
-/// Types are shared, so that each record is looked at once.
+/// Types are shared, so that each record is visited once.
 type Looked = HashMap<TypeName, Secrecy>;
 
 fn of_type(ty: &Type, looked: &mut Looked) -> Secrecy {
@@ -167,12 +167,12 @@ fn of_fields(record: &Record, looked: &mut Looked) -> Secrecy {
 }
 
 /// What of an expression's value is secret.
-pub fn of(expr: &Expr, known: &Known) -> Secrecy {
+pub fn of(expr: &Expr, known: &SecrecyScope) -> Secrecy {
     Reader { known, items: known.items.clone() }.expr(expr)
 }
 
 struct Reader<'a> {
-    known: &'a Known,
+    known: &'a SecrecyScope,
     items: Vec<(String, Secrecy)>,
 }
 
@@ -292,7 +292,7 @@ impl Reader<'_> {
 pub fn document(workflow: &Workflow, contracts: &[Contract]) -> Option<Json> {
     let mut places = Places {
         contracts,
-        known: Known::default(),
+        known: SecrecyScope::default(),
         results: serde_json::Map::new(),
         inputs: serde_json::Map::new(),
     };
@@ -311,7 +311,7 @@ pub fn document(workflow: &Workflow, contracts: &[Contract]) -> Option<Json> {
 
 struct Places<'a> {
     contracts: &'a [Contract],
-    known: Known,
+    known: SecrecyScope,
     results: serde_json::Map<String, Json>,
     inputs: serde_json::Map<String, Json>,
 }

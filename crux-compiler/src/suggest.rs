@@ -4,7 +4,7 @@
 const COMPARED_MAX: usize = 64;
 
 /// The candidate that a misspelt name most probably meant: at most three of its letters differ, of
-/// a short name fewer (a swap of neighbours counts once). Of equally near ones, the first.
+/// a short name fewer (a swap of adjacent letters counts once). Of equally near ones, the first.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let chars: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
     if chars.is_empty() || chars.len() > COMPARED_MAX {
@@ -35,7 +35,8 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     best.map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that lead from one to the other.
+/// Insertions, deletions, replacements and swaps of adjacent letters that lead from one to the
+/// other.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();

@@ -81,8 +81,7 @@ fn align(value: &str, source: &str, base: u32) -> Places {
         if start != expected {
             runs.push((u32::try_from(value_at).unwrap_or(u32::MAX), at(start)));
         }
-        // After an escape the source has advanced further than the value, so what follows is a run
-        // of its own.
+        // After an escape the source has advanced further than the value,         // separate.
         expected = if search.next - start == c.len_utf8() { search.next } else { usize::MAX };
     }
     Places::Runs(runs.into())

@@ -45,7 +45,7 @@ pub fn fits(from: &Type, to: &Type) -> Result<(), Misfit> {
 }
 
 struct Fit {
-    /// Pairs of records under way or done: with shared types a plain recursion would take
+    /// Pairs of records being compared or done: with shared types a plain recursion would take
     /// exponential time.
     assumed: HashSet<(TypeName, TypeName)>,
 }

@@ -1,7 +1,7 @@
 //! Durations and sizes with their units, as YAML and expressions write them. Whole numbers only;
 //! the smallest units are the millisecond and the byte.
 
-/// Why a text is no duration or size; the text says it to the user.
+/// Why a string is not a valid duration or size, for the user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("a number is missing before `{0}`")]

@@ -75,7 +75,7 @@ fn the_messages_of_every_fixture_are_in_house_style() {
                 !diagnostic.helps.is_empty()
                     || !diagnostic.notes.is_empty()
                     || !diagnostic.label.is_empty(),
-                "{name}: says why or how to mend it"
+                "{name}: says why or how to fix it"
             );
         }
     }

@@ -16,7 +16,7 @@ use proc_macro::TokenStream;
 /// | argument | meaning |
 /// |---|---|
 /// | `step = NAME` | the `type` in pipelines/*.yaml |
-/// | `blocking` | `run` blocks its thread; it gets one of its own |
+/// | `blocking` | `run` blocks its thread; it gets its own |
 /// | `routing_key = "a.b"` | a literal, or a constant of `pipelines::routes`: checked against the contract's |
 /// | `crate = path` | where the generated module is, if not `crate::pipelines` |
 #[proc_macro_attribute]

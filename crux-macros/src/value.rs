@@ -20,22 +20,26 @@ pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
     let (mut names, mut idents, mut readers) = (Vec::new(), Vec::new(), Vec::new());
     for field in fields.named {
         let Some(ident) = field.ident else { continue };
-        let said = Said::of(&ident, &field.attrs)?;
+        let options = JsonOptions::of(&ident, &field.attrs)?;
         // A static, because a pattern is compiled once.
-        let rules = said.rules.map(|rules| {
+        let rules = options.rules.map(|rules| {
             quote!({
                 static RULES: ::crux_runtime::machine::Rules = #rules;
                 &RULES
             })
         });
-        let reader = match (rules, said.default) {
+        let reader = match (rules, options.default) {
             (None, None) => quote!(#ident.read()),
             (None, Some(default)) => quote!(#ident.read_or(#default)),
             (Some(rules), None) => quote!(#ident.ruled(#rules)),
             (Some(rules), Some(default)) => quote!(#ident.ruled_or(#rules, #default)),
         };
-        readers.push(if said.secret { quote!(#ident.hidden(#reader)?) } else { quote!(#reader?) });
-        names.push(said.name);
+        readers.push(if options.secret {
+            quote!(#ident.hidden(#reader)?)
+        } else {
+            quote!(#reader?)
+        });
+        names.push(options.name);
         idents.push(ident);
     }
     let name = input.ident;
@@ -61,7 +65,7 @@ pub(crate) fn words(item: TokenStream) -> Result<TokenStream> {
     };
     let (mut words, mut variants) = (Vec::new(), Vec::new());
     for variant in data.variants {
-        words.push(Said::of(&variant.ident, &variant.attrs)?.name);
+        words.push(JsonOptions::of(&variant.ident, &variant.attrs)?.name);
         variants.push(variant.ident);
     }
     let name = input.ident;
@@ -115,17 +119,17 @@ pub(crate) fn serde(item: TokenStream) -> Result<TokenStream> {
 }
 
 /// What `#[json(…)]` says of a field or variant.
-struct Said {
+struct JsonOptions {
     name: String,
     rules: Option<Expr>,
     default: Option<Path>,
     secret: bool,
 }
 
-impl Said {
+impl JsonOptions {
     fn of(ident: &Ident, attributes: &[syn::Attribute]) -> Result<Self> {
         let text = ident.to_string();
-        let mut said = Self {
+        let mut options = Self {
             name: text.trim_start_matches("r#").to_owned(),
             rules: None,
             default: None,
@@ -134,19 +138,19 @@ impl Said {
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("json")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("name") {
-                    said.name = meta.value()?.parse::<LitStr>()?.value();
+                    options.name = meta.value()?.parse::<LitStr>()?.value();
                 } else if meta.path.is_ident("rules") {
-                    said.rules = Some(meta.value()?.parse()?);
+                    options.rules = Some(meta.value()?.parse()?);
                 } else if meta.path.is_ident("default") {
-                    said.default = Some(meta.value()?.parse()?);
+                    options.default = Some(meta.value()?.parse()?);
                 } else if meta.path.is_ident("secret") {
-                    said.secret = true;
+                    options.secret = true;
                 } else {
                     return Err(meta.error("expected `name`, `rules`, `default` or `secret`"));
                 }
                 Ok(())
             })?;
         }
-        Ok(said)
+        Ok(options)
     }
 }

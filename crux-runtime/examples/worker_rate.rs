@@ -124,7 +124,7 @@ async fn shard(manager: Executor, in_flight: usize, done: Arc<AtomicU64>, stop: 
 fn main() {
     let seconds: f64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3.0);
     println!("{:<28} {:>10} {:>12} {:>12}", "step", "in flight", "attempts/s", "CPU µs each");
-    for (name, waits) in [("ends at once", false), ("waits once", true)] {
+    for (name, waits) in [("ends immediately", false), ("waits once", true)] {
         for in_flight in [1, 256, 4096] {
             let (rate, cpu_us) = measure(waits, in_flight, seconds);
             println!("{name:<28} {in_flight:>10} {rate:>12.0} {cpu_us:>12.2}");

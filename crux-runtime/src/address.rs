@@ -18,7 +18,7 @@ pub(crate) fn http(url: &str) -> Result<Uri, String> {
     if authority.as_str().contains('@') {
         return Err("it must not hold a user name or password".to_owned());
     }
-    // A port that is no number of 16 bits reads as none, and then stands for 80.
+    // A port that is not a 16-bit number reads as none, and then means 80.
     let port = authority.as_str().get(authority.host().len()..).unwrap_or_default();
     if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
         return Err(format!(

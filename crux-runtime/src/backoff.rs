@@ -10,7 +10,7 @@ pub(crate) struct Pauses {
     longest: Duration,
 }
 
-/// The store is away. Instances stand still until it is back, usually within seconds, and a try
+/// The store is away. Instances wait until it is back, usually within seconds, and a try
 /// costs one request.
 pub(crate) const STORE: Pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(2));
 

@@ -59,8 +59,8 @@ fn add_entries(entries: Vec<(Cow<'_, str>, &RawValue)>, depth: usize, hash: &mut
     hash.update(b"}");
 }
 
-/// The entries of an object, in their order. A key that is no text (half of a surrogate pair) is as
-/// it is written.
+/// The entries of an object, in their order. A key that is not a string (half of a surrogate pair)
+/// is as it is written.
 pub(crate) fn entries(text: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawValue)>> {
     struct Entries;
 

@@ -2,10 +2,10 @@
 //! the system clock is set back, time continues from where it was; when it is set forward, time
 //! follows. Tokio's clock measures elapsed time, so that tests can let it run faster.
 //!
-//! A system clock that jumps far ahead may be wrong, if only for a second: whatever is due by it
-//! would time out, and be removed, for good. So time follows a great jump in steps that grow: one
-//! that is taken back soon does little harm, and one that stays is caught up with in a minute, be
-//! it ten years.
+//! A system clock that jumps far ahead may be wrong, if only for a second: everything due by it would
+//! time out or be deleted, irrevocably. So the clock follows a large jump in growing steps. A jump
+//! that is soon reverted does little harm; one that stays is caught up with within a minute, even if
+//! it was ten years.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,31 +27,31 @@ pub struct Clock {
     /// Milliseconds since 1970 at `since`.
     anchor: i64,
     since: Instant,
-    /// How far the system's clock has run ahead of the anchor's.
+    /// How far the system clock is ahead of `anchor` plus elapsed time.
     ahead: AtomicI64,
-    /// How far the system's clock is ahead of this one, after a jump that has not been caught up
-    /// with.
+    /// How far the system clock is ahead of this one, after a jump that is still being
+    /// followed.
     behind: AtomicU64,
-    /// Great jumps of the system's clock so far.
+    /// Large forward jumps of the system clock so far.
     jumps: AtomicU64,
     following: Mutex<Option<Following>>,
     source: Arc<dyn Source>,
 }
 
-/// A jump that is followed.
+/// A jump that is being followed.
 #[derive(Debug)]
 struct Following {
     step_ms: i64,
     next_at: Instant,
 }
 
-/// What people want to know of a clock.
+/// The state of the clock, for `/health` and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockState {
-    /// How far the system's clock is ahead of the engine's, after a jump that has not been caught
-    /// up with.
+    /// How far the system clock is ahead of the engine's, after a jump that is still being
+    /// followed.
     pub behind_ms: u64,
-    /// Great jumps ahead of the system's clock so far.
+    /// Large forward jumps of the system clock so far.
     pub jumps: u64,
 }
 
@@ -86,7 +86,7 @@ impl Clock {
         }
     }
 
-    /// How far time is ahead of the anchor's now that the system's clock is so far.
+    /// How far this clock is ahead of `anchor` plus elapsed time, given that of the system clock.
     fn follow(&self, ahead: i64) -> i64 {
         // Nothing panics under the lock.
         let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,8 +128,7 @@ impl Clock {
     }
 }
 
-/// Whether the system's clock can be a clock: before 1970 there is no time that a journal could
-/// hold.
+/// Whether the system clock is set: the journal holds no time before 1970.
 pub(crate) fn is_set() -> bool {
     System.wall_ms() > 0
 }
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_stays_ahead_is_caught_up_with_soon_and_a_small_step_at_once() {
+    async fn a_clock_that_stays_ahead_is_caught_up_with_soon_and_a_small_step_immediately() {
         let clock = Clock::new(Arc::new(Wall));
         jump(4_000);
         assert_eq!(clock.now(), Time(T0 + 4_000));

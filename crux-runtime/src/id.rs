@@ -108,7 +108,7 @@ impl Hasher for RandomIdHasher {
     }
 }
 
-/// A text that is no id of that kind.
+/// A string that is not an id of that kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an id: expected a UUID, bare or as `{1}<uuid>`")]
 pub struct Error(String, &'static str);

@@ -8,7 +8,7 @@ use crux_test_kit::layers::{listed, upward_imports};
 /// The modules of this crate, lowest first; `ARCHITECTURE.md` has the same order. A new module gets
 /// its place here. `lib.rs` only lists them.
 const LAYERS: [&str; 31] = [
-    // Words without behaviour of their own.
+    // Types without behaviour.
     "canonical",
     "suggest",
     "machine",

@@ -35,7 +35,7 @@ struct Inner {
     /// How many instances are followed.
     topics: AtomicUsize,
     followers: AtomicUsize,
-    /// Told when another instance is followed, or one is not followed any more.
+    /// Notified when another instance is followed, or one is not followed any more.
     changed: Notify,
 }
 
@@ -146,7 +146,7 @@ impl Hub {
     }
 
     /// Another node has appended up to that row: followers look into the store, unless they have
-    /// heard of it.
+    /// received it.
     pub(crate) fn grown(&self, instance: InstanceId, seq: Seq) {
         if let Some(topic) = self.inner.shard(instance).get(&instance)
             && topic.seq < seq
@@ -251,8 +251,8 @@ impl Follower {
         rows.recv().await.unwrap_or(Live::Gap)
     }
 
-    /// What has come already, if anything has.
-    pub(crate) fn heard(&mut self) -> Option<Live> {
+    /// The next row or event, if one is queued.
+    pub(crate) fn try_next(&mut self) -> Option<Live> {
         match self.rows.as_mut()?.try_recv() {
             Ok(live) => Some(live),
             Err(TryRecvError::Lagged(_)) => Some(Live::Gap),
@@ -260,7 +260,7 @@ impl Follower {
         }
     }
 
-    /// Ends when the instance ends, or may have ended, from now on; [`Self::heard`] then says how.
+    /// Ends when the instance ends, or may have ended, from now on; [`Self::try_next`] then says how.
     /// A follower that only waits for the end is not woken by every row.
     pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
         self.ended.clone().notified_owned()
@@ -298,7 +298,7 @@ mod tests {
     const ID: InstanceId = InstanceId([1; 16]);
 
     #[tokio::test]
-    async fn a_follower_hears_of_its_instance_only_and_leaves_nothing_behind() {
+    async fn a_follower_receives_its_instance_only_and_leaves_nothing_behind() {
         let hub = Hub::default();
         let mut follower = hub.follow(ID);
         hub.announce(InstanceId([2; 16]), &row(1), false);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_follower_is_told_of_a_gap_and_nobody_waits_for_it() {
+    async fn a_slow_follower_receives_a_gap_and_holds_up_no_other() {
         let hub = Hub::default();
         let mut follower = hub.follow(ID);
         (1..=1000).for_each(|seq| hub.announce(ID, &row(seq), false));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_followers_all_hear_in_order() {
+    async fn many_followers_all_receive_in_order() {
         let hub = Hub::default();
         let mut followers: Vec<Follower> = (0..500).map(|_| hub.follow(ID)).collect();
         for n in 1..=20 {
@@ -340,17 +340,17 @@ mod tests {
         // More than the relay holds, before it gets to run.
         (1..=3000).for_each(|seq| hub.announce(ID, &row(seq), false));
         let follower = &mut followers[0];
-        let mut heard_gap_last = false;
+        let mut gap_came_last = false;
         while let Ok(live) =
             tokio::time::timeout(std::time::Duration::from_millis(200), follower.next()).await
         {
-            heard_gap_last = seq(live).is_none();
+            gap_came_last = seq(live).is_none();
         }
-        assert!(heard_gap_last, "rows were lost without a word");
+        assert!(gap_came_last, "rows were lost without a word");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_wakes_whoever_waits_for_it_after_its_row_and_nothing_else_does() {
+    async fn an_end_wakes_those_who_wait_for_it_after_its_row_and_nothing_else_does() {
         // Alone, and with so many that a separate task wakes them.
         for others in [0, 20] {
             let hub = Hub::default();
@@ -362,9 +362,9 @@ mod tests {
             assert!(tokio::time::timeout(limit, &mut ended).await.is_err(), "woken by a row");
             hub.announce(ID, &row(4), true);
             assert!(tokio::time::timeout(limit, &mut ended).await.is_ok(), "not woken by the end");
-            let heard: Vec<Option<u32>> =
-                std::iter::from_fn(|| follower.heard()).map(seq).collect();
-            assert_eq!(heard, [Some(1), Some(2), Some(3), Some(4)]);
+            let received: Vec<Option<u32>> =
+                std::iter::from_fn(|| follower.try_next()).map(seq).collect();
+            assert_eq!(received, [Some(1), Some(2), Some(3), Some(4)]);
         }
     }
 
@@ -378,8 +378,8 @@ mod tests {
             tokio::time::timeout(std::time::Duration::from_secs(5), ended).await.is_ok(),
             "not woken"
         );
-        let heard: Vec<Option<u32>> =
-            std::iter::from_fn(|| followers[0].heard()).map(seq).collect();
-        assert!(heard.contains(&None), "rows were lost without a word: {heard:?}");
+        let received: Vec<Option<u32>> =
+            std::iter::from_fn(|| followers[0].try_next()).map(seq).collect();
+        assert!(received.contains(&None), "rows were lost without a word: {received:?}");
     }
 }

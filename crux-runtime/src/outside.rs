@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_with_its_place_in_the_text() {
+    fn invalid_json_is_reported_with_its_place_in_the_text() {
         assert_eq!(refused("{\"a\":1"), "EOF while parsing an object at line 1 column 6");
         assert_eq!(refused("{} x"), "trailing characters at line 1 column 4");
         assert_eq!(refused(" \n"), "nothing is there where a JSON value should be");

@@ -212,10 +212,9 @@ impl Server {
         self.address
     }
 
-    /// Answers until the process is told to end (SIGTERM, SIGINT, Ctrl-C), then ends in order:
-    /// takes nothing new, lets what is under way finish, answers 503 meanwhile, and releases the
-    /// rest for the next process. A second signal ends it at once; nothing acknowledged is lost by
-    /// that.
+    /// Serves until the process receives SIGTERM or SIGINT (Ctrl-C), then ends in order: takes
+    /// nothing new, lets running work finish, answers 503 meanwhile, and releases the rest for the
+    /// next process. A second signal ends it immediately; nothing acknowledged is lost by that.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(Error::Signals)?;
         let Self { listener, address, engine, sources, ingress, stop, limits, limit, reload } =
@@ -249,7 +248,7 @@ impl Server {
         );
         let signal = signals.next().await;
         info!(signal, limit_s = limit.as_secs(), "shutting down: nothing new is taken");
-        // Everybody who listens to it has heard, or is gone.
+        // All receivers were notified, or are dropped.
         let _ = stop.send(true);
         let ending = async {
             tokio::join!(engine.workers().drain(limit), engine.shutdown(limit));

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_nobody_knows_gets_a_mend() {
+    fn an_unknown_name_gets_a_suggestion() {
         let of = |said: &str, known: &[&str]| hint(said, known.iter().copied());
         assert_eq!(of("ordr", &["order", "refund"]), "; did you mean `order`?");
         assert_eq!(of("x", &[]), "; there are none");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_end_gets_no_mend_and_is_cut_off() {
+    fn an_endless_name_gets_no_suggestion_and_is_cut_off() {
         let long = "ä".repeat(1 << 20);
         assert_eq!(
             hint(&long, [long.as_str()].into_iter()).len(),
@@ -165,8 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_without_the_names_of_rust() {
-        for (serde, told) in [
+    fn a_type_error_has_no_names_of_rust() {
+        for (serde, text) in [
             (
                 "invalid type: string \"x\", expected i64",
                 "expected an integer, found the string \"x\"",
@@ -199,7 +199,7 @@ mod tests {
             ("invalid digit found in string", "expected an integer"),
             ("missing field `name`", "missing field `name`"),
         ] {
-            assert_eq!(plain(serde), told);
+            assert_eq!(plain(serde), text);
         }
         let long = format!("invalid type: string \"{}\", expected i64", "ä".repeat(5000));
         assert!(plain(&long).chars().count() < 150, "{}", plain(&long));

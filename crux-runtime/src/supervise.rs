@@ -19,7 +19,7 @@ use tracing::error;
 use crate::telemetry;
 
 /// As [`spawn`], for work that must not end before `is_stopping`: if it returns earlier, the process
-/// ends. Whoever aborts the task has requested its end.
+/// ends. An aborted task has been asked to end.
 pub(crate) fn keep_running<F>(
     what: &'static str,
     is_stopping: impl Fn() -> bool + Send + 'static,
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(spawning, [CONNECTIONS]);
     }
 
-    /// Runs this test once more in a process of its own, which ends by it.
+    /// Runs this test once more in a separate process, which it ends.
     #[tokio::test]
     async fn a_task_that_panics_ends_the_process() {
         if std::env::var_os(VICTIM).is_some() {
@@ -143,8 +143,8 @@ mod tests {
         let ended =
             victim.args([this, "--exact"]).env(VICTIM, "1").stdout(Stdio::null()).output().unwrap();
         assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
-        let told = String::from_utf8(ended.stderr).unwrap();
-        assert!(told.contains("the process ends: a test's task panicked: an accident"), "{told}");
+        let log = String::from_utf8(ended.stderr).unwrap();
+        assert!(log.contains("the process ends: a test's task panicked: an accident"), "{log}");
     }
 
     #[tokio::test]
@@ -159,9 +159,9 @@ mod tests {
         let ended =
             victim.args([this, "--exact"]).env(VICTIM, "1").stdout(Stdio::null()).output().unwrap();
         assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
-        let told = String::from_utf8(ended.stderr).unwrap();
+        let log = String::from_utf8(ended.stderr).unwrap();
         let why = "the process ends: a test's task ended although nothing had requested it";
-        assert!(told.contains(why), "{told}");
+        assert!(log.contains(why), "{log}");
     }
 
     #[tokio::test]

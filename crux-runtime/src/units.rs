@@ -17,7 +17,7 @@ pub struct DurationSetting(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// A text that is no duration or size; says what one looks like.
+/// A string that is not a valid duration or size; says what one looks like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a valid {what}: write a number and a unit, like {examples}")]
 pub struct Error {

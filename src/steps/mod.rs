@@ -2,7 +2,7 @@
 //! would be called — the mailer, the books, the store-room, the bank: each computes what it
 //! returns, writes one line to the log, and touches nothing outside. What makes them fit to be
 //! replaced is how they use [`StepContext::key`](crux_runtime::StepContext::key): it is the same
-//! for every attempt of a step, so that whoever gets it can tell a repetition from a second wish.
+//! for every attempt of a step, so that the receiver can tell a repetition from a second request.
 
 mod credit_note;
 mod finalize_order;

@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_account_has_an_error_of_its_own() {
+    fn a_closed_account_has_its_own_error() {
         let failed = testing::run(&PayBackStep, input("closed-7")).unwrap_err();
         assert_eq!(failed.failure.name, "AccountClosed");
         assert!(testing::run(&PayBackStep, input("CUST-7")).is_ok());

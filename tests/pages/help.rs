@@ -112,7 +112,7 @@ async fn every_example_of_every_help_page_works() {
     }
 }
 
-/// It does not end by itself: it is told to when it listens.
+/// It does not end by itself: it is stopped once it listens.
 fn serves(session: &Session, example: &str) {
     let elsewhere = example.replace("8080", "0").replace("./crux.db", "./other.db");
     let script = format!(

@@ -1,5 +1,5 @@
-//! The documentation, tried out. Every block of every page says by its fence what becomes of it
-//! here: it is run, compared with what was run before, read as what it claims to be, or found in
+//! The documentation, tried out. Every block of every page says by its fence what the tests do with
+//! it here: it is run, compared with what was run before, read as what it claims to be, or found in
 //! the file that it quotes. A block whose fence does not say so is a failure. Help pages are
 //! documentation too.
 //!
@@ -52,7 +52,7 @@ macro_rules! pages {
 }
 
 pages! {
-    // The demo, which has tests of its own, and the command that runs this.
+    // The demo, which has its own tests, and the command that runs this.
     the_readme "README.md" by_hand 2
     // A drawing.
     the_architecture "ARCHITECTURE.md" by_hand 1
@@ -69,7 +69,7 @@ pages! {
     the_page_of_durability "docs/durability.md" by_hand 0
     the_glossary "docs/glossary.md" by_hand 0
     the_page_on_call "docs/on-call.md" by_hand 0
-    // Lines of a Redis with a history of its own.
+    // Lines of a Redis with other data.
     the_page_of_the_store_in_redis "docs/redis.md" by_hand 7
     the_page_of_production "docs/production.md" by_hand 0
     the_page_of_security "docs/security.md" by_hand 0
@@ -80,7 +80,7 @@ pages! {
     the_page_of_workers "docs/workers.md" by_hand 2
 }
 
-/// Whole pages that tests of their own go through.
+/// Whole pages that have their own tests.
 const PAGES_ELSEWHERE: &[(&str, &str)] = &[
     ("docs/language.md", "crux-compiler/tests/language_page.rs"),
     ("docs/package.md", "tests/rebuild.rs"),

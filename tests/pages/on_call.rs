@@ -116,12 +116,12 @@ fn the_page_for_those_on_call_has_every_metric_of_the_sources() {
 #[tokio::test]
 async fn the_page_for_those_on_call_has_every_metric_of_a_server() {
     let server = Server::start(env!("CARGO_BIN_EXE_crux"), "");
-    let figures = String::from_utf8(server.client().get("/metrics").await.body.to_vec()).unwrap();
-    let names: Vec<&str> = figures
+    let metrics = String::from_utf8(server.client().get("/metrics").await.body.to_vec()).unwrap();
+    let names: Vec<&str> = metrics
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .collect();
-    assert!(names.len() > 30, "{figures}");
+    assert!(names.len() > 30, "{metrics}");
     let missing: Vec<&&str> =
         names.iter().filter(|name| !PAGE.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/on-call.md does not explain these metrics: {missing:#?}");

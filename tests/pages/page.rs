@@ -91,7 +91,7 @@ impl Page {
                 );
             }
             (language, kind) => panic!(
-                "{place}: `{language} {kind}` does not say what becomes of the block in tests/pages"
+                "{place}: `{language} {kind}` does not say what tests/pages does with the block"
             ),
         }
     }
@@ -189,7 +189,7 @@ impl Page {
                     "{}: `{section}.{name}` is not there",
                     block.place
                 );
-                // An empty record is filled in by whoever uses it.
+                // An empty record is filled in by its user.
                 if name != "steps" && value.as_object().is_none_or(|value| !value.is_empty()) {
                     assert_eq!(
                         &shown[section][name], value,

@@ -13,13 +13,13 @@ use crate::{result, shared};
 
 const INSTANCES: usize = 20;
 
-/// What became of it: `accepted`, `duplicate`, or the word of the problem.
+/// The outcome: `accepted`, `duplicate`, or the problem type.
 fn said(answer: &Answer) -> String {
     if answer.status == 200 { answer.text("status") } else { answer.problem() }
 }
 
-/// The same step told to both nodes at once, so many times each, every time with what `result`
-/// makes of the number.
+/// Completes the same step at both nodes concurrently, so many times each, every time with what
+/// `result` makes of the number.
 async fn tell_both(
     clients: &[Client],
     task: &Value,
@@ -65,7 +65,7 @@ async fn two_nodes_that_race_for_one_instance_agree() {
             "{task:#}"
         );
     }
-    // Two results: one of them counts, and whoever has the other is told so.
+    // Two results: one of them counts, and the sender of the other learns it.
     for task in tasks("ai_enhancement").await {
         let words =
             tell_both(&clients, &task, |n| json!({"description": format!("Text {}", n % 2)})).await;

@@ -1,5 +1,5 @@
 //! Connections that break at the worst moment: in the middle of a publish, an append or an
-//! acknowledgement, and when all is done and whoever asked is not told.
+//! acknowledgement, and when all is done and the client gets no answer.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::deployment::Deployment;
 use crate::kit::{Server, eventually};
-use crate::ledger::{Ledger, Traffic, completed, figure, insist};
+use crate::ledger::{Ledger, Traffic, completed, insist, metric};
 use crate::proxy::{Cut, Proxy, Toward};
 use crate::service::Line;
 use crate::{BINARY, fresh_name, result, shared};
@@ -16,7 +16,7 @@ use crate::{BINARY, fresh_name, result, shared};
 const ACK: &[u8] = &[0, 0, 0, 13, 0, 60, 0, 80];
 const TASK: &[u8] = br#""step_type":"image_processing""#;
 
-/// A node of its own behind a proxy to the broker, and a line to the broker itself.
+/// A separate node behind a proxy to the broker, and a line to the broker itself.
 async fn behind_a_proxy() -> (Proxy, Server, Line) {
     let broker = shared().await;
     let (proxy, name) = (Proxy::to(broker.port()), fresh_name());
@@ -85,7 +85,7 @@ async fn a_result_whose_acknowledgement_is_lost_comes_again_and_changes_nothing(
             .await;
     }
     assert!(
-        figure(&server.client(), "crux_bus_redelivered_total").await >= 2,
+        metric(&server.client(), "crux_bus_redelivered_total").await >= 2,
         "nothing came again"
     );
 }

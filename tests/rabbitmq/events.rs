@@ -28,7 +28,7 @@ async fn an_event_starts_an_instance_once_per_message_id() {
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn an_event_of_the_wrong_shape_is_put_aside() {
+async fn an_event_of_the_wrong_shape_is_dead_lettered() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;
     line.publish("order.created", "event-1", json!("what is this").to_string().as_bytes()).await;
@@ -72,7 +72,7 @@ async fn the_publisher_of_the_examples_starts_orders_once_each() {
         client.get("/api/v1/workflow/list").await.json()["workflows"].as_array().unwrap().len(),
         2
     );
-    // What nobody takes is an error of whoever publishes it.
+    // A message that no queue takes is an error of its publisher.
     let error = publisher.publish("order.creatd", "e-1", &order("ORD-3")).await.unwrap_err();
     assert!(error.to_string().contains("no queue takes such events"), "{error}");
 }

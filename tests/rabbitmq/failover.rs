@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::deployment::Deployment;
 use crate::kit::{Client, Redis, eventually};
-use crate::ledger::{Ledger, Traffic, figure, insist, recorded};
+use crate::ledger::{Ledger, Traffic, insist, metric, recorded};
 use crate::proxy::Proxy;
 use crate::service::{queue, task};
 use crate::{result, shared};
@@ -112,7 +112,7 @@ async fn rows_that_a_replica_does_not_have_are_missed_counted_and_made_again() {
     })
     .await;
     assert_eq!(too_early, (409, "invalid-state".to_owned()));
-    assert_eq!(figure(&client, "crux_store_lost_writes_total").await, 1);
+    assert_eq!(metric(&client, "crux_store_lost_writes_total").await, 1);
     assert_eq!(complete(&client, &first).await, (200, "accepted".to_owned()));
     assert_eq!(complete(&client, &second).await, (200, "accepted".to_owned()));
     // They get the second task once more, and answer it once more.

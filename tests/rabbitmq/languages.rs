@@ -79,7 +79,7 @@ fn go(folder: &Path) -> Vec<PathBuf> {
     vec![program]
 }
 
-/// A virtual host of its own, with a user for Crux and one for the service, each with the rights
+/// Its own virtual host, with a user for Crux and one for the service, each with the rights
 /// that the documentation gives.
 fn host(broker: &Broker, name: &str) {
     broker.eval(&format!("rabbit_vhost:add(<<\"{name}\">>, <<\"test\">>)."));
@@ -154,7 +154,7 @@ impl Service {
         self.child = Self::spawn(&self.program, &self.environment, &self.log);
     }
 
-    fn stand_still(&self) {
+    fn suspend(&self) {
         let status =
             Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
@@ -257,7 +257,7 @@ async fn serves(language: &'static str, prepare: Prepare) {
     assert_eq!(document["definition"]["steps"][0]["attempts"], 1);
 
     // It dies with a task in hand: the next one gets it, and for Crux it is the same attempt.
-    service.stand_still();
+    service.suspend();
     let lamp = upload(&client, "lamp", "chair.png").await;
     eventually("the task is with the service", async || {
         let why = client.status(&lamp).await["current_steps"][0]["waits_for"]

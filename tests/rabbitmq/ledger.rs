@@ -1,4 +1,4 @@
-//! A ledger outside of the nodes: what clients were told, and what has to be so afterwards. Every
+//! A ledger outside of the nodes: what clients were answered, and what must hold afterwards. Every
 //! acknowledged start has ended well, each of its steps is recorded once, and no queue and no node
 //! has anything left.
 
@@ -80,11 +80,9 @@ impl Ledger {
             );
         }
         for node in nodes {
-            until_zero(
-                &format!("instances with work under way at {}", node.url()),
-                until,
-                async || figure(&node.client(), "crux_instances_unsettled").await,
-            )
+            until_zero(&format!("unsettled instances at {}", node.url()), until, async || {
+                metric(&node.client(), "crux_instances_unsettled").await
+            })
             .await;
         }
         until
@@ -170,9 +168,9 @@ pub async fn recorded(client: &Client, id: &str) -> BTreeMap<String, u32> {
     recorded
 }
 
-/// The sum of a figure of `/metrics`, over its labels.
-pub async fn figure(client: &Client, name: &str) -> u64 {
-    client.figure(name).await
+/// The sum of a metric of `/metrics`, over its labels.
+pub async fn metric(client: &Client, name: &str) -> u64 {
+    client.metric(name).await
 }
 
 async fn until_zero(what: &str, until: Instant, count: impl AsyncFn() -> u64) {
@@ -186,7 +184,7 @@ async fn until_zero(what: &str, until: Instant, count: impl AsyncFn() -> u64) {
     }
 }
 
-/// Clients that start products and orders, each start under a request id of its own, again and
+/// Clients that start products and orders, each start under its own request id, again and
 /// again until it is acknowledged by whichever node.
 pub struct Traffic {
     stop: Arc<AtomicBool>,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::deployment::Deployment;
 use crate::kit::{Server, eventually};
-use crate::ledger::{Ledger, Traffic, figure, insist};
+use crate::ledger::{Ledger, Traffic, insist, metric};
 use crate::service::{Limits, Line, STEPS};
 use crate::{BINARY, alone, config, fresh_name, product, result, shared};
 
@@ -138,7 +138,7 @@ async fn five_times_as_much_as_services_can_do_is_refused_at_the_door() {
     );
     assert!(ledger.refused.keys().all(|status| *status == 429), "refused: {:?}", ledger.refused);
     assert!(at_the_end < half_way + (32 << 20), "{half_way} bytes became {at_the_end}");
-    assert!(figure(&nodes[0].client(), "crux_starts_overloaded_total").await > 0);
+    assert!(metric(&nodes[0].client(), "crux_starts_overloaded_total").await > 0);
     ledger.audit(&[&nodes[0]], &line).await;
     println!("{half_way} bytes half way, {at_the_end} at the end");
 }

@@ -15,7 +15,7 @@ use crate::kit::{Client, Server, eventually};
 use crate::service::{Line, STEPS};
 use crate::{BINARY, alone, config, fresh_name, product, result};
 
-/// Starts uploads one after the other until told to stop; the ids of those that were acknowledged.
+/// Starts uploads one after the other until stopped; the ids of those that were acknowledged.
 fn keep_starting(client: Client, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<String>> {
     tokio::spawn(async move {
         let mut ids = Vec::new();

@@ -1,5 +1,5 @@
 //! Messages that are wrong, late, doubled or nonsense: they change nothing, and what nobody could
-//! understand is put aside.
+//! understand is dead-lettered.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ async fn recorded(client: &Client, id: &str, path: &str) -> usize {
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn a_malformed_message_is_put_aside_with_its_reason_and_stops_nobody() {
+async fn a_malformed_message_is_dead_lettered_with_its_reason_and_stops_nobody() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;
     let dead = format!("{}.dead", line.exchange);
@@ -51,7 +51,7 @@ async fn a_malformed_message_is_put_aside_with_its_reason_and_stops_nobody() {
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn a_result_of_the_wrong_type_fails_the_step_and_is_put_aside() {
+async fn a_result_of_the_wrong_type_fails_the_step_and_is_dead_lettered() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;
     let _services =

@@ -18,7 +18,7 @@ use crate::kit::{PATIENCE, eventually};
 
 pub const STEPS: [&str; 3] = ["image_processing", "ai_enhancement", "seo_generation"];
 
-/// A connection of somebody who knows the exchange.
+/// A connection of a client that knows the exchange.
 pub struct Line {
     url: String,
     pub exchange: String,
@@ -111,7 +111,7 @@ impl Line {
         .await
     }
 
-    /// How many messages wait in a queue; those that somebody has and did not acknowledge do not
+    /// How many messages wait in a queue; those delivered and not acknowledged do not
     /// count.
     pub async fn waiting(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
@@ -122,7 +122,7 @@ impl Line {
             .message_count()
     }
 
-    /// The three services of a product, each with a queue of its own.
+    /// The three services of a product, each with its own queue.
     pub async fn services(
         &self,
         answer: impl Fn(&Value) -> Value + Send + Sync + 'static,

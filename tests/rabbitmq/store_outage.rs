@@ -1,5 +1,5 @@
-//! The broker or Redis is gone for long, in each of the two ways: nobody answers the door, or
-//! somebody does and then says nothing. `OUTAGE_SECONDS=60` makes it a minute.
+//! A long outage of the broker or Redis, in two ways: connections are refused, or accepted and
+//! never answered. `OUTAGE_SECONDS=60` makes it a minute.
 
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ async fn a_broker_that_says_nothing_any_more_is_given_up_and_found_again() {
     without_the_broker(Proxy::black_hole).await;
 }
 
-/// What the node says to whoever comes while its store is gone.
+/// What the node answers to clients while its store is gone.
 async fn assert_says_so(node: &Server) {
     let refused = eventually("a start is refused", async || {
         let headers = [("content-type", "application/json")];

@@ -10,7 +10,7 @@ const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn three_services_make_a_product_and_everybody_else_is_told() {
+async fn three_services_make_a_product_and_everybody_else_is_notified() {
     let broker = shared().await;
     let (server, line) = server(&broker).await;
     line.bind("notices", &["workflow.*"]).await.unwrap();

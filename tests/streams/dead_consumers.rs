@@ -1,4 +1,4 @@
-//! Whoever dies with something that it did not acknowledge: a service with a task, a node with
+//! Consumers that die with unacknowledged messages: a service with a task, a node with
 //! results.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ async fn a_task_of_a_dead_service_is_taken_over_by_another() {
     let client = server.client();
     line.group("step.image_processing", "workers").await.unwrap();
     let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
-    // It reads the task, and is never heard of again.
+    // It reads the task, and dies.
     let task = eventually("the task comes", || async {
         line.read("step.image_processing", "workers", "dead").await.unwrap().pop()
     })
@@ -40,7 +40,7 @@ async fn results_that_a_dead_node_held_are_taken_over_by_another() {
         ids.push(first.client().start("/api/v1/workflow/upload", &product("Lamp")).await);
         tasks.push(line.next("step.image_processing", "workers").await);
     }
-    // It is given the results while it stands still, and dies with them.
+    // It is given the results while it is suspended, and dies with them.
     let held = eventually("the node holds results", || async {
         first.pause(true);
         for task in &tasks {

@@ -1,4 +1,4 @@
-//! Events that come by their own streams, and hooks that go to whoever has a group.
+//! Events that come by their own streams, and hooks that go to every group.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ async fn an_event_starts_an_instance_once_per_message_id() {
     line.publish("order.created", &[("message_id", "event-2"), ("body", &created("ORD-2"))])
         .await
         .unwrap();
-    // Without an id of its own: the entry's.
+    // Without an id: the entry's.
     line.publish("order.created", &[("body", &created("ORD-3"))]).await.unwrap();
     let list = eventually("all have completed", || async {
         let list = client.get("/api/v1/workflow/list?workflow=order&status=completed").await.json();
@@ -34,7 +34,7 @@ async fn an_event_starts_an_instance_once_per_message_id() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn an_event_of_the_wrong_shape_is_put_aside() {
+async fn an_event_of_the_wrong_shape_is_dead_lettered() {
     let (server, line) = server().await;
     line.publish("order.created", &[("message_id", "event-1"), ("body", "\"what is this\"")])
         .await
@@ -48,7 +48,7 @@ async fn an_event_of_the_wrong_shape_is_put_aside() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn each_group_hears_every_hook_and_only_what_all_have_acknowledged_goes() {
+async fn each_group_receives_every_hook_and_only_what_all_have_acknowledged_goes() {
     let (server, line) = server().await;
     for group in ["mail", "audit"] {
         line.group("workflow.completed", group).await.unwrap();

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use crate::kit::{PATIENCE, eventually};
 
 pub const STEPS: [&str; 3] = ["image_processing", "ai_enhancement", "seo_generation"];
-/// After so long the services of these tests take over what another consumer holds.
+/// How long until the services of these tests take over what another consumer holds.
 const IDLE_MS: u64 = 1000;
 
-/// A connection of somebody who knows the prefix.
+/// A connection of a client that knows the prefix.
 #[derive(Clone)]
 pub struct Line {
     url: String,
@@ -297,7 +297,8 @@ async fn work(
             let task = entry.body();
             let result = answer(&task);
             tasks.lock().unwrap().push(entry.clone());
-            // First the answer, then the acknowledgement: whoever dies in between does it again.
+            // First the answer, then the acknowledgement: a service that dies in between does it
+            // again.
             if !result.is_null() {
                 line.publish(
                     "step.completed",

@@ -64,10 +64,10 @@ async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
     })
     .await;
     let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
-    for figure in
+    for line in
         ["crux_bus_published_total{} 3", "crux_bus_consumed_total{} 3", "crux_bus_working{} 1"]
     {
-        assert!(metrics.contains(figure), "{figure}: {metrics}");
+        assert!(metrics.contains(line), "{line}: {metrics}");
     }
 }
 
@@ -104,11 +104,11 @@ async fn what_is_published_and_consumed_is_logged_with_its_correlation_id() {
     let published = format!(
         "routing_key=\"step.image_processing\" message_id=\"{id}/image_processing/1\" correlation_id=\"{id}\""
     );
-    let told =
+    let logged =
         |text: &str, with: &str| log.lines().any(|line| line.contains(text) && line.contains(with));
-    assert!(told("message published", &published), "{log}");
-    assert!(told("message consumed", "routing_key=\"step.completed\""), "{log}");
-    assert!(told("a completion has come", &format!("instance={id}")), "{log}");
+    assert!(logged("message published", &published), "{log}");
+    assert!(logged("message consumed", "routing_key=\"step.completed\""), "{log}");
+    assert!(logged("a completion has come", &format!("instance={id}")), "{log}");
 }
 
 #[tokio::test]

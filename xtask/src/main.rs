@@ -2,15 +2,20 @@
 
 mod requirements;
 mod suites;
+mod words;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask test [ARGUMENTS OF CARGO TEST]
+cargo xtask words
 
 Runs all tests, those too that need a program which a machine may not have: a browser, RabbitMQ,
 Redis. As root on Debian it installs what is missing; for others it says what to install. Without
 arguments it tests the whole workspace.
+
+`words` shows where an old word of the project is left, and the word to use.
 
 Examples:
   cargo xtask test
@@ -25,6 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         ["test", rest @ ..] => test(rest),
+        ["words"] => old_words(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -38,6 +44,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether no old word is left.
+fn old_words() -> Result<bool, String> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
+    let findings = words::check(project)?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    Ok(findings.is_empty())
 }
 
 /// Whether all tests have run and passed.

@@ -10,13 +10,13 @@ use redis::Value;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 
 use crate::Outcome;
-use crate::lanes::side_by_side;
+use crate::lanes::concurrently;
 use crate::measure::{Meter, Process};
 use crate::servers;
 
 /// As many as Crux has.
 const TAGS: usize = 256;
-/// Nothing more comes after so long.
+/// How long to wait for the last messages.
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// What a server is asked while it writes one instance.
@@ -185,7 +185,7 @@ impl Calls {
                 Ok(count)
             }
         };
-        let calls: u64 = side_by_side(connections, lane).await?.into_iter().sum();
+        let calls: u64 = concurrently(connections, lane).await?.into_iter().sum();
         Ok(Called {
             calls,
             calls_per_s: calls as f64 / begun.elapsed().as_secs_f64(),

@@ -71,7 +71,7 @@ fn commit(mut journal: Journal, mut queue: mpsc::Receiver<Job>) -> Outcome<()> {
             &mut numbers,
         )?;
         for (job, number) in group.drain(..).zip(&numbers) {
-            // Whoever waited is gone only when the run is over.
+            // The receiver is dropped only when the run is over.
             let _ = job.done.send(*number);
         }
     }

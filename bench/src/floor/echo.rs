@@ -1,5 +1,5 @@
 //! A bare axum server that reads a JSON object and writes it back: what HTTP and JSON cost by
-//! themselves, in a process of its own like the server that is held against it.
+//! themselves, in a separate process like the server that is held against it.
 
 use axum::routing::post;
 use axum::{Json, Router};

@@ -40,7 +40,7 @@ pub struct Floored {
 pub(super) struct Instance {
     pub id: InstanceId,
     pub text: String,
-    /// The step that is under way, from 1 on; 0: none yet.
+    /// The running step, from 1 on; 0: none yet.
     pub step: u32,
     /// The row before.
     pub prev: i64,
@@ -58,7 +58,7 @@ pub(super) struct Instances {
     started: usize,
     steps: u64,
     latencies: Latencies,
-    /// Those with a task under way.
+    /// Those with a task in flight.
     open: HashMap<String, Instance>,
 }
 
@@ -137,7 +137,7 @@ impl Instances {
         Ok(instance)
     }
 
-    /// Whether no task is under way.
+    /// Whether no task is in flight.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }

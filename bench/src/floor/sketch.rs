@@ -25,7 +25,7 @@ struct Output {
     note: String,
 }
 
-/// A sketch whose instances are begun by somebody else.
+/// A sketch whose instances are started elsewhere.
 pub struct Sketch {
     committer: Committer,
     committing: Committing,

@@ -1,4 +1,4 @@
-//! Events for 100,000 waiting instances, each of which waits for one of its own. 256 senders each
+//! Events for 100,000 waiting instances, each of which waits for its own. 256 senders each
 //! send an event and wait until the end of the instance that it reaches is durable.
 
 use std::time::Instant;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::Setting;
 use crate::Outcome;
 use crate::crux::{Crux, runtime};
-use crate::lanes::side_by_side;
+use crate::lanes::concurrently;
 use crate::measure::{Latencies, Meter, Process};
 use crate::report::{Goal, Row, count};
 
@@ -59,7 +59,7 @@ async fn start(crux: &Crux, waiting: usize) -> Outcome<Vec<Vec<(usize, InstanceI
             Ok(started)
         }
     };
-    side_by_side(SENDERS, starter).await
+    concurrently(SENDERS, starter).await
 }
 
 async fn send(crux: &Crux, mut lanes: Vec<Vec<(usize, InstanceId)>>) -> Outcome<Latencies> {
@@ -78,7 +78,7 @@ async fn send(crux: &Crux, mut lanes: Vec<Vec<(usize, InstanceId)>>) -> Outcome<
             Ok(latencies)
         }
     };
-    Ok(Latencies::all(side_by_side(SENDERS, sender).await?))
+    Ok(Latencies::all(concurrently(SENDERS, sender).await?))
 }
 
 fn event(n: usize) -> Outcome<IncomingEvent> {

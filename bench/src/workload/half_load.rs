@@ -111,7 +111,7 @@ where
 {
     let begun = Instant::now();
     let mut instances = Vec::new();
-    // A thread of its own keeps the time: a task would wait for its turn behind those that it
+    // A separate thread keeps the time: a task would wait for its turn behind those that it
     // starts.
     for n in 0..count {
         let at = begun + Duration::from_secs_f64(n as f64 / per_s);

@@ -1,5 +1,5 @@
 //! Starts over HTTP that wait for the end (`POST …?wait=30s`), from clients that keep their
-//! connections. Server and clients are processes of their own on one machine, which both need; the
+//! connections. Server and clients are separate processes on one machine, which both need; the
 //! CPU time of each is counted apart. The floor is the same client against a bare axum server that
 //! gives the JSON back.
 

@@ -132,7 +132,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "nodes",
-        about: "two nodes on Redis beside one, with steps of their own and behind RabbitMQ",
+        about: "two nodes on Redis beside one, with their own steps and behind RabbitMQ",
         run: nodes::run,
     },
     Workload {

@@ -1,4 +1,4 @@
-//! Two nodes on one Redis against one node, as deployed: processes of their own, instances started
+//! Two nodes on one Redis against one node, as deployed: separate processes, instances started
 //! over HTTP that wait for the end. First with steps in the nodes, then with steps of a service
 //! behind RabbitMQ. The "floor" is the one node. On one machine nodes, servers and clients share
 //! the cores, so that two nodes show what working together costs rather than what it brings.
@@ -7,7 +7,7 @@ use super::Setting;
 use crate::Outcome;
 use crate::crux::{input, runtime};
 use crate::http;
-use crate::lanes::side_by_side;
+use crate::lanes::concurrently;
 use crate::measure::{Latencies, Meter};
 use crate::report::Row;
 use crate::server::Server;
@@ -78,7 +78,7 @@ fn load(setting: &Setting, nodes: usize, config: &str, path: &'static str) -> Ou
     let time = setting.short_time();
     let at_one =
         |node: usize| http::closed_loop(addresses[node], path, CLIENTS / nodes, time, input);
-    let mut latencies = Latencies::all(runtime()?.block_on(side_by_side(nodes, at_one))?);
+    let mut latencies = Latencies::all(runtime()?.block_on(concurrently(nodes, at_one))?);
     let steps = latencies.len() as u64 * u64::from(STEPS);
     Ok(Run {
         steps_per_s: steps as f64 / time.as_secs_f64(),

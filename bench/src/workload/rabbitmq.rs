@@ -1,6 +1,6 @@
 //! Steps of a service behind RabbitMQ: each is a task that goes to the service and a completion
-//! that comes back, so two quorum queues, with an append between them. The service is a process of
-//! its own, and the same for Crux and floors.
+//! that comes back, so two quorum queues, with an append between them. The service is a separate
+//! process, and the same for Crux and floors.
 
 use std::path::Path;
 use std::time::Instant;

@@ -92,7 +92,7 @@ fn write_hundred(folder: &Path, n: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// Ten steps of services, each with contract, mapping, condition, retries and timeout of its own.
+/// Ten steps of services, each with its own contract, mapping, condition, retries and timeout.
 fn pipeline(number: usize, n: usize) -> String {
     let mut text = format!(
         "workflow: flow{number}\nversion: 1\ndescription: Number {n}.\ninput: {{ orderId: string, total: number }}\n\

@@ -36,7 +36,7 @@ struct Measured {
     floor_server_us: Vec<f64>,
 }
 
-/// Each run on a server of its own.
+/// Each run on its own server.
 fn measure(setting: &Setting, appendfsync: &str, in_flight: usize) -> Outcome<Measured> {
     let mut measured = Measured::default();
     for _ in 0..setting.runs {

@@ -1,6 +1,6 @@
 //! A process that is killed (`kill -9`) with 100,000 open instances, 1,000 of which have a step
-//! under way; then the next process on the same database, from its start until it accepts and until
-//! every step is under way again.
+//! running; then the next process on the same database, from its start until it accepts and until
+//! every step is running again.
 
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
                 .await?;
             http::post_all(server.address, "/api/v1/workflow/slow", CLIENTS, working, order).await
         })?;
-        server.until("only the slow ones have something under way", |server| {
-            Ok(server.figure("instances_unsettled")? == working as u64
-                && server.figure("attempts_dispatched")? == working as u64)
+        server.until("only the slow ones have something running", |server| {
+            Ok(server.metric("instances_unsettled")? == working as u64
+                && server.metric("attempts_dispatched")? == working as u64)
         })?;
         // Marks are cleared on disk a little later than in memory.
         std::thread::sleep(CALM);
@@ -47,7 +47,7 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
         server.until("all resumed", |server| {
             let (_, health) = server.ask("GET", "/health", "")?;
             Ok(health.contains(r#""has_recovered":true"#)
-                && server.figure("attempts_dispatched")? >= working as u64)
+                && server.metric("attempts_dispatched")? >= working as u64)
         })?;
         resumed_ms.push(server.age().as_secs_f64() * 1e3);
         cpu.extend(server.process().cpu().map(|cpu| cpu.as_secs_f64() * 1e6 / working as f64));

@@ -1,6 +1,6 @@
 //! Steps of a service behind Redis Streams, with the rows in the same server: the store that goes
-//! with that bus. The server syncs its log once a second. The service is a process of its own, and
-//! the same for Crux and floors; each run has a server of its own.
+//! with that bus. The server syncs its log once a second. The service is a separate process, and
+//! the same for Crux and floors; each run has its own server.
 
 use std::time::Instant;
 

@@ -8,7 +8,7 @@ use super::Setting;
 use crate::Outcome;
 use crate::crux::{Crux, DATABASE, runtime};
 use crate::fill;
-use crate::lanes::side_by_side;
+use crate::lanes::concurrently;
 use crate::measure::{Latencies, Meter, Process};
 use crate::report::{Goal, Row, count};
 use crate::server::Server;
@@ -16,9 +16,9 @@ use crate::server::Server;
 const DUE_PER_S: usize = 10_000;
 /// Time to start them all before the first is due.
 const LEAD: Duration = Duration::from_secs(6);
-/// Starts under way at a time.
+/// Concurrent starts.
 const STARTERS: usize = 64;
-/// A process that has started is left alone for so long before its memory is read.
+/// How long a started process is left alone before its memory is read.
 const CALM: Duration = Duration::from_secs(1);
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -64,7 +64,7 @@ async fn lateness(setting: &Setting) -> Outcome<(Latencies, Option<f64>)> {
         }
     };
     let mut waiting = Vec::new();
-    for (at, instance) in side_by_side(STARTERS, starter).await?.into_iter().flatten() {
+    for (at, instance) in concurrently(STARTERS, starter).await?.into_iter().flatten() {
         let crux = crux.clone();
         waiting.push(tokio::spawn(async move {
             crux.end(instance).await;

@@ -1,5 +1,5 @@
-//! Followers of one instance over WebSocket, in a process of their own on the same machine: how
-//! long after the request with the event was sent the last of them has heard of it, and what a
+//! Followers of one instance over WebSocket, in a separate process on the same machine: how
+//! long after the request with the event was sent the last of them has received it, and what a
 //! follower costs the server in memory.
 
 use std::time::{Duration, Instant};

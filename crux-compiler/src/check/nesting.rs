@@ -31,7 +31,7 @@ pub fn check(folder: &Folder<'_>, sink: &mut Sink) {
             let place = step.id.as_ref().map_or(step.verb_key, |id| id.span);
             let diagnostic = Diagnostic::error(codes::LIMIT, place, message);
             sink.push(diagnostic.help(
-                "let an event start what is inside as a workflow of its own, or do it in one step",
+                "let an event start what is inside as a separate workflow, or do it in one step",
             ));
         }
     }

@@ -96,7 +96,7 @@ pub fn within<'a>(step: &'a Step, folder: &'a Folder<'a>) -> Names<'a> {
     names
 }
 
-// Whether an expression may fail; one that does not parse has an error of its own.
+// Whether an expression may fail; one that does not parse is reported elsewhere.
 
 fn bare(text: &Text) -> bool {
     expr::parse(text).is_ok_and(|ast| ast.may_fail())

@@ -263,7 +263,7 @@ fn key(key: &Name, what: &str, sink: &mut Sink) {
     }
 }
 
-/// Why a text is no routing key or pattern.
+/// Why a string is not a valid routing key or pattern.
 fn syntax(key: &str, pattern: bool) -> Option<String> {
     if key.len() > MAX_BYTES {
         return Some(format!("it has {} bytes; AMQP allows {MAX_BYTES}", key.len()));
@@ -293,20 +293,20 @@ fn syntax(key: &str, pattern: bool) -> Option<String> {
 /// Keys that are published and that nothing known receives.
 fn unheard(folder: &Folder<'_>, workflows: &[&Workflow], sink: &mut Sink) {
     let mut published: Vec<(&Name, &str)> = Vec::new();
-    let mut heard: Vec<&str> = Vec::new();
+    let mut consumed: Vec<&str> = Vec::new();
     for workflow in workflows {
         published.extend(hooks(&workflow.hooks).map(|hook| (hook, "this hook")));
-        heard.extend(workflow.triggers.iter().filter_map(|trigger| match &trigger.source {
+        consumed.extend(workflow.triggers.iter().filter_map(|trigger| match &trigger.source {
             TriggerSource::Event(name) => Some(name.value.as_str()),
             _ => None,
         }));
         each_step(&workflow.steps, &mut |step| match &step.verb {
             Verb::Emit { event, .. } => published.push((event, "this event")),
-            Verb::Wait { event, .. } => heard.push(&event.value),
+            Verb::Wait { event, .. } => consumed.push(&event.value),
             _ => {}
         });
     }
-    heard.extend(folder.contracts.values().filter_map(|contract| match &contract.runs {
+    consumed.extend(folder.contracts.values().filter_map(|contract| match &contract.runs {
         Runs::Service { routing_key } => Some(routing_key.as_str()),
         Runs::Class(_) => None,
     }));
@@ -314,7 +314,7 @@ fn unheard(folder: &Folder<'_>, workflows: &[&Workflow], sink: &mut Sink) {
         folder.sources.iter().flat_map(|file| &file.external).map(|pattern| pattern.value.as_str());
     let patterns: Vec<&str> = external.chain(["workflow.#"]).collect();
     for (key, what) in published {
-        if heard.contains(&key.value.as_str())
+        if consumed.contains(&key.value.as_str())
             || patterns.iter().any(|pattern| matches(pattern, &key.value))
         {
             continue;

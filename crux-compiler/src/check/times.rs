@@ -53,7 +53,7 @@ fn task(
     timeout: Option<&Timeout>,
     sink: &mut Sink,
 ) {
-    // Without times of its own a step has those of its contract, which are looked at there.
+    // Without its own times a step has those of its contract, which are looked at there.
     let Some(contract) = folder.contracts.get(name.value.as_str()) else { return };
     if retry.is_some() || timeout.is_some() {
         of_policy(contract, retry, timeout, name.span, sink);
@@ -172,7 +172,7 @@ pub fn against_deadline(folder: &Folder<'_>, program: &Program, sink: &mut Sink)
             format_duration(deadline.value)
         );
         let diagnostic = Diagnostic::warning(codes::TIMES_EXCEED_DEADLINE, deadline.span, message);
-        sink.push(diagnostic.help("raise `deadline`, or shorten time-outs and retries"));
+        sink.push(diagnostic.help("raise `deadline`, or shorten timeouts and retries"));
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the language has and this version cannot do yet: refused by name, so that nobody looks for
-//! a mistake of their own.
+//! a different mistake.
 
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic, Sink};

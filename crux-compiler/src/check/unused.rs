@@ -48,7 +48,7 @@ fn near(folder: &Folder<'_>, sink: &mut Sink) {
         else {
             continue;
         };
-        let message = format!("`{name}` is a step type of its own, one letter away from `{near}`");
+        let message = format!("`{name}` is a separate step type, one letter away from `{near}`");
         let diagnostic = Diagnostic::warning(codes::STEP_TYPE_NEAR, found.name.span, message)
             .other(contract.span, format!("`{near}` is declared here"));
         sink.push(diagnostic.help(format!(
@@ -57,7 +57,7 @@ fn near(folder: &Folder<'_>, sink: &mut Sink) {
     }
 }
 
-/// Whether one letter is missing, added or another one, or two neighbours are swapped. Digits
+/// Whether one letter is missing, added or another one, or two adjacent ones are swapped. Digits
 /// number things: they are no slip.
 fn is_one_letter_away(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
@@ -80,7 +80,7 @@ mod tests {
     use super::is_one_letter_away;
 
     #[test]
-    fn a_slip_is_told_from_another_name() {
+    fn a_slip_is_distinguished_from_another_name() {
         for (a, b) in [
             ("charge_card", "charge_crad"),
             ("charge_card", "charge_cards"),

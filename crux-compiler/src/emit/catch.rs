@@ -80,7 +80,7 @@ impl Generator<'_, '_> {
     }
 
     /// Entering the steps of a catch and going on after them; and what goes on, where that is a
-    /// function of its own.
+    /// separate function.
     fn handler(
         &self,
         id: StepId,

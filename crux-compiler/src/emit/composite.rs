@@ -6,14 +6,14 @@ use quote::{format_ident, quote};
 use super::body::{Body, Reads, used};
 use super::expr::{count, time};
 use super::plan::{ScopeId, Step, StepId};
-use super::tokens::{Made, Part, closure, time_option};
+use super::tokens::{Part, VerbCode, closure, time_option};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Case, Value, Verb};
 
 impl<'a> Generator<'_, 'a> {
     /// A group, or a task with steps.
-    pub(super) fn group(&self, id: StepId) -> Made {
+    pub(super) fn group(&self, id: StepId) -> VerbCode {
         let step = &self.plan.steps[id];
         let scope = step.inside[0];
         let timeout = if let Verb::Group { timeout_ms, .. } = step.node.verb {
@@ -27,20 +27,23 @@ impl<'a> Generator<'_, 'a> {
         self.made(id, self.state(scope), &view, &timeout, &enter, &apply)
     }
 
-    pub(super) fn switch(&self, id: StepId, branches: &'a [Case]) -> Made {
+    pub(super) fn switch(&self, id: StepId, branches: &'a [Case]) -> VerbCode {
         let step = &self.plan.steps[id];
         let scope = step.inside[0];
         let view = self.view_inside(scope);
         let apply = self.apply_scope(scope, view.arg.clone());
         let (items, choose) = self.choose(step, branches);
-        Made { items, ..self.made(id, self.state(scope), &view, &quote!(None), &choose, &apply) }
+        VerbCode {
+            items,
+            ..self.made(id, self.state(scope), &view, &quote!(None), &choose, &apply)
+        }
     }
 
-    pub(super) fn each(&self, id: StepId) -> Made {
+    pub(super) fn each(&self, id: StepId) -> VerbCode {
         let step = &self.plan.steps[id];
         let Verb::Each { item_type, list, concurrency, timeout_ms, yields, .. } = &step.node.verb
         else {
-            return Made::nothing();
+            return VerbCode::nothing();
         };
         let scope = step.inside[0];
         let (let_list, list) = self.site(step).inline(list).named("list");
@@ -62,7 +65,7 @@ impl<'a> Generator<'_, 'a> {
         let own = self.plan.key(&Value::Step(step.node.id.clone()));
         let keep =
             own.and_then(|own| self.plan.kept_number(own)).map(|_| quote!(.keep(#number, fx)));
-        Made {
+        VerbCode {
             enter: Body::new(
                 quote!(#let_list Composite::each(#number, #timeout, #list, #concurrency, fx, #enter) #keep #go_on),
                 let_list.reads | inside.without(Reads::EVENT) | Reads::FX | go_on.reads,
@@ -78,10 +81,10 @@ impl<'a> Generator<'_, 'a> {
         }
     }
 
-    pub(super) fn repeat(&self, id: StepId) -> Made {
+    pub(super) fn repeat(&self, id: StepId) -> VerbCode {
         let step = &self.plan.steps[id];
         let Verb::Repeat { until, max, every_ms, timeout_ms, .. } = &step.node.verb else {
-            return Made::nothing();
+            return VerbCode::nothing();
         };
         let scope = step.inside[0];
         let view = self.view_inside(scope);
@@ -104,7 +107,7 @@ impl<'a> Generator<'_, 'a> {
             quote!(part.apply_repeat(#rounds, event, fx, #apply, #enter, #asked) #go_on),
             reads | apply.reads | Reads::EVENT,
         );
-        Made {
+        VerbCode {
             enter: view.before(start),
             open: Some(Part { ty: quote!(Composite<Repeat<#state>>), arm: view.before_arm(arm) }),
             items: quote! {
@@ -128,7 +131,7 @@ impl<'a> Generator<'_, 'a> {
         timeout: &TokenStream,
         start: &Body,
         apply: &Body,
-    ) -> Made {
+    ) -> VerbCode {
         let step: &Step<'a> = &self.plan.steps[id];
         let (number, go_on) = (self.number(step), self.go_on(id));
         let (start, apply) = (closure(None, start), closure(Some("inside"), apply));
@@ -140,7 +143,7 @@ impl<'a> Generator<'_, 'a> {
             quote!(part.apply(event, fx, #apply) #go_on),
             apply.reads | Reads::EVENT | Reads::FX | go_on.reads,
         );
-        Made {
+        VerbCode {
             enter: view.before(enter),
             open: Some(Part { ty: quote!(Composite<#inside>), arm: view.before_arm(arm) }),
             items: TokenStream::new(),

@@ -128,12 +128,12 @@ fn errors(contract: &Contract) -> TokenStream {
     if contract.raises.is_empty() {
         return match contract.runs {
             Runs::Service { .. } => quote! {
-                /// It raises no errors of its own.
+                /// It raises no named errors.
                 pub type Error = ::std::convert::Infallible;
             },
-            // Who raises an error that the YAML does not name is told where this type stands.
+            // A compile error about an unknown variant points at this type.
             Runs::Class(_) => quote! {
-                /// It raises no errors of its own.
+                /// It raises no named errors.
                 #[derive(Debug, Clone)]
                 pub enum Error {}
 

@@ -10,7 +10,7 @@ use super::body::{Body, Reads};
 use super::expr::{Code, Writer};
 use super::names::ident;
 use super::paths::{Module, result_type};
-use super::plan::{Found, Key, Outer, Plan, ScopeId};
+use super::plan::{Key, Outer, Plan, ScopeId, ValueLocation};
 use super::view::outer_value;
 use crate::ir::{Expr, Type, Value};
 
@@ -78,7 +78,7 @@ impl<'a> Site<'_, 'a> {
             return Some((code, Reads::NOTHING));
         }
         Some(match self.plan.find(value, self.scope, self.live)? {
-            Found::Here(key) if self.at.is_empty() => {
+            ValueLocation::Here(key) if self.at.is_empty() => {
                 let name = self.plan.field(key);
                 let optional = self.plan.is_optional(key, self.scope);
                 let code = if optional {
@@ -88,19 +88,19 @@ impl<'a> Site<'_, 'a> {
                 };
                 (code, Reads::NOTHING)
             }
-            Found::Here(key) => {
+            ValueLocation::Here(key) => {
                 let field = self.plan.field(key);
                 (shared(quote!(at.#field), self.plan.is_optional(key, self.scope)), Reads::AT)
             }
-            Found::Around(step, key) => {
+            ValueLocation::Around(step, key) => {
                 let (around, field) =
                     (outer_value(self.plan, self.scope, Outer::At(step)), self.plan.field(key));
                 let optional = self.plan.is_optional(key, self.plan.steps[step].scope);
                 (shared(quote!(#around.#field), optional), Reads::UP)
             }
-            Found::Item(name) => (self.outer(Outer::Item(name)), Reads::UP),
-            Found::Error => (self.outer(Outer::Error), Reads::UP),
-            Found::Kept(key) => {
+            ValueLocation::Item(name) => (self.outer(Outer::Item(name)), Reads::UP),
+            ValueLocation::Error => (self.outer(Outer::Error), Reads::UP),
+            ValueLocation::Kept(key) => {
                 (Code::shared(kept(self.plan, self.module, key)?).optional(), Reads::FX)
             }
         })

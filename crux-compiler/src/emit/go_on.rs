@@ -106,7 +106,7 @@ impl<'a> Generator<'_, 'a> {
     pub(super) fn next(&self, id: StepId, catch: Option<ScopeId>) -> Next {
         let step = &self.plan.steps[id];
         let (has_view, has_at) = (self.plan.after_needs_view(step), step.has_at());
-        let Given { first, pattern, found, is_unit } = self.given(id, catch);
+        let PartResult { first, pattern, found, is_unit } = self.given(id, catch);
         let gives: Gives = step
             .gives
             .iter()
@@ -190,7 +190,7 @@ impl<'a> Generator<'_, 'a> {
         if !asks || self.plan.after_needs_view(step) {
             return (next, TokenStream::new());
         }
-        let Given { pattern, found, .. } = self.given(id, Some(catch));
+        let PartResult { pattern, found, .. } = self.given(id, Some(catch));
         let gives =
             step.gives.iter().map(|key| match found.iter().find(|(found, _)| found == key) {
                 Some((_, value)) => value.clone(),
@@ -212,7 +212,7 @@ impl<'a> Generator<'_, 'a> {
     }
 
     /// What comes from the step's part or a catch.
-    fn given(&self, id: StepId, catch: Option<ScopeId>) -> Given<'a> {
+    fn given(&self, id: StepId, catch: Option<ScopeId>) -> PartResult<'a> {
         let step = &self.plan.steps[id];
         let is_each = matches!(step.node.verb, Verb::Each { .. });
         let (pattern, found) = match catch {
@@ -229,7 +229,7 @@ impl<'a> Generator<'_, 'a> {
                     });
                     let first =
                         if is_each { quote!(.map_done(Arc::new)) } else { TokenStream::new() };
-                    return Given {
+                    return PartResult {
                         first,
                         pattern: quote!(#name),
                         found: vec![(*key, value)],
@@ -251,7 +251,7 @@ impl<'a> Generator<'_, 'a> {
             }
             None => step.inside.iter().all(|scope| self.plan.scopes[*scope].exports.is_empty()),
         };
-        Given { first: TokenStream::new(), pattern, found, is_unit }
+        PartResult { first: TokenStream::new(), pattern, found, is_unit }
     }
 
     /// Whether a key is the step's own result, not that of a step in one of its catches.
@@ -405,7 +405,7 @@ impl<'a> Generator<'_, 'a> {
 }
 
 /// What a step's part gives.
-struct Given<'a> {
+struct PartResult<'a> {
     /// What is made of it in any case.
     first: TokenStream,
     pattern: TokenStream,

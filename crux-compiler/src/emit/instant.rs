@@ -4,12 +4,12 @@ use quote::quote;
 
 use super::body::{Body, Reads};
 use super::plan::StepId;
-use super::tokens::Made;
+use super::tokens::VerbCode;
 use super::workflow::Generator;
 use crate::ir::Verb;
 
 impl Generator<'_, '_> {
-    pub(super) fn instant(&self, id: StepId) -> Made {
+    pub(super) fn instant(&self, id: StepId) -> VerbCode {
         let step = &self.plan.steps[id];
         let (number, site) = (self.number(step), self.site(step));
         let enter = match &step.node.verb {
@@ -40,8 +40,8 @@ impl Generator<'_, '_> {
                     Body::new(body, reads | failed.reads)
                 }
             }
-            _ => return Made::nothing(),
+            _ => return VerbCode::nothing(),
         };
-        Made { enter, ..Made::nothing() }
+        VerbCode { enter, ..VerbCode::nothing() }
     }
 }

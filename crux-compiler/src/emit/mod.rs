@@ -101,11 +101,11 @@ pub fn rust(program: &Program) -> Vec<Source> {
     std::iter::once(root).chain(workflows).collect()
 }
 
-/// What the user's package does not use of what the pipelines declare is no mistake of anybody, nor
+/// Declarations of the pipelines that the user's package does not use are not a mistake, nor
 /// is how they spell it.
 const DECLARED: &str = "#[allow(clippy::all, dead_code, reason = \"it is as the pipelines declare it, and a package need not use all of that\")]";
 
-/// The verbs of a workflow's functions, told once.
+/// The verbs of a workflow's functions, each listed once.
 const HOW_TO_READ: &str = "//
 // How to read it: the enum `State` says which step is open, and `At…` holds the values that steps
 // after that still read. `enter_STEP` begins a step; `apply_STEP` and `advance_STEP` offer an event

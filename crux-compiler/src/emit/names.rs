@@ -58,7 +58,7 @@ pub(super) const IMPORTED: &[&str] = &[
     "Trigger",
     "TriggerSource",
     "Wait",
-    "Why",
+    "RejectReason",
 ];
 
 /// Names of Rust's prelude that generated code writes; and those that the generator itself gives.
@@ -172,7 +172,7 @@ pub(super) fn variable(snake: &str) -> Ident {
     names::ident(&names::module(snake))
 }
 
-/// A variable of that name, or with `_` at its end where generated functions call one of their own
+/// A variable of that name, or with `_` at its end where generated functions call another one
 /// so, or `is_taken` says that another does. No name of YAML ends so in Rust.
 pub(super) fn local(yaml: &str, is_taken: impl Fn(&Ident) -> bool) -> Ident {
     let name = variable(yaml);

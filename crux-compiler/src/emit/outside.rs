@@ -1,7 +1,7 @@
 //! What the steps of each scope read of what is around them, and so which functions of a scope need
 //! its view.
 
-use super::plan::{Found, Key, Outer, Plan, Scope, ScopeId, ScopeKind, Step, StepId};
+use super::plan::{Key, Outer, Plan, Scope, ScopeId, ScopeKind, Step, StepId, ValueLocation};
 use super::reads;
 use crate::ir::{Expr, Verb};
 
@@ -13,10 +13,10 @@ impl<'a> Plan<'a> {
             let before = needed.len();
             reads::of_expr(expr, &mut |value| {
                 needed.extend(match plan.find(value, scope, live) {
-                    Some(Found::Around(step, _)) => Some((scope, Outer::At(step))),
-                    Some(Found::Item(name)) => Some((scope, Outer::Item(name))),
-                    Some(Found::Error) => Some((scope, Outer::Error)),
-                    Some(Found::Here(_) | Found::Kept(_)) | None => None,
+                    Some(ValueLocation::Around(step, _)) => Some((scope, Outer::At(step))),
+                    Some(ValueLocation::Item(name)) => Some((scope, Outer::Item(name))),
+                    Some(ValueLocation::Error) => Some((scope, Outer::Error)),
+                    Some(ValueLocation::Here(_) | ValueLocation::Kept(_)) | None => None,
                 });
             });
             needed.len() > before
@@ -107,7 +107,7 @@ impl<'a> Plan<'a> {
         let known = known_at_end(last);
         let mut needs = false;
         reads::of_expr(yields, &mut |value| {
-            needs |= !matches!(self.find(value, id, &known), Some(Found::Here(_)) | None)
+            needs |= !matches!(self.find(value, id, &known), Some(ValueLocation::Here(_)) | None)
         });
         needs
     }

@@ -7,16 +7,16 @@ use quote::{format_ident, quote};
 use super::body::{Body, Reads};
 use super::names::{ident, local};
 use super::plan::StepId;
-use super::tokens::{Made, closure, time_option, tuple};
+use super::tokens::{VerbCode, closure, time_option, tuple};
 use super::view::View;
 use super::workflow::Generator;
 use crate::ir::{Node, Verb};
 
 impl Generator<'_, '_> {
-    pub(super) fn parallel(&self, id: StepId) -> Made {
+    pub(super) fn parallel(&self, id: StepId) -> VerbCode {
         let step = &self.plan.steps[id];
         let Verb::Parallel { branches, timeout_ms } = &step.node.verb else {
-            return Made::nothing();
+            return VerbCode::nothing();
         };
         let name = ident(&step.join_name);
         let outs: Vec<_> = step.inside.iter().map(|scope| self.out(*scope)).collect();
@@ -66,14 +66,14 @@ impl Generator<'_, '_> {
         );
         let all_empty = applies.is_empty();
         let advance_body = if all_empty {
-            Body::constant(quote!(machine::advanced(all, Err(Why::NotOpen), None)))
+            Body::constant(quote!(machine::advanced(all, Err(RejectReason::NotOpen), None)))
         } else {
             Body::new(
                 quote! {
                     let mut failed = None;
                     let applied = match event.path.node {
                         #(#applies,)*
-                        _ => Err(Why::NotOpen),
+                        _ => Err(RejectReason::NotOpen),
                     };
                     machine::advanced(all, applied, failed)
                 },
@@ -122,7 +122,7 @@ impl Generator<'_, '_> {
             quote!(#advance(#up #advance_at inside, event, fx)),
             Body::reads_of(up.iter().chain(&advance_at)) | Reads::EVENT | Reads::FX,
         );
-        Made {
+        VerbCode {
             items,
             ..self.made(
                 id,

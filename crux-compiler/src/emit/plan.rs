@@ -37,7 +37,7 @@ pub(super) enum Outer<'a> {
 
 /// Where an expression finds a value of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(super) enum ValueLocation<'a> {
     /// Among the live values where it stands.
     Here(Key<'a>),
     /// Among those of a step around.
@@ -588,27 +588,27 @@ impl<'a> Plan<'a> {
         value: &'v Value,
         scope: ScopeId,
         live: &[Key<'a>],
-    ) -> Option<Found<'v>>
+    ) -> Option<ValueLocation<'v>>
     where
         'a: 'v,
     {
         match value {
-            Value::Item(name) => return Some(Found::Item(name)),
-            Value::Error => return Some(Found::Error),
+            Value::Item(name) => return Some(ValueLocation::Item(name)),
+            Value::Error => return Some(ValueLocation::Error),
             _ => {}
         }
         let key = self.key(value)?;
         if live.contains(&key) {
-            return Some(Found::Here(key));
+            return Some(ValueLocation::Here(key));
         }
         let mut next = self.scopes[scope].around;
         while let Some(id) = next {
             if self.steps[id].live.contains(&key) {
-                return Some(Found::Around(id, key));
+                return Some(ValueLocation::Around(id, key));
             }
             next = self.scopes[self.steps[id].scope].around;
         }
-        self.kept_number(key).map(|_| Found::Kept(key))
+        self.kept_number(key).map(|_| ValueLocation::Kept(key))
     }
 
     /// The number by which the machine knows a result that is read after a failure.

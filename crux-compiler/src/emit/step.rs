@@ -78,8 +78,8 @@ impl<'a> Generator<'_, 'a> {
             let at: Vec<_> = self.at_param(step, body.reads).into_iter().collect();
             return self.step_function(step.scope, needs_view, &name, &at, body);
         };
-        // Of its own live values nothing is made if it reads none; then it needs none of those
-        // before.
+        // A step that reads no live values gets no struct for them, and needs none of the earlier
+        // ones.
         let at = body.has(Reads::AT).then(|| self.at_value(step, previous));
         let let_at = at.as_ref().map(|at| quote!(let at = #at;));
         let mut params: Vec<_> = self.at_param(previous, Body::reads_of(&at)).into_iter().collect();

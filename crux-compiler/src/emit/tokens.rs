@@ -26,7 +26,7 @@ pub(super) struct Variant {
 }
 
 /// What a verb is made of.
-pub(super) struct Made {
+pub(super) struct VerbCode {
     /// The body of `enter_<step>`, after its `when`.
     pub(super) enter: Body,
     /// The part that holds the step while it is open, and how an event is offered to it; `None`: it
@@ -41,7 +41,7 @@ pub(super) struct Part {
     pub(super) arm: Body,
 }
 
-impl Made {
+impl VerbCode {
     /// Of a verb that is another's; no step has it.
     pub(super) fn nothing() -> Self {
         Self { enter: Body::default(), open: None, items: TokenStream::new() }

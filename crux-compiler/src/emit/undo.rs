@@ -10,7 +10,7 @@ use super::expr::{Code, is_copy};
 use super::function::{Inline, Site};
 use super::names::ident;
 use super::paths::live_type;
-use super::plan::{Found, Key, Outer, Step};
+use super::plan::{Key, Outer, Step, ValueLocation};
 use super::reads;
 use super::view::{outer_name, outer_value};
 use super::workflow::Generator;
@@ -74,17 +74,17 @@ fn one<'a>(
         return Some(Captured { is_later: true, ..of_key(key, none, true) });
     }
     Some(match plan.find(value, site.scope, site.live)? {
-        Found::Here(key) => {
+        ValueLocation::Here(key) => {
             let field = plan.field(key);
             let value = Body::new(quote!(at.#field.clone()), Reads::AT);
             of_key(key, value, plan.is_optional(key, site.scope))
         }
-        Found::Around(around, key) => {
+        ValueLocation::Around(around, key) => {
             let (view, field) = (outer_value(plan, site.scope, Outer::At(around)), plan.field(key));
             let value = Body::new(quote!(#view.#field.clone()), Reads::UP);
             of_key(key, value, plan.is_optional(key, plan.steps[around].scope))
         }
-        Found::Item(name) => {
+        ValueLocation::Item(name) => {
             let (field, item) = (
                 outer_name(plan, Outer::Item(name)),
                 outer_value(plan, site.scope, Outer::Item(name)),
@@ -95,11 +95,11 @@ fn one<'a>(
             let value = Body::new(value, Reads::UP);
             Captured { ty, value, code: Code::place(quote!(at.#field)), field, is_later: false }
         }
-        Found::Kept(key) => {
+        ValueLocation::Kept(key) => {
             let kept = super::function::kept(plan, generator.module, key)?;
             of_key(key, Body::new(kept, Reads::FX), true)
         }
-        Found::Error => {
+        ValueLocation::Error => {
             let error = outer_value(plan, site.scope, Outer::Error);
             Captured {
                 field: ident("error"),
@@ -145,11 +145,11 @@ pub(super) fn items<'a>(generator: &Generator<'_, 'a>, step: &Step<'a>, undo: &'
         let field = match own_key {
             Some(field) => field,
             None => match generator.plan.find(value, site.scope, site.live)? {
-                Found::Here(key) | Found::Around(_, key) | Found::Kept(key) => {
-                    generator.plan.field(key)
-                }
-                Found::Item(name) => outer_name(generator.plan, Outer::Item(name)),
-                Found::Error => ident("error"),
+                ValueLocation::Here(key)
+                | ValueLocation::Around(_, key)
+                | ValueLocation::Kept(key) => generator.plan.field(key),
+                ValueLocation::Item(name) => outer_name(generator.plan, Outer::Item(name)),
+                ValueLocation::Error => ident("error"),
             },
         };
         let captured = captured.iter().find(|captured| captured.field == field)?;

@@ -89,7 +89,7 @@ impl Generator<'_, '_> {
         }
         let name = format_ident!("until_{}", step.snake);
         let out = if fallible { quote!(Result<bool, Failure>) } else { quote!(bool) };
-        // A person would not do that; but then, they would not read eight results at once.
+        // A person would not do that; but then, they would not read eight results in one condition.
         let many = (params.len() > 7)
             .then(|| quote!(#[allow(clippy::too_many_arguments, reason = "one for each value that the expression reads")]));
         let call = quote!(#name(#(#args)*));

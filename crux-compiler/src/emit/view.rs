@@ -137,7 +137,7 @@ impl<'a> Generator<'_, 'a> {
         }
     }
 
-    /// The struct of a view, where it has one of its own.
+    /// The struct of a view, where it has a separate one.
     pub(super) fn view_struct(&self, id: ScopeId) -> TokenStream {
         let Form::Struct { own, up } = Form::of(self.plan, id) else { return TokenStream::new() };
         let name = ident(&self.plan.scopes[id].view_name);

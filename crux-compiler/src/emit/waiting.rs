@@ -6,16 +6,16 @@ use quote::quote;
 use super::body::{Body, Reads, with_surroundings};
 use super::expr::time;
 use super::plan::StepId;
-use super::tokens::{Made, Part, time_option};
+use super::tokens::{Part, VerbCode, time_option};
 use super::workflow::Generator;
 use crate::ir::{SleepUntil, Verb};
 
 impl Generator<'_, '_> {
-    pub(super) fn wait(&self, id: StepId) -> Made {
+    pub(super) fn wait(&self, id: StepId) -> VerbCode {
         let step = &self.plan.steps[id];
         let Verb::Wait { event, event_type, correlate, condition, timeout_ms } = &step.node.verb
         else {
-            return Made::nothing();
+            return VerbCode::nothing();
         };
         let (number, site, go_on) = (self.number(step), self.site(step), self.go_on(id));
         let (let_value, value) = match correlate {
@@ -42,7 +42,7 @@ impl Generator<'_, '_> {
                 Body::new(quote!(part.apply_if(event, fx, |#event, #fx| #holds) #go_on), reads)
             }
         };
-        Made {
+        VerbCode {
             enter: Body::new(
                 quote!(#let_value Wait::start(#number, #event, #value, #timeout, fx) #go_on),
                 let_value.reads | Reads::FX | go_on.reads,
@@ -52,7 +52,7 @@ impl Generator<'_, '_> {
         }
     }
 
-    pub(super) fn sleep(&self, id: StepId, until: &SleepUntil) -> Made {
+    pub(super) fn sleep(&self, id: StepId, until: &SleepUntil) -> VerbCode {
         let step = &self.plan.steps[id];
         let (number, go_on) = (self.number(step), self.go_on(id));
         let (let_until, until) = match until {
@@ -73,7 +73,7 @@ impl Generator<'_, '_> {
                 )
             }
         };
-        Made {
+        VerbCode {
             enter: Body::new(
                 quote!(#let_until Sleep::start(#number, #until, fx) #go_on),
                 let_until.reads | Reads::FX | go_on.reads,

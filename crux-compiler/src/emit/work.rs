@@ -6,12 +6,12 @@ use quote::{ToTokens as _, quote};
 use super::body::{Body, Reads};
 use super::names::ident;
 use super::plan::{Step, StepId};
-use super::tokens::{Made, Part};
+use super::tokens::{Part, VerbCode};
 use super::workflow::Generator;
 use crate::ir::{Task, Undo};
 
 impl<'a> Generator<'_, 'a> {
-    pub(super) fn work(&self, id: StepId, task: &'a Task) -> Made {
+    pub(super) fn work(&self, id: StepId, task: &'a Task) -> VerbCode {
         let step = &self.plan.steps[id];
         let (number, site, go_on) = (self.number(step), self.site(step), self.go_on(id));
         let contract = self.contract(&task.contract);
@@ -25,7 +25,7 @@ impl<'a> Generator<'_, 'a> {
             }
             None => Body::new(quote!(TaskStep::start(#number, #input, fx)), Reads::FX),
         };
-        Made {
+        VerbCode {
             enter: Body::new(
                 quote!(#push #let_input #start #go_on),
                 Body::reads_of(&push) | let_input.reads | start.reads | go_on.reads,

@@ -85,7 +85,7 @@ impl Offset {
     }
 }
 
-/// Why a text is no expression.
+/// Why a string is not a valid expression.
 #[derive(Debug)]
 struct Failure {
     at: Offset,

@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str, locate: &dyn Fn(Offset) -> Span) -> Result<Ast, 
 struct Parser<'a> {
     tokens: Vec<Lexeme>,
     next: usize,
-    /// Calls of `expression` and `operand` that are under way.
+    /// Active calls of `expression` and `operand`.
     open: usize,
     locate: &'a dyn Fn(Offset) -> Span,
 }

@@ -14,7 +14,7 @@ use crate::types::show;
 use crate::typing::{Standing, StepResult};
 
 fn no_result(verb: &str) -> StepResult {
-    StepResult::None(format!("a {verb} has none of its own; read the steps inside"))
+    StepResult::None(format!("a {verb} has none; read the steps inside"))
 }
 
 impl<'a> Walk<'_, 'a> {
@@ -32,7 +32,7 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// Lists of steps of which none can read another.
-    pub(super) fn side_by_side(
+    pub(super) fn each_branch(
         &mut self,
         lists: &[&'a [Step]],
         here: &Here<'_>,
@@ -66,7 +66,7 @@ impl<'a> Walk<'_, 'a> {
     ) -> Lowered {
         let lists: Vec<&'a [Step]> =
             branches.iter().map(|branch| branch.steps.as_slice()).collect();
-        let lowered = self.side_by_side(&lists, here);
+        let lowered = self.each_branch(&lists, here);
         let branches = branches
             .iter()
             .zip(lowered)
@@ -116,7 +116,7 @@ impl<'a> Walk<'_, 'a> {
         here: &Here<'_>,
     ) -> Lowered {
         lists.extend(otherwise.map(|otherwise| otherwise.steps.as_slice()));
-        let lowered = self.side_by_side(&lists, here);
+        let lowered = self.each_branch(&lists, here);
         for list in &lists {
             let ids = self.ids_in(list);
             self.perhaps(&ids, |inner| {

@@ -120,9 +120,7 @@ impl<'a> Walk<'_, 'a> {
         };
         Lowered {
             verb: verb(),
-            result: StepResult::None(
-                "a `repeat` has none of its own; read the steps inside".into(),
-            ),
+            result: StepResult::None("a `repeat` has none; read the steps inside".into()),
         }
     }
 }

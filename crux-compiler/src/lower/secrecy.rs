@@ -6,7 +6,7 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Sink};
 use crate::ir::{Expr, ExprKind, Record};
 use crate::model::Entry;
-use crate::secrets::{self, Known, Secrecy};
+use crate::secrets::{self, Secrecy, SecrecyScope};
 use crate::source::Span;
 use crate::typing::Scope;
 
@@ -63,7 +63,7 @@ impl Walk<'_, '_> {
 /// Warns of secrets that get into fields which are not marked as secret: from there on nothing
 /// masks them.
 pub(super) fn unmarked(
-    known: &Known,
+    known: &SecrecyScope,
     sink: &mut Sink,
     value: &Expr,
     record: &Record,

@@ -37,7 +37,7 @@ impl Walk<'_, '_> {
                 let owner = format!("the event `{}`", name.value);
                 self.checker().record(entries, name.span, &ty, &owner)
             }
-            // Its type is broken: the values may still have errors of their own.
+            // Its type is broken: the values may still have other errors.
             Some(None) => {
                 self.checker().record_of_any_type(
                     entries,
@@ -86,7 +86,7 @@ impl Walk<'_, '_> {
             let said = format!("`{}` is an error of Crux itself", error.value);
             self.sink.push(
                 Diagnostic::error(codes::ERROR_RESERVED, error.span, said)
-                    .help("give the failure a name of its own"),
+                    .help("give the failure another name"),
             );
         }
         let message = match message {

@@ -1,5 +1,5 @@
 //! What a step means for those who read it later: there, perhaps there, or out of reach. Each place
-//! where the flow divides says here what becomes of the steps inside.
+//! each verb that divides the flow says here whether the steps inside are certain.
 
 use super::walk::Walk;
 use crate::model::Step;
@@ -30,7 +30,7 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// What was certain inside is no longer certain for those who come after; `why` is told of
+    /// What was certain inside is no longer certain for those who come after; `why` is given for
     /// each.
     pub fn perhaps(&mut self, ids: &[String], why: impl Fn(&str) -> String) {
         for id in ids {

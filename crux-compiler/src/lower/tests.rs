@@ -64,7 +64,7 @@ steps:
           returns: { title: string, keywords: list<string> }
       fraud:
         - id: score
-          routing_key: risk.score    # a service under a key of its own; its type is its id
+          routing_key: risk.score    # a service with its own key; its type is its id
           with:
             customer: ${input.customerId}
           returns: { value: number }
@@ -279,7 +279,7 @@ fn a_workflow_is_drawn() {
   start(["booking 1"])
   n0["notify<br/>send_notification<br/>5 attempts, 5s each"]
   start --> n0
-  n1[/"look_closer: side by side"\]
+  n1[/"look_closer: parallel"\]
   n0 --> n1
   n2["seo<br/>seo_generation"]
   n1 -->|"seo"| n2
@@ -498,7 +498,7 @@ output:
         (5, 1_000, Some(5_000), Some(10_000))
     );
     assert_eq!(policy.never, ["Timeout"]);
-    // What is inferred has types of its own.
+    // What is inferred has separate types.
     let names: Vec<String> =
         program.types.iter().map(|def| format!("{}::{}", def.name.module, def.name.name)).collect();
     for wanted in [

@@ -10,7 +10,7 @@ use crate::model::{self, Caught, Step};
 use crate::resolve::Folder;
 use crate::resolve::uses::each_step;
 use crate::source::Span;
-use crate::typing::{Checker, Known, Scope, Standing, StepResult};
+use crate::typing::{Checker, Scope, Standing, StepResult, VisibleStep};
 
 /// Most steps of a workflow, at any depth.
 const MAX_STEPS: usize = 1_000;
@@ -135,7 +135,8 @@ impl<'w, 'a> Walk<'w, 'a> {
         for step in steps {
             let id = self.id(step);
             let place = step.id.as_ref().map_or(step.verb_key, |id| id.span);
-            let known = Known { place, result: StepResult::Broken, standing: Standing::Later };
+            let known =
+                VisibleStep { place, result: StepResult::Broken, standing: Standing::Later };
             self.scope.steps.get_or_insert_default().entry(id).or_insert(known);
         }
     }
@@ -229,7 +230,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             written.iter().map(|catch| catch.steps.as_slice()).collect();
         let failed = self.fail_for_handlers(step, here.id);
         let nested = std::mem::replace(&mut self.scope.error, true);
-        let lists = self.side_by_side(&handlers, here);
+        let lists = self.each_branch(&handlers, here);
         self.scope.error = nested;
         self.restore(failed);
         let catches = written.iter().zip(lists).map(|(catch, steps)| {

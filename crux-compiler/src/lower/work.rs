@@ -204,7 +204,7 @@ impl<'a> Walk<'_, 'a> {
                 built
             }
             Some(Takes::Broken) | None => {
-                // The values may still have errors of their own.
+                // The values may still have other errors.
                 self.checker().record_of_any_type(
                     entries,
                     span,

@@ -1,6 +1,6 @@
 //! The verbs that steer: groups, branches, loops, waits, sleeps, `emit` and `fail`.
 
-use super::mapping::{Elsewhere, Mapping, Shape, list, nowhere, wrong_kind};
+use super::mapping::{Mapping, MisplacedKeyHint, Shape, list, nowhere, wrong_kind};
 use super::scalar::{self, Zero};
 use super::step::{self, elsewhere};
 use super::tree::{BROKEN_KEY, Kind, Node, Pair};
@@ -12,7 +12,7 @@ use crate::names;
 use crate::source::Spanned;
 use crate::units;
 
-/// Most elements at once and most rounds.
+/// Maximum concurrent elements and maximum rounds.
 pub const COUNT_MAX: u32 = 10_000;
 
 /// The shapes of the steps with one key of their own, which have a `timeout` where it says so.
@@ -116,7 +116,7 @@ fn with_event<'a>(
 /// `wait: 5m`, which is a `sleep`.
 fn wait_for_a_while(pair: &Pair) -> Option<Diagnostic> {
     let text = match &pair.value.kind {
-        // `wait: { seconds: 10 }` has a hint of its own.
+        // `wait: { seconds: 10 }` has a separate hint.
         Kind::Text(text) | Kind::Integer(_, text) | Kind::Number(_, text) => text.value.as_str(),
         _ => return None,
     };
@@ -173,7 +173,7 @@ fn body<'a>(
         );
         return None;
     }
-    let beside: Elsewhere = |key| match key {
+    let beside: MisplacedKeyHint = |key| match key {
         "id" | "when" | "timeout" | "catch" | "description" => {
             Some(format!("`{key}` belongs to the step itself, one level up"))
         }

@@ -49,7 +49,7 @@ macro_rules! with_contract {
 pub(super) use with_contract;
 
 /// Says why a key that is known elsewhere has no place in this shape, and where it has one.
-pub type Elsewhere = fn(key: &str) -> Option<String>;
+pub type MisplacedKeyHint = fn(key: &str) -> Option<String>;
 
 /// A mapping whose keys have been checked.
 pub struct Mapping<'a> {
@@ -63,7 +63,7 @@ impl<'a> Mapping<'a> {
     pub fn under(
         pair: &'a Pair,
         shape: &'static Shape,
-        elsewhere: Elsewhere,
+        elsewhere: MisplacedKeyHint,
         sink: &mut Sink,
     ) -> Option<Self> {
         if !matches!(pair.value.kind, Kind::Mapping(_)) {
@@ -83,7 +83,7 @@ impl<'a> Mapping<'a> {
     pub fn open(
         node: &'a Node,
         shape: &'static Shape,
-        elsewhere: Elsewhere,
+        elsewhere: MisplacedKeyHint,
         sink: &mut Sink,
     ) -> Option<Self> {
         let Kind::Mapping(pairs) = &node.kind else {
@@ -160,7 +160,7 @@ impl<'a> Mapping<'a> {
         })
     }
 
-    fn report_unknown(&self, pair: &Pair, elsewhere: Elsewhere, sink: &mut Sink) {
+    fn report_unknown(&self, pair: &Pair, elsewhere: MisplacedKeyHint, sink: &mut Sink) {
         if sink.is_full() {
             return;
         }
@@ -179,7 +179,7 @@ impl<'a> Mapping<'a> {
             );
             return;
         }
-        // A verb of its own, in a step that has one.
+        // A second verb in one step.
         let verb = || {
             synonyms::ours(key, super::step::is_verb).filter(|_| self.shape.keys.contains(&"catch"))
         };
@@ -192,7 +192,7 @@ impl<'a> Mapping<'a> {
         sink.push(if let Some(ours) = ours {
             diagnostic.help(format!("it is called `{ours}` here"))
         } else if let Some(verb) = verb() {
-            diagnostic.help(format!("it is called `{verb}` here, and is a step of its own"))
+            diagnostic.help(format!("it is called `{verb}` here, and is a separate step"))
         } else if let Some(instead) = synonyms::otherwise(key) {
             diagnostic.help(instead)
         } else if let Some(near) =

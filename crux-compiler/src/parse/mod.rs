@@ -1,6 +1,6 @@
 //! From texts to models: YAML with the place of every key and value, then the shapes of the
 //! language. All that can be known of a file without looking at the others is reported here, all
-//! errors of all files at once; nothing is looked up and no default filled in.
+//! errors of all files together; nothing is looked up and no default filled in.
 
 mod file;
 mod flow;

@@ -1,4 +1,4 @@
-//! `retry`, `timeout` and the keys of a contract, wherever they stand.
+//! `retry`, `timeout` and the keys of a contract, in every place.
 
 use super::mapping::{Mapping, Shape, nowhere, with_contract};
 use super::scalar::{self, Zero};

@@ -207,7 +207,7 @@ pub fn elsewhere(key: &str) -> Option<String> {
         "timeout" => "`type`, `steps`, `parallel`, `each`, `repeat`, `wait` and `child` steps",
         "class" | "routing_key" | "takes" | "returns" | "raises" | "effect" | "reports"
         | "payload" | "key" => "`type` steps",
-        "steps" => "`type` steps and groups; branches have steps of their own",
+        "steps" => "`type` steps and groups; branches have their own steps",
         _ => return None,
     };
     Some(format!("`{key}` is allowed on {on}"))

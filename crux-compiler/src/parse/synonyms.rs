@@ -215,7 +215,7 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("end", IN_ORDER),
     ("while", "write `until` with the opposite condition: the loop ends when it holds"),
     ("unless", "write `when` with the opposite condition: `when: \"!(…)\"`"),
-    ("strategy", "what is done for each of several things is a step of its own, `each`"),
+    ("strategy", "what is done for each of several things is a separate step, `each`"),
     ("seconds", A_WHILE),
     ("minutes", A_WHILE),
     ("duration", A_WHILE),
@@ -248,9 +248,9 @@ const OTHERWISE: &[(&str, &str)] = &[
     ),
 ];
 
-const A_WHILE: &str = "to wait for a while is a step of its own: `sleep: 10m`";
+const A_WHILE: &str = "to wait for a while is a separate step: `sleep: 10m`";
 
-const IN_ORDER: &str = "leave it out: steps run one after the other, in the order of the file; `parallel` is for steps side by side";
+const IN_ORDER: &str = "leave it out: steps run one after the other, in the order of the file; `parallel` is for concurrent steps";
 
 /// The key that is meant by one of another system, if `knows` it.
 pub fn ours(key: &str, knows: impl Fn(&str) -> bool) -> Option<&'static str> {

@@ -232,7 +232,7 @@ pub fn explain(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
         );
         return diagnostic
             .label("the comment")
-            .help("put the string in quotes, or the comment on a line of its own");
+            .help("put the string in quotes, or the comment on its own line");
     }
     if let Some(open) = stop.open_bracket {
         return in_brackets(file, source, at, open);
@@ -300,10 +300,10 @@ fn in_block(file: FileId, source: &str, stop: &Stop<'_>) -> Diagnostic {
                 value_end,
                 &format!("a string without quotes cannot begin with `{c}`"),
             );
-            return quote(diagnostic.label(format!("`{c}` has a meaning of its own in YAML")));
+            return quote(diagnostic.label(format!("`{c}` has a special meaning in YAML")));
         }
         Some('-') if info.contains("block sequence") => {
-            return error(at, at + 1, "a list begins on a line of its own")
+            return error(at, at + 1, "a list begins on its own line")
                 .label("this `-`")
                 .help("break the line before `-`, or write `[a, b]`");
         }
@@ -377,7 +377,7 @@ fn in_brackets(file: FileId, source: &str, at: usize, open: usize) -> Diagnostic
     }
     if source.get(open + 1..at).is_some_and(|before| before.trim_end().ends_with('$')) {
         return error("inside `{ }` and `[ ]`, the brace of `${…}` is a brace of YAML")
-            .label("YAML reads this as a bracket of its own")
+            .label("YAML reads this as a separate bracket")
             .help("put `${…}` in quotes, or write one key per line");
     }
     if 1 + inside.matches(['[', '{']).count() > inside.matches([']', '}']).count() {

@@ -126,7 +126,7 @@ pub fn read(file: FileId, source: &str, sink: &mut Sink) -> Option<Node> {
     reader.root
 }
 
-/// What is no text to YAML: control characters but for tab and line breaks.
+/// Characters that YAML does not allow: control characters except tab and line breaks.
 fn is_forbidden(c: char) -> bool {
     c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
 }
@@ -196,7 +196,7 @@ impl Reader<'_> {
                         "a second document begins in the same file",
                     )
                     .label("one file holds one pipeline")
-                    .help("move what follows into a file of its own");
+                    .help("move what follows into a separate file");
                     self.sink.push(diagnostic);
                     return None;
                 }

@@ -165,7 +165,7 @@ fn contract<'a>(
             let message = format!("`{}` is an error of Crux itself", error.value);
             sink.push(
                 Diagnostic::error(codes::ERROR_RESERVED, error.span, message)
-                    .help("give the step's error a name of its own"),
+                    .help("give the step's error another name"),
             );
         } else if raises.iter().take(at).any(|before| before.value == error.value) {
             let message = format!("`{}` is named twice", error.value);

@@ -1,5 +1,5 @@
 //! From types as written to types as they are: names are looked up, records and enums in place get
-//! a name of their own, aliases are followed. A type never contains itself, and nests at most
+//! a name, aliases are followed. A type never contains itself, and nests at most
 //! [`MAX_NESTING`] levels.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ pub struct Types<'a> {
     declared: BTreeMap<&'a str, &'a TypeDecl>,
     /// `None`: its error has been reported.
     resolved: BTreeMap<&'a str, Option<Resolved>>,
-    /// Names under way, to find circles.
+    /// Names being resolved, to find circles.
     open: Vec<&'a str>,
     used: BTreeSet<&'a str>,
     /// Names that nobody defines, with the places that use them.

@@ -243,7 +243,7 @@ pub struct TimeoutParts {
     queue: Option<Duration>,
     /// From its beginning until its end.
     run: Option<Duration>,
-    /// Between two signs of life.
+    /// Maximum time between two heartbeats.
     heartbeat: Option<Duration>,
     /// All attempts and pauses together.
     total: Option<Duration>,

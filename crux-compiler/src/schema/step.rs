@@ -105,7 +105,7 @@ step! {
 }
 
 step! {
-    /// Branches side by side; done when all are.
+    /// Concurrent branches; done when all are.
     ParallelStep, Id, {
         /// Branches by name.
         parallel: NotEmpty<Branches>,
@@ -294,7 +294,7 @@ pub enum Sleep {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SleepUntil {
-    /// A timestamp; in the past: at once.
+    /// A timestamp; one in the past passes immediately.
     until: Expression,
 }
 

@@ -23,7 +23,7 @@ use crate::text::Text;
 use crate::types::{self, Misfit, fits, same, show};
 
 pub use literals::broken_rule;
-pub use scope::{Known, Root, Scope, Standing, StepResult};
+pub use scope::{Root, Scope, Standing, StepResult, VisibleStep};
 pub use values::NewTypes;
 
 /// Checks the expressions of one place.
@@ -81,7 +81,7 @@ impl Checker<'_> {
     }
 
     /// A value of whatever type it has; the hint is what the place would like, for literals that
-    /// have no type of their own.
+    /// have no type.
     pub(crate) fn infer(&mut self, ast: &Ast, hint: Option<&Type>) -> Option<Expr> {
         let of = |ty, kind| Some(Expr { ty, kind });
         match &ast.kind {

@@ -1,5 +1,5 @@
 //! Operators: which types they take and what they give. Integers and numbers do not mix, times have
-//! an arithmetic of their own, and nothing that may be absent is computed with; absent values are
+//! their own arithmetic, and nothing that may be absent is computed with; absent values are
 //! only compared, defaulted and passed on.
 
 use super::{Checker, article, literals};

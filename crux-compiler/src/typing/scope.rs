@@ -15,7 +15,7 @@ pub const ROOTS: [&str; 6] = ["input", "steps", "event", "error", "instance", "c
 pub struct Scope {
     pub input: Root,
     /// Every step of the workflow, by id. `None` where no step is to be read (triggers).
-    pub steps: Option<BTreeMap<String, Known>>,
+    pub steps: Option<BTreeMap<String, VisibleStep>>,
     /// Element variables, outermost first.
     pub items: Vec<(String, Type)>,
     /// What `event` means, and of which type it is.
@@ -30,7 +30,7 @@ pub struct Scope {
     /// The names of `config` that were read.
     pub config: BTreeSet<String>,
     /// What is secret of results and items beyond what their types say.
-    pub secrets: secrets::Known,
+    pub secrets: secrets::SecrecyScope,
 }
 
 /// A value at the root of an expression.
@@ -38,7 +38,7 @@ pub struct Scope {
 pub enum Root {
     /// It cannot be read here.
     Missing,
-    /// Its type had an error of its own, which is reported; reading it says nothing more.
+    /// Its type had an error, which is reported; reading it says nothing more.
     Broken,
     Known(Type),
 }
@@ -56,7 +56,7 @@ impl Root {
 
 /// A step as its readers see it.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct VisibleStep {
     /// Where it stands: its id, or the key of its verb.
     pub place: Span,
     pub result: StepResult,
@@ -66,9 +66,9 @@ pub struct Known {
 #[derive(Debug, Clone)]
 pub enum StepResult {
     Type(Type),
-    /// None of its own; why, as in "a `sleep` has no result".
+    /// None; why, as in "a `sleep` has no result".
     None(String),
-    /// It had an error of its own, which is reported; reading it says nothing more.
+    /// It had an error, which is reported; reading it says nothing more.
     Broken,
 }
 
@@ -127,7 +127,7 @@ impl Scope {
             instance: false,
             now: true,
             config: BTreeSet::new(),
-            secrets: secrets::Known::default(),
+            secrets: secrets::SecrecyScope::default(),
         }
     }
 

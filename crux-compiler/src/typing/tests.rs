@@ -51,7 +51,7 @@ fn scope() -> Scope {
     )));
     let result = record("Result", &[("value", Type::Number), ("note", Type::String.optional())]);
     let mut step = |id: &str, result: StepResult, standing: Standing| {
-        let known = Known { place: span(1), result, standing };
+        let known = VisibleStep { place: span(1), result, standing };
         scope.steps.get_or_insert_default().insert(id.into(), known);
     };
     step("done", StepResult::Type(result.clone()), Standing::Certain);

@@ -273,7 +273,7 @@ impl Checker<'_> {
                         Type::List(of) if **of == Type::String => "write `xs.join(\", \")`",
                         Type::List(_) => "write `xs.map(x, string(x)).join(\", \")`",
                         Type::Record(_) | Type::Error => "name one of its fields",
-                        _ => "pass it on as a value of its own",
+                        _ => "pass it on as a separate value",
                     };
                     let message = format!("{} cannot be converted to a string", show(&value.ty));
                     self.sink.push(

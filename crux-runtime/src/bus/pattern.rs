@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_told_how_it_is_written() {
+    fn an_invalid_pattern_gets_an_error_that_shows_the_form() {
         for text in ["", "workflow.", ".a", "a..b", "work flow", "work*", "a.b#"] {
             assert!(Pattern::parse(text).unwrap_err().contains("`workflow.*`"), "{text}");
         }

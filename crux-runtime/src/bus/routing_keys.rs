@@ -15,7 +15,8 @@ pub const WORKERS: &str = "crux.workers";
 /// Cancelled attempts, for every worker process.
 pub const CANCELLED: &str = "crux.cancelled";
 
-/// Whether everybody hears it who listens now, and nobody needs to: such messages are not counted.
+/// Whether it is a broadcast to all current subscribers, with delivery not required: such messages
+/// are not counted.
 pub(in crate::bus) fn is_to_all(routing_key: &str) -> bool {
     [WORKERS, CANCELLED].contains(&routing_key)
 }

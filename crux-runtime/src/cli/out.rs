@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Failure;
 
 /// On standard output, flushed. A reader that has gone away, like `head`, wants no more: that ends
-/// the command, and is no failure.
+/// the command, and is not a failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

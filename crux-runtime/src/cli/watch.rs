@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::{Common, Failure, client, out, show};
 
 /// How long it tries to come back.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Follow an instance live, from its beginning until it ends
 #[derive(Args)]
@@ -49,7 +49,7 @@ impl Watch {
                             "no server answers at {url}: {why}; start one with `crux serve`"
                         )));
                     }
-                    Some(at) if at.elapsed() > PATIENCE => {
+                    Some(at) if at.elapsed() > RECONNECT_TIMEOUT => {
                         return Err(Failure::unreachable(format!(
                             "the server has not come back: {why}"
                         )));

@@ -45,7 +45,7 @@ pub struct Config {
     /// Services by name. One with `steps` gets its tasks by HTTP, one with `subscribe` hooks and
     /// emitted events.
     pub services: BTreeMap<String, Service>,
-    /// How many attempts of step structs run side by side.
+    /// Maximum concurrent attempts of step structs.
     pub workers: crate::executor::Options,
     pub limits: Limits,
     pub log: Log,
@@ -192,7 +192,7 @@ pub struct Limits {
     pub max_result_size: ByteSize,
     pub max_journal_events: u32,
     pub max_journal_size: ByteSize,
-    /// Instances with work under way; beyond it starts are refused.
+    /// Maximum unsettled instances; beyond it starts are refused.
     pub max_unsettled_instances: u64,
     /// Starts are refused while less than this is free on the store's disk.
     pub min_free_disk: ByteSize,
@@ -240,8 +240,8 @@ pub struct Rabbitmq {
     pub max_queued: usize,
     /// Deliveries taken and not acknowledged, of each queue.
     pub prefetch: u16,
-    /// How long a message is put aside that cannot be taken yet.
-    pub parking: DurationSetting,
+    /// After how long a parked message is retried.
+    pub parked_retry_delay: DurationSetting,
 }
 
 impl Default for Rabbitmq {
@@ -255,7 +255,7 @@ impl Default for Rabbitmq {
             max_unconfirmed,
             max_queued,
             prefetch,
-            parking,
+            parked_retry_delay,
             ..
         } = rabbitmq::Options::default();
         Self {
@@ -267,7 +267,7 @@ impl Default for Rabbitmq {
             max_unconfirmed,
             max_queued,
             prefetch,
-            parking: DurationSetting(parking),
+            parked_retry_delay: DurationSetting(parked_retry_delay),
         }
     }
 }
@@ -283,7 +283,7 @@ impl Rabbitmq {
             max_unconfirmed,
             max_queued,
             prefetch,
-            parking,
+            parked_retry_delay,
         } = self.clone();
         rabbitmq::Options {
             url,
@@ -294,7 +294,7 @@ impl Rabbitmq {
             max_unconfirmed,
             max_queued,
             prefetch,
-            parking: parking.0,
+            parked_retry_delay: parked_retry_delay.0,
             ..rabbitmq::Options::default()
         }
     }
@@ -310,7 +310,9 @@ impl Rabbitmq {
             if !is_name {
                 return Err(Problem::new(
                     key,
-                    format!("`{name}` is no name: use 1 to 100 letters, digits, `_`, `-` and `.`"),
+                    format!(
+                        "`{name}` is not a valid name: use 1 to 100 letters, digits, `_`, `-` and `.`"
+                    ),
                 ));
             }
         }
@@ -326,15 +328,18 @@ impl Rabbitmq {
                 ));
             }
         }
-        if !PARKING.contains(&self.parking.0) {
-            return Err(Problem::new("rabbitmq.parking", "must be at least 1s, and at most a day"));
+        if !PARKED_RETRY_DELAYS.contains(&self.parked_retry_delay.0) {
+            return Err(Problem::new(
+                "rabbitmq.parked_retry_delay",
+                "must be at least 1s, and at most a day",
+            ));
         }
         Ok(())
     }
 }
 
-/// How long messages may be put aside.
-const PARKING: std::ops::RangeInclusive<std::time::Duration> =
+/// Bounds of how long a message stays parked.
+const PARKED_RETRY_DELAYS: std::ops::RangeInclusive<std::time::Duration> =
     std::time::Duration::from_secs(1)..=std::time::Duration::from_secs(24 * 3600);
 
 impl Config {

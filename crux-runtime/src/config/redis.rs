@@ -43,14 +43,20 @@ pub struct Redis {
     pub max_queued: usize,
     /// Entries read and not acknowledged, of each stream.
     pub prefetch: usize,
-    /// How long an entry is put aside that cannot be taken yet.
-    pub parking: DurationSetting,
+    /// After how long a parked entry is retried.
+    pub parked_retry_delay: DurationSetting,
 }
 
 impl Default for Redis {
     fn default() -> Self {
-        let streams::Options { max_length, max_unconfirmed, max_queued, prefetch, parking, .. } =
-            streams::Options::new("");
+        let streams::Options {
+            max_length,
+            max_unconfirmed,
+            max_queued,
+            prefetch,
+            parked_retry_delay,
+            ..
+        } = streams::Options::new("");
         Self {
             url: None,
             host: None,
@@ -66,7 +72,7 @@ impl Default for Redis {
             max_unconfirmed,
             max_queued,
             prefetch,
-            parking: DurationSetting(parking),
+            parked_retry_delay: DurationSetting(parked_retry_delay),
         }
     }
 }
@@ -116,8 +122,11 @@ impl Redis {
                 return Err((key, format!("must be at least 1, and at most {most}")));
             }
         }
-        if !super::PARKING.contains(&self.parking.0) {
-            return Err(("parking", "must be at least 1s, and at most a day".to_owned()));
+        if !super::PARKED_RETRY_DELAYS.contains(&self.parked_retry_delay.0) {
+            return Err((
+                "parked_retry_delay",
+                "must be at least 1s, and at most a day".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -135,7 +144,7 @@ impl Redis {
             max_unconfirmed: self.max_unconfirmed,
             max_queued: self.max_queued,
             prefetch: self.prefetch,
-            parking: self.parking.0,
+            parked_retry_delay: self.parked_retry_delay.0,
             says_durability,
         }
     }

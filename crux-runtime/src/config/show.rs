@@ -40,7 +40,7 @@ impl Config {
     }
 }
 
-/// `amqp://user:password@host` wherever it stands.
+/// `amqp://user:password@host` anywhere.
 fn mask_addresses(value: &mut Value) {
     match value {
         Value::String(text) => {

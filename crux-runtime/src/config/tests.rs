@@ -100,7 +100,7 @@ fn settings_of_the_broker_that_make_no_sense_are_named() {
         "{error}"
     );
     let error = read("rabbitmq: { exchange: '' }").unwrap_err();
-    assert!(error.contains("rabbitmq.exchange: `` is no name"), "{error}");
+    assert!(error.contains("rabbitmq.exchange: `` is not a valid name"), "{error}");
     let error = read("rabbitmq: { max_unconfirmed: 0 }").unwrap_err();
     assert!(error.contains("rabbitmq.max_unconfirmed: must be at least 1"), "{error}");
 }
@@ -262,18 +262,18 @@ fn variables_of_a_kubernetes_service_are_no_settings() {
 
 #[test]
 fn a_misspelt_variable_is_named() {
-    let told = |name: &str| read_env("server: { port: 1 }", &[(name, "9090")]).unwrap_err();
+    let error = |name: &str| read_env("server: { port: 1 }", &[(name, "9090")]).unwrap_err();
     assert_eq!(
-        told("CRUX_SEVER__PORT"),
+        error("CRUX_SEVER__PORT"),
         "CRUX_SEVER__PORT: sever: there is no such setting; did you mean `server`?"
     );
     assert!(
-        told("CRUX_SERVER__PROT").starts_with("CRUX_SERVER__PROT: server.prot: "),
+        error("CRUX_SERVER__PROT").starts_with("CRUX_SERVER__PROT: server.prot: "),
         "{}",
-        told("CRUX_SERVER__PROT")
+        error("CRUX_SERVER__PROT")
     );
     assert_eq!(
-        told("CRUX_SERVER_PORT"),
+        error("CRUX_SERVER_PORT"),
         "CRUX_SERVER_PORT: server_port: there is no such setting; did you mean `CRUX_SERVER__PORT`, with two underscores?"
     );
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Core, Stats};
 use crate::bus::broker::worker_registry::AttemptIds;
-use crate::engine::api::{Command, Completed, Completion, Error, Progress, Undelivered};
+use crate::engine::api::{Command, Completion, CompletionOutcome, Error, Progress, Undelivered};
 use crate::engine::idle_queue::IdleTicket;
 use crate::engine::instance_log::LogLine;
 use crate::engine::journal_size::JournalSize;
@@ -32,7 +32,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 pub(crate) enum Input {
     Complete {
         completion: Completion,
-        reply: Reply<Completed>,
+        reply: Reply<CompletionOutcome>,
     },
     Progress {
         progress: Progress,
@@ -107,7 +107,7 @@ pub(super) struct ActiveInstance {
     pub(super) wake_stored: Option<Time>,
     /// Its place among the shard's idle instances.
     pub(super) idle_ticket: Option<IdleTicket>,
-    pub(super) figures: DefinitionIndex,
+    pub(super) metrics: DefinitionIndex,
 }
 
 /// A row being appended.
@@ -183,18 +183,19 @@ impl ActiveInstance {
                     // known.
                     None => Some(task.sent_at),
                 };
-                let heard_at = running.and_then(|running| running.heartbeat_at);
+                let heartbeat_at = running.and_then(|running| running.heartbeat_at);
                 if !self.is_remote(task, meta.contract, running) {
-                    return task.next_timer(meta, began_at, heard_at, now);
+                    return task.next_timer(meta, began_at, heartbeat_at, now);
                 }
                 // Its worker reported the beginning before it began; from then on it sends
                 // heartbeats to all nodes.
                 let begun = task.started_at.and_then(|_| self.working(task.path, task.number));
-                let heard_at = begun.map(|working| core.silent_since(&working, now)).max(heard_at);
+                let heartbeat_at =
+                    begun.map(|working| core.last_heartbeat(&working, now)).max(heartbeat_at);
                 let heartbeat_ms = begun.map(|_| core.heartbeat_ms(&meta.policy));
                 let meta =
                     machine::Task { policy: Policy { heartbeat_ms, ..meta.policy }, ..*meta };
-                task.next_timer(&meta, began_at, heard_at, now)
+                task.next_timer(&meta, began_at, heartbeat_at, now)
             }
             Open::Wait { due, .. } => due.map(|due| (due, Timer::Timeout)),
             Open::Timer { due, timer, .. } => Some((*due, *timer)),

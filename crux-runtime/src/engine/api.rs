@@ -27,7 +27,7 @@ pub struct Start {
 
 /// An instance that has been started, now or by an earlier request of the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Started {
+pub struct StartAccepted {
     pub instance: InstanceId,
     /// Whether an earlier request had started it.
     pub replayed: bool,
@@ -62,7 +62,7 @@ pub struct Completion {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Completed {
+pub enum CompletionOutcome {
     Accepted,
     /// The same result had been reported before.
     Duplicate,
@@ -135,7 +135,7 @@ pub struct Undelivered {
     pub messages: Vec<(String, String)>,
     /// Why the instance cannot continue: no node has its definition.
     #[serde(default)]
-    pub still: Option<String>,
+    pub blocked: Option<String>,
 }
 
 /// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an

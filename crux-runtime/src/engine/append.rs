@@ -45,7 +45,7 @@ impl Shard {
         }
         self.scratch = out;
         for event in events.drain(..) {
-            self.figures.count(active.figures, &event);
+            self.metrics.count(active.metrics, &event);
             active.close_task(&event);
         }
         self.events = events;
@@ -116,12 +116,12 @@ impl Shard {
                 active.last_at = appending.at;
                 active.settled_stored = active.settled_stored.max(appending.stored.settled);
                 if appending.start.is_some() {
-                    self.figures.started(active.figures);
+                    self.metrics.started(active.metrics);
                 }
                 if let Some(status) = appending.status {
                     active.status = Some(status);
                     self.core.count_status(status);
-                    self.figures.changed(active.figures, status);
+                    self.metrics.changed(active.metrics, status);
                 }
                 if !appending.log_lines.is_empty() {
                     instance_log::write(

@@ -203,7 +203,7 @@ impl Core {
         busy
     }
 
-    pub(crate) async fn start(&self, start: Start) -> Result<api::Started, Error> {
+    pub(crate) async fn start(&self, start: Start) -> Result<api::StartAccepted, Error> {
         let new = self.new_instance(start)?;
         self.begin(new).await
     }
@@ -213,7 +213,7 @@ impl Core {
     pub(crate) async fn start_and_follow(
         &self,
         start: Start,
-    ) -> Result<(api::Started, Follower), Error> {
+    ) -> Result<(api::StartAccepted, Follower), Error> {
         let new = self.new_instance(start)?;
         let follower = self.hub.follow(new.id);
         let started = self.begin(new).await?;
@@ -257,7 +257,7 @@ impl Core {
     async fn begin(
         &self,
         New { id, workflow, started, request }: New,
-    ) -> Result<api::Started, Error> {
+    ) -> Result<api::StartAccepted, Error> {
         let (reply, answer) = oneshot::channel();
         self.inbox(id)
             .send(Message::Start { id, workflow, started, request, reply })
@@ -268,7 +268,7 @@ impl Core {
                 self.stats.started.fetch_add(1, Ordering::Relaxed);
                 Ok(started)
             }
-            Err(Error::Replayed(instance)) => Ok(api::Started { instance, replayed: true }),
+            Err(Error::Replayed(instance)) => Ok(api::StartAccepted { instance, replayed: true }),
             Err(error) => Err(error),
         }
     }
@@ -303,7 +303,7 @@ impl Core {
 
     /// Since when an attempt in another process counts as silent. Heartbeats sent while this
     /// process did not listen are not known.
-    pub(super) fn silent_since(&self, working: &AttemptIds, now: Time) -> Time {
+    pub(super) fn last_heartbeat(&self, working: &AttemptIds, now: Time) -> Time {
         match self.bus.worker_registry() {
             Some(workers) => workers.last_heartbeat(working, now),
             None => self.began_at,
@@ -321,11 +321,11 @@ impl Core {
         if self.is_closing() {
             return Err(Error::ShuttingDown);
         }
-        let under_way = self.stats.unsettled.load(Ordering::Relaxed);
-        if under_way >= u64::try_from(self.options.max_unsettled).unwrap_or(u64::MAX) {
+        let unsettled = self.stats.unsettled.load(Ordering::Relaxed);
+        if unsettled >= u64::try_from(self.options.max_unsettled).unwrap_or(u64::MAX) {
             self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Overloaded {
-                reason: format!("{under_way} instances are unsettled"),
+                reason: format!("{unsettled} instances are unsettled"),
                 retry_after_s: 1,
             });
         }

@@ -25,7 +25,7 @@ impl Shard {
         if active.is_idle() {
             // Heartbeats postpone a timeout: without an update the store would name it as due over
             // and over.
-            let is_put_off = active.wake_stored.is_some_and(|told| told <= now)
+            let is_put_off = active.wake_stored.is_some_and(|wake_at| wake_at <= now)
                 && due.is_some_and(|due| due > now);
             if active.settled_stored < active.seq || is_put_off {
                 active.settled_stored = active.seq;

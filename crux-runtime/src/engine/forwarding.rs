@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use super::Core;
 use crate::engine::active_instance::{Delivery, Input};
-use crate::engine::api::{Command, Completed, Completion, Error, Progress, Undelivered};
+use crate::engine::api::{Command, Completion, CompletionOutcome, Error, Progress, Undelivered};
 use crate::engine::message::Message;
 use crate::id::InstanceId;
 use crate::store;
@@ -32,7 +32,7 @@ const FORWARD_RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Delay before rows of other nodes are received for a new follower; short ones end before.
 const FOLLOW_DELAY: Duration = Duration::from_millis(50);
 
-/// A request to an instance, wherever it is.
+/// A request to an instance on any node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
     Complete(Completion),
@@ -44,7 +44,7 @@ pub(crate) enum Request {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Response {
-    Completed(Completed),
+    Completed(CompletionOutcome),
     Done,
     /// Whether an event was taken.
     Taken(bool),
@@ -117,7 +117,7 @@ impl PeerRouter {
             }
         };
         match self.peers.send(node, text).await {
-            Ok(heard) => heard,
+            Ok(received) => received,
             Err(error) => {
                 debug!(node, %error, "a message to another node was not sent");
                 false
@@ -159,7 +159,7 @@ impl PeerRouter {
 }
 
 impl Core {
-    /// Sends a request to the instance, wherever it is.
+    /// Sends a request to the instance on any node.
     pub(crate) async fn request(
         &self,
         instance: InstanceId,
@@ -214,7 +214,7 @@ impl Core {
                 | Error::Invalid(_)
                 | Error::ConcurrentModification,
             ) => true,
-            Ok(Response::Taken(false) | Response::Completed(Completed::Superseded)) => true,
+            Ok(Response::Taken(false) | Response::Completed(CompletionOutcome::Superseded)) => true,
             Ok(_) | Err(_) => false,
         };
         if may_be_stale && self.unload_if_idle(instance).await {
@@ -300,15 +300,15 @@ impl Core {
 /// Receives from other nodes, and subscribes to rows of the instances followed here.
 pub(super) fn begin(core: &Arc<Core>) {
     let Some(peer_router) = &core.peer_router else { return };
-    if let Some(heard) = peer_router.peers.events() {
-        core.keep_running("receiving from other nodes", receive(core.clone(), heard));
+    if let Some(events) = peer_router.peers.events() {
+        core.keep_running("receiving from other nodes", receive(core.clone(), events));
     }
     core.keep_running("following at other nodes", follow(core.clone(), peer_router.peers.clone()));
 }
 
-async fn receive(core: Arc<Core>, mut heard: mpsc::Receiver<PeerEvent>) {
-    while let Some(heard) = heard.recv().await {
-        match heard {
+async fn receive(core: Arc<Core>, mut events: mpsc::Receiver<PeerEvent>) {
+    while let Some(event) = events.recv().await {
+        match event {
             PeerEvent::Row(instance, seq) => core.hub.grown(instance, seq),
             PeerEvent::Gap => core.hub.may_have_missed(),
             PeerEvent::Message(text) => match serde_json::from_slice(&text) {

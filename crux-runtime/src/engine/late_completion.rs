@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::Core;
 use crate::canonical;
-use crate::engine::api::{Completed, Completion, Error, StepRef};
+use crate::engine::api::{Completion, CompletionOutcome, Error, StepRef};
 use crate::id::InstanceId;
 use crate::journal::{EntryType, Row};
 use crate::machine::Failure;
@@ -27,7 +27,7 @@ pub(super) async fn classify_from_journal(
     instance: InstanceId,
     step: &StepRef,
     reported: ReportedResult,
-) -> Result<Completed, Error> {
+) -> Result<CompletionOutcome, Error> {
     let Some(record) = core.store.record(instance).await? else {
         return Err(Error::UnknownInstance(instance));
     };
@@ -48,18 +48,20 @@ pub(super) async fn classify_from_journal(
         }
     }
     match (history.result, reported.result, history.seen) {
-        (Some(recorded), Some(reported), _) if recorded == reported => Ok(Completed::Duplicate),
+        (Some(recorded), Some(reported), _) if recorded == reported => {
+            Ok(CompletionOutcome::Duplicate)
+        }
         (Some(_), Some(_), _) => {
             Err(Error::Conflict(format!("the step {step} has completed with another result")))
         }
         // A failure of an attempt after another has succeeded.
-        (Some(_), None, _) => Ok(Completed::Superseded),
-        (None, None, true) if history.failed => Ok(Completed::Duplicate),
+        (Some(_), None, _) => Ok(CompletionOutcome::Superseded),
+        (None, None, true) if history.failed => Ok(CompletionOutcome::Duplicate),
         (None, _, true) if record.status.is_ended() => Err(Error::InvalidState(format!(
             "the instance has {}; the step {step} was not completed in time",
             record.status.word()
         ))),
-        (None, _, true) => Err(Error::InvalidState(format!("the step {step} is not under way"))),
+        (None, _, true) => Err(Error::InvalidState(format!("the step {step} is not running"))),
         (None, _, false) if is_defined(core, &record.definition, instance, step) => {
             Err(Error::InvalidState(format!("the step {step} has not begun")))
         }

@@ -81,8 +81,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_shard_that_does_not_answer_is_silent_for_ever_longer_and_one_that_is_gone_is_found()
-    {
+    async fn a_shard_that_does_not_answer_is_silent_for_longer_and_longer_and_one_that_is_gone_is_found()
+     {
         let (quick, mut quick_inbox) = mpsc::channel(2);
         let (stuck, mut stuck_inbox) = mpsc::channel(1);
         let (probes, inboxes) = (LivenessProbes::default(), [quick, stuck]);

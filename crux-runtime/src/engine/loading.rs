@@ -156,7 +156,7 @@ impl Shard {
         now: Time,
     ) {
         let Replayed { instance, traceparent, seq, last_at, journal_size, unsettled } = replayed;
-        let figures = self.figures.place(instance.definition());
+        let metrics = self.metrics.place(instance.definition());
         let origin = Arc::new(Origin {
             workflow: instance.definition().workflow.into(),
             workflow_id: id.to_string(),
@@ -184,7 +184,7 @@ impl Shard {
             // It may be that it was loaded because of that.
             wake_stored: Some(last_at),
             idle_ticket: None,
-            figures,
+            metrics,
         };
         self.timers.forget_evicted(id);
         if !unsettled.is_empty() {

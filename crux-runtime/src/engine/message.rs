@@ -20,7 +20,7 @@ pub(super) enum Message {
         workflow: &'static Workflow,
         started: Box<Started>,
         request: Option<RequestKey>,
-        reply: Reply<api::Started>,
+        reply: Reply<api::StartAccepted>,
     },
     For(InstanceId, Input),
     /// The results of a batch, in its order: whose rows, and their tokens.

@@ -1,6 +1,6 @@
 //! Definitions that unfinished instances need and this binary does not have. Such instances are
-//! kept unchanged and do not continue until a binary with their definition runs; operators must be
-//! told, by the log, `/health` and a metric.
+//! kept unchanged and do not continue until a binary with their definition runs; the log, `/health`
+//! and a metric report them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -133,8 +133,8 @@ impl Core {
             || self.peer_router.as_ref().is_some_and(|peer_router| peer_router.hosts(definition))
     }
 
-    /// Why an instance stands still that needs that definition; `None`: it does not.
-    pub(super) fn why_still(&self, started: &Started) -> Option<String> {
+    /// Why an instance that needs that definition is blocked; `None`: it is not.
+    pub(super) fn blocked_reason(&self, started: &Started) -> Option<String> {
         let Started { workflow, version, definition, .. } = started;
         (!self.is_hosted(definition)).then(|| why(&self.app, workflow, *version, definition))
     }

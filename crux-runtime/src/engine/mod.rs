@@ -46,8 +46,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use api::{
-    Command, Completed, Completion, Error, EventAccepted, IncomingEvent, Progress, Start, Started,
-    Undelivered,
+    Command, Completion, CompletionOutcome, Error, EventAccepted, IncomingEvent, Progress, Start,
+    StartAccepted, Undelivered,
 };
 
 use crate::app::App;
@@ -79,7 +79,7 @@ const INBOX_LEN: usize = 4096;
 pub struct Engine {
     core: Arc<Core>,
     /// By shard.
-    figures: Arc<[Arc<workflow_metrics::WorkflowMetrics>]>,
+    metrics: Arc<[Arc<workflow_metrics::WorkflowMetrics>]>,
 }
 
 /// Why an engine cannot begin.
@@ -135,16 +135,16 @@ impl Engine {
             let seed = source::random(&*core.options.source)
                 .map(u64::from_le_bytes)
                 .map_err(OpenError::Random)?;
-            let figures = workflow_metrics::WorkflowMetrics::new(core.app.workflows);
-            shards.push(figures.clone());
+            let metrics = workflow_metrics::WorkflowMetrics::new(core.app.workflows);
+            shards.push(metrics.clone());
             core.keep_running(
                 "a shard",
-                Shard::new(core.clone(), messages, seed, figures).run(inbox),
+                Shard::new(core.clone(), messages, seed, metrics).run(inbox),
             );
         }
         recovery::begin(&core);
         forwarding::begin(&core);
-        Ok(Self { core, figures: shards.into() })
+        Ok(Self { core, metrics: shards.into() })
     }
 
     pub fn app(&self) -> &Arc<App> {
@@ -164,10 +164,10 @@ impl Engine {
     }
 
     /// Counters by workflow and by step since the process began.
-    pub(crate) fn figures(
+    pub(crate) fn metrics(
         &self,
     ) -> std::collections::BTreeMap<&'static str, workflow_metrics::WorkflowTotals> {
-        workflow_metrics::sum(&self.figures)
+        workflow_metrics::sum(&self.metrics)
     }
 
     /// How long the store took to make batches of rows durable.
@@ -209,9 +209,9 @@ impl Engine {
         self.core.missing.list()
     }
 
-    /// Why an instance that began so stands still, if it does.
-    pub fn why_still(&self, started: &crate::machine::Started) -> Option<String> {
-        self.core.why_still(started)
+    /// Why an instance that started so is blocked, if it is.
+    pub fn blocked_reason(&self, started: &crate::machine::Started) -> Option<String> {
+        self.core.blocked_reason(started)
     }
 
     pub fn clock(&self) -> ClockState {
@@ -234,7 +234,7 @@ impl Engine {
     }
 
     /// Starts an instance; durable when answered.
-    pub async fn start(&self, start: Start) -> Result<Started, Error> {
+    pub async fn start(&self, start: Start) -> Result<StartAccepted, Error> {
         self.core.start(start).await
     }
 
@@ -243,12 +243,12 @@ impl Engine {
     pub(crate) async fn start_and_follow(
         &self,
         start: Start,
-    ) -> Result<(Started, Follower), Error> {
+    ) -> Result<(StartAccepted, Follower), Error> {
         self.core.start_and_follow(start).await
     }
 
     /// Takes a result or a failure; durable when answered.
-    pub async fn complete(&self, completion: Completion) -> Result<Completed, Error> {
+    pub async fn complete(&self, completion: Completion) -> Result<CompletionOutcome, Error> {
         let (instance, step) = (completion.instance, completion.step.clone());
         let reported = late_completion::ReportedResult::of(&completion);
         match self.core.request(instance, Request::Complete(completion)).await {

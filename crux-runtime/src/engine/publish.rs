@@ -73,7 +73,7 @@ impl Publish {
         match published.await {
             Ok(PublishOutcome::Confirmed) => Ok(()),
             Ok(PublishOutcome::Failed(reason)) => Err(reason),
-            Err(_) => Err("the bus has not said what became of it".to_owned()),
+            Err(_) => Err("the bus has not reported the outcome".to_owned()),
         }
     }
 }

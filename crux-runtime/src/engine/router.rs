@@ -177,7 +177,7 @@ impl Router {
     }
 
     /// The store may have kept the events although it reported a failure. A sender that repeats
-    /// them is told that they are duplicates, so only this recovery delivers them.
+    /// them is answered as a duplicate, so only this recovery delivers them.
     fn recover_soon(&self, core: &Arc<Core>) {
         if self.looks.swap(true, Ordering::Relaxed) {
             return;
@@ -382,7 +382,7 @@ impl Router {
         }
     }
 
-    /// All of a page side by side: they are different instances, or different waits of one.
+    /// A page concurrently: they are different instances, or different waits of one.
     async fn deliver_to(
         &self,
         core: &Arc<Core>,

@@ -55,7 +55,7 @@ pub(super) struct Shard {
     pub(super) events: Vec<Event>,
     pub(super) row: String,
     pub(super) tally: Tally,
-    pub(super) figures: Arc<WorkflowMetrics>,
+    pub(super) metrics: Arc<WorkflowMetrics>,
     pub(super) idle: IdleQueue,
     pub(super) tokens: u64,
     /// How many were begun.
@@ -81,7 +81,7 @@ impl Shard {
         core: Arc<Core>,
         messages: mpsc::Sender<Message>,
         seed: u64,
-        figures: Arc<WorkflowMetrics>,
+        metrics: Arc<WorkflowMetrics>,
     ) -> Self {
         // Reports are bounded by the running attempts; beyond the channel's length the sender
         // waits.
@@ -99,7 +99,7 @@ impl Shard {
             events: Vec::new(),
             row: String::new(),
             tally: Tally::default(),
-            figures,
+            metrics,
             idle: IdleQueue::default(),
             tokens: seed,
             loads: 0,
@@ -229,7 +229,7 @@ impl Shard {
         workflow: &'static crate::app::Workflow,
         started: Started,
         request: Option<RequestKey>,
-        reply: Reply<api::Started>,
+        reply: Reply<api::StartAccepted>,
         now: Time,
     ) {
         if !self.holds_lease {
@@ -294,10 +294,10 @@ impl Shard {
             settled_stored: 0,
             wake_stored: None,
             idle_ticket: None,
-            figures: self.figures.place(workflow.definition),
+            metrics: self.metrics.place(workflow.definition),
         };
         let reply: Answer = Box::new(move |result| {
-            answer(reply, result.map(|()| api::Started { instance: id, replayed: false }))
+            answer(reply, result.map(|()| api::StartAccepted { instance: id, replayed: false }))
         });
         self.slots.insert(id, Slot::Ready(Box::new(active)));
         self.core.stats.cached.fetch_add(1, Ordering::Relaxed);
@@ -385,7 +385,7 @@ impl Shard {
                     now,
                     &self.core,
                     &mut self.tally,
-                    &self.figures,
+                    &self.metrics,
                     &mut events,
                     &mut out,
                     &mut answers,

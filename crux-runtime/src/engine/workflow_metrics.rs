@@ -136,7 +136,7 @@ pub(crate) struct StepTotals {
 /// By the workflow's name.
 pub(super) fn sum(shards: &[Arc<WorkflowMetrics>]) -> BTreeMap<&'static str, WorkflowTotals> {
     let mut workflows: BTreeMap<&'static str, WorkflowTotals> = BTreeMap::new();
-    for of in shards.iter().flat_map(|figures| &figures.definitions) {
+    for of in shards.iter().flat_map(|metrics| &metrics.definitions) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let workflow = workflows.entry(of.definition.workflow).or_default();
         workflow.started += load(&of.started);

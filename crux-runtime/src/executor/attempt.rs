@@ -139,7 +139,7 @@ fn reported(outcome: Result<Box<RawValue>, AttemptFailed>) -> Reported {
 }
 
 /// Tells that an attempt began, and goes on giving heartbeats until the guard is dropped. An
-/// attempt that ends at once is not told of: its result says it all.
+/// attempt that ends immediately is not reported: its result says it all.
 async fn start_heartbeats(task: &Task, reply: &ReplyTo) -> Option<HeartbeatGuard> {
     if !task.contract.reports_started {
         return None;

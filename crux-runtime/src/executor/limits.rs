@@ -12,7 +12,7 @@ use crate::units::DurationSetting;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// ThreadPool that stay when there is nothing to do. Only for blocking step structs: the others
-    /// have no threads of their own.
+    /// have no separate threads.
     pub minimum: usize,
     /// Attempts that run concurrently.
     pub maximum: usize,

@@ -1,5 +1,5 @@
-//! The executor: every step struct of the app behind a queue of its own limits. This is all that the
-//! engine sees of it.
+//! The executor: every step struct of the app behind a queue with its own limits. This is all that
+//! the engine sees of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listing {
     pub step_type: &'static str,
-    /// Whether its attempts have threads of their own.
+    /// Whether its attempts have their own threads.
     pub blocking: bool,
     #[serde(flatten)]
     pub limits: Limits,
@@ -133,11 +133,11 @@ impl Executor {
         waits.collect()
     }
 
-    /// Takes a task without waiting, or gives it back: its queue is full, or it is draining. What
-    /// becomes of it goes to `reports`; a task whose step struct this process does not have
+    /// Takes a task without waiting, or gives it back: its queue is full, or it is draining. Its
+    /// result goes to `reports`; a task whose step struct this process does not have
     /// ([`Self::runs`]) is [`Reported::Undelivered`].
     ///
-    /// [`Reported::Began`] is told of attempts that do not end at once and whose contract asks for
+    /// [`Reported::Began`] reports attempts that do not end immediately and whose contract asks for
     /// it.
     pub fn submit(&self, task: Task, reports: &mpsc::Sender<Report>) -> Result<(), Task> {
         let job = Job::new(task, reports.clone());
@@ -159,8 +159,8 @@ impl Executor {
     }
 
     /// Takes nothing new, gives back what has not begun ([`Reported::Returned`]) and waits for what
-    /// runs, `limit` at most. How many attempts are left running then: whoever wants them to hurry
-    /// fires their cancellation tokens.
+    /// runs, `limit` at most. How many attempts are left running then: a caller that wants them to
+    /// hurry fires their cancellation tokens.
     pub async fn drain(&self, limit: Duration) -> usize {
         for worker in &self.inner.workers {
             for job in worker.close() {

@@ -3,7 +3,7 @@
 //!
 //! Most attempts end without ever waiting, so a runner polls one after the other in its own task;
 //! only when an attempt waits does another runner take over the queue. Trivial steps cost neither a
-//! task nor a wake-up each, and waiting ones run side by side up to the maximum.
+//! task nor a wake-up each, and waiting ones run concurrently up to the maximum.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,8 +46,8 @@ impl Job {
         (self.task, ReplyTo { instance, path, attempt, reports: self.reports })
     }
 
-    /// Tells the engine that the task reached nobody; gives it back if the engine has no room to
-    /// hear it.
+    /// Reports to the engine that the task was not dispatched; returns it if the engine's queue is
+    /// full.
     pub(crate) fn refuse(self, reason: String) -> Result<(), Task> {
         let (task, reply) = self.split();
         reply
@@ -137,11 +137,11 @@ impl Load {
 pub(crate) struct TaskQueue<W> {
     pub(crate) work: W,
     pub(crate) limits: Limits,
-    /// Runners that may work on the queue side by side without waiting: more than the runtime has
+    /// Runners that may work on the queue concurrently without waiting: more than the runtime has
     /// threads are of no use.
     parallel: usize,
     runtime: Handle,
-    /// Told when the last runner of a closed queue ends.
+    /// Notified when the last runner of a closed queue ends.
     quiet: Arc<Notify>,
     /// How long attempts were in the queue.
     pub(crate) waits: Times,

@@ -20,8 +20,8 @@ use crate::task::Task;
 pub trait Contract {
     /// The generated marker `crate::pipelines::steps::<type>::Type`.
     type Type: StepType;
-    /// Whether `run` blocks its thread (`#[workflow(…, blocking)]`): it then runs on a thread of
-    /// its own.
+    /// Whether `run` blocks its thread (`#[workflow(…, blocking)]`): it then runs on its own
+    /// thread.
     const BLOCKING: bool = false;
 }
 
@@ -32,7 +32,7 @@ pub type Output<S> = <<S as Contract>::Type as StepType>::Output;
 /// The named errors of the step struct `S`, from the step type's `raises`.
 pub type Error<S> = <<S as Contract>::Type as StepType>::Error;
 
-/// A step struct. One value serves all attempts of its step type, side by side.
+/// A step struct. One value serves all attempts of its step type, concurrently.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a step struct that can run",
     label = "needs `impl Step for {Self}`",

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_known_has_a_mend() {
+    fn an_unknown_name_gets_a_suggestion() {
         let known = ["double", "wake_up"];
         let error = "doubel"
             .parse::<StepSelection>()

@@ -12,8 +12,8 @@ use crate::id::InstanceId;
 use crate::machine::{AttemptFailed, Path, Policy, StepType};
 use crate::task::{Origin, Task};
 
-/// Runs the first attempt of a step of an instance of its own to its end. The failure is what the
-/// engine would hear.
+/// Runs the first attempt of a step of a separate instance to its end. The failure is what the
+/// engine would receive.
 ///
 /// # Panics
 ///
@@ -25,7 +25,7 @@ pub fn run<S: Step>(step: &S, input: Input<S>) -> Result<Output<S>, AttemptFaile
     runtime.block_on(step.run(input, &context::<S>())).map_err(|error| error.into_failed())
 }
 
-/// The surroundings of a first attempt, of a step `test` of an instance of its own. Nobody cancels
+/// The surroundings of a first attempt, of a step `test` of a separate instance. Nobody cancels
 /// it.
 pub fn context<S: Contract>() -> StepContext {
     let instance = InstanceId([0; 16]);

@@ -1,6 +1,6 @@
 //! What a broker delivers: completions, starts and heartbeats of steps under the keys of the
-//! reference, and events under their own names. Parses, calls the service, and says what becomes of
-//! the message.
+//! reference, and events under their own names. Parses, calls the service, and decides what happens
+//! to the message.
 
 use std::sync::Arc;
 
@@ -211,7 +211,7 @@ impl From<Error> for Rejection {
     }
 }
 
-/// A result that comes too late changes nothing, and is no mistake of its sender.
+/// A result that comes too late changes nothing, and is not its sender's mistake.
 fn ignore_late(error: service::Error) -> Result<(), Rejection> {
     match error {
         service::Error::Engine(Error::InvalidState(_)) => Ok(()),

@@ -162,7 +162,7 @@ impl Caller {
         Self { address, ..self }
     }
 
-    /// For one request of a connection, which has a trace of its own.
+    /// For one request of a connection, which has its own trace.
     pub(crate) fn traced(&self, traceparent: String) -> Self {
         Self { traceparent, ..self.clone() }
     }

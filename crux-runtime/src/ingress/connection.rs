@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_is_still_sending_reads_the_last_words() {
+    async fn a_peer_that_is_still_sending_reads_the_last_response() {
         let (mut stream, mut peer) = pair(&Arc::new(Budget::new(0))).await;
         peer.write_all(&[1; 100_000]).await.unwrap();
         stream.write_all(b"enough").await.unwrap();

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_from_what_is_not_of_the_type() {
+    fn invalid_json_is_distinguished_from_a_wrong_type() {
         assert_eq!(raw(b"").unwrap_err().kind, Kind::NotJson);
         assert_eq!(raw(b"{a}").unwrap_err().kind, Kind::NotJson);
         assert_eq!(raw(b"{\"a\":\"\xff\"}").unwrap_err().kind, Kind::NotJson);

@@ -153,7 +153,7 @@ async fn caller(
     Ok(caller)
 }
 
-/// Whether a credential may stand in the address: what browsers ask without headers of their own.
+/// Whether a credential may stand in the address: what browsers request without custom headers.
 fn has_token(route: &str) -> bool {
     let follows = [Operation::Connect, Operation::Follow];
     Operation::of_route("GET", route).is_some_and(|operation| follows.contains(&operation))
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn two_names_at_once_are_refused() {
+    fn two_names_together_are_refused() {
         assert_eq!(
             checked(&[("host", "localhost"), ("host", "localhost")]),
             Err(Kind::HostNotAllowed)

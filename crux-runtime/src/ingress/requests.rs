@@ -12,7 +12,7 @@ use super::auth::Credential;
 use super::problem::{Kind, Problem};
 use super::service::NewEvent;
 use crate::bus::http::response::ErrorBody;
-use crate::engine::api::{Command, Completed, Completion, Progress, ProgressKind, StepRef};
+use crate::engine::api::{Command, Completion, CompletionOutcome, Progress, ProgressKind, StepRef};
 use crate::id::InstanceId;
 use crate::machine::{AttemptFailed, Definition, Failure, Outcome};
 use crate::store::Status;
@@ -72,11 +72,11 @@ impl CompletionBody {
 }
 
 /// How a completion was taken, in one word.
-pub(crate) fn word(completed: Completed) -> &'static str {
-    match completed {
-        Completed::Accepted => "accepted",
-        Completed::Duplicate => "duplicate",
-        Completed::Superseded => "superseded",
+pub(crate) fn word(outcome: CompletionOutcome) -> &'static str {
+    match outcome {
+        CompletionOutcome::Accepted => "accepted",
+        CompletionOutcome::Duplicate => "duplicate",
+        CompletionOutcome::Superseded => "superseded",
     }
 }
 
@@ -258,7 +258,7 @@ impl KnownFields {
             }
         }
 
-        // What is no record has been refused before.
+        // Anything but a record has been refused before.
         let unknown = serde_json::Deserializer::from_str(input.get())
             .deserialize_map(Names(self, besides))
             .unwrap_or_default();

@@ -31,7 +31,7 @@ pub enum EntryType {
     StepBegan,
     StepCompleted,
     /// As event: an attempt failed (`next`: the next one's time); in `out`: a step failed without
-    /// an attempt of its own.
+    /// a separate attempt.
     StepFailed,
     TaskLost,
     /// Given back before it began, by a process that was ending.

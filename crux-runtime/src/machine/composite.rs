@@ -59,7 +59,7 @@ impl<B: Part> Composite<B> {
                 if event.path == path
                     && matches!(event.what, StepHappened::TimerFired { timer: Timer::Timeout }) =>
             {
-                let failure = Failure::new(Failure::TIMEOUT, "the step's time-out passed");
+                let failure = Failure::new(Failure::TIMEOUT, "the step's timeout passed");
                 Ok(Self::settle(path, due, Inside::Broken(*body, failure), fx))
             }
             Body::Open(body) => match inside(*body, fx) {

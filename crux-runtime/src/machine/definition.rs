@@ -133,7 +133,7 @@ impl Node {
         }
     }
 
-    /// It has an idempotency key of its own.
+    /// It has its own idempotency key.
     pub const fn keyed(self) -> Self {
         match self.kind {
             Kind::Task(task) => Self { kind: Kind::Task(Task { keyed: true, ..task }), ..self },
@@ -174,7 +174,7 @@ pub enum Kind {
 pub struct Task {
     pub contract: &'static Contract,
     pub policy: Policy,
-    /// Whether the step has an idempotency key of its own (`key`).
+    /// Whether the step has its own idempotency key (`key`).
     pub keyed: bool,
     /// The node of its undo.
     pub undo: Option<u16>,
@@ -319,7 +319,7 @@ impl Policy {
         total_ms: None,
     };
 
-    /// So many attempts, with so long between the first two.
+    /// The maximum number of attempts, and the delay between the first two.
     pub const fn retry(attempts: u32, backoff_ms: u64) -> Self {
         Self { attempts, backoff_ms, ..Self::ONCE }
     }
@@ -361,7 +361,7 @@ impl Policy {
     }
 }
 
-/// Routing keys told of an instance's life; `None`: nobody.
+/// Routing keys of hooks about an instance's life; `None`: no hook.
 #[derive(Debug, Clone, Copy)]
 pub struct Hooks {
     pub on_start: Option<&'static str>,

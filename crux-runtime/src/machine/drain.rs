@@ -1,16 +1,16 @@
-//! Stopping what is open inside one step: nothing new starts, attempts under way run to their end
+//! Stopping what is open inside one step: nothing new starts, running attempts run to their end
 //! or timeout and are recorded, then the step fails with the failure that stopped it.
 
 use super::effect::{Effect, Note};
 use super::event::{StepEvent, StepHappened};
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::{Applied, Flow, Refused, RejectReason};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::task::{Attempt, TaskFlow, TaskState};
 use super::undo::Undo;
 use super::{Failure, Path};
 
-/// The attempts that are still under way, and why they are the last.
+/// The attempts that are still running, and why they are the last.
 #[derive(Debug)]
 pub struct Drain {
     tasks: Vec<TaskState>,
@@ -57,10 +57,10 @@ impl Drain {
         fx: &mut Fx<'_, U>,
     ) -> Applied<Self, T> {
         let Some(at) = self.tasks.iter().position(|task| task.path == event.path) else {
-            return Err(Refused(self, Why::NotOpen));
+            return Err(Refused(self, RejectReason::NotOpen));
         };
         let Some(task) = fx.definition.task(event.path.node) else {
-            return Err(Refused(self, Why::NotOpen));
+            return Err(Refused(self, RejectReason::NotOpen));
         };
         let state = &mut self.tasks[at];
         if let Err(why) = state.accepts(&event.what, task) {

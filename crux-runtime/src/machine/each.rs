@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::composite::{Composite, Inside};
 use super::effect::Waiting;
 use super::event::{StepEvent, StepHappened, Timer};
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::{Applied, Flow, Refused, RejectReason};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
@@ -21,7 +21,7 @@ pub struct Each<I, S, T> {
     next: usize,
     open: usize,
     path: Path,
-    /// Elements that took no time were many: the next ones begin in a transition of their own.
+    /// Elements that took no time were many: the next ones begin in a separate transition.
     again_at: Option<Time>,
 }
 
@@ -120,18 +120,18 @@ impl<I, S: Part, T> Each<I, S, T> {
             return Ok(self.fill(fx, &mut enter));
         }
         let Some(number) = event.path.index(fx.depth()) else {
-            return Err(Refused(self, Why::NotOpen));
+            return Err(Refused(self, RejectReason::NotOpen));
         };
         let index = usize::try_from(number).unwrap_or(usize::MAX);
         let (Some(slot), Some(element)) = (self.slots.get_mut(index), self.elements.get(index))
         else {
-            return Err(Refused(self, Why::NotOpen));
+            return Err(Refused(self, RejectReason::NotOpen));
         };
         let state = match std::mem::replace(slot, Slot::Waiting) {
             Slot::Open(state) => state,
             closed => {
                 *slot = closed;
-                return Err(Refused(self, Why::NotOpen));
+                return Err(Refused(self, RejectReason::NotOpen));
             }
         };
         match fx.inside(number, |fx| apply(element, *state, fx)) {

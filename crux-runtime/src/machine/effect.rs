@@ -18,7 +18,7 @@ pub enum Effect {
         input: Arc<RawValue>,
         key: Option<Arc<str>>,
     },
-    /// Attempts of this task that are under way may stop: their cancellation tokens fire.
+    /// Running attempts of this task may stop: their cancellation tokens fire.
     Cancel {
         path: Path,
     },
@@ -55,7 +55,7 @@ pub enum Hook {
     Failure,
 }
 
-/// What a follower is told and the journal row records beside its events: consequences that cannot
+/// What a follower receives and the journal row records beside its events: consequences that cannot
 /// be read off the events alone.
 #[derive(Debug, Clone)]
 pub enum Note {
@@ -111,8 +111,8 @@ pub enum Ended {
 pub struct Effects {
     pub all: Vec<Effect>,
     pub notes: Vec<Note>,
-    /// Elements and rounds that were begun: those that take no time follow one another without an
-    /// end of their own.
+    /// Elements and rounds begun so far: bounded, because those that take no time could follow one
+    /// another endlessly.
     pub passes: u32,
     /// A list has more than [`super::MAX_ELEMENTS`] elements: the failure of its `each`.
     pub excess: Option<Failure>,

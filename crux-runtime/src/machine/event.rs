@@ -15,7 +15,7 @@ pub enum Event {
     Started(Started),
     /// Addressed to one step.
     Step(StepEvent),
-    /// Somebody, or the deadline, wants the instance to end.
+    /// A person, or the deadline, cancels the instance.
     StopRequested {
         cause: Cause,
         reason: String,

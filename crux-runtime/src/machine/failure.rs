@@ -23,8 +23,8 @@ macro_rules! built_in {
 }
 
 built_in! {
-    TIMEOUT = "Timeout", "A time-out of a step, a group or a wait passed.";
-    NO_WORKER = "NoWorker", "Nothing that could run the step took it within its `queue` time-out.";
+    TIMEOUT = "Timeout", "The timeout of a step, a group or a wait passed.";
+    NO_WORKER = "NoWorker", "Nothing that could run the step took it within its `queue` timeout.";
     WORKER_LOST = "WorkerLost", "The worker died with the task, more often than is repaired in silence.";
     OUTCOME_UNKNOWN = "OutcomeUnknown", "A `once` step without key was lost or timed out: whether it happened is not known.";
     UNAVAILABLE = "Unavailable", "The service answered that it cannot work now.";

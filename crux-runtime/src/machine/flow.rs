@@ -14,11 +14,11 @@ pub enum Flow<S, T> {
 
 /// An event that changes nothing; the state is as it was.
 #[derive(Debug)]
-pub struct Refused<S>(pub S, pub Why);
+pub struct Refused<S>(pub S, pub RejectReason);
 
 /// Why an event changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum RejectReason {
     /// No such step is open.
     NotOpen,
     /// A failure of an attempt that is not the current one.
@@ -29,17 +29,17 @@ pub enum Why {
     /// path.
     Invalid(String),
     /// The instance's phase does not allow it; the text says what does.
-    NotNow(&'static str),
+    InvalidState(&'static str),
 }
 
-impl std::fmt::Display for Why {
+impl std::fmt::Display for RejectReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Why::NotOpen => f.write_str("no such step is open"),
-            Why::Superseded => f.write_str("a later attempt is under way"),
-            Why::NoMatch => f.write_str("the event does not fulfil the wait's condition"),
-            Why::Invalid(text) => f.write_str(text),
-            Why::NotNow(text) => f.write_str(text),
+            RejectReason::NotOpen => f.write_str("no such step is open"),
+            RejectReason::Superseded => f.write_str("a later attempt is running"),
+            RejectReason::NoMatch => f.write_str("the event does not fulfil the wait's condition"),
+            RejectReason::Invalid(text) => f.write_str(text),
+            RejectReason::InvalidState(text) => f.write_str(text),
         }
     }
 }

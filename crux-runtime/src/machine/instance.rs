@@ -4,7 +4,7 @@
 use super::definition::Definition;
 use super::effect::Effects;
 use super::event::Event;
-use super::flow::Why;
+use super::flow::RejectReason;
 use super::fx::Env;
 use super::part::Open;
 use super::task::AttemptFailed;
@@ -14,7 +14,7 @@ use super::{Failure, Path, StepEvent, Time};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Running,
-    /// Nothing new starts; attempts under way run to their end.
+    /// Nothing new starts; running attempts run to their end.
     Stopping,
     Undoing,
     /// Waits for a person to choose.
@@ -38,7 +38,7 @@ pub trait Instance: Send {
     fn env(&self) -> &Env;
 
     /// Applies one event, new or replayed. Refused: state and `out` are as they were.
-    fn apply(&mut self, event: &Event, now: Time, out: &mut Effects) -> Result<(), Why>;
+    fn apply(&mut self, event: &Event, now: Time, out: &mut Effects) -> Result<(), RejectReason>;
 
     fn phase(&self) -> Phase;
 
@@ -56,7 +56,7 @@ pub trait Instance: Send {
         attempt: u32,
         failed: AttemptFailed,
         now: Time,
-    ) -> Result<StepEvent, Why>;
+    ) -> Result<StepEvent, RejectReason>;
 
     /// Why the instance failed, is parked or stops.
     fn failure(&self) -> Option<&Failure>;

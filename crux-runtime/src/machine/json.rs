@@ -21,7 +21,7 @@ pub fn encode_shared<T: Show>(value: &T) -> Result<Arc<RawValue>, Failure> {
     raw(&value.show()).map(Arc::from)
 }
 
-/// As [`encode`], for what is no value of the pipeline language.
+/// Like [`encode`], for values outside the pipeline language.
 pub fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, Failure> {
     serde_json::value::to_raw_value(value)
         .map_err(|error| Failure::expression(format!("cannot be written as JSON: {error}")))

@@ -2,8 +2,8 @@
 //! world to do.
 //!
 //! Everything in here is pure. No clock, no randomness, no file, no socket, no task: time is the
-//! event's, ids and jitter are hashes, maps are ordered; the same journal gives the same state for
-//! ever. An event that is not taken leaves state and effects as they were.
+//! event's, ids and jitter are hashes, maps are ordered; the same journal gives the same state
+//! forever. An event that is not taken leaves state and effects as they were.
 //!
 //! Where to start reading: [`Machine`] is what the compiler generates for a workflow, [`Run`] the
 //! life around it, [`Instance`] what the engine sees. The parts of generated states are [`TaskStep`],
@@ -49,7 +49,7 @@ pub use each::{Each, MAX_ELEMENTS};
 pub use effect::{Effect, Effects, Ended, Hook, Note, Waiting};
 pub use event::{Cause, Event, Outcome, Started, StepEvent, StepHappened, Timer};
 pub use failure::Failure;
-pub use flow::{Applied, Flow, Refused, Then, Why, With};
+pub use flow::{Applied, Flow, Refused, RejectReason, Then, With};
 pub use fx::{Env, Fx};
 pub use handler::Handler;
 pub use instance::{Instance, Phase};

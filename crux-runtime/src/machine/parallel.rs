@@ -1,9 +1,9 @@
-//! Branches side by side. Generated code has one struct per `parallel` with a [`Branch`] per
+//! Concurrent branches. Generated code has one struct per `parallel` with a [`Branch`] per
 //! branch; it starts them in order and offers each event to the one that it is for.
 
 use super::Failure;
 use super::composite::Inside;
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::{Applied, Flow, Refused, RejectReason};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
@@ -46,7 +46,7 @@ impl<S, T> Branch<S, T> {
         &mut self,
         failed: &mut Option<Failure>,
         apply: impl FnOnce(S) -> Applied<S, T>,
-    ) -> Result<(), Why> {
+    ) -> Result<(), RejectReason> {
         match std::mem::replace(self, Branch::Stopped) {
             Branch::Open(state) => match apply(state) {
                 Ok(flow) => *self = Self::settle(flow, failed),
@@ -57,7 +57,7 @@ impl<S, T> Branch<S, T> {
             },
             closed => {
                 *self = closed;
-                return Err(Why::NotOpen);
+                return Err(RejectReason::NotOpen);
             }
         }
         Ok(())
@@ -103,7 +103,7 @@ pub fn joined<B: Join>(branches: B, failed: Option<Failure>) -> Inside<B, B::Out
 /// The outcome of offering an event to a branch of `branches`.
 pub fn advanced<B: Join>(
     branches: B,
-    advanced: Result<(), Why>,
+    advanced: Result<(), RejectReason>,
     failed: Option<Failure>,
 ) -> Result<Inside<B, B::Out>, Refused<B>> {
     match advanced {

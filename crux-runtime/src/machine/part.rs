@@ -9,7 +9,7 @@ use super::{Path, Time};
 /// Something that an instance waits for.
 #[derive(Debug)]
 pub enum Open<'a> {
-    /// A task: under way, backing off, or exhausted.
+    /// A task: running, backing off, or exhausted.
     Task(&'a TaskState),
     /// An event; `due`: its timeout.
     Wait { path: Path, event: &'static str, value: Option<&'a str>, due: Option<Time> },

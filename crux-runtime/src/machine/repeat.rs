@@ -3,7 +3,7 @@
 use super::composite::{Composite, Inside};
 use super::effect::Waiting;
 use super::event::{StepEvent, StepHappened, Timer};
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::{Applied, Flow, Refused, RejectReason};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
@@ -126,7 +126,7 @@ impl<S: Part> Repeat<S> {
                 } else {
                     Err(Refused(
                         Self { path, round, phase: Phase::Pause { until: due } },
-                        Why::NotOpen,
+                        RejectReason::NotOpen,
                     ))
                 }
             }
@@ -134,7 +134,7 @@ impl<S: Part> Repeat<S> {
                 if event.path.index(fx.depth()) != Some(round) {
                     return Err(Refused(
                         Self { path, round, phase: Phase::Round(state) },
-                        Why::NotOpen,
+                        RejectReason::NotOpen,
                     ));
                 }
                 match fx.inside(round, |fx| apply(*state, fx)) {

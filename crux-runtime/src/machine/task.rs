@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::definition::Task;
 use super::effect::{Effect, Note};
 use super::event::{Outcome, StepEvent, StepHappened, Timer};
-use super::flow::Why;
+use super::flow::RejectReason;
 use super::fx::{Exhausted, Fx};
 use super::part::{Open, Part};
 use super::undo::Undo;
@@ -123,21 +123,21 @@ impl TaskState {
     }
 
     /// Whether `event` is one that this task would take, without taking it.
-    pub(super) fn accepts(&self, event: &StepHappened, task: &Task) -> Result<(), Why> {
+    pub(super) fn accepts(&self, event: &StepHappened, task: &Task) -> Result<(), RejectReason> {
         match event {
             StepHappened::Completed { attempt, result } => {
                 if attempt.is_some_and(|attempt| attempt > self.number || attempt == 0) {
-                    return Err(Why::NotOpen);
+                    return Err(RejectReason::NotOpen);
                 }
-                (task.contract.check_result)(result).map_err(Why::Invalid)
+                (task.contract.check_result)(result).map_err(RejectReason::Invalid)
             }
             StepHappened::Failed { attempt, .. }
             | StepHappened::Lost { attempt, .. }
             | StepHappened::Returned { attempt, .. } => {
                 if *attempt < self.number {
-                    Err(Why::Superseded)
+                    Err(RejectReason::Superseded)
                 } else if *attempt > self.number || self.attempt != Attempt::Sent {
-                    Err(Why::NotOpen)
+                    Err(RejectReason::NotOpen)
                 } else {
                     Ok(())
                 }
@@ -149,7 +149,7 @@ impl TaskState {
                 {
                     Ok(())
                 } else {
-                    Err(Why::NotOpen)
+                    Err(RejectReason::NotOpen)
                 }
             }
             StepHappened::TimerFired { timer: Timer::Retry }
@@ -159,15 +159,17 @@ impl TaskState {
             }
             StepHappened::Retry { input } => match (&self.attempt, input, &self.input) {
                 (Attempt::Exhausted(_), Some(input), _) => {
-                    (task.contract.check_input)(input).map_err(Why::Invalid)
+                    (task.contract.check_input)(input).map_err(RejectReason::Invalid)
                 }
                 (Attempt::Exhausted(_), None, Some(_)) => Ok(()),
-                (Attempt::Exhausted(_), None, None) => {
-                    Err(Why::NotNow("the step never had an input: retry it with one"))
-                }
-                _ => Err(Why::NotNow("the step has not failed")),
+                (Attempt::Exhausted(_), None, None) => Err(RejectReason::InvalidState(
+                    "the step never had an input: retry it with one",
+                )),
+                _ => Err(RejectReason::InvalidState("the step has not failed")),
             },
-            StepHappened::TimerFired { .. } | StepHappened::Received { .. } => Err(Why::NotOpen),
+            StepHappened::TimerFired { .. } | StepHappened::Received { .. } => {
+                Err(RejectReason::NotOpen)
+            }
         }
     }
 
@@ -202,8 +204,8 @@ impl TaskState {
                     self.send_again(fx);
                 }
             }
-            // Not sent again here, however soon that is: whoever gave it back would only get it
-            // again.
+            // Not sent again here, however soon that is: the executor that gave it back would only
+            // get it again.
             StepHappened::Returned { next, .. } => {
                 self.attempt = Attempt::BackingOff { until: *next }
             }
@@ -240,14 +242,14 @@ impl TaskState {
     }
 
     /// When something must be done about this task if nothing happens until then, and what: the
-    /// earliest of its timers. `began_at` and `heard_at` are signs of life that live in memory
+    /// earliest of its timers. `began_at` and `heartbeat_at` are times that live in memory
     /// only; an attempt whose worker does not report its start began when it was handed over. A
     /// `run` timeout of an attempt that has not begun is looked at again.
     pub fn next_timer(
         &self,
         task: &Task,
         began_at: Option<Time>,
-        heard_at: Option<Time>,
+        heartbeat_at: Option<Time>,
         now: Time,
     ) -> Option<(Time, Timer)> {
         match self.attempt {
@@ -268,7 +270,7 @@ impl TaskState {
                 consider(self.sent_at, policy.queue_ms.filter(|_| began.is_none()), Timer::Queue);
                 consider(began.unwrap_or(now), policy.run_ms, Timer::Run);
                 consider(
-                    heard_at.max(began).unwrap_or(now),
+                    heartbeat_at.max(began).unwrap_or(now),
                     policy.heartbeat_ms.filter(|_| reports),
                     Timer::Heartbeat,
                 );
@@ -278,8 +280,8 @@ impl TaskState {
         }
     }
 
-    /// What becomes of an attempt that ended in `failure`: the event to journal. `retry` and
-    /// `after_ms` are the worker's own wish. `stopping`: nothing new may start.
+    /// Decides what follows an attempt that ended in `failure`: the event to journal. `retry` and
+    /// `after_ms` are requested by the worker. `stopping`: nothing new may start.
     pub fn decide(
         &self,
         task: &Task,
@@ -426,7 +428,7 @@ mod tests {
 
     /// Elements that fail in the same moment would otherwise come back in the same moment.
     #[test]
-    fn every_element_has_a_pause_of_its_own_and_always_the_same() {
+    fn every_element_has_its_own_backoff_and_always_the_same() {
         let meta = Task {
             contract: &CONTRACT,
             policy: Policy::retry(3, 10_000),

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::definition::Contract;
 use super::effect::Note;
 use super::event::{StepEvent, StepHappened};
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::{Applied, Flow, Refused, RejectReason};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::task::{TaskFlow, TaskState};
@@ -94,7 +94,7 @@ impl<C: StepType> TaskStep<C> {
                     fx.keep(&event.path, result);
                     Ok(Flow::Done(Arc::new(output)))
                 }
-                Err(text) => Err(Refused(self, Why::Invalid(text))),
+                Err(text) => Err(Refused(self, RejectReason::Invalid(text))),
             },
             Err(why) => Err(Refused(self, why)),
         }
@@ -141,15 +141,15 @@ fn offer<'a, U: Undo>(
     state: &mut TaskState,
     event: &'a StepEvent,
     fx: &mut Fx<'_, U>,
-) -> Result<Offered<'a>, Why> {
+) -> Result<Offered<'a>, RejectReason> {
     if event.path != state.path {
-        return Err(Why::NotOpen);
+        return Err(RejectReason::NotOpen);
     }
-    let Some(task) = fx.definition.task(event.path.node) else { return Err(Why::NotOpen) };
+    let Some(task) = fx.definition.task(event.path.node) else { return Err(RejectReason::NotOpen) };
     // A success is decoded once, by its type: asking `accepts` first would decode it twice.
     if let StepHappened::Completed { attempt, result } = &event.what {
         if attempt.is_some_and(|attempt| attempt > state.number || attempt == 0) {
-            return Err(Why::NotOpen);
+            return Err(RejectReason::NotOpen);
         }
         return Ok(Offered::Result(result));
     }

@@ -61,8 +61,8 @@ impl<U: Undo> UndoStack<U> {
         self.0.push(Entry { path, value, stage: Stage::Pending });
     }
 
-    /// The newest of that path: a step in a `repeat` has one per round, told apart by the round in
-    /// its path.
+    /// The newest of that path: a step in a `repeat` has one per round, distinguished by the round
+    /// in its path.
     fn entry(&mut self, path: &Path) -> Option<&mut Entry<U>> {
         self.0.iter_mut().rev().find(|entry| entry.path == *path)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::effect::{Effect, Note, Waiting};
 use super::event::{StepEvent, StepHappened, Timer};
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::{Applied, Flow, Refused, RejectReason};
 use super::fx::Fx;
 use super::part::{Open, Part};
 use super::undo::Undo;
@@ -58,17 +58,17 @@ impl<E: Value> Wait<E> {
         condition: impl FnOnce(&E, &mut Fx<'_, U>) -> Result<bool, Failure>,
     ) -> Applied<Self, Arc<E>> {
         if event.path != self.path {
-            return Err(Refused(self, Why::NotOpen));
+            return Err(Refused(self, RejectReason::NotOpen));
         }
         let outcome = match &event.what {
             StepHappened::Received { data: received, .. } => match json::decode::<E>(received) {
-                Err(text) => return Err(Refused(self, Why::Invalid(text))),
+                Err(text) => return Err(Refused(self, RejectReason::Invalid(text))),
                 Ok(data) => match condition(&data, fx) {
                     Ok(true) => {
                         fx.keep(&self.path, received);
                         Flow::Done(Arc::new(data))
                     }
-                    Ok(false) => return Err(Refused(self, Why::NoMatch)),
+                    Ok(false) => return Err(Refused(self, RejectReason::NoMatch)),
                     Err(failure) => Flow::Failed(failure),
                 },
             },
@@ -78,7 +78,7 @@ impl<E: Value> Wait<E> {
                 Failure::TIMEOUT,
                 format!("no event {} came in time", self.event),
             )),
-            _ => return Err(Refused(self, Why::NotOpen)),
+            _ => return Err(Refused(self, RejectReason::NotOpen)),
         };
         fx.out.all.push(Effect::Unsubscribe {
             path: self.path,
@@ -114,7 +114,7 @@ pub struct Sleep {
 }
 
 impl Sleep {
-    /// In the past: done at once.
+    /// In the past: done immediately.
     pub fn start<U: Undo>(
         node: u16,
         until: Result<Time, Failure>,
@@ -144,7 +144,7 @@ impl Sleep {
             fx.out.notes.push(Note::StepCompleted { path: self.path });
             Ok(Flow::Done(()))
         } else {
-            Err(Refused(self, Why::NotOpen))
+            Err(Refused(self, RejectReason::NotOpen))
         }
     }
 }

@@ -150,7 +150,7 @@ impl RedisClient {
         Err(last)
     }
 
-    /// Connections of its own to the same; closed with this one.
+    /// Separate connections to the same server; closed with this one.
     pub async fn another(&self, address: &Address) -> Result<Self, Error> {
         Ok(Self { is_closed: self.is_closed.clone(), ..Self::open(address).await? })
     }
@@ -176,12 +176,12 @@ impl RedisClient {
         self.send(command.into()).await.map_err(|error| Error::of(&error))
     }
 
-    /// Commands of any tags, all at once; an error of one is the error of all.
+    /// Commands of any tags, pipelined; an error of one is the error of all.
     pub async fn ask_all(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, Error> {
         self.ask_each(commands).await?.into_iter().collect()
     }
 
-    /// All at once, each for itself.
+    /// Pipelined, each with its own result.
     pub async fn ask_each(&self, commands: Vec<Cmd>) -> Result<Vec<Result<Value, Error>>, Error> {
         self.check_open()?;
         let orders = commands.into_iter().map(Order::from).collect();
@@ -197,7 +197,7 @@ impl RedisClient {
         self.call_all(vec![call]).await.pop().unwrap_or_else(|| Err(Error::closed()))
     }
 
-    /// Scripts, all at once, each for itself.
+    /// Scripts, pipelined, each with its own result.
     pub async fn call_all(&self, calls: Vec<Call>) -> Vec<Result<Value, Error>> {
         if let Err(error) = self.check_open() {
             return calls.iter().map(|_| Err(error.clone())).collect();
@@ -236,13 +236,13 @@ impl RedisClient {
         reached.map_err(|error| Error::Unavailable(format!("Redis: {error}")))
     }
 
-    /// How many hear it.
+    /// How many subscribers received it.
     pub async fn tell(&self, channel: &str, message: &[u8]) -> Result<u64, Error> {
         self.check_open()?;
         let mut publish = redis::cmd("SPUBLISH");
         publish.arg(channel).arg(message);
-        let heard = self.send(publish.into()).await;
-        heard
+        let receivers = self.send(publish.into()).await;
+        receivers
             .and_then(|value| Ok(redis::from_redis_value(value)?))
             .map_err(|error| Error::of(&error))
     }
@@ -274,7 +274,7 @@ impl RedisClient {
         let by_hash = calls.iter().map(|call| call.command("EVALSHA", &call.script.hash)).collect();
         let mut results = self.send_all(by_hash).await;
         // The server has forgotten its scripts: it was started again, another took over, or
-        // somebody told it to. Nothing was done then.
+        // an operator made it one. Nothing was done then.
         let is_unknown = |result: &RedisResult<Value>| matches!(result, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript));
         let unknown: Vec<usize> = (0..results.len()).filter(|n| is_unknown(&results[*n])).collect();
         if !unknown.is_empty() {
@@ -412,7 +412,7 @@ impl Shared {
                 _ => Next::Again,
             },
             ErrorKind::Server(ServerErrorKind::TryAgain) => Next::Again,
-            // The client is told so at once: it may be long.
+            // Answered immediately: it may take long.
             ErrorKind::Server(
                 ServerErrorKind::ClusterDown
                 | ServerErrorKind::ReadOnly
@@ -425,7 +425,7 @@ impl Shared {
         }
     }
 
-    /// Asks the cluster who has which slots; `false`: nobody says.
+    /// Asks the cluster who has which slots; `false`: no server answers.
     async fn refresh(&self) -> bool {
         let (masters, others) = self.read(|slots| (slots.masters().to_vec(), slots.others()));
         for servers in [masters, others] {
@@ -440,9 +440,9 @@ impl Shared {
                     slots::read(answers.pop()?, &server.place)
                 })
                 .collect();
-            while let Some(told) = asked.next().await {
-                if let Some(ranges) = told {
-                    self.write(|slots| slots.told(ranges));
+            while let Some(answer) = asked.next().await {
+                if let Some(ranges) = answer {
+                    self.write(|slots| slots.update(ranges));
                     return true;
                 }
             }

@@ -1,4 +1,4 @@
-//! What the server keeps when it dies, as its settings say. Redis keeps nothing of its own accord;
+//! What the server keeps when it dies, as its settings say. Redis keeps nothing by default;
 //! which of its settings are in force is looked at when the store is opened, because an answer that
 //! is not kept is worth nothing.
 

@@ -181,7 +181,7 @@ async fn send(
     Ok(values.into_iter().map(Value::extract_error).collect())
 }
 
-/// Small packets at once; a peer that is gone without a word is noticed.
+/// Small packets immediately; a peer that vanishes is noticed.
 pub(crate) fn tcp() -> TcpSettings {
     let settings = TcpSettings::default().set_nodelay(true);
     #[cfg(target_os = "linux")]

@@ -23,7 +23,7 @@ pub(super) struct Slots {
     /// Of which addresses are made that the cluster names.
     pattern: ConnectionInfo,
     /// By their places: those that were configured, and those that the cluster names.
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, KnownServer>,
     /// Those that have slots; a single server is the only one.
     masters: Vec<Arc<Server>>,
     /// Of a cluster.
@@ -32,7 +32,7 @@ pub(super) struct Slots {
     is_cluster: bool,
 }
 
-struct Known {
+struct KnownServer {
     server: Arc<Server>,
     is_configured: bool,
     /// Since when it has no slots, if it had some.
@@ -73,7 +73,7 @@ impl Slots {
         let configured = |info: &ConnectionInfo| {
             let place = info.addr().to_string();
             let server = Arc::new(Server::new(place.clone(), info.clone(), timeout));
-            (place, Known { server, is_configured: true, left: None })
+            (place, KnownServer { server, is_configured: true, left: None })
         };
         let known = nodes.iter().map(configured).collect();
         Self {
@@ -97,8 +97,9 @@ impl Slots {
 
     /// Those that have no slots.
     pub(super) fn others(&self) -> Vec<Arc<Server>> {
-        let is_other =
-            |known: &&Known| !self.masters.iter().any(|master| Arc::ptr_eq(master, &known.server));
+        let is_other = |known: &&KnownServer| {
+            !self.masters.iter().any(|master| Arc::ptr_eq(master, &known.server))
+        };
         self.known.values().filter(is_other).map(|known| known.server.clone()).collect()
     }
 
@@ -122,12 +123,12 @@ impl Slots {
         let server = Arc::new(Server::new(place.to_owned(), info, self.timeout));
         self.known.insert(
             place.to_owned(),
-            Known { server: server.clone(), is_configured: false, left: None },
+            KnownServer { server: server.clone(), is_configured: false, left: None },
         );
         Some(server)
     }
 
-    /// A server has said that the slot of that key is that one's.
+    /// A server has answered that the key's slot belongs to `server`.
     pub(super) fn moved(&mut self, key: &[u8], server: &Arc<Server>) {
         let n = self.masters.iter().position(|master| Arc::ptr_eq(master, server)).unwrap_or_else(
             || {
@@ -136,12 +137,12 @@ impl Slots {
             },
         );
         self.of.insert(Slot::for_key(key), n);
-        // What the cluster tells next counts, whether it is what it told last or not.
+        // The cluster's next answer counts, even if it equals the previous one.
         self.ranges.clear();
     }
 
-    /// What the cluster tells.
-    pub(super) fn told(&mut self, ranges: Vec<Range>) {
+    /// Applies the cluster's answer.
+    pub(super) fn update(&mut self, ranges: Vec<Range>) {
         if ranges != self.ranges {
             self.masters.clear();
             self.of.clear();
@@ -245,7 +246,7 @@ mod tests {
         let info = "redis://127.0.0.1:7001".into_connection_info().unwrap();
         let mut slots =
             Slots::many(std::slice::from_ref(&info), info.clone(), Duration::from_secs(1));
-        slots.told(read(Ok(Value::Array(rows)), "127.0.0.1:7001").unwrap());
+        slots.update(read(Ok(Value::Array(rows)), "127.0.0.1:7001").unwrap());
         slots
     }
 
@@ -268,7 +269,7 @@ mod tests {
         let third = slots.at("127.0.0.1:7004").unwrap();
         slots.moved(b"{123456789}", &third);
         assert_eq!(place(&slots, "123456789"), "127.0.0.1:7004");
-        slots.told(read(Ok(Value::Array(rows())), "127.0.0.1:7001").unwrap());
+        slots.update(read(Ok(Value::Array(rows())), "127.0.0.1:7001").unwrap());
         assert_eq!(
             place(&slots, "123456789"),
             "127.0.0.1:7002",
@@ -279,10 +280,10 @@ mod tests {
             read(Ok(Value::Array(vec![row(0, 16383, &[("127.0.0.1", 7003)])])), "127.0.0.1:7003")
                 .unwrap()
         };
-        slots.told(after());
+        slots.update(after());
         assert_eq!(place(&slots, "123456789"), "127.0.0.1:7003");
         tokio::time::advance(GRACE).await;
-        slots.told(after());
+        slots.update(after());
         let others: Vec<String> =
             slots.others().iter().map(|server| server.place.clone()).collect();
         assert_eq!(others, ["127.0.0.1:7001"], "the one that was configured stays known");

@@ -31,7 +31,7 @@ impl Cancellation {
 
     /// Ends when [`Self::is_cancelled`] becomes true; if it never does, never.
     pub async fn cancelled(&self) {
-        // Made before the look, it hears of whatever comes after the look.
+        // Registered before the check, so that no later cancellation is missed.
         let notified = self.inner.waiting.notified();
         if !self.is_cancelled() {
             notified.await;
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_waits_and_whoever_comes_later_hears_of_it() {
+    async fn those_who_wait_and_those_who_come_later_are_notified() {
         let token = Cancellation::default();
         let waiting = tokio::spawn({
             let token = token.clone();
@@ -55,11 +55,11 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!token.is_cancelled() && !waiting.is_finished());
         token.cancel();
-        let heard = async {
+        let cancelled = async {
             waiting.await.unwrap();
             token.cancelled().await;
         };
-        tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), cancelled).await.unwrap();
         assert!(token.is_cancelled());
     }
 }

@@ -108,7 +108,7 @@ pub enum Reported {
     /// The task was not accepted; no attempt is used up, and it is dispatched again.
     Undelivered {
         reason: String,
-        /// Not before so long has passed, whatever else happens.
+        /// The minimum delay before the next attempt.
         after_ms: Option<u64>,
     },
     /// The process is ending and the attempt has not begun: another process runs it.

@@ -1,6 +1,6 @@
-//! Where the lines of the log go: into memory first, and from there to standard error on a thread
-//! of its own. Who logs never waits and never fails: a pipe that nobody reads, a reader that is
-//! gone and a full disk cost lines, which are counted, and nothing else.
+//! Where the lines of the log go: into memory first, and from there to standard error on a separate
+//! thread. Logging never waits and never fails: a pipe that nobody reads, a reader that is gone and
+//! a full disk lose lines, which are counted, and nothing else.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -50,7 +50,7 @@ impl Lines {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, at most so long.
+    /// Waits until everything is written, up to this time.
     pub(super) fn flush(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let mut state = self.lock();
@@ -78,7 +78,7 @@ impl Lines {
 
     fn run(&self, mut to: impl Write) {
         let mut batch = Vec::new();
-        let mut told = 0;
+        let mut reported = 0;
         let mut failure = None;
         // A write that fails may leave the beginning of a line behind.
         let mut is_mid_line = false;
@@ -93,12 +93,15 @@ impl Lines {
                 Ok(()) => {
                     is_mid_line = false;
                     let lost = self.lost();
-                    if lost > told {
+                    if lost > reported {
                         let reason = failure
                             .take()
                             .unwrap_or_else(|| "the log was not read fast enough".to_owned());
-                        warn!(lines = lost - told, reason, "log writable again; lines were lost");
-                        told = lost;
+                        warn!(
+                            lines = lost - reported,
+                            reason, "log writable again; lines were lost"
+                        );
+                        reported = lost;
                     }
                 }
                 Err((written, error)) => {
@@ -229,7 +232,7 @@ mod tests {
 
     const ENOUGH: Duration = Duration::from_secs(10);
 
-    /// Takes what is written when it is told to, or fails.
+    /// Accepts writes when the test allows it, or fails.
     struct Pipe {
         steps: mpsc::Receiver<Result<usize, io::ErrorKind>>,
         taken: Arc<Mutex<Vec<u8>>>,

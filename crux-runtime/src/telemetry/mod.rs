@@ -44,7 +44,7 @@ static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
 /// What logs more than its level is worth, unless it is named: a target, the level that it gets,
 /// and whether a level below `info` for everything means it too. What goes wrong with the broker is
-/// told by the bus, once and without the messages' contents.
+/// reported by the bus, once and without the messages' contents.
 const QUIET: [(&str, &str, bool); 4] = [
     ("lapin", "off", false),
     ("crux::instances", "warn", true),
@@ -114,7 +114,7 @@ pub(crate) fn lost_lines() -> u64 {
     LINES.get().map_or(0, |lines| lines.lost())
 }
 
-/// A bare word that is no level would be read as a module's name, and hide everything.
+/// A bare word that is not a level would be read as a module's name, and hide everything.
 fn filter(text: &str) -> Result<EnvFilter, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -146,13 +146,13 @@ mod tests {
 
     #[test]
     fn what_is_no_level_is_refused_and_not_taken_for_a_module() {
-        let told = |text: &str| filter(text).map(drop).unwrap_err();
-        assert_eq!(told("inof"), "there is no level `inof`; did you mean `info`?");
+        let error = |text: &str| filter(text).map(drop).unwrap_err();
+        assert_eq!(error("inof"), "there is no level `inof`; did you mean `info`?");
         assert!(
-            told("info,crux_runtime=lots")
+            error("info,crux_runtime=lots")
                 .starts_with("there is no level `lots`; there are `off`, `error`")
         );
-        assert!(told("").starts_with("there is no level ``"));
+        assert!(error("").starts_with("there is no level ``"));
         for good in ["info", "WARN", "info,crux_runtime::engine=debug", "off, crux_runtime=trace"] {
             assert!(filter(good).is_ok(), "{good}");
         }
@@ -161,13 +161,13 @@ mod tests {
     #[test]
     fn what_happens_all_the_time_is_quiet_until_it_is_named() {
         let all = |text: &str| filter(text).unwrap().to_string();
-        for (text, told) in [
+        for (text, is_on) in [
             ("info", false),
             ("warn,crux_runtime=debug", false),
             ("debug", true),
             ("info,crux::attempts=info", true),
         ] {
-            assert_eq!(!all(text).contains("crux::attempts=warn"), told, "{text}: {}", all(text));
+            assert_eq!(!all(text).contains("crux::attempts=warn"), is_on, "{text}: {}", all(text));
             assert!(all(text).contains("lapin=off"), "{text}");
         }
     }

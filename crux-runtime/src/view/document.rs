@@ -169,13 +169,13 @@ pub fn document<'a>(
     fold: &'a Fold,
     undelivered: &'a Undelivered,
 ) -> Document<'a> {
-    let Undelivered { tasks: stuck, still, .. } = undelivered;
+    let Undelivered { tasks: stuck, blocked, .. } = undelivered;
     let mut view = View {
         instance,
         shape,
         fold,
         stuck,
-        still: still.as_deref(),
+        blocked: blocked.as_deref(),
         looped: HashMap::new(),
         current: Vec::new(),
         seen: 0,
@@ -248,7 +248,7 @@ struct View<'a, 's> {
     fold: &'a Fold,
     stuck: &'s [(String, String)],
     /// Why nothing goes on.
-    still: Option<&'s str>,
+    blocked: Option<&'s str>,
     /// Steps inside loops, by their path without numbers.
     looped: HashMap<String, Vec<&'a StepInstance>>,
     current: Vec<Current>,
@@ -416,8 +416,8 @@ impl<'a> View<'a, '_> {
                 path: step.path.clone(),
                 r#type: kind.to_owned(),
                 state: self.fold.state_of(step).word(),
-                waits_for: match self.still {
-                    Some(still) => still.to_owned(),
+                waits_for: match self.blocked {
+                    Some(reason) => reason.to_owned(),
                     None if waits_for_person => "a person: retry, undo or fail".to_owned(),
                     None if self.fold.is_held() => waits_parked(step, waits_for(step, stuck)),
                     None => waits_for(step, stuck),

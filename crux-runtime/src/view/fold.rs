@@ -318,7 +318,7 @@ impl Fold {
         }
     }
 
-    /// Composite steps have no beginning of their own in the journal: they are open when something
+    /// Composite steps have no beginning in the journal: they are open when something
     /// inside them moves.
     fn touch_around(&mut self, path: &str, at: Time) {
         let tick = self.tick;

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_is_told_from_a_failed_step() {
+    fn a_failed_attempt_is_distinguished_from_a_failed_step() {
         let attempt = r#"{"v":1,"at":1,"events":[{"type":"step_failed","path":"first","attempt":1,"error":{"name":"Error","message":"x"},"next":2000}]}"#;
         let (messages, _) = read(&stored(2, attempt));
         assert_eq!(messages[0]["type"], "attempt_failed");

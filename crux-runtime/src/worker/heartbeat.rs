@@ -41,10 +41,10 @@ pub(super) async fn send_last(worker: &Arc<Worker>) {
 
 /// `None`: the bus has no room.
 fn say(worker: &Worker, heartbeat: &Heartbeat) -> Option<oneshot::Receiver<PublishOutcome>> {
-    let (told, published) = oneshot::channel();
+    let (report, published) = oneshot::channel();
     let done = Box::new(move |published| {
         // The receiver may have timed out.
-        let _ = told.send(published);
+        let _ = report.send(published);
     });
     worker.bus.publish(to_all(WORKERS, heartbeat), done).ok().map(|()| published)
 }

@@ -38,7 +38,7 @@ pub(super) struct Worker {
     /// The heartbeat interval, if no attempt needs a shorter one.
     every: Duration,
     slots: Mutex<Slots>,
-    /// Attempts under way, and tasks that are being put back.
+    /// Running attempts, and tasks that are being given back.
     busy: watch::Sender<usize>,
     working: Mutex<HashMap<AttemptIds, RunningAttempt>>,
     /// An attempt began that needs a shorter heartbeat interval.
@@ -129,14 +129,14 @@ impl Worker {
         self.manager.drain(limit).await;
     }
 
-    /// Ends when nothing is under way and all results are out.
+    /// Ends when nothing is running and all results are published.
     pub(super) async fn quiet(&self) {
         let mut busy = self.busy.subscribe();
         // The sender is here.
         let _ = busy.wait_for(|busy| *busy == 0).await;
     }
 
-    /// How many attempts are under way.
+    /// The number of running attempts.
     pub(super) fn working(&self) -> usize {
         self.lock().len()
     }
@@ -195,10 +195,10 @@ impl Worker {
     pub(super) async fn say(&self, message: Message) {
         let mut message = message;
         loop {
-            let (told, published) = oneshot::channel();
+            let (report, published) = oneshot::channel();
             let done = Box::new(move |published| {
                 // The receiver lives as long as the process.
-                let _ = told.send(published);
+                let _ = report.send(published);
             });
             let again = message.clone();
             match self.bus.publish(message, done) {
@@ -229,9 +229,9 @@ impl Worker {
         let worker = self.clone();
         worker.busy.send_modify(|busy| *busy += 1);
         supervise::spawn("publishing a result", async move {
-            let (told, published) = oneshot::channel();
+            let (report, published) = oneshot::channel();
             let done = Box::new(move |published| {
-                let _ = told.send(published);
+                let _ = report.send(published);
             });
             if worker.bus.publish_once(message, done).is_ok()
                 && matches!(published.await, Ok(PublishOutcome::Confirmed))
@@ -308,7 +308,7 @@ impl TaskHandler for Worker {
     }
 }
 
-/// The slot of one attempt among those that may run side by side; dropped, it is free.
+/// The slot of one running attempt; freed on drop.
 pub(super) struct SlotGuard {
     pub(super) worker: Arc<Worker>,
     /// Of its step type.
@@ -317,7 +317,7 @@ pub(super) struct SlotGuard {
 }
 
 impl SlotGuard {
-    /// From now on heartbeats name the attempt. `false`: it is under way here already.
+    /// From now on heartbeats name the attempt. `false`: it is running here already.
     pub(super) fn begin(&mut self, order: &Order, cancellation: Cancellation) -> bool {
         let working = order.working();
         let timeout = order.heartbeat_ms.map(Duration::from_millis);

@@ -1,4 +1,4 @@
-//! What the tests of buses share: a bus with somebody at its far end, and tasks to send.
+//! What the tests of buses share: a bus with its far end, and tasks to send.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -41,11 +41,11 @@ pub trait Far: Send + Sync {
     /// Sends something to Crux.
     fn send<'a>(&'a self, key: &'a str, id: &'a str, body: &'a str) -> BoxFuture<'a, ()>;
 
-    /// The next message that was put aside: its body, and why.
+    /// The next dead-lettered message: its body, and why.
     fn dead(&self) -> BoxFuture<'_, (String, String)>;
 }
 
-/// A message as somebody got it.
+/// A message as it was received.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Got {
     pub correlation_id: String,
@@ -97,7 +97,7 @@ pub fn raw(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned()).unwrap()
 }
 
-/// The task of an instance of its own.
+/// The task of a separate instance.
 pub fn task(n: u8) -> (Task, Cancellation) {
     let cancellation = Cancellation::default();
     let instance = InstanceId::new(Time(1_764_000_000_000), [n; 10], None);
@@ -135,7 +135,7 @@ pub fn message(id: &str) -> Message {
     }
 }
 
-/// A message handed in; what became of it.
+/// A published message and its outcome.
 pub async fn publish(bus: &dyn Bus, message: Message) -> PublishOutcome {
     let (done, published) = oneshot::channel();
     assert!(
@@ -149,7 +149,7 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it comes soon")
 }
 
-/// What becomes of a task; that a call has begun says nothing of it.
+/// The result of a task; that a call has begun is skipped.
 pub async fn reported(reports: &mut mpsc::Receiver<Report>) -> Reported {
     loop {
         match soon(reports.recv()).await.unwrap().what {
@@ -159,7 +159,7 @@ pub async fn reported(reports: &mut mpsc::Receiver<Report>) -> Reported {
     }
 }
 
-/// A handler that does as it is told, and takes what it is not told about.
+/// A handler that does as configured, and accepts everything else.
 #[derive(Default)]
 pub struct RecordingHandler {
     pub came: Mutex<Vec<Incoming>>,

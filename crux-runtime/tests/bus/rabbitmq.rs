@@ -101,7 +101,7 @@ async fn open_line(listeners: &[(&str, &str)]) -> (Arc<Broker>, Line) {
         exchange: name.clone(),
         prefix: name.clone(),
         prefetch: 7,
-        parking: Duration::from_secs(1),
+        parked_retry_delay: Duration::from_secs(1),
         rebind: Duration::from_millis(500),
         ..Options::default()
     };
@@ -144,7 +144,7 @@ crate::suite! { broker "needs rabbitmq-server", open }
 /// on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs rabbitmq-server"]
-async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
+async fn a_dead_letter_goes_nowhere_else_and_does_not_expire() {
     let (broker, line) = open_line(&[]).await;
     let handler =
         RecordingHandler::answering(&[Disposition::DeadLetter("no such thing".to_owned())]);
@@ -193,7 +193,7 @@ async fn what_is_put_aside_goes_nowhere_else_and_does_not_expire() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs rabbitmq-server"]
-async fn a_binding_that_somebody_removes_is_made_again() {
+async fn a_removed_binding_is_made_again() {
     let (broker, line) = open_line(&[]).await;
     let handler = RecordingHandler::answering(&[]);
     broker.consume(handler.clone());

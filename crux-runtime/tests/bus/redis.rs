@@ -112,7 +112,7 @@ async fn harness(url: String, wire: Wire, listeners: &[(&str, &str)]) -> Harness
         prefix: line.prefix.clone(),
         lease: Duration::from_secs(2),
         prefetch: 7,
-        parking: Duration::from_secs(1),
+        parked_retry_delay: Duration::from_secs(1),
         ..Options::new(url)
     };
     let pushed = Arc::new(Local::new(&app(), Vec::new(), 1 << 20).unwrap());

@@ -47,7 +47,7 @@ macro_rules! suite {
         $crate::suite! { @all ignore $needs, $open }
         $crate::suite! { @each ignore $needs, $open =>
             what_comes_goes_to_the_door_once
-            what_is_refused_is_put_aside_with_its_reason
+            what_is_refused_is_dead_lettered_with_its_reason
             what_has_to_wait_is_offered_again
             what_waits_for_its_instance_is_parked_and_comes_back
         }
@@ -56,11 +56,11 @@ macro_rules! suite {
 
 pub async fn a_task_comes_as_it_was_sent(open: &Open) {
     let harness = open(&[(WORK, "one")]).await;
-    let (reports, mut told) = mpsc::channel(8);
+    let (reports, mut receiver) = mpsc::channel(8);
     let (task, _cancellation) = task(1);
     let (id, step) = (task.instance.to_string(), task.step_id().to_string());
     assert!(harness.bus.dispatch(task, &reports).is_ok());
-    assert!(matches!(reported(&mut told).await, Reported::Delivered));
+    assert!(matches!(reported(&mut receiver).await, Reported::Delivered));
     let got = soon(harness.far.next(WORK, "one")).await;
     assert_eq!((got.correlation_id.as_str(), got.traceparent.as_str()), ("req-1", TRACE));
     let expected = json!({
@@ -82,9 +82,9 @@ pub async fn a_task_comes_as_it_was_sent(open: &Open) {
 
 pub async fn a_task_without_a_service_says_under_which_key_nobody_listens(open: &Open) {
     let harness = open(&[]).await;
-    let (reports, mut told) = mpsc::channel(8);
+    let (reports, mut receiver) = mpsc::channel(8);
     assert!(harness.bus.dispatch(task(1).0, &reports).is_ok());
-    let Reported::Undelivered { reason, .. } = reported(&mut told).await else {
+    let Reported::Undelivered { reason, .. } = reported(&mut receiver).await else {
         panic!("nobody can have it")
     };
     assert!(reason.contains("no service listens on step.work"), "{reason}");
@@ -92,11 +92,13 @@ pub async fn a_task_without_a_service_says_under_which_key_nobody_listens(open: 
 
 pub async fn a_task_that_nobody_waits_for_is_not_sent(open: &Open) {
     let harness = open(&[(WORK, "one")]).await;
-    let (reports, mut told) = mpsc::channel(8);
+    let (reports, mut receiver) = mpsc::channel(8);
     let (cancelled, cancellation) = task(1);
     cancellation.cancel();
     assert!(harness.bus.dispatch(cancelled, &reports).is_ok());
-    let Reported::Failed(failed) = reported(&mut told).await else { panic!("it did not begin") };
+    let Reported::Failed(failed) = reported(&mut receiver).await else {
+        panic!("it did not begin")
+    };
     assert_eq!((failed.outcome, failed.failure.name.as_ref()), (Outcome::Failed, "Cancelled"));
     assert!(harness.bus.dispatch(task(2).0, &reports).is_ok());
     assert_eq!(soon(harness.far.next(WORK, "one")).await.correlation_id, "req-2");
@@ -125,7 +127,7 @@ pub async fn each_listener_gets_a_message_once(open: &Open) {
 
 pub async fn a_message_that_nobody_wants_is_done(open: &Open) {
     let harness = open(&[]).await;
-    // A bus that knows it says so; whoever publishes all the same is not kept.
+    // A bus that knows it says so; a message published all the same is not kept.
     if harness.bus.wants(NEWS) {
         assert_eq!(publish(&*harness.bus, message("m-1")).await, PublishOutcome::Confirmed);
     }
@@ -133,10 +135,10 @@ pub async fn a_message_that_nobody_wants_is_done(open: &Open) {
 
 pub async fn many_tasks_are_delivered_each_once(open: &Open) {
     let harness = open(&[(WORK, "one")]).await;
-    let (reports, mut told) = mpsc::channel(8);
+    let (reports, mut receiver) = mpsc::channel(8);
     let telling = async {
         for _ in 0..200 {
-            assert!(matches!(reported(&mut told).await, Reported::Delivered));
+            assert!(matches!(reported(&mut receiver).await, Reported::Delivered));
         }
     };
     let sending = async {
@@ -163,14 +165,14 @@ pub async fn many_tasks_are_delivered_each_once(open: &Open) {
 
 pub async fn what_was_handed_in_before_the_end_is_out_at_the_end(open: &Open) {
     let harness = open(&[(WORK, "one")]).await;
-    let (reports, mut told) = mpsc::channel(64);
+    let (reports, mut receiver) = mpsc::channel(64);
     for n in 0..20 {
         assert!(harness.bus.dispatch(task(n).0, &reports).is_ok());
     }
     // Only then a broker's publisher has seen them all, or they are on their way.
     soon(harness.bus.close()).await;
     for _ in 0..20 {
-        assert!(matches!(reported(&mut told).await, Reported::Delivered));
+        assert!(matches!(reported(&mut receiver).await, Reported::Delivered));
         soon(harness.far.next(WORK, "one")).await;
     }
 }
@@ -200,7 +202,7 @@ pub async fn what_comes_goes_to_the_door_once(open: &Open) {
     assert_eq!(handler.came.lock().unwrap().len(), 100);
 }
 
-pub async fn what_is_refused_is_put_aside_with_its_reason(open: &Open) {
+pub async fn what_is_refused_is_dead_lettered_with_its_reason(open: &Open) {
     let harness = open(&[]).await;
     let handler =
         RecordingHandler::answering(&[Disposition::DeadLetter("no such thing".to_owned())]);
@@ -240,7 +242,7 @@ pub async fn what_waits_for_its_instance_is_parked_and_comes_back(open: &Open) {
         harness.far.send(COMPLETED, &format!("m-{n}"), n).await;
     }
     handler.bodies(3).await;
-    // One waits in memory, the others are put aside: they take no places from what can be taken.
+    // One waits in memory, the others are parked: they take no places from what can be taken.
     harness.far.send(COMPLETED, "m-4", "other").await;
     let count = || {
         harness.bus.metrics().into_iter().find(|metric| metric.name == "bus_parked").unwrap().value

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crux_runtime::machine::{
     self, Applied, Branch, Caught, Composite, Contract, Definition, Each, EffectKind, Env, Failure,
-    Flow, Handler, Hooks, Inside, Join, Kind, Node, OnExhausted, Open, Part, Policy, Refused, Runs,
-    StepEvent, StepType, Task, TaskStep, Then, Time, Why, advanced, joined, json,
+    Flow, Handler, Hooks, Inside, Join, Kind, Node, OnExhausted, Open, Part, Policy, Refused,
+    RejectReason, Runs, StepEvent, StepType, Task, TaskStep, Then, Time, advanced, joined, json,
 };
 use serde_json::value::RawValue;
 
@@ -279,7 +279,7 @@ fn apply_look(
     let applied = match event.path.node {
         3 => look.seo.apply(&mut failed, |inside| apply_look_seo(up, inside, event, fx)),
         4 => look.fraud.apply(&mut failed, |inside| apply_look_fraud(up, inside, event, fx)),
-        _ => Err(Why::NotOpen),
+        _ => Err(RejectReason::NotOpen),
     };
     advanced(look, applied, failed)
 }

@@ -10,7 +10,7 @@ mod workflow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crux_runtime::engine::api::{Completed, Completion, Progress, ProgressKind, StepRef};
+use crux_runtime::engine::api::{Completion, CompletionOutcome, Progress, ProgressKind, StepRef};
 use crux_runtime::store::Status;
 use serde_json::value::RawValue;
 use server::{Does, Server};
@@ -102,11 +102,11 @@ async fn an_answer_after_the_time_out_still_counts() {
     let end = harness.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
     assert_eq!(end.types(), ["started", "step_failed", "timer_fired", "step_completed"]);
-    assert_eq!(server.attempts(), [1, 2], "the second was under way when the first one answered");
+    assert_eq!(server.attempts(), [1, 2], "the second was running when the first one answered");
 }
 
 #[tokio::test]
-async fn garbage_fails_the_step_at_once() {
+async fn garbage_fails_the_step_immediately() {
     let server = Server::start(|_| ok("<html>")).await;
     let harness = Harness::start(&server.url()).await;
     let end = harness.end().await;
@@ -194,8 +194,8 @@ async fn an_accepted_task_is_completed_later_by_another_way() {
         attempt: Some(1),
         outcome: Ok(RawValue::from_string(OUTPUT.to_owned()).unwrap()),
     };
-    assert_eq!(harness.engine.complete(complete()).await.unwrap(), Completed::Accepted);
-    assert_eq!(harness.engine.complete(complete()).await.unwrap(), Completed::Duplicate);
+    assert_eq!(harness.engine.complete(complete()).await.unwrap(), CompletionOutcome::Accepted);
+    assert_eq!(harness.engine.complete(complete()).await.unwrap(), CompletionOutcome::Duplicate);
     let end = harness.end().await;
     assert_eq!((end.status, end.output.as_deref()), (Status::Completed, Some(OUTPUT)));
     assert_eq!(server.attempts(), [1]);

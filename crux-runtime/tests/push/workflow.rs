@@ -171,7 +171,7 @@ static WORKFLOWS: &[Workflow] = &[
     },
 ];
 
-/// An engine with one instance under way.
+/// An engine with one running instance.
 pub struct Harness {
     pub engine: Engine,
     pub instance: InstanceId,

@@ -38,7 +38,7 @@ pub async fn audit(
             .ok_or("a cancelled instance is gone")?;
         if !matches!(record.status, Status::Cancelled | Status::Parked) {
             return Err(format!(
-                "{instance} was told to cancel, which was acknowledged, and is {:?}",
+                "the cancellation of {instance} was acknowledged, but it is {:?}",
                 record.status
             ));
         }

@@ -1,4 +1,4 @@
-//! One engine over a store that fails when it is told to, and a bus that takes everything and
+//! One engine over a store that fails on demand, and a bus that takes everything and
 //! answers nothing.
 
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crux_runtime::app::App;
 use crux_runtime::bus::{Bus, Message, PublishOutcome};
-use crux_runtime::engine::api::{Error, Progress, ProgressKind, Start, Started, StepRef};
+use crux_runtime::engine::api::{Error, Progress, ProgressKind, Start, StartAccepted, StepRef};
 use crux_runtime::engine::{Engine, Options};
 use crux_runtime::executor::Executor;
 use crux_runtime::id::InstanceId;
@@ -110,7 +110,7 @@ impl Harness {
         self.try_start().await.expect("nothing fails").instance
     }
 
-    pub async fn try_start(&self) -> Result<Started, Error> {
+    pub async fn try_start(&self) -> Result<StartAccepted, Error> {
         let start = Start {
             workflow: "order".to_owned(),
             input: RawValue::from_string(r#"{"order":"1","big":false}"#.to_owned()).expect("JSON"),
@@ -122,8 +122,8 @@ impl Harness {
         self.engine.start(start).await
     }
 
-    /// A sign of life of its first step, which brings the instance back to memory.
-    pub async fn hear_of(&self, instance: InstanceId) {
+    /// A heartbeat of its first step, which brings the instance back to memory.
+    pub async fn send_heartbeat(&self, instance: InstanceId) {
         let step = StepRef::Path("reserve".to_owned());
         let progress = Progress {
             instance,

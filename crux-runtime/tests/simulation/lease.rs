@@ -1,5 +1,5 @@
-//! A node that loses its lease while it takes up what another left, because the store hangs: it
-//! stops at once, not when the store is back.
+//! A node that loses its lease during a takeover because the store hangs: it stops immediately, not
+//! when the store is back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use super::random::Random;
 use super::store::{Faults, Faulty};
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_lost_while_a_take_up_hangs_stops_the_node_at_once() {
+async fn a_lease_that_is_lost_while_a_takeover_hangs_stops_the_node_immediately() {
     let below = Arc::new(memory::Memory::new(Arc::new(memory::NoFaults)));
     let mut store = Faulty::new(below, Faults::default(), Arc::new(Random::new(1, "lease")));
     store.membership =

@@ -17,7 +17,7 @@ fn other(harness: &Harness) -> Faulty {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_process_has_left_is_taken_up_when_the_store_can_be_read_again() {
+async fn what_a_process_has_left_is_resumed_when_the_store_can_be_read_again() {
     let dead = Harness::new().await;
     dead.store.refuses_marks.store(true, Ordering::SeqCst);
     let instance = dead.start().await;
@@ -28,7 +28,7 @@ async fn what_a_process_has_left_is_taken_up_when_the_store_can_be_read_again() 
     store.refuses_reads.store(true, Ordering::SeqCst);
     let harness = Harness::on(store).await;
     pass(3_000).await;
-    assert!(!harness.engine.has_recovered(), "it says that everything is taken up");
+    assert!(!harness.engine.has_recovered(), "it says that everything is resumed");
     harness.store.refuses_reads.store(false, Ordering::SeqCst);
     pass(3_000).await;
     assert!(harness.engine.has_recovered());
@@ -38,7 +38,7 @@ async fn what_a_process_has_left_is_taken_up_when_the_store_can_be_read_again() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_else_has_moved_is_loaded_again_when_the_store_can_be_read_again() {
+async fn what_another_node_has_moved_is_loaded_again_when_the_store_can_be_read_again() {
     let harness = Harness::new().await;
     let instance = harness.start().await;
     pass(100).await;
@@ -67,7 +67,7 @@ async fn an_instance_is_counted_once_however_often_it_comes_to_rest() {
     let instance = harness.start().await;
     for _ in 0..5 {
         pass(100).await;
-        harness.hear_of(instance).await;
+        harness.send_heartbeat(instance).await;
     }
     assert_eq!(
         harness.engine.stats().cached.load(Ordering::Relaxed),

@@ -17,13 +17,13 @@ mod audit;
 mod harness;
 mod lease;
 mod loading;
-mod marks;
 mod owners;
 mod random;
 mod services;
 mod source;
 mod store;
 mod trace;
+mod unsettled_flags;
 mod world;
 
 /// Seeds that have found something once. 1506: a late result in the very row that sent the next
@@ -61,8 +61,12 @@ fn a_play_that_is_not_from_its_seed_is_found_out() {
         world.play(store::Faults::default()).expect("nothing fails");
         world.trace.take()
     };
-    let told = trace::compare(&play(), &play()).expect_err("system randomness went unnoticed");
-    assert!(told.contains("differs in line") && told.contains("Append"), "{told}");
+    let difference =
+        trace::compare(&play(), &play()).expect_err("system randomness went unnoticed");
+    assert!(
+        difference.contains("differs in line") && difference.contains("Append"),
+        "{difference}"
+    );
 }
 
 /// Ids and tokens from the system, time from nowhere.

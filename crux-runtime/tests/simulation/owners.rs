@@ -32,7 +32,7 @@ fn as_it_is(data: &RawValue) -> Result<Arrived, crux_runtime::machine::Refusal> 
 }
 
 static BY_ASKED: &[Trigger] = &[Trigger::event("asked", as_it_is)];
-static BY_TOLD: &[Trigger] = &[Trigger::event("told", as_it_is)];
+static BY_REPORTED: &[Trigger] = &[Trigger::event("reported", as_it_is)];
 
 const fn definition(
     workflow: &'static str,
@@ -62,7 +62,7 @@ const fn definition(
 
 /// Emits an event, which starts the other.
 static FIRST: Definition = definition("first", "a1", BY_ASKED);
-static SECOND: Definition = definition("second", "a2", BY_TOLD);
+static SECOND: Definition = definition("second", "a2", BY_REPORTED);
 
 macro_rules! machine {
     ($name:ident, $definition:ident, $event:literal) => {
@@ -89,7 +89,7 @@ macro_rules! machine {
     };
 }
 
-machine!(First, FIRST, "told");
+machine!(First, FIRST, "reported");
 machine!(Second, SECOND, "over");
 
 static WORKFLOWS: &[Workflow] = &[Workflow::of::<First>(), Workflow::of::<Second>()];
@@ -100,7 +100,7 @@ fn any(_: &RawValue) -> Result<(), String> {
 
 static EVENTS: &[EventType] = &[
     EventType { name: "asked", correlate: None, check: any, schema: "{}" },
-    EventType { name: "told", correlate: None, check: any, schema: "{}" },
+    EventType { name: "reported", correlate: None, check: any, schema: "{}" },
 ];
 
 async fn engine(store: Arc<Memory>) -> Engine {

@@ -35,7 +35,7 @@ pub struct Faulty {
     pub crashed: Arc<AtomicBool>,
     /// Questions are not answered while this is set.
     pub hangs: Arc<AtomicBool>,
-    /// Marks are not cleared, and nobody hears about it, while this is set.
+    /// Unsettled flags are not cleared, without an error, while this is set.
     pub keeps_marks: Arc<AtomicBool>,
     /// Marks cannot be cleared while this is set.
     pub refuses_marks: Arc<AtomicBool>,

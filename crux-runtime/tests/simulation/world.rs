@@ -32,7 +32,7 @@ pub static WORKFLOWS: &[Workflow] = &[Workflow {
     },
 }];
 
-/// What clients were told.
+/// What clients were answered.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     /// By request id.
@@ -105,7 +105,7 @@ impl World {
             // Whatever was between two awaits is gone.
             drop(runtime);
             result?;
-            // Until the next process begins; and now and then somebody sets the clock back.
+            // Until the next process begins; and now and then the clock is set back.
             let pause = i64::try_from(random.below(10_000)).unwrap_or(0);
             self.clock.pass(if random.chance(10) { -pause } else { pause });
         }

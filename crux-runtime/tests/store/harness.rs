@@ -19,7 +19,7 @@ pub struct Harness {
 pub type Opening = std::pin::Pin<Box<dyn Future<Output = Arc<dyn Store>>>>;
 
 impl Harness {
-    /// Of a store that opens at once.
+    /// Of a store that opens immediately.
     pub fn new<S: Store>(open: impl Fn() -> S + 'static) -> Self {
         Self {
             open: Box::new(move || -> Opening {

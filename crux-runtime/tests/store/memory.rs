@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crux_runtime::store::memory::{Call, Fate, Faults, Memory};
+use crux_runtime::store::memory::{Call, CallOutcome, Faults, Memory};
 use crux_runtime::store::{Appended, Error, Settled, Store};
 
 use crate::harness::{Harness, assert_rows, done, id, next, one, start};
@@ -15,19 +15,19 @@ fn harness() -> Harness {
 
 crate::suite! { harness() }
 
-/// The fates of the next calls, last one first.
+/// The outcomes of the next calls, last one first.
 #[derive(Default)]
 struct Script {
-    fates: Mutex<Vec<Fate>>,
+    outcomes: Mutex<Vec<CallOutcome>>,
     delay_ms: Mutex<(u64, u64)>,
 }
 
 impl Faults for Script {
-    fn fate(&self, call: Call) -> Fate {
+    fn outcome(&self, call: Call) -> CallOutcome {
         if call == Call::Append {
-            self.fates.lock().unwrap().pop().unwrap_or(Fate::Done)
+            self.outcomes.lock().unwrap().pop().unwrap_or(CallOutcome::Done)
         } else {
-            Fate::Done
+            CallOutcome::Done
         }
     }
 
@@ -41,7 +41,8 @@ async fn an_append_can_be_done_and_its_answer_lost() {
     let script = Arc::new(Script::default());
     let store = Memory::new(script.clone());
     done(&store, vec![start(id(1)), start(id(2)), start(id(3))]).await;
-    *script.fates.lock().unwrap() = vec![Fate::Full, Fate::Lost, Fate::Unanswered];
+    *script.outcomes.lock().unwrap() =
+        vec![CallOutcome::Full, CallOutcome::Lost, CallOutcome::Unanswered];
     let batch = vec![next(id(1), 2), next(id(2), 2), next(id(3), 2)];
     let results = store.append(batch.clone()).await;
     assert!(

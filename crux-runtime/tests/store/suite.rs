@@ -1,4 +1,4 @@
-//! What every store must do, told by what its callers notice.
+//! What every store must do, as its callers notice it.
 
 use crux_runtime::id::InstanceId;
 use crux_runtime::machine::Time;
@@ -32,7 +32,7 @@ macro_rules! suite {
         $crate::suite! { @each $($harness)* =>
             a_journal_grows_row_by_row
             a_row_that_comes_too_late_gets_what_came_before
-            the_same_append_again_is_told_apart_from_a_foreign_one
+            the_same_append_again_is_distinguished_from_a_foreign_one
             a_conflict_in_a_batch_stays_alone
             an_append_that_cannot_follow_is_refused
             a_request_id_starts_one_instance
@@ -43,7 +43,7 @@ macro_rules! suite {
             unsettled_instances_come_in_pages_by_id
             instances_that_crowd_in_one_partition_come_in_pages_too
             due_instances_come_in_pages_earliest_first
-            an_append_with_nothing_to_do_is_settled_at_once
+            an_append_with_nothing_to_do_is_settled_immediately
             subscribers_are_found_by_value_and_by_any
             events_are_kept_once_until_their_time_and_until_delivered
             definitions_are_kept_once
@@ -89,7 +89,7 @@ pub async fn a_row_that_comes_too_late_gets_what_came_before(harness: &Harness) 
     assert_rows(&*store, id(1), 3).await;
 }
 
-pub async fn the_same_append_again_is_told_apart_from_a_foreign_one(harness: &Harness) {
+pub async fn the_same_append_again_is_distinguished_from_a_foreign_one(harness: &Harness) {
     let store = (harness.open)().await;
     let first = Append { start: Some(with_request("r", 1)), ..start(id(1)) };
     let second = next(id(1), 2);
@@ -147,7 +147,7 @@ pub async fn a_request_id_starts_one_instance(harness: &Harness) {
         start: Some(with_request(request_id, input)),
         ..start(id(n))
     };
-    // Both at once: one of them is first.
+    // Both concurrently: one of them is first.
     let results = store.append(vec![with(1, "r", 1), with(2, "r", 1), with(3, "other", 1)]).await;
     assert!(
         matches!(results[..], [Ok(Appended::Done), Ok(Appended::Used { instance, same_input: true }), Ok(Appended::Done)] if instance == id(1)),
@@ -377,7 +377,7 @@ pub async fn due_instances_come_in_pages_earliest_first(harness: &Harness) {
     assert_eq!(due(360, 10).await, [(Time(300), id(6)), (Time(350), id(4))]);
 }
 
-pub async fn an_append_with_nothing_to_do_is_settled_at_once(harness: &Harness) {
+pub async fn an_append_with_nothing_to_do_is_settled_immediately(harness: &Harness) {
     let store = (harness.open)().await;
     done(&*store, vec![start(id(1)), start(id(2))]).await;
     done(&*store, vec![Append { settled: 2, ..end(id(1), 2, Status::Completed, T0, 1_000) }]).await;

@@ -80,20 +80,20 @@ impl Seen {
 pub async fn follow(port: u16, workflow_id: &str, to: &mpsc::Sender<Message>) -> Result<(), Error> {
     let base = format!("ws://127.0.0.1:{port}/ws?workflow_id={workflow_id}");
     let mut seen = Seen::default();
-    let mut heard = Instant::now();
+    let mut last_message_at = Instant::now();
     loop {
         let url = seen.whole.map_or_else(|| base.clone(), |whole| format!("{base}&after={whole}"));
         let reason = match connect_async(&url).await {
             Ok((socket, _)) => match receive(socket, &mut seen, to).await? {
                 None => return Ok(()),
                 Some(reason) => {
-                    heard = Instant::now();
+                    last_message_at = Instant::now();
                     reason
                 }
             },
             Err(error) => error.to_string(),
         };
-        if heard.elapsed() > PATIENCE {
+        if last_message_at.elapsed() > PATIENCE {
             return Err(Error::Lost { url, reason });
         }
         sleep(PAUSE).await;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_broke_off_is_taken_up_where_it_broke() {
+    fn a_row_that_broke_off_is_continued_where_it_broke() {
         let mut seen = Seen::default();
         assert!(seen.note(&message(1, 0, false)));
         assert!(seen.note(&message(1, 1, true)));

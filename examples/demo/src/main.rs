@@ -1,7 +1,7 @@
 //! `cargo run -p crux-demo`: a Crux server, three services that do real work, products
 //! that go through them, and a kill -9 in the middle. Start reading in `story`. Called with a
 //! command of Crux (`crux-demo serve …`) it is the Crux binary itself: that is how the server
-//! becomes a process of its own.
+//! becomes a separate process.
 
 mod client;
 mod follow;
@@ -92,13 +92,13 @@ fn try_next(story: &Story, uploaded: &[Uploaded], stays: bool) {
     if stays {
         let pid = story.server.pid().unwrap_or_default();
         println!(
-            "  kill -9 {pid}        the server is started again, and whatever was under way goes on"
+            "  kill -9 {pid}        the server is started again, and whatever was running continues"
         );
         println!("\nCtrl-C ends the demo.");
     }
 }
 
-/// Until Ctrl-C; a server that somebody kills is started again.
+/// Until Ctrl-C; a server that is killed is started again.
 async fn stay(story: &mut Story) -> Result<(), story::Error> {
     loop {
         tokio::select! {

@@ -1,4 +1,4 @@
-//! The Crux server as a process of its own, so that it can be killed: this program started once
+//! The Crux server as a separate process, so that it can be killed: this program started once
 //! more, as `crux-demo serve`, with a configuration file that says where the services are.
 
 use std::fmt::Write as _;
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub enum Error {
     #[error("{what}: {error}")]
     Io { what: String, error: io::Error },
-    #[error("the server ended at once ({status}); the end of its log, {}:\n{tail}", log.display())]
+    #[error("the server ended immediately ({status}); the end of its log, {}:\n{tail}", log.display())]
     Ended { status: ExitStatus, log: PathBuf, tail: String },
     #[error("the server was not ready after {} s; its log is {}", READY_WITHIN.as_secs(), log.display())]
     NotReady { log: PathBuf },
@@ -73,7 +73,7 @@ impl Server {
             let mut server =
                 Self { child, input, port, configuration: configuration.clone(), log: log.clone() };
             match server.until_ready().await {
-                // A port is free only until somebody else takes it.
+                // A port is free only until another process takes it.
                 Err(Error::Ended { .. })
                     if tries > 0 && TcpListener::bind(("127.0.0.1", port)).is_err() =>
                 {

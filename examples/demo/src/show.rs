@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_told_in_a_few_words() {
+    fn results_are_shown_in_a_few_words() {
         let pictures = json!([{"bytes_before": 101_000, "bytes": 30_000}, {"bytes_before": 29_000, "bytes": 12_000}]);
         let images = json!({"result": {"pictures": pictures, "processing_time": "0.081s"}});
         assert_eq!(

@@ -19,7 +19,7 @@ use crate::services::image_processing::Folders;
 use crate::services::{Service, ai_enhancement, seo_generation, serve};
 use crate::show::Show;
 
-/// Long enough to see that everything stands still.
+/// Long enough to see that nothing moves.
 const DOWN: Duration = Duration::from_secs(1);
 
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -96,7 +96,7 @@ impl Story {
         Ok(all)
     }
 
-    /// Uploads products side by side and shows them until all have ended. With `kill`, the server
+    /// Uploads products concurrently and shows them until all have ended. With `kill`, the server
     /// dies when the first step is done.
     async fn upload_and_watch(
         &mut self,

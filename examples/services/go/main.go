@@ -60,7 +60,7 @@ func answer(t task) map[string]any {
 	switch err := err.(type) {
 	case nil:
 		said["result"] = result
-	case unreadable: // the workflow goes on at once with its catch, or fails
+	case unreadable: // the workflow continues with its catch immediately, or fails
 		said["error"] = map[string]any{"name": "PictureUnreadable", "message": err.Error(), "retry": false}
 	default: // this attempt went wrong: what comes of it, the pipeline decides
 		said["error"] = err.Error()
@@ -100,7 +100,7 @@ func serve() error {
 	for delivery := range deliveries {
 		var t task
 		if err := json.Unmarshal(delivery.Body, &t); err != nil || t.WorkflowID == "" {
-			fmt.Println("unreadable:", err) // not a task: nobody could be answered, and it would come again for ever
+			fmt.Println("unreadable:", err) // not a task: there is nothing to reply to, and it would be redelivered forever
 			if err := delivery.Reject(false); err != nil {
 				return err
 			}
@@ -112,7 +112,8 @@ func serve() error {
 		if err != nil {
 			return err
 		}
-		// Confirmed, and only then the task is acknowledged: whoever dies in between gets it again.
+		// Confirmed, and only then the task is acknowledged: a service that dies in between gets it
+		// again.
 		if ok, err := confirm.WaitContext(context.Background()); err != nil || !ok {
 			return fmt.Errorf("the answer was not confirmed: %v", err)
 		}

@@ -28,7 +28,8 @@ function answer(task) {
     return { ...said, success: true, result: work(task) };
   } catch (error) {
     const final = { name: "PictureUnreadable", message: error.message, retry: false };
-    // What is final goes on at once with the workflow's catch; of anything else the pipeline decides what comes of it.
+    // A final error continues with the workflow's catch immediately; for any other the pipeline
+    // decides.
     return { ...said, success: false, error: error instanceof Unreadable ? final : String(error) };
   }
 }
@@ -60,11 +61,12 @@ function onTask(channel, task) {
   try {
     body = Buffer.from(JSON.stringify(answer(JSON.parse(task.content))));
   } catch (error) {
-    console.log(`unreadable: ${error.message}`); // not a task: nobody could be answered, and it would come again for ever
+    console.log(`unreadable: ${error.message}`); // not a task: there is nothing to reply to, and it would be redelivered forever
     return channel.reject(task, false);
   }
   const options = { persistent: true, contentType: "application/json", messageId: task.properties.messageId };
-  // Confirmed, and only then the task is acknowledged: whoever dies in between gets it again.
+  // Confirmed, and only then the task is acknowledged: a service that dies in between gets it
+  // again.
   channel.publish(exchange, "step.completed", body, options, (error) => error || channel.ack(task));
 }
 

@@ -31,7 +31,7 @@ def answer(task):
     said = {name: task[name] for name in ("workflow_id", "step_id", "step_type", "attempt")}
     try:
         return {**said, "success": True, "result": work(task)}
-    except Unreadable as error:  # the workflow goes on at once with its catch, or fails
+    except Unreadable as error:  # the workflow continues with its catch immediately, or fails
         return {**said, "success": False, "error": {"name": "PictureUnreadable", "message": str(error), "retry": False}}
     except Exception as error:  # this attempt went wrong: what comes of it, the pipeline decides
         return {**said, "success": False, "error": str(error)}
@@ -40,10 +40,11 @@ def answer(task):
 def on_task(channel, method, properties, body):
     try:
         body = json.dumps(answer(json.loads(body)))
-    except (ValueError, TypeError, KeyError) as error:  # not a task: nobody could be answered, and it would come again for ever
+    except (ValueError, TypeError, KeyError) as error:  # not a task: there is nothing to reply to, and it would be redelivered forever
         print(f"unreadable: {error!r}", flush=True)
         return channel.basic_reject(method.delivery_tag, requeue=False)
-    # Persistent, confirmed, and only then the task is acknowledged: whoever dies in between gets it again.
+    # Persistent, confirmed, and only then the task is acknowledged: a service that dies in between
+    # gets it again.
     done = pika.BasicProperties(content_type="application/json", delivery_mode=2, message_id=properties.message_id)
     channel.basic_publish(EXCHANGE, "step.completed", body, done)
     channel.basic_ack(method.delivery_tag)

@@ -32,7 +32,8 @@ def answer(task):
 
 def take(server, entries):
     for entry, fields in entries:
-        # First the answer, and only then the task is acknowledged: whoever dies in between leaves it to another.
+        # First the answer, and only then the task is acknowledged: a service that dies in between
+        # leaves it to another.
         server.xadd(COMPLETED, {"body": json.dumps(answer(json.loads(fields["body"])))})
         with server.pipeline(transaction=True) as done:
             done.xack(TASKS, GROUP, entry)

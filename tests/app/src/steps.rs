@@ -30,7 +30,7 @@ impl Step for WakeUpStep {
     }
 }
 
-/// Asks somebody who takes an hour.
+/// Asks a person who takes an hour.
 #[workflow(step = ask)]
 pub struct AskStep {
     oracle: Oracle,

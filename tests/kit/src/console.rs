@@ -80,7 +80,7 @@ impl Session {
 
     /// Of a command whose failure the page shows: what it says on standard error.
     pub fn complaint(&self, command: &str) -> String {
-        // So that it does not fail because somebody has the port.
+        // So that it does not fail because another program has the port.
         let output = self.shell(command).env("CRUX_SERVER__PORT", "0").output().expect("bash runs");
         assert!(
             !output.status.success(),

@@ -1,5 +1,5 @@
-//! The fenced blocks of a Markdown page. The first word of a fence is the language, for whoever
-//! shows the page; the rest is the block's kind, for tests.
+//! The fenced blocks of a Markdown page. The first word of a fence is the language, for programs
+//! that shows the page; the rest is the block's kind, for tests.
 
 use std::path::{Path, PathBuf};
 

@@ -131,7 +131,7 @@ impl Client {
     }
 
     /// What `/metrics` says of this metric: the sum over its labels.
-    pub async fn figure(&self, name: &str) -> u64 {
+    pub async fn metric(&self, name: &str) -> u64 {
         let text = String::from_utf8(self.get("/metrics").await.body.to_vec()).expect("text");
         let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
@@ -140,7 +140,7 @@ impl Client {
     /// Until the server owes nobody anything: what it would have sent by now, it has sent.
     pub async fn settled(&self) {
         eventually("everything is settled", || async {
-            (self.figure("crux_instances_unsettled").await == 0).then_some(())
+            (self.metric("crux_instances_unsettled").await == 0).then_some(())
         })
         .await;
     }

@@ -1,6 +1,6 @@
-//! The test kit: the built binary as a process that can be killed, brokers and stores on free ports,
-//! services that do as they are told, and clients that others wrote. Shared by the tests of several
-//! packages and by the bench.
+//! The test kit: the built binary as a process that can be killed, brokers and stores on free
+//! ports, scripted services, and clients that others wrote. Shared by the tests of several packages
+//! and by the bench.
 
 pub mod console;
 pub mod fences;

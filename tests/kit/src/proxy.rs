@@ -1,7 +1,7 @@
 //! A TCP proxy that does to connections what networks do: it cuts them at a chosen place, refuses
-//! them, lets them hang, loses what they carry, or leads them elsewhere. It runs in a thread of its
-//! own, so that a test that blocks does not stop it. Needs nothing of the rest of the kit, so that
-//! a test file can take it alone.
+//! them, lets them hang, loses what they carry, or leads them elsewhere. It runs in a separate
+//! thread, so that a test that blocks does not stop it. Needs nothing of the rest of the kit, so
+//! that a test file can take it alone.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io;
@@ -32,8 +32,8 @@ pub enum Cut {
     Before,
     /// The first half of it does.
     Within,
-    /// All of it goes through, and nothing that comes back: it is done, and whoever asked for it is
-    /// not told.
+    /// All of it goes through, and nothing that comes back: it is done, and its sender gets no
+    /// answer.
     Unanswered,
 }
 
@@ -139,7 +139,7 @@ impl Proxy {
         self.change(|state| state.cuts += 1);
     }
 
-    /// New connections are reset at once, and those that there are: the server is gone. Or it is
+    /// New connections are reset immediately, and existing ones too: the server is gone. Or it is
     /// back.
     pub fn refuse(&self, refuses: bool) {
         self.change(|state| {
@@ -162,12 +162,12 @@ impl Proxy {
         self.change(|state| state.flow = if holds { Flow::Held } else { Flow::Open });
     }
 
-    /// What is read at once is passed on so much later.
+    /// Whatever is read is passed on after this delay.
     pub fn delay(&self, delay: Duration) {
         self.change(|state| state.delay = delay);
     }
 
-    /// One end hears that the other has no more to say; the other way stays open.
+    /// One end learns that the other has no more to say; the other way stays open.
     pub fn half_close(&self, toward: Toward) {
         self.change(|state| {
             state.half_closed = toward;
@@ -251,7 +251,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             Ok((client, _)) => {
                 let shared = shared.clone();
                 tokio::spawn(async move {
-                    // An error is the end of a connection, which its two ends hear of.
+                    // An error is the end of a connection, which its two ends notice.
                     let _ = carry(client, &shared).await;
                 });
             }
@@ -361,16 +361,16 @@ mod tests {
     fn shouting() -> (Proxy, Arc<Mutex<String>>, TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Proxy::to(listener.local_addr().unwrap().port());
-        let heard = Arc::new(Mutex::new(String::new()));
-        let hears = heard.clone();
+        let received = Arc::new(Mutex::new(String::new()));
+        let receiver = received.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (mut stream, hears) = (stream.unwrap(), hears.clone());
+                let (mut stream, receiver) = (stream.unwrap(), receiver.clone());
                 std::thread::spawn(move || {
                     let mut buffer = [0; 1000];
                     while let Ok(1..) = stream.read(&mut buffer).inspect(|read| {
                         let text = String::from_utf8_lossy(&buffer[..*read]).into_owned();
-                        hears.lock().unwrap().push_str(&text);
+                        receiver.lock().unwrap().push_str(&text);
                     }) {
                         let said =
                             String::from_utf8_lossy(&buffer).trim_end_matches('\0').to_uppercase();
@@ -384,7 +384,7 @@ mod tests {
             }
         });
         let stream = connect(&proxy);
-        (proxy, heard, stream)
+        (proxy, received, stream)
     }
 
     fn connect(proxy: &Proxy) -> TcpStream {
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn holds_delays_and_loses() {
-        let (proxy, heard, mut stream) = shouting();
+        let (proxy, received, mut stream) = shouting();
         proxy.hold(true);
         assert!(is_silent(&mut stream, "one"));
         proxy.hold(false);
@@ -442,7 +442,7 @@ mod tests {
         assert!(is_silent(&mut stream, "three"));
         proxy.black_hole(false);
         assert_eq!(kind(say(&mut stream, "")), io::ErrorKind::ConnectionReset);
-        assert_eq!(*heard.lock().unwrap(), "onetwo");
+        assert_eq!(*received.lock().unwrap(), "onetwo");
     }
 
     #[test]
@@ -450,7 +450,7 @@ mod tests {
         for (cut, arrives) in
             [(Cut::Before, "1 a "), (Cut::Within, "1 a mar"), (Cut::Unanswered, "1 a marker 2")]
         {
-            let (proxy, heard, mut stream) = shouting();
+            let (proxy, received, mut stream) = shouting();
             proxy.cut_at(Toward::Server, b"marker", cut, 1);
             assert_eq!(say(&mut stream, "1 a ").unwrap(), "1 A ");
             assert_eq!(
@@ -460,10 +460,10 @@ mod tests {
             );
             assert_eq!(proxy.cuts(), 1);
             let until = Instant::now() + PATIENCE;
-            while *heard.lock().unwrap() != arrives && Instant::now() < until {
+            while *received.lock().unwrap() != arrives && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            assert_eq!(*heard.lock().unwrap(), arrives, "{cut:?}");
+            assert_eq!(*received.lock().unwrap(), arrives, "{cut:?}");
             assert_eq!(say(&mut connect(&proxy), "marker").unwrap(), "MARKER");
         }
     }

@@ -14,8 +14,9 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const PATIENCE: Duration = Duration::from_secs(120);
 const COOKIE: &str = "ONLYFORTESTS";
 
-/// Runs the broker until its standard input ends, which it does with whoever holds the other end;
-/// its data goes too, unless that one said a word before. `epmd` is Erlang's directory of names.
+/// Runs the broker until its standard input ends, which it does with the process that holds the
+/// other end; its data goes too, unless that one said a word before. `epmd` is Erlang's directory
+/// of names.
 const GUARD: &str = r#"
 epmd -port "$ERL_EPMD_PORT" -address 127.0.0.1 >/dev/null 2>&1 </dev/null & names=$!
 "$0" >"$HOME/out" 2>&1 </dev/null & server=$!
@@ -135,7 +136,7 @@ impl Broker {
     /// What Erlang inside of the broker answers, and what the call complains of.
     fn call(&self, erlang: &str) -> (String, String) {
         let mut call = Command::new("erl_call")
-            // Under a name of its own: two calls of one name, or soon after each other, are
+            // Under a unique name: two calls of one name, or soon after each other, are
             // refused.
             .args(["-r", "-n", "crux@localhost", "-c", COOKIE, "-e"])
             .env("HOME", self.folder.path())
@@ -154,7 +155,7 @@ impl Broker {
         (text(&output.stdout), text(&output.stderr))
     }
 
-    /// Short of memory from now on, or no more: it blocks whoever publishes.
+    /// Short of memory from now on, or no more: it blocks publishers.
     pub fn short_of_memory(&self, is_short: bool) {
         let memory = "{resource_limit, memory, node()}";
         self.eval(&if is_short {
@@ -180,7 +181,7 @@ pub fn is_installed() -> bool {
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {
-    // All at once, so that they differ.
+    // All together, so that they differ.
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("it has an address").port())
 }

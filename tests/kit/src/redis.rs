@@ -1,4 +1,4 @@
-//! Private Redis servers for tests: on free ports, with folders of their own, stopped by their own
+//! Private Redis servers for tests: on free ports, with their own folders, stopped by their own
 //! ids.
 
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::requirements;
 
-/// How long a server may take to do what it is told.
+/// How long a server may take for a command.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One server. It ends when this is dropped, and also when this process ends in whatever way.
@@ -325,7 +325,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it has an address").port()
 }
 
-/// One command on a connection of its own.
+/// One command on its own connection.
 fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;

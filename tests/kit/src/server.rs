@@ -17,7 +17,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// With a configuration file of this text, in a folder of its own. The port is free unless the
+    /// With a configuration file of this text, in its own folder. The port is free unless the
     /// text names one.
     pub fn start(binary: &str, config: &str) -> Self {
         Self::start_with(binary, config, &[])
@@ -163,7 +163,7 @@ impl Server {
         self.signal("-TERM");
     }
 
-    /// Stands still, or goes on.
+    /// Suspends or continues the process.
     pub fn pause(&self, pauses: bool) {
         self.signal(if pauses { "-STOP" } else { "-CONT" });
     }

@@ -18,7 +18,7 @@
 //!   start(["booking 1"])
 //!   n0["notify<br/>send_notification<br/>5 attempts, 5s each"]
 //!   start --> n0
-//!   n1[/"look_closer: side by side"\]
+//!   n1[/"look_closer: parallel"\]
 //!   n0 --> n1
 //!   n2["seo<br/>seo_generation"]
 //!   n1 -->|"seo"| n2
@@ -45,7 +45,7 @@ use ::std::sync::Arc;
 use ::crux_runtime::machine::{
     self, Applied, Arrived, Branch, Composite, Definition, Env, Failure, Flow, Hooks,
     Inside, Join, Kind, Machine, Node, OnExhausted, Part, Policy, RawValue, Refused,
-    StepEvent, TaskStep, Then, Time, Timestamp, Trigger, Wait, Why,
+    StepEvent, TaskStep, Then, Time, Timestamp, Trigger, Wait, RejectReason,
 };
 use super::steps::{
     cancel_order, finalize_order, score, send_notification, seo_generation,
@@ -200,7 +200,7 @@ fn advance_look_closer(
             all.fraud
                 .apply(&mut failed, |inside| apply_look_closer_fraud(inside, event, fx))
         }
-        _ => Err(Why::NotOpen),
+        _ => Err(RejectReason::NotOpen),
     };
     machine::advanced(all, applied, failed)
 }

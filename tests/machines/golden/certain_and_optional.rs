@@ -14,7 +14,7 @@
 //! ```mermaid
 //! flowchart TD
 //!   start(["certain_and_optional 1"])
-//!   n0[/"both: side by side"\]
+//!   n0[/"both: parallel"\]
 //!   start --> n0
 //!   n1["weigh_it"]
 //!   n0 -->|"left"| n1
@@ -60,7 +60,7 @@ use ::std::sync::Arc;
 use ::crux_runtime::machine::{
     self, Applied, Branch, Composite, Definition, Each, Failure, Flow, Handler, Hooks,
     Inside, Join, Kind, Machine, NoUndo, Node, OnExhausted, Part, Refused, Repeat,
-    Rounds, StepEvent, TaskStep, Then, Timestamp, Trigger, Wait, Why,
+    Rounds, StepEvent, TaskStep, Then, Timestamp, Trigger, Wait, RejectReason,
 };
 use super::steps::{ask_again, box_up, drive, fly, measure, remind, stick, tag, weigh_it};
 use super::events;
@@ -230,7 +230,7 @@ fn advance_both(
         node::MEASURE => {
             all.right.apply(&mut failed, |inside| apply_both_right(inside, event, fx))
         }
-        _ => Err(Why::NotOpen),
+        _ => Err(RejectReason::NotOpen),
     };
     machine::advanced(all, applied, failed)
 }

@@ -25,7 +25,7 @@
 //!   n1 -->|"else"| n2
 //!   n3["last<br/>work"]
 //!   n2 -->|"input.a == 2"| n3
-//!   n4[/"both: side by side"\]
+//!   n4[/"both: parallel"\]
 //!   n2 -->|"input.a == 1"| n4
 //!   n3 --> n4
 //!   n2 -->|"else"| n4
@@ -47,7 +47,7 @@ use ::std::sync::Arc;
 use ::crux_runtime::machine::{
     self, Applied, Branch, Composite, Definition, Failure, Flow, Handler, Hooks, Inside,
     Join, Kind, Machine, Never, NoUndo, Node, OnExhausted, Part, Refused, StepEvent,
-    TaskStep, Then, Trigger, Why,
+    TaskStep, Then, Trigger, RejectReason,
 };
 use super::steps::work;
 
@@ -261,7 +261,7 @@ fn advance_both(
     _: &StepEvent,
     _: &mut Fx<'_>,
 ) -> Result<Inside<Both, BothOut>, Refused<Both>> {
-    machine::advanced(all, Err(Why::NotOpen), None)
+    machine::advanced(all, Err(RejectReason::NotOpen), None)
 }
 
 // `told_of`, pipelines/empty_branches.yaml:30
@@ -323,7 +323,7 @@ fn enter_tell(fx: &mut Fx<'_>) -> ToldOfCatchAnyFlow {
 // `told_of/fail_1`, pipelines/empty_branches.yaml:38
 
 fn enter_fail_1(fx: &mut Fx<'_>) -> ToldOfCatchAnyFlow {
-    let message = "failed after it was told".to_owned();
+    let message = "failed after it was reported".to_owned();
     Flow::Failed(fx.fail(node::FAIL_1, "Told", Ok(message)))
 }
 

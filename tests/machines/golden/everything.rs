@@ -38,7 +38,7 @@
 //!     n7 --> n8
 //!   end
 //!   n3 --> n6
-//!   n9[/"both: side by side, within 1m"\]
+//!   n9[/"both: parallel, within 1m"\]
 //!   n6 --> n9
 //!   n10>"emit_1<br/>emits order.shipped"]
 //!   n9 -->|"left"| n10
@@ -70,7 +70,7 @@ use ::crux_runtime::machine::{
     self, Applied, Arrived, Branch, Composite, Definition, Duration, Each, Env, Failure,
     Flow, Hooks, IndexMap, Inside, Join, Json, Kind, Machine, Never, Node, OnExhausted,
     Part, Policy, RawValue, Refusal, Refused, Repeat, Rounds, Rules, Sleep, StepEvent,
-    TaskStep, Then, Time, Timestamp, Trigger, Wait, Why,
+    TaskStep, Then, Time, Timestamp, Trigger, Wait, RejectReason,
 };
 use super::steps::{ask, charge, label, pack, refund, weigh};
 use super::{events, routes, types};
@@ -478,7 +478,7 @@ fn advance_both(
     let mut failed = None;
     let applied = match event.path.node {
         node::EMIT_1 => all.left.apply(&mut failed, machine::never),
-        _ => Err(Why::NotOpen),
+        _ => Err(RejectReason::NotOpen),
     };
     machine::advanced(all, applied, failed)
 }

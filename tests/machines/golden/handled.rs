@@ -18,14 +18,14 @@
 //!     subgraph n1["every: each code of input.codes, 1 at a time"]
 //!       n2["one<br/>attempt_one"]
 //!     end
-//!     n3["mended<br/>mend"]
+//!     n3["fixed<br/>fix"]
 //!     n1 -.->|"on any failure"| n3
 //!     n4["next<br/>go_on"]
 //!     n1 --> n4
 //!     n3 --> n4
 //!   end
 //!   start --> n0
-//!   n5["noted<br/>note_mended"]
+//!   n5["noted<br/>note_fixed"]
 //!   n0 -.->|"on any failure"| n5
 //!   done(["completed<br/>unbounded because `outer/every` goes over a list of any length"])
 //!   n0 --> done
@@ -37,7 +37,7 @@ use ::crux_runtime::machine::{
     self, Applied, Composite, Definition, Each, Failure, Flow, Handler, Hooks, Kind,
     Machine, NoUndo, Node, OnExhausted, Part, StepEvent, TaskStep, Then, Trigger,
 };
-use super::steps::{attempt_one, go_on, mend, note_mended};
+use super::steps::{attempt_one, go_on, fix, note_fixed};
 
 /// `pipelines/handled.yaml:4`
 #[derive(Debug, Clone, PartialEq, machine::Record, machine::Serde)]
@@ -147,7 +147,7 @@ fn enter_every(at_outer: &AtOuter, fx: &mut Fx<'_>) -> OuterFlow {
 }
 
 fn catch_every(failure: Failure, fx: &mut Fx<'_>) -> OuterFlow {
-    Handler::start(failure, fx, |error, fx| enter_mended(error, fx))
+    Handler::start(failure, fx, |error, fx| enter_fixed(error, fx))
         .then_discard(Outer::EveryCatchAny, fx, enter_next_2)
 }
 
@@ -177,7 +177,7 @@ fn enter_one(code: &String, fx: &mut Fx<'_>) -> EveryFlow {
 #[derive(Part)]
 pub enum EveryCatchAny {
     /// `pipelines/handled.yaml:19`
-    Mended(TaskStep<mend::Type>),
+    Fixed(TaskStep<fix::Type>),
 }
 
 fn apply_every_catch_any(
@@ -186,21 +186,21 @@ fn apply_every_catch_any(
     fx: &mut Fx<'_>,
 ) -> Applied<EveryCatchAny, ()> {
     match state {
-        EveryCatchAny::Mended(part) => {
-            part.apply(event, fx).discard().finish(EveryCatchAny::Mended)
+        EveryCatchAny::Fixed(part) => {
+            part.apply(event, fx).discard().finish(EveryCatchAny::Fixed)
         }
     }
 }
 
 type EveryCatchAnyFlow = Flow<EveryCatchAny, ()>;
 
-// `outer/every/mended`, pipelines/handled.yaml:19
+// `outer/every/fixed`, pipelines/handled.yaml:19
 
-fn enter_mended(error: &Failure, fx: &mut Fx<'_>) -> EveryCatchAnyFlow {
-    let input = mend::Input {
+fn enter_fixed(error: &Failure, fx: &mut Fx<'_>) -> EveryCatchAnyFlow {
+    let input = fix::Input {
         error: error.name().to_owned(),
     };
-    TaskStep::start(node::MENDED, Ok(input), fx).discard().finish(EveryCatchAny::Mended)
+    TaskStep::start(node::FIXED, Ok(input), fx).discard().finish(EveryCatchAny::Fixed)
 }
 
 // `outer/next`, pipelines/handled.yaml:23
@@ -213,7 +213,7 @@ fn enter_next_2(fx: &mut Fx<'_>) -> OuterFlow {
 #[derive(Part)]
 pub enum OuterCatchAny {
     /// `pipelines/handled.yaml:28`
-    Noted(TaskStep<note_mended::Type>),
+    Noted(TaskStep<note_fixed::Type>),
 }
 
 fn apply_outer_catch_any(
@@ -233,9 +233,9 @@ type OuterCatchAnyFlow = Flow<OuterCatchAny, ()>;
 // `outer/noted`, pipelines/handled.yaml:28
 
 fn enter_noted(fx: &mut Fx<'_>) -> OuterCatchAnyFlow {
-    let input = note_mended::Input {
+    let input = note_fixed::Input {
         text: fx
-            .kept::<mend::Output>(node::MENDED)
+            .kept::<fix::Output>(node::FIXED)
             .as_deref()
             .map(|value| value.text.clone()),
     };
@@ -270,14 +270,14 @@ static NODES: &[Node] = &[
     Node::task("one", "outer/every/one", 13, &attempt_one::CONTRACT)
         .inside(node::EVERY)
         .caught_any(),
-    Node::task("mended", "outer/every/mended", 19, &mend::CONTRACT)
+    Node::task("fixed", "outer/every/fixed", 19, &fix::CONTRACT)
         .in_catch_of(node::EVERY)
         .caught_any()
         .kept(),
     Node::task("next", "outer/next", 23, &go_on::CONTRACT)
         .inside(node::OUTER)
         .caught_any(),
-    Node::task("noted", "outer/noted", 28, &note_mended::CONTRACT)
+    Node::task("noted", "outer/noted", 28, &note_fixed::CONTRACT)
         .in_catch_of(node::OUTER),
 ];
 
@@ -287,12 +287,12 @@ mod node {
     pub const OUTER: u16 = 0;
     pub const EVERY: u16 = 1;
     pub const ONE: u16 = 2;
-    pub const MENDED: u16 = 3;
+    pub const FIXED: u16 = 3;
     pub const NEXT_2: u16 = 4;
     pub const NOTED: u16 = 5;
 }
 
-const DOCUMENT: &str = r#"{"hooks":{"on_start":"","on_complete":"","on_failure":""},"steps":[{"id":"outer","type":"steps","class":"","steps":[{"id":"every","type":"each","class":"","steps":[{"id":"one","type":"attempt_one","class":"","steps":[]},{"id":"mended","type":"mend","class":"","steps":[]}]},{"id":"next","type":"go_on","class":"","steps":[]},{"id":"noted","type":"note_mended","class":"","steps":[]}]}]}"#;
+const DOCUMENT: &str = r#"{"hooks":{"on_start":"","on_complete":"","on_failure":""},"steps":[{"id":"outer","type":"steps","class":"","steps":[{"id":"every","type":"each","class":"","steps":[{"id":"one","type":"attempt_one","class":"","steps":[]},{"id":"fixed","type":"fix","class":"","steps":[]}]},{"id":"next","type":"go_on","class":"","steps":[]},{"id":"noted","type":"note_fixed","class":"","steps":[]}]}]}"#;
 
 const INPUT_SCHEMA: &str = r#"{"type":"object","properties":{"codes":{"type":"array","items":{"type":"string"}}},"required":["codes"]}"#;
 

@@ -24,7 +24,7 @@
 //!   n0 --> n3when
 //!   n1 --> n3when
 //!   subgraph n3["over_groups: each group of input.groups, 2 at a time, within 1h"]
-//!     n4[/"both: side by side"\]
+//!     n4[/"both: parallel"\]
 //!     subgraph n5["over_members: each member of group.members, 1 at a time"]
 //!       n6["greet"]
 //!       u7["take_letter_back"]
@@ -64,7 +64,7 @@ use ::crux_runtime::machine::{
     self, Applied, Branch, Composite, Definition, Duration, Each, Env, Failure, Flow,
     Handler, Hooks, Inside, Join, Kind, Machine, Never, Node, OnExhausted, Part,
     RawValue, Refused, Repeat, Rounds, Sleep, StepEvent, TaskStep, Then, Time, Trigger,
-    Wait, Why,
+    Wait, RejectReason,
 };
 use super::steps::{count, greet, prepare, prepare_again, publish, take_letter_back};
 use super::{events, routes, types};
@@ -340,7 +340,7 @@ fn advance_both(
             all.right
                 .apply(&mut failed, |inside| apply_both_right(up, inside, event, fx))
         }
-        _ => Err(Why::NotOpen),
+        _ => Err(RejectReason::NotOpen),
     };
     machine::advanced(all, applied, failed)
 }

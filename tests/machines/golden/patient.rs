@@ -18,7 +18,7 @@
 //!   start --> n0
 //!   u1["release"]
 //!   n0 -.->|"undo"| u1
-//!   n2[/"look: side by side, within 1m"\]
+//!   n2[/"look: parallel, within 1m"\]
 //!   n0 --> n2
 //!   n3["seo<br/>titles<br/>2 attempts"]
 //!   n2 -->|"seo"| n3
@@ -46,7 +46,7 @@ use ::std::sync::Arc;
 use ::crux_runtime::machine::{
     self, Applied, Branch, Composite, Definition, Each, Env, Failure, Flow, Handler,
     Hooks, Inside, Join, Kind, Machine, Node, OnExhausted, Part, Policy, RawValue,
-    Refused, StepEvent, TaskStep, Then, Time, Trigger, Why,
+    Refused, StepEvent, TaskStep, Then, Time, Trigger, RejectReason,
 };
 use super::steps::{apologise, close, release, reserve, risk, stick_label, titles};
 
@@ -218,7 +218,7 @@ fn advance_look(
         node::SCORE => {
             all.fraud.apply(&mut failed, |inside| apply_look_fraud(inside, event, fx))
         }
-        _ => Err(Why::NotOpen),
+        _ => Err(RejectReason::NotOpen),
     };
     machine::advanced(all, applied, failed)
 }

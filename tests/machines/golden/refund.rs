@@ -9,7 +9,7 @@
 // to what is inside it, and `choose_STEP` takes a branch of a `switch`; `catch_STEP` takes its
 // failure; `end_STEP` makes a result. Each gives a `Flow`: the step stays open, is done, or has failed.
 
-//! Takes goods back and pays for them, unless somebody objects in time.
+//! Takes goods back and pays for them, unless someone objects in time.
 //!
 //! `pipelines/refund.yaml`, version 1:
 //!
@@ -34,7 +34,7 @@
 //!   n3when -.->|"no"| n4when
 //!   n4((("fail_2<br/>fails with Rejected")))
 //!   n4when -->|"yes"| n4
-//!   n5[/"record: side by side"\]
+//!   n5[/"record: parallel"\]
 //!   n4when -.->|"no"| n5
 //!   n6["issue_credit_note<br/>3 attempts, 10s each"]
 //!   n5 -->|"books"| n6
@@ -62,7 +62,7 @@ use ::std::sync::Arc;
 use ::crux_runtime::machine::{
     self, Applied, Arrived, Branch, Composite, Definition, Duration, Env, Failure, Flow,
     Hooks, Inside, Join, Kind, Machine, Node, OnExhausted, Part, Policy, RawValue,
-    Refusal, Refused, Rules, Sleep, StepEvent, TaskStep, Then, Time, Trigger, Wait, Why,
+    Refusal, Refused, Rules, Sleep, StepEvent, TaskStep, Then, Time, Trigger, Wait, RejectReason,
 };
 use super::steps::{
     issue_credit_note, pay_back, restock, take_from_shelf, void_credit_note,
@@ -354,7 +354,7 @@ fn advance_record(
         node::RESTOCK => {
             all.stock.apply(&mut failed, |inside| apply_record_stock(inside, event, fx))
         }
-        _ => Err(Why::NotOpen),
+        _ => Err(RejectReason::NotOpen),
     };
     machine::advanced(all, applied, failed)
 }
@@ -603,7 +603,7 @@ pub static DEFINITION: Definition = Definition {
     hash: "a767866c01c1d2e037c6638a5e912e66eae5a4ebc238e83d2deb78888939925b",
     policy_hash: "120c4a2716fdde9d221dc3c88828bda129f219be668f5fdcfbfe8831299bea0b",
     source: "pipelines/refund.yaml",
-    description: "Takes goods back and pays for them, unless somebody objects in time.",
+    description: "Takes goods back and pays for them, unless someone objects in time.",
     nodes: NODES,
     triggers: TRIGGERS,
     hooks: Hooks::NONE,

@@ -16,7 +16,7 @@
 //!   start(["rescue 1"])
 //!   subgraph n0["group"]
 //!     n1["first<br/>work"]
-//!     n2[/"branches: side by side"\]
+//!     n2[/"branches: parallel"\]
 //!     n1 --> n2
 //!     n3["left<br/>work"]
 //!     n2 -->|"left"| n3
@@ -72,7 +72,7 @@ use ::std::sync::Arc;
 use ::crux_runtime::machine::{
     self, Applied, Branch, Composite, Definition, Each, Failure, Flow, Handler, Hooks,
     Inside, Join, Kind, Machine, NoUndo, Node, OnExhausted, Part, Refused, Repeat,
-    Rounds, StepEvent, TaskStep, Then, Trigger, Why,
+    Rounds, StepEvent, TaskStep, Then, Trigger, RejectReason,
 };
 use super::steps::{note, work};
 
@@ -358,7 +358,7 @@ fn advance_branches(
             all.right
                 .apply(&mut failed, |inside| apply_branches_right(inside, event, fx))
         }
-        _ => Err(Why::NotOpen),
+        _ => Err(RejectReason::NotOpen),
     };
     machine::advanced(all, applied, failed)
 }

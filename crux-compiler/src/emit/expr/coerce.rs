@@ -105,8 +105,8 @@ impl Writer<'_> {
         }
     }
 
-    /// What becomes of a variable `value` of the type `from` (a reference, unless it is copied); a
-    /// `Result` if that can fail.
+    /// What a variable `value` is converted to of the type `from` (a reference, unless it is
+    /// copied); a `Result` if that can fail.
     fn each(&mut self, from: &Type, to: &Type) -> (TokenStream, bool) {
         let code =
             if is_copy(from) { Code::value(quote!(value)) } else { Code::reference(quote!(value)) };

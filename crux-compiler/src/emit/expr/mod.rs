@@ -1,6 +1,6 @@
 //! From checked expressions to Rust. An expression becomes [`Code`]: tokens, and what they are — a
-//! place, something borrowed, a value — so that nothing is cloned before somebody needs it as their
-//! own. What can fail ends in `?`; [`Writer::is_fallible`] says so afterwards.
+//! place, something borrowed, a value — so that nothing is cloned before it is needed as an owned
+//! value. What can fail ends in `?`; [`Writer::is_fallible`] says so afterwards.
 
 mod call;
 mod code;

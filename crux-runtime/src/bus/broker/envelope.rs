@@ -71,7 +71,7 @@ pub(in crate::bus) enum ReplyHandle {
 }
 
 impl Envelope {
-    /// `None`: cancelled, or it cannot be encoded; the sender has been told.
+    /// `None`: cancelled, or it cannot be encoded; the sender has been notified.
     pub(in crate::bus) async fn new(outgoing: Outgoing) -> Option<Self> {
         let envelope = match outgoing {
             Outgoing::Task { task, reports } => Self::of_task(task, reports).await?,

@@ -120,10 +120,10 @@ impl Broker {
         self.keep(supervise::keep_running("self-probes of this node", is_stopping, async move {
             let probing = async {
                 loop {
-                    let (told, published) = oneshot::channel();
+                    let (report, published) = oneshot::channel();
                     let done: PublishCallback = Box::new(move |published| {
                         // The receiver is dropped only when the bus closes; ignore.
-                        let _ = told.send(published);
+                        let _ = report.send(published);
                     });
                     let message = to_all(WORKERS, &said);
                     // One that does not get out is followed by the next when it is out: there is
@@ -264,8 +264,7 @@ impl Bus for Broker {
         }
         let broker = self.state.broker;
         match self.state.publishing() {
-            // What finds no room is kept by the engine, and how much that may be has a limit of its
-            // own.
+            // What finds no room stays in the engine, which has a separate limit.
             LinkStatus::Down(_) => None,
             LinkStatus::Blocked(why) => Some(format!(
                 "{waiting} messages wait to be published: {broker} has blocked publishing: {why}"
@@ -379,7 +378,7 @@ pub(in crate::bus) async fn handle(
             }
             Disposition::WaitForInstance(reason) => {
                 tries += 1;
-                place = place.or_else(|| state.parking.place());
+                place = place.or_else(|| state.parking.permit());
                 if tries > INSTANCE_RETRIES_MAX || place.is_none() {
                     return Settlement::Park(reason);
                 }

@@ -1,6 +1,6 @@
 //! Messages that cannot be taken yet because of the one instance that they are about: its
 //! definition is not deployed, or what is stored of it cannot be read. Some of them wait in memory;
-//! the others are put aside on the broker, which brings them again after a while.
+//! the others are parked on the broker, which redelivers them after a while.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(in crate::bus) struct Parking {
     room: Arc<Semaphore>,
-    /// After so long a parked message is brought again.
+    /// The delay before a parked message is redelivered.
     pause: Duration,
     /// Its name on the broker.
     place: String,
@@ -43,7 +43,7 @@ impl Parking {
     }
 
     /// To wait for the instance; `None`: too many do.
-    pub(in crate::bus) fn place(&self) -> Option<OwnedSemaphorePermit> {
+    pub(in crate::bus) fn permit(&self) -> Option<OwnedSemaphorePermit> {
         self.room.clone().try_acquire_owned().ok()
     }
 
@@ -91,10 +91,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn some_may_wait_and_it_is_a_problem_until_nothing_is_parked_any_more() {
         let parking = Parking::new("crux.parked".to_owned(), 8, Duration::from_secs(60));
-        let (first, second) = (parking.place(), parking.place());
-        assert!(first.is_some() && second.is_some() && parking.place().is_none());
+        let (first, second) = (parking.permit(), parking.permit());
+        assert!(first.is_some() && second.is_some() && parking.permit().is_none());
         drop(first);
-        assert!(parking.place().is_some());
+        assert!(parking.permit().is_some());
         assert_eq!(parking.problem(), None);
         parking.parked("step.completed", "no definition");
         assert!(parking.problem().is_some_and(|problem| problem.contains("no definition")));

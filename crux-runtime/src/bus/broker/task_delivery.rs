@@ -161,7 +161,7 @@ impl Order {
 
     pub fn parse(body: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(body)
-            .map_err(|error| format!("this is no task of a step struct: {error}"))
+            .map_err(|error| format!("this is not a task of a step struct: {error}"))
     }
 
     pub fn working(&self) -> AttemptIds {

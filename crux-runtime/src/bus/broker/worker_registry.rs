@@ -305,13 +305,13 @@ impl WorkerRegistry {
         }
     }
 
-    /// From when on it counts that nothing was heard of an attempt; `now` while nothing can be
-    /// heard.
+    /// When the last heartbeat of an attempt was received; `now` while no heartbeats can be
+    /// received.
     pub fn last_heartbeat(&self, working: &AttemptIds, now: Time) -> Time {
         let state = self.lock();
         let Some(since) = state.receiving_since() else { return now };
-        let heard = state.attempts.get(working);
-        let ago = heard.map_or(since, |heard| *heard.max(&since)).elapsed();
+        let last = state.attempts.get(working);
+        let ago = last.map_or(since, |at| *at.max(&since)).elapsed();
         Time(now.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)))
     }
 
@@ -380,8 +380,8 @@ mod tests {
 
     const AN_ATTEMPT: AttemptIds = AttemptIds(InstanceId([1; 16]), StepId([2; 16]), 1);
 
-    /// A node that hears itself.
-    async fn hearing() -> WorkerRegistry {
+    /// A node that receives its own probes.
+    async fn broadcast_queue() -> WorkerRegistry {
         let workers = WorkerRegistry::default();
         workers.start_self_probe("me".to_owned(), Duration::from_secs(1));
         workers.receive(PresenceMessage::Node { node: "me".to_owned() });
@@ -415,9 +415,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_counts_from_the_last_beat_that_names_the_attempt_and_not_while_nothing_is_heard()
+    async fn silence_counts_from_the_last_heartbeat_with_the_attempt_and_not_while_none_is_received()
      {
-        let (workers, now) = (hearing().await, Time(1_000_000));
+        let (workers, now) = (broadcast_queue().await, Time(1_000_000));
         pass(&workers, 10).await;
         workers.receive(heartbeat("a", &[AN_ATTEMPT]));
         workers.receive(heartbeat("b", &[]));
@@ -435,14 +435,14 @@ mod tests {
         assert_eq!(
             workers.last_heartbeat(&AN_ATTEMPT, now),
             Time(999_000),
-            "what could not be heard is not held against it"
+            "missed heartbeats do not count while none can be received"
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_that_is_silent_runs_nothing_and_one_that_ends_is_gone() {
-        assert!(WorkerRegistry::default().runs("double"), "nobody can be heard yet");
-        let (workers, now) = (hearing().await, Time(1_000_000));
+        assert!(WorkerRegistry::default().runs("double"), "no heartbeats can be received yet");
+        let (workers, now) = (broadcast_queue().await, Time(1_000_000));
         assert!(!workers.runs("double"));
         workers.receive(heartbeat("a", &[AN_ATTEMPT]));
         assert!(workers.runs("double") && !workers.runs("halve"));
@@ -462,7 +462,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn invented_workers_cost_little_and_displace_nobody() {
-        let (workers, now, began) = (hearing().await, Time(1_000_000), std::time::Instant::now());
+        let (workers, now, began) =
+            (broadcast_queue().await, Time(1_000_000), std::time::Instant::now());
         workers.receive(heartbeat("real", &[AN_ATTEMPT]));
         for n in 0..30_000_u32 {
             workers.receive(heartbeat(
@@ -492,7 +493,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn invented_attempts_displace_none_of_a_worker_that_is_known() {
-        let (workers, now) = (hearing().await, Time(1_000_000));
+        let (workers, now) = (broadcast_queue().await, Time(1_000_000));
         workers.receive(heartbeat("real", &[]));
         let many: Vec<AttemptIds> = (0..)
             .map(|n| AttemptIds(InstanceId([3; 16]), StepId([4; 16]), n))
@@ -513,8 +514,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_that_its_worker_does_not_name_any_more_is_not_heard_of() {
-        let (workers, now) = (hearing().await, Time(1_000_000));
+    async fn an_attempt_that_its_worker_no_longer_names_has_no_heartbeat() {
+        let (workers, now) = (broadcast_queue().await, Time(1_000_000));
         workers.receive(heartbeat("a", &[AN_ATTEMPT]));
         pass(&workers, 2).await;
         workers.receive(heartbeat("b", &[AN_ATTEMPT]));

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const OPEN_DELAY_MIN: Duration = Duration::from_secs(1);
 /// Unless the service asks for more.
 const OPEN_DELAY_MAX: Duration = Duration::from_secs(10);
-/// At least so long between two calls to those that wait elsewhere: a service that turns away some
+/// Minimum time between two calls for tasks that wait elsewhere: a service that turns away some
 /// tasks indefinitely must not have them all back at every call that gets through.
 const RECOVERY_NOTICE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -69,7 +69,7 @@ enum Admission<'g> {
 }
 
 impl CircuitBreaker {
-    /// `back` hears when what waits elsewhere should come again.
+    /// `back` receives the time at which tasks that wait elsewhere should be sent again.
     pub(crate) fn new(back: watch::Sender<u64>) -> Self {
         Self { state: Mutex::default(), changed: Notify::new(), waiting: AtomicUsize::new(0), back }
     }

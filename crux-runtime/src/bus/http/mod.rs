@@ -65,7 +65,9 @@ pub enum Error {
         "services.{service}.steps: `{step_type}` is already given to services.{other}: a step type has one service"
     )]
     Twice { service: String, step_type: String, other: String },
-    #[error("services.{service}.subscribe: `{pattern}` is no pattern of routing keys: {reason}")]
+    #[error(
+        "services.{service}.subscribe: `{pattern}` is not a valid pattern of routing keys: {reason}"
+    )]
     Pattern { service: String, pattern: String, reason: String },
     #[error(
         "services.{service}.subscribe: no workflow has a hook or an `emit` under `{pattern}`{help}"
@@ -85,13 +87,13 @@ pub struct Listing {
     pub steps: Vec<String>,
     /// Patterns of routing keys.
     pub subscribe: Vec<String>,
-    /// Calls side by side at most.
+    /// Maximum concurrent calls.
     pub concurrency: usize,
-    /// Calls with tasks under way.
+    /// Calls with tasks in flight.
     pub running: usize,
     /// Tasks that wait for their turn.
     pub queued: usize,
-    /// Since the start of the process, of those that the service answered at once.
+    /// Since the start of the process, of those that the service answered immediately.
     pub completed: u64,
     pub failed: u64,
     /// Whether anything was sent to it since the start of the process.

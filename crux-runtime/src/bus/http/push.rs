@@ -1,6 +1,6 @@
-//! One service behind an HTTP address: posts tasks to it, as many at once as it may get, and says
-//! what became of each. It never follows a redirect and never repeats a request: whether a task
-//! goes out again is the engine's decision.
+//! One service behind an HTTP address: posts tasks to it, up to its concurrency, and reports the
+//! result of each. It never follows a redirect and never repeats a request: whether a task goes out
+//! again is the engine's decision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ enum Called {
 }
 
 impl Push {
-    /// `back` hears when what was turned away should come again.
+    /// `back` receives the time at which refused tasks should be sent again.
     pub(crate) fn new(
         name: String,
         url: Uri,

@@ -94,7 +94,7 @@ impl Response<'_> {
             StatusCode::ACCEPTED => Reported::Delivered,
             // Said by what stands before the service; whether it got the task is not known.
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                let failure = Failure::new(Failure::UNAVAILABLE, self.told());
+                let failure = Failure::new(Failure::UNAVAILABLE, self.description());
                 failed(AttemptFailed {
                     outcome: Outcome::Unknown,
                     failure,
@@ -114,7 +114,7 @@ impl Response<'_> {
             status if status.is_redirection() => {
                 let text = format!(
                     "{}: redirects are not followed; configure the final address as services.{}.url",
-                    self.told(),
+                    self.description(),
                     self.service
                 );
                 failed(AttemptFailed { retry: Some(false), ..plain(Failure::ERROR, text) })
@@ -155,15 +155,15 @@ impl Response<'_> {
 
     /// The error of a status that says failed; its body may say more.
     fn complaint(&self, name: &'static str, retry: Option<bool>) -> AttemptFailed {
-        let told = serde_json::from_slice::<Complaint>(self.body)
+        let complaint = serde_json::from_slice::<Complaint>(self.body)
             .ok()
             .map(|complaint| complaint.error.into_failed());
-        let mut told = told.unwrap_or_else(|| plain(name, self.told()));
-        if told.failure.name == Failure::ERROR {
-            told.failure.name = name.into();
+        let mut complaint = complaint.unwrap_or_else(|| plain(name, self.description()));
+        if complaint.failure.name == Failure::ERROR {
+            complaint.failure.name = name.into();
         }
-        told.retry = retry.or(told.retry);
-        told
+        complaint.retry = retry.or(complaint.retry);
+        complaint
     }
 
     fn invalid(&self, text: &str) -> Reported {
@@ -173,7 +173,7 @@ impl Response<'_> {
         ))
     }
 
-    fn told(&self) -> String {
+    fn description(&self) -> String {
         let shown = self.shown();
         let text = if shown.is_empty() { String::new() } else { format!(": {shown}") };
         format!("service `{}` answered {}{text}", self.service, self.status)
@@ -186,7 +186,7 @@ impl Response<'_> {
 }
 
 impl ErrorBody {
-    /// A failure is a failure, however it is told. A name that no pipeline can have —
+    /// A failure is a failure, whatever its form. A name that no pipeline can have —
     /// `java.io.IOException` — is part of the message; a time that is none is left out, and the
     /// message says so.
     pub(crate) fn into_failed(self) -> AttemptFailed {
@@ -223,8 +223,8 @@ fn within_result(text: &str) -> String {
     format!("result{separator}{text}")
 }
 
-/// What a status means that says nothing of the task itself. Whoever does not accept Crux's
-/// credentials has not looked at the task: a wrong token must not end all that runs for good.
+/// The meaning of a status that says nothing about the task itself. A service that rejects Crux's
+/// credentials has not looked at the task: a wrong token must not fail everything for good.
 pub(crate) fn usual_meaning(status: StatusCode) -> Option<Meaning> {
     match status {
         StatusCode::TOO_MANY_REQUESTS
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_told_strangely_is_a_failure_all_the_same() {
+    fn a_failure_in_a_strange_form_is_still_a_failure() {
         let of = |error: &str| failed_of(200, &format!(r#"{{"success":false,"error":{error}}}"#));
         let foreign = of(r#"{"name":"java.io.IOException","message":"no route"}"#);
         assert_eq!(

@@ -24,7 +24,7 @@ use crate::supervise;
 /// Messages that wait for their turn at a listener; beyond it they are given back to the engine.
 const QUEUE: usize = 8192;
 /// How long a listener may take for its answer.
-const SLOWEST: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of an answer is read.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -62,42 +62,44 @@ impl Listener {
         let pass = self.push.breaker.enter(machine::hash(&[message.id.as_bytes()])).await;
         let pass = pass.ok_or_else(|| "the server is shutting down".to_owned())?;
         // Of one that cannot be reached, or asks for time, the others are as good as turned away.
-        let (problem, away) =
-            match tokio::time::timeout(SLOWEST, self.push.client.request(self.request(message)))
-                .await
-            {
-                Ok(Ok(response)) if response.status().is_success() => {
-                    pass.got_through();
-                    // Read to its end, so that the connection can be used again; what it says is
-                    // nobody's business.
-                    let _ = tokio::time::timeout(
-                        SLOWEST,
-                        Limited::new(response.into_body(), MAX_ANSWER).collect(),
-                    )
-                    .await;
-                    return Ok(());
-                }
-                Ok(Ok(response)) => {
-                    let status = response.status();
-                    let said = response
-                        .headers()
-                        .get(header::RETRY_AFTER)
-                        .and_then(|value| value.to_str().ok());
-                    let said = said.and_then(|said| retry_after(said, Timestamp::now()));
-                    let away = (usual_meaning(status) == Some(Meaning::Later)).then_some(said);
-                    let help = if status.is_redirection() {
-                        " (redirects are not followed: configure the final address)"
-                    } else {
-                        ""
-                    };
-                    (format!("answered {status}{help}"), away)
-                }
-                Ok(Err(error)) if error.is_connect() => {
-                    (format!("cannot be reached: {}", root(&error)), Some(None))
-                }
-                Ok(Err(error)) => (format!("broke off the connection: {}", root(&error)), None),
-                Err(_) => (format!("has not answered for {} s", SLOWEST.as_secs()), None),
-            };
+        let (problem, away) = match tokio::time::timeout(
+            ANSWER_TIMEOUT,
+            self.push.client.request(self.request(message)),
+        )
+        .await
+        {
+            Ok(Ok(response)) if response.status().is_success() => {
+                pass.got_through();
+                // Read to its end, so that the connection can be used again; what it says is
+                // nobody's business.
+                let _ = tokio::time::timeout(
+                    ANSWER_TIMEOUT,
+                    Limited::new(response.into_body(), MAX_ANSWER).collect(),
+                )
+                .await;
+                return Ok(());
+            }
+            Ok(Ok(response)) => {
+                let status = response.status();
+                let said = response
+                    .headers()
+                    .get(header::RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok());
+                let said = said.and_then(|said| retry_after(said, Timestamp::now()));
+                let away = (usual_meaning(status) == Some(Meaning::Later)).then_some(said);
+                let help = if status.is_redirection() {
+                    " (redirects are not followed: configure the final address)"
+                } else {
+                    ""
+                };
+                (format!("answered {status}{help}"), away)
+            }
+            Ok(Err(error)) if error.is_connect() => {
+                (format!("cannot be reached: {}", root(&error)), Some(None))
+            }
+            Ok(Err(error)) => (format!("broke off the connection: {}", root(&error)), None),
+            Err(_) => (format!("has not answered for {} s", ANSWER_TIMEOUT.as_secs()), None),
+        };
         let problem = format!("service `{}` {problem}", self.push.name);
         match away {
             Some(said) => pass.turned_away(&problem, said),

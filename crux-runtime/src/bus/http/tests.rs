@@ -226,7 +226,7 @@ async fn next(reports: &mut mpsc::Receiver<Report>) -> Reported {
 }
 
 /// Sends one task to a server of that temper.
-async fn told(contract: &'static Contract, does: Does) -> (Reported, Server, Local) {
+async fn dispatched(contract: &'static Contract, does: Does) -> (Reported, Server, Local) {
     let server = server(does).await;
     let bus = bus(&server);
     let (sender, mut reports) = mpsc::channel(16);
@@ -252,7 +252,7 @@ fn undelivered(reported: Reported) -> String {
 #[tokio::test]
 async fn a_service_gets_the_whole_task_and_its_answer_is_the_result() {
     let (reported, mut server, bus) =
-        told(&CONTRACT, ok(r#"{"success":true,"result":{"width":9}}"#)).await;
+        dispatched(&CONTRACT, ok(r#"{"success":true,"result":{"width":9}}"#)).await;
     let Reported::Completed { result } = reported else { panic!("{reported:?}") };
     assert_eq!(result.get(), r#"{"width":9}"#);
 
@@ -284,7 +284,7 @@ async fn a_service_gets_the_whole_task_and_its_answer_is_the_result() {
 
 #[tokio::test]
 async fn accepted_means_that_the_result_comes_later() {
-    let (reported, ..) = told(&CONTRACT, Does::Answers(http("202 Accepted", "", ""))).await;
+    let (reported, ..) = dispatched(&CONTRACT, Does::Answers(http("202 Accepted", "", ""))).await;
     assert!(matches!(reported, Reported::Delivered), "{reported:?}");
 }
 
@@ -293,7 +293,7 @@ async fn a_result_may_be_left_out_where_none_is_needed() {
     for does in
         [ok(r#"{"success":true}"#), Does::Answers("HTTP/1.1 204 No Content\r\n\r\n".to_owned())]
     {
-        let (reported, ..) = told(&CONTRACT, does).await;
+        let (reported, ..) = dispatched(&CONTRACT, does).await;
         let Reported::Completed { result } = reported else { panic!("{reported:?}") };
         assert_eq!(result.get(), "{}");
     }
@@ -320,7 +320,7 @@ async fn a_busy_service_is_left_alone_for_as_long_as_it_says() {
         ("503 Service Unavailable", "", "1"),
     ] {
         let (reported, server, bus) =
-            told(&CONTRACT, Does::Answers(http(status, headers, ""))).await;
+            dispatched(&CONTRACT, Does::Answers(http(status, headers, ""))).await;
         let problem = format!("service `image` takes no tasks now: it answered {status}");
         assert_eq!(undelivered(reported), problem);
 
@@ -381,7 +381,7 @@ async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_
     for _ in 0..18 {
         assert!(matches!(next(&mut reports).await, Reported::Completed { .. }));
     }
-    // One after the other, each after a pause of its own, they would take 18 s.
+    // One after the other, each after its own delay, they would take 18 s.
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     // Those that were turned away are called for.
     timeout(Duration::from_secs(1), back.changed()).await.expect("a call").unwrap();
@@ -391,7 +391,7 @@ async fn what_waits_goes_on_when_the_pause_is_over_and_a_call_that_gets_through_
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_task_in_line_has_not_begun_and_one_that_must_not_go_out_twice_is_given_back() {
     let busy = http("503 Service Unavailable", "retry-after: 60\r\n", "");
-    let (_, _server, bus) = told(&CONTRACT, Does::Answers(busy)).await;
+    let (_, _server, bus) = dispatched(&CONTRACT, Does::Answers(busy)).await;
     let (sender, mut reports) = mpsc::channel(16);
     let (task_, cancel) = task(&CONTRACT);
     bus.dispatch(task_, &sender).unwrap();
@@ -411,7 +411,7 @@ async fn a_cancelled_task_in_line_has_not_begun_and_one_that_must_not_go_out_twi
 async fn a_long_answer_that_says_failed_is_a_failed_attempt() {
     let page = "at line 1\n".repeat(40_000);
     let failed = failure(
-        told(&CONTRACT, Does::Answers(http("500 Internal Server Error", "", &page))).await.0,
+        dispatched(&CONTRACT, Does::Answers(http("500 Internal Server Error", "", &page))).await.0,
     );
     assert_eq!(
         (failed.failure.name.as_ref(), failed.outcome, failed.retry),
@@ -426,25 +426,25 @@ async fn a_long_answer_that_says_failed_is_a_failed_attempt() {
         failed.failure
     );
     let failed =
-        failure(told(&CONTRACT, Does::Answers(http("502 Bad Gateway", "", &page))).await.0);
+        failure(dispatched(&CONTRACT, Does::Answers(http("502 Bad Gateway", "", &page))).await.0);
     assert_eq!((failed.failure.name.as_ref(), failed.outcome), ("Unavailable", Outcome::Unknown));
 }
 
 #[tokio::test]
 async fn garbage_is_an_invalid_result() {
-    let failed = failure(told(&CONTRACT, ok("<html>hello</html>")).await.0);
+    let failed = failure(dispatched(&CONTRACT, ok("<html>hello</html>")).await.0);
     assert_eq!(
         (failed.failure.name.as_ref(), failed.outcome),
         (Failure::INVALID_RESULT, Outcome::Failed)
     );
     let failed =
-        failure(told(&CONTRACT, ok(r#"{"success":true,"result":{"width":"wide"}}"#)).await.0);
+        failure(dispatched(&CONTRACT, ok(r#"{"success":true,"result":{"width":"wide"}}"#)).await.0);
     assert_eq!(
         failed.failure.to_string(),
         "InvalidResult: service `image` answered 200: result.width: not a number"
     );
     let long = format!(r#"{{"success":true,"result":{{"text":"{}"}}}}"#, "x".repeat(20_000));
-    let failed = failure(told(&CONTRACT, ok(&long)).await.0);
+    let failed = failure(dispatched(&CONTRACT, ok(&long)).await.0);
     assert_eq!(
         failed.failure.to_string(),
         "InvalidResult: service `image` answered 200 and more than 17408 bytes"
@@ -453,8 +453,9 @@ async fn garbage_is_an_invalid_result() {
 
 #[tokio::test]
 async fn what_is_no_http_at_all_leaves_the_outcome_open() {
-    let failed =
-        failure(told(&CONTRACT, Does::AnswersAndCloses("ssh-2.0 what?\r\n".to_owned())).await.0);
+    let failed = failure(
+        dispatched(&CONTRACT, Does::AnswersAndCloses("ssh-2.0 what?\r\n".to_owned())).await.0,
+    );
     assert_eq!(
         (failed.failure.name.as_ref(), failed.outcome),
         (Failure::WORKER_LOST, Outcome::Unknown)
@@ -465,7 +466,8 @@ async fn what_is_no_http_at_all_leaves_the_outcome_open() {
 async fn a_connection_that_breaks_leaves_the_outcome_open() {
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"success\":tr";
     for text in ["", "HTTP/1.1 200", half] {
-        let failed = failure(told(&CONTRACT, Does::AnswersAndCloses(text.to_owned())).await.0);
+        let failed =
+            failure(dispatched(&CONTRACT, Does::AnswersAndCloses(text.to_owned())).await.0);
         assert_eq!(
             (failed.failure.name.as_ref(), failed.outcome),
             (Failure::WORKER_LOST, Outcome::Unknown),
@@ -485,7 +487,11 @@ async fn a_connection_that_breaks_leaves_the_outcome_open() {
 #[tokio::test]
 async fn errors_by_status() {
     let status = async |status: &str, body: &str| {
-        failure(told(&CONTRACT, Does::Answers(http(status, "location: /there\r\n", body))).await.0)
+        failure(
+            dispatched(&CONTRACT, Does::Answers(http(status, "location: /there\r\n", body)))
+                .await
+                .0,
+        )
     };
     let failed = status(
         "500 Internal Server Error",
@@ -538,7 +544,7 @@ async fn calls_keep_their_connection_but_for_tasks_that_must_not_be_sent_twice()
 }
 
 #[tokio::test]
-async fn no_more_calls_at_once_than_configured() {
+async fn no_more_concurrent_calls_than_configured() {
     let server =
         server(Does::Sleeps(Duration::from_millis(50), http("200 OK", "", r#"{"success":true}"#)))
             .await;

@@ -13,19 +13,19 @@ use crate::bus::rabbitmq::consumer::Consumer;
 const BROADCAST_QUEUE_LEN_MAX: i64 = 10_000;
 
 impl Consumer {
-    /// Declares a queue for that key, and gives what comes in to `hear` until the connection is
+    /// Declares a queue for that key, and gives what comes in to `handle` until the connection is
     /// lost. `what`: a word of the queue's name.
     pub(super) async fn listen<F: Fn(&[u8])>(
         &self,
         connection: &Connection,
         routing_key: &'static str,
         what: &str,
-        hear: F,
+        handle: F,
     ) -> Result<impl Future<Output = Problem> + use<F>, Problem> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)
             .map_err(|error| Problem::Lost(format!("no randomness from the system: {error}")))?;
-        let queue = self.topology.hearing(what, u64::from_be_bytes(random));
+        let queue = self.topology.broadcast_queue(what, u64::from_be_bytes(random));
         let open = async {
             let channel = connection.create_channel().await?;
             let options =
@@ -71,7 +71,7 @@ impl Consumer {
                     }
                 };
                 match next {
-                    Some(Ok(message)) => hear(&message.data),
+                    Some(Ok(message)) => handle(&message.data),
                     Some(Err(error)) => return problem(&error),
                     None => {
                         return Problem::Lost(format!(

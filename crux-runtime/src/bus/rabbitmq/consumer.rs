@@ -32,7 +32,7 @@ use crate::bus::routing_keys::WORKERS;
 use crate::bus::session::{Session, keep_connected, stopped};
 use crate::bus::{Incoming, MessageHandler, PublishOutcome};
 
-/// Acknowledgements wait for company at most so long.
+/// How long acknowledgements wait to be batched.
 const ACK_INTERVAL: Duration = Duration::from_millis(5);
 /// After so many of these, also those behind a gap are acknowledged.
 const ACK_SINGLE_TICKS: u32 = 40;
@@ -121,7 +121,7 @@ impl Consumer {
         }
     }
 
-    /// A queue on a channel of its own, so that its acknowledgements are its own.
+    /// A queue on its own channel, so that its acknowledgements are its own.
     async fn subscribe<'a>(
         &'a self,
         connection: &Connection,
@@ -207,14 +207,14 @@ impl Consumer {
         let properties = diverted_properties(
             came_with,
             &about,
-            (to == Route::Parked).then_some(self.options.parking),
+            (to == Route::Parked).then_some(self.options.parked_retry_delay),
         );
         loop {
-            let (told, published) = oneshot::channel();
+            let (report, published) = oneshot::channel();
             let done = Box::new(move |published| {
                 // The receiver is gone only with the connection; then the broker redelivers the
                 // message.
-                let _ = told.send(published);
+                let _ = report.send(published);
             });
             self.refused
                 .send(DivertedMessage {

@@ -62,7 +62,7 @@ pub struct Options {
     /// Deliveries taken and not acknowledged, at most, of each queue.
     pub prefetch: u16,
     /// How long a message is diverted that cannot be taken yet.
-    pub parking: Duration,
+    pub parked_retry_delay: Duration,
     /// How often bindings are made again: another client may have removed one.
     pub rebind: Duration,
 }
@@ -78,7 +78,7 @@ impl Default for Options {
             max_unconfirmed: 1024,
             max_queued: 8192,
             prefetch: 512,
-            parking: Duration::from_secs(60),
+            parked_retry_delay: Duration::from_secs(60),
             rebind: Duration::from_secs(15),
         }
     }
@@ -97,8 +97,11 @@ pub async fn open(
     let (options, topology) =
         (Arc::new(options.clone()), Arc::new(Topology::new(app, &options, work)));
     let keys = task_keys(app).into_iter().chain(work.iter().map(|step_type| work_key(step_type)));
-    let parking =
-        Parking::new(topology.parked().to_owned(), options.prefetch.into(), options.parking);
+    let parking = Parking::new(
+        topology.parked().to_owned(),
+        options.prefetch.into(),
+        options.parked_retry_delay,
+    );
     let state = Arc::new(State::new("RabbitMQ", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
     let (outgoing, inbox) = mpsc::channel(options.max_queued);

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_aside_has_none_of_the_properties_on_which_a_broker_acts() {
+    fn a_dead_letter_has_none_of_the_properties_on_which_a_broker_acts() {
         let mut headers = FieldTable::default();
         headers.insert(
             "CC".into(),

@@ -1,6 +1,6 @@
-//! The publisher: one task that owns one channel, so that confirms can be told apart. It keeps a
-//! window of messages under way, publishes again what was not confirmed when a connection is lost,
-//! and reports the result of each message to its sender.
+//! The publisher: one task that owns one channel, so that its confirms are its own. It keeps a
+//! window of unconfirmed messages, publishes again what was not confirmed when a connection is
+//! lost, and reports the result of each message to its sender.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::bus::rabbitmq::unroutable::{Returns, Routing};
 use crate::bus::routing_keys::is_to_all;
 use crate::bus::session::{self, keep_connected, stopped};
 
-/// Bytes under way beyond which nothing more is taken.
+/// Unconfirmed bytes beyond which nothing more is taken.
 const UNCONFIRMED_BYTES_MAX: usize = 64 << 20;
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
@@ -41,7 +41,7 @@ pub(super) struct Publisher {
     /// Dead letters and parked messages of the consumer.
     pub(super) refused: mpsc::Receiver<DivertedMessage>,
     pub(super) stopping: watch::Receiver<bool>,
-    /// Under way when a connection was lost, in their order.
+    /// In flight when a connection was lost, in their order.
     again: VecDeque<AmqpMessage>,
     /// So many of `again` are published one at a time: one of them made the broker close the
     /// channel.
@@ -73,7 +73,7 @@ impl Publisher {
         }
     }
 
-    /// Runs until told to stop; `first` hears how the first try to connect went.
+    /// Runs until stopped; `first` receives the result of the first connection attempt.
     pub(super) async fn run(self, first: oneshot::Sender<Result<(), Problem>>) {
         let stopping = self.stopping.clone();
         let publishing = PublisherSession { publisher: self, first: Some(first) };
@@ -105,9 +105,9 @@ impl Publisher {
         result
     }
 
-    /// What was under way goes first on the next connection. A message because of which the broker
-    /// closes the channel must not come again and again: until it is known which one that is, they go
-    /// one at a time.
+    /// What was in flight goes first on the next connection. A message because of which the broker
+    /// closes the channel must not come again and again: until it is known which one that is, they
+    /// go one at a time.
     async fn keep(&mut self, mut held: Vec<AmqpMessage>, lost: &Problem) {
         match (lost, held.pop()) {
             (Problem::Refused(said), Some(message)) if held.is_empty() => {
@@ -173,12 +173,12 @@ struct Session<'a> {
     publisher: &'a mut Publisher,
     channel: Channel,
     flying: FuturesUnordered<Flight>,
-    /// What is under way, by the number of its flight.
+    /// What is in flight, by its number.
     held: BTreeMap<u64, AmqpMessage>,
     next: u64,
     bytes: usize,
     returns: Returns,
-    /// The message under way is to stay the only one.
+    /// The message in flight is to stay the only one.
     is_alone: bool,
 }
 
@@ -203,7 +203,7 @@ impl Session<'_> {
             tokio::select! {
                 Some((n, outcome)) = self.flying.next() => {
                     self.landed(n, outcome, &mut known)?;
-                    // All that have landed, before their senders are told.
+                    // All that have landed, before their senders are notified.
                     while let Some(Some((n, outcome))) = self.flying.next().now_or_never() {
                         self.landed(n, outcome, &mut known)?;
                     }

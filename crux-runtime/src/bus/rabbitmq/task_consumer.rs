@@ -74,10 +74,10 @@ impl Consumer {
                 channel,
             });
         }
-        let told = handler.clone();
+        let cancel_handler = handler.clone();
         let cancellations = self
             .listen(connection, CANCELLED, "cancelled", move |said| {
-                task_delivery::cancel(&*told, said)
+                task_delivery::cancel(&*cancel_handler, said)
             })
             .await?;
         self.state.set_consuming(LinkStatus::Up);
@@ -90,7 +90,7 @@ impl Consumer {
     }
 }
 
-/// One queue, on a channel of its own.
+/// One queue, on its own channel.
 struct TaskFetcher<'a> {
     consumer: &'a Consumer,
     handler: &'a Arc<dyn TaskHandler>,

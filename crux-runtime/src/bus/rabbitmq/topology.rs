@@ -57,7 +57,7 @@ pub struct Topology {
     pub exchange: String,
     /// What Crux consumes; it declares them by itself.
     pub own: Vec<Queue>,
-    /// Tasks of step structs that run in processes of their own, one queue per step type; Crux
+    /// Tasks of step structs that run in workers, one queue per step type; Crux
     /// declares them, too.
     pub work: Vec<Queue>,
     /// One per step type that a service does; services declare them.
@@ -69,7 +69,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// `work`: step types of step structs that run in processes of their own.
+    /// `work`: step types of step structs that run in workers.
     pub fn new(app: &App, options: &Options, work: &[&'static str]) -> Self {
         let quorum = || ("x-queue-type", Argument::Text("quorum".to_owned()));
         let queue = |name: &str, keys: Vec<String>, arguments, purpose: &str| Queue {
@@ -200,8 +200,8 @@ impl Topology {
         self.work.iter().find(is_it).map_or("", |queue| queue.name.as_str())
     }
 
-    /// A queue for what one process hears; it is gone with its connection.
-    pub(super) fn hearing(&self, what: &str, number: u64) -> String {
+    /// The queue for one process's broadcasts; deleted with its connection.
+    pub(super) fn broadcast_queue(&self, what: &str, number: u64) -> String {
         format!("{}.{what}.{number:016x}", self.prefix)
     }
 
@@ -247,7 +247,7 @@ impl Topology {
         self.bind_queue(channel, queue).await
     }
 
-    /// What Crux consumes, once more: a binding that somebody has removed nobody would notice, and
+    /// What Crux consumes, once more: a removed binding would go unnoticed, and
     /// what is published for it would be gone.
     pub(super) async fn bind(&self, channel: &Channel) -> Result<(), Problem> {
         for queue in self.own.iter().chain(&self.work) {

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn confirms_that_carry_each_others_messages_are_told_apart() {
+    fn confirms_that_carry_each_others_messages_are_distinguished() {
         // One confirm of the broker for 1 to 3, of which 2 and 3 came back; lapin completes them as
         // 1, 3, 2.
         assert_eq!(
@@ -104,7 +104,7 @@ mod tests {
             judged(&[(1, Some(3), false), (2, Some(1), false), (3, None, true)]),
             [(1, Unroutable), (2, Routed), (3, Unroutable)]
         );
-        // All came back, each with another's confirm, and nothing more is under way.
+        // All came back, each with another's confirm, and nothing more is in flight.
         assert_eq!(
             judged(&[(1, Some(2), false), (2, Some(1), true)]),
             [(1, Unroutable), (2, Unroutable)]

@@ -15,8 +15,8 @@ const BATCH_LEN: usize = 100;
 const BEFORE_ALL: &str = "0-0";
 
 impl Consumer {
-    /// Gives what is said to `hear`, until the connection is lost or the process stops.
-    pub(super) async fn listen(&self, key: &str, hear: impl Fn(&[u8])) -> Result<(), Error> {
+    /// Gives what is said to `handle`, until the connection is lost or the process stops.
+    pub(super) async fn listen(&self, key: &str, handle: impl Fn(&[u8])) -> Result<(), Error> {
         // Who waits for an entry keeps the connection from everybody else, and gets no answer for
         // so long.
         let blocking_client = RedisClient::open(&Address {
@@ -41,7 +41,7 @@ impl Consumer {
             };
             for entry in entry::read(answer)? {
                 match entry.incoming(key) {
-                    Ok(incoming) => hear(&incoming.body),
+                    Ok(incoming) => handle(&incoming.body),
                     Err(error) => {
                         tracing::debug!(key, error, "what is said to everybody cannot be decoded")
                     }

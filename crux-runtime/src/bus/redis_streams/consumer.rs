@@ -23,7 +23,7 @@ use crate::bus::redis_streams::topology::{Stream, Topology};
 use crate::bus::session::{Session, keep_connected, stopped};
 use crate::redis_client::{Address, Call, Error, RedisClient};
 
-/// How often what all groups have acknowledged is removed where it was not at once.
+/// How often what all groups have acknowledged is removed where it was not removed immediately.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// See the module's text.
@@ -138,7 +138,7 @@ impl Consumer {
         self.state.set_consuming(match wrong.first() {
             None => LinkStatus::Up,
             Some((stream, why)) => {
-                LinkStatus::Blocked(format!("`{}` is no stream: {why}", stream.key))
+                LinkStatus::Blocked(format!("`{}` is not a stream: {why}", stream.key))
             }
         });
         backoff.reset();
@@ -227,7 +227,7 @@ fn name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let mut random = [0; 4];
     // Without randomness two processes of one number and host may share a name, and what the older
-    // one held is taken up at once.
+    // one held is taken over immediately.
     let _ = getrandom::fill(&mut random);
     let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-{random}", host.trim(), std::process::id())

@@ -149,8 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_an_id_of_its_own_has_that_of_the_stream_and_one_without_a_body_is_refused()
-    {
+    fn an_entry_without_an_id_has_that_of_the_stream_and_one_without_a_body_is_refused() {
         let entry = |fields: &[(&str, &str)]| Entry {
             id: "7-1".to_owned(),
             fields: Some(

@@ -58,7 +58,7 @@ pub struct Options {
     pub prefix: String,
     /// How long an answer may take.
     pub timeout: Duration,
-    /// What a node has and does not acknowledge for so long, another one takes.
+    /// How long a node may hold an entry without acknowledging it before another node claims it.
     pub lease: Duration,
     /// Entries of a stream, at most; what does not fit stays with Crux.
     pub max_length: usize,
@@ -68,8 +68,8 @@ pub struct Options {
     pub max_queued: usize,
     /// Entries read and not acknowledged, at most, of each stream.
     pub prefetch: usize,
-    /// How long an entry is put aside that cannot be taken yet.
-    pub parking: Duration,
+    /// After how long a parked entry is retried.
+    pub parked_retry_delay: Duration,
     /// Say in the log what the server keeps when it dies; not needed if the store is there too.
     pub says_durability: bool,
 }
@@ -87,7 +87,7 @@ impl Options {
             max_unconfirmed: 1024,
             max_queued: 8192,
             prefetch: 512,
-            parking: Duration::from_secs(60),
+            parked_retry_delay: Duration::from_secs(60),
             says_durability: false,
         }
     }
@@ -135,7 +135,8 @@ pub async fn open(
         (options.address()?, Arc::new(Topology::new(app, &options.prefix, work)));
     let options = Arc::new(options);
     let keys = task_keys(app).into_iter().chain(work.iter().map(|step_type| work_key(step_type)));
-    let parking = Parking::new(topology.parked.clone(), options.prefetch, options.parking);
+    let parking =
+        Parking::new(topology.parked.clone(), options.prefetch, options.parked_retry_delay);
     let state = Arc::new(State::new("Redis", keys.collect(), parking));
     let (stop, stopping) = watch::channel(false);
     let (outgoing, inbox) = mpsc::channel(options.max_queued);

@@ -1,4 +1,4 @@
-//! Entries that cannot be taken yet wait in a stream of their own. After a while each is added to
+//! Entries that cannot be handled yet wait in a separate stream. After a while each is added to
 //! its own stream again, by one of the nodes, and is tried again.
 
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Consumer {
 
     /// Until the connection is lost.
     pub(super) async fn redeliver_due(&self, client: &RedisClient) -> Result<(), Error> {
-        let pause = self.options.parking;
+        let pause = self.options.parked_retry_delay;
         loop {
             tokio::time::sleep(DUE_POLL_INTERVAL.min(pause / 2)).await;
             let args = [pause.as_millis().to_string(), BATCH_LEN.to_string()]

@@ -1,6 +1,6 @@
-//! The publisher: adds to streams what leaves. It keeps a window of messages under way, sends again
-//! what was not confirmed when the connection is lost, waits while the server has no memory, and
-//! reports the result of each message to its sender.
+//! The publisher: adds to streams what leaves. It keeps a window of unconfirmed messages, sends
+//! again what was not confirmed when the connection is lost, waits while the server has no memory,
+//! and reports the result of each message to its sender.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::redis_client::{Address, Call, Error, RedisClient, Script};
 
 /// Messages that go out together.
 const BATCH_LEN_MAX: usize = 64;
-/// Bytes under way beyond which nothing more is taken.
+/// Unconfirmed bytes beyond which nothing more is taken.
 const UNCONFIRMED_BYTES_MAX: usize = 64 << 20;
 /// Entries that are kept of what is said to everybody.
 const BROADCAST_LEN_MAX: usize = 1000;
@@ -48,7 +48,7 @@ pub(super) struct Publisher {
 type Answers = Vec<Result<Value, Error>>;
 
 impl Publisher {
-    /// Runs until told to stop; `first` hears how the first try to connect went.
+    /// Runs until stopped; `first` receives the result of the first connection attempt.
     pub(super) async fn run(self, first: oneshot::Sender<Result<(), Problem>>) {
         let stopping = self.stopping.clone();
         let publishing = PublisherSession { publisher: self, first: Some(first) };
@@ -117,7 +117,7 @@ struct Session<'a> {
     client: &'a RedisClient,
     backoff: &'a mut Backoff,
     flying: FuturesUnordered<BoxFuture<'static, (u64, Answers)>>,
-    /// What is under way, by the number of its flight.
+    /// What is in flight, by its number.
     held: BTreeMap<u64, Vec<Envelope>>,
     next: u64,
     count: usize,
@@ -243,7 +243,7 @@ impl Session<'_> {
             }
             None if has_answered => {
                 self.backoff.reset();
-                // Others that are under way may still be told that there is no memory.
+                // Others in flight may still be refused for lack of memory.
                 if self.paused_until.is_none() {
                     self.publisher.state.set_publishing(LinkStatus::Up);
                 }

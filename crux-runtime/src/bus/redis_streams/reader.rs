@@ -28,7 +28,7 @@ use crate::redis_client::{Call, Error, RedisClient};
 
 /// How long the server lets a reader wait for an entry.
 pub(super) const READ_BLOCK_TIMEOUT: Duration = Duration::from_secs(1);
-/// Acknowledgements wait for company at most so long.
+/// How long acknowledgements wait to be batched.
 const ACK_INTERVAL: Duration = Duration::from_millis(5);
 /// Acknowledged by one call.
 const ACKS_MAX: usize = 1000;
@@ -46,11 +46,11 @@ pub(super) struct Reader<'a> {
     stream: &'a Stream,
     /// The key of the dead-letter stream.
     dead: &'a str,
-    /// For what is answered at once.
+    /// For commands that do not block.
     client: &'a RedisClient,
     /// For blocking reads: a waiting read keeps the connection from other commands.
     blocking_client: RedisClient,
-    /// Given to this consumer and not acknowledged, and since when the server has not heard of it.
+    /// Given to this consumer and not acknowledged, and when its claim was last renewed.
     held: HashMap<String, Instant>,
     acks: Vec<String>,
     /// The entry before the first of those that a consumer held and that were not looked at yet.
@@ -204,9 +204,9 @@ impl<'a> Reader<'a> {
         let mut claim = redis::cmd("XCLAIM");
         claim.arg(&self.stream.key).arg(GROUP).arg(&*self.consumer.name).arg(0);
         let mut count = 0;
-        for (id, heard) in &mut self.held {
-            if now.duration_since(*heard) >= third / 2 {
-                *heard = now;
+        for (id, renewed_at) in &mut self.held {
+            if now.duration_since(*renewed_at) >= third / 2 {
+                *renewed_at = now;
                 claim.arg(id);
                 count += 1;
             }
@@ -257,7 +257,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Lets another consumer take over at once what this one holds.
+/// Lets another consumer take over immediately what this one holds.
 async fn leave(consumer: &Consumer, stream: &Stream, client: &RedisClient) -> Result<(), Error> {
     let lease = millis(consumer.options.lease).to_string();
     let args = [GROUP, &*consumer.name, &lease].map(|word| word.as_bytes().to_vec()).into();

@@ -1,4 +1,4 @@
-//! The scripts, each in a file of its own under `lua/`. Each touches one stream.
+//! The scripts, each in its own file under `lua/`. Each touches one stream.
 
 use std::sync::LazyLock;
 

@@ -85,7 +85,7 @@ impl Consumer {
     }
 }
 
-/// Given to this process and not settled, and since when the server has not heard of it.
+/// Given to this process and not settled, and when its claim was last renewed.
 type Held = Arc<Mutex<HashMap<String, Instant>>>;
 
 /// One stream.
@@ -94,7 +94,7 @@ struct TaskFetcher<'a> {
     handler: &'a Arc<dyn TaskHandler>,
     step_type: &'static str,
     stream: &'a Stream,
-    /// For what is answered at once.
+    /// For commands that do not block.
     client: &'a RedisClient,
     /// For reading.
     blocking_client: RedisClient,
@@ -220,11 +220,11 @@ impl TaskFetcher<'_> {
         let mut claim = redis::cmd("XCLAIM");
         claim.arg(&self.stream.key).arg(WORKERS).arg(&*self.consumer.name).arg(0);
         let mut count = 0;
-        for (id, heard) in lock(&self.held)
+        for (id, renewed_at) in lock(&self.held)
             .iter_mut()
-            .filter(|(_, heard)| now.duration_since(**heard) >= third / 2)
+            .filter(|(_, renewed_at)| now.duration_since(**renewed_at) >= third / 2)
         {
-            *heard = now;
+            *renewed_at = now;
             claim.arg(id);
             count += 1;
         }
@@ -236,7 +236,7 @@ impl TaskFetcher<'_> {
     }
 }
 
-/// By which the server hears of an entry.
+/// Renews the claim of an entry.
 struct Ticket {
     id: String,
     key: String,

@@ -21,8 +21,7 @@ pub struct Stream {
     /// `crux:stream:{step.completed}`.
     pub key: String,
     pub routing_key: String,
-    /// The group that Crux creates, or that suits a service; `None`: everybody who wants to hear
-    /// creates one.
+    /// The group that Crux creates, or that suits a service; `None`: every program brings its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<&'static str>,
     /// For people.
@@ -34,7 +33,7 @@ pub struct Stream {
 pub struct Topology {
     /// What Crux reads; it creates its group by itself.
     pub own: Vec<Stream>,
-    /// Tasks of step structs that run in processes of their own; Crux creates their groups, too.
+    /// Tasks of step structs that run in workers; Crux creates their groups, too.
     pub work: Vec<Stream>,
     /// One per step type that a service does; services create a group.
     pub services: Vec<Stream>,
@@ -51,7 +50,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// `work`: step types of step structs that run in processes of their own.
+    /// `work`: step types of step structs that run in workers.
     pub fn new(app: &App, prefix: &str, work: &[&'static str]) -> Self {
         let stream = |routing_key: &str, group, purpose: &str| Stream {
             key: key(prefix, routing_key),

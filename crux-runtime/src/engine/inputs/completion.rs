@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use crate::engine::active_instance::Reply;
-use crate::engine::api::{Completed, Completion, Error, Progress, ProgressKind};
+use crate::engine::api::{Completion, CompletionOutcome, Error, Progress, ProgressKind};
 use crate::engine::inputs::{InputHandler, refusal, too_big};
 use crate::engine::message::answer;
-use crate::machine::{Event, Path, StepHappened, Why};
+use crate::machine::{Event, Path, RejectReason, StepHappened};
 
 impl InputHandler<'_> {
-    pub(super) fn complete(&mut self, completion: Completion, reply: Reply<Completed>) {
+    pub(super) fn complete(&mut self, completion: Completion, reply: Reply<CompletionOutcome>) {
         let Some((path, current)) = self.find(&completion.step) else {
             return answer(reply, Err(Error::NotOpen));
         };
@@ -30,7 +30,7 @@ impl InputHandler<'_> {
                     Ok(()) => {
                         self.tally.steps_completed += 1;
                         self.attempt_took(path, sent_at);
-                        self.answer_when_durable(reply, Completed::Accepted);
+                        self.answer_when_durable(reply, CompletionOutcome::Accepted);
                     }
                     Err(why) => answer(reply, Err(refusal(why))),
                 }
@@ -41,9 +41,11 @@ impl InputHandler<'_> {
                     Ok(()) => {
                         self.core.stats.attempts_failed.fetch_add(1, Ordering::Relaxed);
                         self.attempt_took(path, sent_at);
-                        self.answer_when_durable(reply, Completed::Accepted);
+                        self.answer_when_durable(reply, CompletionOutcome::Accepted);
                     }
-                    Err(Why::Superseded) => answer(reply, Ok(Completed::Superseded)),
+                    Err(RejectReason::Superseded) => {
+                        answer(reply, Ok(CompletionOutcome::Superseded))
+                    }
                     Err(why) => answer(reply, Err(refusal(why))),
                 }
             }
@@ -61,7 +63,7 @@ impl InputHandler<'_> {
         if attempt != current {
             return answer(
                 reply,
-                Err(Error::InvalidState("a later attempt is under way".to_owned())),
+                Err(Error::InvalidState("a later attempt is running".to_owned())),
             );
         }
         self.active.running.heartbeat(path, attempt, self.now);

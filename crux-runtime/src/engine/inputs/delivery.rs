@@ -7,7 +7,7 @@ use crate::engine::api::{Error, Undelivered};
 use crate::engine::inputs::InputHandler;
 use crate::engine::message::answer;
 use crate::engine::outbox::Pending;
-use crate::machine::{Attempt, Open, StepHappened, Why};
+use crate::machine::{Attempt, Open, RejectReason, StepHappened};
 
 impl InputHandler<'_> {
     pub(super) fn deliver(&mut self, delivery: Delivery, reply: Reply<bool>) {
@@ -30,10 +30,13 @@ impl InputHandler<'_> {
         };
         match self.step(path, StepHappened::Received { event_id: delivery.event_id, data }) {
             Ok(()) => self.answer_when_durable(reply, true),
-            Err(Why::Invalid(text)) => answer(reply, Err(Error::Invalid(text))),
-            Err(Why::NotOpen | Why::NoMatch | Why::NotNow(_) | Why::Superseded) => {
-                answer(reply, Ok(false))
-            }
+            Err(RejectReason::Invalid(text)) => answer(reply, Err(Error::Invalid(text))),
+            Err(
+                RejectReason::NotOpen
+                | RejectReason::NoMatch
+                | RejectReason::InvalidState(_)
+                | RejectReason::Superseded,
+            ) => answer(reply, Ok(false)),
         }
     }
 

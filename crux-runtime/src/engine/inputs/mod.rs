@@ -18,8 +18,8 @@ use crate::engine::message::{acknowledge, answer};
 use crate::engine::stats::Tally;
 use crate::engine::workflow_metrics::WorkflowMetrics;
 use crate::machine::{
-    AttemptFailed, Effects, Event, Failure, Open, Path, Phase, StepEvent, StepHappened, TaskState,
-    Time, Why,
+    AttemptFailed, Effects, Event, Failure, Open, Path, Phase, RejectReason, StepEvent,
+    StepHappened, TaskState, Time,
 };
 
 /// Why an instance is parked whose journal has reached a limit.
@@ -31,7 +31,7 @@ struct InputHandler<'a> {
     now: Time,
     core: &'a Core,
     tally: &'a mut Tally,
-    figures: &'a WorkflowMetrics,
+    metrics: &'a WorkflowMetrics,
     events: &'a mut Vec<Event>,
     out: &'a mut Effects,
     answers: &'a mut Vec<Answer>,
@@ -43,12 +43,12 @@ pub(super) fn handle(
     now: Time,
     core: &Core,
     tally: &mut Tally,
-    figures: &WorkflowMetrics,
+    metrics: &WorkflowMetrics,
     events: &mut Vec<Event>,
     out: &mut Effects,
     answers: &mut Vec<Answer>,
 ) {
-    let mut handler = InputHandler { active, now, core, tally, figures, events, out, answers };
+    let mut handler = InputHandler { active, now, core, tally, metrics, events, out, answers };
     match input {
         Input::Report(report) => handler.report(report),
         Input::Wake { ack } => {
@@ -72,7 +72,7 @@ pub(super) fn handle(
 }
 
 impl InputHandler<'_> {
-    fn apply(&mut self, event: Event) -> Result<(), Why> {
+    fn apply(&mut self, event: Event) -> Result<(), RejectReason> {
         let limit = &self.core.options;
         if !matches!(event, Event::ParkRequested { .. })
             && self.active.journal_size.is_full(limit)
@@ -100,7 +100,7 @@ impl InputHandler<'_> {
         }
     }
 
-    fn step(&mut self, path: Path, what: StepHappened) -> Result<(), Why> {
+    fn step(&mut self, path: Path, what: StepHappened) -> Result<(), RejectReason> {
         self.apply(Event::Step(StepEvent { path, what }))
     }
 
@@ -149,7 +149,7 @@ impl InputHandler<'_> {
 
     fn attempt_took(&self, path: Path, sent_at: Option<Time>) {
         if let Some(sent_at) = sent_at {
-            self.figures.attempt_took(self.active.figures, path.node, sent_at, self.now);
+            self.metrics.attempt_took(self.active.metrics, path.node, sent_at, self.now);
         }
     }
 }
@@ -161,11 +161,11 @@ fn too_big(result: &RawValue, limit: usize) -> String {
     )
 }
 
-fn refusal(why: Why) -> Error {
+fn refusal(why: RejectReason) -> Error {
     match why {
-        Why::Invalid(text) => Error::Invalid(text),
-        Why::NotOpen => Error::NotOpen,
-        Why::Superseded | Why::NoMatch => Error::InvalidState(why.to_string()),
-        Why::NotNow(text) => Error::InvalidState(text.to_owned()),
+        RejectReason::Invalid(text) => Error::Invalid(text),
+        RejectReason::NotOpen => Error::NotOpen,
+        RejectReason::Superseded | RejectReason::NoMatch => Error::InvalidState(why.to_string()),
+        RejectReason::InvalidState(text) => Error::InvalidState(text.to_owned()),
     }
 }

@@ -1,7 +1,7 @@
 //! Reports of attempts: from the executor, the bus and workers.
 
 use crate::engine::inputs::{InputHandler, too_big};
-use crate::machine::{AttemptFailed, Failure, Outcome, Path, StepHappened, Why};
+use crate::machine::{AttemptFailed, Failure, Outcome, Path, RejectReason, StepHappened};
 use crate::task::{Report, Reported};
 
 impl InputHandler<'_> {
@@ -28,7 +28,7 @@ impl InputHandler<'_> {
                 }
                 match self.step(path, StepHappened::Completed { attempt: Some(attempt), result }) {
                     Ok(()) => self.tally.steps_completed += 1,
-                    Err(Why::Invalid(text)) => {
+                    Err(RejectReason::Invalid(text)) => {
                         let failure = Failure::new(Failure::INVALID_RESULT, text);
                         self.fail(
                             path,

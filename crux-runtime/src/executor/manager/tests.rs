@@ -233,7 +233,7 @@ async fn every_task_is_run_once_and_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn waiting_attempts_run_side_by_side_up_to_the_maximum() {
+async fn waiting_attempts_run_concurrently_up_to_the_maximum() {
     for (step, maximum) in [(nap(), 8), (blocking_nap(), 8)] {
         let manager = manager(&step, limits(maximum));
         let (sender, mut reports) = mpsc::channel(64);
@@ -330,7 +330,7 @@ async fn a_panic_is_a_failure_of_its_attempt_alone() {
 }
 
 #[tokio::test]
-async fn a_running_attempt_hears_of_its_cancellation_and_one_that_has_not_begun_does_not_begin() {
+async fn a_running_attempt_is_cancelled_and_one_that_has_not_begun_does_not_begin() {
     let step = patient();
     let manager = manager(&step, limits(1));
     let (sender, mut reports) = mpsc::channel(64);
@@ -352,7 +352,7 @@ async fn a_running_attempt_hears_of_its_cancellation_and_one_that_has_not_begun_
 }
 
 #[tokio::test]
-async fn an_attempt_that_lasts_is_told_to_have_begun_and_gives_signs_of_life() {
+async fn an_attempt_that_lasts_reports_its_start_and_sends_heartbeats() {
     static POLICY: Policy = Policy { heartbeat_ms: Some(60), ..Policy::ONCE };
     for step in [patient(), blocking_patient()] {
         let manager = manager(&step, limits(4));

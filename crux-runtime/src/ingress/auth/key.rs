@@ -1,7 +1,7 @@
-//! Keys of clients: `crux_CLIENT_SECRETCHECK`. The prefix is for scanners that look for secrets, the
-//! client's id says whose key was found, 32 random characters are the secret (190 bits), and six
-//! are a checksum, so that a damaged key is told from a wrong one. The server keeps the SHA-256: of
-//! a secret that is random, a fast hash gives nothing away.
+//! Keys of clients: `crux_CLIENT_SECRETCHECK`. The prefix is for scanners that look for secrets,
+//! the client's id says whose key was found, 32 random characters are the secret (190 bits), and
+//! six are a checksum, so that a damaged key is distinguished from a wrong one. The server keeps
+//! the SHA-256: of a secret that is random, a fast hash gives nothing away.
 
 use std::fmt;
 
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_told_from_what_is_no_key() {
+    fn a_damaged_key_is_distinguished_from_a_wrong_one() {
         let key = generate("shop").unwrap();
         for n in "crux_shop_".len()..key.len() {
             let other = if key.as_bytes()[n] == b'x' { "y" } else { "x" };

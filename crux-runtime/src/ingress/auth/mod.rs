@@ -122,7 +122,7 @@ impl Credentials {
         })
     }
 
-    /// Takes as long whether the client is there or not, and whether the key is one of its own.
+    /// Takes as long whether the client is there or not, and whether the key is one of its keys.
     fn by_key(&self, client_id: &str, digest: &Digest) -> Option<Arc<Principal>> {
         let client = self.clients.get(client_id);
         let keys = client.map_or(&[[0; 32]; KEYS_MAX], |client| &client.keys);
@@ -289,7 +289,7 @@ impl Authenticator {
         }
     }
 
-    /// A request whose credential cannot even be told.
+    /// A request whose credential cannot even be read.
     pub(crate) fn refuse(&self, problem: Problem, address: Option<IpAddr>) -> Problem {
         self.failed(problem, "", address)
     }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::body::JsonBody;
 use super::instances;
-use crate::engine::api::Started;
+use crate::engine::api::StartAccepted;
 use crate::ingress::caller::Caller;
 use crate::ingress::problem::{Kind, Problem};
 use crate::ingress::query::Query;
@@ -136,7 +136,7 @@ pub(super) fn accepted(begun: Begun) -> Response {
 
 /// Also the warnings, for the document of an instance has no place for them. Those that headers
 /// cannot hold are left out.
-fn with_headers(mut response: Response, started: &Started, warnings: &[String]) -> Response {
+fn with_headers(mut response: Response, started: &StartAccepted, warnings: &[String]) -> Response {
     for warning in warnings {
         if let Ok(warning) = HeaderValue::from_str(&format!(
             "299 crux {}",

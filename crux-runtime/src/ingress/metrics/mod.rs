@@ -196,7 +196,7 @@ impl std::fmt::Debug for MissingDefinitionMetrics {
 
 impl Collector for MissingDefinitionMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let help = "Instances that stand still because this binary does not have their definition";
+        let help = "Instances blocked because this binary does not have their definition";
         let mut family = encoder.encode_descriptor(
             "instances_without_definition",
             help,
@@ -231,22 +231,22 @@ impl Collector for MissingDefinitionMetrics {
 
 impl Collector for BusMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let figures = self.engine.bus().metrics();
-        for group in figures.chunk_by(|one, next| one.name == next.name) {
+        let metrics = self.engine.bus().metrics();
+        for group in metrics.chunk_by(|one, next| one.name == next.name) {
             let Some(first) = group.first() else { continue };
             let kind = match first.kind {
                 MetricKind::Counter => MetricType::Counter,
                 MetricKind::Gauge => MetricType::Gauge,
             };
             let mut family = encoder.encode_descriptor(first.name, first.help, None, kind)?;
-            for figure in group {
+            for sample in group {
                 let labels: Vec<(&str, &str)> =
-                    figure.routing_key.map(|key| ("routing_key", key)).into_iter().collect();
+                    sample.routing_key.map(|key| ("routing_key", key)).into_iter().collect();
                 let metric = family.encode_family(&labels)?;
-                match figure.kind {
-                    MetricKind::Counter => ConstCounter::new(figure.value).encode(metric)?,
+                match sample.kind {
+                    MetricKind::Counter => ConstCounter::new(sample.value).encode(metric)?,
                     MetricKind::Gauge => {
-                        ConstGauge::new(i64::try_from(figure.value).unwrap_or(i64::MAX))
+                        ConstGauge::new(i64::try_from(sample.value).unwrap_or(i64::MAX))
                             .encode(metric)?
                     }
                 }

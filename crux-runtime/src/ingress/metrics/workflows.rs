@@ -27,7 +27,7 @@ type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 impl Collector for WorkflowMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let workflows = self.engine.figures();
+        let workflows = self.engine.metrics();
         let of_workflow = |workflow| vec![("workflow", workflow)];
         let started = workflows.iter().map(|(name, sum)| (of_workflow(*name), sum.started));
         counters(&mut encoder, "workflow_started", "Instances started, by workflow", started)?;

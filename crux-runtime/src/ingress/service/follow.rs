@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Service;
-use crate::engine::api::{self, Started, Undelivered};
+use crate::engine::api::{self, StartAccepted, Undelivered};
 use crate::id::InstanceId;
 use crate::ingress::caller::Caller;
 use crate::ingress::operations::{Operation, OperationRow};
@@ -182,19 +182,19 @@ impl Service {
         if shape.is_quiet && fold.has_ended() {
             return Undelivered::default();
         }
-        let still = fold
+        let blocked = fold
             .started
             .as_ref()
             .filter(|_| !fold.has_ended())
-            .and_then(|started| self.engine.why_still(started));
-        Undelivered { still, ..self.engine.undelivered(instance).await }
+            .and_then(|started| self.engine.blocked_reason(started));
+        Undelivered { blocked, ..self.engine.undelivered(instance).await }
     }
 
     /// Waits until the instance has ended or `limit` has passed; `None`: it has not ended. `live`
     /// is what [`crate::engine::Engine::start_and_follow`] has given with `started`.
     pub(super) async fn until_ended(
         &self,
-        started: &Started,
+        started: &StartAccepted,
         mut live: Follower,
         limit: Duration,
     ) -> Result<Option<Snapshot>, Problem> {
@@ -237,7 +237,7 @@ impl Service {
         live: &mut Follower,
         fold: &mut Fold,
     ) -> Result<(), Problem> {
-        while let Some(received) = live.heard() {
+        while let Some(received) = live.try_next() {
             match received {
                 Live::Row(row) if row.stored.seq <= fold.seq => {}
                 Live::Row(row) if row.stored.seq == fold.seq + 1 => take(fold, &row.stored)?,

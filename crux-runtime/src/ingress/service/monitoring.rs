@@ -165,7 +165,7 @@ impl Service {
     }
 }
 
-/// Instances that stand still because no node has their definition.
+/// Instances that are blocked because no node has their definition.
 fn definitions(missing: &[InUse]) -> Value {
     let one = |in_use: &InUse| {
         let InUse { workflow, version, definition, instances } = in_use;
@@ -174,7 +174,7 @@ fn definitions(missing: &[InUse]) -> Value {
     let count: u64 = missing.iter().map(|in_use| in_use.instances).sum();
     let problem = match missing {
         [] => String::new(),
-        _ => format!("{count} instances stand still: this binary does not have their definitions"),
+        _ => format!("{count} instances are blocked: this binary does not have their definitions"),
     };
     let word = if missing.is_empty() { "ok" } else { "failing" };
     json!({"status": word, "problem": problem, "missing": missing.iter().map(one).collect::<Vec<_>>()})

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Error, Service, Snapshot};
 use crate::app::App;
-use crate::engine::api::{Start, Started};
+use crate::engine::api::{Start, StartAccepted};
 use crate::id::InstanceId;
 use crate::ingress::caller::Caller;
 use crate::ingress::operations::Operation;
@@ -54,7 +54,7 @@ pub(crate) struct StartRequest<'a> {
 
 /// An instance that has begun.
 pub(crate) struct Begun {
-    pub(crate) started: Started,
+    pub(crate) started: StartAccepted,
     /// What the client should know about its input.
     pub(crate) warnings: Vec<String>,
     /// With it the instance may be followed by who has no credential.

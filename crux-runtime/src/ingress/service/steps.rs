@@ -1,7 +1,7 @@
 //! What workers and services report about attempts.
 
 use super::{Error, Service, out_of_scope};
-use crate::engine::api::{Completed, Completion, Progress, ProgressKind};
+use crate::engine::api::{Completion, CompletionOutcome, Progress, ProgressKind};
 use crate::ingress::caller::Caller;
 use crate::ingress::operations::Operation;
 use crate::ingress::problem::{Kind, Problem};
@@ -12,7 +12,7 @@ impl Service {
         &self,
         caller: &Caller,
         mut completion: Completion,
-    ) -> Result<Completed, Error> {
+    ) -> Result<CompletionOutcome, Error> {
         let row = Self::authorize(caller, Operation::CompleteStep)?;
         check_step_type(caller, completion.step_type.as_deref())?;
         let Completion { instance, step, attempt, .. } = &completion;

@@ -197,7 +197,7 @@ fn scope(workflows: &[&str], step_types: &[&str], events: &[&str]) -> Scope {
 /// What an operation is about, besides the role: written out, so that a new operation has to say
 /// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum About {
+enum Subject {
     /// One instance, which has to be visible.
     Instance,
     /// A report about a step of any instance.
@@ -210,18 +210,18 @@ enum About {
     Nothing,
 }
 
-fn about(operation: Operation) -> About {
+fn about(operation: Operation) -> Subject {
     use Operation as O;
     match operation {
-        O::Restart | O::Status | O::History | O::Follow => About::Instance,
-        O::Cancel | O::Retry | O::Undo | O::Fail | O::Pause | O::Resume => About::Instance,
-        O::CompleteStep | O::StepStarted | O::StepHeartbeat => About::Step,
-        O::Start => About::Workflow,
-        O::SendEvents => About::Event,
+        O::Restart | O::Status | O::History | O::Follow => Subject::Instance,
+        O::Cancel | O::Retry | O::Undo | O::Fail | O::Pause | O::Resume => Subject::Instance,
+        O::CompleteStep | O::StepStarted | O::StepHeartbeat => Subject::Step,
+        O::Start => Subject::Workflow,
+        O::SendEvents => Subject::Event,
         O::List | O::Unfollow | O::Workers | O::Metrics | O::Health | O::HealthDetail => {
-            About::Nothing
+            Subject::Nothing
         }
-        O::Live | O::Ready | O::Connect | O::Identify => About::Nothing,
+        O::Live | O::Ready | O::Connect | O::Identify => Subject::Nothing,
     }
 }
 
@@ -268,12 +268,12 @@ async fn instances_of_others_do_not_exist_for_a_caller_that_sees_its_own() {
             let caller = caller(client_id, &[&[role], roles].concat(), Scope::default());
             harness.ask(&caller, operation, instance).await
         };
-        let is_narrow = about(operation) == About::Instance && role == Role::Read;
+        let is_narrow = about(operation) == Subject::Instance && role == Role::Read;
         let of_another = asked("bob", &[], harness.of_ann).await == unknown;
         assert_eq!(of_another, is_narrow, "{operation:?} of another's");
         let of_nobody = asked("ann", &[], harness.unowned).await == unknown;
         assert_eq!(of_nobody, is_narrow, "{operation:?} of one without owner");
-        assert_ne!(asked("ann", &[], harness.of_ann).await, unknown, "{operation:?} of its own");
+        assert_ne!(asked("ann", &[], harness.of_ann).await, unknown, "{operation:?} of its owner");
         for role in [Role::Operate, Role::Admin] {
             assert_ne!(
                 asked("carl", &[role], harness.of_ann).await,
@@ -298,12 +298,12 @@ async fn a_scope_narrows_every_operation_to_what_it_names() {
         };
         let (hidden, forbidden) = (Some(Kind::UnknownInstance), Some(Kind::Forbidden));
         let (workflow, step_type, event) = match about(operation) {
-            About::Instance => (hidden, None, None),
-            About::Step => (hidden, forbidden, None),
-            About::Workflow => (forbidden, None, None),
+            Subject::Instance => (hidden, None, None),
+            Subject::Step => (hidden, forbidden, None),
+            Subject::Workflow => (forbidden, None, None),
             // Unless they are named, too: they start workflows.
-            About::Event => (forbidden, None, forbidden),
-            About::Nothing => (None, None, None),
+            Subject::Event => (forbidden, None, forbidden),
+            Subject::Nothing => (None, None, None),
         };
         let others = ["other"];
         assert_eq!(refused(scope(&others, &[], &[])).await, workflow, "{operation:?}: workflows");

@@ -2,7 +2,7 @@
 
 use super::super::effect::Effects;
 use super::super::event::{Outcome, StepEvent, StepHappened};
-use super::super::flow::{Flow, Refused, Why};
+use super::super::flow::{Flow, Refused, RejectReason};
 use super::super::part::{Open, Part};
 use super::super::{Definition, Failure, Path, Time};
 use super::{Life, Machine, Run, is_held};
@@ -14,9 +14,9 @@ impl<M: Machine> Run<M> {
         event: &StepEvent,
         now: Time,
         out: &mut Effects,
-    ) -> Result<(), Why> {
+    ) -> Result<(), RejectReason> {
         let stopping = matches!(self.life, Life::Stopping { .. });
-        let mut answer = Err(Why::NotOpen);
+        let mut answer = Err(RejectReason::NotOpen);
         if let Some(state) = &self.state {
             state.open(&mut |open| match open {
                 Open::Task(task)
@@ -24,7 +24,7 @@ impl<M: Machine> Run<M> {
                 {
                     answer = match (&event.what, M::DEFINITION.task(event.path.node)) {
                         (StepHappened::TimerFired { .. } | StepHappened::Retry { .. }, _)
-                        | (_, None) => Err(Why::NotOpen),
+                        | (_, None) => Err(RejectReason::NotOpen),
                         (what, Some(meta)) => task.accepts(what, meta),
                     };
                 }
@@ -79,10 +79,10 @@ impl<M: Machine> Run<M> {
         event: &StepEvent,
         now: Time,
         out: &mut Effects,
-    ) -> Result<(), Why> {
+    ) -> Result<(), RejectReason> {
         let mut exhausted = Vec::new();
         let (slot, mut fx) = self.fx(now, out, &mut exhausted);
-        let Some(state) = slot.take() else { return Err(Why::NotOpen) };
+        let Some(state) = slot.take() else { return Err(RejectReason::NotOpen) };
         let (state, answer) = match M::apply(state, event, &mut fx) {
             Ok(Flow::Stay(state)) => (Some(state), Ok(())),
             Ok(Flow::Done(_) | Flow::Failed(_)) => (None, Ok(())),

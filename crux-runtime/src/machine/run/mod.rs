@@ -4,7 +4,7 @@
 //! While an instance is paused, stopping, or parked by the engine it is *frozen*: results and
 //! events that arrive are journalled and held, and the machine's state does not move. On resume or
 //! retry what was held is applied, in order, as of that moment. So nothing that happened is lost,
-//! nothing new starts, and the machine itself never hears of any of this.
+//! nothing new starts, and the machine itself knows nothing of this.
 //!
 //! An instance that is parked because one of its steps waits for a person is not frozen: what does
 //! not depend on that step goes on, with its retries and timeouts. Only the timeouts of what is
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::definition::{Definition, OnExhausted};
 use super::effect::{Effect, Effects, Ended, Hook, Note};
 use super::event::{Cause, Event, Started, StepEvent, StepHappened, Timer};
-use super::flow::{Applied, Flow, Refused, Why};
+use super::flow::{Applied, Flow, Refused, RejectReason};
 use super::fx::{Env, Exhausted, Fx};
 use super::instance::{Instance, Phase};
 use super::kept::Kept;
@@ -152,11 +152,16 @@ impl<M: Machine> Run<M> {
         self.paused || !matches!(self.life, Life::Running)
     }
 
-    fn step(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
+    fn step(
+        &mut self,
+        event: &StepEvent,
+        now: Time,
+        out: &mut Effects,
+    ) -> Result<(), RejectReason> {
         if let StepHappened::Received { event_id, .. } = &event.what {
             let taken = (M::DEFINITION.across_rounds(&event.path), event_id.clone());
             if self.received.contains(&taken) {
-                return Err(Why::NotNow("the step has taken that event already"));
+                return Err(RejectReason::InvalidState("the step has taken that event already"));
             }
             self.step_any(event, now, out)?;
             self.received.insert(taken);
@@ -165,7 +170,12 @@ impl<M: Machine> Run<M> {
         self.step_any(event, now, out)
     }
 
-    fn step_any(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
+    fn step_any(
+        &mut self,
+        event: &StepEvent,
+        now: Time,
+        out: &mut Effects,
+    ) -> Result<(), RejectReason> {
         if let Life::Undoing { task, .. } = &self.life
             && task.path == event.path
         {
@@ -175,7 +185,7 @@ impl<M: Machine> Run<M> {
             // A failed instance keeps its state for a retry; until then it has ended like any
             // other.
             Life::Completed | Life::Failed { .. } | Life::Cancelled { .. } => {
-                Err(Why::NotNow("the instance has ended"))
+                Err(RejectReason::InvalidState("the instance has ended"))
             }
             _ if self.is_frozen() => self.hold(event, now, out),
             _ => self.advance(event, now, out),
@@ -183,11 +193,16 @@ impl<M: Machine> Run<M> {
     }
 
     /// Moves the machine's state.
-    fn advance(&mut self, event: &StepEvent, now: Time, out: &mut Effects) -> Result<(), Why> {
+    fn advance(
+        &mut self,
+        event: &StepEvent,
+        now: Time,
+        out: &mut Effects,
+    ) -> Result<(), RejectReason> {
         let was_parked = self.awaits_person();
         let mut exhausted = Vec::new();
         let (slot, mut fx) = self.fx(now, out, &mut exhausted);
-        let Some(state) = slot.take() else { return Err(Why::NotOpen) };
+        let Some(state) = slot.take() else { return Err(RejectReason::NotOpen) };
         let mark = fx.out.mark();
         match M::apply(state, event, &mut fx) {
             Err(Refused(state, why)) => {
@@ -327,9 +342,11 @@ impl<M: Machine> Instance for Run<M> {
         &self.env
     }
 
-    fn apply(&mut self, event: &Event, now: Time, out: &mut Effects) -> Result<(), Why> {
+    fn apply(&mut self, event: &Event, now: Time, out: &mut Effects) -> Result<(), RejectReason> {
         match event {
-            Event::Started(_) => Err(Why::NotNow("the instance has started already")),
+            Event::Started(_) => {
+                Err(RejectReason::InvalidState("the instance has started already"))
+            }
             Event::Step(event) => self.step(event, now, out),
             Event::StopRequested { cause, reason } => self.request_stop(*cause, reason, now, out),
             Event::PauseRequested => match self.life {
@@ -338,12 +355,14 @@ impl<M: Machine> Instance for Run<M> {
                     out.notes.push(Note::Paused);
                     Ok(())
                 }
-                Life::Running if self.paused => Err(Why::NotNow("the instance is paused already")),
-                _ => Err(Why::NotNow("only a running instance can be paused")),
+                Life::Running if self.paused => {
+                    Err(RejectReason::InvalidState("the instance is paused already"))
+                }
+                _ => Err(RejectReason::InvalidState("only a running instance can be paused")),
             },
             Event::ResumeRequested => {
                 if !self.paused {
-                    return Err(Why::NotNow("the instance is not paused"));
+                    return Err(RejectReason::InvalidState("the instance is not paused"));
                 }
                 self.paused = false;
                 out.notes.push(Note::Resumed);
@@ -355,7 +374,11 @@ impl<M: Machine> Instance for Run<M> {
                 let failure = match (&self.life, self.parked_by()) {
                     (Life::Parked { failure, undoing: None }, _)
                     | (Life::Running, Some(failure)) => failure.clone(),
-                    _ => return Err(Why::NotNow("only a parked instance can be told to undo")),
+                    _ => {
+                        return Err(RejectReason::InvalidState(
+                            "only a parked instance can be undone",
+                        ));
+                    }
                 };
                 self.stop(Cause::Failed, failure, now, out);
                 Ok(())
@@ -366,7 +389,11 @@ impl<M: Machine> Instance for Run<M> {
                         (undoing.as_ref().map_or(Cause::Failed, |(cause, _)| *cause), failure)
                     }
                     (Life::Running, Some(failure)) => (Cause::Failed, failure),
-                    _ => return Err(Why::NotNow("only a parked instance can be told to fail")),
+                    _ => {
+                        return Err(RejectReason::InvalidState(
+                            "only a parked instance can be failed",
+                        ));
+                    }
                 };
                 let failure = if reason.is_empty() {
                     failure.clone()
@@ -385,7 +412,7 @@ impl<M: Machine> Instance for Run<M> {
                     self.park(failure.clone(), None, out);
                     Ok(())
                 }
-                _ => Err(Why::NotNow("the instance is not running")),
+                _ => Err(RejectReason::InvalidState("the instance is not running")),
             },
         }
     }
@@ -417,8 +444,8 @@ impl<M: Machine> Instance for Run<M> {
         }
         let frozen = self.is_frozen();
         let stopping = matches!(self.life, Life::Stopping { .. });
-        // While somebody holds it nothing begins by itself, and neither does its end; on resume a
-        // deadline that has passed counts at once.
+        // While it is paused nothing begins by itself, and neither does its end; on resume a
+        // deadline that has passed counts immediately.
         if matches!(self.life, Life::Running)
             && !self.paused
             && !self.awaits_person()
@@ -452,10 +479,10 @@ impl<M: Machine> Instance for Run<M> {
         attempt: u32,
         failed: AttemptFailed,
         now: Time,
-    ) -> Result<StepEvent, Why> {
-        let meta = M::DEFINITION.task(path.node).ok_or(Why::NotOpen)?;
+    ) -> Result<StepEvent, RejectReason> {
+        let meta = M::DEFINITION.task(path.node).ok_or(RejectReason::NotOpen)?;
         let stopping = matches!(self.life, Life::Stopping { .. });
-        let mut answer = Err(Why::NotOpen);
+        let mut answer = Err(RejectReason::NotOpen);
         self.open(&mut |open| {
             if let Open::Task(task) = open
                 && task.path == *path

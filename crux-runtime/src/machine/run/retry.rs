@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::super::effect::{Effects, Note};
 use super::super::event::{StepEvent, StepHappened};
-use super::super::flow::Why;
+use super::super::flow::RejectReason;
 use super::super::part::{Open, Part};
 use super::super::{Path, Time};
 use super::{Life, Machine, Run};
@@ -16,9 +16,9 @@ impl<M: Machine> Run<M> {
         input: Option<&RawValue>,
         now: Time,
         out: &mut Effects,
-    ) -> Result<(), Why> {
+    ) -> Result<(), RejectReason> {
         if self.paused {
-            return Err(Why::NotNow("the instance is paused: resume it first"));
+            return Err(RejectReason::InvalidState("the instance is paused: resume it first"));
         }
         if let Life::Parked { undoing: Some((_, task)), .. } = &self.life {
             return self.retry_undo(task.path, step, input, now, out);
@@ -26,7 +26,11 @@ impl<M: Machine> Run<M> {
         match &self.life {
             Life::Parked { .. } | Life::Failed { .. } => {}
             Life::Running if !self.exhausted.is_empty() => {}
-            _ => return Err(Why::NotNow("only a parked or failed instance can be retried")),
+            _ => {
+                return Err(RejectReason::InvalidState(
+                    "only a parked or failed instance can be retried",
+                ));
+            }
         }
         let again: Vec<Path> = self
             .exhausted
@@ -41,12 +45,12 @@ impl<M: Machine> Run<M> {
         }
         if self.state.is_none() || again.is_empty() {
             return Err(match step {
-                Some(_) => Why::NotNow("that step does not wait for a retry"),
-                None => Why::NotNow("nothing is left to retry from: use restart"),
+                Some(_) => RejectReason::InvalidState("that step does not wait for a retry"),
+                None => RejectReason::InvalidState("nothing is left to retry from: use restart"),
             });
         }
         if input.is_some() && again.len() > 1 {
-            return Err(Why::NotNow(
+            return Err(RejectReason::InvalidState(
                 "several steps have failed: name the one that the input is for",
             ));
         }
@@ -80,7 +84,7 @@ impl<M: Machine> Run<M> {
     }
 
     /// All of them or none.
-    pub(super) fn check_retry(&self, events: &[StepEvent]) -> Result<(), Why> {
+    pub(super) fn check_retry(&self, events: &[StepEvent]) -> Result<(), RejectReason> {
         let mut answer = Ok(());
         if let Some(state) = &self.state {
             state.open(&mut |open| {
@@ -103,16 +107,16 @@ impl<M: Machine> Run<M> {
         input: Option<&RawValue>,
         now: Time,
         out: &mut Effects,
-    ) -> Result<(), Why> {
+    ) -> Result<(), RejectReason> {
         if step.is_some_and(|step| step != path) {
-            return Err(Why::NotNow("that step does not wait for a retry"));
+            return Err(RejectReason::InvalidState("that step does not wait for a retry"));
         }
         let event = StepHappened::Retry { input: input.map(ToOwned::to_owned) };
-        let meta = M::DEFINITION.task(path.node).ok_or(Why::NotOpen)?;
+        let meta = M::DEFINITION.task(path.node).ok_or(RejectReason::NotOpen)?;
         let Life::Parked { failure, undoing: Some((cause, mut task)) } =
             std::mem::replace(&mut self.life, Life::Running)
         else {
-            return Err(Why::NotOpen);
+            return Err(RejectReason::NotOpen);
         };
         if let Err(why) = task.accepts(&event, meta) {
             self.life = Life::Parked { failure, undoing: Some((cause, task)) };

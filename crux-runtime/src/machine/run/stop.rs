@@ -4,7 +4,7 @@
 use super::super::definition::OnExhausted;
 use super::super::effect::{Effect, Effects, Ended, Hook, Note};
 use super::super::event::{Cause, StepEvent};
-use super::super::flow::Why;
+use super::super::flow::RejectReason;
 use super::super::instance::Instance;
 use super::super::part::{Open, Part};
 use super::super::task::{Attempt, TaskFlow, TaskState};
@@ -31,7 +31,7 @@ impl<M: Machine> Run<M> {
         self.life = Life::Parked { failure, undoing };
     }
 
-    /// From now on nothing new starts; when what is under way has ended, undo, then end.
+    /// From now on nothing new starts; when what is running has ended, undo, then end.
     pub(super) fn stop(&mut self, cause: Cause, failure: Failure, now: Time, out: &mut Effects) {
         self.give_up_open(out);
         out.notes.push(Note::Stopping { failure: failure.clone() });
@@ -61,11 +61,11 @@ impl<M: Machine> Run<M> {
         }
     }
 
-    /// Goes on to undo when no attempt is under way any more.
+    /// Continues with undo when no attempt is running any more.
     pub(super) fn stop_further(&mut self, now: Time, out: &mut Effects) {
-        let mut under_way = false;
-        self.open(&mut |open| under_way |= matches!(open, Open::Task(_)));
-        if under_way {
+        let mut is_running = false;
+        self.open(&mut |open| is_running |= matches!(open, Open::Task(_)));
+        if is_running {
             return;
         }
         if let Life::Stopping { cause, failure } = std::mem::replace(&mut self.life, Life::Running)
@@ -121,18 +121,18 @@ impl<M: Machine> Run<M> {
         };
     }
 
-    /// An event for the undo that is under way.
+    /// An event for the running undo.
     pub(super) fn step_undo(
         &mut self,
         event: &StepEvent,
         now: Time,
         out: &mut Effects,
-    ) -> Result<(), Why> {
-        let meta = M::DEFINITION.task(event.path.node).ok_or(Why::NotOpen)?;
+    ) -> Result<(), RejectReason> {
+        let meta = M::DEFINITION.task(event.path.node).ok_or(RejectReason::NotOpen)?;
         let Life::Undoing { cause, failure, mut task } =
             std::mem::replace(&mut self.life, Life::Running)
         else {
-            return Err(Why::NotOpen);
+            return Err(RejectReason::NotOpen);
         };
         if let Err(why) = task.accepts(&event.what, meta) {
             self.life = Life::Undoing { cause, failure, task };
@@ -159,7 +159,7 @@ impl<M: Machine> Run<M> {
         reason: &str,
         now: Time,
         out: &mut Effects,
-    ) -> Result<(), Why> {
+    ) -> Result<(), RejectReason> {
         let name = if cause == Cause::Deadline { Failure::TIMEOUT } else { Failure::CANCELLED };
         match &self.life {
             Life::Running | Life::Parked { undoing: None, .. } => {
@@ -167,13 +167,13 @@ impl<M: Machine> Run<M> {
                 Ok(())
             }
             Life::Stopping { .. } | Life::Undoing { .. } => {
-                Err(Why::NotNow("the instance is already stopping"))
+                Err(RejectReason::InvalidState("the instance is already stopping"))
             }
-            Life::Parked { .. } => {
-                Err(Why::NotNow("an undo has failed: retry it, or fail the instance"))
-            }
+            Life::Parked { .. } => Err(RejectReason::InvalidState(
+                "an undo has failed: retry it, or fail the instance",
+            )),
             Life::Completed | Life::Failed { .. } | Life::Cancelled { .. } => {
-                Err(Why::NotNow("the instance has ended"))
+                Err(RejectReason::InvalidState("the instance has ended"))
             }
         }
     }

@@ -46,7 +46,7 @@ impl fmt::Display for Duration {
     }
 }
 
-/// A text is no duration.
+/// A string is not a valid duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a duration: write it with units, as in 500ms, 10s or 1h30m")]
 pub struct NotADuration;

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_with_its_path() {
+    fn a_type_error_names_the_path() {
         for (from, to, error) in [
             (r#""orderId":"A\"1","#, "", "missing field `orderId`"),
             (

@@ -40,7 +40,7 @@ impl Json {
 
     /// Whether it is an object with that key, whose value is not `null`.
     pub fn has(&self, key: &str) -> bool {
-        // What is no object has no entries.
+        // Anything but an object has no entries.
         let entries = canonical::entries(self.0.get()).unwrap_or_default();
         entries
             .iter()

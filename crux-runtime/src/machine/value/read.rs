@@ -14,17 +14,17 @@ use crate::suggest::plain;
 /// JSON that is not of the type. Its text is for people, with the path of the field before it:
 /// `items[2].price: expected a number, found the string "high"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TypeError(Box<Told>);
+pub struct TypeError(Box<Details>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Told {
+struct Details {
     path: String,
     text: String,
 }
 
 impl TypeError {
     pub fn new(text: impl Into<String>) -> Self {
-        Self(Box::new(Told { path: String::new(), text: text.into() }))
+        Self(Box::new(Details { path: String::new(), text: text.into() }))
     }
 
     /// A string that is not what was expected.
@@ -55,7 +55,7 @@ impl TypeError {
 
 impl fmt::Display for TypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Told { path, text } = &*self.0;
+        let Details { path, text } = &*self.0;
         if path.is_empty() { f.write_str(text) } else { write!(f, "{path}: {text}") }
     }
 }
@@ -69,7 +69,7 @@ impl From<serde_json::Error> for TypeError {
     }
 }
 
-/// A value that has no parts of its own.
+/// A value without parts.
 pub(super) fn leaf<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Result<T, TypeError> {
     Ok(serde_json::from_str(json.get())?)
 }

@@ -13,7 +13,7 @@ pub enum Call {
 
 /// The result of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fate {
+pub enum CallOutcome {
     /// Done and answered.
     Done,
     /// Done, but answered as [`super::super::Error::Unavailable`]: the answer got lost.
@@ -21,14 +21,14 @@ pub enum Fate {
     /// Not done, and answered as [`super::super::Error::Unavailable`].
     Lost,
     /// Not done, and answered as [`super::super::Error::Full`]. Reads are never full: they are
-    /// [`Fate::Lost`] then.
+    /// [`CallOutcome::Lost`] then.
     Full,
 }
 
 /// Chooses. Asked once per call, and for appends once per row.
 pub trait Faults: Send + Sync {
-    fn fate(&self, _call: Call) -> Fate {
-        Fate::Done
+    fn outcome(&self, _call: Call) -> CallOutcome {
+        CallOutcome::Done
     }
 
     /// How long it takes until it is done, and then until it is answered, in milliseconds of

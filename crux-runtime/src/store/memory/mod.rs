@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use self::faults::{Call, Fate, Faults, NoFaults};
+pub use self::faults::{Call, CallOutcome, Faults, NoFaults};
 
 use self::data::Data;
 use super::{
@@ -66,14 +66,14 @@ impl Memory {
         run: impl FnOnce(&mut Data) -> T + Send + 'static,
     ) -> Pending<Result<T, Error>> {
         let faults = self.faults.clone();
-        self.delayed(call, move |data| match faults.fate(call) {
-            Fate::Done => Ok(run(data)),
-            Fate::Unanswered => {
+        self.delayed(call, move |data| match faults.outcome(call) {
+            CallOutcome::Done => Ok(run(data)),
+            CallOutcome::Unanswered => {
                 run(data);
                 Err(lost())
             }
-            Fate::Full if call != Call::Read => Err(full()),
-            Fate::Lost | Fate::Full => Err(lost()),
+            CallOutcome::Full if call != Call::Read => Err(full()),
+            CallOutcome::Lost | CallOutcome::Full => Err(lost()),
         })
     }
 
@@ -128,11 +128,11 @@ impl Store for Memory {
         let count = batch.len();
         let faults = self.faults.clone();
         let appended = self.delayed(Call::Append, move |data| {
-            let one = |append| match faults.fate(Call::Append) {
-                Fate::Done => data.append(append),
-                Fate::Unanswered => data.append(append).and(Err(lost())),
-                Fate::Lost => Err(lost()),
-                Fate::Full => Err(full()),
+            let one = |append| match faults.outcome(Call::Append) {
+                CallOutcome::Done => data.append(append),
+                CallOutcome::Unanswered => data.append(append).and(Err(lost())),
+                CallOutcome::Lost => Err(lost()),
+                CallOutcome::Full => Err(full()),
             };
             Ok(batch.into_iter().map(one).collect())
         });

@@ -107,7 +107,7 @@ pub(super) async fn keep(shared: &Shared, batch: Vec<KeptEvent>) -> Result<Vec<b
     let mut fresh = vec![false; count];
     for (answer, places) in answers.into_iter().zip(places) {
         let answers: Vec<bool> =
-            redis::from_redis_value(answer?).map_err(|_| unreadable("what became of events"))?;
+            redis::from_redis_value(answer?).map_err(|_| unreadable("the outcome of events"))?;
         for (n, is_new) in places.into_iter().zip(answers) {
             fresh[n] = is_new;
         }

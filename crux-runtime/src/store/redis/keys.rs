@@ -70,7 +70,7 @@ impl Keys {
         format!("{}:inbox:{node}", self.of_partition(partition))
     }
 
-    /// Where an instance's new rows are told.
+    /// The channel of an instance's new rows.
     pub fn live(&self, instance: InstanceId) -> String {
         format!("{}:live:{instance}", self.of_instance(instance))
     }

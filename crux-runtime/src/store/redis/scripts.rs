@@ -1,4 +1,4 @@
-//! The scripts, each in a file of its own under `lua/`. They are known to the server by hash; their
+//! The scripts, each in its own file under `lua/`. They are known to the server by hash; their
 //! texts never change while the process runs, and no text of a user's becomes a part of one.
 
 use std::sync::LazyLock;

@@ -33,7 +33,7 @@ pub(super) async fn check_format(
     Ok(())
 }
 
-/// Whether this user may publish to the channels by which nodes hear of each other. Redis gives new
+/// Whether this user may publish to the channels by which nodes notify each other. Redis gives new
 /// users none.
 pub(super) async fn check_channels(link: &RedisClient, keys: &Keys) -> Result<(), Error> {
     match link.tell(&keys.inbox(0), b"").await {

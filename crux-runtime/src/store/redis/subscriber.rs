@@ -294,7 +294,7 @@ async fn connect(
         let settings = node.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let mut info = node.clone().set_tcp_settings(tcp()).set_redis_settings(settings);
         if let Some((host, port)) = place.and_then(|place| place.rsplit_once(':')) {
-            let port = port.parse().map_err(|_| broken("the port of a server is no number"))?;
+            let port = port.parse().map_err(|_| broken("the port of a server is not a number"))?;
             info =
                 info.set_addr(ConnectionAddr::Tcp(host.trim_matches(['[', ']']).to_owned(), port));
         }

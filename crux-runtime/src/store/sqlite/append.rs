@@ -72,14 +72,14 @@ impl<'c> Appender<'c> {
     /// `refusal`: why nothing may begin.
     pub fn append(
         &mut self,
-        heads: &Unflushed,
+        unflushed: &Unflushed,
         append: &Append,
         refusal: Option<&str>,
     ) -> Result<Appended> {
         if let Some(new) = append.start.as_deref().filter(|_| append.seq == 1) {
-            return self.start(heads, append, new, refusal);
+            return self.start(unflushed, append, new, refusal);
         }
-        let Some(head) = self.head(heads, append.instance)? else {
+        let Some(head) = self.head(unflushed, append.instance)? else {
             return Ok(Err(Error::Broken(format!(
                 "there is no instance {} to append to",
                 append.instance
@@ -92,11 +92,15 @@ impl<'c> Appender<'c> {
     }
 
     /// The newest row, as the open transaction sees it.
-    pub fn head(&self, heads: &Unflushed, instance: InstanceId) -> rusqlite::Result<Option<Head>> {
+    pub fn head(
+        &self,
+        unflushed: &Unflushed,
+        instance: InstanceId,
+    ) -> rusqlite::Result<Option<Head>> {
         if let Some(moved) = self.staged.moved.get(&instance) {
             return Ok(Some(moved.head));
         }
-        if let Some(head) = heads.head(instance) {
+        if let Some(head) = unflushed.head(instance) {
             return Ok(Some(head));
         }
         let mut read = self.conn.prepare_cached("SELECT head, seq FROM instance WHERE id = ?1")?;
@@ -106,12 +110,12 @@ impl<'c> Appender<'c> {
 
     fn start(
         &mut self,
-        heads: &Unflushed,
+        unflushed: &Unflushed,
         append: &Append,
         new: &NewInstance,
         refusal: Option<&str>,
     ) -> Result<Appended> {
-        if let Some(head) = self.head(heads, append.instance)? {
+        if let Some(head) = self.head(unflushed, append.instance)? {
             return self.late(append, head);
         }
         let request = new.request.as_ref().map(request_key);

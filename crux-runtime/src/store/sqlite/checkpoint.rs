@@ -91,7 +91,7 @@ impl Drop for GatePass<'_> {
 pub(super) struct CheckpointTrigger {
     /// How long the log is.
     pages: Arc<AtomicI32>,
-    /// When the checkpointer was last told.
+    /// When the checkpointer was last notified.
     seen_pages: AtomicI32,
     wake: SyncSender<()>,
 }
@@ -105,7 +105,7 @@ impl CheckpointTrigger {
         if pages < seen || pages - seen >= STEP_PAGES {
             self.seen_pages.store(pages, Ordering::Relaxed);
             if pages >= STEP_PAGES {
-                // Full: it has been told and has not come to it.
+                // Full: it is notified already.
                 let _ = self.wake.try_send(());
             }
         }

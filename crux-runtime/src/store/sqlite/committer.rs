@@ -15,9 +15,9 @@ use rusqlite::{Connection, MAIN_DB};
 
 use super::append::Appender;
 use super::checkpoint::CheckpointGate;
+use super::commit_record::{CommitRecordFile, FilesState};
 use super::error::{before_commit, broken, closed, is_fatal, is_full};
 use super::queue::{Job, Reply};
-use super::witness::{Standing, Witness};
 use super::{OnFatal, checkpoint, recovery, schema};
 use crate::store::sqlite::flush::RecordWriter;
 use crate::store::sqlite::flush_policy::{FlushBatch, FlushQueue};
@@ -35,8 +35,8 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// What the thread owns.
 pub(super) struct Committer {
     pub conn: Connection,
-    pub witness: Witness,
-    pub heads: Arc<Unflushed>,
+    pub commit_record: CommitRecordFile,
+    pub unflushed: Arc<Unflushed>,
     pub space: FreeSpace,
     pub on_fatal: OnFatal,
 }
@@ -45,16 +45,24 @@ impl Committer {
     /// Recovers from the journal's tail, then runs until it is closed or all callers are gone.
     pub fn run(self, jobs: &Receiver<Job>, ready: &SyncSender<Result<(), Error>>) {
         // The lock is left last, whichever way it ends.
-        let Self { mut witness, mut conn, heads, space, on_fatal } = self;
+        let Self { mut commit_record, mut conn, unflushed, space, on_fatal } = self;
         let gate = Arc::new(CheckpointGate::default());
-        let database = witness.lock().database.clone();
+        let database = commit_record.lock().database.clone();
         let pages = Arc::new(AtomicI32::new(0));
         let checkpoints =
             match start_checkpoints(&mut conn, database, &gate, pages.clone(), &on_fatal) {
                 Ok(thread) => thread,
                 Err(error) => return drop(ready.send(Err(error))),
             };
-        let last = match Groups::new(&conn, &mut witness, heads, space, on_fatal, &gate, pages) {
+        let last = match Groups::new(
+            &conn,
+            &mut commit_record,
+            unflushed,
+            space,
+            on_fatal,
+            &gate,
+            pages,
+        ) {
             Err(error) => return drop(ready.send(Err(error))),
             Ok(mut groups) => {
                 // The opener waits for this; if it is gone, the queue is closed as well.
@@ -76,11 +84,11 @@ impl Committer {
         let closed = written.and_then(|()| {
             conn.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE)
                 .map_err(|error| before_commit(&error))?;
-            witness.closed();
+            commit_record.closed();
             schema::delete_log_on_close(&conn).map_err(|error| before_commit(&error))
         });
         drop(conn);
-        drop(witness);
+        drop(commit_record);
         if let Some(reply) = reply {
             let _ = reply.send(closed);
         }
@@ -109,13 +117,13 @@ type Last = (Vec<JoinHandle<()>>, Option<Reply<()>>, Result<(), Error>);
 
 struct Groups<'c> {
     conn: &'c Connection,
-    witness: &'c mut Witness,
+    commit_record: &'c mut CommitRecordFile,
     looked: Instant,
     ahead: WalPreallocation,
     appender: Appender<'c>,
     records: RecordWriter<'c>,
     tail: FlushQueue,
-    heads: Arc<Unflushed>,
+    unflushed: Arc<Unflushed>,
     space: FreeSpace,
     on_fatal: OnFatal,
     gate: &'c CheckpointGate,
@@ -126,14 +134,14 @@ struct Groups<'c> {
 impl<'c> Groups<'c> {
     fn new(
         conn: &'c Connection,
-        witness: &'c mut Witness,
-        heads: Arc<Unflushed>,
+        commit_record: &'c mut CommitRecordFile,
+        unflushed: Arc<Unflushed>,
         space: FreeSpace,
         on_fatal: OnFatal,
         gate: &'c CheckpointGate,
         pages: Arc<AtomicI32>,
     ) -> Result<Self, Error> {
-        let (tail, next_row) = recovery::read_tail(conn, &heads, Instant::now())?;
+        let (tail, next_row) = recovery::read_tail(conn, &unflushed, Instant::now())?;
         let prepared = Appender::new(conn, next_row)
             .and_then(|appender| Ok((appender, RecordWriter::new(conn)?)));
         let (appender, records) = prepared.map_err(|error| before_commit(&error))?;
@@ -141,13 +149,13 @@ impl<'c> Groups<'c> {
         let looked = Instant::now();
         Ok(Self {
             conn,
-            witness,
+            commit_record,
             looked,
             ahead,
             appender,
             records,
             tail,
-            heads,
+            unflushed,
             space,
             on_fatal,
             gate,
@@ -215,17 +223,17 @@ impl<'c> Groups<'c> {
             return Ok(());
         }
         self.looked = now;
-        let path = self.witness.lock().path.display();
-        match self.witness.look() {
-            Standing::Here => Ok(()),
-            Standing::NoLog => {
+        let path = self.commit_record.lock().path.display();
+        match self.commit_record.files_state() {
+            FilesState::InPlace => Ok(()),
+            FilesState::LogReplaced => {
                 tracing::error!(
                     "{path}-wal was removed while it is in use: a crash would lose what is in it. End this process in order, with SIGTERM, which \
                      brings all of it into {path}"
                 );
                 Ok(())
             }
-            Standing::NoDatabase => {
+            FilesState::DatabaseReplaced => {
                 let text = format!(
                     "{path} was removed or replaced while it is in use, and nothing more is written. What is in it is there as long as this \
                      process runs: on Linux the file and its log can be copied from /proc/{}/fd",
@@ -246,7 +254,7 @@ impl<'c> Groups<'c> {
         refusal: Option<&str>,
     ) -> Result<(), Error> {
         let writes = group.iter().any(|job| !matches!(job, Job::Settle { .. }));
-        if !writes && self.tail.due(now, &self.heads).is_empty() {
+        if !writes && self.tail.due(now, &self.unflushed).is_empty() {
             return Ok(());
         }
         let _passage = self.gate.enter();
@@ -270,7 +278,7 @@ impl<'c> Groups<'c> {
         self.appender.clear();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // First what is old, as it was when the transaction began; then instances may move.
-        let lazy = self.tail.due(now, &self.heads);
+        let lazy = self.tail.due(now, &self.unflushed);
         self.records.write(&lazy)?;
         let mut changes = false;
         for job in group {
@@ -279,7 +287,7 @@ impl<'c> Groups<'c> {
                     appending.results.clear();
                     for append in &appending.batch {
                         appending.results.push(self.appender.append(
-                            &self.heads,
+                            &self.unflushed,
                             append,
                             refusal,
                         )?);
@@ -297,7 +305,7 @@ impl<'c> Groups<'c> {
             }
         }
         self.appender.flush()?;
-        self.witness.stamp(self.conn, !self.appender.staged.rows.is_empty(), changes)?;
+        self.commit_record.stamp(self.conn, !self.appender.staged.rows.is_empty(), changes)?;
         self.ahead.make_room();
         Ok(lazy)
     }
@@ -319,7 +327,7 @@ impl<'c> Groups<'c> {
                 Error::Unavailable(error.to_string())
             });
         }
-        self.witness.committed();
+        self.commit_record.committed();
         self.tail.written(lazy);
         for (row, instance) in &self.appender.staged.rows {
             self.tail.appended(*row, *instance);
@@ -331,7 +339,7 @@ impl<'c> Groups<'c> {
                 self.tail.changed(now, *instance, rests);
             }
         }
-        self.heads.committed(
+        self.unflushed.committed(
             lazy.entries.iter().map(|(instance, _)| instance),
             self.appender.staged.moved.drain(),
         );
@@ -369,9 +377,9 @@ impl<'c> Groups<'c> {
 
     fn settle_one(&mut self, settled: Settled, now: Instant) -> rusqlite::Result<()> {
         self.appender.clear();
-        let head = self.appender.head(&self.heads, settled.instance)?;
+        let head = self.appender.head(&self.unflushed, settled.instance)?;
         if let Some(head) = head.filter(|head| head.seq == settled.seq) {
-            self.heads.settle(settled.instance, head, settled.wake_at);
+            self.unflushed.settle(settled.instance, head, settled.wake_at);
             self.tail.changed(now, settled.instance, true);
         }
         Ok(())
@@ -382,13 +390,13 @@ impl<'c> Groups<'c> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        let lazy = self.tail.all(&self.heads);
+        let lazy = self.tail.all(&self.unflushed);
         self.appender.clear();
         let written = self
             .conn
             .execute_batch("BEGIN IMMEDIATE")
             .and_then(|()| self.records.write(&lazy))
-            .and_then(|()| self.witness.stamp_closed(self.conn));
+            .and_then(|()| self.commit_record.stamp_closed(self.conn));
         if let Err(error) = written {
             self.roll_back();
             return Err(before_commit(&error));

@@ -125,14 +125,14 @@ impl FlushQueue {
     }
 
     /// What has to be written now.
-    pub fn due(&self, now: Instant, heads: &Unflushed) -> FlushBatch {
+    pub fn due(&self, now: Instant, unflushed: &Unflushed) -> FlushBatch {
         let rows = if self.rows.len() >= TAIL_ROWS_MAX + TAIL_CHUNK { TAIL_CHUNK } else { 0 };
-        self.take(rows, self.resting.due(now), self.moving.due(now), heads)
+        self.take(rows, self.resting.due(now), self.moving.due(now), unflushed)
     }
 
     /// Everything.
-    pub fn all(&self, heads: &Unflushed) -> FlushBatch {
-        self.take(self.rows.len(), self.resting.since.len(), self.moving.since.len(), heads)
+    pub fn all(&self, unflushed: &Unflushed) -> FlushBatch {
+        self.take(self.rows.len(), self.resting.since.len(), self.moving.since.len(), unflushed)
     }
 
     /// Forgets what has been written.
@@ -142,7 +142,13 @@ impl FlushQueue {
         self.moving.written(lazy.moving);
     }
 
-    fn take(&self, rows: usize, resting: usize, moving: usize, heads: &Unflushed) -> FlushBatch {
+    fn take(
+        &self,
+        rows: usize,
+        resting: usize,
+        moving: usize,
+        unflushed: &Unflushed,
+    ) -> FlushBatch {
         let unwritten = |entry: &UnflushedEntry| !matches!(entry.record, UnflushedRecord::Nothing);
         let mut entries = Vec::new();
         for (row, instance) in self.rows.iter().take(rows) {
@@ -151,7 +157,7 @@ impl FlushQueue {
             let wanted = |entry: &UnflushedEntry| {
                 !entry.written && (entry.head.row == *row || unwritten(entry))
             };
-            entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
+            entries.extend(unflushed.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
         for (_, instance) in
             self.resting.since.iter().take(resting).chain(self.moving.since.iter().take(moving))
@@ -159,9 +165,9 @@ impl FlushQueue {
             let wanted = |entry: &UnflushedEntry| {
                 !entry.written && (entry.mark != UnsettledFlag::Unsettled || unwritten(entry))
             };
-            entries.extend(heads.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
+            entries.extend(unflushed.entry_if(*instance, wanted).map(|entry| (*instance, entry)));
         }
-        // Neighbours share pages.
+        // Adjacent rows share pages.
         entries.sort_unstable_by_key(|(instance, _)| *instance);
         entries.dedup_by_key(|(instance, _)| *instance);
         let mark = rows.checked_sub(1).and_then(|last| self.rows.get(last)).map(|(row, _)| *row);

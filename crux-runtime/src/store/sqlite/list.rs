@@ -12,14 +12,18 @@ use crate::store::{Error, Filter, Record, Status};
 
 pub(super) fn list(
     conn: &Connection,
-    heads: &Unflushed,
+    unflushed: &Unflushed,
     filter: &Filter,
 ) -> Result<Vec<Record>, Error> {
-    read(conn, heads, filter).map_err(|error| before_commit(&error))
+    read(conn, unflushed, filter).map_err(|error| before_commit(&error))
 }
 
-fn read(conn: &Connection, heads: &Unflushed, filter: &Filter) -> rusqlite::Result<Vec<Record>> {
-    let unwritten = unwritten(heads, filter);
+fn read(
+    conn: &Connection,
+    unflushed: &Unflushed,
+    filter: &Filter,
+) -> rusqlite::Result<Vec<Record>> {
+    let unwritten = unwritten(unflushed, filter);
     let snapshot = conn.unchecked_transaction()?;
     let mut page = Vec::new();
     for (instance, unwritten) in unwritten {
@@ -31,7 +35,7 @@ fn read(conn: &Connection, heads: &Unflushed, filter: &Filter) -> rusqlite::Resu
     let mut left = filter.limit;
     let mut take = |record: Record| {
         // What memory knows by now is newer than the record.
-        let record = match heads
+        let record = match unflushed
             .entry_if(record.instance, |entry| matches!(entry.record, UnflushedRecord::Delta(_)))
         {
             Some(entry) if let UnflushedRecord::Delta(change) = entry.record => {
@@ -64,13 +68,13 @@ fn read(conn: &Connection, heads: &Unflushed, filter: &Filter) -> rusqlite::Resu
 }
 
 /// Those that memory knows better and that may belong on the page.
-fn unwritten(heads: &Unflushed, filter: &Filter) -> Vec<(InstanceId, UnflushedRecord)> {
+fn unwritten(unflushed: &Unflushed, filter: &Filter) -> Vec<(InstanceId, UnflushedRecord)> {
     let mut found = Vec::new();
     let mut certain = 0;
     if filter.limit == 0 {
         return found;
     }
-    heads.for_unwritten(filter.after, |instance, unwritten| {
+    unflushed.for_unwritten(filter.after, |instance, unwritten| {
         let (change, owner) = match unwritten {
             UnflushedRecord::Nothing => return true,
             UnflushedRecord::Delta(change) => (change, None),
@@ -124,7 +128,7 @@ fn owned(conn: &Connection, filter: &Filter, owner: &str, take: Take<'_>) -> rus
     Ok(())
 }
 
-/// One range of the index is open per workflow version and status, and the newest of their heads is
+/// One range of the index is open per workflow version and status, and the newest of their unflushed is
 /// taken, again and again.
 fn merged(conn: &Connection, filter: &Filter, take: Take<'_>) -> rusqlite::Result<()> {
     let kinds: Vec<i64> = conn

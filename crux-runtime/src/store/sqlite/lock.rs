@@ -1,14 +1,14 @@
-//! One process at a time: locks of the operating system. They go with the process, however that
-//! ends, so nothing has to be cleaned up by hand.
+//! Only one process may use the store: two locks of the operating system, which are released
+//! however the process ends, so nothing has to be cleaned up by hand.
 //!
-//! There are two. The one on the file beside the database knows which process holds it, and holds
-//! also while the database itself is replaced. The one on the database holds by whatever name it is
-//! opened, and when the file beside it was deleted. SQLite's own locks do not meet them: on Linux
-//! `flock` and `fcntl` know nothing of each other; elsewhere they do, and there the first has to be
-//! enough.
+//! The lock on the file beside the database knows which process holds it, and still holds when the
+//! database itself is replaced. The lock on the database holds under every name that the database
+//! is opened by, and when the file beside it was deleted. SQLite's own locks do not conflict with
+//! them on Linux, where `flock` and `fcntl` ignore each other. On other systems they would, so there
+//! only the first lock is taken.
 //!
-//! Closing any handle of a file takes away the `fcntl` locks that the process has on it. So the
-//! database is opened here once, before SQLite does, and closed after.
+//! Closing any handle of a file releases all `fcntl` locks that the process has on it. So the
+//! database is opened here once, before SQLite opens it, and closed after SQLite closes it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -17,100 +17,103 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::witness::{Claim, Log, Missing};
+use super::commit_record::{CommitRecord, Log, Missing};
 use crate::store::Error;
 
-/// Links of links that are followed to a database that is not there yet.
+/// Symbolic links followed to a database that does not exist yet.
 const LINKS_MAX: usize = 40;
 
-/// The databases that this process has open, by device and inode: what it must not open a second
-/// time even to look.
+/// The databases that this process has open, by device and inode. Opening one again and closing it
+/// would release SQLite's locks.
 static OPEN: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
-/// Held as long as it lives.
+/// Released on drop.
 #[derive(Debug)]
 pub(super) struct Lock {
-    /// Where the database really is.
+    /// The path of the database, links resolved.
     pub path: PathBuf,
     pub database: Arc<File>,
-    /// What the last process has written of the database.
-    pub former: Option<Claim>,
-    /// The file beside the database, and where a claim stands in it.
+    /// The last process's commit record.
+    pub previous: Option<CommitRecord>,
+    /// The lock file beside the database, and the offset of the commit record in it.
     pub file: File,
-    pub claim_at: u64,
-    /// Last: the database is closed before another store of this process may open it.
+    pub record_at: u64,
+    /// Dropped last: the database is closed before another store of this process may open it.
     key: Key,
 }
 
 impl Lock {
-    /// Takes the lock of the store at `shown`, whose folder is made if it is not there.
+    /// Takes the lock of the store at `shown` and creates its folder if needed.
     pub fn take(shown: &Path) -> Result<Self, Error> {
         let failed =
             |what: &Path, error| Error::Broken(format!("cannot open {}: {error}", what.display()));
         if let Some(folder) = shown.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
         }
-        let path = resolved(shown).map_err(|error| failed(shown, error))?;
+        let path = resolve_links(shown).map_err(|error| failed(shown, error))?;
         let in_use = |pid| Error::InUse { path: shown.display().to_string(), pid };
         let lock_path = beside(&path, "-lock");
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
         let mut file = options.open(&lock_path).map_err(|error| failed(&lock_path, error))?;
         let mut said = String::new();
-        // What is not text was not written here.
+        // If it is not text, Crux did not write it.
         let read = file.read_to_string(&mut said).map(|_| said).unwrap_or_default();
-        if !taken(&file).map_err(|error| failed(&lock_path, error))? {
+        if !try_lock(&file).map_err(|error| failed(&lock_path, error))? {
             return Err(in_use(read.lines().next().and_then(|pid| pid.trim().parse().ok())));
         }
-        let former = Claim::parse(read.lines().nth(1).unwrap_or_default());
+        let previous = CommitRecord::parse(read.lines().nth(1).unwrap_or_default());
 
-        let log = Log::look(&path).map_err(|error| failed(&beside(&path, "-wal"), error))?;
+        let log = Log::read(&path).map_err(|error| failed(&beside(&path, "-wal"), error))?;
         match fs::metadata(&path) {
             Ok(found) => {
-                alone(shown, &found)?;
+                refuse_hard_links(shown, &found)?;
                 if open_here().contains(&(found.dev(), found.ino())) {
                     return Err(in_use(Some(std::process::id())));
                 }
                 if found.len() == 0 {
-                    Missing { path: &path, log: &log, former: former.as_ref() }.check()?;
+                    Missing { path: &path, log: &log, previous: previous.as_ref() }.check()?;
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Missing { path: &path, log: &log, former: former.as_ref() }.check()?;
+                Missing { path: &path, log: &log, previous: previous.as_ref() }.check()?;
             }
             Err(error) => return Err(failed(&path, error)),
         }
         let database = options.open(&path).map_err(|error| failed(&path, error))?;
-        if cfg!(target_os = "linux") && !taken(&database).map_err(|error| failed(&path, error))? {
+        if cfg!(target_os = "linux")
+            && !try_lock(&database).map_err(|error| failed(&path, error))?
+        {
             return Err(in_use(None));
         }
         let found = database.metadata().map_err(|error| failed(&path, error))?;
-        alone(shown, &found)?;
+        refuse_hard_links(shown, &found)?;
         let key = Key::new((found.dev(), found.ino()));
-        let mut lock = Self { path, database: Arc::new(database), former, file, claim_at: 0, key };
-        if let Err(error) = lock.write_number() {
+        let mut lock =
+            Self { path, database: Arc::new(database), previous, file, record_at: 0, key };
+        if let Err(error) = lock.write_pid() {
             tracing::warn!(path = %lock_path.display(), %error, "cannot write the process id to the lock file");
         }
         Ok(lock)
     }
 
-    /// What else is in the file stays.
-    fn write_number(&mut self) -> io::Result<()> {
+    /// Keeps the commit record.
+    fn write_pid(&mut self) -> io::Result<()> {
         let first = format!("{}\n", std::process::id());
-        let former = self.former.as_ref().map(Claim::to_string).unwrap_or_default();
-        self.claim_at = first.len() as u64;
+        let previous = self.previous.as_ref().map(CommitRecord::to_string).unwrap_or_default();
+        self.record_at = first.len() as u64;
         self.file.rewind()?;
-        self.file.write_all(format!("{first}{former}").as_bytes())?;
-        self.file.set_len(self.claim_at + former.len() as u64)
+        self.file.write_all(format!("{first}{previous}").as_bytes())?;
+        self.file.set_len(self.record_at + previous.len() as u64)
     }
 
-    /// Whether the database is still where it was.
+    /// Whether the database is still at its path.
     pub fn is_here(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.key.0)
     }
 }
 
-/// Of a database that this process has open.
+/// Entry of an open database in [`OPEN`]; removed on drop.
 #[derive(Debug)]
 struct Key((u64, u64));
 
@@ -132,7 +135,7 @@ fn open_here() -> MutexGuard<'static, BTreeSet<(u64, u64)>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn taken(file: &File) -> io::Result<bool> {
+fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
@@ -140,8 +143,9 @@ fn taken(file: &File) -> io::Result<bool> {
     }
 }
 
-/// A database of two names has two logs, and who opens it by one does not see the other.
-fn alone(shown: &Path, found: &fs::Metadata) -> Result<(), Error> {
+/// Refuses a database with several hard links: each name has its own log, and a process that opens
+/// one name does not see the log of the other.
+fn refuse_hard_links(shown: &Path, found: &fs::Metadata) -> Result<(), Error> {
     let (names, path) = (found.nlink(), shown.display());
     if names <= 1 {
         return Ok(());
@@ -152,8 +156,8 @@ fn alone(shown: &Path, found: &fs::Metadata) -> Result<(), Error> {
     )))
 }
 
-/// The path without links, also of a file that is not there yet.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
+/// The path with symbolic links resolved, also of a file that does not exist yet.
+fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
         match fs::canonicalize(&path) {
@@ -176,7 +180,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many links"))
 }
 
-/// A file of that store.
+/// A file beside the database, by its suffix.
 pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);

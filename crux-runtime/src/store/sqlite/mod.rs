@@ -7,6 +7,7 @@
 mod append;
 mod bulk_insert;
 mod checkpoint;
+mod commit_record;
 mod committer;
 mod error;
 mod flush;
@@ -23,7 +24,6 @@ mod recovery;
 mod schema;
 mod unflushed;
 mod wal_preallocation;
-mod witness;
 mod write;
 
 use std::fmt;
@@ -31,12 +31,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use self::commit_record::{CommitRecordFile, OpenCheck};
 use self::committer::Committer;
 use self::error::closed;
 use self::lock::Lock;
 use self::queue::Queue;
 use self::readers::Readers;
-use self::witness::{Before, Witness};
 use super::{
     Append, Appended, Count, Error, Filter, InUse, KeptEvent, Pending, Record, Seq, Settled, Store,
     Stored, Subscription, UndeliveredEvent,
@@ -91,7 +91,7 @@ fn abort(error: &Error) {
 pub struct Sqlite {
     queue: Queue,
     readers: Readers,
-    heads: Arc<Unflushed>,
+    unflushed: Arc<Unflushed>,
     space: FreeSpace,
     committer: Option<thread::JoinHandle<()>>,
 }
@@ -102,15 +102,20 @@ impl Sqlite {
         let Options { path, readers, reserve_bytes, on_fatal } = options;
         let lock = Lock::take(&path)?;
         let path = lock.path.clone();
-        let before = Before::look(&lock)?;
+        let before = OpenCheck::run(&lock)?;
         let conn = schema::open_writer(&path)?;
-        let witness = Witness::take(&conn, lock, before)?;
-        let heads = Arc::new(Unflushed::default());
+        let commit_record = CommitRecordFile::take(&conn, lock, before)?;
+        let unflushed = Arc::new(Unflushed::default());
         let space = FreeSpace::of(&path, reserve_bytes);
         let (queue, jobs) = Queue::new();
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
-        let committer =
-            Committer { conn, witness, heads: heads.clone(), space: space.clone(), on_fatal };
+        let committer = Committer {
+            conn,
+            commit_record,
+            unflushed: unflushed.clone(),
+            space: space.clone(),
+            on_fatal,
+        };
         let thread = thread::Builder::new()
             .name("crux-commit".to_owned())
             .spawn(move || {
@@ -123,7 +128,7 @@ impl Sqlite {
             .map_err(|error| Error::Broken(format!("cannot start a thread: {error}")))?;
         is_ready.recv().map_err(|_| closed())??;
         let readers = Readers::start(&path, readers)?;
-        Ok(Self { queue, readers, heads, space, committer: Some(thread) })
+        Ok(Self { queue, readers, unflushed, space, committer: Some(thread) })
     }
 }
 
@@ -149,8 +154,8 @@ impl Store for Sqlite {
     }
 
     fn record(&self, instance: InstanceId) -> Pending<Result<Option<Record>, Error>> {
-        let heads = self.heads.clone();
-        self.readers.ask(move |conn| read::record(conn, &heads, instance))
+        let unflushed = self.unflushed.clone();
+        self.readers.ask(move |conn| read::record(conn, &unflushed, instance))
     }
 
     fn rows(
@@ -159,13 +164,13 @@ impl Store for Sqlite {
         after: Seq,
         limit: usize,
     ) -> Pending<Result<Vec<Stored>, Error>> {
-        let heads = self.heads.clone();
-        self.readers.ask(move |conn| read::rows(conn, &heads, instance, after, limit))
+        let unflushed = self.unflushed.clone();
+        self.readers.ask(move |conn| read::rows(conn, &unflushed, instance, after, limit))
     }
 
     fn list(&self, filter: Filter) -> Pending<Result<Vec<Record>, Error>> {
-        let heads = self.heads.clone();
-        self.readers.ask(move |conn| list::list(conn, &heads, &filter))
+        let unflushed = self.unflushed.clone();
+        self.readers.ask(move |conn| list::list(conn, &unflushed, &filter))
     }
 
     fn unsettled(
@@ -173,8 +178,8 @@ impl Store for Sqlite {
         after: Option<InstanceId>,
         limit: usize,
     ) -> Pending<Result<Vec<InstanceId>, Error>> {
-        let heads = self.heads.clone();
-        self.readers.ask(move |conn| read::unsettled(conn, &heads, after, limit))
+        let unflushed = self.unflushed.clone();
+        self.readers.ask(move |conn| read::unsettled(conn, &unflushed, after, limit))
     }
 
     fn due(
@@ -183,8 +188,8 @@ impl Store for Sqlite {
         until: Time,
         limit: usize,
     ) -> Pending<Result<Vec<(Time, InstanceId)>, Error>> {
-        let heads = self.heads.clone();
-        self.readers.ask(move |conn| read::due(conn, &heads, after, until, limit))
+        let unflushed = self.unflushed.clone();
+        self.readers.ask(move |conn| read::due(conn, &unflushed, after, until, limit))
     }
 
     fn subscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>> {
@@ -241,8 +246,8 @@ impl Store for Sqlite {
     }
 
     fn count(&self, workflows: Vec<String>) -> Pending<Result<Vec<Count>, Error>> {
-        let heads = self.heads.clone();
-        self.readers.ask(move |conn| read::count(conn, &heads, &workflows))
+        let unflushed = self.unflushed.clone();
+        self.readers.ask(move |conn| read::count(conn, &unflushed, &workflows))
     }
 
     fn define(&self, hash: String, document: String) -> Pending<Result<(), Error>> {
@@ -256,15 +261,15 @@ impl Store for Sqlite {
     fn expire(&self, now: Time, limit: usize) -> Pending<Result<usize, Error>> {
         let expired = self.readers.ask(move |conn| read::expired(conn, now, limit));
         let events = self.queue.write(1, false, move |conn| write::forget_events(conn, now, limit));
-        let (queue, heads) = (self.queue.clone(), self.heads.clone());
+        let (queue, unflushed) = (self.queue.clone(), self.unflushed.clone());
         Box::pin(async move {
             events.await?;
             let mut rest = expired.await?;
             let mut count = 0;
             loop {
-                let (batch, heads) = (rest.clone(), heads.clone());
+                let (batch, unflushed) = (rest.clone(), unflushed.clone());
                 let removed = queue
-                    .write(1, false, move |conn| write::remove(conn, &heads, &batch, now))
+                    .write(1, false, move |conn| write::remove(conn, &unflushed, &batch, now))
                     .await?;
                 count += removed.instances;
                 rest.drain(..removed.seen);

@@ -26,7 +26,7 @@ pub(super) enum Job {
         room: Room,
     },
     Write(Box<dyn Write>),
-    /// The readers' threads, that have been told to end.
+    /// The readers' threads, which are ending.
     Close {
         readers: Vec<JoinHandle<()>>,
         reply: Option<Reply<()>>,

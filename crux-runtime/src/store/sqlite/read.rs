@@ -22,11 +22,11 @@ pub(super) const RECORD: &str = "SELECT i.id, k.workflow, k.version, k.definitio
 
 pub(super) fn record(
     conn: &Connection,
-    heads: &Unflushed,
+    unflushed: &Unflushed,
     instance: InstanceId,
 ) -> Result<Option<Record>, Error> {
     // Before the record is read: what is newer moves from memory to the record, not back.
-    let (unwritten, settled) = match heads.entry(instance) {
+    let (unwritten, settled) = match unflushed.entry(instance) {
         Some(entry) => (entry.record, Some(entry.mark != UnsettledFlag::Unsettled)),
         None => (UnflushedRecord::Nothing, None),
     };
@@ -80,13 +80,13 @@ fn stored_record(conn: &Connection, instance: InstanceId) -> rusqlite::Result<Op
 
 pub(super) fn rows(
     conn: &Connection,
-    heads: &Unflushed,
+    unflushed: &Unflushed,
     instance: InstanceId,
     after: Seq,
     limit: usize,
 ) -> Result<Vec<Stored>, Error> {
     // Before the snapshot is taken: what was in memory then is in the snapshot.
-    let active = heads.head(instance);
+    let active = unflushed.head(instance);
     let snapshot = conn.unchecked_transaction().map_err(|error| before_commit(&error))?;
     let head = match active {
         Some(head) => Some(head),
@@ -104,11 +104,11 @@ pub(super) fn rows(
 
 pub(super) fn unsettled(
     conn: &Connection,
-    heads: &Unflushed,
+    unflushed: &Unflushed,
     after: Option<InstanceId>,
     limit: usize,
 ) -> Result<Vec<InstanceId>, Error> {
-    let mut found = heads.unsettled(after, limit);
+    let mut found = unflushed.unsettled(after, limit);
     let stored = || -> rusqlite::Result<Vec<InstanceId>> {
         let mut read = conn.prepare_cached(
             "SELECT id FROM instance WHERE unsettled = 1 AND id > ?1 ORDER BY id",
@@ -120,7 +120,7 @@ pub(super) fn unsettled(
         {
             let id = InstanceId(row.get(0)?);
             // Of those in memory it is known better.
-            if !heads.contains(id) {
+            if !unflushed.contains(id) {
                 stored.push(id);
             }
         }
@@ -135,12 +135,12 @@ pub(super) fn unsettled(
 
 pub(super) fn due(
     conn: &Connection,
-    heads: &Unflushed,
+    unflushed: &Unflushed,
     after: Option<(Time, InstanceId)>,
     until: Time,
     limit: usize,
 ) -> Result<Vec<(Time, InstanceId)>, Error> {
-    let mut found = heads.due(after, until, limit);
+    let mut found = unflushed.due(after, until, limit);
     let stored = || -> rusqlite::Result<Vec<(Time, InstanceId)>> {
         let mut read = conn.prepare_cached(
             "SELECT wake_at, id FROM instance
@@ -153,7 +153,7 @@ pub(super) fn due(
             && let Some(row) = rows.next()?
         {
             let (at, id) = (Time(row.get(0)?), InstanceId(row.get(1)?));
-            if !heads.contains(id) {
+            if !unflushed.contains(id) {
                 stored.push((at, id));
             }
         }
@@ -238,7 +238,7 @@ pub(super) fn undelivered(
     limit: usize,
 ) -> Result<Vec<UndeliveredEvent>, Error> {
     let after = after.and_then(|place| place.parse::<i64>().ok()).unwrap_or(i64::MIN);
-    // Each half by an index of its own.
+    // Each half by its own index.
     let half = |delivered| {
         format!(
             "SELECT * FROM (SELECT name, value, id, data, owner, traceparent, at, keep_until, delivered, row FROM event WHERE delivered = {delivered} \
@@ -295,12 +295,12 @@ fn open_words() -> String {
 
 pub(super) fn count(
     conn: &Connection,
-    heads: &Unflushed,
+    unflushed: &Unflushed,
     workflows: &[String],
 ) -> Result<Vec<Count>, Error> {
     // Before the snapshot: what moves to its record meanwhile is found there, and counted once.
     let mut unwritten = Vec::new();
-    heads.for_unwritten(None, |id, record| {
+    unflushed.for_unwritten(None, |id, record| {
         match record {
             UnflushedRecord::Nothing => {}
             UnflushedRecord::Delta(change) => unwritten.push((id, None, change.status)),

@@ -12,10 +12,10 @@ use crate::store::sqlite::record_delta::from_column;
 use crate::store::sqlite::unflushed::{ById, Head, Transition, Unflushed, UnsettledFlag};
 use crate::store::{Error, Seq};
 
-/// Fills `heads`, and says which number the next row gets.
+/// Fills `unflushed`, and says which number the next row gets.
 pub(super) fn read_tail(
     conn: &Connection,
-    heads: &Unflushed,
+    unflushed: &Unflushed,
     now: Instant,
 ) -> Result<(FlushQueue, i64), Error> {
     let at = |error| before_commit(&error);
@@ -93,6 +93,6 @@ pub(super) fn read_tail(
     for instance in moved.keys() {
         tail.changed(now, *instance, true);
     }
-    heads.committed([].iter(), moved.into_iter());
+    unflushed.committed([].iter(), moved.into_iter());
     Ok((tail, last + 1))
 }

@@ -22,7 +22,7 @@ pub(super) const FORMAT: i32 = 1;
 ///
 /// A record is written a little later than the journal: it holds what was so at its `seq`. Rows
 /// after the mark (`meta.mark`) may be newer than what records say, those before it are not. What
-/// else is in `meta` is explained in [`super::witness`].
+/// else is in `meta` is explained in [`super::commit_record`].
 const TABLES: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES('mark', 0);

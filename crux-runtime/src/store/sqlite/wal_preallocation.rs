@@ -30,7 +30,7 @@ pub(super) struct WalPreallocation {
     page_bytes: u64,
     /// Where it ends, at least.
     length: u64,
-    /// How long the log is; told by SQLite after each commit.
+    /// The length of the log, reported by SQLite after each commit.
     pages: Arc<AtomicI32>,
 }
 

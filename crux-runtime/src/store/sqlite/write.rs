@@ -108,7 +108,7 @@ pub(super) struct Removed {
 /// long for one goes piece by piece when its instance is already gone.
 pub(super) fn remove(
     conn: &Connection,
-    heads: &Unflushed,
+    unflushed: &Unflushed,
     instances: &[InstanceId],
     now: Time,
 ) -> rusqlite::Result<Removed> {
@@ -127,7 +127,7 @@ pub(super) fn remove(
         }
         removed.seen += 1;
         // It has moved since, or its last row is not in its record yet.
-        if heads.contains(*instance) {
+        if unflushed.contains(*instance) {
             continue;
         }
         let found = read

@@ -110,7 +110,7 @@ fn a_step_shows_its_attempts_its_error_and_when_it_is_tried_again() {
 fn an_undelivered_task_says_why() {
     let (shape, fold) = (shape(), fold(&[started()]));
     let undelivered = Undelivered {
-        still: None,
+        blocked: None,
         tasks: vec![("first".to_owned(), "no service listens on step.x".to_owned())],
         messages: vec![("workflow.start".to_owned(), "nobody there".to_owned())],
     };

@@ -13,7 +13,7 @@ use crux_runtime::store::redis::{Options, Redis};
 use crate::harness::{Harness, Opening};
 use crate::redis_server;
 
-/// A store of its own on a server that tests share.
+/// A separate store on a server that tests share.
 fn options(url: String) -> Options {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let prefix = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));

@@ -38,7 +38,7 @@ async fn what_a_living_node_carries_is_nobody_elses() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(b.claim(vec![id(1)]).await.unwrap(), []);
     assert_eq!(a.claim(vec![id(1)]).await.unwrap(), [id(1)]);
-    // What is due belongs to whoever is first.
+    // What is due belongs to the node that is first.
     assert_eq!(b.claim(vec![id(2), id(3)]).await.unwrap(), [id(2)]);
     assert_eq!(a.claim(vec![id(2)]).await.unwrap(), []);
     assert_eq!(a.due(None, Time(70), 10).await.unwrap(), []);
@@ -78,7 +78,7 @@ async fn what_a_dead_node_carried_is_claimed_by_one_other() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn a_node_that_leaves_is_replaced_at_once() {
+async fn a_node_that_leaves_is_replaced_immediately() {
     let options = Options { lease: Duration::from_secs(60), ..quick() };
     let a = open(options.clone()).await;
     done(&a, vec![start(id(1))]).await;
@@ -94,7 +94,7 @@ async fn a_node_that_was_taken_for_dead_writes_nothing_and_comes_back_as_another
     let options = Options { lease: Duration::from_millis(1_500), ..options(server.url()) };
     let (a, b) = (open(options.clone()).await, open(options.clone()).await);
     done(&a, vec![start(id(1)), start(id(2))]).await;
-    // The others come to think that it is gone; it has not heard of that yet.
+    // The others believe that it is gone; it does not know that yet.
     server.command(&["ZREM", &format!("{}:{{0}}:nodes", options.prefix), "1"]);
     server.command(&["SADD", &format!("{}:{{0}}:gone", options.prefix), "1"]);
     let mut membership = a.membership();
@@ -136,7 +136,7 @@ async fn a_node_says_that_it_cannot_renew_before_its_lease_is_over() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn a_user_without_the_channels_is_told_which_it_needs() {
+async fn a_user_without_the_channels_gets_an_error_that_names_them() {
     let redis = crate::redis_server::Redis::start();
     // As docs/redis.md says, but for the channels.
     let rules = "on >secret ~mine:* +@all -@admin -@dangerous +info +config|get";

@@ -14,7 +14,7 @@ use crate::redis_server;
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn an_append_that_was_done_after_the_time_out_is_told_by_its_token() {
+async fn an_append_that_was_done_after_the_timeout_is_recognized_by_its_token() {
     let server = redis_server::Redis::start();
     let store = open(Options { timeout: Duration::from_secs(1), ..options(server.url()) }).await;
     // The server knows the script.
@@ -33,7 +33,7 @@ async fn an_append_that_was_done_after_the_time_out_is_told_by_its_token() {
         assert!(matches!(answer, Ok(Appended::Same)), "{answer:?}");
     }
     assert_rows(&store, requested(1, "r"), 2).await;
-    // Another's append under that number is told apart.
+    // Another's append under that number is distinguished.
     assert!(
         matches!(one(&store, next(requested(1, "r"), 2)).await, Ok(Appended::Behind(rows)) if rows.len() == 1)
     );
@@ -78,7 +78,7 @@ async fn scripts_that_the_server_forgot_are_sent_again() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn memory_that_is_used_up_is_told_and_nothing_is_half_written() {
+async fn memory_that_is_used_up_is_reported_and_nothing_is_half_written() {
     let server = redis_server::Redis::start_with(&[("maxmemory", "20mb"), ("appendonly", "yes")]);
     let store = open(options(server.url())).await;
     assert!(store.free_bytes().is_some_and(|free| free < 20 << 20), "{:?}", store.free_bytes());
@@ -153,7 +153,7 @@ async fn what_is_wrong_with_the_place_is_said() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn a_fail_over_that_loses_rows_is_told() {
+async fn a_failover_that_loses_rows_is_reported() {
     let mut primary = redis_server::Redis::start();
     let port = primary.port();
     let replica = redis_server::Redis::start_with(&[
@@ -227,7 +227,7 @@ impl Proxy {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn a_store_that_was_emptied_is_told_of_and_written_to_by_nobody_who_knew_it() {
+async fn a_store_that_was_emptied_is_reported_and_not_written_to_by_those_that_knew_it() {
     let server = redis_server::Redis::start();
     let options = Options { lease: Duration::from_millis(600), ..options(server.url()) };
     let store = open(options.clone()).await;
@@ -240,7 +240,8 @@ async fn a_store_that_was_emptied_is_told_of_and_written_to_by_nobody_who_knew_i
             (Some(problem), Some(text)) => problem.contains(text),
             (problem, wanted) => problem.is_some() == wanted.is_some(),
         };
-        eventually("the problem is not told", async || Some(store.problem()).filter(is_so)).await
+        eventually("the problem is not reported", async || Some(store.problem()).filter(is_so))
+            .await
     };
     server.command(&["RENAME", &key(77), "elsewhere"]);
     problem(Some("1 of 256 partitions in Redis were emptied, `{77}` the first of them")).await;
@@ -266,7 +267,7 @@ async fn a_store_that_was_emptied_is_told_of_and_written_to_by_nobody_who_knew_i
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn a_server_that_takes_no_writes_is_told_of_and_so_is_that_it_does_again() {
+async fn a_server_that_takes_no_writes_is_reported_and_so_is_that_it_does_again() {
     let server = redis_server::Redis::start();
     let store = open(Options { lease: Duration::from_millis(600), ..options(server.url()) }).await;
     for (off, on) in [
@@ -283,13 +284,14 @@ async fn a_server_that_takes_no_writes_is_told_of_and_so_is_that_it_does_again()
         assert!(problem.contains("could not renew its lease"), "{problem}");
         assert!(store.list(Filter { limit: 1, ..Filter::default() }).await.is_ok());
         server.command(on);
-        eventually("it is said for ever", async || store.problem().is_none().then_some(())).await;
+        eventually("it is reported forever", async || store.problem().is_none().then_some(()))
+            .await;
     }
 }
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn what_somebody_else_has_written_breaks_only_what_it_belongs_to() {
+async fn foreign_data_breaks_only_what_it_belongs_to() {
     let server = redis_server::Redis::start();
     let options = options(server.url());
     let store = open(options.clone()).await;

@@ -212,7 +212,7 @@ async fn a_long_journal_is_removed_in_pieces_and_a_crash_between_them_brings_not
     drop(store);
     let store = open(folder.path());
     let expiring = store.expire(Time(T0.0 + 10), 10);
-    // The first piece is committed as soon as somebody else's append, which comes after it, is
+    // The first piece is committed as soon as another append, which comes after it, is
     // answered.
     let crashed = tempfile::tempdir().unwrap();
     let (expired, ()) = tokio::join!(expiring, async {

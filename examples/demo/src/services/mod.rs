@@ -53,7 +53,7 @@ impl Drop for Service {
     }
 }
 
-/// Serves `work` on a free port. It may take its time: it runs on a thread of its own, not on one
+/// Serves `work` on a free port. It may take its time: it runs on its own thread, not on one
 /// that answers sockets.
 pub async fn serve<I, O, W>(work: W) -> std::io::Result<Service>
 where

@@ -117,8 +117,8 @@ async fn without_a_right_credential_nothing_is_answered() {
     assert_eq!(refused(&answer), (401, "unauthenticated".to_owned()));
     // And so the connection has ended.
     let client = server.client();
-    let figures = client.get("/metrics").await;
-    assert_eq!(refused(&figures), (401, "unauthenticated".to_owned()));
+    let metrics = client.get("/metrics").await;
+    assert_eq!(refused(&metrics), (401, "unauthenticated".to_owned()));
     assert_eq!(client.get("/health").await.json(), json!({"status": "ok"}));
     assert_eq!(client.get("/health/ready").await.status, 200);
 }

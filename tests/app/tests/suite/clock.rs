@@ -111,7 +111,7 @@ async fn after_a_restart_with_an_earlier_clock_work_goes_on_and_timers_wait_for_
 
 #[tokio::test]
 #[ignore = "needs faketime"]
-async fn a_clock_that_jumps_years_ahead_for_a_moment_ends_nothing_and_is_told_of() {
+async fn a_clock_that_jumps_years_ahead_for_a_moment_ends_nothing_and_is_reported() {
     let clock = Clock::right();
     let server = clock.server("");
     let client = server.client();

@@ -233,7 +233,7 @@ async fn the_limit_of_open_files_is_raised_and_bounds_connections() {
         .arg(server.binary())
         .current_dir(server.folder())
         .env("CRUX_STORE__PATH", "other.db");
-    // As many as somebody asked for; the default asks for nothing, and is no warning.
+    // As many as the user asked for; the default asks for nothing, and is no warning.
     bounded.env("CRUX_SERVER__MAX_CONNECTIONS", "500").env("CRUX_SERVER__PORT", "0");
     let mut bounded = bounded.spawn().unwrap();
     let log = || std::fs::read_to_string(server.folder().join("log2")).unwrap_or_default();

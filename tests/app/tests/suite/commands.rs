@@ -42,7 +42,7 @@ async fn one_of_two_failed_branches_gets_a_corrected_input_and_then_the_other() 
     })
     .await;
     assert_eq!(document["current_steps"].as_array().unwrap().len(), 2);
-    // For both at once an input would be for nobody in particular.
+    // One input for both would be ambiguous.
     let answer = client.tell(&id, "retry", &json!({"input": {"value": "good"}})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (409, "invalid-state"));
     let answer =

@@ -76,7 +76,7 @@ async fn a_different_completion_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn an_unknown_instance_and_an_unknown_or_foreign_step_are_told_apart() {
+async fn an_unknown_instance_and_an_unknown_or_foreign_step_are_distinguished() {
     let (_server, client, _service, id) = waiting().await;
     let other = client.start("/api/v1/workflow/work", &json!({"item": "jug"})).await;
     let stranger = "0199b0a4-5a3c-7d21-9f0e-3b1d5a7c2e44";
@@ -207,14 +207,14 @@ async fn a_worker_that_falls_silent_leaves_the_outcome_of_a_once_step_unknown() 
     let document = client.until(&id, "parked").await;
     assert_eq!(document["error_name"], "OutcomeUnknown");
     assert_eq!(service.tasks().len(), 1, "it was sent twice");
-    // A person, or the service itself, says what became of it.
+    // A person, or the service itself, says what the outcome was.
     let answer = client.complete(&id, "transfer", &json!({"receipt": "R-1"})).await;
     assert_eq!(answer.text("status"), "accepted");
     assert_eq!(client.until(&id, "completed").await["output"], json!({"receipt": "R-1"}));
 }
 
 #[tokio::test]
-async fn completions_that_come_all_at_once_are_recorded_once() {
+async fn completions_that_come_together_are_recorded_once() {
     let (_server, client, service, id) = waiting().await;
     let said = body(&id);
     let answers = futures_util::future::join_all((0..30).map(|_| client.post(TOLD, &said))).await;

@@ -97,8 +97,8 @@ async fn a_full_disk_refuses_starts_loses_nothing_and_is_left_when_there_is_room
     disk.fill(0);
     let result = json!({"size": 1, "padding": "x".repeat(200_000)});
     let ask = |of: &String| {
-        let (asking, told, of) = (client.clone(), result.clone(), of.clone());
-        tokio::spawn(async move { asking.complete(&of, "prepare", &told).await })
+        let (asking, result, of) = (client.clone(), result.clone(), of.clone());
+        tokio::spawn(async move { asking.complete(&of, "prepare", &result).await })
     };
     let asked: Vec<_> = others.iter().chain([&second]).map(ask).collect();
     server.logged(&["WARN", "cannot append to the journal; retrying"]).await;

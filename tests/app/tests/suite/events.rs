@@ -162,7 +162,7 @@ pub(crate) fn swap_definition(server: &Server, from: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn what_lacks_its_definition_is_told_of_and_gets_its_event_when_the_definition_is_there() {
+async fn what_lacks_its_definition_is_reported_and_gets_its_event_when_the_definition_is_there() {
     let mut server = server("");
     let id = server.client().start(TRIGGER, &json!({"orderId": "gone"})).await;
     let hash =

@@ -33,7 +33,7 @@ async fn a_follower_gets_everything_from_the_beginning_and_is_closed_at_the_end(
 }
 
 #[tokio::test]
-async fn an_instance_that_has_ended_is_told_whole() {
+async fn an_instance_that_has_ended_is_replayed_whole() {
     let server = server("");
     let client = server.client();
     let id = client.start("/api/v1/workflow/double", &json!({"number": 1})).await;
@@ -142,7 +142,7 @@ async fn followers_that_come_at_any_moment_miss_nothing() {
 }
 
 #[tokio::test]
-async fn many_followers_of_one_instance_all_hear_everything() {
+async fn many_followers_of_one_instance_all_receive_everything() {
     let service = Service::start(|_| Reply::Later).await;
     let server = server(&service.config(&["prepare", "finish"]));
     let client = server.client();
@@ -201,7 +201,7 @@ async fn server_sent_events_are_the_same_messages() {
     assert_eq!(messages, Socket::follow(&server, &id).await.rest().await);
     let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
     assert_eq!(ids, ["1", "2", "3"]);
-    // A browser that comes back after the end is told to stop.
+    // A browser that reconnects after the end gets the answer to stop.
     let headers = [("last-event-id", "3")];
     assert_eq!(client.send(hyper::Method::GET, &path, &headers, Vec::new()).await.status, 204);
 }

@@ -19,7 +19,7 @@ async fn answers_repeat_the_id_of_their_request() {
 
 /// Clients that know servers with passwords begin like this.
 #[tokio::test]
-async fn whoever_authenticates_first_hears_who_they_are_and_goes_on() {
+async fn a_client_that_authenticates_first_learns_who_it_is_and_goes_on() {
     let server = server("");
     let mut socket = Socket::open(&server, "?token=abc").await;
     let answer =
@@ -95,7 +95,7 @@ async fn the_id_is_repeated_whatever_else_is_wrong() {
 }
 
 #[tokio::test]
-async fn whoever_is_hung_up_on_is_told_why() {
+async fn a_closed_connection_has_a_reason() {
     let server = server("limits: { max_body_size: 64KiB }");
     for (opcode, payload, code) in [
         (OpCode::Data(Data::Text), vec![b'x'; 2 << 20], 1009),
@@ -138,7 +138,7 @@ async fn a_subscription_is_whole_and_ends_with_a_word() {
     socket
         .send(&json!({"type": "complete_step", "id": 3, "workflow_id": id, "step_id": "prepare", "success": true, "result": {"size": 1}}))
         .await;
-    // Requests of one socket are worked on side by side: the second is for a step that is open only
+    // Requests of one socket are handled concurrently: the second is for a step that is open only
     // after the first.
     service.task("finish", 1).await;
     socket.send(&json!({"type": "complete_step", "id": 4, "workflow_id": id, "step_id": "finish", "success": false, "error": "no"})).await;

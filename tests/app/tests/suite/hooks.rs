@@ -47,7 +47,7 @@ fn of<'a>(messages: &'a [Value], field: &str, value: &str) -> Option<&'a Value> 
 }
 
 #[tokio::test]
-async fn services_hear_of_the_start_the_end_and_what_is_emitted() {
+async fn services_receive_the_start_the_end_and_what_is_emitted() {
     let service = Service::start(|_| Reply::Raw(204, String::new())).await;
     let server = server(&listening(service.url()));
     let client = server.client();
@@ -70,7 +70,7 @@ async fn services_hear_of_the_start_the_end_and_what_is_emitted() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_with_its_error() {
+async fn a_failure_hook_has_the_error() {
     let service = Service::start(|_| Reply::Raw(200, String::new())).await;
     let server = server(&listening(service.url()));
     let client = server.client();
@@ -97,9 +97,9 @@ async fn a_listener_that_is_down_gets_the_message_when_it_is_back_and_people_see
         (&json!("degraded"), &json!("failing")),
         "{health}"
     );
-    eventually("three messages in the figures", || async {
-        let figures = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
-        figures.contains("crux_messages_undelivered 3\n").then_some(())
+    eventually("three messages in the metrics", || async {
+        let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
+        metrics.contains("crux_messages_undelivered 3\n").then_some(())
     })
     .await;
     let service = mail.come_up();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::kit::{Client, Reply, Server, Service, eventually};
 use crate::server;
 
-/// What clients were told, by request id: the instance.
+/// What clients were answered, by request id: the instance.
 #[derive(Default)]
 struct Ledger {
     starts: Mutex<BTreeMap<String, (&'static str, String)>>,
@@ -31,7 +31,7 @@ impl Ledger {
     }
 }
 
-/// What the listener was told.
+/// What the listener received.
 #[derive(Default)]
 struct Hooks {
     /// How often, by instance and status, a hook was answered with 2xx.
@@ -40,7 +40,7 @@ struct Hooks {
 }
 
 impl Hooks {
-    fn hear(&mut self, hook: &Value) -> Reply {
+    fn receive(&mut self, hook: &Value) -> Reply {
         self.count += 1;
         if self.count.is_multiple_of(7) {
             return Reply::Raw(500, String::new());
@@ -96,8 +96,9 @@ impl Load {
         .await;
         // Hooks go to a listener that says no now and then.
         let hooks = Arc::new(Mutex::new(Hooks::default()));
-        let heard = hooks.clone();
-        let listener = Service::start(move |message| heard.lock().unwrap().hear(message)).await;
+        let received = hooks.clone();
+        let listener =
+            Service::start(move |message| received.lock().unwrap().receive(message)).await;
         let config = format!(
             "{}  mail: {{ url: '{}', subscribe: [workflow.*] }}\n{store}",
             service.config(&["prepare", "finish"]),
@@ -155,7 +156,7 @@ impl Load {
     }
 }
 
-/// A client: starts with request ids of its own, each until it is answered; for every approval the
+/// A client: starts with its own request ids, each until it is answered; for every approval the
 /// event that it waits for.
 async fn ask(places: Places, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: Arc<AtomicU64>) {
     while !stop.load(Ordering::Relaxed) {
@@ -187,7 +188,7 @@ async fn ask(places: Places, ledger: Arc<Ledger>, stop: Arc<AtomicBool>, next: A
     }
 }
 
-/// Asks until there is an answer, whoever dies.
+/// Asks until there is an answer, whichever process dies.
 async fn insist(places: &Places, path: &str, headers: &[(&str, &str)], body: &Value) -> Value {
     for n in body.to_string().len().. {
         let url = {
@@ -211,7 +212,7 @@ async fn insist(places: &Places, path: &str, headers: &[(&str, &str)], body: &Va
     unreachable!("it asks until there is an answer")
 }
 
-/// Every acknowledged start told of its beginning and of its end, at least once.
+/// Every acknowledged start sent its hooks for start and end, at least once.
 async fn audit_hooks(ledger: &Ledger, hooks: &Mutex<Hooks>) {
     let ids: Vec<String> = ledger
         .starts
@@ -244,7 +245,7 @@ async fn audit(client: &Client, ledger: &Ledger, kills: u64) {
     let starts = ledger.starts.lock().unwrap().clone();
     assert!(
         starts.len() as u64 > kills,
-        "hardly anything was under way: {} starts in {kills} kills",
+        "hardly anything was running: {} starts in {kills} kills",
         starts.len()
     );
     for (request, (workflow, id)) in &starts {

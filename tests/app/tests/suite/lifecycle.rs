@@ -31,7 +31,7 @@ fn refused(
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_said_with_the_mend() {
+async fn a_port_in_use_is_reported_with_the_fix() {
     let server = server("");
     let port = server.port().to_string();
     let (text, code) = refused(&server, &["--store", "other.db"], &[("CRUX_SERVER__PORT", &port)]);
@@ -202,7 +202,7 @@ async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_mov
     );
     let answer = client.tell(&id, "cancel", &json!({})).await;
     assert_eq!((answer.status, answer.problem().as_str()), (409, "definition-missing"));
-    // Whoever looks is told of it, wherever that is.
+    // Every place where people look shows it.
     let why =
         "definition feed of `nap` version 1 is not in this binary, whose version 1 is another one";
     let line = server.logged(&["instances cannot continue", why]).await;
@@ -212,10 +212,10 @@ async fn an_instance_whose_definition_is_not_in_this_binary_is_shown_and_not_mov
     let health = client.get("/health").await.json();
     assert_eq!(health["status"], "degraded");
     assert_eq!(health["definitions"]["missing"][0]["workflow"], "nap");
-    let figures = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
+    let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
     let gauge =
         "crux_instances_without_definition{workflow=\"nap\",version=\"1\",definition=\"feed\"} 1";
-    assert!(figures.lines().any(|line| line == gauge), "{figures}");
+    assert!(metrics.lines().any(|line| line == gauge), "{metrics}");
     // Others are not disturbed.
     let answer = client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await;
     assert_eq!(answer.json()["metadata"]["status"], "completed");
@@ -244,7 +244,7 @@ async fn what_was_acknowledged_survives_a_kill_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_timer_that_came_due_while_nothing_ran_fires_at_once() {
+async fn a_timer_that_came_due_while_nothing_ran_fires_immediately() {
     let mut server = server("");
     let id = server.client().start("/api/v1/workflow/nap", &json!({"nap": "500ms"})).await;
     server.kill();
@@ -254,7 +254,7 @@ async fn a_timer_that_came_due_while_nothing_ran_fires_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_to_end_finishes_what_runs_and_refuses_what_is_new() {
+async fn a_server_that_is_shut_down_finishes_what_runs_and_refuses_what_is_new() {
     let service = Service::start(|task| {
         let done = Reply::Done(if task["step_type"] == "prepare" {
             json!({"size": 1})
@@ -306,7 +306,7 @@ async fn peers_that_neither_ask_nor_read_do_not_hold_up_an_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_comes_while_a_server_ends_is_answered() {
+async fn a_client_that_comes_while_a_server_ends_is_answered() {
     let mut server = server("");
     let ledger = server.folder().join("ledger");
     let id = server
@@ -319,7 +319,7 @@ async fn whoever_comes_while_a_server_ends_is_answered() {
     .await;
     server.tell_to_end();
     // New connections each.
-    eventually("it has heard", async || {
+    eventually("it has received the hook", async || {
         (server.client().get("/health/ready").await.status == 503).then_some(())
     })
     .await;
@@ -338,7 +338,7 @@ async fn whoever_comes_while_a_server_ends_is_answered() {
 }
 
 #[tokio::test]
-async fn what_has_not_begun_when_a_server_is_told_to_end_begins_once_with_the_next() {
+async fn what_has_not_begun_when_a_server_is_shut_down_begins_once_with_the_next() {
     // Some run, some wait at the worker, some have found no room there.
     let mut server = server("workers: { steps: { work_once: { maximum: 2, max_queued: 2 } } }");
     let ledger = server.folder().join("ledger");
@@ -407,7 +407,7 @@ async fn a_once_task_that_a_service_had_in_its_hands_when_the_server_died_is_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn once_tasks_of_a_service_are_not_in_doubt_when_a_server_is_told_to_end() {
+async fn once_tasks_of_a_service_are_not_in_doubt_when_a_server_is_shut_down() {
     let gate = Gate::closed();
     let bank = gate.clone();
     let service = Service::start(move |_| {
@@ -422,7 +422,7 @@ async fn once_tasks_of_a_service_are_not_in_doubt_when_a_server_is_told_to_end()
     }
     service.task("transfer", 1).await;
     server.tell_to_end();
-    eventually("it has heard", async || {
+    eventually("it has received the hook", async || {
         (server.client().get("/health/ready").await.status == 503).then_some(())
     })
     .await;
@@ -489,7 +489,7 @@ async fn health_and_figures() {
     );
     client.post("/api/v1/workflow/double?wait=30s", &json!({"number": 1})).await;
     client.post("/api/v1/workflow/double", &json!({})).await;
-    let figures = eventually("the figures", || async {
+    let metrics = eventually("the metrics", || async {
         let text = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
         text.contains("crux_instances_completed_total 1").then_some(text)
     })
@@ -500,7 +500,7 @@ async fn health_and_figures() {
         "crux_steps_completed_total 2",
         r#"crux_http_requests_total{method="POST",route="/api/v1/workflow/double",status="422"} 1"#,
     ] {
-        assert!(figures.lines().any(|found| found == line), "no `{line}` in:\n{figures}");
+        assert!(metrics.lines().any(|found| found == line), "no `{line}` in:\n{metrics}");
     }
-    assert!(figures.ends_with("# EOF\n"));
+    assert!(metrics.ends_with("# EOF\n"));
 }

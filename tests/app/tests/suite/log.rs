@@ -62,7 +62,7 @@ async fn a_log_that_nobody_reads_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_client_writes_no_lines_of_its_own_into_the_log() {
+async fn a_client_cannot_write_lines_into_the_log() {
     let server = server("");
     let forged = "x\n2026-01-01T00:00:00.000000Z ERROR forged\u{1b}[2J";
     let answer = server.client().post("/api/v1/events", &json!({"type": forged, "data": {}})).await;
@@ -116,7 +116,7 @@ async fn what_fails_for_good_is_a_warning_and_what_goes_well_is_not_in_the_log()
 }
 
 #[tokio::test]
-async fn retries_are_told_and_an_undo_that_fails_for_good_and_what_is_parked_are_warnings() {
+async fn retries_are_logged_and_an_undo_that_fails_for_good_and_what_is_parked_are_warnings() {
     let service = Service::start(|task| match task["step_type"].as_str() {
         Some("book_room") => Reply::Done(json!({"room": "12"})),
         _ => Reply::Failed(json!("closed")),
@@ -185,7 +185,7 @@ async fn figures_are_kept_by_workflow_and_step() {
     }
     let asleep = client.start("/api/v1/workflow/nap", &json!({"nap": "1h"})).await;
     client.until(&asleep, "waiting").await;
-    let figures = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
+    let metrics = String::from_utf8(client.get("/metrics").await.body.to_vec()).unwrap();
     for line in [
         "crux_workflow_started_total{workflow=\"double\"} 2",
         "crux_workflow_ended_total{workflow=\"double\",outcome=\"completed\"} 1",
@@ -200,12 +200,12 @@ async fn figures_are_kept_by_workflow_and_step() {
         "crux_workflow_instances{workflow=\"double\",status=\"parked\"} 0",
         "crux_log_lines_lost_total 0",
     ] {
-        assert!(figures.lines().any(|figure| figure == line), "no {line}: {figures}");
+        assert!(metrics.lines().any(|metric| metric == line), "no {line}: {metrics}");
     }
-    let commits = figures
+    let commits = metrics
         .lines()
         .find_map(|line| line.strip_prefix("crux_store_append_duration_seconds_count "));
-    assert!(commits.unwrap().parse::<u64>().unwrap() > 0, "{figures}");
+    assert!(commits.unwrap().parse::<u64>().unwrap() > 0, "{metrics}");
 }
 
 #[tokio::test]

@@ -7,11 +7,11 @@ use serde_json::json;
 use crate::server;
 
 #[tokio::test]
-async fn a_wrong_request_is_told_what_is_wrong_with_it_in_plain_words() {
+async fn a_wrong_request_gets_an_answer_in_plain_words() {
     let server = server("");
     let client = server.client();
     let json = [("content-type", "application/json")];
-    for (method, path, body, told) in [
+    for (method, path, body, expected) in [
         (
             Method::POST,
             "/api/v1/workflow/double",
@@ -50,7 +50,7 @@ async fn a_wrong_request_is_told_what_is_wrong_with_it_in_plain_words() {
     ] {
         let answer = client.send(method.clone(), path, &json, body.as_bytes().to_vec()).await;
         assert!((400..500).contains(&answer.status), "{method} {path} {body}: {:?}", answer.body);
-        assert_eq!(answer.text("detail"), told, "{method} {path} {body}");
+        assert_eq!(answer.text("detail"), expected, "{method} {path} {body}");
     }
     let nowhere = client.get("/").await;
     assert!(nowhere.text("detail").starts_with(
@@ -63,9 +63,9 @@ async fn a_wrong_request_is_told_what_is_wrong_with_it_in_plain_words() {
 }
 
 #[test]
-fn a_wrong_setting_is_told_with_its_line_in_plain_words() {
+fn a_wrong_setting_is_reported_with_its_line_in_plain_words() {
     let folder = tempfile::tempdir().unwrap();
-    for (config, told) in [
+    for (config, expected) in [
         ("server: 5\n", "crux.yaml:1:9: server: expected a record, found the number 5"),
         (
             "services:\n  image: here\n",
@@ -90,6 +90,6 @@ fn a_wrong_setting_is_told_with_its_line_in_plain_words() {
         }
         let output = command.current_dir(folder.path()).arg("serve").output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && said.contains(told), "{config}: {said}");
+        assert!(!output.status.success() && said.contains(expected), "{config}: {said}");
     }
 }

@@ -1,4 +1,4 @@
-//! Several nodes on one Redis, as clients notice them: any node answers for any instance, whoever
+//! Several nodes on one Redis, as clients notice them: any node answers for any instance, whichever
 //! works on it, and none is missed when it dies.
 
 use std::time::Duration;
@@ -79,8 +79,8 @@ async fn any_node_takes_what_is_about_an_instance_of_another() {
         json!({"type": "order.approved", "id": "e-1", "data": {"orderId": "o-1", "by": "me"}});
     assert_eq!(b.client().post("/api/v1/events", &event).await.status, 202);
     assert_eq!(a.client().until(&approval, "completed").await["output"], json!({"by": "me"}));
-    // A command to an instance whose step runs in the other process: it is that one that must hear
-    // of it.
+    // A command to an instance whose step runs in the other process: it is that one that must
+    // receive of it.
     let question =
         a.client().start("/api/v1/workflow/question", &json!({"question": "6 * 7"})).await;
     a.client().until(&question, "processing").await;
@@ -116,14 +116,14 @@ async fn events_about_one_thing_that_different_nodes_take_are_received_in_their_
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn a_wait_for_the_end_hears_of_it_from_the_node_that_works() {
+async fn a_wait_for_the_end_is_answered_by_the_node_that_works() {
     let redis = Redis::start();
     let (a, b) = two(&shared(&redis)).await;
     let id = a.client().start("/api/v1/workflow/letters", &json!({"chain": "c"})).await;
     a.client().until(&id, "waiting").await;
     let mut follower = Socket::follow(&b, &id).await;
     let mut messages = Vec::new();
-    // Each is sent when the follower has heard of the one before.
+    // Each is sent when the follower has received the one before.
     for number in 1..=3 {
         let letter = json!({"type": "letter.came", "data": {"chain": "c", "number": number, "last": number == 3}});
         assert_eq!(a.client().post("/api/v1/events", &letter).await.status, 202);

@@ -1,4 +1,4 @@
-//! The store in Redis, as far as somebody outside notices: work goes on after either of the two has
+//! The store in Redis, as far as a client notices: work goes on after either of the two has
 //! died.
 
 use serde_json::json;
@@ -47,7 +47,7 @@ async fn instances_end_and_are_there_when_the_process_or_the_server_has_died() {
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
-async fn an_event_whose_keeping_was_not_answered_reaches_whoever_waits() {
+async fn an_event_whose_keeping_was_not_answered_reaches_those_who_wait() {
     let redis = Redis::start();
     let server = server(&store(&redis).replace("port:", "timeout: 1s, port:"));
     let client = server.client();
@@ -63,7 +63,7 @@ async fn an_event_whose_keeping_was_not_answered_reaches_whoever_waits() {
     let answer = client.post("/api/v1/events", &event).await;
     redis.hang(false);
     assert_eq!(answer.status, 503, "{:?}", answer.body);
-    // It is there, as whoever asks again is told, and it is not lost on those who wait.
+    // It is there, as a client that asks again learns, and it is not lost on those who wait.
     crate::kit::eventually("the store does not come back", async || {
         (client.post("/api/v1/events", &event).await.status < 300).then_some(())
     })
@@ -78,7 +78,7 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed_beside_redis() 
     kill::kill_again_and_again(&store(&redis), 1, 8).await;
 }
 
-/// By `bus: redis`, where nobody hears an answer: what comes for an instance that stands still must
+/// By `bus: redis`, where no client gets an answer: what arrives for a blocked instance must
 /// not keep others from being taken.
 #[tokio::test]
 #[ignore = "needs redis-server"]
@@ -86,7 +86,7 @@ async fn results_wait_for_a_definition_that_is_not_here_without_holding_up_other
     let redis = Redis::start();
     redis.command(&["XGROUP", "CREATE", "crux:stream:{step.count}", "workers", "0", "MKSTREAM"]);
     let mut server = server(&format!(
-        "bus: redis\nredis: {{ host: 127.0.0.1, port: {}, prefetch: 4, parking: 1s }}\n",
+        "bus: redis\nredis: {{ host: 127.0.0.1, port: {}, prefetch: 4, parked_retry_delay: 1s }}\n",
         redis.port()
     ));
     let mut ids = Vec::new();

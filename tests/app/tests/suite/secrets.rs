@@ -31,15 +31,15 @@ async fn a_secret_reaches_the_step_that_is_given_it_and_is_shown_nowhere() {
     assert_eq!(log_in["payload"], json!({"user": "ada", "password": "***"}));
     let look = service.task("look", 1).await;
     assert_eq!(look["input"], json!({"tokens": [{"name": "shop", "value": "TOKEN-1"}]}));
-    let heard = eventually("both hooks", || async {
+    let received = eventually("both hooks", || async {
         let all = service.tasks();
         let hooks: Vec<_> = all.into_iter().filter(|body| body["step_type"].is_null()).collect();
         (hooks.len() == 2).then_some(hooks)
     })
     .await;
     assert!(
-        heard.iter().all(|hook| hook["payload"] == json!({"user": "ada", "password": "***"})),
-        "{heard:?}"
+        received.iter().all(|hook| hook["payload"] == json!({"user": "ada", "password": "***"})),
+        "{received:?}"
     );
 
     assert_eq!(status["data"]["payload"], json!({"user": "ada", "password": "***"}));

@@ -103,7 +103,7 @@ async fn a_service_that_answers_garbage_fails_the_step_as_invalid_result() {
     assert!(document["error"].as_str().unwrap().contains("size"), "{}", document["error"]);
 }
 
-/// Whoever says that it has succeeded has done the work.
+/// A service that reports success has done the work.
 #[tokio::test]
 async fn what_gave_a_result_of_the_wrong_type_is_undone() {
     let service = Service::start(|task| match task["step_type"].as_str() {

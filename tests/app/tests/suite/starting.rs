@@ -124,7 +124,7 @@ async fn the_same_request_id_with_another_payload_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn many_requests_with_one_id_at_once_start_one_instance() {
+async fn many_concurrent_requests_with_one_id_start_one_instance() {
     let server = server("");
     let client = server.client();
     let body = json!({"number": 1, "request_id": "storm"});

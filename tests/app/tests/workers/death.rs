@@ -116,11 +116,14 @@ async fn a_worker_goes_on_without_the_broker_and_reports_when_it_is_back() {
         .await;
     }
     tokio::task::block_in_place(|| broker.kill());
-    // Longer than a silence that means death; but nobody could be heard.
+    // Longer than the heartbeat timeout; but no heartbeats could be received.
     tokio::time::sleep(Duration::from_secs(3)).await;
     for id in &ids {
         eventually("it goes on", async || (harness.ledger(id).len() == 2).then_some(())).await;
-        assert!(!harness.events(id).await.contains(&"task_lost".to_owned()), "nobody can be heard");
+        assert!(
+            !harness.events(id).await.contains(&"task_lost".to_owned()),
+            "no heartbeats can be received"
+        );
     }
     tokio::task::block_in_place(|| broker.begin());
     for id in &ids {
@@ -184,7 +187,7 @@ async fn a_broker_that_blocks_makes_nobody_dead_and_what_it_may_have_is_not_sent
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn a_task_that_the_broker_delivers_again_is_not_begun_if_somebody_may_have_begun_it() {
+async fn a_task_that_the_broker_delivers_again_is_not_begun_if_another_worker_may_have_begun_it() {
     let harness = Harness::new();
     let thief = harness.thief().await;
     let (work_once, timed_work) =

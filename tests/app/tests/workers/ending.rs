@@ -1,11 +1,11 @@
-//! Workers that are told to end.
+//! Workers that are shut down.
 
 use crate::harness::Harness;
 use crate::kit::eventually;
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn a_worker_that_is_told_to_end_finishes_what_it_runs_and_leaves_the_rest_to_others() {
+async fn a_worker_that_is_shut_down_finishes_what_it_runs_and_leaves_the_rest_to_others() {
     let harness = Harness::new();
     let mut first = harness.worker(&["--concurrency", "2"]);
     let mut ids = Vec::new();

@@ -92,7 +92,7 @@ impl Harness {
         }
     }
 
-    /// Somebody who takes tasks from the queues of workers.
+    /// A program that takes tasks from the queues of workers.
     pub async fn thief(&self) -> Thief {
         let url = self.config.split('\'').nth(1).unwrap();
         let connection = Connection::connect(&format!("{url}%2f"), ConnectionProperties::default())
@@ -263,8 +263,9 @@ impl Worker {
     }
 
     pub fn tell_to_end(&self) {
-        let told = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
-        assert!(told.success());
+        let status =
+            Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
     }
 
     pub async fn ended(&mut self) -> ExitStatus {

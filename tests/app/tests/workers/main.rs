@@ -1,4 +1,4 @@
-//! Step structs in processes of their own: a server that leaves them to workers, a real RabbitMQ or
+//! Step structs in workers: a server that leaves them to workers, a real RabbitMQ or
 //! Redis between them, and a ledger that the steps themselves write. One broker for all tests; each
 //! has its own exchange and queues.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]

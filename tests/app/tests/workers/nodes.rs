@@ -5,7 +5,7 @@ use crate::kit::Redis;
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server and redis-server"]
-async fn another_node_hears_of_what_the_worker_of_a_dead_node_does() {
+async fn another_node_receives_what_the_worker_of_a_dead_node_does() {
     let redis = Redis::start();
     let mut a = Harness::new_on(&redis);
     let b = a.another(&["--steps", "none"]);

@@ -1,4 +1,4 @@
-//! Work goes to whoever is there, and the server says who that is.
+//! Work goes to the live workers, and the server lists them.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
     let client = harness.server.client();
     let answer = client.post("/api/v1/workflow/double?wait=20s", &json!({"number": 5})).await;
     assert_eq!(answer.json()["output"], json!({"number": 20}), "{:?}", answer.body);
-    // Long enough for several signs of life, which say what a worker runs.
+    // Long enough for several heartbeats, which list what a worker runs.
     let id = harness.start("timed_work", 3000).await;
     harness.begun(&id, 1).await;
     let seen = eventually("the worker is listed with its attempt", async || {
@@ -47,7 +47,7 @@ async fn a_worker_does_the_steps_of_a_server_that_runs_none() {
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn a_step_that_nobody_runs_says_so_and_goes_on_when_somebody_comes() {
+async fn a_step_that_nobody_runs_says_so_and_goes_on_when_a_worker_comes() {
     let harness = Harness::new();
     let client = harness.server.client();
     let id = harness.start("timed_work", 0).await;
@@ -120,7 +120,7 @@ async fn workers_share_and_none_takes_more_than_it_may() {
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn a_worker_is_told_that_nobody_waits_any_more() {
+async fn a_worker_is_notified_that_nobody_waits_any_more() {
     let harness = Harness::new();
     let worker = harness.worker(&["--steps", "ask"]);
     let running = async |expected: u64| {
@@ -139,9 +139,9 @@ async fn a_worker_is_told_that_nobody_waits_any_more() {
 
 #[tokio::test]
 #[ignore = "needs rabbitmq-server"]
-async fn a_type_has_a_limit_of_its_own() {
+async fn a_type_has_its_own_limit() {
     let harness = Harness::new();
-    let limit = [("CRUX_WORKERS__STEPS__TOIL__MAXIMUM", "1")];
+    let limit = [("CRUX_WORKERS__STEPS__TIMED_WORK__MAXIMUM", "1")];
     let workers = [
         harness.worker_with(&limit, &["--concurrency", "8"]),
         harness.worker_with(&limit, &["--concurrency", "8"]),

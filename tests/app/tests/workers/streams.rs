@@ -109,7 +109,7 @@ async fn a_worker_goes_on_while_redis_is_away() {
         assert_eq!(harness.ledger(id).len(), 2, "it was begun once");
         assert!(
             !harness.events(id).await.contains(&"task_lost".to_owned()),
-            "nobody could be heard"
+            "no heartbeats could be received"
         );
     }
     let id = harness.start("work_once", 0).await;

@@ -3,7 +3,7 @@
 
 use crux_runtime::machine::{
     AttemptFailed, Cause, Effect, Effects, Ended, Event, Failure, Instance, Machine, Note, Open,
-    Outcome, Path, Phase, Run, Started, StepEvent, StepHappened, Time, Timer, Why,
+    Outcome, Path, Phase, RejectReason, Run, Started, StepEvent, StepHappened, Time, Timer,
 };
 use serde_json::value::RawValue;
 
@@ -33,24 +33,29 @@ impl Driver {
         self.instance.definition().parse_path(text).unwrap_or_else(|| panic!("no step {text}"))
     }
 
-    pub fn apply(&mut self, event: Event) -> Result<(), Why> {
+    pub fn apply(&mut self, event: Event) -> Result<(), RejectReason> {
         self.out.clear();
         self.instance.apply(&event, self.now, &mut self.out)?;
         self.journal.push((event, self.now));
         Ok(())
     }
 
-    pub fn step(&mut self, path: &str, what: StepHappened) -> Result<(), Why> {
+    pub fn step(&mut self, path: &str, what: StepHappened) -> Result<(), RejectReason> {
         let path = self.path(path);
         self.apply(Event::Step(StepEvent { path, what }))
     }
 
-    pub fn complete(&mut self, path: &str, result: &str) -> Result<(), Why> {
+    pub fn complete(&mut self, path: &str, result: &str) -> Result<(), RejectReason> {
         self.step(path, StepHappened::Completed { attempt: None, result: raw(result) })
     }
 
-    /// An attempt fails: what becomes of it is decided, journalled and applied, as the engine does.
-    pub fn fail(&mut self, path: &str, attempt: u32, name: &'static str) -> Result<(), Why> {
+    /// An attempt fails: the consequence is decided, journalled and applied, as the engine does.
+    pub fn fail(
+        &mut self,
+        path: &str,
+        attempt: u32,
+        name: &'static str,
+    ) -> Result<(), RejectReason> {
         self.end_attempt(path, attempt, Outcome::Failed, name)
     }
 
@@ -60,7 +65,7 @@ impl Driver {
         attempt: u32,
         outcome: Outcome,
         name: &'static str,
-    ) -> Result<(), Why> {
+    ) -> Result<(), RejectReason> {
         let failed = AttemptFailed {
             outcome,
             failure: Failure::new(name, "it did not work"),
@@ -71,11 +76,11 @@ impl Driver {
         self.apply(Event::Step(event))
     }
 
-    pub fn fire(&mut self, path: &str, timer: Timer) -> Result<(), Why> {
+    pub fn fire(&mut self, path: &str, timer: Timer) -> Result<(), RejectReason> {
         self.step(path, StepHappened::TimerFired { timer })
     }
 
-    pub fn cancel(&mut self) -> Result<(), Why> {
+    pub fn cancel(&mut self) -> Result<(), RejectReason> {
         self.apply(Event::StopRequested { cause: Cause::Cancelled, reason: "enough".into() })
     }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::driver::{Driver, raw, started};
 use crate::schema::{Tape, value};
 
-/// What is open, told apart from the machine.
+/// What is open, as read from the journal alone.
 enum Thing {
     Task(Path, u32),
     Wait(Path, &'static str),

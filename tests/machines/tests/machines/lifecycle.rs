@@ -1,6 +1,8 @@
 //! The life of an instance: forward, retry, catch, stop, undo, park and pause.
 
-use crux_runtime::machine::{Event, Failure, Note, Outcome, Phase, StepHappened, Timer, Why};
+use crux_runtime::machine::{
+    Event, Failure, Note, Outcome, Phase, RejectReason, StepHappened, Timer,
+};
 
 use crate::driver::Driver;
 use crate::pipelines::patient::Workflow as Parking;
@@ -31,7 +33,7 @@ fn a_whole_instance_runs_in_the_order_of_its_definition() {
     run.complete("look/score", r#"{"value":0.5}"#).unwrap();
     assert_eq!(run.effects().len(), 0);
     run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
-    assert_eq!(run.effects().len(), 2, "two elements at once: {:?}", run.effects());
+    assert_eq!(run.effects().len(), 2, "two elements concurrently: {:?}", run.effects());
     assert_eq!(run.open(), ["ship[0]/label #1", "ship[1]/label #1"]);
 
     run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
@@ -62,14 +64,14 @@ fn a_skipped_step_has_no_task_and_no_result() {
 fn what_is_not_open_or_not_of_the_type_is_refused_and_changes_nothing() {
     let mut run = reserved(BIG);
     let before = run.open();
-    assert_eq!(run.complete("reserve", LINES), Err(Why::NotOpen));
-    assert_eq!(run.complete("close", r#"{"at":"noon"}"#), Err(Why::NotOpen));
-    assert_eq!(run.complete("ship[0]/label", r#"{"code":"A"}"#), Err(Why::NotOpen));
+    assert_eq!(run.complete("reserve", LINES), Err(RejectReason::NotOpen));
+    assert_eq!(run.complete("close", r#"{"at":"noon"}"#), Err(RejectReason::NotOpen));
+    assert_eq!(run.complete("ship[0]/label", r#"{"code":"A"}"#), Err(RejectReason::NotOpen));
     assert_eq!(
         run.complete("look/score", r#"{"value":"high"}"#),
-        Err(Why::Invalid("value: expected a number, found the string \"high\"".into()))
+        Err(RejectReason::Invalid("value: expected a number, found the string \"high\"".into()))
     );
-    assert_eq!(run.fire("look", Timer::Sleep), Err(Why::NotOpen));
+    assert_eq!(run.fire("look", Timer::Sleep), Err(RejectReason::NotOpen));
     assert_eq!(run.open(), before);
     assert!(run.effects().is_empty());
 }
@@ -79,7 +81,7 @@ fn a_failed_attempt_is_made_again_after_its_back_off() {
     let mut run = reserved(BIG);
     run.fail("look/seo", 1, "Unavailable").unwrap();
     assert!(run.effects().is_empty());
-    assert_eq!(run.fail("look/seo", 1, "Unavailable"), Err(Why::Superseded));
+    assert_eq!(run.fail("look/seo", 1, "Unavailable"), Err(RejectReason::Superseded));
     run.now.0 += 100;
     run.fire("look/seo", Timer::Retry).unwrap();
     assert_eq!(run.effects(), [r#"dispatch look/seo #2 {"order":"7"}"#]);
@@ -99,8 +101,12 @@ fn an_attempt_that_was_given_back_goes_out_again_under_its_number() {
     let mut run = reserved(BIG);
     let back = StepHappened::Returned { attempt: 1, next: run.now };
     run.step("look/seo", back.clone()).unwrap();
-    assert!(run.effects().is_empty(), "whoever gave it back is ending: {:?}", run.effects());
-    assert_eq!(run.step("look/seo", back), Err(Why::NotOpen));
+    assert!(
+        run.effects().is_empty(),
+        "the worker that gave it back is ending: {:?}",
+        run.effects()
+    );
+    assert_eq!(run.step("look/seo", back), Err(RejectReason::NotOpen));
     run.fire("look/seo", Timer::Retry).unwrap();
     assert_eq!(run.effects(), [r#"dispatch look/seo #1 {"order":"7"}"#]);
     // Nobody waits for it any more when the instance is to end.
@@ -148,7 +154,7 @@ fn a_group_that_times_out_fails_as_a_whole() {
     run.end_attempt("look/score", 1, Outcome::Unknown, "Timeout").unwrap();
     assert_eq!(
         run.effects(),
-        [r#"dispatch look/apologise #1 {"why":"Timeout: the step's time-out passed"}"#]
+        [r#"dispatch look/apologise #1 {"why":"Timeout: the step's timeout passed"}"#]
     );
 }
 
@@ -162,7 +168,7 @@ fn an_uncaught_failure_undoes_what_was_done_newest_first() {
     run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
     assert_eq!(run.effects(), [r#"dispatch reserve/undo #1 {"order":"7","lines":3}"#]);
     assert_eq!(run.phase(), Phase::Undoing);
-    assert_eq!(run.cancel(), Err(Why::NotNow("the instance is already stopping")));
+    assert_eq!(run.cancel(), Err(RejectReason::InvalidState("the instance is already stopping")));
     run.complete("reserve/undo", "{}").unwrap();
     assert_eq!(run.effects(), ["hook workflow.failed"]);
     assert_eq!(run.phase(), Phase::Failed);
@@ -214,7 +220,10 @@ fn a_parked_instance_goes_on_by_retry_with_another_input() {
         step,
         input: Some(crate::driver::raw(r#"{"line":1,"order":""}"#)),
     });
-    assert_eq!(wrong, Err(Why::Invalid("line: expected a string, found the number 1".into())));
+    assert_eq!(
+        wrong,
+        Err(RejectReason::Invalid("line: expected a string, found the number 1".into()))
+    );
     run.apply(Event::RetryRequested {
         step,
         input: Some(crate::driver::raw(r#"{"line":"z","order":"7"}"#)),
@@ -235,7 +244,7 @@ fn shipping() -> Driver {
 }
 
 /// The words of the last event's notes about the instance.
-fn told(run: &Driver) -> Vec<&'static str> {
+fn notes(run: &Driver) -> Vec<&'static str> {
     let word = |note: &Note| match note {
         Note::Parked { .. } => Some("parked"),
         Note::Resumed => Some("resumed"),
@@ -250,25 +259,25 @@ fn told(run: &Driver) -> Vec<&'static str> {
 fn an_element_that_waits_for_a_person_holds_up_no_other() {
     let mut run = shipping();
     run.fail("ship[0]/label", 1, "InvalidInput").unwrap();
-    assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec!["parked"]));
+    assert_eq!((run.phase(), notes(&run)), (Phase::Parked, vec!["parked"]));
     // Retries of the others are made, and elements that have not begun begin.
     run.step("ship[1]/label", StepHappened::Returned { attempt: 1, next: run.now }).unwrap();
-    assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec![]));
+    assert_eq!((run.phase(), notes(&run)), (Phase::Parked, vec![]));
     run.fire("ship[1]/label", Timer::Retry).unwrap();
     assert_eq!(run.effects(), [r#"dispatch ship[1]/label #1 {"line":"b","order":"7"}"#]);
     run.complete("ship[1]/label", r#"{"code":"B"}"#).unwrap();
     assert_eq!(run.effects(), [r#"dispatch ship[2]/label #1 {"line":"c","order":"7"}"#]);
     // A second one waits too: that is nothing new of the instance.
     run.fail("ship[2]/label", 1, "InvalidInput").unwrap();
-    assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec![]));
+    assert_eq!((run.phase(), notes(&run)), (Phase::Parked, vec![]));
     // As long as one of them waits it is parked.
     run.apply(Event::RetryRequested { step: Some(run.path("ship[0]/label")), input: None })
         .unwrap();
-    assert_eq!((run.phase(), told(&run)), (Phase::Parked, vec!["resumed", "parked"]));
+    assert_eq!((run.phase(), notes(&run)), (Phase::Parked, vec!["resumed", "parked"]));
     run.complete("ship[0]/label", r#"{"code":"A"}"#).unwrap();
-    // Somebody gives the result by hand.
+    // A person gives the result.
     run.complete("ship[2]/label", r#"{"code":"C"}"#).unwrap();
-    assert_eq!((run.phase(), told(&run)), (Phase::Running, vec!["resumed"]));
+    assert_eq!((run.phase(), notes(&run)), (Phase::Running, vec!["resumed"]));
     assert_eq!(run.effects(), [r#"dispatch close #1 {"codes":["A","B","C"]}"#]);
 }
 
@@ -313,7 +322,7 @@ fn while_paused_results_are_recorded_and_nothing_starts() {
     run.complete("look/seo", r#"{"title":"t"}"#).unwrap();
     assert!(run.effects().is_empty());
     assert!(run.open().is_empty(), "{:?}", run.open());
-    assert_eq!(run.fire("look", Timer::Timeout), Err(Why::NotOpen));
+    assert_eq!(run.fire("look", Timer::Timeout), Err(RejectReason::NotOpen));
     run.apply(Event::ResumeRequested).unwrap();
     assert_eq!(run.open(), ["ship[0]/label #1", "ship[1]/label #1"]);
 }

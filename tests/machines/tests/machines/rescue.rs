@@ -100,7 +100,7 @@ fn without_a_failure_everything_is_as_it_was() {
 fn what_the_catch_of_an_each_gave_outlives_the_failure_around_it() {
     let mut run = Driver::start::<handled::Workflow>(r#"{"codes":["x"]}"#);
     run.fail("outer/every[0]/one", 1, "Error").unwrap();
-    run.complete("outer/every/mended", &text("mended")).unwrap();
+    run.complete("outer/every/fixed", &text("fixed")).unwrap();
     run.fail("outer/next", 1, "Error").unwrap();
-    assert_eq!(run.effects(), [r#"dispatch outer/noted #1 {"text":"mended"}"#]);
+    assert_eq!(run.effects(), [r#"dispatch outer/noted #1 {"text":"fixed"}"#]);
 }

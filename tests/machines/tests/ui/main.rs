@@ -1,7 +1,8 @@
 //! What rustc says where YAML and Rust do not meet: the messages that people see, beside each of the `cases`. `BLESS=1` rewrites them
 //! (twice, where generated code has changed too).
 //!
-//! rustc is called on each case directly, with the libraries that this very test is linked with: a build of their own would take minutes.
+//! rustc is called on each case directly, with the libraries that this very test is linked with:
+//! separate builds would take minutes.
 
 mod rustc;
 

@@ -95,7 +95,7 @@ fn normal(said: &str) -> String {
     text
 }
 
-/// The gutter of a line, with the number in it if there is one, of a width of its own; and the rest.
+/// The gutter of a line, with the number in it if there is one, of varying width; and the rest.
 fn gutter(line: &str) -> (String, &str) {
     let rest = line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit());
     let number = line[..line.len() - rest.len()].trim();

@@ -516,7 +516,7 @@ impl<'r> Expressions<'r> {
                     self.readable().into_iter().map(|ex| ex.ty).filter(|ty| !ty.is_opt()).collect();
                 let ty = self.random.pick(&all).clone();
                 // What is written out takes the type of its place: a null is of `json?`, an element
-                // JSON of its own.
+                // separate JSON.
                 let made = self.exact(&ty, depth).filter(|ex| !is_shaped_by_its_place(ex));
                 return made.or_else(|| self.read(&ty)).map(Sink::Ex);
             }

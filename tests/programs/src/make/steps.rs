@@ -186,7 +186,7 @@ impl Maker {
     }
 
     /// Lists of steps that do not see each other; afterwards all are there.
-    fn side_by_side(
+    fn each_branch(
         &mut self,
         lists: Vec<usize>,
         depth: usize,
@@ -239,7 +239,7 @@ impl Maker {
             55..65 => (Verb::Group(self.few(depth - 1)), None),
             65..73 => {
                 let count = 2 + self.random.below(2);
-                let lists = self.side_by_side(vec![0; count], depth - 1, true);
+                let lists = self.each_branch(vec![0; count], depth - 1, true);
                 let names = ["left", "all", "event"];
                 (
                     Verb::Parallel(
@@ -388,7 +388,7 @@ impl Maker {
             cases.push(None);
         }
         let before = self.scope.steps.len();
-        let lists = self.side_by_side(vec![0; cases.len()], depth - 1, true);
+        let lists = self.each_branch(vec![0; cases.len()], depth - 1, true);
         self.perhaps(before);
         (Verb::Switch(cases.into_iter().zip(lists).collect()), None)
     }
@@ -406,7 +406,7 @@ impl Maker {
         let is_whole = matches!(ty, Ty::Named(_)) && self.random.chance(50);
         let named = if is_whole { all.len() } else { 1 + self.random.below(all.len() - 1) };
         let before = self.scope.steps.len();
-        let mut lists = self.side_by_side(vec![0; named + usize::from(!is_whole)], depth - 1, true);
+        let mut lists = self.each_branch(vec![0; named + usize::from(!is_whole)], depth - 1, true);
         self.perhaps(before);
         let other = if is_whole { None } else { lists.pop() };
         let cases = all.iter().take(named).map(|word| (*word).to_owned()).zip(lists).collect();

@@ -1,5 +1,6 @@
--- A consumer goes: what it holds may be taken over at once; if it holds nothing, it is forgotten.
--- KEYS[1]: the stream. ARGV: the group, the consumer, ms after which what a consumer holds may be taken over.
+-- A consumer stops: its entries may be taken over immediately; without any it is deleted. KEYS[1]:
+-- the stream. ARGV: the group, the consumer, ms after which what a consumer holds may be taken
+-- over.
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local held = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1000, ARGV[2])
 if #held == 0 then

@@ -1,6 +1,6 @@
 //! Tokens of an identity provider: a JWT with a signature by one of the provider's keys, for this
 //! server, in its time. The token chooses nothing: neither the algorithm, which is the key's, nor
-//! a key of its own.
+//! its own key.
 
 mod crypto;
 mod keys;
@@ -170,7 +170,7 @@ impl Jwts {
             .filter(|id| is_client_id(id))
             .ok_or_else(|| missing(&names.client_id))?;
         if self.reserved.contains(client_id) {
-            return Err(refused("the token claims to be a client that has a key of its own"));
+            return Err(refused("the token claims to be a client that has its own key"));
         }
         let scope = match &names.scope {
             None => config::Scope::default(),
@@ -229,7 +229,7 @@ fn is_client_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}\"\\".contains(&byte))
 }
 
-/// What the client is told; never anything of the token.
+/// What the client is answered; never anything of the token.
 fn why(error: &ErrorKind) -> String {
     match error {
         ErrorKind::ExpiredSignature => "the token has expired: get a new one".to_owned(),

@@ -272,7 +272,7 @@ async fn keys_are_exchanged_while_the_server_runs() {
     let new = provider.sign(&json!({"alg": "EdDSA", "kid": "new"}), &claims());
     assert!(jwts.authenticate(&old).await.is_ok());
     provider.publish(&[provider.ed_key("new")]);
-    // Asked a moment ago: whoever sends unknown keys cannot make the provider busy.
+    // Asked a moment ago: a client that sends unknown keys cannot make the provider busy.
     refused(&jwts, &new).await;
     tokio::time::advance(REFRESH_INTERVAL_MIN).await;
     assert!(jwts.authenticate(&new).await.is_ok());

@@ -21,7 +21,8 @@ if seq <= have then
         return { 'behind', rows }
     end
     if ARGV[7] == '1' then
-        -- Replicas are waited for by what this connection wrote: without a write of its own it would wait for nothing.
+        -- Replicas are waited for by what this connection wrote: without its own write it would
+        -- wait for nothing.
         redis.call('SET', base .. ':again', token)
     end
     return { 'same' }
@@ -103,6 +104,7 @@ end
 if over ~= '' and settled >= seq then
     redis.call('ZADD', base .. ':over', 0, over)
 end
--- Whoever follows the instance at another node. Nearly free where nobody does; and no reason to fail, for the row is written.
+-- Notifies followers at other nodes. Nearly free without any; errors are ignored, for the row is
+-- written.
 redis.pcall('SPUBLISH', base .. ':live:' .. id, seq)
 return { 'done' }

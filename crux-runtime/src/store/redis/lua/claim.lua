@@ -19,7 +19,7 @@ local claimed = {}
 for n = first, #ARGV do
     local id = ARGV[n]
     local record = base .. ':instance:' .. id
-    -- Of one that somebody else has written over nothing is known.
+    -- The state of a key overwritten by another program is unknown.
     local fields = redis.pcall('HMGET', record, 'status', 'node', 'wake', 'over', 'definition')
     local status, marked, wake, over, definition = unpack(fields)
     -- A node that is newer than what this one knows of lives.

@@ -4,7 +4,7 @@ local base, now, count = KEYS[1], ARGV[1], 0
 for n = 2, #ARGV do
     local id = ARGV[n]
     local record = base .. ':instance:' .. id
-    -- Of one that somebody else has written over nothing is known.
+    -- The state of a key overwritten by another program is unknown.
     local fields = redis.pcall('HMGET', record, 'node', 'over', 'status', 'workflow', 'owner', 'request', 'wake')
     local marked, over, status, workflow, owner, request, wake = unpack(fields)
     if over and not marked and string.sub(over, 1, #now) <= now then

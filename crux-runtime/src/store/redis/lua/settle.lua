@@ -1,6 +1,6 @@
--- Clears marks of instances whose journal has not grown since. It does not matter who says that effects are done. What somebody else has
--- written under the keys of one is no matter of the others.
--- KEYS[1]: the base of their tag. ARGV: instance, seq and wake-up of each, '' for none.
+-- Clears the unsettled flag of instances whose journal has not grown since, whichever node asks.
+-- Foreign data under one instance's keys does not affect the others. KEYS[1]: the base of their
+-- tag. ARGV: instance, seq and wake-up of each, '' for none.
 local base = KEYS[1]
 for n = 1, #ARGV, 3 do
     local id, seq, wake = ARGV[n], tonumber(ARGV[n + 1]), ARGV[n + 2]

@@ -47,7 +47,7 @@ fn begun(out: &str) -> String {
 const DEAR: &str = r#"{"type":"step_started","path":"choose/dear","attempt":1}"#;
 
 #[test]
-fn the_case_that_was_not_taken_is_skipped_at_once_and_what_comes_later_is_not() {
+fn the_case_that_was_not_taken_is_skipped_immediately_and_what_comes_later_is_not() {
     assert_eq!(
         states(&[begun(DEAR)]),
         [

@@ -259,7 +259,7 @@ impl<'p> Life<'p> {
         }
     }
 
-    /// `None`: the next round begins at once.
+    /// `None`: the next round begins immediately.
     pub(super) fn after_round(&mut self, step: &'p Step, round: usize) -> Option<Flow<Run>> {
         let Verb::Repeat { until, max, every, .. } = &step.verb else { return Some(Flow::Done) };
         match self.holds(until) {

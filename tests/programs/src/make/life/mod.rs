@@ -62,7 +62,7 @@ struct Begun<'p> {
 pub struct Life<'p> {
     /// In the order in which they were begun.
     begun: Vec<Begun<'p>>,
-    /// The failure, once what was begun is undone; and the undo under way.
+    /// The failure, once what was begun is undone; and the running undo.
     undoing: Option<(String, String)>,
     program: &'p Program,
     input: Val,

@@ -106,7 +106,7 @@ pub mod steps {
         /// It has no result.
         pub type Output = ();
 
-        /// It raises no errors of its own.
+        /// It raises no named errors.
         pub type Error = ::std::convert::Infallible;
 
         /// The step type `archive`, for `#[workflow(step = archive)]`.
@@ -155,7 +155,7 @@ pub mod steps {
         /// It has no result.
         pub type Output = ();
 
-        /// It raises no errors of its own.
+        /// It raises no named errors.
         #[derive(Debug, Clone)]
         pub enum Error {}
 

@@ -1,14 +1,14 @@
-//! What the database must hold, written down beside it: the log may be deleted, cut, or exchanged
-//! while nothing runs, and SQLite takes whatever it finds there for all that ever was. After each
-//! commit a line in the lock file says what is committed (not synced: it survives the process, and
-//! after a power cut it says less than is there, never more). The opener of the store compares.
-//! Where something is missing that was acknowledged, the store is not opened and nothing is
-//! touched, so that it can be put back.
+//! The commit record: a line in the lock file that says what is committed in the database. The log
+//! may be deleted, truncated or replaced while no process runs, and SQLite accepts whatever log it
+//! finds. So every commit updates the record (without a sync: it survives the process, and after a
+//! power failure it may be behind the database, never ahead of it), and the next process to open
+//! the store compares. If anything is missing that was acknowledged, the store is not opened and
+//! nothing is changed, so that the files can be put back.
 //!
-//! Three numbers in the database make that possible. `birth` tells databases apart. `count` grows
-//! with every transaction that changes more than journal and records, and at least once in each
-//! log. `open` says in the database file itself, where no log is needed to read it, that a process
-//! uses it. The newest row of the journal, by its token, tells the rest.
+//! Three numbers in the database are compared. `birth` identifies the database. `count` grows with
+//! every transaction that changes more than journal and records, and at least once per log. `open`
+//! says in the database file itself, which can be read without the log, that a process uses it. The
+//! newest journal row, identified by its token, covers the rest.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -23,28 +23,28 @@ use super::error::broken;
 use super::lock::{Lock, beside};
 use crate::store::Error;
 
-/// Each time that a log begins anew its first salt grows by one. A claim may be that far behind,
-/// after a power cut.
+/// The first salt grows by one whenever the log is restarted. After a power failure the record may
+/// be this far behind.
 const NEWER_LOGS_MAX: u32 = 65_536;
 
-/// What is committed, as the file says.
+/// What is committed, as the lock file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
-    /// Whether a process uses the store, or has died while it did.
+pub(super) struct CommitRecord {
+    /// A process is using the store, or died while using it.
     pub is_open: bool,
     pub birth: u64,
-    /// Of the log; 0: there was none, or it is not known.
+    /// Of the log; 0: there was no log, or it is unknown.
     pub salts: u64,
     pub count: u64,
-    /// The count in the database file itself, without the log: all of earlier logs is there.
+    /// The count in the database file itself, without the log. Earlier logs are contained in it.
     pub base: u64,
     /// The newest row of the journal, and its token; 0: there is none.
     pub row: u64,
     pub token: u64,
 }
 
-impl fmt::Display for Claim {
-    /// Always of the same length, so that one overwrites another.
+impl fmt::Display for CommitRecord {
+    /// Fixed length, so that a record overwrites the previous one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { is_open, birth, salts, count, base, row, token } = self;
         let word = if *is_open { "open  " } else { "closed" };
@@ -55,7 +55,7 @@ impl fmt::Display for Claim {
     }
 }
 
-impl Claim {
+impl CommitRecord {
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let is_open = match words.next()? {
@@ -78,16 +78,16 @@ impl Claim {
     }
 }
 
-/// The file of the log, from outside.
+/// The log file, as seen without SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Log {
     pub bytes: u64,
-    /// `None`: SQLite takes it for empty.
+    /// `None`: SQLite treats it as empty.
     pub salts: Option<u64>,
 }
 
 impl Log {
-    pub fn look(database: &Path) -> io::Result<Self> {
+    pub fn read(database: &Path) -> io::Result<Self> {
         let mut file = match File::open(beside(database, "-wal")) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -110,15 +110,15 @@ fn salts_of(header: &[u8; 32]) -> Option<u64> {
     is_log.then_some(u64::from_be_bytes(salts))
 }
 
-/// A database that is not there, or empty.
+/// A database that is missing or empty.
 pub(super) struct Missing<'a> {
     pub path: &'a Path,
     pub log: &'a Log,
-    pub former: Option<&'a Claim>,
+    pub previous: Option<&'a CommitRecord>,
 }
 
 impl Missing<'_> {
-    /// SQLite deletes a log without a database.
+    /// SQLite would delete a log that has no database.
     pub fn check(&self) -> Result<(), Error> {
         let names = Names::of(self.path);
         let Names { db, log, lock } = &names;
@@ -128,8 +128,8 @@ impl Missing<'_> {
                  back; if it is to be given up, remove {log} and {lock}"
             )));
         }
-        match self.former {
-            Some(former) if former.is_open => Err(Error::Refused(format!(
+        match self.previous {
+            Some(previous) if previous.is_open => Err(Error::Refused(format!(
                 "{db} is not there or empty, but {lock} says that it was in use when its process ended. Put the database and its log back; \
                  if they are to be given up, remove {lock}"
             ))),
@@ -165,47 +165,47 @@ impl Names {
     }
 }
 
-/// What can be seen before SQLite opens the database.
-pub(super) struct Before {
+/// What is checked before SQLite opens the database.
+pub(super) struct OpenCheck {
     names: Names,
     log: Log,
-    former: Option<Claim>,
-    /// Birth and count in the database file itself, if there is a log that may say otherwise.
+    previous: Option<CommitRecord>,
+    /// Birth and count in the database file itself, if there is a log that may differ.
     without_log: Option<(u64, u64)>,
 }
 
-impl Before {
-    /// Refuses a log that is not this database's: only to open it would be to take its pages for
-    /// the database's own.
-    pub fn look(lock: &Lock) -> Result<Self, Error> {
+impl OpenCheck {
+    /// Refuses a log of another database: opening it would already mix its pages into this one.
+    pub fn run(lock: &Lock) -> Result<Self, Error> {
         let names = Names::of(&lock.path);
-        let log = Log::look(&lock.path)
+        let log = Log::read(&lock.path)
             .map_err(|error| Error::Broken(format!("cannot read {}: {error}", names.log)))?;
-        let mut before = Self { names, log, former: lock.former, without_log: None };
+        let mut before = Self { names, log, previous: lock.previous, without_log: None };
         let Some(salts) = log.salts else { return Ok(before) };
         before.without_log = without_log(&lock.path);
-        let Some(former) = lock.former else { return Ok(before) };
+        let Some(previous) = lock.previous else { return Ok(before) };
         let Names { db, log, lock } = &before.names;
-        if !former.is_open {
+        if !previous.is_open {
             return Err(Error::Refused(format!(
                 "{db} was closed in order and had no log then, but now {log} is there: it belongs to another database, or another program has \
                  written. Nothing was changed. Move {log} away; if another program has written what is to stay, have it checkpoint, or \
                  remove {lock}"
             )));
         }
-        let newer = ((salts >> 32) as u32).wrapping_sub((former.salts >> 32) as u32);
-        if former.salts != 0 && salts != former.salts && !(1..=NEWER_LOGS_MAX).contains(&newer) {
+        let newer = ((salts >> 32) as u32).wrapping_sub((previous.salts >> 32) as u32);
+        if previous.salts != 0 && salts != previous.salts && !(1..=NEWER_LOGS_MAX).contains(&newer)
+        {
             return Err(before.names.refuse(&format!(
                 "{log} is not the log of {db} that was there when the last process ended"
             )));
         }
         if let Some((birth, count)) = before.without_log {
-            if birth != former.birth {
+            if birth != previous.birth {
                 return Err(before
                     .names
                     .refuse(&format!("{db} is not the database that {log} belongs to")));
             }
-            if count < former.base {
+            if count < previous.base {
                 return Err(before.names.refuse(&format!(
                     "{db} is older than {log}, which begins where a later state of it ended"
                 )));
@@ -215,9 +215,8 @@ impl Before {
     }
 }
 
-/// Birth and count as they stand in the database file itself. `None`: nobody has written them there
-/// yet. These are two pages that do not depend on others, so that they can be read also in the
-/// middle of a checkpoint that was cut short.
+/// Birth and count in the database file itself; `None`: not written yet. They are on two pages that
+/// depend on no others, so they can be read even after an interrupted checkpoint.
 fn without_log(path: &Path) -> Option<(u64, u64)> {
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_bytes() {
@@ -250,60 +249,62 @@ fn newest(conn: &Connection) -> rusqlite::Result<(u64, u64)> {
     found.optional().map(Option::unwrap_or_default)
 }
 
-/// Where the files are, while they are in use.
+/// Whether database and log are still the files that were opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    Here,
-    NoDatabase,
-    NoLog,
+pub(super) enum FilesState {
+    InPlace,
+    DatabaseReplaced,
+    LogReplaced,
 }
 
-/// Keeps the claim.
+/// Maintains the commit record in the lock file.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct CommitRecordFile {
     lock: Lock,
     /// The log, once there is one.
     log: Option<File>,
-    claim: Claim,
-    /// What the claim will be when the open transaction is committed.
-    next: Claim,
-    /// Whether the log has begun anew since the count has grown.
+    record: CommitRecord,
+    /// The record once the open transaction is committed.
+    next: CommitRecord,
+    /// The log was restarted since the count last grew, so the next transaction increments it.
     stamps: bool,
     /// Whether the database says that it is open.
     is_marked: bool,
     could_write: bool,
 }
 
-impl Witness {
-    /// Compares the claim of the last process with what is there, and says that the store is open
-    /// now. `conn` has written nothing yet but what makes a new database.
-    pub fn take(conn: &Connection, lock: Lock, before: Before) -> Result<Self, Error> {
-        let Before { names, log, former, without_log } = before;
+impl CommitRecordFile {
+    /// Compares the last process's record with the files, and marks the store as open. Until now
+    /// `conn` has written nothing except a new database's schema.
+    pub fn take(conn: &Connection, lock: Lock, before: OpenCheck) -> Result<Self, Error> {
+        let OpenCheck { names, log, previous, without_log } = before;
         let at = |error| broken(&format!("cannot read {}", names.db), &error);
         let (birth, count) =
             (meta(conn, "birth").map_err(at)?, meta(conn, "count").map_err(at)?.unwrap_or(0));
         let was_open = meta(conn, "open").map_err(at)? == Some(1);
-        let token = match former {
-            Some(former) if former.row != 0 => {
+        let token = match previous {
+            Some(previous) if previous.row != 0 => {
                 let mut read =
                     conn.prepare("SELECT token FROM journal WHERE row = ?1").map_err(at)?;
-                read.query_row([former.row.cast_signed()], |row| row.get(0).map(i64::cast_unsigned))
-                    .optional()
-                    .map_err(at)?
+                read.query_row([previous.row.cast_signed()], |row| {
+                    row.get(0).map(i64::cast_unsigned)
+                })
+                .optional()
+                .map_err(at)?
             }
             _ => None,
         };
-        let found = Found {
+        let found = DatabaseState {
             birth,
             count,
             was_open,
             token,
             without_log: without_log.map(|(birth, _)| birth),
         };
-        match judge(former.as_ref(), &log, &found, &names) {
-            Verdict::Whole => {}
-            Verdict::Told(text) => tracing::error!("{text}"),
-            Verdict::Refused(why) => return Err(names.refuse(&why)),
+        match compare(previous.as_ref(), &log, &found, &names) {
+            Comparison::Intact => {}
+            Comparison::Suspect(text) => tracing::error!("{text}"),
+            Comparison::Incomplete(why) => return Err(names.refuse(&why)),
         }
         let birth = match birth {
             Some(birth) => birth,
@@ -311,58 +312,65 @@ impl Witness {
         };
         let (row, token) = newest(conn).map_err(at)?;
         let has_log = log.salts.is_some();
-        let base = match former {
-            Some(former) if has_log && former.birth == birth => former.base,
+        let base = match previous {
+            Some(previous) if has_log && previous.birth == birth => previous.base,
             _ if has_log => 0,
             _ => count,
         };
-        let claim =
-            Claim { is_open: true, birth, salts: log.salts.unwrap_or(0), count, base, row, token };
-        let mut witness = Self {
+        let record = CommitRecord {
+            is_open: true,
+            birth,
+            salts: log.salts.unwrap_or(0),
+            count,
+            base,
+            row,
+            token,
+        };
+        let mut commit_record = Self {
             lock,
             log: None,
-            claim,
-            next: claim,
+            record,
+            next: record,
             stamps: true,
             is_marked: false,
             could_write: true,
         };
-        // Before a log begins whose salts nobody has written down.
-        witness.write();
-        witness.sync();
+        // Before a log begins whose salts are not recorded.
+        commit_record.write();
+        commit_record.sync();
         let marked = conn
             .execute_batch("BEGIN IMMEDIATE")
-            .and_then(|()| witness.stamp(conn, true, true))
+            .and_then(|()| commit_record.stamp(conn, true, true))
             .and_then(|()| {
                 conn.execute_batch("COMMIT")?;
-                witness.committed();
+                commit_record.committed();
                 if has_log {
                     return Ok(());
                 }
-                // The database file says so itself then. The log begins anew with the next
-                // transaction, which says whose it is.
-                witness.stamps = true;
+                // The mark reaches the database file itself, and the next transaction restarts the
+                // log and stamps it.
+                commit_record.stamps = true;
                 conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
             });
         if let Err(error) = marked {
-            // The disk may be full: the first transaction for which there is room does it.
+            // The disk may be full: the first transaction that fits sets the mark.
             tracing::debug!(%error, "the database could not be marked as open");
             if !conn.is_autocommit() {
                 conn.execute_batch("ROLLBACK").map_err(at)?;
             }
         }
-        Ok(witness)
+        Ok(commit_record)
     }
 
     pub fn lock(&self) -> &Lock {
         &self.lock
     }
 
-    /// Whether database and log are still what they are called: what is written to files without a
-    /// name is lost with the process.
-    pub fn look(&self) -> Standing {
+    /// Whether database and log are still at their paths: what is written to deleted files is lost
+    /// when the process ends.
+    pub fn files_state(&self) -> FilesState {
         if !self.lock.is_here() {
-            return Standing::NoDatabase;
+            return FilesState::DatabaseReplaced;
         }
         let same = |here: &File| {
             let (here, there) =
@@ -370,20 +378,20 @@ impl Witness {
             ((here.dev(), here.ino()) == (there.dev(), there.ino())).then_some(())
         };
         match &self.log {
-            Some(log) if same(log).is_none() => Standing::NoLog,
-            _ => Standing::Here,
+            Some(log) if same(log).is_none() => FilesState::LogReplaced,
+            _ => FilesState::InPlace,
         }
     }
 
-    /// Called at the end of each transaction that writes. `appended`: it adds rows to the journal;
-    /// `changed`: it changes something else than journal and records.
+    /// Called at the end of each writing transaction. `appended`: it adds journal rows; `changed`: it
+    /// changes anything besides journal and records.
     pub fn stamp(
         &mut self,
         conn: &Connection,
         appended: bool,
         changed: bool,
     ) -> rusqlite::Result<()> {
-        self.next = self.claim;
+        self.next = self.record;
         if appended || changed {
             (self.next.row, self.next.token) = newest(conn)?;
         }
@@ -392,13 +400,13 @@ impl Witness {
             self.set(conn, "count", self.next.count)?;
         }
         if !self.is_marked {
-            self.set(conn, "birth", self.claim.birth)?;
+            self.set(conn, "birth", self.record.birth)?;
             self.set(conn, "open", 1)?;
         }
         Ok(())
     }
 
-    /// In the last transaction, when everything was done in order.
+    /// In the last transaction of a regular shutdown.
     pub fn stamp_closed(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         self.stamp(conn, true, true)?;
         self.set(conn, "open", 0)
@@ -412,20 +420,19 @@ impl Witness {
 
     /// The transaction is committed.
     pub fn committed(&mut self) {
-        let before = self.claim;
-        self.claim = self.next;
-        if self.claim.count > before.count {
+        let before = self.record;
+        self.record = self.next;
+        if self.record.count > before.count {
             (self.stamps, self.is_marked) = (false, true);
         }
         let salts = self.salts();
         if salts != 0 && salts != before.salts {
             if before.salts != 0 {
-                // All that was in the log before is in the database, or this one could not have
-                // begun.
-                self.claim.base = before.count;
+                // SQLite restarts a log only after all of it is in the database.
+                self.record.base = before.count;
                 self.stamps = true;
             }
-            self.claim.salts = salts;
+            self.record.salts = salts;
         }
         self.write();
     }
@@ -440,10 +447,10 @@ impl Witness {
     }
 
     fn write(&mut self) {
-        match self.lock.file.write_all_at(self.claim.to_string().as_bytes(), self.lock.claim_at) {
+        match self.lock.file.write_all_at(self.record.to_string().as_bytes(), self.lock.record_at) {
             Ok(()) => self.could_write = true,
             Err(error) => {
-                // Less is noticed then, after a crash.
+                // After a crash less is detected then.
                 if std::mem::replace(&mut self.could_write, false) {
                     tracing::warn!(%error, "cannot record the last commit in the lock file");
                 }
@@ -457,10 +464,10 @@ impl Witness {
         }
     }
 
-    /// Everything is in the database, and the log is empty.
+    /// The log is checkpointed and empty.
     pub fn closed(&mut self) {
-        (self.claim.is_open, self.claim.salts) = (false, 0);
-        self.claim.base = self.claim.count;
+        (self.record.is_open, self.record.salts) = (false, 0);
+        self.record.base = self.record.count;
         self.write();
         self.sync();
     }
@@ -475,62 +482,67 @@ fn random() -> Result<u64, Error> {
 
 /// What the database holds, read through its log.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+struct DatabaseState {
     birth: Option<u64>,
     count: u64,
     was_open: bool,
-    /// Of the row that the claim names.
+    /// The token of the record's row.
     token: Option<u64>,
-    /// The birth that the database file says itself.
+    /// The birth in the database file itself.
     without_log: Option<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Whole,
-    /// Something is not as it should be, but nothing can be gained by not starting.
-    Told(String),
-    Refused(String),
+enum Comparison {
+    Intact,
+    /// Suspicious, but not starting would help nobody.
+    Suspect(String),
+    Incomplete(String),
 }
 
-fn judge(former: Option<&Claim>, log: &Log, found: &Found, names: &Names) -> Verdict {
+fn compare(
+    previous: Option<&CommitRecord>,
+    log: &Log,
+    found: &DatabaseState,
+    names: &Names,
+) -> Comparison {
     let Names { db, log: wal, lock } = names;
     if found.without_log.is_some() && found.without_log != found.birth {
-        return Verdict::Refused(format!("{wal} is the log of another database than {db}"));
+        return Comparison::Incomplete(format!("{wal} is the log of another database than {db}"));
     }
-    // Nobody has marked it: it was made, or written by an older version, and there was no room yet.
-    let Some(birth) = found.birth else { return Verdict::Whole };
-    let Some(former) = former else {
+    // Not marked yet: it is new or was written by an older version, and the disk was full.
+    let Some(birth) = found.birth else { return Comparison::Intact };
+    let Some(previous) = previous else {
         return match (found.was_open, log.bytes) {
-            (true, 0) => Verdict::Told(format!(
+            (true, 0) => Comparison::Suspect(format!(
                 "{db} was in use when it was last written, and neither {wal} nor {lock} is beside it: it is a copy, or they were deleted after a \
                  crash, and then what was committed last is lost"
             )),
-            (true, _) => Verdict::Told(format!(
+            (true, _) => Comparison::Suspect(format!(
                 "{lock} is not beside {db}: whether the log {wal} is whole cannot be known"
             )),
-            (false, _) => Verdict::Whole,
+            (false, _) => Comparison::Intact,
         };
     };
-    if birth != former.birth {
+    if birth != previous.birth {
         return match log.bytes {
-            0 => Verdict::Told(format!("{db} is not the database that was here before")),
-            _ => Verdict::Refused(format!("{wal} and {db} do not belong together")),
+            0 => Comparison::Suspect(format!("{db} is not the database that was here before")),
+            _ => Comparison::Incomplete(format!("{wal} and {db} do not belong together")),
         };
     }
-    let has_row = former.row == 0 || found.token == Some(former.token);
+    let has_row = previous.row == 0 || found.token == Some(previous.token);
     // A later transaction may have removed the row.
-    if found.count > former.count || (found.count == former.count && has_row) {
-        return Verdict::Whole;
+    if found.count > previous.count || (found.count == previous.count && has_row) {
+        return Comparison::Intact;
     }
-    match (former.is_open, log.bytes) {
-        (false, _) => Verdict::Told(format!(
+    match (previous.is_open, log.bytes) {
+        (false, _) => Comparison::Suspect(format!(
             "{db} is older than it was when it was last closed in order: a copy was put in its place"
         )),
-        (true, 0) => {
-            Verdict::Refused(format!("{wal} is gone, the log with what was committed last in {db}"))
-        }
-        (true, _) => Verdict::Refused(format!(
+        (true, 0) => Comparison::Incomplete(format!(
+            "{wal} is gone, the log with what was committed last in {db}"
+        )),
+        (true, _) => Comparison::Incomplete(format!(
             "{wal} ends before what was committed last in {db}: it was cut, or exchanged for an older one"
         )),
     }
@@ -540,7 +552,7 @@ fn judge(former: Option<&Claim>, log: &Log, found: &Found, names: &Names) -> Ver
 mod tests {
     use super::*;
 
-    const CLAIM: Claim = Claim {
+    const CLAIM: CommitRecord = CommitRecord {
         is_open: true,
         birth: 7,
         salts: (9 << 32) | 5,
@@ -552,11 +564,18 @@ mod tests {
 
     #[test]
     fn a_claim_is_read_as_it_was_written_and_all_are_of_one_length() {
-        let closed =
-            Claim { is_open: false, birth: 0, salts: 0, count: 0, base: 0, row: 0, token: 0 };
-        for claim in [CLAIM, closed] {
-            assert_eq!(Claim::parse(claim.to_string().trim_end()), Some(claim));
-            assert_eq!(claim.to_string().len(), CLAIM.to_string().len());
+        let closed = CommitRecord {
+            is_open: false,
+            birth: 0,
+            salts: 0,
+            count: 0,
+            base: 0,
+            row: 0,
+            token: 0,
+        };
+        for record in [CLAIM, closed] {
+            assert_eq!(CommitRecord::parse(record.to_string().trim_end()), Some(record));
+            assert_eq!(record.to_string().len(), CLAIM.to_string().len());
         }
         for line in [
             "",
@@ -565,7 +584,7 @@ mod tests {
             "open birth=1",
             "half birth=0 salts=0 count=0 base=0 row=0 token=0",
         ] {
-            assert_eq!(Claim::parse(line), None, "{line}");
+            assert_eq!(CommitRecord::parse(line), None, "{line}");
         }
     }
 }

@@ -19,7 +19,7 @@ async fn what_is_done_is_not_done_again_while_the_mark_is_being_cleared() {
         pass(500).await;
         harness.store.keeps_marks.store(false, Ordering::SeqCst);
     };
-    tokio::join!(harness.hear_of(two[0]), cleared);
+    tokio::join!(harness.send_heartbeat(two[0]), cleared);
     pass(1_000).await;
     harness.assert_told_once(&two).await;
 }
@@ -31,7 +31,7 @@ async fn marks_that_a_store_could_not_clear_are_cleared_when_it_can_and_wake_ups
     let two = harness.two().await;
     pass(500).await;
     harness.store.refuses_marks.store(false, Ordering::SeqCst);
-    harness.hear_of(two[0]).await;
+    harness.send_heartbeat(two[0]).await;
     pass(3_000).await;
     harness.assert_told_once(&two).await;
     // Both are woken when their attempts' time is over, and neither is in memory for that.
@@ -40,6 +40,6 @@ async fn marks_that_a_store_could_not_clear_are_cleared_when_it_can_and_wake_ups
     assert_eq!(
         due.iter().map(|(_, instance)| *instance).collect::<BTreeSet<_>>(),
         BTreeSet::from(two),
-        "somebody sleeps for ever"
+        "one sleeps forever"
     );
 }

@@ -98,7 +98,7 @@ codes! {
     FIELD_MISSING = 318, "a required field that got no value";
     TYPE_UNKNOWABLE = 319, "a value whose type cannot be inferred";
     NAME_TAKEN = 320, "a name that means something already";
-    UNKNOWN_TYPE = 321, "a type that nobody defines";
+    UNKNOWN_TYPE = 321, "a type that is not defined";
     TYPE_TWICE = 322, "a type that is defined twice";
     TYPE_RECURSIVE = 323, "a type that contains itself";
     TYPE_PLACE = 324, "a type that is not allowed in its place";

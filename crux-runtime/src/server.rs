@@ -212,7 +212,7 @@ impl Server {
         self.address
     }
 
-    /// Serves until the process receives SIGTERM or SIGINT (Ctrl-C), then ends in order: takes
+    /// Serves until the process receives SIGTERM or SIGINT (Ctrl-C), then shuts down gracefully: takes
     /// nothing new, lets running work finish, answers 503 meanwhile, and releases the rest for the
     /// next process. A second signal ends it immediately; nothing acknowledged is lost by that.
     pub async fn run(self) -> Result<(), Error> {
@@ -260,7 +260,7 @@ impl Server {
         };
         tokio::select! {
             ended = tokio::time::timeout(limit + SHUTDOWN_GRACE, ending) => match ended {
-                Ok(()) => info!("ended in order"),
+                Ok(()) => info!("shutdown complete"),
                 Err(_) => warn!("not everything ended in time; unfinished work resumes after restart"),
             },
             again = signals.next() => warn!(signal = again, "second signal received, exiting immediately; unfinished work resumes after restart"),

@@ -1,4 +1,4 @@
-//! Event sources: what brings messages and carries no tasks, beside the one task bus. The incoming
+//! Event sources: they bring messages and carry no tasks, beside the one task bus. The incoming
 //! side of a broker is one; the topics of a log are another.
 
 use std::sync::Arc;

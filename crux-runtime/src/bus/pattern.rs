@@ -1,4 +1,4 @@
-//! Patterns of routing keys, as topic exchanges know them: words between dots, `*` for one word,
+//! Patterns of routing keys, as in topic exchanges: words between dots, `*` for one word,
 //! `#` for any number of them.
 
 use std::fmt;

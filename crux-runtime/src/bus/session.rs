@@ -1,6 +1,6 @@
-//! The one loop of everything that keeps a connection to a broker: connect, work, and when the
-//! connection is lost wait and connect again. Publishers, consumers and task consumers of every
-//! broker are [`Session`]s; so is an event source outside this module.
+//! The connection loop shared by everything that talks to a broker: connect, work, and after a lost
+//! connection wait and reconnect. Publishers, consumers and task consumers of every broker are
+//! [`Session`]s; so is an event source outside this module.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! The body of a task, as services get it: by push here, by a broker's message elsewhere.
+//! The body of a task, as services get it: by HTTP push or in a broker's message.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -1,5 +1,4 @@
-//! One instance in memory: its state, what is on its way to the store, and what is not yet done of
-//! its effects.
+//! One instance in memory: its state, the rows being appended, and the effects not confirmed yet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

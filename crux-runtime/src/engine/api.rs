@@ -1,5 +1,5 @@
-//! What ingress, workers and the command line ask of the engine, and its answers. Answers are
-//! values: how they look on a wire is ingress's business.
+//! Requests of ingress, workers and the command line to the engine, and its responses. Their form
+//! on the wire is ingress's business.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -8,16 +8,16 @@ use crate::id::{InstanceId, StepId};
 use crate::machine::{AttemptFailed, Failure};
 use crate::store::{self, NodeNumber};
 
-/// A wish to start an instance.
+/// A request to start an instance.
 #[derive(Debug, Clone)]
 pub struct Start {
     pub workflow: String,
     /// Of the workflow's input type; checked by the engine.
     pub input: Box<RawValue>,
-    /// Given by the client, or made from what triggered it; the same id with the same input gets
-    /// the first answer again.
+    /// Given by the client, or derived from the trigger; the same id with the same input gets the
+    /// first response again.
     pub request_id: Option<String>,
-    /// Who: the scope of request ids, and the instance's owner. Empty without authentication.
+    /// The client: scope of request ids and owner of the instance. Empty without authentication.
     pub owner: String,
     /// What started it, for the journal: `http POST /api/v1/workflow/order`.
     pub trigger: String,
@@ -138,7 +138,7 @@ pub struct Undelivered {
     pub blocked: Option<String>,
 }
 
-/// Why the engine did not do it. Nothing has changed then, except for [`Error::Store`] with an
+/// Why the engine refused a request. Nothing has changed then, except for [`Error::Store`] with an
 /// unknown outcome.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {

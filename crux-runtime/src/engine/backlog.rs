@@ -1,5 +1,5 @@
-//! Tasks that found no room at the executor or the bus: by step type, the oldest first. New tasks
-//! of a step type queue behind those that wait already.
+//! Tasks for which the executor or the bus had no room: by step type, oldest first. New tasks of a
+//! step type queue behind them.
 
 use std::collections::{BTreeMap, VecDeque};
 

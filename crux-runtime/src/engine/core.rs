@@ -1,4 +1,4 @@
-//! What all shards share, and the way to them.
+//! State shared by all shards, and the routing of requests to them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

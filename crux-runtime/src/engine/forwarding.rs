@@ -1,7 +1,7 @@
 //! Forwards requests to the owner node of an instance. A request is tried locally first; if another
 //! node owns the instance, or only another node has its definition, that node is asked, and its
-//! response is the response. For example: node 2 gets a completion, and the store says that node 1
-//! owns the instance; node 2 sends it over the store's channel and waits up to `RESPONSE_TIMEOUT`.
+//! response returned. For example: node 2 gets a completion, and the store says that node 1 owns
+//! the instance; node 2 sends it over the store's channel and waits up to `RESPONSE_TIMEOUT`.
 //! Messages may be lost: the sender asks again, so every request can be repeated.
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,7 +28,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the owner node is searched: a node that just died is known to be dead only later.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between tries.
-const FORWARD_RETRY_PAUSE: Duration = Duration::from_millis(50);
+const FORWARD_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Delay before rows of other nodes are received for a new follower; short ones end before.
 const FOLLOW_DELAY: Duration = Duration::from_millis(50);
 
@@ -194,7 +194,7 @@ impl Core {
             if Instant::now() >= until {
                 return answer;
             }
-            tokio::time::sleep(FORWARD_RETRY_PAUSE).await;
+            tokio::time::sleep(FORWARD_RETRY_DELAY).await;
         }
     }
 

@@ -1,5 +1,5 @@
-//! Idle instances in the order in which they became idle: those that are evicted first. An instance
-//! that works again keeps its place without effect, because its ticket does not count any more.
+//! Idle instances in the order in which they became idle: those that are evicted first. The entry
+//! of an instance that becomes active again is not removed: its ticket is no longer valid.
 
 use std::collections::VecDeque;
 

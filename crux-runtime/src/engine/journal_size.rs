@@ -1,7 +1,6 @@
-//! How much of an instance's journal counts against its limits. What a loop has done is done: the
-//! rows of an element or a round that is over do not count as rows any more, so that their limit
-//! bounds what is open, however long a list is. As bytes everything counts: they are what is read
-//! when the instance comes back to memory.
+//! How much of an instance's journal counts against its limits. Rows of finished elements and
+//! rounds of a loop no longer count as rows, so that the limit bounds what is open, however long a
+//! list is. Bytes always count: all of them are read when the instance is loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! Whether the shards answer: for whatever restarts a process that does not, and routes around it.
+//! Whether the shards answer: for supervisors that restart a hanging process and load balancers
+//! that route around it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

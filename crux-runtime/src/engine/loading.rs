@@ -1,4 +1,4 @@
-//! Bringing an instance into memory: read, replay, and what was left to do.
+//! Loads an instance into memory: read, replay, and repeat unconfirmed effects.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Shard {
         let refuse = |queue: VecDeque<Input>, error: &Error| {
             queue.into_iter().for_each(|input| refuse(input, error.clone()))
         };
-        let Read { record, rows, carried } = match result {
+        let Read { record, rows, is_owned } = match result {
             Ok(Some(found)) => found,
             Ok(None) => return refuse(queue, &Error::UnknownInstance(id)),
             Err(error) if Error::Store(error.clone()).is_passing() => {
@@ -87,7 +87,7 @@ impl Shard {
         let revives = queue.iter().any(|input| {
             matches!(input, Input::Command { command: api::Command::Retry { .. }, .. })
         });
-        if let Some(node) = record.owner_node.filter(|_| !carried) {
+        if let Some(node) = record.owner_node.filter(|_| !is_owned) {
             return refuse(queue, &Error::OwnerUnreachable { node });
         }
         let is_wanted = must_load || queue.iter().any(|input| matches!(input, Input::Wake { .. }));
@@ -203,9 +203,9 @@ async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<Rea
     const PAGE_LEN: usize = 1024;
     let Some(record) = store.record(id).await? else { return Ok(None) };
     // Only the owner node repeats its pending effects.
-    let carried = record.settled || !store.claim(vec![id]).await?.is_empty();
-    if !carried {
-        return Ok(Some(Read { record, rows: Vec::new(), carried }));
+    let is_owned = record.settled || !store.claim(vec![id]).await?.is_empty();
+    if !is_owned {
+        return Ok(Some(Read { record, rows: Vec::new(), is_owned }));
     }
     let mut rows: Vec<Stored> = Vec::new();
     loop {
@@ -213,7 +213,7 @@ async fn read_all(store: &dyn store::Store, id: InstanceId) -> Result<Option<Rea
         let more = page.len() == PAGE_LEN;
         rows.extend(page);
         if !more {
-            return Ok(Some(Read { record, rows, carried }));
+            return Ok(Some(Read { record, rows, is_owned }));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What goes to and from shards, and how callers are answered. Below the parts of a shard, which all
-//! use it.
+//! Messages to and from shards, and how callers are answered. All parts of a shard build on this
+//! module.
 
 use std::collections::VecDeque;
 
@@ -81,7 +81,7 @@ pub(super) struct Read {
     pub(super) record: Record,
     pub(super) rows: Vec<Stored>,
     /// Whether this node owns its unsettled flag, if it has one.
-    pub(super) carried: bool,
+    pub(super) is_owned: bool,
 }
 
 /// Rejects an input that will never be applied.

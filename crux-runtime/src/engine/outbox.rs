@@ -1,4 +1,4 @@
-//! The outbox of one instance: what its rows asked of the world and is not confirmed yet. An
+//! The outbox of one instance: the effects of its rows that are not confirmed yet. An
 //! instance whose outbox is not empty is *unsettled*. For example: a row dispatches `charge`, and
 //! the outbox has its task until the service has taken it; if the service is down, the task waits
 //! here, with the reason and the time of the next try.

@@ -1,6 +1,6 @@
-//! The router: from an event to the workflows that it starts and the instances that wait for it. An
-//! event is first kept by the store; everything that follows from it can be repeated, because
-//! starts carry the event's id as request id and a wait takes an event once.
+//! The router: delivers an event to the workflows that it starts and the instances that wait for
+//! it. An event is first kept by the store; everything that follows from it can be repeated,
+//! because starts carry the event's id as request id and a wait takes an event once.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! The attempts of one instance that are handed out and not over, as this process knows them: since
-//! when each runs, its last heartbeat, and how to cancel it. What the journal says of them is the
+//! The dispatched, unfinished attempts of one instance, as this process knows them: since when each
+//! runs, its last heartbeat, and how to cancel it. What the journal says about them is the
 //! machine's state.
 
 use smallvec::SmallVec;

@@ -1,5 +1,5 @@
-//! The timers of a shard's instances, in memory and evicted. Of each instance one counts: the one
-//! that it names itself, or the evicted one. Others stay in the heap until they are due and are
+//! The timers of a shard's instances, in memory and evicted. Each instance has one valid timer, in
+//! its state or among the evicted ones. Outdated timers stay in the heap until they are due and are
 //! ignored then, because removing them would cost more.
 
 use std::cmp::Reverse;

@@ -1,5 +1,5 @@
-//! Counters by workflow and by step. Every shard has its own, so that no core waits for another
-//! one's counters; reading adds them up.
+//! Counters by workflow and by step. Every shard has its own, so that cores do not contend for
+//! them; reading adds them up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ impl Durability {
             let config =
                 configs.iter().find(|(other, _)| other == master).map(|(_, config)| config);
             let Ok(info) = redis::from_redis_value::<String>(info.clone()) else { continue };
-            let one = judge(
+            let one = check_setting(
                 |key| setting(&info, key),
                 |key| config.and_then(|config| configured(config, key)),
             );
@@ -73,7 +73,7 @@ impl Durability {
 
 const NOTHING: &str = "nothing";
 
-fn judge(
+fn check_setting(
     info: impl Fn(&str) -> Option<String>,
     config: impl Fn(&str) -> Option<String>,
 ) -> Durability {
@@ -123,7 +123,7 @@ mod tests {
         let get = |key: &str| {
             settings.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned())
         };
-        judge(get, get)
+        check_setting(get, get)
     }
 
     #[test]

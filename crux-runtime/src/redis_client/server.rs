@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// After a failed attempt to connect, the next one is made so much later at the earliest; who asks
 /// before gets the same error.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+const RECONNECT_DELAY: Duration = Duration::from_millis(50);
 
 /// The numbers of connections: no two of a process have the same.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -112,7 +112,7 @@ impl Server {
             return Ok(live);
         }
         if let Some((at, error)) = &*failed
-            && (*at >= asked || at.elapsed() < RECONNECT_PAUSE)
+            && (*at >= asked || at.elapsed() < RECONNECT_DELAY)
         {
             return Err(error.clone());
         }

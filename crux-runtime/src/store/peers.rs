@@ -1,5 +1,5 @@
 //! The other nodes that share a store: their descriptions, and short messages to them. Nothing here
-//! is durable: a lost message is sent again by its sender, and rows that were not announced are
+//! is durable: a lost message is sent again by its sender, and rows whose announcement was lost are
 //! found in the store.
 
 use std::collections::{BTreeMap, BTreeSet};

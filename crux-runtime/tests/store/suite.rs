@@ -630,7 +630,7 @@ pub async fn everything_is_there_after_a_restart(harness: &Harness) {
     assert_eq!(store.count(workflows()).await.unwrap(), open(4));
     assert_eq!(store.count(vec!["refund".to_owned()]).await.unwrap(), []);
     assert_eq!(store.definition("h".to_owned()).await.unwrap().as_deref(), Some("{}"));
-    // What the process before carried is this one's now.
+    // What the previous process owned is this one's now.
     assert_eq!(store.claim(vec![id(4), id(5)]).await.unwrap(), [id(4), id(5)]);
     done(&*store, vec![next(id(1), 3), next(id(4), 4), next(id(5), 3)]).await;
     assert!(

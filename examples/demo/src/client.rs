@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 /// A server that was killed is back long before.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_ANSWER: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,9 @@ impl Client {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.once(method.clone(), path, body).await {
-                Err(error) if error.passes() && Instant::now() < until => sleep(PAUSE).await,
+                Err(error) if error.passes() && Instant::now() < until => {
+                    sleep(POLL_INTERVAL).await
+                }
                 other => return other,
             }
         }

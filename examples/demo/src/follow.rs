@@ -15,7 +15,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// How long a server may be away.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(50);
+const RECONNECT_DELAY: Duration = Duration::from_millis(50);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -96,7 +96,7 @@ pub async fn follow(port: u16, workflow_id: &str, to: &mpsc::Sender<Message>) ->
         if last_message_at.elapsed() > PATIENCE {
             return Err(Error::Lost { url, reason });
         }
-        sleep(PAUSE).await;
+        sleep(RECONNECT_DELAY).await;
     }
 }
 

@@ -25,7 +25,7 @@ const PORTS_TO_TRY: u32 = 3;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -127,7 +127,7 @@ impl Server {
             if Instant::now() > until {
                 return Err(Error::NotReady { log: self.log.clone() });
             }
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Messages that cannot be taken yet because of the one instance that they are about: its
-//! definition is not deployed, or what is stored of it cannot be read. Some of them wait in memory;
-//! the others are parked on the broker, which redelivers them after a while.
+//! Messages that cannot be handled yet because of their instance: its definition is not deployed,
+//! or its journal cannot be read. Some of them wait in memory; the others are parked on the broker,
+//! which redelivers them after a while.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

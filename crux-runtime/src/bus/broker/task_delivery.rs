@@ -1,5 +1,5 @@
-//! Delivery of step struct tasks to worker processes: how a task is encoded, and the trait of what
-//! handles it.
+//! Delivery of step struct tasks to worker processes: how a task is encoded, and the trait of its
+//! handler.
 
 use std::borrow::Cow;
 use std::sync::Arc;

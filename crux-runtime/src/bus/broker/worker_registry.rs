@@ -2,8 +2,8 @@
 //! attempts it is running; every node receives them, and so knows which workers are alive and which
 //! attempts are being worked on.
 //!
-//! A node also publishes probes and receives them itself. Without its own probes it receives nobody
-//! — the broker is down, or blocks publishing — and missing heartbeats mean nothing.
+//! A node also publishes probes and receives them itself. While its own probes are missing — the
+//! broker is down, or blocks publishing — missing heartbeats mean nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,8 @@
-//! A circuit breaker for each service. One that turns a call away, or cannot be reached, opens it:
-//! nothing is sent for a delay that belongs to the service, tasks wait in its queue, and their own
-//! retry delays do not grow. After the delay one call probes the service; if it gets through the
-//! breaker closes, and if not the delay is longer. A call that gets through in between — it was in
-//! flight, or the service turns away some tasks only — closes the breaker too: the service works.
+//! A circuit breaker for each service. A service that refuses a call or cannot be reached opens it:
+//! nothing is sent for a delay, tasks wait in the service's queue, and their own retry delays do
+//! not grow. After the delay one call probes the service; if it succeeds the breaker closes,
+//! otherwise the next delay is longer. A call that succeeds in between — it was in flight, or the
+//! service refuses only some tasks — closes the breaker too: the service works.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

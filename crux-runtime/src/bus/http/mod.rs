@@ -1,6 +1,6 @@
 //! The bus without a broker: services get their tasks by HTTP push, each under its step types, and
-//! hooks and emitted events under the routing keys that it listens to. What this app itself waits
-//! for is the router's business.
+//! hooks and emitted events under the routing keys that it subscribes to. Events for this app's own
+//! workflows are the router's business.
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod push;

@@ -1,4 +1,4 @@
-//! What a service said: from an HTTP status and a body to a [`Reported`]. Knows no sockets.
+//! Translates a service's HTTP status and body to a [`Reported`]. Knows no sockets.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const SHOWN: usize = 200;
 /// A failure that wants more time than this before the next attempt gets this much.
 const MAX_AFTER_MS: u64 = 30 * 24 * 3600 * 1000;
 /// A service that wants more rest than this is asked again all the same.
-const MAX_PAUSE: Duration = Duration::from_secs(3600);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// `{success, result | error}`.
 #[derive(Deserialize)]
 struct Answer {
@@ -247,7 +247,7 @@ pub(crate) fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
             Duration::try_from(until.duration_since(now)).unwrap_or_default()
         }
     };
-    Some(pause.min(MAX_PAUSE))
+    Some(pause.min(RETRY_AFTER_MAX))
 }
 
 fn failed(failed: AttemptFailed) -> Reported {
@@ -447,7 +447,7 @@ mod tests {
             Some(Duration::from_secs(30))
         );
         assert_eq!(retry_after("Sun, 22 Nov 2026 06:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("999999999", now), Some(MAX_PAUSE));
+        assert_eq!(retry_after("999999999", now), Some(RETRY_AFTER_MAX));
         assert_eq!(retry_after("soon", now), None);
     }
 }

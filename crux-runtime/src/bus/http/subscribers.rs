@@ -1,7 +1,7 @@
-//! Services that listen: a message whose routing key fits one of a service's patterns is posted to
-//! it, and is out when every listener has said 2xx. This tries once; trying again, and when, is the
-//! engine's business. Listeners that have a message already do not get it again because another one
-//! is down, unless this process dies in between.
+//! Subscribed services: a message whose routing key matches one of a service's patterns is posted
+//! to it, and is published when every subscriber has answered 2xx. This tries once; whether and
+//! when to retry is the engine's business. A subscriber that has a message already does not get it
+//! again because another one is down, unless this process dies in between.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

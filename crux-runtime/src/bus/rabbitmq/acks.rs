@@ -1,5 +1,5 @@
-//! Which deliveries to acknowledge: they are done in any order, and one acknowledgement can cover
-//! all that came before it.
+//! Which deliveries to acknowledge: they finish in any order, and one acknowledgement can cover all
+//! earlier ones.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What is said to everybody: workers' heartbeats to nodes, and nodes' cancellations to workers.
+//! Broadcasts: workers' heartbeats to nodes, and nodes' cancellations to workers.
 //! Each receiver has its own queue, which is deleted with its connection.
 
 use futures_util::StreamExt;

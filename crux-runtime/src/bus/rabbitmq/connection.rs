@@ -1,6 +1,6 @@
-//! Connections to the broker: one for publishing and one for consuming, because a broker in need
-//! blocks those that publish, and results must come in all the same. Each is made anew indefinitely,
-//! after a pause that doubles and is never quite the same.
+//! Connections to the broker: one for publishing and one for consuming, because a broker short of
+//! memory or disk blocks connections that publish, and results must still come in. Each is
+//! reconnected indefinitely, with exponential backoff and jitter.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! The consumer: gives what services and others send to the message handler, and acknowledges it once
-//! it is durable. A message that cannot be handled goes to the dead-letter queue, with the reason,
-//! before it is acknowledged.
+//! The consumer: passes messages of services and other programs to the message handler, and
+//! acknowledges them once they are durable. A message that cannot be handled goes to the
+//! dead-letter queue, with the reason, before it is acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,11 +1,12 @@
 //! The bus over RabbitMQ: tasks, hooks and emitted events leave by a topic exchange, results and
 //! events come in by queues.
 //!
-//! [`publisher`] owns the channel on which everything leaves and keeps what the broker has not
-//! confirmed; [`unroutable`] tells routed messages from returned ones; [`consumer`] handles what
-//! comes in and acknowledges it when it is durable ([`acks`]); [`broadcast`] receives heartbeats and
-//! cancellations, and [`task_consumer`] gets a worker process its tasks. [`topology`] is what is
-//! declared, [`connection`] how a connection is made and lost, [`properties`] what AMQP adds.
+//! [`publisher`] owns the channel for publishing and keeps what the broker has not confirmed;
+//! [`unroutable`] distinguishes routed messages from returned ones; [`consumer`] handles incoming
+//! messages and acknowledges them once they are durable ([`acks`]); [`broadcast`] receives
+//! heartbeats and cancellations, and [`task_consumer`] gets a worker process its tasks.
+//! [`topology`] is what is declared, [`connection`] makes connections, [`properties`] encodes AMQP
+//! properties.
 
 mod acks;
 mod broadcast;

@@ -1,4 +1,4 @@
-//! An envelope as AMQP has it: with its properties.
+//! The AMQP properties of an envelope.
 
 use std::time::Duration;
 

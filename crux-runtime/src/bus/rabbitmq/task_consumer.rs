@@ -1,12 +1,12 @@
-//! How a worker process gets tasks: it consumes from a queue while it has capacity, and from none
-//! while it has not, so that tasks it could not begin stay where other workers find them. A
-//! consumer's prefetch cannot be changed and would not count what is acknowledged and still runs;
-//! so the consumer is cancelled without capacity, and begins anew with it.
+//! How a worker process gets tasks: it consumes from a queue only while it has free slots, so that
+//! tasks it could not begin stay available to other workers. A consumer's prefetch cannot be
+//! changed and does not count tasks that are acknowledged and still running; so the consumer is
+//! cancelled when no slot is free, and started again when one is.
 //!
-//! The broker takes back what is on its way to a consumer when that is cancelled, and delivers it to
-//! the next one as redelivered. An at-most-once task would be lost by that. Consumers of such tasks
-//! get one at a time and are cancelled only with that one in hand, when nothing can be on its way;
-//! it is published again as new.
+//! When a consumer is cancelled, the broker requeues deliveries in flight and marks them as
+//! redelivered. An at-most-once task would be lost that way. Consumers of such tasks therefore get
+//! one at a time and are cancelled only while holding it, when nothing can be in flight; it is then
+//! published again as new.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What there is on the broker: the exchange, the queues that Crux consumes and therefore declares,
-//! and the ones that services would do well to declare.
+//! The topology on the broker: the exchange, the queues that Crux consumes and therefore declares,
+//! and the queues recommended for services.
 
 use std::collections::BTreeSet;
 

@@ -1,10 +1,10 @@
-//! Which mandatory messages reached no queue. The broker sends such a message back before it
-//! confirms it, but lapin handler it out with whichever confirm completes next; so a confirm says for
-//! sure that its own message arrived only when nothing waits to be handed out.
+//! Finds mandatory messages that reached no queue. The broker returns such a message before it
+//! confirms it, but lapin attaches it to whichever confirm completes next; so a confirm proves that
+//! its own message was routed only when no returned message is waiting.
 //!
-//! What is known when confirms are looked at in the order of their completion: one that carries
-//! nothing found nothing waiting, so all that came back before it, its own included, has been
-//! carried by confirms before it.
+//! In the order in which confirms complete: a confirm without a returned message found none
+//! waiting, so all messages returned before it, its own included, were attached to earlier
+//! confirms.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What is said to everybody: workers' heartbeats to nodes, and nodes' cancellations to workers.
+//! Broadcasts: workers' heartbeats to nodes, and nodes' cancellations to workers.
 //! Each receiver reads the whole stream from now on, in no group.
 
 use std::time::Duration;
@@ -15,10 +15,9 @@ const BATCH_LEN: usize = 100;
 const BEFORE_ALL: &str = "0-0";
 
 impl Consumer {
-    /// Gives what is said to `handle`, until the connection is lost or the process stops.
+    /// Passes broadcasts to `handle`, until the connection is lost or the process stops.
     pub(super) async fn listen(&self, key: &str, handle: impl Fn(&[u8])) -> Result<(), Error> {
-        // Who waits for an entry keeps the connection from everybody else, and gets no answer for
-        // so long.
+        // A blocking read occupies its connection for the whole timeout.
         let blocking_client = RedisClient::open(&Address {
             timeout: self.address.timeout + READ_BLOCK_TIMEOUT,
             ..self.address.clone()
@@ -43,7 +42,7 @@ impl Consumer {
                 match entry.incoming(key) {
                     Ok(incoming) => handle(&incoming.body),
                     Err(error) => {
-                        tracing::debug!(key, error, "what is said to everybody cannot be decoded")
+                        tracing::debug!(key, error, "a broadcast cannot be decoded")
                     }
                 }
                 last = entry.id;

@@ -1,6 +1,6 @@
-//! The consumer: reads what services and others add, all nodes together as one group. Each stream
-//! has a reader; when one of them loses its connection all begin again, with what they had and did
-//! not acknowledge.
+//! The consumer: reads what services and other programs add, all nodes together as one consumer
+//! group. Each stream has a reader; when one of them loses its connection all start again, with
+//! their unacknowledged entries.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Entries of streams: as they are written, and as they come.
+//! Encoding and decoding of stream entries.
 
 use bytes::Bytes;
 use redis::Value;

@@ -1,11 +1,11 @@
 //! The bus over Redis Streams: a stream for each routing key. Tasks, hooks and emitted events are
-//! added by a script that sees whether a group of consumers is there and whether there is room;
-//! results and events are read by all nodes as one group.
+//! added by a script that checks for a consumer group and for room; results and events are read by
+//! all nodes as one group.
 //!
-//! [`publisher`] adds and keeps what the server has not confirmed; [`consumer`] reads, each stream
-//! by a [`reader`] with its own connection, and acknowledges when it is durable; [`broadcast`]
-//! receives heartbeats and cancellations, and [`task_consumer`] gets a worker process its tasks.
-//! [`topology`] is what there is on the server, [`entry`] how a message is written in a stream.
+//! [`publisher`] adds messages and keeps those that the server has not confirmed; [`consumer`]
+//! reads each stream by a [`reader`] with its own connection and acknowledges entries once they are
+//! durable; [`broadcast`] receives heartbeats and cancellations, and [`task_consumer`] gets a
+//! worker process its tasks. [`topology`] lists the streams, [`entry`] encodes messages.
 
 mod broadcast;
 mod consumer;

@@ -1,5 +1,5 @@
-//! Entries that cannot be handled yet wait in a separate stream. After a while each is added to
-//! its own stream again, by one of the nodes, and is tried again.
+//! Entries that cannot be handled yet wait in a separate stream. After a delay one of the nodes
+//! adds each to its own stream again.
 
 use std::time::Duration;
 

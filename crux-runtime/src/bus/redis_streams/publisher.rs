@@ -1,6 +1,6 @@
-//! The publisher: adds to streams what leaves. It keeps a window of unconfirmed messages, sends
-//! again what was not confirmed when the connection is lost, waits while the server has no memory,
-//! and reports the result of each message to its sender.
+//! The publisher: adds outgoing messages to streams. It keeps a window of unconfirmed messages,
+//! sends again what was not confirmed when the connection is lost, waits while the server has no
+//! memory, and reports the result of each message to its sender.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,10 +1,9 @@
-//! The reader of one stream: gives entries to the message handler, and acknowledges them once they are
-//! durable. An entry that cannot be handled goes to the dead-letter stream, with the reason, before
-//! it is acknowledged.
+//! The reader of one stream: passes entries to the message handler, and acknowledges them once they
+//! are durable. An entry that cannot be handled goes to the dead-letter stream, with the reason,
+//! before it is acknowledged.
 //!
-//! An entry that was given to a consumer is its own until it is acknowledged, for as long as the
-//! consumer says again and again that it is still at it. What nobody has said so of for the length
-//! of a lease, any node takes over.
+//! A consumer owns an entry until it acknowledges it, as long as it keeps renewing its claim. An
+//! entry whose claim was not renewed for the length of a lease is taken over by another node.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

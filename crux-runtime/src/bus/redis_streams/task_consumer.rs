@@ -1,5 +1,5 @@
-//! How a worker process gets tasks: it reads as many as it has capacity for. A task that it was given
-//! and did not begin within a lease, because it died, is claimed by another worker.
+//! How a worker process gets tasks: it reads as many as it has free slots. A task that it did not
+//! begin within a lease, because it died, is claimed by another worker.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! What there is on the server: the streams that Crux reads, those of tasks, which services read,
-//! and those that anybody may read.
+//! The streams on the server: those that Crux reads, those of tasks, which services read, and those
+//! of hooks and events, which any program may read.
 
 use std::collections::BTreeSet;
 

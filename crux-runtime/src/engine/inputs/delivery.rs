@@ -1,4 +1,4 @@
-//! Events for waits; and what of the instance is undelivered itself.
+//! Delivery of events to waits, and the query for an instance's undelivered tasks and messages.
 
 use serde_json::value::RawValue;
 

@@ -1,5 +1,4 @@
-//! What a memory store holds, and the changes and questions of the contract as plain functions of
-//! it.
+//! The data of a memory store, with the operations of the contract as plain functions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

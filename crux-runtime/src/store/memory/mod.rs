@@ -1,5 +1,5 @@
 //! A store in memory, for tests, the simulator and trying things out. It keeps the contract and no
-//! more: it can lose answers, refuse, take its time, and crash in the middle, as [`Faults`] say.
+//! more: it can lose responses, refuse, delay and crash in the middle, as [`Faults`] decide.
 //! Nothing survives the process.
 
 mod data;

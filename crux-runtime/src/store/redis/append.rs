@@ -1,6 +1,6 @@
-//! Appends: one script for each row, all of a batch on their way together. The script checks
-//! everything and then writes; if its answer is lost the same append is tried again, and the token
-//! in the row says that it was there.
+//! Appends: one script per row, the scripts of a batch pipelined. A script checks everything and
+//! then writes; if its response is lost the same append is retried, and the token in the row shows
+//! that it had succeeded.
 
 use redis::Value;
 
@@ -141,7 +141,7 @@ fn read(
         (b"lost", Some(Value::Int(have))) => {
             Ok(Appended::Lost { have: Seq::try_from(have).map_err(|_| wrong())? })
         }
-        (b"carried", Some(by)) => {
+        (b"owned", Some(by)) => {
             let by: String = redis::from_redis_value(by).map_err(|_| wrong())?;
             Ok(Appended::OwnedElsewhere { by: by.parse().map_err(|_| wrong())? })
         }

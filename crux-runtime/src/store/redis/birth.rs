@@ -1,6 +1,5 @@
 //! Whether the store is still the one that was opened. Each partition holds the store's birth id.
-//! Where it is gone, everything else is gone too: the server was emptied, or came back without its
-//! data.
+//! If it is missing, so is everything else: the server was flushed, or restarted without its data.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What Redis says, in the words of the contract.
+//! Translates errors of Redis to those of the store contract.
 
 use crate::redis_client;
 use crate::store::Error;

@@ -1,5 +1,5 @@
-//! Who waits for events, and events that are kept for those who wait later. All that belongs to one
-//! name of an event is in one tag.
+//! Subscriptions to events, and events that are kept for later waits. Everything about one event
+//! name is in one tag.
 
 use std::collections::BTreeMap;
 

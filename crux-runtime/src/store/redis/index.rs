@@ -1,6 +1,6 @@
-//! One order over the indexes of all tags: a few entries of each are read at a time, and the first
-//! of their heads is taken, again and again. The work for a page grows with the page and the number
-//! of tags, not with what is stored.
+//! Merges the indexes of all tags: a few entries of each are read at a time, and the smallest head
+//! is taken repeatedly. The work for a page grows with the page and the number of tags, not with
+//! what is stored.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};

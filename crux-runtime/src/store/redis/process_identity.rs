@@ -1,5 +1,5 @@
-//! What a node says of the process that it is, so that others can name it, and on the same machine
-//! see immediately that it is dead.
+//! The identity of a node's process, so that other nodes can name it and, on the same machine, see
+//! immediately that it is dead.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 //! The scripts, each in its own file under `lua/`. They are known to the server by hash; their
-//! texts never change while the process runs, and no text of a user's becomes a part of one.
+//! texts never change while the process runs, and no user input becomes part of one.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,4 @@
-//! What is looked at before a store is used: the format, and whether the server keeps what it
-//! confirms.
+//! Checks before a store is used: its format, and whether the server's settings are durable.
 
 use crate::redis_client as server;
 use crate::redis_client::RedisClient;

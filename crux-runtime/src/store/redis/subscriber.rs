@@ -1,5 +1,5 @@
-//! Receives what other nodes publish, on its own connection. When it breaks, a new one is made and
-//! everything that is followed counts as missed.
+//! Receives what other nodes publish, on its own connection. When it breaks, it reconnects and
+//! every followed instance is treated as having missed rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(300);
+const RECONNECT_DELAY: Duration = Duration::from_millis(300);
 /// Pushes that were received and not read yet; beyond it a gap is reported.
 const PUSHES_LEN_MAX: usize = 4096;
 
@@ -66,7 +66,7 @@ impl PubSubListener {
             if !std::mem::replace(&mut is_known, true) {
                 warn!(%error, "cannot receive from other nodes; retrying");
             }
-            sleep(RECONNECT_PAUSE).await;
+            sleep(RECONNECT_DELAY).await;
         }
     }
 

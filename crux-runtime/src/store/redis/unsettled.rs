@@ -1,4 +1,4 @@
-//! What is unsettled and by whom, what is due, and what is over.
+//! Unsettled instances by owner node, due instances, and those past their retention.
 
 use std::collections::BTreeMap;
 

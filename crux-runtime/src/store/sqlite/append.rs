@@ -1,5 +1,5 @@
-//! One append in the transaction of a group: check, then write. An append that comes too late gets
-//! an answer; nothing is written for him, and the others of the group do not notice.
+//! One append in the transaction of a group: check, then write. An append that comes too late is
+//! answered without writing anything, and does not affect the others of the group.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

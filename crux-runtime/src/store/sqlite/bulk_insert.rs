@@ -1,5 +1,5 @@
-//! BulkInsert into the journal, many with one statement: most of what an insert costs is beginning and
-//! ending its statement, and finding the table's end.
+//! Inserts many journal rows with one statement: most of the cost of an insert is starting and
+//! ending the statement and finding the end of the table.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! Checkpoints: moves committed pages from the log into the database, on its own connection and
+//! Checkpoints: copies committed pages from the log to the database, on a separate connection and
 //! thread, so that no commit has to.
 //!
-//! While commits go on, a checkpoint never quite reaches the log's end, and only a log that has
-//! been copied to its end can begin anew. So when the log is long, the committer is held at a gate
-//! for the last few pages. SQLite has the database written to the disk only then, all that was
-//! copied since the last time; so that the committer need not wait for that, it is done after each
-//! pass, before the gate is closed.
+//! While commits continue, a checkpoint never quite reaches the end of the log, and only a fully
+//! copied log can be restarted. So when the log is long, the committer is held at a gate for the
+//! last few pages. Only then would SQLite sync the database, with everything copied since the last
+//! time; so that the committer need not wait for that, this module syncs after each pass, before it
+//! closes the gate.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicI32, Ordering};

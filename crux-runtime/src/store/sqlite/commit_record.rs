@@ -187,7 +187,7 @@ impl OpenCheck {
         let Names { db, log, lock } = &before.names;
         if !previous.is_open {
             return Err(Error::Refused(format!(
-                "{db} was closed in order and had no log then, but now {log} is there: it belongs to another database, or another program has \
+                "{db} was closed properly and had no log then, but now {log} is there: it belongs to another database, or another program has \
                  written. Nothing was changed. Move {log} away; if another program has written what is to stay, have it checkpoint, or \
                  remove {lock}"
             )));
@@ -537,7 +537,7 @@ fn compare(
     }
     match (previous.is_open, log.bytes) {
         (false, _) => Comparison::Suspect(format!(
-            "{db} is older than it was when it was last closed in order: a copy was put in its place"
+            "{db} is older than it was when it was last closed properly: a copy was put in its place"
         )),
         (true, 0) => Comparison::Incomplete(format!(
             "{wal} is gone, the log with what was committed last in {db}"

@@ -228,7 +228,7 @@ impl<'c> Groups<'c> {
             FilesState::InPlace => Ok(()),
             FilesState::LogReplaced => {
                 tracing::error!(
-                    "{path}-wal was removed while it is in use: a crash would lose what is in it. End this process in order, with SIGTERM, which \
+                    "{path}-wal was removed while it is in use: a crash would lose what is in it. Stop this process gracefully, with SIGTERM, which \
                      brings all of it into {path}"
                 );
                 Ok(())

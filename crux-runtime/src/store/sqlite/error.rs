@@ -1,5 +1,4 @@
-//! What SQLite's errors mean for callers: room is missing, the outcome is unknown, or something is
-//! broken.
+//! Translates SQLite's errors for callers: no space, unknown outcome, or broken.
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;

@@ -1,4 +1,4 @@
-//! Writes into records what memory knows newer, in order of ids, many at a time.
+//! Flushes pending changes of records to the database, ordered by id, many at a time.
 
 use rusqlite::{Connection, Statement, params};
 

@@ -1,4 +1,4 @@
-//! How much room there is where the store grows.
+//! Free space on the store's disk.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
 //! The committer's queue. It is bounded by the number of rows and records in it, not by the number
-//! of callers: beyond the bound callers wait before they are in the queue.
+//! of callers: beyond the bound callers wait before they may enter.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;

@@ -1,6 +1,5 @@
-//! Questions about instances, events and definitions. What memory knows wins over the records; it
-//! is asked first, because what moves from memory to its record meanwhile is then seen twice, and
-//! not missed.
+//! Queries for instances, events and definitions. The write-behind cache wins over the records; it
+//! is read first, because a change that is flushed in between is then seen twice instead of missed.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,6 +1,6 @@
-//! Records change in the journal first: the row that changes one says how, in its column `record`.
-//! The table of records follows a little later, so that an instance that lives shortly costs it one
-//! insert instead of several updates.
+//! Changes of records are written to the journal first, in the column `record` of the row. The
+//! table of records follows a little later, so that a short-lived instance costs one insert instead
+//! of several updates.
 
 use std::sync::Arc;
 

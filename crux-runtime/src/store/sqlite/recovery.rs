@@ -1,5 +1,5 @@
-//! After a restart: records are behind the journal by what the last process had only in memory. The
-//! tail of the journal has it all, and it is short.
+//! Recovery after a restart: records lack the changes that the last process had only in memory. The
+//! tail of the journal contains them all, and it is short.
 
 use std::time::Instant;
 

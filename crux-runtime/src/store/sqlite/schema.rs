@@ -1,5 +1,5 @@
 //! The tables, and opening the file: format check, settings of each kind of connection. Every index
-//! costs the append path; those here are the ones that a read cannot do without.
+//! slows down appends; these are the ones that reads need.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Preallocates the log's file. A commit that makes a file longer has the file system write its own
-//! journal, too, which takes several times as long as overwriting what is there. So zeros are put
-//! where the log will go, a block at a time: SQLite takes what is not sealed with the log's own
-//! salt for its end. Once the log has begun anew all of it is overwritten anyway.
+//! Preallocates the log file. A commit that extends a file makes the file system write its own
+//! journal too, which takes several times as long as overwriting existing blocks. So the log is
+//! extended with zeros ahead of time, a block at a time: SQLite treats the first frame without the
+//! log's salt as its end. After the log has been restarted, all of it is overwritten anyway.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! Changes beside the journal, made in the transaction of a group: subscriptions, kept events,
-//! definitions, and removing what is old.
+//! Changes besides the journal, in the transaction of a group: subscriptions, kept events,
+//! definitions, and deletion after retention.
 
 use rusqlite::{Connection, OptionalExtension, params};
 

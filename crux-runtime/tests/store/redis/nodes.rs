@@ -105,7 +105,8 @@ async fn a_node_that_was_taken_for_dead_writes_nothing_and_comes_back_as_another
         assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
         tokio::time::timeout(Duration::from_secs(10), membership.changed()).await.unwrap().unwrap();
     }
-    // The same append again, as another node: what it carried before is anybody's, also its own.
+    // The same append again, as another node: what it owned before may be taken over by any node,
+    // also itself.
     assert!(matches!(one(&a, late.clone()).await, Ok(Appended::OwnedElsewhere { .. })));
     assert_eq!(a.claim(vec![id(1)]).await.unwrap(), [id(1)]);
     assert!(matches!(one(&a, late).await, Ok(Appended::Done)));

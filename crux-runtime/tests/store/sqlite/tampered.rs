@@ -234,7 +234,7 @@ async fn a_log_beside_a_database_that_was_closed_in_order_is_refused() {
     fs::copy(stranger.path().join("crux.db-wal"), folder.path().join("crux.db-wal")).unwrap();
     assert_refused(
         folder.path(),
-        &["crux.db was closed in order and had no log then", "Move", "crux.db-wal away"],
+        &["crux.db was closed properly and had no log then", "Move", "crux.db-wal away"],
     );
     fs::remove_file(folder.path().join("crux.db-wal")).unwrap();
     assert_rows(&open(folder.path()), id(1), 1).await;

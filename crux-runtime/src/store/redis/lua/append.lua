@@ -45,7 +45,7 @@ if have > 0 then
     local known
     marked, wake, old_over, was, known = unpack(redis.call('HMGET', record, 'node', 'wake', 'over', 'status', 'workflow'))
     if marked and marked ~= node then
-        return { 'carried', marked }
+        return { 'owned', marked }
     end
     workflow = known
 end

@@ -15,7 +15,7 @@ use crate::units;
 /// Maximum concurrent elements and maximum rounds.
 pub const COUNT_MAX: u32 = 10_000;
 
-/// The shapes of the steps with one key of their own, which have a `timeout` where it says so.
+/// The shapes of steps with one specific key, some with a `timeout`.
 macro_rules! shapes {
     ($($shape:ident = $what:literal, $schema:literal, $verb:literal $(, $timeout:literal)?;)*) => {
         $(pub static $shape: Shape = Shape {

@@ -46,7 +46,7 @@ use crate::token::TokenSigner;
 /// Extra time for closing connections after the shutdown timeout.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// Why the server does not begin.
+/// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("server.host: `{host}` is not an address of this machine: {error}")]
@@ -212,8 +212,8 @@ impl Server {
         self.address
     }
 
-    /// Serves until the process receives SIGTERM or SIGINT (Ctrl-C), then shuts down gracefully: takes
-    /// nothing new, lets running work finish, answers 503 meanwhile, and releases the rest for the
+    /// Serves until the process receives SIGTERM or SIGINT (Ctrl-C), then shuts down: takes nothing
+    /// new, lets running work finish, answers 503 meanwhile, and releases the rest for the
     /// next process. A second signal ends it immediately; nothing acknowledged is lost by that.
     pub async fn run(self) -> Result<(), Error> {
         let mut signals = Signals::new().map_err(Error::Signals)?;

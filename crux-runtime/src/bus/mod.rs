@@ -115,8 +115,8 @@ pub trait Bus: Send + Sync + 'static {
     /// given back.
     fn drain(&self) {}
 
-    /// Takes in nothing more, and ends when what was given to it is out. What is not out when the
-    /// process ends comes again.
+    /// Accepts nothing more, and ends when everything accepted is published. What is not published
+    /// when the process ends is published again later.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -131,7 +131,7 @@ pub struct Metric {
     pub help: &'static str,
     pub kind: MetricKind,
     pub value: u64,
-    /// What it is about, if not everything.
+    /// The routing key it is about, if not all.
     pub routing_key: Option<&'static str>,
 }
 
@@ -153,7 +153,7 @@ pub struct Incoming {
     pub body: Bytes,
 }
 
-/// What a broker is to do with a message that it delivered.
+/// What the broker should do with a delivered message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
     /// Durable, or without effect: acknowledge it.

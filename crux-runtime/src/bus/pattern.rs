@@ -11,7 +11,7 @@ const MAX_BYTES: usize = 255;
 pub(super) struct Pattern(String);
 
 impl Pattern {
-    /// The error says what is wrong with the text and how it is written.
+    /// The error says what is wrong with the pattern and how to write one.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let is_word = |word: &str| {
             let is_plain = || {

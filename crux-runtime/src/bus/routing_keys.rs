@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::app::App;
 use crate::machine::{Contract, Kind, Runs, TriggerSource};
 
-/// What services report, under the keys of the reference.
+/// Reports of services.
 pub const COMPLETED: &str = "step.completed";
 pub const STARTED: &str = "step.started";
 pub const HEARTBEAT: &str = "step.heartbeat";

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::backoff::Backoff;
 
-/// What is done over one connection at a time.
+/// Work that is done over one connection at a time.
 pub(crate) trait Session: Send {
     type Error: Display + Send;
 

@@ -24,7 +24,7 @@ struct Body<'a> {
     work: Option<Work<'a>>,
 }
 
-/// What a worker in another process needs beside what services get; it reads all of it as
+/// What a worker needs besides what services get; it reads all of it as
 /// [`crate::bus::broker::task_delivery::Order`].
 #[derive(Serialize)]
 struct Work<'a> {

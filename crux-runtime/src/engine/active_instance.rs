@@ -52,7 +52,7 @@ pub(crate) enum Input {
     Wake {
         ack: Option<oneshot::Sender<bool>>,
     },
-    /// What is not delivered, and why.
+    /// Undelivered tasks and messages, with the reasons.
     Undelivered {
         reply: oneshot::Sender<Undelivered>,
     },
@@ -68,7 +68,7 @@ pub(crate) struct Delivery {
     /// Until when instances may find the event that begin later.
     #[serde(default)]
     pub(crate) keep_until: Option<Time>,
-    /// By the wait itself, which looks for what came before it.
+    /// By the wait itself, for events that arrived before it.
     #[serde(default)]
     pub(crate) is_kept: bool,
 }
@@ -201,9 +201,9 @@ impl ActiveInstance {
         }
     }
 
-    /// Whether a step struct in another process is to do an attempt. What runs in this one is kept
-    /// until it has ended; which step structs those are may differ between nodes, and from what it
-    /// was before.
+    /// Whether a worker runs the attempt. An attempt that runs in this process stays here until it
+    /// has ended; which step structs this process runs may differ between nodes, and from before
+    /// the restart.
     pub(super) fn is_remote(
         &self,
         task: &TaskState,

@@ -19,7 +19,7 @@ pub struct Start {
     pub request_id: Option<String>,
     /// The client: scope of request ids and owner of the instance. Empty without authentication.
     pub owner: String,
-    /// What started it, for the journal: `http POST /api/v1/workflow/order`.
+    /// The trigger, for the journal: `http POST /api/v1/workflow/order`.
     pub trigger: String,
     /// W3C trace context; may be empty.
     pub traceparent: String,

@@ -92,7 +92,7 @@ impl Shard {
         supervise::spawn("appending", async move {
             let results = appending.await;
             times.observe(began.elapsed());
-            // The shard is gone only when the process ends.
+            // The shard is dropped only when the process ends.
             let _ = messages.send(Message::Appended { rows, results }).await;
         });
     }
@@ -161,7 +161,7 @@ impl Shard {
                     answer(result.clone());
                 }
             }
-            // What is in memory is old: what was asked is asked again of what is stored.
+            // The state in memory is stale: the inputs are applied again to the stored state.
             Ok(moved @ (Appended::Behind(_) | Appended::OwnedElsewhere { .. })) => {
                 debug!(instance = %id, ?moved, "another node appended first; reloading");
                 for answer in appending.answers {

@@ -167,7 +167,7 @@ impl Shard {
         }
         for id in ids {
             self.resend(id, now);
-            // Sets the timer of what has to wait all the same.
+            // Sets the timer of effects that still have to wait.
             self.settle_or_evict(id, now);
         }
     }
@@ -281,7 +281,7 @@ impl Shard {
                     Ok(false) => {}
                     // The next process looks again, or the node that has the instance now.
                     Err(Error::ShuttingDown | Error::OwnerUnreachable { .. }) => return,
-                    // It has gone on without this wait.
+                    // It has continued without this wait.
                     Err(Error::NotOpen | Error::InvalidState(_) | Error::UnknownInstance(_)) => {
                         break;
                     }
@@ -290,7 +290,7 @@ impl Shard {
                     }
                 }
             }
-            // The shard is gone only when the process ends.
+            // The shard is dropped only when the process ends.
             let _ = messages.send(Message::Done { instance: id, effect }).await;
         });
     }
@@ -339,7 +339,7 @@ impl Shard {
 
 impl Core {
     /// Whether an attempt in flight when its process died counts as begun: attempts that ran in
-    /// that process, and those that must not run twice, because nobody can tell how far they came.
+    /// that process, and those that must not run twice, because it is unknown how far they came.
     pub(super) fn counts_as_begun(&self, meta: &machine::Task) -> bool {
         self.runs_here(meta.contract) || meta.is_once()
     }

@@ -54,7 +54,7 @@ impl Shard {
     pub(super) fn schedule_timer(&mut self, id: InstanceId, due: Time) {
         let timer = match self.slots.get_mut(&id) {
             Some(Slot::Ready(active)) => &mut active.timer,
-            // What is loaded is looked at.
+            // A loaded instance is checked.
             Some(Slot::Loading(_)) => return,
             None => {
                 return self.timers.set_evicted(id, due);
@@ -114,7 +114,7 @@ impl Shard {
                     self.resend(id, now);
                 }
                 None if self.timers.fire_evicted(id, due) => {}
-                // What is loaded is looked at; if it cannot be, the store names it again.
+                // A loaded instance is checked; if loading fails, the store lists it again.
                 Some(Slot::Loading(_)) => {
                     self.timers.forget_evicted(id);
                     continue;

@@ -57,7 +57,7 @@ impl Core {
     }
 }
 
-/// Also those of which there are none: an alarm wants to see it.
+/// Also zero counts: alarms need them.
 fn complete(workflows: &[&str], counts: &[Count]) -> Vec<Count> {
     // No instance is `pending`, which is a state of steps.
     let statuses = Status::open().filter(|status| *status != Status::Pending);

@@ -20,8 +20,8 @@ impl ReportedResult {
     }
 }
 
-/// What is known of the step: completed before (with the same result, or another), failed, never
-/// open, or not there at all.
+/// The step's state in the journal: completed before (with the same result, or another), failed,
+/// never open, or not there at all.
 pub(super) async fn classify_from_journal(
     core: &Core,
     instance: InstanceId,

@@ -36,8 +36,8 @@ impl Core {
         }
     }
 
-    /// For how long a shard has not answered, without waiting for one; `None`: a shard is gone.
-    /// Asks those that have nothing left to answer, so that the next call knows.
+    /// For how long a shard has not answered, without waiting; `None`: a shard has ended. Asks
+    /// shards without a pending question, so that the next call knows.
     pub(super) fn silent_for(&self) -> Option<Duration> {
         silent_for(&self.probes, &self.inboxes)
     }

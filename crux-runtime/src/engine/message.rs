@@ -30,7 +30,7 @@ pub(super) enum Message {
     },
     /// Try an append again whose outcome is not known.
     Again(InstanceId),
-    /// What was read of an instance, by the load of that number.
+    /// The result of loading an instance, with the number of the load.
     Loaded(InstanceId, u64, Box<Result<Option<Read>, store::Error>>),
     /// An effect is done.
     Done {
@@ -67,7 +67,7 @@ pub(super) enum Message {
 pub(super) struct Loading {
     /// Which load it waits for: what an earlier one has read may be old.
     pub(super) number: u64,
-    /// What has come for it meanwhile.
+    /// Inputs that arrived during the load.
     pub(super) queue: VecDeque<Input>,
     /// Load it even if nothing is queued: it was in memory, and may have pending effects that
     /// nothing else would repeat.
@@ -111,7 +111,7 @@ pub(super) async fn service_returned(back: &mut Option<watch::Receiver<u64>>) {
         if receiver.changed().await.is_ok() {
             return;
         }
-        // The sender is gone: no more notifications.
+        // The sender was dropped: no more notifications.
         *back = None;
     }
     std::future::pending().await
@@ -124,6 +124,6 @@ pub(super) fn lease_lost() -> Error {
 }
 
 pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
-    // A caller that has gone away needs no answer; what was done is in the journal.
+    // The receiver may have been dropped; the result is in the journal.
     let _ = reply.send(result);
 }

@@ -19,7 +19,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// After the store could not be read.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What was missing when it was last looked for.
+/// The missing definitions at the last check.
 #[derive(Debug, Default)]
 pub(crate) struct Missing {
     known: Mutex<Vec<InUse>>,

@@ -228,7 +228,7 @@ impl Engine {
         self.core.answers(limit).await
     }
 
-    /// For how long a shard has not answered; `None`: one is gone. Does not wait.
+    /// For how long a shard has not answered; `None`: one has ended. Does not wait.
     pub(crate) fn silent_for(&self) -> Option<Duration> {
         self.core.silent_for()
     }
@@ -291,7 +291,7 @@ impl Engine {
         self.core.close();
         let begun = tokio::time::Instant::now();
         for inbox in &self.core.inboxes {
-            // A shard that is gone is drained.
+            // A shard that has ended is drained.
             let _ = inbox.send(Message::Drain).await;
         }
         self.core.bus.drain();
@@ -316,7 +316,7 @@ fn unexpected<T>(response: forwarding::Response) -> Result<T, Error> {
     Err(Error::Corrupted(crate::machine::Failure::new(crate::machine::Failure::ERROR, text)))
 }
 
-/// An id for what came without one.
+/// A new id, for requests without one.
 pub(crate) fn fresh_id(source: &dyn Source, now: crate::machine::Time) -> Result<String, Error> {
     let random = source::random(source).map(u64::from_le_bytes);
     let random = random.map_err(|text| {

@@ -43,7 +43,7 @@ pub(super) enum Pending {
 pub(super) struct DeliveryBackoff {
     pub(super) reason: String,
     again_at: Time,
-    /// Who turned it away asked for so much time.
+    /// The delay that the receiver asked for.
     not_before: Time,
     failed: u32,
     /// It has been offered again, and there is no answer yet.

@@ -58,7 +58,7 @@ impl Publish {
     /// Confirms the effect to the shard.
     pub(super) async fn done(&self) {
         let Self { instance, effect, .. } = *self;
-        // The shard is gone only when the process ends.
+        // The shard is dropped only when the process ends.
         let _ = self.shard.send(Message::Done { instance, effect }).await;
     }
 

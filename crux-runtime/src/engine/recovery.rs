@@ -74,7 +74,7 @@ async fn recover(core: Arc<Core>) {
 /// Shards drop their state: while this node had no lease, others may have taken its instances over.
 async fn lease_changed(core: &Core, holds_lease: bool) {
     for inbox in &core.inboxes {
-        // A shard is gone only when the process ends.
+        // A shard is dropped only when the process ends.
         let _ = inbox.send(Message::LeaseChanged(holds_lease)).await;
     }
 }

@@ -34,7 +34,7 @@ const KEY_BYTES_MAX: usize = 255;
 
 pub(crate) struct Router {
     permits: Arc<Semaphore>,
-    /// What each event name starts.
+    /// The workflows that each event name starts.
     starts: Vec<(&'static str, &'static str, &'static Trigger)>,
     /// Names that some step waits for.
     awaited: BTreeSet<&'static str>,
@@ -85,7 +85,7 @@ impl Router {
         if core.is_closing() {
             return events.iter().map(|_| Err(Error::ShuttingDown)).collect();
         }
-        // What is taken now comes after what was taken before this process began.
+        // Events accepted now come after those accepted before this process started.
         if !self.is_ready().await {
             let error = store::Error::Unavailable(
                 "undelivered events are still being recovered".to_owned(),
@@ -262,8 +262,7 @@ impl Router {
         }
     }
 
-    /// What is left: an instance that cannot take anything as long as this process is what it
-    /// is, and why.
+    /// The rest: an instance that this process cannot move, and why.
     async fn deliver_once(
         &self,
         core: &Arc<Core>,
@@ -408,7 +407,7 @@ impl Router {
                 Err(error) if error.is_passing() || matches!(error, Error::ShuttingDown) => {
                     return Err(error);
                 }
-                // A subscription that stayed behind: its instance has ended or is gone.
+                // A stale subscription: its instance has ended or was deleted.
                 Err(Error::UnknownInstance(_) | Error::InvalidState(_)) => {
                     core.unsubscribe(subscription.clone())
                 }
@@ -435,7 +434,7 @@ struct Turns {
     last: Arc<Mutex<HashMap<Thing, (u64, watch::Receiver<()>)>>>,
 }
 
-/// What an event is about: the value by which it correlates, else its name.
+/// The order key of an event: its correlation value, else its name.
 type Thing = Result<String, String>;
 
 /// Dropped when the event has reached those who wait.

@@ -347,7 +347,7 @@ impl Shard {
             return refuse(input, lease_lost());
         }
         match self.slots.get_mut(&id) {
-            // What is not in memory has nothing undelivered.
+            // An instance that is not in memory has nothing undelivered.
             None if matches!(input, Input::Undelivered { .. }) => refuse(input, Error::NotOpen),
             None => {
                 if matches!(input, Input::Report(_)) {
@@ -392,8 +392,8 @@ impl Shard {
                 )
             }));
             if fed.is_err() {
-                // The state may be half changed: throw it away, replay what is durable, and let a
-                // person look.
+                // The state may be half changed: discard it, replay the journal, and log an error
+                // for a person.
                 error!(instance = %id, "applying an event panicked; the instance is parked");
                 for answer in answers {
                     answer(Err(Error::Corrupted(Failure::new(

@@ -32,8 +32,7 @@ pub struct Stats {
     pub refused: AtomicU64,
 }
 
-/// What a shard has counted in the round that it is in. Counting each step in [`Stats`] would make
-/// every core wait for the others.
+/// Counts of a shard's current tick. Counting each step in [`Stats`] would make the cores contend.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) transitions: u64,

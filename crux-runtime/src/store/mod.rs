@@ -97,7 +97,7 @@ pub struct Append {
     pub settled: Seq,
     /// With row 1 only.
     pub start: Option<Box<NewInstance>>,
-    /// What the instance's record changes to; `None`: nothing but its journal grows.
+    /// The new record of the instance; `None`: only its journal grows.
     pub record: Option<RecordChange>,
 }
 
@@ -141,7 +141,7 @@ pub enum Appended {
     /// Another writer appended first: the rows from `Append::seq` on.
     Behind(Vec<Stored>),
     /// The journal is shorter than what was answered, by the rows from `have` on: the store lost
-    /// them, as a server does that fails over to a replica. What is in memory is worth nothing.
+    /// them, as a server does that fails over to a replica. The state in memory is invalid.
     Lost {
         have: Seq,
     },
@@ -264,15 +264,15 @@ pub struct Filter {
 /// This process among those that share the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {
-    /// Under which this node works; it gets another one when others took its lease for over. 0
-    /// where nobody shares the store.
+    /// The number of this node; it gets another one after its lease has expired. 0 if the store is
+    /// not shared.
     pub number: NodeNumber,
     /// Whether this node holds its lease. While it does not, nothing can be appended, and others
     /// may have taken its instances over: running attempts are to be stopped. When it holds a lease
     /// again, what is in memory may be stale.
     pub holds_lease: bool,
-    /// Grows when nodes are known to be gone, also this one under an earlier number: the instances
-    /// they owned can be claimed.
+    /// Grows when nodes have died, also this one under an earlier number: their instances can be
+    /// claimed.
     pub departures: u64,
 }
 
@@ -282,7 +282,7 @@ impl Default for Membership {
     }
 }
 
-/// Why the store could not do what was asked.
+/// Why a call to the store failed.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// Nothing was written; it may work again when there is room.
@@ -313,8 +313,8 @@ fn number(pid: &Option<u32>) -> String {
     pid.map_or(String::new(), |pid| format!(" (number {pid})"))
 }
 
-/// The contract. Every method may be called from any task; an answer knows all that was answered
-/// before its question was asked. What is asked for is done also if the caller drops the future.
+/// The contract. Every method may be called from any task; a call sees the effect of every call
+/// that was answered before it was made. A call takes effect even if the caller drops the future.
 pub trait Store: Send + Sync + 'static {
     /// Appends rows of any instances, each for itself; at most one per instance in a batch. Durable
     /// when answered. One that leaves a gap is [`Error::Broken`], or [`Appended::Lost`] of a store
@@ -381,8 +381,8 @@ pub trait Store: Send + Sync + 'static {
     /// Idempotent.
     fn unsubscribe(&self, batch: Vec<Subscription>) -> Pending<Result<(), Error>>;
 
-    /// Who waits for that event with that value or for any value (`None`: only the latter), in a
-    /// stable order, after `after`.
+    /// The subscriptions to that event with that value or with any value (`None`: only the latter),
+    /// in a stable order, after `after`.
     fn subscribers(
         &self,
         event: String,
@@ -421,8 +421,7 @@ pub trait Store: Send + Sync + 'static {
     /// behind.
     fn in_use(&self) -> Pending<Result<Vec<InUse>, Error>>;
 
-    /// Of these workflows the instances that have not ended, on any node. What is not there is
-    /// none.
+    /// The number of open instances of these workflows, on any node. Absent means none.
     fn count(&self, workflows: Vec<String>) -> Pending<Result<Vec<Count>, Error>>;
 
     /// The definition's document (JSON), kept so that instances can be shown by binaries that do
@@ -435,8 +434,8 @@ pub trait Store: Send + Sync + 'static {
     /// each. How many instances went.
     fn expire(&self, now: Time, limit: usize) -> Pending<Result<usize, Error>>;
 
-    /// Why nothing can be relied on, although questions are answered: nothing can be written, or
-    /// what was there is gone. Shown in health.
+    /// Why the store cannot be relied on although it answers: nothing can be written, or data was
+    /// lost. Shown in health.
     fn problem(&self) -> Option<String> {
         None
     }

@@ -51,7 +51,7 @@ pub struct Peer {
     pub info: NodeInfo,
 }
 
-/// What a node receives from others.
+/// An event from another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerEvent {
     /// Another node has written to this one.
@@ -73,7 +73,7 @@ pub trait Peers: Send + Sync + 'static {
     /// Changes what this node publishes about itself; the others see it after the next renewal.
     fn publish_info(&self, info: NodeInfo);
 
-    /// Whether it was received. If not, the node is gone, or about to subscribe again.
+    /// Whether it was received. If not, the node is dead, or about to subscribe again.
     fn send(&self, to: NodeNumber, message: Vec<u8>) -> Pending<Result<bool, Error>>;
 
     /// From now on, rows of these instances are received, and of no others. It takes effect after a

@@ -217,7 +217,7 @@ impl Bus for Broker {
         }
     }
 
-    /// Who listens only the broker knows.
+    /// Only the broker knows the subscribers.
     fn wants(&self, _routing_key: &str) -> bool {
         true
     }

@@ -66,8 +66,8 @@ impl Parking {
         *last = Some(Last { at: now, reason: reason.to_owned(), said_at: said_at.unwrap_or(now) });
     }
 
-    /// What still cannot be taken is parked again and again; when it is not any more, nothing is
-    /// left.
+    /// A message that still cannot be handled is parked again. A problem without new messages is
+    /// over.
     pub(in crate::bus) fn problem(&self) -> Option<String> {
         let last = self.last();
         let last = last.as_ref().filter(|last| last.at.elapsed() < self.pause * 2)?;

@@ -121,7 +121,7 @@ pub(in crate::bus) async fn acknowledge_dead_letter(state: &State, receipt: Box<
     receipt.done().await;
 }
 
-/// What came under [`crate::bus::routing_keys::CANCELLED`].
+/// Handles a message under [`crate::bus::routing_keys::CANCELLED`].
 pub(in crate::bus) fn cancel(handler: &dyn TaskHandler, text: &[u8]) {
     match serde_json::from_slice(text) {
         Ok(working) => handler.cancel(working),

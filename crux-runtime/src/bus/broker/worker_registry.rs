@@ -279,7 +279,7 @@ impl WorkerRegistry {
         state.gap = every * 2;
     }
 
-    /// What came under [`crate::bus::routing_keys::WORKERS`].
+    /// Handles a message under [`crate::bus::routing_keys::WORKERS`].
     pub(in crate::bus) fn receive_text(&self, text: &[u8]) {
         if text.len() > HEARTBEAT_BYTES_MAX {
             return self.lock().reject(&format!(

@@ -64,7 +64,7 @@ enum Admission<'g> {
     Permit(CallPermit<'g>),
     /// Not before then, or before something changes.
     Wait(Option<Instant>),
-    /// The process ends: nobody waits any more.
+    /// The receiver is dropped only when the process ends.
     Draining,
 }
 

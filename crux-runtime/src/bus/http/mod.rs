@@ -44,7 +44,7 @@ pub struct Service {
     pub subscribe: Vec<String>,
     /// How many tasks it is sent at a time, and how many messages.
     pub concurrency: usize,
-    /// What its statuses mean, where that is not what is usual.
+    /// The meaning of its statuses, where it differs from the usual one.
     pub statuses: BTreeMap<u16, Meaning>,
 }
 
@@ -137,7 +137,7 @@ impl Local {
         Ok(this)
     }
 
-    /// Says of which step types the tasks wait for a service, if nobody else takes them.
+    /// The step types without a service, whose tasks wait unless a worker takes them.
     pub fn warn_of_unserved(&self, app: &App) {
         let is_unserved = |contract: &&&crate::machine::Contract| {
             matches!(contract.runs, Runs::Service { .. }) && !self.serves(contract.step_type)
@@ -327,7 +327,7 @@ fn keys(app: &App, service: &str, patterns: &[String]) -> Result<Vec<&'static st
     Ok(keys)
 }
 
-/// What to write instead of a pattern that nothing fits.
+/// What to write instead of a pattern that matches nothing.
 fn help(app: &App, pattern: &str) -> String {
     let is_task_of = |contract: &&&crate::machine::Contract| matches!(contract.runs, Runs::Service { routing_key } if routing_key == pattern);
     if let Some(contract) = app.contracts.iter().find(is_task_of) {

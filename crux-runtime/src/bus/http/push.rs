@@ -35,9 +35,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// The timeout of an attempt is the engine's; a call ends by itself this much later.
 const RUN_SLACK: Duration = Duration::from_secs(5);
-/// How long a call may go on after nobody waits for it any more: its result would still count.
+/// How long a call may continue after its timeout: its result would still count.
 const CANCEL_GRACE: Duration = Duration::from_secs(30);
-/// What stands around the result in an answer, and errors.
+/// Size of the response around the result, and of errors.
 const ENVELOPE: usize = 16 << 10;
 
 type HttpClient = Client<HttpConnector, Full<Bytes>>;
@@ -46,19 +46,19 @@ pub(crate) struct Push {
     pub(crate) name: String,
     pub(crate) url: Uri,
     pub(crate) client: HttpClient,
-    /// For tasks that must not be sent twice: a kept connection may die in the moment of its use,
-    /// and then nobody knows.
+    /// For tasks that must not be sent twice: a reused connection may break just when it is used,
+    /// and then the outcome is unknown.
     fresh: HttpClient,
     max_answer: usize,
-    /// What the configuration says of statuses.
+    /// The configured meaning of statuses.
     statuses: BTreeMap<u16, Meaning>,
     pub(crate) breaker: CircuitBreaker,
 }
 
-/// What a call gave.
+/// The outcome of a call.
 enum Called {
     Reported(Reported),
-    /// The task reached nobody.
+    /// The task was not delivered.
     Undelivered {
         reason: String,
         /// For how long it asks to be left alone.
@@ -150,8 +150,8 @@ impl Push {
         Ok(self.post(Bytes::from(body), &said))
     }
 
-    /// A request with this body. Texts that headers cannot hold are left out: they are in the body,
-    /// or nobody's loss.
+    /// A request with this body. Texts that headers cannot hold are left out: they are in the body
+    /// anyway, or not needed.
     pub(crate) fn post(&self, body: Bytes, said: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
@@ -199,8 +199,8 @@ impl Work for Arc<Push> {
             () = task.cancelled() => return queue::not_begun(&task).unwrap_or(Reported::Returned),
         };
         let Some(pass) = pass else {
-            // The process ends. What must not go out twice is given back in so many words: nobody
-            // has it.
+            // The process ends. A task that must not be sent twice is given back explicitly: it was
+            // not sent.
             let reason =
                 format!("service `{}` did not take it before the server was shut down", self.name);
             return if task.is_once() {

@@ -19,7 +19,7 @@ const MAX_TEXT: usize = 4096;
 const SHOWN: usize = 200;
 /// A failure that wants more time than this before the next attempt gets this much.
 const MAX_AFTER_MS: u64 = 30 * 24 * 3600 * 1000;
-/// A service that wants more rest than this is asked again all the same.
+/// The longest `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// `{success, result | error}`.
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ struct Complaint {
     error: ErrorBody,
 }
 
-/// What a service says of a failure, in its answer or in a completion.
+/// A failure as a service reports it, in its response or in a completion.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a text or `{name, message, retry?, after?}`")]
 pub(crate) enum ErrorBody {
@@ -49,7 +49,7 @@ pub(crate) enum ErrorBody {
     },
 }
 
-/// What a status says of an attempt, where the configuration may say it.
+/// What a status means for an attempt, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Meaning {
@@ -92,7 +92,7 @@ impl Response<'_> {
             StatusCode::OK => self.completion(contract),
             StatusCode::NO_CONTENT => self.completed(None, contract),
             StatusCode::ACCEPTED => Reported::Delivered,
-            // Said by what stands before the service; whether it got the task is not known.
+            // From a proxy in front of the service; whether the service got the task is unknown.
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
                 let failure = Failure::new(Failure::UNAVAILABLE, self.description());
                 failed(AttemptFailed {

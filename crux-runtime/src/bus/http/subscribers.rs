@@ -30,7 +30,7 @@ const MAX_ANSWER: usize = 64 << 10;
 
 type Done = Box<dyn FnOnce(PublishOutcome) + Send>;
 
-/// Who listens to which routing key.
+/// The subscribers of each routing key.
 pub(crate) struct Listeners {
     by_key: HashMap<&'static str, Vec<Arc<Listener>>>,
     /// By the ids of messages that have reached some of their listeners and not all: those that
@@ -70,8 +70,8 @@ impl Listener {
         {
             Ok(Ok(response)) if response.status().is_success() => {
                 pass.got_through();
-                // Read to its end, so that the connection can be used again; what it says is
-                // nobody's business.
+                // Read to its end, so that the connection can be used again; its content does not
+                // matter.
                 let _ = tokio::time::timeout(
                     ANSWER_TIMEOUT,
                     Limited::new(response.into_body(), MAX_ANSWER).collect(),

@@ -15,10 +15,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds after which a silent peer is asked whether it lives; it is given up after twice that.
 const HEARTBEAT_S: u16 = 15;
 
-/// Why there is no connection, or there is one no more.
+/// Why connecting failed or the connection was lost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// What is declared there differs from what is declared here: a person has to act.
+    /// A declaration on the broker differs from ours: a person has to act.
     #[error("{0}")]
     Conflict(String),
     /// The broker closed the channel because of what was sent.
@@ -71,7 +71,7 @@ pub(super) async fn connect(options: &Options, role: &str) -> Result<Connection,
     }
 }
 
-/// What an error of a connection that was there means.
+/// Classifies an error of an established connection.
 pub(super) fn problem(error: &lapin::Error) -> Problem {
     match error.kind() {
         ErrorKind::ProtocolError(said)

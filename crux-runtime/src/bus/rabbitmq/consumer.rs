@@ -212,7 +212,7 @@ impl Consumer {
         loop {
             let (report, published) = oneshot::channel();
             let done = Box::new(move |published| {
-                // The receiver is gone only with the connection; then the broker redelivers the
+                // The receiver is dropped only with the connection; then the broker redelivers the
                 // message.
                 let _ = report.send(published);
             });
@@ -285,8 +285,8 @@ impl Subscription<'_> {
                     self.acknowledge(ticks.is_multiple_of(ACK_SINGLE_TICKS)).await?;
                 }
                 () = stopped(&mut stopping) => {
-                    // What is in hand and not done goes to another node, or comes again after the
-                    // start.
+                    // Unacknowledged messages go to another node, or are redelivered after the
+                    // restart.
                     return self.acknowledge(true).await;
                 }
             }

@@ -42,7 +42,7 @@ const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Refused messages that wait to be diverted.
 const DIVERTED_LEN_MAX: usize = 64;
 
-/// What can be set.
+/// Options of the bus.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `amqp://user:password@host:port/vhost`.

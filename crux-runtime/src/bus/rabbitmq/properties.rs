@@ -124,7 +124,7 @@ pub(super) fn diverted_properties(
     if let Some(traceparent) = text("traceparent") {
         say("traceparent", &traceparent, REASON_BYTES_MAX);
     }
-    // One that was parked before still says what it came with.
+    // A message that was parked before keeps its original properties.
     let first = text("x-crux-properties").filter(|_| text("x-crux-routing-key").is_some());
     say("x-crux-properties", &first.unwrap_or_else(|| shown(came_with)), PROPERTIES_BYTES_MAX);
     let mut properties = BasicProperties::default()
@@ -183,7 +183,7 @@ fn shown_value(value: &AMQPValue, depth: usize) -> serde_json::Value {
 }
 
 impl AmqpMessage {
-    /// Whether anybody waits for what it asks.
+    /// Whether it is a request that someone may still wait for.
     pub(super) fn is_wanted(&self) -> bool {
         self.reply_handle.is_wanted()
     }
@@ -245,7 +245,7 @@ mod tests {
             assert!(text("x-crux-properties").contains(word), "{}", text("x-crux-properties"));
         }
         assert_eq!(text("x-crux-reason").len(), REASON_BYTES_MAX);
-        // However often it is parked, it says what it came with, and no more.
+        // However often it is parked, it has its original properties, and no more.
         let about = [("x-crux-routing-key", "step.completed")];
         let parked = super::diverted_properties(&came_with, &about, Some(Duration::from_secs(60)));
         assert_eq!(parked.expiration().as_ref().map(ToString::to_string).as_deref(), Some("60000"));

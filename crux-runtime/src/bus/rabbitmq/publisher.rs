@@ -77,7 +77,7 @@ impl Publisher {
     pub(super) async fn run(self, first: oneshot::Sender<Result<(), Problem>>) {
         let stopping = self.stopping.clone();
         let publishing = PublisherSession { publisher: self, first: Some(first) };
-        // What is not out when the process stops goes out after the next start.
+        // Unpublished messages are published after the next start.
         keep_connected(publishing, Backoff::new(), stopping).await;
     }
 
@@ -105,9 +105,9 @@ impl Publisher {
         result
     }
 
-    /// What was in flight goes first on the next connection. A message because of which the broker
-    /// closes the channel must not come again and again: until it is known which one that is, they
-    /// go one at a time.
+    /// What was in flight goes first on the next connection. A message that makes the broker close
+    /// the channel must not be repeated forever: until that message is identified, they are
+    /// published one at a time.
     async fn keep(&mut self, mut held: Vec<AmqpMessage>, lost: &Problem) {
         match (lost, held.pop()) {
             (Problem::Refused(said), Some(message)) if held.is_empty() => {
@@ -152,7 +152,7 @@ impl session::Session for PublisherSession {
         let Self { publisher, first } = self;
         let opened = open(&publisher.options, &publisher.topology).await;
         if let Some(first) = first.take() {
-            // The receiver may have waited long enough and be gone.
+            // The receiver may have timed out.
             let _ = first.send(opened.as_ref().map(drop).map_err(Clone::clone));
         }
         let (connection, channel) = opened?;

@@ -109,7 +109,7 @@ impl TaskFetcher<'_> {
                 () = stopped(&mut stopping) => return Ok(()),
             };
             if now.is_closed {
-                // What was taken before has to be acknowledged on this channel, until the process
+                // Earlier deliveries have to be acknowledged on this channel, until the process
                 // ends.
                 break;
             }
@@ -141,7 +141,7 @@ impl TaskFetcher<'_> {
         let in_hand = loop {
             let delivery = tokio::select! {
                 biased;
-                // No capacity, or nobody who would have any.
+                // No free slot, or the worker is stopping.
                 _ = wait_for(&mut capacity, |capacity| capacity.free == 0), if !is_once => break None,
                 () = stopped(&mut stopping) => break None,
                 delivery = deliveries.next() => match delivery {
@@ -156,7 +156,7 @@ impl TaskFetcher<'_> {
             }
             self.take(delivery).await;
         };
-        // What is on its way comes before the answer; there may be capacity again by then.
+        // Deliveries in flight arrive before the answer; there may be a free slot again by then.
         self.channel
             .basic_cancel(deliveries.tag(), BasicCancelOptions::default())
             .await
@@ -204,7 +204,7 @@ async fn wait_for(
 ) -> Capacity {
     match capacity.wait_for(|capacity| capacity.is_closed || is_so(capacity)).await {
         Ok(capacity) => *capacity,
-        // The worker is gone.
+        // The worker was dropped.
         Err(_) => Capacity { free: 0, is_closed: true },
     }
 }

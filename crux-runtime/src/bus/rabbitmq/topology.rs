@@ -55,14 +55,14 @@ fn as_map<S: serde::Serializer>(
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Topology {
     pub exchange: String,
-    /// What Crux consumes; it declares them by itself.
+    /// The queues that Crux consumes and declares itself.
     pub own: Vec<Queue>,
     /// Tasks of step structs that run in workers, one queue per step type; Crux
     /// declares them, too.
     pub work: Vec<Queue>,
     /// One per step type that a service does; services declare them.
     pub services: Vec<Queue>,
-    /// Keys that Crux publishes and nobody needs to consume, with what they mean.
+    /// Keys that Crux publishes without needing a consumer, with their meaning.
     pub notices: Vec<(String, String)>,
     #[serde(skip)]
     prefix: String,
@@ -247,8 +247,8 @@ impl Topology {
         self.bind_queue(channel, queue).await
     }
 
-    /// What Crux consumes, once more: a removed binding would go unnoticed, and
-    /// what is published for it would be gone.
+    /// Binds the consumed queues again: a removed binding would go unnoticed, and messages for it
+    /// would be lost.
     pub(super) async fn bind(&self, channel: &Channel) -> Result<(), Problem> {
         for queue in self.own.iter().chain(&self.work) {
             self.bind_queue(channel, queue).await?;

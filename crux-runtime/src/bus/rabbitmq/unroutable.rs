@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-/// What the broker did with a message.
+/// The broker's outcome for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Routing {
     /// Some queue has it.

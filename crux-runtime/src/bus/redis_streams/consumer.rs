@@ -163,15 +163,15 @@ impl Consumer {
         stream: &'a Stream,
     ) -> Result<Reader<'a>, Error> {
         create_group(client, &stream.key, crate::bus::redis_streams::topology::GROUP).await?;
-        // Who waits for an entry keeps the connection from everybody else, and gets no answer for
-        // so long.
+        // A blocking read occupies its connection for the whole timeout.
         let patient =
             Address { timeout: self.address.timeout + READ_BLOCK_TIMEOUT, ..self.address.clone() };
         let blocking_client = RedisClient::open(&patient).await?;
         Ok(Reader::new(self, handler, stream, &self.topology.dead, client, blocking_client))
     }
 
-    /// What services acknowledge and do not delete goes when all groups have.
+    /// Entries that services acknowledge but do not delete are deleted once all groups have
+    /// acknowledged them.
     async fn tidy(&self, client: &RedisClient) -> Result<(), Error> {
         loop {
             tokio::time::sleep(TRIM_INTERVAL).await;
@@ -192,7 +192,7 @@ impl Consumer {
     }
 }
 
-/// Ends, so that everything begins anew, when one of these is a stream after all.
+/// Ends, so that everything starts again, when one of these is a stream after all.
 async fn wait_until_stream(client: &RedisClient, wrong: &[(&Stream, String)]) -> Result<(), Error> {
     loop {
         tokio::time::sleep(TRIM_INTERVAL).await;

@@ -51,7 +51,7 @@ impl Entry {
     }
 }
 
-/// What `XREADGROUP` of one stream answers; nothing if nothing came in time.
+/// The response of `XREADGROUP` for one stream; empty after its timeout.
 pub(super) fn read(answer: Value) -> Result<Vec<Entry>, Error> {
     let entries = match answer {
         Value::Nil => return Ok(Vec::new()),
@@ -64,12 +64,12 @@ pub(super) fn read(answer: Value) -> Result<Vec<Entry>, Error> {
     entries.ok_or_else(unreadable)
 }
 
-/// What `XRANGE` and `XREVRANGE` answer.
+/// The response of `XRANGE` and `XREVRANGE`.
 pub(super) fn listed(answer: Value) -> Result<Vec<Entry>, Error> {
     entries(answer).ok_or_else(unreadable)
 }
 
-/// What `XAUTOCLAIM` answers: where to go on, and the entries.
+/// The response of `XAUTOCLAIM`: the next cursor, and the entries.
 pub(super) fn claimed(answer: Value) -> Result<(String, Vec<Entry>), Error> {
     let read = |answer| {
         let Value::Array(words) = answer else { return None };

@@ -46,7 +46,7 @@ const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// try costs next to nothing.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 
-/// What can be set.
+/// Options of the bus.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `redis://user:password@host:port/db`; of a cluster, one or several of its servers.

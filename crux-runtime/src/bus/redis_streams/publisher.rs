@@ -29,7 +29,7 @@ use crate::redis_client::{Address, Call, Error, RedisClient, Script};
 const BATCH_LEN_MAX: usize = 64;
 /// Unconfirmed bytes beyond which nothing more is taken.
 const UNCONFIRMED_BYTES_MAX: usize = 64 << 20;
-/// Entries that are kept of what is said to everybody.
+/// How many broadcast entries are kept.
 const BROADCAST_LEN_MAX: usize = 1000;
 /// While the server has no memory.
 const OUT_OF_MEMORY_DELAY: Duration = Duration::from_millis(500);
@@ -52,7 +52,7 @@ impl Publisher {
     pub(super) async fn run(self, first: oneshot::Sender<Result<(), Problem>>) {
         let stopping = self.stopping.clone();
         let publishing = PublisherSession { publisher: self, first: Some(first) };
-        // What is not out when the process stops goes out after the next start.
+        // Unpublished messages are published after the next start.
         keep_connected(publishing, Backoff::up_to(RECONNECT_DELAY_MAX), stopping).await;
     }
 
@@ -100,7 +100,7 @@ impl session::Session for PublisherSession {
         let opened = RedisClient::open(&self.publisher.address).await;
         if let Some(first) = self.first.take() {
             let tried = opened.as_ref().map(drop).map_err(|error| Problem::from(error.clone()));
-            // The receiver may have waited long enough and be gone.
+            // The receiver may have timed out.
             let _ = first.send(tried);
         }
         self.publisher.session(&opened?, backoff).await
@@ -177,7 +177,7 @@ impl Session<'_> {
         let call = |envelope: &Envelope| {
             let (Destination::Service(routing_key) | Destination::Subscribers(routing_key)) =
                 envelope.to;
-            // What is said to everybody is for those who read now: it needs no group.
+            // A broadcast is for current readers: it needs no group.
             let (script, most): (&'static Script, usize) = if routing_keys::is_to_all(routing_key) {
                 (&*SAY, BROADCAST_LEN_MAX)
             } else {

@@ -31,7 +31,7 @@ pub(super) const READ_BLOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const ACK_INTERVAL: Duration = Duration::from_millis(5);
 /// Acknowledged by one call.
 const ACKS_MAX: usize = 1000;
-/// Leases after which a consumer that holds nothing counts as gone.
+/// Leases after which an idle consumer without entries counts as dead.
 const CONSUMER_EXPIRY_LEASES: u32 = 10;
 /// Messages that could not be understood; the oldest go when there are more.
 const DEAD_LETTERS_MAX: usize = 100_000;
@@ -129,8 +129,8 @@ impl<'a> Reader<'a> {
                     }
                 }
                 () = stopped(&mut stopping) => {
-                    // What is in hand and not done goes to another node, or comes again after the
-                    // start.
+                    // Unacknowledged entries go to another node, or are read again after the
+                    // restart.
                     if !self.acks.is_empty() {
                         acking.push(self.acknowledge());
                     }
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
                         let () = acknowledged?;
                     }
                     let Self { consumer, stream, client, blocking_client, .. } = self;
-                    // Nothing comes any more that nobody would look at.
+                    // From here on nothing is read that nobody would handle.
                     drop((reading, blocking_client));
                     return leave(consumer, stream, client).await;
                 }
@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What a consumer holds that has said nothing for the length of a lease.
+    /// Entries of consumers that have not renewed their claim for the length of a lease.
     async fn claim_abandoned(&mut self) -> Result<Vec<Entry>, Error> {
         let mut taken = Vec::new();
         while taken.len() < self.room() {
@@ -245,7 +245,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// Consumers that are gone and hold nothing are forgotten.
+    /// Deletes dead consumers without entries.
     async fn sweep(&self) -> Result<(), Error> {
         let long = millis(self.consumer.options.lease * CONSUMER_EXPIRY_LEASES).to_string();
         let args = [GROUP, &*self.consumer.name, &long].map(|word| word.as_bytes().to_vec()).into();

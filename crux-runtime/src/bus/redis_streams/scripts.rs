@@ -15,21 +15,21 @@ pub(super) static TIDY: LazyLock<Script> = LazyLock::new(|| {
 /// Acknowledges.
 pub(super) static SETTLE: LazyLock<Script> =
     LazyLock::new(|| Script::of_key(include_str!("lua/settle.lua")));
-/// Adds what is only for those who read right now.
+/// Adds a broadcast.
 pub(super) static SAY: LazyLock<Script> =
     LazyLock::new(|| Script::of_key(include_str!("lua/say.lua")));
-/// Puts an entry that nobody has begun with at the end.
+/// Moves an entry that was not started to the end of its stream.
 pub(super) static GIVE_BACK: LazyLock<Script> =
     LazyLock::new(|| Script::of_key(include_str!("lua/give_back.lua")));
 /// A consumer goes.
 pub(super) static LEAVE: LazyLock<Script> =
     LazyLock::new(|| Script::of_key(include_str!("lua/leave.lua")));
-/// Consumers that are gone are forgotten.
+/// Deletes dead consumers.
 pub(super) static SWEEP: LazyLock<Script> =
     LazyLock::new(|| Script::of_key(include_str!("lua/sweep.lua")));
 /// Parks an entry, if there is room.
 pub(super) static PARK: LazyLock<Script> =
     LazyLock::new(|| Script::of_key(include_str!("lua/park.lua")));
-/// What was parked long enough.
+/// Parked entries that are due.
 pub(super) static DUE: LazyLock<Script> =
     LazyLock::new(|| Script::of_key(include_str!("lua/due.lua")));

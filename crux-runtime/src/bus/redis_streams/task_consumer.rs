@@ -59,8 +59,7 @@ impl Consumer {
             .filter_map(|step_type| Some((step_type, self.topology.work_of(step_type)?)))
         {
             create_group(client, &stream.key, WORKERS).await?;
-            // Who waits for an entry keeps the connection from everybody else, and gets no answer
-            // for so long.
+            // A blocking read occupies its connection for the whole timeout.
             let blocking_client = RedisClient::open(&Address {
                 timeout: self.address.timeout + READ_BLOCK_TIMEOUT,
                 ..self.address.clone()
@@ -135,7 +134,7 @@ impl TaskFetcher<'_> {
             }
         }
         drop(reading);
-        // What was taken before is settled until the process ends.
+        // Earlier tasks are settled until the process ends.
         stopped(&mut stopping).await;
         let lease = millis(lease).to_string();
         let args =
@@ -161,7 +160,7 @@ impl TaskFetcher<'_> {
         entry::read(self.blocking_client.ask(read).await?)
     }
 
-    /// What a worker holds that has said nothing for the length of a lease.
+    /// Entries of workers that have not renewed their claim for the length of a lease.
     async fn claim_abandoned(&self, free: usize) -> Result<(), Error> {
         let mut claim = redis::cmd("XAUTOCLAIM");
         claim
@@ -282,7 +281,7 @@ impl Drop for Ticket {
     }
 }
 
-/// A worker that is gone has announced that it is closed.
+/// A dropped handler has been closed before.
 async fn changed(capacity: &mut watch::Receiver<Capacity>) {
     if capacity.changed().await.is_err() {
         std::future::pending().await

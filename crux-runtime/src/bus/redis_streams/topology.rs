@@ -31,13 +31,13 @@ pub struct Stream {
 /// See the module's text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Topology {
-    /// What Crux reads; it creates its group by itself.
+    /// The streams that Crux reads; it creates their groups itself.
     pub own: Vec<Stream>,
     /// Tasks of step structs that run in workers; Crux creates their groups, too.
     pub work: Vec<Stream>,
     /// One per step type that a service does; services create a group.
     pub services: Vec<Stream>,
-    /// What Crux publishes and nobody needs to read.
+    /// Streams that Crux publishes to without needing a reader.
     pub notices: Vec<Stream>,
     /// Where messages go that were refused.
     pub dead: String,

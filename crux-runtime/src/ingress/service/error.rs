@@ -1,4 +1,4 @@
-//! Why the service did not do it.
+//! Why a request to the service failed.
 
 use crate::engine::api;
 use crate::ingress::problem::Problem;

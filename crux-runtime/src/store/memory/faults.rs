@@ -1,6 +1,6 @@
 //! What can go wrong with a store, for tests and the simulator to choose.
 
-/// What is asked of the store.
+/// The kind of call to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Call {
     /// One row of a batch.

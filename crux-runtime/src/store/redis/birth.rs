@@ -76,7 +76,7 @@ impl Birth {
         }
     }
 
-    /// Looks at some partitions. What cannot be looked at is as it was.
+    /// Checks some partitions. The state of one that cannot be read is unchanged.
     pub async fn look(&self, link: &RedisClient, keys: &Keys) {
         let first = self.next.fetch_add(CHECKED_PARTITIONS, Ordering::Relaxed);
         let tags = (first..first + CHECKED_PARTITIONS).map(|tag| tag % keys.all().len()).collect();
@@ -99,7 +99,7 @@ impl Birth {
         let found = link.ask_all(tags.iter().map(get).collect()).await?;
         let mut missing = Vec::new();
         for (tag, found) in tags.into_iter().zip(found) {
-            // What is no text is not it either.
+            // A value that is not a string is not the birth id either.
             let found: Option<String> = redis::from_redis_value(found).unwrap_or_default();
             let is_there = found.as_deref() == Some(&self.id);
             if is_there {

@@ -49,7 +49,7 @@ impl Keys {
         &self.bases
     }
 
-    /// Where the nodes register, and the format stands.
+    /// The tag of the node registry and of the format.
     pub fn registry(&self) -> &str {
         self.of_partition(0)
     }

@@ -24,13 +24,13 @@ use crate::store::redis::process_identity::{NodeRecord, Process};
 use crate::store::redis::scripts::{FENCE, LEAVE, RENEW};
 use crate::store::{Error, Membership, NodeNumber};
 
-/// What was known of the nodes at the last renewal.
+/// The nodes at the last renewal.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KnownNodes {
     /// Greater numbers may have come since, and live.
     pub newest: NodeNumber,
     pub live: Vec<NodeNumber>,
-    /// What those that live say of themselves.
+    /// Descriptions of the live nodes.
     pub records: Vec<NodeRecord>,
 }
 
@@ -240,14 +240,14 @@ pub(super) async fn keep_lease(shared: Arc<Shared>) {
     }
 }
 
-/// What a renewal shows.
+/// The result of a renewal.
 #[derive(Debug)]
 struct RenewalReply {
     number: u64,
     newest: u64,
     live: Vec<u64>,
     gone: Vec<u64>,
-    /// What those that live say of themselves.
+    /// Descriptions of the live nodes.
     records: Vec<String>,
 }
 
@@ -256,7 +256,7 @@ enum Renewal {
     Renewed(RenewalReply),
     /// The lease expired, and another node took over.
     Over,
-    /// What is there now is not the store that was opened.
+    /// The store is no longer the one that was opened.
     OtherStore,
 }
 
@@ -298,7 +298,7 @@ impl RenewalReply {
     }
 }
 
-/// Nodes of this machine whose process is gone need not be waited for until their lease is over.
+/// Nodes of this machine whose process has ended are dead before their lease expires.
 async fn release_dead_nodes(
     link: &RedisClient,
     keys: &Keys,
@@ -321,7 +321,7 @@ fn leave(keys: &Keys, number: u64) -> Call {
     }
 }
 
-/// After this, nodes that are gone write nothing more anywhere; only then they are forgotten.
+/// After this, dead nodes cannot write anywhere; only then they are removed.
 async fn fence(link: &RedisClient, keys: &Keys, gone: &[u64]) -> Result<(), Error> {
     let numbers: Vec<Vec<u8>> = gone.iter().map(|number| number.to_string().into_bytes()).collect();
     let call = |base: &String| Call { script: &FENCE, base: base.clone(), args: numbers.clone() };

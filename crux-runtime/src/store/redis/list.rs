@@ -47,7 +47,7 @@ pub(super) async fn list(shared: &Shared, filter: &Filter) -> Result<Vec<Record>
     Ok(page)
 }
 
-/// Page by page, so that nobody else has to wait.
+/// Page by page, so that other commands need not wait.
 pub(super) async fn in_use(shared: &Shared) -> Result<Vec<InUse>, Error> {
     const PAGE: usize = 1000;
     let mut counts: BTreeMap<(String, u32, String), u64> = BTreeMap::new();

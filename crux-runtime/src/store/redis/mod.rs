@@ -70,7 +70,7 @@ pub struct Options {
     pub timeout: Duration,
     /// How long a node that says nothing is taken for alive.
     pub lease: Duration,
-    /// What this node says of itself to the others.
+    /// This node's description for the others.
     pub about: NodeInfo,
     /// An error, not only a warning, if the server is set so that answers may be lost beyond the
     /// usual.
@@ -170,7 +170,7 @@ impl Redis {
         Ok(Self { shared, renewing, peers })
     }
 
-    /// A question: nobody asks it any more when its future is dropped.
+    /// A query: cancelled when its future is dropped.
     fn read<T: Send + 'static, F>(
         &self,
         read: impl FnOnce(Arc<Shared>) -> F + Send + 'static,

@@ -31,7 +31,7 @@ impl Process {
         Self { host: read("/proc/sys/kernel/hostname"), number: std::process::id(), space }
     }
 
-    /// What another version says may not be understood.
+    /// Another version's description may not be readable.
     pub fn read(about: &str) -> Self {
         serde_json::from_str(about).unwrap_or_default()
     }
@@ -56,7 +56,7 @@ pub(super) struct NodeRecord {
 }
 
 impl NodeRecord {
-    /// What another version says may not be understood.
+    /// Another version's description may not be readable.
     pub fn read(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
     }

@@ -219,8 +219,8 @@ struct Connections {
     link: RedisClient,
     sink: PushSink,
     connections: BTreeMap<String, MultiplexedConnection>,
-    /// The channels by name, with the server where each is subscribed. A channel that moved is not
-    /// searched for: everything is subscribed anew.
+    /// The channels by name, with the server where each is subscribed. After a channel moved,
+    /// everything is subscribed again.
     by_name: BTreeMap<String, String>,
 }
 

@@ -14,7 +14,7 @@ use crate::store::sqlite::record_delta::{RecordDelta, RecordStart, request_key, 
 use crate::store::sqlite::unflushed::{ById, Head, Transition, Unflushed, UnsettledFlag};
 use crate::store::{Append, Appended, Error, NewInstance, RequestKey, Status};
 
-/// What the open transaction has changed, visible to nothing else yet.
+/// Changes of the open transaction, not visible elsewhere yet.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
     pub moved: ById<Transition>,
@@ -52,13 +52,13 @@ impl<'c> Appender<'c> {
         self.staged.rows.clear();
     }
 
-    /// What was written is gone.
+    /// The transaction was rolled back.
     pub fn rolled_back(&mut self) {
         self.clear();
         self.kinds.clear();
     }
 
-    /// What was written is durable.
+    /// The transaction is durable.
     pub fn committed(&mut self) {
         self.next_row += i64::try_from(self.staged.rows.len()).unwrap_or(0);
         self.clear();
@@ -120,7 +120,8 @@ impl<'c> Appender<'c> {
         }
         let request = new.request.as_ref().map(request_key);
         if let (Some(key), Some(request)) = (request, &new.request) {
-            // Who asks again for what has begun gets his answer, also when nothing may begin.
+            // A repeated request for a started instance is answered even while no new one may
+            // start.
             let taken = refusal.is_none() && self.take_request(key, request, append.instance)?;
             if !taken && let Some(used) = self.used(key, request)? {
                 return Ok(Ok(used));

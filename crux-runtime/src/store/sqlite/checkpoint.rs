@@ -25,7 +25,7 @@ use crate::supervise;
 /// what waits for a commit.
 const STEP_PAGES: i32 = 500;
 
-/// From this length on the log is made to begin anew.
+/// From this length on the log is forced to restart.
 const RESET_PAGES_MIN: i32 = 16_000;
 
 /// The committer is held when only so many pages are left, or after [`ROUNDS_MAX`] rounds.
@@ -101,7 +101,7 @@ impl CheckpointTrigger {
     pub fn log_has(&self, pages: i32) {
         self.pages.store(pages, Ordering::Relaxed);
         let seen = self.seen_pages.load(Ordering::Relaxed);
-        // A log that is shorter than before has begun anew.
+        // A log that is shorter than before was restarted.
         if pages < seen || pages - seen >= STEP_PAGES {
             self.seen_pages.store(pages, Ordering::Relaxed);
             if pages >= STEP_PAGES {
@@ -150,7 +150,7 @@ fn run(
             Err(Failed::Copy(error)) => {
                 return on_fatal(&broken("a checkpoint could not be written", &error));
             }
-            // What was copied may be lost, and the system says so only once.
+            // The copied pages may be lost, and the operating system reports that only once.
             Err(Failed::Write(error)) => {
                 return on_fatal(&Error::Broken(format!(
                     "a checkpoint could not be written to the disk: {error}"

@@ -383,8 +383,8 @@ impl CommitRecordFile {
         }
     }
 
-    /// Called at the end of each writing transaction. `appended`: it adds journal rows; `changed`: it
-    /// changes anything besides journal and records.
+    /// Called at the end of each writing transaction. `appended`: it adds journal rows; `changed`:
+    /// it changes anything besides journal and records.
     pub fn stamp(
         &mut self,
         conn: &Connection,
@@ -495,7 +495,7 @@ struct DatabaseState {
 #[derive(Debug, PartialEq, Eq)]
 enum Comparison {
     Intact,
-    /// Suspicious, but not starting would help nobody.
+    /// Suspicious, but refusing to start would not help.
     Suspect(String),
     Incomplete(String),
 }

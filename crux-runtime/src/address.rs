@@ -1,4 +1,4 @@
-//! Addresses that people write: what can be asked over HTTP, and what only looks like it.
+//! HTTP addresses in settings and flags: which are valid, and what is wrong with the others.
 
 use hyper::Uri;
 

@@ -1,5 +1,5 @@
-//! What generated code hands to the runtime: everything that one folder of pipelines compiled to,
-//! with the step structs that its classes name.
+//! The interface between generated code and the runtime: everything that one folder of pipelines
+//! compiles to, with its step structs.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Pauses between tries. They double up to a limit and vary, so that those which failed together do
-//! not try again together. There are as few limits as there are reasons for one.
+//! Retry delays with exponential backoff and jitter, so that clients which failed together do not
+//! retry together. There is one limit per reason to wait.
 
 use std::time::Duration;
 

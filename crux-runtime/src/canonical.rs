@@ -1,7 +1,7 @@
-//! Whether two JSON values say the same, whatever their white space, the order of their keys and
-//! the way in which their numbers and texts are written. Numbers count to their last digit, also
-//! those that no type of Rust holds. Nothing that is JSON fails here: what cannot be decoded is
-//! compared as it is written, so that nothing is ever taken for absent or for something else.
+//! Whether two JSON values are equal, regardless of white space, the order of keys and the notation
+//! of numbers and strings. Numbers count to their last digit, also those that no type of Rust
+//! holds. Nothing that is JSON fails here: what cannot be decoded is compared as it is written, so
+//! that nothing is ever taken for absent or for something else.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Which module may import which: those that stand before it in [`LAYERS`], and no other. So a
-//! module can be read, tested and replaced with nothing above it in mind.
+//! Which module may import which: only those before it in [`LAYERS`]. So a module can be read,
+//! tested and replaced without regard to those above it.
 
 use std::path::Path;
 

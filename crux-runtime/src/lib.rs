@@ -1,4 +1,4 @@
-//! The Crux runtime: what runs compiled workflows.
+//! The Crux runtime, which runs compiled workflows.
 
 mod address;
 pub mod app;

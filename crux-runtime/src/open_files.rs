@@ -1,5 +1,5 @@
-//! Open files: sockets count among them, and a process may have so many. What store, brokers and
-//! services need is kept free, so that a flood of clients cannot take it away.
+//! The limit of open files, which includes sockets. A part is reserved for store, brokers and
+//! services, so that a flood of clients cannot use it up.
 
 use tracing::{info, warn};
 

@@ -1,6 +1,6 @@
-//! The server: the parts put together, and taken apart again in order. Everything that can be wrong
-//! with the surroundings (port, file, services, values) is an error before the first request is
-//! taken.
+//! The server: assembles the parts and shuts them down in order. Everything that can be wrong with
+//! the environment (port, file, services, settings) is an error before the first request is
+//! accepted.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Sources of what no journal holds: the system clock, and randomness for ids and tokens. With both
+//! Sources of nondeterminism: the system clock, and randomness for ids and tokens. With both
 //! from a seed, a run can be repeated exactly.
 
 use std::fmt;

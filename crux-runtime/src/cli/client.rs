@@ -1,4 +1,5 @@
-//! The client's side: one request to a running server, and its answer or why there is none.
+//! The HTTP client of the command line: one request to a running server, and its response or an
+//! error.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};

@@ -1,4 +1,4 @@
-//! The commands that ask a server one thing.
+//! The commands that send a single request to a server.
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! What commands print. Neither stream may be there any more, or have room.
+//! Output of commands. Either stream may be closed or full.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Answers for people: text from the JSON that the server sends.
+//! Renders the server's JSON as text for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

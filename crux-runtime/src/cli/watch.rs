@@ -1,6 +1,6 @@
-//! `crux watch`: an instance's live messages. When the connection breaks it comes back and goes on
-//! after the last whole row, so that nothing is missed and nothing is shown twice, whatever happens
-//! to the server meanwhile.
+//! `crux watch`: an instance's live messages. When the connection breaks it reconnects and
+//! continues after the last complete row, so that nothing is missed or shown twice, whatever
+//! happens to the server in between.
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
-//! Where the configuration comes from: a file, overlaid by the environment (`CRUX_SERVER__PORT`),
-//! overlaid by flags. The first thing that is wrong stops the start, with where it was written, why
-//! it is wrong and what would be right.
+//! Loads the configuration: a file, overlaid by the environment (`CRUX_SERVER__PORT`), overlaid by
+//! flags. The first mistake stops the start, with its place, the reason and a fix.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Where a setting stands in its file.
+//! The line and column of a setting in its file.
 
 use std::collections::BTreeMap;
 use std::fmt;

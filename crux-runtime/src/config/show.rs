@@ -1,4 +1,4 @@
-//! The configuration in force, as people may see it: secrets masked.
+//! The configuration in force, with secrets masked.
 
 use serde_json::Value;
 

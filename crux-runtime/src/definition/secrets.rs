@@ -1,6 +1,7 @@
-//! What no client is shown: fields that the pipeline calls secret (`$secret`), and what the build has
-//! found to be made of them. The definition's document names their places; the journal keeps the
-//! values, which replay needs, and whatever shows them masks them here.
+//! Secrets, which no client is shown: fields that the pipeline declares secret (`$secret`), and
+//! values that the build has found to be derived from them. The definition's document names their
+//! places; the journal keeps the values, which replay needs, and whatever shows them masks them
+//! here.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

@@ -1,5 +1,5 @@
-//! What the author of a step struct writes against: [`Step`], its context and its errors; and the
-//! face without types that the worker manager runs.
+//! The API for authors of step structs: [`Step`], its context and its errors; and the untyped
+//! interface that the executor runs.
 
 use std::fmt;
 use std::pin::Pin;

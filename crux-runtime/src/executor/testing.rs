@@ -1,5 +1,5 @@
-//! For tests of step structs by their authors: one attempt without an engine, and without a runtime
-//! of the test's own.
+//! For tests of step structs by their authors: one attempt without an engine, and without a tokio
+//! runtime in the test.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! What a broker delivers: completions, starts and heartbeats of steps under the keys of the
-//! reference, and events under their own names. Parses, calls the service, and decides what happens
-//! to the message.
+//! Messages from a broker: completions, starts and heartbeats of steps under their reserved keys,
+//! and events under their own names. Parses, calls the service, and decides what happens to the
+//! message.
 
 use std::sync::Arc;
 

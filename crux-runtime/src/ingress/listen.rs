@@ -1,10 +1,10 @@
-//! Connections: accepted up to a number, each served on its own task, and all of them ended in
-//! order. A peer that does not finish its request's head in time is cut off; what else a peer may
-//! not do is in [`super::connection`].
+//! Connections: accepted up to a number, each served on its own task, and all of them closed
+//! gracefully. A peer that does not finish its request's head in time is cut off; what else a peer
+//! may not do is in [`super::connection`].
 //!
-//! A shutdown has two phases. While what runs is finished, requests are still answered, one per
-//! connection: a load balancer that does not know it yet sends clients here, which are answered 503
-//! with a time to come back, and health says why. Then nothing is accepted any more.
+//! A shutdown has two phases. While running work finishes, requests are still answered, one per
+//! connection: clients that a load balancer still sends here get 503 with `Retry-After`, and health
+//! says why. Then nothing is accepted any more.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Answers to what was not done: RFC 9457 problem documents with a stable `type`, the path of the
+//! Error responses: RFC 9457 problem documents with a stable `type`, the path of the
 //! field that is wrong, and the correlation id under which the log has the request. REST sends them
 //! as responses, WebSocket inside its answers.
 

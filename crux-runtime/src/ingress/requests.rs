@@ -1,4 +1,4 @@
-//! What clients ask, whichever transport they use: bodies of completions, events and commands, and
+//! Requests of clients over any transport: bodies of completions, events and commands, and
 //! their translation for the service. The same names and the same rules for all transports.
 
 use std::borrow::Cow;

@@ -1,5 +1,5 @@
-//! What applying an event asks the world to do. Effects are values; the engine carries them out
-//! after the event is durable.
+//! Effects: what the engine has to do after an event was applied. They are values; the engine
+//! carries them out after the event is durable.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the engine sees of an instance: one object-safe face for every workflow, so that nothing
+//! The engine's view of an instance: one object-safe trait for every workflow, so that nothing
 //! above is generic over workflows.
 
 use super::definition::Definition;

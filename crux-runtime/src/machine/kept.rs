@@ -1,4 +1,4 @@
-//! Results that outlive the failure of what they stand in.
+//! Results that outlive the failure of the composite step that they belong to.
 //!
 //! A state holds the results that its next steps read. When a group, `parallel` or another
 //! composite step fails, the state inside it is gone, and with it the results of the steps that had

@@ -1,9 +1,8 @@
-//! The words of generated code: how an instance's state changes by events, and what that asks the
-//! world to do.
+//! The library of generated code: how events change an instance's state, and which effects follow.
 //!
 //! Everything in here is pure. No clock, no randomness, no file, no socket, no task: time is the
 //! event's, ids and jitter are hashes, maps are ordered; the same journal gives the same state
-//! forever. An event that is not taken leaves state and effects as they were.
+//! forever. A rejected event leaves state and effects unchanged.
 //!
 //! Where to start reading: [`Machine`] is what the compiler generates for a workflow, [`Run`] the
 //! life around it, [`Instance`] what the engine sees. The parts of generated states are [`TaskStep`],

@@ -1,4 +1,4 @@
-//! What a declared field demands of its value beyond its type: `$min`, `$max`, `$pattern`,
+//! Constraints on a declared field's value beyond its type: `$min`, `$max`, `$pattern`,
 //! `$default`. Checked while the value is read, so that the error carries the path of the field.
 
 use std::sync::OnceLock;

@@ -1,6 +1,6 @@
-//! What the server keeps when it dies, as its settings say. Redis keeps nothing by default;
-//! which of its settings are in force is looked at when the store is opened, because an answer that
-//! is not kept is worth nothing.
+//! The durability of the server, according to its settings. Redis persists nothing by default, so
+//! the settings are checked when the store is opened: a response whose data a crash loses is worth
+//! nothing.
 
 use redis::Value;
 use tracing::{info, warn};

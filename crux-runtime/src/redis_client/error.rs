@@ -1,4 +1,4 @@
-//! What Redis says, for those who have to decide what to do then.
+//! Classifies errors of Redis for callers.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 

@@ -1,5 +1,5 @@
 //! A script that the server knows by its hash. Its text never changes while the process runs, and
-//! no text of a user's becomes a part of it.
+//! no user input becomes part of it.
 
 pub(crate) struct Script {
     pub(super) text: &'static str,

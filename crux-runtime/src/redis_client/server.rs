@@ -1,5 +1,5 @@
-//! One server, and the connection to it: made when it is first needed, and made anew when it was
-//! lost. What is asked at the same time shares it, and what is asked together goes out together.
+//! One server, and the connection to it: made when it is first needed, and again when it was lost.
+//! Concurrent commands share it, and commands of one call are pipelined.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

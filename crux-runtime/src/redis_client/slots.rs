@@ -1,5 +1,4 @@
-//! Which server has which slots. A cluster tells it, and a server that is asked for a slot of
-//! another one names that one.
+//! Which server has which slots: as reported by the cluster, and by redirections of servers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! One attempt's work order, as the engine dispatches it to the executor or the bus, and what they
-//! report back.
+//! One attempt's work order, as the engine dispatches it to the executor or the bus, and the
+//! reports that come back.
 
 pub(crate) mod cancellation;
 

@@ -1,4 +1,4 @@
-//! Where the lines of the log go: into memory first, and from there to standard error on a separate
+//! The log writer: lines go into memory first, and from there to standard error on a separate
 //! thread. Logging never waits and never fails: a pipe that nobody reads, a reader that is gone and
 //! a full disk lose lines, which are counted, and nothing else.
 

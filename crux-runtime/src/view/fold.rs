@@ -1,4 +1,4 @@
-//! An instance as its journal says, row by row: its status, and the state of each step. Works from
+//! Folds journal rows into an instance's status and the state of each step. Works from
 //! the rows alone; it decides nothing, and knows nothing of the machine that wrote them.
 
 use std::collections::HashMap;

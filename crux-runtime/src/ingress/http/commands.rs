@@ -1,4 +1,4 @@
-//! What a person asks of an instance: cancel, retry, undo, fail, pause, resume; and restart, which
+//! Commands of people: cancel, retry, undo, fail, pause, resume; and restart, which
 //! starts another one like it.
 
 use axum::Json;

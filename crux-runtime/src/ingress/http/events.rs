@@ -1,4 +1,4 @@
-//! `POST /api/v1/events`: events from outside, one or many. 202: stored, whatever comes of them.
+//! `POST /api/v1/events`: events from outside, one or many. 202: stored.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! Health, for people and for what restarts or routes around a process.
+//! Health, for people, supervisors and load balancers.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,5 +1,5 @@
 //! What happened to an instance: its journal as it is (`history`), and its live messages as
-//! server-sent events (`events`), for browsers and tools that speak no WebSocket.
+//! server-sent events (`events`), for browsers and tools without WebSocket.
 
 use std::convert::Infallible;
 use std::time::Duration;

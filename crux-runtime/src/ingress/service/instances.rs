@@ -1,4 +1,4 @@
-//! Questions about instances and commands to them.
+//! Queries about instances and commands to them.
 
 use super::{Error, Service, Snapshot};
 use crate::engine::api;

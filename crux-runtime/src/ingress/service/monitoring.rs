@@ -1,5 +1,4 @@
-//! What is asked by people who run the server, and by what restarts or routes around it: health,
-//! workers, metrics.
+//! For operators, supervisors and load balancers: health, workers, metrics.
 
 use std::time::Duration;
 

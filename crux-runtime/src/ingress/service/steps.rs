@@ -1,4 +1,4 @@
-//! What workers and services report about attempts.
+//! Reports of workers and services about attempts.
 
 use super::{Error, Service, out_of_scope};
 use crate::engine::api::{Completion, CompletionOutcome, Progress, ProgressKind};

@@ -1,4 +1,4 @@
-//! What arrives while an instance may not move, and how it runs on.
+//! Events that arrive while an instance is frozen, and how it continues.
 
 use super::super::effect::Effects;
 use super::super::event::{Outcome, StepEvent, StepHappened};

@@ -1,4 +1,4 @@
-//! A person says `retry`: failed steps go out again, as they were or with a corrected input.
+//! The command `retry`: failed steps are dispatched again, unchanged or with a corrected input.
 
 use serde_json::value::RawValue;
 

@@ -1,5 +1,5 @@
-//! The way to the end when the forward part does not get there: stop what is open, undo what was
-//! done, then end; or park, and leave the choice to a person.
+//! Ending an instance that cannot complete: stop open steps, undo completed ones, then end; or
+//! park, and leave the decision to a person.
 
 use super::super::definition::OnExhausted;
 use super::super::effect::{Effect, Effects, Ended, Hook, Note};

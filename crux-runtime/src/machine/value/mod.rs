@@ -1,5 +1,5 @@
-//! Values of the pipeline language: what each is in Rust, how it is read from JSON, and what of it
-//! is written.
+//! Values of the pipeline language: their Rust types, and how they are read from and written to
+//! JSON.
 //!
 //! | in YAML | in Rust |
 //! |---|---|

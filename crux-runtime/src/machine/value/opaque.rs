@@ -1,4 +1,4 @@
-//! Opaque JSON, which no step of the language looks into but by name.
+//! The type `json`: opaque to the language, which can only read fields by name.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! How values are written: through one view of them, so that code for a format exists once and not
-//! once for every type.
+//! How values are written: through one common view, so that the code for a format exists once
+//! instead of once per type.
 
 use std::fmt;
 use std::sync::Arc;

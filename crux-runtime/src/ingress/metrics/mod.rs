@@ -183,7 +183,7 @@ impl std::fmt::Debug for BusMetrics {
     }
 }
 
-/// What keeps instances from going on, and the clock.
+/// What keeps instances from continuing, and the clock.
 struct MissingDefinitionMetrics {
     engine: Engine,
 }

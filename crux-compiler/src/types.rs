@@ -25,12 +25,12 @@ pub fn same(a: &Type, b: &Type) -> bool {
 /// Why a value of one type does not fit a place of another; the parts are named from outside to
 /// inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Misfit {
+pub enum TypeMismatch {
     /// It may be absent.
     Absent,
     Other,
     /// The field of a record, and why it does not fit.
-    Field(String, Box<Misfit>, TypePair),
+    Field(String, Box<TypeMismatch>, TypePair),
     FieldMissing(String),
     /// A word that the wanted enum does not have.
     Word(String),
@@ -40,7 +40,7 @@ pub enum Misfit {
 pub type TypePair = (String, String);
 
 /// Whether a value of type `from` fits a place of type `to`, as it is or by `Coerce`.
-pub fn fits(from: &Type, to: &Type) -> Result<(), Misfit> {
+pub fn fits(from: &Type, to: &Type) -> Result<(), TypeMismatch> {
     Fit { assumed: HashSet::new() }.fits(from, to)
 }
 
@@ -51,10 +51,10 @@ struct Fit {
 }
 
 impl Fit {
-    fn fits(&mut self, from: &Type, to: &Type) -> Result<(), Misfit> {
+    fn fits(&mut self, from: &Type, to: &Type) -> Result<(), TypeMismatch> {
         match (from, to) {
             (Type::Optional(from), Type::Optional(to)) => self.fits(from, to),
-            (Type::Optional(_), _) => Err(Misfit::Absent),
+            (Type::Optional(_), _) => Err(TypeMismatch::Absent),
             (_, Type::Optional(to)) => self.fits(from, to),
             (_, Type::Json) | (Type::Integer, Type::Number) => Ok(()),
             (Type::List(from), Type::List(to)) | (Type::Map(from), Type::Map(to)) => {
@@ -64,30 +64,30 @@ impl Fit {
             (Type::Enum(from), Type::Enum(to)) if from.name != to.name => {
                 let known: HashSet<&String> = to.words.iter().collect();
                 match from.words.iter().find(|word| !known.contains(word)) {
-                    Some(word) => Err(Misfit::Word(word.clone())),
+                    Some(word) => Err(TypeMismatch::Word(word.clone())),
                     None => Ok(()),
                 }
             }
             _ if same(from, to) => Ok(()),
-            _ => Err(Misfit::Other),
+            _ => Err(TypeMismatch::Other),
         }
     }
 
-    fn record(&mut self, from: &Arc<Record>, to: &Arc<Record>) -> Result<(), Misfit> {
+    fn record(&mut self, from: &Arc<Record>, to: &Arc<Record>) -> Result<(), TypeMismatch> {
         if from.name == to.name || !self.assumed.insert((from.name.clone(), to.name.clone())) {
             return Ok(());
         }
         for wanted in &to.fields {
             match field(from, &wanted.name) {
                 Some(found) => self.fits(&found.ty, &wanted.ty).map_err(|misfit| {
-                    Misfit::Field(
+                    TypeMismatch::Field(
                         wanted.name.clone(),
                         Box::new(misfit),
                         (show(&found.ty), show(&wanted.ty)),
                     )
                 })?,
                 None if may_be_left_out(wanted) => {}
-                None => return Err(Misfit::FieldMissing(wanted.name.clone())),
+                None => return Err(TypeMismatch::FieldMissing(wanted.name.clone())),
             }
         }
         Ok(())
@@ -105,7 +105,7 @@ impl Enum {
     }
 }
 
-impl Misfit {
+impl TypeMismatch {
     /// As a reason, if there is more to say than the two types.
     pub fn reason(&self) -> Option<String> {
         match self {
@@ -250,21 +250,21 @@ mod tests {
         let number = record("number", &[("a", Type::Number), ("c", Type::String.optional())]);
         for (from, to, expected) in [
             (Type::Integer, Type::Number, Ok(())),
-            (Type::Number, Type::Integer, Err(Misfit::Other)),
+            (Type::Number, Type::Integer, Err(TypeMismatch::Other)),
             (Type::String, Type::String.optional(), Ok(())),
-            (Type::String.optional(), Type::String, Err(Misfit::Absent)),
+            (Type::String.optional(), Type::String, Err(TypeMismatch::Absent)),
             (Type::Integer.optional(), Type::Number.optional(), Ok(())),
             (list(Type::Integer), list(Type::Number), Ok(())),
-            (list(Type::String.optional()), list(Type::String), Err(Misfit::Absent)),
+            (list(Type::String.optional()), list(Type::String), Err(TypeMismatch::Absent)),
             (small.clone(), Type::Json, Ok(())),
-            (small.clone().optional(), Type::Json, Err(Misfit::Absent)),
-            (Type::Json, Type::String, Err(Misfit::Other)),
+            (small.clone().optional(), Type::Json, Err(TypeMismatch::Absent)),
+            (Type::Json, Type::String, Err(TypeMismatch::Other)),
             (large.clone(), small.clone(), Ok(())),
             (small.clone(), number, Ok(())),
-            (small, large, Err(Misfit::FieldMissing("b".into()))),
+            (small, large, Err(TypeMismatch::FieldMissing("b".into()))),
             (words("x", &["a"]), words("y", &["a", "b"]), Ok(())),
-            (words("y", &["a", "b"]), words("x", &["a"]), Err(Misfit::Word("b".into()))),
-            (words("x", &["a"]), Type::String, Err(Misfit::Other)),
+            (words("y", &["a", "b"]), words("x", &["a"]), Err(TypeMismatch::Word("b".into()))),
+            (words("x", &["a"]), Type::String, Err(TypeMismatch::Other)),
         ] {
             assert_eq!(fits(&from, &to), expected, "{} into {}", show(&from), show(&to));
         }

@@ -51,7 +51,7 @@ pub(crate) fn record(item: TokenStream) -> Result<TokenStream> {
             }
 
             fn each(&self, visit: &mut dyn ::std::ops::FnMut(&'static str, ::crux_runtime::machine::ValueRef<'_>)) {
-                #(visit(#names, ::crux_runtime::machine::Show::show(&self.#idents));)*
+                #(visit(#names, ::crux_runtime::machine::AsValueRef::as_value_ref(&self.#idents));)*
             }
         }
     })
@@ -92,8 +92,8 @@ pub(crate) fn words(item: TokenStream) -> Result<TokenStream> {
             }
         }
 
-        impl ::crux_runtime::machine::Show for #name {
-            fn show(&self) -> ::crux_runtime::machine::ValueRef<'_> {
+        impl ::crux_runtime::machine::AsValueRef for #name {
+            fn as_value_ref(&self) -> ::crux_runtime::machine::ValueRef<'_> {
                 ::crux_runtime::machine::ValueRef::Text(self.word())
             }
         }
@@ -106,7 +106,7 @@ pub(crate) fn serde(item: TokenStream) -> Result<TokenStream> {
     Ok(quote! {
         impl ::crux_runtime::serde::Serialize for #name {
             fn serialize<S: ::crux_runtime::serde::Serializer>(&self, to: S) -> ::std::result::Result<S::Ok, S::Error> {
-                ::crux_runtime::serde::Serialize::serialize(&::crux_runtime::machine::Show::show(self), to)
+                ::crux_runtime::serde::Serialize::serialize(&::crux_runtime::machine::AsValueRef::as_value_ref(self), to)
             }
         }
 

@@ -84,6 +84,7 @@ const RULES: &[(Old, &str)] = &[
     (Item("Marks"), "Settlement, UnsettledFlags"),
     (Item("Witness"), "CommitRecord"),
     (Item("Bed"), "Harness"),
+    (Item("Misfit"), "TypeMismatch, TypeError"),
     // Type names are nouns.
     (Item("Told"), "the noun of the thing: CommandAccepted"),
     (Item("Said"), "the noun of the thing: PresenceMessage"),

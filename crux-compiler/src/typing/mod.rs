@@ -20,7 +20,7 @@ use crate::expr::{self, Ast, Kind};
 use crate::ir::{Expr, ExprKind, Function, Type, Value};
 use crate::source::Span;
 use crate::text::Text;
-use crate::types::{self, Misfit, fits, same, show};
+use crate::types::{self, TypeMismatch, fits, same, show};
 
 pub use literals::broken_rule;
 pub use scope::{Root, Scope, Standing, StepResult, VisibleStep};
@@ -135,7 +135,7 @@ impl Checker<'_> {
             }
             Err(misfit) => misfit,
         };
-        if misfit == Misfit::Absent && found.ty.is_optional() {
+        if misfit == TypeMismatch::Absent && found.ty.is_optional() {
             self.absent(
                 &found,
                 span,

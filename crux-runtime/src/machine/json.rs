@@ -9,16 +9,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Failure, Show, Value};
+use super::{AsValueRef, Failure, Value};
 
 /// To be recorded or sent. What the compiler generates always encodes.
-pub fn encode<T: Show>(value: &T) -> Result<Box<RawValue>, Failure> {
-    raw(&value.show())
+pub fn encode<T: AsValueRef>(value: &T) -> Result<Box<RawValue>, Failure> {
+    raw(&value.as_value_ref())
 }
 
 /// As [`encode`], for what is kept as well as sent.
-pub fn encode_shared<T: Show>(value: &T) -> Result<Arc<RawValue>, Failure> {
-    raw(&value.show()).map(Arc::from)
+pub fn encode_shared<T: AsValueRef>(value: &T) -> Result<Arc<RawValue>, Failure> {
+    raw(&value.as_value_ref()).map(Arc::from)
 }
 
 /// Like [`encode`], for values outside the pipeline language.

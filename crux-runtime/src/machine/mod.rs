@@ -63,7 +63,7 @@ pub use task_step::{Raised, StepType, TaskStep};
 pub use time::{Time, days, hours, minutes};
 pub use undo::{NoUndo, Undo};
 pub use value::{
-    Duration, Field, IndexMap, Json, NotADuration, Parts, Record, Show, Timestamp, TypeError,
+    AsValueRef, Duration, Field, IndexMap, Json, NotADuration, Parts, Record, Timestamp, TypeError,
     Value, ValueRef, deserialize, fields, word,
 };
 pub use wait::{Sleep, Wait};

@@ -11,13 +11,13 @@
 //! A program has thousands of record types. Serde's derives would make code for each of them that
 //! is generic over formats, is made again for every format, and needs a second pass under another
 //! deserializer to learn the path of a wrong field. Here a record has one small function for
-//! reading and one for showing, and all the rest is shared: hundreds of pipelines build in a
+//! reading and one for writing, and all the rest is shared: hundreds of pipelines build in a
 //! fraction of the time.
 
 mod duration;
-mod opaque;
+mod json_value;
 mod read;
-mod show;
+mod value_ref;
 
 use std::sync::Arc;
 
@@ -30,12 +30,12 @@ use crate::canonical::Decimal;
 pub use duration::{Duration, NotADuration};
 pub use indexmap::IndexMap;
 pub use jiff::Timestamp;
-pub use opaque::Json;
+pub use json_value::Json;
 pub use read::{Field, TypeError, deserialize, fields, word};
-pub use show::{Parts, Show, ValueRef};
+pub use value_ref::{AsValueRef, Parts, ValueRef};
 
 /// A value of the pipeline language.
-pub trait Value: Show + Sized {
+pub trait Value: AsValueRef + Sized {
     /// Reads it from its JSON. The error says where in it something does not fit.
     fn read(json: &RawValue) -> Result<Self, TypeError>;
 

@@ -11,12 +11,12 @@ use serde_json::value::RawValue;
 use super::{Duration, Json, Record, Timestamp};
 use crate::machine::Failure;
 
-/// What is written as JSON.
-pub trait Show {
-    fn show(&self) -> ValueRef<'_>;
+/// A value that can be written as JSON.
+pub trait AsValueRef {
+    fn as_value_ref(&self) -> ValueRef<'_>;
 }
 
-/// A value, looked at.
+/// A borrowed, untyped view of a value.
 #[derive(Clone, Copy)]
 pub enum ValueRef<'a> {
     Null,
@@ -34,22 +34,22 @@ pub enum ValueRef<'a> {
     Record(&'a dyn Record),
 }
 
-/// What is in a list or a map.
+/// The elements of a list, or the entries of a map.
 pub trait Parts {
     /// Calls `visit` for each in order: with its key, that of elements being empty.
     fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>));
 }
 
-impl<R: Record> Show for R {
-    fn show(&self) -> ValueRef<'_> {
+impl<R: Record> AsValueRef for R {
+    fn as_value_ref(&self) -> ValueRef<'_> {
         ValueRef::Record(self)
     }
 }
 
-macro_rules! show {
+macro_rules! as_value_ref {
     ($($type:ty: $value:ident => $show:expr;)*) => {
-        $(impl Show for $type {
-            fn show(&self) -> ValueRef<'_> {
+        $(impl AsValueRef for $type {
+            fn as_value_ref(&self) -> ValueRef<'_> {
                 let $value = self;
                 $show
             }
@@ -57,7 +57,7 @@ macro_rules! show {
     };
 }
 
-show! {
+as_value_ref! {
     str: text => ValueRef::Text(text);
     String: text => ValueRef::Text(text);
     i64: value => ValueRef::Integer(*value);
@@ -71,39 +71,39 @@ show! {
     (): _nothing => ValueRef::Null;
 }
 
-impl<T: Show> Show for Option<T> {
-    fn show(&self) -> ValueRef<'_> {
-        self.as_ref().map_or(ValueRef::Null, Show::show)
+impl<T: AsValueRef> AsValueRef for Option<T> {
+    fn as_value_ref(&self) -> ValueRef<'_> {
+        self.as_ref().map_or(ValueRef::Null, AsValueRef::as_value_ref)
     }
 }
 
-impl<T: Show> Show for Arc<T> {
-    fn show(&self) -> ValueRef<'_> {
-        (**self).show()
+impl<T: AsValueRef> AsValueRef for Arc<T> {
+    fn as_value_ref(&self) -> ValueRef<'_> {
+        (**self).as_value_ref()
     }
 }
 
-impl<T: Show> Show for Vec<T> {
-    fn show(&self) -> ValueRef<'_> {
+impl<T: AsValueRef> AsValueRef for Vec<T> {
+    fn as_value_ref(&self) -> ValueRef<'_> {
         ValueRef::List(self)
     }
 }
 
-impl<T: Show> Show for IndexMap<String, T> {
-    fn show(&self) -> ValueRef<'_> {
+impl<T: AsValueRef> AsValueRef for IndexMap<String, T> {
+    fn as_value_ref(&self) -> ValueRef<'_> {
         ValueRef::Map(self)
     }
 }
 
-impl<T: Show> Parts for Vec<T> {
+impl<T: AsValueRef> Parts for Vec<T> {
     fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
-        self.iter().for_each(|element| visit("", element.show()));
+        self.iter().for_each(|element| visit("", element.as_value_ref()));
     }
 }
 
-impl<T: Show> Parts for IndexMap<String, T> {
+impl<T: AsValueRef> Parts for IndexMap<String, T> {
     fn each(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
-        self.iter().for_each(|(key, value)| visit(key, value.show()));
+        self.iter().for_each(|(key, value)| visit(key, value.as_value_ref()));
     }
 }
 

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::Show;
+use super::AsValueRef;
 use crate::canonical;
 use crate::machine::Failure;
 use crate::machine::json;
@@ -17,8 +17,8 @@ pub struct Json(Arc<RawValue>);
 
 impl Json {
     /// Any value as JSON.
-    pub fn of<T: Show + ?Sized>(value: &T) -> Result<Self, Failure> {
-        json::raw(&value.show()).map(|raw| Self(Arc::from(raw)))
+    pub fn of<T: AsValueRef + ?Sized>(value: &T) -> Result<Self, Failure> {
+        json::raw(&value.as_value_ref()).map(|raw| Self(Arc::from(raw)))
     }
 
     /// A value that stands in the pipeline. It is JSON by construction; were it not, it would be

@@ -170,7 +170,9 @@ impl Jwts {
             .filter(|id| is_client_id(id))
             .ok_or_else(|| missing(&names.client_id))?;
         if self.reserved.contains(client_id) {
-            return Err(refused("the token claims to be a client that has its own key"));
+            return Err(refused(
+                "the token claims to be a client that has a key in the configuration",
+            ));
         }
         let scope = match &names.scope {
             None => config::Scope::default(),

@@ -143,6 +143,11 @@ impl Status {
             None => "/health".to_owned(),
         };
         let document = client::get(common, &path).await?;
+        // A server that asks who calls tells the rest to administrators only.
+        if self.nodes && !document["version"].is_string() {
+            let text = "the server shows its nodes to clients with the role `admin` only: set CRUX_API_KEY to the key of one";
+            return Err(Failure::refused(text));
+        }
         if common.json {
             out::print_line(if self.nodes { &document["nodes"] } else { &document })?;
         } else {

@@ -348,6 +348,33 @@ fn clients_that_make_no_sense_are_named_and_no_key_is_quoted() {
     }
     let said = read("auth: { clients: { 'a b': { roles: [start] } } }").unwrap_err();
     assert!(said.contains("`a b` is not a client id: use 1 to 64 letters"), "{said}");
+    let secret = "0123456789abcdef0123456789abcdef";
+    let jwt = "{ issuer: i, audience: [a], jwks_file: keys.json }";
+    let config = read(&format!("auth: {{ jwt: {jwt}, tokens: {{ secret: {secret} }} }}")).unwrap();
+    let shown = format!("{} {config:?}", config.masked());
+    assert!(shown.contains("keys.json") && !shown.contains(secret), "{shown}");
+    for (auth, error) in [
+        ("jwt: { audience: [a], jwks_file: f }", "auth.jwt.issuer: must be set"),
+        ("jwt: { issuer: i, jwks_file: f }", "auth.jwt.audience: must be set"),
+        ("jwt: { issuer: i, audience: [a] }", "auth.jwt.jwks_file: must be set"),
+        (
+            "jwt: { issuer: i, audience: [a], jwks_url: 'https://id/' }",
+            "auth.jwt.jwks_url: must be http:// on the loopback interface",
+        ),
+        (
+            "jwt: { issuer: i, audience: [a], jwks_file: f, leeway: 1h }",
+            "auth.jwt.leeway: must be at most 5m",
+        ),
+        ("anonymous: [start]", "there is no `start`; there is `follow`"),
+        ("tokens: { secret: 5 }", "auth.tokens.secret: a secret is a string"),
+    ] {
+        let said = read(&format!("auth: {{ {auth} }}")).unwrap_err();
+        assert!(said.contains(error), "{said}");
+    }
+    let said = read("server: { behind_proxy: [10.0.0.0/8] }").unwrap_err();
+    assert!(said.contains("server.behind_proxy: needs `auth`"), "{said}");
+    let said = read("server: { behind_proxy: [10.0.0.0/99] }").unwrap_err();
+    assert!(said.contains("`10.0.0.0/99` is not an address or a network"), "{said}");
     let said = read("auth: { clients: {} }").unwrap_err();
     assert!(said.contains("auth: nobody could call this server"), "{said}");
 }

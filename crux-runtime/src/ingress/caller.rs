@@ -94,7 +94,7 @@ impl Grant {
 
 /// A client and what it may do.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Principal {
+pub(crate) struct Permissions {
     /// Becomes the owner of what it starts. `""` unless it is authenticated.
     pub(crate) client_id: Cow<'static, str>,
     pub(crate) standing: Standing,
@@ -109,11 +109,15 @@ pub(crate) struct Principal {
 }
 
 /// May do everything, and what it starts has no owner.
-static TRUSTED: LazyLock<Arc<Principal>> = LazyLock::new(|| {
-    Arc::new(Principal { standing: Standing::Trusted, roles: RoleSet::ALL, ..Principal::default() })
+static TRUSTED: LazyLock<Arc<Permissions>> = LazyLock::new(|| {
+    Arc::new(Permissions {
+        standing: Standing::Trusted,
+        roles: RoleSet::ALL,
+        ..Permissions::default()
+    })
 });
 
-impl Principal {
+impl Permissions {
     /// Whether both may do the same.
     pub(crate) fn may_do_as(&self, other: &Self) -> bool {
         self.roles == other.roles && self.scope == other.scope && self.grant == other.grant
@@ -127,7 +131,7 @@ impl Principal {
 /// The client of one request, connection or message.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    principal: Arc<Principal>,
+    permissions: Arc<Permissions>,
     /// Names the request in the answer and in the log.
     pub(crate) correlation_id: String,
     /// W3C trace context of the request; `""` without one.
@@ -146,16 +150,16 @@ pub(crate) enum Visible<'a> {
 
 impl Caller {
     pub(crate) fn new(
-        principal: Arc<Principal>,
+        permissions: Arc<Permissions>,
         correlation_id: String,
         traceparent: String,
     ) -> Self {
-        Self { principal, correlation_id, traceparent, address: None }
+        Self { permissions, correlation_id, traceparent, address: None }
     }
 
     /// A client that need not prove anything.
     pub(crate) fn trusted(correlation_id: String, traceparent: String) -> Self {
-        Self::new(Principal::trusted(), correlation_id, traceparent)
+        Self::new(Permissions::trusted(), correlation_id, traceparent)
     }
 
     pub(crate) fn at(self, address: Option<IpAddr>) -> Self {
@@ -168,43 +172,43 @@ impl Caller {
     }
 
     pub(crate) fn client_id(&self) -> &str {
-        &self.principal.client_id
+        &self.permissions.client_id
     }
 
     pub(crate) fn roles(&self) -> RoleSet {
-        self.principal.roles
+        self.permissions.roles
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        self.principal.standing
+        self.permissions.standing
     }
 
     /// Whether a connection of it is of any use without a credential that is still to come.
     pub(crate) fn has_to_authenticate(&self) -> bool {
-        self.standing() == Standing::Anonymous && self.principal.grant == Grant::Nothing
+        self.standing() == Standing::Anonymous && self.permissions.grant == Grant::Nothing
     }
 
     /// When a connection that it has opened ends.
     pub(crate) fn expires_at(&self) -> Option<Instant> {
-        self.principal.expires_at
+        self.permissions.expires_at
     }
 
-    pub(crate) fn principal(&self) -> &Principal {
-        &self.principal
+    pub(crate) fn permissions(&self) -> &Permissions {
+        &self.permissions
     }
 
-    /// The same connection, once another principal has authenticated.
-    pub(crate) fn turned_into(&self, principal: Arc<Principal>) -> Self {
-        Self { principal, ..self.clone() }
+    /// The same connection, once its client has sent another credential.
+    pub(crate) fn turned_into(&self, permissions: Arc<Permissions>) -> Self {
+        Self { permissions, ..self.clone() }
     }
 
     /// Whether its roles permit the operation at all.
     pub(crate) fn may(&self, row: &OperationRow) -> bool {
-        self.has_role(row) || self.principal.grant.permits(row.operation)
+        self.has_role(row) || self.permissions.grant.permits(row.operation)
     }
 
     fn has_role(&self, row: &OperationRow) -> bool {
-        row.role.is_none_or(|role| self.principal.roles.has(role))
+        row.role.is_none_or(|role| self.permissions.roles.has(role))
     }
 
     /// Whether it may report about the step, and which attempt that is.
@@ -214,7 +218,7 @@ impl Caller {
         step: &StepRef,
         attempt: Option<u32>,
     ) -> Option<Option<u32>> {
-        let Grant::Report { instance: its, step: own, attempt: granted } = self.principal.grant
+        let Grant::Report { instance: its, step: own, attempt: granted } = self.permissions.grant
         else {
             return Some(attempt);
         };
@@ -231,7 +235,7 @@ impl Caller {
     pub(crate) fn sees_all(&self, row: &OperationRow) -> bool {
         self.has_role(row)
             && self.visible(row) == Visible::All
-            && self.principal.scope.workflows.is_none()
+            && self.permissions.scope.workflows.is_none()
     }
 
     /// Whether an instance exists as far as the caller and the operation are concerned.
@@ -242,7 +246,7 @@ impl Caller {
         owner: &str,
         workflow: &str,
     ) -> bool {
-        let grant = self.principal.grant;
+        let grant = self.permissions.grant;
         if grant.permits(row.operation) && grant.is_about(instance) {
             return true;
         }
@@ -259,7 +263,7 @@ impl Caller {
 
     /// Whose instances the operation may be about, before the scope.
     pub(crate) fn visible(&self, row: &OperationRow) -> Visible<'_> {
-        let roles = self.principal.roles;
+        let roles = self.permissions.roles;
         // Who reports results of steps does so for instances of others: tasks are sent to it.
         let is_report = row.role == Some(Role::Complete) && roles.has(Role::Complete);
         if is_report || roles.has(Role::Operate) || roles.has(Role::Admin) {
@@ -274,34 +278,34 @@ impl Caller {
 
     /// Whether the scope has the workflow.
     pub(crate) fn has_workflow(&self, workflow: &str) -> bool {
-        let workflows = self.principal.scope.workflows.as_ref();
+        let workflows = self.permissions.scope.workflows.as_ref();
         workflows.is_none_or(|workflows| workflows.contains(workflow))
     }
 
     /// The only workflow of the scope, if there is only one.
     pub(crate) fn only_workflow(&self) -> Option<&str> {
-        let workflows = self.principal.scope.workflows.as_ref()?;
+        let workflows = self.permissions.scope.workflows.as_ref()?;
         workflows.first().filter(|_| workflows.len() == 1).map(String::as_str)
     }
 
     /// Whether the scope has the event. Events start workflows: a client that is narrowed to some
     /// sends only those that are named.
     pub(crate) fn has_event(&self, event: &str) -> bool {
-        match &self.principal.scope.events {
+        match &self.permissions.scope.events {
             Some(events) => events.contains(event),
-            None => self.principal.scope.workflows.is_none(),
+            None => self.permissions.scope.workflows.is_none(),
         }
     }
 
     /// The step types of the scope; `None`: all.
     pub(crate) fn step_types(&self) -> Option<impl Iterator<Item = &str> + Clone> {
-        Some(self.principal.scope.step_types.as_ref()?.iter().map(String::as_str))
+        Some(self.permissions.scope.step_types.as_ref()?.iter().map(String::as_str))
     }
 
     /// What a client may know about itself.
     pub(crate) fn identity(&self) -> Identity {
         Identity {
-            client_id: self.principal.client_id.clone(),
+            client_id: self.permissions.client_id.clone(),
             authenticated: self.standing() == Standing::Authenticated,
             roles: self.roles().iter().collect(),
         }
@@ -336,8 +340,8 @@ mod tests {
     #[test]
     fn a_grant_is_good_for_its_instance_and_its_operations_only() {
         let of = |grant| {
-            let principal = Principal { grant, ..Principal::default() };
-            Caller::new(Arc::new(principal), String::new(), String::new())
+            let permissions = Permissions { grant, ..Permissions::default() };
+            Caller::new(Arc::new(permissions), String::new(), String::new())
         };
         let step = instance(1).step("pay");
         let report = Grant::Report { instance: instance(1), step, attempt: 2 };
@@ -375,12 +379,12 @@ mod tests {
     }
 
     fn caller(client_id: &'static str, roles: &[Role]) -> Caller {
-        let principal = Principal {
+        let permissions = Permissions {
             client_id: client_id.into(),
             roles: RoleSet::of(roles),
-            ..Principal::default()
+            ..Permissions::default()
         };
-        Caller::new(Arc::new(principal), String::new(), String::new())
+        Caller::new(Arc::new(permissions), String::new(), String::new())
     }
 
     #[test]
@@ -410,12 +414,12 @@ mod tests {
 
     #[test]
     fn a_scope_of_workflows_narrows_events_too() {
-        let mut principal = Principal::default();
+        let mut permissions = Permissions::default();
         let mut has = |workflows: &[&str], events: Option<&[&str]>| {
             let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-            principal.scope.workflows = (!workflows.is_empty()).then(|| names(workflows));
-            principal.scope.events = events.map(names);
-            let caller = Caller::new(Arc::new(principal.clone()), String::new(), String::new());
+            permissions.scope.workflows = (!workflows.is_empty()).then(|| names(workflows));
+            permissions.scope.events = events.map(names);
+            let caller = Caller::new(Arc::new(permissions.clone()), String::new(), String::new());
             (caller.has_workflow("order"), caller.has_event("paid"))
         };
         assert_eq!(has(&[], None), (true, true));

@@ -139,8 +139,8 @@ async fn caller(
         false => None,
     };
     let traceparent = traceparent(request.headers());
-    let principal = authenticator.authenticate(credential.as_deref(), address).await?;
-    let caller = Caller::new(principal, correlation_id.to_owned(), traceparent).at(address);
+    let permissions = authenticator.authenticate(credential.as_deref(), address).await?;
+    let caller = Caller::new(permissions, correlation_id.to_owned(), traceparent).at(address);
     let method = match *request.method() {
         Method::HEAD => Method::GET.as_str(),
         _ => request.method().as_str(),

@@ -13,6 +13,8 @@ pub(crate) mod connection;
 mod http;
 pub(crate) mod json;
 pub(crate) mod listen;
+#[cfg(test)]
+mod matrix;
 pub(crate) mod metrics;
 mod middleware;
 mod operations;

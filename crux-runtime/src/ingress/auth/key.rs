@@ -36,6 +36,11 @@ pub(crate) enum Malformed {
 }
 
 impl<'a> ApiKey<'a> {
+    /// Whether a credential is meant to be one.
+    pub(crate) fn is_key(text: &str) -> bool {
+        text.starts_with(PREFIX)
+    }
+
     pub(crate) fn parse(text: &'a str) -> Result<Self, Malformed> {
         let rest = text.strip_prefix(PREFIX).ok_or(Malformed::Form)?;
         let (client_id, tail) = rest.rsplit_once('_').ok_or(Malformed::Form)?;

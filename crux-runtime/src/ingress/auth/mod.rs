@@ -1,5 +1,5 @@
 //! The authenticator: from what a request carries to who sent it. The only part that reads
-//! credentials; what it gives out, a [`Principal`], has none.
+//! credentials; what it gives out, a [`Permissions`], has none.
 
 pub(crate) mod credential;
 mod jwt;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use self::jwt::Jwts;
 use self::key::{ApiKey, Digest, Malformed};
 use self::limit::FailureLimit;
-use super::caller::{Caller, Grant, Principal, RoleSet, Standing};
+use super::caller::{Caller, Grant, Permissions, RoleSet, Standing};
 use super::problem::{Kind, Problem};
 use crate::config::{self, Auth, KEYS_MAX, KeyHash};
 use crate::token::{Granted, Refusal, TokenSigner};
@@ -42,7 +42,7 @@ pub(crate) struct Credentials {
     clients: HashMap<String, Client>,
     jwts: Option<Jwts>,
     tokens: Arc<TokenSigner>,
-    anonymous: Arc<Principal>,
+    anonymous: Arc<Permissions>,
 }
 
 struct Client {
@@ -50,7 +50,7 @@ struct Client {
     /// there are the digest of nothing that anyone could send.
     keys: [Digest; KEYS_MAX],
     /// Who shows which of them.
-    principals: Vec<Arc<Principal>>,
+    permissions: Vec<Arc<Permissions>>,
     /// In seconds since 1970; 0: never.
     last_used_s: AtomicU64,
 }
@@ -81,9 +81,9 @@ impl Credentials {
         if let Some(jwts) = &jwts {
             jwts.open().await.map_err(|why| config::Problem::new("auth.jwt", why))?;
         }
-        let anonymous = Principal {
+        let anonymous = Permissions {
             grant: if auth.anonymous.is_empty() { Grant::Nothing } else { Grant::FollowAny },
-            ..Principal::default()
+            ..Permissions::default()
         };
         Ok(Self {
             clients: auth.clients.iter().map(client).collect(),
@@ -97,12 +97,14 @@ impl Credentials {
         &self.tokens
     }
 
-    async fn authenticate(&self, credential: &str) -> Result<Arc<Principal>, Problem> {
+    async fn authenticate(&self, credential: &str) -> Result<Arc<Permissions>, Problem> {
         if TokenSigner::is_token(credential) {
             return self.by_token(credential);
         }
         if let Some(jwts) = &self.jwts
             && Jwts::is_token(credential)
+            // Ids of clients may have points.
+            && !ApiKey::is_key(credential)
         {
             return jwts.authenticate(credential).await;
         }
@@ -116,14 +118,18 @@ impl Credentials {
                 }
             })
         })?;
-        self.by_key(key.client_id, &key.digest).ok_or_else(|| {
+        let permissions = self.by_key(key.client_id, &key.digest).ok_or_else(|| {
             // Not whether there is such a client.
             refused("no client has this key: it may have been replaced, ask who runs the server")
-        })
+        })?;
+        if let Some(client) = self.clients.get(key.client_id) {
+            client.last_used_s.store(now_s(), Ordering::Relaxed);
+        }
+        Ok(permissions)
     }
 
     /// Takes as long whether the client is there or not, and whether the key is one of its keys.
-    fn by_key(&self, client_id: &str, digest: &Digest) -> Option<Arc<Principal>> {
+    fn by_key(&self, client_id: &str, digest: &Digest) -> Option<Arc<Permissions>> {
         let client = self.clients.get(client_id);
         let keys = client.map_or(&[[0; 32]; KEYS_MAX], |client| &client.keys);
         let mut found = u32::MAX;
@@ -131,24 +137,23 @@ impl Credentials {
             found.conditional_assign(&n, key.ct_eq(digest));
         }
         let client = client?;
-        let principal = client.principals.get(usize::try_from(found).ok()?)?;
-        client.last_used_s.store(now_s(), Ordering::Relaxed);
-        Some(principal.clone())
+        let permissions = client.permissions.get(usize::try_from(found).ok()?)?;
+        Some(permissions.clone())
     }
 
     /// Whether who had this credential may still do the same with it.
-    fn is_still(&self, principal: &Principal) -> bool {
-        match (&principal.key, principal.standing) {
+    fn is_still(&self, permissions: &Permissions) -> bool {
+        match (&permissions.key, permissions.standing) {
             (Some(KeyHash(digest)), _) => self
-                .by_key(&principal.client_id, digest)
-                .is_some_and(|now| now.may_do_as(principal)),
-            (None, Standing::Anonymous) => self.anonymous.may_do_as(principal),
+                .by_key(&permissions.client_id, digest)
+                .is_some_and(|now| now.may_do_as(permissions)),
+            (None, Standing::Anonymous) => self.anonymous.may_do_as(permissions),
             // Tokens count until they expire.
             (None, Standing::Trusted | Standing::Authenticated) => true,
         }
     }
 
-    fn by_token(&self, token: &str) -> Result<Arc<Principal>, Problem> {
+    fn by_token(&self, token: &str) -> Result<Arc<Permissions>, Problem> {
         let now_s = now_s();
         let (grant, expires_at) = match self.tokens.read(token, now_s) {
             Ok(Granted::Follow { instance, expires_s }) => {
@@ -168,7 +173,7 @@ impl Credentials {
             }
         };
         let standing = Standing::Authenticated;
-        Ok(Arc::new(Principal { standing, grant, expires_at, ..Principal::default() }))
+        Ok(Arc::new(Permissions { standing, grant, expires_at, ..Permissions::default() }))
     }
 }
 
@@ -225,7 +230,7 @@ impl Authenticator {
             }
         };
         let changed = async {
-            while self.current().is_none_or(|current| current.is_still(caller.principal())) {
+            while self.current().is_none_or(|current| current.is_still(caller.permissions())) {
                 if changes.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -266,8 +271,8 @@ impl Authenticator {
         &self,
         credential: Option<&str>,
         address: Option<IpAddr>,
-    ) -> Result<Arc<Principal>, Problem> {
-        let Some(current) = self.current() else { return Ok(Principal::trusted()) };
+    ) -> Result<Arc<Permissions>, Problem> {
+        let Some(current) = self.current() else { return Ok(Permissions::trusted()) };
         let Some(credential) = credential else { return Ok(current.anonymous.clone()) };
         let authenticated = current.authenticate(credential).await;
         authenticated.map_err(|problem| self.failed(problem, credential, address))
@@ -299,7 +304,7 @@ impl Authenticator {
         &self,
         text: &str,
         address: Option<IpAddr>,
-    ) -> Result<Option<Arc<Principal>>, Problem> {
+    ) -> Result<Option<Arc<Permissions>>, Problem> {
         /// Others have other fields, which are not read.
         #[derive(Deserialize)]
         struct Message {
@@ -325,8 +330,8 @@ impl Authenticator {
     ) -> Result<Caller, Problem> {
         match token {
             Some(Credential(token)) if self.is_required() => {
-                let principal = self.authenticate(Some(&token), caller.address).await?;
-                Ok(caller.turned_into(principal))
+                let permissions = self.authenticate(Some(&token), caller.address).await?;
+                Ok(caller.turned_into(permissions))
             }
             _ => Ok(caller.clone()),
         }
@@ -339,16 +344,16 @@ impl Client {
         for (slot, hash) in keys.iter_mut().zip(client.hashes()) {
             *slot = hash.0;
         }
-        let principal = |hash: &KeyHash| Principal {
+        let permissions = |hash: &KeyHash| Permissions {
             client_id: id.to_owned().into(),
             standing: Standing::Authenticated,
             roles: RoleSet::of(&client.roles),
             scope: client.scope.clone(),
             key: Some(hash.clone()),
-            ..Principal::default()
+            ..Permissions::default()
         };
-        let principals = client.hashes().map(|hash| Arc::new(principal(hash))).collect();
-        Self { keys, principals, last_used_s: AtomicU64::new(0) }
+        let permissions = client.hashes().map(|hash| Arc::new(permissions(hash))).collect();
+        Self { keys, permissions, last_used_s: AtomicU64::new(0) }
     }
 }
 
@@ -382,28 +387,32 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_who_it_belongs_to_and_nothing_else_is_anybody() {
         let (old, new) = (key::generate("shop").unwrap(), key::generate("shop").unwrap());
-        let other = key::generate("other").unwrap();
+        let other = key::generate("a.b.c").unwrap();
         let yaml = format!(
-            "clients: {{ shop: {{ keys: ['{}', '{}'], roles: [start] }}, other: {{ key_sha256: '{}', roles: [read] }} }}",
+            "clients: {{ shop: {{ keys: ['{}', '{}'], roles: [start] }}, a.b.c: {{ key_sha256: '{}', roles: [read] }} }}",
             hash(&old),
             hash(&new),
             hash(&other),
         );
         let authenticator = authenticator(&yaml).await;
         for key in [&old, &new] {
-            let principal = authenticator.authenticate(Some(key), None).await.unwrap();
+            let permissions = authenticator.authenticate(Some(key), None).await.unwrap();
             assert_eq!(
-                (&*principal.client_id, principal.roles),
+                (&*permissions.client_id, permissions.roles),
                 ("shop", RoleSet::of(&[Role::Start]))
             );
         }
+        assert_eq!(
+            &*authenticator.authenticate(Some(&other), None).await.unwrap().client_id,
+            "a.b.c"
+        );
         let anonymous = authenticator.authenticate(None, None).await.unwrap();
         assert_eq!(
             (anonymous.standing, anonymous.roles),
             (Standing::Anonymous, RoleSet::default())
         );
         // A right key under another's id has another digest, and no checksum.
-        let foreign = new.replacen("shop", "other", 1);
+        let foreign = new.replacen("shop", "a.b.c", 1);
         let (unknown, nobody) = (key::generate("shop").unwrap(), key::generate("nobody").unwrap());
         for wrong in [&*unknown, &nobody, &foreign, "xyz", "a.b.c", "cruxf_00_00"] {
             let problem = authenticator.authenticate(Some(wrong), None).await.unwrap_err();
@@ -434,7 +443,10 @@ mod tests {
         let instance = InstanceId::new(Time(1), [0; 10], None);
         let signer = authenticator.current().unwrap().tokens().clone();
         let grant = async |token: String| {
-            authenticator.authenticate(Some(&token), None).await.map(|principal| principal.grant)
+            authenticator
+                .authenticate(Some(&token), None)
+                .await
+                .map(|permissions| permissions.grant)
         };
         let later = now_s() + 60;
         assert_eq!(grant(signer.follow(instance, later)).await.unwrap(), Grant::Follow(instance));
@@ -458,8 +470,8 @@ mod tests {
         let token = authenticator.current().unwrap().tokens().follow(instance, u64::MAX);
         let auth: Auth = serde_saphyr::from_str(&yaml(&new)).unwrap();
         let caller = async |key: &str| {
-            let principal = authenticator.authenticate(Some(key), None).await.unwrap();
-            Caller::new(principal, String::new(), String::new())
+            let permissions = authenticator.authenticate(Some(key), None).await.unwrap();
+            Caller::new(permissions, String::new(), String::new())
         };
         let (by_key, by_token) = (caller(&old).await, caller(&token).await);
         let lapsed = async |caller| {

@@ -196,4 +196,4 @@ fn forbidden(caller: &Caller, asked: &str, role: Option<super::caller::Role>) ->
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

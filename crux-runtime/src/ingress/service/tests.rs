@@ -9,7 +9,8 @@ use crate::app::App;
 use crate::config::Scope;
 use crate::engine::api::{Command, Completion, Progress, ProgressKind, StepRef};
 use crate::executor::Executor;
-use crate::ingress::caller::{Principal, Role, RoleSet};
+use crate::ingress::auth::Credentials;
+use crate::ingress::caller::{Permissions, Role, RoleSet};
 use crate::ingress::operations::OPERATIONS;
 use crate::live::Hub;
 use crate::machine::Time;
@@ -18,15 +19,23 @@ use crate::store::{Append, Appended, NewInstance, RecordChange, Status, Store};
 
 /// A service without workflows, on a store with an instance that belongs to `ann` and one without
 /// an owner, both of a definition that this binary does not have.
-struct Harness {
-    service: Arc<Service>,
-    of_ann: InstanceId,
-    unowned: InstanceId,
-    _stop: watch::Sender<bool>,
+pub(in crate::ingress) struct Harness {
+    pub(in crate::ingress) service: Arc<Service>,
+    pub(in crate::ingress) metrics: Arc<Metrics>,
+    pub(in crate::ingress) authenticator: Arc<Authenticator>,
+    pub(in crate::ingress) signer: Arc<TokenSigner>,
+    pub(in crate::ingress) of_ann: InstanceId,
+    pub(in crate::ingress) unowned: InstanceId,
+    pub(in crate::ingress) stop: watch::Sender<bool>,
 }
 
 impl Harness {
     async fn new() -> Self {
+        Self::with("clients: {}").await
+    }
+
+    /// With a section `auth`.
+    pub(in crate::ingress) async fn with(auth: &str) -> Self {
         let app = Arc::new(App {
             workflows: &[],
             contracts: &[],
@@ -50,11 +59,15 @@ impl Harness {
             tokens: None,
         };
         let failures = metrics.authentication_failures();
-        let authenticator = Arc::new(Authenticator::new(None, failures));
+        let auth = serde_saphyr::from_str(auth).unwrap();
+        let credentials = Credentials::open(&auth).await.unwrap();
+        let signer = credentials.tokens().clone();
+        let authenticator = Arc::new(Authenticator::new(Some(credentials), failures));
         let (stop, stopping) = watch::channel(false);
-        let service =
-            Arc::new(Service::new(engine, push, metrics.clone(), authenticator, options, stopping));
-        Self { service, of_ann, unowned, _stop: stop }
+        let (for_service, shared) = (authenticator.clone(), metrics.clone());
+        let service = Service::new(engine, push, shared, for_service, options, stopping);
+        let service = Arc::new(service);
+        Self { service, metrics, authenticator, signer, of_ann, unowned, stop }
     }
 
     /// Asks for the operation in the simplest way; how it is refused, if it is.
@@ -182,9 +195,14 @@ async fn ended(store: &dyn Store, at: i64, owner: &str) -> InstanceId {
 fn caller(client_id: &'static str, roles: &[Role], scope: Scope) -> Caller {
     let standing = if client_id.is_empty() { Standing::Anonymous } else { Standing::Authenticated };
     let roles = RoleSet::of(roles);
-    let principal =
-        Principal { client_id: client_id.into(), standing, roles, scope, ..Principal::default() };
-    Caller::new(Arc::new(principal), String::new(), String::new())
+    let permissions = Permissions {
+        client_id: client_id.into(),
+        standing,
+        roles,
+        scope,
+        ..Permissions::default()
+    };
+    Caller::new(Arc::new(permissions), String::new(), String::new())
 }
 
 fn scope(workflows: &[&str], step_types: &[&str], events: &[&str]) -> Scope {

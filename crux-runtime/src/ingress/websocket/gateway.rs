@@ -198,8 +198,8 @@ impl Gateway {
     /// that is.
     async fn identify(&mut self, text: &str) -> Result<Value, Problem> {
         let authenticator = &self.ingress.authenticator;
-        if let Some(principal) = authenticator.of_message(text, self.caller.address).await? {
-            self.caller = Arc::new(self.caller.turned_into(principal));
+        if let Some(permissions) = authenticator.of_message(text, self.caller.address).await? {
+            self.caller = Arc::new(self.caller.turned_into(permissions));
         }
         self.ingress.service.identify(&self.caller).map(|identity| json!(identity))
     }

@@ -218,6 +218,9 @@ async fn a_socket_says_who_it_is_in_time_or_is_closed() {
         assert_eq!(socket.next().await.unwrap()["type"], "workflow_started");
     }
 
+    // A page of another site cannot even try.
+    let evil = [("origin", "http://evil.example"), ("x-api-key", shop.key.as_str())];
+    assert_eq!(Socket::try_open_with(&server, "", &evil).await.err(), Some(403));
     let mut late = Socket::open(&server, "").await;
     let mut socket = Socket::open(&server, "").await;
     let start = json!({"type": "start", "id": 1, "workflow": "double", "input": {"number": 1}});
@@ -288,6 +291,9 @@ async fn the_command_line_sends_its_key() {
     let (code, _, said) = run(&input, &shop.key);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(run(&["list"], &shop.key).0, Some(0));
+    assert_eq!(run(&["health"], "").1, "ok");
+    let (code, _, said) = run(&["status", "--nodes"], &shop.key);
+    assert!(code == Some(1) && said.contains("with the role `admin` only"), "{said}");
     let (code, _, said) = run(&["list"], "");
     assert!(code == Some(1) && said.contains("this server asks who calls"), "{said}");
     let (code, _, said) = run(&input, "");
@@ -343,7 +349,10 @@ async fn a_token_of_the_identity_provider_is_a_client() {
     let url = provider(keys).await;
     for place in [format!("jwks_file: '{}'", file.display()), format!("jwks_url: '{url}'")] {
         let jwt = format!("issuer: https://id.example, audience: [crux], {place}");
-        let server = crate::server(&format!("auth: {{ jwt: {{ {jwt} }} }}"));
+        // Looks like a token, with its points.
+        let key = Key::new("my.shop.front", "read", "");
+        let server = server(&[&key], &format!("  jwt: {{ {jwt} }}\n"));
+        assert!(key.listed(&server).await.is_empty());
         let bearer = format!("Bearer {RSA_TOKEN}");
         let get = async |bearer: &str| {
             let headers = [("authorization", bearer)];

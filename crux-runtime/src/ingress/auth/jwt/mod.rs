@@ -20,7 +20,7 @@ use self::keys::{KeySource, PublicKeys};
 use super::key::{Digest, digest};
 use super::refused;
 use crate::config;
-use crate::ingress::caller::{Principal, Role, RoleSet, Standing};
+use crate::ingress::caller::{Permissions, Role, RoleSet, Standing};
 use crate::ingress::problem::Problem;
 
 /// Longer ones are no tokens of anybody who wants to come in.
@@ -48,7 +48,7 @@ pub(crate) struct Jwts {
 
 #[derive(Clone)]
 struct Verified {
-    principal: Arc<Principal>,
+    permissions: Arc<Permissions>,
     expires_at: SystemTime,
 }
 
@@ -123,7 +123,7 @@ impl Jwts {
         credential.split('.').count() == 3
     }
 
-    pub(super) async fn authenticate(&self, token: &str) -> Result<Arc<Principal>, Problem> {
+    pub(super) async fn authenticate(&self, token: &str) -> Result<Arc<Permissions>, Problem> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(refused("the token is too long"));
         }
@@ -131,7 +131,7 @@ impl Jwts {
         let digest = digest(token);
         let known = self.verified().get(&digest).cloned();
         if let Some(known) = known.filter(|known| known.expires_at > now) {
-            return Ok(known.principal);
+            return Ok(known.permissions);
         }
         let header = decode_header(token).map_err(|_| refused("the token cannot be read"))?;
         let id = header.kid.as_deref();
@@ -158,7 +158,7 @@ impl Jwts {
             all.clear();
         }
         all.insert(digest, verified.clone());
-        Ok(verified.principal)
+        Ok(verified.permissions)
     }
 
     fn verified_token(&self, claims: &Value, now: SystemTime) -> Result<Verified, Problem> {
@@ -186,15 +186,15 @@ impl Jwts {
             .and_then(|at| UNIX_EPOCH.checked_add(at)?.checked_add(self.config.leeway.0))
             .ok_or_else(|| missing("exp"))?;
         let left = expires_at.duration_since(now).unwrap_or_default();
-        let principal = Principal {
+        let permissions = Permissions {
             client_id: client_id.to_owned().into(),
             standing: Standing::Authenticated,
             roles: self.roles(claim(claims, &names.roles)),
             scope,
             expires_at: Instant::now().checked_add(left),
-            ..Principal::default()
+            ..Permissions::default()
         };
-        Ok(Verified { principal: Arc::new(principal), expires_at })
+        Ok(Verified { permissions: Arc::new(permissions), expires_at })
     }
 
     /// Values that mean nothing here give nothing: providers have roles for other servers.

@@ -148,15 +148,15 @@ async fn a_token_of_each_kind_of_key_is_its_client() {
     for token in [provider.token(&claims()), ec] {
         // The second time it is known.
         for _ in 0..2 {
-            let principal = jwts.authenticate(&token).await.unwrap();
-            assert_eq!(&*principal.client_id, "shop|1");
-            assert_eq!(principal.roles, RoleSet::of(&[Role::Start]));
-            let left = principal.expires_at.unwrap() - Instant::now();
+            let permissions = jwts.authenticate(&token).await.unwrap();
+            assert_eq!(&*permissions.client_id, "shop|1");
+            assert_eq!(permissions.roles, RoleSet::of(&[Role::Start]));
+            let left = permissions.expires_at.unwrap() - Instant::now();
             assert!(left > Duration::from_secs(600) && left < Duration::from_secs(640));
         }
     }
-    let principal = jwts.authenticate(RSA_TOKEN).await.unwrap();
-    assert_eq!(principal.roles, RoleSet::of(&[Role::Start, Role::Read]));
+    let permissions = jwts.authenticate(RSA_TOKEN).await.unwrap();
+    assert_eq!(permissions.roles, RoleSet::of(&[Role::Start, Role::Read]));
 }
 
 #[tokio::test]
@@ -257,11 +257,11 @@ async fn claims_mean_what_the_configuration_says() {
         refused(&jwts, &provider.token(&claims)).await;
     }
     claims["https://crux.example/scope"] = json!({"workflows": ["order"]});
-    let principal = jwts.authenticate(&provider.token(&claims)).await.unwrap();
-    assert_eq!(&*principal.client_id, "web");
+    let permissions = jwts.authenticate(&provider.token(&claims)).await.unwrap();
+    assert_eq!(&*permissions.client_id, "web");
     // `admin` is no role here: only what the configuration names is one.
-    assert_eq!(principal.roles, RoleSet::of(&[Role::Start, Role::Read]));
-    assert!(principal.scope.workflows.as_ref().unwrap().contains("order"));
+    assert_eq!(permissions.roles, RoleSet::of(&[Role::Start, Role::Read]));
+    assert!(permissions.scope.workflows.as_ref().unwrap().contains("order"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crux_runtime::App;
@@ -161,30 +160,30 @@ impl Crux {
 
     /// Steps that have completed so far.
     pub fn steps(&self) -> u64 {
-        self.engine.stats().steps_completed.load(Ordering::Relaxed)
+        self.engine.counters().steps_completed
     }
 
     /// Waits until nothing is running: what is open waits for time or for events.
     pub async fn at_rest(&self) {
-        while self.engine.stats().unsettled.load(Ordering::Relaxed) > 0 {
+        while self.engine.counters().unsettled > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Rows that are durable so far.
     pub fn transitions(&self) -> u64 {
-        self.engine.stats().transitions.load(Ordering::Relaxed)
+        self.engine.counters().transitions
     }
 
     /// The texts of an instance's rows, as they are stored.
     pub async fn rows(&self, instance: InstanceId) -> Outcome<Vec<String>> {
-        let rows = self.engine.store().rows(instance, 0, 10_000).await?;
+        let rows = self.engine.rows(instance, 0, 10_000).await?;
         Ok(rows.into_iter().map(|stored| stored.row.to_string()).collect())
     }
 
     pub async fn close(self) {
         self.engine.shutdown(SHUTDOWN).await;
-        self.engine.bus().close().await;
+        self.engine.close_bus().await;
     }
 }
 

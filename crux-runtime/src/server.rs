@@ -144,7 +144,7 @@ impl Server {
         let store = open_store(config, about(&app, address)).await?;
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
         let (stop, stopping) = watch::channel(false);
-        let metrics = Arc::new(Metrics::new(&engine));
+        let metrics = Arc::new(Metrics::default());
         let failures = metrics.authentication_failures();
         let authenticator = Arc::new(Authenticator::new(credentials, failures));
         let service = Arc::new(Service::new(
@@ -251,10 +251,10 @@ impl Server {
         // All receivers were notified, or are dropped.
         let _ = stop.send(true);
         let ending = async {
-            tokio::join!(engine.workers().drain(limit), engine.shutdown(limit));
+            engine.shutdown(limit).await;
             // Nothing can be answered any more.
             let _ = close.send(true);
-            tokio::join!(sources.close(), engine.bus().close());
+            tokio::join!(sources.close(), engine.close_bus());
             // Answers to what was taken before go out before the process ends.
             let _ = listening.await;
         };
@@ -271,7 +271,7 @@ impl Server {
 
 /// What takes a broker's messages, for programs that put the parts together themselves.
 pub fn broker_ingress(engine: Engine, services: Arc<Local>) -> Arc<dyn MessageHandler> {
-    let metrics = Arc::new(Metrics::new(&engine));
+    let metrics = Arc::new(Metrics::default());
     let (_, stopping) = watch::channel(false);
     let options = service_options(&Config::default(), None);
     let authenticator = Arc::new(Authenticator::new(None, metrics.authentication_failures()));

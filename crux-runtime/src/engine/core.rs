@@ -39,7 +39,7 @@ pub(crate) struct Core {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) workers: Executor,
     pub(crate) hub: Hub,
-    pub(crate) stats: Arc<Stats>,
+    pub(super) stats: Arc<Stats>,
     pub(crate) options: Options,
     pub(crate) clock: Arc<Clock>,
     pub(crate) router: Router,

@@ -30,12 +30,14 @@ mod missing_definitions;
 mod options;
 mod outbox;
 mod publish;
+mod reads;
 mod recovery;
 mod replay;
 pub(crate) mod router;
 mod running_attempts;
 mod settlement;
 mod shard;
+mod snapshot;
 mod stats;
 mod timers;
 pub(crate) mod workflow_metrics;
@@ -58,8 +60,7 @@ use crate::id::InstanceId;
 use crate::live::{Follower, Hub};
 use crate::source;
 use crate::store::peers::Peer;
-use crate::store::{Count, InUse, RequestKey, Store};
-use crate::telemetry::times::Times;
+use crate::store::{InUse, RequestKey, Store};
 
 pub(crate) use self::core::Core;
 use self::message::Message;
@@ -69,7 +70,9 @@ use crate::engine::forwarding::{Request, Response};
 pub use crate::clock::ClockState;
 pub use crate::source::{Source, System};
 pub use options::Options;
-pub use stats::Stats;
+pub use snapshot::Counters;
+pub(crate) use snapshot::Snapshot;
+use stats::Stats;
 
 /// Messages that wait for a shard; beyond it the sender waits.
 const INBOX_LEN: usize = 4096;
@@ -151,51 +154,8 @@ impl Engine {
         &self.core.app
     }
 
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.core.store
-    }
-
-    pub fn hub(&self) -> &Hub {
-        &self.core.hub
-    }
-
-    pub fn stats(&self) -> &Arc<Stats> {
-        &self.core.stats
-    }
-
-    /// Counters by workflow and by step since the process began.
-    pub(crate) fn metrics(
-        &self,
-    ) -> std::collections::BTreeMap<&'static str, workflow_metrics::WorkflowTotals> {
-        workflow_metrics::sum(&self.metrics)
-    }
-
-    /// How long the store took to make batches of rows durable.
-    pub(crate) fn append_times(&self) -> &Times {
-        &self.core.append_times
-    }
-
-    /// Counts instances by workflow and state, for [`Self::census`], unless that was done a moment
-    /// ago.
-    pub(crate) async fn count_instances(&self) {
-        self.core.count_instances().await;
-    }
-
-    /// How many instances have not ended; `None`: the store did not say.
-    pub(crate) fn census(&self) -> Option<Vec<Count>> {
-        self.core.census.known()
-    }
-
     pub fn options(&self) -> &Options {
         &self.core.options
-    }
-
-    pub fn workers(&self) -> &Executor {
-        &self.core.workers
-    }
-
-    pub fn bus(&self) -> &Arc<dyn Bus> {
-        &self.core.bus
     }
 
     /// The live nodes that share the store, this one included; `None` if the store cannot be
@@ -285,9 +245,19 @@ impl Engine {
         self.core.undelivered(instance).await
     }
 
-    /// Accepts nothing new, waits for busy instances until `limit`, and closes the store. The next
-    /// process recovers what is unsettled.
+    /// Accepts nothing new, waits for running attempts and busy instances until `limit`, and closes
+    /// the store. The next process recovers what is unsettled.
     pub async fn shutdown(&self, limit: Duration) {
+        tokio::join!(self.core.workers.drain(limit), self.close_store(limit));
+    }
+
+    /// Closes the bus, after [`Self::shutdown`]: ends when everything that it consumed is
+    /// acknowledged and everything that is ready to go out is out.
+    pub async fn close_bus(&self) {
+        self.core.bus.close().await;
+    }
+
+    async fn close_store(&self, limit: Duration) {
         self.core.close();
         let begun = tokio::time::Instant::now();
         for inbox in &self.core.inboxes {

@@ -2,34 +2,34 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters, readable from any task at any time.
+/// Counters, readable from any task at any time; [`super::Counters`] says what each means.
 #[derive(Debug, Default)]
-pub struct Stats {
-    pub started: AtomicU64,
-    pub completed: AtomicU64,
-    pub failed: AtomicU64,
-    pub cancelled: AtomicU64,
-    pub parked: AtomicU64,
+pub(super) struct Stats {
+    pub(super) started: AtomicU64,
+    pub(super) completed: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) cancelled: AtomicU64,
+    pub(super) parked: AtomicU64,
     /// Rows made durable.
-    pub transitions: AtomicU64,
+    pub(super) transitions: AtomicU64,
     /// Times that the store turned out to have lost rows that it had answered.
-    pub lost: AtomicU64,
+    pub(super) lost: AtomicU64,
     /// Attempts handed out.
-    pub dispatched: AtomicU64,
-    pub steps_completed: AtomicU64,
-    pub attempts_failed: AtomicU64,
+    pub(super) dispatched: AtomicU64,
+    pub(super) steps_completed: AtomicU64,
+    pub(super) attempts_failed: AtomicU64,
     /// Hooks and emitted events that were published.
-    pub published: AtomicU64,
+    pub(super) published: AtomicU64,
     /// Hooks and emitted events that could not be published yet and are being retried.
-    pub unpublished: AtomicU64,
+    pub(super) unpublished: AtomicU64,
     /// Unsettled instances now.
-    pub unsettled: AtomicU64,
+    pub(super) unsettled: AtomicU64,
     /// Instances in memory now.
-    pub cached: AtomicU64,
+    pub(super) cached: AtomicU64,
     /// Starts refused because too many instances were unsettled.
-    pub overloaded: AtomicU64,
+    pub(super) overloaded: AtomicU64,
     /// Messages (results, events, commands) that were refused.
-    pub refused: AtomicU64,
+    pub(super) refused: AtomicU64,
 }
 
 /// Counts of a shard's current tick. Counting each step in [`Stats`] would make the cores contend.

@@ -71,6 +71,22 @@ mod tests {
         }
     }
 
+    /// Metrics get a snapshot; sockets and bodies know nothing of the engine.
+    #[test]
+    fn only_the_service_has_the_engine() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ingress");
+        let mut files = Vec::new();
+        sources(&root, &mut files);
+        let service = root.join("service");
+        for file in files.iter().filter(|file| !file.starts_with(&service)) {
+            let code = std::fs::read_to_string(file).unwrap();
+            let code = code.split("#[cfg(test)]").next().unwrap();
+            for word in ["engine::Engine", "Engine,", "Engine}", ".engine"] {
+                assert!(!code.contains(word), "{}: `{word}`", file.display());
+            }
+        }
+    }
+
     /// Otherwise an operation could be reached without a check.
     #[test]
     fn transports_ask_the_service_only_and_check_no_role() {

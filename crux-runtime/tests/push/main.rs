@@ -7,7 +7,6 @@
 mod server;
 mod workflow;
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crux_runtime::engine::api::{Completion, CompletionOutcome, Progress, ProgressKind, StepRef};
@@ -160,7 +159,7 @@ async fn an_accepted_task_is_not_sent_again_when_its_instance_comes_back_to_memo
     let server = Server::start(|_| Does::answers(&server::http("202 Accepted", "", ""))).await;
     let harness = Harness::start_patient(&server.url()).await;
     let _others = [harness.another().await, harness.another().await, harness.another().await];
-    while server.attempts().len() < 4 || harness.engine.stats().cached.load(Ordering::Relaxed) > 1 {
+    while server.attempts().len() < 4 || harness.engine.counters().cached > 1 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let step = StepRef::Path("work".to_owned());

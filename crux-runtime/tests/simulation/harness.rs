@@ -1,7 +1,6 @@
 //! One engine over a store that fails on demand, and a bus that takes everything and
 //! answers nothing.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -100,7 +99,7 @@ impl Harness {
     /// Two instances, of which the first has left memory.
     pub async fn two(&self) -> [InstanceId; 2] {
         let two = [self.start().await, self.start().await];
-        while self.engine.stats().cached.load(Ordering::Relaxed) > 1 {
+        while self.engine.counters().cached > 1 {
             pass(1).await;
         }
         two

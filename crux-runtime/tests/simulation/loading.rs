@@ -50,14 +50,10 @@ async fn what_another_node_has_moved_is_loaded_again_when_the_store_can_be_read_
         harness.engine.command(instance, Command::Cancel { reason: "test".to_owned() }).await;
     assert!(moved.as_ref().is_err_and(Error::is_passing), "{moved:?}");
     pass(3_000).await;
-    assert_eq!(harness.engine.stats().cached.load(Ordering::Relaxed), 0);
+    assert_eq!(harness.engine.counters().cached, 0);
     harness.store.refuses_reads.store(false, Ordering::SeqCst);
     pass(3_000).await;
-    assert_eq!(
-        harness.engine.stats().cached.load(Ordering::Relaxed),
-        1,
-        "nobody thinks of it any more"
-    );
+    assert_eq!(harness.engine.counters().cached, 1, "nobody thinks of it any more");
 }
 
 /// The harness keeps one that waits.
@@ -69,9 +65,5 @@ async fn an_instance_is_counted_once_however_often_it_comes_to_rest() {
         pass(100).await;
         harness.send_heartbeat(instance).await;
     }
-    assert_eq!(
-        harness.engine.stats().cached.load(Ordering::Relaxed),
-        1,
-        "it has pushed itself out of memory"
-    );
+    assert_eq!(harness.engine.counters().cached, 1, "it has pushed itself out of memory");
 }

@@ -1,12 +1,13 @@
-//! Metrics for Prometheus: of the engine (its own counters, read when asked), of requests and of
-//! sockets. One registry per server, no globals, so that tests can run several.
+//! Metrics for Prometheus: of requests and of sockets, which are counted here, and of the engine,
+//! whose snapshot is given when they are rendered. One registry per server, no globals, so that tests
+//! can run several.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -19,8 +20,10 @@ mod workflows;
 
 use self::workflows::WorkflowMetrics;
 use crate::bus::MetricKind;
-use crate::engine::{Engine, Stats};
+use crate::engine::{Counters, Snapshot};
 use crate::store::InUse;
+
+const PREFIX: &str = "crux";
 
 /// Seconds: from a start on a quiet machine to a `?wait=`.
 const BUCKETS: [f64; 12] =
@@ -52,9 +55,9 @@ struct Route {
     route: String,
 }
 
-impl Metrics {
-    pub(crate) fn new(engine: &Engine) -> Self {
-        let mut registry = Registry::with_prefix("crux");
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
         let requests = Family::default();
         let latency = Family::<Route, Histogram, fn() -> Histogram>::new_with_constructor(|| {
             Histogram::new(BUCKETS)
@@ -89,13 +92,11 @@ impl Metrics {
             "Clients that did not read and were cut off",
             resyncs.clone(),
         );
-        registry.register_collector(Box::new(EngineMetrics { engine: engine.clone() }));
-        registry.register_collector(Box::new(BusMetrics { engine: engine.clone() }));
-        registry.register_collector(Box::new(MissingDefinitionMetrics { engine: engine.clone() }));
-        registry.register_collector(Box::new(WorkflowMetrics { engine: engine.clone() }));
         Self { registry, requests, latency, refused, failures, sockets, sent, resyncs }
     }
+}
 
+impl Metrics {
     pub(crate) fn refused_by_middleware(&self) {
         self.refused.inc();
     }
@@ -137,9 +138,17 @@ impl Metrics {
     }
 
     /// OpenMetrics text.
-    pub(crate) fn render(&self) -> Result<String, std::fmt::Error> {
+    pub(crate) fn render(&self, snapshot: Snapshot) -> Result<String, std::fmt::Error> {
+        let snapshot = Arc::new(snapshot);
+        let mut of_engine = Registry::with_prefix(PREFIX);
+        of_engine.register_collector(Box::new(EngineMetrics(snapshot.clone())));
+        of_engine.register_collector(Box::new(BusMetrics(snapshot.clone())));
+        of_engine.register_collector(Box::new(MissingDefinitionMetrics(snapshot.clone())));
+        of_engine.register_collector(Box::new(WorkflowMetrics(snapshot)));
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, &of_engine)?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }
@@ -163,36 +172,15 @@ impl Drop for OpenSocket {
     }
 }
 
-struct EngineMetrics {
-    engine: Engine,
-}
+#[derive(Debug)]
+struct EngineMetrics(Arc<Snapshot>);
 
-impl std::fmt::Debug for EngineMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("EngineMetrics")
-    }
-}
-
-struct BusMetrics {
-    engine: Engine,
-}
-
-impl std::fmt::Debug for BusMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BusMetrics")
-    }
-}
+#[derive(Debug)]
+struct BusMetrics(Arc<Snapshot>);
 
 /// What keeps instances from continuing, and the clock.
-struct MissingDefinitionMetrics {
-    engine: Engine,
-}
-
-impl std::fmt::Debug for MissingDefinitionMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MissingDefinitionMetrics")
-    }
-}
+#[derive(Debug)]
+struct MissingDefinitionMetrics(Arc<Snapshot>);
 
 impl Collector for MissingDefinitionMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -203,8 +191,7 @@ impl Collector for MissingDefinitionMetrics {
             None,
             MetricType::Gauge,
         )?;
-        let missing = self.engine.missing_definitions();
-        for InUse { workflow, version, definition, instances } in &missing {
+        for InUse { workflow, version, definition, instances } in &self.0.missing_definitions {
             let version = version.to_string();
             let labels = [
                 ("workflow", workflow.as_str()),
@@ -214,7 +201,7 @@ impl Collector for MissingDefinitionMetrics {
             ConstGauge::new(i64::try_from(*instances).unwrap_or(i64::MAX))
                 .encode(family.encode_family(&labels)?)?;
         }
-        let clock = self.engine.clock();
+        let clock = &self.0.clock;
         let behind = ConstGauge::new(i64::try_from(clock.behind_ms / 1000).unwrap_or(i64::MAX));
         let help = "How far the system's clock is ahead of the engine's after a jump that it has not caught up with, in seconds";
         behind.encode(encoder.encode_descriptor(
@@ -231,8 +218,7 @@ impl Collector for MissingDefinitionMetrics {
 
 impl Collector for BusMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let metrics = self.engine.bus().metrics();
-        for group in metrics.chunk_by(|one, next| one.name == next.name) {
+        for group in self.0.bus.chunk_by(|one, next| one.name == next.name) {
             let Some(first) = group.first() else { continue };
             let kind = match first.kind {
                 MetricKind::Counter => MetricType::Counter,
@@ -256,47 +242,49 @@ impl Collector for BusMetrics {
     }
 }
 
-type Read = fn(&Stats) -> &AtomicU64;
+type Read = fn(&Counters) -> u64;
 
 const COUNTERS: [(&str, &str, Read); 13] = [
-    ("instances_started", "Instances started", |stats| &stats.started),
-    ("instances_completed", "Instances that completed", |stats| &stats.completed),
-    ("instances_failed", "Instances that failed", |stats| &stats.failed),
-    ("instances_cancelled", "Instances that were cancelled", |stats| &stats.cancelled),
-    ("instances_parked", "Instances that were parked for a person", |stats| &stats.parked),
-    ("transitions", "Journal rows made durable", |stats| &stats.transitions),
-    ("attempts_dispatched", "Attempts dispatched", |stats| &stats.dispatched),
-    ("steps_completed", "Steps that completed", |stats| &stats.steps_completed),
-    ("attempts_failed", "Attempts that failed", |stats| &stats.attempts_failed),
-    ("messages_published", "Hooks and emitted events that were published", |stats| {
-        &stats.published
+    ("instances_started", "Instances started", |counters| counters.started),
+    ("instances_completed", "Instances that completed", |counters| counters.completed),
+    ("instances_failed", "Instances that failed", |counters| counters.failed),
+    ("instances_cancelled", "Instances that were cancelled", |counters| counters.cancelled),
+    ("instances_parked", "Instances that were parked for a person", |counters| counters.parked),
+    ("transitions", "Journal rows made durable", |counters| counters.transitions),
+    ("attempts_dispatched", "Attempts dispatched", |counters| counters.dispatched),
+    ("steps_completed", "Steps that completed", |counters| counters.steps_completed),
+    ("attempts_failed", "Attempts that failed", |counters| counters.attempts_failed),
+    ("messages_published", "Hooks and emitted events that were published", |counters| {
+        counters.published
     }),
-    ("starts_overloaded", "Starts refused under overload", |stats| &stats.overloaded),
+    ("starts_overloaded", "Starts refused under overload", |counters| counters.overloaded),
     (
         "store_lost_writes",
         "Times that the store turned out to have lost what it had answered",
-        |stats| &stats.lost,
+        |counters| counters.lost,
     ),
-    ("messages_refused", "Results, events and commands that were refused", |stats| &stats.refused),
+    ("messages_refused", "Results, events and commands that were refused", |counters| {
+        counters.refused
+    }),
 ];
 
 const GAUGES: [(&str, &str, Read); 3] = [
     (
         "messages_undelivered",
         "Hooks and emitted events that a listener has not taken yet",
-        |stats| &stats.unpublished,
+        |counters| counters.unpublished,
     ),
-    ("instances_unsettled", "Instances with effects that are not confirmed yet", |stats| {
-        &stats.unsettled
+    ("instances_unsettled", "Instances with effects that are not confirmed yet", |counters| {
+        counters.unsettled
     }),
-    ("instances_cached", "Instances in memory", |stats| &stats.cached),
+    ("instances_cached", "Instances in memory", |counters| counters.cached),
 ];
 
 impl Collector for EngineMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let stats = self.engine.stats();
+        let counters = &self.0.counters;
         for (name, help, read) in COUNTERS {
-            let counter = ConstCounter::new(read(stats).load(Ordering::Relaxed));
+            let counter = ConstCounter::new(read(counters));
             counter.encode(encoder.encode_descriptor(
                 name,
                 help,
@@ -304,7 +292,7 @@ impl Collector for EngineMetrics {
                 counter.metric_type(),
             )?)?;
         }
-        let followers = u64::try_from(self.engine.hub().followers()).unwrap_or(u64::MAX);
+        let followers = u64::try_from(self.0.followers).unwrap_or(u64::MAX);
         let lost = ConstCounter::new(crate::telemetry::lost_lines());
         lost.encode(encoder.encode_descriptor(
             "log_lines_lost",
@@ -312,9 +300,8 @@ impl Collector for EngineMetrics {
             None,
             MetricType::Counter,
         )?)?;
-        let own =
-            GAUGES.map(|(name, help, read)| (name, help, read(stats).load(Ordering::Relaxed)));
-        let problem = u64::from(self.engine.store().problem().is_some());
+        let own = GAUGES.map(|(name, help, read)| (name, help, read(counters)));
+        let problem = u64::from(self.0.store_problem.is_some());
         let others = [
             ("followers", "Followers of instances", followers),
             (

@@ -1,6 +1,7 @@
 //! Metrics by workflow, step and step type. Their number is bounded by the definitions.
 
 use std::fmt::Error;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -8,26 +9,18 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::engine::Engine;
+use crate::engine::Snapshot;
 use crate::store::Count;
-use crate::telemetry::times::{Sum, Times};
+use crate::telemetry::times::Sum;
 
-/// Reads what engine and workers have counted, when asked.
-pub(super) struct WorkflowMetrics {
-    pub(super) engine: Engine,
-}
-
-impl std::fmt::Debug for WorkflowMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("WorkflowMetrics")
-    }
-}
+#[derive(Debug)]
+pub(super) struct WorkflowMetrics(pub(super) Arc<Snapshot>);
 
 type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 impl Collector for WorkflowMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let workflows = self.engine.metrics();
+        let workflows = &self.0.workflows;
         let of_workflow = |workflow| vec![("workflow", workflow)];
         let started = workflows.iter().map(|(name, sum)| (of_workflow(*name), sum.started));
         counters(&mut encoder, "workflow_started", "Instances started, by workflow", started)?;
@@ -54,11 +47,11 @@ impl Collector for WorkflowMetrics {
             parked,
         )?;
 
-        if let Some(counts) = self.engine.census() {
+        if let Some(counts) = &self.0.instances {
             let help = "Instances in the store that have not ended, by workflow and status";
             let mut family =
                 encoder.encode_descriptor("workflow_instances", help, None, MetricType::Gauge)?;
-            for Count { workflow, status, instances } in &counts {
+            for Count { workflow, status, instances } in counts {
                 let labels = [("workflow", workflow.as_str()), ("status", status.word())];
                 let value = i64::try_from(*instances).unwrap_or(i64::MAX);
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
@@ -85,7 +78,7 @@ impl Collector for WorkflowMetrics {
         let help = "From handing out an attempt to its end, by workflow and step";
         histograms(&mut encoder, "step_attempt_duration_seconds", help, took)?;
 
-        let workers = self.engine.workers().list();
+        let workers = &self.0.executors;
         let of_type = |step_type| vec![("step_type", step_type)];
         let queued = workers.iter().map(|worker| (of_type(worker.step_type), worker.queued));
         gauges(
@@ -96,12 +89,8 @@ impl Collector for WorkflowMetrics {
         )?;
         let running = workers.iter().map(|worker| (of_type(worker.step_type), worker.running));
         gauges(&mut encoder, "worker_running", "Attempts that run in this process", running)?;
-        let waits = self
-            .engine
-            .workers()
-            .waits()
-            .into_iter()
-            .map(|(step_type, waits)| (of_type(step_type), sum(waits)));
+        let waits = self.0.waits.iter();
+        let waits = waits.map(|(step_type, waits)| (of_type(*step_type), waits.clone()));
         histograms(
             &mut encoder,
             "worker_queue_wait_seconds",
@@ -109,7 +98,7 @@ impl Collector for WorkflowMetrics {
             waits,
         )?;
 
-        let append = sum(self.engine.append_times());
+        let append = &self.0.appends;
         let help = "How long it took until a batch of journal rows was durable";
         let mut metric = encoder.encode_descriptor(
             "store_append_duration_seconds",
@@ -124,12 +113,6 @@ impl Collector for WorkflowMetrics {
             None,
         )
     }
-}
-
-fn sum(times: &Times) -> Sum {
-    let mut sum = Sum::default();
-    sum.add(times);
-    sum
 }
 
 fn counters<'a>(

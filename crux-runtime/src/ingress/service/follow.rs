@@ -45,11 +45,11 @@ impl Service {
         after: Seq,
     ) -> Result<Follow, Problem> {
         let row = Self::authorize(caller, Operation::Follow)?;
-        let live = self.engine.hub().follow(instance);
+        let live = self.engine.follow(instance);
         let record = self.visible_record(caller, row, instance).await?;
         // No client can have received a row that is not there yet: rows are announced when they are
         // in the store.
-        if after > 0 && self.engine.store().rows(instance, after - 1, 1).await?.is_empty() {
+        if after > 0 && self.engine.rows(instance, after - 1, 1).await?.is_empty() {
             let text = format!(
                 "the instance has no row {after}: follow after a row that has come, or leave `after` out to get everything"
             );
@@ -117,7 +117,7 @@ impl Follow {
     }
 
     async fn read_page(&mut self) -> Result<(), Problem> {
-        let rows = self.service.engine.store().rows(self.instance, self.seq, PAGE).await?;
+        let rows = self.service.engine.rows(self.instance, self.seq, PAGE).await?;
         self.is_behind = rows.len() == PAGE;
         self.page.extend(rows.into_iter().map(|stored| Arc::new(LiveRow::new(Arc::new(stored)))));
         Ok(())
@@ -250,7 +250,7 @@ impl Service {
     /// Folds the rows that the store has beyond those already folded.
     async fn read_on(&self, instance: InstanceId, fold: &mut Fold) -> Result<(), Problem> {
         loop {
-            let rows = self.engine.store().rows(instance, fold.seq, PAGE).await?;
+            let rows = self.engine.rows(instance, fold.seq, PAGE).await?;
             for stored in &rows {
                 take(fold, stored)?;
             }
@@ -265,7 +265,7 @@ impl Service {
         &self,
         instance: InstanceId,
     ) -> Result<crate::machine::Started, Problem> {
-        let rows = self.engine.store().rows(instance, 0, 1).await?;
+        let rows = self.engine.rows(instance, 0, 1).await?;
         let unreadable = |text: String| Problem::new(Kind::StoreFailed, text);
         let Some(stored) = rows.first() else {
             return Err(api::Error::UnknownInstance(instance).into());

@@ -87,7 +87,7 @@ impl Service {
                 after,
                 limit: limit + 1,
             };
-            let records = self.engine.store().list(filter).await?;
+            let records = self.engine.list(filter).await?;
             let is_last = records.len() <= limit;
             after = records.last().map(|record| record.instance);
             found
@@ -132,7 +132,7 @@ impl Service {
         let limit = page("rows", limit, HISTORY_PAGE, HISTORY_PAGE_MAX)?;
         let record = self.visible_record(caller, operation, instance).await?;
         let shape = self.shapes.of(&self.engine, &record.definition).await?;
-        let mut stored = self.engine.store().rows(instance, after, limit + 1).await?;
+        let mut stored = self.engine.rows(instance, after, limit + 1).await?;
         let has_more = stored.len() > limit;
         stored.truncate(limit);
         let next = stored.last().filter(|_| has_more).map_or(0, |row| row.seq);

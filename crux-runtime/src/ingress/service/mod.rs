@@ -150,7 +150,7 @@ impl Service {
         row: &OperationRow,
         instance: InstanceId,
     ) -> Result<Record, api::Error> {
-        let record = self.engine.store().record(instance).await?;
+        let record = self.engine.record(instance).await?;
         record
             .filter(|record| caller.sees(row, instance, &record.owner, &record.workflow))
             .ok_or(api::Error::UnknownInstance(instance))

@@ -47,8 +47,8 @@ impl Service {
         Self::authorize(caller, Operation::Health)?;
         let is_detailed = Self::authorize(caller, Operation::HealthDetail).is_ok();
         let (store, engine) = tokio::join!(self.store_answers(), self.engine_answers());
-        let bus = self.engine.bus().health();
-        let parked = self.engine.bus().parked();
+        let bus = self.engine.bus_health();
+        let parked = self.engine.parked_messages();
         let missing = self.engine.missing_definitions();
         let word = match (store.as_ref().and(engine.as_ref()), &bus, self.is_stopping()) {
             (.., true) => "stopping",
@@ -124,15 +124,11 @@ impl Service {
 
     pub(crate) fn workers(&self, caller: &Caller) -> Result<Workers, Problem> {
         Self::authorize(caller, Operation::Workers)?;
-        let (executor, registry) = (self.engine.workers(), self.engine.bus().worker_registry());
-        let is_unserved = |step_type: &&'static str| {
-            !executor.runs(step_type) && !registry.is_some_and(|registry| registry.runs(step_type))
-        };
+        let is_unserved = |step_type: &&'static str| !self.engine.is_served(step_type);
         Ok(Workers {
-            workers: executor.list(),
+            workers: self.engine.executors(),
             services: self.push.list(),
-            remote: registry
-                .map_or_else(Vec::new, |registry| registry.list(Timestamp::now().into())),
+            remote: self.engine.remote_workers(Timestamp::now().into()),
             unserved: class_types(self.app()).into_iter().filter(is_unserved).collect(),
         })
     }
@@ -140,8 +136,7 @@ impl Service {
     /// OpenMetrics text.
     pub(crate) async fn metrics(&self, caller: &Caller) -> Result<String, Problem> {
         Self::authorize(caller, Operation::Metrics)?;
-        self.engine.count_instances().await;
-        self.metrics.render().map_err(|error| {
+        self.metrics.render(self.engine.snapshot().await).map_err(|error| {
             Problem::new(Kind::Internal, format!("the metrics cannot be written: {error}"))
         })
     }
@@ -152,10 +147,10 @@ impl Service {
 
     /// The cheapest question that reaches it.
     async fn store_answers(&self) -> Result<(), String> {
-        if let Some(problem) = self.engine.store().problem() {
+        if let Some(problem) = self.engine.store_problem() {
             return Err(problem);
         }
-        let asked = self.engine.store().list(Filter { limit: 1, ..Filter::default() });
+        let asked = self.engine.list(Filter { limit: 1, ..Filter::default() });
         match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),

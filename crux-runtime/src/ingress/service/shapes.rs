@@ -38,7 +38,7 @@ impl Shapes {
         {
             return Ok(shape);
         }
-        let Some(document) = engine.store().definition(hash.to_owned()).await? else {
+        let Some(document) = engine.definition(hash).await? else {
             return Ok(Arc::default());
         };
         let shape = Shape::new(&document, None)

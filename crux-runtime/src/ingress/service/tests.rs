@@ -52,7 +52,7 @@ impl Harness {
         let options = crate::engine::Options { shards: 1, ..Default::default() };
         let engine =
             Engine::open(app, store, push.clone(), workers, Hub::default(), options).await.unwrap();
-        let metrics = Arc::new(Metrics::new(&engine));
+        let metrics = Arc::new(Metrics::default());
         let options = ServiceOptions {
             environment: String::new(),
             max_wait: Duration::from_secs(1),

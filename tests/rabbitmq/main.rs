@@ -11,23 +11,20 @@ mod failover;
 mod languages;
 mod ledger;
 mod limits;
-mod nodes;
 mod outage;
 mod queues;
-mod refused;
 mod service;
 mod store_outage;
 mod upload;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crux_test_kit as kit;
 use kit::rabbit::Broker;
-use kit::{Server, proxy, rabbit};
+use kit::upload::{fresh_name, product, result};
+use kit::{Redis, Server, proxy, rabbit};
 use service::Line;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crux");
@@ -47,12 +44,6 @@ async fn alone() -> RwLockWriteGuard<'static, Broker> {
     broker().write().await
 }
 
-/// An exchange that no other test uses; it is the prefix of the queues, too.
-fn fresh_name() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(1);
-    format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
 fn config(broker: &Broker, name: &str, more: &str) -> String {
     format!(
         "bus: rabbitmq\nrabbitmq: {{ url: '{}', exchange: {name}, prefix: {name}, retry_delay: 200ms {more} }}\n",
@@ -67,21 +58,29 @@ async fn server(broker: &Broker) -> (Server, Line) {
     (server, Line::open(&broker.url(), &name).await)
 }
 
-fn product(name: &str) -> Value {
-    json!({"name": name, "description": "A test product", "images": ["image1.jpg", "image2.jpg"], "category": "Electronics", "price": 99.99})
+/// Three nodes that share a Redis and the broker, and a line to their exchange.
+async fn nodes(broker: &Broker) -> (Vec<Server>, Line, Redis) {
+    let (redis, name) = (Redis::start(), fresh_name());
+    let store = format!(
+        "store: {{ kind: redis }}\nredis: {{ host: 127.0.0.1, lease: 1500ms, port: {} }}\n",
+        redis.port()
+    );
+    let config = format!("{}{store}", config(broker, &name, ""));
+    let nodes = (0..3).map(|_| Server::start(BINARY, &config)).collect();
+    (nodes, Line::open(&broker.url(), &name).await, redis)
 }
 
-/// What good services answer.
-fn result(task: &Value) -> Value {
-    match task["step_type"].as_str() {
-        Some("image_processing") => {
-            json!({"processed_images": ["processed1.jpg"], "processing_time": "2.5s"})
-        }
-        Some("ai_enhancement") => {
-            json!({"description": "A better text", "highlights": ["light"], "keywords": ["lamp"]})
-        }
-        _ => {
-            json!({"title": "T", "meta_description": "M", "keywords": ["k"], "slug": format!("slug-{}", task["input"]["name"].as_str().unwrap())})
-        }
+kit::broker_suite!(
+    ignore "needs rabbitmq-server and redis-server",
+    async |more: String| {
+        let broker = shared().await;
+        let name = fresh_name();
+        let server = Server::start(BINARY, &format!("{}{more}", config(&broker, &name, "")));
+        (server, Line::open(&broker.url(), &name).await, broker)
+    },
+    async |_: String| {
+        let broker = shared().await;
+        let (nodes, line, redis) = nodes(&broker).await;
+        (nodes, line, (broker, redis))
     }
-}
+);

@@ -1,7 +1,6 @@
 //! The broker dies, is not there at the start, or is short of memory. These tests have it for
 //! themselves.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,44 +8,12 @@ use std::time::Duration;
 use lapin::ExchangeKind;
 use lapin::options::ExchangeDeclareOptions;
 use lapin::types::FieldTable;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::kit::{Client, Server, eventually};
+use crate::kit::upload::{assert_made, keep_starting};
+use crate::kit::{Server, eventually};
 use crate::service::{Line, STEPS};
 use crate::{BINARY, alone, config, fresh_name, product, result};
-
-/// Starts uploads one after the other until stopped; the ids of those that were acknowledged.
-fn keep_starting(client: Client, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<String>> {
-    tokio::spawn(async move {
-        let mut ids = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let answer = client.post("/api/v1/workflow/upload", &product("Lamp")).await;
-            assert_eq!(answer.status, 202, "{:?}", answer.body);
-            ids.push(answer.text("workflow_id"));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        ids
-    })
-}
-
-/// The instance's steps, each recorded once.
-async fn audit(client: &Client, id: &str) {
-    let Ok(document) =
-        tokio::time::timeout(Duration::from_secs(60), client.until(id, "completed")).await
-    else {
-        panic!("it is not done: {:#}", client.status(id).await);
-    };
-    let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json();
-    let rows = history["rows"].as_array().unwrap();
-    let completed: Vec<&Value> = rows
-        .iter()
-        .flat_map(|row| row["events"].as_array().unwrap())
-        .filter(|event| event["type"] == "step_completed")
-        .collect();
-    let paths: BTreeSet<&str> =
-        completed.iter().map(|event| event["path"].as_str().unwrap()).collect();
-    assert_eq!((completed.len(), paths), (3, BTreeSet::from(STEPS)), "{document:#}");
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs rabbitmq-server"]
@@ -71,7 +38,7 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
         .unwrap();
     let client = server.client();
     let stop = Arc::new(AtomicBool::new(false));
-    let starting = keep_starting(client.clone(), stop.clone());
+    let starting = keep_starting(client.clone(), stop.clone(), false);
     // A quorum queue that is not a second old when its broker is killed may hang forever
     // afterwards (seen with RabbitMQ 3.10).
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -109,14 +76,14 @@ async fn a_broker_that_dies_in_the_middle_costs_nothing_but_time() {
     let mut ids = starting.await.unwrap();
     ids.push(id);
     for id in &ids {
-        audit(&client, id).await;
+        assert_made(&client, id).await;
     }
     assert!(services.tasks().len() >= 3 * ids.len());
     let line = Line::open(&broker.url(), &name).await;
     for step in STEPS {
         assert_eq!(line.waiting(&crate::service::queue(&name, step)).await, 0);
     }
-    audit(&late.client(), &late_id).await;
+    assert_made(&late.client(), &late_id).await;
     assert_eq!(late.client().get("/health").await.json()["status"], "ok");
     println!("{} uploads over a broker that died", ids.len());
 }
@@ -167,7 +134,7 @@ async fn a_broker_short_of_memory_closes_the_door_and_opens_it_again() {
 
     tokio::task::block_in_place(|| broker.short_of_memory(false));
     for id in &taken {
-        audit(&client, id).await;
+        assert_made(&client, id).await;
     }
     assert_eq!(services.tasks().len(), 3 * taken.len());
     let answer = client.post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;

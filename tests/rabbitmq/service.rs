@@ -12,13 +12,13 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::kit::upload::{self, Answering, DeadLetter, Services, Task};
+pub use crate::kit::upload::{STEPS, completion};
 use crate::kit::{PATIENCE, eventually};
 
-pub const STEPS: [&str; 3] = ["image_processing", "ai_enhancement", "seo_generation"];
-
-/// A connection of a client that knows the exchange.
+/// A connection of somebody who knows the exchange.
 pub struct Line {
     url: String,
     pub exchange: String,
@@ -126,7 +126,7 @@ impl Line {
     pub async fn services(
         &self,
         answer: impl Fn(&Value) -> Value + Send + Sync + 'static,
-    ) -> Service {
+    ) -> Services {
         self.services_of(&STEPS, answer).await
     }
 
@@ -135,9 +135,9 @@ impl Line {
         &self,
         steps: &[&'static str],
         answer: impl Fn(&Value) -> Value + Send + Sync + 'static,
-    ) -> Service {
+    ) -> Services {
         let seen: Arc<Mutex<Vec<Task>>> = Arc::default();
-        let answer: Arc<Answer> = Arc::new(answer);
+        let answer: Arc<Answering> = Arc::new(answer);
         let mut working = Vec::new();
         for step in steps.iter().copied() {
             let (url, exchange, tasks, answer) =
@@ -161,37 +161,44 @@ impl Line {
                 .expect("the service consumes")
                 .expect("the service lives");
         }
-        Service { tasks: seen, working }
+        Services::new(seen, working)
     }
 }
 
-pub type Answer = dyn Fn(&Value) -> Value + Send + Sync;
-
-/// A task as the broker brought it.
-#[derive(Debug, Clone)]
-pub struct Task {
-    pub message_id: String,
-    pub correlation_id: String,
-    pub traceparent: String,
-    pub is_persistent: bool,
-    pub body: Value,
-}
-
-/// Running services; they end when this is dropped.
-pub struct Service {
-    tasks: Arc<Mutex<Vec<Task>>>,
-    working: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Service {
-    pub fn tasks(&self) -> Vec<Task> {
-        self.tasks.lock().unwrap().clone()
+impl upload::Line for Line {
+    async fn services(&self, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Services {
+        Self::services(self, answer).await
     }
-}
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.working.iter().for_each(tokio::task::JoinHandle::abort);
+    async fn publish(&self, routing_key: &str, message_id: &str, body: &str) {
+        Self::publish(self, routing_key, message_id, body.as_bytes()).await;
+    }
+
+    async fn dead_letter(&self) -> DeadLetter {
+        let dead = self.next(&format!("{}.dead", self.exchange)).await;
+        let id = dead.properties.message_id().as_ref();
+        DeadLetter {
+            reason: header(&dead, "x-crux-reason"),
+            routing_key: header(&dead, "x-crux-routing-key"),
+            message_id: id.map_or_else(String::new, ToString::to_string),
+            body: String::from_utf8_lossy(&dead.data).into_owned(),
+        }
+    }
+
+    async fn dead_letters(&self) -> u64 {
+        self.waiting(&format!("{}.dead", self.exchange)).await.into()
+    }
+
+    async fn until_empty(&self, routing_key: &str) {
+        let queue = match routing_key.strip_prefix("step.") {
+            Some("completed") => format!("{}.completions", self.exchange),
+            Some(step) => queue(&self.exchange, step),
+            None => format!("{}.events", self.exchange),
+        };
+        eventually(&format!("{queue} is empty"), async || {
+            (self.waiting(&queue).await == 0).then_some(())
+        })
+        .await;
     }
 }
 
@@ -206,7 +213,7 @@ async fn work(
     limits: Limits,
     step: &str,
     tasks: &Mutex<Vec<Task>>,
-    answer: &Answer,
+    answer: &Answering,
     ready: &mut Option<tokio::sync::oneshot::Sender<()>>,
 ) -> lapin::Result<()> {
     // A broker that is on its way up may leave a client without an answer.
@@ -255,20 +262,17 @@ async fn work(
     Ok(())
 }
 
-pub fn completion(task: &Value, result: &Value) -> Value {
-    json!({"workflow_id": task["workflow_id"], "step_id": task["step_id"], "step_type": task["step_type"], "success": true, "result": result})
-}
-
 pub fn task(delivery: &Delivery) -> Task {
     let properties = &delivery.properties;
     let text = |text: &Option<lapin::types::ShortString>| {
         text.as_ref().map_or_else(String::new, ToString::to_string)
     };
+    assert_eq!(*properties.delivery_mode(), Some(2), "a task survives the broker");
     Task {
+        routing_key: delivery.routing_key.to_string(),
         message_id: text(properties.message_id()),
         correlation_id: text(properties.correlation_id()),
         traceparent: header(delivery, "traceparent"),
-        is_persistent: *properties.delivery_mode() == Some(2),
         body: serde_json::from_slice(&delivery.data).unwrap(),
     }
 }

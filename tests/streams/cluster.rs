@@ -2,8 +2,9 @@
 
 use crate::kit::Server;
 use crate::kit::redis::Cluster;
-use crate::nodes::assert_recorded_once;
-use crate::service::{Line, STEPS};
+use crate::kit::upload::assert_made;
+use crate::kit::upload::suite::until_taken;
+use crate::service::Line;
 use crate::{BINARY, config, result, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,12 +24,8 @@ async fn products_are_made_over_a_cluster() {
         }
     }
     for id in &ids {
-        nodes[1].client().until(id, "completed").await;
-        assert_recorded_once(&nodes[1], id).await;
+        assert_made(&nodes[1].client(), id).await;
     }
-    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()])
-    {
-        line.is_empty(&key).await;
-    }
+    until_taken(&line).await;
     assert_eq!(line.length("dead").await, 0);
 }

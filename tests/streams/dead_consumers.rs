@@ -22,7 +22,7 @@ async fn a_task_of_a_dead_service_is_taken_over_by_another() {
     let services = line.services(result).await;
     let document = client.until(&id, "completed").await;
     assert_eq!(document["definition"]["steps"][0]["attempts"], 1, "{document:#}");
-    assert_eq!(services.tasks()[0].text("message_id"), task.text("message_id"));
+    assert_eq!(services.tasks()[0].message_id, task.text("message_id"));
     line.is_empty("step.image_processing").await;
 }
 

@@ -7,7 +7,6 @@ mod cluster;
 mod dead_consumers;
 mod events;
 mod groups;
-mod nodes;
 mod outage;
 mod python;
 mod refused;
@@ -15,11 +14,9 @@ mod service;
 mod upload;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use serde_json::{Value, json};
 
 use crux_test_kit as kit;
+use kit::upload::{fresh_name, product, result, start};
 use kit::{Redis, Server};
 use service::Line;
 
@@ -32,12 +29,6 @@ const LEASE_MS: u64 = 2000;
 fn shared() -> &'static Redis {
     static SERVER: OnceLock<Redis> = OnceLock::new();
     SERVER.get_or_init(|| Redis::start_with(&[("appendonly", "yes"), ("appendfsync", "everysec")]))
-}
-
-/// A prefix that no other test uses.
-fn fresh_name() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(1);
-    format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Store and bus in Redis.
@@ -59,35 +50,17 @@ async fn server() -> (Server, Line) {
     (server, Line::open(&url, &name).await)
 }
 
-/// Starts an upload; asks again while the node cannot say yes, because the machine is busy or
-/// another has just died.
-async fn start(node: &Server, name: &str) -> String {
-    kit::eventually("a start is taken", || async {
-        let answer = node.client().post("/api/v1/workflow/upload", &product(name)).await;
-        match answer.status {
-            202 => Some(answer.text("workflow_id")),
-            503 => None,
-            _ => panic!("{answer:?}"),
-        }
-    })
-    .await
-}
-
-fn product(name: &str) -> Value {
-    json!({"name": name, "description": "A test product", "images": ["image1.jpg", "image2.jpg"], "category": "Electronics", "price": 99.99})
-}
-
-/// What good services answer.
-fn result(task: &Value) -> Value {
-    match task["step_type"].as_str() {
-        Some("image_processing") => {
-            json!({"processed_images": ["processed1.jpg"], "processing_time": "2.5s"})
-        }
-        Some("ai_enhancement") => {
-            json!({"description": "A better text", "highlights": ["light"], "keywords": ["lamp"]})
-        }
-        _ => {
-            json!({"title": "T", "meta_description": "M", "keywords": ["k"], "slug": format!("slug-{}", task["input"]["name"].as_str().unwrap())})
-        }
+kit::broker_suite!(
+    ignore "needs redis-server",
+    async |more: String| {
+        let (name, url) = (fresh_name(), shared().url());
+        let server = Server::start(BINARY, &format!("{}{more}", config(&url, &name, "")));
+        (server, Line::open(&url, &name).await, ())
+    },
+    async |_: String| {
+        let (name, url) = (fresh_name(), shared().url());
+        let config = config(&url, &name, "");
+        let nodes: Vec<Server> = (0..3).map(|_| Server::start(BINARY, &config)).collect();
+        (nodes, Line::open(&url, &name).await, ())
     }
-}
+);

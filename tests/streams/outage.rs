@@ -1,52 +1,14 @@
 //! The server dies and comes back with its log, is not there at the start, or has no memory left.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::kit::{Client, Redis, Server, eventually};
-use crate::service::{Line, STEPS};
+use crate::kit::upload::suite::until_taken;
+use crate::kit::upload::{assert_made, keep_starting};
+use crate::kit::{Redis, Server, eventually};
+use crate::service::Line;
 use crate::{BINARY, bus_only, config, product, result};
-
-/// Starts uploads one after the other until stopped; the ids of those that were acknowledged.
-fn keep_starting(client: Client, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<String>> {
-    tokio::spawn(async move {
-        let mut ids = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let answer = client.post("/api/v1/workflow/upload", &product("Lamp")).await;
-            match answer.status {
-                202 => ids.push(answer.text("workflow_id")),
-                // The store is away too.
-                503 => assert!(answer.header("retry-after").is_some()),
-                _ => panic!("{answer:?}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        ids
-    })
-}
-
-/// The instance's steps, each recorded once.
-async fn audit(client: &Client, id: &str) {
-    let Ok(document) =
-        tokio::time::timeout(Duration::from_secs(60), client.until(id, "completed")).await
-    else {
-        panic!("it is not done: {:#}", client.status(id).await);
-    };
-    let history = client.get(&format!("/api/v1/workflow/{id}/history")).await.json();
-    let rows = history["rows"].as_array().unwrap();
-    let completed: Vec<&Value> = rows
-        .iter()
-        .flat_map(|row| row["events"].as_array().unwrap())
-        .filter(|event| event["type"] == "step_completed")
-        .collect();
-    let paths: BTreeSet<&str> =
-        completed.iter().map(|event| event["path"].as_str().unwrap()).collect();
-    assert_eq!((completed.len(), paths), (3, BTreeSet::from(STEPS)), "{document:#}");
-}
 
 async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool) {
     let mut redis = Redis::start();
@@ -55,7 +17,7 @@ async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool)
     let services = line.services(result).await;
     let client = server.client();
     let stop = Arc::new(AtomicBool::new(false));
-    let starting = keep_starting(client.clone(), stop.clone());
+    let starting = keep_starting(client.clone(), stop.clone(), true);
     eventually("uploads are made", async || (services.tasks().len() > 30).then_some(())).await;
 
     tokio::task::block_in_place(|| redis.kill());
@@ -84,14 +46,11 @@ async fn dies_in_the_middle(config: impl Fn(&str) -> String, keeps_taking: bool)
     stop.store(true, Ordering::Relaxed);
     let ids = starting.await.unwrap();
     for id in &ids {
-        audit(&client, id).await;
+        assert_made(&client, id).await;
     }
     assert!(ids.len() >= 10 && services.tasks().len() >= 3 * ids.len());
     let line = Line::open(&redis.url(), "crux").await;
-    for key in STEPS.iter().map(|step| format!("step.{step}")).chain(["step.completed".to_owned()])
-    {
-        line.is_empty(&key).await;
-    }
+    until_taken(&line).await;
     assert_eq!(line.length("dead").await, 0);
     let health = client.get("/health").await.json();
     assert_eq!(health["status"], "ok", "{health:#}");
@@ -121,7 +80,7 @@ async fn a_redis_that_hangs_is_given_up_and_found_again() {
     let services = line.services(result).await;
     let client = server.client();
     let stop = Arc::new(AtomicBool::new(false));
-    let starting = keep_starting(client.clone(), stop.clone());
+    let starting = keep_starting(client.clone(), stop.clone(), true);
     eventually("uploads are made", async || (services.tasks().len() > 10).then_some(())).await;
     redis.hang(true);
     eventually("health tells", || async {
@@ -133,7 +92,7 @@ async fn a_redis_that_hangs_is_given_up_and_found_again() {
     stop.store(true, Ordering::Relaxed);
     let ids = starting.await.unwrap();
     for id in &ids {
-        audit(&client, id).await;
+        assert_made(&client, id).await;
     }
     line.is_empty("step.completed").await;
     assert_eq!(line.length("dead").await, 0);
@@ -172,10 +131,10 @@ async fn what_a_redis_had_not_confirmed_when_it_died_is_sent_again() {
     let line = Line::open(&redis.url(), "crux").await;
     let services = line.services(result).await;
     for id in &ids {
-        audit(&client, id).await;
+        assert_made(&client, id).await;
     }
     let mut first: Vec<String> =
-        services.tasks().iter().map(|task| task.text("message_id").to_owned()).collect();
+        services.tasks().iter().map(|task| task.message_id.clone()).collect();
     first.retain(|id| id.ends_with("/image_processing/1"));
     first.sort();
     first.dedup();
@@ -195,7 +154,7 @@ async fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
     tokio::task::block_in_place(|| redis.restart());
     let line = Line::open(&redis.url(), "crux").await;
     let _services = line.services(result).await;
-    audit(&client, &id).await;
+    assert_made(&client, &id).await;
 }
 
 /// All that is in a Redis which keeps nothing is gone with it: groups are made anew, tasks come
@@ -214,14 +173,14 @@ async fn a_redis_that_has_forgotten_its_groups_gets_them_again() {
     let _services = line.services(result).await;
     let client = server.client();
     let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
-    audit(&client, &id).await;
+    assert_made(&client, &id).await;
     redis.command(&["FLUSHALL"]);
     eventually("the group is there again", || async {
         (redis.command(&["EXISTS", &line.stream("step.completed")]) == "1").then_some(())
     })
     .await;
     let id = client.start("/api/v1/workflow/upload", &product("Lamp")).await;
-    audit(&client, &id).await;
+    assert_made(&client, &id).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,7 +217,7 @@ async fn a_redis_without_memory_closes_the_door_and_opens_it_again() {
 
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     for id in &taken {
-        audit(&client, id).await;
+        assert_made(&client, id).await;
     }
     assert_eq!(services.tasks().len(), 3 * taken.len());
     let answer = client.post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;

@@ -9,12 +9,13 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisResult, Value as Answer, cmd, from_redis_value};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::kit::upload::{self, Answering, DeadLetter, Services, Task};
+pub use crate::kit::upload::{STEPS, completion};
 use crate::kit::{PATIENCE, eventually};
 
-pub const STEPS: [&str; 3] = ["image_processing", "ai_enhancement", "seo_generation"];
-/// How long until the services of these tests take over what another consumer holds.
+/// After so long the services of these tests take over what another consumer holds.
 const IDLE_MS: u64 = 1000;
 
 /// A connection of a client that knows the prefix.
@@ -42,6 +43,13 @@ pub struct Entry {
 impl Entry {
     pub fn text(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", String::as_str)
+    }
+
+    pub fn task(&self) -> Task {
+        let [routing_key, message_id, correlation_id, traceparent] =
+            ["routing_key", "message_id", "correlation_id", "traceparent"]
+                .map(|name| self.text(name).to_owned());
+        Task { routing_key, message_id, correlation_id, traceparent, body: self.body() }
     }
 
     pub fn body(&self) -> Value {
@@ -225,9 +233,9 @@ impl Line {
     pub async fn services(
         &self,
         answer: impl Fn(&Value) -> Value + Send + Sync + 'static,
-    ) -> Service {
-        let seen: Arc<Mutex<Vec<Entry>>> = Arc::default();
-        let answer: Arc<Behaviour> = Arc::new(answer);
+    ) -> Services {
+        let seen: Arc<Mutex<Vec<Task>>> = Arc::default();
+        let answer: Arc<Answering> = Arc::new(answer);
         let mut working = Vec::new();
         for step in STEPS {
             let (url, prefix, is_cluster) =
@@ -253,35 +261,44 @@ impl Line {
                 .expect("the service reads")
                 .expect("the service lives");
         }
-        Service { tasks: seen, working }
+        Services::new(seen, working)
     }
 }
 
-pub type Behaviour = dyn Fn(&Value) -> Value + Send + Sync;
-
-/// Running services; they end when this is dropped.
-pub struct Service {
-    tasks: Arc<Mutex<Vec<Entry>>>,
-    working: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Service {
-    pub fn tasks(&self) -> Vec<Entry> {
-        self.tasks.lock().unwrap().clone()
+impl upload::Line for Line {
+    async fn services(&self, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Services {
+        Self::services(self, answer).await
     }
-}
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.working.iter().for_each(tokio::task::JoinHandle::abort);
+    async fn publish(&self, routing_key: &str, message_id: &str, body: &str) {
+        let fields = [("message_id", message_id), ("body", body)];
+        // Without an id of its own it is the entry's.
+        let from = usize::from(message_id.is_empty());
+        Self::publish(self, routing_key, &fields[from..]).await.unwrap();
+    }
+
+    async fn dead_letter(&self) -> DeadLetter {
+        let dead = self.next("dead", "people").await;
+        self.acknowledge("dead", "people", &dead.id).await.unwrap();
+        let [reason, routing_key, message_id, body] =
+            ["reason", "routing_key", "message_id", "body"].map(|name| dead.text(name).to_owned());
+        DeadLetter { reason, routing_key, message_id, body }
+    }
+
+    async fn dead_letters(&self) -> u64 {
+        self.length("dead").await
+    }
+
+    async fn until_empty(&self, routing_key: &str) {
+        self.is_empty(routing_key).await;
     }
 }
 
 async fn work(
     line: &Line,
     step: &str,
-    tasks: &Mutex<Vec<Entry>>,
-    answer: &Behaviour,
+    tasks: &Mutex<Vec<Task>>,
+    answer: &Answering,
     ready: &mut Option<tokio::sync::oneshot::Sender<()>>,
 ) -> RedisResult<()> {
     let (key, group, me) = (format!("step.{step}"), "workers", "one");
@@ -296,9 +313,8 @@ async fn work(
         for entry in entries {
             let task = entry.body();
             let result = answer(&task);
-            tasks.lock().unwrap().push(entry.clone());
-            // First the answer, then the acknowledgement: a service that dies in between does it
-            // again.
+            tasks.lock().unwrap().push(entry.task());
+            // First the answer, then the acknowledgement: whoever dies in between does it again.
             if !result.is_null() {
                 line.publish(
                     "step.completed",
@@ -309,10 +325,6 @@ async fn work(
             line.acknowledge(&key, group, &entry.id).await?;
         }
     }
-}
-
-pub fn completion(task: &Value, result: &Value) -> Value {
-    json!({"workflow_id": task["workflow_id"], "step_id": task["step_id"], "step_type": task["step_type"], "success": true, "result": result})
 }
 
 fn entries(answer: Option<Answer>) -> Vec<Entry> {

@@ -1,63 +1,16 @@
 //! The product upload of the reference, with its three services behind streams.
 
-use serde_json::json;
-
-use crate::kit::{Reply, Server, Service, eventually};
-use crate::service::{Line, STEPS};
+use crate::kit::upload::suite::a_product_is_made;
+use crate::kit::{Server, eventually};
+use crate::service::Line;
 use crate::{BINARY, bus_only, fresh_name, product, result, server, shared};
-
-const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test]
 #[ignore = "needs redis-server"]
 async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
     let (server, line) = server().await;
-    let services = line.services(result).await;
+    a_product_is_made(&server, &line).await;
     let client = server.client();
-    let headers = [("traceparent", TRACE), ("idempotency-key", "req-1")];
-    let answer =
-        client.post_with("/api/v1/workflow/upload?wait=30s", &headers, &product("Lamp")).await;
-    assert_eq!(answer.status, 200, "{:?}", answer.body);
-    let document = answer.json();
-    assert_eq!(document["metadata"]["status"], "completed", "{document:#}");
-    assert_eq!(document["output"]["slug"], "slug-Lamp");
-
-    let id = document["workflow_id"].as_str().unwrap();
-    let tasks = services.tasks();
-    assert_eq!(
-        tasks
-            .iter()
-            .map(|task| task.body()["step_type"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>(),
-        STEPS
-    );
-    for task in &tasks {
-        let body = task.body();
-        let step = body["step_type"].as_str().unwrap();
-        assert_eq!(task.text("message_id"), format!("{id}/{step}/1"));
-        assert_eq!(task.text("routing_key"), format!("step.{step}"));
-        assert_eq!((task.text("correlation_id"), task.text("traceparent")), ("req-1", TRACE));
-        assert_eq!((&body["workflow_id"], &body["attempt"]), (&json!(id), &json!(1)));
-        assert_eq!(body["key"], format!("{id}/{step}"));
-        assert_eq!(body["payload"], product("Lamp"));
-    }
-    assert_eq!(tasks[0].body()["input"], json!({"images": ["image1.jpg", "image2.jpg"]}));
-
-    let health = client.get("/health").await.json();
-    assert_eq!(
-        (&health["status"], &health["bus"]["status"]),
-        (&json!("ok"), &json!("ok")),
-        "{health:#}"
-    );
-    for key in [
-        "step.image_processing",
-        "step.ai_enhancement",
-        "step.seo_generation",
-        "step.completed",
-        "dead",
-    ] {
-        line.is_empty(key).await;
-    }
     eventually("the list of nodes shows the bus", || async {
         let shown = String::from_utf8(server.run(&["status", "--nodes"]).stdout).unwrap();
         shown.contains("bus        ok").then_some(())
@@ -69,22 +22,6 @@ async fn three_services_make_a_product_and_nothing_stays_in_a_stream() {
     {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
-}
-
-#[tokio::test]
-#[ignore = "needs redis-server"]
-async fn the_store_may_be_a_file_and_a_service_may_have_an_address() {
-    let (name, url) = (fresh_name(), shared().url());
-    let pushed = Service::start(|task| Reply::Done(result(task))).await;
-    let server = Server::start(
-        BINARY,
-        &format!("{}{}", bus_only(&url, &name, ""), pushed.config(&["ai_enhancement"])),
-    );
-    let line = Line::open(&url, &name).await;
-    let services = line.services(result).await;
-    let answer = server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await;
-    assert_eq!(answer.json()["metadata"]["status"], "completed", "{:?}", answer.body);
-    assert_eq!((pushed.tasks().len(), services.tasks().len()), (1, 2));
 }
 
 /// As the reference promises: by one id through all systems, also where the client gave none.
@@ -99,7 +36,7 @@ async fn what_is_published_and_consumed_is_logged_with_its_correlation_id() {
     let document =
         server.client().post("/api/v1/workflow/upload?wait=30s", &product("Lamp")).await.json();
     let id = document["workflow_id"].as_str().unwrap();
-    assert!(services.tasks().iter().all(|task| task.text("correlation_id") == id), "{document:#}");
+    assert!(services.tasks().iter().all(|task| task.correlation_id == id), "{document:#}");
     let log = server.log();
     let published = format!(
         "routing_key=\"step.image_processing\" message_id=\"{id}/image_processing/1\" correlation_id=\"{id}\""

@@ -14,6 +14,7 @@ pub mod requirements;
 pub mod server;
 pub mod service;
 pub mod socket;
+pub mod upload;
 
 use std::time::{Duration, Instant};
 

@@ -122,7 +122,8 @@ mod tests {
         sources(&folder, &mut |path, text| {
             let is_test = path
                 .components()
-                .any(|part| part.as_os_str().to_string_lossy().starts_with("tests"));
+                .any(|part| part.as_os_str().to_string_lossy().starts_with("tests"))
+                || text.contains("#[tokio::test");
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             if !is_test && code.into_iter().any(|line| line.contains("tokio::spawn(")) {
                 spawning.push(path.strip_prefix(&folder).unwrap().display().to_string());

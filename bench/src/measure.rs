@@ -179,9 +179,11 @@ mod tests {
     fn work_costs_cpu_time_of_this_process() {
         let meter = Meter::begin(Process::own());
         let begun = std::time::Instant::now();
-        while begun.elapsed() < Duration::from_millis(100) {
+        // On a busy machine it takes a while until this process gets so much.
+        let has_cost = || meter.cpu_us_per(1).is_some_and(|us| us >= 20_000.0);
+        while !has_cost() && begun.elapsed() < Duration::from_secs(120) {
             std::hint::spin_loop();
         }
-        assert!(meter.cpu_us_per(1).is_some_and(|us| us >= 20_000.0));
+        assert!(has_cost());
     }
 }

@@ -94,7 +94,7 @@ async fn waiting_for_a_turn_at_a_busy_service_is_not_running() {
 async fn an_answer_after_the_time_out_still_counts() {
     let late = server::http("200 OK", "", DONE);
     let server = Server::start(move |n| {
-        Does::sleeps(if n == 0 { workflow::RUN * 2 } else { Duration::from_secs(60) }, &late)
+        Does::sleeps(if n == 0 { workflow::RUN * 3 / 2 } else { Duration::from_secs(60) }, &late)
     })
     .await;
     let harness = Harness::start(&server.url()).await;

@@ -7,7 +7,7 @@ use crux_test_kit::layers::{listed, upward_imports};
 
 /// The modules of this crate, lowest first; `ARCHITECTURE.md` has the same order. A new module gets
 /// its place here. `lib.rs` only lists them.
-const LAYERS: [&str; 31] = [
+const LAYERS: [&str; 32] = [
     // Types without behaviour.
     "canonical",
     "suggest",
@@ -23,6 +23,7 @@ const LAYERS: [&str; 31] = [
     "backoff",
     "journal",
     "definition",
+    "proto",
     // What every task of a process needs.
     "telemetry",
     "supervise",

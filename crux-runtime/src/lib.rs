@@ -20,6 +20,7 @@ pub mod live;
 pub mod machine;
 mod open_files;
 mod outside;
+mod proto;
 mod redis_client;
 pub mod server;
 mod signals;

@@ -2,6 +2,7 @@
 //! the environment (port, file, services, settings) is an error before the first request is
 //! accepted.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +44,9 @@ use crate::suggest::hint;
 use crate::supervise;
 use crate::token::TokenSigner;
 
+/// Bounds of how often a worker or this node says that it lives.
+const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(10);
+const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// Extra time for closing connections after the shutdown timeout.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -70,11 +74,6 @@ pub enum Error {
     Services(#[from] push::Error),
     #[error(transparent)]
     Broker(#[from] rabbitmq::Problem),
-    #[error(
-        "server.steps leaves out `{step_type}`, which workflow `{workflow}` needs, and this `bus` carries no tasks to workers: name it there \
-         or in --steps, or set `bus: rabbitmq` or `bus: redis` and start `crux worker --steps {step_type}`"
-    )]
-    Nobody { workflow: &'static str, step_type: &'static str },
     #[error(transparent)]
     Streams(#[from] streams::Problem),
     #[error("{0}")]
@@ -139,7 +138,7 @@ impl Server {
         let Transports { bus, broker, sources } =
             open_transports(&app, config, &services, &work).await?;
         if bus.worker_registry().is_none() {
-            check_workers(&app, &work)?;
+            mention_steps_of_workers(&app, &work);
         }
         let store = open_store(config, about(&app, address)).await?;
         let engine = Engine::open(app, store, bus, workers, Hub::default(), options).await?;
@@ -152,7 +151,7 @@ impl Server {
             services,
             metrics.clone(),
             authenticator.clone(),
-            service_options(config, signer),
+            service_options(engine.app(), config, signer),
             stopping,
         ));
         if let Some(broker) = broker {
@@ -273,7 +272,7 @@ impl Server {
 pub fn broker_ingress(engine: Engine, services: Arc<Local>) -> Arc<dyn MessageHandler> {
     let metrics = Arc::new(Metrics::default());
     let (_, stopping) = watch::channel(false);
-    let options = service_options(&Config::default(), None);
+    let options = service_options(engine.app(), &Config::default(), None);
     let authenticator = Arc::new(Authenticator::new(None, metrics.authentication_failures()));
     let service = Service::new(engine, services, metrics, authenticator.clone(), options, stopping);
     Arc::new(BrokerIngress::new(Arc::new(service), authenticator))
@@ -395,9 +394,8 @@ fn redis_options(config: &Config, about: NodeInfo) -> redis::Options {
     }
 }
 
-/// Self-probe interval. Must be short enough to detect a stalled broker before any worker's
-/// heartbeat timeout expires.
-fn self_probe_interval(app: &App, config: &Config) -> Duration {
+/// The shortest time after which a worker of this app counts as silent.
+fn shortest_heartbeat_timeout(app: &App, config: &Config) -> Duration {
     let tasks =
         app.workflows.iter().flat_map(|workflow| workflow.definition.nodes).filter_map(|node| {
             match &node.kind {
@@ -409,29 +407,42 @@ fn self_probe_interval(app: &App, config: &Config) -> Duration {
                 _ => None,
             }
         });
-    let shortest = tasks
+    tasks
         .map(Duration::from_millis)
         .min()
         .unwrap_or(config.workers.heartbeat_timeout.0)
-        .min(config.workers.heartbeat_timeout.0);
-    (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
+        .min(config.workers.heartbeat_timeout.0)
 }
 
-/// No step that a workflow has may be left to workers that get nothing.
-fn check_workers(app: &App, work: &[&'static str]) -> Result<(), Error> {
-    let nodes = app
-        .workflows
-        .iter()
-        .flat_map(|workflow| workflow.definition.nodes.iter().map(move |node| (workflow, node)));
-    let used = nodes.filter_map(|(workflow, node)| match &node.kind {
-        Kind::Task(task) | Kind::Undo(task) => {
-            Some((workflow.definition.workflow, task.contract.step_type))
-        }
-        _ => None,
-    });
-    match used.into_iter().find(|(_, step_type)| work.contains(step_type)) {
-        Some((workflow, step_type)) => Err(Error::Nobody { workflow, step_type }),
-        None => Ok(()),
+/// Self-probe interval. Must be short enough to detect a stalled broker before any worker's
+/// heartbeat timeout expires.
+fn self_probe_interval(app: &App, config: &Config) -> Duration {
+    (shortest_heartbeat_timeout(app, config) / 4)
+        .clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX)
+}
+
+/// How often an attached worker says that it lives: two may be late.
+fn heartbeat_interval(app: &App, config: &Config) -> Duration {
+    (shortest_heartbeat_timeout(app, config) / 3)
+        .clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX)
+}
+
+/// Says which step structs that a workflow needs wait for a worker of another process.
+fn mention_steps_of_workers(app: &App, left_out: &[&'static str]) {
+    let nodes = app.workflows.iter().flat_map(|workflow| workflow.definition.nodes);
+    let used: BTreeSet<&'static str> = nodes
+        .filter_map(|node| match &node.kind {
+            Kind::Task(task) | Kind::Undo(task) => Some(task.contract.step_type),
+            _ => None,
+        })
+        .filter(|step_type| left_out.contains(step_type))
+        .collect();
+    if !used.is_empty() {
+        let steps = used.into_iter().collect::<Vec<_>>().join(",");
+        info!(
+            steps,
+            "these step types are left to workers: start `crux worker --connect` with this server's address"
+        );
     }
 }
 
@@ -512,12 +523,13 @@ fn services(config: &Config) -> Vec<push::Service> {
     served.map(service).collect()
 }
 
-fn service_options(config: &Config, signer: Option<Arc<TokenSigner>>) -> ServiceOptions {
+fn service_options(app: &App, config: &Config, signer: Option<Arc<TokenSigner>>) -> ServiceOptions {
     let lifetime = config.auth.as_ref().map(|auth| auth.tokens.follow_lifetime.0);
     ServiceOptions {
         environment: config.server.environment.clone(),
         max_wait: config.server.max_wait.0,
         tokens: signer.zip(lifetime).map(|(signer, lifetime)| FollowTokens { signer, lifetime }),
+        heartbeat_interval: heartbeat_interval(app, config),
     }
 }
 

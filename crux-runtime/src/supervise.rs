@@ -106,7 +106,7 @@ mod tests {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 sources(&path, look);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).expect("a source");
                 look(&path, text.split("#[cfg(test)]").next().unwrap_or_default());
             }

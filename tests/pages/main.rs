@@ -26,6 +26,7 @@ mod backup;
 mod compose;
 mod deploy;
 mod developers;
+mod grpc;
 mod help;
 mod json;
 mod links;
@@ -82,6 +83,7 @@ pages! {
 
 /// Whole pages that have their own tests.
 const PAGES_ELSEWHERE: &[(&str, &str)] = &[
+    ("docs/grpc.md", "tests/pages/grpc.rs"),
     ("docs/language.md", "crux-compiler/tests/language_page.rs"),
     ("docs/package.md", "tests/rebuild.rs"),
 ];

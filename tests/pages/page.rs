@@ -1,6 +1,7 @@
 //! One page: its blocks, in their order, with a server that they talk to.
 
 use std::fs;
+use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
@@ -36,6 +37,12 @@ impl Page {
         let server = Server::start(env!("CARGO_BIN_EXE_crux"), "");
         let session = Session::of(&server);
         Self { path, server, session, said: String::new(), by_hand: 0 }
+    }
+
+    /// With another program that the page's commands call.
+    pub fn with_program(self, program: &Path) -> Self {
+        self.session.link(program);
+        self
     }
 
     pub fn try_out(mut self, by_hand: usize) {

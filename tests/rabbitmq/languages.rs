@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Server, eventually, fences, requirements};
+use crate::kit::{Client, Server, eventually, fences, languages};
 use crate::ledger::{Ledger, completed};
 use crate::rabbit::Broker;
 use crate::service::Line;
@@ -15,8 +15,6 @@ use crate::{BINARY, result, shared};
 
 const QUEUE: &str = "step.image_processing";
 const EXCHANGE: &str = "workflow_exchange";
-/// The oldest Go that its library can do with: 1.22.
-const OLDEST_GO: u32 = 22;
 
 /// How the service of a language is started.
 type Prepare = fn(&Path) -> Vec<PathBuf>;
@@ -32,50 +30,22 @@ fn folder(language: &str) -> PathBuf {
     folder
 }
 
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(output.status.success(), "{command:?}: {said}");
-}
-
 fn python(folder: &Path) -> Vec<PathBuf> {
-    let python = requirements::program(&["python3"], "python3-venv");
-    let inside = folder.join("bin/python");
-    if !inside.exists() {
-        run(Command::new(python).args(["-m", "venv"]).arg(folder));
-    }
-    let wanted = examples("python").join("requirements.txt");
-    run(Command::new(&inside).args(["-m", "pip", "install", "--quiet", "-r"]).arg(wanted));
-    vec![inside, examples("python").join("image_service.py")]
+    let python = languages::python(folder, &examples("python").join("requirements.txt"));
+    vec![python, examples("python").join("image_service.py")]
 }
 
 fn node(folder: &Path) -> Vec<PathBuf> {
-    let node = requirements::program(&["node"], "nodejs");
-    let npm = requirements::program(&["npm"], "npm");
     for file in ["package.json", "package-lock.json", "image_service.js"] {
         std::fs::copy(examples("node").join(file), folder.join(file)).unwrap();
     }
-    run(Command::new(npm).args(["ci", "--no-audit", "--no-fund"]).current_dir(folder));
-    vec![node, folder.join("image_service.js")]
+    vec![languages::node(folder), folder.join("image_service.js")]
 }
 
 fn go(folder: &Path) -> Vec<PathBuf> {
-    let go = requirements::program(&["go"], "golang-go");
-    let version = Command::new(&go).args(["env", "GOVERSION"]).output().unwrap();
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let minor: u32 =
-        version.trim().split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
-    assert!(
-        minor >= OLDEST_GO,
-        "this is {}, and the service needs Go 1.{OLDEST_GO}",
-        version.trim()
-    );
     let program = folder.join("image_service");
-    run(Command::new(go).arg("build").arg("-o").arg(&program).current_dir(examples("go")));
+    let mut build = Command::new(languages::go());
+    languages::run(build.arg("build").arg("-o").arg(&program).current_dir(examples("go")));
     vec![program]
 }
 

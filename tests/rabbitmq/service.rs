@@ -18,7 +18,7 @@ use crate::kit::upload::{self, Answering, DeadLetter, Services, Task};
 pub use crate::kit::upload::{STEPS, completion};
 use crate::kit::{PATIENCE, eventually};
 
-/// A connection of somebody who knows the exchange.
+/// A connection of a client that knows the exchange.
 pub struct Line {
     url: String,
     pub exchange: String,

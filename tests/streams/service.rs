@@ -272,7 +272,7 @@ impl upload::Line for Line {
 
     async fn publish(&self, routing_key: &str, message_id: &str, body: &str) {
         let fields = [("message_id", message_id), ("body", body)];
-        // Without an id of its own it is the entry's.
+        // Without its own id it is the entry's.
         let from = usize::from(message_id.is_empty());
         Self::publish(self, routing_key, &fields[from..]).await.unwrap();
     }
@@ -314,7 +314,7 @@ async fn work(
             let task = entry.body();
             let result = answer(&task);
             tasks.lock().unwrap().push(entry.task());
-            // First the answer, then the acknowledgement: whoever dies in between does it again.
+            // First the answer, then the acknowledgement: a service that dies in between does it again.
             if !result.is_null() {
                 line.publish(
                     "step.completed",

@@ -1,12 +1,14 @@
 //! The bus: transport of tasks to services and workers, and of hooks and emitted events to their
 //! subscribers. It knows tasks and messages, not the engine.
 //!
-//! [`http`] needs no broker: tasks and messages are pushed to configured services. [`broker`] is
+//! [`http`] needs no broker: tasks and messages are pushed to configured services; nor does
+//! [`attached`], for services and workers that come to the server themselves. [`broker`] is
 //! what all broker-based buses share; [`rabbitmq`] and [`redis_streams`] are brokers. A broker also
 //! carries tasks of step structs to workers in other processes ([`broker::task_delivery`]), which
 //! it tracks by their heartbeats ([`broker::worker_registry`]). `session` is the connection loop.
 //! An [`event_source::EventSource`] brings messages and carries no tasks.
 
+pub(crate) mod attached;
 pub mod broker;
 pub mod event_source;
 pub mod http;

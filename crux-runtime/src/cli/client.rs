@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Request as ClientRequest;
 use super::{Common, Failure};
 
 /// The variable with the key or token for the server.
-const CREDENTIAL: &str = "CRUX_API_KEY";
+pub(super) const CREDENTIAL: &str = "CRUX_API_KEY";
 
 /// Runs a command's work.
 pub(super) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -30,7 +30,7 @@ pub(super) async fn get(common: &Common, path: &str) -> Result<Value, Failure> {
     ask(common, Method::GET, path, None).await
 }
 
-/// The JSON of a response that is meaningful even if it is not a success, as `/health`'s.
+/// The JSON of an answer that says something also where it is not a success, as `/health` does.
 pub(super) async fn get_whatever_status(
     common: &Common,
     path: &str,

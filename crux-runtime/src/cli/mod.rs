@@ -35,7 +35,7 @@ pub struct Tool {
     pub run: fn(&clap::ArgMatches) -> ExitCode,
 }
 
-/// The failure of a command.
+/// What a command could not do.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,

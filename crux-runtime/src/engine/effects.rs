@@ -18,6 +18,7 @@ use crate::engine::active_instance::{ActiveInstance, Delivery, Input};
 use crate::engine::backlog::Waiting;
 use crate::engine::outbox::EffectId;
 use crate::engine::publish::Publish;
+use crate::executor::queue::cancelled;
 use crate::id::InstanceId;
 use crate::machine::{
     self, Attempt, AttemptFailed, Effect, Event, Failure, Hook, Open, Outcome, Path, Runs,
@@ -80,6 +81,16 @@ impl Shard {
                 self.offer(number, task);
             }
             Effect::Cancel { path } => {
+                if let Some(attempt) = active.outbox.undelivered_attempt(path) {
+                    // Nobody has it, so nobody would ever say that it is over.
+                    let what = Reported::Failed(cancelled());
+                    active.queue.push_back(Input::Report(Report {
+                        instance: id,
+                        path,
+                        attempt,
+                        what,
+                    }));
+                }
                 if !active.running.cancel_step(path)
                     && active
                         .meta(&path)

@@ -122,6 +122,11 @@ impl Outbox {
         })
     }
 
+    /// The attempt of a step whose task nobody has: it waits to be offered again.
+    pub(super) fn undelivered_attempt(&self, path: Path) -> Option<u32> {
+        self.undelivered_tasks().find(|(of, _)| *of == path).map(|(_, attempt)| attempt)
+    }
+
     /// A task was not accepted; it is retried after a pause, and not before `after_ms`.
     pub(super) fn task_undelivered(
         &mut self,

@@ -1,5 +1,5 @@
 //! What can be read without asking a shard: from the store, the bus and the executor. They stay
-//! behind the engine, so that whoever serves clients has one place to ask.
+//! behind the engine, so that the service has one place to ask.
 
 use super::Engine;
 use crate::bus::broker::worker_registry;

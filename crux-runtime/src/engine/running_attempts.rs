@@ -60,6 +60,10 @@ impl RunningAttempts {
         self.get(path, attempt).is_some_and(|running| running.began_at.is_some())
     }
 
+    pub(super) fn is_cancelled(&self, path: Path, attempt: u32) -> bool {
+        self.get(path, attempt).is_some_and(|running| running.cancellation.is_cancelled())
+    }
+
     pub(super) fn any_in_process(&self) -> bool {
         self.0.iter().any(|running| running.in_process)
     }

@@ -46,6 +46,12 @@ impl Job {
         (self.task, ReplyTo { instance, path, attempt, reports: self.reports })
     }
 
+    /// Reports to the engine about the task, which stays here. `false`: the engine's queue is full.
+    pub(crate) fn report(&self, what: Reported) -> bool {
+        let Task { instance, path, attempt, .. } = self.task;
+        self.reports.try_send(Report { instance, path, attempt, what }).is_ok()
+    }
+
     /// Reports to the engine that the task was not dispatched; returns it if the engine's queue is
     /// full.
     pub(crate) fn refuse(self, reason: String) -> Result<(), Task> {
@@ -63,8 +69,8 @@ impl ReplyTo {
         if let Err(mpsc::error::TrySendError::Full(report)) =
             self.reports.try_send(self.report(what))
         {
-            // The engine is dropped only when the process ends; the attempt is repeated after the
-            // restart.
+            // The engine is gone only when the process ends; then nobody needs the report, and the
+            // attempt is repeated after the start.
             let _ = self.reports.send(report).await;
         }
     }
@@ -82,20 +88,19 @@ impl ReplyTo {
     }
 }
 
-/// The report for an attempt that was cancelled before it started: it surely did not happen.
+/// What is to be reported of an attempt if nobody waits for it any more before it has begun: it
+/// surely did not happen.
 pub(crate) fn not_begun(task: &Task) -> Option<Reported> {
-    task.cancellation.is_cancelled().then(|| {
-        let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
-        Reported::Failed(AttemptFailed {
-            outcome: Outcome::Failed,
-            failure,
-            retry: Some(false),
-            after_ms: None,
-        })
-    })
+    task.cancellation.is_cancelled().then(|| Reported::Failed(cancelled()))
 }
 
-/// How a queue runs an attempt.
+/// Of an attempt that was cancelled before it began.
+pub(crate) fn cancelled() -> AttemptFailed {
+    let failure = Failure::new(Failure::CANCELLED, "cancelled before it began");
+    AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None }
+}
+
+/// What a queue does with an attempt.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
     /// Runs it to its end; what it returns is reported. Calls [`RunnerPermit::release`]
     /// before it waits for anything. Must not panic.

@@ -348,7 +348,8 @@ mod tests {
         for row in &OPERATIONS {
             let operation = row.operation;
             let is_follow = matches!(operation, Operation::Follow | Operation::Unfollow);
-            let is_report = row.role == Some(Role::Complete);
+            // A stream gets tasks of all instances.
+            let is_report = row.role == Some(Role::Complete) && operation != Operation::Work;
             for (grant, is_good, is_any) in [
                 (Grant::Follow(instance(1)), is_follow, false),
                 (Grant::FollowAny, is_follow, true),

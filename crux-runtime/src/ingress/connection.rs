@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,8 +22,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Less than a kilobyte a second: a peer that takes a few bytes now and then keeps a large answer
 /// in memory.
 const WRITE_BYTES_MIN: usize = 16 << 10;
-/// Bytes of a connection that are not counted: an ordinary request always finds room.
+/// What a connection may have sent without being counted: an ordinary request always finds room.
 const UNCOUNTED_BYTES: usize = 16 << 10;
+/// The same for a request of HTTP/2, of which a connection has many.
+const UNCOUNTED_STREAM_BYTES: usize = 1 << 10;
 /// A peer that is still sending when the server hangs up gets this long, and this many bytes, to
 /// read why.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,14 +55,17 @@ impl Budget {
 
 /// A permit among the connections, free when the last who holds it is gone. A request carries it,
 /// because a connection that becomes a WebSocket is out of the hands of HTTP, and still a
-/// connection.
+/// connection. It counts what has come: for the whole connection, or with HTTP/2, where requests
+/// come concurrently, for one request.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionPermit(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    _permit: OwnedSemaphorePermit,
+    permit: Arc<OwnedSemaphorePermit>,
     budget: Arc<Budget>,
+    /// What may come without being counted.
+    uncounted: usize,
     /// Bytes that have come since the last [`ConnectionPermit::release`].
     unread: AtomicUsize,
     /// How many of them are taken from the budget.
@@ -69,12 +76,23 @@ struct Inner {
 
 impl ConnectionPermit {
     pub(crate) fn new(permit: OwnedSemaphorePermit, budget: Arc<Budget>) -> Self {
-        let (unread, charged) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (is_overdrawn, lingers) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Inner { _permit: permit, budget, unread, charged, is_overdrawn, lingers }))
+        Self::counting(Arc::new(permit), budget, UNCOUNTED_BYTES)
     }
 
-    /// The received bytes are processed or discarded: they no longer count for the connection.
+    /// For one request of an HTTP/2 connection.
+    pub(crate) fn of_request(&self) -> Self {
+        Self::counting(self.0.permit.clone(), self.0.budget.clone(), UNCOUNTED_STREAM_BYTES)
+    }
+
+    fn counting(permit: Arc<OwnedSemaphorePermit>, budget: Arc<Budget>, uncounted: usize) -> Self {
+        let (unread, charged) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (is_overdrawn, lingers) = (AtomicBool::new(false), AtomicBool::new(false));
+        let inner = Inner { permit, budget, uncounted, unread, charged, is_overdrawn, lingers };
+        Self(Arc::new(inner))
+    }
+
+    /// What has come is worked on, or thrown away: it is not in memory for the connection's sake
+    /// any more.
     pub(crate) fn release(&self) {
         self.0.unread.store(0, Ordering::Relaxed);
         let charged = self.0.charged.swap(0, Ordering::Relaxed);
@@ -93,11 +111,11 @@ impl ConnectionPermit {
         self.0.lingers.store(true, Ordering::Relaxed);
     }
 
-    /// Only the task that reads the connection calls it.
+    /// Only the task that reads calls it.
     fn received(&self, bytes: usize) -> io::Result<()> {
         let unread = self.0.unread.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let more = unread
-            .saturating_sub(UNCOUNTED_BYTES)
+            .saturating_sub(self.0.uncounted)
             .saturating_sub(self.0.charged.load(Ordering::Relaxed));
         if more == 0 {
             return Ok(());
@@ -119,11 +137,56 @@ impl Drop for Inner {
     }
 }
 
+/// The body of a request of HTTP/2, counted by its permit.
+pub(crate) struct CountedBody<B> {
+    body: B,
+    permit: ConnectionPermit,
+}
+
+impl<B> CountedBody<B> {
+    pub(crate) fn new(body: B, permit: ConnectionPermit) -> Self {
+        Self { body, permit }
+    }
+}
+
+impl<B> Body for CountedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Some(frame) = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(Into::into)?;
+        if let Some(data) = frame.data_ref() {
+            self.permit.received(data.len())?;
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// See the module.
 pub(crate) struct Stream {
     /// `None`: handed on when dropped.
     tcp: Option<TcpStream>,
     permit: ConnectionPermit,
+    /// Whether what comes is counted here, and not request by request.
+    counts: bool,
     slow: Option<Slow>,
 }
 
@@ -134,15 +197,16 @@ struct Slow {
 }
 
 impl Stream {
-    pub(crate) fn new(tcp: TcpStream, permit: ConnectionPermit) -> Self {
-        Self { tcp: Some(tcp), permit, slow: None }
+    /// `counts`: whether what comes counts for the connection, and not for its requests.
+    pub(crate) fn new(tcp: TcpStream, permit: ConnectionPermit, counts: bool) -> Self {
+        Self { tcp: Some(tcp), permit, counts, slow: None }
     }
 
     fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         self.tcp.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// The result of a write, considering how long it has taken.
+    /// What a write has come to, in the light of how long it takes.
     fn written(
         &mut self,
         cx: &mut Context<'_>,
@@ -182,6 +246,9 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         std::task::ready!(self.tcp()?.poll_read(cx, buffer))?;
+        if !self.counts {
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(self.permit.received(buffer.filled().len() - before))
     }
 }
@@ -269,6 +336,7 @@ mod tests {
             Stream::new(
                 listener.accept().await.unwrap().0,
                 ConnectionPermit::new(permit, budget.clone()),
+                true,
             ),
             peer,
         )

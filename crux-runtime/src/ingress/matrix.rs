@@ -5,7 +5,10 @@
 use std::net::SocketAddr;
 
 use axum::http::HeaderValue;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, stream};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +16,8 @@ use tokio::sync::watch;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
 
 use super::auth::key;
 use super::caller::Role;
@@ -21,6 +26,8 @@ use super::service::tests::Harness;
 use super::*;
 use crate::bus::routing_keys::{COMPLETED, HEARTBEAT, STARTED};
 use crate::bus::{Disposition, Incoming, MessageHandler};
+use crate::proto::v1;
+use crate::proto::v1::crux_client::CruxClient;
 
 struct Server {
     harness: Harness,
@@ -96,6 +103,82 @@ impl Server {
         }
     }
 
+    /// The word of the problem that gRPC answers, or `""`; `None`: gRPC does not have the operation.
+    async fn by_grpc(&self, operation: Operation, key: Option<&str>) -> Option<String> {
+        use Operation as O;
+        use v1::command_request::Command;
+        let http = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build::<_, tonic::body::Body>(HttpConnector::new());
+        let origin = format!("http://{}", self.address).parse().unwrap();
+        let mut client = CruxClient::with_origin(http, origin);
+        let (workflow_id, step_id) = (self.harness.of_ann.to_string(), "a".to_owned());
+        /// As the client sends it.
+        fn with<T>(message: T, key: Option<&str>) -> Request<T> {
+            let mut request = Request::new(message);
+            if let Some(key) = key {
+                request.metadata_mut().insert("x-api-key", key.parse().unwrap());
+            }
+            request
+        }
+        let command = |command| v1::CommandRequest {
+            workflow_id: workflow_id.clone(),
+            command: Some(command),
+        };
+        macro_rules! ask {
+            ($method:ident, $message:expr) => {
+                client.$method(with($message, key)).await.err()
+            };
+        }
+        let refused = match operation {
+            O::Start => {
+                let workflow = "gone".to_owned();
+                ask!(start, v1::StartRequest { workflow, ..Default::default() })
+            }
+            O::SendEvents => ask!(send_events, v1::SendEventsRequest { events: Vec::new() }),
+            O::CompleteStep => {
+                let outcome = Some(v1::complete_step_request::Outcome::ResultJson(String::new()));
+                let request =
+                    v1::CompleteStepRequest { workflow_id, step_id, outcome, ..Default::default() };
+                ask!(complete_step, request)
+            }
+            O::StepStarted => {
+                ask!(
+                    step_started,
+                    v1::StepStartedRequest { workflow_id, step_id, ..Default::default() }
+                )
+            }
+            O::StepHeartbeat => {
+                ask!(heartbeat, v1::HeartbeatRequest { workflow_id, step_id, ..Default::default() })
+            }
+            O::Work => {
+                let attach =
+                    v1::Attach { step_types: vec!["print".to_owned()], ..Default::default() };
+                let message = Some(v1::work_request::Message::Attach(attach));
+                ask!(work, stream::iter([v1::WorkRequest { message }]))
+            }
+            O::Status => ask!(get_status, v1::GetStatusRequest { workflow_id }),
+            O::List => ask!(list, v1::ListRequest::default()),
+            O::Follow => ask!(watch, v1::WatchRequest { workflow_id, after: 0 }),
+            O::Restart => ask!(command, command(Command::Restart(v1::Restart::default()))),
+            O::Cancel => ask!(command, command(Command::Cancel(v1::Cancel::default()))),
+            O::Retry => ask!(command, command(Command::Retry(v1::Retry::default()))),
+            O::Undo => ask!(command, command(Command::Undo(v1::Undo {}))),
+            O::Fail => ask!(command, command(Command::Fail(v1::Fail::default()))),
+            O::Pause => ask!(command, command(Command::Pause(v1::Pause {}))),
+            O::Resume => ask!(command, command(Command::Resume(v1::Resume {}))),
+            O::History | O::Unfollow | O::Workers | O::Metrics | O::Health | O::HealthDetail => {
+                return None;
+            }
+            O::Live | O::Ready | O::Connect | O::Identify => return None,
+        };
+        let word = |status: Status| {
+            let details = status.get_error_details();
+            details.error_info().map(|info| info.reason.clone()).expect("a problem's word")
+        };
+        Some(refused.map(word).unwrap_or_default())
+    }
+
     /// What the gateway is sent for an operation; `None`: it does not have it.
     fn message(&self, operation: Operation) -> Option<Value> {
         use Operation as O;
@@ -111,6 +194,7 @@ impl Server {
             O::Restart | O::StepStarted | O::StepHeartbeat | O::Status | O::List | O::History => {
                 return None;
             }
+            O::Work => return None,
             O::Cancel | O::Retry | O::Undo | O::Fail | O::Pause | O::Resume => return None,
             O::Workers | O::Metrics | O::Health | O::HealthDetail | O::Live | O::Ready => {
                 return None;
@@ -179,6 +263,31 @@ async fn every_request_of_the_gateway_asks_for_its_role() {
             let expected = Server::expected(row.role, role);
             assert_eq!(of_caller(&word), expected, "{message} as {role:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn every_method_of_grpc_asks_for_its_role() {
+    let server = Server::start().await;
+    for row in &OPERATIONS {
+        let callers = server.keys.iter().map(|(role, key)| (Some(*role), Some(key.as_str())));
+        for (role, key) in callers.chain([(None, None)]) {
+            let word = server.by_grpc(row.operation, key).await;
+            assert_eq!(word.is_some(), row.grpc.is_some(), "{:?}", row.operation);
+            let Some(word) = word else { continue };
+            let expected = Server::expected(row.role, role);
+            assert_eq!(of_caller(&word), expected, "{:?} as {role:?}", row.operation);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_by_every_method_of_grpc() {
+    let wrong = key::generate("read").unwrap();
+    for row in OPERATIONS.iter().filter(|row| row.grpc.is_some()) {
+        let server = Server::start().await;
+        let word = server.by_grpc(row.operation, Some(&wrong)).await;
+        assert_eq!(word.as_deref(), Some("unauthenticated"), "{:?}", row.operation);
     }
 }
 

@@ -21,7 +21,7 @@ use super::auth::credential;
 use super::caller::Caller;
 use super::listen::Peer;
 use super::operations::Operation;
-use super::problem::{Kind, Problem};
+use super::problem::{self, Kind, Problem};
 use super::proxy::client_address;
 use super::service::Service;
 use super::{Ingress, Settings, Shared};
@@ -63,6 +63,7 @@ pub(super) async fn request(
     let began = Instant::now();
     let correlation_id = correlation_id(request.headers());
     let method = request.method().clone();
+    let speaks_grpc = speaks_grpc(request.headers());
     let route =
         request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
     let span = info_span!("request", correlation_id, client_id = Empty, %method, route);
@@ -92,7 +93,10 @@ pub(super) async fn request(
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         log(&problem);
         let retry = response.headers().clone();
-        response = problem.render(&correlation_id);
+        response = match speaks_grpc {
+            true => problem.render_grpc(&correlation_id),
+            false => problem.render(&correlation_id),
+        };
         for (name, value) in &retry {
             response.headers_mut().entry(name).or_insert_with(|| value.clone());
         }
@@ -111,9 +115,10 @@ pub(super) async fn request(
         );
     }
     let elapsed = began.elapsed();
-    ingress.metrics.answered(&method, &route, response.status(), elapsed);
+    let status = problem::grpc::http_status(&response);
+    ingress.metrics.answered(&method, &route, status, elapsed);
     debug!(
-        status = response.status().as_u16(),
+        status = status.as_u16(),
         elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
         "answered"
     );
@@ -159,7 +164,14 @@ fn has_token(route: &str) -> bool {
     Operation::of_route("GET", route).is_some_and(|operation| follows.contains(&operation))
 }
 
-fn log(problem: &Problem) {
+/// A call of gRPC is answered as one, also if no method takes it.
+fn speaks_grpc(headers: &HeaderMap) -> bool {
+    let given = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    given.is_some_and(|given| given.starts_with(b"application/grpc"))
+}
+
+/// Of a request that was refused.
+pub(super) fn log(problem: &Problem) {
     let (word, status, _) = problem.kind.about();
     if status >= 500 {
         error!(problem = word, status, detail = problem.detail, "a request failed");

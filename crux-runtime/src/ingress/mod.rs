@@ -2,14 +2,15 @@
 //! answers is rendered. `service` is the only part that asks the engine, and the only one that
 //! checks what a caller may do; `operations` is the table of everything that can be asked.
 //!
-//! HTTP, WebSocket and broker know nothing of each other. What they share stands here: `routes`
-//! (above both), `listen` and `connection` (sockets), `middleware` and `query` (requests),
+//! HTTP, WebSocket, gRPC and broker know nothing of each other. What they share stands here: `routes`
+//! (above them), `listen` and `connection` (sockets), `middleware` and `query` (requests),
 //! `requests`, `json` and `problem` (bodies and answers).
 
 pub(crate) mod auth;
 pub(crate) mod broker;
 pub(crate) mod caller;
 pub(crate) mod connection;
+mod grpc;
 mod http;
 pub(crate) mod json;
 pub(crate) mod listen;
@@ -33,7 +34,7 @@ use self::metrics::Metrics;
 use self::service::Service;
 use crate::config::Network;
 
-/// State shared by all handlers.
+/// What every handler has at hand.
 pub(crate) struct Ingress {
     pub(crate) service: Arc<Service>,
     pub(crate) metrics: Arc<Metrics>,
@@ -43,7 +44,7 @@ pub(crate) struct Ingress {
 
 pub(crate) type Shared = Arc<Ingress>;
 
-/// Options of the transports.
+/// What the configuration says about the transports.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Lower case.
@@ -59,7 +60,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// The transports: a folder or a file each.
-    const TRANSPORTS: [&str; 3] = ["http", "websocket", "broker"];
+    const TRANSPORTS: [&str; 4] = ["http", "websocket", "grpc", "broker"];
 
     fn sources(path: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() {

@@ -1,6 +1,8 @@
 //! Error responses: RFC 9457 problem documents with a stable `type`, the path of the
 //! field that is wrong, and the correlation id under which the log has the request. REST sends them
-//! as responses, WebSocket inside its answers.
+//! as responses, WebSocket inside its answers, and gRPC as statuses ([`grpc`]).
+
+pub(crate) mod grpc;
 
 use std::borrow::Cow;
 
@@ -136,7 +138,7 @@ impl Kind {
     }
 }
 
-/// Limits of texts in responses and in the log.
+/// Limits of what stands in answers and in the log.
 const DETAIL_BYTES_MAX: usize = 2000;
 const FIELD_BYTES_MAX: usize = 200;
 

@@ -23,6 +23,8 @@ use crate::units::DurationSetting;
 pub(crate) const ID_BYTES_MAX: usize = 255;
 /// Events in one request.
 pub(crate) const EVENTS_MAX: usize = 1000;
+/// Why an instance was cancelled, if its client does not say.
+pub(crate) const CANCELLED: &str = "cancelled by a person";
 
 /// `{workflow_id, step_id, step_type?, attempt?, success, result | error, completion_token?}`.
 #[derive(Deserialize)]
@@ -61,14 +63,31 @@ impl CompletionBody {
                 },
             })
         };
-        Ok(Completion {
-            instance: instance_id(&self.workflow_id)?,
-            step: step_ref(&self.step_id)?,
-            step_type: self.step_type.filter(|step_type| !step_type.is_empty()),
-            attempt: self.attempt,
-            outcome,
-        })
+        let step_type = self.step_type.filter(|step_type| !step_type.is_empty());
+        completion(&self.workflow_id, &self.step_id, step_type, self.attempt, outcome)
     }
+}
+
+/// A completion from the texts that name its step.
+pub(crate) fn completion(
+    workflow_id: &str,
+    step_id: &str,
+    step_type: Option<String>,
+    attempt: Option<u32>,
+    outcome: Result<Box<RawValue>, AttemptFailed>,
+) -> Result<Completion, Problem> {
+    let (instance, step) = (instance_id(workflow_id)?, step_ref(step_id)?);
+    Ok(Completion { instance, step, step_type, attempt, outcome })
+}
+
+/// A failure as a service reports it in separate fields.
+pub(crate) fn failure(
+    name: Option<String>,
+    message: String,
+    retry: Option<bool>,
+    after: Option<String>,
+) -> AttemptFailed {
+    ErrorBody::Named { name, message, retry, after }.into_failed()
 }
 
 /// How a completion was taken, in one word.

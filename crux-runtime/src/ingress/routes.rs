@@ -1,5 +1,5 @@
-//! All routes of the server: those of [`OPERATIONS`], with a handler each, and the HTTP triggers of
-//! the pipelines.
+//! All routes of the server: those of [`OPERATIONS`], with a handler each, the HTTP triggers of the
+//! pipelines, and the methods of gRPC.
 
 use axum::Router;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::http::{commands, events, health, history, instances, monitoring, steps, triggers};
 use super::operations::{OPERATIONS, Operation};
 use super::problem::{Kind, Problem};
-use super::{Shared, middleware, websocket};
+use super::{Shared, grpc, middleware, websocket};
 
 /// Who serves an operation's route; `None`: it has none in the table.
 fn handler(operation: Operation) -> Option<MethodRouter<Shared>> {
@@ -38,8 +38,12 @@ fn handler(operation: Operation) -> Option<MethodRouter<Shared>> {
         Operation::Ready => get(health::ready),
         // The handler itself says what is wrong with a request of another method.
         Operation::Connect => any(websocket::connect),
-        // Triggers have paths of the pipelines; the others are requests of the gateway.
-        Operation::Start | Operation::Unfollow | Operation::HealthDetail | Operation::Identify => {
+        // Triggers have paths of the pipelines; the others are asked otherwise.
+        Operation::Start
+        | Operation::Work
+        | Operation::Unfollow
+        | Operation::HealthDetail
+        | Operation::Identify => {
             return None;
         }
     })
@@ -47,7 +51,7 @@ fn handler(operation: Operation) -> Option<MethodRouter<Shared>> {
 
 /// The whole server.
 pub(crate) fn router(ingress: Shared) -> Router {
-    let mut router: Router<Shared> = triggers::router(&ingress);
+    let mut router: Router<Shared> = triggers::router(&ingress).merge(grpc::router(&ingress));
     for row in &OPERATIONS {
         if let (Some((_, path)), Some(handler)) = (row.http, handler(row.operation)) {
             router = router.route(path, handler);

@@ -14,7 +14,7 @@ use super::path::{Indices, Path};
 use super::undo::{Undo, UndoStack};
 use super::{Definition, Failure, Time, Value};
 
-/// Constant facts about an instance.
+/// What is known of an instance all its life.
 #[derive(Debug, Clone)]
 pub struct Env {
     /// The instance's id as text, without prefix.

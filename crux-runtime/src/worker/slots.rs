@@ -349,7 +349,7 @@ impl Drop for SlotGuard {
 }
 
 /// The machine's name, for people; empty if it has none.
-fn host() -> String {
+pub(super) fn host() -> String {
     let said = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .or_else(|| std::env::var("HOSTNAME").ok());

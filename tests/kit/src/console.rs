@@ -2,7 +2,7 @@
 //! compared. Ids and times differ from run to run; an id of the page stands for the id that was
 //! there instead, also in later commands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
@@ -45,6 +45,12 @@ impl Session {
         }
     }
 
+    /// Another program for the shell, by its own name.
+    pub fn link(&self, program: &Path) {
+        let name = program.file_name().expect("a program");
+        std::os::unix::fs::symlink(program, self.bin.path().join(name)).expect("a link");
+    }
+
     /// The server has been started again, at another port.
     pub fn is_now_with(&mut self, server: &Server) {
         server.url().clone_into(&mut self.url);
@@ -68,9 +74,7 @@ impl Session {
         let command = self
             .ids
             .iter()
-            .fold(command.replace("cargo run -q --", "crux"), |command, (page, own)| {
-                command.replace(page, own)
-            });
+            .fold(self.of_page(command), |command, (page, own)| command.replace(page, own));
         let output = self.shell(&command).output().expect("bash runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaints = String::from_utf8_lossy(&output.stderr);
@@ -81,13 +85,21 @@ impl Session {
     /// Of a command whose failure the page shows: what it says on standard error.
     pub fn complaint(&self, command: &str) -> String {
         // So that it does not fail because another program has the port.
-        let output = self.shell(command).env("CRUX_SERVER__PORT", "0").output().expect("bash runs");
+        let command = self.of_page(command);
+        let output =
+            self.shell(&command).env("CRUX_SERVER__PORT", "0").output().expect("bash runs");
         assert!(
             !output.status.success(),
             "$ {command}\nwas to fail: {}",
             String::from_utf8_lossy(&output.stdout)
         );
         String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// The command of a page, for this server.
+    fn of_page(&self, command: &str) -> String {
+        let address = self.url.trim_start_matches("http://");
+        command.replace("cargo run -q --", "crux").replace("localhost:8080", address)
     }
 
     pub fn shell(&self, command: &str) -> Command {

@@ -5,6 +5,7 @@
 pub mod console;
 pub mod fences;
 pub mod http;
+pub mod languages;
 pub mod layers;
 pub mod package;
 pub mod proxy;

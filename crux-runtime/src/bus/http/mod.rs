@@ -1,6 +1,7 @@
 //! The bus without a broker: services get their tasks by HTTP push, each under its step types, and
-//! hooks and emitted events under the routing keys that it subscribes to. Events for this app's own
-//! workflows are the router's business.
+//! hooks and emitted events under the routing keys that it subscribes to. Tasks of step types without
+//! such a service go to attached workers ([`super::attached`]). Events for this app's own workflows
+//! are the router's business.
 
 pub(crate) mod circuit_breaker;
 pub(crate) mod push;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::attached::{self, AttachRequest, AttachedWorkers, Attachment, Handed};
 use super::{Bus, Message, PublishOutcome};
 use crate::app::App;
 use crate::bus::http::push::Push;
@@ -109,6 +111,7 @@ pub struct Local {
     /// From a step type to the number of its service.
     by_type: HashMap<String, usize>,
     listeners: Listeners,
+    attached: Arc<AttachedWorkers>,
     /// See [`Bus::back`].
     back: watch::Sender<u64>,
 }
@@ -125,11 +128,13 @@ impl Local {
     pub fn new(app: &App, services: Vec<Service>, max_result_bytes: usize) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let listeners = Listeners::new(runtime.clone());
+        let back = watch::Sender::new(0);
         let mut this = Self {
             services: Vec::with_capacity(services.len()),
             by_type: HashMap::new(),
             listeners,
-            back: watch::Sender::new(0),
+            attached: Arc::new(AttachedWorkers::new(app, max_result_bytes, back.clone())),
+            back,
         };
         for service in services {
             this.attach(app, service, max_result_bytes, &runtime)?;
@@ -150,9 +155,25 @@ impl Local {
         }
     }
 
-    /// Whether a service here gets the tasks of that step type.
+    /// Whether a service or an attached worker gets the tasks of that step type from here.
     pub fn serves(&self, step_type: &str) -> bool {
-        self.by_type.contains_key(step_type)
+        self.by_type.contains_key(step_type) || self.attached.takes(step_type)
+    }
+
+    /// Attaches a worker; it gets tasks until the attachment is dropped.
+    pub(crate) fn attach_worker(
+        &self,
+        request: AttachRequest,
+    ) -> Result<(Attachment, mpsc::UnboundedReceiver<Handed>), attached::Error> {
+        let pushed_to = |step_type: &str| {
+            self.service(step_type).map(|service| service.queue.work.name.clone())
+        };
+        self.attached.attach(request, pushed_to)
+    }
+
+    /// The attached workers.
+    pub(crate) fn attached(&self) -> Vec<attached::Listing> {
+        self.attached.list()
     }
 
     fn attach(
@@ -247,10 +268,14 @@ impl Bus for Local {
         let job = Job::new(task, reports.clone());
         match self.service(job.task.contract.step_type) {
             Some(service) => service.queue.submit(job).map_err(|job| job.task),
-            None => {
-                let reason = no_service(&job.task);
-                job.refuse(reason)
-            }
+            None => match self.attached.dispatch(job) {
+                Ok(()) => Ok(()),
+                Err(job) if self.attached.takes(job.task.contract.step_type) => Err(job.task),
+                Err(job) => {
+                    let reason = no_service(&job.task);
+                    job.refuse(reason)
+                }
+            },
         }
     }
 
@@ -279,14 +304,15 @@ impl Bus for Local {
     }
 
     fn drain(&self) {
-        for Attached { queue, .. } in &self.services {
+        let queues = self.services.iter().map(|service| &service.queue);
+        let queued = queues.flat_map(|queue| {
             queue.work.breaker.drain();
-            for job in queue.take_out(Task::is_once) {
-                let (_, reply) = job.split();
-                // Without room its outcome will not be known, which does no harm but that a person
-                // has to look.
-                reply.offer(Reported::Returned);
-            }
+            queue.take_out(Task::is_once)
+        });
+        for job in queued.chain(self.attached.drain(Task::is_once)) {
+            // Without room its outcome will not be known, which does no harm but that a person has
+            // to look.
+            job.report(Reported::Returned);
         }
     }
 
@@ -345,7 +371,9 @@ fn no_service(task: &Task) -> String {
                 "no service listens on {routing_key}: name `{step_type}` under `steps` of one of the `services` in the configuration"
             )
         }
-        Runs::Class(class) => format!("no worker here has the step struct `{class}`"),
+        Runs::Class(class) => format!(
+            "no worker has the step struct `{class}`: start one with `crux worker --connect` and this server's address"
+        ),
     }
 }
 

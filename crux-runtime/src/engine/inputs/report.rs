@@ -1,6 +1,7 @@
 //! Reports of attempts: from the executor, the bus and workers.
 
 use crate::engine::inputs::{InputHandler, too_big};
+use crate::executor::queue::cancelled;
 use crate::machine::{AttemptFailed, Failure, Outcome, Path, RejectReason, StepHappened};
 use crate::task::{Report, Reported};
 
@@ -55,6 +56,11 @@ impl InputHandler<'_> {
                     self.active.meta(&path).is_some_and(|meta| self.core.counts_as_begun(meta));
                 if self.core.is_closing() && counts_as_begun {
                     return self.give_back(path, attempt);
+                }
+                // Nobody has it, so nobody would ever say that it is over.
+                if self.active.running.is_cancelled(path, attempt) {
+                    self.attempt_ended(path, attempt);
+                    return self.fail(path, attempt, cancelled());
                 }
                 self.active.running.undelivered(path, attempt);
                 let (task, seed) = ((path, attempt), instance.seed());

@@ -60,6 +60,13 @@ struct Client {
 #[serde(transparent)]
 pub(crate) struct Credential(String);
 
+impl Credential {
+    /// Of a field that is empty without one.
+    pub(crate) fn of_field(text: String) -> Option<Self> {
+        Some(text).filter(|text| !text.is_empty()).map(Self)
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credential(***)")

@@ -13,7 +13,7 @@ use crate::engine::api::Command;
 use crate::ingress::Shared;
 use crate::ingress::caller::Caller;
 use crate::ingress::problem::Problem;
-use crate::ingress::requests::{self, ReasonBody, RetryBody};
+use crate::ingress::requests::{self, CANCELLED, ReasonBody, RetryBody};
 
 /// The command is in the journal; the status shows its effect.
 #[derive(Debug, Serialize)]
@@ -31,7 +31,7 @@ pub(in crate::ingress) async fn cancel(
     body: JsonBody,
 ) -> Answer {
     let ReasonBody { reason } = body.parse_or_default()?;
-    let reason = if reason.is_empty() { "cancelled by a person".to_owned() } else { reason };
+    let reason = if reason.is_empty() { CANCELLED.to_owned() } else { reason };
     command(&ingress, &caller, &id, Command::Cancel { reason }).await
 }
 

@@ -137,7 +137,7 @@ impl Follow {
     }
 }
 
-/// The journal of an instance at one moment.
+/// What the journal of an instance says at one moment.
 pub(crate) struct Snapshot {
     instance: InstanceId,
     shape: Arc<Shape>,
@@ -157,7 +157,7 @@ impl Snapshot {
 }
 
 impl Service {
-    /// An instance according to its current journal.
+    /// An instance as its journal says now.
     pub(super) async fn read(
         &self,
         caller: &Caller,
@@ -260,7 +260,7 @@ impl Service {
         }
     }
 
-    /// The trigger of an instance, from its first row.
+    /// What started an instance: its first row.
     pub(super) async fn first_row(
         &self,
         instance: InstanceId,

@@ -41,12 +41,14 @@ use crate::store::Record;
 use crate::suggest::clip;
 use crate::token::TokenSigner;
 
-/// Options of the service.
+/// What the configuration says about the service.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceOptions {
     pub(crate) environment: String,
     /// The longest that a start may wait for the end of its instance.
     pub(crate) max_wait: Duration,
+    /// How often an attached worker says that it lives.
+    pub(crate) heartbeat_interval: Duration,
     /// For those who start; `None`: following needs no token.
     pub(crate) tokens: Option<FollowTokens>,
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Service;
+use crate::bus::attached;
 use crate::bus::broker::worker_registry;
 use crate::bus::http;
 use crate::bus::routing_keys::class_types;
@@ -35,6 +36,8 @@ pub(crate) struct Workers {
     workers: Vec<executor::Listing>,
     /// Services that get their tasks from this process.
     services: Vec<http::Listing>,
+    /// Services and workers that are attached to this process.
+    attached: Vec<attached::Listing>,
     /// Worker processes whose heartbeats reach this node.
     remote: Vec<worker_registry::Listing>,
     /// Step types whose tasks neither this process nor a live worker takes.
@@ -124,10 +127,13 @@ impl Service {
 
     pub(crate) fn workers(&self, caller: &Caller) -> Result<Workers, Problem> {
         Self::authorize(caller, Operation::Workers)?;
-        let is_unserved = |step_type: &&'static str| !self.engine.is_served(step_type);
+        let is_unserved = |step_type: &&'static str| {
+            !self.engine.is_served(step_type) && !self.push.serves(step_type)
+        };
         Ok(Workers {
             workers: self.engine.executors(),
             services: self.push.list(),
+            attached: self.push.attached(),
             remote: self.engine.remote_workers(Timestamp::now().into()),
             unserved: class_types(self.app()).into_iter().filter(is_unserved).collect(),
         })

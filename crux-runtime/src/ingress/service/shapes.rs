@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::ingress::problem::{Kind, Problem};
 use crate::view::document::Shape;
 
-/// Cached shapes of other binaries' definitions; beyond it they are computed again.
+/// Others' shapes that are kept; beyond it they are made anew.
 const CACHED_SHAPES_MAX: usize = 256;
 
 pub(crate) struct Shapes {

@@ -1,6 +1,11 @@
-//! Reports of workers and services about attempts.
+//! Reports of workers and services about attempts, and those that are attached.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
 
 use super::{Error, Service, out_of_scope};
+use crate::bus::attached::{self, AttachRequest, Attachment, Handed};
 use crate::engine::api::{Completion, CompletionOutcome, Progress, ProgressKind};
 use crate::ingress::caller::Caller;
 use crate::ingress::operations::Operation;
@@ -37,6 +42,43 @@ impl Service {
         progress.attempt = caller.reports(*instance, step, *attempt).ok_or_else(not_its_task)?;
         self.check_visible(caller, row, progress.instance).await?;
         Ok(self.engine.progress(progress).await?)
+    }
+
+    /// Attaches a worker or a service: it gets tasks of its step types until the attachment is
+    /// dropped.
+    pub(crate) fn attach(
+        &self,
+        caller: &Caller,
+        worker: AttachRequest,
+    ) -> Result<(Attachment, mpsc::UnboundedReceiver<Handed>), Problem> {
+        let row = Self::authorize(caller, Operation::Work)?;
+        if !caller.sees_all(row) {
+            let text = "the scope of this client names workflows, and over a stream come tasks of all: narrow it by `step_types` instead";
+            return Err(Problem::new(Kind::Forbidden, text));
+        }
+        for step_type in &worker.step_types {
+            check_step_type(caller, Some(step_type))?;
+        }
+        self.check_open()?;
+        self.push.attach_worker(worker).map_err(|error| {
+            let kind = match error {
+                attached::Error::TooMany => Kind::Overloaded,
+                attached::Error::Pushed { .. } => Kind::InvalidState,
+                attached::Error::NoStepType
+                | attached::Error::UnknownStepType { .. }
+                | attached::Error::Concurrency(_) => Kind::InvalidRequest,
+            };
+            let field = match error {
+                attached::Error::Concurrency(_) => "attach.concurrency",
+                _ => "attach.step_types",
+            };
+            Problem::new(kind, error.to_string()).at(field)
+        })
+    }
+
+    /// How often an attached worker says that it lives.
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
+        self.options.heartbeat_interval
     }
 }
 

@@ -255,6 +255,7 @@ impl Gateway {
             Operation::Restart
             | Operation::StepStarted
             | Operation::StepHeartbeat
+            | Operation::Work
             | Operation::Status
             | Operation::List
             | Operation::History

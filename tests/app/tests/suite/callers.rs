@@ -133,8 +133,8 @@ async fn instances_of_another_client_do_not_exist() {
         assert_eq!(ann.status(server, &id).await, 200);
         assert_eq!(carl.status(server, &id).await, 200);
         assert_eq!(bob.status(server, &id).await, 404);
-        assert_eq!(ann.listed(server).await, [id.clone()]);
-        assert_eq!(carl.listed(server).await, [id.clone()]);
+        assert_eq!(ann.listed(server).await, std::slice::from_ref(&id));
+        assert_eq!(carl.listed(server).await, std::slice::from_ref(&id));
         assert!(bob.listed(server).await.is_empty());
         for what in ["history", "events"] {
             let answer = bob.get(server, &format!("/api/v1/workflow/{id}/{what}")).await;

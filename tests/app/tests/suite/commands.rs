@@ -178,6 +178,22 @@ async fn a_cancelled_instance_ends_as_cancelled() {
     assert_eq!((answer.status, answer.field().as_str()), (400, "raeson"));
 }
 
+/// Its task is with nobody, who could say that it is over.
+#[tokio::test]
+async fn an_instance_whose_task_nobody_takes_ends_when_it_is_cancelled() {
+    let server = server("");
+    let client = server.client();
+    let input = json!({"number": "1", "goods": {}});
+    let id = client.start("/api/v1/workflow/tally", &input).await;
+    eventually("its task waits", async || {
+        let why = client.status(&id).await["current_steps"][0]["waits_for"].to_string();
+        why.contains("no service listens").then_some(())
+    })
+    .await;
+    assert_eq!(client.tell(&id, "cancel", &json!({})).await.status, 200);
+    client.until(&id, "cancelled").await;
+}
+
 #[tokio::test]
 async fn a_step_struct_that_listens_ends_when_its_instance_is_cancelled() {
     let server = server("");

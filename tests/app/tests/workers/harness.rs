@@ -84,6 +84,34 @@ impl Harness {
         Self::of(config, "streams".to_owned(), &["--steps", "none"])
     }
 
+    /// Without a broker, for workers that are attached: see [`Self::attached_worker`]. A worker that
+    /// only fell silent would be waited for much longer than any test.
+    pub fn without_broker() -> Self {
+        Self::without_broker_with("")
+    }
+
+    /// With more in the configuration.
+    pub fn without_broker_with(more: &str) -> Self {
+        let config =
+            format!("workers: {{ heartbeat_timeout: 5m }}\nconfig: {{ HOME: Ghent }}\n{more}\n");
+        Self::of(config, "attached".to_owned(), &["--steps", "none"])
+    }
+
+    /// A worker that is attached to the server.
+    pub fn attached_worker(&self, arguments: &[&str]) -> Worker {
+        let connect = ["--connect", self.server.url()];
+        Worker::start(self, &[], &[&connect, arguments].concat())
+    }
+
+    /// Waits until so many workers are attached.
+    pub async fn sees_attached(&self, count: usize) {
+        eventually(&format!("{count} workers are attached"), async || {
+            let attached = self.workers().await["attached"].as_array().map(Vec::len);
+            (attached == Some(count)).then_some(())
+        })
+        .await;
+    }
+
     /// Another server of the same configuration, whose steps write into the same ledger.
     pub fn another(&self, arguments: &[&str]) -> Self {
         Self {

@@ -3,6 +3,7 @@
 //! has its own exchange and queues.
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
+mod attached;
 mod death;
 mod ending;
 mod harness;

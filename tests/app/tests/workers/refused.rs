@@ -46,23 +46,16 @@ fn step_types_that_there_are_not() {
 }
 
 #[test]
-fn steps_that_nobody_could_run() {
-    let (code, error) = refused(
-        "config: { HOME: Ghent }",
-        &["serve", "--steps", "ask,double,timed_work,work_once"],
-    );
-    assert_eq!(code, 1, "{error}");
-    assert!(
-        error.contains("server.steps leaves out `wake_up`, which workflow `nap` needs"),
-        "{error}"
-    );
-    assert!(
-        error.contains("name it there or in --steps, or set `bus: rabbitmq` or `bus: redis` and start `crux worker --steps wake_up`"),
-        "{error}"
-    );
+fn a_worker_without_broker_and_server() {
     let (code, error) = refused("", &["worker"]);
     assert_eq!(
-        (code, error.contains("set `bus: rabbitmq` or `bus: redis`, here and for the server")),
+        (code, error.contains("name the servers with --connect, or set `bus: rabbitmq`")),
+        (1, true),
+        "{error}"
+    );
+    let (code, error) = refused("", &["worker", "--connect", "crux-1:8080"]);
+    assert_eq!(
+        (code, error.contains("--connect: `crux-1:8080` is not the address of a server")),
         (1, true),
         "{error}"
     );

@@ -29,8 +29,6 @@ pub fn program(kind: usize, depth: usize) -> Program {
         named_input: true,
         steps: vec![step],
         output: Vec::new(),
-        parks: false,
-        hooks: Vec::new(),
         trigger: Vec::new(),
         events: Vec::new(),
     }
@@ -42,7 +40,7 @@ fn input(name: &str, ty: Ty) -> Ex {
 }
 
 fn step(id: String, verb: Verb) -> Step {
-    Step { id, when: None, verb, catch: Vec::new(), is_timed: false }
+    Step { id, when: None, verb, catch: Vec::new() }
 }
 
 fn task(kind: usize) -> Step {
@@ -54,8 +52,6 @@ fn task(kind: usize) -> Step {
         raises: false,
         key: None,
         undo: None,
-        retry: None,
-        undo_retry: None,
     };
     step("deepest".into(), Verb::Task(task))
 }

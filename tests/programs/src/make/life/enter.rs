@@ -53,31 +53,17 @@ impl<'p> Life<'p> {
         });
         match made {
             Ok((input, key)) => {
-                let attempts = Attempts {
-                    path: path.to_owned(),
-                    number: 1,
-                    is_backing_off: false,
-                    input: json_of(&input),
-                    key,
-                };
-                self.send(&attempts);
+                self.effects.push(("dispatch", path.to_owned(), json_of(&input)));
+                if let Some(key) = key {
+                    self.effects.push(("key", path.to_owned(), Json::String(key)));
+                }
                 if let Some(with) = &task.undo {
                     let (path, id) = (path.to_owned(), id.to_owned());
                     let (frames, items, errors) =
                         (self.frames.clone(), self.items.clone(), self.errors.clone());
-                    let retry = task.undo_retry.as_ref();
-                    self.begun.push(Begun {
-                        path,
-                        id,
-                        with,
-                        frames,
-                        items,
-                        errors,
-                        has_completed: false,
-                        retry,
-                    });
+                    self.begun.push(Begun { path, id, with, frames, items, errors });
                 }
-                Flow::Stay(Run::Task(attempts))
+                Flow::Stay(Run::Task)
             }
             Err(Impossible) if self.is_caught(EXPRESSION) => Flow::Failed(EXPRESSION.into()),
             Err(Impossible) => {

@@ -19,7 +19,7 @@ pub(crate) const STORE: Pauses = Pauses::new(Duration::from_millis(50), Duration
 pub(crate) const EVENT: Pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(10));
 
 /// A service or subscriber does not take a task or message. It may be down for hours, and a try
-/// costs it a request; where the bus notices that it is back, nobody waits for the pause.
+/// costs it a request; where the bus notices that it is back, the delay is cut short.
 pub(crate) const DELIVERY: Pauses = Pauses::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// No connection to the broker. All nodes try, and nothing else gets through meanwhile.
@@ -67,7 +67,7 @@ impl Backoff {
         Self::of(Pauses::new(BROKER.first, longest), u64::from_le_bytes(seed))
     }
 
-    /// `seed` says whose tries they are.
+    /// `seed` identifies whose retries these are, for the jitter.
     pub(crate) fn of(pauses: Pauses, seed: u64) -> Self {
         Self { pauses, seed, failed: 0 }
     }

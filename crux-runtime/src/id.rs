@@ -49,8 +49,8 @@ impl InstanceId {
         Self(bytes)
     }
 
-    /// What differs between instances and is the same for one: for what has to vary and yet can be
-    /// repeated.
+    /// A seed that differs between instances and is constant for one: for variation that can be
+    /// replayed.
     pub(crate) fn seed(&self) -> u64 {
         let [.., a, b, c, d, e, f, g, h] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h])

@@ -73,7 +73,7 @@ pub(crate) enum Live {
 #[derive(Debug)]
 pub(crate) struct LiveRow {
     pub(crate) stored: Arc<Stored>,
-    /// What it is belongs to the readers, which stand above this module.
+    /// Its type is chosen by the readers, which are above this module.
     memo: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -82,7 +82,7 @@ impl LiveRow {
         Self { stored, memo: OnceLock::new() }
     }
 
-    /// What `make` makes of the row, made by the first who asks. `None`: the first who asked wanted
+    /// The value that `make` derives from the row, computed once. `None`: it was computed with
     /// another type.
     pub(crate) fn memo<T: Any + Send + Sync>(&self, make: impl FnOnce(&Stored) -> T) -> Option<&T> {
         self.memo.get_or_init(|| Box::new(make(&self.stored))).downcast_ref()
@@ -125,7 +125,7 @@ impl Hub {
         }
     }
 
-    /// Follows the instance's rows from now on. What was durable before is in the store.
+    /// Follows the instance's rows from now on. Earlier rows are in the store.
     pub(crate) fn follow(&self, instance: InstanceId) -> Follower {
         let mut shard = self.inner.shard(instance);
         let topic = shard.entry(instance).or_insert_with(|| {

@@ -30,7 +30,7 @@ pub(super) async fn get(common: &Common, path: &str) -> Result<Value, Failure> {
     ask(common, Method::GET, path, None).await
 }
 
-/// The JSON of an answer that says something also where it is not a success, as `/health` does.
+/// The JSON of a response that is meaningful even if it is not a success, as `/health`'s.
 pub(super) async fn get_whatever_status(
     common: &Common,
     path: &str,

@@ -35,7 +35,7 @@ pub struct Tool {
     pub run: fn(&clap::ArgMatches) -> ExitCode,
 }
 
-/// What a command could not do.
+/// The failure of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,

@@ -17,10 +17,10 @@ const SECTIONS: [&str; 10] = [
     "server", "auth", "store", "redis", "services", "workers", "limits", "log", "config",
     "rabbitmq",
 ];
-/// What is looked for when no file is named, in this order.
+/// The files tried in this order when none is named.
 const FILES: [&str; 2] = ["crux.yaml", "config.yaml"];
 
-/// Settings of earlier versions, and what they are called now. `*` stands for any name.
+/// Settings of earlier versions, and their new names. `*` stands for any name.
 const RENAMED: &[(&str, &str)] = &[
     ("limits.bodies", "max_buffered_bodies"),
     ("limits.body", "max_body_size"),

@@ -176,7 +176,7 @@ pub struct Service {
     /// How many tasks it is sent at a time, and how many messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
-    /// What statuses of 400 and above mean, where that is not what is usual: `401: later`.
+    /// The meaning of statuses of 400 and above, where it differs from the usual one: `401: later`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub statuses: BTreeMap<String, Meaning>,
 }
@@ -343,7 +343,7 @@ const PARKED_RETRY_DELAYS: std::ops::RangeInclusive<std::time::Duration> =
     std::time::Duration::from_secs(1)..=std::time::Duration::from_secs(24 * 3600);
 
 impl Config {
-    /// What no type can say: values that fit by themselves and not together.
+    /// Checks that types cannot express: values that are valid alone but not together.
     pub(crate) fn check(&self) -> Result<(), Problem> {
         match &self.auth {
             Some(auth) => auth.check()?,
@@ -426,7 +426,7 @@ impl Store {
     }
 }
 
-/// Of a status that says that something was not done.
+/// The meaning of a status that reports a failure.
 fn status_number(text: &str) -> Option<u16> {
     text.parse().ok().filter(|status| (400..600).contains(status))
 }

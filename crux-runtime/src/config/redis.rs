@@ -29,11 +29,11 @@ pub struct Redis {
     /// Other servers of a cluster, `host:port` each, that are asked if the first is not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: String,
     /// How long an answer may take.
     pub timeout: DurationSetting,
-    /// How long a node that says nothing is taken for alive.
+    /// How long a silent node counts as alive.
     pub lease: DurationSetting,
     /// Of `bus: redis`, as what follows: entries of a stream, at most.
     pub stream_length: usize,
@@ -131,7 +131,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Of the bus; `says_durability` if nobody else looks at what the server keeps.
+    /// Of the bus; `says_durability` if no other part checks the server's durability.
     pub(crate) fn streams(&self, says_durability: bool) -> streams::Options {
         streams::Options {
             urls: self.urls(),

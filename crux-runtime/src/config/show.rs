@@ -24,7 +24,7 @@ impl Config {
 }
 
 impl Config {
-    /// Sections that are used and not written, and what is not said of services.
+    /// Sections that are used although they are not written, and defaults of services.
     fn with_defaults(&self) -> Self {
         let mut whole = self.clone();
         if whole.store.kind == StoreKind::Redis || whole.bus == BusKind::Redis {

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::definition::shape::static_path;
 use crate::journal::{Entry, Row};
 
-/// What stands for a secret.
+/// Replaces a secret.
 pub(crate) const MASK: &str = "***";
 /// For all elements of a list, or all values of a map.
 const ALL: &str = "*";
@@ -144,13 +144,13 @@ impl Places {
         let mut text = String::with_capacity(value.get().len());
         let written =
             self.write(value, &mut text).ok().and_then(|()| RawValue::from_string(text).ok());
-        // What cannot be taken apart is not shown at all.
+        // A value that cannot be parsed is not shown at all.
         let whole =
             || serde_json::value::to_raw_value(MASK).unwrap_or_else(|_| RawValue::NULL.to_owned());
         Cow::Owned(written.unwrap_or_else(whole))
     }
 
-    /// Only what is masked is written anew: numbers and texts beside it stay as they came.
+    /// Only masked values are replaced: numbers and strings beside them stay unchanged.
     fn write(&self, value: &RawValue, out: &mut String) -> Result<(), serde_json::Error> {
         let json = value.get();
         if self.whole {

@@ -105,9 +105,9 @@ impl<'a> Attempt<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<RawValue>, AttemptFailed>> {
-        // After a panic the future is not polled again, so that whatever it left half done is seen
-        // by nobody; what the step struct itself shares between attempts is behind the locks of its
-        // author, which are poisoned.
+        // After a panic the future is not polled again, so that its half-done state is never seen;
+        // what the step struct itself shares between attempts is behind the locks of its author,
+        // which are poisoned.
         match catch_unwind(AssertUnwindSafe(|| {
             self.span.in_scope(|| self.running.as_mut().poll(cx))
         })) {
@@ -138,7 +138,7 @@ fn reported(outcome: Result<Box<RawValue>, AttemptFailed>) -> Reported {
     }
 }
 
-/// Tells that an attempt began, and goes on giving heartbeats until the guard is dropped. An
+/// Reports that an attempt has started, and sends heartbeats until the guard is dropped. An
 /// attempt that ends immediately is not reported: its result says it all.
 async fn start_heartbeats(task: &Task, reply: &ReplyTo) -> Option<HeartbeatGuard> {
     if !task.contract.reports_started {

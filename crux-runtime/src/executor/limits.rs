@@ -20,7 +20,7 @@ pub struct Limits {
     pub max_queued: usize,
 }
 
-/// What is said of the limits of some step types; what is not said is as for the others.
+/// Limits of single step types; values that are not set are those of all others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Share {

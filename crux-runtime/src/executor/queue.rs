@@ -69,8 +69,8 @@ impl ReplyTo {
         if let Err(mpsc::error::TrySendError::Full(report)) =
             self.reports.try_send(self.report(what))
         {
-            // The engine is gone only when the process ends; then nobody needs the report, and the
-            // attempt is repeated after the start.
+            // The engine is dropped only when the process ends; the attempt is repeated after the
+            // restart.
             let _ = self.reports.send(report).await;
         }
     }
@@ -88,8 +88,7 @@ impl ReplyTo {
     }
 }
 
-/// What is to be reported of an attempt if nobody waits for it any more before it has begun: it
-/// surely did not happen.
+/// The report for an attempt that was cancelled before it started: it surely did not happen.
 pub(crate) fn not_begun(task: &Task) -> Option<Reported> {
     task.cancellation.is_cancelled().then(|| Reported::Failed(cancelled()))
 }
@@ -100,7 +99,7 @@ pub(crate) fn cancelled() -> AttemptFailed {
     AttemptFailed { outcome: Outcome::Failed, failure, retry: Some(false), after_ms: None }
 }
 
-/// What a queue does with an attempt.
+/// How a queue runs an attempt.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
     /// Runs it to its end; what it returns is reported. Calls [`RunnerPermit::release`]
     /// before it waits for anything. Must not panic.

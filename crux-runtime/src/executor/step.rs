@@ -48,7 +48,7 @@ pub trait Step: Contract + Send + Sync + Sized + 'static {
     ) -> impl Future<Output = StepResult<Self>> + Send;
 }
 
-/// What `run` returns.
+/// The result of `run`.
 pub type StepResult<S> = Result<Output<S>, StepError<Error<S>>>;
 
 /// One attempt's surroundings.
@@ -102,8 +102,8 @@ impl StepContext {
         self.task.contract.payload.then_some(&*self.task.origin.payload)
     }
 
-    /// Whether nobody waits for this attempt any more (cancelled, timed out, shutting down). Long
-    /// steps should look from time to time.
+    /// Whether the attempt was cancelled, timed out, or the process is shutting down. Long steps
+    /// should check it from time to time.
     pub fn is_cancelled(&self) -> bool {
         self.task.cancellation.is_cancelled()
     }

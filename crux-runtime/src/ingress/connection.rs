@@ -22,7 +22,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Less than a kilobyte a second: a peer that takes a few bytes now and then keeps a large answer
 /// in memory.
 const WRITE_BYTES_MIN: usize = 16 << 10;
-/// What a connection may have sent without being counted: an ordinary request always finds room.
+/// Bytes of a connection that are not counted: an ordinary request always finds room.
 const UNCOUNTED_BYTES: usize = 16 << 10;
 /// The same for a request of HTTP/2, of which a connection has many.
 const UNCOUNTED_STREAM_BYTES: usize = 1 << 10;
@@ -91,8 +91,7 @@ impl ConnectionPermit {
         Self(Arc::new(inner))
     }
 
-    /// What has come is worked on, or thrown away: it is not in memory for the connection's sake
-    /// any more.
+    /// The received bytes are processed or discarded: they no longer count for the connection.
     pub(crate) fn release(&self) {
         self.0.unread.store(0, Ordering::Relaxed);
         let charged = self.0.charged.swap(0, Ordering::Relaxed);
@@ -206,7 +205,7 @@ impl Stream {
         self.tcp.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// What a write has come to, in the light of how long it takes.
+    /// The result of a write, considering how long it has taken.
     fn written(
         &mut self,
         cx: &mut Context<'_>,

@@ -34,7 +34,7 @@ use self::metrics::Metrics;
 use self::service::Service;
 use crate::config::Network;
 
-/// What every handler has at hand.
+/// State shared by all handlers.
 pub(crate) struct Ingress {
     pub(crate) service: Arc<Service>,
     pub(crate) metrics: Arc<Metrics>,
@@ -44,7 +44,7 @@ pub(crate) struct Ingress {
 
 pub(crate) type Shared = Arc<Ingress>;
 
-/// What the configuration says about the transports.
+/// Options of the transports.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Lower case.

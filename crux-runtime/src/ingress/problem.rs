@@ -138,7 +138,7 @@ impl Kind {
     }
 }
 
-/// Limits of what stands in answers and in the log.
+/// Limits of texts in responses and in the log.
 const DETAIL_BYTES_MAX: usize = 2000;
 const FIELD_BYTES_MAX: usize = 200;
 

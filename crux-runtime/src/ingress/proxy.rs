@@ -22,7 +22,7 @@ pub(super) fn client_address(
     let written = match (values(headers, "forwarded"), values(headers, "x-forwarded-for")) {
         (Some(forwarded), None) => forwarded.iter().map(|hop| of_forwarded(hop)).collect(),
         (None, Some(addresses)) => addresses.iter().map(|hop| of_hop(hop)).collect(),
-        // With both a client may have written one of them, and nobody can say which.
+        // If both are present, the client may have written either of them.
         _ => Vec::new(),
     };
     let mut nearest = peer;

@@ -373,7 +373,7 @@ impl Hooks {
     pub const NONE: Self = Self { on_start: None, on_complete: None, on_failure: None };
 }
 
-/// What starts an instance.
+/// A trigger of a workflow.
 #[derive(Debug)]
 pub struct Trigger {
     pub source: TriggerSource,
@@ -421,7 +421,7 @@ pub enum TriggerSource {
     },
 }
 
-/// What a trigger makes of what arrived.
+/// The result of applying a trigger to a request or event.
 #[derive(Debug)]
 pub struct Arrived {
     /// The workflow's input, as it is recorded: fields that the type does not know are kept.

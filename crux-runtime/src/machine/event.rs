@@ -93,7 +93,7 @@ pub enum StepHappened {
     Retry { input: Option<Box<RawValue>> },
 }
 
-/// What is known of an attempt that did not succeed.
+/// The failure of an attempt, and what is known of its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {

@@ -3,7 +3,7 @@
 
 use super::{Failure, Fx, Undo, Value, json};
 
-/// What entering or advancing a scope of state `S` with result `T` gives.
+/// The result of entering or advancing a scope of state `S` with result `T`.
 #[derive(Debug)]
 pub enum Flow<S, T> {
     Stay(S),
@@ -16,7 +16,7 @@ pub enum Flow<S, T> {
 #[derive(Debug)]
 pub struct Refused<S>(pub S, pub RejectReason);
 
-/// Why an event changes nothing.
+/// Why an event was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RejectReason {
     /// No such step is open.

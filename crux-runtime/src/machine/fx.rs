@@ -14,7 +14,7 @@ use super::path::{Indices, Path};
 use super::undo::{Undo, UndoStack};
 use super::{Definition, Failure, Time, Value};
 
-/// What is known of an instance all its life.
+/// Constant facts about an instance.
 #[derive(Debug, Clone)]
 pub struct Env {
     /// The instance's id as text, without prefix.

@@ -40,7 +40,7 @@ pub struct TaskState {
     /// The current attempt, from 1.
     pub number: u32,
     pub attempt: Attempt,
-    /// How many attempts had been made when a person said `retry`; the policy counts from there.
+    /// The number of attempts before the last `retry` of a person; the policy counts from there.
     pub before_retry: u32,
     /// How often workers died with it.
     pub lost: u32,
@@ -52,7 +52,7 @@ pub struct TaskState {
     pub started_at: Option<Time>,
 }
 
-/// What offering an event to a task gives.
+/// The result of offering an event to a task.
 #[derive(Debug)]
 pub(super) enum TaskFlow {
     Open,

@@ -31,7 +31,7 @@ const REDIRECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before it is sent again, the first time; it doubles.
 const REDIRECT_DELAY_MIN: Duration = Duration::from_millis(5);
 const REDIRECT_DELAY_MAX: Duration = Duration::from_millis(100);
-/// How often a cluster is asked who has which slots, if nothing is wrong.
+/// How often the slots of a healthy cluster are refreshed.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// And if something is.
 const REFRESH_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -93,7 +93,7 @@ impl From<Cmd> for Order {
     }
 }
 
-/// What an answer means for who asked.
+/// What a response means for the caller.
 enum Next {
     Answered,
     /// The slot is that server's.

@@ -19,7 +19,7 @@ use crate::ingress::{Ingress, Shared, json};
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read and thrown away.
 const DISCARDED_BYTES_MAX: usize = 32 << 20;
-/// What a body that is still coming gets once the server stops.
+/// The response to a body that is still arriving when the server stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// A body whose content type is JSON, of a size that is allowed.

@@ -39,7 +39,7 @@ pub(in crate::ingress) struct HistoryQuery {
 pub(in crate::ingress) struct HistoryBody {
     workflow_id: String,
     rows: Vec<RowBody>,
-    /// What to ask for `after` to get the next page; 0: this was the last.
+    /// The value of `after` for the next page; 0: this was the last.
     next: Seq,
 }
 
@@ -47,9 +47,9 @@ pub(in crate::ingress) struct HistoryBody {
 struct RowBody {
     seq: Seq,
     time: String,
-    /// What was applied.
+    /// The journal events.
     events: Vec<Entry>,
-    /// What came of it.
+    /// Their effects.
     out: Vec<Entry>,
 }
 

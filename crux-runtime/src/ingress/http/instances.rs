@@ -54,7 +54,7 @@ pub(in crate::ingress) struct ListQuery {
 #[derive(Serialize)]
 pub(in crate::ingress) struct ListBody {
     workflows: Vec<ListedInstance>,
-    /// What to ask for `after` to get the next page; `""`: this was the last.
+    /// The value of `after` for the next page; `""`: this was the last.
     next: String,
 }
 

@@ -38,7 +38,7 @@ struct StartedBody<'a> {
     /// Fields that no step reads.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
-    /// With it the instance may be followed by who has no credential.
+    /// With it the instance may be followed without a credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     follow_token: Option<&'a str>,
 }

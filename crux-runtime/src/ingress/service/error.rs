@@ -12,7 +12,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// As a problem; what is invalid stands in that field of the request.
+    /// As a problem; `field` is the invalid field of the request.
     pub(crate) fn within(self, field: &str) -> Problem {
         match self {
             Error::Engine(api::Error::Invalid(text)) => Problem::invalid(&text, field),

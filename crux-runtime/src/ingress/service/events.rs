@@ -25,8 +25,8 @@ impl NewEvent {
 }
 
 impl Service {
-    /// Takes events; each is durable when answered, and the answers are in their order. What is not
-    /// permitted is refused as a whole.
+    /// Accepts events; each is durable when answered, and the results are in their order. A batch
+    /// with an event that is not permitted is refused as a whole.
     pub(crate) async fn send_events(
         &self,
         caller: &Caller,

@@ -137,7 +137,7 @@ impl Follow {
     }
 }
 
-/// What the journal of an instance says at one moment.
+/// The journal of an instance at one moment.
 pub(crate) struct Snapshot {
     instance: InstanceId,
     shape: Arc<Shape>,
@@ -157,7 +157,7 @@ impl Snapshot {
 }
 
 impl Service {
-    /// An instance as its journal says now.
+    /// An instance according to its current journal.
     pub(super) async fn read(
         &self,
         caller: &Caller,
@@ -260,7 +260,7 @@ impl Service {
         }
     }
 
-    /// What started an instance: its first row.
+    /// The trigger of an instance, from its first row.
     pub(super) async fn first_row(
         &self,
         instance: InstanceId,

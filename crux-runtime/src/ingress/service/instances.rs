@@ -30,13 +30,13 @@ pub(crate) struct ListRequest {
 
 pub(crate) struct InstancePage {
     pub(crate) records: Vec<Record>,
-    /// What to ask for `after` to get the next page; `None`: this was the last.
+    /// The value of `after` for the next page; `None`: this was the last.
     pub(crate) next: Option<InstanceId>,
 }
 
 pub(crate) struct HistoryPage {
     pub(crate) rows: Vec<HistoryRow>,
-    /// What to ask for `after` to get the next page; 0: this was the last.
+    /// The value of `after` for the next page; 0: this was the last.
     pub(crate) next: Seq,
 }
 

@@ -41,7 +41,7 @@ use crate::store::Record;
 use crate::suggest::clip;
 use crate::token::TokenSigner;
 
-/// What the configuration says about the service.
+/// Options of the service.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceOptions {
     pub(crate) environment: String,

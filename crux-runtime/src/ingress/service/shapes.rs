@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::ingress::problem::{Kind, Problem};
 use crate::view::document::Shape;
 
-/// Others' shapes that are kept; beyond it they are made anew.
+/// Cached shapes of other binaries' definitions; beyond it they are computed again.
 const CACHED_SHAPES_MAX: usize = 256;
 
 pub(crate) struct Shapes {

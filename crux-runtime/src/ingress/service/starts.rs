@@ -17,7 +17,7 @@ use crate::ingress::requests::{self, KnownFields};
 use crate::live::Follower;
 use crate::machine::{Arrived, Definition, Refusal, Trigger};
 
-/// What a start is answered whose trigger's `when` does not hold.
+/// The response to a start whose trigger's `when` is false.
 pub(crate) const IGNORED: &str = "The trigger's condition does not hold: nothing was started";
 
 /// How a start names what it starts, and so what its input is.
@@ -28,7 +28,7 @@ pub(crate) enum StartInput<'a> {
     /// comes.
     Workflow {
         name: &'a str,
-        /// What the journal says started it.
+        /// The trigger, for the journal.
         trigger: &'static str,
     },
 }
@@ -42,7 +42,7 @@ impl StartInput<'_> {
     }
 }
 
-/// A wish to start an instance.
+/// A request to start an instance.
 pub(crate) struct StartRequest<'a> {
     pub(crate) what: StartInput<'a>,
     pub(crate) input: &'a RawValue,
@@ -55,9 +55,9 @@ pub(crate) struct StartRequest<'a> {
 /// An instance that has begun.
 pub(crate) struct Begun {
     pub(crate) started: StartAccepted,
-    /// What the client should know about its input.
+    /// Warnings about the input.
     pub(crate) warnings: Vec<String>,
-    /// With it the instance may be followed by who has no credential.
+    /// With it the instance may be followed without a credential.
     pub(crate) follow_token: Option<String>,
     waiting: Option<Waiting>,
 }

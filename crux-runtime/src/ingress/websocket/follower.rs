@@ -28,14 +28,14 @@ pub(super) async fn run(
     let _open = ingress.metrics.socket();
     let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     let mut last_received = Instant::now();
-    // Made once: with ten thousand followers it is felt when each message makes it anew.
+    // Made once: with ten thousand followers, making it for each message would be noticeable.
     let mut lapsed = std::pin::pin!(ingress.authenticator.lapsed(&caller));
     let mut stopping = std::pin::pin!(ingress.service.stopping());
     let (code, reason) = loop {
         tokio::select! {
             next = follow.next() => match next {
                 Ok(Some(row)) => {
-                    // What cannot be encoded `next` has refused already.
+                    // `next` has refused what cannot be encoded.
                     let Ok(encoded) = messages::of_row(instance, follow.shape(), &row) else { break (code::FAILED, String::new()) };
                     match send(&mut socket, encoded.messages.iter().cloned(), &ingress).await {
                         Ok(()) => ingress.metrics.sent(encoded.messages.len()),

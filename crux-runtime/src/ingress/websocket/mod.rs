@@ -187,7 +187,7 @@ async fn close(mut socket: WebSocket, code: u16, reason: &str) {
             }
         }
     };
-    // A peer that does not answer has got the close frame all the same.
+    // A peer that does not answer has got the close frame anyway.
     let _ = tokio::time::timeout(Duration::from_secs(2), closing).await;
 }
 

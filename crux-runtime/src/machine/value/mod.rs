@@ -39,7 +39,7 @@ pub trait Value: AsValueRef + Sized {
     /// Reads it from its JSON. The error says where in it something does not fit.
     fn read(json: &RawValue) -> Result<Self, TypeError>;
 
-    /// What a record has where the field is absent; `None`: it must be there.
+    /// The default of an absent field; `None`: the field is required.
     fn absent() -> Option<Self> {
         None
     }

@@ -29,6 +29,8 @@ pub fn program(kind: usize, depth: usize) -> Program {
         named_input: true,
         steps: vec![step],
         output: Vec::new(),
+        parks: false,
+        hooks: Vec::new(),
         trigger: Vec::new(),
         events: Vec::new(),
     }
@@ -40,7 +42,7 @@ fn input(name: &str, ty: Ty) -> Ex {
 }
 
 fn step(id: String, verb: Verb) -> Step {
-    Step { id, when: None, verb, catch: Vec::new() }
+    Step { id, when: None, verb, catch: Vec::new(), is_timed: false }
 }
 
 fn task(kind: usize) -> Step {
@@ -52,6 +54,8 @@ fn task(kind: usize) -> Step {
         raises: false,
         key: None,
         undo: None,
+        retry: None,
+        undo_retry: None,
     };
     step("deepest".into(), Verb::Task(task))
 }

@@ -409,7 +409,8 @@ impl<'r> Expressions<'r> {
                     } else {
                         self.no_literal(ty, depth)?
                     };
-                    Kind::Bin(self.random.one_of(&["/", "%"]), self.must(ty, depth)?, right)
+                    let op = if is_zero(&right) { "+" } else { self.random.one_of(&["/", "%"]) };
+                    Kind::Bin(op, self.must(ty, depth)?, right)
                 }
                 _ => Kind::Bin(
                     self.random.one_of(&["+", "-", "*"]),
@@ -424,8 +425,7 @@ impl<'r> Expressions<'r> {
                 _ => {
                     let op = self.random.one_of(&["+", "-", "*", "/", "%"]);
                     let (left, right) = (self.must(ty, depth)?, self.must(ty, depth)?);
-                    // What always fails is an error.
-                    let op = if matches!(right.kind, Kind::Lit(Val::Num(0.0))) { "+" } else { op };
+                    let op = if is_zero(&right) { "+" } else { op };
                     Kind::Bin(op, left, right)
                 }
             },
@@ -631,6 +631,12 @@ fn written(value: Val, ty: &Ty) -> Option<Sink> {
         ),
         (value, ty) => Sink::Ex(Ex::new(ty.clone(), Kind::Lit(value))),
     })
+}
+
+/// A constant divisor of zero: what always fails is an error.
+fn is_zero(divisor: &Ex) -> bool {
+    let value = is_constant(divisor).then(|| Eval::new(&Nothing).value(divisor));
+    matches!(value, Some(Ok(Val::Int(0) | Val::Num(0.0))))
 }
 
 /// Whether it reads nothing at all.

@@ -41,6 +41,7 @@ pub fn within(step: &Step) -> BTreeSet<&'static str> {
         Verb::Emit { data, .. } => computes |= data.iter().any(|(_, sink)| sink_may_fail(sink)),
         Verb::Group(_) | Verb::Parallel(_) | Verb::Sleep => {}
     }
+    names.extend(step.is_timed.then_some("Timeout"));
     names.extend(computes.then_some("ExpressionError"));
     names
 }

@@ -106,6 +106,10 @@ pub struct Program {
     pub named_input: bool,
     pub steps: Vec<Step>,
     pub output: Vec<(String, Sink)>,
+    /// Whether a task that is used up waits for a person: `on_exhausted: park`.
+    pub parks: bool,
+    /// `on_start` and so on: those that have a routing key.
+    pub hooks: Vec<&'static str>,
     /// A trigger's `when` and `key`; the machine knows nothing of them, but they must build.
     pub trigger: Vec<(&'static str, String)>,
     pub events: Vec<(String, Fields)>,
@@ -117,6 +121,8 @@ pub struct Step {
     pub when: Option<Ex>,
     pub verb: Verb,
     pub catch: Vec<(Option<&'static str>, Vec<Step>)>,
+    /// Of a group, a `parallel` or a loop.
+    pub is_timed: bool,
 }
 
 #[derive(Debug)]
@@ -174,6 +180,39 @@ pub struct Task {
     pub key: Option<Vec<Ex>>,
     /// What the step that takes it back is given: values that are only read.
     pub undo: Option<Vec<(String, Ex)>>,
+    pub retry: Option<Retry>,
+    /// Of the undo.
+    pub undo_retry: Option<Retry>,
+}
+
+/// How often a task is tried, and after which failures: after all, or `only` or `never` some.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    pub attempts: u32,
+    /// Whether the next attempt follows without a pause.
+    pub is_instant: bool,
+    pub only: Option<&'static str>,
+    pub never: Option<&'static str>,
+}
+
+impl Retry {
+    /// Whether another attempt follows the one with this number, which failed so.
+    pub fn repeats(&self, attempt: u32, error: &str) -> bool {
+        let is_wanted = self.only.is_none_or(|only| only == error)
+            && self.never.is_none_or(|never| never != error);
+        is_wanted && attempt < self.attempts
+    }
+
+    fn yaml(&self) -> String {
+        let backoff = if self.is_instant { "0s" } else { "10s" };
+        let mut text = format!("{{ attempts: {}, backoff: {backoff}", self.attempts);
+        for (key, error) in [("only", self.only), ("never", self.never)] {
+            if let Some(error) = error {
+                text.push_str(&format!(", {key}: [{error}]"));
+            }
+        }
+        text + " }"
+    }
 }
 
 /// How a type is written.
@@ -361,6 +400,15 @@ impl Program {
                 .iter()
                 .for_each(|(key, value)| text.push_str(&format!("    {key}: {}\n", quoted(value))));
         }
+        if !self.hooks.is_empty() {
+            text.push_str("hooks:\n");
+            self.hooks
+                .iter()
+                .for_each(|hook| text.push_str(&format!("  {hook}: {}.{hook}\n", self.name)));
+        }
+        if self.parks {
+            text.push_str("on_exhausted: park\n");
+        }
         text.push_str("steps:\n");
         steps_yaml(&self.steps, 1, &mut text);
         if !self.output.is_empty() {
@@ -412,6 +460,9 @@ impl Step {
                 if let Some(key) = &task.key {
                     line(&format!("key: {}", template(key)));
                 }
+                if let Some(retry) = &task.retry {
+                    line(&format!("retry: {}", retry.yaml()));
+                }
                 if let Some(with) = &task.undo {
                     line("undo:");
                     line(&format!("  type: {}_undo", task.step_type));
@@ -421,6 +472,9 @@ impl Step {
                         .collect();
                     if !with.is_empty() {
                         line(&format!("  with: {}", fields_yaml(&with)));
+                    }
+                    if let Some(retry) = &task.undo_retry {
+                        line(&format!("  retry: {}", retry.yaml()));
                     }
                 }
                 if let Verb::TaskThen(_, steps) = &self.verb {
@@ -491,6 +545,9 @@ impl Step {
             Verb::Fail { error, message } => {
                 line(&format!("fail: {{ error: {error}, message: {} }}", template(message)))
             }
+        }
+        if self.is_timed {
+            text.push_str(&format!("{indent}timeout: 3h\n"));
         }
         if !self.catch.is_empty() {
             text.push_str(&format!("{indent}catch:\n"));

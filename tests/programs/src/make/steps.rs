@@ -8,7 +8,7 @@ use super::details::{self, default_of, detail};
 use super::expressions::{Expressions, Scope};
 use super::failures;
 use super::model::json_of;
-use super::program::{Ex, Fields, Program, Sink, Step, Task, Ty, Val, Verb};
+use super::program::{Ex, Fields, Program, Retry, Sink, Step, Task, Ty, Val, Verb};
 use super::random::Random;
 
 /// Depth of expressions.
@@ -70,7 +70,11 @@ impl Maker {
                     .map(|ex| ("key", ex.text())),
             );
         }
+        let hooks = ["on_start", "on_complete", "on_failure"];
+        let hooks = hooks.into_iter().filter(|_| self.random.chance(15)).collect();
         Program {
+            parks: self.random.chance(20),
+            hooks,
             trigger,
             name: self.name,
             seed: self.seed,
@@ -139,7 +143,12 @@ impl Maker {
         if let Some(ty) = result {
             self.scope.steps.push((id.clone(), ty));
         }
-        let mut step = Step { id, when, verb, catch: Vec::new() };
+        let may_be_timed = matches!(
+            verb,
+            Verb::Group(_) | Verb::Parallel(_) | Verb::Each { .. } | Verb::Repeat { .. }
+        );
+        let is_timed = may_be_timed && self.random.chance(25);
+        let mut step = Step { id, when, verb, catch: Vec::new(), is_timed };
         let raised = failures::within(&step);
         if self.random.chance(35) && !raised.is_empty() {
             self.catch(&mut step, &raised, before, inside, depth);
@@ -327,15 +336,31 @@ impl Maker {
         let returns = if self.random.chance(85) { self.types(3) } else { Vec::new() };
         let key = if self.random.chance(15) { self.expressions(|make| make.key()) } else { None };
         let undo = self.random.chance(20).then(|| self.undo(id, &returns));
+        let raises = self.random.chance(60);
+        let retry = self.random.chance(35).then(|| self.retry(raises));
+        let undo_retry = (undo.is_some() && self.random.chance(40)).then(|| self.retry(false));
         Task {
             step_type: format!("{}_{id}", self.name),
             takes,
             with,
             returns,
-            raises: self.random.chance(60),
+            raises,
             key,
             undo,
+            retry,
+            undo_retry,
         }
+    }
+
+    fn retry(&mut self, raises: bool) -> Retry {
+        let error = if raises && self.random.chance(60) { "Oops" } else { "Error" };
+        let (only, never) = match self.random.below(4) {
+            0 => (Some(error), None),
+            1 => (None, Some(error)),
+            _ => (None, None),
+        };
+        let attempts = 2 + self.random.below(2) as u32;
+        Retry { attempts, is_instant: self.random.chance(50), only, never }
     }
 
     /// What an undo reads: its own step's result too, which may not be there.

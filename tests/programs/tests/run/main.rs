@@ -6,8 +6,8 @@
 use crux_compiler::render::{self, Style};
 use crux_compiler::source::{File, Files};
 use crux_runtime::machine::{
-    AttemptFailed, Effect, Effects, Ended, Event, Failure, Instance, Note, Open, Outcome, Path,
-    Phase, Started, StepEvent, StepHappened, Time, Timer,
+    AttemptFailed, Effect, Effects, Ended, Event, Failure, Hook, Instance, Note, Open, Outcome,
+    Path, Phase, Started, StepEvent, StepHappened, Time, Timer,
 };
 use crux_test_programs::make::life::{self, Happened, Life, What};
 use crux_test_programs::make::model::json_of;
@@ -33,7 +33,17 @@ fn open(instance: &dyn Instance) -> Vec<String> {
     instance.open(&mut |open| match open {
         Open::Task(task)
             if matches!(task.attempt, crux_runtime::machine::Attempt::Exhausted(_)) => {}
-        Open::Task(task) => all.push(format!("task {}", definition.path_text(&task.path))),
+        Open::Task(task)
+            if matches!(task.attempt, crux_runtime::machine::Attempt::BackingOff { .. }) =>
+        {
+            all.push(format!("backing off {}", definition.path_text(&task.path)));
+        }
+        Open::Task(task) => {
+            all.push(format!("task {} {}", definition.path_text(&task.path), task.number));
+        }
+        Open::Timer { path, timer: Timer::Timeout, .. } => {
+            all.push(format!("timeout {}", definition.path_text(&path)));
+        }
         Open::Wait { path, event, value, .. } => {
             all.push(format!(
                 "wait {} {event} {}",
@@ -49,7 +59,10 @@ fn open(instance: &dyn Instance) -> Vec<String> {
 
 fn open_in_model(life: &Life<'_>) -> Vec<String> {
     let line = |open: life::Open| match open.what {
-        What::Task { .. } => format!("task {}", open.path),
+        What::Task { attempt, .. } => format!("task {} {attempt}", open.path),
+        What::BackOff { .. } => format!("backing off {}", open.path),
+        What::Timeout => format!("timeout {}", open.path),
+        What::Person => format!("person {}", open.path),
         What::Wait { event, value, .. } => format!("wait {} {event} {value}", open.path),
         What::Sleep => format!("sleep {}", open.path),
     };
@@ -68,6 +81,14 @@ fn effects(instance: &dyn Instance, out: &Effects) -> Vec<life::Effect> {
             [Some(("dispatch", text(path), parsed(input))), key]
         }
         Effect::Emit { path, data, .. } => [Some(("emit", text(path), parsed(data))), None],
+        Effect::Hook { kind, .. } => {
+            let name = match kind {
+                Hook::Start => "on_start",
+                Hook::Complete => "on_complete",
+                Hook::Failure => "on_failure",
+            };
+            [Some(("hook", name.to_owned(), Json::Null)), None]
+        }
         _ => [None, None],
     };
     out.all.iter().flat_map(one).flatten().collect()
@@ -90,6 +111,13 @@ fn outcome(instance: &dyn Instance, out: &Effects) -> life::Outcome {
         Phase::Parked => life::Outcome::Parked,
         _ => life::Outcome::Running,
     }
+}
+
+fn completed(returns: &make::Fields, path: Path, random: &mut Random) -> (Happened, StepEvent) {
+    let result = steps::record(returns, random);
+    let json = raw(&steps::shortened(json_of(&result), returns, random));
+    let what = StepHappened::Completed { attempt: None, result: json };
+    (Happened::Completed(result), StepEvent { path, what })
 }
 
 /// One instance; the error says what differs.
@@ -131,7 +159,7 @@ fn run(program: &Program, random: &mut Random) -> Result<(), String> {
         same(
             "outcome",
             format!("{:?}", outcome(&*machine, &out)),
-            format!("{:?}", model.outcome),
+            format!("{:?}", model.outcome()),
             &log,
         )?;
         same("open", open(&*machine).join("; "), open_in_model(&model).join("; "), &log)?;
@@ -139,7 +167,11 @@ fn run(program: &Program, random: &mut Random) -> Result<(), String> {
         if all.is_empty() {
             return Ok(());
         }
-        let next = random.pick(&all).clone();
+        let mut next = random.pick(&all).clone();
+        // What is inside is to come to something now and then.
+        while next.what == What::Timeout && random.chance(80) {
+            next = random.pick(&all).clone();
+        }
         let path = machine
             .definition()
             .parse_path(&next.path)
@@ -147,18 +179,21 @@ fn run(program: &Program, random: &mut Random) -> Result<(), String> {
         now.0 += 1_000;
         model.now += 1_000_000;
         let (happened, event) = match &next.what {
-            What::Task { returns, is_undo, .. } if *is_undo || random.chance(83) => {
-                let result = steps::record(returns, random);
-                let json = raw(&steps::shortened(json_of(&result), returns, random));
-                (
-                    Happened::Completed(result),
-                    StepEvent {
-                        path,
-                        what: StepHappened::Completed { attempt: None, result: json },
-                    },
-                )
+            What::Task { returns, is_undo, .. }
+                if random.chance(if *is_undo { 85 } else { 75 }) =>
+            {
+                completed(returns, path, random)
             }
-            What::Task { raises, .. } => {
+            What::BackOff { returns } if random.chance(20) => completed(returns, path, random),
+            What::BackOff { .. } => (
+                Happened::Fired,
+                StepEvent { path, what: StepHappened::TimerFired { timer: Timer::Retry } },
+            ),
+            What::Timeout | What::Person => (
+                Happened::TimedOut,
+                StepEvent { path, what: StepHappened::TimerFired { timer: Timer::Timeout } },
+            ),
+            What::Task { raises, attempt, .. } => {
                 let name = if *raises && random.chance(70) { "Oops" } else { "Error" };
                 let failed = AttemptFailed {
                     outcome: Outcome::Failed,
@@ -166,7 +201,8 @@ fn run(program: &Program, random: &mut Random) -> Result<(), String> {
                     retry: None,
                     after_ms: None,
                 };
-                let event = machine.decide(&path, 1, failed, now).map_err(|why| why.to_string())?;
+                let event =
+                    machine.decide(&path, *attempt, failed, now).map_err(|why| why.to_string())?;
                 (Happened::Failed(name), event)
             }
             What::Wait { is_timed: true, .. } if random.chance(30) => (

@@ -53,17 +53,31 @@ impl<'p> Life<'p> {
         });
         match made {
             Ok((input, key)) => {
-                self.effects.push(("dispatch", path.to_owned(), json_of(&input)));
-                if let Some(key) = key {
-                    self.effects.push(("key", path.to_owned(), Json::String(key)));
-                }
+                let attempts = Attempts {
+                    path: path.to_owned(),
+                    number: 1,
+                    is_backing_off: false,
+                    input: json_of(&input),
+                    key,
+                };
+                self.send(&attempts);
                 if let Some(with) = &task.undo {
                     let (path, id) = (path.to_owned(), id.to_owned());
                     let (frames, items, errors) =
                         (self.frames.clone(), self.items.clone(), self.errors.clone());
-                    self.begun.push(Begun { path, id, with, frames, items, errors });
+                    let retry = task.undo_retry.as_ref();
+                    self.begun.push(Begun {
+                        path,
+                        id,
+                        with,
+                        frames,
+                        items,
+                        errors,
+                        has_completed: false,
+                        retry,
+                    });
                 }
-                Flow::Stay(Run::Task)
+                Flow::Stay(Run::Task(attempts))
             }
             Err(Impossible) if self.is_caught(EXPRESSION) => Flow::Failed(EXPRESSION.into()),
             Err(Impossible) => {

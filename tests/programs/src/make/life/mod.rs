@@ -10,15 +10,33 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::model::{Eval, Impossible, Reads, json_of, text_of};
-use super::program::{Ex, Fields, Program, Root, Sink, Step, Task, Ty, Val, Verb};
+use super::program::{Ex, Fields, Program, Retry, Root, Sink, Step, Task, Ty, Val, Verb};
 
 /// Results of steps, by id.
 type Frame = BTreeMap<String, Val>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
-    Task { returns: Fields, raises: bool, is_undo: bool },
-    Wait { event: String, value: String, fields: Fields, is_timed: bool },
+    Task {
+        returns: Fields,
+        raises: bool,
+        is_undo: bool,
+        attempt: u32,
+    },
+    /// A task between two attempts; what the one before was still reports is taken.
+    BackOff {
+        returns: Fields,
+    },
+    /// The timeout of a step with steps inside.
+    Timeout,
+    /// A task that is used up, where such wait for a person; nothing is offered to it.
+    Person,
+    Wait {
+        event: String,
+        value: String,
+        fields: Fields,
+        is_timed: bool,
+    },
     Sleep,
 }
 
@@ -46,7 +64,7 @@ pub enum Outcome {
     Parked,
 }
 
-/// What is asked of the world: `dispatch` or `emit`, where, and with what.
+/// What is asked of the world: `dispatch`, `emit` or `hook`, where, and with what.
 pub type Effect = (&'static str, String, Json);
 
 /// A task that was begun and has an undo: what that reads, as it was then.
@@ -57,13 +75,32 @@ struct Begun<'p> {
     frames: Vec<Frame>,
     items: Vec<(String, Val)>,
     errors: Vec<String>,
+    has_completed: bool,
+    retry: Option<&'p Retry>,
+}
+
+/// The running undo.
+struct Undoing<'p> {
+    failure: String,
+    attempts: Attempts,
+    retry: Option<&'p Retry>,
+}
+
+/// The attempts of one task.
+#[derive(Debug)]
+struct Attempts {
+    path: String,
+    number: u32,
+    is_backing_off: bool,
+    input: Json,
+    key: Option<String>,
 }
 
 pub struct Life<'p> {
     /// In the order in which they were begun.
     begun: Vec<Begun<'p>>,
-    /// The failure, once what was begun is undone; and the running undo.
-    undoing: Option<(String, String)>,
+    /// Once what was begun is undone.
+    undoing: Option<Undoing<'p>>,
     program: &'p Program,
     input: Val,
     pub now: i64,
@@ -79,7 +116,7 @@ pub struct Life<'p> {
     /// From then on: the tasks that must still end.
     stopping: Option<(String, Vec<Open>)>,
     pub effects: Vec<Effect>,
-    pub outcome: Outcome,
+    outcome: Outcome,
 }
 
 #[derive(Debug)]
@@ -90,7 +127,7 @@ struct Seq {
 
 #[derive(Debug)]
 enum Run {
-    Task,
+    Task(Attempts),
     /// Failed, and nothing catches it.
     Exhausted,
     Wait(String),
@@ -124,6 +161,13 @@ enum Flow<T> {
     Stay(T),
     Done,
     Failed(String),
+}
+
+#[derive(Debug, PartialEq)]
+enum Attempted {
+    Open,
+    Completed,
+    Failed,
 }
 
 /// What an event makes of something that is changed in place.
@@ -194,6 +238,7 @@ impl<'p> Life<'p> {
             effects: Vec::new(),
             outcome: Outcome::Running,
         };
+        life.hook("on_start");
         let flow = life.enter_from(&program.steps, 0, "");
         life.settle(flow);
         life
@@ -203,7 +248,8 @@ impl<'p> Life<'p> {
         match flow {
             Flow::Stay(seq) => {
                 self.root = Some(seq);
-                if let Some(error) = self.exhausted.take() {
+                let exhausted = self.exhausted.take().filter(|_| !self.program.parks);
+                if let Some(error) = exhausted {
                     let tasks = self
                         .open()
                         .into_iter()
@@ -229,10 +275,12 @@ impl<'p> Life<'p> {
                         }
                     }
                 }
+                self.hook("on_complete");
                 let none = self.program.output.is_empty();
                 self.outcome =
                     Outcome::Completed(if none { Json::Null } else { json_of(&Val::Rec(fields)) });
             }
+            Flow::Failed(_) if self.program.parks => self.outcome = Outcome::Parked,
             Flow::Failed(error) => {
                 self.root = None;
                 self.undo_next(error);
@@ -240,11 +288,19 @@ impl<'p> Life<'p> {
         }
     }
 
-    /// The newest of what was begun and is not undone yet.
+    fn hook(&mut self, name: &'static str) {
+        if self.program.hooks.contains(&name) {
+            self.effects.push(("hook", name.to_owned(), Json::Null));
+        }
+    }
+
+    /// The newest of what was done and is not undone yet.
     fn undo_next(&mut self, error: String) {
         self.stopping = None;
+        self.begun.retain(|begun| begun.has_completed);
         let Some(begun) = self.begun.pop() else {
             self.undoing = None;
+            self.hook("on_failure");
             self.outcome = Outcome::Failed(error);
             return;
         };
@@ -254,9 +310,56 @@ impl<'p> Life<'p> {
             .iter()
             .map(|(name, ex)| (name.clone(), self.value(ex).unwrap_or(Val::Null)))
             .collect();
-        let path = format!("{}/undo", begun.path);
-        self.effects.push(("dispatch", path.clone(), json_of(&Val::Rec(with))));
-        self.undoing = Some((error, path));
+        let attempts = Attempts {
+            path: format!("{}/undo", begun.path),
+            number: 1,
+            is_backing_off: false,
+            input: json_of(&Val::Rec(with)),
+            key: None,
+        };
+        self.send(&attempts);
+        self.undoing = Some(Undoing { failure: error, attempts, retry: begun.retry });
+    }
+
+    fn offer_undo(&mut self, mut undoing: Undoing<'p>, happened: &Happened) {
+        match self.attempted(&mut undoing.attempts, undoing.retry, happened) {
+            Attempted::Open => self.undoing = Some(undoing),
+            Attempted::Completed => self.undo_next(undoing.failure),
+            // Nothing catches that: a person decides.
+            Attempted::Failed => self.outcome = Outcome::Parked,
+        }
+    }
+
+    fn send(&mut self, attempts: &Attempts) {
+        self.effects.push(("dispatch", attempts.path.clone(), attempts.input.clone()));
+        if let Some(key) = &attempts.key {
+            self.effects.push(("key", attempts.path.clone(), Json::String(key.clone())));
+        }
+    }
+
+    /// What an event makes of a task's attempts.
+    fn attempted(
+        &mut self,
+        attempts: &mut Attempts,
+        retry: Option<&Retry>,
+        happened: &Happened,
+    ) -> Attempted {
+        match happened {
+            Happened::Completed(_) => return Attempted::Completed,
+            Happened::Failed(error) => {
+                let Some(retry) = retry.filter(|retry| retry.repeats(attempts.number, error))
+                else {
+                    return Attempted::Failed;
+                };
+                attempts.number += 1;
+                attempts.is_backing_off = !retry.is_instant;
+            }
+            _ => attempts.is_backing_off = false,
+        }
+        if !attempts.is_backing_off {
+            self.send(attempts);
+        }
+        Attempted::Open
     }
 
     /// What a task's end means for its undo.
@@ -265,6 +368,7 @@ impl<'p> Life<'p> {
         match happened {
             Happened::Completed(result) => {
                 let begun = &mut self.begun[at];
+                begun.has_completed = true;
                 let id = begun.id.clone();
                 if let (Some(frame), Val::Rec(fields)) = (begun.frames.last_mut(), result)
                     && !fields.is_empty()
@@ -289,10 +393,12 @@ impl<'p> Life<'p> {
     /// Offers an event; false: it is refused.
     pub fn offer(&mut self, path: &str, happened: &Happened) -> bool {
         self.effects.clear();
-        if let Some((error, at)) = &self.undoing {
-            let (error, taken) = (error.clone(), at == path);
+        if let Some(undoing) = self.undoing.take() {
+            let taken = undoing.attempts.path == path;
             if taken {
-                self.undo_next(error);
+                self.offer_undo(undoing, happened);
+            } else {
+                self.undoing = Some(undoing);
             }
             return taken;
         }

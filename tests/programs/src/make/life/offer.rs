@@ -72,8 +72,22 @@ impl<'p> Life<'p> {
         at: &str,
         happened: &Happened,
     ) -> Offered {
+        if step.is_timed && path == at && *happened == Happened::TimedOut {
+            if let Run::Drain(..) = run {
+                return Offered::Refused;
+            }
+            let stopped = std::mem::replace(run, Run::Sleep);
+            return self.placed(run, |life| life.drain(step, &stopped, path, "Timeout".into()));
+        }
+        if let (Run::Task(attempts), Verb::Task(task) | Verb::TaskThen(task, _)) =
+            (&mut *run, &step.verb)
+            && path == at
+            && self.attempted(attempts, task.retry.as_ref(), happened) == Attempted::Open
+        {
+            return Offered::Stays;
+        }
         match run {
-            Run::Task if path == at => match (self.ended(path, happened), happened).1 {
+            Run::Task(_) if path == at => match (self.ended(path, happened), happened).1 {
                 Happened::Completed(result) => {
                     let (Verb::Task(task) | Verb::TaskThen(task, _)) = &step.verb else {
                         return Offered::Refused;

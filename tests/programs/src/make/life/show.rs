@@ -4,16 +4,32 @@ use super::super::steps::inside;
 use super::*;
 
 impl Life<'_> {
-    /// Everything that is open.
+    /// It is parked as well where a task waits for a person while others go on.
+    pub fn outcome(&self) -> Outcome {
+        let has_person = self.all_open().iter().any(|open| open.what == What::Person);
+        if has_person { Outcome::Parked } else { self.outcome.clone() }
+    }
+
+    /// Everything that an event can be offered to.
     pub fn open(&self) -> Vec<Open> {
+        let mut all = self.all_open();
+        all.retain(|open| open.what != What::Person);
+        all
+    }
+
+    fn all_open(&self) -> Vec<Open> {
         if self.outcome != Outcome::Running {
             return Vec::new();
         }
-        if let Some((_, path)) = &self.undoing {
-            return vec![Open {
-                path: path.clone(),
-                what: What::Task { returns: Fields::new(), raises: false, is_undo: true },
-            }];
+        if let Some(undoing) = &self.undoing {
+            let returns = Fields::new();
+            let what = match &undoing.attempts {
+                Attempts { is_backing_off: true, .. } => What::BackOff { returns },
+                Attempts { number, .. } => {
+                    What::Task { returns, raises: false, is_undo: true, attempt: *number }
+                }
+            };
+            return vec![Open { path: undoing.attempts.path.clone(), what }];
         }
         if let Some((_, tasks)) = &self.stopping {
             return if self.outcome == Outcome::Running { tasks.clone() } else { Vec::new() };
@@ -31,13 +47,16 @@ impl Life<'_> {
     }
 
     pub(super) fn open_inside(&self, step: &Step, run: &Run, path: &str, all: &mut Vec<Open>) {
+        let before = all.len();
         let mut push = |what: What| all.push(Open { path: path.to_owned(), what });
         match (run, &step.verb) {
-            (Run::Task, Verb::Task(task) | Verb::TaskThen(task, _)) => {
-                push(What::Task {
-                    returns: task.returns.clone(),
-                    raises: task.raises,
-                    is_undo: false,
+            (Run::Task(attempts), Verb::Task(task) | Verb::TaskThen(task, _)) => {
+                let returns = task.returns.clone();
+                push(if attempts.is_backing_off {
+                    What::BackOff { returns }
+                } else {
+                    let attempt = attempts.number;
+                    What::Task { returns, raises: task.raises, is_undo: false, attempt }
                 });
             }
             (Run::Wait(value), Verb::Wait { event, is_timed, .. }) => {
@@ -73,7 +92,13 @@ impl Life<'_> {
             }
             (Run::Catch(which, _, seq), _) => self.open_seq(&step.catch[*which].1, seq, path, all),
             (Run::Drain(open, _), _) => all.extend(open.iter().cloned()),
+            (Run::Exhausted, _) if self.program.parks => push(What::Person),
             _ => {}
+        }
+        // The time of what is around a person does not run.
+        let has_person = all[before..].iter().any(|open| open.what == What::Person);
+        if step.is_timed && !has_person && !matches!(run, Run::Drain(..) | Run::Catch(..)) {
+            all.push(Open { path: path.to_owned(), what: What::Timeout });
         }
     }
 }

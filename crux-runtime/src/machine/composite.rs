@@ -1,6 +1,8 @@
 //! A composite step around the scope or parts inside it: its timeout, and the stop of everything
 //! inside when it fails.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
 use super::drain::Drain;
 use super::effect::Note;
 use super::event::{StepEvent, StepHappened, Timer};
@@ -17,6 +19,12 @@ pub struct Composite<B> {
     due: Option<Time>,
     body: Body<B>,
 }
+
+// Whether a state is unwind safe rustc finds by looking through all states inside it, which is too
+// deep for rustdoc in a workflow nested as deep as the compiler accepts. Nothing sees a state after
+// a panic: an instance that panics is parked, and its state is dropped.
+impl<B> UnwindSafe for Composite<B> {}
+impl<B> RefUnwindSafe for Composite<B> {}
 
 #[derive(Debug)]
 enum Body<B> {

@@ -1,5 +1,7 @@
 //! The steps of a `catch`, with the failure that it took.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
 use super::Failure;
 use super::flow::{Applied, Flow, Refused};
 use super::fx::Fx;
@@ -13,6 +15,10 @@ pub struct Handler<S> {
     failure: Failure,
     inside: Box<S>,
 }
+
+// As of `Composite`.
+impl<S> UnwindSafe for Handler<S> {}
+impl<S> RefUnwindSafe for Handler<S> {}
 
 impl<S> Handler<S> {
     /// Enters the first of the steps.

@@ -65,7 +65,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let ended = match std::env::args().nth(1).as_deref() {
         // The bench as a server, started by itself: the same command line as any binary of Crux.
-        Some(server::SERVE) => return crux_runtime::main(crux_bench::app()),
+        Some(server::SERVE | server::WORKER) => return crux_runtime::main(crux_bench::app()),
         Some(server::ECHO) => floor::echo::serve(),
         Some(service::SERVICE) => service::serve(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => run(Arguments::parse()),

@@ -13,6 +13,7 @@ use crate::measure::Process;
 
 /// The first words of the command lines by which the bench starts itself.
 pub const SERVE: &str = "serve";
+pub const WORKER: &str = "worker";
 pub const ECHO: &str = "echo";
 
 /// Without the hint that no service does the remote steps: where they matter, one does.
@@ -156,6 +157,34 @@ impl Server {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+}
+
+/// A worker of the bench's step structs. Killed when it is dropped.
+pub struct Worker(Child);
+
+impl Worker {
+    /// With the configuration that a server has in this directory.
+    pub fn start(directory: &Path, arguments: &[&str]) -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([WORKER, "--log", LOG]).args(arguments).current_dir(directory);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut said = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut said)?;
+        }
+        // What it says of the reason went to standard error.
+        let has_begun = said.starts_with("worker ");
+        let worker = Self(child);
+        if has_begun { Ok(worker) } else { Err("the worker did not begin".into()) }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may be dead already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

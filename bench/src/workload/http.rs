@@ -21,9 +21,9 @@ pub fn run(setting: &Setting) -> Outcome<Vec<Row>> {
 }
 
 /// One run against one server.
-struct Run {
-    per_s: f64,
-    p50_ms: Option<f64>,
+pub(super) struct Run {
+    pub(super) per_s: f64,
+    pub(super) p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     server_us: Option<f64>,
     client_us: Option<f64>,
@@ -71,7 +71,12 @@ fn measure(setting: &Setting, clients: usize) -> Outcome<Vec<Row>> {
     ])
 }
 
-fn load(setting: &Setting, server: &Server, path: &'static str, clients: usize) -> Outcome<Run> {
+pub(super) fn load(
+    setting: &Setting,
+    server: &Server,
+    path: &'static str,
+    clients: usize,
+) -> Outcome<Run> {
     let (of_server, of_client) = (Meter::begin(server.process()), Meter::begin(Process::own()));
     let time = setting.short_time();
     let mut latencies =

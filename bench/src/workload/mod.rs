@@ -16,6 +16,7 @@ mod stored;
 mod streams;
 mod timers;
 mod websocket;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -124,6 +125,11 @@ pub const ALL: &[Workload] = &[
         name: "streams",
         about: "256 instances of ten steps of a service behind Redis Streams",
         run: streams::run,
+    },
+    Workload {
+        name: "workers",
+        about: "ten steps in a worker process: by gRPC, over RabbitMQ and over Redis Streams",
+        run: workers::run,
     },
     Workload {
         name: "redis",

@@ -314,6 +314,12 @@ impl AttachedWorkers {
         state.workers.values().map(listing).collect()
     }
 
+    /// Why tasks of that step type are not out yet; `None`: nothing holds them up.
+    pub(crate) fn delay(&self, step_type: &str) -> Option<String> {
+        let waiting = self.lock().types.get(step_type)?.waiting.len();
+        (waiting > 0).then(|| format!("{waiting} tasks wait for a free slot of an attached worker"))
+    }
+
     /// Hands out nothing more. Of what waits, tasks that are chosen come back.
     pub(crate) fn drain(&self, is_chosen: impl Fn(&Task) -> bool) -> Vec<Job> {
         let mut state = self.lock();
@@ -488,4 +494,154 @@ impl Drop for Attachment {
 /// Why a task of a step type waits that attached workers take.
 pub(crate) fn no_worker(step_type: &str) -> String {
     format!("no worker for `{step_type}` is attached")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::http::tests::{CLASS, CONTRACT, app, task};
+    use crate::task::Report;
+
+    struct Harness {
+        workers: Arc<AttachedWorkers>,
+        reports: mpsc::Sender<Report>,
+        reported: mpsc::Receiver<Report>,
+    }
+
+    impl Harness {
+        fn new() -> Self {
+            let workers = Arc::new(AttachedWorkers::new(&app(), 64, watch::Sender::new(0)));
+            let (reports, reported) = mpsc::channel(100);
+            Self { workers, reports, reported }
+        }
+
+        fn attach(
+            &self,
+            name: &str,
+            step_types: &[&str],
+            concurrency: usize,
+        ) -> Result<(Attachment, mpsc::UnboundedReceiver<Handed>), Error> {
+            let (name, version) = (name.to_owned(), String::new());
+            let step_types = step_types.iter().map(|name| (*name).to_owned()).collect();
+            let request = AttachRequest { name, version, step_types, concurrency };
+            let pushed_to = |name: &str| (name == "charge").then(|| "bank".to_owned());
+            self.workers.attach(request, pushed_to)
+        }
+
+        /// Whether the task was taken.
+        fn dispatch(&self, contract: &'static Contract) -> bool {
+            self.workers.dispatch(Job::new(task(contract).0, self.reports.clone())).is_ok()
+        }
+
+        fn next(&mut self) -> Option<Reported> {
+            self.reported.try_recv().ok().map(|report| report.what)
+        }
+    }
+
+    fn handed(tasks: &mut mpsc::UnboundedReceiver<Handed>) -> Option<(u64, &'static str)> {
+        match tasks.try_recv().ok()? {
+            Handed::Task { number, task } => Some((number, task.contract.step_type)),
+            Handed::Cancelled(number) => Some((number, "cancelled")),
+        }
+    }
+
+    fn result(text: &str) -> TaskOutcome {
+        TaskOutcome::Completed(RawValue::from_string(text.to_owned()).unwrap())
+    }
+
+    #[test]
+    fn a_worker_says_what_it_takes_and_is_refused_what_cannot_be() {
+        let harness = Harness::new();
+        let refused = |step_types: &[&str], concurrency| {
+            harness.attach("a", step_types, concurrency).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(&["resize"], 1), None);
+        for (step_types, concurrency, why) in [
+            (&["resise"][..], 1, "there is no step type `resise`; did you mean `resize`?"),
+            (&["charge"], 1, "are pushed to services.bank"),
+            (&[], 1, "no step type is named"),
+            (&["resize"], 0, "1 to 10000 tasks at a time, not 0"),
+            (&["resize"], 10_001, "not 10001"),
+        ] {
+            let text = refused(step_types, concurrency).unwrap();
+            assert!(text.contains(why), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tasks_go_to_free_slots_in_turn_and_wait_for_the_next() {
+        let mut harness = Harness::new();
+        assert!(!harness.dispatch(&CONTRACT), "no worker takes it");
+        let (first, mut to_first) = harness.attach("first", &["resize", "notify"], 2).unwrap();
+        let (_second, mut to_second) = harness.attach("second", &["resize"], 1).unwrap();
+        for _ in 0..3 {
+            assert!(harness.dispatch(&CONTRACT));
+        }
+        assert_eq!((to_first.len(), to_second.len()), (2, 1));
+        assert!(harness.dispatch(&CONTRACT) && harness.dispatch(&CLASS));
+        let why = harness.workers.delay("resize").unwrap();
+        assert!(why.contains("1 tasks wait for a free slot"), "{why}");
+        assert!(handed(&mut to_second).is_some());
+        let (number, _) = handed(&mut to_first).unwrap();
+        assert!(handed(&mut to_first).is_some());
+        while harness.next().is_some() {}
+        // One that ends makes room for one that waits.
+        assert!(first.finish(number, result(r#"{"width":3}"#)).await);
+        assert!(!first.finish(number, result("{}")).await, "it was reported already");
+        assert_eq!(handed(&mut to_first).unwrap().1, "resize");
+        assert!(matches!(harness.next(), Some(Reported::Began)));
+        assert!(matches!(harness.next(), Some(Reported::Completed { .. })));
+        assert_eq!(harness.workers.delay("resize"), None);
+        assert!(harness.workers.delay("notify").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_result_is_of_its_type_and_not_too_large() {
+        let mut harness = Harness::new();
+        let (worker, mut tasks) = harness.attach("a", &["resize"], 1).unwrap();
+        let long = format!(r#"{{"note":"{}"}}"#, "x".repeat(64));
+        for (text, why) in [(r#"{"width":"3"}"#, "width: not a number"), (&long, "the limit is 64")]
+        {
+            assert!(harness.dispatch(&CONTRACT));
+            assert!(matches!(harness.next(), Some(Reported::Began)));
+            let (number, _) = handed(&mut tasks).unwrap();
+            assert!(worker.finish(number, result(text)).await);
+            let Some(Reported::Failed(failed)) = harness.next() else { panic!("{text}") };
+            assert_eq!(failed.failure.name, Failure::INVALID_RESULT);
+            assert!(failed.failure.message.contains(why), "{}", failed.failure.message);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_out_is_lost_with_the_worker_and_what_waited_comes_back() {
+        let mut harness = Harness::new();
+        let (worker, _tasks) = harness.attach("a", &["resize"], 1).unwrap();
+        assert!(harness.dispatch(&CONTRACT) && harness.dispatch(&CONTRACT));
+        assert!(matches!(harness.next(), Some(Reported::Began)));
+        drop(worker);
+        let lost = harness.reported.recv().await.unwrap().what;
+        let Reported::Failed(failed) = lost else { panic!("{lost:?}") };
+        assert_eq!(
+            (failed.failure.name.as_ref(), failed.outcome),
+            ("WorkerLost", Outcome::Unknown)
+        );
+        let waited = harness.reported.recv().await.unwrap().what;
+        assert!(matches!(waited, Reported::Undelivered { .. }), "{waited:?}");
+        assert!(!harness.dispatch(&CONTRACT) && harness.workers.list().is_empty());
+    }
+
+    #[test]
+    fn a_cancellation_reaches_the_worker_once() {
+        let harness = Harness::new();
+        let (worker, mut tasks) = harness.attach("a", &["resize"], 1).unwrap();
+        let (task, cancellation) = task(&CONTRACT);
+        assert!(harness.workers.dispatch(Job::new(task, harness.reports.clone())).is_ok());
+        assert_eq!(handed(&mut tasks), Some((1, "resize")));
+        worker.tick();
+        assert_eq!(handed(&mut tasks), None);
+        cancellation.cancel();
+        worker.tick();
+        worker.tick();
+        assert_eq!((handed(&mut tasks), handed(&mut tasks)), (Some((1, "cancelled")), None));
+    }
 }

@@ -292,7 +292,11 @@ impl Bus for Local {
     }
 
     fn delay(&self, step_type: Option<&str>) -> Option<String> {
-        self.service(step_type?)?.queue.work.breaker.open_reason()
+        let step_type = step_type?;
+        match self.service(step_type) {
+            Some(service) => service.queue.work.breaker.open_reason(),
+            None => self.attached.delay(step_type),
+        }
     }
 
     fn held(&self, routing_key: &str) -> Option<String> {

@@ -21,7 +21,7 @@ use crate::task::{Origin, Reported};
 mod listening;
 
 pub(crate) static CONTRACT: Contract = contract("resize", EffectKind::Idempotent);
-static ONCE: Contract = contract("charge", EffectKind::Once);
+pub(crate) static ONCE: Contract = contract("charge", EffectKind::Once);
 pub(crate) static CLASS: Contract =
     Contract { runs: Runs::Class("NotifyStep"), ..contract("notify", EffectKind::Idempotent) };
 
@@ -52,7 +52,7 @@ static APP_ROUTES: [Route; 4] = [
     Route { key: "workflow.failed", meaning: "hook of order", is_published: true },
 ];
 
-fn app() -> App {
+pub(crate) fn app() -> App {
     App {
         workflows: &[],
         contracts: &APP_CONTRACTS,

@@ -2,7 +2,7 @@
 //
 // source  pipelines/refund.yaml
 // replay  a767866c01c1
-// policy  120c4a2716fd
+// policy  48addc1c54c9
 //
 // How to read it: the enum `State` says which step is open, and `At…` holds the values that steps
 // after that still read. `enter_STEP` begins a step; `apply_STEP` and `advance_STEP` offer an event
@@ -62,7 +62,8 @@ use ::std::sync::Arc;
 use ::crux_runtime::machine::{
     self, Applied, Arrived, Branch, Composite, Definition, Duration, Env, Failure, Flow,
     Hooks, Inside, Join, Kind, Machine, Node, OnExhausted, Part, Policy, RawValue,
-    Refusal, Refused, Rules, Sleep, StepEvent, TaskStep, Then, Time, Trigger, Wait, RejectReason,
+    Refusal, Refused, Rules, Sleep, StepEvent, TaskStep, Then, Time, Trigger, Wait,
+    RejectReason,
 };
 use super::steps::{
     issue_credit_note, pay_back, restock, take_from_shelf, void_credit_note,
@@ -601,7 +602,7 @@ pub static DEFINITION: Definition = Definition {
     version: 1,
     retired: false,
     hash: "a767866c01c1d2e037c6638a5e912e66eae5a4ebc238e83d2deb78888939925b",
-    policy_hash: "120c4a2716fdde9d221dc3c88828bda129f219be668f5fdcfbfe8831299bea0b",
+    policy_hash: "48addc1c54c95b71776714b28f8ae777d0f85476d0794b638991cf948aa524a6",
     source: "pipelines/refund.yaml",
     description: "Takes goods back and pays for them, unless someone objects in time.",
     nodes: NODES,

@@ -18,15 +18,20 @@ opt-level = 1
 debug = false
 
 [profile.dev.package]
+anyhow = { opt-level = 0 }
 async-trait = { opt-level = 0 }
 cc = { opt-level = 0 }
 clap_derive = { opt-level = 0 }
+itertools = { opt-level = 0 }
+pin-project-internal = { opt-level = 0 }
 prometheus-client-derive-encode = { opt-level = 0 }
+prost-derive = { opt-level = 0 }
 serde_derive = { opt-level = 0 }
 syn = { opt-level = 0 }
 thiserror-impl = { opt-level = 0 }
 tokio-macros = { opt-level = 0 }
 tracing-attributes = { opt-level = 0 }
+zeroize_derive = { opt-level = 0 }
 crux-compiler = { opt-level = 0 }
 crux-macros = { opt-level = 0 }
 crux-runtime = { opt-level = 0 }

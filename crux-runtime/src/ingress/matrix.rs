@@ -281,6 +281,16 @@ async fn every_method_of_grpc_asks_for_its_role() {
     }
 }
 
+/// Otherwise a form of another site could be one.
+#[tokio::test]
+async fn a_method_of_grpc_takes_nothing_but_grpc() {
+    let server = Server::start().await;
+    let key = server.keys.iter().find(|(role, _)| *role == Role::Start).unwrap().1.clone();
+    let start = "/crux.v1.Crux/Start";
+    assert_eq!(server.by_http("POST", start, Some(&key)).await, "unsupported-media-type");
+    assert_eq!(server.by_http("GET", start, Some(&key)).await, "method-not-allowed");
+}
+
 #[tokio::test]
 async fn a_wrong_key_is_refused_by_every_method_of_grpc() {
     let wrong = key::generate("read").unwrap();

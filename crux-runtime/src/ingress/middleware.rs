@@ -165,7 +165,7 @@ fn has_token(route: &str) -> bool {
 }
 
 /// A call of gRPC is answered as one, also if no method takes it.
-fn speaks_grpc(headers: &HeaderMap) -> bool {
+pub(super) fn speaks_grpc(headers: &HeaderMap) -> bool {
     let given = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     given.is_some_and(|given| given.starts_with(b"application/grpc"))
 }

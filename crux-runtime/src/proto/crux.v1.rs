@@ -321,7 +321,8 @@ pub mod work_request {
         /// The service works on these tasks.
         #[prost(message, tag = "4")]
         Heartbeat(super::TaskHeartbeat),
-        /// No more tasks, please. When the last result has come, the server ends the stream.
+        /// No more tasks. When the last result has come, the server ends the stream. A client that closes
+        /// its side instead reports nothing more: its tasks go to others.
         #[prost(message, tag = "5")]
         Drain(super::Drain),
     }

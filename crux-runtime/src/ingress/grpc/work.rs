@@ -113,11 +113,8 @@ async fn read(
             Ok(Some(WorkRequest { message: Some(said) })) => said,
             // From a newer client; there is nothing in it for us.
             Ok(Some(WorkRequest { message: None })) => continue,
-            // It sends nothing more: as good as `drain`.
-            Ok(None) => {
-                attachment.drain();
-                break Ok(());
-            }
+            // No result can come any more.
+            Ok(None) => break Ok(()),
             Err(status) => {
                 debug!(%status, "a worker's stream broke off");
                 break Err(protocol("the stream broke off", "message"));
@@ -130,8 +127,8 @@ async fn read(
             break Err(problem);
         }
     };
+    // The answers end with it, and then the attachment.
     ended.send_modify(|how| *how = result);
-    // The answers end by themselves: when nothing is out any more, or with the problem.
 }
 
 async fn take(
@@ -234,9 +231,8 @@ impl Outgoing {
                 biased;
                 Some(handed) = self.handed.recv() => return Some(Ok(answer(handed))),
                 Ok(()) = self.ending.changed() => {
-                    if let Err(problem) = &*self.ending.borrow() {
-                        return Some(Err(refuse(&self.caller, problem)));
-                    }
+                    let result = self.ending.borrow().clone();
+                    return result.err().map(|problem| Err(refuse(&self.caller, &problem)));
                 }
                 () = self.ingress.authenticator.lapsed(&self.caller) => {
                     let text = "the credential of this stream does not count any more: attach again with another";
